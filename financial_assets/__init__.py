@@ -1,0 +1,1 @@
+"""From raw prices to a served, A/B-tested, monitored forecasting model, as one Dagster asset graph."""

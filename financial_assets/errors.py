@@ -1,0 +1,170 @@
+"""The exception tree: every error this package raises on purpose derives from ``FinancialAssetsError``.
+
+    FinancialAssetsError
+    ├── SettingsError            a setting is missing, malformed or contradicts another
+    ├── MarketDataError
+    │   ├── SourceError          a price source could not deliver (network, file, format)
+    │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
+    ├── FeatureError             a feature breaks its contract or a frame its schema
+    ├── TrainingError
+    │   └── LeakAlarmError       out-of-sample accuracy too good to be true
+    ├── ExportError
+    │   └── ParityError          an artefact does not answer as the model it was made from
+    ├── TrackingError            the experiment tracker or model registry refused or is unreachable
+    ├── ServingError
+    │   ├── ManifestError        a manifest is not one the serving plane can run
+    │   ├── TargetError          the serving target failed to reach the wanted state
+    │   │   └── NotReadyError    ... in the time allowed
+    │   └── InferenceError       a request did not get an answer; ``status`` and ``route`` say what is known
+    │       ├── RequestRejectedError     the server says the request is wrong (4xx)
+    │       ├── GatewayUnavailableError  no connection, or 5xx
+    │       └── InferenceTimeoutError    no answer within the deadline
+    └── ExperimentError
+        ├── LogError             the prediction log refused a row or is inconsistent
+        └── ReplayError          a replay cannot go on
+
+Messages name what was wrong, where, and the setting or command that mends it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ExperimentError",
+    "ExportError",
+    "FeatureError",
+    "FinancialAssetsError",
+    "GatewayUnavailableError",
+    "InferenceError",
+    "InferenceTimeoutError",
+    "LeakAlarmError",
+    "LogError",
+    "ManifestError",
+    "MarketDataError",
+    "NotReadyError",
+    "ParityError",
+    "PriceDataError",
+    "ReplayError",
+    "RequestRejectedError",
+    "ServingError",
+    "SettingsError",
+    "SourceError",
+    "TargetError",
+    "TrackingError",
+    "TrainingError",
+]
+
+
+class FinancialAssetsError(Exception):
+    """Root of all errors raised on purpose by this package."""
+
+
+class SettingsError(FinancialAssetsError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class MarketDataError(FinancialAssetsError):
+    """Something is wrong with prices, sessions or the market clock."""
+
+
+class SourceError(MarketDataError):
+    """A price source could not deliver."""
+
+
+class PriceDataError(MarketDataError):
+    """Prices that cannot be true.
+
+    Attributes
+    ----------
+    failures
+        The offending rows, one a line, with a column ``problem``.
+    """
+
+    def __init__(self, message: str, failures: pd.DataFrame) -> None:
+        super().__init__(message)
+        self.failures = failures
+
+
+class FeatureError(FinancialAssetsError):
+    """A feature breaks its contract, or a feature frame its schema."""
+
+
+class TrainingError(FinancialAssetsError):
+    """A model cannot be trained on what was given."""
+
+
+class LeakAlarmError(TrainingError):
+    """Out-of-sample accuracy is too good to be true: look for the label among the inputs."""
+
+
+class ExportError(FinancialAssetsError):
+    """A model could not be exported."""
+
+
+class ParityError(ExportError):
+    """An artefact does not answer as the model it was made from."""
+
+
+class TrackingError(FinancialAssetsError):
+    """The experiment tracker or the model registry refused, or is unreachable."""
+
+
+class ServingError(FinancialAssetsError):
+    """Something is wrong between a model artefact and its answer."""
+
+
+class ManifestError(ServingError):
+    """A manifest is not one that the serving plane can run."""
+
+
+class TargetError(ServingError):
+    """The serving target failed to reach the wanted state."""
+
+
+class NotReadyError(TargetError):
+    """The serving target did not get ready in the time allowed."""
+
+
+class InferenceError(ServingError):
+    """A request did not get an answer.
+
+    Attributes
+    ----------
+    status
+        HTTP status (or gRPC status code) if one was received.
+    route
+        The arm that the gateway says it routed to, ``None`` when unknown.
+    """
+
+    def __init__(self, message: str, *, status: int | str | None = None, route: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.route = route
+
+
+class RequestRejectedError(InferenceError):
+    """The server says that the request is wrong (4xx)."""
+
+
+class GatewayUnavailableError(InferenceError):
+    """No connection to the gateway, or it answered 5xx."""
+
+
+class InferenceTimeoutError(InferenceError):
+    """No answer within the deadline."""
+
+
+class ExperimentError(FinancialAssetsError):
+    """Something is wrong with the experiment, its log or its evaluation."""
+
+
+class LogError(ExperimentError):
+    """The prediction log refused a row, or holds what it must not."""
+
+
+class ReplayError(ExperimentError):
+    """A replay cannot go on."""
