@@ -1,0 +1,1 @@
+"""The asset graph, one module a group; each asset reads, calls the domain and returns metadata."""

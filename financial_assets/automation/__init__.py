@@ -1,0 +1,1 @@
+"""What makes assets run: jobs, schedules and sensors."""

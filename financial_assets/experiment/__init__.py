@@ -1,0 +1,1 @@
+"""Is the challenger better? Prediction log, replay, evaluation and report."""

@@ -1,0 +1,1 @@
+"""Bars to features: causal, scale-invariant functions that train the models and are exported with them."""

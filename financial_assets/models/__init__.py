@@ -1,0 +1,1 @@
+"""Features to answers: variants, training, calibration, baselines and the exported artefact."""

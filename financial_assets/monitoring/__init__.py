@@ -1,0 +1,1 @@
+"""Drift, metrics and alerts."""

@@ -1,0 +1,1 @@
+"""How good is an answer? Pure functions over arrays."""

@@ -1,0 +1,1 @@
+"""The embedded data plane: Envoy in front of MLServer, kept alive by one supervisor."""

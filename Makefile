@@ -1,0 +1,47 @@
+# make run: everything, from prices to the A/B report. make test: the tests. Both need Python 3.11 and nothing else.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.installed
+
+export DAGSTER_HOME := $(CURDIR)
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test ui check bench stop clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(SETUP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 (Debian: apt install python3.11 python3.11-venv) or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+setup: $(SETUP) ## virtual environment with pinned packages
+
+run: $(SETUP) ## prices -> features -> models -> serving -> A/B report
+	@$(BIN)/financial-assets run
+
+test: $(SETUP) ## all tests (those that need an absent Debian package are skipped, naming it)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+ui: $(SETUP) ## Dagster in the browser
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+
+check: $(SETUP) ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(SETUP) ## every figure that README and docs quote
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+stop: ## end the local serving plane
+	@test ! -x $(BIN)/financial-assets || $(BIN)/financial-assets stop
+
+clean: stop ## remove all state and the virtual environment
+	rm -rf $(or $(FINANCIAL_ASSETS_HOME),.financial_assets) .dagster .pytest_cache .ruff_cache .hypothesis $(VENV)

@@ -1,0 +1,38 @@
+"""Shared by all tests: no settings leak in from the caller's shell, and absent Debian packages are named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["DO_NOT_TRACK"] = "true"
+
+COMMAND_OF_PACKAGE = {
+    "prometheus": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "chromium": "chromium",
+    "postgresql": "psql",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    from financial_assets.settings import Settings
+
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("PROGRESS", "false")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests whose Debian package is absent, unless ``REQUIRE_INTEGRATION`` is set: then they run and fail."""
+    if os.environ.get("REQUIRE_INTEGRATION"):
+        return
+    for item in items:
+        for marker in item.iter_markers("debian"):
+            package = marker.args[0]
+            if shutil.which(COMMAND_OF_PACKAGE[package]) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs the Debian package {package}: apt install {package}"))

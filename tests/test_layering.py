@@ -1,0 +1,120 @@
+"""The rooms of the house: domain packages know nothing of Dagster, and imports run one way."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "financial_assets"
+
+# Each layer may import itself and what stands before it.
+LAYERS = [
+    {"errors", "atomic"},
+    {"settings"},
+    {"tracking"},
+    {"market"},
+    {"features"},
+    {"scoring"},
+    {"models"},
+    {"serving"},
+    {"experiment"},
+    {"monitoring"},
+    {"resources", "metadata"},
+    {"assets"},
+    {"automation"},
+    {"definitions"},
+    {"doctor", "cli", "__main__"},
+]
+RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
+DOMAIN = {
+    "errors",
+    "atomic",
+    "tracking",
+    "market",
+    "features",
+    "scoring",
+    "models",
+    "serving",
+    "experiment",
+    "monitoring",
+}
+MAY_READ_SETTINGS = {"resources", "doctor", "cli"}
+
+
+def imported_modules(source: str) -> Iterator[str]:
+    """Every module named by an import statement, wherever it stands (also inside functions)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            yield node.module
+            if node.module == "financial_assets":
+                yield from (f"financial_assets.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str:
+    """``financial_assets.market.panel`` -> ``market``."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def files() -> list[Path]:
+    found = sorted(PACKAGE.rglob("*.py"))
+    assert len(found) > 10
+    return found
+
+
+def own_room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def upward_imports(own: str, source: str) -> list[str]:
+    return [
+        module
+        for module in imported_modules(source)
+        if module.split(".")[0] == "financial_assets" and room(module) and RANK[room(module)] > RANK[own]
+    ]
+
+
+def dagster_imports(source: str) -> list[str]:
+    return [module for module in imported_modules(source) if module.split(".")[0].startswith("dagster")]
+
+
+@pytest.mark.parametrize("path", [p for p in files() if p.name != "__init__.py" or p.parent != PACKAGE], ids=str)
+def test_imports_run_one_way(path: Path) -> None:
+    assert upward_imports(own_room(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", [p for p in files() if own_room(p) in DOMAIN], ids=str)
+def test_the_domain_knows_neither_dagster_nor_settings(path: Path) -> None:
+    source = path.read_text()
+    assert dagster_imports(source) == []
+    assert [m for m in imported_modules(source) if m == "financial_assets.settings"] == []
+
+
+def test_only_the_edges_read_settings() -> None:
+    readers = {
+        own_room(path) for path in files() if "financial_assets.settings" in set(imported_modules(path.read_text()))
+    }
+    assert readers <= MAY_READ_SETTINGS
+
+
+def test_the_serving_runtime_needs_no_training_stack() -> None:
+    allowed = {"numpy", "onnxruntime", "mlserver"} | set(sys.stdlib_module_names)
+    source = (PACKAGE / "serving" / "runtime.py").read_text()
+    assert {module.split(".")[0] for module in imported_modules(source)} <= allowed
+
+
+def test_planted_violations_are_seen() -> None:
+    assert upward_imports("market", "def f():\n    from financial_assets.models import x") == [
+        "financial_assets.models"
+    ]
+    assert upward_imports("market", "from financial_assets import models") == ["financial_assets.models"]
+    assert dagster_imports("import dagster as dg") == ["dagster"]
+    assert dagster_imports("from dagster_pandera import x") == ["dagster_pandera"]

@@ -1,0 +1,95 @@
+"""Settings: defaults, and errors that name the variable, the bad value and what is allowed."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from financial_assets.errors import SettingsError
+from financial_assets.settings import Settings, load_settings
+
+
+
+
+def test_defaults_need_no_environment() -> None:
+    settings = load_settings()
+    assert settings.tickers == ("AAPL", "MSFT")
+    assert settings.price_source == "sample"
+    assert settings.sequence_length == 10
+    assert settings.tracking_uri.startswith("sqlite:///")
+    assert settings.home.is_absolute()
+
+
+def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKERS", " aapl, ^vix ,BRK-B,")
+    monkeypatch.setenv("INGESTION_START_DATE", "2018-01-02")
+    monkeypatch.setenv("SEQUENCE_LENGTH", "20")
+    settings = load_settings()
+    assert settings.tickers == ("AAPL", "^VIX", "BRK-B")
+    assert settings.ingestion_start_date == dt.date(2018, 1, 2)
+    assert settings.sequence_length == 20
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INGESTION_END_DATE", "")
+    assert load_settings().ingestion_end_date is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PRICE_SOURCE", "bloomberg", ["bloomberg", "sample", "yahoo", "files", "simulated"]),
+        ("SERVING_TARGET", "laptop", ["laptop", "local", "kubernetes", "gitops"]),
+        ("SEQUENCE_LENGTH", "ten", ["ten", "integer"]),
+        ("SEQUENCE_LENGTH", "500", ["500", "60"]),
+        ("SEQUENCE_LENGTH", "nan", ["nan"]),
+        ("TICKERS", "AAPL,AAPL", ["AAPL", "more than once"]),
+        ("TICKERS", "AA PL", ["AA PL", "letters"]),
+        ("TICKERS", " , ", ["at least one ticker"]),
+        ("INGESTION_START_DATE", "2018-13-01", ["2018-13-01"]),
+        ("EVALUATION_SHARE", "nan", ["nan"]),
+        ("EVALUATION_SHARE", "1.5", ["1.5", "less than 1"]),
+        ("COST_BPS", "-1", ["-1", "greater than or equal to 0"]),
+        ("REPLAY_WORKERS", "0", ["0", "greater than or equal to 1"]),
+        ("SEED", "-5", ["-5"]),
+        ("ALERTMANAGER_URL", "localhost:9093", ["localhost:9093", "http://"]),
+        ("MLFLOW_TRACKING_URI", "file:///tmp/x", ["file:///tmp/x", "sqlite://"]),
+        ("DEVICE", "tpu", ["tpu", "auto"]),
+    ],
+)
+def test_error_names_variable_value_and_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    for part in [name, *expected]:
+        assert part in str(caught.value)
+
+
+def test_several_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_LENGTH", "x")
+    monkeypatch.setenv("DEVICE", "tpu")
+    with pytest.raises(SettingsError, match=r"(?s)SEQUENCE_LENGTH.*DEVICE|DEVICE.*SEQUENCE_LENGTH"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"PRICE_SOURCE": "files"}, "PRICE_FILES: not set"),
+        ({"PRICE_FILES": "x.csv"}, "PRICE_SOURCE"),
+        ({"INGESTION_START_DATE": "2020-01-02", "INGESTION_END_DATE": "2019-01-02"}, "INGESTION_START_DATE"),
+    ],
+)
+def test_contradictions_are_refused(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], named: str) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=named):
+        load_settings()
+
+
+def test_every_setting_is_documented() -> None:
+    undocumented = [name for name, field in Settings.model_fields.items() if not field.description]
+    assert undocumented == []
