@@ -1,0 +1,154 @@
+"""A connection to an MLflow store: lazy import, safe first initialisation, errors that name the setting."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from financial_assets.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+__all__ = ["Connection"]
+
+# Read by MLflow on each request (retries, timeouts) or at import (telemetry); what the user has set wins.
+_MLFLOW_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+_INITIALISATION_TIMEOUT_S = 120.0
+_clients: dict[str, MlflowClient] = {}
+_clients_lock = threading.Lock()
+
+
+class Connection:
+    """Access to one MLflow tracking store and registry.
+
+    Nothing is opened before ``client`` is first asked for. One client is shared by all connections of a process to the
+    same URI.
+
+    Parameters
+    ----------
+    uri
+        An MLflow tracking URI: ``sqlite:///<path>``, another database URI, or ``http(s)://`` of a tracking server.
+    """
+
+    def __init__(self, uri: str) -> None:
+        if not uri.strip():
+            raise TrackingError("MLFLOW_TRACKING_URI is empty: give sqlite:///<path> or http(s)://<server>")
+        self.uri = uri
+        self.is_sqlite = uri.startswith("sqlite:")
+        self.is_server = uri.startswith(("http://", "https://"))
+        self._database = _sqlite_path(uri) if self.is_sqlite else None
+
+    @property
+    def client(self) -> MlflowClient:
+        """The MLflow client; the store behind it exists and has the current schema."""
+        # Asked without the lock first: who holds a store's file lock must not wait here for one who waits for that.
+        known = _clients.get(self.uri)
+        if known is not None:
+            return known
+        with _clients_lock:
+            if self.uri not in _clients:
+                with self.errors("open the store"), self.exclusive():
+                    _clients[self.uri] = _connect(self.uri)
+            return _clients[self.uri]
+
+    @contextmanager
+    def errors(self, doing: str) -> Iterator[None]:
+        """Turn what MLflow, its database or the network raise into a ``TrackingError`` naming the setting.
+
+        Parameters
+        ----------
+        doing
+            What the block does, as an infinitive: "log metrics to run 7".
+        """
+        _prepare_environment()
+        from mlflow.exceptions import MlflowException
+        from requests.exceptions import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+            reason = str(error).strip().split("\n")[0] or type(error).__name__
+            raise TrackingError(
+                f"cannot {doing} (MLFLOW_TRACKING_URI={_without_password(self.uri)}): {reason}"
+            ) from error
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes out of the block, when the store is a local sqlite file.
+
+        MLflow creates the schema, and looks names up before inserting them, without holding a lock: two processes that
+        start together would collide. A server or a database server does its own locking; there this does nothing.
+        """
+        with nullcontext() if self._database is None else _file_lock(self._database):
+            yield
+
+
+def _prepare_environment() -> None:
+    for name, value in _MLFLOW_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _connect(uri: str) -> Any:
+    _prepare_environment()
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    # Opening is lazy for some stores; a first question makes an unreachable one fail here.
+    client.search_experiments(max_results=1)
+    client.search_registered_models(max_results=1)
+    return client
+
+
+def _sqlite_path(uri: str) -> Path:
+    path = uri.removeprefix("sqlite://").removeprefix("/").split("?")[0]
+    if not path or path == ":memory:":
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI={uri} is an in-memory database, lost with the process: give sqlite:///<path>"
+        )
+    return Path(path)
+
+
+@contextmanager
+def _file_lock(database: Path) -> Iterator[None]:
+    database.parent.mkdir(parents=True, exist_ok=True)
+    path = database.with_name(f"{database.name}.lock")
+    with path.open("a") as lock:
+        deadline = time.monotonic() + _INITIALISATION_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrackingError(
+                        f"another process has held {path} for {_INITIALISATION_TIMEOUT_S:.0f} s: end it and try again"
+                    ) from None
+                time.sleep(0.02)
+        yield
+
+
+def _without_password(uri: str) -> str:
+    password = urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri

@@ -1,0 +1,191 @@
+"""The model registry: versions of one registered model in MLflow."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from financial_assets.errors import TrackingError
+from financial_assets.tracking.connection import Connection
+
+__all__ = ["FINGERPRINT_TAG", "REGISTERED_MODEL", "ModelRegistry", "ModelVersion"]
+
+REGISTERED_MODEL = "financial-direction-predictor"
+FINGERPRINT_TAG = "fingerprint"
+_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One immutable version of a registered model.
+
+    Attributes
+    ----------
+    name
+        The registered model.
+    version
+        Its number, from 1.
+    run_id
+        The tracked run that made it.
+    tags
+        Among them variant, data cut-off and fingerprint.
+    aliases
+        Names that point to this version now, for example ``champion``.
+    source
+        URI of the artefacts.
+    description
+        Text for people.
+    """
+
+    name: str
+    version: int
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
+    source: str = ""
+    description: str = ""
+
+
+class ModelRegistry:
+    """Versions of one registered model in MLflow's registry.
+
+    Parameters
+    ----------
+    tracking_uri
+        As for ``MlflowTracker``; the registry lives in the same store as the runs.
+    name
+        The registered model; it is made with the first version.
+    """
+
+    def __init__(self, tracking_uri: str, name: str = REGISTERED_MODEL) -> None:
+        self._connection = Connection(tracking_uri)
+        self.name = name
+
+    def find(self, fingerprint: str) -> ModelVersion | None:
+        """The newest version registered under a fingerprint, or ``None``."""
+        return next((one for one in reversed(self.versions()) if one.tags.get(FINGERPRINT_TAG) == fingerprint), None)
+
+    def register(self, run_id: str, model_dir: str, tags: Mapping[str, str], description: str = "") -> ModelVersion:
+        """Register artefacts of a run as a new version.
+
+        With a sqlite store, processes that register the same fingerprint at the same time get the same version.
+
+        Parameters
+        ----------
+        run_id
+            The run that holds the artefacts.
+        model_dir
+            Their folder in the run.
+        tags
+            Tags of the version. If a version already has the same ``fingerprint``, that one is returned.
+        description
+            Text for people.
+
+        Raises
+        ------
+        TrackingError
+            The run or its artefacts do not exist, or the registry refuses.
+        """
+        client = self._connection.client
+        with self._connection.errors(f"register {model_dir!r} of run {run_id}"), self._connection.exclusive():
+            known = self.find(tags[FINGERPRINT_TAG]) if FINGERPRINT_TAG in tags else None
+            if known is not None:
+                return known
+            artifact_uri = client.get_run(run_id).info.artifact_uri
+            if not client.list_artifacts(run_id, model_dir):
+                raise TrackingError(
+                    f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
+                )
+            self._make_sure_of_the_model()
+            created = client.create_model_version(
+                self.name,
+                f"{artifact_uri}/{model_dir}",
+                run_id,
+                tags={name: str(value) for name, value in tags.items()},
+                description=description,
+            )
+        return _version(created, {})
+
+    def versions(self) -> tuple[ModelVersion, ...]:
+        """All versions, oldest first; empty when the model was never registered."""
+        client, found, token = self._connection.client, [], None
+        with self._connection.errors(f"list versions of {self.name}"):
+            while True:
+                page = client.search_model_versions(f"name = '{self.name}'", max_results=_PAGE, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+            # A search leaves the aliases of a version empty; they belong to the registered model.
+            aliases = client.get_registered_model(self.name).aliases if found else {}
+        return tuple(sorted((_version(one, aliases) for one in found), key=lambda one: one.version))
+
+    def get(self, version: int) -> ModelVersion:
+        """One version; ``TrackingError`` when there is no such version."""
+        with self._connection.errors(f"get version {version} of {self.name}"):
+            found = self._connection.client.get_model_version(self.name, str(version))
+            return _version(found, self._connection.client.get_registered_model(self.name).aliases)
+
+    def set_alias(self, alias: str, version: int) -> None:
+        """Point an alias to a version, away from the version that had it."""
+        with self._connection.errors(f"set alias {alias!r} of {self.name} to version {version}"):
+            self._connection.client.set_registered_model_alias(self.name, alias, str(version))
+
+    def by_alias(self, alias: str) -> ModelVersion | None:
+        """The version that an alias points to, or ``None``."""
+        return next((one for one in self.versions() if alias in one.aliases), None)
+
+    def download(self, version: int, folder: Path) -> Path:
+        """Copy the artefacts of a version to a folder, replacing what is there.
+
+        A failing download leaves the folder as it was.
+
+        Returns
+        -------
+        Path
+            ``folder``.
+        """
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        client = self._connection.client
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        arriving = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            with self._connection.errors(f"download version {version} of {self.name}"):
+                uri = client.get_model_version_download_uri(self.name, str(version))
+                get_artifact_repository(uri, tracking_uri=self._connection.uri).download_artifacts("", str(arriving))
+            if not any(arriving.iterdir()):
+                raise TrackingError(f"version {version} of {self.name} has no files at {uri}: were they deleted?")
+            if folder.exists():
+                shutil.rmtree(folder)
+            arriving.rename(folder)
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
+        return folder
+
+    def _make_sure_of_the_model(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._connection.client.create_registered_model(
+                self.name, description="Calibrated probability that the next session's adjusted close is higher"
+            )
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+
+def _version(found: Any, aliases: Mapping[str, str]) -> ModelVersion:
+    return ModelVersion(
+        name=found.name,
+        version=int(found.version),
+        run_id=found.run_id or "",
+        tags=dict(found.tags or {}),
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if int(version) == int(found.version))),
+        source=found.source or "",
+        description=found.description or "",
+    )

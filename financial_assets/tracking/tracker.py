@@ -1,0 +1,190 @@
+"""Opens runs in MLflow and ends each as what it was."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from financial_assets.errors import TrackingError
+from financial_assets.tracking.connection import Connection
+from financial_assets.tracking.owners import OWNER_PID, owner_tags
+from financial_assets.tracking.protocols import Run
+from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
+
+__all__ = ["MlflowTracker"]
+
+_PAGE = 1000
+
+
+class MlflowTracker:
+    """Tracks runs of one experiment in MLflow.
+
+    The experiment is made on first use. Without a server its artefacts go under ``artifact_root`` (MLflow itself would
+    put them into the working directory); with a server, the server decides.
+
+    Parameters
+    ----------
+    tracking_uri
+        ``sqlite:///<path>``, another database URI, or ``http(s)://`` of a tracking server.
+    experiment
+        Name of the experiment.
+    artifact_root
+        Folder for artefacts when no server looks after them.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path) -> None:
+        self._connection = Connection(tracking_uri)
+        self.experiment = experiment
+        self.artifact_root = artifact_root.absolute()
+        self._experiment_id: str | None = None
+
+    @contextmanager
+    def run(
+        self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
+    ) -> Iterator[Run]:
+        """Open a new run.
+
+        It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
+        anything is raised in it: also ``KeyboardInterrupt``, ``SystemExit`` and the interrupts of an orchestrator,
+        which derive from ``BaseException``. SIGTERM, when nobody handles it, is raised in the block as
+        ``SystemExit(143)``. A process that dies at once leaves its run RUNNING, for ``end_stale``.
+
+        Raises
+        ------
+        TrackingError
+            The store cannot be reached or refuses.
+        """
+        experiment_id = self._experiment()
+        with self._connection.errors(f"start run {name!r}"):
+            info = self._connection.client.create_run(
+                experiment_id, tags={**(tags or {}), **owner_tags()}, run_name=name
+            ).info
+        run = MlflowRun(self._connection, info.run_id, experiment_id)
+        with self._ended_as_it_was(run):
+            if params:
+                run.log_params(params)
+            yield run
+
+    @contextmanager
+    def resume(self, run_id: str) -> Iterator[Run]:
+        """Open an earlier run again: it is RUNNING in the block, then ends as under ``run``."""
+        client = self._connection.client
+        with self._connection.errors(f"resume run {run_id}"):
+            found = client.get_run(run_id)
+            client.update_run(run_id, status="RUNNING")
+        run = MlflowRun(self._connection, run_id, found.info.experiment_id)
+        with self._ended_as_it_was(run):
+            run.set_tags(owner_tags())
+            if FAILURE_TAG in found.data.tags:
+                with self._connection.errors(f"clear the failure of run {run_id}"):
+                    client.delete_tag(run_id, FAILURE_TAG)
+            yield run
+
+    def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
+        """Mark as FAILED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
+
+        Parameters
+        ----------
+        is_alive
+            Says from a run's tags whether its owner lives; ``owner_is_alive`` asks this host's process table.
+
+        Returns
+        -------
+        int
+            How many runs were ended.
+        """
+        client, ended = self._connection.client, 0
+        for stale in [run for run in self._running() if not is_alive(run.data.tags)]:
+            run_id = stale.info.run_id
+            with self._connection.errors(f"end stale run {run_id}"):
+                # It may have ended between the search and now, and an honest end must stand.
+                if client.get_run(run_id).info.status == "RUNNING":
+                    client.set_terminated(run_id, status="FAILED")
+                    client.set_tag(run_id, FAILURE_TAG, "the process that owned the run died without ending it")
+                    ended += 1
+        return ended
+
+    def _running(self) -> list[Any]:
+        experiment_id, found, token = self._experiment(), [], None
+        with self._connection.errors("look for stale runs"):
+            while True:
+                page = self._connection.client.search_runs(
+                    [experiment_id], "attributes.status = 'RUNNING'", max_results=_PAGE, page_token=token
+                )
+                found += [run for run in page if OWNER_PID in run.data.tags]
+                token = page.token
+                if not token:
+                    return found
+
+    @contextmanager
+    def _ended_as_it_was(self, run: MlflowRun) -> Iterator[None]:
+        try:
+            with _sigterm_as_exit():
+                yield
+        except BaseException as error:
+            try:
+                run.end("FAILED", f"{type(error).__name__}: {error}")
+            except TrackingError as unreachable:
+                # What went wrong in the run matters more than that it could not be recorded.
+                error.add_note(f"run {run.id} could not be marked FAILED: {unreachable}")
+            raise
+        run.end("FINISHED")
+
+    def _experiment(self) -> str:
+        if self._experiment_id is None:
+            client = self._connection.client
+            with self._connection.errors(f"open experiment {self.experiment!r}"), self._connection.exclusive():
+                found = client.get_experiment_by_name(self.experiment) or self._create_experiment()
+            self._check(found)
+            self._experiment_id = str(found.experiment_id)
+        return self._experiment_id
+
+    def _create_experiment(self) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        client, location = self._connection.client, None
+        if not self._connection.is_server:
+            self.artifact_root.mkdir(parents=True, exist_ok=True)
+            location = self.artifact_root.as_uri()
+        try:
+            client.create_experiment(self.experiment, artifact_location=location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        return client.get_experiment_by_name(self.experiment)
+
+    def _check(self, found: Any) -> None:
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"MLFLOW_EXPERIMENT_NAME={self.experiment}: that experiment is deleted; restore it "
+                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
+            )
+        location = urlsplit(found.artifact_location)
+        folder = Path(unquote(location.path))
+        if self._connection.is_sqlite and location.scheme == "file" and not folder.is_dir():
+            raise TrackingError(
+                f"MLFLOW_EXPERIMENT_NAME={self.experiment} keeps its artefacts in {folder}, which is gone (was it "
+                "moved?): move it back, or choose another name"
+            )
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
