@@ -1,0 +1,147 @@
+"""Arms and weight epochs: who takes part in an experiment, with which share, and since when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import pandas as pd
+
+from financial_assets.errors import ExperimentError
+
+__all__ = ["ROUTED_ROLES", "Arm", "Role", "WeightEpoch", "arm_from_json", "arm_to_json"]
+
+Role = Literal["champion", "challenger", "shadow"]
+ROUTED_ROLES: tuple[Role, ...] = ("champion", "challenger")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One immutable model version in a role.
+
+    Attributes
+    ----------
+    model
+        Served name, ``<variant>-predictor-v<version>``.
+    variant
+        Name of the model variant.
+    version
+        Version in the model registry; versions of all variants are numbered together, so a later one is larger.
+    role
+        ``champion`` and ``challenger`` get routed requests; a ``shadow`` is only scored in pairs.
+    weight
+        Relative share of the routed requests; 0 for a shadow.
+    data_cutoff
+        Last session (tz-naive) used for fitting, stopping or calibrating the model.
+    """
+
+    model: str
+    variant: str
+    version: int
+    role: Role
+    weight: int
+    data_cutoff: pd.Timestamp
+
+    def __post_init__(self) -> None:
+        if not self.model or not self.variant:
+            raise ExperimentError(f"arm without a model or variant name: {self!r}")
+        if self.role not in get_args(Role):
+            raise ExperimentError(f"arm {self.model}: role {self.role!r} is not one of {', '.join(get_args(Role))}")
+        if isinstance(self.weight, bool) or not isinstance(self.weight, int) or not 0 <= self.weight <= 1_000_000:
+            raise ExperimentError(f"arm {self.model}: weight {self.weight!r} is not a whole number from 0 to 1000000")
+        if self.role == "shadow" and self.weight:
+            raise ExperimentError(f"arm {self.model}: a shadow gets no requests, but its weight is {self.weight}")
+        if pd.isna(self.data_cutoff) or self.data_cutoff.tz is not None:
+            raise ExperimentError(f"arm {self.model}: data cut-off {self.data_cutoff!r} is not a tz-naive session")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightEpoch:
+    """A period in which arms and weights of an experiment do not change.
+
+    Attributes
+    ----------
+    experiment
+        Name of the experiment.
+    number
+        1 for the first epoch, then counted up.
+    opened_at
+        UTC instant.
+    arms
+        All arms: one champion, at most one challenger, any number of shadows.
+    reason
+        Why the epoch was opened.
+    """
+
+    experiment: str
+    number: int
+    opened_at: pd.Timestamp
+    arms: tuple[Arm, ...]
+    reason: str
+
+    def __post_init__(self) -> None:
+        check_arms(self.arms)
+
+    @property
+    def champion(self) -> Arm:
+        """The arm that serves by default."""
+        return next(arm for arm in self.arms if arm.role == "champion")
+
+    @property
+    def challenger(self) -> Arm | None:
+        """The arm that is tested against the champion."""
+        return next((arm for arm in self.arms if arm.role == "challenger"), None)
+
+    @property
+    def shadows(self) -> tuple[Arm, ...]:
+        """Arms that are scored in pairs only."""
+        return tuple(arm for arm in self.arms if arm.role == "shadow")
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Served model name -> weight, for the arms that get requests."""
+        return {arm.model: arm.weight for arm in self.arms if arm.role in ROUTED_ROLES}
+
+    def arm(self, model: str) -> Arm | None:
+        """The arm served under ``model``, if it takes part in this epoch."""
+        return next((arm for arm in self.arms if arm.model == model), None)
+
+    def propensity(self, model: str) -> float:
+        """Probability that a request of this epoch is routed to ``model``."""
+        return self.weights.get(model, 0) / sum(self.weights.values())
+
+    @property
+    def data_cutoff(self) -> pd.Timestamp:
+        """The last session that any arm has learned from: evidence starts after it."""
+        return max(arm.data_cutoff for arm in self.arms)
+
+
+def check_arms(arms: tuple[Arm, ...]) -> None:
+    """Raise ``ExperimentError`` unless ``arms`` can be an epoch: names unique, one champion, some weight."""
+    names = [arm.model for arm in arms]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ExperimentError(f"arms named more than once: {', '.join(repeated)}")
+    roles = [arm.role for arm in arms]
+    if roles.count("champion") != 1 or roles.count("challenger") > 1:
+        raise ExperimentError(f"an epoch needs one champion and at most one challenger, not: {', '.join(roles)}")
+    if sum(arm.weight for arm in arms) == 0:
+        raise ExperimentError("the weights of all arms are zero: no request could be routed")
+
+
+def arm_to_json(arm: Arm) -> dict[str, Any]:
+    """``arm`` as plain JSON values."""
+    return {
+        "model": arm.model,
+        "variant": arm.variant,
+        "version": arm.version,
+        "role": arm.role,
+        "weight": arm.weight,
+        "data_cutoff": arm.data_cutoff.date().isoformat(),
+    }
+
+
+def arm_from_json(values: Mapping[str, Any]) -> Arm:
+    """The arm written by :func:`arm_to_json`."""
+    return Arm(**{**values, "data_cutoff": pd.Timestamp(values["data_cutoff"])})

@@ -1,0 +1,146 @@
+"""Opening the prediction log's database: dialects, pragmas, schema version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+
+from financial_assets.errors import LogError
+from financial_assets.experiment import log_schema as schema
+
+__all__ = ["open_engine", "transaction"]
+
+_ADVISORY_LOCK = 0x66617064  # any constant of our own: serialises the creation of tables in PostgreSQL
+
+
+def open_engine(url: str, busy_timeout_s: float) -> Engine:
+    """An engine for ``url`` whose tables exist and have this version's schema.
+
+    Raises
+    ------
+    LogError
+        If the URL is malformed or of an unsupported kind, the database is unreachable or no database, or its schema
+        is of another version.
+    """
+    parsed = _parse(url)
+    shown = parsed.render_as_string(hide_password=True)
+    try:
+        engine = _sqlite(parsed, busy_timeout_s) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
+    except (sa.exc.ArgumentError, ImportError, OSError, TypeError) as error:
+        raise LogError(f"prediction log {shown} cannot be opened: {error}. Set PREDICTION_LOG_URL.") from error
+    try:
+        _prepare(engine, shown)
+    except sa.exc.SQLAlchemyError as error:
+        engine.dispose()
+        raise LogError(
+            f"prediction log {shown} cannot be used: {_cause(error)}. Set PREDICTION_LOG_URL to a prediction log, "
+            "or to a new SQLite file."
+        ) from error
+    except LogError:
+        engine.dispose()
+        raise
+    return engine
+
+
+@contextmanager
+def transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
+    """One transaction; a writing one takes SQLite's write lock at its start, so that writers queue, not deadlock.
+
+    Raises
+    ------
+    LogError
+        If the database refuses.
+    """
+    try:
+        with engine.connect().execution_options(log_write=write) as connection, connection.begin():
+            yield connection
+    except sa.exc.SQLAlchemyError as error:
+        shown = engine.url.render_as_string(hide_password=True)
+        raise LogError(f"prediction log {shown}: {_cause(error)}") from error
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = sa.make_url(url)
+        backend = parsed.get_backend_name()
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise LogError(
+            "PREDICTION_LOG_URL is not a database URL such as sqlite:////folder/predictions.db or "
+            "postgresql+psycopg2://user:password@host/database"
+        ) from error
+    if backend not in ("sqlite", "postgresql"):
+        raise LogError(f"PREDICTION_LOG_URL names the database kind {backend!r}; allowed: sqlite, postgresql")
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise LogError("PREDICTION_LOG_URL must name a file: an SQLite log in memory would not survive a crash")
+    return parsed
+
+
+def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
+
+    @sa.event.listens_for(engine, "connect")
+    def on_connect(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
+        connection.isolation_level = None  # the driver must not open transactions of its own: see on_begin
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {int(busy_timeout_s * 1000)}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # an intent must survive a power cut before the request is sent
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @sa.event.listens_for(engine, "begin")
+    def on_begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
+        write = connection.get_execution_options().get("log_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+
+
+def _prepare(engine: Engine, shown: str) -> None:
+    with engine.connect() as reader, reader.begin():
+        found = _version(reader)
+    if found is None:
+        with engine.connect().execution_options(log_write=True) as writer, writer.begin():
+            if engine.dialect.name == "postgresql":
+                writer.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+            found = _version(writer)
+            if found is None:
+                _refuse_foreign_tables(writer, shown)
+                schema.metadata.create_all(writer)
+                writer.execute(sa.insert(schema.version).values(version=schema.SCHEMA_VERSION))
+                found = schema.SCHEMA_VERSION
+    if found != schema.SCHEMA_VERSION:
+        raise LogError(
+            f"prediction log {shown} has schema version {found}; this release reads version {schema.SCHEMA_VERSION}. "
+            "Set PREDICTION_LOG_URL to a new database, or use the release that wrote it."
+        )
+
+
+def _version(connection: Connection) -> int | None:
+    if not sa.inspect(connection).has_table(schema.version.name):
+        return None
+    found = connection.execute(sa.select(sa.func.max(schema.version.c.version))).scalar()
+    return -1 if found is None else int(found)
+
+
+def _refuse_foreign_tables(connection: Connection, shown: str) -> None:
+    present = set(sa.inspect(connection).get_table_names()) & set(schema.metadata.tables)
+    if present:
+        raise LogError(
+            f"prediction log {shown} holds tables {', '.join(sorted(present))} but no schema version: not written by "
+            "this package. Set PREDICTION_LOG_URL to another database."
+        )
+
+
+def _cause(error: sa.exc.SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).strip()

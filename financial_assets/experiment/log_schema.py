@@ -1,0 +1,98 @@
+"""Tables of the prediction log, for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+__all__ = ["QUANTILE_COLUMNS", "SCHEMA_VERSION", "direct", "epochs", "metadata", "routed", "version"]
+
+SCHEMA_VERSION = 1
+QUANTILE_COLUMNS = ("q01", "q05", "q50", "q95", "q99")
+
+metadata = sa.MetaData()
+_Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+class UtcInstant(sa.TypeDecorator[datetime]):
+    """A UTC instant; SQLite keeps no time zone, so it is put back on reading."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Refuse naive instants, store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Give the zone back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _answer_columns() -> list[sa.Column[Any]]:
+    return [
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("failure", sa.String(16)),
+        sa.Column("error", sa.Text),
+        sa.Column("probability_up", sa.Float(53)),
+        *(sa.Column(name, sa.Float(53)) for name in QUANTILE_COLUMNS),
+        sa.Column("latency_s", sa.Float(53)),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("intended_at", UtcInstant, nullable=False),
+        sa.Column("sent_at", UtcInstant, nullable=False),
+        sa.Column("completed_at", UtcInstant),
+    ]
+
+
+version = sa.Table("prediction_log_version", metadata, sa.Column("version", sa.Integer, primary_key=True))
+
+epochs = sa.Table(
+    "weight_epochs",
+    metadata,
+    sa.Column("experiment", sa.String(255), primary_key=True),
+    sa.Column("epoch", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("opened_at", UtcInstant, nullable=False),
+    sa.Column("arms", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+
+routed = sa.Table(
+    "routed_predictions",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("request_id", sa.String(255), nullable=False),
+    sa.Column("experiment", sa.String(255), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("session", sa.Date, nullable=False),
+    sa.Column("target_session", sa.Date, nullable=False),
+    sa.Column("ticker", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(255)),
+    sa.Column("variant", sa.String(255)),
+    sa.Column("model_version", sa.Integer),
+    sa.Column("propensity", sa.Float(53)),
+    *_answer_columns(),
+    sa.UniqueConstraint("experiment", "epoch", "session", "ticker", name="routed_once"),
+    sa.ForeignKeyConstraint(["experiment", "epoch"], ["weight_epochs.experiment", "weight_epochs.epoch"]),
+)
+
+direct = sa.Table(
+    "direct_predictions",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("session", sa.Date, nullable=False),
+    sa.Column("target_session", sa.Date, nullable=False),
+    sa.Column("ticker", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(255), nullable=False),
+    sa.Column("variant", sa.String(255), nullable=False),
+    sa.Column("model_version", sa.Integer, nullable=False),
+    *_answer_columns(),
+    sa.UniqueConstraint("session", "ticker", "model", name="direct_once"),
+)

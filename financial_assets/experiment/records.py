@@ -1,0 +1,101 @@
+"""What passes between the replay and the prediction log: intents, answers, results."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from financial_assets.errors import LogError
+
+__all__ = ["DirectIntent", "Failure", "Forecast", "Result", "RoutedIntent", "Status"]
+
+Status = Literal["pending", "ok", "failed", "rejected", "timeout", "unattributed"]
+Failure = Literal["failed", "rejected", "timeout", "unknown_route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """A model's answer for one ticker and session.
+
+    Attributes
+    ----------
+    probability_up
+        Probability in [0, 1] that the next session's adjusted close is higher.
+    quantiles
+        The 1, 5, 50, 95 and 99 % quantiles of the next session's log return, ascending.
+    """
+
+    probability_up: float
+    quantiles: tuple[float, float, float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability_up <= 1.0:  # also false for NaN
+            raise LogError(f"probability_up {self.probability_up!r} is not a number from 0 to 1")
+        if len(self.quantiles) != 5 or not all(map(math.isfinite, self.quantiles)):
+            raise LogError(f"return quantiles {self.quantiles!r} are not five finite numbers")
+        if any(left > right for left, right in zip(self.quantiles, self.quantiles[1:], strict=False)):
+            raise LogError(f"return quantiles {self.quantiles!r} are not in ascending order")
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedIntent:
+    """A request that is about to be sent through the experiment's endpoint; already committed."""
+
+    id: int
+    request_id: str
+    experiment: str
+    epoch: int
+    session: pd.Timestamp
+    ticker: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DirectIntent:
+    """A paired scoring of one model on one ticker and session that is about to be asked for; already committed."""
+
+    id: int
+    session: pd.Timestamp
+    ticker: str
+    model: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an intent ended.
+
+    Attributes
+    ----------
+    id
+        The intent's id.
+    forecast
+        The answer, ``None`` if there is none.
+    failure
+        What went wrong, ``None`` if nothing did.
+    route
+        The model that the gateway says it routed to; ``None`` if it did not say, and for direct scoring.
+    latency_s
+        Seconds from sending to the answer or failure, last attempt only; for direct scoring that of the whole batch.
+    extra_attempts
+        Times the whole request was repeated after the first.
+    error
+        The failure in words.
+    """
+
+    id: int
+    forecast: Forecast | None = None
+    failure: Failure | None = None
+    route: str | None = None
+    latency_s: float | None = None
+    extra_attempts: int = 0
+    error: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.forecast is None) == (self.failure is None):
+            raise LogError(f"result of intent {self.id} needs either a forecast or a failure")
+        if self.latency_s is not None and not 0.0 <= self.latency_s < math.inf:
+            raise LogError(f"latency {self.latency_s!r} s of intent {self.id} is not a duration")
