@@ -1,0 +1,192 @@
+"""Rollout state: which models take part in the experiment, with which weights. The only source of weights.
+
+The state is the latest weight epoch in the prediction log. It is reconciled with the models that exist, never reset:
+weights belong to the roles, and only :meth:`Rollout.change_weights` changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.policy import RolloutPolicy
+
+__all__ = ["AvailableModel", "Rollout"]
+
+
+@dataclass(frozen=True, slots=True)
+class AvailableModel:
+    """A deployed model version that can take part.
+
+    Attributes
+    ----------
+    model
+        Served name, ``<variant>-predictor-v<version>``.
+    variant, version
+        What it is a version of; versions of all variants are numbered together.
+    data_cutoff
+        Last session (tz-naive) that it has learned from.
+    """
+
+    model: str
+    variant: str
+    version: int
+    data_cutoff: pd.Timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The rollout state of one experiment.
+
+    Parameters
+    ----------
+    log
+        Where weight epochs are kept.
+    policy
+        Who takes part at the start.
+    """
+
+    log: PredictionLog
+    policy: RolloutPolicy
+
+    def current(self) -> WeightEpoch | None:
+        """The weight epoch in force, ``None`` before the start."""
+        return self.log.current_epoch(self.policy.experiment)
+
+    def reconcile(self, available: Iterable[AvailableModel]) -> WeightEpoch:
+        """The weight epoch that fits the available models; opened only if arms differ from those in force.
+
+        The champion stays. A version newer than every arm of the current epoch replaces the challenger (if both the
+        challenger's and the champion's variant were retrained, the challenger's variant does). Shadows are the newest
+        versions of the policy's shadow variants, and retrained versions of routed variants that got no routed role.
+
+        Raises
+        ------
+        ExperimentError
+            If a model that the rollout needs is not available.
+        """
+        models = sorted(available, key=lambda model: model.version)
+        _refuse_repeats(models)
+        current = self.current()
+        if current is None:
+            return self.bootstrap(models)
+        arms = self._arms(current, models)
+        if arms == current.arms:
+            return current
+        return self.log.open_epoch(
+            self.policy.experiment, arms, _describe(current.arms, arms), after=current.number
+        )
+
+    def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
+        """Open the first epoch from the policy; the current epoch if there is one already.
+
+        Raises
+        ------
+        ExperimentError
+            If the champion's or the challenger's variant, or a shadow's, is not available.
+        """
+        current = self.current()
+        if current is not None:
+            return current
+        newest = _newest(available)
+        roles = [(self.policy.champion.variant, "champion", self.policy.champion.weight)]
+        roles.append((self.policy.challenger.variant, "challenger", self.policy.challenger.weight))
+        roles += [(variant, "shadow", 0) for variant in self.policy.shadow]
+        arms = [_arm(_need(newest, variant), role, weight) for variant, role, weight in roles]  # pyright: ignore
+        return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
+
+    def change_weights(self, weights: Mapping[str, int], reason: str) -> WeightEpoch:
+        """Open an epoch with other weights for the routed arms; the current one if they are in force already.
+
+        Parameters
+        ----------
+        weights
+            Served model name -> weight, for exactly the routed arms.
+        reason
+            Why.
+
+        Raises
+        ------
+        ExperimentError
+            If the experiment has not started or ``weights`` names other models than the routed arms.
+        """
+        current = self.current()
+        if current is None:
+            raise ExperimentError(f"experiment {self.policy.experiment} has not started: materialize `experiment` first")
+        if set(weights) != set(current.weights):
+            raise ExperimentError(
+                f"weights are for {', '.join(sorted(weights))}, but the routed arms of epoch {current.number} are "
+                f"{', '.join(sorted(current.weights))}"
+            )
+        arms = tuple(replace(arm, weight=weights.get(arm.model, arm.weight)) for arm in current.arms)
+        if arms == current.arms:
+            return current
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
+
+    def _arms(self, current: WeightEpoch, models: Sequence[AvailableModel]) -> tuple[Arm, ...]:
+        deployed = {model.model: model for model in models}
+        newest = _newest(models)
+        challenger = self._challenger(current, newest)
+        routed = [current.champion] + ([challenger] if challenger else [])
+        for arm in routed:
+            if arm.model not in deployed:
+                raise ExperimentError(
+                    f"{arm.role} {arm.model} of weight epoch {current.number} is not among the deployed models "
+                    f"({', '.join(deployed) or 'none'}): deploy it again by materializing predictors/{arm.variant}"
+                )
+        taken = {arm.model for arm in routed}
+        variants = dict.fromkeys((*self.policy.shadow, *(arm.variant for arm in routed)))
+        oldest = {arm.variant: arm.version for arm in routed}
+        shadows = [
+            _arm(newest[variant], "shadow", 0)
+            for variant in variants
+            if variant in newest and newest[variant].model not in taken
+            and newest[variant].version > oldest.get(variant, 0)
+        ]  # fmt: skip
+        return (*routed, *shadows)
+
+    def _challenger(self, current: WeightEpoch, newest: Mapping[str, AvailableModel]) -> Arm | None:
+        present = current.challenger
+        preferred = present.variant if present else self.policy.challenger.variant
+        known = max(arm.version for arm in current.arms)
+        for variant in (preferred, self.policy.challenger.variant, current.champion.variant):
+            model = newest.get(variant)
+            if model is not None and model.version > known and model.model != current.champion.model:
+                return _arm(model, "challenger", present.weight if present else self.policy.challenger.weight)
+        return present
+
+
+def _arm(model: AvailableModel, role: str, weight: int) -> Arm:
+    return Arm(model.model, model.variant, model.version, role, weight, model.data_cutoff)  # pyright: ignore
+
+
+def _newest(models: Iterable[AvailableModel]) -> dict[str, AvailableModel]:
+    return {model.variant: model for model in sorted(models, key=lambda model: model.version)}
+
+
+def _need(newest: Mapping[str, AvailableModel], variant: str) -> AvailableModel:
+    if variant not in newest:
+        raise ExperimentError(
+            f"the rollout policy names the variant {variant!r}, but only {', '.join(sorted(newest)) or 'none'} is "
+            f"deployed: materialize predictors/{variant}, or change the policy"
+        )
+    return newest[variant]
+
+
+def _refuse_repeats(models: Sequence[AvailableModel]) -> None:
+    for field in ("model", "version"):
+        values = [getattr(model, field) for model in models]
+        if len(set(values)) != len(values):
+            raise ExperimentError(f"available models do not differ in their {field}: {', '.join(map(str, values))}")
+
+
+def _describe(before: Sequence[Arm], after: Sequence[Arm]) -> str:
+    roles = {arm.model: arm.role for arm in before}
+    entered = [f"{arm.model} enters as {arm.role}" for arm in after if roles.get(arm.model) != arm.role]
+    left = [f"{arm.model} leaves" for arm in before if arm.model not in {other.model for other in after}]
+    return "; ".join(entered + left)
