@@ -1,0 +1,155 @@
+"""Scores of probabilities for "the price goes up": n forecasts, one outcome each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from financial_assets.scoring.arguments import levels, outcomes, probabilities, same_shape
+
+__all__ = [
+    "LOG_LOSS_CLIP",
+    "ReliabilityCurve",
+    "accuracy",
+    "base_rate",
+    "brier_score",
+    "brier_skill_score",
+    "hits",
+    "log_loss",
+    "majority_rate",
+    "reliability_curve",
+]
+
+LOG_LOSS_CLIP = float(np.finfo(np.float64).eps)
+"""Probabilities are moved this far inside (0, 1) before a logarithm is taken: one certain miss costs 36.04 nats."""
+
+
+def hits(probability_up: ArrayLike, went_up: ArrayLike, threshold: float = 0.5) -> NDArray[np.bool_]:
+    """Which forecasts had the direction right.
+
+    Parameters
+    ----------
+    probability_up
+        Forecast probabilities ``[n]``.
+    went_up
+        Outcomes ``[n]``, 0/1 or booleans.
+    threshold
+        "Up" is forecast when the probability is greater.
+
+    Returns
+    -------
+    ndarray
+        Booleans ``[n]``.
+    """
+    probability, up = _pair(probability_up, went_up)
+    return (probability > levels("threshold", threshold)) == up
+
+
+def accuracy(probability_up: ArrayLike, went_up: ArrayLike, threshold: float = 0.5) -> float:
+    """Share of forecasts with the direction right; parameters as for ``hits``."""
+    return float(hits(probability_up, went_up, threshold).mean())
+
+
+def base_rate(went_up: ArrayLike) -> float:
+    """Share of outcomes that went up."""
+    return float(outcomes("went_up", went_up).mean())
+
+
+def majority_rate(went_up: ArrayLike) -> float:
+    """Accuracy of always forecasting the more frequent direction of these very outcomes (known only afterwards)."""
+    rate = base_rate(went_up)
+    return max(rate, 1 - rate)
+
+
+def brier_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
+    """Mean squared difference between probability and outcome, in [0, 1]; 0 is perfect, always saying 0.5 scores 0.25.
+
+    Source: Brier (1950), Verification of forecasts expressed in terms of probability (half of his two-class sum).
+    """
+    probability, up = _pair(probability_up, went_up)
+    return float(np.mean((probability - up) ** 2))
+
+
+def brier_skill_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
+    """One minus the Brier score over that of always saying the base rate; above 0 is skill, at most 1.
+
+    NaN when all outcomes are the same, because the base rate is then perfect.
+    """
+    rate = base_rate(went_up)
+    reference = rate * (1 - rate)
+    score = brier_score(probability_up, went_up)
+    return 1 - score / reference if reference > 0 else float("nan")
+
+
+def log_loss(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LOSS_CLIP) -> float:
+    """Mean negative log likelihood, in nats; always saying 0.5 scores ln 2 = 0.6931.
+
+    Parameters
+    ----------
+    probability_up, went_up
+        As for ``hits``.
+    clip
+        Probabilities are limited to [clip, 1 - clip], so that one certain miss costs ``-ln(clip)`` and not infinity.
+    """
+    probability, up = _pair(probability_up, went_up)
+    if not 0 < clip < 0.5:
+        raise ValueError(f"clip must lie strictly between 0 and 0.5, not {clip}")
+    probability = np.clip(probability, clip, 1 - clip)
+    return float(-np.mean(np.where(up, np.log(probability), np.log1p(-probability))))
+
+
+@dataclass(frozen=True)
+class ReliabilityCurve:
+    """How often it went up when a probability was forecast.
+
+    Attributes
+    ----------
+    edges
+        Borders of the bins ``[bins + 1]``, from 0 to 1; a bin holds its left border, the last one both.
+    predicted
+        Mean forecast per bin ``[bins]``; NaN in an empty bin.
+    observed
+        Share that went up per bin ``[bins]``; NaN in an empty bin.
+    counts
+        Forecasts per bin ``[bins]``.
+    """
+
+    edges: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    counts: NDArray[np.int64]
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """Mean distance between observed and predicted over all forecasts (Naeini et al. 2015); depends on the bins."""
+        full = self.counts > 0
+        weights = self.counts[full] / self.counts.sum()
+        return float(np.sum(weights * np.abs(self.observed[full] - self.predicted[full])))
+
+
+def reliability_curve(probability_up: ArrayLike, went_up: ArrayLike, bins: int = 10) -> ReliabilityCurve:
+    """Forecast against observed frequency in bins of equal width; parameters as for ``hits``.
+
+    Raises
+    ------
+    ValueError
+        Bad arguments, or fewer than one bin.
+    """
+    probability, up = _pair(probability_up, went_up)
+    if bins < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    edges = np.linspace(0, 1, bins + 1)
+    index = np.searchsorted(edges[1:-1], probability, side="right")
+    counts = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        predicted = np.bincount(index, weights=probability, minlength=bins) / counts
+        observed = np.bincount(index, weights=up.astype(np.float64), minlength=bins) / counts
+    return ReliabilityCurve(edges, predicted, observed, counts.astype(np.int64))
+
+
+def _pair(probability_up: ArrayLike, went_up: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    probability, up = probabilities("probability_up", probability_up), outcomes("went_up", went_up)
+    same_shape(probability_up=probability, went_up=up)
+    return probability, up

@@ -1,0 +1,30 @@
+"""Quantiles and tails of the distributions behind the intervals and tests, typed, from ``scipy.special``."""
+
+# SciPy ships no type information; this file is where it enters.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from scipy import special
+
+__all__ = ["bernoulli_log_likelihood", "beta_quantile", "chi_square_tail", "student_t_quantile"]
+
+
+def student_t_quantile(probability: float, degrees: float) -> float:
+    """Quantile of Student's t."""
+    return float(special.stdtrit(degrees, probability))
+
+
+def beta_quantile(probability: float, a: float, b: float) -> float:
+    """Quantile of the beta distribution with shapes ``a`` and ``b``."""
+    return float(special.betaincinv(a, b, probability))
+
+
+def chi_square_tail(statistic: float, degrees: int) -> float:
+    """Probability that chi-square exceeds ``statistic``."""
+    return float(special.chdtrc(degrees, statistic))
+
+
+def bernoulli_log_likelihood(successes: int, failures: int, rate: float) -> float:
+    """Log likelihood of independent trials with success probability ``rate``; nothing observed contributes 0."""
+    return float(special.xlogy(successes, rate) + special.xlog1py(failures, -rate))

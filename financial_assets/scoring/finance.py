@@ -1,0 +1,162 @@
+"""From probabilities to profit and loss, under one timing and with costs.
+
+A decision is taken after the close of session t; the position is entered at the open of t+1 and left at the open of
+t+2. Matrices are ``[ticker, session]``, indexed by the session of the decision; ``traded_returns`` are simple returns
+from the open of t+1 to the open of t+2. Successive positions meet at one open, so only the change is traded there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from financial_assets.scoring.arguments import same_shape
+
+__all__ = [
+    "ProfitAndLoss",
+    "Rule",
+    "break_even_cost_bps",
+    "buy_and_hold",
+    "positions_from_probabilities",
+    "profit_and_loss",
+]
+
+Rule = Literal["long_short", "long_flat"]
+_BASIS_POINT = 1e-4
+
+
+def positions_from_probabilities(
+    probability_up: ArrayLike,
+    *,
+    threshold: float = 0.5,
+    rule: Rule = "long_short",
+    missing: Literal["raise", "flat"] = "raise",
+) -> NDArray[np.float64]:
+    """Positions in units of a ticker's share of the capital: +1 long, 0 flat, -1 short.
+
+    Parameters
+    ----------
+    probability_up
+        Probabilities, of any shape.
+    threshold
+        In [0.5, 1): long above it; under ``long_short`` short below ``1 - threshold``; flat in between.
+    rule
+        Whether a low probability is sold or left alone.
+    missing
+        What NaN (no answer) means: an error, or no position.
+    """
+    probability = np.asarray(probability_up, dtype=np.float64)
+    if probability.size == 0:
+        raise ValueError("probability_up is empty")
+    if not 0.5 <= threshold < 1:
+        raise ValueError(f"threshold must lie in [0.5, 1), not {threshold}")
+    if rule not in get_args(Rule):
+        raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
+    known = ~np.isnan(probability)
+    if missing == "raise" and not known.all():
+        raise ValueError(
+            f"probability_up holds {int((~known).sum())} missing values (missing='flat' takes no position)"
+        )
+    if np.any((probability < 0) | (probability > 1)):
+        raise ValueError("probability_up must lie in [0, 1]")
+    long = probability > threshold
+    short = (probability < 1 - threshold) & (rule == "long_short")
+    return long.astype(np.float64) - short.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class ProfitAndLoss:
+    """Daily simple returns of a portfolio that gives each ticker an equal, constant share of the capital.
+
+    Attributes
+    ----------
+    gross
+        Return before costs ``[session]``.
+    costs
+        Costs paid ``[session]``, as a share of the capital, at least 0.
+    turnover
+        Traded volume ``[session]``, as a share of the capital; entering and leaving one full position makes 2.
+    held
+        Positions really held ``[ticker, session]``.
+    untradable
+        Positions wanted where no traded return is known, and so not taken.
+    """
+
+    gross: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    turnover: NDArray[np.float64]
+    held: NDArray[np.float64]
+    untradable: int
+
+    @property
+    def net(self) -> NDArray[np.float64]:
+        """Return after costs ``[session]``."""
+        return self.gross - self.costs
+
+
+def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
+    """Profit and loss of positions, with costs on each change of a ticker's position.
+
+    Parameters
+    ----------
+    positions
+        Finite, ``[ticker, session]``: the sessions without gaps, because a position that stays is not traded.
+    traded_returns
+        Simple returns ``[ticker, session]``, open t+1 to open t+2; NaN where not known or not tradable: no position is
+        held there.
+    cost_bps
+        Cost per side in basis points of the traded volume. The first entry and the last exit are paid too.
+
+    Raises
+    ------
+    ValueError
+        Bad arguments; a return of -100 % or less.
+    """
+    wanted = _matrix("positions", positions)
+    returns = _matrix("traded_returns", traded_returns)
+    same_shape(positions=wanted, traded_returns=returns)
+    if not np.isfinite(wanted).all():
+        raise ValueError("positions must be finite")
+    if np.isinf(returns).any() or np.any(returns <= -1):
+        raise ValueError("traded_returns must be finite (or NaN) and above -1")
+    if not (np.isfinite(cost_bps) and cost_bps >= 0):
+        raise ValueError(f"cost_bps must be finite and at least 0, not {cost_bps}")
+    known = ~np.isnan(returns)
+    held = np.where(known, wanted, 0.0)
+    traded = np.abs(np.diff(held, axis=1, prepend=0.0))
+    traded[:, -1] += np.abs(held[:, -1])
+    turnover = traded.mean(axis=0)
+    return ProfitAndLoss(
+        gross=(held * np.where(known, returns, 0.0)).mean(axis=0),
+        costs=turnover * cost_bps * _BASIS_POINT,
+        turnover=turnover,
+        held=held,
+        untradable=int(np.count_nonzero(wanted[~known])),
+    )
+
+
+def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
+    """Profit and loss of being long every ticker whenever it can be traded; parameters as for ``profit_and_loss``."""
+    returns = _matrix("traded_returns", traded_returns)
+    return profit_and_loss((~np.isnan(returns)).astype(np.float64), returns, cost_bps)
+
+
+def break_even_cost_bps(result: ProfitAndLoss) -> float:
+    """Cost per side, in basis points, at which the summed net return is 0; negative when it loses even without costs.
+
+    NaN when nothing was traded.
+    """
+    traded = float(result.turnover.sum())
+    return float(result.gross.sum()) / traded / _BASIS_POINT if traded > 0 else float("nan")
+
+
+def _matrix(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be [ticker, session], not of shape {array.shape}")
+    if array.size == 0:
+        raise ValueError(f"{name} is empty")
+    return array

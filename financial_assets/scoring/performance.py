@@ -1,0 +1,80 @@
+"""Figures of merit of a series of daily simple returns ``[session]``."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from financial_assets.scoring.arguments import vector
+
+__all__ = [
+    "SESSIONS_PER_YEAR",
+    "cumulative_return",
+    "equity_curve",
+    "max_drawdown",
+    "sharpe_ratio",
+    "sortino_ratio",
+    "win_rate",
+]
+
+SESSIONS_PER_YEAR = 252
+# A standard deviation below this share of the values' size is rounding, not risk.
+_ROUNDING = 1e-12
+
+
+def equity_curve(returns: ArrayLike) -> NDArray[np.float64]:
+    """Value of one unit of capital after each session ``[session]``, gains reinvested."""
+    return np.cumprod(1 + _returns(returns)).astype(np.float64)
+
+
+def cumulative_return(returns: ArrayLike) -> float:
+    """Compounded return over all sessions."""
+    return float(equity_curve(returns)[-1] - 1)
+
+
+def sharpe_ratio(returns: ArrayLike, periods: int = SESSIONS_PER_YEAR) -> float:
+    """Annualised mean over standard deviation, of returns in excess of cash.
+
+    NaN with fewer than two sessions or without variation.
+
+    Source: Sharpe (1994), The Sharpe ratio; annualised by ``sqrt(periods)``, which holds for uncorrelated returns.
+    """
+    data = _returns(returns)
+    if data.size < 2:
+        return float("nan")
+    deviation = float(data.std(ddof=1))
+    if deviation <= _ROUNDING * float(np.abs(data).max()):
+        return float("nan")
+    return float(data.mean() / deviation * np.sqrt(periods))
+
+
+def sortino_ratio(returns: ArrayLike, target: float = 0.0, periods: int = SESSIONS_PER_YEAR) -> float:
+    """Annualised mean excess over a target, per downside deviation.
+
+    The downside deviation is the root mean square of the shortfalls, over all sessions; NaN when nothing falls short.
+
+    Source: Sortino and van der Meer (1991), Downside risk.
+    """
+    excess = _returns(returns) - target
+    downside = float(np.sqrt(np.mean(np.minimum(excess, 0) ** 2)))
+    return float(excess.mean() / downside * np.sqrt(periods)) if downside > 0 else float("nan")
+
+
+def max_drawdown(returns: ArrayLike) -> float:
+    """Largest loss from a peak of the equity curve, its start included: in [-1, 0]."""
+    equity = np.concatenate([[1.0], equity_curve(returns)])
+    return float(np.min(equity / np.maximum.accumulate(equity) - 1))
+
+
+def win_rate(returns: ArrayLike) -> float:
+    """Share of gains among the sessions that gained or lost; NaN when there are none."""
+    data = _returns(returns)
+    moved = data[data != 0]
+    return float(np.mean(moved > 0)) if moved.size else float("nan")
+
+
+def _returns(returns: ArrayLike) -> NDArray[np.float64]:
+    data = vector("returns", returns)
+    if data.min() < -1:
+        raise ValueError(f"returns must be at least -1 (simple returns), found {data.min():g}")
+    return data
