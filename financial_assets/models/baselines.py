@@ -1,0 +1,201 @@
+"""What a network must beat: constants, rules and a linear model on the same features and blocks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import TrainingError
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.training_data import TrainingData, panel_volatility
+
+__all__ = ["PREDICTION_COLUMNS", "Baselines", "fit_baselines"]
+
+PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
+"""Tidy prediction table; NaN where a baseline does not answer the question."""
+
+HISTORY = 500
+"""Sessions behind the historical quantiles (two years, the usual window of historical simulation)."""
+
+_REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Fitted baselines; plain numbers, saved as JSON.
+
+    Attributes
+    ----------
+    majority_up
+        Share of "up" in the fit block: the answer of ``majority`` on every day.
+    up_after_up, up_after_down
+        Share of "up" in the fit block after a rise and after a fall: the answer of ``persistence``.
+    feature_names, center, scale, coefficients, intercept, regularisation
+        ``logistic``: regression on the scaled features of the decision session; ``regularisation`` is scikit-learn's
+        ``C``, chosen on the stop block.
+    scaled_quantiles
+        Quantiles of volatility-scaled returns in the fit block: the answer of ``filtered`` (filtered historical
+        simulation, Barone-Adesi, Giannopoulos & Vosper 1999), times today's volatility. ``historical`` takes them from
+        the last 500 known returns of the ticker.
+    cutoff
+        Last session used.
+    """
+
+    majority_up: float
+    up_after_up: float
+    up_after_down: float
+    feature_names: tuple[str, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    coefficients: tuple[float, ...]
+    intercept: float
+    regularisation: float
+    scaled_quantiles: tuple[float, ...]
+    cutoff: str
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, atomically."""
+        atomic_write_text(path, json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Baselines:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        TrainingError
+            If the file is missing, not JSON, or lacks a field.
+        """
+        try:
+            content = json.loads(path.read_text())
+            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{path} holds no baselines ({error}): materialise `baselines` again") from error
+
+    def predict(
+        self, features: FeaturePanel, panel: PricePanel, sessions: pd.DatetimeIndex | None = None
+    ) -> pd.DataFrame:
+        """Daily answers of every baseline, each from what was known at its session.
+
+        Parameters
+        ----------
+        features, panel
+            On the same axes.
+        sessions
+            Which decisions; default: all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``PREDICTION_COLUMNS``, sorted by date, ticker, model; a row for each valid (session, ticker) and model.
+        """
+        if tuple(features.names) != self.feature_names:
+            raise TrainingError("the baselines were fitted on other features: fit them again")
+        chosen = features.valid.copy()
+        if sessions is not None:
+            chosen &= features.sessions.isin(sessions)
+        ticker, session = np.nonzero(chosen)
+        scaler = RobustScaler.from_values(self.center, self.scale)
+        rows = scaler(torch.from_numpy(features.values[ticker, :, session])).double().numpy()
+        score = rows @ np.asarray(self.coefficients) + self.intercept
+        returns = _session_returns(panel)
+        rose = returns[ticker, session] > 0
+        volatility = panel_volatility(panel).numpy().astype(np.float64)[ticker, session]
+        unknown = np.full((len(ticker), len(QUANTILE_LEVELS)), np.nan)
+        answers = {
+            "majority": (np.full(len(ticker), self.majority_up), unknown),
+            "persistence": (np.where(rose, self.up_after_up, self.up_after_down), unknown),
+            "logistic": (expit(score), unknown),
+            "historical": (unknown[:, 0], _trailing_quantiles(returns, ticker, session)),
+            "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
+        }
+        return _tidy(answers, features.sessions[session], np.asarray(features.tickers, dtype=object)[ticker])
+
+
+def fit_baselines(
+    features: FeaturePanel, panel: PricePanel, *, cutoff: pd.Timestamp, sequence_length: int
+) -> Baselines:
+    """Fit all baselines on the blocks that the networks are trained on.
+
+    Raises
+    ------
+    TrainingError
+        If there are too few windows.
+    """
+    data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
+    scaler = RobustScaler.fit(data.fit.last_step)
+    blocks = {name: getattr(data, name) for name in ("fit", "stop")}
+    rows = {name: scaler(block.last_step).double().numpy() for name, block in blocks.items()}
+    ups = {name: (block.outcome[:, 0] > 0).numpy() for name, block in blocks.items()}
+    if min(len(np.unique(up)) for up in ups.values()) < 2:
+        raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
+    model, regularisation = _fit_logistic(rows, ups)
+    rose = _session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
+    scaled = (
+        data.fit.outcome[:, 0].double().numpy() / data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
+    )
+    base = float(ups["fit"].mean())
+    return Baselines(
+        majority_up=base,
+        up_after_up=float(ups["fit"][rose].mean()) if rose.any() else base,
+        up_after_down=float(ups["fit"][~rose].mean()) if (~rose).any() else base,
+        feature_names=data.feature_names,
+        center=tuple(scaler.center.double().tolist()),
+        scale=tuple(scaler.scale.double().tolist()),
+        coefficients=tuple(model.coef_[0].tolist()),
+        intercept=float(model.intercept_[0]),
+        regularisation=regularisation,
+        scaled_quantiles=tuple(np.quantile(scaled, QUANTILE_LEVELS).tolist()),
+        cutoff=f"{data.cutoff:%Y-%m-%d}",
+    )
+
+
+def _fit_logistic(rows: dict[str, np.ndarray], ups: dict[str, np.ndarray]) -> tuple[LogisticRegression, float]:
+    """L2-regularised logistic regression; the strength with the least log loss on the stop block."""
+    candidates = [
+        (LogisticRegression(C=strength, max_iter=1000).fit(rows["fit"], ups["fit"]), strength)
+        for strength in _REGULARISATION
+    ]
+    return min(candidates, key=lambda c: float(log_loss(ups["stop"], c[0].predict_proba(rows["stop"])[:, 1])))
+
+
+def _session_returns(panel: PricePanel) -> np.ndarray:
+    """Log return of each session itself ``[ticker, session]``; NaN where it did not trade or has no bar before."""
+    close = np.log(panel.values[:, 3, :].astype(np.float64))
+    returns = np.full_like(close, np.nan)
+    returns[:, 1:] = np.diff(close, axis=1)
+    return np.where(panel.valid, returns, np.nan)
+
+
+def _trailing_quantiles(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """Quantiles of each ticker's last ``HISTORY`` returns up to and including the session, ``[n, 5]``."""
+    padded = np.pad(returns, ((0, 0), (HISTORY - 1, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, HISTORY, axis=1)
+    result = np.empty((len(ticker), len(QUANTILE_LEVELS)))
+    for start in range(0, len(ticker), 4096):
+        chunk = slice(start, start + 4096)
+        result[chunk] = np.nanquantile(windows[ticker[chunk], session[chunk]], QUANTILE_LEVELS, axis=1).T
+    return result
+
+
+def _tidy(
+    answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: pd.DatetimeIndex, tickers: np.ndarray
+) -> pd.DataFrame:
+    frames = []
+    for name, (probability, quantiles) in answers.items():
+        frame = pd.DataFrame({"date": dates, "ticker": tickers, "model": name, "probability_up": probability})
+        frame[list(PREDICTION_COLUMNS[4:])] = quantiles
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True).sort_values(["date", "ticker", "model"], ignore_index=True)

@@ -1,0 +1,204 @@
+"""Training windows by index, and the chronological blocks they are drawn from.
+
+A window is a pair (ticker, session). Its ``sequence_length`` feature vectors are gathered from the feature tensor when
+a batch is made, so memory stays that of the panel however long the windows are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from financial_assets.errors import TrainingError
+
+__all__ = [
+    "BLOCK_SHARES",
+    "LABEL_HORIZON",
+    "Batch",
+    "Blocks",
+    "WindowDataset",
+    "chronological_blocks",
+    "usable_windows",
+]
+
+LABEL_HORIZON = 1
+"""Sessions between a decision and the close that settles its label."""
+
+BLOCK_SHARES = (0.70, 0.15, 0.15)
+"""Shares of the usable sessions before the data cut-off: fit, stop, calibrate."""
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Half-open ranges of session indices in which the *decisions* of each block lie.
+
+    The label of every decision is settled before the next block begins (for the last block: by the data cut-off).
+    """
+
+    fit: range
+    stop: range
+    calibrate: range
+
+
+def chronological_blocks(
+    sessions: int, first_usable: int, shares: Sequence[float] = BLOCK_SHARES, horizon: int = LABEL_HORIZON
+) -> Blocks:
+    """Cut the usable sessions up to the cut-off into fit, stop and calibrate.
+
+    The last ``horizon`` decisions of each block are purged: their labels would be settled inside the next block (Lopez
+    de Prado 2018, chapter 7). Inputs may look back across a border, which is what is known at that time; no embargo is
+    needed since no training data follow test data.
+
+    Parameters
+    ----------
+    sessions
+        Number of sessions up to and including the cut-off.
+    first_usable
+        Index of the first session with a complete window.
+    shares
+        Relative sizes of the three blocks; positive.
+    horizon
+        Label horizon in sessions.
+
+    Raises
+    ------
+    TrainingError
+        If a block would be empty.
+    """
+    if len(shares) != 3 or min(shares) <= 0 or horizon < 1:
+        raise TrainingError(
+            f"three positive shares and a horizon of at least 1 are needed, not {tuple(shares)} and {horizon}"
+        )
+    usable = sessions - first_usable
+    total = float(sum(shares))
+    first = first_usable + int(usable * shares[0] / total)
+    second = first_usable + int(usable * (shares[0] + shares[1]) / total)
+    borders = (first_usable, first, second, sessions)
+    blocks = [range(start, stop - horizon) for start, stop in itertools.pairwise(borders)]
+    if not all(blocks):
+        raise TrainingError(
+            f"{max(usable, 0)} usable sessions before the data cut-off are too few for fit, stop and calibrate blocks: "
+            "set an earlier INGESTION_START_DATE, a shorter SEQUENCE_LENGTH or TICKERS with a longer history"
+        )
+    return Blocks(*blocks)
+
+
+def usable_windows(valid: np.ndarray, outcome: np.ndarray, sequence_length: int) -> np.ndarray:
+    """Where a window can be answered and scored.
+
+    Parameters
+    ----------
+    valid
+        bool ``[ticker, session]``: the ticker traded and has enough bars since its listing for every feature.
+    outcome
+        float ``[ticker, session]``: next session's log return; NaN where unknown.
+    sequence_length
+        Feature vectors in a window; each of them needs that many bars, traded or carried forward.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool ``[ticker, session]``.
+    """
+    ready = np.maximum.accumulate(valid, axis=1)
+    first_step_ready = np.zeros_like(ready)
+    first_step_ready[:, sequence_length - 1 :] = ready[:, : ready.shape[1] - sequence_length + 1]
+    return valid & first_step_ready & np.isfinite(outcome)
+
+
+class Batch(NamedTuple):
+    """One batch of windows: inputs ``[B, L, F]``; label, volatility-scaled return and volatility ``[B, 1]``."""
+
+    inputs: Tensor
+    up: Tensor
+    scaled_return: Tensor
+    volatility: Tensor
+
+
+class WindowDataset:
+    """Windows of one block, gathered batch by batch from the feature tensor.
+
+    Parameters
+    ----------
+    features
+        float32 ``[ticker, feature, session]``; shared, never copied.
+    outcome
+        Next session's log return ``[ticker, session]``.
+    volatility
+        Causal daily volatility ``[ticker, session]``, positive.
+    usable
+        bool ``[ticker, session]``, from ``usable_windows``.
+    span
+        Session indices of the block.
+    sequence_length
+        Feature vectors in a window.
+
+    Raises
+    ------
+    TrainingError
+        If a window would begin before the first session, or an input or target is not finite.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        outcome: Tensor,
+        volatility: Tensor,
+        usable: np.ndarray,
+        span: range,
+        sequence_length: int,
+    ) -> None:
+        inside = np.zeros(usable.shape[1], dtype=bool)
+        inside[span.start : span.stop] = True
+        # Session-major order: neighbours in a batch are neighbours in time, as the day-clustered scores want them.
+        session, ticker = np.nonzero((usable & inside).T)
+        if session.size and session.min() < sequence_length - 1:
+            raise TrainingError(f"a window of SEQUENCE_LENGTH={sequence_length} begins before the first session")
+        self._features = features
+        self._steps = torch.arange(1 - sequence_length, 1, device=features.device)
+        self.tickers = ticker
+        self.sessions = session
+        self._ticker = torch.from_numpy(ticker).to(features.device)
+        self._session = torch.from_numpy(session).to(features.device)
+        self._return = outcome[self._ticker, self._session].unsqueeze(1)
+        self._volatility = volatility[self._ticker, self._session].unsqueeze(1)
+        if not bool(torch.isfinite(self._return).all()) or not bool((self._volatility > 0).all()):
+            raise TrainingError(
+                "a usable window has no finite outcome or no positive volatility: the panel and its mask disagree"
+            )
+
+    def __len__(self) -> int:
+        return int(self.sessions.size)
+
+    @property
+    def outcome(self) -> Tensor:
+        """Next session's log return of every window ``[n, 1]``."""
+        return self._return
+
+    @property
+    def last_step(self) -> Tensor:
+        """The feature vectors of the decision sessions themselves ``[n, feature]``."""
+        return self._features[self._ticker, :, self._session]
+
+    def gather(self, index: Tensor) -> Batch:
+        """The windows at positions ``index`` ``[B]``."""
+        steps = self._session[index].unsqueeze(1) + self._steps
+        outcome, volatility = self._return[index], self._volatility[index]
+        return Batch(
+            inputs=self._features.transpose(1, 2)[self._ticker[index].unsqueeze(1), steps],
+            up=(outcome > 0).to(self._features.dtype),
+            scaled_return=outcome / volatility,
+            volatility=volatility,
+        )
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
+        """All windows in batches: shuffled by ``generator``, or in chronological order without one."""
+        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
+        for chunk in order.to(self._session.device).split(size):
+            yield self.gather(chunk)

@@ -1,0 +1,63 @@
+"""Where training runs, and under which conditions two runs are bit-identical."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from financial_assets.errors import TrainingError
+
+__all__ = ["reproducible", "resolve_device"]
+
+
+def resolve_device(name: str) -> torch.device:
+    """``auto`` (cuda, else mps, else cpu) or the device asked for.
+
+    Raises
+    ------
+    TrainingError
+        If the device is unknown or this machine does not have it: there is no silent fallback.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, there in available.items() if there))
+    if name not in available:
+        raise TrainingError(f"no device {name!r}; there are auto, {', '.join(available)}")
+    if not available[name]:
+        raise TrainingError(f"device {name!r} was asked for and this machine has none: choose auto or cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def reproducible(seed: int, device: torch.device, threads: int) -> Iterator[torch.Generator]:
+    """Seeded, deterministic torch inside the block; the caller's random state, threads and flags are restored after it.
+
+    Parameters
+    ----------
+    seed
+        Of the global generators (initialisation, dropout) and of the one yielded.
+    device
+        The device that will be used.
+    threads
+        CPU threads of one operation. Sums split over threads depend on their number, so it is part of "the same run".
+
+    Yields
+    ------
+    torch.Generator
+        A CPU generator for shuffling.
+    """
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+            torch.manual_seed(seed)
+            yield torch.Generator().manual_seed(seed)
+        finally:
+            torch.set_num_threads(before[0])
+            torch.use_deterministic_algorithms(before[1])
+            torch.backends.cudnn.benchmark = before[2]

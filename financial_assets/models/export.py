@@ -1,0 +1,135 @@
+"""One self-contained ONNX file a model: raw bars in, calibrated answer out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+
+from financial_assets.atomic import atomic_write_bytes
+from financial_assets.errors import ExportError
+from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK, Predictor
+
+__all__ = ["INPUT_NAME", "OPSET", "OUTPUT_NAMES", "export_onnx", "file_sha256", "onnx_session", "run_onnx"]
+
+OPSET = 20
+INPUT_NAME = "bars"
+OUTPUT_NAMES = ("probability_up", "return_quantiles")
+
+
+def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
+    """Write ``predictor`` as one ONNX file with a dynamic batch axis.
+
+    The file holds its weights (no side file), ``nn.LSTM`` becomes the ONNX operator of the same name, and ``metadata``
+    becomes its ``metadata_props``.
+
+    Parameters
+    ----------
+    predictor
+        In evaluation mode.
+    path
+        Where to write, atomically.
+    metadata
+        Text to carry in the file, for example variant, fingerprint and lookback.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file.
+
+    Raises
+    ------
+    ExportError
+        If the exporter or the ONNX checker refuses the graph, or its interface is not the served one.
+    """
+    if predictor.training:
+        raise ExportError("a predictor in training mode would be exported with its dropout: call eval() first")
+    example = torch.full((2, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0)
+    with _quiet_exporter():
+        try:
+            program = torch.onnx.export(
+                predictor,
+                (example,),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
+                external_data=False,
+                verbose=False,
+            )
+        except Exception as error:
+            raise ExportError(f"torch could not export the predictor: {error}") from error
+    if program is None:
+        raise ExportError("torch returned no ONNX program")
+    model = program.model_proto
+    for key, value in sorted((metadata or {}).items()):
+        model.metadata_props.add(key=key, value=value)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
+    _check_interface(model)
+    data = model.SerializeToString(deterministic=True)
+    atomic_write_bytes(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def onnx_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
+    """An onnxruntime CPU session on ``path``."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: ort.InferenceSession, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``probability_up`` ``[n, 1]`` and ``return_quantiles`` ``[n, 5]`` for ``bars`` ``[n, 256, 7]``."""
+    probability, quantiles = session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(bars, dtype=np.float32)})
+    return np.asarray(probability), np.asarray(quantiles)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_interface(model: onnx.ModelProto) -> None:
+    """The served contract: names, order and shapes; nothing outside the file; no domain but ONNX's own."""
+    names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
+    if names != ([INPUT_NAME], list(OUTPUT_NAMES)):
+        raise ExportError(f"the graph's inputs and outputs are {names}, not {INPUT_NAME} -> {OUTPUT_NAMES}")
+    dimensions = model.graph.input[0].type.tensor_type.shape.dim
+    if [d.dim_value for d in dimensions[1:]] != [SERVED_LOOKBACK, CHANNEL_COUNT] or not dimensions[0].dim_param:
+        raise ExportError(f"the graph's input shape is not [batch, {SERVED_LOOKBACK}, {CHANNEL_COUNT}]")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise ExportError("the graph keeps weights outside its file")
+    used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    if used:
+        raise ExportError(f"the graph uses operators of {sorted(used)}, which onnxruntime need not have")
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hide what torch's exporter says about its own internals (deprecations inside torch; missing torchvision)."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # nn.LSTM rebuilds its list of weights while it is traced; the exported program holds them as initialisers.
+        warnings.filterwarnings("ignore", message="The tensor attributes? .*_flat_weights", category=UserWarning)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

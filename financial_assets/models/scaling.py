@@ -1,0 +1,66 @@
+"""The feature scaler: robust location and scale of the fit block, then a clip; part of the exported graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from financial_assets.errors import TrainingError
+
+__all__ = ["CLIP", "RobustScaler"]
+
+CLIP = 5.0
+"""Scaled features are clipped here, in robust standard deviations."""
+
+_NORMAL_IQR = 1.349
+"""Interquartile range of the standard normal distribution."""
+
+
+class RobustScaler(nn.Module):
+    """``clip((x - median) / robust standard deviation)`` for each feature.
+
+    Parameters
+    ----------
+    center, scale
+        ``[feature]``; ``scale`` positive.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, center: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("center", center)
+        self.register_buffer("scale", scale)
+
+    @classmethod
+    def fit(cls, rows: Tensor) -> RobustScaler:
+        """Median and interquartile range (as a standard deviation) of ``rows`` ``[n, feature]``.
+
+        A feature whose quartiles coincide (a flag) takes its standard deviation; a constant one is only centred.
+
+        Raises
+        ------
+        TrainingError
+            If a row is not finite.
+        """
+        if not bool(torch.isfinite(rows).all()):
+            raise TrainingError("features of the fit block are not finite: rebuild the `features` asset")
+        # torch.quantile refuses large inputs; sorting has no such limit and is exact.
+        ordered = rows.sort(dim=0).values
+        low, center, high = (ordered[int(share * (len(rows) - 1))] for share in (0.25, 0.50, 0.75))
+        spread = (high - low) / _NORMAL_IQR
+        deviation = rows.std(dim=0, correction=0)
+        scale = torch.where(spread > 1e-6, spread, torch.where(deviation > 1e-6, deviation, torch.ones_like(spread)))
+        return cls(center.clone(), scale)
+
+    @classmethod
+    def from_values(cls, center: Sequence[float], scale: Sequence[float]) -> RobustScaler:
+        """The scaler with these numbers."""
+        return cls(torch.tensor(center, dtype=torch.float32), torch.tensor(scale, dtype=torch.float32))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Scale ``[..., feature]``."""
+        return ((features - self.center) / self.scale).clamp(-CLIP, CLIP)

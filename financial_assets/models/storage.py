@@ -1,0 +1,163 @@
+"""Trainings on disk: tensors and JSON, no pickled classes; a folder is finished or it does not exist."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from financial_assets.atomic import atomic_write_bytes, atomic_write_text
+from financial_assets.errors import TrainingError
+from financial_assets.models.answers import Answers
+from financial_assets.models.calibration import Calibration, PlattScaling
+from financial_assets.models.networks import build_network
+from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.training import Epoch, Training
+from financial_assets.models.variants import Variant
+
+__all__ = ["is_finished", "load_training", "save_training"]
+
+_FORMAT = 1
+_MANIFEST = "training.json"
+_TENSORS = "tensors.pt"
+_HELD_OUT = "held_out.npz"
+
+
+def save_training(folder: Path, training: Training) -> Path:
+    """Write a training into ``folder``: ``tensors.pt``, ``held_out.npz`` and ``training.json`` with their hashes.
+
+    Everything is written beside ``folder`` and renamed onto it, so a reader never sees half of it. A folder that is
+    already there is replaced.
+
+    Returns
+    -------
+    Path
+        ``folder``.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        new, old = staging / "new", staging / "old"
+        new.mkdir()
+        hashes = {}
+        for name, data in ((_TENSORS, _tensors(training)), (_HELD_OUT, _held_out(training.held_out))):
+            atomic_write_bytes(new / name, data)
+            hashes[name] = hashlib.sha256(data).hexdigest()
+        atomic_write_text(new / _MANIFEST, json.dumps({**_manifest(training), "files": hashes}, indent=1))
+        if folder.exists():
+            folder.replace(old)
+        new.replace(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return folder
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether ``folder`` holds a whole, undamaged training."""
+    try:
+        _read_manifest(folder)
+    except TrainingError:
+        return False
+    return True
+
+
+def load_training(folder: Path) -> Training:
+    """Read what ``save_training`` wrote; tensors are loaded with ``weights_only=True``, so a file cannot run code.
+
+    Raises
+    ------
+    TrainingError
+        If the folder is missing, half-written, damaged, or of another format.
+    """
+    manifest = _read_manifest(folder)
+    try:
+        tensors = torch.load(folder / _TENSORS, weights_only=True, map_location="cpu")
+        with np.load(folder / _HELD_OUT, allow_pickle=False) as arrays:
+            held_out = Answers(**{name: arrays[name] for name in arrays.files})
+        variant = Variant(**manifest["variant"])
+        network = build_network(variant, len(manifest["feature_names"]))
+        network.load_state_dict(tensors["network"])
+        scaler = RobustScaler(tensors["scaler"]["center"], tensors["scaler"]["scale"])
+        calibration = Calibration()
+        calibration.load_state_dict(tensors["calibration"])
+        return Training(
+            variant=variant,
+            seed=manifest["seed"],
+            sequence_length=manifest["sequence_length"],
+            feature_names=tuple(manifest["feature_names"]),
+            tickers=tuple(manifest["tickers"]),
+            network=network.eval(),
+            scaler=scaler.eval(),
+            calibration=calibration.eval(),
+            platt=PlattScaling(**manifest["platt"]),
+            spans={
+                name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()
+            },
+            cutoff=pd.Timestamp(manifest["cutoff"]),
+            windows=manifest["windows"],
+            history=tuple(Epoch(**epoch) for epoch in manifest["history"]),
+            best_epoch=manifest["best_epoch"],
+            held_out=held_out,
+            device=manifest["device"],
+            seconds=manifest["seconds"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"{folder} does not hold a training that this code can read ({error}): delete it to train again"
+        ) from error
+
+
+def _manifest(training: Training) -> dict[str, Any]:
+    return {
+        "format": _FORMAT,
+        "variant": training.variant.hyperparameters(),
+        "seed": training.seed,
+        "sequence_length": training.sequence_length,
+        "feature_names": training.feature_names,
+        "tickers": training.tickers,
+        "platt": asdict(training.platt),
+        "spans": {name: [day.isoformat() for day in span] for name, span in training.spans.items()},
+        "cutoff": training.cutoff.isoformat(),
+        "windows": training.windows,
+        "history": [asdict(epoch) for epoch in training.history],
+        "best_epoch": training.best_epoch,
+        "device": training.device,
+        "seconds": training.seconds,
+    }
+
+
+def _tensors(training: Training) -> bytes:
+    parts = {name: getattr(training, name).state_dict() for name in ("network", "scaler", "calibration")}
+    buffer = io.BytesIO()
+    torch.save(parts, buffer)
+    return buffer.getvalue()
+
+
+def _held_out(answers: Answers) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: getattr(answers, name) for name in Answers.__dataclass_fields__})
+    return buffer.getvalue()
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text())
+        if manifest["format"] != _FORMAT:
+            raise TrainingError(
+                f"{folder} is of format {manifest['format']}, this code reads {_FORMAT}: delete it to train again"
+            )
+        for name, digest in manifest["files"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+                raise TrainingError(f"{folder / name} is damaged: delete {folder} to train again")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(f"{folder} holds no finished training ({error}): delete it to train again") from error
+    return manifest

@@ -1,0 +1,148 @@
+"""What may be known at the data cut-off, cut into blocks: the one input of the networks and of the baselines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from financial_assets.errors import TrainingError
+from financial_assets.features.bars import split_channels
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.features.volatility import causal_volatility
+from financial_assets.market.outcomes import next_session_return
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
+
+__all__ = ["MINIMUM_WINDOWS", "TrainingData", "panel_volatility"]
+
+MINIMUM_WINDOWS = {"fit": 200, "stop": 50, "calibrate": 100}
+"""Windows a block needs before anything is trained."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Features, outcomes and blocks up to a data cut-off.
+
+    Attributes
+    ----------
+    tickers, sessions, feature_names
+        Axes; ``sessions`` ends at the cut-off.
+    features
+        float32 ``[ticker, feature, session]``.
+    outcome, volatility
+        Next session's log return (NaN where it is not settled by the cut-off) and causal daily volatility, float32
+        ``[ticker, session]``.
+    usable
+        bool ``[ticker, session]``.
+    blocks
+        Fit, stop and calibrate.
+    sequence_length
+        Feature vectors in a window.
+    """
+
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    feature_names: tuple[str, ...]
+    features: Tensor
+    outcome: Tensor
+    volatility: Tensor
+    usable: np.ndarray
+    blocks: Blocks
+    sequence_length: int
+
+    @classmethod
+    def until(
+        cls, cutoff: pd.Timestamp, features: FeaturePanel, panel: PricePanel, *, sequence_length: int
+    ) -> TrainingData:
+        """Cut both panels at ``cutoff`` and lay the blocks.
+
+        Nothing after the cut-off is read: not even the outcome of the cut-off session itself.
+
+        Raises
+        ------
+        TrainingError
+            If the panels disagree, or too little is left for a block.
+        """
+        _check_axes(features, panel)
+        if sequence_length < 1:
+            raise TrainingError(f"SEQUENCE_LENGTH must be at least 1, not {sequence_length}")
+        known = panel.until(cutoff)
+        count = len(known.sessions)
+        outcome = np.asarray(next_session_return(known), dtype=np.float32)
+        usable = usable_windows(features.valid[:, :count], outcome, min(sequence_length, max(count, 1)))
+        if not usable.any():
+            raise TrainingError(
+                f"no usable window of SEQUENCE_LENGTH={sequence_length} among {count} sessions up to the data cut-off "
+                f"{cutoff:%Y-%m-%d} for TICKERS={','.join(panel.tickers)}: set an earlier INGESTION_START_DATE"
+            )
+        data = cls(
+            tickers=panel.tickers,
+            sessions=known.sessions,
+            feature_names=tuple(features.names),
+            features=torch.from_numpy(features.values[:, :, :count]),
+            outcome=torch.from_numpy(outcome),
+            volatility=panel_volatility(known),
+            usable=usable,
+            blocks=chronological_blocks(count, int(usable.any(axis=0).argmax())),
+            sequence_length=sequence_length,
+        )
+        data._check_counts()
+        return data
+
+    @property
+    def cutoff(self) -> pd.Timestamp:
+        """The last session used for anything."""
+        return self.sessions[-1]
+
+    @cached_property
+    def fit(self) -> WindowDataset:
+        """Windows that the gradients come from."""
+        return self.windows(self.blocks.fit)
+
+    @cached_property
+    def stop(self) -> WindowDataset:
+        """Windows that choose the epoch."""
+        return self.windows(self.blocks.stop)
+
+    @cached_property
+    def calibrate(self) -> WindowDataset:
+        """Windows that calibrate the answers; no network has seen them."""
+        return self.windows(self.blocks.calibrate)
+
+    def windows(self, span: range, device: torch.device | None = None) -> WindowDataset:
+        """The usable windows whose decisions lie in ``span``, on ``device`` (default: where the data are)."""
+        features, outcome, volatility = (
+            tensor if device is None else tensor.to(device) for tensor in (self.features, self.outcome, self.volatility)
+        )
+        return WindowDataset(features, outcome, volatility, self.usable, span, self.sequence_length)
+
+    def _check_counts(self) -> None:
+        for name, needed in MINIMUM_WINDOWS.items():
+            found = len(getattr(self, name))
+            if found < needed:
+                raise TrainingError(
+                    f"the {name} block has {found} windows, {needed} are needed: add TICKERS, set an earlier "
+                    f"INGESTION_START_DATE or a SEQUENCE_LENGTH shorter than {self.sequence_length}"
+                )
+
+
+def panel_volatility(panel: PricePanel) -> Tensor:
+    """Causal daily volatility of every ticker and session, float32 ``[ticker, session]``; NaN before a listing."""
+    return causal_volatility(split_channels(torch.from_numpy(panel.values)))
+
+
+def _check_axes(features: FeaturePanel, panel: PricePanel) -> None:
+    if tuple(features.tickers) != tuple(panel.tickers):
+        raise TrainingError(
+            f"features are for {features.tickers}, prices for {panel.tickers}: materialise `features` again"
+        )
+    if not features.sessions.equals(panel.sessions):
+        raise TrainingError(
+            f"features end at {features.sessions[-1]:%Y-%m-%d} with {len(features.sessions)} sessions, prices at "
+            f"{panel.sessions[-1]:%Y-%m-%d} with {len(panel.sessions)}: materialise `features` again"
+        )
