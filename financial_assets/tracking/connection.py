@@ -88,9 +88,12 @@ class Connection:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            raise TrackingError(
-                f"cannot {doing} (MLFLOW_TRACKING_URI={_without_password(self.uri)}): {reason}"
-            ) from error
+            message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.uri}): {reason}{self._advice(error)}"
+            password = urlsplit(self.uri).password
+            if password:
+                # The cause repeats the URI, and tracebacks end up in logs.
+                raise TrackingError(message.replace(f":{password}@", ":***@")) from None
+            raise TrackingError(message) from error
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -101,6 +104,10 @@ class Connection:
         """
         with nullcontext() if self._database is None else _file_lock(self._database):
             yield
+
+    def _advice(self, error: Exception) -> str:
+        unreachable = self.is_server and "Max retries exceeded" in str(error)
+        return "; is the server running there? Start it, or set MLFLOW_TRACKING_URI" if unreachable else ""
 
 
 def _prepare_environment() -> None:
@@ -147,8 +154,3 @@ def _file_lock(database: Path) -> Iterator[None]:
                     ) from None
                 time.sleep(0.02)
         yield
-
-
-def _without_password(uri: str) -> str:
-    password = urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri

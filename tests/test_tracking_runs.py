@@ -1,0 +1,354 @@
+"""Runs in MLflow on a sqlite store: each ends as what it was."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from financial_assets.errors import TrackingError
+from financial_assets.tracking import MlflowTracker, NullTracker, Tracker, owner_is_alive
+from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED, owner_tags
+from financial_assets.tracking.runs import FAILURE_TAG
+
+# MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the schema and nothing in it; making one takes seconds, copying one does not."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowTracker(f"sqlite:///{database}", "unused", database.parent / "artifacts")._connection.client  # noqa: B018
+    return database
+
+
+@pytest.fixture
+def uri(empty_store: Path, tmp_path: Path) -> str:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.fixture
+def tracker(uri: str, tmp_path: Path) -> MlflowTracker:
+    return MlflowTracker(uri, "experiment", tmp_path / "artifacts")
+
+
+def stored(tracker: MlflowTracker, run_id: str):
+    return tracker._connection.client.get_run(run_id)
+
+
+class Interrupted(BaseException):
+    """As an orchestrator raises it: not an ``Exception``."""
+
+
+def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(tracker: MlflowTracker, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights.bin").write_bytes(b"weights")
+    (tmp_path / "note.txt").write_text("note")
+    with tracker.run("train", tags={"variant": "baseline"}, params={"hidden": 24, "lr": 3e-3}) as run:
+        run.log_metrics({"loss": 0.7}, step=1)
+        run.log_metrics({"loss": 0.6, "undefined": math.nan}, step=2)
+        run.log_artifacts(tmp_path / "model", "model")
+        run.log_artifact(tmp_path / "note.txt", "notes")
+        run.set_tags({"later": "yes"})
+        assert run.url is None
+        assert stored(tracker, run.id).info.status == "RUNNING"
+    found = stored(tracker, run.id)
+    assert found.info.status == "FINISHED"
+    assert found.info.end_time is not None
+    assert found.info.run_name == "train"
+    assert found.data.params == {"hidden": "24", "lr": "0.003"}
+    assert found.data.metrics["loss"] == 0.6
+    assert math.isnan(found.data.metrics["undefined"])
+    history = tracker._connection.client.get_metric_history(run.id, "loss")
+    assert [(one.step, one.value) for one in history] == [(1, 0.7), (2, 0.6)]
+    assert found.data.tags.items() >= {"variant": "baseline", "later": "yes"}.items()
+    artifacts = tmp_path / "artifacts" / run.id / "artifacts"
+    assert (artifacts / "model" / "weights.bin").read_bytes() == b"weights"
+    assert (artifacts / "notes" / "note.txt").read_text() == "note"
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(3), Interrupted("stop")])
+def test_anything_raised_in_a_run_fails_it_with_the_reason(tracker: MlflowTracker, error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised, tracker.run("train") as run:
+        raise error
+    assert raised.value is error
+    found = stored(tracker, run.id)
+    assert found.info.status == "FAILED"
+    assert found.data.tags[FAILURE_TAG] == f"{type(error).__name__}: {error}"
+
+
+def test_a_failure_to_log_the_parameters_fails_the_run(tracker: MlflowTracker) -> None:
+    with (
+        pytest.raises(TrackingError, match=r"'features'.*artefact"),
+        tracker.run("train", params={"features": "x" * 9999}),
+    ):
+        pytest.fail("the block must not be entered")
+    (run,) = tracker._connection.client.search_runs([tracker._experiment()])
+    assert run.info.status == "FAILED"
+
+
+def test_runs_nest_and_end_each_as_it_was(tracker: MlflowTracker) -> None:
+    with tracker.run("outer") as outer:
+        with pytest.raises(ValueError, match="inner"), tracker.run("inner") as inner:
+            raise ValueError("inner")
+        outer.log_metrics({"still": 1})
+    assert stored(tracker, outer.id).info.status == "FINISHED"
+    assert stored(tracker, inner.id).info.status == "FAILED"
+
+
+def test_a_failed_run_can_be_resumed_and_finished(tracker: MlflowTracker) -> None:
+    with pytest.raises(ValueError, match="first"), tracker.run("train", params={"hidden": 24}) as run:
+        raise ValueError("first")
+    with tracker.resume(run.id) as again:
+        assert again.id == run.id
+        assert stored(tracker, run.id).info.status == "RUNNING"
+        again.log_metrics({"parity": 0.0})
+    found = stored(tracker, run.id)
+    assert found.info.status == "FINISHED"
+    assert FAILURE_TAG not in found.data.tags
+    assert found.data.metrics == {"parity": 0.0}
+    with pytest.raises(ValueError, match="second"), tracker.resume(run.id):
+        raise ValueError("second")
+    assert stored(tracker, run.id).info.status == "FAILED"
+
+
+def test_resuming_an_unknown_run_names_it(tracker: MlflowTracker) -> None:
+    with pytest.raises(TrackingError, match=r"resume run 0{32} \(MLFLOW_TRACKING_URI=sqlite"), tracker.resume("0" * 32):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_parameter_cannot_change_its_value(tracker: MlflowTracker) -> None:
+    with pytest.raises(TrackingError, match="log parameters"), tracker.run("train", params={"hidden": 24}) as run:
+        run.log_params({"hidden": 25})
+
+
+@pytest.mark.parametrize(
+    ("log", "named"),
+    [
+        (lambda run, folder: run.log_metrics({"ratio": math.inf}), "'ratio'.*infinite"),
+        (lambda run, folder: run.log_artifact(folder / "absent"), "no file"),
+        (lambda run, folder: run.log_artifacts(folder / "absent"), "no directory"),
+        (lambda run, folder: run.log_metrics({"a name with ; in it": 1.0}), "log metrics"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_by_name(
+    tracker: MlflowTracker, tmp_path: Path, log: Callable, named: str
+) -> None:
+    with pytest.raises(TrackingError, match=named), tracker.run("train") as run:
+        log(run, tmp_path)
+    assert stored(tracker, run.id).info.status == "FAILED"
+
+
+def test_more_metrics_and_parameters_than_one_request_takes(tracker: MlflowTracker) -> None:
+    params, metrics = {f"p{i}": i for i in range(150)}, {f"m{i}": float(i) for i in range(1200)}
+    with tracker.run("wide", params=params) as run:
+        run.log_metrics(metrics)
+        run.set_tags({f"t{i}": str(i) for i in range(150)})
+    found = stored(tracker, run.id)
+    assert len(found.data.params) == 150
+    assert found.data.metrics == metrics
+    assert found.data.tags["t149"] == "149"
+
+
+def test_only_running_runs_with_a_dead_owner_are_ended(tracker: MlflowTracker) -> None:
+    client = tracker._connection.client
+    with tracker.run("finished") as finished:
+        pass
+    experiment_id = tracker._experiment()
+    foreign = client.create_run(experiment_id, run_name="not ours").info.run_id
+    dead_owner = {**owner_tags(), OWNER_PID: str(_pid_that_ended())}
+    dead = client.create_run(experiment_id, tags=dead_owner).info.run_id
+    with tracker.run("alive") as alive:
+        assert tracker.end_stale(owner_is_alive) == 1
+        assert stored(tracker, alive.id).info.status == "RUNNING"
+    assert stored(tracker, dead).info.status == "FAILED"
+    assert "died" in stored(tracker, dead).data.tags[FAILURE_TAG]
+    assert stored(tracker, foreign).info.status == "RUNNING"
+    assert stored(tracker, finished.id).info.status == "FINISHED"
+    assert tracker.end_stale(owner_is_alive) == 0
+
+
+def test_a_run_that_ended_after_it_was_looked_for_keeps_its_end(tracker: MlflowTracker) -> None:
+    client = tracker._connection.client
+    run_id = client.create_run(tracker._experiment(), tags=owner_tags()).info.run_id
+
+    def finishes_meanwhile(tags: object) -> bool:
+        client.set_terminated(run_id, "FINISHED")
+        return False
+
+    assert tracker.end_stale(finishes_meanwhile) == 0
+    assert stored(tracker, run_id).info.status == "FINISHED"
+
+
+def _pid_that_ended() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_an_owner_is_judged_by_host_pid_and_start_time() -> None:
+    mine = owner_tags()
+    assert owner_is_alive(mine)
+    assert not owner_is_alive({**mine, OWNER_PID: str(_pid_that_ended())})
+    assert not owner_is_alive({**mine, OWNER_STARTED: str(psutil.Process().create_time() - 3600)}), "a pid used again"
+    assert owner_is_alive({**mine, OWNER_HOST: f"not-{socket.gethostname()}", OWNER_PID: "1"}), "unknown, so not ended"
+    assert owner_is_alive({OWNER_HOST: socket.gethostname(), OWNER_PID: "not a number"})
+    assert owner_is_alive({})
+
+
+def test_sigterm_in_a_run_is_an_exit_and_the_handler_is_put_back(tracker: MlflowTracker) -> None:
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    with pytest.raises(SystemExit) as raised, tracker.run("train") as run:
+        _terminate_this_process()
+    assert raised.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert stored(tracker, run.id).info.status == "FAILED"
+
+
+def _terminate_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)  # the handler runs at the next instruction at the latest
+
+
+def test_a_sigterm_handler_of_somebody_else_is_left_alone(tracker: MlflowTracker) -> None:
+    received: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda signum, frame: received.append(signum))
+    try:
+        with tracker.run("train"):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert received == [signal.SIGTERM]
+
+
+def test_threads_track_their_own_runs(tracker: MlflowTracker) -> None:
+    ended: dict[str, str] = {}
+
+    def work(number: int) -> None:
+        with tracker.run(f"thread {number}") as run:
+            run.log_metrics({"number": number})
+        ended[run.id] = str(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ended) == 4
+    assert {stored(tracker, run_id).data.metrics["number"] for run_id in ended} == {0, 1, 2, 3}
+    assert {stored(tracker, run_id).info.status for run_id in ended} == {"FINISHED"}
+
+
+def test_a_second_tracker_finds_the_same_experiment(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
+    with tracker.run("one"):
+        pass
+    again = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
+    with again.run("two"):
+        pass
+    assert len(again._connection.client.search_runs([tracker._experiment()])) == 2
+
+
+def test_artefacts_that_were_moved_away_are_noticed(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
+    with tracker.run("one"):
+        pass
+    (tmp_path / "artifacts").rename(tmp_path / "elsewhere")
+    again = MlflowTracker(uri, "experiment", tmp_path / "elsewhere")
+    with pytest.raises(TrackingError, match=r"MLFLOW_EXPERIMENT_NAME=experiment .*gone"), again.run("two"):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_deleted_experiment_is_named(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
+    tracker._connection.client.delete_experiment(tracker._experiment())
+    again = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
+    with pytest.raises(TrackingError, match=r"MLFLOW_EXPERIMENT_NAME=experiment.*deleted"), again.run("two"):
+        pytest.fail("the block must not be entered")
+
+
+def test_an_artefact_folder_with_awkward_characters(uri: str, tmp_path: Path) -> None:
+    tracker = MlflowTracker(uri, "awkward", tmp_path / "a folder, 100 % ü")
+    (tmp_path / "note.txt").write_text("note")
+    with tracker.run("one") as run:
+        run.log_artifact(tmp_path / "note.txt")
+    assert (tmp_path / "a folder, 100 % ü" / run.id / "artifacts" / "note.txt").read_text() == "note"
+    again = MlflowTracker(uri, "awkward", tmp_path / "a folder, 100 % ü")
+    with again.run("two"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        ("", "MLFLOW_TRACKING_URI is empty"),
+        ("sqlite://", "in-memory"),
+        ("sqlite:///:memory:", "in-memory"),
+        ("nonsense://host", "MLFLOW_TRACKING_URI=nonsense://host"),
+        ("file:///nowhere/mlruns", "MLFLOW_TRACKING_URI=file:///nowhere/mlruns"),
+    ],
+)
+def test_a_uri_that_cannot_be_used_is_named(tmp_path: Path, bad: str, named: str) -> None:
+    with pytest.raises(TrackingError, match=named), MlflowTracker(bad, "experiment", tmp_path).run("train"):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_text("this is not a database, but long enough to look at" * 50)
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path)
+    with pytest.raises(TrackingError, match=r"cannot open the store .*mlflow\.db"), tracker.run("train"):
+        pytest.fail("the block must not be entered")
+
+
+def test_an_unreachable_server_is_named_soon_and_without_its_password(tmp_path: Path) -> None:
+    with socket.socket() as reserved:  # bound but not listening: connections are refused
+        reserved.bind(("127.0.0.1", 0))
+        server = f"http://user:secret@127.0.0.1:{reserved.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(TrackingError, match=r"MLFLOW_TRACKING_URI=http://user:\*\*\*@") as raised:
+            MlflowTracker(server, "experiment", tmp_path).run("train").__enter__()
+    assert time.monotonic() - began < 15
+    assert "secret" not in str(raised.value)
+
+
+def test_a_store_lost_during_a_run_does_not_hide_why_the_run_failed(tracker: MlflowTracker, tmp_path: Path) -> None:
+    def work() -> None:
+        tracker._connection.client._tracking_client.store.engine.dispose()
+        (tmp_path / "mlflow.db").write_text("overwritten by somebody, and no database any more" * 50)
+        raise ValueError("the real reason")
+
+    with pytest.raises(ValueError, match="the real reason") as raised, tracker.run("train"):
+        work()
+    assert any("could not be marked FAILED" in note for note in raised.value.__notes__)
+
+
+def test_the_null_tracker_keeps_to_the_protocol(tmp_path: Path) -> None:
+    tracker: Tracker = NullTracker()
+    with tracker.run("one", tags={"a": "b"}, params={"p": 1}) as one, tracker.run("two") as two:
+        one.log_params({"p": 2})
+        one.log_metrics({"m": 1.0}, step=3)
+        one.log_artifact(tmp_path / "absent")
+        one.log_artifacts(tmp_path)
+        one.set_tags({})
+        assert one.id != two.id
+        assert one.url is None
+    with tracker.resume("known") as again:
+        assert again.id == "known"
+    assert tracker.end_stale(lambda tags: False) == 0
+    with pytest.raises(KeyboardInterrupt), tracker.run("three"):
+        raise KeyboardInterrupt
+
+
+def test_importing_the_package_does_not_import_mlflow() -> None:
+    code = "import sys, financial_assets.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
