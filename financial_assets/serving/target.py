@@ -1,0 +1,190 @@
+"""What any serving target can do: bring manifests to life, shift weights, say how it is.
+
+The local plane implements it today; a cluster reached by server-side apply and one reached by commits to a Git repository fit
+behind the same protocol, so nothing above this line knows where models run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from financial_assets.serving.manifests import Manifest
+
+__all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus"]
+
+
+def _no_routes() -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the gateway answers.
+
+    Attributes
+    ----------
+    http_url
+        Base URL of the V2 REST protocol, e.g. ``http://127.0.0.1:20017``.
+    grpc_target
+        ``host:port`` of the V2 gRPC protocol.
+    routes
+        Route (``<model>_<n>``) of each Model as far as the target knows it; lets a client reach one arm of a split directly.
+    """
+
+    http_url: str
+    grpc_target: str
+    routes: Mapping[str, str] = field(default_factory=_no_routes)
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One Model: its name, its route ``<model>_<n>`` (``None`` before it has one), whether it answers, and where it came from."""
+
+    name: str
+    route: str | None
+    ready: bool
+    storage_uri: str
+
+
+@dataclass(frozen=True)
+class ExperimentStatus:
+    """One Experiment: default, relative weights, mirror, and whether exactly this is in force."""
+
+    name: str
+    default: str
+    weights: Mapping[str, int]
+    mirror: tuple[str, int] | None
+    ready: bool
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """One process of the plane (for targets that run processes).
+
+    Attributes
+    ----------
+    name
+        ``envoy``, ``mlserver`` ...
+    pid
+        Its process id, ``None`` while it is not running.
+    state
+        ``starting``, ``running``, ``back-off`` or ``stopped``.
+    restarts
+        How often it had to be started again.
+    last_exit
+        Why the last one ended, in words; empty if none did.
+    """
+
+    name: str
+    pid: int | None
+    state: str
+    restarts: int
+    last_exit: str
+
+
+@dataclass(frozen=True)
+class TargetStatus:
+    """How a target is.
+
+    Attributes
+    ----------
+    target
+        The target's name.
+    ready
+        Everything wanted is in force and answers.
+    endpoint
+        Where the gateway answers, ``None`` while nothing runs.
+    models, experiments, processes
+        What it holds.
+    problems
+        What is wrong, one sentence each; empty when ``ready``.
+    """
+
+    target: str
+    ready: bool
+    endpoint: Endpoint | None
+    models: tuple[ModelStatus, ...] = ()
+    experiments: tuple[ExperimentStatus, ...] = ()
+    processes: tuple[ProcessStatus, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+class ServingTarget(Protocol):
+    """A place that serves Models and splits traffic between them."""
+
+    @property
+    def name(self) -> str:
+        """Short name: ``local``, ``kubernetes``, ``gitops``."""
+        ...
+
+    def apply(self, manifests: Sequence[Manifest]) -> None:
+        """Create or update the given objects, leave all others alone; returns once they are in force.
+
+        Raises
+        ------
+        ManifestError
+            A manifest breaks a rule; nothing was changed.
+        NotReadyError
+            The wanted state was not reached in time; says what was waited for.
+        TargetError
+            The target refused, e.g. an artefact cannot be loaded.
+        """
+        ...
+
+    def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
+        """Wait until each named Model and Experiment answers.
+
+        Raises
+        ------
+        NotReadyError
+            One did not, and why.
+        """
+        ...
+
+    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
+        """Replace the candidates' weights of an experiment; in force on return.
+
+        Raises
+        ------
+        ManifestError
+            Unknown experiment or model, or weights that break a rule.
+        NotReadyError
+            Not in force in time.
+        """
+        ...
+
+    def weights(self, experiment: str) -> Mapping[str, int]:
+        """The weights of an experiment.
+
+        Raises
+        ------
+        ManifestError
+            There is no such experiment.
+        """
+        ...
+
+    def status(self) -> TargetStatus:
+        """How the target is; never raises because something is down."""
+        ...
+
+    def delete(self, kind: str, name: str) -> None:
+        """Remove one object in the order that loses no request; removing what is absent is no error.
+
+        Raises
+        ------
+        ManifestError
+            A Model that an experiment still names.
+        """
+        ...
+
+    def endpoint(self) -> Endpoint:
+        """Where the gateway answers.
+
+        Raises
+        ------
+        NotReadyError
+            Nothing runs; says what starts it.
+        """
+        ...
