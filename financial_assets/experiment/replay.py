@@ -172,7 +172,9 @@ class _Run:
         tickers, windows = visible.windows(item.session, self.lookback, wanted)
         bars = dict(zip(tickers, windows, strict=True))
         if missing := sorted(set(wanted) - set(bars)):
-            raise ReplayError(f"session {item.session.date()}: no window of {self.lookback} bars for {', '.join(missing)}")
+            raise ReplayError(
+                f"session {item.session.date()}: no window of {self.lookback} bars for {', '.join(missing)}"
+            )
         self.routed(item, bars)
         self.direct(item, bars)
 
@@ -229,9 +231,7 @@ class _Run:
             for start in range(0, len(intents), _BATCH):
                 self.score(arm, item.session, list(intents[start : start + _BATCH]), bars)
 
-    def score(
-        self, arm: Arm, session: pd.Timestamp, intents: list[DirectIntent], bars: dict[str, np.ndarray]
-    ) -> None:
+    def score(self, arm: Arm, session: pd.Timestamp, intents: list[DirectIntent], bars: dict[str, np.ndarray]) -> None:
         batch = np.stack([bars[intent.ticker] for intent in intents])
         try:
             with self.client() as client:

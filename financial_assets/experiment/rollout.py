@@ -78,9 +78,7 @@ class Rollout:
         arms = self._arms(current, models)
         if arms == current.arms:
             return current
-        return self.log.open_epoch(
-            self.policy.experiment, arms, _describe(current.arms, arms), after=current.number
-        )
+        return self.log.open_epoch(self.policy.experiment, arms, _describe(current.arms, arms), after=current.number)
 
     def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
         """Open the first epoch from the policy; the current epoch if there is one already.
@@ -117,7 +115,9 @@ class Rollout:
         """
         current = self.current()
         if current is None:
-            raise ExperimentError(f"experiment {self.policy.experiment} has not started: materialize `experiment` first")
+            raise ExperimentError(
+                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
+            )
         if set(weights) != set(current.weights):
             raise ExperimentError(
                 f"weights are for {', '.join(sorted(weights))}, but the routed arms of epoch {current.number} are "

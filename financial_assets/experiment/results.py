@@ -1,0 +1,226 @@
+"""The values that make up an evaluation: frozen, and plain enough to be written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = [
+    "ArmTraffic",
+    "Comparison",
+    "Conclusion",
+    "EpochTraffic",
+    "Estimate",
+    "Evaluation",
+    "ProfitAndLoss",
+    "ReliabilityBin",
+    "Skill",
+    "TickerSkill",
+    "Verdict",
+]
+
+Verdict = Literal["refused", "no_data", "underpowered", "no_difference", "challenger_better", "champion_better"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its day-clustered confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+    days: int
+    observations: int
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTraffic:
+    """Requests of one weight epoch beside its weights.
+
+    ``expected`` are requests by model if the weights are obeyed, of those that can be attributed; ``unattributed`` are
+    requests that ended without a known arm.
+    """
+
+    number: int
+    opened_at: str
+    reason: str
+    weights: dict[str, int]
+    observed: dict[str, int]
+    expected: dict[str, float]
+    unattributed: int
+    pending: int
+    p_value: float
+    method: str
+    alpha: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTraffic:
+    """One arm's routed requests: counts by how they ended, and client-side latency in seconds of the answered ones.
+
+    ``latency_grid`` are the latency's percentiles 0 to 100. ``accuracy`` is on the arm's own requests (not paired).
+    """
+
+    model: str
+    requests: int
+    ok: int
+    failed: int
+    rejected: int
+    timeout: int
+    repeated: int
+    latency_p50: float
+    latency_p95: float
+    latency_p99: float
+    latency_grid: tuple[float, ...]
+    accuracy: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProfitAndLoss:
+    """Long or short by the predicted direction, equal money in each ticker, in at the next open, out at the one after.
+
+    ``daily`` are net simple returns of the sessions in ``Evaluation.trading_days``; ``turnover_cost`` is the sum of
+    costs; Sharpe ratio and mean return are annualised with 252 sessions.
+    """
+
+    sharpe: float
+    total_return: float
+    max_drawdown: float
+    win_rate: float
+    turnover_cost: float
+    daily: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Mean predicted probability beside the observed frequency of ups, in one bin of predictions."""
+
+    predicted: float
+    observed: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skill:
+    """How well one forecaster did on the paired rows.
+
+    ``role`` is ``champion``, ``challenger`` or ``shadow`` for arms and ``baseline`` for what they must beat. Scores of
+    the direction are ``None`` for forecasters that give only quantiles, and the other way round; coverages are of the
+    central 90 % and 98 % ranges; ``share_up`` is the share of forecasts above one half.
+    """
+
+    name: str
+    role: str
+    accuracy: Estimate | None
+    brier: Estimate | None
+    log_loss: Estimate | None
+    pinball: Estimate | None
+    coverage_90: Estimate | None
+    coverage_98: Estimate | None
+    share_up: float | None
+    pnl: ProfitAndLoss | None
+    reliability: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TickerSkill:
+    """Accuracy on one ticker by forecaster, with the number of predictions and the share of ups."""
+
+    ticker: str
+    observations: int
+    share_up: float
+    accuracy: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Difference in accuracy, ``first`` less ``second``, on the same rows.
+
+    Attributes
+    ----------
+    difference
+        Mean of the daily mean differences, with its interval.
+    disagreements
+        Rows in which one was right and the other wrong.
+    rows
+        Common rows.
+    mde
+        Smallest true difference that a test at the interval's level finds with ``power`` on this many days; ``None``
+        when the daily differences do not vary.
+    days_needed
+        Days after which ``worthwhile`` would be found with that power; ``None`` when the differences do not vary.
+    """
+
+    first: str
+    second: str
+    difference: Estimate
+    disagreements: int
+    rows: int
+    mde: float | None
+    power: float
+    worthwhile: float
+    days_needed: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What can and cannot be concluded: a verdict, one sentence, and further remarks."""
+
+    verdict: Verdict
+    sentence: str
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything the report shows.
+
+    Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds.
+    """
+
+    experiment: str
+    as_of: str
+    first_session: str | None
+    last_session: str | None
+    arms: tuple[dict[str, Any], ...]
+    conclusion: Conclusion
+    comparisons: tuple[Comparison, ...]
+    epochs: tuple[EpochTraffic, ...]
+    traffic: tuple[ArmTraffic, ...]
+    skills: tuple[Skill, ...]
+    tickers: tuple[TickerSkill, ...]
+    trading_days: tuple[str, ...]
+    buy_and_hold: ProfitAndLoss | None
+    cost_bps: float
+    level: float
+    outcomes_not_due: int
+    data_hash: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; what is not a number becomes ``None``."""
+        return _plain(dataclasses.asdict(self))
+
+    def to_json(self) -> str:
+        """Strict JSON (no NaN)."""
+        return json.dumps(self.to_dict(), allow_nan=False, indent=2)
+
+    def skill(self, name: str) -> Skill | None:
+        """The skill of the forecaster called ``name``."""
+        return next((skill for skill in self.skills if skill.name == name), None)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -1,0 +1,86 @@
+"""What the gateway did with the routed requests: shares by weight epoch, failures, latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.results import ArmTraffic, EpochTraffic
+from financial_assets.experiment.sequential import srm_test
+from financial_assets.experiment.skill import accuracy_of
+
+__all__ = ["arm_traffic", "epoch_traffic"]
+
+
+def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> tuple[EpochTraffic, ...]:
+    """One record a weight epoch, with a sample-ratio test of the requests that can be attributed.
+
+    Parameters
+    ----------
+    routed
+        Routed predictions of one experiment, as the log gives them.
+    epochs
+        Its weight epochs.
+    alpha
+        Level of the sample-ratio test.
+    """
+    return tuple(_epoch(routed[routed["epoch"] == epoch.number], epoch, alpha) for epoch in epochs)
+
+
+def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: float) -> ArmTraffic:
+    """One arm's requests over all epochs.
+
+    Parameters
+    ----------
+    model
+        Served name.
+    routed
+        Routed predictions.
+    due
+        Those with an outcome, for the accuracy.
+    level
+        Confidence of its interval.
+    """
+    rows = routed[routed["model"] == model]
+    count = rows["status"].value_counts()
+    answered = rows.loc[rows["status"] == "ok", "latency_s"].to_numpy()
+    grid = np.percentile(answered, np.arange(101)) if len(answered) else np.full(101, np.nan)
+    scored = due[(due["model"] == model) & (due["status"] == "ok")]
+    return ArmTraffic(
+        model=model,
+        requests=len(rows),
+        ok=int(count.get("ok", 0)),
+        failed=int(count.get("failed", 0)),
+        rejected=int(count.get("rejected", 0)),
+        timeout=int(count.get("timeout", 0)),
+        repeated=int((rows["attempts"] > 1).sum()),
+        latency_p50=float(grid[50]),
+        latency_p95=float(grid[95]),
+        latency_p99=float(grid[99]),
+        latency_grid=tuple(map(float, grid)) if len(answered) else (),
+        accuracy=accuracy_of(scored, level),
+    )
+
+
+def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, alpha: float) -> EpochTraffic:
+    ended = rows[rows["status"] != "pending"]
+    attributed = ended.loc[ended["status"] != "unattributed", "model"].value_counts()
+    observed = {model: int(attributed.get(model, 0)) for model in {**epoch.weights, **attributed}}
+    test = srm_test(observed, epoch.weights, alpha=alpha)
+    return EpochTraffic(
+        number=epoch.number,
+        opened_at=epoch.opened_at.isoformat(timespec="seconds"),
+        reason=epoch.reason,
+        weights=epoch.weights,
+        observed=observed,
+        expected=dict(test.expected),
+        unattributed=int((ended["status"] == "unattributed").sum()),
+        pending=int((rows["status"] == "pending").sum()),
+        p_value=test.p_value,
+        method=test.method,
+        alpha=test.alpha,
+        passed=test.passed,
+    )
