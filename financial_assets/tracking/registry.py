@@ -153,7 +153,9 @@ class ModelRegistry:
 
         client = self._connection.client
         folder.parent.mkdir(parents=True, exist_ok=True)
-        arriving = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        arriving = workplace / "arriving"
+        arriving.mkdir()
         try:
             with self._connection.errors(f"download version {version} of {self.name}"):
                 uri = client.get_model_version_download_uri(self.name, str(version))
@@ -161,10 +163,10 @@ class ModelRegistry:
             if not any(arriving.iterdir()):
                 raise TrackingError(f"version {version} of {self.name} has no files at {uri}: were they deleted?")
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(workplace / "before")
             arriving.rename(folder)
         finally:
-            shutil.rmtree(arriving, ignore_errors=True)
+            shutil.rmtree(workplace)
         return folder
 
     def _make_sure_of_the_model(self) -> None:
