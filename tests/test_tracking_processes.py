@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,14 +76,17 @@ def first_line(process: subprocess.Popen[str]) -> str:
 def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
-    client, runs = tracker._connection.client, {}
-    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-        with started(_TRAIN, [uri, tmp_path / "artifacts"]) as process:
-            runs[sent] = first_line(process)
+    client = tracker._connection.client
+    with ExitStack() as stack:
+        processes = {
+            sent: stack.enter_context(started(_TRAIN, [uri, tmp_path / "artifacts"]))
+            for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+        }
+        runs = {sent: first_line(process) for sent, process in processes.items()}
+        for sent, process in processes.items():
             process.send_signal(sent)
-            code = process.wait(timeout=20)
-            if sent == signal.SIGTERM:
-                assert code == 143
+        codes = {sent: process.wait(timeout=20) for sent, process in processes.items()}
+    assert codes[signal.SIGTERM] == 143
     ended = {sent: client.get_run(run_id) for sent, run_id in runs.items()}
     assert ended[signal.SIGINT].info.status == "FAILED"
     assert ended[signal.SIGINT].data.tags[FAILURE_TAG].startswith("KeyboardInterrupt")
@@ -94,30 +97,28 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
     assert client.get_run(runs[signal.SIGKILL]).info.status == "FAILED"
 
 
-@pytest.mark.parametrize("same_fingerprint", [False, True])
-def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path, same_fingerprint: bool) -> None:
+def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}"
-    fingerprints = ["same" if same_fingerprint else f"own {number}" for number in range(3)]
-    commands = [[uri, tmp_path / "artifacts", fingerprint] for fingerprint in fingerprints]
-    with (
-        started(_START_TOGETHER, commands[0]) as one,
-        started(_START_TOGETHER, commands[1]) as two,
-        started(_START_TOGETHER, commands[2]) as three,
-    ):
-        processes = (one, two, three)
-        assert [first_line(process) for process in processes] == ["ready"] * 3
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(started(_START_TOGETHER, [uri, tmp_path / "artifacts", fingerprint]))
+            for fingerprint in ("own", "shared", "shared", "shared")
+        ]
+        assert [first_line(process) for process in processes] == ["ready"] * len(processes)
         for process in processes:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
         outputs = [process.communicate(timeout=60) for process in processes]
-        assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    versions = sorted(int(out) for out, _ in outputs)
-    assert versions == ([1, 1, 1] if same_fingerprint else [1, 2, 3])
-    assert len(ModelRegistry(uri).versions()) == len(set(versions))
+        assert [process.returncode for process in processes] == [0] * len(processes), outputs
+    own, *shared = (int(out) for out, _ in outputs)
+    assert len(set(shared)) == 1, "one fingerprint, one version"
+    assert {own, shared[0]} == {1, 2}
+    registry = ModelRegistry(uri)
+    assert [version.version for version in registry.versions()] == [1, 2]
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     runs = tracker._connection.client.search_runs([tracker._experiment()])
-    assert [run.info.status for run in runs] == ["FINISHED"] * 3
-    for version in ModelRegistry(uri).versions():
-        folder = ModelRegistry(uri).download(version.version, tmp_path / "downloaded")
+    assert [run.info.status for run in runs] == ["FINISHED"] * len(processes)
+    for version in registry.versions():
+        folder = registry.download(version.version, tmp_path / "downloaded")
         assert (folder / "model.onnx").read_text() == version.run_id, "a version's artefacts are its own run's"

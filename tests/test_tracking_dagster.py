@@ -1,0 +1,109 @@
+"""Runs tracked from Dagster steps under the multiprocess executor: failed and interrupted steps end as FAILED."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from financial_assets.tracking import MlflowTracker
+from financial_assets.tracking.runs import FAILURE_TAG
+
+# MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+]
+
+_DEFINITIONS = """
+import time
+from pathlib import Path
+import dagster as dg
+from financial_assets.tracking import MlflowTracker
+
+HERE = Path(__file__).parent
+tracker = MlflowTracker(f"sqlite:///{HERE / 'mlflow.db'}", "experiment", HERE / "artifacts")
+
+@dg.asset
+def good(context):
+    with tracker.run("good", tags={"dagster.run_id": context.run_id}):
+        pass
+
+@dg.asset
+def bad(context):
+    with tracker.run("bad", tags={"dagster.run_id": context.run_id}):
+        raise ValueError("no prices")
+
+@dg.asset
+def slow(context):
+    with tracker.run("slow", tags={"dagster.run_id": context.run_id}):
+        (HERE / "slow is running").touch()
+        time.sleep(60)
+
+executor = dg.multiprocess_executor.configured({"max_concurrent": 2})
+defs = dg.Definitions(
+    assets=[good, bad, slow],
+    jobs=[
+        dg.define_asset_job("mixed", selection=["good", "bad"], executor_def=executor),
+        dg.define_asset_job("long", selection=["slow"], executor_def=executor),
+    ],
+)
+"""
+
+
+@contextmanager
+def job(name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``dagster job execute`` of a job of the definitions above, in a process group of its own."""
+    (folder / "definitions.py").write_text(_DEFINITIONS)
+    (folder / "home").mkdir()
+    (folder / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", "job", "execute", "-f", str(folder / "definitions.py"), "-j", name],
+            env={**os.environ, "DAGSTER_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
+    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", "experiment", folder / "artifacts")
+    runs = tracker._connection.client.search_runs([tracker._experiment()])
+    return {run.info.run_name: (run.info.status, run.data.tags.get(FAILURE_TAG)) for run in runs}
+
+
+def test_of_two_steps_the_one_that_raised_is_failed(tmp_path: Path) -> None:
+    with job("mixed", tmp_path) as process:
+        assert process.wait(timeout=120) != 0
+    assert statuses(tmp_path) == {"good": ("FINISHED", None), "bad": ("FAILED", "ValueError: no prices")}, (
+        tmp_path / "log"
+    ).read_text()
+
+
+def test_an_interrupted_step_is_failed(tmp_path: Path) -> None:
+    with job("long", tmp_path) as process:
+        deadline = time.monotonic() + 90
+        while not (tmp_path / "slow is running").exists():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+    status, reason = statuses(tmp_path)["slow"]
+    assert status == "FAILED", (tmp_path / "log").read_text()
+    assert reason is not None
+    assert reason.startswith("DagsterExecutionInterruptedError")
