@@ -1,0 +1,106 @@
+"""Where prices come from. A source delivers price frames; it never decides what the rest may see."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pandas as pd
+
+from financial_assets.errors import SourceError
+from financial_assets.market.frames import sort_prices
+
+__all__ = ["FetchResult", "PriceSource", "deliver"]
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    """What a source delivered.
+
+    Attributes
+    ----------
+    prices
+        Price frame (``schemas.PRICE_COLUMNS``), sorted by ticker and date. Not yet checked.
+    failures
+        Ticker to reason, for each ticker that could not be delivered.
+    """
+
+    prices: pd.DataFrame
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+class PriceSource(Protocol):
+    """A supplier of daily bars.
+
+    Attributes
+    ----------
+    name
+        As in the setting ``PRICE_SOURCE``.
+    live
+        Whether bars go on until today: live sources run on ``LiveClock``, others on ``HistoricalClock``.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def live(self) -> bool: ...  # noqa: D102
+
+    def fetch(self, tickers: Sequence[str], start: dt.date | None, end: dt.date | None) -> FetchResult:
+        """Bars of ``tickers`` from ``start`` to ``end``, both included; ``None``: as far as the source goes.
+
+        Raises
+        ------
+        SourceError
+            Nothing could be delivered at all.
+        """
+        ...
+
+
+def deliver(
+    held: pd.DataFrame, tickers: Sequence[str], start: dt.date | None, end: dt.date | None, *, origin: str
+) -> FetchResult:
+    """The asked-for part of the bars that a source holds.
+
+    Parameters
+    ----------
+    held
+        Everything that the source has, as a price frame in any order.
+    origin
+        What to call the source in messages.
+
+    Raises
+    ------
+    SourceError
+        No ticker is left.
+    """
+    if not tickers:
+        raise SourceError("no ticker was asked for; set TICKERS, e.g. TICKERS=AAPL,MSFT")
+    inside = pd.Series(True, index=held.index)
+    if start is not None:
+        inside &= held["date"] >= pd.Timestamp(start)
+    if end is not None:
+        inside &= held["date"] <= pd.Timestamp(end)
+    names = sorted(map(str, held["ticker"].dropna().unique()))
+    chosen = held[inside & held["ticker"].isin(list(tickers))]
+    present = set(chosen["ticker"])
+    span = f"{start or 'its first day'} to {end or 'its last day'}"
+    failures = {
+        ticker: (f"{origin} has no bars from {span}" if ticker in names else f"{origin} does not have it")
+        for ticker in tickers
+        if ticker not in present
+    }
+    if chosen.empty:
+        raise SourceError(
+            f"{origin} has none of {', '.join(tickers)} from {span}; it holds {_enumerate(names)} (set TICKERS, "
+            "INGESTION_START_DATE and INGESTION_END_DATE to what it has)"
+        )
+    return FetchResult(sort_prices(chosen), failures)
+
+
+def _enumerate(names: Sequence[str], most: int = 20) -> str:
+    if not names:
+        return "nothing"
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

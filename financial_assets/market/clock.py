@@ -1,0 +1,185 @@
+"""The market clock: which session is "now".
+
+Nothing later than the clock is visible to any asset, except as an outcome that has become due.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import MarketDataError
+from financial_assets.market import calendar
+
+__all__ = ["HistoricalClock", "LiveClock", "MarketClock", "PinnedSession"]
+
+_LOCK_SECONDS = 30.0
+
+
+class MarketClock(Protocol):
+    """Says which session is the last one whose bars may be seen."""
+
+    def now(self) -> pd.Timestamp:
+        """The current session (tz-naive)."""
+        ...
+
+
+def _utc_now() -> pd.Timestamp:
+    return pd.Timestamp.now(tz="UTC")
+
+
+@dataclass(frozen=True)
+class LiveClock:
+    """For live sources: the last completed XNYS session.
+
+    Attributes
+    ----------
+    instant
+        Gives the current instant (UTC-aware).
+    """
+
+    instant: Callable[[], pd.Timestamp] = _utc_now
+
+    def now(self) -> pd.Timestamp:
+        """The last session that has closed."""
+        return calendar.last_completed_session(self.instant())
+
+
+@dataclass(frozen=True)
+class PinnedSession:
+    """A session that outlives the process, e.g. the data cut-off of training: one entry of a JSON file.
+
+    Attributes
+    ----------
+    path
+        The file; other keys in it are left alone.
+    key
+        The entry's name.
+    """
+
+    path: Path
+    key: str
+
+    def get(self) -> pd.Timestamp | None:
+        """The session, ``None`` when never set.
+
+        Raises
+        ------
+        MarketDataError
+            The file holds something else.
+        """
+        value = self._entries().get(self.key)
+        if value is None:
+            return None
+        try:
+            return calendar.as_session(value)
+        except (ValueError, TypeError) as error:
+            raise MarketDataError(f"{self.path}: {self.key} is {value!r}, which is no date; remove the file") from error
+
+    def set(self, session: pd.Timestamp) -> None:
+        """Set it to an XNYS session."""
+        with self.locked():
+            self._write(session)
+
+    def locked(self) -> _Held:
+        """Hold the file against other processes for the length of a ``with`` block."""
+        return _Held(self.path)
+
+    def _write(self, session: pd.Timestamp) -> None:
+        entries = self._entries() | {self.key: calendar.as_session(session).date().isoformat()}
+        atomic_write_text(self.path, json.dumps(entries, indent=2, sort_keys=True) + "\n")
+
+    def _entries(self) -> dict[str, Any]:
+        try:
+            entries = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise MarketDataError(f"{self.path} is no JSON ({error}); remove it to begin again") from error
+        if not isinstance(entries, dict):
+            raise MarketDataError(f"{self.path} holds no JSON object; remove it to begin again")
+        return entries
+
+
+class _Held:
+    """A file lock beside ``path`` that names itself when it cannot be had."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
+
+    def __enter__(self) -> None:
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise MarketDataError(f"another process has held {self._lock.lock_file} for {_LOCK_SECONDS:g} s") from error
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+class HistoricalClock:
+    """For historical sources: a persisted session that only moves forward.
+
+    Parameters
+    ----------
+    path
+        JSON file that keeps it across processes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._pin = PinnedSession(path, "as_of")
+
+    @property
+    def started(self) -> bool:
+        """Whether the clock has a session."""
+        return self._pin.get() is not None
+
+    def start(self, session: pd.Timestamp) -> None:
+        """Start at ``session``; a clock that has already started is left where it is."""
+        with self._pin.locked():
+            if self._pin.get() is None:
+                self._pin._write(session)  # pyright: ignore[reportPrivateUsage]
+
+    def now(self) -> pd.Timestamp:
+        """The current session.
+
+        Raises
+        ------
+        MarketDataError
+            The clock was never started.
+        """
+        session = self._pin.get()
+        if session is None:
+            raise MarketDataError(f"the market clock {self.path} was never started; run the full_pipeline job first")
+        return session
+
+    def advance_to(self, session: pd.Timestamp) -> None:
+        """Move forward to ``session``; staying is allowed.
+
+        Raises
+        ------
+        MarketDataError
+            ``session`` lies before the clock, is no XNYS session, or the clock was never started.
+        """
+        with self._pin.locked():
+            now = self.now()
+            if session < now:
+                raise MarketDataError(
+                    f"the market clock stands at {now.date()} and cannot go back to {session.date()}; "
+                    f"remove {self.path} to begin again"
+                )
+            self._pin._write(session)  # pyright: ignore[reportPrivateUsage]
+
+    def next(self, sessions: pd.DatetimeIndex) -> pd.Timestamp | None:
+        """The first of ``sessions`` (sorted) after now, ``None`` at their end; the clock does not move."""
+        position = int(sessions.searchsorted(self.now(), side="right"))
+        return None if position == len(sessions) else sessions[position]

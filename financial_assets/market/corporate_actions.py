@@ -1,0 +1,76 @@
+"""Splits and dividends, read off the ratio of close to adjusted close."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["find_corporate_actions"]
+
+SMALLEST_STEP = 2e-4
+"""Relative step of close / adj_close that counts: below it stand the sources' rounding and nothing that matters."""
+
+_SPLIT_TOLERANCE = 2e-3
+_SPLITS = sorted(
+    {Fraction(n) for n in (*range(2, 11), 12, 15, 16, 20, 25, 30, 40, 50, 100)}
+    | {Fraction(3, 2), Fraction(4, 3), Fraction(5, 4), Fraction(5, 2), Fraction(5, 3), Fraction(6, 5), Fraction(7, 2)}
+)
+_RATIOS = np.array([float(ratio) for ratio in _SPLITS] + [1.0 / float(ratio) for ratio in _SPLITS])
+_NAMES = [f"{r.numerator}:{r.denominator}" for r in _SPLITS] + [f"{r.denominator}:{r.numerator}" for r in _SPLITS]
+
+
+def find_corporate_actions(prices: pd.DataFrame) -> pd.DataFrame:
+    """Splits and dividends that the prices tell of.
+
+    On an ex-date, close / adj_close falls by the factor q: a split n:m makes q = n / m in raw prices (in
+    split-adjusted ones it leaves no trace), a dividend D makes q = 1 / (1 - D / P) with P the close of the session
+    before. A ratio close to that of a customary split is taken for one.
+
+    Parameters
+    ----------
+    prices
+        Checked price frame, sorted by ticker and date.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``date`` (ex-date), ``ticker``, ``kind`` (``split``, ``dividend`` or ``other``: the adjusted close was lowered,
+        e.g. by a correction), ``ratio`` (q), ``detail`` (``2:1``, or the dividend as ``3.08 USD``).
+    """
+    close = prices["close"].to_numpy(np.float64)
+    factor = close / prices["adj_close"].to_numpy(np.float64)
+    ticker = prices["ticker"].to_numpy()
+    same = ticker[1:] == ticker[:-1]
+    step = np.ones(len(prices))
+    step[1:] = np.where(same, factor[:-1] / factor[1:], 1.0)
+    at = np.flatnonzero(np.abs(step - 1.0) > SMALLEST_STEP)
+    kinds, details = _classify(step[at], close[at - 1])
+    return pd.DataFrame(
+        {
+            "date": prices["date"].to_numpy()[at],
+            "ticker": ticker[at],
+            "kind": pd.Series(kinds, dtype="object"),
+            "ratio": step[at],
+            "detail": pd.Series(details, dtype="object"),
+        }
+    )
+
+
+def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], list[str]]:
+    kinds: list[str] = []
+    details: list[str] = []
+    for step, before in zip(steps, closes_before, strict=True):
+        distance = np.abs(step / _RATIOS - 1.0)
+        nearest = int(distance.argmin())
+        if distance[nearest] < _SPLIT_TOLERANCE:
+            kinds.append("split")
+            details.append(_NAMES[nearest])
+        elif step > 1.0:
+            kinds.append("dividend")
+            details.append(f"{before * (1.0 - 1.0 / step):.2f} USD")
+        else:
+            kinds.append("other")
+            details.append("adj_close lowered against close")
+    return kinds, details

@@ -1,0 +1,103 @@
+"""One ingestion: fetch what is missing, check it, and only then let it into the store."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from financial_assets.market.schemas import QualityResult, check_prices
+from financial_assets.market.sources import PriceSource
+from financial_assets.market.store import PriceStore, UpsertReport
+
+__all__ = ["Ingestion", "ingest"]
+
+_OVERLAP = dt.timedelta(days=15)
+"""Calendar days fetched again before the last stored session, so that a restated history shows itself."""
+
+
+@dataclass(frozen=True)
+class Ingestion:
+    """What one ingestion did.
+
+    Attributes
+    ----------
+    prices
+        What the source delivered.
+    failures
+        Ticker to reason, for those that the source could not deliver.
+    never_delivered
+        Failed tickers of which the store holds nothing either.
+    quality
+        Results of all quality checks on ``prices``.
+    report
+        What the store took; ``None`` when a blocking check failed, and then the store is as it was.
+    """
+
+    prices: pd.DataFrame
+    failures: Mapping[str, str]
+    never_delivered: tuple[str, ...]
+    quality: tuple[QualityResult, ...]
+    report: UpsertReport | None
+
+    @property
+    def blocking_failures(self) -> tuple[QualityResult, ...]:
+        """The checks that keep these prices out of the store."""
+        return tuple(result for result in self.quality if result.blocking and not result.passed)
+
+
+def ingest(
+    source: PriceSource,
+    store: PriceStore,
+    tickers: Sequence[str],
+    start: dt.date | None = None,
+    end: dt.date | None = None,
+) -> Ingestion:
+    """Bring the store up to date with the source.
+
+    A live source is asked only for what lies after the stored sessions, with a short overlap; when the overlap shows
+    that history was restated (a split, a dividend), the whole span is fetched again.
+
+    Raises
+    ------
+    SourceError
+        The source delivered nothing at all.
+    """
+    stored = store.read(tickers)
+    since = _resume_from(stored, tickers) if source.live else None
+    first = max(filter(None, (start, since)), default=None)
+    outcome = _ingest_span(source, store, tickers, stored, first, end)
+    if since is not None and outcome.report is not None and not outcome.report.restated.empty:
+        outcome = _ingest_span(source, store, tickers, stored, start, end)
+    return outcome
+
+
+def _ingest_span(
+    source: PriceSource,
+    store: PriceStore,
+    tickers: Sequence[str],
+    stored: pd.DataFrame,
+    start: dt.date | None,
+    end: dt.date | None,
+) -> Ingestion:
+    fetched = source.fetch(tickers, start, end)
+    known = set(stored["ticker"].unique())
+    quality = check_prices(fetched.prices)
+    blocked = any(result.blocking and not result.passed for result in quality)
+    return Ingestion(
+        prices=fetched.prices,
+        failures=fetched.failures,
+        never_delivered=tuple(sorted(set(fetched.failures) - known)),
+        quality=quality,
+        report=None if blocked else store.upsert(fetched.prices),
+    )
+
+
+def _resume_from(stored: pd.DataFrame, tickers: Sequence[str]) -> dt.date | None:
+    """First day to fetch: shortly before the least advanced ticker's last session; all of it for a new ticker."""
+    last = stored.groupby("ticker")["date"].max()
+    if stored.empty or set(tickers) - set(last.index):
+        return None
+    return (pd.Timestamp(last.min()) - _OVERLAP).date()

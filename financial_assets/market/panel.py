@@ -1,0 +1,286 @@
+"""The price panel: all bars of a universe as one dense array, adjusted so that splits and dividends vanish."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.atomic import atomic_path
+from financial_assets.errors import MarketDataError, PriceDataError
+from financial_assets.market import calendar, quality
+from financial_assets.market.frames import PRICE_COLUMNS
+
+__all__ = ["CHANNELS", "PricePanel", "build_panel"]
+
+CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
+_PRICES = ("open", "high", "low", "close")
+_MARKET, _DAY, _VOLUME = CHANNELS.index("market"), CHANNELS.index("day"), CHANNELS.index("volume")
+
+MARKET_BASE = 100.0
+"""Level of the market index in the panel's first session; features do not depend on it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PricePanel:
+    """Bars of a universe over a gapless run of sessions.
+
+    Attributes
+    ----------
+    tickers
+        Sorted.
+    sessions
+        XNYS sessions (tz-naive), sorted, no gaps.
+    values
+        float32 ``[ticker, channel, session]``, C-contiguous; channels as in ``CHANNELS``. Prices in USD, adjusted for
+        splits and dividends; volume in shares, adjusted inversely; market: level of the equal-weighted index of the
+        universe; day: days since 1970-01-01. NaN before a ticker's first bar, except market and day.
+    valid
+        bool ``[ticker, session]``: whether the ticker traded. After its first bar, a session without one carries the
+        last close forward with zero volume and is not valid.
+    """
+
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    values: np.ndarray
+    valid: np.ndarray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.tickers), len(CHANNELS), len(self.sessions))
+        if self.values.shape != shape or self.values.dtype != np.float32 or not self.values.flags.c_contiguous:
+            raise MarketDataError(
+                f"panel values must be C-contiguous float32 {shape}, not {self.values.dtype} {self.values.shape}"
+            )
+        if self.valid.shape != (shape[0], shape[2]) or self.valid.dtype != np.bool_:
+            raise MarketDataError(f"panel validity must be bool {(shape[0], shape[2])}, not {self.valid.shape}")
+
+    def listed_bars(self) -> np.ndarray:
+        """Sessions since listing, this one included: int32 ``[ticker, session]``, 0 before the first bar."""
+        listed = np.logical_or.accumulate(self.valid, axis=1)
+        return np.cumsum(listed, axis=1, dtype=np.int32)
+
+    def position(self, session: pd.Timestamp) -> int:
+        """Index of ``session``.
+
+        Raises
+        ------
+        MarketDataError
+            The panel does not hold it.
+        """
+        found = int(self.sessions.get_indexer(pd.DatetimeIndex([session]))[0])
+        if found < 0:
+            raise MarketDataError(
+                f"{pd.Timestamp(session).date()} is no session of the panel "
+                f"({self.sessions[0].date()} to {self.sessions[-1].date()})"
+            )
+        return found
+
+    def until(self, session: pd.Timestamp) -> PricePanel:
+        """The panel as it was known after the close of ``session``.
+
+        Raises
+        ------
+        MarketDataError
+            The panel begins later.
+        """
+        count = int(self.sessions.searchsorted(pd.Timestamp(session), side="right"))
+        if count == 0:
+            raise MarketDataError(
+                f"the panel begins at {self.sessions[0].date()}, after {pd.Timestamp(session).date()}"
+            )
+        if count == len(self.sessions):
+            return self
+        return PricePanel(
+            tickers=self.tickers,
+            sessions=self.sessions[:count],
+            values=np.ascontiguousarray(self.values[:, :, :count]),
+            valid=np.ascontiguousarray(self.valid[:, :count]),
+        )
+
+    def window(self, ticker: str, session: pd.Timestamp, lookback: int) -> np.ndarray:
+        """The last ``lookback`` bars of ``ticker`` up to ``session``: float32 ``[lookback, channel]``, oldest first.
+
+        Raises
+        ------
+        MarketDataError
+            Unknown ticker or session, too few bars since listing, or no trade on ``session``.
+        """
+        names, windows = self.windows(session, lookback, [ticker])
+        if not names:
+            row, at = self.tickers.index(ticker), self.position(session)
+            bars = int(self.listed_bars()[row, at])
+            reason = f"has {bars} bars" if bars < lookback else "did not trade"
+            raise MarketDataError(f"{ticker} {reason} at {pd.Timestamp(session).date()}; {lookback} bars are needed")
+        return windows[0]
+
+    def windows(
+        self, session: pd.Timestamp, lookback: int, tickers: Sequence[str] | None = None
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """Windows of all tickers that traded on ``session`` and have ``lookback`` bars by then.
+
+        Parameters
+        ----------
+        tickers
+            Which ones to look at; default: all.
+
+        Returns
+        -------
+        tuple
+            Names, and float32 ``[ticker, lookback, channel]``, oldest first: the served layout.
+
+        Raises
+        ------
+        MarketDataError
+            An unknown ticker or session, or ``lookback`` below 1.
+        """
+        if lookback < 1:
+            raise MarketDataError(f"a window needs at least one bar, not {lookback}")
+        rows = self._rows(self.tickers if tickers is None else tickers)
+        at = self.position(session)
+        bars = np.logical_or.accumulate(self.valid[rows, : at + 1], axis=1).sum(axis=1)
+        rows = rows[self.valid[rows, at] & (bars >= lookback)]
+        # With too few sessions no row is left, and the slice below has no rows to be too short for.
+        block = self.values[rows, :, max(0, at + 1 - lookback) : at + 1]
+        names = tuple(self.tickers[row] for row in rows)
+        if not names:
+            return (), np.empty((0, lookback, len(CHANNELS)), dtype=np.float32)
+        return names, np.ascontiguousarray(block.transpose(0, 2, 1))
+
+    def _rows(self, tickers: Sequence[str]) -> np.ndarray:
+        places = {name: row for row, name in enumerate(self.tickers)}
+        unknown = [name for name in tickers if name not in places]
+        if unknown:
+            raise MarketDataError(f"the panel has no {', '.join(unknown)}; it holds {', '.join(self.tickers[:20])}")
+        return np.array([places[name] for name in tickers], dtype=np.intp)
+
+    def content_hash(self) -> str:
+        """SHA-256 over tickers, sessions, values and validity."""
+        digest = hashlib.sha256("\n".join(self.tickers).encode())
+        digest.update(_as_days(self.sessions).tobytes())
+        digest.update(self.values.tobytes())
+        digest.update(self.valid.tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write to ``path`` (NumPy archive), atomically."""
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                tickers=np.array(self.tickers, dtype=np.str_),
+                days=_as_days(self.sessions),
+                values=self.values,
+                valid=self.valid,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> PricePanel:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        MarketDataError
+            There is no such file, or it holds something else.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                return cls(
+                    tickers=tuple(map(str, held["tickers"])),
+                    sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
+                    values=held["values"],
+                    valid=held["valid"],
+                )
+        except FileNotFoundError as error:
+            raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from error
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise MarketDataError(f"{path} is no price panel ({error}); materialize price_panel again") from error
+
+
+def build_panel(prices: pd.DataFrame) -> PricePanel:
+    """Lay a checked price frame out as a panel.
+
+    Prices are multiplied by ``adj_close / close`` and volume by its inverse, so that raw and split-adjusted sources
+    give the same panel.
+
+    Raises
+    ------
+    PriceDataError
+        The frame is empty, or breaks a rule without which no panel can be laid out (keys unique, values possible,
+        dates XNYS sessions).
+    """
+    _refuse_impossible(prices)
+    tickers, rows = np.unique(prices["ticker"].to_numpy(dtype=np.str_), return_inverse=True)
+    sessions = calendar.sessions(prices["date"].min(), prices["date"].max())
+    columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
+
+    valid = np.zeros((len(tickers), len(sessions)), dtype=bool)
+    valid[rows, columns] = True
+    values = np.full((len(tickers), len(CHANNELS), len(sessions)), np.nan, dtype=np.float32)
+    adjusted = np.full((len(tickers), len(sessions)), np.nan)
+    adjusted[rows, columns] = prices["adj_close"].to_numpy(np.float64)
+    factor = prices["adj_close"].to_numpy(np.float64) / prices["close"].to_numpy(np.float64)
+    for name in _PRICES:
+        values[rows, CHANNELS.index(name), columns] = prices[name].to_numpy(np.float64) * factor
+    values[rows, _VOLUME, columns] = prices["volume"].to_numpy(np.float64) / factor
+
+    _carry_forward(values, valid)
+    values[:, _MARKET, :] = _market_index(tickers, adjusted, valid)
+    values[:, _DAY, :] = _as_days(sessions)
+    return PricePanel(tuple(map(str, tickers)), sessions, values, valid)
+
+
+def _refuse_impossible(prices: pd.DataFrame) -> None:
+    missing = [name for name in PRICE_COLUMNS if name not in prices]
+    if missing or prices.empty:
+        problem = f"lacks {', '.join(missing)}" if missing else "is empty"
+        raise PriceDataError(f"a price panel cannot be built: the price frame {problem}", prices.head(0))
+    for rule in (quality.duplicates, quality.impossible_values):
+        failures = rule(prices)
+        if len(failures):
+            first = failures.iloc[0]
+            raise PriceDataError(
+                f"a price panel cannot be built: {len(failures)} impossible rows, the first {first['ticker']} on "
+                f"{first['date']}: {first['problem']}",
+                failures,
+            )
+    stray = ~calendar.is_session(pd.DatetimeIndex(prices["date"]))
+    if stray.any():
+        failures = quality.failure_table(prices, [(stray, "XNYS does not trade on this day")])
+        raise PriceDataError(f"a price panel cannot be built: {len(failures)} bars on days without a session", failures)
+
+
+def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:
+    """Fill sessions without a bar, after the first one, with the last close and zero volume, in place."""
+    index = np.where(valid, np.arange(valid.shape[1]), -1)
+    last = np.maximum.accumulate(index, axis=1)
+    row, session = np.nonzero(~valid & (last >= 0))
+    close = values[row, CHANNELS.index("close"), last[row, session]]
+    for name in _PRICES:
+        values[row, CHANNELS.index(name), session] = close
+    values[row, _VOLUME, session] = 0.0
+
+
+def _market_index(tickers: np.ndarray, adjusted: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Level ``[session]`` of an index that holds every ticker in equal parts, rebalanced at each close.
+
+    A session's return is the mean simple return of the tickers that traded on it and had traded before; it uses
+    nothing later. Index tickers (``^VIX``) cannot be held and are left out, unless the universe has nothing else.
+    """
+    held = np.array([not name.startswith("^") for name in tickers])
+    if held.any():
+        adjusted, valid = adjusted[held], valid[held]
+    last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1]), -1), axis=1)
+    before = last[:, :-1]
+    earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
+    traded = valid[:, 1:] & (before >= 0)
+    returns = np.where(traded, adjusted[:, 1:] / np.where(traded, earlier, 1.0) - 1.0, 0.0)
+    mean = returns.sum(axis=0) / np.maximum(traded.sum(axis=0), 1)
+    return MARKET_BASE * np.concatenate(([1.0], np.cumprod(1.0 + mean)))
+
+
+def _as_days(sessions: pd.DatetimeIndex) -> np.ndarray:
+    return sessions.to_numpy().astype("datetime64[D]").astype(np.int64)

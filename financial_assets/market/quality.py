@@ -1,0 +1,205 @@
+"""Quality rules of price frames: each yields the offending rows and says what is wrong with them.
+
+Every rule takes a *parsed* frame: all price columns present, dates as datetimes (NaT where none could be read), values
+as floats (NaN likewise). Moves are judged on the adjusted close, because raw closes contain splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.market import calendar
+from financial_assets.market.frames import PRICE_COLUMNS
+
+__all__ = [
+    "QualityResult",
+    "completeness",
+    "duplicates",
+    "extreme_moves",
+    "failure_table",
+    "impossible_values",
+    "ohlc_order",
+]
+
+PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
+
+ROUNDING = 1e-5
+"""Relative tolerance between a bar's prices: sources print six decimals after dividing by later splits."""
+
+HIGHEST_PRICE = 1e7
+"""Above any price of a listed share (Berkshire Hathaway A: below 1e6)."""
+
+LARGEST_VOLUME = 1e12
+"""Above any day's volume of one ticker (the largest real ones stay below 1e11)."""
+
+EXTREME_MOVE = np.log(1.5)
+"""Absolute log return of the adjusted close that is worth a look: +50 %, -33 %."""
+
+IMPOSSIBLE_MOVE = np.log(1000.0)
+"""Absolute log return of the adjusted close from one bar to the next that no listed share makes."""
+
+SPIKE = np.log(10.0)
+"""A tenfold move that the next bar takes back is a slipped decimal point, not a price."""
+
+
+@dataclass(frozen=True)
+class QualityResult:
+    """What one rule found.
+
+    Attributes
+    ----------
+    name
+        The rule.
+    passed
+        Whether no row breaks it.
+    blocking
+        Whether a failure must stop the data.
+    description
+        What the rule asks for.
+    failures
+        The offending rows: the price columns and ``problem``. A missing bar is a row without values.
+    checked
+        Number of rows looked at.
+    """
+
+    name: str
+    passed: bool
+    blocking: bool
+    description: str
+    failures: pd.DataFrame
+    checked: int
+
+
+def failure_table(frame: pd.DataFrame, found: Iterable[tuple[np.ndarray | pd.Series, str]]) -> pd.DataFrame:
+    """The rows of ``frame`` that each mask marks, with its problem, sorted by date and ticker."""
+    parts = [
+        frame.loc[np.asarray(mask, dtype=bool), list(PRICE_COLUMNS)].assign(problem=problem) for mask, problem in found
+    ]
+    parts = [part for part in parts if len(part)]
+    if not parts:
+        return frame.loc[[], list(PRICE_COLUMNS)].assign(problem=pd.Series(dtype="object"))
+    return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+
+
+def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose ticker and date occur more than once."""
+    mask = frame.duplicated(["ticker", "date"], keep=False)
+    return failure_table(frame, [(mask, "this ticker and date occur more than once")])
+
+
+def ohlc_order(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose high is below, or low above, another price of the bar by more than rounding."""
+    slack = 1.0 + ROUNDING
+    high, low = frame["high"], frame["low"]
+    return failure_table(
+        frame,
+        [
+            (high * slack < low, "high is below low"),
+            (high * slack < frame["open"], "high is below open"),
+            (high * slack < frame["close"], "high is below close"),
+            (low > frame["open"] * slack, "low is above open"),
+            (low > frame["close"] * slack, "low is above close"),
+        ],
+    )
+
+
+def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with a missing, infinite, non-positive or absurd value, or a move that cannot be."""
+    found: list[tuple[np.ndarray | pd.Series, str]] = []
+    for name in PRICE_FIELDS:
+        value = frame[name]
+        found += [
+            (value.isna(), f"{name} is missing"),
+            (np.isinf(value), f"{name} is infinite"),
+            (np.isfinite(value) & (value <= 0), f"{name} is not positive"),
+            (np.isfinite(value) & (value > HIGHEST_PRICE), f"{name} is above {HIGHEST_PRICE:.0e}"),
+        ]
+    volume = frame["volume"]
+    found += [
+        (volume.isna(), "volume is missing"),
+        (np.isinf(volume), "volume is infinite"),
+        (volume < 0, "volume is negative"),
+        (np.isfinite(volume) & (volume > LARGEST_VOLUME), f"volume is above {LARGEST_VOLUME:.0e}"),
+    ]
+    return failure_table(frame, found + _impossible_moves(frame))
+
+
+def _impossible_moves(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
+    moves = _log_moves(frame, "adj_close")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = _log_moves(frame.assign(factor=frame["close"] / frame["adj_close"]), "factor")
+    return [
+        (np.abs(moves) > IMPOSSIBLE_MOVE, "adj_close moves by more than a factor of 1000 from the bar before"),
+        (_spikes(frame, moves, SPIKE), "adj_close leaves tenfold and comes back on the next bar"),
+        (_spikes(frame, factor, EXTREME_MOVE), "close and adj_close disagree on this bar only"),
+    ]
+
+
+def _spikes(frame: pd.DataFrame, moves: np.ndarray, size: float) -> np.ndarray:
+    """Bars that a move larger than ``size`` leads to and an opposite one of about that size leads away from."""
+    order = np.lexsort((frame["date"].to_numpy(), _codes(frame)))
+    here = moves[order]
+    after = np.append(here[1:], np.nan)
+    spike = (np.abs(here) > size) & (np.abs(after) > size) & (np.abs(here + after) < 0.5 * size)
+    mask = np.zeros(len(frame), dtype=bool)
+    mask[order] = spike
+    return mask
+
+
+def extreme_moves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose adjusted close moved by more than +50 % or -33 % since the ticker's bar before."""
+    moves = _log_moves(frame, "adj_close")
+    table = failure_table(frame.assign(_move=moves), [(np.abs(moves) > EXTREME_MOVE, "")])
+    marked = np.flatnonzero(np.abs(moves) > EXTREME_MOVE)
+    if len(marked):
+        percent = pd.Series(np.expm1(moves[marked]) * 100.0, index=frame.index[marked])
+        problems = percent.map(lambda value: f"adj_close moved {value:+.1f} % since the bar before")
+        rows = frame.loc[problems.index, list(PRICE_COLUMNS)].assign(problem=problems)
+        table = rows.sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+    return table
+
+
+def completeness(frame: pd.DataFrame) -> pd.DataFrame:
+    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are no sessions."""
+    dated = frame[frame["date"].notna() & frame["ticker"].notna()]
+    stray = ~calendar.is_session(pd.DatetimeIndex(dated["date"]))
+    table = failure_table(dated, [(stray, "XNYS does not trade on this day")])
+    missing = _missing_sessions(dated[~stray])
+    if missing.empty:
+        return table
+    parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
+    return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+
+
+def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
+    if bars.empty:
+        return pd.DataFrame({"date": [], "ticker": [], "problem": []})
+    known = calendar.sessions(bars["date"].min(), bars["date"].max())
+    names, codes = np.unique(bars["ticker"].astype(str).to_numpy(), return_inverse=True)
+    position = known.get_indexer(pd.DatetimeIndex(bars["date"]))
+    seen = np.zeros((len(names), len(known)), dtype=bool)
+    seen[codes, position] = True
+    listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+    ticker, session = np.nonzero(listed & ~seen)
+    return pd.DataFrame({"date": known[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})
+
+
+def _codes(frame: pd.DataFrame) -> np.ndarray:
+    return pd.factorize(frame["ticker"].astype(str), sort=True)[0]
+
+
+def _log_moves(frame: pd.DataFrame, column: str) -> np.ndarray:
+    """Log ratio of ``column`` to the ticker's bar before, row by row; NaN at a first bar or an impossible value."""
+    codes = _codes(frame)
+    order = np.lexsort((frame["date"].to_numpy(), codes))
+    value = frame[column].to_numpy(dtype=np.float64)[order]
+    level = np.log(np.where(np.isfinite(value) & (value > 0), value, np.nan))
+    step = np.full(len(level), np.nan)
+    step[1:] = np.where(codes[order][1:] == codes[order][:-1], np.diff(level), np.nan)
+    moves = np.full(len(level), np.nan)
+    moves[order] = step
+    return moves
