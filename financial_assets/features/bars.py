@@ -1,0 +1,122 @@
+"""Daily bars as tensors, and the series that many features share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Concatenate, ParamSpec
+
+import torch
+from torch import Tensor
+
+from financial_assets.features import rolling
+
+__all__ = [
+    "SCALE_LOOKBACK",
+    "SCALE_WINDOW",
+    "Bars",
+    "daily_scale",
+    "in_daily_scale",
+    "log_return",
+    "market_return",
+    "shared",
+    "split_channels",
+    "true_range",
+    "typical_price",
+]
+
+SCALE_WINDOW = 60
+SCALE_LOOKBACK = SCALE_WINDOW + 1
+"""Bars behind ``daily_scale``: 60 returns need 61 closes."""
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """One tensor ``[..., session]`` a channel, oldest session first.
+
+    Attributes
+    ----------
+    open, high, low, close
+        Prices adjusted for splits and dividends.
+    volume
+        Shares traded, adjusted likewise.
+    market
+        Level of the benchmark.
+    day
+        Days since 1970-01-01 of the session.
+    """
+
+    open: Tensor
+    high: Tensor
+    low: Tensor
+    close: Tensor
+    volume: Tensor
+    market: Tensor
+    day: Tensor
+    _memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict[tuple[object, ...], Tensor], repr=False)
+
+
+def split_channels(x: Tensor) -> Bars:
+    """Bars from a tensor ``[..., 7, session]`` in the channel order of ``PricePanel``.
+
+    Raises
+    ------
+    ValueError
+        If the last axis but one does not have seven channels.
+    """
+    if x.dim() < 2 or x.shape[-2] != 7:
+        raise ValueError(f"bars are [..., 7 channels, session], not {tuple(x.shape)}")
+    return Bars(*(x[..., channel, :] for channel in range(7)))
+
+
+def shared(function: Callable[Concatenate[Bars, P], Tensor]) -> Callable[Concatenate[Bars, P], Tensor]:
+    """Compute a series once for each ``Bars``, however many features ask for it."""
+
+    @wraps(function)
+    def once(bars: Bars, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        key = (function.__module__, function.__qualname__, *args, *kwargs.items())
+        if key not in bars._memo:  # pyright: ignore[reportPrivateUsage]
+            bars._memo[key] = function(bars, *args, **kwargs)  # pyright: ignore[reportPrivateUsage]
+        return bars._memo[key]  # pyright: ignore[reportPrivateUsage]
+
+    return once
+
+
+@shared
+def log_return(bars: Bars, bars_back: int = 1) -> Tensor:
+    """``log(close / close[-n])``."""
+    return rolling.log_ratio(bars.close, rolling.lag(bars.close, bars_back))
+
+
+@shared
+def market_return(bars: Bars, bars_back: int = 1) -> Tensor:
+    """``log(market / market[-n])``."""
+    return rolling.log_ratio(bars.market, rolling.lag(bars.market, bars_back))
+
+
+@shared
+def true_range(bars: Bars) -> Tensor:
+    """Wilder's true range: today's range, widened to yesterday's close."""
+    previous = rolling.lag(bars.close, 1)
+    return torch.maximum(bars.high, previous) - torch.minimum(bars.low, previous)
+
+
+@shared
+def typical_price(bars: Bars) -> Tensor:
+    """``(high + low + close) / 3``."""
+    return (bars.high + bars.low + bars.close) / 3.0
+
+
+@shared
+def daily_scale(bars: Bars) -> Tensor:
+    """Root mean square of the last 60 daily log returns: the unit in which moves of a ticker are measured."""
+    returns = log_return(bars)
+    return torch.sqrt(rolling.mean(returns * returns, SCALE_WINDOW))
+
+
+def in_daily_scale(bars: Bars, move: Tensor, sessions: int = 1) -> Tensor:
+    """A log move over ``sessions`` days in units of what a random walk would move; 0 for a ticker that never moves."""
+    return rolling.ratio(move, daily_scale(bars) * sessions**0.5)
