@@ -1,4 +1,4 @@
-"""The honest evaluation of an experiment: what the log and the prices say, with intervals, beside what must be beaten."""
+"""The honest evaluation of an experiment: what log and prices say, with intervals, beside what must be beaten."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def evaluate(
     panel
         Prices, for outcomes.
     baselines
-        Daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``, ``q01`` ... ``q99``, NaN
-        where a baseline gives no answer.
+        Daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``, ``q01`` ... ``q99``;
+        NaN where a baseline gives no answer.
     as_of
         Nothing later is used; default the panel's last session.
     plan

@@ -1,4 +1,4 @@
-"""Asking the gateway as the replay does: whole requests, repeated a bounded number of times, never an exception lost."""
+"""Asking the gateway as the replay does: whole requests, repeated a bounded number of times, no failure lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -26,23 +26,34 @@ class AnswerLike(Protocol):
     """What an inference client answers; arrays have one row a ticker."""
 
     @property
-    def probability_up(self) -> Any: ...
+    def probability_up(self) -> np.ndarray:
+        """Probabilities ``[n]``."""
+        ...
+
     @property
-    def return_quantiles(self) -> Any: ...
+    def return_quantiles(self) -> np.ndarray:
+        """Quantiles ``[n, 5]``."""
+        ...
+
     @property
-    def route(self) -> str | None: ...
+    def route(self) -> str | None:
+        """The model that answered, as the gateway says."""
+        ...
+
     @property
-    def latency_s(self) -> float: ...
+    def latency_s(self) -> float:
+        """Seconds from sending to the answer."""
+        ...
 
 
 class Gateway(Protocol):
     """The part of the inference client that a replay uses."""
 
-    def infer(self, model_or_experiment: str, bars: np.ndarray, *, request_id: str | None = None) -> AnswerLike:
+    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> AnswerLike:
         """Ask once by REST."""
         ...
 
-    def infer_batch(self, model: str, bars: np.ndarray) -> AnswerLike:
+    def infer_batch(self, target: str, bars: np.ndarray, /) -> AnswerLike:
         """Ask once for many rows by gRPC."""
         ...
 
@@ -133,6 +144,7 @@ def ask_direct(
         started = time.perf_counter()
         try:
             answer = client.infer_batch(intents[0].model, bars)
+            _refuse_other_model(answer, intents[0].model)
         except RequestRejectedError as error:
             if len(intents) > 1:
                 half = len(intents) // 2
@@ -158,6 +170,11 @@ def _direct_results(answer: AnswerLike, intents: list[DirectIntent], repeated: i
         except LogError as error:
             results.append(Result(intent.id, None, "failed", None, latency, repeated, f"unusable answer: {error}"))
     return results
+
+
+def _refuse_other_model(answer: AnswerLike, model: str) -> None:
+    if answer.route not in (None, model):
+        raise InferenceError(f"{model} was asked, but {answer.route} answered", route=answer.route)
 
 
 def _check_shape(answer: AnswerLike, rows: int) -> None:

@@ -94,9 +94,7 @@ class PredictionLog:
         with transaction(self._engine, write=True) as connection:
             latest = _latest_epoch(connection, experiment)
             if latest != after:
-                raise LogError(
-                    f"experiment {experiment} is at weight epoch {latest}, not {after}: it changed meanwhile"
-                )
+                raise LogError(f"experiment {experiment} is at weight epoch {latest}, not {after}: try again")
             connection.execute(
                 sa.insert(schema.epochs).values(
                     experiment=experiment,

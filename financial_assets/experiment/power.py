@@ -1,4 +1,4 @@
-"""Power of the paired comparison: the smallest difference that a number of days can show, and the days for a difference.
+"""Power of the paired comparison: the smallest difference that given days can show, and the days for a difference.
 
 The usual normal approximation for a mean of independent days: Lachin, "Introduction to sample size determination and
 power analysis for clinical trials", Controlled Clinical Trials 2 (1981).

@@ -1,4 +1,4 @@
-"""Tests of the traffic split: does the gateway send requests as the weights say?
+"""Tests of the traffic split: whether the gateway sends requests as the weights say.
 
 A sample-ratio mismatch (SRM) means that assignment or logging is broken, so that nothing else about routed rows can be
 believed. Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.

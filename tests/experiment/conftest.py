@@ -1,0 +1,38 @@
+"""Makes the doubles of this folder importable, also for the child processes that its tests start."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from experiment_doubles import arms, panel
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.market.panel import PricePanel
+
+
+@pytest.fixture
+def log_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'predictions.db'}"
+
+
+@pytest.fixture
+def log(log_url: str) -> Iterator[PredictionLog]:
+    with PredictionLog(log_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def epoch(log: PredictionLog) -> WeightEpoch:
+    return log.open_epoch("ab-experiment", arms(), "start", after=0)
+
+
+@pytest.fixture(scope="session")
+def prices() -> PricePanel:
+    return panel(sessions=60, tickers=4)

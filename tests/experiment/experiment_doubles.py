@@ -1,0 +1,115 @@
+"""Small doubles: a random-walk panel and a gateway that routes by hash, remembers, and fails on demand."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.arms import Arm
+from financial_assets.market import calendar
+from financial_assets.market.panel import CHANNELS, PricePanel
+
+CUTOFF = pd.Timestamp("2010-01-29")
+LOOKBACK = 8
+CHAMPION, CHALLENGER, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
+
+
+def arms(champion: int = 70, challenger: int = 30, cutoff: pd.Timestamp = CUTOFF) -> tuple[Arm, ...]:
+    return (
+        Arm(CHAMPION, "baseline", 1, "champion", champion, cutoff),
+        Arm(CHALLENGER, "enhanced", 2, "challenger", challenger, cutoff),
+        Arm(SHADOW, "lightweight", 3, "shadow", 0, cutoff),
+    )
+
+
+def panel(sessions: int, tickers: int, seed: int = 0, start: str = "2010-01-04") -> PricePanel:
+    """Random walks, all listed from the start."""
+    days = calendar.sessions(start, pd.Timestamp(start) + pd.Timedelta(days=sessions * 2))[:sessions]
+    rng = np.random.default_rng(seed)
+    common = 0.006 * rng.standard_normal((1, sessions))
+    steps = common + 0.01 * rng.standard_normal((tickers, sessions))
+    close = 100 * np.exp(np.cumsum(steps, axis=1))
+    opening = close * np.exp(0.003 * rng.standard_normal(close.shape))
+    values = np.empty((tickers, len(CHANNELS), sessions), dtype=np.float32)
+    values[:, CHANNELS.index("open")] = opening
+    values[:, CHANNELS.index("close")] = close
+    values[:, CHANNELS.index("high")] = np.maximum(opening, close) * 1.001
+    values[:, CHANNELS.index("low")] = np.minimum(opening, close) * 0.999
+    values[:, CHANNELS.index("volume")] = 1e6
+    values[:, CHANNELS.index("market")] = 100 * np.exp(np.cumsum(common))
+    values[:, CHANNELS.index("day")] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
+    names = tuple(f"T{i:02d}" for i in range(tickers))
+    return PricePanel(names, days, values, np.ones((tickers, sessions), dtype=bool))
+
+
+@dataclass(frozen=True)
+class Answer:
+    probability_up: np.ndarray
+    return_quantiles: np.ndarray
+    route: str | None
+    latency_s: float = 0.001
+
+
+def unit(text: str) -> float:
+    """A number in [0, 1) that depends on the text only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7]) / 2**56
+
+
+@dataclass
+class FakeGateway:
+    """Routes by a hash of the request id; ``before`` may raise what the real client would."""
+
+    weights: dict[str, int] = field(default_factory=lambda: {CHAMPION: 70, CHALLENGER: 30})
+    before: Callable[[str, np.ndarray, str | None], None] | None = None
+    requests: list[str] = field(default_factory=list)
+    batches: list[tuple[str, int]] = field(default_factory=list)
+    bars: dict[str, np.ndarray] = field(default_factory=dict)
+    opened: int = 0
+    closed: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def connect(self) -> Iterator[FakeGateway]:
+        self.opened += 1
+        try:
+            yield self
+        finally:
+            self.closed += 1
+
+    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
+        assert request_id is not None
+        with self.lock:
+            self.requests.append(request_id)
+            self.bars[request_id] = bars
+        if self.before is not None:
+            self.before(target, bars, request_id)
+        return answer(self.route(request_id), bars)
+
+    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+        with self.lock:
+            self.batches.append((target, len(bars)))
+        if self.before is not None:
+            self.before(target, bars, None)
+        return answer(target, bars)
+
+    def route(self, request_id: str) -> str:
+        draw = unit(request_id) * sum(self.weights.values())
+        for model, weight in self.weights.items():
+            draw -= weight
+            if draw < 0:
+                return model
+        raise AssertionError("weights are positive")
+
+
+def answer(model: str, bars: np.ndarray) -> Answer:
+    """A forecast that depends on the model and the bars only."""
+    skew = unit(model) - 0.5
+    probability = np.array([0.2 + 0.6 * unit(f"{model}{row.tobytes().hex()[-64:]}") for row in bars], dtype=np.float32)
+    quantiles = np.array([-0.03, -0.02, 0.001 * skew, 0.02, 0.03], dtype=np.float32)
+    return Answer(probability, np.tile(quantiles, (len(bars), 1)), model)
