@@ -1,7 +1,7 @@
 """V2 inference through the gateway: REST for one request, gRPC with raw tensors for batches.
 
-The gateway has no deadline of its own and repeats a 5xx up to five times (from 0.5 s back-off on), so the client sets the deadline and
-never repeats one itself. Which arm answered is read from the header ``x-seldon-route``.
+The gateway has no deadline of its own and repeats a 5xx up to five times (from 0.5 s back-off on), so the client sets
+the deadline and never repeats one itself. Which arm answered is read from the header ``x-seldon-route``.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ class InferenceClient:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._http = httpx.Client(base_url=endpoint.http_url, timeout=timeout_s, trust_env=False)
-        size = [("grpc.max_send_message_length", _MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES)]
+        size = [
+            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+        ]
         self._channel = grpc.insecure_channel(endpoint.grpc_target, options=size)
         self._grpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._routes: dict[str, str] = {model: f":{route}:" for model, route in endpoint.routes.items()}
@@ -108,17 +111,21 @@ class InferenceClient:
         self._http.close()
         self._channel.close()
 
-    def infer(self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None) -> Answer:
+    def infer(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
         """Ask over REST.
 
         Parameters
         ----------
         target
-            A Model's name, answered by that Model and no other, or an Experiment's, answered by the arm that the gateway draws.
+            A Model's name, answered by that Model and no other, or an Experiment's, answered by the arm that the
+            gateway draws.
         bars
             float32 ``[n, session, channel]``.
         route
-            Arm to stay with, an earlier answer's :attr:`Answer.sticky`; dropped when the gateway does not know it any more.
+            Arm to stay with, an earlier answer's :attr:`Answer.sticky`; dropped when the gateway does not know it any
+            more.
         request_id
             Sent as ``x-request-id``; made up if not given.
 
@@ -133,7 +140,9 @@ class InferenceClient:
         """
         return self._ask(self._rest, target, bars, route, request_id)
 
-    def infer_batch(self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None) -> Answer:
+    def infer_batch(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
         """Ask over gRPC with raw tensors; parameters and errors are those of :meth:`infer`."""
         return self._ask(self._raw, target, bars, route, request_id)
 
@@ -144,7 +153,8 @@ class InferenceClient:
         chosen = route or (self._routes.get(name) if name in self._in_split else None)
         answer = self._send(send, name, values, chosen, identity)
         if route is None and not is_experiment(name) and answer.route not in (None, name):
-            # The default model of an experiment shares its endpoint with the split: only its sticky route leads to it alone.
+            # The default model of an experiment shares its endpoint with the split: only its sticky route leads to it
+            # alone.
             self._in_split.add(name)
             if name not in self._routes:
                 raise InferenceError(

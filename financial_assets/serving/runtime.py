@@ -1,12 +1,12 @@
 """MLServer runtime for one self-contained ONNX artefact: raw bars in, calibrated answer out.
 
-Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``, outputs ``probability_up`` FP32 ``[batch, 1]`` and
-``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module imports numpy, onnxruntime and mlserver
-only, so that it can be copied into a bare MLServer image.
+Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``, outputs ``probability_up`` FP32
+``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module
+imports numpy, onnxruntime and mlserver only, so that it can be copied into a bare MLServer image.
 
-Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 4096), ``intra_op_threads`` of
-onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker thread so that small ones need not wait
-for it (default 16).
+Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 4096),
+``intra_op_threads`` of onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker
+thread so that small ones need not wait for it (default 16).
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def check_bars(bars: np.ndarray) -> None:
     Raises
     ------
     InferenceError
-        A value is not finite, a price or the benchmark level is not positive, or a volume is negative; names the first one.
+        A value is not finite, a price or the benchmark level is not positive, or a volume is negative; names the
+        first one.
     """
     _refuse(bars, ~np.isfinite(bars), "is not finite")
     if bars.shape[-1] != len(CHANNELS):
@@ -170,7 +171,9 @@ def _declared_rows(payload: InferenceRequest, row: tuple[int, ...], max_batch: i
         raise InferenceError(f"input {INPUT} has datatype {datatype}; expected FP32")
     shape = tuple(tensor.shape)
     if len(shape) != len(row) + 1 or shape[1:] != row or shape[0] < 1:
-        raise InferenceError(f"input {INPUT} has shape {list(shape)}; expected [batch >= 1, {', '.join(map(str, row))}]")
+        raise InferenceError(
+            f"input {INPUT} has shape {list(shape)}; expected [batch >= 1, {', '.join(map(str, row))}]"
+        )
     if shape[0] > max_batch:
         raise InferenceError(f"input {INPUT} has a batch of {shape[0]}; at most {max_batch} are allowed in one request")
     return shape[0]
@@ -215,7 +218,9 @@ def _options(extra: Mapping[str, Any] | None, model: str) -> dict[str, int]:
         except (TypeError, ValueError):
             options[name] = 0
         if options[name] < 1:
-            raise MLServerError(f"model {model}: parameter {name} is {value!r}; a whole number >= 1 is needed", _UNPROCESSABLE)
+            raise MLServerError(
+                f"model {model}: parameter {name} is {value!r}; a whole number >= 1 is needed", _UNPROCESSABLE
+            )
     return options
 
 
@@ -227,7 +232,9 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions share no public base class
-        raise MLServerError(f"{path} is not an ONNX model that onnxruntime can load: {error}", _UNPROCESSABLE) from error
+        raise MLServerError(
+            f"{path} is not an ONNX model that onnxruntime can load: {error}", _UNPROCESSABLE
+        ) from error
 
 
 def _signature(session: onnxruntime.InferenceSession, path: Path) -> tuple[tuple[int, ...], dict[str, int]]:

@@ -1,7 +1,7 @@
 """What any serving target can do: bring manifests to life, shift weights, say how it is.
 
-The local plane implements it today; a cluster reached by server-side apply and one reached by commits to a Git repository fit
-behind the same protocol, so nothing above this line knows where models run.
+The local plane implements it today; a cluster reached by server-side apply and one reached by commits to a Git
+repository fit behind the same protocol, so nothing above this line knows where models run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Endpoint:
     grpc_target
         ``host:port`` of the V2 gRPC protocol.
     routes
-        Route (``<model>_<n>``) of each Model as far as the target knows it; lets a client reach one arm of a split directly.
+        Route (``<model>_<n>``) of each Model as far as the target knows it; lets a client reach one arm of a split
+        directly.
     """
 
     http_url: str
@@ -40,7 +41,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One Model: its name, its route ``<model>_<n>`` (``None`` before it has one), whether it answers, and where it came from."""
+    """One Model: name, route ``<model>_<n>`` (``None`` before it has one), whether it answers, where it came from."""
 
     name: str
     route: str | None

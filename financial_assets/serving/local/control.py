@@ -10,6 +10,8 @@ import sysconfig
 import time
 from pathlib import Path
 
+import psutil
+
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
@@ -18,8 +20,14 @@ from financial_assets.serving.local.envoy import MAX_BODY_BYTES
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
 from financial_assets.serving.local.locking import exclusive, is_held
-from financial_assets.serving.local.processes import Identity, ProcessSpec, SupervisorState, write_specs
-from financial_assets.serving.local.supervisor import answers, end_orphans, end_process
+from financial_assets.serving.local.processes import (
+    ProcessSpec,
+    SupervisorState,
+    answers,
+    end_orphans,
+    end_process,
+    write_specs,
+)
 
 __all__ = ["envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
 
@@ -42,12 +50,14 @@ def start(home: Path, *, timeout_s: float = _START_S) -> Ports:
     layout, deadline = Layout(home), time.monotonic() + timeout_s
     with exclusive(layout.start_lock, timeout_s, "starting the plane"):
         if not is_held(layout.supervisor_lock):
-            end_orphans(layout)
+            end_orphans(layout.supervisor_state)
             _write_configuration(layout)
             _spawn_supervisor(layout)
         ports = layout.read_ports()
         if ports is None:
-            raise TargetError(f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again")
+            raise TargetError(
+                f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
+            )
         _wait_until_well(layout, ports, deadline)
     return ports
 
@@ -64,16 +74,27 @@ def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
     if not layout.root.is_dir():
         return False
     with exclusive(layout.start_lock, timeout_s, "stopping the plane"):
-        state = SupervisorState.read(layout.supervisor_state)
-        supervisor = state.identity.find() if state else None
         running = is_held(layout.supervisor_lock)
-        if supervisor is not None and running:
-            end_process(supervisor, timeout_s)
+        if running:
+            end_process(_find_supervisor(layout), timeout_s)
         # A supervisor that had to be killed, now or long ago, leaves its children.
-        left = state is not None and any(child.identity and child.identity.find() for child in state.children)
-        end_orphans(layout)
+        left = end_orphans(layout.supervisor_state)
         layout.supervisor_state.unlink(missing_ok=True)
     return running or left
+
+
+def _find_supervisor(layout: Layout) -> psutil.Process:
+    """The process that holds the lock; it writes down who it is right after taking it."""
+    for _ in range(100):
+        state = SupervisorState.read(layout.supervisor_state)
+        process = state.identity.find() if state else None
+        if process is not None:
+            return process
+        time.sleep(0.05)
+    raise NotReadyError(
+        f"{layout.supervisor_lock} is held by a process that {layout.supervisor_state} does not name; "
+        f"`fuser {layout.supervisor_lock}` tells which one to end"
+    )
 
 
 def is_running(home: Path) -> bool:
@@ -120,7 +141,7 @@ def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
         name="mlserver",
         command=(sys.executable, "-P", "-m", _SERVER, str(layout.mlserver / "settings.json")),
         cwd=str(layout.mlserver),
-        health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/ready",
+        health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live",
         environment={**foreign, **threads, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
     )
     return (envoy, server)
@@ -179,7 +200,7 @@ def _wait_until_well(layout: Layout, ports: Ports, deadline: float) -> None:
     waiting = {
         "supervisor": lambda: SupervisorState.read(layout.supervisor_state) is not None,
         "envoy": lambda: Gateway(layout, ports).revision() is not None,
-        "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/ready", 5),
+        "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
     }
     for name, is_well in waiting.items():
         while not is_well():

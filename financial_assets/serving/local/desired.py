@@ -9,7 +9,7 @@ from pathlib import Path
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
-from financial_assets.serving.local.envoy import Topology
+from financial_assets.serving.local.routes import Topology
 from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment, validate_set
 
 __all__ = ["Desired", "ServedModel"]
@@ -86,8 +86,9 @@ class Desired:
         if known is not None and known.manifest["spec"] == manifest["spec"]:
             if known.sha256 != sha256:
                 raise TargetError(
-                    f"Model {name}: the artefact at {manifest['spec']['storageUri']} was overwritten (SHA-256 {sha256[:12]}, "
-                    f"applied as {known.sha256[:12]}); artefacts are immutable, publish it under a new storageUri"
+                    f"Model {name}: the artefact at {manifest['spec']['storageUri']} was overwritten "
+                    f"(SHA-256 {sha256[:12]}, applied as {known.sha256[:12]}); artefacts are immutable, "
+                    "publish it under a new storageUri"
                 )
             return self
         version = self.versions.get(name, 0) + 1

@@ -11,7 +11,7 @@ import httpx
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError
-from financial_assets.serving.local import envoy
+from financial_assets.serving.local import envoy, routes
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 
 __all__ = ["Gateway"]
@@ -40,17 +40,17 @@ class Gateway:
         _write(self._layout.envoy / "listeners.json", envoy.listeners(self._layout, self._ports))
         return path
 
-    def write(self, topology: envoy.Topology) -> None:
+    def write(self, topology: routes.Topology) -> None:
         """Write clusters and routes without waiting, for an Envoy that does not run yet."""
         _write(self._layout.envoy / "clusters.json", envoy.clusters(topology, self._ports))
-        for name, document in envoy.route_configurations(topology).items():
+        for name, document in routes.route_configurations(topology).items():
             _write(self._layout.envoy / f"routes-{name}.json", document)
 
-    def publish(self, topology: envoy.Topology, *, retiring: Iterable[str], timeout_s: float) -> None:
+    def publish(self, topology: routes.Topology, *, retiring: Iterable[str], timeout_s: float) -> None:
         """Put ``topology`` in force: make before break.
 
-        New clusters come first, then the inner routes, then the public ones; clusters of ``retiring`` routes go last, when no
-        request uses them any more.
+        New clusters come first, then the inner routes, then the public ones; clusters of ``retiring`` routes go last,
+        when no request uses them any more.
 
         Raises
         ------
@@ -60,23 +60,27 @@ class Gateway:
         deadline = time.monotonic() + timeout_s
         leaving = sorted(set(retiring))
         self._publish_clusters(topology, leaving, deadline)
-        for name, document in envoy.route_configurations(topology, retiring=leaving).items():
+        for name, document in routes.route_configurations(topology, retiring=leaving).items():
             _write(self._layout.envoy / f"routes-{name}.json", document)
-            self._wait(lambda name=name: self.revision(name) == topology.revision, f"routes of the {name} listener", deadline)
+            self._wait(
+                lambda name=name: self.revision(name) == topology.revision, f"routes of the {name} listener", deadline
+            )
         if leaving:
             self._wait(lambda: not self._is_busy(leaving), f"the last requests of {', '.join(leaving)}", deadline)
             self._publish_clusters(topology, [], deadline)
-            _write(self._layout.envoy / "routes-agent.json", envoy.route_configurations(topology)["agent"])
+            _write(self._layout.envoy / "routes-agent.json", routes.route_configurations(topology)["agent"])
 
     def revision(self, listener: str = "public") -> int | None:
         """The revision that a listener's worker thread runs, ``None`` when it does not answer."""
         try:
-            response = httpx.get(f"http://{LOOPBACK}:{self._listeners[listener]}{envoy.REVISION_PATH}", timeout=2, trust_env=False)
+            response = httpx.get(
+                f"http://{LOOPBACK}:{self._listeners[listener]}{routes.REVISION_PATH}", timeout=2, trust_env=False
+            )
             return int(response.text) if response.status_code == 200 else None
         except (httpx.TransportError, ValueError):
             return None
 
-    def _publish_clusters(self, topology: envoy.Topology, retiring: list[str], deadline: float) -> None:
+    def _publish_clusters(self, topology: routes.Topology, retiring: list[str], deadline: float) -> None:
         document = envoy.clusters(topology, self._ports, retiring=retiring)
         wanted = {resource["name"] for resource in document["resources"]}
         _write(self._layout.envoy / "clusters.json", document)
@@ -84,7 +88,9 @@ class Gateway:
 
     def _clusters(self) -> set[str] | None:
         try:
-            response = httpx.get(f"http://{LOOPBACK}:{self._ports.admin}/clusters?format=json", timeout=2, trust_env=False)
+            response = httpx.get(
+                f"http://{LOOPBACK}:{self._ports.admin}/clusters?format=json", timeout=2, trust_env=False
+            )
             return {status["name"] for status in response.json().get("cluster_statuses", [])}
         except (httpx.TransportError, ValueError):
             return None
@@ -100,7 +106,11 @@ class Gateway:
             active = {stat["name"]: stat["value"] for stat in response.json()["stats"] if "value" in stat}
         except (httpx.TransportError, ValueError, KeyError):
             return False  # an Envoy that is down has no requests under way
-        return any(active.get(f"cluster.{route}_{protocol}.upstream_rq_active") for route in routes for protocol in ("http", "grpc"))
+        return any(
+            active.get(f"cluster.{route}_{protocol}.upstream_rq_active")
+            for route in routes
+            for protocol in ("http", "grpc")
+        )
 
     def _wait(self, done: Callable[[], bool], what: str, deadline: float) -> None:
         while not done():

@@ -21,7 +21,7 @@ _FIRST_PORT, _LAST_PORT = 15000, 32000
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on the loopback interface; ``gateway`` is the public one (REST and gRPC), the others are the plane's own."""
+    """TCP ports on the loopback interface; ``gateway`` is the public one (REST and gRPC), the others are internal."""
 
     gateway: int
     agent: int
@@ -146,7 +146,9 @@ def pick_ports(home: Path, kept: Ports | None) -> Ports:
     try:
         return Ports(*(next(free) for _ in fields(Ports)))
     except StopIteration:
-        raise TargetError(f"no {len(fields(Ports))} free ports on {LOOPBACK} from {_FIRST_PORT} to {_LAST_PORT}") from None
+        raise TargetError(
+            f"no {len(fields(Ports))} free ports on {LOOPBACK} from {_FIRST_PORT} to {_LAST_PORT}"
+        ) from None
 
 
 def _free_ports(seed: int) -> Iterator[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ __all__ = ["exclusive", "is_held"]
 
 
 @contextmanager
-def exclusive(path: Path, timeout_s: float, purpose: str) -> Iterator[None]:
+def exclusive(path: Path, timeout_s: float, purpose: str) -> Generator[None]:
     """Hold the lock file ``path``; the kernel lets it go when the holder dies.
 
     Raises
@@ -31,7 +31,9 @@ def exclusive(path: Path, timeout_s: float, purpose: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise NotReadyError(f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}") from None
+                    raise NotReadyError(
+                        f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}"
+                    ) from None
                 time.sleep(0.02)
         yield
 

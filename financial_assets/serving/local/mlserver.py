@@ -1,9 +1,10 @@
 """MLServer as the plane runs it: ``python -m financial_assets.serving.local.mlserver <settings.json>``.
 
-In the cluster an agent beside MLServer renames requests to the model version that Envoy chose. REST paths are rewritten by our
-Envoy, but the name inside a gRPC message can only be changed by a server: an interceptor here does it. Two more differences from
-``mlserver start``: models are loaded *before* the ports open, so that a restart never answers "model not found", and one that cannot
-be loaded keeps the others serving; and raw tensors reach the runtime as arrays instead of lists of Python floats.
+In the cluster an agent beside MLServer renames requests to the model version that Envoy chose. REST paths are
+rewritten by our Envoy, but the name inside a gRPC message can only be changed by a server: an interceptor here does
+it. Two more differences from ``mlserver start``: models are loaded *before* the ports open, so that a restart never
+answers "model not found", and one that cannot be loaded keeps the others serving; and raw tensors reach the runtime
+as arrays instead of lists of Python floats.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class AgentInterceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Any:
         """Wrap the handler of a unary call about one model."""
         handler = await continuation(handler_call_details)
         field = _NAME_FIELDS.get(str(handler_call_details.method).rpartition("/")[2])
@@ -143,7 +144,8 @@ async def _refuse_malformed(request: Request, error: Exception) -> Response:
     """Say what is wrong with a body that is not a V2 request, without echoing the body."""
     assert isinstance(error, RequestValidationError)
     problems = [
-        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"] + _context(problem) for problem in error.errors()[:5]
+        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"] + _context(problem)
+        for problem in error.errors()[:5]
     ]
     return Response(status_code=422, content={"error": "not a V2 inference request: " + "; ".join(problems)})
 

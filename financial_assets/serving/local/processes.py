@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,7 +16,20 @@ import psutil
 
 from financial_assets.atomic import atomic_write_text
 
-__all__ = ["Identity", "ProcessSpec", "SupervisorState", "read_specs", "write_specs"]
+__all__ = [
+    "ChildState",
+    "Identity",
+    "ProcessSpec",
+    "SupervisorState",
+    "answers",
+    "end_orphans",
+    "end_process",
+    "read_specs",
+    "write_specs",
+]
+
+# Health is asked on loopback only: a proxy from the environment must not come between.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def _no_environment() -> dict[str, str]:
@@ -38,7 +55,8 @@ class ProcessSpec:
     start_grace_s
         Time it may take until it is well for the first time.
     health_interval_s, health_timeout_s, health_failures
-        A process whose health fails that often in a row, asked that often and waited for so long, is killed and started again.
+        A process whose health fails that often in a row, asked that often and waited for so long, is killed and
+        started again.
     stop_grace_s
         Time between the polite signal and the kill.
     """
@@ -139,4 +157,38 @@ def write_specs(path: Path, specs: Sequence[ProcessSpec]) -> None:
 def read_specs(path: Path) -> tuple[ProcessSpec, ...]:
     """The specs in ``path``."""
     documents: list[dict[str, Any]] = json.loads(path.read_text())
-    return tuple(ProcessSpec(**{**document, "command": tuple(document["command"])}) for document in documents)
+    for document in documents:
+        document["command"] = tuple(document["command"])
+    return tuple(ProcessSpec(**document) for document in documents)
+
+
+def answers(url: str, timeout_s: float) -> bool:
+    """Whether ``url`` answers 200 within ``timeout_s``."""
+    try:
+        with _opener.open(url, timeout=timeout_s) as response:
+            return response.status == 200
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def end_process(process: psutil.Process | subprocess.Popen[bytes], grace_s: float) -> None:
+    """Ask a process to end, and kill it when it has not after ``grace_s``."""
+    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+        process.terminate()
+        try:
+            process.wait(timeout=grace_s)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
+            process.wait(timeout=10)
+
+
+def end_orphans(state_path: Path) -> bool:
+    """End the children that a killed supervisor left behind; they hold the ports. Returns whether there were any."""
+    left = SupervisorState.read(state_path)
+    found = False
+    for child in left.children if left else ():
+        process = child.identity.find() if child.identity else None
+        if process is not None:
+            found = True
+            end_process(process, 3)
+    return found

@@ -101,7 +101,9 @@ class Repository:
             try:
                 if self.is_ready(model.route):
                     return
-                response = httpx.post(f"{self._url}/v2/repository/models/{model.route}/load", timeout=timeout_s, trust_env=False)
+                response = httpx.post(
+                    f"{self._url}/v2/repository/models/{model.route}/load", timeout=timeout_s, trust_env=False
+                )
             except httpx.TransportError as error:  # it may be starting again
                 waited_for = f"MLServer to answer ({error!r})"
                 time.sleep(0.1)

@@ -1,12 +1,13 @@
-"""One detached process a home that keeps the plane's processes alive: ``python -m financial_assets.serving.local.supervisor <home>``.
+"""One detached process a home that keeps the plane's processes alive.
 
-It holds a file lock for as long as it lives, so a second one ends at once and a dead one blocks nobody. Each child has a keeper
-thread that starts it, asks its health, kills it when it hangs and starts it again with growing delays.
+``python -m financial_assets.serving.local.supervisor <home>`` detaches and takes over.
+
+It holds a file lock for as long as it lives, so a second one ends at once and a dead one blocks nobody. Each child
+has a keeper thread that starts it, asks its health, kills it when it hangs and starts it again with growing delays.
 """
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -15,17 +16,21 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import psutil
-
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.processes import ChildState, Identity, ProcessSpec, SupervisorState, read_specs
+from financial_assets.serving.local.processes import (
+    ChildState,
+    Identity,
+    ProcessSpec,
+    SupervisorState,
+    answers,
+    end_process,
+    read_specs,
+)
 
-__all__ = ["Keeper", "answers", "end_process", "main", "supervise"]
+__all__ = ["Keeper", "main", "supervise"]
 
 _FIRST_DELAY_S = 0.2
 _LAST_DELAY_S = 10.0
@@ -33,28 +38,6 @@ _STABLE_S = 30.0
 _POLL_S = 0.05
 _LOG_BYTES = 20 * 2**20
 _log = logging.getLogger("supervisor")
-# Health is asked on loopback only: a proxy from the environment must not come between.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def answers(url: str, timeout_s: float) -> bool:
-    """Whether ``url`` answers 200 within ``timeout_s``."""
-    try:
-        with _opener.open(url, timeout=timeout_s) as response:
-            return response.status == 200
-    except (OSError, urllib.error.URLError, ValueError):
-        return False
-
-
-def end_process(process: psutil.Process | subprocess.Popen[bytes], grace_s: float) -> None:
-    """Ask a process to end, and kill it when it has not after ``grace_s``."""
-    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-        process.terminate()
-        try:
-            process.wait(timeout=grace_s)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            process.kill()
-            process.wait(timeout=10)
 
 
 class Keeper(threading.Thread):
@@ -147,7 +130,9 @@ class Keeper(threading.Thread):
                 stderr=subprocess.STDOUT,
             )
 
-    def _set(self, identity: Identity | None, state: str, *, restarts: int | None = None, last_exit: str | None = None) -> None:
+    def _set(
+        self, identity: Identity | None, state: str, *, restarts: int | None = None, last_exit: str | None = None
+    ) -> None:
         self.state = ChildState(
             self._spec.name,
             identity,
@@ -162,7 +147,6 @@ def supervise(layout: Layout, ending: threading.Event) -> None:
     """Keep the processes of ``layout.specs`` alive until ``ending`` is set; the caller holds the lock."""
     me = Identity.of(os.getpid())
     assert me is not None
-    end_orphans(layout)
     writing = threading.Lock()
     keepers: list[Keeper] = []
 
@@ -176,16 +160,6 @@ def supervise(layout: Layout, ending: threading.Event) -> None:
         keeper.start()
     ending.wait()
     _end_in_order(keepers)
-
-
-def end_orphans(layout: Layout) -> None:
-    """End the children that a killed supervisor left behind; they hold the ports."""
-    left = SupervisorState.read(layout.supervisor_state)
-    for child in left.children if left else ():
-        process = child.identity.find() if child.identity else None
-        if process is not None:
-            _log.warning("%s: ending process %d, left by an earlier supervisor", child.name, process.pid)
-            end_process(process, 3)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

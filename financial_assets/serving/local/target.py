@@ -20,7 +20,7 @@ from financial_assets.serving.local.repository import Repository, artefact
 from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
-__all__ = ["LocalTarget"]
+__all__ = ["LocalTarget", "status"]
 
 
 class LocalTarget:
@@ -97,7 +97,9 @@ class LocalTarget:
             if not waiting:
                 return
             if time.monotonic() > deadline:
-                why = "; ".join((*(f"{name} was never applied" for name in waiting if name not in ready), *status.problems))
+                why = "; ".join(
+                    (*(f"{name} was never applied" for name in waiting if name not in ready), *status.problems)
+                )
                 raise NotReadyError(f"waited {timeout_s:g} s for {', '.join(waiting)}: {why or 'not ready'}")
             time.sleep(0.1)
 
@@ -121,7 +123,9 @@ class LocalTarget:
         revision = Gateway(self._layout, ports).revision()
         models, experiments = _objects(desired, answering, in_force=revision == desired.revision)
         processes = self._processes()
-        problems = [f"{p.name} is {p.state}; last exit: {p.last_exit or 'none'}" for p in processes if p.state != "running"]
+        problems = [
+            f"{p.name} is {p.state}; last exit: {p.last_exit or 'none'}" for p in processes if p.state != "running"
+        ]
         problems += [f"Model {model.name} does not answer" for model in models if model.route not in answering]
         if revision != desired.revision:
             problems.append(f"the gateway runs revision {revision}, wanted is {desired.revision}")
@@ -164,9 +168,16 @@ class LocalTarget:
     def _processes(self) -> tuple[ProcessStatus, ...]:
         state = SupervisorState.read(self._layout.supervisor_state)
         return tuple(
-            ProcessStatus(child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit)
+            ProcessStatus(
+                child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit
+            )
             for child in (state.children if state else ())
         )
+
+
+def status(home: Path) -> TargetStatus:
+    """How the plane of ``home`` is, whether it runs or not."""
+    return LocalTarget(home).status()
 
 
 def _endpoint(ports: Ports, desired: Desired) -> Endpoint:

@@ -1,0 +1,205 @@
+"""The gateway's routes, made from models and experiments: pure functions from values to documents.
+
+The topology imitates the cluster's data plane, so that a client meets the same headers, the same stickiness and the
+same failures:
+
+    public listener -> weighted or sticky cluster <model>_<n> -> agent listener (rewrites the path) -> MLServer
+                   `-> mirror listener (names the shadow model) -> cluster of the shadow model -> agent listener ...
+
+Copied from there: no route timeout, five retries of 5xx from 0.5 s back-off on, ``x-seldon-route`` absent on weighted
+routes, no retries and no mirror on sticky ones, the default model's own endpoint shares the split. Our own additions:
+the agent only passes inference and metadata calls of models, gRPC is retried when MLServer is unreachable
+(``unavailable``, which REST sees as 503), and each listener answers ``/-/revision`` with the revision that it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from financial_assets.serving.manifests import ExperimentSpec
+
+__all__ = ["PROTOCOLS", "REVISION_PATH", "TYPE", "Document", "Topology", "discovery_response", "route_configurations"]
+
+Document = dict[str, Any]
+
+TYPE = "type.googleapis.com/envoy."
+REVISION_PATH = "/-/revision"
+_HTTP_PREFIX = "/v2"
+_GRPC_PREFIX = "/inference.GRPCInferenceService"
+PROTOCOLS = {"http": _HTTP_PREFIX, "grpc": _GRPC_PREFIX}
+_MODEL_HEADER = "seldon-model"
+_INTERNAL_HEADER = "seldon-internal-model"
+_ROUTE_HEADER = "x-seldon-route"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What the gateway routes to.
+
+    Attributes
+    ----------
+    revision
+        Increases with every publication.
+    models
+        Version number ``n`` of each served Model, by name.
+    experiments
+        The splits; every member must be among ``models``.
+    """
+
+    revision: int
+    models: Mapping[str, int]
+    experiments: Sequence[ExperimentSpec] = ()
+
+    def route(self, model: str) -> str:
+        """``<model>_<n>``."""
+        return f"{model}_{self.models[model]}"
+
+
+def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) -> dict[str, Document]:
+    """The routes of the listeners ``agent``, ``mirror`` and ``public``, in the order in which they must be published.
+
+    Parameters
+    ----------
+    topology
+        What is served.
+    retiring
+        Routes that the agent must still know while their last requests run.
+    """
+    routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
+    agent = [rule for route in routes for rule in _agent_routes(route)]
+    mirror = [
+        _mirror_route(header, topology.route(experiment.mirror[0]), protocol)
+        for experiment in topology.experiments
+        if experiment.mirror
+        for header in _headers(experiment)
+        for protocol in PROTOCOLS
+    ]
+    public = [
+        rule
+        for header, weights, shadow in _endpoints(topology)
+        for protocol in PROTOCOLS
+        for rule in _public_routes(header, weights, shadow, protocol)
+    ]
+    return {
+        name: _route_configuration(name, topology.revision, rules)
+        for name, rules in {"agent": agent, "mirror": mirror, "public": public}.items()
+    }
+
+
+def _headers(experiment: ExperimentSpec) -> tuple[str, str]:
+    """Values of ``seldon-model`` that lead to an experiment: its own, and its default model's."""
+    return f"{experiment.name}.experiment", experiment.default
+
+
+def _endpoints(topology: Topology) -> list[tuple[str, dict[str, int], tuple[str, int] | None]]:
+    """``(seldon-model value, weights by route, mirror)`` of every endpoint."""
+    split = {experiment.default: experiment for experiment in topology.experiments}
+    found: list[tuple[str, dict[str, int], tuple[str, int] | None]] = [
+        (model, {topology.route(model): 1}, None) for model in sorted(topology.models) if model not in split
+    ]
+    for experiment in topology.experiments:
+        weights = {topology.route(model): weight for model, weight in experiment.weights.items()}
+        found += [(header, weights, experiment.mirror) for header in _headers(experiment)]
+    return found
+
+
+def _public_routes(
+    header: str, weights: Mapping[str, int], mirror: tuple[str, int] | None, protocol: str
+) -> list[Document]:
+    model = {"name": _MODEL_HEADER, "string_match": {"exact": header}}
+    sticky = [
+        {
+            "match": {
+                "prefix": PROTOCOLS[protocol],
+                "headers": [model, {"name": _ROUTE_HEADER, "string_match": {"contains": f":{route}:"}}],
+            },
+            "route": {"cluster": f"{route}_{protocol}", "timeout": "0s"},
+            **_attribution(route),
+        }
+        for route in weights
+    ]
+    action: Document = {
+        "weighted_clusters": {
+            "clusters": [
+                {"name": f"{route}_{protocol}", "weight": weight, **_attribution(route)}
+                for route, weight in weights.items()
+            ]
+        },
+        "timeout": "0s",
+        "retry_policy": {
+            "retry_on": "5xx,connect-failure" + (",unavailable" if protocol == "grpc" else ""),
+            "num_retries": 5,
+            "retry_back_off": {"base_interval": "0.5s"},
+        },
+    }
+    if mirror is not None:
+        fraction = {"default_value": {"numerator": mirror[1], "denominator": "HUNDRED"}}
+        action["request_mirror_policies"] = [{"cluster": f"mirror_{protocol}", "runtime_fraction": fraction}]
+    weighted = {
+        "match": {
+            "prefix": PROTOCOLS[protocol],
+            "headers": [model, {"name": _ROUTE_HEADER, "present_match": False}],
+        },
+        "route": action,
+    }
+    return [*(sticky if len(weights) > 1 else []), weighted]
+
+
+def _agent_routes(route: str) -> list[Document]:
+    chosen = [{"name": _INTERNAL_HEADER, "string_match": {"exact": route}}]
+    # Only the name is replaced, as in the cluster: what follows it, such as a stray ".experiment", stays and is
+    # refused.
+    rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
+    return [
+        {
+            "match": {"prefix": "/v2/models/", "headers": chosen},
+            "route": {"cluster": "mlserver_http", "timeout": "0s", "regex_rewrite": rewrite},
+        },
+        {
+            "match": {
+                # MLServer's service also loads and unloads models; that is not the gateway's business.
+                "safe_regex": {"regex": rf"{_GRPC_PREFIX}/Model(Infer|Ready|Metadata)".replace(".", r"\.")},
+                "headers": chosen,
+            },
+            "route": {"cluster": "mlserver_grpc", "timeout": "0s"},
+        },
+    ]
+
+
+def _mirror_route(header: str, route: str, protocol: str) -> Document:
+    return {
+        "match": {
+            "prefix": PROTOCOLS[protocol],
+            "headers": [{"name": _MODEL_HEADER, "string_match": {"exact": header}}],
+        },
+        "route": {"cluster": f"{route}_{protocol}", "timeout": "0s"},
+        **_attribution(route),
+    }
+
+
+def _attribution(route: str) -> Document:
+    return {
+        "request_headers_to_remove": [_INTERNAL_HEADER],
+        "request_headers_to_add": [{"header": {"key": _INTERNAL_HEADER, "value": route}}],
+        "response_headers_to_add": [{"header": {"key": _ROUTE_HEADER, "value": f":{route}:"}}],
+    }
+
+
+def _route_configuration(name: str, revision: int, rules: list[Document]) -> Document:
+    probe = {
+        "match": {"path": REVISION_PATH},
+        "direct_response": {"status": 200, "body": {"inline_string": str(revision)}},
+    }
+    configuration = {
+        "name": name,
+        "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [probe, *rules]}],
+    }
+    return discovery_response(str(revision), "config.route.v3.RouteConfiguration", [configuration])
+
+
+def discovery_response(version: str, resource_type: str, resources: Sequence[Document]) -> Document:
+    """What Envoy reads from a file: typed resources under a version."""
+    typed = [{"@type": f"{TYPE}{resource_type}", **resource} for resource in resources]
+    return {"version_info": version, "resources": typed}
