@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from financial_assets.errors import ExportError
 from financial_assets.features.bars import split_channels
 from financial_assets.features.graph import FeatureGraph
-from financial_assets.features.volatility import causal_volatility
+from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.models.scaling import RobustScaler
@@ -54,7 +54,7 @@ class Predictor(nn.Module):
         self.network = network
         self.calibration = calibration
         self.sequence_length = sequence_length
-        self.bars_needed = graph.lookback + sequence_length - 1
+        self.bars_needed = max(graph.lookback + sequence_length - 1, CAUSAL_VOLATILITY_LOOKBACK)
         if self.bars_needed > SERVED_LOOKBACK:
             raise ExportError(
                 f"features look back {graph.lookback} bars and SEQUENCE_LENGTH={sequence_length}: {self.bars_needed} "

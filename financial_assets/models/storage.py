@@ -55,7 +55,12 @@ def save_training(folder: Path, training: Training) -> Path:
         atomic_write_text(new / _MANIFEST, json.dumps({**_manifest(training), "files": hashes}, indent=1))
         if folder.exists():
             folder.replace(old)
-        new.replace(folder)
+        try:
+            new.replace(folder)
+        except BaseException:
+            if old.exists():
+                old.replace(folder)
+            raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from financial_assets.errors import TrainingError
+from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
+
+SHARES = st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3)
+
+
+def settled(blocks: Blocks, horizon: int) -> list[tuple[int, int]]:
+    """First decision of each block, and the session that settles its last label."""
+    return [(block.start, block.stop - 1 + horizon) for block in (blocks.fit, blocks.stop, blocks.calibrate)]
+
+
+def breaks_the_purge(blocks: Blocks, sessions: int, horizon: int) -> bool:
+    """Whether a label is settled in or after the block that follows."""
+    spans = settled(blocks, horizon)
+    return any(last >= following for (_, last), (following, _) in zip(spans, [*spans[1:], (sessions, 0)], strict=True))
+
+
+@given(st.integers(60, 5000), st.integers(0, 300), SHARES, st.integers(1, 5))
+def test_blocks_are_chronological_and_purged(sessions: int, first: int, shares: list[float], horizon: int) -> None:
+    try:
+        blocks = chronological_blocks(sessions, first, shares, horizon)
+    except TrainingError as error:
+        smallest = int((sessions - first) * min(shares) / sum(shares))
+        assert smallest <= horizon + 1  # noqa: PT017 - the law of when it may refuse
+        assert "INGESTION_START_DATE" in str(error)  # noqa: PT017
+        return
+    assert blocks.fit.start == first
+    assert not breaks_the_purge(blocks, sessions, horizon)
+    decisions = [*blocks.fit, *blocks.stop, *blocks.calibrate]
+    assert decisions == sorted(set(decisions))
+    # No more is thrown away than the purge asks for.
+    assert sessions - first - len(decisions) == 3 * horizon
+
+
+def test_a_split_without_purge_is_seen_as_broken() -> None:
+    unpurged = Blocks(range(0, 70), range(70, 85), range(85, 100))
+    assert breaks_the_purge(unpurged, 100, 1)
+    assert not breaks_the_purge(chronological_blocks(100, 0), 100, 1)
+
+
+@pytest.mark.parametrize(("shares", "horizon"), [((1, 1), 1), ((1, 0, 1), 1), ((1, 1, 1), 0)])
+def test_impossible_splits_are_refused(shares: tuple[float, ...], horizon: int) -> None:
+    with pytest.raises(TrainingError, match="positive shares"):
+        chronological_blocks(100, 0, shares, horizon)
+
+
+def test_usable_windows_need_the_first_step_today_and_tomorrow() -> None:
+    valid = np.ones((3, 12), dtype=bool)
+    valid[1, :4] = False  # listed, or ready, from session 4 on
+    valid[2, 6] = False  # did not trade: no decision, but later windows may contain the carried bar
+    outcome = np.zeros((3, 12))
+    outcome[:, -1] = np.nan
+    usable = usable_windows(valid, outcome, 3)
+    assert np.flatnonzero(usable[0]).tolist() == list(range(2, 11))
+    assert np.flatnonzero(usable[1]).tolist() == list(range(6, 11))
+    assert np.flatnonzero(usable[2]).tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
+
+
+def test_a_history_shorter_than_a_window_has_no_usable_window() -> None:
+    assert not usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), 7).any()
+
+
+def dataset(sequence_length: int = 4, span: range = range(5, 30)) -> tuple[WindowDataset, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(3, 6, 40)).astype(np.float32))
+    outcome = torch.from_numpy(rng.normal(size=(3, 40)).astype(np.float32))
+    volatility = torch.full((3, 40), 0.5)
+    usable = rng.random((3, 40)) < 0.8
+    usable[:, : sequence_length - 1] = False
+    return WindowDataset(features, outcome, volatility, usable, span, sequence_length), features, outcome
+
+
+def test_gathered_windows_equal_slices() -> None:
+    windows, features, outcome = dataset()
+    batch = windows.gather(torch.arange(len(windows)))
+    for row, (ticker, session) in enumerate(zip(windows.tickers, windows.sessions, strict=True)):
+        assert torch.equal(batch.inputs[row], features[ticker, :, session - 3 : session + 1].T)
+        assert float(batch.scaled_return[row]) == pytest.approx(2 * float(outcome[ticker, session]))
+        assert bool(batch.up[row]) == bool(outcome[ticker, session] > 0)
+    assert torch.equal(windows.last_step, batch.inputs[:, -1])
+
+
+def test_windows_are_never_materialised() -> None:
+    windows, features, _ = dataset()
+    held = [value for value in vars(windows).values() if isinstance(value, torch.Tensor)]
+    assert any(value.data_ptr() == features.data_ptr() for value in held)
+    own = sum(value.numel() for value in held if value.data_ptr() != features.data_ptr())
+    assert own < len(windows) * 6  # less than one feature vector a window
+
+
+def test_batches_visit_every_window_once() -> None:
+    windows, _, _ = dataset()
+    plain = torch.cat([batch.inputs for batch in windows.batches(7)])
+    shuffled = torch.cat([batch.inputs for batch in windows.batches(7, torch.Generator().manual_seed(1))])
+    again = torch.cat([batch.inputs for batch in windows.batches(7, torch.Generator().manual_seed(1))])
+    assert torch.equal(shuffled, again)
+    assert not torch.equal(plain, shuffled)
+    assert torch.equal(plain.flatten(1).sum(1).sort().values, shuffled.flatten(1).sum(1).sort().values)
+    assert (np.diff(windows.sessions) >= 0).all()
+
+
+@pytest.mark.parametrize("spoil", ["outcome", "volatility"])
+def test_a_mask_that_lies_is_found(spoil: str) -> None:
+    outcome, volatility = torch.zeros(1, 20), torch.ones(1, 20)
+    (outcome if spoil == "outcome" else volatility)[0, 10] = float("nan")
+    with pytest.raises(TrainingError, match="disagree"):
+        WindowDataset(torch.zeros(1, 2, 20), outcome, volatility, np.ones((1, 20), dtype=bool), range(5, 15), 3)
+
+
+def test_a_window_before_the_first_session_is_refused() -> None:
+    ones = torch.ones(1, 20)
+    with pytest.raises(TrainingError, match="SEQUENCE_LENGTH=3"):
+        WindowDataset(torch.zeros(1, 2, 20), ones, ones, np.ones((1, 20), dtype=bool), range(0, 15), 3)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import pickletools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from financial_assets.errors import TrainingError
+from financial_assets.models import storage
+from financial_assets.models.storage import is_finished, load_training, save_training
+from financial_assets.models.training import Training
+
+
+def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: Path) -> None:
+    loaded = load_training(save_training(tmp_path / "a" / "b", training))
+    inputs = torch.randn(9, training.sequence_length, len(training.feature_names))
+    one, other = (t.calibration(*t.network(t.scaler(inputs)), torch.full((9, 1), 0.01)) for t in (training, loaded))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    for name in ("variant", "seed", "feature_names", "tickers", "platt", "spans", "cutoff", "windows", "history",
+                 "best_epoch", "device", "seconds", "sequence_length"):  # fmt: skip
+        assert getattr(loaded, name) == getattr(training, name), name
+    assert loaded.held_out.to_frame().equals(training.held_out.to_frame())
+
+
+def test_saving_again_replaces(training: Training, tmp_path: Path) -> None:
+    for _ in range(2):
+        save_training(tmp_path / "t", training)
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+    assert is_finished(tmp_path / "t")
+
+
+@pytest.mark.parametrize("at", ["atomic_write_bytes", "atomic_write_text"])
+def test_an_interrupt_leaves_neither_half_a_folder_nor_rubbish(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, at, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_training(tmp_path / "t", training)
+    assert list(tmp_path.iterdir()) == []
+    save_training(tmp_path / "t", training)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, at, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save_training(tmp_path / "t", training)
+    assert is_finished(tmp_path / "t")
+
+
+@pytest.mark.parametrize("spoil", ["no manifest", "half a manifest", "no tensors", "one bit", "cut short", "other format",
+                                   "list", "unknown field"])  # fmt: skip
+def test_half_written_or_damaged_folders_are_not_mistaken_for_finished(
+    training: Training, tmp_path: Path, spoil: str
+) -> None:
+    folder = save_training(tmp_path / "t", training)
+    manifest, tensors = folder / "training.json", folder / "tensors.pt"
+    content = json.loads(manifest.read_text())
+    if spoil == "no manifest":
+        manifest.unlink()
+    elif spoil == "half a manifest":
+        manifest.write_text(manifest.read_text()[:200])
+    elif spoil == "no tensors":
+        tensors.unlink()
+    elif spoil == "one bit":
+        data = bytearray(tensors.read_bytes())
+        data[len(data) // 2] ^= 1
+        tensors.write_bytes(data)
+    elif spoil == "cut short":
+        tensors.write_bytes(tensors.read_bytes()[:-100])
+    elif spoil == "list":
+        manifest.write_text("[]")
+    else:
+        content |= {"format": 99} if spoil == "other format" else {"variant": {"size": "large"}}
+        manifest.write_text(json.dumps(content))
+    with pytest.raises(TrainingError, match="train again"):
+        load_training(folder)
+    assert is_finished(folder) is (spoil == "unknown field")
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    assert not is_finished(tmp_path / "none")
+    with pytest.raises(TrainingError, match="no finished training"):
+        load_training(tmp_path / "none")
+
+
+def test_no_class_is_pickled(training: Training, tmp_path: Path) -> None:
+    folder = save_training(tmp_path / "t", training)
+    with zipfile.ZipFile(folder / "tensors.pt") as archive:
+        pickle = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        names = {str(arg) for op, arg, _ in pickletools.genops(archive.read(pickle)) if op.name == "GLOBAL"}
+    assert names <= {"torch._utils _rebuild_tensor_v2", "torch FloatStorage", "collections OrderedDict"}
+    with np.load(folder / "held_out.npz", allow_pickle=False) as arrays:
+        assert len(arrays["logit"]) == len(training.held_out)
