@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from financial_assets.features import momentum, volatility
+from financial_assets.features import (
+    bar_shape,
+    calendar,
+    cross_asset,
+    momentum,
+    spectral,
+    trend,
+    volatility,
+    volume,
+)
 from financial_assets.features.feature import Feature
 
 __all__ = ["CATALOGUE", "FEATURE_NAMES", "MAX_LOOKBACK", "Feature"]
 
 CATALOGUE: tuple[Feature, ...] = (
+    *trend.FEATURES,
     *momentum.FEATURES,
     *volatility.FEATURES,
+    *volume.FEATURES,
+    *bar_shape.FEATURES,
+    *cross_asset.FEATURES,
+    *spectral.FEATURES,
+    *calendar.FEATURES,
 )
 """All features, family by family."""
 

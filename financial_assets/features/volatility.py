@@ -1,13 +1,17 @@
-"""How much prices move."""
+"""How much prices move, and how that changes."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, log_return, shared
+from financial_assets.features.bars import Bars, in_daily_scale, log_return, shared, true_range
 from financial_assets.features.feature import Feature, define
+from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
+from financial_assets.features.trend import close_ema, close_mean, highest, lowest
 
 __all__ = ["CAUSAL_VOLATILITY_LOOKBACK", "FEATURES", "SESSIONS_PER_YEAR", "VOLATILITY_FLOOR", "causal_volatility"]
 
@@ -16,8 +20,13 @@ RISKMETRICS_DECAY = 0.94
 VOLATILITY_FLOOR = 1e-4
 """Smallest daily volatility: a basis point, so that a halted ticker divides nothing by zero."""
 
-CAUSAL_VOLATILITY_LOOKBACK = rolling.ema_bars(RISKMETRICS_DECAY) + 1
+CAUSAL_VOLATILITY_LOOKBACK = ema_bars(RISKMETRICS_DECAY) + 1
+"""Bars behind ``causal_volatility``."""
+
 ANNUAL = SESSIONS_PER_YEAR**0.5
+ANNUAL_BOUNDS = (0.0, 5.0)
+BOLLINGER = "Bollinger (2001)"
+SKEW_KURTOSIS = "Amaya, Christoffersen, Jacobs and Vasquez (2015), on daily returns"
 
 
 @shared
@@ -31,25 +40,197 @@ def causal_volatility(bars: Bars) -> Tensor:
     Tensor
         ``[..., session]``, at least ``VOLATILITY_FLOOR``; looks back ``CAUSAL_VOLATILITY_LOOKBACK`` bars.
     """
+    return torch.clamp(torch.sqrt(rolling.ema(squared_return(bars), RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)
+
+
+@shared
+def squared_return(bars: Bars) -> Tensor:
+    """Square of the daily log return."""
     returns = log_return(bars)
-    return torch.clamp(torch.sqrt(rolling.ema(returns * returns, RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)
+    return returns * returns
 
 
-def _volatility(window: int) -> Feature:
+@shared
+def absolute_return(bars: Bars) -> Tensor:
+    """Absolute daily log return."""
+    return log_return(bars).abs()
+
+
+@shared
+def return_std(bars: Bars, window: int) -> Tensor:
+    """Standard deviation of daily log returns."""
+    return rolling.std(log_return(bars), window)
+
+
+@shared
+def _log_range(bars: Bars) -> Tensor:
+    return rolling.log_ratio(bars.high, bars.low)
+
+
+@shared
+def _rogers_satchell_term(bars: Bars) -> Tensor:
+    above = rolling.log_ratio(bars.high, bars.close) * rolling.log_ratio(bars.high, bars.open)
+    return above + rolling.log_ratio(bars.low, bars.close) * rolling.log_ratio(bars.low, bars.open)
+
+
+def _annual_root(variance: Tensor) -> Tensor:
+    return ANNUAL * torch.sqrt(torch.clamp(variance, min=0.0))
+
+
+@shared
+def _parkinson(bars: Bars, window: int) -> Tensor:
+    spread = _log_range(bars)
+    return _annual_root(rolling.mean(spread * spread, window) / (4.0 * math.log(2.0)))
+
+
+def _garman_klass(bars: Bars, window: int) -> Tensor:
+    spread, body = _log_range(bars), rolling.log_ratio(bars.close, bars.open)
+    return _annual_root(rolling.mean(0.5 * spread * spread - (2.0 * math.log(2.0) - 1.0) * body * body, window))
+
+
+def _rogers_satchell(bars: Bars, window: int) -> Tensor:
+    return _annual_root(rolling.mean(_rogers_satchell_term(bars), window))
+
+
+def _yang_zhang(bars: Bars, window: int) -> Tensor:
+    overnight = rolling.moments(rolling.log_ratio(bars.open, rolling.lag(bars.close, 1)), window)[1] / (window - 1)
+    intraday = rolling.moments(rolling.log_ratio(bars.close, bars.open), window)[1] / (window - 1)
+    weight = 0.34 / (1.34 + (window + 1) / (window - 1))
+    wandering = rolling.mean(_rogers_satchell_term(bars), window)
+    return _annual_root(overnight + weight * intraday + (1.0 - weight) * wandering)
+
+
+def _average_true_range(bars: Bars, period: int) -> Tensor:
+    return rolling.ema(true_range(bars), wilder_decay(period))
+
+
+def _volatility_ratio_feature(window: int) -> Feature:
+    def compute(bars: Bars) -> Tensor:
+        recent = return_std(bars, window)
+        return rolling.relative_difference(recent, rolling.mean(recent, 50))
+
+    return define(
+        f"volatility_ratio_{window}",
+        "volatility",
+        window + 50,
+        f"(v - m) / (v + m), v = standard deviation of {window} log returns, m = its average over 50 bars",
+        "standard",
+        compute,
+        replaces=(f"vol_ratio_{window}",),
+    )
+
+
+def _volatility_feature(window: int) -> Feature:
     return define(
         f"volatility_{window}",
         "volatility",
         window + 1,
-        f"annualised standard deviation of the last {window} daily log returns",
+        f"annualised standard deviation of {window} daily log returns",
         "standard",
-        lambda bars: ANNUAL * rolling.std(log_return(bars), window),
-        bounds=(0.0, 5.0),
+        lambda bars: ANNUAL * return_std(bars, window),
+        bounds=ANNUAL_BOUNDS,
         replaces=(f"volatility_{window}",) if window <= 20 else (),
     )
 
 
+@shared
+def _bollinger_width(bars: Bars) -> Tensor:
+    """Two standard deviations of the close over 20 bars."""
+    return 2.0 * rolling.std(bars.close, 20)
+
+
+def _band_distance(bars: Bars, side: float) -> Tensor:
+    distance = (close_mean(bars, 20) + side * _bollinger_width(bars)) - bars.close
+    return in_daily_scale(bars, rolling.ratio(distance, bars.close), 20)
+
+
+def _band_feature(name: str, side: float) -> Feature:
+    sign = "+" if side > 0 else "-"
+    return define(
+        f"bollinger_{name}_20",
+        "volatility",
+        61,
+        f"(SMA(close, 20) {sign} 2 SD(close, 20) - close) / (close * scale * sqrt(20))",
+        BOLLINGER,
+        lambda bars: _band_distance(bars, side),
+        bounds=(-4.0, 4.0),
+        replaces=(f"bb_{name}",),
+    )
+
+
+def _bollinger_position(bars: Bars) -> Tensor:
+    return rolling.ratio(bars.close - close_mean(bars, 20), _bollinger_width(bars))
+
+
+def _keltner(bars: Bars) -> Tensor:
+    return rolling.ratio(bars.close - close_ema(bars, 20), 2.0 * _average_true_range(bars, 10))
+
+
+def _squeeze(bars: Bars) -> Tensor:
+    return rolling.relative_difference(_bollinger_width(bars), 1.5 * rolling.mean(true_range(bars), 20))
+
+
+def _choppiness(bars: Bars) -> Tensor:
+    # The envelope includes yesterday's close, as true range does, so that the result stays within 0 and 1.
+    previous = rolling.lag(bars.close, 1)
+    top = rolling.max_(torch.maximum(bars.high, previous), 14)
+    bottom = rolling.min_(torch.minimum(bars.low, previous), 14)
+    travelled = rolling.sum_(true_range(bars), 14)
+    return torch.where(top > bottom, rolling.log_ratio(travelled, top - bottom) / math.log(14.0), 0.5)
+
+
+def _downside_share(bars: Bars) -> Tensor:
+    losses = torch.where(log_return(bars) < 0, squared_return(bars), 0.0)
+    return rolling.ratio(rolling.sum_(losses, 20), rolling.sum_(squared_return(bars), 20), neutral=0.5)
+
+
+def _skewness(bars: Bars) -> Tensor:
+    squares = rolling.sum_(squared_return(bars), 60)
+    cubes = rolling.sum_(squared_return(bars) * log_return(bars), 60)
+    return rolling.ratio(cubes * 60.0**0.5, squares * torch.sqrt(squares))
+
+
+def _kurtosis(bars: Bars) -> Tensor:
+    squares = rolling.sum_(squared_return(bars), 60)
+    kurtosis = rolling.ratio(
+        60.0 * rolling.sum_(squared_return(bars) * squared_return(bars), 60), squares * squares, neutral=3.0
+    )
+    return (kurtosis - 3.0) / (kurtosis + 3.0)
+
+
+def _jump_share(bars: Bars) -> Tensor:
+    size = absolute_return(bars)
+    smooth = (math.pi / 2.0) * rolling.sum_(size * rolling.lag(size, 1), 20)
+    realised = rolling.sum_(squared_return(bars), 20)
+    return rolling.ratio(realised - smooth, realised)
+
+
+def _volatility_of_volatility(bars: Bars) -> Tensor:
+    size = absolute_return(bars)
+    return rolling.ratio(rolling.std(size, 20), rolling.mean(size, 20))
+
+
+def _range_estimator(name: str, lookback: int, formula: str, source: str, window: int) -> Feature:
+    functions = {
+        "parkinson": _parkinson,
+        "garman_klass": _garman_klass,
+        "rogers_satchell": _rogers_satchell,
+        "yang_zhang": _yang_zhang,
+    }
+    return define(
+        f"{name}_{window}",
+        "volatility",
+        lookback,
+        formula,
+        source,
+        lambda bars: functions[name](bars, window),
+        bounds=ANNUAL_BOUNDS,
+    )
+
+
 FEATURES: tuple[Feature, ...] = (
-    *(_volatility(window) for window in (5, 10, 20, 60)),
+    *(_volatility_feature(window) for window in (5, 10, 20, 60)),
+    *(_volatility_ratio_feature(window) for window in (5, 10, 20)),
     define(
         "ewma_volatility",
         "volatility",
@@ -58,6 +239,120 @@ FEATURES: tuple[Feature, ...] = (
         "J.P. Morgan/Reuters, RiskMetrics (1996)",
         lambda bars: ANNUAL * causal_volatility(bars),
         neutral=ANNUAL * VOLATILITY_FLOOR,
-        bounds=(0.0, 5.0),
+        bounds=ANNUAL_BOUNDS,
+    ),
+    define(
+        "average_true_range_14",
+        "volatility",
+        ema_bars(wilder_decay(14)) + 1,
+        "100 * ATR(14) / close",
+        "Wilder (1978), normalised as TA-Lib's NATR",
+        lambda bars: 100.0 * rolling.ratio(_average_true_range(bars, 14), bars.close),
+        bounds=(0.0, 50.0),
+    ),
+    _range_estimator("parkinson", 20, "annualised root of mean log(high / low)^2 / (4 log 2)", "Parkinson (1980)", 20),
+    _range_estimator(
+        "garman_klass",
+        20,
+        "annualised root of mean 0.5 log(high / low)^2 - (2 log 2 - 1) log(close / open)^2",
+        "Garman and Klass (1980)",
+        20,
+    ),
+    _range_estimator(
+        "rogers_satchell",
+        20,
+        "annualised root of mean h (h - c) + l (l - c), logs against the open",
+        "Rogers and Satchell (1991)",
+        20,
+    ),
+    _range_estimator(
+        "yang_zhang",
+        21,
+        "overnight + k * open-to-close + (1 - k) * Rogers-Satchell variance",
+        "Yang and Zhang (2000)",
+        20,
+    ),
+    define(
+        "bollinger_position_20",
+        "volatility",
+        20,
+        "(close - SMA(close, 20)) / (2 SD(close, 20))",
+        BOLLINGER,
+        _bollinger_position,
+        bounds=(-2.2, 2.2),
+        replaces=("bb_position",),
+    ),
+    _band_feature("upper", 1.0),
+    _band_feature("lower", -1.0),
+    define(
+        "keltner_position_20",
+        "volatility",
+        ema_bars(wilder_decay(10)) + 1,
+        "(close - EMA(close, 20)) / (2 ATR(10))",
+        "Keltner (1960), as Raschke",
+        _keltner,
+        bounds=(-4.0, 4.0),
+    ),
+    define(
+        "squeeze_20",
+        "volatility",
+        21,
+        "(b - k) / (b + k), b = 2 SD(close, 20), k = 1.5 mean true range of 20 bars",
+        "Carter (2005)",
+        _squeeze,
+    ),
+    define(
+        "choppiness_14",
+        "volatility",
+        15,
+        "log(sum of true range / true envelope of 14 bars) / log(14)",
+        "Dreiss (1993)",
+        _choppiness,
+        neutral=0.5,
+        bounds=(0.0, 1.0),
+    ),
+    define(
+        "downside_variance_share_20",
+        "volatility",
+        21,
+        "sum of squared negative log returns / sum of squared log returns, 20 bars",
+        "Barndorff-Nielsen, Kinnebrock and Shephard (2010)",
+        _downside_share,
+        neutral=0.5,
+        bounds=(0.0, 1.0),
+    ),
+    define(
+        "realised_skewness_60",
+        "volatility",
+        61,
+        "sqrt(60) * sum r^3 / (sum r^2)^1.5",
+        SKEW_KURTOSIS,
+        _skewness,
+        bounds=(-8.0, 8.0),
+    ),
+    define(
+        "realised_kurtosis_60",
+        "volatility",
+        61,
+        "(k - 3) / (k + 3), k = 60 * sum r^4 / (sum r^2)^2",
+        SKEW_KURTOSIS,
+        _kurtosis,
+    ),
+    define(
+        "jump_share_20",
+        "volatility",
+        22,
+        "1 - (pi / 2) * sum |r r[-1]| / sum r^2, 20 bars",
+        "Barndorff-Nielsen and Shephard (2004)",
+        _jump_share,
+    ),
+    define(
+        "volatility_of_volatility_20",
+        "volatility",
+        21,
+        "standard deviation / mean of |r| over 20 bars",
+        "coefficient of variation",
+        _volatility_of_volatility,
+        bounds=(0.0, 4.5),
     ),
 )

@@ -1,0 +1,166 @@
+"""The shape of single bars: gaps, bodies, shadows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from financial_assets.features import rolling
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, shared, true_range
+from financial_assets.features.feature import Feature, define
+
+__all__ = ["FEATURES"]
+
+NISON = "candlestick charting; Nison (1991)"
+
+
+@shared
+def _overnight(bars: Bars) -> Tensor:
+    return rolling.log_ratio(bars.open, rolling.lag(bars.close, 1))
+
+
+@shared
+def _intraday(bars: Bars) -> Tensor:
+    return rolling.log_ratio(bars.close, bars.open)
+
+
+@shared
+def _close_location(bars: Bars) -> Tensor:
+    return rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
+
+
+@shared
+def _body(bars: Bars) -> Tensor:
+    return rolling.ratio(bars.close - bars.open, bars.high - bars.low)
+
+
+def _upper_shadow(bars: Bars) -> Tensor:
+    return rolling.ratio(bars.high - torch.maximum(bars.open, bars.close), bars.high - bars.low)
+
+
+def _lower_shadow(bars: Bars) -> Tensor:
+    return rolling.ratio(torch.minimum(bars.open, bars.close) - bars.low, bars.high - bars.low)
+
+
+def _range_overlap(bars: Bars) -> Tensor:
+    high, low = rolling.lag(bars.high, 1), rolling.lag(bars.low, 1)
+    common = torch.minimum(bars.high, high) - torch.maximum(bars.low, low)
+    return rolling.ratio(common, torch.maximum(bars.high, high) - torch.minimum(bars.low, low))
+
+
+def _overnight_share(bars: Bars) -> Tensor:
+    moved = rolling.sum_(_overnight(bars).abs() + _intraday(bars).abs(), 20)
+    return rolling.ratio(rolling.sum_(_overnight(bars) - _intraday(bars), 20), moved)
+
+
+FEATURES: tuple[Feature, ...] = (
+    define(
+        "gap",
+        "bar_shape",
+        SCALE_LOOKBACK,
+        "log(open / close[-1]) / scale",
+        "overnight return",
+        lambda bars: in_daily_scale(bars, _overnight(bars)),
+        bounds=(-6.0, 6.0),
+        replaces=("gap",),
+    ),
+    define(
+        "intraday_return",
+        "bar_shape",
+        SCALE_LOOKBACK,
+        "log(close / open) / scale",
+        "open-to-close return",
+        lambda bars: in_daily_scale(bars, _intraday(bars)),
+        bounds=(-6.0, 6.0),
+        replaces=("intraday_return", "Open"),
+    ),
+    define(
+        "high_low_range",
+        "bar_shape",
+        SCALE_LOOKBACK,
+        "log(high / low) / scale",
+        "Parkinson (1980)",
+        lambda bars: in_daily_scale(bars, rolling.log_ratio(bars.high, bars.low)),
+        bounds=(0.0, 10.0),
+        replaces=("high_low_ratio",),
+    ),
+    define(
+        "close_vs_high",
+        "bar_shape",
+        SCALE_LOOKBACK,
+        "log(close / high) / scale",
+        "standard",
+        lambda bars: in_daily_scale(bars, rolling.log_ratio(bars.close, bars.high)),
+        bounds=(-6.0, 0.0),
+        replaces=("close_vs_high", "High"),
+    ),
+    define(
+        "close_vs_low",
+        "bar_shape",
+        SCALE_LOOKBACK,
+        "log(close / low) / scale",
+        "standard",
+        lambda bars: in_daily_scale(bars, rolling.log_ratio(bars.close, bars.low)),
+        bounds=(0.0, 6.0),
+        replaces=("close_vs_low", "Low"),
+    ),
+    define(
+        "close_location",
+        "bar_shape",
+        1,
+        "(2 close - high - low) / (high - low)",
+        "Chaikin (1980s)",
+        _close_location,
+    ),
+    define(
+        "close_location_5",
+        "bar_shape",
+        5,
+        "average of (2 close - high - low) / (high - low) over 5 bars",
+        "Chaikin (1980s)",
+        lambda bars: rolling.mean(_close_location(bars), 5),
+    ),
+    define("body", "bar_shape", 1, "(close - open) / (high - low)", NISON, _body),
+    define(
+        "upper_shadow",
+        "bar_shape",
+        1,
+        "(high - max(open, close)) / (high - low)",
+        NISON,
+        _upper_shadow,
+        bounds=(0.0, 1.0),
+    ),
+    define(
+        "lower_shadow",
+        "bar_shape",
+        1,
+        "(min(open, close) - low) / (high - low)",
+        NISON,
+        _lower_shadow,
+        bounds=(0.0, 1.0),
+    ),
+    define(
+        "range_expansion_14",
+        "bar_shape",
+        15,
+        "(t - m) / (t + m), t = true range, m = its average over 14 bars",
+        "Crabel (1990)",
+        lambda bars: rolling.relative_difference(true_range(bars), rolling.mean(true_range(bars), 14)),
+    ),
+    define(
+        "range_overlap",
+        "bar_shape",
+        2,
+        "overlap of today's and yesterday's high-low ranges / their union; negative when apart",
+        "inside and outside days; Crabel (1990)",
+        _range_overlap,
+    ),
+    define(
+        "overnight_share_20",
+        "bar_shape",
+        21,
+        "(overnight - intraday log returns) / (sum of their sizes), 20 bars",
+        "Lou, Polk and Skouras (2019)",
+        _overnight_share,
+    ),
+)

@@ -1,0 +1,154 @@
+"""At which horizons the price moves: wavelets, variance ratios, autocorrelations, cycles."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from financial_assets.features import rolling
+from financial_assets.features.bars import Bars, log_return, shared
+from financial_assets.features.feature import Feature, define
+from financial_assets.features.volatility import absolute_return, squared_return
+
+__all__ = ["FEATURES"]
+
+HAAR_SCALES = (2, 4, 8, 16, 32)
+HAAR_WINDOW = 64
+CYCLE_WINDOW = 64
+
+
+@shared
+def _haar_energy(bars: Bars, scale: int) -> Tensor:
+    """Energy of the Haar wavelet of ``scale`` bars, in units in which white noise has the same at every scale."""
+    half = rolling.sum_(log_return(bars), scale // 2)
+    detail = half - rolling.lag(half, scale // 2)
+    return rolling.sum_(detail * detail, HAAR_WINDOW) / scale
+
+
+@shared
+def _haar_total(bars: Bars) -> Tensor:
+    total = _haar_energy(bars, HAAR_SCALES[0])
+    for scale in HAAR_SCALES[1:]:
+        total = total + _haar_energy(bars, scale)
+    return total
+
+
+def _haar_share(scale: int) -> Feature:
+    return define(
+        f"haar_energy_share_{scale}",
+        "spectral",
+        HAAR_WINDOW + HAAR_SCALES[-1],
+        f"share of Haar wavelet energy of log returns at {scale} bars among 2, 4, 8, 16, 32; 64 bars; 0.2 for white noise",
+        "Percival and Walden (2000), maximal overlap",
+        lambda bars: rolling.ratio(_haar_energy(bars, scale), _haar_total(bars), neutral=1.0 / len(HAAR_SCALES)),
+        neutral=1.0 / len(HAAR_SCALES),
+        bounds=(0.0, 1.0),
+    )
+
+
+@shared
+def _variances(bars: Bars, horizon: int, window: int) -> Tensor:
+    """Sums of squares of the returns over ``horizon`` bars, and ``horizon`` times those of daily ones, stacked."""
+    slow = log_return(bars, horizon)
+    return torch.stack(
+        (rolling.sum_(slow * slow, window), horizon * rolling.sum_(squared_return(bars), window)),
+    )
+
+
+def _variance_ratio(horizon: int) -> Feature:
+    def compute(bars: Bars) -> Tensor:
+        slow, fast = _variances(bars, horizon, 60)
+        return rolling.ratio(slow, fast, neutral=1.0)
+
+    return define(
+        f"variance_ratio_{horizon}",
+        "spectral",
+        60 + horizon,
+        f"sum of squared {horizon}-bar log returns / ({horizon} * sum of squared daily ones), 60 bars",
+        "Lo and MacKinlay (1988), uncentred",
+        compute,
+        neutral=1.0,
+        bounds=(0.0, 4.0),
+    )
+
+
+def _hurst(bars: Bars) -> Tensor:
+    slow, fast = _variances(bars, 16, 64)
+    return 0.5 + rolling.log_ratio(slow, fast) / (2.0 * math.log(16.0))
+
+
+def _autocorrelation(lag: int) -> Feature:
+    return define(
+        f"autocorrelation_{lag}",
+        "spectral",
+        61 + lag,
+        f"correlation of daily log returns with those {lag} bars before, 60 bars",
+        "Box and Jenkins (1970)",
+        lambda bars: rolling.correlation(log_return(bars), rolling.lag(log_return(bars), lag), 60),
+    )
+
+
+def _cycle_power(period: int) -> Feature:
+    def compute(bars: Bars) -> Tensor:
+        real, imaginary = rolling.fourier(log_return(bars), CYCLE_WINDOW, period)
+        return rolling.ratio(
+            real * real + imaginary * imaginary, rolling.sum_(squared_return(bars), CYCLE_WINDOW), neutral=1.0
+        )
+
+    return define(
+        f"cycle_power_{period}",
+        "spectral",
+        CYCLE_WINDOW + 1,
+        f"|sum r exp(2 pi i age / {period})|^2 / sum r^2 over 64 bars; averages 1 for white noise",
+        "Schuster (1898), periodogram",
+        compute,
+        neutral=1.0,
+        bounds=(0.0, 12.0),
+    )
+
+
+def _reversals(bars: Bars) -> Tensor:
+    product = log_return(bars) * rolling.lag(log_return(bars), 1)
+    sign = torch.where(product > 0, 1.0, torch.where(product < 0, -1.0, 0.0))
+    return rolling.sum_(sign, 20) / 20.0
+
+
+def _volatility_clustering(bars: Bars) -> Tensor:
+    size = absolute_return(bars)
+    return rolling.correlation(size, rolling.lag(size, 1), 60)
+
+
+FEATURES: tuple[Feature, ...] = (
+    *(_haar_share(scale) for scale in HAAR_SCALES[:-1]),
+    *(_variance_ratio(horizon) for horizon in (2, 5, 10)),
+    define(
+        "hurst_exponent_64",
+        "spectral",
+        80,
+        "0.5 + log(variance ratio of 16 bars) / (2 log 16), 64 bars",
+        "Hurst (1951), from two horizons",
+        _hurst,
+        neutral=0.5,
+        bounds=(0.0, 1.0),
+    ),
+    *(_autocorrelation(lag) for lag in (1, 2, 5)),
+    define(
+        "volatility_clustering_60",
+        "spectral",
+        62,
+        "correlation of |log return| with that of the day before, 60 bars",
+        "Ding, Granger and Engle (1993)",
+        _volatility_clustering,
+    ),
+    *(_cycle_power(period) for period in (5, 10, 21)),
+    define(
+        "continuation_balance_20",
+        "spectral",
+        22,
+        "(days that continue yesterday's direction - days that reverse it) / 20",
+        "runs test; Wald and Wolfowitz (1940)",
+        _reversals,
+    ),
+)

@@ -1,0 +1,227 @@
+"""How much is traded, and on which side."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from financial_assets.features import rolling
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, shared, typical_price
+from financial_assets.features.feature import Feature, define
+from financial_assets.features.rolling import ema_bars, span_decay
+from financial_assets.features.trend import close_mean
+from financial_assets.features.volatility import absolute_return
+
+__all__ = ["FEATURES"]
+
+
+@shared
+def _volume_mean(bars: Bars, window: int) -> Tensor:
+    return rolling.mean(bars.volume, window)
+
+
+@shared
+def _dollar_volume(bars: Bars) -> Tensor:
+    return bars.close * bars.volume
+
+
+@shared
+def _vwap(bars: Bars) -> Tensor:
+    """Volume-weighted typical price of 20 bars; 0 where nothing was traded."""
+    return rolling.ratio(rolling.sum_(typical_price(bars) * bars.volume, 20), rolling.sum_(bars.volume, 20))
+
+
+def _volume_change(lag: int) -> Feature:
+    return define(
+        f"volume_change_{lag}",
+        "volume",
+        lag + 1,
+        f"(volume - volume[-{lag}]) / (volume + volume[-{lag}])",
+        "standard",
+        lambda bars: rolling.relative_difference(bars.volume, rolling.lag(bars.volume, lag)),
+        replaces=(f"Volume_lag_{lag}",),
+    )
+
+
+def _volume_vs_sma(window: int, replaces: tuple[str, ...] = ()) -> Feature:
+    return define(
+        f"volume_vs_sma_{window}",
+        "volume",
+        window,
+        f"(volume - m) / (volume + m), m = SMA(volume, {window})",
+        "relative volume",
+        lambda bars: rolling.relative_difference(bars.volume, _volume_mean(bars, window)),
+        replaces=replaces,
+    )
+
+
+def _balance(positive_and_negative: Tensor, size: Tensor, window: int) -> Tensor:
+    return rolling.ratio(rolling.sum_(positive_and_negative, window), rolling.sum_(size, window))
+
+
+def _signed(change: Tensor, size: Tensor) -> Tensor:
+    return torch.where(change > 0, size, torch.where(change < 0, -size, 0.0))
+
+
+def _on_balance(bars: Bars) -> Tensor:
+    return _balance(_signed(rolling.diff(bars.close), bars.volume), bars.volume, 20)
+
+
+def _chaikin_money_flow(bars: Bars) -> Tensor:
+    location = rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
+    return _balance(location * bars.volume, bars.volume, 20)
+
+
+def _money_flow_index(bars: Bars) -> Tensor:
+    price = typical_price(bars)
+    change = rolling.diff(price)
+    flow = torch.where(change != 0, price * bars.volume, 0.0)
+    return _balance(_signed(change, flow), flow, 14)
+
+
+def _force_index(bars: Bars) -> Tensor:
+    force = rolling.diff(bars.close) * bars.volume
+    decay = span_decay(13)
+    return rolling.ratio(rolling.ema(force, decay), rolling.ema(force.abs(), decay))
+
+
+def _price_volume_trend(bars: Bars) -> Tensor:
+    return _balance(log_return(bars) * bars.volume, absolute_return(bars) * bars.volume, 20)
+
+
+def _illiquidity(bars: Bars) -> Tensor:
+    impact = rolling.ratio(absolute_return(bars), _dollar_volume(bars))
+    return rolling.relative_difference(rolling.mean(impact, 20), rolling.mean(impact, 60))
+
+
+def _volume_z(bars: Bars) -> Tensor:
+    average, squares = rolling.moments(bars.volume, 20)
+    return rolling.ratio(bars.volume - average, torch.sqrt(squares / 20.0))
+
+
+FEATURES: tuple[Feature, ...] = (
+    *(_volume_change(lag) for lag in (1, 2, 3)),
+    _volume_vs_sma(5),
+    _volume_vs_sma(20, ("volume_ratio",)),
+    _volume_vs_sma(60, ("Volume",)),
+    define(
+        "volume_trend_20_60",
+        "volume",
+        60,
+        "(a - b) / (a + b), a = SMA(volume, 20), b = SMA(volume, 60)",
+        "relative volume",
+        lambda bars: rolling.relative_difference(_volume_mean(bars, 20), _volume_mean(bars, 60)),
+        replaces=("volume_sma",),
+    ),
+    define(
+        "volume_z_score_20",
+        "volume",
+        20,
+        "(volume - SMA(volume, 20)) / SD(volume, 20)",
+        "standard score",
+        _volume_z,
+        bounds=(-4.5, 4.5),
+    ),
+    define(
+        "volume_variation_20",
+        "volume",
+        20,
+        "SD(volume, 20) / SMA(volume, 20)",
+        "coefficient of variation; Chordia, Subrahmanyam and Anshuman (2001)",
+        lambda bars: rolling.ratio(rolling.std(bars.volume, 20), _volume_mean(bars, 20)),
+        bounds=(0.0, 4.5),
+    ),
+    define(
+        "dollar_volume_vs_sma_20",
+        "volume",
+        20,
+        "(d - m) / (d + m), d = close * volume, m = SMA(d, 20)",
+        "relative dollar volume",
+        lambda bars: rolling.relative_difference(_dollar_volume(bars), rolling.mean(_dollar_volume(bars), 20)),
+        replaces=("price_volume",),
+    ),
+    define(
+        "close_vs_vwap_20",
+        "volume",
+        SCALE_LOOKBACK,
+        "log(close / VWAP(20)) / (scale * sqrt(20)), VWAP of the typical price",
+        "Berkowitz, Logue and Noser (1988)",
+        lambda bars: in_daily_scale(bars, rolling.log_ratio(bars.close, _vwap(bars)), 20),
+        bounds=(-4.0, 4.0),
+        replaces=("price_vs_vwap",),
+    ),
+    define(
+        "vwap_vs_sma_20",
+        "volume",
+        SCALE_LOOKBACK,
+        "log(VWAP(20) / SMA(close, 20)) / scale",
+        "Berkowitz, Logue and Noser (1988), against equal weights",
+        lambda bars: in_daily_scale(bars, rolling.log_ratio(_vwap(bars), close_mean(bars, 20))),
+        bounds=(-4.0, 4.0),
+        replaces=("vwap",),
+    ),
+    define(
+        "on_balance_volume_20",
+        "volume",
+        21,
+        "(volume on days up - volume on days down) / volume, 20 bars",
+        "Granville (1963), over a window",
+        _on_balance,
+    ),
+    define(
+        "chaikin_money_flow_20",
+        "volume",
+        20,
+        "sum of close location * volume / sum of volume, 20 bars",
+        "Chaikin (1980s)",
+        _chaikin_money_flow,
+    ),
+    define(
+        "money_flow_index_14",
+        "volume",
+        15,
+        "MFI(14) / 50 - 1",
+        "Quong and Soudack (1989)",
+        _money_flow_index,
+    ),
+    define(
+        "force_index_13",
+        "volume",
+        ema_bars(span_decay(13)) + 1,
+        "EMA(change * volume, 13) / EMA(|change| * volume, 13)",
+        "Elder (1993)",
+        _force_index,
+    ),
+    define(
+        "price_volume_trend_20",
+        "volume",
+        21,
+        "sum r * volume / sum |r| * volume, 20 bars",
+        "price-volume trend over a window",
+        _price_volume_trend,
+    ),
+    define(
+        "illiquidity_trend_20_60",
+        "volume",
+        61,
+        "(a - b) / (a + b), averages over 20 and 60 bars of |r| / (close * volume)",
+        "Amihud (2002)",
+        _illiquidity,
+    ),
+    define(
+        "volume_return_correlation_20",
+        "volume",
+        21,
+        "correlation of log return and volume over 20 bars",
+        "Karpoff (1987)",
+        lambda bars: rolling.correlation(log_return(bars), bars.volume, 20),
+    ),
+    define(
+        "volume_volatility_correlation_20",
+        "volume",
+        21,
+        "correlation of |log return| and volume over 20 bars",
+        "Karpoff (1987)",
+        lambda bars: rolling.correlation(absolute_return(bars), bars.volume, 20),
+    ),
+)
