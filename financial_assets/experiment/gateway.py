@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -71,12 +71,13 @@ class Retry:
     attempts
         Most times a request is sent.
     first_wait_s, longest_wait_s
-        Wait before the first repetition; doubled each time up to the longest.
+        Wait before the first repetition; doubled each time up to the longest. The default waits 16 s in all, longer
+        than a supervisor takes to start a killed server again.
     """
 
-    attempts: int = 6
+    attempts: int = 8
     first_wait_s: float = 0.2
-    longest_wait_s: float = 2.0
+    longest_wait_s: float = 5.0
 
     def wait_s(self, repetition: int) -> float:
         """Seconds to wait before repetition 1, 2, ..."""
@@ -129,7 +130,7 @@ def ask_routed(
 
 
 def ask_direct(
-    client: Gateway, intents: list[DirectIntent], bars: np.ndarray, retry: Retry, stop: threading.Event
+    client: Gateway, intents: Sequence[DirectIntent], bars: np.ndarray, retry: Retry, stop: threading.Event
 ) -> list[Result]:
     """Score one model on many tickers in one request.
 
@@ -160,7 +161,7 @@ def ask_direct(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _direct_results(answer: AnswerLike, intents: list[DirectIntent], repeated: int) -> list[Result]:
+def _direct_results(answer: AnswerLike, intents: Sequence[DirectIntent], repeated: int) -> list[Result]:
     latency = float(answer.latency_s)
     results: list[Result] = []
     for row, intent in enumerate(intents):

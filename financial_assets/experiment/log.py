@@ -12,21 +12,29 @@ that has a result. Outcomes (what the price did) are not in the log: they are jo
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from datetime import UTC, date, datetime
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, Self
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
 
-from financial_assets.errors import ExperimentError, LogError
+from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
-from financial_assets.experiment.arms import Arm, WeightEpoch, arm_from_json, arm_to_json, check_arms
-from financial_assets.experiment.log_engine import open_engine, transaction
+from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
+from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
+from financial_assets.experiment.log_epochs import insert_epoch, select_epochs
 from financial_assets.experiment.log_frames import read_frame
+from financial_assets.experiment.log_rows import (
+    answer_values,
+    begin,
+    check_session,
+    complete,
+    refuse_repeats,
+    statuses,
+    utc_now,
+)
 from financial_assets.experiment.records import DirectIntent, Result, RoutedIntent
 
 __all__ = ["PredictionLog"]
@@ -90,30 +98,15 @@ class PredictionLog:
         if not experiment or not reason:
             raise LogError("a weight epoch needs the name of its experiment and a reason")
         check_arms(tuple(arms))
-        epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(_now()), tuple(arms), reason)
+        epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason)
         with transaction(self._engine, write=True) as connection:
-            latest = _latest_epoch(connection, experiment)
-            if latest != after:
-                raise LogError(f"experiment {experiment} is at weight epoch {latest}, not {after}: try again")
-            connection.execute(
-                sa.insert(schema.epochs).values(
-                    experiment=experiment,
-                    epoch=epoch.number,
-                    opened_at=epoch.opened_at.to_pydatetime(),
-                    arms=[arm_to_json(arm) for arm in epoch.arms],
-                    reason=reason,
-                )
-            )
+            insert_epoch(connection, epoch)
         return epoch
 
     def epochs(self, experiment: str | None = None) -> tuple[WeightEpoch, ...]:
         """All weight epochs of one or of every experiment, by experiment and number."""
-        table = schema.epochs
-        query = sa.select(table).order_by(table.c.experiment, table.c.epoch)
-        if experiment is not None:
-            query = query.where(table.c.experiment == experiment)
         with transaction(self._engine) as connection:
-            return tuple(_epoch(row) for row in connection.execute(query))
+            return select_epochs(connection, experiment)
 
     def current_epoch(self, experiment: str) -> WeightEpoch | None:
         """The latest weight epoch, ``None`` before the first."""
@@ -146,7 +139,7 @@ class PredictionLog:
         LogError
             If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
         """
-        day, target_day = _check_session(session, target, tickers)
+        day, target_day = check_session(session, target, tickers)
         self._known_epoch(epoch.experiment, epoch.number)
         rows = [
             {
@@ -182,13 +175,13 @@ class PredictionLog:
         """
         table = schema.routed
         with transaction(self._engine, write=True) as connection:
-            found = _pending(connection, table, results, table.c.experiment, table.c.epoch)
+            found = statuses(connection, table, results, table.c.experiment, table.c.epoch)
             rows = [
-                {**_answer(result), **self._attribution(result, found[result.id])}
+                {**answer_values(result), **self._attribution(result, found[result.id])}
                 for result in results
                 if found[result.id].status == "pending"
             ]
-            return _complete(connection, table, rows)
+            return complete(connection, table, rows)
 
     def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
         """The (session, ticker) pairs of an epoch that have a result."""
@@ -197,7 +190,7 @@ class PredictionLog:
             table.c.experiment == experiment, table.c.epoch == epoch, table.c.status != "pending"
         )
         with transaction(self._engine) as connection:
-            return {(pd.Timestamp(session), ticker) for session, ticker in connection.execute(query)}
+            return {(_stamp(session), ticker) for session, ticker in connection.execute(query)}
 
     # --- direct (paired) predictions -----------------------------------------------------------------------------
 
@@ -205,8 +198,8 @@ class PredictionLog:
         self, arms: Sequence[Arm], session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]
     ) -> tuple[DirectIntent, ...]:
         """Commit the intents of scoring every arm on the same bars of one session; see :meth:`begin_routed`."""
-        day, target_day = _check_session(session, target, tickers)
-        _refuse_repeats("model", [arm.model for arm in arms])
+        day, target_day = check_session(session, target, tickers)
+        refuse_repeats("model", [arm.model for arm in arms])
         rows = [
             {
                 "session": day,
@@ -230,13 +223,13 @@ class PredictionLog:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
         table = schema.direct
         with transaction(self._engine, write=True) as connection:
-            found = _pending(connection, table, results)
+            found = statuses(connection, table, results)
             rows = [
-                {**_answer(result), "status": result.failure or "ok"}
+                {**answer_values(result), "status": result.failure or "ok"}
                 for result in results
                 if found[result.id].status == "pending"
             ]
-            return _complete(connection, table, rows)
+            return complete(connection, table, rows)
 
     def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
         """The (session, ticker, model) triples that have a result."""
@@ -245,7 +238,7 @@ class PredictionLog:
             table.c.model.in_(list(models)), table.c.status != "pending"
         )
         with transaction(self._engine) as connection:
-            return {(pd.Timestamp(row.session), row.ticker, row.model) for row in connection.execute(query)}
+            return {(_stamp(session), ticker, model) for session, ticker, model in connection.execute(query)}
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -276,21 +269,31 @@ class PredictionLog:
         with transaction(self._engine) as connection:
             return read_frame(connection, table, where, ("session", "ticker", "model"))
 
+    # --- one at a time -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def exclusive(self, experiment: str) -> Iterator[None]:
+        """Hold the right to send requests of an experiment, so that no two replays send the same intents.
+
+        The lock ends with the process that holds it, however that ends.
+
+        Raises
+        ------
+        LogError
+            If another replay holds it.
+        """
+        with exclusive(self._engine, experiment):
+            yield
+
     # --- inside --------------------------------------------------------------------------------------------------
 
     def _begin(
-        self, table: sa.Table, rows: list[dict[str, Any]], where: tuple[sa.ColumnElement[bool], ...]
+        self, table: sa.Table, rows: Sequence[dict[str, Any]], where: Sequence[sa.ColumnElement[bool]]
     ) -> Sequence[sa.Row[Any]]:
         if not rows:
             return ()
-        now = _now()
-        new = [{**row, "status": "pending", "attempts": 0, "intended_at": now, "sent_at": now} for row in rows]
-        dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-        pending = sa.and_(*where, table.c.status == "pending")
         with transaction(self._engine, write=True) as connection:
-            connection.execute(dialect.insert(table).on_conflict_do_nothing(), new)
-            connection.execute(sa.update(table).where(pending).values(attempts=table.c.attempts + 1, sent_at=now))
-            return connection.execute(sa.select(table).where(pending).order_by(table.c.id)).all()
+            return begin(connection, table, rows, where)
 
     def _known_epoch(self, experiment: str, number: int) -> WeightEpoch:
         key = (experiment, number)
@@ -311,86 +314,12 @@ class PredictionLog:
                 "model_version": arm.version,
                 "propensity": epoch.propensity(arm.model),
             }
-        problem = {}
-        if result.failure is None:
-            said = "no route" if result.route is None else f"route {result.route!r}, not an arm of epoch {row.epoch}"
-            problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
-        return {"status": "unattributed", "model": None, "variant": None, "model_version": None, "propensity": None,
-                "failure": result.failure, "error": result.error, **problem}  # fmt: skip
+        nobody = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        if result.failure is not None:
+            return {"status": "unattributed", **nobody}
+        said = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
+        problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
+        return {"status": "unattributed", **nobody, **problem}
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _latest_epoch(connection: Connection, experiment: str) -> int:
-    query = sa.select(sa.func.max(schema.epochs.c.epoch)).where(schema.epochs.c.experiment == experiment)
-    return int(connection.execute(query).scalar() or 0)
-
-
-def _epoch(row: sa.Row[Any]) -> WeightEpoch:
-    try:
-        arms = tuple(arm_from_json(values) for values in row.arms)
-        return WeightEpoch(row.experiment, row.epoch, pd.Timestamp(row.opened_at), arms, row.reason)
-    except (TypeError, ValueError, KeyError, ExperimentError) as error:
-        shown = json.dumps(row.arms)[:200]
-        raise LogError(f"weight epoch {row.epoch} of {row.experiment} has unreadable arms {shown}: {error}") from error
-
-
-def _refuse_repeats(what: str, values: Sequence[str]) -> None:
-    if any(not value for value in values):
-        raise LogError(f"a {what} without a name")
-    if len(set(values)) != len(values):
-        repeated = sorted({value for value in values if values.count(value) > 1})
-        raise LogError(f"{what} named more than once: {', '.join(repeated)}")
-
-
-def _check_session(session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]) -> tuple[date, date]:
-    for value in (session, target):
-        if pd.isna(value) or value.tz is not None or value != value.normalize():
-            raise LogError(f"{value!r} is not a tz-naive session date")
-    if target <= session:
-        raise LogError(f"target session {target.date()} is not after session {session.date()}")
-    _refuse_repeats("ticker", tickers)
-    return session.date(), target.date()
-
-
-def _answer(result: Result) -> dict[str, Any]:
-    forecast = result.forecast
-    quantiles = (None,) * 5 if forecast is None else map(float, forecast.quantiles)
-    return {
-        "row_id": result.id,
-        "failure": result.failure,
-        "error": result.error,
-        "probability_up": None if forecast is None else float(forecast.probability_up),
-        **dict(zip(schema.QUANTILE_COLUMNS, quantiles, strict=True)),
-        "latency_s": None if result.latency_s is None else float(result.latency_s),
-        "extra_attempts": result.extra_attempts,
-        "completed_at": _now(),
-    }
-
-
-def _pending(
-    connection: Connection, table: sa.Table, results: Sequence[Result], *columns: sa.Column[Any]
-) -> dict[int, sa.Row[Any]]:
-    ids = [result.id for result in results]
-    if len(set(ids)) != len(ids):
-        raise LogError("an intent is completed more than once in one call")
-    query = sa.select(table.c.id, table.c.status, *columns).where(table.c.id.in_(ids)).with_for_update()
-    found = {row.id: row for row in connection.execute(query)}
-    unknown = sorted(set(ids) - set(found))
-    if unknown:
-        raise LogError(f"no intent with id {', '.join(map(str, unknown[:5]))} in {table.name}: begin it first")
-    return found
-
-
-def _complete(connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> int:
-    if rows:
-        values = {name: sa.bindparam(name) for name in rows[0] if name not in ("row_id", "extra_attempts")}
-        update = (
-            sa.update(table)
-            .where(table.c.id == sa.bindparam("row_id"), table.c.status == "pending")
-            .values(**values, attempts=table.c.attempts + sa.bindparam("extra_attempts"))
-        )
-        connection.execute(update, rows)
-    return len(rows)
+_stamp = cache(pd.Timestamp)  # few sessions, many rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +15,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 
-__all__ = ["open_engine", "transaction"]
+__all__ = ["exclusive", "open_engine", "transaction"]
 
-_ADVISORY_LOCK = 0x66617064  # any constant of our own: serialises the creation of tables in PostgreSQL
+_ADVISORY_LOCK = 0x66617064  # any constant of our own: keeps our advisory locks in PostgreSQL apart from others'
 
 
 def open_engine(url: str, busy_timeout_s: float) -> Engine:
@@ -62,6 +64,36 @@ def transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
     except sa.exc.SQLAlchemyError as error:
         shown = engine.url.render_as_string(hide_password=True)
         raise LogError(f"prediction log {shown}: {_cause(error)}") from error
+
+
+@contextmanager
+def exclusive(engine: Engine, name: str) -> Iterator[None]:
+    """Hold a lock called ``name``, which ends with this process at the latest.
+
+    For SQLite a file lock beside the database, for PostgreSQL an advisory lock.
+
+    Raises
+    ------
+    LogError
+        If it is held already.
+    """
+    taken = LogError(f"another replay of {name} is running; wait until it has ended")
+    if engine.dialect.name == "sqlite":
+        with Path(f"{engine.url.database}.{name}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise taken from None
+            yield
+        return
+    key = {"space": _ADVISORY_LOCK, "key": zlib.crc32(name.encode()) & 0x7FFFFFFF}
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar():
+            raise taken
+        try:
+            yield
+        finally:
+            connection.execute(sa.text("SELECT pg_advisory_unlock(:space, :key)"), key)
 
 
 def _parse(url: str) -> URL:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -39,8 +38,7 @@ class ReplayProgress:
     ) -> None:
         self._progress.stop()
 
-    def advance(self, session: pd.Timestamp, counts: Mapping[str, int]) -> None:
+    def advance(self, session: pd.Timestamp, sent: int, failed: int) -> None:
         """One session is done."""
-        failed = counts["failed"] + counts["unattributed"]
-        said = f"{counts['sent']} requests" + (f", [red]{failed} failed[/red]" if failed else "")
+        said = f"{sent} requests" + (f", [red]{failed} failed[/red]" if failed else "")
         self._progress.update(self._task, advance=1, session=str(session.date()), said=said)

@@ -7,19 +7,20 @@ batch each (the pairs). Interrupted at any point, a replay goes on where it was:
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.errors import InferenceError, ReplayError
-from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.gateway import Connect, Gateway, Retry, ask_direct, ask_routed
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.progress import ReplayProgress
@@ -30,6 +31,7 @@ from financial_assets.market.panel import PricePanel
 __all__ = ["ReplayReport", "replay"]
 
 _BATCH = 256  # rows of a gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
+_SILENCE = 20  # requests in a row without any answer after which a replay gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,51 +110,64 @@ def replay(
     Raises
     ------
     ReplayError
-        If a session is not after the data cut-offs or not in the panel, or the gateway gives no answer: then every
-        request of one session failed, or paired scoring has no answer. What was done is in the log.
+        If a session is not after the data cut-offs or not in the panel, or the gateway gives no answer: to 20 requests
+        in a row or all of a session, or to paired scoring. What was done is in the log.
     LogError
-        If the log refuses.
+        If the log refuses, or another replay of the experiment is running.
     """
     started = time.perf_counter()
-    retry = retry or Retry()
     if workers < 1:
         raise ReplayError(f"workers is {workers}; allowed: 1 or more")
-    work = plan_work(log, epoch, panel, sessions, lookback, target_of)
-    run = _Run(log, epoch, panel, lookback, retry)
-    with ExitStack() as stack, ReplayProgress(len(work), enabled=progress) as bar:
+    counts = _Counts()
+    with ExitStack() as stack:
+        stack.enter_context(log.exclusive(epoch.experiment))
+        work = plan_work(log, epoch, panel, sessions, lookback, target_of)
         if work:
-            run.open(stack, connect, workers)
-        for item in work:
-            if on_session is not None:
-                on_session(item.session)
-            run.session(item)
-            bar.advance(item.session, run.counts)
-    counts = run.counts
-    return ReplayReport(sessions=len(sessions), worked=len(work), wall_s=time.perf_counter() - started, **counts)
-
-
-@dataclass
-class _Run:
-    """State of one replay: connections, threads and counts."""
-
-    log: PredictionLog
-    epoch: WeightEpoch
-    panel: PricePanel
-    lookback: int
-    retry: Retry
-    stop: threading.Event = field(default_factory=threading.Event)
-    counts: dict[str, int] = field(
-        default_factory=lambda: dict.fromkeys(
-            ("sent", "ok", "failed", "unattributed", "repeated", "direct", "direct_failed"), 0
-        )
+            clients = [stack.enter_context(connect()) for _ in range(workers)]
+            run = _Run(log, epoch, panel, lookback, retry or Retry(), clients, counts)
+            stack.callback(run.close)
+            bar = stack.enter_context(ReplayProgress(len(work), enabled=progress))
+            for item in work:
+                if on_session is not None:
+                    on_session(item.session)
+                run.session(item)
+                bar.advance(item.session, counts.sent, counts.failed + counts.unattributed)
+    return ReplayReport(
+        sessions=len(sessions), worked=len(work), wall_s=time.perf_counter() - started, **dataclasses.asdict(counts)
     )
 
-    def open(self, stack: ExitStack, connect: Connect, workers: int) -> None:
+
+@dataclass(slots=True)
+class _Counts:
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    unattributed: int = 0
+    repeated: int = 0
+    direct: int = 0
+    direct_failed: int = 0
+
+
+class _Run:
+    """The threads and connections of one replay."""
+
+    def __init__(
+        self,
+        log: PredictionLog,
+        epoch: WeightEpoch,
+        panel: PricePanel,
+        lookback: int,
+        retry: Retry,
+        clients: Sequence[Gateway],
+        counts: _Counts,
+    ) -> None:
+        self.log, self.epoch, self.panel, self.lookback = log, epoch, panel, lookback
+        self.retry, self.counts = retry, counts
+        self.stop = threading.Event()
         self.clients: queue.SimpleQueue[Gateway] = queue.SimpleQueue()
-        for _ in range(workers):
-            self.clients.put(stack.enter_context(connect()))
-        self.pool = ThreadPoolExecutor(workers, thread_name_prefix="replay")
-        stack.callback(self.close)
+        for client in clients:
+            self.clients.put(client)
+        self.pool = ThreadPoolExecutor(len(clients), thread_name_prefix="replay")
 
     def close(self) -> None:
         self.stop.set()
@@ -167,80 +182,84 @@ class _Run:
             self.clients.put(client)
 
     def session(self, item: SessionWork) -> None:
-        visible = self.panel.until(item.session)
+        """Send what one session lacks, from what was known at its close."""
         wanted = sorted({*item.routed, *(ticker for tickers in item.direct.values() for ticker in tickers)})
-        tickers, windows = visible.windows(item.session, self.lookback, wanted)
+        tickers, windows = self.panel.until(item.session).windows(item.session, self.lookback, wanted)
         bars = dict(zip(tickers, windows, strict=True))
         if missing := sorted(set(wanted) - set(bars)):
-            raise ReplayError(
-                f"session {item.session.date()}: no window of {self.lookback} bars for {', '.join(missing)}"
-            )
+            raise ReplayError(f"session {item.session.date()}: {', '.join(missing)} lack {self.lookback} bars")
         self.routed(item, bars)
-        self.direct(item, bars)
+        if item.direct:
+            self.direct(item, bars)
 
-    def routed(self, item: SessionWork, bars: dict[str, np.ndarray]) -> None:
+    def routed(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
         intents = self.log.begin_routed(self.epoch, item.session, item.target, item.routed)
         futures = {self.pool.submit(self.ask, intent, bars[intent.ticker][None]) for intent in intents}
-        silent = 0
+        silent, patience = 0, min(len(intents), _SILENCE)
         try:
             while futures:
                 done, futures = wait(futures, return_when=FIRST_COMPLETED)
-                silent += self.record(done)
-        except BaseException:  # interrupted: keep the answers that did arrive, then go down
+                silences = self.record(done)
+                silent = silent + len(silences) if all(silences) else 0
+                if silent >= patience:
+                    raise ReplayError(
+                        f"session {item.session.date()}: {silent} requests in a row to {self.epoch.experiment} got no "
+                        "answer and are logged as failed. See `financial-assets status`, start the serving plane with "
+                        "`financial-assets serve`, then replay again: it goes on with what was not sent"
+                    )
+        except BaseException:  # interrupted: keep the answers that still arrive, leave the rest open, and go down
             self.stop.set()
             for future in futures:
                 future.cancel()
             self.record(wait(futures).done)
             raise
-        if intents and silent == len(intents):
-            raise ReplayError(
-                f"session {item.session.date()}: none of {silent} requests to {self.epoch.experiment} got an answer; "
-                "they are logged as failed. See `financial-assets status`, start the serving plane with "
-                "`financial-assets serve`, then replay again: it goes on with the next session"
-            )
 
     def ask(self, intent: RoutedIntent, bars: np.ndarray) -> Result | None:
         with self.client() as client:
             return ask_routed(client, intent, bars, self.retry, self.stop)
 
-    def record(self, done: set[Future[Result | None]]) -> int:
-        """Commit what arrived; the number of requests that the gateway did not answer at all."""
-        failures = [error for future in done if not future.cancelled() and (error := future.exception())]
-        results = [
-            result
-            for future in done
-            if not future.cancelled() and not future.exception() and (result := future.result()) is not None
-        ]
+    def record(self, done: Iterable[Future[Result | None]]) -> list[bool]:
+        """Commit what arrived; for each result whether the gateway was silent."""
+        ended = [future for future in done if not future.cancelled()]
+        errors = [error for future in ended if (error := future.exception()) is not None]
+        results = [result for future in ended if not future.exception() and (result := future.result()) is not None]
         if results:
             self.log.complete_routed(results)
         for result in results:
-            self.counts["sent"] += 1
-            self.counts["repeated"] += result.extra_attempts > 0
+            self.counts.sent += 1
+            self.counts.repeated += result.extra_attempts > 0
             if result.route not in self.epoch.weights:
-                self.counts["unattributed"] += 1
+                self.counts.unattributed += 1
+            elif result.failure is None:
+                self.counts.ok += 1
             else:
-                self.counts["ok" if result.failure is None else "failed"] += 1
-        if failures:
-            raise failures[0]
-        return sum(result.failure in ("failed", "timeout") and result.route is None for result in results)
+                self.counts.failed += 1
+        if errors:
+            raise errors[0]
+        return [result.failure in ("failed", "timeout") and result.route is None for result in results]
 
-    def direct(self, item: SessionWork, bars: dict[str, np.ndarray]) -> None:
-        arms = [arm for arm in self.epoch.arms if item.direct.get(arm.model)]
-        for arm in arms:
-            intents = self.log.begin_direct([arm], item.session, item.target, item.direct[arm.model])
-            for start in range(0, len(intents), _BATCH):
-                self.score(arm, item.session, list(intents[start : start + _BATCH]), bars)
-
-    def score(self, arm: Arm, session: pd.Timestamp, intents: list[DirectIntent], bars: dict[str, np.ndarray]) -> None:
-        batch = np.stack([bars[intent.ticker] for intent in intents])
+    def direct(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
+        """Score every arm on the same bars; one commit before and one after."""
+        arms = [arm for arm in self.epoch.arms if arm.model in item.direct]
+        tickers = sorted({ticker for missing in item.direct.values() for ticker in missing})
+        intents = self.log.begin_direct(arms, item.session, item.target, tickers)
+        results: list[Result] = []
         try:
-            with self.client() as client:
-                results = ask_direct(client, intents, batch, self.retry, self.stop)
+            for arm in arms:
+                mine = [intent for intent in intents if intent.model == arm.model]
+                for start in range(0, len(mine), _BATCH):
+                    results += self.score(mine[start : start + _BATCH], bars)
         except InferenceError as error:
             raise ReplayError(
-                f"session {session.date()}: {arm.model} gives no answer for paired scoring ({error}). See "
+                f"session {item.session.date()}: no answer for paired scoring ({error}). See "
                 "`financial-assets status`; replaying again goes on here"
             ) from error
-        self.log.complete_direct(results)
-        self.counts["direct"] += len(results)
-        self.counts["direct_failed"] += sum(result.failure is not None for result in results)
+        finally:
+            self.log.complete_direct(results)
+            self.counts.direct += len(results)
+            self.counts.direct_failed += sum(result.failure is not None for result in results)
+
+    def score(self, intents: Sequence[DirectIntent], bars: Mapping[str, np.ndarray]) -> list[Result]:
+        with self.client() as client:
+            stacked = np.stack([bars[intent.ticker] for intent in intents])
+            return ask_direct(client, intents, stacked, self.retry, self.stop)

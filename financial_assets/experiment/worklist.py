@@ -84,6 +84,6 @@ def _check_sessions(sessions: pd.DatetimeIndex, epoch: WeightEpoch, panel: Price
     if len(sessions) and sessions[0] <= epoch.data_cutoff:
         latest = max(epoch.arms, key=lambda arm: arm.data_cutoff)
         raise ReplayError(
-            f"session {sessions[0].date()} is not after {latest.data_cutoff.date()}, the data cut-off of {latest.model}: "
-            "a model must not be judged on what it has learned from"
+            f"session {sessions[0].date()} is not after {latest.data_cutoff.date()}, the data cut-off of "
+            f"{latest.model}: a model must not be judged on what it has learned from"
         )
