@@ -59,8 +59,8 @@ def base_rate(went_up: ArrayLike) -> float:
 
 def majority_rate(went_up: ArrayLike) -> float:
     """Accuracy of always forecasting the more frequent direction of these very outcomes (known only afterwards)."""
-    rate = base_rate(went_up)
-    return max(rate, 1 - rate)
+    up = outcomes("went_up", went_up)
+    return float(max(up.mean(), (~up).mean()))
 
 
 def brier_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:

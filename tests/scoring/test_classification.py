@@ -1,0 +1,155 @@
+"""Scores of probabilities against scikit-learn, and their laws."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+from sklearn.calibration import calibration_curve
+
+from financial_assets.scoring.classification import (
+    LOG_LOSS_CLIP,
+    accuracy,
+    base_rate,
+    brier_score,
+    brier_skill_score,
+    hits,
+    log_loss,
+    majority_rate,
+    reliability_curve,
+)
+
+forecasts = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60).map(
+    lambda rows: (np.array([p for p, _ in rows]), np.array([y for _, y in rows]))
+)
+
+
+@given(forecasts)
+def test_scores_agree_with_scikit_learn(data: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, up = data
+    assert accuracy(probability, up) == pytest.approx(metrics.accuracy_score(up, probability > 0.5), abs=1e-12)
+    if 0 < up.sum() < up.size:  # its two-class scores want both classes
+        assert brier_score(probability, up) == pytest.approx(metrics.brier_score_loss(up, probability), abs=1e-12)
+        assert log_loss(probability, up) == pytest.approx(metrics.log_loss(up, probability), rel=1e-9, abs=1e-12)
+
+
+@given(forecasts)
+def test_scores_keep_their_bounds_and_ignore_the_order(data: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, up = data
+    scores = (accuracy(probability, up), brier_score(probability, up), log_loss(probability, up))
+    backwards = (
+        accuracy(probability[::-1], up[::-1]),
+        brier_score(probability[::-1], up[::-1]),
+        log_loss(probability[::-1], up[::-1]),
+    )
+    assert scores == pytest.approx(backwards, rel=1e-12, abs=1e-12)
+    assert 0 <= scores[0] <= 1
+    assert 0 <= scores[1] <= 1
+    assert 0 <= scores[2] <= -math.log(LOG_LOSS_CLIP) + 1e-9
+    assert base_rate(up) + base_rate(~up) == pytest.approx(1)
+    assert 0.5 <= majority_rate(up) == majority_rate(~up)
+
+
+@given(forecasts)
+def test_up_and_down_are_scored_alike(data: tuple[np.ndarray, np.ndarray]) -> None:
+    probability, up = data
+    assert brier_score(1 - probability, ~up) == pytest.approx(brier_score(probability, up), abs=1e-12)
+    assert log_loss(1 - probability, ~up, clip=1e-9) == pytest.approx(log_loss(probability, up, clip=1e-9), rel=1e-6)
+
+
+@given(st.floats(0.01, 0.99), st.integers(1, 199))
+def test_the_base_rate_is_the_best_constant(constant: float, ups: int) -> None:
+    up = np.arange(200) < ups
+    best, other = np.full(200, up.mean()), np.full(200, constant)
+    assert brier_score(best, up) <= brier_score(other, up) + 1e-12
+    assert log_loss(best, up) <= log_loss(other, up) + 1e-12
+    assert brier_skill_score(best, up) == pytest.approx(0, abs=1e-9)
+    assert brier_skill_score(up, up) == 1
+
+
+def test_known_values() -> None:
+    half = np.full(4, 0.5)
+    up = np.array([1, 0, 1, 1])
+    assert log_loss(half, up) == pytest.approx(math.log(2))
+    assert brier_score(half, up) == 0.25
+    assert accuracy([0.9, 0.2, 0.5, 0.51], up) == 0.75, "one half is not yet up"
+    assert hits([0.6, 0.6], [1, 1], threshold=0.7).tolist() == [False, False]
+    assert log_loss([0.0], [1]) == pytest.approx(36.0437, abs=1e-4)
+    assert log_loss([1.0], [1]) == pytest.approx(0, abs=1e-12)
+    assert base_rate(up) == majority_rate(up) == 0.75
+    assert math.isnan(brier_skill_score(half, np.ones(4)))
+
+
+def test_float32_probabilities_as_an_artefact_gives_them_cost_no_infinity() -> None:
+    assert math.isfinite(log_loss(np.array([0, 1], dtype=np.float32), [1, 0]))
+
+
+@given(forecasts, st.integers(1, 12))
+def test_a_reliability_curve_accounts_for_each_forecast(data: tuple[np.ndarray, np.ndarray], bins: int) -> None:
+    probability, up = data
+    curve = reliability_curve(probability, up, bins)
+    assert curve.counts.sum() == up.size
+    full = curve.counts > 0
+    assert np.isnan(curve.predicted[~full]).all()
+    assert np.isnan(curve.observed[~full]).all()
+    assert np.sum(curve.counts[full] * curve.observed[full]) == pytest.approx(up.sum())
+    assert np.sum(curve.counts[full] * curve.predicted[full]) == pytest.approx(probability.sum(), abs=1e-9)
+    assert (curve.edges[:-1][full] <= curve.predicted[full] + 1e-12).all()
+    assert (curve.predicted[full] <= curve.edges[1:][full] + 1e-12).all()
+    assert 0 <= curve.expected_calibration_error <= 1
+
+
+def test_a_reliability_curve_agrees_with_scikit_learn() -> None:
+    random = np.random.default_rng(1)
+    probability = random.beta(2, 2, 400)
+    up = random.uniform(size=400) < probability
+    curve = reliability_curve(probability, up, 7)
+    observed, predicted = calibration_curve(up, probability, n_bins=7, strategy="uniform")
+    np.testing.assert_allclose(curve.observed[curve.counts > 0], observed)
+    np.testing.assert_allclose(curve.predicted[curve.counts > 0], predicted)
+
+
+def test_the_calibration_error_tells_honest_from_overconfident_probabilities() -> None:
+    random = np.random.default_rng(2)
+    honest = random.uniform(0.3, 0.7, 50_000)
+    up = random.uniform(size=honest.size) < honest
+    overconfident = np.clip(0.5 + 3 * (honest - 0.5), 0, 1)
+    assert reliability_curve(honest, up).expected_calibration_error < 0.01
+    assert reliability_curve(overconfident, up).expected_calibration_error > 0.15
+
+
+@pytest.mark.parametrize("score", [accuracy, brier_score, log_loss, reliability_curve, brier_skill_score])
+@pytest.mark.parametrize(
+    ("probability", "up", "named"),
+    [
+        ([], [], "probability_up is empty|went_up is empty"),
+        ([0.5, np.nan], [0, 1], "probability_up holds 1 .*position 1"),
+        ([0.5, np.inf], [0, 1], "probability_up"),
+        ([0.5, 1.01], [0, 1], r"probability_up must lie in \[0, 1\]"),
+        ([0.5, -0.01], [0, 1], r"probability_up must lie in \[0, 1\]"),
+        ([0.5, 0.5], [0, 2], "went_up must hold only 0 and 1"),
+        ([0.5, 0.5], [0, np.nan], "went_up holds 1"),
+        ([0.5, 0.5], [0, 1, 1], r"probability_up \(2,\), went_up \(3,\)"),
+        ([[0.5], [0.5]], [0, 1], "probability_up must be one-dimensional"),
+        (["up", "down"], [0, 1], "probability_up must be numbers"),
+        ([0.5, None], [0, 1], "probability_up"),
+    ],
+)
+def test_bad_arguments_are_named(score, probability: list, up: list, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        score(probability, up)
+
+
+def test_bad_options_are_named() -> None:
+    with pytest.raises(ValueError, match="threshold"):
+        accuracy([0.5], [1], threshold=1.0)
+    with pytest.raises(ValueError, match="clip"):
+        log_loss([0.5], [1], clip=0.0)
+    with pytest.raises(ValueError, match="bins"):
+        reliability_curve([0.5], [1], bins=0)
+    with pytest.raises(ValueError, match="went_up is empty"):
+        base_rate([])
