@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 Rule = Literal["long_short", "long_flat"]
+Missing = Literal["raise", "flat"]
 _BASIS_POINT = 1e-4
 
 
@@ -33,7 +34,7 @@ def positions_from_probabilities(
     *,
     threshold: float = 0.5,
     rule: Rule = "long_short",
-    missing: Literal["raise", "flat"] = "raise",
+    missing: Missing = "raise",
 ) -> NDArray[np.float64]:
     """Positions in units of a ticker's share of the capital: +1 long, 0 flat, -1 short.
 
@@ -55,6 +56,8 @@ def positions_from_probabilities(
         raise ValueError(f"threshold must lie in [0.5, 1), not {threshold}")
     if rule not in get_args(Rule):
         raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
+    if missing not in get_args(Missing):
+        raise ValueError(f"missing must be one of {get_args(Missing)}, not {missing!r}")
     known = ~np.isnan(probability)
     if missing == "raise" and not known.all():
         raise ValueError(
@@ -70,6 +73,9 @@ def positions_from_probabilities(
 @dataclass(frozen=True)
 class ProfitAndLoss:
     """Daily simple returns of a portfolio that gives each ticker an equal, constant share of the capital.
+
+    A share waits as cash, without interest, while its ticker has no position; gains and losses are levelled out each
+    session, free of cost.
 
     Attributes
     ----------
