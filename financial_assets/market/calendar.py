@@ -16,6 +16,7 @@ __all__ = [
     "as_session",
     "is_session",
     "last_completed_session",
+    "last_session",
     "next_session",
     "previous_session",
     "session_close",
@@ -74,6 +75,11 @@ def sessions(start: DateLike, end: DateLike) -> pd.DatetimeIndex:
     return known[known.searchsorted(first) : known.searchsorted(last, side="right")]
 
 
+def last_session() -> pd.Timestamp:
+    """The last session that the calendar knows: about a year from now."""
+    return _all_sessions()[-1]
+
+
 def is_session(dates: pd.DatetimeIndex) -> np.ndarray:
     """Which of ``dates`` (tz-naive) are XNYS sessions: a boolean array of the same length."""
     return np.asarray(dates.isin(_all_sessions()))
@@ -113,7 +119,7 @@ def previous_session(session: DateLike) -> pd.Timestamp:
 
 def session_close(session: DateLike) -> pd.Timestamp:
     """The instant (UTC) at which ``session`` closes, early closes included."""
-    return _all_closes()[_all_sessions().get_loc(as_session(session))]
+    return _all_closes()[int(_all_sessions().searchsorted(as_session(session)))]
 
 
 def last_completed_session(now: pd.Timestamp) -> pd.Timestamp:

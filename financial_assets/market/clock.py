@@ -6,7 +6,8 @@ Nothing later than the clock is visible to any asset, except as an outcome that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,54 +76,12 @@ class PinnedSession:
         MarketDataError
             The file holds something else.
         """
-        value = self._entries().get(self.key)
-        if value is None:
-            return None
-        try:
-            return calendar.as_session(value)
-        except (ValueError, TypeError) as error:
-            raise MarketDataError(f"{self.path}: {self.key} is {value!r}, which is no date; remove the file") from error
+        return _read(self.path, self.key)
 
     def set(self, session: pd.Timestamp) -> None:
         """Set it to an XNYS session."""
-        with self.locked():
-            self._write(session)
-
-    def locked(self) -> _Held:
-        """Hold the file against other processes for the length of a ``with`` block."""
-        return _Held(self.path)
-
-    def _write(self, session: pd.Timestamp) -> None:
-        entries = self._entries() | {self.key: calendar.as_session(session).date().isoformat()}
-        atomic_write_text(self.path, json.dumps(entries, indent=2, sort_keys=True) + "\n")
-
-    def _entries(self) -> dict[str, Any]:
-        try:
-            entries = json.loads(self.path.read_text())
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise MarketDataError(f"{self.path} is no JSON ({error}); remove it to begin again") from error
-        if not isinstance(entries, dict):
-            raise MarketDataError(f"{self.path} holds no JSON object; remove it to begin again")
-        return entries
-
-
-class _Held:
-    """A file lock beside ``path`` that names itself when it cannot be had."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
-
-    def __enter__(self) -> None:
-        try:
-            self._lock.acquire()
-        except Timeout as error:
-            raise MarketDataError(f"another process has held {self._lock.lock_file} for {_LOCK_SECONDS:g} s") from error
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        with _held(self.path):
+            _write(self.path, self.key, session)
 
 
 class HistoricalClock:
@@ -134,20 +93,21 @@ class HistoricalClock:
         JSON file that keeps it across processes.
     """
 
+    _KEY = "as_of"
+
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pin = PinnedSession(path, "as_of")
 
     @property
     def started(self) -> bool:
         """Whether the clock has a session."""
-        return self._pin.get() is not None
+        return _read(self.path, self._KEY) is not None
 
     def start(self, session: pd.Timestamp) -> None:
         """Start at ``session``; a clock that has already started is left where it is."""
-        with self._pin.locked():
-            if self._pin.get() is None:
-                self._pin._write(session)  # pyright: ignore[reportPrivateUsage]
+        with _held(self.path):
+            if not self.started:
+                _write(self.path, self._KEY, session)
 
     def now(self) -> pd.Timestamp:
         """The current session.
@@ -157,7 +117,7 @@ class HistoricalClock:
         MarketDataError
             The clock was never started.
         """
-        session = self._pin.get()
+        session = _read(self.path, self._KEY)
         if session is None:
             raise MarketDataError(f"the market clock {self.path} was never started; run the full_pipeline job first")
         return session
@@ -170,16 +130,58 @@ class HistoricalClock:
         MarketDataError
             ``session`` lies before the clock, is no XNYS session, or the clock was never started.
         """
-        with self._pin.locked():
+        with _held(self.path):
             now = self.now()
             if session < now:
                 raise MarketDataError(
                     f"the market clock stands at {now.date()} and cannot go back to {session.date()}; "
                     f"remove {self.path} to begin again"
                 )
-            self._pin._write(session)  # pyright: ignore[reportPrivateUsage]
+            _write(self.path, self._KEY, session)
 
     def next(self, sessions: pd.DatetimeIndex) -> pd.Timestamp | None:
         """The first of ``sessions`` (sorted) after now, ``None`` at their end; the clock does not move."""
         position = int(sessions.searchsorted(self.now(), side="right"))
         return None if position == len(sessions) else sessions[position]
+
+
+@contextmanager
+def _held(path: Path) -> Generator[None]:
+    """Keep other processes from writing ``path``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise MarketDataError(f"another process has held {lock.lock_file} for {_LOCK_SECONDS:g} s") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _entries(path: Path) -> dict[str, Any]:
+    try:
+        entries: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise MarketDataError(f"{path} is no JSON ({error}); remove it to begin again") from error
+    if not isinstance(entries, dict):
+        raise MarketDataError(f"{path} holds no JSON object; remove it to begin again")
+    return dict(entries)
+
+
+def _read(path: Path, key: str) -> pd.Timestamp | None:
+    value = _entries(path).get(key)
+    if value is None:
+        return None
+    try:
+        return calendar.as_session(str(value))
+    except (ValueError, MarketDataError) as error:
+        raise MarketDataError(f"{path}: {key} is {value!r} ({error}); remove the file to begin again") from error
+
+
+def _write(path: Path, key: str, session: pd.Timestamp) -> None:
+    entries = _entries(path) | {key: calendar.as_session(session).date().isoformat()}
+    atomic_write_text(path, json.dumps(entries, indent=2, sort_keys=True) + "\n")

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-__all__ = ["find_corporate_actions"]
+__all__ = ["explain_restatement", "find_corporate_actions"]
 
-SMALLEST_STEP = 2e-4
-"""Relative step of close / adj_close that counts: below it stand the sources' rounding and nothing that matters."""
+SMALLEST_STEP = 5e-5
+"""Relative step of close / adj_close that counts: below it stands the sources' rounding."""
 
 _SPLIT_TOLERANCE = 2e-3
 _SPLITS = sorted(
@@ -74,3 +74,45 @@ def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], 
             kinds.append("other")
             details.append("adj_close lowered against close")
     return kinds, details
+
+
+def explain_restatement(restated: pd.DataFrame) -> pd.DataFrame:
+    """Why a source tells stored history otherwise, ticker by ticker.
+
+    A split-adjusted source divides all earlier prices by a later split's ratio and multiplies the volumes; any source
+    multiplies earlier adjusted closes by one factor at a later dividend. What follows no such pattern is a correction.
+
+    Parameters
+    ----------
+    restated
+        Date, ticker, and ``<column>_stored`` and ``<column>_delivered`` for close, volume and adj_close.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ticker``, ``first``, ``last`` (sessions), ``rows``, ``kind`` (``split``, ``dividend`` or ``correction``),
+        ``close_ratio`` and ``adj_close_ratio`` (median of delivered / stored).
+    """
+    columns = ["ticker", "first", "last", "rows", "kind", "close_ratio", "adj_close_ratio"]
+    lines = [(ticker, *_explain(rows)) for ticker, rows in restated.groupby("ticker")]
+    return pd.DataFrame(lines, columns=pd.Index(columns))
+
+
+def _explain(rows: pd.DataFrame) -> tuple[object, ...]:
+    close = (rows["close_delivered"] / rows["close_stored"]).to_numpy(np.float64)
+    adjusted = (rows["adj_close_delivered"] / rows["adj_close_stored"]).to_numpy(np.float64)
+    middle, adjusted_middle = float(np.median(close)), float(np.median(adjusted))
+    turnover = rows["close_delivered"] * rows["volume_delivered"] / (rows["close_stored"] * rows["volume_stored"])
+    uniform = _is_uniform(close) and _is_uniform(adjusted)
+    if uniform and abs(middle - 1.0) > _SPLIT_TOLERANCE and _is_uniform(turnover.fillna(1.0).to_numpy(), 1.0):
+        kind = "split"
+    elif uniform and abs(middle - 1.0) <= SMALLEST_STEP and abs(adjusted_middle - 1.0) > SMALLEST_STEP:
+        kind = "dividend"
+    else:
+        kind = "correction"
+    return rows["date"].min(), rows["date"].max(), len(rows), kind, middle, adjusted_middle
+
+
+def _is_uniform(ratios: np.ndarray, value: float | None = None) -> bool:
+    centre = float(np.median(ratios)) if value is None else value
+    return bool(np.all(np.abs(ratios / centre - 1.0) < _SPLIT_TOLERANCE))

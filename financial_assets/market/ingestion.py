@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from financial_assets.errors import MarketDataError
 from financial_assets.market.schemas import QualityResult, check_prices
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
@@ -64,6 +65,8 @@ def ingest(
     ------
     SourceError
         The source delivered nothing at all.
+    MarketDataError
+        History was restated, and the settings do not let all of it be fetched again.
     """
     stored = store.read(tickers)
     since = _resume_from(stored, tickers) if source.live else None
@@ -71,6 +74,11 @@ def ingest(
     outcome = _ingest_span(source, store, tickers, stored, first, end)
     if since is not None and outcome.report is not None and not outcome.report.restated.empty:
         outcome = _ingest_span(source, store, tickers, stored, start, end)
+    if outcome.report is not None and outcome.report.held_back:
+        raise MarketDataError(
+            f"the source restates the history of {', '.join(outcome.report.held_back)}, but INGESTION_START_DATE "
+            "leaves out the beginning of what is stored; unset it, or set FINANCIAL_ASSETS_HOME to a new folder"
+        )
     return outcome
 
 

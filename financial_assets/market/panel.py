@@ -213,7 +213,7 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
         dates XNYS sessions).
     """
     _refuse_impossible(prices)
-    tickers, rows = np.unique(prices["ticker"].to_numpy(dtype=np.str_), return_inverse=True)
+    rows, tickers = pd.factorize(prices["ticker"], sort=True)
     sessions = calendar.sessions(prices["date"].min(), prices["date"].max())
     columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
 
@@ -228,7 +228,7 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
     values[rows, _VOLUME, columns] = prices["volume"].to_numpy(np.float64) / factor
 
     _carry_forward(values, valid)
-    values[:, _MARKET, :] = _market_index(tickers, adjusted, valid)
+    values[:, _MARKET, :] = _market_index(list(tickers), adjusted, valid)
     values[:, _DAY, :] = _as_days(sessions)
     return PricePanel(tuple(map(str, tickers)), sessions, values, valid)
 
@@ -264,7 +264,7 @@ def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:
     values[row, _VOLUME, session] = 0.0
 
 
-def _market_index(tickers: np.ndarray, adjusted: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def _market_index(tickers: Sequence[str], adjusted: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Level ``[session]`` of an index that holds every ticker in equal parts, rebalanced at each close.
 
     A session's return is the mean simple return of the tickers that traded on it and had traded before; it uses

@@ -74,15 +74,27 @@ class QualityResult:
     checked: int
 
 
-def failure_table(frame: pd.DataFrame, found: Iterable[tuple[np.ndarray | pd.Series, str]]) -> pd.DataFrame:
-    """The rows of ``frame`` that each mask marks, with its problem, sorted by date and ticker."""
-    parts = [
-        frame.loc[np.asarray(mask, dtype=bool), list(PRICE_COLUMNS)].assign(problem=problem) for mask, problem in found
-    ]
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return frame.loc[[], list(PRICE_COLUMNS)].assign(problem=pd.Series(dtype="object"))
-    return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+def failure_table(
+    frame: pd.DataFrame, found: Iterable[tuple[np.ndarray | pd.Series, str]], *, shown: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The rows that each mask marks, with its problem, sorted by date and ticker.
+
+    Parameters
+    ----------
+    frame
+        The parsed frame.
+    found
+        Masks over its rows and what is wrong with the marked ones.
+    shown
+        What to show instead of ``frame``, row by row.
+    """
+    marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in found]
+    rows = np.concatenate([np.empty(0, dtype=np.intp), *(at for at, _ in marked)])
+    table = (frame if shown is None else shown)[list(PRICE_COLUMNS)].iloc[rows].reset_index(drop=True)
+    table["problem"] = pd.Series([problem for at, problem in marked for _ in at], dtype="object")
+    keys = frame[["date", "ticker"]].iloc[rows].reset_index(drop=True)
+    order = keys.sort_values(["date", "ticker"], kind="stable").index
+    return table.loc[order].reset_index(drop=True)
 
 
 def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
@@ -129,38 +141,55 @@ def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _impossible_moves(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
-    moves = _log_moves(frame, "adj_close")
+    bars = _Succession(frame)
+    moves = bars.log_moves(frame["adj_close"])
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = _log_moves(frame.assign(factor=frame["close"] / frame["adj_close"]), "factor")
+        factor = bars.log_moves(frame["close"] / frame["adj_close"])
     return [
         (np.abs(moves) > IMPOSSIBLE_MOVE, "adj_close moves by more than a factor of 1000 from the bar before"),
-        (_spikes(frame, moves, SPIKE), "adj_close leaves tenfold and comes back on the next bar"),
-        (_spikes(frame, factor, EXTREME_MOVE), "close and adj_close disagree on this bar only"),
+        (bars.spikes(moves, SPIKE), "adj_close leaves tenfold and comes back on the next bar"),
+        (bars.spikes(factor, EXTREME_MOVE), "close and adj_close disagree on this bar only"),
     ]
 
 
-def _spikes(frame: pd.DataFrame, moves: np.ndarray, size: float) -> np.ndarray:
-    """Bars that a move larger than ``size`` leads to and an opposite one of about that size leads away from."""
-    order = np.lexsort((frame["date"].to_numpy(), _codes(frame)))
-    here = moves[order]
-    after = np.append(here[1:], np.nan)
-    spike = (np.abs(here) > size) & (np.abs(after) > size) & (np.abs(here + after) < 0.5 * size)
-    mask = np.zeros(len(frame), dtype=bool)
-    mask[order] = spike
-    return mask
+class _Succession:
+    """Which bar of the same ticker comes before which, for a frame in any order."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        codes = pd.factorize(frame["ticker"], sort=True)[0]
+        date = frame["date"].to_numpy()
+        self._order = np.lexsort((date, codes))
+        # An unknown ticker (code -1) has no bar before.
+        self._follows = (codes[self._order][1:] == codes[self._order][:-1]) & (codes[self._order][1:] >= 0)
+
+    def log_moves(self, values: pd.Series) -> np.ndarray:
+        """Log ratio of each value to the bar before, by row; NaN at a first bar or an impossible value."""
+        value = values.to_numpy(dtype=np.float64)[self._order]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            level = np.log(np.where(np.isfinite(value) & (value > 0), value, np.nan))
+        step = np.full(len(level), np.nan)
+        step[1:] = np.where(self._follows, np.diff(level), np.nan)
+        return self._by_row(step)
+
+    def spikes(self, moves: np.ndarray, size: float) -> np.ndarray:
+        """Rows that a move beyond ``size`` leads to and an opposite one of about that size leads away from."""
+        here = moves[self._order]
+        after = np.append(here[1:], np.nan)
+        return self._by_row((np.abs(here) > size) & (np.abs(after) > size) & (np.abs(here + after) < 0.5 * size))
+
+    def _by_row(self, ordered: np.ndarray) -> np.ndarray:
+        rows = np.empty_like(ordered)
+        rows[self._order] = ordered
+        return rows
 
 
 def extreme_moves(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows whose adjusted close moved by more than +50 % or -33 % since the ticker's bar before."""
-    moves = _log_moves(frame, "adj_close")
-    table = failure_table(frame.assign(_move=moves), [(np.abs(moves) > EXTREME_MOVE, "")])
-    marked = np.flatnonzero(np.abs(moves) > EXTREME_MOVE)
-    if len(marked):
-        percent = pd.Series(np.expm1(moves[marked]) * 100.0, index=frame.index[marked])
-        problems = percent.map(lambda value: f"adj_close moved {value:+.1f} % since the bar before")
-        rows = frame.loc[problems.index, list(PRICE_COLUMNS)].assign(problem=problems)
-        table = rows.sort_values(["date", "ticker"], kind="stable", ignore_index=True)
-    return table
+    moves = _Succession(frame).log_moves(frame["adj_close"])
+    extreme = np.flatnonzero(np.abs(moves) > EXTREME_MOVE)
+    problems = [f"adj_close moved {100.0 * np.expm1(move):+.1f} % since the bar before" for move in moves[extreme]]
+    table = frame[list(PRICE_COLUMNS)].iloc[extreme].assign(problem=pd.Series(problems, frame.index[extreme], object))
+    return table.sort_values(by=["date", "ticker"], kind="stable", ignore_index=True)
 
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:
@@ -179,27 +208,10 @@ def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
     if bars.empty:
         return pd.DataFrame({"date": [], "ticker": [], "problem": []})
     known = calendar.sessions(bars["date"].min(), bars["date"].max())
-    names, codes = np.unique(bars["ticker"].astype(str).to_numpy(), return_inverse=True)
+    codes, names = pd.factorize(bars["ticker"], sort=True)
     position = known.get_indexer(pd.DatetimeIndex(bars["date"]))
     seen = np.zeros((len(names), len(known)), dtype=bool)
     seen[codes, position] = True
     listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
     ticker, session = np.nonzero(listed & ~seen)
     return pd.DataFrame({"date": known[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})
-
-
-def _codes(frame: pd.DataFrame) -> np.ndarray:
-    return pd.factorize(frame["ticker"].astype(str), sort=True)[0]
-
-
-def _log_moves(frame: pd.DataFrame, column: str) -> np.ndarray:
-    """Log ratio of ``column`` to the ticker's bar before, row by row; NaN at a first bar or an impossible value."""
-    codes = _codes(frame)
-    order = np.lexsort((frame["date"].to_numpy(), codes))
-    value = frame[column].to_numpy(dtype=np.float64)[order]
-    level = np.log(np.where(np.isfinite(value) & (value > 0), value, np.nan))
-    step = np.full(len(level), np.nan)
-    step[1:] = np.where(codes[order][1:] == codes[order][:-1], np.diff(level), np.nan)
-    moves = np.full(len(level), np.nan)
-    moves[order] = step
-    return moves

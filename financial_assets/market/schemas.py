@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,11 +21,16 @@ def _is_day(dates: pd.Series) -> pd.Series:
     return dates == dates.dt.normalize()
 
 
+def _is_ticker(tickers: pd.Series) -> pd.Series:
+    # A universe has few tickers and many rows.
+    return tickers.isin([name for name in tickers.unique() if isinstance(name, str) and len(name.split()) == 1])
+
+
 def _in_order(prices: pd.DataFrame) -> pd.Series:
-    """Which rows do not come before their predecessor, by ticker and then date."""
-    ticker, date = prices["ticker"].astype(str), prices["date"]
-    before = ticker.shift(fill_value="")
-    return (ticker > before) | ((ticker == before) & ~(date < date.shift()))
+    """Which rows do not come before the row above them, by ticker and then date."""
+    ticker, date = prices["ticker"], prices["date"]
+    above = ticker.shift(fill_value="")
+    return (ticker > above) | ((ticker == above) & ~(date < date.shift()))
 
 
 def _price(description: str) -> pa.Column:
@@ -37,7 +43,7 @@ PRICE_SCHEMA = pa.DataFrameSchema(
             "datetime64[ns]", pa.Check(_is_day, error="has a time of day"), description="XNYS session, tz-naive"
         ),
         "ticker": pa.Column(
-            "object", pa.Check.str_matches(r"^\S+$", error="is no ticker"), description="Symbol as the source spells it"
+            "object", pa.Check(_is_ticker, error="is no ticker"), description="Symbol as the source spells it"
         ),
         "open": _price("First price, USD, raw or split-adjusted like the whole row"),
         "high": _price("Highest price, USD"),
@@ -56,12 +62,7 @@ PRICE_SCHEMA = pa.DataFrameSchema(
 _RULES: tuple[tuple[str, bool, str, Callable[[pd.DataFrame], pd.DataFrame]], ...] = (
     ("duplicates", True, "each ticker and session occurs once", quality.duplicates),
     ("ohlc_order", True, "low <= open, close <= high within rounding", quality.ohlc_order),
-    (
-        "impossible_values",
-        True,
-        "prices positive, volume not negative, all finite, none absurd",
-        quality.impossible_values,
-    ),
+    ("impossible_values", True, "prices positive, volume >= 0, all finite, none absurd", quality.impossible_values),
     ("completeness", True, "a bar on every XNYS session of a listing and on no other day", quality.completeness),
     ("extreme_moves", False, "no move of the adjusted close beyond +50 % or -33 %", quality.extreme_moves),
 )
@@ -76,62 +77,89 @@ def check_prices(prices: pd.DataFrame) -> tuple[QualityResult, ...]:
         ``schema``, ``duplicates``, ``ohlc_order``, ``impossible_values``, ``completeness`` (all blocking) and
         ``extreme_moves`` (a warning), in this order.
     """
-    frame, unreadable = _parse(prices)
-    failures = _schema_failures(prices, frame, unreadable)
-    results = [_result("schema", True, "columns, types, keys and order as PRICE_SCHEMA says", failures, len(frame))]
+    given = _distinct_columns(prices)
+    frame = _parse(given)
+    form = _schema_failures(prices, given, frame)
+    results = [QualityResult("schema", form.empty, True, "the form that PRICE_SCHEMA describes", form, len(frame))]
     for name, blocking, description, rule in _RULES:
-        results.append(_result(name, blocking, description, rule(frame), len(frame)))
+        failures = rule(frame)
+        results.append(QualityResult(name, failures.empty, blocking, description, failures, len(frame)))
     return tuple(results)
 
 
-def _result(name: str, blocking: bool, description: str, failures: pd.DataFrame, checked: int) -> QualityResult:
-    return QualityResult(name, failures.empty, blocking, description, failures, checked)
-
-
-def _parse(prices: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """Every price column in its type, and which cells of each held something that could not be read."""
+def _distinct_columns(prices: pd.DataFrame) -> pd.DataFrame:
+    """The frame on a fresh index, columns named by strings, of repeated ones the first."""
     given = prices.reset_index(drop=True)
-    given.columns = [str(name) for name in given.columns]
-    given = given.loc[:, ~given.columns.duplicated()].reindex(columns=list(PRICE_COLUMNS))
+    given.columns = pd.Index([str(name) for name in given.columns])
+    return given.loc[:, ~given.columns.duplicated()]
+
+
+def _parse(given: pd.DataFrame) -> pd.DataFrame:
+    """Every price column in its type; what cannot be read becomes NaT, ``None`` or NaN."""
+    given = given.reindex(columns=list(PRICE_COLUMNS))
     parsed = pd.DataFrame(index=given.index)
     parsed["date"] = _parse_dates(given["date"])
-    parsed["ticker"] = given["ticker"].astype("object")
+    tickers = [value if isinstance(value, str) else None for value in given["ticker"]]
+    parsed["ticker"] = pd.Series(tickers, index=given.index, dtype="object")
     for name in VALUE_COLUMNS:
-        parsed[name] = pd.to_numeric(given[name], errors="coerce").astype("float64")
-    unreadable = {name: (given[name].notna() & parsed[name].isna()).to_numpy() for name in PRICE_COLUMNS}
-    return parsed, unreadable
+        parsed[name] = _parse_numbers(given[name])
+    return parsed
 
 
 def _parse_dates(column: pd.Series) -> pd.Series:
-    if pd.api.types.is_numeric_dtype(column):
-        return pd.Series(pd.NaT, index=column.index, dtype="datetime64[ns]")
-    dates = pd.to_datetime(column, errors="coerce", utc=True, format="mixed")
-    return dates.dt.tz_localize(None).dt.normalize().astype("datetime64[ns]")
+    if pd.api.types.is_datetime64_any_dtype(column):
+        # With a time zone, the day stands as written in it.
+        days = column.dt.tz_localize(None).dt.normalize()
+    else:
+        text = column.map(lambda value: None if isinstance(value, int | float | list | dict) else str(value)[:10])
+        days = pd.to_datetime(text.astype("object"), errors="coerce", format="%Y-%m-%d")
+    return days.astype("datetime64[ns]")
 
 
-def _schema_failures(prices: pd.DataFrame, frame: pd.DataFrame, unreadable: dict[str, np.ndarray]) -> pd.DataFrame:
-    found = [(mask, f"{name} cannot be read as a {_kind(name)}") for name, mask in unreadable.items() if mask.any()]
-    if prices.columns.has_duplicates:
-        found.append((np.zeros(len(frame), dtype=bool), ""))
-    whole: list[str] = []
-    rows: dict[str, set[int]] = {}
-    try:
-        PRICE_SCHEMA.validate(prices.reset_index(drop=True), lazy=True)
-    except SchemaErrors as errors:
-        for case in errors.failure_cases.itertuples():
-            subject = case.column if case.column in PRICE_COLUMNS else "row"
-            if case.index is None or pd.isna(case.index):
-                whole.append(f"column {case.failure_case if case.column is None else case.column}: {case.check}")
-            else:
-                rows.setdefault(f"{subject}: {case.check}", set()).add(int(case.index))
-    found += [(frame.index.isin(list(at)), problem) for problem, at in rows.items()]
-    table = quality.failure_table(frame, found)
+def _parse_numbers(column: pd.Series) -> pd.Series:
+    if pd.api.types.is_complex_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+        return pd.Series(np.nan, index=column.index, dtype="float64")
+    if column.dtype == object:
+        column = column.map(lambda value: value if isinstance(value, int | float | str) else None)
+    return pd.to_numeric(column, errors="coerce").astype("float64")
+
+
+def _schema_failures(prices: pd.DataFrame, given: pd.DataFrame, frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that break the schema; what is wrong with a whole column comes first, as a row without values."""
+    columns = given.reindex(columns=list(PRICE_COLUMNS))
+    whole = {f"column {name} occurs more than once" for name in prices.columns[prices.columns.duplicated()]}
     if frame.empty:
-        whole.append("the frame has no rows")
-    if whole:
-        table = pd.concat([pd.DataFrame({"problem": sorted(set(whole))}), table], ignore_index=True)
-    return table.reindex(columns=[*PRICE_COLUMNS, "problem"])
+        whole.add("the frame has no rows")
+    rows: dict[str, list[int]] = {}
+    for case in _schema_cases(given):
+        if case["index"] is None or pd.isna(case["index"]):
+            whole.add(_column_problem(case))
+        else:
+            subject = f"{case['column']} " if case["column"] in PRICE_COLUMNS else ""
+            reason = "is missing" if case["check"] == "not_nullable" else str(case["check"])
+            rows.setdefault(subject + reason, []).append(int(case["index"]))
+    found = [
+        ((columns[name].notna() & frame[name].isna()).to_numpy(), f"{name} cannot be read") for name in PRICE_COLUMNS
+    ]
+    found += [(frame.index.isin(at), problem) for problem, at in rows.items()]
+    # Shown as given, because what cannot be read is the point.
+    table = quality.failure_table(frame, found, shown=columns).astype("object")
+    head = pd.DataFrame({"problem": sorted(whole)}).reindex(columns=table.columns).astype("object")
+    return pd.concat([head, table], ignore_index=True) if len(head) else table
 
 
-def _kind(name: str) -> str:
-    return {"date": "date", "ticker": "ticker"}.get(name, "number")
+def _schema_cases(given: pd.DataFrame) -> list[dict[str, Any]]:
+    try:
+        PRICE_SCHEMA.validate(given, lazy=True)
+    except SchemaErrors as errors:
+        return errors.failure_cases.drop_duplicates(["column", "check", "index"]).to_dict("records")
+    return []
+
+
+def _column_problem(case: dict[str, Any]) -> str:
+    if case["check"] == "column_in_dataframe":
+        return f"column {case['failure_case']} is missing"
+    expected = str(case["check"]).removeprefix("dtype('").removesuffix("')")
+    if expected != case["check"]:
+        return f"column {case['column']} is {case['failure_case']}, not {expected}"
+    return f"{case['column']}: {case['check']}: {case['failure_case']}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from filelock import FileLock, Timeout
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import quality
-from financial_assets.market.corporate_actions import find_corporate_actions
+from financial_assets.market.corporate_actions import explain_restatement, find_corporate_actions
 from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
 
 __all__ = ["PriceStore", "UpsertReport"]
 
-RESTATED = 1e-6
-"""Relative difference above which a delivered value is another one: free sources send float32 noise."""
+RESTATED = 1e-5
+"""Relative difference above which a delivered value is another one: Yahoo sends float32 noise below it."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class UpsertReport:
     restated: pd.DataFrame
     corporate_actions: pd.DataFrame
     held_back: tuple[str, ...] = ()
+
+    @property
+    def restatements(self) -> pd.DataFrame:
+        """Why history was restated, one row a ticker: see ``explain_restatement``."""
+        return explain_restatement(self.restated)
 
 
 class PriceStore:
@@ -125,7 +130,7 @@ class PriceStore:
         return report
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self) -> Generator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.root / ".lock", timeout=self._lock_timeout)
         try:

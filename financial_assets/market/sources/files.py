@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import glob
+import re
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,26 +103,31 @@ def _load(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: not a {', '.join(_SUFFIXES)} file")
     try:
         if name.endswith((".parquet", ".pq")):
-            return pd.read_parquet(path)
-        # Blank lines stay rows, so that row numbers are line numbers. NA is a ticker's right, not a missing one.
-        return pd.read_csv(
-            path,
-            skip_blank_lines=False,
-            skipinitialspace=True,
-            low_memory=False,
-            keep_default_na=False,
-            na_values=["", "NaN", "nan", "null", "None"],
-        )
+            frame = pd.read_parquet(path)
+            return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # pandas would drop surplus cells
+            return pd.read_csv(
+                path,
+                encoding="utf-8-sig",
+                index_col=False,
+                skip_blank_lines=False,  # so that row numbers are line numbers
+                skipinitialspace=True,
+                low_memory=False,
+                keep_default_na=False,  # NA is a ticker
+                na_values=["", "NaN", "nan", "null", "None"],
+            )
     except pd.errors.EmptyDataError as error:
         raise SourceError(f"{path}: is empty") from error
-    except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException) as error:
-        raise SourceError(f"{path}: cannot be read: {error}") from error
+    except (OSError, EOFError, ValueError, zlib.error, pyarrow.ArrowException, pd.errors.ParserWarning) as error:
+        raise SourceError(f"{path}: cannot be read: {str(error).strip()}") from error
 
 
 def _headers(path: Path, frame: pd.DataFrame) -> list[str]:
     names = ["_".join(str(column).strip().lower().replace("_", " ").split()) for column in frame.columns]
-    names = [_ALIASES.get(name, name) for name in names]
-    repeated = sorted({name for name in names if name in PRICE_COLUMNS and names.count(name) > 1})
+    names = [_ALIASES[name] if name in _ALIASES and _ALIASES[name] not in names else name for name in names]
+    plain = [re.sub(r"\.\d+$", "", name) for name in names]  # pandas calls a second column Close "Close.1"
+    repeated = sorted({name for name in plain if name in PRICE_COLUMNS and plain.count(name) > 1})
     if repeated:
         raise SourceError(f"{path}: more than one column {', '.join(repeated)}: {', '.join(map(str, frame.columns))}")
     return names
@@ -131,7 +138,9 @@ def _dates(path: Path, column: pd.Series, is_text: bool) -> pd.Series:
         return column.dt.tz_localize(None).dt.normalize().astype("datetime64[ns]")
     if pd.api.types.is_datetime64_any_dtype(column):
         return column.dt.normalize().astype("datetime64[ns]")
-    days = pd.to_datetime(column.astype("string").str.strip().str.slice(0, 10), format="%Y-%m-%d", errors="coerce")
+    text = column.astype("string").str.strip()
+    text = text.where(text.str.len().eq(10) | text.str.slice(10, 11).isin(["T", " "]))
+    days = pd.to_datetime(text.str.slice(0, 10), format="%Y-%m-%d", errors="coerce")
     _refuse(path, column, days.isna(), "is no date; write YYYY-MM-DD", is_text)
     return days.astype("datetime64[ns]")
 
@@ -145,7 +154,7 @@ def _numbers(path: Path, column: pd.Series, is_text: bool) -> pd.Series:
 def _refuse(path: Path, column: pd.Series, wrong: pd.Series, problem: str, is_text: bool) -> None:
     bad = np.flatnonzero(wrong.to_numpy(dtype=bool))
     if len(bad):
-        row = int(column.index[bad[0]])
+        row = int(column.index.to_numpy()[bad[0]])
         place = f"line {row + 2}" if is_text else f"row {row + 1}"
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise SourceError(f"{path}, column {column.name}, {place}: {column.iloc[bad[0]]!r} {problem}{more}")

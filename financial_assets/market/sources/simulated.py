@@ -127,7 +127,9 @@ def direction_rule(market: SimulatedMarket, returns: np.ndarray, surprise: np.nd
 
 
 def _sessions(market: SimulatedMarket) -> pd.DatetimeIndex:
-    known = calendar.sessions(market.start, market.start + dt.timedelta(days=int(market.sessions * 1.5) + 15))
+    known = calendar.sessions(market.start, calendar.last_session())
+    if len(known) < market.sessions:
+        raise SourceError(f"SIMULATED_SESSIONS={market.sessions}: the calendar has {len(known)} from {market.start} on")
     return known[: market.sessions]
 
 

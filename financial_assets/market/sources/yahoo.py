@@ -81,32 +81,38 @@ class YahooPrices:
         until = min(end or last, last)
         if not tickers or first > until:
             raise SourceError(f"nothing to fetch from Yahoo: {len(tickers)} tickers, {first} to {until}")
+        parts, failures = self._download_all(tickers, first, until)
+        if not parts:
+            raise SourceError("; ".join(f"{ticker}: {why}" for ticker, why in failures.items()))
+        return FetchResult(sort_prices(pd.concat(parts)), failures)
+
+    def _download_all(
+        self, tickers: Sequence[str], first: dt.date, until: dt.date
+    ) -> tuple[list[pd.DataFrame], dict[str, str]]:
+        """Non-empty price frames, and the reason of each ticker that none of them holds."""
         parts: list[pd.DataFrame] = []
         missing, reason = list(tickers), "no bars"
         for attempt in range(self._attempts):
             if attempt:
                 self._sleep(self._backoff * 2.0 ** (attempt - 1))
             try:
-                prices = parse_download(self._download(missing, first, until), missing)
-            except SourceError:
-                raise
+                raw = self._download(missing, first, until)
             except Exception as error:  # yfinance and its transports share no base class; told below, never swallowed
                 reason = f"{type(error).__name__}: {error}"
                 continue
+            prices = parse_download(raw, missing)
+            prices = prices[prices["date"].between(pd.Timestamp(first), pd.Timestamp(until))]
             reason = "no bars"
-            parts.append(prices[(prices["date"] >= pd.Timestamp(first)) & (prices["date"] <= pd.Timestamp(until))])
-            missing = sorted(set(missing) - set(parts[-1]["ticker"]))
+            if len(prices):
+                parts.append(prices)
+                missing = [ticker for ticker in missing if ticker not in set(prices["ticker"])]
             if not missing:
                 break
-        failures = dict.fromkeys(
-            missing,
-            f"Yahoo sent {reason} from {first} to {until} in {self._attempts} attempts (unknown or delisted "
-            "ticker, or too many requests)",
+        why = (
+            f"Yahoo answered {self._attempts} times for {first} to {until}, at last with {reason}: an unknown or "
+            "delisted ticker, no network, or too many requests"
         )
-        parts = [part for part in parts if len(part)]
-        if not parts:
-            raise SourceError("; ".join(f"{ticker}: {why}" for ticker, why in failures.items()))
-        return FetchResult(sort_prices(pd.concat(parts)), failures)
+        return parts, dict.fromkeys(missing, why)
 
 
 def parse_download(raw: pd.DataFrame | None, tickers: Sequence[str]) -> pd.DataFrame:
@@ -138,7 +144,7 @@ def _by_ticker(raw: pd.DataFrame, tickers: Sequence[str]) -> list[tuple[str, pd.
         names = columns.get_level_values(1 - level)
         wanted = {str(name).upper(): name for name in names.unique()}
         return [
-            (ticker, _fields(raw.xs(wanted[ticker], axis=1, level=1 - level), ticker))
+            (ticker, _fields(pd.DataFrame(raw.xs(wanted[ticker], axis=1, level=1 - level)), ticker))
             for ticker in tickers
             if ticker in wanted
         ]
