@@ -18,10 +18,10 @@ import grpc
 import httpx
 import numpy as np
 import orjson
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from financial_assets.errors import GatewayUnavailableError, InferenceError, InferenceTimeoutError, RequestRejectedError
 from financial_assets.serving.manifests import is_experiment
+from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.target import Endpoint
 
 __all__ = ["Answer", "InferenceClient", "parse_routes"]
@@ -89,12 +89,19 @@ class InferenceClient:
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._http = httpx.Client(base_url=endpoint.http_url, timeout=timeout_s, trust_env=False)
-        size = [
+        options = [
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            # By default a channel waits up to two minutes before it tries a gateway again that was away.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        self._channel = grpc.insecure_channel(endpoint.grpc_target, options=size)
-        self._grpc = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._channel = grpc.insecure_channel(endpoint.grpc_target, options=options)
+        self._infer = self._channel.unary_unary(
+            INFER_METHOD,
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
         self._routes: dict[str, str] = {model: f":{route}:" for model, route in endpoint.routes.items()}
         self._in_split: set[str] = set()
 
@@ -197,12 +204,12 @@ class InferenceClient:
 
     def _raw(self, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
         began = time.perf_counter()
-        request = service_pb2.ModelInferRequest(model_name=name, id=identity)
+        request = ModelInferRequest(model_name=name, id=identity)
         request.inputs.add(name=INPUT, datatype="FP32", shape=bars.shape)
         request.raw_input_contents.append(bars.tobytes())
         metadata = tuple(self._headers(name, route, identity).items())
         try:
-            response, call = self._grpc.ModelInfer.with_call(request, metadata=metadata, timeout=self._timeout_s)
+            response, call = self._infer.with_call(request, metadata=metadata, timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise _grpc_error(name, error) from error
         arm = _last_route(_metadata(call).get(_ROUTE_HEADER))

@@ -64,7 +64,10 @@ class FinancialOnnxRuntime(MLModel):
         self.outputs = [
             MetadataTensor(name=name, datatype=Datatype.FP32, shape=[-1, width]) for name, width in self._widths.items()
         ]
-        await asyncio.to_thread(self._run, np.ones((1, *self._row), dtype=np.float32))
+        try:
+            await asyncio.to_thread(self._run, np.ones((1, *self._row), dtype=np.float32))
+        except InferenceError as error:
+            raise MLServerError(f"{path} does not even answer bars of ones: {error}", _UNPROCESSABLE) from error
         return True
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
@@ -119,8 +122,12 @@ class FinancialOnnxRuntime(MLModel):
             raise MLServerError(f"model {self.name}: onnxruntime failed: {error}", 500) from error
         answer = {name: np.asarray(value) for name, value in zip(OUTPUTS, values, strict=True)}
         for name, value in answer.items():
-            if value.shape != (len(bars), self._widths[name]) or not np.isfinite(value).all():
-                raise MLServerError(f"model {self.name}: output {name} {value.shape} is malformed or not finite", 500)
+            if value.shape != (len(bars), self._widths[name]):
+                raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)
+            # The graph was finite on neutral bars when it was loaded, so this is about these bars; asking again is no use.
+            hopeless = np.flatnonzero(~np.isfinite(value).all(axis=1))
+            if len(hopeless):
+                raise InferenceError(f"{INPUT}[{hopeless[0]}] is so extreme that {name} of model {self.name} is not finite")
         return answer
 
 
@@ -187,7 +194,7 @@ def _decode(tensor: RequestInput) -> np.ndarray:
     except ValueError as error:
         raise InferenceError(f"input {INPUT}: data is ragged: {error}") from error
     if values.dtype.kind not in "fiu":
-        raise InferenceError(f"input {INPUT}: data holds something that is not a number (null, text, a Boolean ...)")
+        raise InferenceError(f"input {INPUT}: {_first_non_number(content)} is not a number (NaN cannot be sent in JSON)")
     if values.size != math.prod(shape) or (values.ndim > 1 and values.shape != shape):
         raise InferenceError(
             f"input {INPUT}: data has {values.size} elements of shape {list(values.shape)}, "
@@ -195,6 +202,14 @@ def _decode(tensor: RequestInput) -> np.ndarray:
         )
     with np.errstate(over="ignore"):  # too large for FP32 becomes inf, which check_bars reports
         return np.ascontiguousarray(values.reshape(shape), dtype=np.float32)
+
+
+def _first_non_number(content: object) -> str:
+    flat = np.asarray(content, dtype=object).ravel().tolist()
+    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in flat]
+    index = numbers.index(False) if False in numbers else 0
+    kind = "the Boolean " if isinstance(flat[index], bool) else ""
+    return f"data at index {index} ({kind}{str(flat[index])[:40]!r})"
 
 
 def _encode(name: str, value: np.ndarray) -> ResponseOutput:

@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from grpc import aio
 from mlserver.errors import InferenceError
@@ -128,7 +128,8 @@ class PlaneServer(MLServer):
     def _create_servers(self) -> None:
         super()._create_servers()
         self._grpc_server = _GRPCServer(self._settings, self._data_plane, self._model_repository_handlers)
-        self._rest_server._app.add_exception_handler(RequestValidationError, _refuse_malformed)
+        application: FastAPI = self._rest_server._app  # pyright: ignore[reportPrivateUsage] # no other way to it
+        application.add_exception_handler(RequestValidationError, _refuse_malformed)
 
     async def start(self, models_settings: list[ModelSettings] | None = None) -> None:
         """Load every model, then open the ports and serve until told to stop."""

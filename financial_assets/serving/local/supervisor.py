@@ -67,13 +67,15 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         """Start, watch, start again."""
-        delay = _FIRST_DELAY_S
+        delay = 0.0
         while not self._ending.is_set():
             started = time.monotonic()
             last_exit = self._run_once()
             if self._ending.is_set():
                 break
-            delay = _FIRST_DELAY_S if time.monotonic() - started > _STABLE_S else min(delay * 2, _LAST_DELAY_S)
+            if time.monotonic() - started > _STABLE_S:
+                delay = 0.0
+            delay = min(max(2 * delay, _FIRST_DELAY_S), _LAST_DELAY_S)
             _log.warning("%s: %s; starting again in %.1f s", self._spec.name, last_exit, delay)
             self._set(None, "back-off", restarts=self.state.restarts + 1, last_exit=last_exit)
             self._ending.wait(delay)

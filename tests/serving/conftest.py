@@ -1,0 +1,117 @@
+"""Tiny models and one running plane for many tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
+from financial_assets.serving.target import Endpoint
+
+QUANTILES = np.array([[-0.02, -0.01, 0.0, 0.01, 0.02]], dtype=np.float32)
+
+MakeModel = Callable[[Path, float], Path]
+
+
+def write_model(folder: Path, logit: float) -> Path:
+    """A graph that answers sigmoid(logit) and quantiles proportional to the mean close; returns its folder."""
+    values = {
+        "start": np.array([3], np.int64),
+        "stop": np.array([4], np.int64),
+        "channel": np.array([2], np.int64),
+        "window": np.array([1, 2], np.int64),
+        "column": np.array([1], np.int64),
+        "nothing": np.array(0, np.float32),
+        "logit": np.array(logit, np.float32),
+        "levels": QUANTILES,
+    }
+    nodes = [
+        helper.make_node("Slice", ["bars", "start", "stop", "channel"], ["close"]),
+        helper.make_node("ReduceMean", ["close", "window"], ["flat"], keepdims=0),
+        helper.make_node("Unsqueeze", ["flat", "column"], ["mean"]),
+        helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
+        helper.make_node("Add", ["zero", "logit"], ["shifted"]),
+        helper.make_node("Sigmoid", ["shifted"], ["probability_up"]),
+        helper.make_node("Mul", ["mean", "levels"], ["return_quantiles"]),
+    ]
+    tensor = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [tensor("bars", TensorProto.FLOAT, ["batch", 256, 7])],
+        [
+            tensor("probability_up", TensorProto.FLOAT, ["batch", 1]),
+            tensor("return_quantiles", TensorProto.FLOAT, ["batch", 5]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    folder.mkdir(parents=True)
+    onnx.save(model, str(folder / "model.onnx"))
+    return folder
+
+
+def make_bars(rows: int) -> np.ndarray:
+    """Valid bars whose mean close differs from row to row."""
+    bars = np.full((rows, 256, 7), 100.0, dtype=np.float32)
+    bars += np.arange(rows, dtype=np.float32)[:, None, None]
+    return bars
+
+
+def expected_answer(bars: np.ndarray, logit: float) -> tuple[np.ndarray, np.ndarray]:
+    """What a model of :func:`write_model` says."""
+    mean = bars[:, :, 3].mean(axis=1, keepdims=True)
+    return np.full((len(bars), 1), 1 / (1 + np.exp(-logit))), mean * QUANTILES
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A running plane: baseline (logit -1) and enhanced (1) split 70/30, enhanced's twin ``shadow`` (2) gets all copies."""
+
+    home: Path
+    target: LocalTarget
+    logits: dict[str, float]
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.target.endpoint()
+
+
+BASELINE, ENHANCED, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v1", "lightweight-predictor-v1"
+
+
+def start_plane(root: Path, *, mirror: tuple[str, int] | None = (SHADOW, 100)) -> Plane:
+    logits = {BASELINE: -1.0, ENHANCED: 1.0, SHADOW: 2.0}
+    target = LocalTarget(root / "home")
+    models = [model_manifest(name, str(write_model(root / name, logit))) for name, logit in logits.items()]
+    weights = {BASELINE: 70, ENHANCED: 30}
+    target.apply([*models, experiment_manifest(EXPERIMENT_NAME, default=BASELINE, weights=weights, mirror=mirror)])
+    return Plane(root / "home", target, logits)
+
+
+@pytest.fixture(scope="session")
+def write_tiny() -> MakeModel:
+    return write_model
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    """One plane for every test that leaves it as it was."""
+    running = start_plane(tmp_path_factory.mktemp("plane"))
+    yield running
+    control.stop(running.home)
+
+
+@pytest.fixture()
+def client(plane: Plane) -> Iterator[InferenceClient]:
+    with InferenceClient(plane.endpoint) as connected:
+        yield connected

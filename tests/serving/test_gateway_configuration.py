@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from financial_assets.serving.local.control import envoy_binary, plane_specs
+from financial_assets.serving.local.envoy import bootstrap, clusters, listeners
+from financial_assets.serving.local.layout import Layout, Ports
+from financial_assets.serving.local.routes import PROTOCOLS, Topology, route_configurations
+from financial_assets.serving.manifests import ExperimentSpec
+
+PORTS = Ports(*range(20001, 20008))
+SPLIT = ExperimentSpec("ab-experiment", "a", {"a": 70, "b": 30}, ("c", 25))
+TOPOLOGY = Topology(7, {"a": 1, "b": 4, "c": 2}, [SPLIT])
+
+
+def rules(name: str, topology: Topology = TOPOLOGY) -> list[dict[str, Any]]:
+    document = route_configurations(topology)[name]
+    [configuration] = document["resources"]
+    assert configuration["name"] == name
+    [host] = configuration["virtual_hosts"]
+    return host["routes"][1:]  # the first tells the revision
+
+
+def header(rule: dict[str, Any], name: str) -> dict[str, Any] | None:
+    found = [h for h in rule["match"].get("headers", []) if h["name"] == name]
+    return found[0] if found else None
+
+
+def for_model(value: str, protocol: str, topology: Topology = TOPOLOGY) -> list[dict[str, Any]]:
+    def matches(rule: dict[str, Any]) -> bool:
+        model = header(rule, "seldon-model")
+        return model is not None and model["string_match"]["exact"] == value
+
+    return [r for r in rules("public", topology) if r["match"]["prefix"] == PROTOCOLS[protocol] and matches(r)]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("endpoint", ["ab-experiment.experiment", "a"])
+def test_an_experiment_answers_on_its_own_and_its_defaults_endpoint(endpoint: str, protocol: str) -> None:
+    *sticky, weighted = for_model(endpoint, protocol)
+    assert [header(rule, "x-seldon-route") for rule in sticky] == [
+        {"name": "x-seldon-route", "string_match": {"contains": ":a_1:"}},
+        {"name": "x-seldon-route", "string_match": {"contains": ":b_4:"}},
+    ]
+    assert header(weighted, "x-seldon-route") == {"name": "x-seldon-route", "present_match": False}
+    arms = weighted["route"]["weighted_clusters"]["clusters"]
+    assert [(arm["name"], arm["weight"]) for arm in arms] == [(f"a_1_{protocol}", 70), (f"b_4_{protocol}", 30)]
+    assert arms[1]["request_headers_to_remove"] == ["seldon-internal-model"]
+    assert arms[1]["request_headers_to_add"][0]["header"] == {"key": "seldon-internal-model", "value": "b_4"}
+    assert arms[1]["response_headers_to_add"][0]["header"] == {"key": "x-seldon-route", "value": ":b_4:"}
+
+
+def test_numbers_are_those_of_the_cluster() -> None:
+    *sticky, weighted = for_model("a", "http")
+    assert weighted["route"]["timeout"] == "0s"
+    assert weighted["route"]["retry_policy"] == {
+        "retry_on": "5xx,connect-failure",
+        "num_retries": 5,
+        "retry_back_off": {"base_interval": "0.5s"},
+    }
+    for rule in sticky:
+        assert set(rule["route"]) == {"cluster", "timeout"}, "sticky routes have neither retries nor a mirror"
+    document = clusters(TOPOLOGY, PORTS)
+    assert all(c["circuit_breakers"]["thresholds"][0]["max_retries"] == 5 for c in document["resources"])
+
+
+def test_the_mirror_gets_its_share_and_names_the_shadow() -> None:
+    *_, weighted = for_model("ab-experiment.experiment", "http")
+    [mirror] = weighted["route"]["request_mirror_policies"]
+    assert mirror["cluster"] == "mirror_http"
+    assert mirror["runtime_fraction"]["default_value"] == {"numerator": 25, "denominator": "HUNDRED"}
+    for rule in rules("mirror"):
+        assert rule["request_headers_to_remove"] == ["seldon-internal-model"]
+        assert rule["request_headers_to_add"][0]["header"]["value"] == "c_2"
+    assert {header(r, "seldon-model")["string_match"]["exact"] for r in rules("mirror")} == {  # type: ignore[index]
+        "ab-experiment.experiment",
+        "a",
+    }
+    assert rules("mirror", Topology(1, {"a": 1})) == []
+
+
+def test_a_model_outside_an_experiment_has_one_route_without_stickiness() -> None:
+    [only] = for_model("c", "http")
+    assert [arm["name"] for arm in only["route"]["weighted_clusters"]["clusters"]] == ["c_2_http"]
+    assert "request_mirror_policies" not in only["route"]
+
+
+def test_the_agent_rewrites_only_the_models_name_and_passes_only_model_calls() -> None:
+    for rule in rules("agent"):
+        assert header(rule, "seldon-internal-model") is not None
+        if "prefix" in rule["match"]:
+            assert rule["match"]["prefix"] == "/v2/models/"
+        else:
+            assert rule["match"]["safe_regex"]["regex"].endswith("Model(Infer|Ready|Metadata)")
+    rewrites = [r["route"]["regex_rewrite"]["substitution"] for r in rules("agent") if "regex_rewrite" in r["route"]]
+    assert rewrites == ["/v2/models/a_1", "/v2/models/b_4", "/v2/models/c_2"]
+
+
+def test_retiring_routes_stay_reachable_inside_but_not_from_outside() -> None:
+    document = clusters(TOPOLOGY, PORTS, retiring=["b_3"])
+    names = {cluster["name"] for cluster in document["resources"]}
+    assert {"b_3_http", "b_3_grpc", "b_4_http", "mirror_http", "mlserver_http"} <= names
+    configurations = route_configurations(TOPOLOGY, retiring=["b_3"])
+    assert "b_3" in json.dumps(configurations["agent"])
+    assert "b_3" not in json.dumps(configurations["public"])
+
+
+def test_every_port_is_on_loopback() -> None:
+    layout = Layout(Path("/home/user/state"))
+    documents = [bootstrap(layout, PORTS), listeners(layout, PORTS), clusters(TOPOLOGY, PORTS)]
+    addresses = {
+        found["address"] for document in documents for found in walk(document) if "port_value" in found
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+names = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?", fullmatch=True)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(names, st.integers(1, 99), min_size=2, max_size=6), st.data())
+def test_every_cluster_named_by_a_route_exists(models: dict[str, int], data: st.DataObject) -> None:
+    members = data.draw(st.lists(st.sampled_from(sorted(models)), unique=True, min_size=2))
+    split = ExperimentSpec("x-experiment", members[0], dict.fromkeys(members[:-1], 1), (members[-1], 10))
+    topology = Topology(1, models, [split])
+    existing = {cluster["name"] for cluster in clusters(topology, PORTS)["resources"]}
+    named: set[str] = set()
+    for document in route_configurations(topology).values():
+        for found in walk(document):
+            if isinstance(found.get("cluster"), str):
+                named.add(found["cluster"])
+            named.update(arm["name"] for arm in found.get("weighted_clusters", {}).get("clusters", []))
+    assert named <= existing
+    assert {f"{topology.route(model)}_{protocol}" for model in models for protocol in PROTOCOLS} <= named | {
+        f"{topology.route(members[-1])}_{protocol}" for protocol in PROTOCOLS
+    }
+
+
+@pytest.mark.integration
+def test_envoy_itself_finds_the_configuration_valid(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.logs.mkdir(parents=True)
+    routes = {name: document["resources"][0] for name, document in route_configurations(TOPOLOGY).items()}
+    static = bootstrap(layout, PORTS)
+    del static["dynamic_resources"]
+    inline = copy.deepcopy(listeners(layout, PORTS)["resources"])
+    for listener in inline:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        del manager["rds"]
+        manager["route_config"] = {**without_type(routes[listener["name"]]), "validate_clusters": True}
+    untyped = [without_type(resource) for resource in clusters(TOPOLOGY, PORTS)["resources"]]
+    static["static_resources"] = {"listeners": [without_type(listener) for listener in inline], "clusters": untyped}
+    found = validate(static, tmp_path)
+    assert found.returncode == 0, found.stderr.decode()[-2000:]
+    # The same check notices a mistake.
+    static["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]["codec"] = "AUTO"
+    assert validate(static, tmp_path).returncode != 0
+
+
+def test_the_gateway_is_the_first_process_and_foreign_settings_stay_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLSERVER_HTTP_PORT", "1")
+    envoy, server = plane_specs(Layout(tmp_path), PORTS)
+    assert (envoy.name, server.name) == ("envoy", "mlserver")
+    assert server.environment["MLSERVER_HTTP_PORT"] == ""
+
+
+def validate(document: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[bytes]:
+    path = folder / "static.json"
+    path.write_text(json.dumps(document))
+    command = [envoy_binary(), "--mode", "validate", "-c", str(path), "--disable-hot-restart"]
+    return subprocess.run(command, capture_output=True, timeout=60, check=False)
+
+
+def without_type(resource: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in resource.items() if key != "@type"}
+
+
+def walk(document: Any) -> list[dict[str, Any]]:
+    if isinstance(document, dict):
+        return [document, *(found for value in document.values() for found in walk(value))]
+    if isinstance(document, list):
+        return [found for value in document for found in walk(value)]
+    return []

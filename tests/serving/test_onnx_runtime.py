@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mlserver.errors import InferenceError, MLServerError
+from mlserver.settings import ModelParameters, ModelSettings
+from mlserver.types import Datatype, InferenceRequest, RequestInput, RequestOutput, TensorData
+from onnx import TensorProto, helper
+
+from financial_assets.serving.runtime import CHANNELS, FinancialOnnxRuntime, check_bars
+
+
+def load(path: Path, **extra: Any) -> FinancialOnnxRuntime:
+    parameters = ModelParameters(uri=str(path), version="3", extra=extra)
+    model = FinancialOnnxRuntime(ModelSettings(name="tiny_3", implementation=FinancialOnnxRuntime, parameters=parameters))
+    assert asyncio.run(model.load())
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> FinancialOnnxRuntime:
+    return load(write_tiny(tmp_path_factory.mktemp("runtime") / "model", 0.5), max_batch="8", offload_rows="4")
+
+
+def request(data: Any, shape: list[int], name: str = "bars", datatype: Any = Datatype.FP32) -> InferenceRequest:
+    tensor = RequestInput.model_construct(
+        name=name, shape=shape, datatype=datatype, data=TensorData.model_construct(root=data), parameters=None
+    )
+    return InferenceRequest.model_construct(id="r1", inputs=[tensor], outputs=None, parameters=None)
+
+
+def bars(rows: int = 1) -> np.ndarray:
+    return np.full((rows, 256, 7), 100.0, dtype=np.float32)
+
+
+def ask(model: FinancialOnnxRuntime, payload: InferenceRequest) -> dict[str, np.ndarray]:
+    answer = asyncio.run(model.predict(payload))
+    return {output.name: np.array(output.data.root).reshape(output.shape) for output in answer.outputs}
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("form", ["flat list", "nested list", "array"])
+def test_a_batch_is_answered_row_by_row_in_any_form(model: FinancialOnnxRuntime, rows: int, form: str) -> None:
+    values = bars(rows) * np.arange(1, rows + 1, dtype=np.float32)[:, None, None]
+    data = {"flat list": values.ravel().tolist(), "nested list": values.tolist(), "array": values.ravel()}[form]
+    answer = ask(model, request(data, list(values.shape)))
+    np.testing.assert_allclose(answer["probability_up"], np.full((rows, 1), 1 / (1 + math.exp(-0.5))), rtol=1e-6)
+    np.testing.assert_allclose(answer["return_quantiles"][:, 4], 2.0 * np.arange(1, rows + 1), rtol=1e-5)
+
+
+def test_metadata_comes_from_the_graph(model: FinancialOnnxRuntime) -> None:
+    metadata = asyncio.run(model.metadata())
+    assert [(t.name, t.datatype, t.shape) for t in metadata.inputs or []] == [("bars", "FP32", [-1, 256, 7])]
+    assert [(t.name, t.shape) for t in metadata.outputs or []] == [
+        ("probability_up", [-1, 1]),
+        ("return_quantiles", [-1, 5]),
+    ]
+    answer = asyncio.run(model.predict(request(bars().ravel(), [1, 256, 7])))
+    assert (answer.model_name, answer.model_version, answer.id) == ("tiny_3", "3", "r1")
+
+
+def test_only_the_wanted_outputs_are_sent(model: FinancialOnnxRuntime) -> None:
+    payload = request(bars().ravel(), [1, 256, 7])
+    payload.outputs = [RequestOutput(name="probability_up")]
+    assert set(ask(model, payload)) == {"probability_up"}
+    payload.outputs = [RequestOutput(name="price")]
+    with pytest.raises(InferenceError, match="unknown output price"):
+        ask(model, payload)
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [
+        (request(bars().ravel(), [1, 256, 7], name="prices"), "exactly one input named bars, got 'prices'"),
+        (InferenceRequest.model_construct(inputs=[], outputs=None), "exactly one input named bars, got none"),
+        (request(bars().ravel(), [1, 256, 7], datatype=Datatype.FP64), "datatype FP64; expected FP32"),
+        (request(bars().ravel(), [1, 256, 7], datatype="nonsense"), "datatype nonsense"),
+        (request(bars().ravel(), [256, 7]), "shape"),
+        (request(bars().ravel(), [1, 7, 256]), "shape"),
+        (request(bars().ravel(), [-1, 256, 7]), "batch >= 1"),
+        (request([], [0, 256, 7]), "batch >= 1"),
+        (request(bars(9).ravel(), [9, 256, 7]), "at most 8"),
+        (request(bars().ravel(), [2**62, 256, 7]), "at most 8"),
+        (request(bars().ravel()[:-1], [1, 256, 7]), "1791 elements"),
+        (request([], [1, 256, 7]), "0 elements"),
+        (request(bars().reshape(7, 256, 1).tolist(), [1, 256, 7]), "elements of shape"),
+        (request([[1.0], [1.0, 2.0]], [1, 256, 7]), "ragged"),
+        (request([None] * 1792, [1, 256, 7]), r"index 0 .*None"),
+        (request([1.0] * 1791 + ["1"], [1, 256, 7]), r"index 1791 .*'1'"),
+        (request([True] * 1792, [1, 256, 7]), "Boolean"),
+        (request(["100"] * 1792, [1, 256, 7]), "not a number"),
+        (request([1e39] * 1792, [1, 256, 7]), "not finite"),
+        (request([10**400] * 1792, [1, 256, 7]), "not a number|not finite"),
+        (request("text", [1, 256, 7]), "not a number"),
+        (request({"a": 1}, [1, 256, 7]), "not a number"),
+        (request(None, [1, 256, 7]), "not a number"),
+    ],
+)
+def test_a_wrong_request_is_the_clients_fault_and_says_why(
+    model: FinancialOnnxRuntime, payload: InferenceRequest, message: str
+) -> None:
+    with pytest.raises(InferenceError, match=message) as caught:
+        asyncio.run(model.predict(payload))
+    assert caught.value.status_code == 400
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_values_must_be_finite_in_every_channel(value: float, channel: str) -> None:
+    values = bars(2)
+    values[1, 200, CHANNELS.index(channel)] = value
+    with pytest.raises(InferenceError, match=rf"bars\[1, 200, {channel}\] is not finite"):
+        check_bars(values)
+
+
+@pytest.mark.parametrize("channel", ["open", "high", "low", "close", "market"])
+@pytest.mark.parametrize("value", [0.0, -0.0, -5.0])
+def test_prices_must_be_positive(channel: str, value: float) -> None:
+    values = bars()
+    values[0, 0, CHANNELS.index(channel)] = value
+    with pytest.raises(InferenceError, match=rf"bars\[0, 0, {channel}\] is not positive"):
+        check_bars(values)
+
+
+def test_volume_may_be_zero_and_days_may_be_anything_but_volume_is_never_negative() -> None:
+    values = bars()
+    values[..., CHANNELS.index("volume")] = 0
+    values[..., CHANNELS.index("day")] = -5
+    check_bars(values)
+    values[0, 9, CHANNELS.index("volume")] = -1
+    with pytest.raises(InferenceError, match=r"bars\[0, 9, volume\] is negative"):
+        check_bars(values)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(width=32) | st.integers() | st.none() | st.text(max_size=2), max_size=8), st.integers(-2, 4))
+def test_no_content_escapes_as_another_error(model: FinancialOnnxRuntime, start: list[Any], rows: int) -> None:
+    data = (start + [100.0] * 1792)[:1792]
+    try:
+        answer = ask(model, request(data, [rows, 256, 7]))
+    except InferenceError:
+        return
+    assert np.isfinite(answer["probability_up"]).all()
+
+
+def test_a_big_batch_does_not_block_the_event_loop(model: FinancialOnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+    answer = model._answer
+
+    def noting(tensor: Any) -> Any:
+        threads.append(threading.get_ident())
+        return answer(tensor)
+
+    monkeypatch.setattr(model, "_answer", noting)
+    ask(model, request(bars(3).ravel(), [3, 256, 7]))
+    ask(model, request(bars(4).ravel(), [4, 256, 7]))
+    assert threads[0] == threading.get_ident()
+    assert threads[1] != threading.get_ident()
+
+
+def test_a_missing_or_corrupt_file_fails_loading_in_words(tmp_path: Path, write_tiny: Any) -> None:
+    with pytest.raises(MLServerError, match="missing"):
+        load(tmp_path / "missing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MLServerError, match=r"no model\.onnx"):
+        load(tmp_path / "empty")
+    whole = (write_tiny(tmp_path / "whole", 0.0) / "model.onnx").read_bytes()
+    for content in (b"", b"not a model", whole[: len(whole) // 2]):
+        (tmp_path / "model.onnx").write_bytes(content)
+        with pytest.raises(MLServerError, match="not an ONNX model|signature"):
+            load(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("change", ["input name", "output name", "fixed batch", "double", "open width"])
+def test_a_graph_of_another_signature_is_refused(tmp_path: Path, write_tiny: Any, change: str) -> None:
+    path = write_tiny(tmp_path / "model", 0.0) / "model.onnx"
+    graph = onnx.load(str(path)).graph
+    if change == "input name":
+        graph.node[0].input[0] = graph.input[0].name = "prices"
+    elif change == "output name":
+        graph.node[5].output[0] = graph.output[0].name = "probability"
+    elif change == "fixed batch":
+        graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    elif change == "open width":
+        graph.input[0].type.tensor_type.shape.dim[1].dim_param = "session"
+    else:
+        graph = helper.make_graph(
+            [helper.make_node("Identity", ["bars"], ["probability_up"])],
+            "double",
+            [helper.make_tensor_value_info("bars", TensorProto.DOUBLE, ["batch", 256, 7])],
+            [helper.make_tensor_value_info("probability_up", TensorProto.DOUBLE, ["batch", 256, 7])],
+        )
+    changed = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(changed, str(path))
+    with pytest.raises(MLServerError, match="signature"):
+        load(path)
+
+
+@pytest.mark.parametrize("parameters", [{"max_batch": "many"}, {"max_batch": 0}, {"intra_op_threads": "-1"}])
+def test_a_senseless_parameter_fails_loading(tmp_path: Path, write_tiny: Any, parameters: dict[str, Any]) -> None:
+    with pytest.raises(MLServerError, match=f"{next(iter(parameters))} is .*>= 1"):
+        load(write_tiny(tmp_path / "model", 0.0), **parameters)
+
+
+def test_bars_that_no_finite_answer_fits_are_refused_not_retried(tmp_path: Path, write_tiny: Any) -> None:
+    model = load(write_tiny(tmp_path / "model", 0.0))
+    huge = bars(2)
+    huge[1, :, 3] = 3e38  # the sum overflows
+    with pytest.raises(InferenceError, match=r"bars\[1\] is so extreme"):
+        ask(model, request(huge.ravel(), [2, 256, 7]))
+
+
+def test_a_graph_that_is_never_finite_is_not_loaded(tmp_path: Path, write_tiny: Any) -> None:
+    with pytest.raises(MLServerError, match="does not even answer") as caught:
+        load(write_tiny(tmp_path / "model", math.nan))
+    assert caught.value.status_code == 422
+
+
+def test_unloading_leaves_running_requests_alone(tmp_path: Path, write_tiny: Any) -> None:
+    model = load(write_tiny(tmp_path / "model", 0.0))
+    assert asyncio.run(model.unload())
+    with pytest.raises(MLServerError, match="unloaded") as caught:
+        ask(model, request(bars().ravel(), [1, 256, 7]))
+    assert caught.value.status_code == 503
+
+
+def test_the_runtime_stands_alone() -> None:
+    source = Path(__file__).parents[2] / "financial_assets" / "serving" / "runtime.py"
+    imported = {
+        line.split()[1].split(".")[0]
+        for line in source.read_text().splitlines()
+        if line.startswith(("import ", "from ")) and "__future__" not in line
+    }
+    assert imported <= {"asyncio", "collections", "math", "pathlib", "typing", "numpy", "onnxruntime", "mlserver"}
