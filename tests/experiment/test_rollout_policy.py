@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from financial_assets.errors import SettingsError
+from financial_assets.experiment.policy import ArmPolicy, RolloutPolicy, load_policy
+
+GOOD = """
+experiment: my-experiment
+champion: {variant: baseline, weight: 60}
+challenger: {variant: enhanced, weight: 40}
+"""
+
+
+def test_the_package_policy_is_the_designs() -> None:
+    assert load_policy() == RolloutPolicy(
+        "financial-ab-test-experiment", ArmPolicy("baseline", 70), ArmPolicy("enhanced", 30), ("lightweight",)
+    )
+
+
+def test_a_policy_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD)
+    assert load_policy(path) == RolloutPolicy("my-experiment", ArmPolicy("baseline", 60), ArmPolicy("enhanced", 40))
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "allowed"),
+    [
+        (("weight: 60", "weight: 170"), "champion.weight", "from 1 to 99"),
+        (("weight: 60", "weight: 60.5"), "champion.weight", "whole number"),
+        (("weight: 60", "weight: yes"), "champion.weight", "whole number"),
+        (("weight: 60", "weight: 61"), "champion.weight + challenger.weight", "add up to 100"),
+        (("variant: enhanced", "variant: baseline"), "challenger.variant", "other than the champion"),
+        (("variant: enhanced", "variant: Enhanced!"), "challenger.variant", "lower-case"),
+        (("experiment: my-experiment", "experiment: my.experiment"), "experiment", "hyphens"),
+        (("experiment: my-experiment\n", ""), "experiment", "required"),
+        (("weight: 60", "wait: 60"), "champion.weight", "required"),
+        (("experiment:", "shadow: [baseline]\nexperiment:"), "shadow[0]", "only once"),
+        (("experiment:", "shadow: lightweight\nexperiment:"), "shadow", "list"),
+        (("experiment:", "surprise: 1\nexperiment:"), "surprise", "keys"),
+        (("{variant: baseline, weight: 60}", "70"), "champion", "mapping"),
+    ],
+)
+def test_errors_name_file_key_value_and_what_is_allowed(
+    tmp_path: Path, change: tuple[str, str], key: str, allowed: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(SettingsError) as raised:
+        load_policy(path)
+    assert str(path) in str(raised.value)
+    assert f"key {key} is" in str(raised.value)
+    assert allowed in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "just text", "[1, 2]", "a: [", "\x00"])
+def test_what_is_no_policy_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=r"mine\.yaml"):
+        load_policy(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.yaml cannot be read"):
+        load_policy(tmp_path / "absent.yaml")
