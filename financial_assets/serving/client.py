@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -30,7 +30,16 @@ INPUT = "bars"
 OUTPUTS = ("probability_up", "return_quantiles")
 _ROUTE_HEADER = "x-seldon-route"
 _ROUTES = re.compile(r":([^:\s]+?)_(\d+):")
+_DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
+# What REST says with 4xx.
+_REJECTED = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.OUT_OF_RANGE,
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,9 @@ def parse_routes(header: str) -> list[tuple[str, int]]:
     return [(name, int(number)) for name, number in _ROUTES.findall(header)]
 
 
+_Send = Callable[[str, np.ndarray, str | None, str], Answer]
+
+
 class InferenceClient:
     """Asks models for answers; use as a context manager. Safe to share between threads.
 
@@ -86,7 +98,7 @@ class InferenceClient:
     """
 
     def __init__(self, endpoint: Endpoint, timeout_s: float = 20.0) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._timeout_s = timeout_s
         self._http = httpx.Client(base_url=endpoint.http_url, timeout=timeout_s, trust_env=False)
         options = [
@@ -153,32 +165,47 @@ class InferenceClient:
         """Ask over gRPC with raw tensors; parameters and errors are those of :meth:`infer`."""
         return self._ask(self._raw, target, bars, route, request_id)
 
-    def _ask(self, send: Any, target: str, bars: np.ndarray, route: str | None, request_id: str | None) -> Answer:
+    def _ask(self, send: _Send, target: str, bars: np.ndarray, route: str | None, request_id: str | None) -> Answer:
         values = np.ascontiguousarray(bars, dtype=np.float32)
         identity = request_id or str(uuid.uuid4())
         name = target.removesuffix(".experiment")
-        chosen = route or (self._routes.get(name) if name in self._in_split else None)
-        answer = self._send(send, name, values, chosen, identity)
-        if route is None and not is_experiment(name) and answer.route not in (None, name):
-            # The default model of an experiment shares its endpoint with the split: only its sticky route leads to it
-            # alone.
-            self._in_split.add(name)
-            if name not in self._routes:
-                raise InferenceError(
-                    f"{name} is the default of an experiment and {answer.route} answered; give the route of {name}, "
-                    "or a client whose endpoint knows it",
-                    route=answer.route,
-                )
-            answer = self._send(send, name, values, self._routes[name], identity)
+        if route is not None:
+            return self._send(send, name, values, self._sticky(route), identity)
+        answer = self._send(send, name, values, self._routes[name] if name in self._in_split else None, identity)
+        if is_experiment(name) or answer.route in (None, name):
+            return answer
+        # The default model of an experiment shares its endpoint with the split; only its sticky route is its own.
+        sticky = self._sticky(name)
+        self._in_split.add(name)
+        answer = self._send(send, name, values, sticky, identity)
+        if answer.route != name:
+            raise InferenceError(f"{name} was asked, but {answer.route} answered", route=answer.route)
         return answer
 
-    def _send(self, send: Any, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
+    def _sticky(self, route: str) -> str:
+        """The header value for a route given as such, as ``<model>_<n>`` or as the name of a Model already met."""
+        if parse_routes(route):
+            return route
+        if parse_routes(f":{route}:"):
+            return f":{route}:"
+        if route not in self._routes:
+            raise InferenceError(
+                f"the route of {route} is not known: give it as :<model>_<n>:, or connect to an endpoint that names it"
+            )
+        return self._routes[route]
+
+    def _send(self, send: _Send, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
         try:
-            return send(name, bars, route, identity)
+            answer = send(name, bars, route, identity)
         except RequestRejectedError as error:
             if route is None or error.status not in (404, grpc.StatusCode.UNIMPLEMENTED.name):
                 raise
-        return send(name, bars, None, identity)  # the route went stale: the arm was replaced or the experiment ended
+            # The route went stale: the arm was replaced, or the experiment ended.
+            self._in_split.discard(name)
+            answer = send(name, bars, None, identity)
+        if answer.route is not None and answer.sticky is not None:
+            self._routes[answer.route] = answer.sticky
+        return answer
 
     def _headers(self, name: str, route: str | None, identity: str) -> dict[str, str]:
         headers = {"seldon-model": f"{name}.experiment" if is_experiment(name) else name, "x-request-id": identity}
@@ -194,13 +221,16 @@ class InferenceClient:
         except httpx.TimeoutException as error:
             raise InferenceTimeoutError(f"{name}: no answer within {self._timeout_s:g} s ({error!r})") from error
         except httpx.TransportError as error:
-            raise GatewayUnavailableError(f"{name}: no answer from {self._endpoint.http_url}: {error!r}") from error
+            raise GatewayUnavailableError(f"{name}: no answer from {self.endpoint.http_url}: {error!r}") from error
         arm = _last_route(response.headers.get(_ROUTE_HEADER))
         if response.is_error:
             raise _http_error(name, response, arm)
-        document = orjson.loads(response.content)
-        outputs = {o["name"]: np.asarray(o["data"], dtype=np.float32).reshape(o["shape"]) for o in document["outputs"]}
-        return _answer(outputs, arm, document["model_name"], time.perf_counter() - began, identity)
+        try:
+            document = orjson.loads(response.content)
+            outputs = {o["name"]: np.asarray(o["data"], np.float32).reshape(o["shape"]) for o in document["outputs"]}
+            return _answer(outputs, bars, arm, document["model_name"], time.perf_counter() - began, identity)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise _malformed(name, error, arm) from error
 
     def _raw(self, name: str, bars: np.ndarray, route: str | None, identity: str) -> Answer:
         began = time.perf_counter()
@@ -211,21 +241,46 @@ class InferenceClient:
         try:
             response, call = self._infer.with_call(request, metadata=metadata, timeout=self._timeout_s)
         except grpc.RpcError as error:
-            raise _grpc_error(name, error) from error
+            raise self._grpc_error(name, error) from error
         arm = _last_route(_metadata(call).get(_ROUTE_HEADER))
-        outputs = {
-            output.name: np.frombuffer(content, dtype=np.float32).reshape(output.shape)
-            for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
-        }
-        return _answer(outputs, arm, response.model_name, time.perf_counter() - began, identity)
+        try:
+            outputs = {
+                output.name: np.frombuffer(content, dtype=_DTYPES[output.datatype]).reshape(output.shape)
+                for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+            }
+            return _answer(outputs, bars, arm, response.model_name, time.perf_counter() - began, identity)
+        except (ValueError, KeyError) as error:
+            raise _malformed(name, error, arm) from error
+
+    def _grpc_error(self, name: str, error: Any) -> InferenceError:
+        code: grpc.StatusCode = error.code()
+        arm = _last_route(_metadata(error).get(_ROUTE_HEADER))
+        route = arm[0] if arm else None
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return InferenceTimeoutError(
+                f"{name}: no answer within {self._timeout_s:g} s", status=code.name, route=route
+            )
+        kind = RequestRejectedError if code in _REJECTED else GatewayUnavailableError
+        return kind(f"{name}: {code.name}: {error.details()}", status=code.name, route=route)
 
 
 def _answer(
-    outputs: Mapping[str, np.ndarray], arm: tuple[str, int] | None, model_name: str, latency_s: float, identity: str
+    outputs: Mapping[str, np.ndarray],
+    bars: np.ndarray,
+    arm: tuple[str, int] | None,
+    model_name: str,
+    latency_s: float,
+    identity: str,
 ) -> Answer:
-    name, version = arm if arm else (None, None)
     probability, quantiles = (outputs[output] for output in OUTPUTS)
+    if probability.shape != (len(bars), 1) or quantiles.ndim != 2 or len(quantiles) != len(bars):
+        raise ValueError(f"{len(bars)} rows asked, but outputs of shape {probability.shape} and {quantiles.shape}")
+    name, version = arm if arm else (None, None)
     return Answer(probability[:, 0], quantiles, name, version, model_name, latency_s, identity)
+
+
+def _malformed(name: str, error: Exception, arm: tuple[str, int] | None) -> GatewayUnavailableError:
+    return GatewayUnavailableError(f"{name}: the answer is not a V2 answer: {error!r}", route=arm[0] if arm else None)
 
 
 def _last_route(header: str | None) -> tuple[str, int] | None:
@@ -242,23 +297,6 @@ def _http_error(name: str, response: httpx.Response, arm: tuple[str, int] | None
     if response.status_code == 404 and not text.strip("() ").removeprefix("no text"):
         text = "the gateway has no such model, experiment or route"
     return kind(f"{name}: {response.status_code}: {text}", status=response.status_code, route=arm[0] if arm else None)
-
-
-def _grpc_error(name: str, error: Any) -> InferenceError:
-    code: grpc.StatusCode = error.code()
-    arm = _last_route(_metadata(error).get(_ROUTE_HEADER))
-    message = f"{name}: {code.name}: {error.details()}"
-    rejected = {
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.UNIMPLEMENTED,
-        grpc.StatusCode.OUT_OF_RANGE,
-    }
-    kind: type[InferenceError] = RequestRejectedError if code in rejected else GatewayUnavailableError
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        kind = InferenceTimeoutError
-    return kind(message, status=code.name, route=arm[0] if arm else None)
 
 
 def _metadata(call: Any) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The messages of the V2 inference protocol over gRPC, as far as a client needs them.
 
-They live in a descriptor pool of their own: the generated modules of tritonclient and of mlserver both claim the names in protobuf's
-global pool, so that a process which imports one cannot import the other. Field numbers: Open Inference Protocol,
-``grpc_predict_v2.proto``.
+They live in a descriptor pool of their own: the generated modules of tritonclient and of mlserver both claim the
+names in protobuf's global pool, so that a process which imports one cannot import the other. Field numbers: Open
+Inference Protocol, ``grpc_predict_v2.proto``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def _message_classes() -> dict[str, Any]:
                 field.type_name = f".inference.{base}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)  # pyright: ignore[reportAttributeAccessIssue] # in the C implementation's pool since protobuf 3
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _MESSAGES}
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.{name}")) for name in _MESSAGES
+    }
 
 
 _classes = _message_classes()

@@ -124,10 +124,13 @@ class FinancialOnnxRuntime(MLModel):
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
                 raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)
-            # The graph was finite on neutral bars when it was loaded, so this is about these bars; asking again is no use.
+            # The graph was finite on neutral bars when it was loaded, so this is about these bars; asking again is no
+            # use.
             hopeless = np.flatnonzero(~np.isfinite(value).all(axis=1))
             if len(hopeless):
-                raise InferenceError(f"{INPUT}[{hopeless[0]}] is so extreme that {name} of model {self.name} is not finite")
+                raise InferenceError(
+                    f"{INPUT}[{hopeless[0]}] is so extreme that {name} of model {self.name} is not finite"
+                )
         return answer
 
 
@@ -194,7 +197,9 @@ def _decode(tensor: RequestInput) -> np.ndarray:
     except ValueError as error:
         raise InferenceError(f"input {INPUT}: data is ragged: {error}") from error
     if values.dtype.kind not in "fiu":
-        raise InferenceError(f"input {INPUT}: {_first_non_number(content)} is not a number (NaN cannot be sent in JSON)")
+        raise InferenceError(
+            f"input {INPUT}: {_first_non_number(content)} is not a number (NaN cannot be sent in JSON)"
+        )
     if values.size != math.prod(shape) or (values.ndim > 1 and values.shape != shape):
         raise InferenceError(
             f"input {INPUT}: data has {values.size} elements of shape {list(values.shape)}, "
@@ -219,7 +224,7 @@ def _encode(name: str, value: np.ndarray) -> ResponseOutput:
         _fields_set={"name", "shape", "datatype", "data"},
         name=name,
         shape=list(value.shape),
-        datatype=Datatype.FP32,
+        datatype=Datatype.FP32.value,  # a text, as validation would make it: gRPC sends it as it is
         data=data,
     )
 

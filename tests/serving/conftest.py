@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def expected_answer(bars: np.ndarray, logit: float) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class Plane:
-    """A running plane: baseline (logit -1) and enhanced (1) split 70/30, enhanced's twin ``shadow`` (2) gets all copies."""
+    """A running plane: baseline (logit -1) and enhanced (1) split 70/30; lightweight (2) is the mirror of all requests."""
 
     home: Path
     target: LocalTarget
@@ -104,6 +105,23 @@ def write_tiny() -> MakeModel:
 
 
 @pytest.fixture(scope="session")
+def bars_of() -> Callable[[int], np.ndarray]:
+    return make_bars
+
+
+@pytest.fixture(scope="session")
+def answer_of() -> Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]:
+    return expected_answer
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     """One plane for every test that leaves it as it was."""
     running = start_plane(tmp_path_factory.mktemp("plane"))
@@ -111,7 +129,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     control.stop(running.home)
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(plane: Plane) -> Iterator[InferenceClient]:
     with InferenceClient(plane.endpoint) as connected:
         yield connected

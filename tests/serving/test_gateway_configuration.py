@@ -116,9 +116,7 @@ def test_retiring_routes_stay_reachable_inside_but_not_from_outside() -> None:
 def test_every_port_is_on_loopback() -> None:
     layout = Layout(Path("/home/user/state"))
     documents = [bootstrap(layout, PORTS), listeners(layout, PORTS), clusters(TOPOLOGY, PORTS)]
-    addresses = {
-        found["address"] for document in documents for found in walk(document) if "port_value" in found
-    }
+    addresses = {found["address"] for document in documents for found in walk(document) if "port_value" in found}
     assert addresses == {"127.0.0.1"}
 
 

@@ -21,7 +21,9 @@ from financial_assets.serving.runtime import CHANNELS, FinancialOnnxRuntime, che
 
 def load(path: Path, **extra: Any) -> FinancialOnnxRuntime:
     parameters = ModelParameters(uri=str(path), version="3", extra=extra)
-    model = FinancialOnnxRuntime(ModelSettings(name="tiny_3", implementation=FinancialOnnxRuntime, parameters=parameters))
+    model = FinancialOnnxRuntime(
+        ModelSettings(name="tiny_3", implementation=FinancialOnnxRuntime, parameters=parameters)
+    )
     assert asyncio.run(model.load())
     return model
 
@@ -66,6 +68,7 @@ def test_metadata_comes_from_the_graph(model: FinancialOnnxRuntime) -> None:
     ]
     answer = asyncio.run(model.predict(request(bars().ravel(), [1, 256, 7])))
     assert (answer.model_name, answer.model_version, answer.id) == ("tiny_3", "3", "r1")
+    assert [output.datatype for output in answer.outputs] == ["FP32", "FP32"]
 
 
 def test_only_the_wanted_outputs_are_sent(model: FinancialOnnxRuntime) -> None:
@@ -153,7 +156,9 @@ def test_no_content_escapes_as_another_error(model: FinancialOnnxRuntime, start:
     assert np.isfinite(answer["probability_up"]).all()
 
 
-def test_a_big_batch_does_not_block_the_event_loop(model: FinancialOnnxRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_big_batch_does_not_block_the_event_loop(
+    model: FinancialOnnxRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     threads: list[int] = []
     answer = model._answer
 
@@ -177,7 +182,7 @@ def test_a_missing_or_corrupt_file_fails_loading_in_words(tmp_path: Path, write_
     whole = (write_tiny(tmp_path / "whole", 0.0) / "model.onnx").read_bytes()
     for content in (b"", b"not a model", whole[: len(whole) // 2]):
         (tmp_path / "model.onnx").write_bytes(content)
-        with pytest.raises(MLServerError, match="not an ONNX model|signature"):
+        with pytest.raises(MLServerError, match=r"not an ONNX model|signature"):
             load(tmp_path / "model.onnx")
 
 

@@ -21,6 +21,7 @@ import grpc
 import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from google.protobuf.message import DecodeError
 from grpc import aio
 from mlserver.errors import InferenceError
 from mlserver.grpc import dataplane_pb2 as pb
@@ -70,15 +71,18 @@ class AgentInterceptor(aio.ServerInterceptor):
             return handler
         answer: Any = handler.unary_unary
 
-        async def renamed(request: Any, context: Any) -> Any:
+        async def renamed(content: bytes, context: Any) -> Any:
+            # Parsed here, because bytes that are no message would otherwise be reported as the server's fault.
+            try:
+                request: Any = handler.request_deserializer(content)
+            except DecodeError as error:
+                return await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a V2 message: {error}")
             setattr(request, field, chosen)
             if field == "model_name":
                 request.model_version = ""
             return await answer(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            renamed, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        return grpc.unary_unary_rpc_method_handler(renamed, response_serializer=handler.response_serializer)
 
 
 class RawTensorServicer(InferenceServicer):
