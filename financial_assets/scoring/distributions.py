@@ -10,6 +10,16 @@ from scipy import special
 __all__ = ["bernoulli_log_likelihood", "beta_quantile", "chi_square_tail", "student_t_quantile"]
 
 
+def normal_probability(value: float) -> float:
+    """Probability that a standard normal variable is at most ``value``."""
+    return float(special.ndtr(value))
+
+
+def normal_quantile(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    return float(special.ndtri(probability))
+
+
 def student_t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t."""
     return float(special.stdtrit(degrees, probability))

@@ -103,6 +103,10 @@ def test_a_reliability_curve_accounts_for_each_forecast(data: tuple[np.ndarray, 
     assert 0 <= curve.expected_calibration_error <= 1
 
 
+def test_a_forecast_on_a_border_belongs_to_the_bin_above() -> None:
+    assert reliability_curve([0.0, 0.25, 0.5, 1.0], [0, 0, 1, 1], 4).counts.tolist() == [1, 1, 1, 1]
+
+
 def test_a_reliability_curve_agrees_with_scikit_learn() -> None:
     random = np.random.default_rng(1)
     probability = random.beta(2, 2, 400)

@@ -161,6 +161,26 @@ def test_with_one_row_a_day_a_proportion_is_clopper_pearson(hits: int) -> None:
     assert (found.low, found.high) == pytest.approx(proportion_confint(hits, 200, method="beta"), rel=0.02)
 
 
+def test_a_proportion_of_few_large_days_has_the_effective_size_of_korn_and_graubard() -> None:
+    random = np.random.default_rng(9)
+    day = np.repeat(np.arange(6), 40)
+    success = random.normal(size=6)[day] + random.normal(size=day.size) > 0.3
+    share, error = success.mean(), jackknife(lambda rows: success[rows].mean(), day)
+    size = share * (1 - share) / error**2 * (stats.t.ppf(0.975, 239) / stats.t.ppf(0.975, 5)) ** 2
+    assert size < 20, "240 rows are worth fewer than 20"
+    found = day_clustered_proportion(success, day)
+    assert found.low == pytest.approx(stats.beta.ppf(0.025, share * size, (1 - share) * size + 1))
+    assert found.high == pytest.approx(stats.beta.ppf(0.975, share * size + 1, (1 - share) * size))
+
+
+def test_a_proportion_never_claims_more_than_its_rows() -> None:
+    success = np.array([1, 0] * 50 + [1, 1])  # each day but one has a hit and a miss: hardly any variance between days
+    found = day_clustered_proportion(success, np.repeat(np.arange(51), 2))
+    assert (found.low, found.high) == pytest.approx(proportion_confint(52, 102, method="beta"))
+    level = day_clustered_proportion(success[:100], np.repeat(np.arange(50), 2))
+    assert (level.low, level.high) == pytest.approx(proportion_confint(50, 100, method="beta")), "and without any"
+
+
 def test_a_proportion_without_variation_counts_its_days() -> None:
     day = np.repeat(np.arange(10), 50)
     for success in (0, 1):

@@ -80,6 +80,7 @@ def test_kupiec_is_the_likelihood_ratio_of_scipy(exceeded: np.ndarray, rate: flo
 @given(exceedances)
 def test_independence_is_the_g_test_of_the_transitions(exceeded: np.ndarray) -> None:
     found = christoffersen_independence(exceeded)
+    assert found.statistic >= 0
     table = np.zeros((2, 2))
     np.add.at(table, (exceeded[:-1].astype(int), exceeded[1:].astype(int)), 1)
     if (table.sum(axis=0) > 0).all() and (table.sum(axis=1) > 0).all():

@@ -1,0 +1,90 @@
+"""Is a Sharpe ratio real, given its sample and how many were tried? All ratios here are per session, not annualised.
+
+Sources: Bailey and López de Prado (2012), The Sharpe ratio efficient frontier; Bailey and López de Prado (2014), The
+deflated Sharpe ratio.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from financial_assets.scoring.arguments import vector
+from financial_assets.scoring.distributions import normal_probability, normal_quantile
+from financial_assets.scoring.performance import sharpe_ratio
+
+__all__ = ["deflated_sharpe_ratio", "expected_maximum_sharpe", "probabilistic_sharpe", "probabilistic_sharpe_ratio"]
+
+
+def probabilistic_sharpe(sharpe: float, benchmark: float, observations: int, skewness: float, kurtosis: float) -> float:
+    """Probability that the true Sharpe ratio exceeds a benchmark.
+
+    Parameters
+    ----------
+    sharpe, benchmark
+        Observed ratio and the one to exceed, per session.
+    observations
+        Returns behind ``sharpe``, at least 2.
+    skewness, kurtosis
+        Of the returns; kurtosis is 3 for a normal distribution.
+
+    Returns
+    -------
+    float
+        Normal approximation, in [0, 1]; 2012, equation 11.
+    """
+    if observations < 2:
+        raise ValueError(f"observations must be at least 2, not {observations}")
+    variance = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    if not variance > 0:
+        raise ValueError(
+            f"skewness {skewness:g} and kurtosis {kurtosis:g} do not go together with a ratio of {sharpe:g}"
+        )
+    return normal_probability((sharpe - benchmark) * math.sqrt((observations - 1) / variance))
+
+
+def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> float:
+    """``probabilistic_sharpe`` of a series of returns ``[session]``; NaN where the ratio is not defined."""
+    data = vector("returns", returns)
+    sharpe = sharpe_ratio(data, periods=1)
+    if math.isnan(sharpe):
+        return sharpe
+    standardised = (data - data.mean()) / data.std()
+    squared = np.square(standardised)
+    skewness, kurtosis = float(np.mean(squared * standardised)), float(np.mean(np.square(squared)))
+    return probabilistic_sharpe(sharpe, benchmark, data.size, skewness, kurtosis)
+
+
+def expected_maximum_sharpe(trials: int, variance: float) -> float:
+    """Expected best Sharpe ratio among independent trials without skill; 2014, equation 1.
+
+    Parameters
+    ----------
+    trials
+        Strategies tried, at least 1.
+    variance
+        Variance of their ratios, per session.
+    """
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, not {trials}")
+    if not variance >= 0:
+        raise ValueError(f"variance must be at least 0, not {variance}")
+    if trials == 1:
+        return 0.0
+    upper = (1 - np.euler_gamma) * normal_quantile(1 - 1 / trials)
+    return math.sqrt(variance) * (upper + np.euler_gamma * normal_quantile(1 - 1 / (trials * math.e)))
+
+
+def deflated_sharpe_ratio(returns: ArrayLike, trials: int, variance: float) -> float:
+    """Probability that the true ratio of the best of ``trials`` exceeds what luck alone would have given the best.
+
+    Parameters
+    ----------
+    returns
+        Returns of the chosen strategy ``[session]``.
+    trials, variance
+        As for ``expected_maximum_sharpe``.
+    """
+    return probabilistic_sharpe_ratio(returns, expected_maximum_sharpe(trials, variance))
