@@ -51,9 +51,8 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> fl
     sharpe = sharpe_ratio(data, periods=1)
     if math.isnan(sharpe):
         return sharpe
-    standardised = (data - data.mean()) / data.std()
-    squared = np.square(standardised)
-    skewness, kurtosis = float(np.mean(squared * standardised)), float(np.mean(np.square(squared)))
+    standardised = (data - float(data.mean())) / float(data.std())
+    skewness, kurtosis = float((standardised**3).mean()), float((standardised**4).mean())
     return probabilistic_sharpe(sharpe, benchmark, data.size, skewness, kurtosis)
 
 
