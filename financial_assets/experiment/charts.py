@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from financial_assets.experiment.results import Evaluation, Skill
 
@@ -112,6 +112,9 @@ def latency(evaluation: Evaluation) -> Figure:
             milliseconds = 1000 * np.array(arm.latency_grid)
             axes.plot(milliseconds, np.linspace(0, 1, 101), color=colour, linewidth=1.6, label=arm.model)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("milliseconds from request to answer, seen by the client")
     axes.set_ylabel("requests answered")

@@ -1,6 +1,6 @@
 """Paired comparison of two forecasters on the same rows.
 
-The unit of evidence is the day: the mean over tickers of the difference of two hits, one number a day. Predictions do
+The unit of evidence is the day: the mean over tickers of the difference of two scores, one number a day. Predictions do
 not move the market, so that both outcomes are known on every row and pairing is legitimate.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.power import days_needed, minimum_detectable_effect
-from financial_assets.experiment.results import Comparison
+from financial_assets.experiment.results import Comparison, Score
 from financial_assets.experiment.skill import estimate
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import day_clustered_mean
@@ -22,20 +22,23 @@ def compare(
     first: tuple[str, pd.DataFrame],
     second: tuple[str, pd.DataFrame],
     *,
-    worthwhile: float,
     level: float,
     power: float,
+    score: Score = "accuracy",
+    worthwhile: float | None = None,
 ) -> Comparison | None:
-    """Accuracy of the first forecaster less that of the second, on the rows that both have.
+    """How much better the first forecaster is, on the rows that both have.
 
     Parameters
     ----------
     first, second
         Name and rows (``session``, ``ticker``, ``probability_up``, ``up``), each row once.
-    worthwhile
-        Difference in accuracy that would matter, for the days needed.
     level, power
         Confidence of the interval; power of the smallest detectable difference.
+    score
+        By what.
+    worthwhile
+        Difference that would matter, for the days needed.
 
     Returns
     -------
@@ -43,27 +46,31 @@ def compare(
         ``None`` with fewer than two common days.
     """
     keys = ["session", "ticker"]
-    right = [
-        frame[keys].assign(right=hits(frame["probability_up"].to_numpy(), frame["up"].to_numpy()).astype(np.float64))
-        for frame in (first[1].dropna(subset=["probability_up"]), second[1].dropna(subset=["probability_up"]))
-        if len(frame)
-    ]
-    if len(right) < 2:
+    known = [frame.dropna(subset=["probability_up"]) for _, frame in (first, second)]
+    both = known[0].merge(known[1][[*keys, "probability_up"]], on=keys, validate="1:1", suffixes=("", "_second"))
+    if both["session"].nunique() < 2:
         return None
-    both = right[0].merge(right[1], on=keys, validate="1:1", suffixes=("_first", "_second"))
-    difference = (both["right_first"] - both["right_second"]).to_numpy()
+    up = both["up"].to_numpy()
+    difference = _points(both["probability_up"].to_numpy(), up, score)
+    difference = difference - _points(both["probability_up_second"].to_numpy(), up, score)
     daily = pd.Series(difference).groupby(both["session"].to_numpy()).mean()
-    if len(daily) < 2:
-        return None
-    interval = day_clustered_mean(daily.to_numpy(), daily.index.to_numpy(), level)
+    values = daily.to_numpy()
     return Comparison(
+        score=score,
         first=first[0],
         second=second[0],
-        difference=estimate(interval),
+        difference=estimate(day_clustered_mean(values, daily.index.to_numpy(), level)),
         disagreements=int(np.count_nonzero(difference)),
         rows=len(both),
-        mde=minimum_detectable_effect(daily.to_numpy(), level=level, power=power),
+        mde=minimum_detectable_effect(values, level=level, power=power),
         power=power,
         worthwhile=worthwhile,
-        days_needed=days_needed(daily.to_numpy(), worthwhile, level=level, power=power),
+        days_needed=None if worthwhile is None else days_needed(values, worthwhile, level=level, power=power),
     )
+
+
+def _points(probability: np.ndarray, up: np.ndarray, score: Score) -> np.ndarray:
+    """Score of each row, larger is better."""
+    if score == "accuracy":
+        return hits(probability, up).astype(np.float64)
+    return -((probability - up) ** 2)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, Estimate
+from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, Verdict
+from financial_assets.scoring.performance import SESSIONS_PER_YEAR
 
 __all__ = ["FEWEST_DAYS", "conclude"]
 
@@ -32,57 +33,59 @@ def conclude(
     champion, challenger
         Served names of the two arms.
     epochs
-        Traffic by weight epoch, with the sample-ratio tests.
+        Traffic by weight epoch. A sample-ratio mismatch in an epoch of these two arms refuses the analysis; one
+        between other arms is remarked.
     comparisons
-        Paired comparisons; that of challenger and champion decides, those with baselines qualify it.
+        Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
     """
-    remarks = tuple(_traffic_remarks(epochs) + _baseline_remarks(comparisons, {champion, challenger}))
-    broken = next((epoch for epoch in epochs if not epoch.passed), None)
+    arms = {champion, challenger} - {None}
+    mine = [epoch for epoch in epochs if set(epoch.weights) == arms]
+    against = [c for c in comparisons if c.second not in arms]
+    remarks = _traffic_remarks(epochs, mine) + [_remark(c, c.second) for c in against]
+    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
+    broken = next((epoch for epoch in mine if not epoch.passed), None)
     if broken is not None:
-        return Conclusion("refused", _refusal(broken), remarks)
-    main = next((c for c in comparisons if c.first == challenger and c.second == champion), None)
+        return Conclusion("refused", _refusal(broken), tuple(remarks))
     if challenger is None:
-        return Conclusion("no_data", f"No conclusion: {champion} serves alone, there is no challenger.", remarks)
-    if main is None:
+        return Conclusion("no_data", f"No conclusion: {champion} serves alone, there is no challenger.", tuple(remarks))
+    pair = [c for c in comparisons if (c.first, c.second, c.score) == (challenger, champion, "accuracy")]
+    if not pair:
         sentence = (
             f"No conclusion yet: there are fewer than two sessions after both data cut-offs on which {challenger} and "
             f"{champion} answered and the outcome is known."
         )
-        return Conclusion("no_data", sentence, remarks)
-    return _judge(main, remarks)
+        return Conclusion("no_data", sentence, tuple(remarks))
+    verdict, sentence = _judge(pair[0], against)
+    return Conclusion(verdict, sentence, tuple(remarks))
 
 
-def _judge(main: Comparison, remarks: tuple[str, ...]) -> Conclusion:
+def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, str]:
     d, seen = main.difference, _seen(main)
     if d.days < FEWEST_DAYS:
-        sentence = (
+        return "underpowered", (
             f"Too few days to conclude anything: {seen}, and with {d.days} days even the interval is not to be trusted "
             f"(at least {FEWEST_DAYS} are needed).{_needed(main)}"
         )
-        return Conclusion("underpowered", sentence, remarks)
     if main.disagreements < _FEWEST_DISAGREEMENTS:
-        sentence = (
+        return "no_difference", (
             f"No difference to speak of: {main.first} and {main.second} differed in being right on only "
-            f"{main.disagreements} of {main.rows} predictions in {d.days} days."
+            f"{main.disagreements} of {main.rows:,} predictions in {d.days} days."
         )
-        return Conclusion("no_difference", sentence, remarks)
     if d.low > 0:
-        sentence = f"{main.first} predicted the direction better than {main.second}: {seen}."
-        return Conclusion("challenger_better", sentence, remarks)
+        return "challenger_better", (
+            f"{main.first} predicted the direction better than {main.second}: {seen}{_beaten(main.first, against)}."
+        )
     if d.high < 0:
-        sentence = f"{main.first} predicted the direction worse than {main.second}: {seen}."
-        return Conclusion("champion_better", sentence, remarks)
-    if max(abs(d.low), abs(d.high)) <= main.worthwhile:
-        sentence = (
-            f"No difference that matters: {seen}; a difference of {_points(main.worthwhile)} or more is excluded with "
+        return "champion_better", f"{main.first} predicted the direction worse than {main.second}: {seen}."
+    if main.worthwhile is not None and max(-d.low, d.high) <= main.worthwhile:
+        return "no_difference", (
+            f"No difference that matters: {seen}; a difference of {_size(main.worthwhile)} or more is excluded with "
             f"{d.level:.0%} confidence."
         )
-        return Conclusion("no_difference", sentence, remarks)
-    sentence = (
+    return "underpowered", (
         f"It cannot be concluded that {main.first} is better or worse than {main.second}: {seen}, which includes no "
         f"difference.{_needed(main)}"
     )
-    return Conclusion("underpowered", sentence, remarks)
 
 
 def _seen(main: Comparison) -> str:
@@ -94,12 +97,23 @@ def _seen(main: Comparison) -> str:
 
 
 def _needed(main: Comparison) -> str:
-    if main.mde is None or main.days_needed is None:
+    if main.mde is None or main.days_needed is None or main.worthwhile is None:
         return ""
     return (
-        f" With these days the smallest difference found with {main.power:.0%} power is {_points(main.mde)}; for "
-        f"{_points(main.worthwhile)} about {main.days_needed:,} days would do."
+        f" With these days the smallest difference found with {main.power:.0%} power is {_size(main.mde)}; for "
+        f"{_size(main.worthwhile)} about {main.days_needed:,} days would do "
+        f"({main.days_needed / SESSIONS_PER_YEAR:.1f} years)."
     )
+
+
+def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
+    mine = [c for c in against if c.first == challenger]
+    if not mine:
+        return ""
+    unbeaten = [c.second for c in mine if c.difference.low <= 0]
+    if not unbeaten:
+        return f"; it also beats {' and '.join(c.second for c in mine)}"
+    return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so that nothing is gained yet"
 
 
 def _refusal(epoch: EpochTraffic) -> str:
@@ -113,42 +127,40 @@ def _refusal(epoch: EpochTraffic) -> str:
     )
 
 
-def _traffic_remarks(epochs: Sequence[EpochTraffic]) -> list[str]:
+def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic]) -> list[str]:
     remarks: list[str] = []
     for epoch in epochs:
         total = sum(epoch.observed.values()) + epoch.unattributed
+        if not epoch.passed and epoch not in mine:
+            remarks.append(f"The traffic split of weight epoch {epoch.number}, between other arms, was broken.")
         if epoch.unattributed > _MOST_UNATTRIBUTED * total:
             remarks.append(
-                f"In weight epoch {epoch.number}, {epoch.unattributed} of {total} requests ended without a known arm "
-                f"({epoch.unattributed / total:.1%}): the traffic split and latencies are those of the others only."
+                f"In weight epoch {epoch.number}, {epoch.unattributed:,} of {total:,} requests ended without a known "
+                f"arm ({epoch.unattributed / total:.1%}): shares and latencies are those of the others only."
             )
         if epoch.pending:
-            remarks.append(
-                f"In weight epoch {epoch.number}, {epoch.pending} requests have no result yet: replay again."
-            )
+            remarks.append(f"In weight epoch {epoch.number}, {epoch.pending:,} requests have no result: replay again.")
     return remarks
 
 
-def _baseline_remarks(comparisons: Sequence[Comparison], arms: set[str | None]) -> list[str]:
-    remarks: list[str] = []
-    for item in comparisons:
-        if item.second in arms:
-            continue
-        d: Estimate = item.difference
-        if d.low > 0:
-            said = "beats"
-        elif d.high < 0:
-            said = "is worse than"
-        else:
-            said = "cannot be told from"
-        remarks.append(
-            f"{item.first} {said} the baseline {item.second}: {_signed(d.estimate)} "
-            f"({_signed(d.low)} to {_signed(d.high)})."
-        )
-    return remarks
+def _remark(item: Comparison, baseline: str) -> str:
+    d = item.difference
+    said = "beats" if d.low > 0 else "is worse than" if d.high < 0 else "cannot be told from"
+    return (
+        f"{item.first} {said} the baseline {baseline}: {_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
+    )
 
 
-def _points(value: float) -> str:
+def _brier_remark(item: Comparison) -> str:
+    d = item.difference
+    said = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not to be told from"
+    return (
+        f"The probabilities of {item.first} are {said} those of {item.second}: Brier score lower by {d.estimate:+.4f} "
+        f"({d.low:+.4f} to {d.high:+.4f})."
+    )
+
+
+def _size(value: float) -> str:
     return f"{100 * value:.1f} pp"
 
 

@@ -13,7 +13,7 @@ from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
-from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Skill, TickerSkill
+from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
 from financial_assets.experiment.sequential import SRM_ALPHA
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
 from financial_assets.experiment.traffic import arm_traffic, epoch_traffic
@@ -196,16 +196,22 @@ def _score(rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, panel: PricePan
 def _comparisons(rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, plan: EvaluationPlan) -> tuple[Comparison, ...]:
     champion, challenger = epoch.champion.model, epoch.challenger
     routed = [champion] if challenger is None else [challenger.model, champion]
-    pairs = [] if challenger is None else [(challenger.model, champion)]
-    pairs += [(model, baseline) for model in routed for baseline in MUST_BEAT]
+    pairs: list[tuple[str, str, Score]] = []
+    if challenger is not None:
+        pairs += [(challenger.model, champion, "accuracy"), (challenger.model, champion, "brier")]
+    pairs += [(model, baseline, "accuracy") for model in routed for baseline in MUST_BEAT]
     found = [
         compare(
-            (first, rows[first]), (second, rows[second]),
-            worthwhile=plan.worthwhile, level=plan.level, power=plan.power,
+            (first, rows[first]),
+            (second, rows[second]),
+            level=plan.level,
+            power=plan.power,
+            score=score,
+            worthwhile=plan.worthwhile if score == "accuracy" else None,
         )
-        for first, second in pairs
+        for first, second, score in pairs
         if first in rows and second in rows
-    ]  # fmt: skip
+    ]
     return tuple(item for item in found if item is not None)
 
 

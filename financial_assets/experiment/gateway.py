@@ -113,19 +113,14 @@ def ask_routed(
         started = time.perf_counter()
         try:
             answer = client.infer(f"{intent.experiment}.experiment", bars, request_id=intent.request_id)
-            _check_shape(answer, 1)
-            forecast = _forecast(answer, 0)
         except InferenceError as error:
             elapsed = time.perf_counter() - started
             if attempt == retry.attempts or isinstance(error, RequestRejectedError):
                 said = f"{type(error).__name__}: {error}"
                 return Result(intent.id, None, _failure(error), error.route, elapsed, attempt - 1, said)
             stop.wait(retry.wait_s(attempt))
-        except LogError as error:  # the answer is no forecast
-            elapsed = time.perf_counter() - started
-            return Result(intent.id, None, "failed", None, elapsed, attempt - 1, f"unusable answer: {error}")
         else:
-            return Result(intent.id, forecast, None, answer.route, float(answer.latency_s), attempt - 1)
+            return _result(intent.id, answer, 0, 1, attempt - 1, answer.route)
     raise AssertionError("unreachable: the last attempt returns")
 
 
@@ -157,20 +152,18 @@ def ask_direct(
             if attempt == retry.attempts or stop.wait(retry.wait_s(attempt)):
                 raise
         else:
-            return _direct_results(answer, intents, attempt - 1)
+            rows = len(intents)
+            return [_result(intent.id, answer, i, rows, attempt - 1, None) for i, intent in enumerate(intents)]
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _direct_results(answer: AnswerLike, intents: Sequence[DirectIntent], repeated: int) -> list[Result]:
+def _result(id_: int, answer: AnswerLike, row: int, rows: int, repeated: int, route: str | None) -> Result:
     latency = float(answer.latency_s)
-    results: list[Result] = []
-    for row, intent in enumerate(intents):
-        try:
-            _check_shape(answer, len(intents))
-            results.append(Result(intent.id, _forecast(answer, row), None, None, latency, repeated))
-        except LogError as error:
-            results.append(Result(intent.id, None, "failed", None, latency, repeated, f"unusable answer: {error}"))
-    return results
+    try:
+        _check_shape(answer, rows)
+        return Result(id_, _forecast(answer, row), None, route, latency, repeated)
+    except LogError as error:
+        return Result(id_, None, "failed", route, latency, repeated, f"unusable answer: {error}")
 
 
 def _refuse_other_model(answer: AnswerLike, model: str) -> None:

@@ -32,6 +32,10 @@ __all__ = ["ReplayReport", "replay"]
 
 _BATCH = 256  # rows of a gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
 _SILENCE = 20  # requests in a row without any answer after which a replay gives up
+_SILENT = (
+    "session {}: {} requests in a row to {} got no answer and are logged as failed. See `financial-assets status`, "
+    "start the serving plane with `financial-assets serve`, then replay again: it goes on with what was not sent"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,36 +197,36 @@ class _Run:
             self.direct(item, bars)
 
     def routed(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
+        """Send one request a ticker, and commit results as they arrive."""
         intents = self.log.begin_routed(self.epoch, item.session, item.target, item.routed)
-        futures = {self.pool.submit(self.ask, intent, bars[intent.ticker][None]) for intent in intents}
+        flying: set[Future[Result | None]] = set()
         silent, patience = 0, min(len(intents), _SILENCE)
         try:
-            while futures:
-                done, futures = wait(futures, return_when=FIRST_COMPLETED)
-                silences = self.record(done)
-                silent = silent + len(silences) if all(silences) else 0
+            for intent in intents:
+                flying.add(self.pool.submit(self.ask, intent, bars[intent.ticker][None]))
+            while flying:
+                arrived = wait(flying, return_when=FIRST_COMPLETED).done
+                results = self.record(arrived)
+                flying -= arrived
+                _raise_first_error(arrived)
+                silent = silent + len(results) if all(map(_silent, results)) else 0
                 if silent >= patience:
-                    raise ReplayError(
-                        f"session {item.session.date()}: {silent} requests in a row to {self.epoch.experiment} got no "
-                        "answer and are logged as failed. See `financial-assets status`, start the serving plane with "
-                        "`financial-assets serve`, then replay again: it goes on with what was not sent"
-                    )
+                    raise ReplayError(_SILENT.format(item.session.date(), silent, self.epoch.experiment))
         except BaseException:  # interrupted: keep the answers that still arrive, leave the rest open, and go down
             self.stop.set()
-            for future in futures:
+            for future in flying:
                 future.cancel()
-            self.record(wait(futures).done)
+            self.record(wait(flying).done)
             raise
 
     def ask(self, intent: RoutedIntent, bars: np.ndarray) -> Result | None:
         with self.client() as client:
             return ask_routed(client, intent, bars, self.retry, self.stop)
 
-    def record(self, done: Iterable[Future[Result | None]]) -> list[bool]:
-        """Commit what arrived; for each result whether the gateway was silent."""
-        ended = [future for future in done if not future.cancelled()]
-        errors = [error for future in ended if (error := future.exception()) is not None]
-        results = [result for future in ended if not future.exception() and (result := future.result()) is not None]
+    def record(self, ended: Iterable[Future[Result | None]]) -> list[Result]:
+        """Commit the results among ``ended`` futures."""
+        fine = [future for future in ended if not future.cancelled() and future.exception() is None]
+        results = [result for future in fine if (result := future.result()) is not None]
         if results:
             self.log.complete_routed(results)
         for result in results:
@@ -234,9 +238,7 @@ class _Run:
                 self.counts.ok += 1
             else:
                 self.counts.failed += 1
-        if errors:
-            raise errors[0]
-        return [result.failure in ("failed", "timeout") and result.route is None for result in results]
+        return results
 
     def direct(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
         """Score every arm on the same bars; one commit before and one after."""
@@ -263,3 +265,13 @@ class _Run:
         with self.client() as client:
             stacked = np.stack([bars[intent.ticker] for intent in intents])
             return ask_direct(client, intents, stacked, self.retry, self.stop)
+
+
+def _silent(result: Result) -> bool:
+    return result.failure in ("failed", "timeout") and result.route is None
+
+
+def _raise_first_error(ended: Iterable[Future[Result | None]]) -> None:
+    for future in ended:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            raise error

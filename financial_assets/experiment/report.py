@@ -50,6 +50,7 @@ def html(evaluation: Evaluation) -> str:
         label=label,
         mood=mood,
         pnl=strategies,
+        plan=next((c.worthwhile for c in evaluation.comparisons if c.worthwhile is not None), None),
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         titles=_TITLES,
         svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},  # drawn here, from numbers
@@ -72,7 +73,7 @@ def _percent(value: float | None, digits: int = 1) -> str:
 
 
 def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:+.1f} pp"
+    return "–" if value is None else f"{100 * value:.1f} pp"
 
 
 def _number(value: float | None, digits: int = 4) -> str:

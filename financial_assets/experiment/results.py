@@ -17,11 +17,13 @@ __all__ = [
     "Evaluation",
     "ProfitAndLoss",
     "ReliabilityBin",
+    "Score",
     "Skill",
     "TickerSkill",
     "Verdict",
 ]
 
+Score = Literal["accuracy", "brier"]
 Verdict = Literal["refused", "no_data", "underpowered", "no_difference", "challenger_better", "champion_better"]
 
 
@@ -139,10 +141,12 @@ class TickerSkill:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Difference in accuracy, ``first`` less ``second``, on the same rows.
+    """How much better ``first`` is than ``second`` on the same rows; positive is better.
 
     Attributes
     ----------
+    score
+        ``accuracy``: that of the first less that of the second. ``brier``: the second's Brier score less the first's.
     difference
         Mean of the daily mean differences, with its interval.
     disagreements
@@ -154,8 +158,11 @@ class Comparison:
         when the daily differences do not vary.
     days_needed
         Days after which ``worthwhile`` would be found with that power; ``None`` when the differences do not vary.
+    worthwhile
+        Difference that would matter; ``None`` where none was fixed.
     """
 
+    score: Score
     first: str
     second: str
     difference: Estimate
@@ -163,7 +170,7 @@ class Comparison:
     rows: int
     mde: float | None
     power: float
-    worthwhile: float
+    worthwhile: float | None
     days_needed: int | None
 
 
