@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import ExportError
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.models.export import INPUT_NAME, OPSET, OUTPUT_NAMES
 from financial_assets.models.leak import check_answers
@@ -96,13 +97,30 @@ def model_card(
 
 
 def write_model_card(card: dict[str, Any], path: Path) -> None:
-    """Write the card as JSON, atomically; refuses values that JSON does not have (NaN)."""
-    atomic_write_text(path, json.dumps(card, indent=2, allow_nan=False) + "\n")
+    """Write the card as JSON, atomically.
+
+    Raises
+    ------
+    ExportError
+        If it holds a value that JSON does not have, such as NaN.
+    """
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"the model card cannot be written as JSON: {error}") from error
+    atomic_write_text(path, text + "\n")
 
 
 def _features(names: tuple[str, ...]) -> list[dict[str, Any]]:
     known = {feature.name: feature for feature in CATALOGUE}
     return [
-        {"name": name, **({"family": known[name].family, "formula": known[name].formula} if name in known else {})}
+        {
+            "name": name,
+            **(
+                {key: getattr(known[name], key) for key in ("family", "lookback", "formula", "source")}
+                if name in known
+                else {}
+            ),
+        }
         for name in names
     ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from financial_assets.errors import ExportError
 from financial_assets.models.export import INPUT_NAME, OUTPUT_NAMES
@@ -44,12 +45,16 @@ def save_mlflow_model(
     Raises
     ------
     ExportError
-        If the folder exists, or the example is not one window.
+        If the folder exists, the example is not one window, or the file is no ONNX model.
     """
     if folder.exists():
         raise ExportError(f"{folder} exists: an artefact is never overwritten")
     if example.shape != (SERVED_LOOKBACK, CHANNEL_COUNT):
         raise ExportError(f"an example window has shape ({SERVED_LOOKBACK}, {CHANNEL_COUNT}), not {example.shape}")
+    try:
+        model = onnx.load(onnx_path)
+    except (OSError, DecodeError) as error:
+        raise ExportError(f"{onnx_path} is no ONNX model ({error}): export it again") from error
     for variable in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(variable, "true")
     # Importing mlflow takes seconds; only this function needs it.
@@ -73,7 +78,7 @@ def save_mlflow_model(
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         mlflow.onnx.save_model(
-            onnx.load(onnx_path),
+            model,
             str(staging / "model"),
             signature=signature,
             input_example={INPUT_NAME: example[np.newaxis].astype(np.float32)},

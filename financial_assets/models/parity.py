@@ -91,12 +91,8 @@ def prove_parity(
         finite, or there is no window to compare.
     """
     ticker, session = _draw_windows(features, panel, windows, seed)
-    bars = np.stack(
-        [
-            panel.window(panel.tickers[t], panel.sessions[s], SERVED_LOOKBACK)
-            for t, s in zip(ticker, session, strict=True)
-        ]
-    )
+    steps = np.arange(1 - SERVED_LOOKBACK, 1)
+    bars = np.ascontiguousarray(panel.values.transpose(0, 2, 1)[ticker[:, None], session[:, None] + steps])
     panel_window, reference = _compare_panel(predictor, features, panel_volatility(panel), ticker, session, bars)
     odd = degenerate_windows(bars[0])
     probability, quantiles = _compare_onnx(predictor, onnx_path, np.concatenate([bars, odd]))

@@ -75,10 +75,14 @@ class Predictor(nn.Module):
         tuple of Tensor
             ``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``, float32.
         """
+        return self.answer(*self.prepare(bars))
+
+    def prepare(self, bars: Tensor) -> tuple[Tensor, Tensor]:
+        """Unscaled features ``[batch, step, feature]`` and today's volatility ``[batch, 1]`` of windows of raw bars."""
         recent = bars[:, SERVED_LOOKBACK - self.bars_needed :, :].transpose(1, 2).contiguous()
         features = self.graph(recent)[..., -self.sequence_length :]
         volatility = causal_volatility(split_channels(recent))[..., -1:]
-        return self.answer(features.transpose(1, 2).contiguous(), volatility)
+        return features.transpose(1, 2).contiguous(), volatility
 
     def answer(self, features: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
         """Answer for windows of unscaled features ``[batch, step, feature]`` and today's volatility ``[batch, 1]``."""

@@ -29,7 +29,7 @@ def test_blocks_are_chronological_and_purged(sessions: int, first: int, shares: 
         blocks = chronological_blocks(sessions, first, shares, horizon)
     except TrainingError as error:
         smallest = int((sessions - first) * min(shares) / sum(shares))
-        assert smallest <= horizon + 1  # noqa: PT017 - the law of when it may refuse
+        assert smallest <= horizon + 1
         assert "INGESTION_START_DATE" in str(error)  # noqa: PT017
         return
     assert blocks.fit.start == first
@@ -41,7 +41,7 @@ def test_blocks_are_chronological_and_purged(sessions: int, first: int, shares: 
 
 
 def test_a_split_without_purge_is_seen_as_broken() -> None:
-    unpurged = Blocks(range(0, 70), range(70, 85), range(85, 100))
+    unpurged = Blocks(range(70), range(70, 85), range(85, 100))
     assert breaks_the_purge(unpurged, 100, 1)
     assert not breaks_the_purge(chronological_blocks(100, 0), 100, 1)
 
@@ -118,4 +118,4 @@ def test_a_mask_that_lies_is_found(spoil: str) -> None:
 def test_a_window_before_the_first_session_is_refused() -> None:
     ones = torch.ones(1, 20)
     with pytest.raises(TrainingError, match="SEQUENCE_LENGTH=3"):
-        WindowDataset(torch.zeros(1, 2, 20), ones, ones, np.ones((1, 20), dtype=bool), range(0, 15), 3)
+        WindowDataset(torch.zeros(1, 2, 20), ones, ones, np.ones((1, 20), dtype=bool), range(15), 3)

@@ -31,11 +31,16 @@ def test_a_device_that_is_not_there_is_an_error_not_a_fallback(monkeypatch: pyte
 
 def test_callers_torch_is_left_as_it_was() -> None:
     threads, state = torch.get_num_threads(), torch.get_rng_state()
-    with pytest.raises(KeyboardInterrupt), reproducible(3, torch.device("cpu"), threads + 1):
-        torch.rand(5)
-        assert torch.get_num_threads() == threads + 1
-        assert torch.are_deterministic_algorithms_enabled()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with reproducible(3, torch.device("cpu"), threads + 1):
+            torch.rand(5)
+            assert torch.get_num_threads() == threads + 1
+            assert torch.are_deterministic_algorithms_enabled()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()

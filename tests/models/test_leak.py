@@ -39,7 +39,8 @@ def hits(rate: float, count: int, seed: int = 0, per_day: int = 2) -> np.ndarray
 def test_the_alarm_needs_height_and_certainty(rate: float, count: int, majority: float, alarm: bool) -> None:
     check = leak_alarm(hits(rate, count), days(count), majority)
     assert check.alarm is alarm
-    assert ("leak alarm: out" in str(check)) and str(check).startswith("no") is not alarm
+    assert "leak alarm: out" in str(check)
+    assert str(check).startswith("no ") is not alarm
 
 
 def test_rows_of_one_day_are_one_observation() -> None:

@@ -54,8 +54,19 @@ def test_an_interrupt_leaves_neither_half_a_folder_nor_rubbish(
     assert is_finished(tmp_path / "t")
 
 
-@pytest.mark.parametrize("spoil", ["no manifest", "half a manifest", "no tensors", "one bit", "cut short", "other format",
-                                   "list", "unknown field"])  # fmt: skip
+SPOILS = (
+    "no manifest",
+    "half a manifest",
+    "no tensors",
+    "one bit",
+    "cut short",
+    "other format",
+    "list",
+    "unknown field",
+)
+
+
+@pytest.mark.parametrize("spoil", SPOILS)
 def test_half_written_or_damaged_folders_are_not_mistaken_for_finished(
     training: Training, tmp_path: Path, spoil: str
 ) -> None:

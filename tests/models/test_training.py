@@ -142,7 +142,7 @@ def test_panels_that_disagree_are_refused(tiny: Variant, features: FeaturePanel,
         values=features.values[:, :, :-1],
         valid=features.valid[:, :-1],
     )
-    with pytest.raises(TrainingError, match="materiali[sz]e `features` again"):
+    with pytest.raises(TrainingError, match="materialise `features` again"):
         train(tiny, **{**arguments, "features": shorter})
 
 

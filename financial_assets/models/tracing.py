@@ -1,0 +1,155 @@
+"""A torch module as the list of aten operations that it runs, with the batch axis left open.
+
+``torch.export`` needs minutes for a graph of ten thousand slices and additions. The feature graph has no control flow
+that depends on data, so running it once and noting each operation says all there is to know. It is run for two batch
+sizes: whatever differs between the two lists must be the batch size itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from financial_assets.errors import ExportError
+
+__all__ = ["BATCH", "Operation", "Ref", "Trace", "trace"]
+
+_BATCH_SIZES = (2, 3)
+
+
+class _Batch:
+    """Stands for the batch size among the arguments of an operation."""
+
+    def __repr__(self) -> str:
+        return "BATCH"
+
+
+BATCH = _Batch()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A value of the trace: the input (0) or the result of an operation; ``part`` of it if that is a list."""
+
+    number: int
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One aten operation: arguments are ``Ref``, constant tensors, numbers, ``BATCH`` and tuples of these.
+
+    ``result`` numbers its value, which has ``parts`` tensors, the first of them with ``rank`` axes.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    result: int
+    parts: int
+    rank: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Operations in the order they ran, and the values that the module returned."""
+
+    operations: tuple[Operation, ...]
+    outputs: tuple[Ref, ...]
+
+
+def trace(module: nn.Module, example: Callable[[int], Tensor]) -> Trace:
+    """Record ``module``.
+
+    Parameters
+    ----------
+    module
+        Maps one tensor with a leading batch axis to a tuple of tensors; in evaluation mode.
+    example
+        Makes an input for a batch size.
+
+    Raises
+    ------
+    ExportError
+        If what is run depends on the batch size otherwise than by sizes equal to it.
+    """
+    first, second = (_record(module, example(size)) for size in _BATCH_SIZES)
+    if len(first.operations) != len(second.operations) or first.outputs != second.outputs:
+        raise ExportError("the module runs other operations for another batch size: it cannot be exported")
+    merged = [_merge_operations(one, other) for one, other in zip(first.operations, second.operations, strict=True)]
+    return Trace(tuple(merged), first.outputs)
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes every operation with an argument that depends on the input."""
+
+    def __init__(self, source: Tensor) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+        self.refs: dict[int, Ref] = {id(source): Ref(0)}
+        # Keeps every tensor alive: the identity of a freed one could be given to another.
+        self.alive: list[Tensor] = [source]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if not self._depends((args, kwargs)):
+            return result
+        parts = list(result) if isinstance(result, (list, tuple)) else [result]
+        number = len(self.operations) + 1
+        symbols = tuple(self._symbolic(arg) for arg in args)
+        named = {key: self._symbolic(value) for key, value in kwargs.items()}
+        self.operations.append(Operation(str(func), symbols, named, number, len(parts), parts[0].dim()))
+        for part, tensor in enumerate(parts):
+            self.refs[id(tensor)] = Ref(number, part)
+            self.alive.append(tensor)
+        return result
+
+    def _depends(self, value: object) -> bool:
+        if isinstance(value, Tensor):
+            return id(value) in self.refs
+        if isinstance(value, Mapping):
+            return any(map(self._depends, value.values()))
+        return isinstance(value, (list, tuple)) and any(map(self._depends, value))
+
+    def _symbolic(self, value: object) -> object:
+        if isinstance(value, Tensor):
+            return self.refs[id(value)] if id(value) in self.refs else value.detach().clone()
+        if isinstance(value, (list, tuple)):
+            return tuple(map(self._symbolic, value))
+        return value
+
+
+def _record(module: nn.Module, example: Tensor) -> Trace:
+    with torch.no_grad(), _Recorder(example) as recorder:
+        outputs = module(example)
+    return Trace(tuple(recorder.operations), tuple(recorder.refs[id(output)] for output in outputs))
+
+
+def _merge_operations(one: Operation, other: Operation) -> Operation:
+    signatures = [(part.name, part.result, part.parts, part.rank, set(part.kwargs)) for part in (one, other)]
+    if signatures[0] != signatures[1]:
+        raise ExportError(f"{one.name} becomes {other.name} for another batch size: the module cannot be exported")
+    args = _merge(one.args, other.args, one.name)
+    kwargs = {key: _merge(value, other.kwargs[key], one.name) for key, value in one.kwargs.items()}
+    return replace(one, args=args, kwargs=kwargs)
+
+
+def _merge(one: Any, other: Any, name: str) -> Any:
+    if isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other):
+        return one
+    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
+        return tuple(_merge(a, b, name) for a, b in zip(one, other, strict=True))
+    if not isinstance(one, Tensor) and not isinstance(other, Tensor):
+        if one == other:
+            return one
+        if (one, other) == _BATCH_SIZES:
+            return BATCH
+    raise ExportError(f"an argument of {name} depends on the batch size in a way that cannot be exported")

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pandas as pd
+import pytest
+import torch
+from onnx import numpy_helper
+from torch import Tensor
+
+from financial_assets.errors import ExportError, ParityError
+from financial_assets.features.graph import FeatureGraph, FeaturePanel
+from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.calibration import Calibration
+from financial_assets.models.card import model_card, write_model_card
+from financial_assets.models.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
+from financial_assets.models.parity import (
+    PROBABILITY_TOLERANCE,
+    ParityReport,
+    degenerate_windows,
+    prove_parity,
+)
+from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor, build_predictor
+from financial_assets.models.training import Training
+
+
+@pytest.fixture(scope="module")
+def predictor(training: Training, graph: FeatureGraph) -> Predictor:
+    return build_predictor(training, graph)
+
+
+@pytest.fixture(scope="module")
+def exported(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    assert export_onnx(predictor, path, metadata={"variant": "tiny", "fingerprint": "f"}) == file_sha256(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bars(panel: PricePanel) -> np.ndarray:
+    return panel.window("T0", panel.sessions[600], SERVED_LOOKBACK)
+
+
+def test_one_file_with_the_served_interface(exported: Path, graph: FeatureGraph, sequence_length: int) -> None:
+    assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
+    model = onnx.load(exported)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    needed = max(graph.lookback + sequence_length - 1, CAUSAL_VOLATILITY_LOOKBACK)
+    assert told == {"variant": "tiny", "fingerprint": "f", "bars_needed": str(needed), "opset": str(OPSET)}
+    session = onnx_session(exported)
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [("bars", "tensor(float)", ["batch", 256, 7])]
+    assert [(o.name, o.type, o.shape[1]) for o in session.get_outputs()] == [
+        ("probability_up", "tensor(float)", 1),
+        ("return_quantiles", "tensor(float)", 5),
+    ]
+    assert "LSTM" in {node.op_type for node in model.graph.node}
+    assert str(Path.cwd()).encode() not in exported.read_bytes()  # nothing of this machine is in the file
+
+
+@pytest.mark.parametrize("batch", [1, 3, 200])
+def test_any_batch_size_is_answered(exported: Path, predictor: Predictor, bars: np.ndarray, batch: int) -> None:
+    many = np.tile(bars, (batch, 1, 1)) * np.linspace(1, 2, batch, dtype=np.float32).reshape(-1, 1, 1)
+    probability, quantiles = run_onnx(onnx_session(exported), many)
+    expected = predictor(torch.from_numpy(many))
+    assert probability.shape == (batch, 1)
+    assert quantiles.shape == (batch, 5)
+    assert np.abs(probability - expected[0].numpy()).max() < PROBABILITY_TOLERANCE
+    assert (np.diff(quantiles, axis=1) >= 0).all()
+    assert ((probability > 0) & (probability < 1)).all()
+
+
+def test_exporting_twice_gives_the_same_bytes(predictor: Predictor, exported: Path, tmp_path: Path) -> None:
+    metadata = {"variant": "tiny", "fingerprint": "f"}
+    assert export_onnx(predictor, tmp_path / "again.onnx", metadata=metadata) == file_sha256(exported)
+
+
+def test_parity_holds_on_real_and_degenerate_windows(
+    predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel
+) -> None:
+    report = prove_parity(predictor, exported, features, panel, windows=300)
+    assert (report.windows, report.degenerate_windows, report.panel_window) == (300, 6, 0.0)
+    assert max(report.onnx_probability, report.onnx_quantiles) < 1e-6
+    assert json.dumps(report.to_dict())
+
+
+def test_bars_before_those_needed_change_nothing(predictor: Predictor, bars: np.ndarray) -> None:
+    spoiled = bars.copy()
+    spoiled[: SERVED_LOOKBACK - predictor.bars_needed] = 1e6
+    one, other = predictor(torch.from_numpy(bars[None])), predictor(torch.from_numpy(spoiled[None]))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+    spoiled[SERVED_LOOKBACK - 1] *= np.float32(1.1)
+    assert not torch.equal(one[0], predictor(torch.from_numpy(spoiled[None]))[0])
+
+
+def test_degenerate_windows_are_answered(exported: Path, bars: np.ndarray) -> None:
+    probability, quantiles = run_onnx(onnx_session(exported), degenerate_windows(bars))
+    assert np.isfinite(probability).all()
+    assert np.isfinite(quantiles).all()
+
+
+def planted(exported: Path, folder: Path, factor: float) -> Path:
+    """A copy of the file with the last weight matrix a little off."""
+    model = onnx.load(exported)
+    weights = next(entry for entry in model.graph.initializer if "direction.weight" in entry.name)
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), weights.name))
+    onnx.save(model, folder / "planted.onnx")
+    return folder / "planted.onnx"
+
+
+def test_parity_finds_a_weight_that_is_off(
+    predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel, tmp_path: Path
+) -> None:
+    with pytest.raises(ParityError, match=r"planted\.onnx differs from torch"):
+        prove_parity(predictor, planted(exported, tmp_path, 1.01), features, panel, windows=64)
+
+
+def test_parity_finds_one_changed_bit_in_the_panel(
+    predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel
+) -> None:
+    values = features.values.copy()
+    last = len(features.sessions) - 1
+    position = (0, 3, last) if features.valid[0, last] else (1, 3, last)
+    values[position] = np.nextafter(values[position], np.float32(np.inf)) + np.float32(1e-6)
+    with pytest.raises(ParityError, match="panel and window"):
+        prove_parity(predictor, exported, replace(features, values=values), panel, windows=64)
+
+
+class _TwoSigmoids(Calibration):
+    """The original system's fault: a sigmoid of a sigmoid is always above one half."""
+
+    def forward(self, logit: Tensor, multiples: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
+        probability, quantiles = super().forward(logit, multiples, volatility)
+        return torch.sigmoid(probability), quantiles
+
+
+def test_parity_finds_the_double_sigmoid(
+    training: Training, graph: FeatureGraph, features: FeaturePanel, panel: PricePanel, tmp_path: Path
+) -> None:
+    twice = _TwoSigmoids()
+    twice.load_state_dict(training.calibration.state_dict())
+    wrong = build_predictor(replace(training, calibration=twice), graph)
+    export_onnx(wrong, tmp_path / "m.onnx")
+    with pytest.raises(ParityError, match="one sigmoid"):
+        prove_parity(wrong, tmp_path / "m.onnx", features, panel, windows=64)
+
+
+def test_parity_needs_finite_answers_and_windows(
+    predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel
+) -> None:
+    broken = replace(features, values=np.full_like(features.values, np.nan))
+    with pytest.raises(ParityError, match="not finite"):
+        prove_parity(predictor, exported, broken, panel, windows=8)
+    with pytest.raises(ParityError, match="256 bars"):
+        prove_parity(predictor, exported, replace(features, valid=np.zeros_like(features.valid)), panel)
+
+
+def test_training_mode_is_refused(training: Training, graph: FeatureGraph, tmp_path: Path) -> None:
+    predictor = build_predictor(training, graph)
+    predictor.train()
+    try:
+        with pytest.raises(ExportError, match="dropout"):
+            export_onnx(predictor, tmp_path / "m.onnx")
+    finally:
+        predictor.eval()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_carries_too_few_bars(training: Training, graph: FeatureGraph) -> None:
+    longest = SERVED_LOOKBACK - graph.lookback + 1
+    Predictor(graph, training.scaler, training.network, training.calibration, longest)
+    with pytest.raises(ExportError, match=f"SEQUENCE_LENGTH can be at most {longest}"):
+        Predictor(graph, training.scaler, training.network, training.calibration, longest + 1)
+
+
+def test_another_feature_graph_is_refused(training: Training, graph: FeatureGraph) -> None:
+    with pytest.raises(ExportError, match="train it again"):
+        build_predictor(training, FeatureGraph(graph.features[::-1]))
+
+
+@pytest.fixture(scope="module")
+def report(predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel) -> ParityReport:
+    return prove_parity(predictor, exported, features, panel, windows=16)
+
+
+def test_card_says_what_the_design_asks_for(
+    training: Training, predictor: Predictor, report: ParityReport, exported: Path, cutoff: pd.Timestamp, tmp_path: Path
+) -> None:
+    card = model_card(
+        training,
+        predictor,
+        report,
+        fingerprint="f",
+        data_hash="d",
+        code_version="c",
+        onnx_sha256=file_sha256(exported),
+    )
+    write_model_card(card, tmp_path / "model-card.json")
+    read = json.loads((tmp_path / "model-card.json").read_text())
+    assert (read["variant"], read["fingerprint"], read["data_hash"], read["code_version"]) == ("tiny", "f", "d", "c")
+    assert read["hyperparameters"] == training.variant.hyperparameters()
+    assert read["data_cutoff"] == f"{cutoff:%Y-%m-%d}"
+    assert [feature["name"] for feature in read["features"]] == list(training.feature_names)
+    assert {"family", "formula", "source"} <= set(read["features"][0])
+    assert read["benchmark"]["constituents"] == list(training.tickers)
+    assert set(read["blocks"]) == {"fit", "stop", "calibrate"}
+    for score in ("accuracy", "accuracy_minus_majority", "brier", "log_loss", "pinball", "coverage_5%"):
+        interval = read["held_out"]["scores"][score]
+        assert interval["low"] <= interval["estimate"] <= interval["high"]
+    assert read["held_out"]["scores"]["accuracy"]["estimate"] == pytest.approx(training.held_out.correct.mean())
+    assert read["parity"] == report.to_dict()
+    assert read["onnx_sha256"] == file_sha256(exported)
+
+
+def test_a_card_with_a_number_that_json_lacks_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="model card"):
+        write_model_card({"accuracy": float("nan")}, tmp_path / "card.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_window_is_answered_quickly(exported: Path, bars: np.ndarray) -> None:
+    session = onnx_session(exported)
+    taken = []
+    for _ in range(50):
+        started = time.perf_counter()
+        run_onnx(session, bars[None])
+        taken.append(time.perf_counter() - started)
+    assert float(np.median(taken)) < 0.05

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import Tensor, nn
+
+from financial_assets.errors import ExportError
+from financial_assets.models.onnx_writer import write_onnx
+from financial_assets.models.tracing import BATCH, trace
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Module(nn.Module):
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.function(x),)
+
+
+def example(batch: int) -> Tensor:
+    return torch.linspace(-2.0, 3.0, batch * 12).reshape(batch, 3, 4)
+
+
+def written(function: Function, shape: tuple[int, ...] = (3, 4)) -> onnx.ModelProto:
+    model = write_onnx(
+        trace(Module(function), example),
+        source=("x", ("batch", 3, 4)),
+        outputs={"y": ("batch", *shape)},
+        opset=20,
+        ir_version=10,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def answer(model: onnx.ModelProto, x: Tensor) -> np.ndarray:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["y"], {"x": x.numpy()})[0])
+
+
+def centred(x: Tensor) -> Tensor:
+    parts = x.unbind(1)
+    return torch.stack([parts[0] - 0.5, 1.0 - parts[1], parts[2] / 3.0], dim=1)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "arithmetic": lambda x: (x + 1.0) * x - x / 4.0,
+    "reversed": lambda x: 2.0 - x,
+    "transcendental": lambda x: torch.sin(x) + torch.log(torch.exp(x).clamp(min=0.1)) + torch.sqrt(x.abs()),
+    "rounding": lambda x: x.floor() + torch.ceil(x) + torch.round(x) + torch.sign(x) + torch.tanh(-x),
+    "slices": lambda x: torch.cat((x[..., :1].expand(-1, -1, 3), x[..., 1:], x[..., :-1]), dim=-1)[..., ::2][..., :4],
+    "step": lambda x: torch.cat([x[..., ::2], x[..., 1::2]], dim=-1),
+    "choice": lambda x: torch.where((x > 0) & (x <= 2.0) | (x == -2.0), x, -1.0),
+    "comparisons": lambda x: (x != 0.0).float() + (x >= 1.0).to(torch.float32) + (~(x < 1.0)).float(),
+    "extremes": lambda x: torch.maximum(x, 0.1 * x.flip(0) if False else -x) + torch.minimum(x, x * x) + x.clamp(-1, 1),
+    "clamps": lambda x: x.clamp(max=0.5) + x.clamp_min(0.1),
+    "parts": centred,
+    "select": lambda x: torch.stack([x[:, 2], x[:, -1], x[:, 0]], dim=-2),
+    "axes": lambda x: x.transpose(1, 2).contiguous().transpose(-1, -2),
+    "filled": lambda x: torch.zeros_like(x) + torch.ones_like(x) * x,
+    "unsqueezed": lambda x: (x.unsqueeze(-1) * 2.0)[..., 0],
+    "constants": lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]) + torch.tensor(0.25),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_every_converter_answers_as_torch_for_every_batch_size(name: str, batch: int) -> None:
+    x = torch.randn(batch, 3, 4, generator=torch.Generator().manual_seed(batch))
+    expected = FUNCTIONS[name](x)
+    found = answer(written(FUNCTIONS[name], tuple(expected.shape[1:])), x)
+    assert found.shape == tuple(expected.shape)
+    assert np.abs(found - expected.numpy()).max() < 1e-6
+
+
+def test_equal_values_are_computed_once_and_what_nobody_needs_is_not_written() -> None:
+    def wasteful(x: Tensor) -> Tensor:
+        torch.exp(x)
+        return (x + 1.0) * (x + 1.0) + (x + 1.0)
+
+    model = written(wasteful)
+    assert [node.op_type for node in model.graph.node] == ["Add", "Mul", "Add", "Identity"]
+    assert len(model.graph.initializer) == 1
+
+
+def test_the_batch_stays_open_in_sizes() -> None:
+    traced = trace(Module(lambda x: x[..., :1].expand(x.shape[0], 3, 4)), example)
+    assert traced.operations[-1].args[1] == (BATCH, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: torch.cumsum(x, -1), "cumsum"),
+        (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
+        (lambda x: x.double().float(), "float32"),
+        (lambda x: x * x.shape[0], None),  # the batch size as an operand
+        (lambda x: x * 2.0 if len(x) == 2 else x + 2.0, "another batch size"),
+        (lambda x: x + 1.0 if len(x) == 2 else x + 1.0 + 1.0, "another batch size"),
+        (lambda x: x * torch.ones(len(x), 1, 1), "depends on the batch size"),
+        (lambda x: x * (len(x) + 5), "depends on the batch size"),
+    ],
+)
+def test_what_cannot_be_written_is_named(function: Function, message: str | None) -> None:
+    with pytest.raises(ExportError, match=message):
+        written(function)
