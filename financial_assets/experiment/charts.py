@@ -34,7 +34,6 @@ _STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
-    "svg.hashsalt": "financial-assets",
 }
 
 
@@ -174,7 +173,7 @@ def svg(evaluation: Evaluation, name: str) -> str:
 
 def _render(evaluation: Evaluation, name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):  # ids that are the same each time, and differ between plots
         CHARTS[name](evaluation).savefig(buffer, **options)
     return buffer.getvalue()
 

@@ -112,4 +112,9 @@ def answer(model: str, bars: np.ndarray) -> Answer:
     skew = unit(model) - 0.5
     probability = np.array([0.2 + 0.6 * unit(f"{model}{row.tobytes().hex()[-64:]}") for row in bars], dtype=np.float32)
     quantiles = np.array([-0.03, -0.02, 0.001 * skew, 0.02, 0.03], dtype=np.float32)
-    return Answer(probability, np.tile(quantiles, (len(bars), 1)), model, 0.001 + 0.003 * unit(f"{model}{bars.tobytes().hex()[-32:]}") ** 4)
+    return Answer(
+        probability,
+        np.tile(quantiles, (len(bars), 1)),
+        model,
+        0.001 + 0.003 * unit(f"{model}{bars.tobytes().hex()[-32:]}") ** 4,
+    )

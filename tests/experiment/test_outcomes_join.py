@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from experiment_doubles import panel
+
+from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
+from financial_assets.market.panel import CHANNELS, PricePanel
+
+OPEN, CLOSE = CHANNELS.index("open"), CHANNELS.index("close")
+
+
+def test_labels_and_trades_are_those_of_the_designs_timing(prices: PricePanel) -> None:
+    frame = outcome_frame(prices).set_index(["session", "ticker"])
+    t = 20
+    row = frame.loc[(prices.sessions[t], prices.tickers[2])]
+    close, opening = prices.values[2, CLOSE].astype(float), prices.values[2, OPEN].astype(float)
+    assert row["log_return"] == pytest.approx(np.log(close[t + 1] / close[t]))
+    assert row["up"] == (close[t + 1] > close[t])
+    assert row["traded_return"] == pytest.approx(opening[t + 2] / opening[t + 1] - 1)
+
+
+def test_only_due_outcomes_are_joined(prices: PricePanel) -> None:
+    as_of = prices.sessions[30]
+    frame = outcome_frame(prices, as_of)
+    assert frame["session"].max() == prices.sessions[29]  # its label needs session 30
+    assert frame.loc[frame["traded_return"].notna(), "session"].max() == prices.sessions[28]
+    earlier = outcome_frame(prices)
+    pd.testing.assert_frame_equal(
+        frame[frame["traded_return"].notna()].reset_index(drop=True),
+        earlier[earlier["session"] <= prices.sessions[28]].reset_index(drop=True),
+    )
+
+
+def test_predictions_without_an_outcome_are_left_out_and_columns_kept(prices: PricePanel) -> None:
+    predictions = pd.DataFrame(
+        {
+            "session": [prices.sessions[3], prices.sessions[-1], prices.sessions[3]],
+            "ticker": ["T00", "T00", "UNKNOWN"],
+            "probability_up": [0.4, 0.5, 0.6],
+        }
+    )
+    joined = join_outcomes(predictions, prices)
+    assert list(joined["probability_up"]) == [0.4]
+    assert {"log_return", "up", "traded_return"} <= set(joined)
+
+
+def test_a_session_without_trade_gives_no_outcome() -> None:
+    prices = panel(sessions=20, tickers=2)
+    prices.valid[0, 10] = False
+    sessions = set(outcome_frame(prices).query("ticker == 'T00'")["session"])
+    assert not {prices.sessions[9], prices.sessions[10]} & sessions
+    assert prices.sessions[11] in sessions

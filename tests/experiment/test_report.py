@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from financial_assets.experiment import report
+from financial_assets.experiment.charts import CHARTS, png, svg
+from financial_assets.experiment.results import (
+    ArmTraffic,
+    Comparison,
+    Conclusion,
+    EpochTraffic,
+    Estimate,
+    Evaluation,
+    ProfitAndLoss,
+    ReliabilityBin,
+    Skill,
+    TickerSkill,
+)
+
+DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
+MODELS = ("baseline-predictor-v1", "enhanced-predictor-v2")
+
+
+def estimate(value: float, half: float) -> Estimate:
+    return Estimate(value, value - half, value + half, len(DAYS), 4 * len(DAYS), 0.95)
+
+
+def skill(name: str, role: str, accuracy: float) -> Skill:
+    rng = np.random.default_rng(len(name))
+    pnl = ProfitAndLoss(-0.31, -0.04, -0.12, 0.48, 0.05, tuple(0.01 * rng.standard_normal(len(DAYS))))
+    bins = (ReliabilityBin(0.45, 0.5, 100), ReliabilityBin(0.55, 0.52, 140))
+    return Skill(
+        name, role, estimate(accuracy, 0.03), estimate(0.2512, 0.002), estimate(0.6953, 0.004), estimate(0.00156, 1e-4),
+        estimate(0.91, 0.02), estimate(0.985, 0.01), 0.61, pnl, bins,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    grid = tuple(np.linspace(0.001, 0.02, 101))
+    return Evaluation(
+        experiment="financial-ab-test-experiment",
+        as_of="2012-03-01",
+        first_session=DAYS[0],
+        last_session=DAYS[-1],
+        arms=tuple(
+            {"model": m, "variant": m.split("-")[0], "version": v, "role": r, "weight": w, "data_cutoff": "2011-12-30"}
+            for m, v, r, w in zip(MODELS, (1, 2), ("champion", "challenger"), (70, 30), strict=True)
+        ),
+        conclusion=Conclusion("underpowered", "It cannot be concluded that <b>x</b> is better.", ("A remark & more.",)),
+        comparisons=(
+            Comparison("accuracy", MODELS[1], MODELS[0], estimate(0.011, 0.041), 120, 240, 0.058, 0.8, 0.02, 2346),
+            Comparison("brier", MODELS[1], MODELS[0], estimate(0.001, 0.002), 240, 240, 0.003, 0.8, None, None),
+        ),
+        epochs=(
+            EpochTraffic(
+                1, "2026-11-20T23:31:43+00:00", "start of the experiment", dict(zip(MODELS, (70, 30), strict=True)),
+                dict(zip(MODELS, (171, 65), strict=True)), dict(zip(MODELS, (165.2, 70.8), strict=True)), 3, 1, 0.41,
+                "chi-square", 0.001, True,
+            ),
+        ),
+        traffic=tuple(
+            ArmTraffic(m, 171, 169, 1, 0, 1, 2, 0.0123, 0.0345, 0.0456, grid, estimate(0.503, 0.05)) for m in MODELS
+        ),
+        skills=(
+            skill(MODELS[0], "champion", 0.503),
+            skill(MODELS[1], "challenger", 0.514),
+            skill("majority", "baseline", 0.529),
+            skill("logistic", "baseline", 0.511),
+            replace(skill("historical", "baseline", 0.5), accuracy=None, brier=None, log_loss=None, pnl=None,
+                    share_up=None, reliability=()),
+        ),
+        tickers=(TickerSkill("AAPL", 60, 0.53, {MODELS[0]: 0.51, MODELS[1]: 0.47, "majority": 0.53}),),
+        trading_days=DAYS,
+        buy_and_hold=skill("hold", "baseline", 0.5).pnl,
+        cost_bps=5.0,
+        level=0.95,
+        outcomes_not_due=4,
+        data_hash="0123456789abcdef" * 4,
+    )  # fmt: skip
+
+
+class Page(HTMLParser):
+    """Collects references, ids, text and checks that elements nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        self.references += [str(values[key]) for key in ("src", "href", "xlink:href", "data") if values.get(key)]
+        if values.get("id"):
+            self.ids.append(str(values["id"]))
+        if tag not in ("meta", "br", "link"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+
+def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) -> None:
+    page = Page(report.html(evaluation))
+    text = " ".join(" ".join(page.words).split())
+    assert page.open == []
+    assert text.index("Undecided") < text.index("It cannot be concluded") < text.index("A remark & more.")
+    for figure in ("50.3 47.3 to 53.3", "0.2512", "0.6953", "91.0", "12.30", "34.50", "45.60", "171 / 65", "p = 0.41",
+                   "165.2 / 70.8", "2,346", "-0.31", "AAPL", "0123456789abcdef", "2011-12-30"):  # fmt: skip
+        assert figure in text, figure
+    assert "<b>x</b>" in text  # shown as text, not taken for markup
+
+
+def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation) -> None:
+    text = report.html(evaluation)
+    page = Page(text)
+    assert [r for r in page.references if not r.startswith("#")] == []
+    assert "url(http" not in text
+    assert "@import" not in text
+    assert "<script" not in text
+    assert len(page.ids) == len(set(page.ids))
+    used = {r for r in page.references if r.startswith("#")} | set(re.findall(r"url\((#[^)]*)\)", text))
+    assert {f"#{name}" for name in page.ids} >= used  # clip paths and markers are all there
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_plot_is_an_image_and_an_svg_element_that_scales(evaluation: Evaluation, name: str) -> None:
+    assert png(evaluation, name).startswith(b"\x89PNG")
+    element = svg(evaluation, name)
+    root = ElementTree.fromstring(element)
+    assert root.tag.endswith("svg")
+    assert root.get("viewBox")
+    assert root.get("width") is None
+    assert root.get("height") is None
+    assert svg(evaluation, name) == element  # the same figures, the same bytes
+
+
+def test_plots_say_what_they_show(evaluation: Evaluation) -> None:
+    assert set(report.plots(evaluation)) == set(CHARTS)
+    accuracy = svg(evaluation, "accuracy")
+    for label in (*MODELS, "majority", "logistic", "coin"):
+        assert label in accuracy
+    assert "SRM ok" in svg(evaluation, "traffic")
+    broken = replace(evaluation, epochs=(replace(evaluation.epochs[0], passed=False),))
+    assert "SRM FAILED" in svg(broken, "traffic")
+    assert "buy and hold" in svg(evaluation, "profit")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "label"),
+    [
+        ("refused", "No analysis"),
+        ("no_data", "No data yet"),
+        ("no_difference", "No difference"),
+        ("challenger_better", "Challenger better"),
+        ("champion_better", "Champion better"),
+    ],
+)
+def test_every_verdict_has_its_label(evaluation: Evaluation, verdict: str, label: str) -> None:
+    changed = replace(evaluation, conclusion=Conclusion(verdict, "Said.", ()))  # type: ignore[arg-type]
+    assert f"<strong>{label}</strong>" in report.html(changed)
+
+
+def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
+    empty = replace(
+        evaluation, first_session=None, last_session=None, comparisons=(), traffic=(), skills=(), tickers=(),
+        trading_days=(), buy_and_hold=None,
+        epochs=(replace(evaluation.epochs[0], observed=dict.fromkeys(MODELS, 0), method="none", p_value=1.0),),
+    )  # fmt: skip
+    assert "Traffic split" in report.html(empty)
+    assert report.html(replace(empty, epochs=()))
+
+
+def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, tmp_path: Path) -> None:
+    report.write_report(evaluation, tmp_path / "reports" / "ab.html")
+    assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")
+    assert json.loads((tmp_path / "reports" / "ab.json").read_text())["as_of"] == "2012-03-01"
+    assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["ab.html", "ab.json"]
