@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -76,7 +77,7 @@ def expected_answer(bars: np.ndarray, logit: float) -> tuple[np.ndarray, np.ndar
 
 @dataclass(frozen=True)
 class Plane:
-    """A running plane: baseline (logit -1) and enhanced (1) split 70/30; lightweight (2) is the mirror of all requests."""
+    """A running plane: baseline (logit -1) and enhanced (1) split 70/30; lightweight (2) mirrors every request."""
 
     home: Path
     target: LocalTarget
@@ -112,6 +113,13 @@ def bars_of() -> Callable[[int], np.ndarray]:
 @pytest.fixture(scope="session")
 def answer_of() -> Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]:
     return expected_answer
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    """A bare client; loading TLS certificates for each request would take most of the time."""
+    with httpx.Client(trust_env=False, verify=False) as client:
+        yield client
 
 
 @pytest.fixture

@@ -34,11 +34,11 @@ def at(index: int, value: Any) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def still_alive(plane: Any) -> Iterator[None]:
+def still_alive(http: httpx.Client, plane: Any) -> Iterator[None]:
     """After each test the same two processes answer a good request."""
     before = [(process.name, process.pid, process.restarts) for process in plane.target.status().processes]
     yield
-    assert httpx.post(f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer", content=body()).status_code == 200
+    assert http.post(f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer", content=body()).status_code == 200
     assert [(process.name, process.pid, process.restarts) for process in plane.target.status().processes] == before
 
 
@@ -83,9 +83,9 @@ def still_alive(plane: Any) -> Iterator[None]:
         (b'{"inputs":' + b"[" * 900 + b"]" * 900 + b"}", "not a V2 inference request"),
     ],
 )
-def test_rest(plane: Any, content: bytes, message: str) -> None:
+def test_rest(http: httpx.Client, plane: Any, content: bytes, message: str) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
-    answer = httpx.post(url, content=content, headers={"content-type": "application/json"}, timeout=5)
+    answer = http.post(url, content=content, headers={"content-type": "application/json"}, timeout=5)
     assert 400 <= answer.status_code < 500
     assert message in answer.json()["error"]
     assert len(answer.content) < 1500, "the body must not be echoed"
@@ -102,35 +102,35 @@ def test_rest(plane: Any, content: bytes, message: str) -> None:
         ({"content-type": "application/json; charset=utf-16"}, json.dumps({"a": "é"}).encode("utf-16")),
     ],
 )
-def test_other_content(plane: Any, headers: dict[str, str], content: bytes) -> None:
+def test_other_content(http: httpx.Client, plane: Any, headers: dict[str, str], content: bytes) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
-    answer = httpx.post(url, content=content, headers=headers, timeout=5)
+    answer = http.post(url, content=content, headers=headers, timeout=5)
     assert 400 <= answer.status_code < 500, answer.text
 
 
-def test_gzip_is_understood(plane: Any) -> None:
+def test_gzip_is_understood(http: httpx.Client, plane: Any) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
-    assert httpx.post(url, content=gzip.compress(body()), headers=headers).status_code == 200
+    assert http.post(url, content=gzip.compress(body()), headers=headers).status_code == 200
 
 
-def test_a_body_beyond_the_bound_is_refused_by_the_gateway(plane: Any) -> None:
+def test_a_body_beyond_the_bound_is_refused_by_the_gateway(http: httpx.Client, plane: Any) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
-    answer = httpx.post(url, content=b" " * (65 * 2**20), headers={"content-type": "application/json"}, timeout=30)
+    answer = http.post(url, content=b" " * (65 * 2**20), headers={"content-type": "application/json"}, timeout=30)
     assert answer.status_code == 413
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_other_methods(plane: Any, method: str) -> None:
-    answer = httpx.request(method, f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer")
+def test_other_methods(http: httpx.Client, plane: Any, method: str) -> None:
+    answer = http.request(method, f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer")
     assert answer.status_code == 405
 
 
 @pytest.mark.parametrize(
     "path", [f"/v2/models/{MODEL}.experiment/infer", "/v2/models//infer", "/v2/models/a%2Fb/infer", "/"]
 )
-def test_other_paths(plane: Any, path: str) -> None:
-    assert httpx.post(f"{plane.endpoint.http_url}{path}", content=body()).status_code == 404
+def test_other_paths(http: httpx.Client, plane: Any, path: str) -> None:
+    assert http.post(f"{plane.endpoint.http_url}{path}", content=body()).status_code == 404
 
 
 def call(plane: Any, request: Any) -> Any:
@@ -213,7 +213,7 @@ def test_grpc_repository_calls_do_not_pass(plane: Any) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200) | st.text(alphabet='{}[]":,inputsdata01 \\"', max_size=200).map(str.encode))
-def test_no_body_at_all_is_the_servers_fault(plane: Any, content: bytes) -> None:
+def test_no_body_at_all_is_the_servers_fault(http: httpx.Client, plane: Any, content: bytes) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
-    answer = httpx.post(url, content=content, headers={"content-type": "application/json"}, timeout=5)
+    answer = http.post(url, content=content, headers={"content-type": "application/json"}, timeout=5)
     assert 400 <= answer.status_code < 500, (content, answer.text)

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -66,12 +67,14 @@ def test_a_sticky_client_stays_with_its_arm(client: InferenceClient, bars_of: An
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_stale_sticky_route_is_dropped_once(client: InferenceClient, bars_of: Any, way: str) -> None:
+def test_a_stale_sticky_route_is_dropped_once(
+    http: httpx.Client, client: InferenceClient, bars_of: Any, way: str
+) -> None:
     answer = getattr(client, way)(EXPERIMENT_NAME, bars_of(1), route=":baseline-predictor-v0_1:")
     assert answer.route in {BASELINE, ENHANCED}
     # The gateway itself says 404, as the cluster's does.
     headers = {"seldon-model": f"{EXPERIMENT_NAME}.experiment", "x-seldon-route": ":baseline-predictor-v0_1:"}
-    raw = httpx.post(f"{client.endpoint.http_url}/v2/models/{EXPERIMENT_NAME}/infer", headers=headers, json={})
+    raw = http.post(f"{client.endpoint.http_url}/v2/models/{EXPERIMENT_NAME}/infer", headers=headers, json={})
     assert raw.status_code == 404
 
 
@@ -84,53 +87,59 @@ def test_an_unknown_name_is_refused(client: InferenceClient, bars_of: Any, way: 
     assert caught.value.route is None
 
 
-def test_the_mirror_gets_copies_and_answers_nobody(plane: Any, client: InferenceClient, bars_of: Any) -> None:
-    before = served(plane, SHADOW)
+def test_the_mirror_gets_copies_and_answers_nobody(
+    http: httpx.Client, plane: Any, client: InferenceClient, bars_of: Any
+) -> None:
+    time.sleep(0.2)  # copies of earlier tests' requests may still be under way
+    before = served(http, plane, SHADOW)
     answers = [client.infer(EXPERIMENT_NAME, bars_of(1)) for _ in range(20)]
     answers += [client.infer_batch(EXPERIMENT_NAME, bars_of(1)) for _ in range(20)]
     assert {answer.route for answer in answers} <= {BASELINE, ENHANCED}
-    deadline = 100
-    while served(plane, SHADOW) < before + 40 and deadline:
-        deadline -= 1
-        client.infer(SHADOW, bars_of(1), request_id="wait")
-        before += 1
-    assert served(plane, SHADOW) == before + 40
+    for _ in range(100):
+        if served(http, plane, SHADOW) >= before + 40:
+            break
+        time.sleep(0.05)
+    assert served(http, plane, SHADOW) == before + 40
+    # A client that stays with its arm is not copied, as in the cluster.
+    assert client.infer(EXPERIMENT_NAME, bars_of(1), route=ENHANCED).route == ENHANCED
+    time.sleep(0.2)
+    assert served(http, plane, SHADOW) == before + 40
 
 
-def served(plane: Any, model: str) -> float:
+def served(http: httpx.Client, plane: Any, model: str) -> float:
     """Requests that MLServer answered for a model, by its own count."""
     ports = Layout(plane.home).read_ports()
     assert ports is not None
-    text = httpx.get(f"http://127.0.0.1:{ports.mlserver_metrics}/metrics").text
+    text = http.get(f"http://127.0.0.1:{ports.mlserver_metrics}/metrics").text
     found = re.findall(rf'model_infer_request_success_total{{model="{model}_1",version="[^"]*"}} (\S+)', text)
     return sum(float(value) for value in found)
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_curl_needs_no_header_but_may_give_them(plane: Any, bars_of: Any, row: int) -> None:
+def test_curl_needs_no_header_but_may_give_them(http: httpx.Client, plane: Any, bars_of: Any, row: int) -> None:
     body = {"inputs": [{"name": "bars", "shape": [1, 256, 7], "datatype": "FP32", "data": bars_of(1).ravel().tolist()}]}
     url = f"{plane.endpoint.http_url}/v2/models/{SHADOW}/infer"
     headers = [{}, {"seldon-model": SHADOW, "x-request-id": "mine-17"}][row]
-    answer = httpx.post(url, json=body, headers=headers)
+    answer = http.post(url, json=body, headers=headers)
     assert answer.status_code == 200
     assert answer.json()["model_name"] == f"{SHADOW}_1"
     assert answer.headers["x-seldon-route"] == f":{SHADOW}_1:"
     assert answer.headers["x-request-id"] == headers.get("x-request-id", answer.headers["x-request-id"]) != ""
 
 
-def test_model_metadata_and_readiness_pass_but_the_repository_does_not(plane: Any) -> None:
+def test_model_metadata_and_readiness_pass_but_the_repository_does_not(http: httpx.Client, plane: Any) -> None:
     base = plane.endpoint.http_url
-    assert httpx.get(f"{base}/v2/models/{SHADOW}").json()["inputs"][0]["shape"] == [-1, 256, 7]
-    assert httpx.get(f"{base}/v2/models/{SHADOW}/ready").status_code == 200
-    assert httpx.get(f"{base}/v2/models/{SHADOW}/versions/9/ready").status_code == 200  # the agent drops the version
+    assert http.get(f"{base}/v2/models/{SHADOW}").json()["inputs"][0]["shape"] == [-1, 256, 7]
+    assert http.get(f"{base}/v2/models/{SHADOW}/ready").status_code == 200
+    assert http.get(f"{base}/v2/models/{SHADOW}/versions/9/ready").status_code == 200  # the agent drops the version
     for path in (f"/v2/repository/models/{SHADOW}_1/unload", "/v2/repository/index"):
-        assert httpx.post(f"{base}{path}", headers={"seldon-model": SHADOW}).status_code == 404
-    assert httpx.get(f"{base}/v2/models/{SHADOW}/ready").status_code == 200
+        assert http.post(f"{base}{path}", headers={"seldon-model": SHADOW}).status_code == 404
+    assert http.get(f"{base}/v2/models/{SHADOW}/ready").status_code == 200
 
 
-def test_the_clients_own_choice_of_internal_model_counts_for_nothing(plane: Any) -> None:
+def test_the_clients_own_choice_of_internal_model_counts_for_nothing(http: httpx.Client, plane: Any) -> None:
     headers = {"seldon-internal-model": f"{BASELINE}_1", "seldon-model": SHADOW}
-    answer = httpx.get(f"{plane.endpoint.http_url}/v2/models/{SHADOW}", headers=headers)
+    answer = http.get(f"{plane.endpoint.http_url}/v2/models/{SHADOW}", headers=headers)
     assert answer.json()["name"] == f"{SHADOW}_1"
 
 

@@ -13,6 +13,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError
 from financial_assets.serving.local import envoy, routes
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
+from financial_assets.serving.local.loopback import fetch
 
 __all__ = ["Gateway"]
 
@@ -73,9 +74,7 @@ class Gateway:
     def revision(self, listener: str = "public") -> int | None:
         """The revision that a listener's worker thread runs, ``None`` when it does not answer."""
         try:
-            response = httpx.get(
-                f"http://{LOOPBACK}:{self._listeners[listener]}{routes.REVISION_PATH}", timeout=2, trust_env=False
-            )
+            response = fetch(f"http://{LOOPBACK}:{self._listeners[listener]}{routes.REVISION_PATH}")
             return int(response.text) if response.status_code == 200 else None
         except (httpx.TransportError, ValueError):
             return None
@@ -88,20 +87,16 @@ class Gateway:
 
     def _clusters(self) -> set[str] | None:
         try:
-            response = httpx.get(
-                f"http://{LOOPBACK}:{self._ports.admin}/clusters?format=json", timeout=2, trust_env=False
-            )
+            response = fetch(f"http://{LOOPBACK}:{self._ports.admin}/clusters", params={"format": "json"})
             return {status["name"] for status in response.json().get("cluster_statuses", [])}
         except (httpx.TransportError, ValueError):
             return None
 
     def _is_busy(self, routes: Iterable[str]) -> bool:
         try:
-            response = httpx.get(
+            response = fetch(
                 f"http://{LOOPBACK}:{self._ports.admin}/stats",
                 params={"format": "json", "filter": r"^cluster\..*\.upstream_rq_active$"},
-                timeout=2,
-                trust_env=False,
             )
             active = {stat["name"]: stat["value"] for stat in response.json()["stats"] if "value" in stat}
         except (httpx.TransportError, ValueError, KeyError):

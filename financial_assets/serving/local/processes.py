@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -175,11 +176,23 @@ def end_process(process: psutil.Process | subprocess.Popen[bytes], grace_s: floa
     """Ask a process to end, and kill it when it has not after ``grace_s``."""
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         process.terminate()
-        try:
-            process.wait(timeout=grace_s)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+        if not _has_ended(process, grace_s):
             process.kill()
-            process.wait(timeout=10)
+            _has_ended(process, 10)
+
+
+def _has_ended(process: psutil.Process | subprocess.Popen[bytes], timeout_s: float) -> bool:
+    if isinstance(process, subprocess.Popen):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout_s)
+        return process.returncode is not None
+    # Not our child: whoever its parent is now may take its time to collect it, so a zombie counts as ended.
+    deadline = time.monotonic() + timeout_s
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def end_orphans(state_path: Path) -> bool:

@@ -15,6 +15,7 @@ import httpx
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.local.desired import ServedModel
+from financial_assets.serving.local.loopback import fetch
 
 __all__ = ["MODEL_FILE", "Repository", "artefact"]
 
@@ -101,9 +102,8 @@ class Repository:
             try:
                 if self.is_ready(model.route):
                     return
-                response = httpx.post(
-                    f"{self._url}/v2/repository/models/{model.route}/load", timeout=timeout_s, trust_env=False
-                )
+                url = f"{self._url}/v2/repository/models/{model.route}/load"
+                response = fetch(url, method="POST", timeout_s=timeout_s)
             except httpx.TransportError as error:  # it may be starting again
                 waited_for = f"MLServer to answer ({error!r})"
                 time.sleep(0.1)
@@ -121,7 +121,7 @@ class Repository:
         httpx.TransportError
             MLServer does not answer.
         """
-        return httpx.get(f"{self._url}/v2/models/{route}/ready", timeout=10, trust_env=False).status_code == 200
+        return fetch(f"{self._url}/v2/models/{route}/ready", timeout_s=10).status_code == 200
 
     def remove_all_but(self, routes: Iterable[str]) -> None:
         """Unload and delete every model that is not among ``routes``."""
@@ -131,7 +131,7 @@ class Repository:
                 continue
             shutil.rmtree(folder)
             try:
-                httpx.post(f"{self._url}/v2/repository/models/{folder.name}/unload", timeout=30, trust_env=False)
+                fetch(f"{self._url}/v2/repository/models/{folder.name}/unload", method="POST", timeout_s=30)
             except httpx.TransportError:
                 continue  # a server that is down has nothing loaded, and will not find the folder when it comes back
 

@@ -145,8 +145,8 @@ class Keeper(threading.Thread):
         self._changed()
 
 
-def supervise(layout: Layout, ending: threading.Event) -> None:
-    """Keep the processes of ``layout.specs`` alive until ``ending`` is set; the caller holds the lock."""
+def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
+    """Keep the processes of ``layout.specs`` alive until ``wait_for_end`` returns; the caller holds the lock."""
     me = Identity.of(os.getpid())
     assert me is not None
     writing = threading.Lock()
@@ -160,7 +160,7 @@ def supervise(layout: Layout, ending: threading.Event) -> None:
     write_state()
     for keeper in keepers:
         keeper.start()
-    ending.wait()
+    wait_for_end()
     _end_in_order(keepers)
 
 
@@ -177,12 +177,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return 0
-        ending = threading.Event()
+        # A pipe, because a handler that sets an event can deadlock with the very thread that waits for it.
+        told, tell = os.pipe()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: ending.set())
+            signal.signal(number, lambda *_: os.write(tell, b"."))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _log.info("supervisor %d of %s", os.getpid(), layout.root)
-        supervise(layout, ending)
+        supervise(layout, lambda: os.read(told, 1))
         _log.info("supervisor %d ends", os.getpid())
     return 0
 

@@ -1,0 +1,85 @@
+"""What comes back from a model, and which arm it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["INPUT", "OUTPUTS", "ROUTE_HEADER", "Answer", "Arm", "last_route", "make_answer", "parse_routes"]
+
+INPUT = "bars"
+OUTPUTS = ("probability_up", "return_quantiles")
+ROUTE_HEADER = "x-seldon-route"
+_ROUTES = re.compile(r":([^:\s]+?)_(\d+):")
+
+Arm = tuple[str, int]
+"""Name of a Model and its version number ``n`` in the gateway."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said.
+
+    Attributes
+    ----------
+    probability_up
+        float32 ``[n]``: calibrated probability that the next session's adjusted close is higher.
+    return_quantiles
+        float32 ``[n, 5]``: quantiles of that log return.
+    route
+        Name of the Model that answered, as the gateway says; ``None`` when it does not say.
+    route_version
+        Its version number ``n`` in the gateway, ``None`` when it does not say.
+    model_name
+        The name that the server gives itself.
+    latency_s
+        From bars to answer, in the client.
+    request_id
+        The ``x-request-id`` that was sent.
+    """
+
+    probability_up: np.ndarray
+    return_quantiles: np.ndarray
+    route: str | None
+    route_version: int | None
+    model_name: str
+    latency_s: float
+    request_id: str
+
+    @property
+    def sticky(self) -> str | None:
+        """The value that sends a later request to the same arm."""
+        return None if self.route is None else f":{self.route}_{self.route_version}:"
+
+
+def parse_routes(header: str) -> list[Arm]:
+    """``(model, n)`` of every ``:model_n:`` in a route header; the last one answered."""
+    return [(name, int(number)) for name, number in _ROUTES.findall(header)]
+
+
+def last_route(header: str | None) -> Arm | None:
+    """The arm that answered, ``None`` if the header is absent or names none."""
+    routes = parse_routes(header or "")
+    return routes[-1] if routes else None
+
+
+def make_answer(
+    outputs: Mapping[str, np.ndarray], rows: int, arm: Arm | None, model_name: str, latency_s: float, request_id: str
+) -> Answer:
+    """An answer of ``rows`` rows.
+
+    Raises
+    ------
+    ValueError
+        The outputs do not have that many rows, or not the contract's shapes.
+    KeyError
+        An output is missing.
+    """
+    probability, quantiles = (outputs[output] for output in OUTPUTS)
+    if probability.shape != (rows, 1) or quantiles.ndim != 2 or len(quantiles) != rows:
+        raise ValueError(f"{rows} rows asked, but outputs of shape {probability.shape} and {quantiles.shape}")
+    name, version = arm if arm else (None, None)
+    return Answer(probability[:, 0], quantiles, name, version, model_name, latency_s, request_id)
