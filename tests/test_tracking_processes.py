@@ -30,6 +30,18 @@ with tracker.run("train") as run:
     time.sleep(60)
 """
 
+# The statement is in the middle of a migration that copies a table.
+_DIE_IN_MIGRATION = """
+import os, signal
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+@event.listens_for(Engine, "before_cursor_execute")
+def die(connection, cursor, statement, *rest):
+    if "DROP TABLE" in statement:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 # Waits for a line on its input, so that all such processes set off together.
 _START_TOGETHER = """
 import sys
@@ -95,6 +107,17 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
     assert ended[signal.SIGKILL].info.status == "RUNNING", "nobody could end it"
     assert tracker.end_stale(owner_is_alive) == 1
     assert client.get_run(runs[signal.SIGKILL]).info.status == "FAILED"
+
+
+def test_a_process_that_dies_while_it_makes_the_store_leaves_no_half_of_one(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with started(_DIE_IN_MIGRATION + _TRAIN, [uri, tmp_path / "artifacts"]) as process:
+        assert process.wait(timeout=60) == -signal.SIGKILL
+    tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
+    with tracker.run("train") as run:
+        pass
+    assert tracker._connection.client.get_run(run.id).info.status == "FINISHED"
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "artifacts"}
 
 
 def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> None:

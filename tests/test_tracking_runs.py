@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import shutil
@@ -307,6 +308,21 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database, but long enough to look at" * 50)
     tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path)
     with pytest.raises(TrackingError, match=r"cannot open the store .*mlflow\.db"), tracker.run("train"):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_store_locked_for_too_long_is_named(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("financial_assets.tracking.connection._LOCK_TIMEOUT_S", 0.1)
+    with (tmp_path / "mlflow.db.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(TrackingError, match=r"mlflow\.db\.lock.*end it"):
+            MlflowTracker(uri, "experiment", tmp_path / "artifacts").run("train").__enter__()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'file' / 'mlflow.db'}", "experiment", tmp_path)
+    with pytest.raises(TrackingError, match=r"cannot open the store .*file/mlflow\.db"), tracker.run("train"):
         pytest.fail("the block must not be entered")
 
 

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from financial_assets.atomic import atomic_path
 from financial_assets.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-_INITIALISATION_TIMEOUT_S = 120.0
+_LOCK_TIMEOUT_S = 120.0
 _clients: dict[str, MlflowClient] = {}
 _clients_lock = threading.Lock()
 
@@ -67,6 +68,9 @@ class Connection:
         with _clients_lock:
             if self.uri not in _clients:
                 with self.errors("open the store"), self.exclusive():
+                    _quieten()
+                    if self._database is not None and not self._database.exists():
+                        _create(self._database)
                     _clients[self.uri] = _connect(self.uri)
             return _clients[self.uri]
 
@@ -115,17 +119,36 @@ def _prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def _connect(uri: str) -> Any:
-    _prepare_environment()
-    from mlflow.tracking import MlflowClient
+def _quieten() -> None:
+    import mlflow  # noqa: F401  (its import sets the levels that are set here)
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _connect(uri: str) -> MlflowClient:
+    from mlflow.tracking import MlflowClient
+
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     # Opening is lazy for some stores; a first question makes an unreachable one fail here.
     client.search_experiments(max_results=1)
     client.search_registered_models(max_results=1)
     return client
+
+
+def _create(database: Path) -> None:
+    """Make a store beside its place and move it there when complete.
+
+    MLflow's migrations are not transactional on sqlite: a process that dies in the first second of its first run would
+    leave a schema that no later one can complete.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    for left_over in database.parent.glob(f".{database.name}.*"):
+        left_over.unlink()
+    with atomic_path(database) as unfinished:
+        store = SqlAlchemyStore(f"sqlite:///{unfinished}", str(database.parent))
+        store.engine.dispose()
 
 
 def _sqlite_path(uri: str) -> Path:
@@ -142,7 +165,7 @@ def _file_lock(database: Path) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     path = database.with_name(f"{database.name}.lock")
     with path.open("a") as lock:
-        deadline = time.monotonic() + _INITIALISATION_TIMEOUT_S
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +173,7 @@ def _file_lock(database: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise TrackingError(
-                        f"another process has held {path} for {_INITIALISATION_TIMEOUT_S:.0f} s: end it and try again"
+                        f"another process has held {path} for {_LOCK_TIMEOUT_S:.0f} s: end it and try again"
                     ) from None
                 time.sleep(0.02)
         yield

@@ -77,12 +77,13 @@ class MlflowTracker:
         client = self._connection.client
         with self._connection.errors(f"resume run {run_id}"):
             found = client.get_run(run_id)
-            client.update_run(run_id, status="RUNNING")
         run = MlflowRun(self._connection, run_id, found.info.experiment_id)
+        # The owner first: a RUNNING run of an owner long dead would be ended as stale.
+        run.set_tags(owner_tags())
         with self._ended_as_it_was(run):
-            run.set_tags(owner_tags())
-            if FAILURE_TAG in found.data.tags:
-                with self._connection.errors(f"clear the failure of run {run_id}"):
+            with self._connection.errors(f"resume run {run_id}"):
+                client.update_run(run_id, status="RUNNING")
+                if FAILURE_TAG in found.data.tags:
                     client.delete_tag(run_id, FAILURE_TAG)
             yield run
 
