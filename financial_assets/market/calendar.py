@@ -23,7 +23,7 @@ __all__ = [
     "sessions",
 ]
 
-CALENDAR_START = "1962-01-01"
+CALENDAR_START = "1962-01-02"
 """Where the calendar begins: before the oldest daily bars that free sources carry."""
 
 DateLike = pd.Timestamp | dt.date | str
@@ -133,7 +133,7 @@ def last_completed_session(now: pd.Timestamp) -> pd.Timestamp:
     if now.tzinfo is None:
         raise MarketDataError(f"{now} carries no time zone; an instant must")
     closes = _all_closes()
-    position = int(closes.searchsorted(now.tz_convert("UTC"), side="right")) - 1
-    if position < 0 or now.tz_convert("UTC") > closes[-1]:
+    if now < closes[0] or now > closes[-1]:
         raise MarketDataError(f"{now} lies outside the XNYS calendar ({closes[0].date()} to {closes[-1].date()})")
+    position = int(closes.searchsorted(now.tz_convert("UTC"), side="right")) - 1
     return _all_sessions()[position]

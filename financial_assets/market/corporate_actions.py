@@ -37,7 +37,8 @@ def find_corporate_actions(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``date`` (ex-date), ``ticker``, ``kind`` (``split``, ``dividend`` or ``other``: the adjusted close was lowered,
-        e.g. by a correction), ``ratio`` (q), ``detail`` (``2:1``, or the dividend as ``3.08 USD``).
+        e.g. by a correction), ``ratio`` (q), ``detail`` (``2:1``, or ``about 0.24 USD``: sources that reckon with
+        the close of the ex-date instead differ by the day's move).
     """
     close = prices["close"].to_numpy(np.float64)
     factor = close / prices["adj_close"].to_numpy(np.float64)
@@ -69,7 +70,7 @@ def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], 
             details.append(_NAMES[nearest])
         elif step > 1.0:
             kinds.append("dividend")
-            details.append(f"{before * (1.0 - 1.0 / step):.2f} USD")
+            details.append(f"about {before * (1.0 - 1.0 / step):.2f} USD")
         else:
             kinds.append("other")
             details.append("adj_close lowered against close")

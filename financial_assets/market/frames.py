@@ -24,7 +24,7 @@ def empty_prices() -> pd.DataFrame:
 
 def sort_prices(prices: pd.DataFrame) -> pd.DataFrame:
     """The price columns, sorted by ticker and date, on a fresh index."""
-    columns = prices.loc[:, list(PRICE_COLUMNS)]
+    columns = prices.loc[:, list(PRICE_COLUMNS)].rename_axis(columns=None)
     return columns.sort_values(["ticker", "date"], kind="stable", ignore_index=True)
 
 

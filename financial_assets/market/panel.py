@@ -14,7 +14,6 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar, quality
-from financial_assets.market.frames import PRICE_COLUMNS
 
 __all__ = ["CHANNELS", "PricePanel", "build_panel"]
 
@@ -187,7 +186,7 @@ class PricePanel:
             There is no such file, or it holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as held:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
                 return cls(
                     tickers=tuple(map(str, held["tickers"])),
                     sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
@@ -212,7 +211,13 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
         The frame is empty, or breaks a rule without which no panel can be laid out (keys unique, values possible,
         dates XNYS sessions).
     """
-    _refuse_impossible(prices)
+    quality.require_possible(prices, "a price panel cannot be built")
+    if prices.empty:
+        raise PriceDataError("a price panel cannot be built: there are no prices", prices)
+    stray = ~calendar.is_session(pd.DatetimeIndex(prices["date"]))
+    if stray.any():
+        failures = quality.failure_table(prices, [(stray, "XNYS does not trade on this day")])
+        raise PriceDataError(f"a price panel cannot be built: {len(failures)} bars on days without a session", failures)
     rows, tickers = pd.factorize(prices["ticker"], sort=True)
     sessions = calendar.sessions(prices["date"].min(), prices["date"].max())
     columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
@@ -231,26 +236,6 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
     values[:, _MARKET, :] = _market_index(list(tickers), adjusted, valid)
     values[:, _DAY, :] = _as_days(sessions)
     return PricePanel(tuple(map(str, tickers)), sessions, values, valid)
-
-
-def _refuse_impossible(prices: pd.DataFrame) -> None:
-    missing = [name for name in PRICE_COLUMNS if name not in prices]
-    if missing or prices.empty:
-        problem = f"lacks {', '.join(missing)}" if missing else "is empty"
-        raise PriceDataError(f"a price panel cannot be built: the price frame {problem}", prices.head(0))
-    for rule in (quality.duplicates, quality.impossible_values):
-        failures = rule(prices)
-        if len(failures):
-            first = failures.iloc[0]
-            raise PriceDataError(
-                f"a price panel cannot be built: {len(failures)} impossible rows, the first {first['ticker']} on "
-                f"{first['date']}: {first['problem']}",
-                failures,
-            )
-    stray = ~calendar.is_session(pd.DatetimeIndex(prices["date"]))
-    if stray.any():
-        failures = quality.failure_table(prices, [(stray, "XNYS does not trade on this day")])
-        raise PriceDataError(f"a price panel cannot be built: {len(failures)} bars on days without a session", failures)
 
 
 def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:

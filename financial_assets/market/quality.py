@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from financial_assets.errors import PriceDataError
 from financial_assets.market import calendar
 from financial_assets.market.frames import PRICE_COLUMNS
 
@@ -23,6 +24,7 @@ __all__ = [
     "failure_table",
     "impossible_values",
     "ohlc_order",
+    "require_possible",
 ]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
@@ -190,6 +192,33 @@ def extreme_moves(frame: pd.DataFrame) -> pd.DataFrame:
     problems = [f"adj_close moved {100.0 * np.expm1(move):+.1f} % since the bar before" for move in moves[extreme]]
     table = frame[list(PRICE_COLUMNS)].iloc[extreme].assign(problem=pd.Series(problems, frame.index[extreme], object))
     return table.sort_values(by=["date", "ticker"], kind="stable", ignore_index=True)
+
+
+def require_possible(prices: pd.DataFrame, complaint: str) -> None:
+    """Refuse a frame that cannot be worked with: a last line of defence behind ``check_prices``.
+
+    Raises
+    ------
+    PriceDataError
+        Columns or keys are missing, keys occur twice, or a value cannot be; it begins with ``complaint``.
+    """
+    absent = [name for name in PRICE_COLUMNS if name not in prices]
+    if absent:
+        raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", prices.head(0))
+    for rule in (_missing_keys, duplicates, impossible_values):
+        failures = rule(prices)
+        if len(failures):
+            first = failures.iloc[0]
+            day = "a missing date" if pd.isna(first["date"]) else f"{first['date']:%Y-%m-%d}"
+            raise PriceDataError(
+                f"{complaint}: {len(failures)} impossible rows, the first {first['ticker']} on {day}: "
+                f"{first['problem']}",
+                failures,
+            )
+
+
+def _missing_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    return failure_table(frame, [(frame[name].isna(), f"{name} is missing") for name in ("date", "ticker")])
 
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,7 @@ def _in_order(prices: pd.DataFrame) -> pd.Series:
 
 
 def _price(description: str) -> pa.Column:
-    return pa.Column("float64", pa.Check.gt(0, error="not positive"), description=description)
+    return pa.Column("float64", pa.Check.gt(0, error="is not positive"), description=description)
 
 
 PRICE_SCHEMA = pa.DataFrameSchema(
@@ -49,10 +50,10 @@ PRICE_SCHEMA = pa.DataFrameSchema(
         "high": _price("Highest price, USD"),
         "low": _price("Lowest price, USD"),
         "close": _price("Last price, USD"),
-        "volume": pa.Column("float64", pa.Check.ge(0, error="negative"), description="Shares traded"),
+        "volume": pa.Column("float64", pa.Check.ge(0, error="is negative"), description="Shares traded"),
         "adj_close": _price("Close adjusted for splits and dividends, USD"),
     },
-    checks=pa.Check(_in_order, error="not sorted by ticker and date"),
+    checks=pa.Check(_in_order, error="is not sorted by ticker and date"),
     name="prices",
     description="Daily bars, one row a ticker and session",
     strict=False,
@@ -130,18 +131,27 @@ def _schema_failures(prices: pd.DataFrame, given: pd.DataFrame, frame: pd.DataFr
     whole = {f"column {name} occurs more than once" for name in prices.columns[prices.columns.duplicated()]}
     if frame.empty:
         whole.add("the frame has no rows")
-    rows: dict[str, list[int]] = {}
+    could_not_run: set[str] = set()
+    rows: dict[str, set[int]] = {}
     for case in _schema_cases(given):
-        if case["index"] is None or pd.isna(case["index"]):
-            whole.add(_column_problem(case))
+        column, rule, index = case["column"], str(case["check"]), case["index"]
+        if rule == "column_in_dataframe":
+            whole.add(f"column {case['failure_case']} is missing")
+        elif rule.startswith("dtype("):
+            expected = rule.removeprefix("dtype('").removesuffix("')")
+            whole.add(f"column {column} is {given[column].dtype}, not {expected}")
+        elif index is not None and not pd.isna(index):
+            subject = "row " if case["schema_context"] == "DataFrameSchema" else f"{column} "
+            reason = "is missing" if rule == "not_nullable" else rule
+            rows.setdefault(subject + reason, set()).add(int(index))
         else:
-            subject = f"{case['column']} " if case["column"] in PRICE_COLUMNS else ""
-            reason = "is missing" if case["check"] == "not_nullable" else str(case["check"])
-            rows.setdefault(subject + reason, []).append(int(case["index"]))
+            could_not_run.add(f"{column}: {rule}: {case['failure_case']}")
+    if not whole and not rows:  # otherwise a wrong type is the reason, and has been told
+        whole |= could_not_run
     found = [
         ((columns[name].notna() & frame[name].isna()).to_numpy(), f"{name} cannot be read") for name in PRICE_COLUMNS
     ]
-    found += [(frame.index.isin(at), problem) for problem, at in rows.items()]
+    found += [(frame.index.isin(list(at)), problem) for problem, at in rows.items()]
     # Shown as given, because what cannot be read is the point.
     table = quality.failure_table(frame, found, shown=columns).astype("object")
     head = pd.DataFrame({"problem": sorted(whole)}).reindex(columns=table.columns).astype("object")
@@ -150,16 +160,10 @@ def _schema_failures(prices: pd.DataFrame, given: pd.DataFrame, frame: pd.DataFr
 
 def _schema_cases(given: pd.DataFrame) -> list[dict[str, Any]]:
     try:
-        PRICE_SCHEMA.validate(given, lazy=True)
+        with warnings.catch_warnings():
+            # pandera joins its tables of failure cases in a way that pandas frowns on.
+            warnings.simplefilter("ignore", FutureWarning)
+            PRICE_SCHEMA.validate(given, lazy=True)
     except SchemaErrors as errors:
-        return errors.failure_cases.drop_duplicates(["column", "check", "index"]).to_dict("records")
+        return errors.failure_cases.to_dict("records")
     return []
-
-
-def _column_problem(case: dict[str, Any]) -> str:
-    if case["check"] == "column_in_dataframe":
-        return f"column {case['failure_case']} is missing"
-    expected = str(case["check"]).removeprefix("dtype('").removesuffix("')")
-    if expected != case["check"]:
-        return f"column {case['column']} is {case['failure_case']}, not {expected}"
-    return f"{case['column']}: {case['check']}: {case['failure_case']}"

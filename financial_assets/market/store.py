@@ -146,22 +146,15 @@ class PriceStore:
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    missing = [name for name in PRICE_COLUMNS if name not in frame]
-    if missing:
-        raise PriceDataError(f"the price frame lacks {', '.join(missing)}", frame.head(0))
+    complaint = "these prices cannot be stored"
+    absent = [name for name in PRICE_COLUMNS if name not in frame]
+    if absent:
+        raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", frame.head(0))
     try:
         delivered = sort_prices(frame).astype(empty_prices().dtypes.to_dict())
     except (ValueError, TypeError) as error:
-        raise PriceDataError(f"the price frame has columns of a wrong type: {error}", frame.head(0)) from error
-    for rule in (quality.duplicates, quality.impossible_values):
-        failures = rule(delivered)
-        if len(failures):
-            first = failures.iloc[0]
-            raise PriceDataError(
-                f"{len(failures)} rows cannot be stored, the first {first['ticker']} on {first['date']}: "
-                f"{first['problem']}",
-                failures,
-            )
+        raise PriceDataError(f"{complaint}: a column is of a wrong type: {error}", frame.head(0)) from error
+    quality.require_possible(delivered, complaint)
     return delivered
 
 

@@ -155,6 +155,7 @@ def _refuse(path: Path, column: pd.Series, wrong: pd.Series, problem: str, is_te
     bad = np.flatnonzero(wrong.to_numpy(dtype=bool))
     if len(bad):
         row = int(column.index.to_numpy()[bad[0]])
+        held = "" if pd.isna(column.iloc[bad[0]]) else str(column.iloc[bad[0]])
         place = f"line {row + 2}" if is_text else f"row {row + 1}"
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise SourceError(f"{path}, column {column.name}, {place}: {column.iloc[bad[0]]!r} {problem}{more}")
+        raise SourceError(f"{path}, column {column.name}, {place}: {held!r} {problem}{more}")

@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,6 @@ __all__ = ["SimulatedMarket", "SimulatedPrices", "direction_rule"]
 
 Signal = Literal["momentum", "volume_reversal", "parity"]
 
-_BASE_VOLUME = 5e6
 _SMALLEST_STEP = 0.3
 """Steps are at least this fraction of a standard normal one, so that a bar shows its sign clearly."""
 
@@ -52,6 +51,8 @@ class SimulatedMarket:
         Number of returns in ``parity``.
     volatility
         Daily standard deviation of the log return, on average.
+    usual_volume
+        Shares a day that volume surprises are measured against.
     regime_shift_session
         Session number (from 0) from which steps go against the rule; ``None``: never.
     """
@@ -63,6 +64,7 @@ class SimulatedMarket:
     signal: Signal = "momentum"
     order: int = 2
     volatility: float = 0.015
+    usual_volume: float = 5e6
     regime_shift_session: int | None = None
 
     def __post_init__(self) -> None:
@@ -70,8 +72,13 @@ class SimulatedMarket:
             raise SourceError(f"SIMULATED_SIGNAL={self.signal_strength}: must lie between 0 and 1")
         if self.sessions < 2:
             raise SourceError(f"SIMULATED_SESSIONS={self.sessions}: at least 2 are needed")
-        if self.order < 1 or self.volatility <= 0:
+        if self.order < 1 or not self.volatility > 0:
             raise SourceError(f"order={self.order} and volatility={self.volatility} must be positive")
+        if self.signal not in get_args(Signal):
+            raise SourceError(f"signal={self.signal!r}: must be one of {', '.join(get_args(Signal))}")
+        shift = self.regime_shift_session
+        if shift is not None and not 1 <= shift < self.sessions:
+            raise SourceError(f"SIMULATED_REGIME_SHIFT={shift}: must lie between 1 and {self.sessions - 1}")
 
     @property
     def bayes_accuracy(self) -> float:
@@ -164,7 +171,7 @@ def _simulate(market: SimulatedMarket, ticker: str, days: pd.DatetimeIndex) -> p
             "high": np.maximum(opening, close) * np.exp(reach[0]),
             "low": np.minimum(opening, close) * np.exp(-reach[1]),
             "close": close,
-            "volume": np.round(_BASE_VOLUME * np.exp(surprise)),
+            "volume": np.round(market.usual_volume * np.exp(surprise)),
             "adj_close": close,
         }
     )

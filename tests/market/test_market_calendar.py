@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import pandas as pd
+import pytest
+
+from financial_assets.errors import MarketDataError
+from financial_assets.market import calendar
+
+
+def utc(text: str) -> pd.Timestamp:
+    return pd.Timestamp(text, tz="UTC")
+
+
+def test_sessions_are_naive_days_without_weekends_and_holidays() -> None:
+    found = calendar.sessions("2001-09-07", dt.date(2001, 9, 18))
+    # The exchange stayed closed for four sessions after the 11th.
+    assert [day.date().isoformat() for day in found] == ["2001-09-07", "2001-09-10", "2001-09-17", "2001-09-18"]
+    assert found.tz is None
+    assert found.freq is None
+
+
+def test_the_calendar_begins_before_any_data() -> None:
+    assert calendar.sessions("1962-01-02", "1962-01-31")[0] == pd.Timestamp("1962-01-02")
+    assert len(calendar.sessions("2000-03-01", "2013-03-01")) == 3270
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "message"),
+    [
+        ("2020-02-01", "2020-01-01", "reversed"),
+        ("1950-01-01", "2020-01-01", "outside the calendar"),
+        ("2020-01-01", "2999-01-01", "outside the calendar"),
+        (pd.NaT, "2020-01-01", "missing"),
+        (pd.Timestamp("2020-01-01", tz="UTC"), "2020-01-01", "time zone"),
+        ("2020-01-01 10:00", "2020-01-02", "time of day"),
+    ],
+)
+def test_impossible_spans_are_refused(start: pd.Timestamp, end: str, message: str) -> None:
+    with pytest.raises(MarketDataError, match=message):
+        calendar.sessions(start, end)
+
+
+def test_neighbours() -> None:
+    assert calendar.next_session("2012-10-26") == pd.Timestamp("2012-10-31")  # hurricane Sandy
+    assert calendar.previous_session("2012-10-31") == pd.Timestamp("2012-10-26")
+    assert calendar.next_session("2012-10-28") == pd.Timestamp("2012-10-31")
+    with pytest.raises(MarketDataError, match="ends at"):
+        calendar.next_session(calendar.last_session())
+    with pytest.raises(MarketDataError, match="begins at"):
+        calendar.previous_session("1962-01-02")
+
+
+def test_no_session_is_named_with_its_weekday() -> None:
+    assert calendar.as_session("2020-01-03") == pd.Timestamp("2020-01-03")
+    with pytest.raises(MarketDataError, match=r"2020-01-04 \(Saturday\)"):
+        calendar.as_session("2020-01-04")
+
+
+@pytest.mark.parametrize(
+    ("now", "last"),
+    [
+        ("2020-06-15 19:59:59", "2020-06-12"),  # Monday, a second before the close in summer time
+        ("2020-06-15 20:00:00", "2020-06-15"),
+        ("2020-12-15 20:30:00", "2020-12-14"),  # winter time closes an hour later
+        ("2020-12-15 21:00:00", "2020-12-15"),
+        ("2020-11-27 18:00:00", "2020-11-27"),  # early close after Thanksgiving
+        ("2020-06-14 12:00:00", "2020-06-12"),  # Sunday
+        ("2020-12-25 23:00:00", "2020-12-24"),  # holiday
+    ],
+)
+def test_the_last_completed_session_turns_at_the_close(now: str, last: str) -> None:
+    assert calendar.last_completed_session(utc(now)) == pd.Timestamp(last)
+    assert calendar.session_close(last) <= utc(now)
+
+
+def test_an_instant_of_another_zone_is_the_same_instant() -> None:
+    tokyo = pd.Timestamp("2020-06-16 05:00", tz="Asia/Tokyo")
+    assert calendar.last_completed_session(tokyo) == pd.Timestamp("2020-06-15")
+
+
+def test_instants_without_a_zone_or_outside_are_refused() -> None:
+    with pytest.raises(MarketDataError, match="no time zone"):
+        calendar.last_completed_session(pd.Timestamp("2020-06-15"))
+    with pytest.raises(MarketDataError, match="outside"):
+        calendar.last_completed_session(utc("1950-01-01"))
+    with pytest.raises(MarketDataError, match="outside"):
+        calendar.last_completed_session(utc("2999-01-01"))
