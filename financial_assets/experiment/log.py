@@ -25,7 +25,7 @@ from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
 from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
 from financial_assets.experiment.log_epochs import insert_epoch, select_epochs
-from financial_assets.experiment.log_frames import read_frame
+from financial_assets.experiment.log_frames import driver_rows, read_frame
 from financial_assets.experiment.log_rows import (
     answer_values,
     begin,
@@ -190,7 +190,7 @@ class PredictionLog:
             table.c.experiment == experiment, table.c.epoch == epoch, table.c.status != "pending"
         )
         with transaction(self._engine) as connection:
-            return {(_stamp(session), ticker) for session, ticker in connection.execute(query)}
+            return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
 
     # --- direct (paired) predictions -----------------------------------------------------------------------------
 
@@ -238,12 +238,17 @@ class PredictionLog:
             table.c.model.in_(list(models)), table.c.status != "pending"
         )
         with transaction(self._engine) as connection:
-            return {(_stamp(session), ticker, model) for session, ticker, model in connection.execute(query)}
+            return {(_stamp(session), ticker, model) for session, ticker, model in driver_rows(connection, query)}
 
     # --- reading -------------------------------------------------------------------------------------------------
 
     def routed(
-        self, experiment: str | None = None, *, epoch: int | None = None, since: pd.Timestamp | None = None
+        self,
+        experiment: str | None = None,
+        *,
+        epoch: int | None = None,
+        since: pd.Timestamp | None = None,
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Routed predictions as a typed frame, ordered by experiment, epoch, session and ticker.
 
@@ -253,21 +258,29 @@ class PredictionLog:
             Only these.
         since
             Only sessions from this one on.
+        columns
+            Only these, in this order; default all.
         """
         table = schema.routed
         where = [] if experiment is None else [table.c.experiment == experiment]
         where += [] if epoch is None else [table.c.epoch == epoch]
         where += [] if since is None else [table.c.session >= since.date()]
         with transaction(self._engine) as connection:
-            return read_frame(connection, table, where, ("experiment", "epoch", "session", "ticker"))
+            return read_frame(connection, table, where, ("experiment", "epoch", "session", "ticker"), columns)
 
-    def direct(self, models: Iterable[str] | None = None, *, since: pd.Timestamp | None = None) -> pd.DataFrame:
-        """Direct predictions as a typed frame, ordered by session, ticker and model."""
+    def direct(
+        self,
+        models: Iterable[str] | None = None,
+        *,
+        since: pd.Timestamp | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`."""
         table = schema.direct
         where = [] if models is None else [table.c.model.in_(list(models))]
         where += [] if since is None else [table.c.session >= since.date()]
         with transaction(self._engine) as connection:
-            return read_frame(connection, table, where, ("session", "ticker", "model"))
+            return read_frame(connection, table, where, ("session", "ticker", "model"), columns)
 
     # --- one at a time -------------------------------------------------------------------------------------------
 

@@ -13,28 +13,45 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from financial_assets.errors import LogError
 from financial_assets.experiment.log_schema import UtcInstant
 
-__all__ = ["read_frame"]
+__all__ = ["driver_rows", "read_frame"]
+
+
+def driver_rows(connection: Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+    """All rows as the driver gives them: dates and instants are text in SQLite, objects in PostgreSQL."""
+    cursor: Any = connection.execute(query).cursor
+    return cursor.fetchall()
 
 
 def read_frame(
-    connection: Connection, table: sa.Table, where: Sequence[sa.ColumnElement[bool]], order: Sequence[str]
+    connection: Connection,
+    table: sa.Table,
+    where: Sequence[sa.ColumnElement[bool]],
+    order: Sequence[str],
+    columns: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """The rows of ``table`` for which all of ``where`` hold, ordered.
+    """The rows of ``table`` for which all of ``where`` hold, ordered; all columns or the named ones.
 
     Returns
     -------
     pandas.DataFrame
         Sessions as ``datetime64[ns]``, instants as ``datetime64[ns, UTC]``, numbers as ``float64``, ids, epochs and
         attempts as ``int64``, ``model_version`` as nullable ``Int64``, text as strings or ``None``.
+
+    Raises
+    ------
+    LogError
+        For a column that the table does not have.
     """
-    query = sa.select(table).where(*where).order_by(*(table.c[name] for name in order))
-    cursor: Any = connection.execute(query).cursor
-    columns = list(zip(*cursor.fetchall(), strict=True)) or [()] * len(table.columns)
-    return pd.DataFrame(
-        {column.name: _typed(column, values) for column, values in zip(table.columns, columns, strict=True)}
-    )
+    unknown = sorted(set(columns or ()) - set(table.c.keys()))
+    if unknown:
+        raise LogError(f"{table.name} has no columns {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
+    wanted = [table.c[name] for name in (columns or table.c.keys())]
+    query = sa.select(*wanted).where(*where).order_by(*(table.c[name] for name in order))
+    values = list(zip(*driver_rows(connection, query), strict=True)) or [()] * len(wanted)
+    return pd.DataFrame({column.name: _typed(column, cells) for column, cells in zip(wanted, values, strict=True)})
 
 
 def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
