@@ -198,15 +198,20 @@ def _spawn_supervisor(layout: Layout) -> None:
 
 def _wait_until_well(layout: Layout, ports: Ports, deadline: float) -> None:
     waiting = {
-        "supervisor": lambda: SupervisorState.read(layout.supervisor_state) is not None,
         "envoy": lambda: Gateway(layout, ports).revision() is not None,
         "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
+        "supervisor": lambda: _all_running(layout),
     }
     for name, is_well in waiting.items():
         while not is_well():
             if time.monotonic() > deadline:
                 raise NotReadyError(f"the local plane did not start: waited for {name}; {_quote(layout, name)}")
             time.sleep(0.05)
+
+
+def _all_running(layout: Layout) -> bool:
+    state = SupervisorState.read(layout.supervisor_state)
+    return state is not None and all(child.state == "running" for child in state.children)
 
 
 def _quote(layout: Layout, name: str) -> str:

@@ -37,7 +37,7 @@ class LocalTarget:
     name = "local"
 
     def __init__(self, home: Path, *, timeout_s: float = 90.0) -> None:
-        self._home = home
+        self.home = home
         self._layout = Layout(home)
         self._timeout_s = timeout_s
 
@@ -105,18 +105,18 @@ class LocalTarget:
 
     def endpoint(self) -> Endpoint:
         """Where the gateway answers."""
-        ports = control.running_ports(self._home)
+        ports = control.running_ports(self.home)
         if ports is None:
-            raise NotReadyError(f"no plane runs for {self._home}; `financial-assets serve` starts it")
+            raise NotReadyError(f"no plane runs for {self.home}; `financial-assets serve` starts it")
         return _endpoint(ports, Desired.read(self._layout.desired))
 
     def status(self) -> TargetStatus:
         """How the plane is."""
         desired = Desired.read(self._layout.desired)
-        ports = control.running_ports(self._home)
+        ports = control.running_ports(self.home)
         if ports is None:
             models, experiments = _objects(desired, set(), in_force=False)
-            problem = f"no plane runs for {self._home}; `financial-assets serve` starts it"
+            problem = f"no plane runs for {self.home}; `financial-assets serve` starts it"
             return TargetStatus(self.name, False, None, models, experiments, (), (problem,))
         repository = self._repository(ports)
         answering = {route for route in desired.routes.values() if _is_ready(repository, route)}
@@ -136,7 +136,7 @@ class LocalTarget:
     def _reach(self, wanted: Desired) -> None:
         """Make before break: load, publish, then remove what nothing names."""
         wanted.check()
-        ports = control.start(self._home, timeout_s=self._timeout_s)
+        ports = control.start(self.home, timeout_s=self._timeout_s)
         repository, gateway = self._repository(ports), Gateway(self._layout, ports)
         before = Desired.read(self._layout.desired)
         try:

@@ -1,0 +1,155 @@
+"""Changes and deaths under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from financial_assets.errors import GatewayUnavailableError, InferenceError
+from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.locking import is_held
+from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.manifests import experiment_manifest, model_manifest
+
+pytestmark = pytest.mark.integration
+NAME = "load-experiment"
+
+
+@dataclass
+class Load:
+    """Closed-loop clients; every request has exactly one outcome."""
+
+    target: LocalTarget
+    bars: Any
+    sent: int = 0
+    answers: list[str | None] = field(default_factory=list)
+    failures: list[InferenceError] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(4)]
+        for thread in self._threads:
+            thread.start()
+        self.wait_for(20)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+            assert not thread.is_alive()
+        assert self.sent == len(self.answers) + len(self.failures)
+
+    def wait_for(self, more: int, seconds: float = 30) -> None:
+        """Wait for that many further answers."""
+        wanted, deadline = len(self.answers) + more, time.monotonic() + seconds
+        while len(self.answers) < wanted:
+            assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers; {self.failures[-1:]}"
+            time.sleep(0.01)
+
+    def _run(self, number: int) -> None:
+        with InferenceClient(self.target.endpoint(), timeout_s=30) as client:
+            ask = (client.infer, client.infer_batch)[number % 2]
+            while not self._ending.is_set():
+                with self._lock:
+                    self.sent += 1
+                try:
+                    self.answers.append(ask(NAME, self.bars).route)
+                except InferenceError as error:
+                    self.failures.append(error)
+                    time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[LocalTarget]:
+    root: Path = tmp_path_factory.mktemp("faults")
+    local = LocalTarget(root / "home", timeout_s=30)
+    models = [model_manifest(name, str(write_tiny(root / name, 0.0))) for name in ("a", "b")]
+    local.apply([*models, experiment_manifest(NAME, default="a", weights={"a": 50, "b": 50})])
+    yield local
+    control.stop(root / "home")
+
+
+def pid(target: LocalTarget, name: str) -> int:
+    [process] = [process for process in target.status().processes if process.name == name]
+    assert process.pid is not None
+    return process.pid
+
+
+def wait(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_changing_weights_and_models_under_load_fails_no_request(
+    target: LocalTarget, bars_of: Any, tmp_path: Path, write_tiny: Any
+) -> None:
+    with Load(target, bars_of(1)) as load:
+        for weights in ({"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 30, "b": 70}):
+            target.set_weights(NAME, weights)
+            load.wait_for(5)
+        target.apply([model_manifest("c", str(write_tiny(tmp_path / "c", 1.0)))])
+        target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "c": 50}, mirror=("b", 50))])
+        load.wait_for(20)
+        target.apply([model_manifest("c", str(write_tiny(tmp_path / "c2", 2.0)))])  # c_1 is replaced by c_2
+        load.wait_for(20)
+        target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "b": 50})])
+        target.delete("Model", "c")
+        load.wait_for(20)
+    assert load.failures == []
+    assert set(load.answers) == {"a", "b", "c"}
+
+
+def test_a_killed_server_costs_patience_but_no_request(target: LocalTarget, bars_of: Any) -> None:
+    with Load(target, bars_of(1)) as load:
+        killed = pid(target, "mlserver")
+        os.kill(killed, signal.SIGKILL)
+        wait(lambda: target.status().ready and pid(target, "mlserver") != killed)
+        load.wait_for(50)
+    # The gateway's retries (five, from 0.5 s back-off on) bridge the restart unless the machine is very slow.
+    assert len(load.failures) <= 4
+    assert all(isinstance(error, GatewayUnavailableError) for error in load.failures)
+    [server] = [process for process in target.status().processes if process.name == "mlserver"]
+    assert (server.restarts, server.last_exit) == (1, "killed by SIGKILL")
+
+
+def test_a_killed_gateway_recovers_by_itself_and_each_failure_is_counted_once(
+    target: LocalTarget, bars_of: Any
+) -> None:
+    with Load(target, bars_of(1)) as load:
+        killed = pid(target, "envoy")
+        os.kill(killed, signal.SIGKILL)
+        wait(lambda: target.status().ready and pid(target, "envoy") != killed)
+        time.sleep(1.5)  # a gRPC channel tries again at most a second later
+        failed = len(load.failures)
+        load.wait_for(50)
+        assert len(load.failures) == failed, "nothing fails any more"
+    assert failed
+    assert all(isinstance(error, GatewayUnavailableError) and error.route is None for error in load.failures)
+
+
+def test_a_killed_supervisor_is_noticed_and_replaced_by_the_next_apply(target: LocalTarget, bars_of: Any) -> None:
+    layout = Layout(target.home)
+    before = SupervisorState.read(layout.supervisor_state)
+    assert before is not None
+    os.kill(before.identity.pid, signal.SIGKILL)
+    wait(lambda: not is_held(layout.supervisor_lock))
+    assert not target.status().ready
+    target.apply([])
+    assert target.status().ready
+    assert [child for child in before.children if child.identity and child.identity.find()] == [], "no orphan is left"
+    with InferenceClient(target.endpoint()) as client:
+        assert client.infer("b", bars_of(1)).route == "b"
