@@ -42,7 +42,7 @@ DOMAIN = {
     "experiment",
     "monitoring",
 }
-MAY_READ_SETTINGS = {"resources", "doctor", "cli"}
+MAY_READ_SETTINGS = {"resources", "definitions", "doctor", "cli"}
 
 
 def imported_modules(source: str) -> Iterator[str]:

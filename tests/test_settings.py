@@ -10,8 +10,6 @@ from financial_assets.errors import SettingsError
 from financial_assets.settings import Settings, load_settings
 
 
-
-
 def test_defaults_need_no_environment() -> None:
     settings = load_settings()
     assert settings.tickers == ("AAPL", "MSFT")

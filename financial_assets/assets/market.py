@@ -1,0 +1,151 @@
+"""Group market_data: raw prices let in after their checks, and the dense panel up to the market clock."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.market.clock import HistoricalClock
+from financial_assets.market.ingestion import Ingestion
+from financial_assets.market.schemas import PRICE_SCHEMA
+from financial_assets.metadata import column_schema, link, quality_metadata, table
+from financial_assets.resources import Market
+
+__all__ = ["PRICE_CHECKS", "RawPricesConfig", "price_panel", "raw_prices"]
+
+GROUP = "market_data"
+OWNERS = ["team:market-data"]
+PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness")
+"""Checks whose failure keeps prices out of the store and stops the run."""
+
+_FRESH = dg.FreshnessPolicy.time_window(fail_window=pd.Timedelta(days=4).to_pytimedelta())
+
+
+class RawPricesConfig(dg.Config):
+    """How far the market clock moves before anything is read."""
+
+    advance_sessions: int = 0
+    """Sessions that a historical clock moves forward; a live clock moves by itself."""
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    code_version="1",
+    freshness_policy=_FRESH,
+    retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
+    pool="price_source",
+    check_specs=[
+        *(dg.AssetCheckSpec(name, asset="raw_prices", blocking=True) for name in PRICE_CHECKS),
+        dg.AssetCheckSpec("extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"),
+        dg.AssetCheckSpec("delivery", asset="raw_prices", blocking=True, description="Every ticker was delivered"),
+    ],
+)
+def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, market: Market) -> Iterator[Any]:
+    """Daily bars of the universe, as the source gives them, upserted by session into the price store.
+
+    Bars that cannot be true are shown in the failed check and never reach the store.
+    """
+    ingestion = market.ingest()
+    yield from _checks(ingestion)
+    if ingestion.report is None:
+        raise _refusal(ingestion)
+    if ingestion.never_delivered:
+        raise dg.Failure(
+            f"PRICE_SOURCE={market.price_source} never delivered {', '.join(ingestion.never_delivered)}: "
+            + "; ".join(f"{name}: {ingestion.failures[name]}" for name in ingestion.never_delivered),
+            allow_retries=False,
+        )
+    prices = market.prices()
+    market.begin(pd.DatetimeIndex(sorted(prices["date"].unique())))
+    _advance(context, market, config.advance_sessions, prices)
+    context.log.info(
+        f"{len(prices):,} bars of {prices['ticker'].nunique()} tickers, {prices['date'].min():%Y-%m-%d} to "
+        f"{prices['date'].max():%Y-%m-%d}; {ingestion.report.added:,} new; clock at {market.clock().now():%Y-%m-%d}"
+    )
+    yield dg.MaterializeResult(
+        data_version=dg.DataVersion(market.store().content_hash()),
+        metadata=_price_metadata(ingestion, prices, market),
+    )
+
+
+def _checks(ingestion: Ingestion) -> Iterator[dg.AssetCheckResult]:
+    for result in ingestion.quality:
+        yield dg.AssetCheckResult(
+            check_name=result.name,
+            passed=result.passed,
+            severity=dg.AssetCheckSeverity.ERROR if result.blocking else dg.AssetCheckSeverity.WARN,
+            description=result.description,
+            metadata=quality_metadata(result.description, result.checked, result.failures),
+        )
+    failures = pd.DataFrame({"ticker": list(ingestion.failures), "problem": list(ingestion.failures.values())})
+    yield dg.AssetCheckResult(
+        check_name="delivery",
+        passed=failures.empty,
+        severity=dg.AssetCheckSeverity.ERROR if ingestion.never_delivered else dg.AssetCheckSeverity.WARN,
+        metadata=quality_metadata("Every ticker was delivered", len(failures), failures),
+    )
+
+
+def _refusal(ingestion: Ingestion) -> dg.Failure:
+    """The failure of the run, naming the rows."""
+    lines = [
+        f"{result.name}: {len(result.failures)} of {result.checked} rows\n{result.failures.head(10).to_string(index=False)}"
+        for result in ingestion.blocking_failures
+    ]
+    return dg.Failure(
+        "the price source delivered bars that cannot be true; the price store is unchanged\n" + "\n".join(lines),
+        metadata={result.name: table(result.failures) for result in ingestion.blocking_failures},
+        allow_retries=False,
+    )
+
+
+def _advance(context: dg.AssetExecutionContext, market: Market, count: int, prices: pd.DataFrame) -> None:
+    clock = market.clock()
+    if count == 0 or not isinstance(clock, HistoricalClock):
+        return
+    later = sorted(session for session in prices["date"].unique() if session > clock.now())
+    if len(later) < count:
+        context.log.warning(f"the source has {len(later)} sessions after {clock.now():%Y-%m-%d}; the clock stays there")
+        return
+    clock.advance_to(pd.Timestamp(later[count - 1]))
+
+
+def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) -> dict[str, Any]:
+    assert ingestion.report is not None
+    spans = prices.groupby("ticker")["date"].agg(first="min", last="max", bars="size").reset_index()
+    return {
+        "dagster/row_count": len(prices),
+        "dagster/column_schema": column_schema(PRICE_SCHEMA),
+        "rows added": ingestion.report.added,
+        "rows unchanged": ingestion.report.unchanged,
+        "rows restated": len(ingestion.report.restated),
+        "restated history": table(ingestion.report.restated),
+        "corporate actions": table(ingestion.report.corporate_actions),
+        "tickers": table(spans),
+        "market clock": f"{market.clock().now():%Y-%m-%d}",
+        "source": market.price_source,
+        "store": link(market.store().root),
+    }
+
+
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"numpy"}, code_version="1", deps=[raw_prices])
+def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
+    """Dense float32 panel [ticker, channel, session] of adjusted bars up to the market clock, with its validity mask."""
+    panel = market.panel()
+    panel.save(market.panel_path)
+    tickers, _, sessions = panel.values.shape
+    context.log.info(f"{tickers} tickers x {sessions:,} sessions up to {panel.sessions[-1]:%Y-%m-%d}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(panel.content_hash()),
+        metadata={
+            "tickers": tickers,
+            "sessions": sessions,
+            "traded share": float(panel.valid.mean()),
+            "first session": f"{panel.sessions[0]:%Y-%m-%d}",
+            "last session": f"{panel.sessions[-1]:%Y-%m-%d}",
+            "file": link(market.panel_path),
+        },
+    )

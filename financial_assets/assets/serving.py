@@ -1,0 +1,160 @@
+"""Group serving: each registered version as an immutable predictor, and the experiment that splits traffic between them."""
+
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.assets.artifacts import artifact_assets
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.metadata import table
+from financial_assets.models.export import onnx_session, run_onnx
+from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.resources import Experiment, Market, Serving, Workshop
+from financial_assets.serving.golden import golden_request
+from financial_assets.serving.manifests import experiment_manifest, model_manifest, model_name
+from financial_assets.serving.target import ServingTarget
+from financial_assets.tracking import ModelRegistry
+
+__all__ = ["experiment", "make_predictor_asset", "predictor_assets"]
+
+GROUP = "serving"
+OWNERS = ["team:ml-platform"]
+
+
+def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The asset ``predictors/<variant>``."""
+
+    @dg.asset(
+        key=dg.AssetKey(["predictors", variant.name]),
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"kubernetes", "onnx"},
+        code_version="1",
+        deps=[artifact],
+        pool="serving",
+        description=f"The registered {variant.name} version, deployed; a golden request shows that it answers as its file.",
+    )
+    def predictor(
+        context: dg.AssetExecutionContext, market: Market, workshop: Workshop, serving: Serving
+    ) -> dg.MaterializeResult:
+        current = workshop.models().current_artifact(variant.name)
+        name = model_name(variant.name, current.version)
+        target = serving.target()
+        manifest = model_manifest(name, current.folder.as_uri(), labels={"variant": variant.name})
+        target.apply([manifest])
+        target.wait_ready([name], serving.ready_timeout)
+        panel = market.load_panel()
+        _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+        expected = run_onnx(onnx_session(current.onnx_path), bars)
+        with serving.connect() as client:
+            difference = golden_request(client, name, bars, expected)
+        context.log.info(f"{name} answers at {target.endpoint().http_url}; golden request differs by {difference:.1e}")
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(name),
+            metadata={
+                "model": name,
+                "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{name}/infer"),
+                "golden request, largest difference": difference,
+                "manifest": dg.MetadataValue.json(manifest),
+            },
+        )
+
+    return predictor
+
+
+predictor_assets = [
+    make_predictor_asset(variant, artifact)
+    for variant, artifact in zip(VARIANTS.values(), artifact_assets, strict=True)
+]
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"kubernetes"},
+    code_version="1",
+    deps=predictor_assets,
+    pool="serving",
+)
+def experiment(
+    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, serving: Serving, ab_test: Experiment
+) -> dg.MaterializeResult:
+    """The split of traffic between champion and challenger, reconciled to the rollout state and never reset."""
+    target, registry = serving.target(), workshop.registry()
+    with ab_test.log() as log:
+        epoch = Rollout(log, ab_test.policy()).reconcile(deployed_models(target, registry))
+    manifest = experiment_manifest(epoch.experiment, default=epoch.champion.model, weights=epoch.weights)
+    target.apply([manifest])
+    target.wait_ready([epoch.experiment], serving.ready_timeout)
+    route = _ask_once(market, serving, epoch)
+    _point_aliases(registry, epoch)
+    removed = _remove_unused(target, epoch)
+    shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
+    context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{epoch.experiment}-{epoch.number}"),
+        metadata={
+            "weight epoch": epoch.number,
+            "reason": epoch.reason,
+            "arms": table(_arms_table(epoch)),
+            "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
+            "golden request answered by": route,
+            "removed models": ", ".join(removed) or "none",
+            "manifest": dg.MetadataValue.json(manifest),
+        },
+    )
+
+
+def deployed_models(target: ServingTarget, registry: ModelRegistry) -> list[AvailableModel]:
+    """Registered versions that the target holds: what a rollout can choose from."""
+    deployed = {model.name for model in target.status().models}
+    models = [
+        AvailableModel(
+            model_name(version.tags["variant"], version.version),
+            version.tags["variant"],
+            version.version,
+            pd.Timestamp(version.tags["data_cutoff"]),
+        )
+        for version in registry.versions()
+    ]
+    return [model for model in models if model.model in deployed]
+
+
+def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
+    """One request through the split; it must come from one of its arms."""
+    panel = market.load_panel()
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+    with serving.connect() as client:
+        answer = client.infer(f"{epoch.experiment}.experiment", bars[:1])
+    if answer.route not in epoch.weights:
+        raise dg.Failure(
+            f"the experiment answered through {answer.route!r}, not through one of {', '.join(epoch.weights)}",
+            metadata={"weights": dg.MetadataValue.json(dict(epoch.weights))},
+        )
+    return answer.route
+
+
+def _point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
+    registry.set_alias("champion", epoch.champion.version)
+    if epoch.challenger is not None:
+        registry.set_alias("challenger", epoch.challenger.version)
+
+
+def _remove_unused(target: ServingTarget, epoch: WeightEpoch) -> list[str]:
+    """Delete models that take no part any more, after the routes no longer name them."""
+    wanted = {arm.model for arm in epoch.arms}
+    unused = sorted(model.name for model in target.status().models if model.name not in wanted)
+    for name in unused:
+        target.delete("Model", name)
+    return unused
+
+
+def _arms_table(epoch: WeightEpoch) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = [
+        {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
+        for arm in epoch.arms
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,166 @@
+"""Group training: one asset a model variant, and the baselines that every variant is held against."""
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.assets.features import features
+from financial_assets.errors import TrainingError
+from financial_assets.metadata import link, plot, table
+from financial_assets.models.baselines import fit_baselines
+from financial_assets.models.leak import check_answers
+from financial_assets.models.lifecycle import Development
+from financial_assets.models.plots import plot_history
+from financial_assets.models.scores import check_not_constant, held_out_scores
+from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.resources import Market, Workshop
+
+__all__ = ["baselines", "lineage_tags", "make_model_asset", "model_assets"]
+
+GROUP = "training"
+OWNERS = ["team:quant-research"]
+
+
+def lineage_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """Tags that lead from MLflow back to the Dagster run and asset."""
+    return {
+        "dagster.run_id": context.run.run_id,
+        "dagster.job": context.run.job_name,
+        "dagster.asset": context.asset_key.to_user_string(),
+    }
+
+
+def data_cutoff(market: Market) -> pd.Timestamp:
+    """The last session that training may use.
+
+    Raises
+    ------
+    TrainingError
+        Nothing was ingested yet.
+    """
+    cutoff = market.cutoff().get()
+    if cutoff is None:
+        raise TrainingError("there is no data cut-off yet: materialize raw_prices first")
+    return cutoff
+
+
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
+def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
+    """Majority class, persistence, logistic regression and historical quantiles, fitted on the networks' own blocks."""
+    fitted = fit_baselines(
+        market.load_features(),
+        market.load_panel(),
+        cutoff=data_cutoff(market),
+        sequence_length=workshop.sequence_length,
+    )
+    fitted.save(workshop.baselines_path)
+    context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
+    weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
+    order = weights["coefficient"].abs().sort_values(ascending=False).index
+    return dg.MaterializeResult(
+        metadata={
+            "share up in the fit block": fitted.majority_up,
+            "data cut-off": fitted.cutoff,
+            "logistic regularisation C": fitted.regularisation,
+            "largest logistic coefficients": table(weights.loc[order].head(20)),
+            "file": link(workshop.baselines_path),
+        }
+    )
+
+
+def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
+    """The asset ``models/<variant>``."""
+    key = dg.AssetKey(["models", variant.name])
+
+    @dg.asset(
+        key=key,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"pytorch", "mlflow"},
+        code_version="1",
+        deps=[features],
+        pool="training",
+        description=(
+            f"{variant.layers} x {variant.hidden} LSTM, up to {variant.epochs} epochs at {variant.learning_rate:g}, "
+            f"dropout {variant.dropout:g}; best epoch restored, probability and quantiles calibrated."
+        ),
+        check_specs=[
+            dg.AssetCheckSpec("not_constant", asset=key, blocking=True, description="Answers depend on the question"),
+            dg.AssetCheckSpec("no_leak_alarm", asset=key, blocking=True, description="Not too good to be true"),
+            dg.AssetCheckSpec("beats_majority", asset=key, description="Held-out accuracy above the majority class"),
+        ],
+    )
+    def model(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
+        developed = workshop.models().develop(
+            variant,
+            market.load_features(),
+            market.load_panel(),
+            cutoff=data_cutoff(market),
+            tags=lineage_tags(context),
+        )
+        accuracy = held_out_scores(developed.training.held_out)["accuracy"]
+        how = "reused" if developed.reused else f"trained in {developed.training.seconds:.1f} s"
+        context.log.info(
+            f"{how}, best epoch {developed.training.best_epoch}; held-out accuracy {accuracy.estimate:.1%} "
+            f"[{accuracy.low:.1%}, {accuracy.high:.1%}], majority {developed.training.held_out.majority_rate:.1%}"
+        )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(developed.fingerprint),
+            check_results=_checks(developed),
+            metadata=_metadata(developed),
+        )
+
+    return model
+
+
+def _checks(developed: Development) -> list[dg.AssetCheckResult]:
+    answers = developed.training.held_out
+    constant, leak = check_not_constant(answers), check_answers(answers)
+    margin = held_out_scores(answers)["accuracy_minus_majority"]
+    return [
+        dg.AssetCheckResult(
+            check_name="not_constant",
+            passed=not constant.constant,
+            metadata={
+                "deviation of the probability": constant.probability_deviation,
+                "share of answers up": constant.share_up,
+            },
+        ),
+        dg.AssetCheckResult(
+            check_name="no_leak_alarm",
+            passed=not leak.alarm,
+            metadata={"accuracy": leak.accuracy.estimate, "99.9 % lower bound": leak.accuracy.low, "verdict": str(leak)},
+        ),
+        dg.AssetCheckResult(
+            check_name="beats_majority",
+            passed=margin.low > 0,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="Whether the day-clustered 95 % interval of the margin lies above zero. Most honest models fail.",
+            metadata={"margin": margin.estimate, "low": margin.low, "high": margin.high, "days": margin.days},
+        ),
+    ]
+
+
+def _metadata(developed: Development) -> dict[str, dg.MetadataValue | float | str]:
+    training = developed.training
+    scores = held_out_scores(training.held_out)
+    rows = pd.DataFrame(
+        [
+            {"score": name, "estimate": score.estimate, "low": score.low, "high": score.high, "days": score.days}
+            for name, score in scores.items()
+        ]
+    )
+    return {
+        "fingerprint": developed.fingerprint,
+        "reused": str(developed.reused),
+        "mlflow run": developed.run_id,
+        "device": training.device,
+        "seconds": training.seconds,
+        "best epoch": float(training.best_epoch),
+        "data cut-off": f"{training.cutoff:%Y-%m-%d}",
+        **{f"held_out/{name}": score.estimate for name, score in scores.items()},
+        "held-out scores, uncalibrated, with day-clustered 95 % intervals": table(rows),
+        "learning curve": plot(plot_history(training.history, training.best_epoch), "learning curve"),
+    }
+
+
+model_assets = [make_model_asset(variant) for variant in VARIANTS.values()]

@@ -1,0 +1,31 @@
+"""When jobs run by themselves: each XNYS session, after the close."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.automation.jobs import daily
+from financial_assets.market.calendar import is_session
+
+__all__ = ["daily_after_close"]
+
+
+@dg.schedule(
+    job=daily,
+    cron_schedule="30 17 * * 1-5",
+    execution_timezone="America/New_York",
+    description="17:30 in New York on each XNYS session: an hour and a half after the close, when daily bars are final.",
+)
+def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """One run a session; holidays are skipped."""
+    local = context.scheduled_execution_time
+    session = pd.Timestamp(local.date())
+    if not is_session(pd.DatetimeIndex([session]))[0]:
+        return dg.SkipReason(f"{session:%Y-%m-%d} is no XNYS session")
+    return dg.RunRequest(
+        run_key=f"daily-{session:%Y-%m-%d}",
+        tags={"session": f"{session:%Y-%m-%d}", "scheduled_at": local.astimezone(UTC).isoformat()},
+    )

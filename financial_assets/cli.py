@@ -1,0 +1,150 @@
+"""The command line: run the graph, and look after the serving plane."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from financial_assets.errors import FinancialAssetsError, SettingsError
+from financial_assets.settings import Settings, load_settings
+
+__all__ = ["main"]
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+class _Commands(click.Group):
+    """Prints errors raised on purpose as one message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FinancialAssetsError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings=_HELP)
+def main() -> None:
+    """From raw prices to a served, A/B-tested forecasting model.
+
+    Settings are environment variables; see the README for the list.
+    """
+
+
+@main.command()
+def run() -> None:
+    """Materialize the whole graph and print where report and gateway are."""
+    settings = load_settings()
+    instance_home = _dagster_home()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Dagster's own deprecations are no news to who runs this
+        import dagster as dg
+
+        from financial_assets.definitions import defs
+
+        with dg.DagsterInstance.from_config(str(instance_home)) as instance:
+            result = defs.resolve_job_def("full_pipeline").execute_in_process(instance=instance, raise_on_error=False)
+    if not result.success:
+        raise click.ClickException(f"the run failed; what failed is printed above (run {result.run_id})")
+    _print_where(settings)
+
+
+def _dagster_home() -> Path:
+    """The folder of ``dagster.yaml``: ``DAGSTER_HOME``, or the current folder."""
+    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
+    if not (home / "dagster.yaml").is_file():
+        raise SettingsError(
+            f"DAGSTER_HOME: {home} has no dagster.yaml; run this in the repository's root or set DAGSTER_HOME"
+        )
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def _print_where(settings: Settings) -> None:
+    from financial_assets.experiment.policy import load_policy
+    from financial_assets.serving.local.target import LocalTarget
+
+    experiment = load_policy(settings.rollout_policy).experiment
+    url = LocalTarget(settings.home).endpoint().http_url
+    click.echo(f"\nA/B report   {settings.home / 'reports' / 'ab-evaluation.html'}")
+    click.echo(f"served at    {url}/v2/models/{experiment}/infer   (header seldon-model: {experiment}.experiment)")
+    click.echo("further      make ui (the graph in the browser), financial-assets status, make stop")
+
+
+@main.command()
+def serve() -> None:
+    """Start the local serving plane with the models that it last held."""
+    from financial_assets.serving.local import control
+
+    ports = control.start(load_settings().home)
+    click.echo(f"gateway at http://127.0.0.1:{ports.http}")
+
+
+@main.command()
+def stop() -> None:
+    """End the local serving plane: every process it started."""
+    from financial_assets.serving.local import control
+
+    click.echo("stopped" if control.stop(load_settings().home) else "nothing was running")
+
+
+@main.command()
+def status() -> None:
+    """Show processes, models and weights of the serving plane; exit code 1 when something is wrong."""
+    from financial_assets.serving.local.target import LocalTarget
+
+    found = LocalTarget(load_settings().home).status()
+    console = Console()
+    console.print(
+        _table(
+            "processes",
+            ("name", "pid", "state", "restarts"),
+            [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in found.processes],
+        )
+    )
+    console.print(_table("models", ("name", "ready"), [(m.name, "yes" if m.ready else "no") for m in found.models]))
+    for experiment in found.experiments:
+        rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
+        console.print(_table(experiment.name, ("model", "weight"), rows))
+    console.print(f"gateway: {found.endpoint.http_url if found.endpoint else 'not running'}")
+    for problem in found.problems:
+        console.print(f"[red]{problem}[/red]")
+    sys.exit(0 if found.ready else 1)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@main.command()
+@click.option(
+    "--sessions", type=click.IntRange(min=0), default=0, help="Sessions after the first data cut-off; 0: all."
+)
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=None, help="Concurrent requests; default: REPLAY_WORKERS."
+)
+def replay(sessions: int, workers: int | None) -> None:
+    """Replay out-of-sample sessions through the gateway; goes on where an earlier replay stopped."""
+    from financial_assets.assets.evaluation import run_replay
+    from financial_assets.resources import make_resources
+
+    resources = make_resources(load_settings())
+    report = run_replay(
+        resources["market"], resources["serving"], resources["ab_test"], sessions=sessions, workers=workers
+    )
+    click.echo(
+        f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
+        f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"
+    )

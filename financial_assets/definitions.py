@@ -1,0 +1,38 @@
+"""The one Definitions object, written out in full."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from financial_assets.assets.artifacts import artifact_assets
+from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.features import features
+from financial_assets.assets.market import price_panel, raw_prices
+from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.assets.training import baselines, model_assets
+from financial_assets.automation.console import console_logger
+from financial_assets.automation.jobs import daily, full_pipeline
+from financial_assets.automation.schedules import daily_after_close
+from financial_assets.resources import make_resources
+from financial_assets.settings import load_settings
+
+__all__ = ["defs"]
+
+defs = dg.Definitions(
+    assets=[
+        raw_prices,
+        price_panel,
+        features,
+        *model_assets,
+        baselines,
+        *artifact_assets,
+        *predictor_assets,
+        experiment,
+        predictions,
+        ab_evaluation,
+    ],
+    jobs=[full_pipeline, daily],
+    schedules=[daily_after_close],
+    resources=make_resources(load_settings()),
+    loggers={"console": console_logger},
+)

@@ -1,0 +1,76 @@
+"""What a person reads in the Dagster UI: tables, plots and column schemas made from domain values."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+__all__ = ["column_schema", "link", "plot", "quality_metadata", "table"]
+
+_MOST_ROWS = 50
+"""Rows of a table kept in the event log; the count beside it always tells how many there are."""
+
+
+def table(frame: pd.DataFrame, *, most: int = _MOST_ROWS) -> dg.MarkdownMetadataValue:
+    """A frame as a Markdown table of at most ``most`` rows, saying how many were left out.
+
+    Parameters
+    ----------
+    frame
+        Any frame; floats are shown with six significant digits, sessions without a time of day.
+    most
+        Rows shown.
+    """
+    shown = frame.head(most)
+    header = "| " + " | ".join(str(name) for name in shown.columns) + " |"
+    rule = "|" + " --- |" * len(shown.columns)
+    rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in shown.itertuples(index=False)]
+    left_out = [f"\n… and {len(frame) - most:,} more rows"] if len(frame) > most else []
+    return dg.MetadataValue.md("\n".join([header, rule, *rows, *left_out]))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return str(value.date())
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def plot(png: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """A PNG picture shown inside the asset's page."""
+    encoded = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
+
+
+def link(path: Path) -> dg.PathMetadataValue:
+    """A file on the machine that made it."""
+    return dg.MetadataValue.path(path)
+
+
+def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
+    """Dagster's column schema of a pandera schema: names, types, descriptions and constraints."""
+    from dagster_pandera import pandera_schema_to_dagster_type
+
+    with warnings.catch_warnings():
+        # The one function of dagster-pandera we use is marked as beta; its result is checked by a test.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        dagster_type = pandera_schema_to_dagster_type(schema)
+    value = dagster_type.metadata["schema"]
+    if not isinstance(value, dg.TableSchemaMetadataValue):
+        raise TypeError(f"dagster-pandera gave {type(value).__name__}, not a table schema")
+    return value
+
+
+def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> Mapping[str, Any]:
+    """Metadata of a data check: what was asked, of how many rows, and the rows that failed."""
+    metadata: dict[str, Any] = {"asked": description, "rows checked": checked, "rows failed": len(failures)}
+    if not failures.empty:
+        metadata["failed rows"] = table(failures)
+    return metadata

@@ -1,0 +1,241 @@
+"""A model's way from panel to registry: trained once, exported, proven equal, registered; each step is reused when it stands.
+
+State lies below one folder: ``<variant>/<fingerprint>/training`` and ``.../artifact``, and ``<variant>/current.json``, which
+names the fingerprint and the tracked run that the next step takes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import TrainingError
+from financial_assets.features.graph import FeatureGraph, FeaturePanel
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.artifact import (
+    MODEL_FOLDER,
+    Artifact,
+    check_integrity,
+    export_artifact,
+    restore_artifact,
+)
+from financial_assets.models.export import file_sha256
+from financial_assets.models.fingerprint import fingerprint, training_data_hash
+from financial_assets.models.scores import held_out_scores
+from financial_assets.models.storage import is_finished, load_training, save_training
+from financial_assets.models.training import Training, train
+from financial_assets.models.variants import Variant
+from financial_assets.tracking import ModelRegistry, Run, Tracker
+
+__all__ = ["Development", "ModelWorkshop"]
+
+_TRAINING_FOLDER = "training"
+
+
+@dataclass(frozen=True)
+class Development:
+    """A trained variant.
+
+    Attributes
+    ----------
+    fingerprint
+        Identity of the training.
+    run_id
+        The tracked run that trained it.
+    training
+        The training itself.
+    reused
+        Nothing was trained: the fingerprint was known.
+    """
+
+    fingerprint: str
+    run_id: str
+    training: Training
+    reused: bool
+
+
+@dataclass(frozen=True)
+class ModelWorkshop:
+    """Where models are trained, exported and registered.
+
+    Parameters
+    ----------
+    folder
+        State of all models.
+    tracker, registry
+        Where runs and versions are recorded.
+    sequence_length, seed, device, progress
+        Arguments of ``train``.
+    """
+
+    folder: Path
+    tracker: Tracker
+    registry: ModelRegistry
+    sequence_length: int
+    seed: int
+    device: str = "auto"
+    progress: bool = False
+
+    def develop(
+        self,
+        variant: Variant,
+        features: FeaturePanel,
+        panel: PricePanel,
+        *,
+        cutoff: pd.Timestamp,
+        tags: Mapping[str, str],
+    ) -> Development:
+        """Train ``variant`` on what is known at ``cutoff``, unless its fingerprint was trained already.
+
+        Raises
+        ------
+        TrainingError
+            It cannot be trained; the tracked run ends as FAILED.
+        """
+        identity = fingerprint(
+            data_hash=training_data_hash(panel, cutoff),
+            variant=variant,
+            seed=self.seed,
+            sequence_length=self.sequence_length,
+            cutoff=cutoff,
+        )
+        folder = self.folder / variant.name / identity / _TRAINING_FOLDER
+        known = self._known_run(variant.name, identity, folder)
+        run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
+        pointer = {"fingerprint": identity, "run_id": run_id}
+        atomic_write_text(self._pointer_path(variant.name), json.dumps(pointer))
+        return Development(identity, run_id, load_training(folder), reused=known is not None)
+
+    def publish(
+        self,
+        variant: str,
+        graph: FeatureGraph,
+        features: FeaturePanel,
+        panel: PricePanel,
+        *,
+        tags: Mapping[str, str],
+    ) -> Artifact:
+        """Export the variant's current training, prove that the file answers alike, and register it.
+
+        Raises
+        ------
+        TrainingError
+            The variant was not trained, or is constant.
+        LeakAlarmError
+            Its out-of-sample accuracy is too good to be true.
+        ParityError, ExportError
+            The file is not equal to the model.
+        """
+        identity, run_id = self._current(variant)
+        folder = self.folder / variant / identity
+        known = self.registry.find(identity)
+        if known is not None:
+            return restore_artifact(self.registry, known, folder / "artifact")
+        training = load_training(folder / _TRAINING_FOLDER)
+        with self.tracker.resume(run_id) as run:
+            run.set_tags(tags)
+            check_integrity(training)
+            export_artifact(training, identity, graph, features, panel, folder / "artifact")
+            run.log_artifacts(folder / "artifact" / MODEL_FOLDER, MODEL_FOLDER)
+            run.log_artifacts(folder / _TRAINING_FOLDER, f"{MODEL_FOLDER}/{_TRAINING_FOLDER}")
+            version = self.registry.register(
+                run_id,
+                MODEL_FOLDER,
+                {
+                    **tags,
+                    "variant": variant,
+                    "data_cutoff": f"{training.cutoff:%Y-%m-%d}",
+                    "fingerprint": identity,
+                    "onnx_sha256": file_sha256(folder / "artifact" / "model.onnx"),
+                },
+                description=f"{variant}, trained on sessions up to {training.cutoff:%Y-%m-%d}",
+            )
+        return replace(restore_artifact(self.registry, version, folder / "artifact"), reused=False)
+
+    def current_artifact(self, variant: str) -> Artifact:
+        """The registered version of the variant's current training.
+
+        Raises
+        ------
+        TrainingError
+            It was not trained, or not registered.
+        """
+        identity, _ = self._current(variant)
+        known = self.registry.find(identity)
+        if known is None:
+            raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
+        return restore_artifact(self.registry, known, self.folder / variant / identity / "artifact")
+
+    def _train(
+        self,
+        variant: Variant,
+        features: FeaturePanel,
+        panel: PricePanel,
+        cutoff: pd.Timestamp,
+        identity: str,
+        folder: Path,
+        tags: Mapping[str, str],
+    ) -> str:
+        params = {**variant.hyperparameters(), "cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": self.sequence_length}
+        params["seed"] = self.seed
+        tags = {**tags, "variant": variant.name, "fingerprint": identity}
+        with self.tracker.run(variant.name, tags=tags, params=params) as run:
+            training = train(
+                variant,
+                features,
+                panel,
+                cutoff=cutoff,
+                sequence_length=self.sequence_length,
+                seed=self.seed,
+                device=self.device,
+                progress=self.progress,
+            )
+            _log_training(run, training)
+            save_training(folder, training)
+            return run.id
+
+    def _known_run(self, variant: str, identity: str, folder: Path) -> str | None:
+        """The run that trained this fingerprint; its training is then in ``folder``, fetched from the registry if need be."""
+        version = self.registry.find(identity)
+        if version is None:
+            pointer = self._pointer(variant)
+            trained = pointer.get("fingerprint") == identity and is_finished(folder)
+            return pointer["run_id"] if trained else None
+        if not is_finished(folder):
+            fetched = self.registry.download(version.version, folder.parent / "artifact" / MODEL_FOLDER)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.copytree(fetched / _TRAINING_FOLDER, folder)
+        return version.run_id
+
+    def _pointer_path(self, variant: str) -> Path:
+        return self.folder / variant / "current.json"
+
+    def _pointer(self, variant: str) -> dict[str, str]:
+        path = self._pointer_path(variant)
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _current(self, variant: str) -> tuple[str, str]:
+        pointer = self._pointer(variant)
+        if not pointer:
+            raise TrainingError(f"variant {variant!r} was not trained: materialize models/{variant}")
+        return pointer["fingerprint"], pointer["run_id"]
+
+
+def _log_training(run: Run, training: Training) -> None:
+    for epoch in training.history:
+        losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}
+        run.log_metrics(losses, epoch.number)
+    scores = held_out_scores(training.held_out)
+    run.log_metrics(
+        {
+            "best_epoch": float(training.best_epoch),
+            "training_seconds": training.seconds,
+            **{f"held_out_{name.replace('%', 'pct')}": interval.estimate for name, interval in scores.items()},
+        }
+    )
