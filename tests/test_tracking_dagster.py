@@ -47,26 +47,22 @@ def slow(context):
         (HERE / "slow is running").touch()
         time.sleep(60)
 
-executor = dg.multiprocess_executor.configured({"max_concurrent": 2})
 defs = dg.Definitions(
     assets=[good, bad, slow],
-    jobs=[
-        dg.define_asset_job("mixed", selection=["good", "bad"], executor_def=executor),
-        dg.define_asset_job("long", selection=["slow"], executor_def=executor),
-    ],
+    jobs=[dg.define_asset_job("steps", executor_def=dg.multiprocess_executor.configured({"max_concurrent": 3}))],
 )
 """
 
 
 @contextmanager
-def job(name: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``dagster job execute`` of a job of the definitions above, in a process group of its own."""
+def job(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``dagster job execute`` of the definitions above, in a process group of its own."""
     (folder / "definitions.py").write_text(_DEFINITIONS)
     (folder / "home").mkdir()
     (folder / "home" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "dagster", "job", "execute", "-f", str(folder / "definitions.py"), "-j", name],
+            [sys.executable, "-m", "dagster", "job", "execute", "-f", str(folder / "definitions.py"), "-j", "steps"],
             env={**os.environ, "DAGSTER_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1"},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -86,24 +82,23 @@ def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
     return {run.info.run_name: (run.info.status, run.data.tags.get(FAILURE_TAG)) for run in runs}
 
 
-def test_of_two_steps_the_one_that_raised_is_failed(tmp_path: Path) -> None:
-    with job("mixed", tmp_path) as process:
-        assert process.wait(timeout=120) != 0
-    assert statuses(tmp_path) == {"good": ("FINISHED", None), "bad": ("FAILED", "ValueError: no prices")}, (
-        tmp_path / "log"
-    ).read_text()
-
-
-def test_an_interrupted_step_is_failed(tmp_path: Path) -> None:
-    with job("long", tmp_path) as process:
-        deadline = time.monotonic() + 90
-        while not (tmp_path / "slow is running").exists():
+def test_each_step_ends_as_it_was(tmp_path: Path) -> None:
+    with job(tmp_path) as process:
+        deadline = time.monotonic() + 150
+        while not (
+            (tmp_path / "slow is running").exists()
+            and {name: status for name, (status, _) in statuses(tmp_path).items()}
+            == {"good": "FINISHED", "bad": "FAILED", "slow": "RUNNING"}
+        ):
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+            time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) != 0
-    status, reason = statuses(tmp_path)["slow"]
+    ended = statuses(tmp_path)
+    assert ended["good"] == ("FINISHED", None)
+    assert ended["bad"] == ("FAILED", "ValueError: no prices")
+    status, reason = ended["slow"]
     assert status == "FAILED", (tmp_path / "log").read_text()
     assert reason is not None
     assert reason.startswith("DagsterExecutionInterruptedError")
