@@ -18,8 +18,10 @@ __all__ = [
     "brier_skill_score",
     "hits",
     "log_loss",
+    "log_losses",
     "majority_rate",
     "reliability_curve",
+    "squared_errors",
 ]
 
 LOG_LOSS_CLIP = float(np.finfo(np.float64).eps)
@@ -63,13 +65,18 @@ def majority_rate(went_up: ArrayLike) -> float:
     return float(max(up.mean(), (~up).mean()))
 
 
+def squared_errors(probability_up: ArrayLike, went_up: ArrayLike) -> NDArray[np.float64]:
+    """Squared difference between probability and outcome of each forecast ``[n]``, in [0, 1]."""
+    probability, up = _pair(probability_up, went_up)
+    return np.square(probability - up)
+
+
 def brier_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
-    """Mean squared difference between probability and outcome, in [0, 1]; 0 is perfect, always saying 0.5 scores 0.25.
+    """Mean of ``squared_errors``: 0 is perfect, always saying 0.5 scores 0.25.
 
     Source: Brier (1950), Verification of forecasts expressed in terms of probability (half of his two-class sum).
     """
-    probability, up = _pair(probability_up, went_up)
-    return float(np.mean((probability - up) ** 2))
+    return float(squared_errors(probability_up, went_up).mean())
 
 
 def brier_skill_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
@@ -83,8 +90,8 @@ def brier_skill_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
     return 1 - score / reference if reference > 0 else float("nan")
 
 
-def log_loss(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LOSS_CLIP) -> float:
-    """Mean negative log likelihood, in nats; always saying 0.5 scores ln 2 = 0.6931.
+def log_losses(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LOSS_CLIP) -> NDArray[np.float64]:
+    """Negative log likelihood of each outcome ``[n]``, in nats.
 
     Parameters
     ----------
@@ -97,7 +104,12 @@ def log_loss(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LO
     if not 0 < clip < 0.5:
         raise ValueError(f"clip must lie strictly between 0 and 0.5, not {clip}")
     probability = np.clip(probability, clip, 1 - clip)
-    return float(-np.mean(np.where(up, np.log(probability), np.log1p(-probability))))
+    return -np.where(up, np.log(probability), np.log1p(-probability))
+
+
+def log_loss(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LOSS_CLIP) -> float:
+    """Mean of ``log_losses``; always saying 0.5 scores ln 2 = 0.6931."""
+    return float(log_losses(probability_up, went_up, clip).mean())
 
 
 @dataclass(frozen=True)

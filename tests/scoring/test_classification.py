@@ -19,8 +19,10 @@ from financial_assets.scoring.classification import (
     brier_skill_score,
     hits,
     log_loss,
+    log_losses,
     majority_rate,
     reliability_curve,
+    squared_errors,
 )
 
 forecasts = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60).map(
@@ -78,6 +80,8 @@ def test_known_values() -> None:
     assert brier_score(half, up) == 0.25
     assert accuracy([0.9, 0.2, 0.5, 0.51], up) == 0.75, "one half is not yet up"
     assert hits([0.6, 0.6], [1, 1], threshold=0.7).tolist() == [False, False]
+    assert squared_errors([0.9, 0.2], [1, 1]).tolist() == pytest.approx([0.01, 0.64])
+    assert log_losses([0.9, 0.2], [1, 0]).tolist() == pytest.approx([-math.log(0.9), -math.log(0.8)])
     assert log_loss([0.0], [1]) == pytest.approx(36.0437, abs=1e-4)
     assert log_loss([1.0], [1]) == pytest.approx(0, abs=1e-12)
     assert base_rate(up) == majority_rate(up) == 0.75
