@@ -1,5 +1,6 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -8,6 +9,7 @@ import pandas as pd
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.alarm import leak_checks
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation import EvaluationPlan, evaluate
 from financial_assets.experiment.log import PredictionLog
@@ -19,7 +21,7 @@ from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines import Baselines
-from financial_assets.models.leak import leak_alarm
+from financial_assets.models.leak import LeakCheck
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources import Experiment, Market, Serving, Workshop
 
@@ -159,7 +161,7 @@ def ab_evaluation(
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
-        check_results=_checks(evaluation),
+        check_results=[*_checks(evaluation), _leak_check(leak_checks(direct, epoch.arms, panel))],
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
@@ -184,18 +186,10 @@ def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
         dg.AssetCheckResult(
             check_name="attribution", passed=unattributed == 0, metadata={"unattributed requests": unattributed}
         ),
-        _leak_check(evaluation),
     ]
 
 
-def _leak_check(evaluation: Evaluation) -> dg.AssetCheckResult:
-    majority = evaluation.skill("majority")
-    rate = majority.accuracy.estimate if majority and majority.accuracy else 0.5
-    verdicts = {
-        skill.name: judge_accuracy(skill.alarm_accuracy, max(rate, 1 - rate))
-        for skill in evaluation.skills
-        if skill.alarm_accuracy is not None
-    }
+def _leak_check(verdicts: Mapping[str, LeakCheck]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name="no_leak_alarm",
         passed=not any(verdict.alarm for verdict in verdicts.values()),
