@@ -179,7 +179,8 @@ def test_only_running_runs_with_a_dead_owner_are_ended(tracker: MlflowTracker) -
     assert "died" in stored(tracker, dead).data.tags[FAILURE_TAG]
     assert stored(tracker, foreign).info.status == "RUNNING"
     assert stored(tracker, finished.id).info.status == "FINISHED"
-    assert tracker.end_stale(owner_is_alive) == 0
+    assert tracker.end_stale(lambda tags: False) == 0, "a run that this package did not start is left alone"
+    assert stored(tracker, foreign).info.status == "RUNNING"
 
 
 def test_a_run_that_ended_after_it_was_looked_for_keeps_its_end(tracker: MlflowTracker) -> None:
@@ -308,6 +309,17 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("this is not a database, but long enough to look at" * 50)
     tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path)
     with pytest.raises(TrackingError, match=r"cannot open the store .*mlflow\.db"), tracker.run("train"):
+        pytest.fail("the block must not be entered")
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_a_store_deleted_while_in_use_is_noticed(tracker: MlflowTracker, tmp_path: Path, made_again: bool) -> None:
+    with tracker.run("one"):
+        pass
+    (tmp_path / "mlflow.db").rename(tmp_path / "gone")
+    if made_again:
+        shutil.copy(tmp_path / "gone", tmp_path / "mlflow.db")
+    with pytest.raises(TrackingError, match=r"mlflow\.db .*deleted or replaced: restart"), tracker.run("two"):
         pytest.fail("the block must not be entered")
 
 

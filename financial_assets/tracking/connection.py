@@ -34,7 +34,7 @@ _MLFLOW_ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _LOCK_TIMEOUT_S = 120.0
-_clients: dict[str, MlflowClient] = {}
+_clients: dict[str, tuple[MlflowClient, tuple[int, int] | None]] = {}
 _clients_lock = threading.Lock()
 
 
@@ -62,17 +62,24 @@ class Connection:
     def client(self) -> MlflowClient:
         """The MLflow client; the store behind it exists and has the current schema."""
         # Asked without the lock first: who holds a store's file lock must not wait here for one who waits for that.
-        known = _clients.get(self.uri)
-        if known is not None:
-            return known
-        with _clients_lock:
-            if self.uri not in _clients:
-                with self.errors("open the store"), self.exclusive():
-                    _quieten()
-                    if self._database is not None and not self._database.exists():
-                        _create(self._database)
-                    _clients[self.uri] = _connect(self.uri)
-            return _clients[self.uri]
+        if self.uri not in _clients:
+            with _clients_lock:
+                self._open()
+        client, opened = _clients[self.uri]
+        if _identity(self._database) != opened:
+            # SQLite would go on writing to the deleted file, and everything written would be lost.
+            raise TrackingError(f"{self._database} (MLFLOW_TRACKING_URI) was deleted or replaced: restart this process")
+        return client
+
+    def _open(self) -> None:
+        if self.uri in _clients:
+            return
+        with self.errors("open the store"), self.exclusive():
+            _quieten()
+            if self._database is not None and not self._database.exists():
+                _create(self._database)
+            client = _connect(self.uri)
+            _clients[self.uri] = client, _identity(self._database)
 
     @contextmanager
     def errors(self, doing: str) -> Iterator[None]:
@@ -158,6 +165,15 @@ def _sqlite_path(uri: str) -> Path:
             f"MLFLOW_TRACKING_URI={uri} is an in-memory database, lost with the process: give sqlite:///<path>"
         )
     return Path(path)
+
+
+def _identity(database: Path | None) -> tuple[int, int] | None:
+    """Which file a path leads to, by device and inode; ``None`` when to none."""
+    try:
+        found = database.stat() if database is not None else None
+    except FileNotFoundError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None
 
 
 @contextmanager
