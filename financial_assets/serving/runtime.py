@@ -148,26 +148,24 @@ def check_bars(bars: np.ndarray) -> None:
         A value is not finite, a price or the benchmark level is not positive, or a volume is negative; names the
         first one.
     """
-    _refuse(bars, ~np.isfinite(bars), "is not finite")
-    if bars.shape[-1] != len(CHANNELS):
+    names = CHANNELS if bars.shape[-1] == len(CHANNELS) else tuple(map(str, range(bars.shape[-1])))
+    if not np.isfinite(bars).all():
+        _refuse(bars, names, ~np.isfinite(bars), "is not finite")
+    if names != CHANNELS:
         return
-    bad = np.zeros(bars.shape, dtype=bool)
-    positive = [CHANNELS.index(name) for name in _POSITIVE]
-    bad[..., positive] = bars[..., positive] <= 0
-    _refuse(bars, bad, "is not positive")
-    volume = CHANNELS.index("volume")
-    bad = np.zeros(bars.shape, dtype=bool)
-    bad[..., volume] = bars[..., volume] < 0
-    _refuse(bars, bad, "is negative")
+    for index, name in enumerate(CHANNELS):
+        lowest = bars[..., index].min()
+        if (name in _POSITIVE and lowest <= 0) or (name == "volume" and lowest < 0):
+            bad = np.zeros(bars.shape, dtype=bool)
+            bad[..., index] = bars[..., index] < 0 if name == "volume" else bars[..., index] <= 0
+            _refuse(bars, names, bad, "is negative" if name == "volume" else "is not positive")
 
 
-def _refuse(bars: np.ndarray, bad: np.ndarray, problem: str) -> None:
-    if not bad.any():
-        return
+def _refuse(bars: np.ndarray, names: tuple[str, ...], bad: np.ndarray, problem: str) -> None:
     row, session, channel = (int(index) for index in np.argwhere(bad)[0])
-    name = CHANNELS[channel] if bars.shape[-1] == len(CHANNELS) else str(channel)
+    value = bars[row, session, channel]
     raise InferenceError(
-        f"{INPUT}[{row}, {session}, {name}] {problem} ({bars[row, session, channel]}); {int(bad.sum())} such value(s)"
+        f"{INPUT}[{row}, {session}, {names[channel]}] {problem} ({value}); {int(bad.sum())} such value(s)"
     )
 
 

@@ -190,8 +190,14 @@ def test_waiting_says_what_it_waited_for(target: LocalTarget, model: Any) -> Non
         hasty.apply([manifest])
 
 
-def test_the_whole_plane_comes_back_after_a_stop(tmp_path: Path, write_tiny: Any, bars_of: Any) -> None:
-    home = tmp_path / "home with a space"
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "home with a space"
+    yield folder
+    control.stop(folder)
+
+
+def test_the_whole_plane_comes_back_after_a_stop(home: Path, tmp_path: Path, write_tiny: Any, bars_of: Any) -> None:
     target = LocalTarget(home, timeout_s=30)
     nothing = target.status()
     assert not nothing.ready
@@ -220,6 +226,9 @@ def test_the_whole_plane_comes_back_after_a_stop(tmp_path: Path, write_tiny: Any
     assert {m.name: m.ready for m in state.models} == {"a": True, "b": False}
     assert state.problems == ("Model b does not answer",)
     assert set(arms(target, "x-experiment", bars_of, 10)) == {"a"}
+    # The next apply, whatever it is about, heals it.
+    target.apply([])
+    assert target.status().ready
     processes = SupervisorState.read(Layout(home).supervisor_state)
     control.stop(home)
     assert processes is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import sys
 from collections.abc import Awaitable, Callable
@@ -23,9 +24,10 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from google.protobuf.message import DecodeError
 from grpc import aio
-from mlserver.errors import InferenceError
+from mlserver.errors import InferenceError, MLServerError
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc import server as grpc_server
+from mlserver.grpc.logging import logger as grpc_logger
 from mlserver.grpc.servicers import InferenceServicer
 from mlserver.logging import logger
 from mlserver.repository.factory import ModelRepositoryFactory
@@ -160,9 +162,20 @@ def _context(problem: dict[str, Any]) -> str:
     return f" ({reason})" if reason else ""
 
 
+class _ShortRefusals(logging.Filter):
+    """One line instead of a traceback for each request that was refused."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, MLServerError) and error.status_code < 500:
+            record.exc_info = None
+        return True
+
+
 async def _serve(settings_path: Path) -> None:
     settings = Settings(**json.loads(settings_path.read_text()))
     server = PlaneServer(settings)
+    grpc_logger.addFilter(_ShortRefusals())
     models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
     await server.start(models)
 

@@ -60,7 +60,7 @@ class Repository:
         self._url = url
 
     def install(self, model: ServedModel) -> None:
-        """Copy the artefact into the repository; whole or not at all.
+        """Copy the artefact into the repository unless it is there and sound; whole or not at all.
 
         Raises
         ------
@@ -69,16 +69,18 @@ class Repository:
         """
         target = self._folder / model.route
         if target.exists():
-            return
+            if _digest(target / MODEL_FILE) == model.sha256:
+                return
+            shutil.rmtree(target)  # damaged on disk: a restarted server could not load it
         source, digest = artefact(model.manifest["spec"]["storageUri"])
         if digest != model.sha256:
-            raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
+            raise TargetError(f"{source} is not what was applied as {model.route}; artefacts are immutable")
         # The server looks for settings in every folder whose name does not begin with a dot.
         partial = self._folder / f".{model.route}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         shutil.copyfile(source, partial / MODEL_FILE)
-        if hashlib.sha256((partial / MODEL_FILE).read_bytes()).hexdigest() != model.sha256:
+        if _digest(partial / MODEL_FILE) != model.sha256:
             raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
         (partial / "model-settings.json").write_text(json.dumps(_settings(model), indent=1))
         for file in (*partial.iterdir(), partial):
@@ -134,6 +136,10 @@ class Repository:
                 fetch(f"{self._url}/v2/repository/models/{folder.name}/unload", method="POST", timeout_s=30)
             except httpx.TransportError:
                 continue  # a server that is down has nothing loaded, and will not find the folder when it comes back
+
+
+def _digest(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _settings(model: ServedModel) -> dict[str, object]:
