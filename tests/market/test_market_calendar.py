@@ -4,6 +4,8 @@ import datetime as dt
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
@@ -50,6 +52,15 @@ def test_neighbours() -> None:
         calendar.next_session(calendar.last_session())
     with pytest.raises(MarketDataError, match="begins at"):
         calendar.previous_session("1962-01-02")
+
+
+@given(st.dates(dt.date(1962, 1, 10), dt.date(2026, 12, 20)))
+def test_neighbours_enclose_any_day(day: dt.date) -> None:
+    before, after = calendar.previous_session(day), calendar.next_session(day)
+    assert before < pd.Timestamp(day) < after
+    between = set(calendar.sessions(before, after)) - {before, after}
+    assert between <= {pd.Timestamp(day)}
+    assert bool(between) == bool(calendar.is_session(pd.DatetimeIndex([day]))[0])
 
 
 def test_no_session_is_named_with_its_weekday() -> None:

@@ -46,11 +46,15 @@ def test_row_order_and_index_do_not_matter(make_prices: MakePrices) -> None:
     assert same(build_panel(prices), build_panel(prices.sample(frac=1.0, random_state=1)))
 
 
-@pytest.mark.parametrize("ratio", [2.0, 7.0, 0.1])
-def test_raw_and_split_adjusted_prices_give_the_same_panel(make_prices: MakePrices, ratio: float) -> None:
+@settings(max_examples=40, deadline=None)
+@given(ratio=st.floats(0.02, 50.0), at=st.integers(1, 39), dividend=st.floats(0.0, 0.2))
+def test_raw_and_split_adjusted_prices_give_the_same_panel(
+    make_prices: MakePrices, ratio: float, at: int, dividend: float
+) -> None:
     adjusted = make_prices()
+    before = (adjusted["ticker"] == "AAA") & (adjusted["date"] < adjusted["date"][at])
+    adjusted.loc[before, "adj_close"] *= 1.0 - dividend
     raw = adjusted.copy()
-    before = (raw["ticker"] == "AAA") & (raw["date"] < raw["date"][17])
     raw.loc[before, OHLC] *= ratio
     raw.loc[before, "volume"] /= ratio
     one, other = build_panel(adjusted), build_panel(raw)

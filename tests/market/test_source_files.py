@@ -155,6 +155,11 @@ def test_a_ticker_called_na_is_a_ticker(tmp_path: Path) -> None:
     assert fetch(write(tmp_path, HEADER + ROW.replace("AAA", "NA")), "NA")["ticker"].tolist() == ["NA"]
 
 
+def test_files_are_history() -> None:
+    assert not FilePrices("bars.csv").live
+    assert FilePrices.name == "files"
+
+
 def test_missing_tickers_are_reported(tmp_path: Path) -> None:
     found = FilePrices(str(write(tmp_path, HEADER + ROW))).fetch(["AAA", "ZZZ"])
     assert list(found.failures) == ["ZZZ"]
