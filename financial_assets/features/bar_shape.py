@@ -6,30 +6,26 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, shared, true_range
-from financial_assets.features.feature import Feature, define
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, true_range
+from financial_assets.features.feature import Feature
 
 __all__ = ["FEATURES"]
 
 NISON = "candlestick charting; Nison (1991)"
 
 
-@shared
 def _overnight(bars: Bars) -> Tensor:
     return rolling.log_ratio(bars.open, rolling.lag(bars.close, 1))
 
 
-@shared
 def _intraday(bars: Bars) -> Tensor:
     return rolling.log_ratio(bars.close, bars.open)
 
 
-@shared
 def _close_location(bars: Bars) -> Tensor:
     return rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
 
 
-@shared
 def _body(bars: Bars) -> Tensor:
     return rolling.ratio(bars.close - bars.open, bars.high - bars.low)
 
@@ -54,7 +50,7 @@ def _overnight_share(bars: Bars) -> Tensor:
 
 
 FEATURES: tuple[Feature, ...] = (
-    define(
+    Feature(
         "gap",
         "bar_shape",
         SCALE_LOOKBACK,
@@ -64,7 +60,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 6.0),
         replaces=("gap",),
     ),
-    define(
+    Feature(
         "intraday_return",
         "bar_shape",
         SCALE_LOOKBACK,
@@ -74,7 +70,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 6.0),
         replaces=("intraday_return", "Open"),
     ),
-    define(
+    Feature(
         "high_low_range",
         "bar_shape",
         SCALE_LOOKBACK,
@@ -84,7 +80,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 10.0),
         replaces=("high_low_ratio",),
     ),
-    define(
+    Feature(
         "close_vs_high",
         "bar_shape",
         SCALE_LOOKBACK,
@@ -94,7 +90,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 0.0),
         replaces=("close_vs_high", "High"),
     ),
-    define(
+    Feature(
         "close_vs_low",
         "bar_shape",
         SCALE_LOOKBACK,
@@ -104,7 +100,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 6.0),
         replaces=("close_vs_low", "Low"),
     ),
-    define(
+    Feature(
         "close_location",
         "bar_shape",
         1,
@@ -112,16 +108,8 @@ FEATURES: tuple[Feature, ...] = (
         "Chaikin (1980s)",
         _close_location,
     ),
-    define(
-        "close_location_5",
-        "bar_shape",
-        5,
-        "average of (2 close - high - low) / (high - low) over 5 bars",
-        "Chaikin (1980s)",
-        lambda bars: rolling.mean(_close_location(bars), 5),
-    ),
-    define("body", "bar_shape", 1, "(close - open) / (high - low)", NISON, _body),
-    define(
+    Feature("body", "bar_shape", 1, "(close - open) / (high - low)", NISON, _body),
+    Feature(
         "upper_shadow",
         "bar_shape",
         1,
@@ -130,7 +118,7 @@ FEATURES: tuple[Feature, ...] = (
         _upper_shadow,
         bounds=(0.0, 1.0),
     ),
-    define(
+    Feature(
         "lower_shadow",
         "bar_shape",
         1,
@@ -139,7 +127,7 @@ FEATURES: tuple[Feature, ...] = (
         _lower_shadow,
         bounds=(0.0, 1.0),
     ),
-    define(
+    Feature(
         "range_expansion_14",
         "bar_shape",
         15,
@@ -147,7 +135,7 @@ FEATURES: tuple[Feature, ...] = (
         "Crabel (1990)",
         lambda bars: rolling.relative_difference(true_range(bars), rolling.mean(true_range(bars), 14)),
     ),
-    define(
+    Feature(
         "range_overlap",
         "bar_shape",
         2,
@@ -155,7 +143,7 @@ FEATURES: tuple[Feature, ...] = (
         "inside and outside days; Crabel (1990)",
         _range_overlap,
     ),
-    define(
+    Feature(
         "overnight_share_20",
         "bar_shape",
         21,

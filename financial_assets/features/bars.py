@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +17,6 @@ __all__ = [
     "in_daily_scale",
     "log_return",
     "market_return",
-    "shared",
     "split_channels",
     "true_range",
     "typical_price",
@@ -30,11 +26,8 @@ SCALE_WINDOW = 60
 SCALE_LOOKBACK = SCALE_WINDOW + 1
 """Bars behind ``daily_scale``: 60 returns need 61 closes."""
 
-P = ParamSpec("P")
 
-
-@dataclass(frozen=True, eq=False)
-class Bars:
+class Bars(NamedTuple):
     """One tensor ``[..., session]`` a channel, oldest session first.
 
     Attributes
@@ -56,7 +49,6 @@ class Bars:
     volume: Tensor
     market: Tensor
     day: Tensor
-    _memo: dict[tuple[object, ...], Tensor] = field(default_factory=dict[tuple[object, ...], Tensor], repr=False)
 
 
 def split_channels(x: Tensor) -> Bars:
@@ -72,45 +64,27 @@ def split_channels(x: Tensor) -> Bars:
     return Bars(*(x[..., channel, :] for channel in range(7)))
 
 
-def shared(function: Callable[Concatenate[Bars, P], Tensor]) -> Callable[Concatenate[Bars, P], Tensor]:
-    """Compute a series once for each ``Bars``, however many features ask for it."""
-
-    @wraps(function)
-    def once(bars: Bars, *args: P.args, **kwargs: P.kwargs) -> Tensor:
-        key = (function.__module__, function.__qualname__, *args, *kwargs.items())
-        if key not in bars._memo:  # pyright: ignore[reportPrivateUsage]
-            bars._memo[key] = function(bars, *args, **kwargs)  # pyright: ignore[reportPrivateUsage]
-        return bars._memo[key]  # pyright: ignore[reportPrivateUsage]
-
-    return once
-
-
-@shared
 def log_return(bars: Bars, bars_back: int = 1) -> Tensor:
     """``log(close / close[-n])``."""
     return rolling.log_ratio(bars.close, rolling.lag(bars.close, bars_back))
 
 
-@shared
 def market_return(bars: Bars, bars_back: int = 1) -> Tensor:
     """``log(market / market[-n])``."""
     return rolling.log_ratio(bars.market, rolling.lag(bars.market, bars_back))
 
 
-@shared
 def true_range(bars: Bars) -> Tensor:
     """Wilder's true range: today's range, widened to yesterday's close."""
     previous = rolling.lag(bars.close, 1)
     return torch.maximum(bars.high, previous) - torch.minimum(bars.low, previous)
 
 
-@shared
 def typical_price(bars: Bars) -> Tensor:
     """``(high + low + close) / 3``."""
     return (bars.high + bars.low + bars.close) / 3.0
 
 
-@shared
 def daily_scale(bars: Bars) -> Tensor:
     """Root mean square of the last 60 daily log returns: the unit in which moves of a ticker are measured."""
     returns = log_return(bars)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, shared
-from financial_assets.features.feature import Feature, define
+from financial_assets.features.bars import Bars
+from financial_assets.features.feature import Feature
 
 __all__ = ["FEATURES"]
 
@@ -28,7 +28,6 @@ def _remainder(x: Tensor, divisor: int) -> Tensor:
     return x - divisor * _divide(x, divisor)
 
 
-@shared
 def _day_of_march_year(bars: Bars) -> Tensor:
     """Days since 1 March (Hinnant, days_from_civil: the leap day is then the last of a year)."""
     of_era = _remainder(bars.day + 719468.0, 146097)
@@ -37,12 +36,10 @@ def _day_of_march_year(bars: Bars) -> Tensor:
     return of_era - (365.0 * year + _divide(year, 4) - _divide(year, 100))
 
 
-@shared
 def _march_month(bars: Bars) -> Tensor:
     return _divide(5.0 * _day_of_march_year(bars) + 2.0, 153)
 
 
-@shared
 def _day_of_month(bars: Bars) -> Tensor:
     """0 on the first of the month."""
     return _day_of_march_year(bars) - _divide(153.0 * _march_month(bars) + 2.0, 5)
@@ -70,7 +67,7 @@ def _session_gap(bars: Bars) -> Tensor:
 
 
 FEATURES: tuple[Feature, ...] = (
-    define(
+    Feature(
         "weekday_sine",
         "calendar",
         1,
@@ -79,7 +76,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: torch.sin(_weekday_angle(bars).contiguous()),
         neutral=None,
     ),
-    define(
+    Feature(
         "weekday_cosine",
         "calendar",
         1,
@@ -88,7 +85,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: torch.cos(_weekday_angle(bars).contiguous()),
         neutral=None,
     ),
-    define(
+    Feature(
         "season_sine",
         "calendar",
         1,
@@ -97,7 +94,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: torch.sin(_season_angle(bars).contiguous()),
         neutral=None,
     ),
-    define(
+    Feature(
         "season_cosine",
         "calendar",
         1,
@@ -106,7 +103,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: torch.cos(_season_angle(bars).contiguous()),
         neutral=None,
     ),
-    define(
+    Feature(
         "month_position",
         "calendar",
         1,
@@ -116,7 +113,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=None,
         bounds=(-1.0, 1.0),
     ),
-    define(
+    Feature(
         "quarter_position",
         "calendar",
         1,
@@ -126,7 +123,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=None,
         bounds=(-1.0, 1.1),
     ),
-    define(
+    Feature(
         "session_gap",
         "calendar",
         2,

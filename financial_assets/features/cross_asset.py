@@ -13,9 +13,8 @@ from financial_assets.features.bars import (
     in_daily_scale,
     log_return,
     market_return,
-    shared,
 )
-from financial_assets.features.feature import Feature, define
+from financial_assets.features.feature import Feature
 from financial_assets.features.volatility import ANNUAL, ANNUAL_BOUNDS, return_std
 
 __all__ = ["FEATURES"]
@@ -24,22 +23,19 @@ SHARPE = "Sharpe (1963), market model"
 BETA_BOUNDS = (-3.0, 5.0)
 
 
-@shared
 def _market_scale(bars: Bars) -> Tensor:
     returns = market_return(bars)
     return torch.sqrt(rolling.mean(returns * returns, SCALE_WINDOW))
 
 
-@shared
-def _market_products(bars: Bars) -> Tensor:
-    """Sums of squares and products of 60 market and ticker returns, stacked on a new first axis."""
-    return torch.stack(rolling.product_moments(market_return(bars), log_return(bars), 60))
+def _market_products(bars: Bars) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums of squares of 60 market and ticker returns, and of their products."""
+    return rolling.product_moments(market_return(bars), log_return(bars), 60)
 
 
-@shared
 def _beta(bars: Bars) -> Tensor:
-    market, _, both = _market_products(bars)
-    return torch.clamp(rolling.ratio(both, market, neutral=1.0), *BETA_BOUNDS)
+    products = _market_products(bars)
+    return torch.clamp(rolling.ratio(products[2], products[0], neutral=1.0), *BETA_BOUNDS)
 
 
 def _downside_beta(bars: Bars) -> Tensor:
@@ -48,8 +44,8 @@ def _downside_beta(bars: Bars) -> Tensor:
 
 
 def _idiosyncratic_volatility(bars: Bars) -> Tensor:
-    market, ticker, both = _market_products(bars)
-    unexplained = ticker - rolling.ratio(both * both, market)
+    products = _market_products(bars)
+    unexplained = products[1] - rolling.ratio(products[2] * products[2], products[0])
     return ANNUAL * torch.sqrt(torch.clamp(unexplained, min=0.0) / 60.0)
 
 
@@ -58,7 +54,7 @@ def _residual_momentum(bars: Bars) -> Tensor:
 
 
 def _relative_strength(window: int) -> Feature:
-    return define(
+    return Feature(
         f"relative_strength_{window}",
         "cross_asset",
         max(window + 1, SCALE_LOOKBACK),
@@ -70,7 +66,7 @@ def _relative_strength(window: int) -> Feature:
 
 
 def _market_momentum(window: int) -> Feature:
-    return define(
+    return Feature(
         f"market_momentum_{window}",
         "cross_asset",
         max(window + 1, SCALE_LOOKBACK),
@@ -82,7 +78,7 @@ def _market_momentum(window: int) -> Feature:
 
 
 def _market_correlation(window: int) -> Feature:
-    return define(
+    return Feature(
         f"market_correlation_{window}",
         "cross_asset",
         window + 1,
@@ -93,8 +89,8 @@ def _market_correlation(window: int) -> Feature:
 
 
 FEATURES: tuple[Feature, ...] = (
-    *(_market_momentum(window) for window in (1, 5, 20, 60)),
-    define(
+    *(_market_momentum(window) for window in (1, 5, 20)),
+    Feature(
         "market_volatility_20",
         "cross_asset",
         21,
@@ -104,7 +100,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=ANNUAL_BOUNDS,
     ),
     *(_relative_strength(window) for window in (1, 5, 20, 60)),
-    define(
+    Feature(
         "beta_60",
         "cross_asset",
         61,
@@ -114,7 +110,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=1.0,
         bounds=BETA_BOUNDS,
     ),
-    define(
+    Feature(
         "downside_beta_60",
         "cross_asset",
         61,
@@ -126,7 +122,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _market_correlation(20),
     _market_correlation(60),
-    define(
+    Feature(
         "market_lead_correlation_60",
         "cross_asset",
         62,
@@ -134,7 +130,7 @@ FEATURES: tuple[Feature, ...] = (
         "Lo and MacKinlay (1990)",
         lambda bars: rolling.correlation(log_return(bars), rolling.lag(market_return(bars), 1), 60),
     ),
-    define(
+    Feature(
         "idiosyncratic_volatility_60",
         "cross_asset",
         61,
@@ -143,7 +139,7 @@ FEATURES: tuple[Feature, ...] = (
         _idiosyncratic_volatility,
         bounds=ANNUAL_BOUNDS,
     ),
-    define(
+    Feature(
         "residual_momentum_20",
         "cross_asset",
         SCALE_LOOKBACK,
@@ -152,7 +148,7 @@ FEATURES: tuple[Feature, ...] = (
         _residual_momentum,
         bounds=(-6.0, 6.0),
     ),
-    define(
+    Feature(
         "relative_volatility_20",
         "cross_asset",
         21,

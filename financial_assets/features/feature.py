@@ -11,7 +11,7 @@ from torch import Tensor
 from financial_assets.errors import FeatureError
 from financial_assets.features.bars import Bars
 
-__all__ = ["FAMILIES", "Feature", "define"]
+__all__ = ["FAMILIES", "Feature"]
 
 FAMILIES = ("trend", "momentum", "volatility", "volume", "bar_shape", "cross_asset", "spectral", "calendar")
 
@@ -32,11 +32,11 @@ class Feature:
         One line; ``x[-n]`` is the value n bars ago, ``scale`` the root mean square of the last 60 daily log returns.
     source
         Who defined it.
+    function
+        The formula: ``Bars`` to ``[..., session]``, not yet clipped to ``bounds``; it works on each element of the leading axes alone.
     neutral
         The value where the formula is undefined or nothing moves (flat prices, no volume); ``None`` for a feature of the date
         alone, which is always defined.
-    compute
-        ``Bars`` to ``[..., session]``, already within ``bounds``.
     bounds
         Smallest and largest value; heavier tails are clipped to them.
     replaces
@@ -48,8 +48,8 @@ class Feature:
     lookback: int
     formula: str
     source: str
-    neutral: float | None
-    compute: Callable[[Bars], Tensor]
+    function: Callable[[Bars], Tensor]
+    neutral: float | None = 0.0
     bounds: tuple[float, float] = (-1.0, 1.0)
     replaces: tuple[str, ...] = ()
 
@@ -62,22 +62,6 @@ class Feature:
         if not low < high or (self.neutral is not None and not low <= self.neutral <= high):
             raise FeatureError(f"feature {self.name!r}: neutral {self.neutral} outside bounds {self.bounds}")
 
-
-def define(
-    name: str,
-    family: str,
-    lookback: int,
-    formula: str,
-    source: str,
-    function: Callable[[Bars], Tensor],
-    *,
-    neutral: float | None = 0.0,
-    bounds: tuple[float, float] = (-1.0, 1.0),
-    replaces: tuple[str, ...] = (),
-) -> Feature:
-    """A ``Feature`` whose values are clipped to ``bounds``."""
-
-    def compute(bars: Bars) -> Tensor:
-        return torch.clamp(function(bars), *bounds)
-
-    return Feature(name, family, lookback, formula, source, neutral, compute, bounds, replaces)
+    def compute(self, bars: Bars) -> Tensor:
+        """The value at every session, ``[..., session]``, within ``bounds``."""
+        return torch.clamp(self.function(bars), *self.bounds)

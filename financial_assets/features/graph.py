@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import FeatureError
-from financial_assets.features.bars import split_channels
+from financial_assets.features.bars import Bars
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
+from financial_assets.features.fusion import fuse
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
@@ -48,11 +49,22 @@ class FeatureGraph(nn.Module):
         if not self.names or len(set(self.names)) != len(self.names):
             raise FeatureError(f"a feature graph needs distinct features, not {list(self.names)}")
         self.lookback = max(feature.lookback for feature in self.features)
+        self.fused = fuse([feature.function for feature in self.features])
+        bounds = torch.tensor([feature.bounds for feature in self.features], dtype=torch.float32)
+        self.low: Tensor
+        self.high: Tensor
+        self.register_buffer("low", bounds[:, :1].clone(), persistent=False)
+        self.register_buffer("high", bounds[:, 1:].clone(), persistent=False)
 
     def forward(self, bars: Tensor) -> Tensor:
         """Features ``[..., feature, session]`` of bars ``[..., 7, session]``; of session t from bars up to t only."""
-        split = split_channels(bars.contiguous())
-        return torch.stack([feature.compute(split) for feature in self.features], dim=-2)
+        if bars.dim() < 2 or bars.shape[-2] != len(Bars._fields):
+            raise FeatureError(f"bars are [..., {len(Bars._fields)} channels, session], not {tuple(bars.shape)}")
+        contiguous = bars.contiguous()
+        features: Tensor = self.fused(
+            *(contiguous[..., channel : channel + 1, :] for channel in range(len(Bars._fields)))
+        )
+        return torch.minimum(torch.maximum(features, self.low), self.high)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 A window of ``w`` bars is merged from windows of 1, 2, 4 ... bars, so that each primitive costs O(log w) slices and additions, is
 accurate in float32 (no running total that drifts) and exports to ONNX as plain slices, concatenations and arithmetic.
 
-Shapes: every function maps ``[..., session]`` to ``[..., session]``. Before the first bar the series is continued with its first value, so
-that early outputs are defined; they only *mean* something from the window's length onwards.
+Shapes: every function maps ``[..., session]`` to ``[..., session]``. Before the first bar the series is continued with its first value; outputs
+mean something from the window's length onwards.
 
 Every output bar is computed by the same operations in the same order wherever it stands, and only with operations that IEEE 754
 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree bit for bit. That rules out
@@ -19,6 +19,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from financial_assets.features.primitive import primitive
 
 __all__ = [
     "age_of_max",
@@ -52,12 +54,10 @@ EMA_TAIL = 0.01
 """An EMA is cut where the weight of everything older falls below this share."""
 
 
+@primitive()
 def lag(x: Tensor, bars: int) -> Tensor:
     """The value ``bars`` sessions ago."""
-    if bars == 0:
-        return x
-    sessions = x.shape[-1]
-    return torch.cat((_first(x, min(bars, sessions)), x[..., : max(sessions - bars, 0)]), dim=-1)
+    return _extended(x, bars)[..., : x.shape[-1]]
 
 
 def diff(x: Tensor, bars: int = 1) -> Tensor:
@@ -90,16 +90,19 @@ def log_ratio(a: Tensor, b: Tensor) -> Tensor:
     return torch.log(quotient.contiguous())
 
 
+@primitive()
 def sum_(x: Tensor, window: int) -> Tensor:
     """Sum of the last ``window`` bars."""
     return _merged((x,), window, _merge_sums)[0]
 
 
+@primitive()
 def mean(x: Tensor, window: int) -> Tensor:
     """Average of the last ``window`` bars; exactly the constant of a constant series."""
     return _merged((x,), window, _merge_means)[0]
 
 
+@primitive(outputs=2)
 def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average and sum of squared deviations of the last ``window`` bars (Chan, Golub and LeVeque 1983)."""
     average, squares = _merged((x, torch.zeros_like(x)), window, _merge_moments)
@@ -111,6 +114,7 @@ def std(x: Tensor, window: int) -> Tensor:
     return torch.sqrt(moments(x, window)[1] / window)
 
 
+@primitive(series=2, outputs=3)
 def product_moments(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sums of squared deviations of ``x`` and of ``y`` and of their products, over the last ``window`` bars."""
     zero = torch.zeros_like(x)
@@ -124,6 +128,7 @@ def correlation(x: Tensor, y: Tensor, window: int) -> Tensor:
     return ratio(xy, torch.sqrt(xx) * torch.sqrt(yy))
 
 
+@primitive(outputs=2)
 def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average, and sum of products of deviations of ``x`` and of time (in bars), over the last ``window`` bars."""
     average, product = _merged((x, torch.zeros_like(x)), window, _merge_time_moments)
@@ -136,6 +141,7 @@ def weighted_mean(x: Tensor, window: int) -> Tensor:
     return average + product * (2.0 / (window * (window + 1)))
 
 
+@primitive()
 def max_(x: Tensor, window: int) -> Tensor:
     """Maximum of the last ``window`` bars, from two overlapping power-of-two maxima."""
     sessions = x.shape[-1]
@@ -150,12 +156,14 @@ def min_(x: Tensor, window: int) -> Tensor:
     return -max_(-x, window)
 
 
+@primitive()
 def age_of_max(x: Tensor, window: int) -> Tensor:
     """Bars since the maximum of the last ``window`` bars; the newest of equal maxima counts."""
     return _merged((x, torch.zeros_like(x)), window, _merge_ages)[1]
 
 
-def ema(x: Tensor, decay: float, tail: float = EMA_TAIL) -> Tensor:
+@primitive(shape=lambda decay, tail=EMA_TAIL: (ema_bars(decay, tail), tail))
+def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> Tensor:
     """Exponentially weighted average, cut after ``ema_bars(decay, tail)`` bars and normalised to weight one.
 
     Parameters
@@ -163,16 +171,17 @@ def ema(x: Tensor, decay: float, tail: float = EMA_TAIL) -> Tensor:
     x
         Series ``[..., session]``.
     decay
-        Weight of a bar relative to the one after it, in (0, 1).
+        Weight of a bar relative to the one after it, in (0, 1); one for each entry of the last axis but one if a tuple, all of
+        the same ``ema_bars``.
     tail
         Largest share of weight that may be cut off.
     """
-    bars, sessions = ema_bars(decay, tail), x.shape[-1]
+    bars, sessions = ema_bars(decay if isinstance(decay, float) else decay[0], tail), x.shape[-1]
     block, size = _extended(x, bars - 1), 1
     while size < bars:
-        older = decay**size
+        share = _constant(decay, lambda d, n=size: d**n / (1.0 + d**n), x)
         recent = block[..., size:]
-        block = recent + (block[..., :-size] - recent) * (older / (1.0 + older))
+        block = recent + (block[..., :-size] - recent) * share
         size *= 2
     return block[..., :sessions]
 
@@ -192,12 +201,16 @@ def wilder_decay(period: int) -> float:
     return 1.0 - 1.0 / period
 
 
-def fourier(x: Tensor, window: int, period: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine sums of the last ``window`` bars at one period, phases counted back from the newest bar."""
+@primitive(outputs=2, shape=lambda period, window: window)
+def fourier(x: Tensor, period: float | tuple[float, ...], window: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine sums of the last ``window`` bars at a period, phases counted back from the newest bar.
+
+    ``period`` is one number, or one for each entry of the last axis but one.
+    """
 
     def merge(recent: State, n: int, older: State, _: int) -> State:
-        angle = 2.0 * math.pi * n / period
-        cosine, sine = math.cos(angle), math.sin(angle)
+        cosine = _constant(period, lambda bars: math.cos(2.0 * math.pi * n / bars), x)
+        sine = _constant(period, lambda bars: math.sin(2.0 * math.pi * n / bars), x)
         real, imaginary = older
         return recent[0] + (real * cosine - imaginary * sine), recent[1] + (real * sine + imaginary * cosine)
 
@@ -205,12 +218,19 @@ def fourier(x: Tensor, window: int, period: float) -> tuple[Tensor, Tensor]:
     return real, imaginary
 
 
-def _first(x: Tensor, bars: int) -> Tensor:
-    return x[..., :1].expand(*(-1 for _ in x.shape[:-1]), bars)
+def _constant(values: float | tuple[float, ...], function: Callable[[float], float], like: Tensor) -> float | Tensor:
+    """``function`` of one number, or of one for each entry of the last axis but one."""
+    if isinstance(values, float):
+        return function(values)
+    computed = torch.tensor([function(value) for value in values], dtype=like.dtype, device=like.device)
+    return computed.reshape(-1, 1)
 
 
 def _extended(x: Tensor, bars: int) -> Tensor:
-    return x if bars == 0 else torch.cat((_first(x, bars), x), dim=-1)
+    if bars == 0:
+        return x
+    first = x[..., :1].expand(*(-1 for _ in x.shape[:-1]), bars)
+    return torch.cat((first, x), dim=-1)
 
 
 def _merged(leaves: State, window: int, merge: Merge) -> State:

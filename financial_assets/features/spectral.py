@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, log_return, shared
-from financial_assets.features.feature import Feature, define
+from financial_assets.features.bars import Bars, log_return
+from financial_assets.features.feature import Feature
 from financial_assets.features.volatility import absolute_return, squared_return
 
 __all__ = ["FEATURES"]
@@ -19,7 +19,6 @@ HAAR_WINDOW = 64
 CYCLE_WINDOW = 64
 
 
-@shared
 def _haar_energy(bars: Bars, scale: int) -> Tensor:
     """Energy of the Haar wavelet of ``scale`` bars, in units in which white noise has the same at every scale."""
     half = rolling.sum_(log_return(bars), scale // 2)
@@ -27,7 +26,6 @@ def _haar_energy(bars: Bars, scale: int) -> Tensor:
     return rolling.sum_(detail * detail, HAAR_WINDOW) / scale
 
 
-@shared
 def _haar_total(bars: Bars) -> Tensor:
     total = _haar_energy(bars, HAAR_SCALES[0])
     for scale in HAAR_SCALES[1:]:
@@ -36,7 +34,7 @@ def _haar_total(bars: Bars) -> Tensor:
 
 
 def _haar_share(scale: int) -> Feature:
-    return define(
+    return Feature(
         f"haar_energy_share_{scale}",
         "spectral",
         HAAR_WINDOW + HAAR_SCALES[-1],
@@ -48,21 +46,20 @@ def _haar_share(scale: int) -> Feature:
     )
 
 
-@shared
-def _variances(bars: Bars, horizon: int, window: int) -> Tensor:
-    """Sums of squares of the returns over ``horizon`` bars, and ``horizon`` times those of daily ones, stacked."""
+def _slow_squares(bars: Bars, horizon: int, window: int) -> Tensor:
     slow = log_return(bars, horizon)
-    return torch.stack(
-        (rolling.sum_(slow * slow, window), horizon * rolling.sum_(squared_return(bars), window)),
-    )
+    return rolling.sum_(slow * slow, window)
+
+
+def _fast_squares(bars: Bars, window: int) -> Tensor:
+    return rolling.sum_(squared_return(bars), window)
 
 
 def _variance_ratio(horizon: int) -> Feature:
     def compute(bars: Bars) -> Tensor:
-        slow, fast = _variances(bars, horizon, 60)
-        return rolling.ratio(slow, fast, neutral=1.0)
+        return rolling.ratio(_slow_squares(bars, horizon, 60), horizon * _fast_squares(bars, 60), neutral=1.0)
 
-    return define(
+    return Feature(
         f"variance_ratio_{horizon}",
         "spectral",
         60 + horizon,
@@ -75,12 +72,12 @@ def _variance_ratio(horizon: int) -> Feature:
 
 
 def _hurst(bars: Bars) -> Tensor:
-    slow, fast = _variances(bars, 16, 64)
-    return 0.5 + rolling.log_ratio(slow, fast) / (2.0 * math.log(16.0))
+    variance_ratio = rolling.log_ratio(_slow_squares(bars, 16, 64), 16.0 * _fast_squares(bars, 64))
+    return 0.5 + variance_ratio / (2.0 * math.log(16.0))
 
 
 def _autocorrelation(lag: int) -> Feature:
-    return define(
+    return Feature(
         f"autocorrelation_{lag}",
         "spectral",
         61 + lag,
@@ -92,12 +89,10 @@ def _autocorrelation(lag: int) -> Feature:
 
 def _cycle_power(period: int) -> Feature:
     def compute(bars: Bars) -> Tensor:
-        real, imaginary = rolling.fourier(log_return(bars), CYCLE_WINDOW, period)
-        return rolling.ratio(
-            real * real + imaginary * imaginary, rolling.sum_(squared_return(bars), CYCLE_WINDOW), neutral=1.0
-        )
+        wave = rolling.fourier(log_return(bars), float(period), CYCLE_WINDOW)
+        return rolling.ratio(wave[0] * wave[0] + wave[1] * wave[1], _fast_squares(bars, CYCLE_WINDOW), neutral=1.0)
 
-    return define(
+    return Feature(
         f"cycle_power_{period}",
         "spectral",
         CYCLE_WINDOW + 1,
@@ -123,7 +118,7 @@ def _volatility_clustering(bars: Bars) -> Tensor:
 FEATURES: tuple[Feature, ...] = (
     *(_haar_share(scale) for scale in HAAR_SCALES[:-1]),
     *(_variance_ratio(horizon) for horizon in (2, 5, 10)),
-    define(
+    Feature(
         "hurst_exponent_64",
         "spectral",
         80,
@@ -134,7 +129,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 1.0),
     ),
     *(_autocorrelation(lag) for lag in (1, 2, 5)),
-    define(
+    Feature(
         "volatility_clustering_60",
         "spectral",
         62,
@@ -143,7 +138,7 @@ FEATURES: tuple[Feature, ...] = (
         _volatility_clustering,
     ),
     *(_cycle_power(period) for period in (5, 10, 21)),
-    define(
+    Feature(
         "continuation_balance_20",
         "spectral",
         22,

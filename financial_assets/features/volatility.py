@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, in_daily_scale, log_return, shared, true_range
-from financial_assets.features.feature import Feature, define
-from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
-from financial_assets.features.trend import close_ema, close_mean, highest, lowest
+from financial_assets.features.bars import Bars, in_daily_scale, log_return, true_range
+from financial_assets.features.feature import Feature
+from financial_assets.features.rolling import ema_bars, wilder_decay
+from financial_assets.features.trend import close_mean
 
 __all__ = ["CAUSAL_VOLATILITY_LOOKBACK", "FEATURES", "SESSIONS_PER_YEAR", "VOLATILITY_FLOOR", "causal_volatility"]
 
@@ -29,7 +29,6 @@ BOLLINGER = "Bollinger (2001)"
 SKEW_KURTOSIS = "Amaya, Christoffersen, Jacobs and Vasquez (2015), on daily returns"
 
 
-@shared
 def causal_volatility(bars: Bars) -> Tensor:
     """Daily volatility known at the close: RiskMetrics' EWMA of squared log returns.
 
@@ -43,31 +42,26 @@ def causal_volatility(bars: Bars) -> Tensor:
     return torch.clamp(torch.sqrt(rolling.ema(squared_return(bars), RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)
 
 
-@shared
 def squared_return(bars: Bars) -> Tensor:
     """Square of the daily log return."""
     returns = log_return(bars)
     return returns * returns
 
 
-@shared
 def absolute_return(bars: Bars) -> Tensor:
     """Absolute daily log return."""
     return log_return(bars).abs()
 
 
-@shared
 def return_std(bars: Bars, window: int) -> Tensor:
     """Standard deviation of daily log returns."""
     return rolling.std(log_return(bars), window)
 
 
-@shared
 def _log_range(bars: Bars) -> Tensor:
     return rolling.log_ratio(bars.high, bars.low)
 
 
-@shared
 def _rogers_satchell_term(bars: Bars) -> Tensor:
     above = rolling.log_ratio(bars.high, bars.close) * rolling.log_ratio(bars.high, bars.open)
     return above + rolling.log_ratio(bars.low, bars.close) * rolling.log_ratio(bars.low, bars.open)
@@ -77,19 +71,9 @@ def _annual_root(variance: Tensor) -> Tensor:
     return ANNUAL * torch.sqrt(torch.clamp(variance, min=0.0))
 
 
-@shared
 def _parkinson(bars: Bars, window: int) -> Tensor:
     spread = _log_range(bars)
     return _annual_root(rolling.mean(spread * spread, window) / (4.0 * math.log(2.0)))
-
-
-def _garman_klass(bars: Bars, window: int) -> Tensor:
-    spread, body = _log_range(bars), rolling.log_ratio(bars.close, bars.open)
-    return _annual_root(rolling.mean(0.5 * spread * spread - (2.0 * math.log(2.0) - 1.0) * body * body, window))
-
-
-def _rogers_satchell(bars: Bars, window: int) -> Tensor:
-    return _annual_root(rolling.mean(_rogers_satchell_term(bars), window))
 
 
 def _yang_zhang(bars: Bars, window: int) -> Tensor:
@@ -109,7 +93,7 @@ def _volatility_ratio_feature(window: int) -> Feature:
         recent = return_std(bars, window)
         return rolling.relative_difference(recent, rolling.mean(recent, 50))
 
-    return define(
+    return Feature(
         f"volatility_ratio_{window}",
         "volatility",
         window + 50,
@@ -121,7 +105,7 @@ def _volatility_ratio_feature(window: int) -> Feature:
 
 
 def _volatility_feature(window: int) -> Feature:
-    return define(
+    return Feature(
         f"volatility_{window}",
         "volatility",
         window + 1,
@@ -133,7 +117,6 @@ def _volatility_feature(window: int) -> Feature:
     )
 
 
-@shared
 def _bollinger_width(bars: Bars) -> Tensor:
     """Two standard deviations of the close over 20 bars."""
     return 2.0 * rolling.std(bars.close, 20)
@@ -146,7 +129,7 @@ def _band_distance(bars: Bars, side: float) -> Tensor:
 
 def _band_feature(name: str, side: float) -> Feature:
     sign = "+" if side > 0 else "-"
-    return define(
+    return Feature(
         f"bollinger_{name}_20",
         "volatility",
         61,
@@ -160,10 +143,6 @@ def _band_feature(name: str, side: float) -> Feature:
 
 def _bollinger_position(bars: Bars) -> Tensor:
     return rolling.ratio(bars.close - close_mean(bars, 20), _bollinger_width(bars))
-
-
-def _keltner(bars: Bars) -> Tensor:
-    return rolling.ratio(bars.close - close_ema(bars, 20), 2.0 * _average_true_range(bars, 10))
 
 
 def _squeeze(bars: Bars) -> Tensor:
@@ -210,28 +189,10 @@ def _volatility_of_volatility(bars: Bars) -> Tensor:
     return rolling.ratio(rolling.std(size, 20), rolling.mean(size, 20))
 
 
-def _range_estimator(name: str, lookback: int, formula: str, source: str, window: int) -> Feature:
-    functions = {
-        "parkinson": _parkinson,
-        "garman_klass": _garman_klass,
-        "rogers_satchell": _rogers_satchell,
-        "yang_zhang": _yang_zhang,
-    }
-    return define(
-        f"{name}_{window}",
-        "volatility",
-        lookback,
-        formula,
-        source,
-        lambda bars: functions[name](bars, window),
-        bounds=ANNUAL_BOUNDS,
-    )
-
-
 FEATURES: tuple[Feature, ...] = (
     *(_volatility_feature(window) for window in (5, 10, 20, 60)),
     *(_volatility_ratio_feature(window) for window in (5, 10, 20)),
-    define(
+    Feature(
         "ewma_volatility",
         "volatility",
         CAUSAL_VOLATILITY_LOOKBACK,
@@ -241,7 +202,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=ANNUAL * VOLATILITY_FLOOR,
         bounds=ANNUAL_BOUNDS,
     ),
-    define(
+    Feature(
         "average_true_range_14",
         "volatility",
         ema_bars(wilder_decay(14)) + 1,
@@ -250,29 +211,25 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: 100.0 * rolling.ratio(_average_true_range(bars, 14), bars.close),
         bounds=(0.0, 50.0),
     ),
-    _range_estimator("parkinson", 20, "annualised root of mean log(high / low)^2 / (4 log 2)", "Parkinson (1980)", 20),
-    _range_estimator(
-        "garman_klass",
+    Feature(
+        "parkinson_20",
+        "volatility",
         20,
-        "annualised root of mean 0.5 log(high / low)^2 - (2 log 2 - 1) log(close / open)^2",
-        "Garman and Klass (1980)",
-        20,
+        "annualised root of mean log(high / low)^2 / (4 log 2), 20 bars",
+        "Parkinson (1980)",
+        lambda bars: _parkinson(bars, 20),
+        bounds=ANNUAL_BOUNDS,
     ),
-    _range_estimator(
-        "rogers_satchell",
-        20,
-        "annualised root of mean h (h - c) + l (l - c), logs against the open",
-        "Rogers and Satchell (1991)",
-        20,
-    ),
-    _range_estimator(
-        "yang_zhang",
+    Feature(
+        "yang_zhang_20",
+        "volatility",
         21,
-        "overnight + k * open-to-close + (1 - k) * Rogers-Satchell variance",
+        "annualised root of overnight + k * open-to-close + (1 - k) * Rogers-Satchell variance, 20 bars",
         "Yang and Zhang (2000)",
-        20,
+        lambda bars: _yang_zhang(bars, 20),
+        bounds=ANNUAL_BOUNDS,
     ),
-    define(
+    Feature(
         "bollinger_position_20",
         "volatility",
         20,
@@ -284,16 +241,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _band_feature("upper", 1.0),
     _band_feature("lower", -1.0),
-    define(
-        "keltner_position_20",
-        "volatility",
-        ema_bars(wilder_decay(10)) + 1,
-        "(close - EMA(close, 20)) / (2 ATR(10))",
-        "Keltner (1960), as Raschke",
-        _keltner,
-        bounds=(-4.0, 4.0),
-    ),
-    define(
+    Feature(
         "squeeze_20",
         "volatility",
         21,
@@ -301,7 +249,7 @@ FEATURES: tuple[Feature, ...] = (
         "Carter (2005)",
         _squeeze,
     ),
-    define(
+    Feature(
         "choppiness_14",
         "volatility",
         15,
@@ -311,7 +259,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=0.5,
         bounds=(0.0, 1.0),
     ),
-    define(
+    Feature(
         "downside_variance_share_20",
         "volatility",
         21,
@@ -321,7 +269,7 @@ FEATURES: tuple[Feature, ...] = (
         neutral=0.5,
         bounds=(0.0, 1.0),
     ),
-    define(
+    Feature(
         "realised_skewness_60",
         "volatility",
         61,
@@ -330,7 +278,7 @@ FEATURES: tuple[Feature, ...] = (
         _skewness,
         bounds=(-8.0, 8.0),
     ),
-    define(
+    Feature(
         "realised_kurtosis_60",
         "volatility",
         61,
@@ -338,7 +286,7 @@ FEATURES: tuple[Feature, ...] = (
         SKEW_KURTOSIS,
         _kurtosis,
     ),
-    define(
+    Feature(
         "jump_share_20",
         "volatility",
         22,
@@ -346,7 +294,7 @@ FEATURES: tuple[Feature, ...] = (
         "Barndorff-Nielsen and Shephard (2004)",
         _jump_share,
     ),
-    define(
+    Feature(
         "volatility_of_volatility_20",
         "volatility",
         21,

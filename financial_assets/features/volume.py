@@ -6,33 +6,29 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, shared, typical_price
-from financial_assets.features.feature import Feature, define
-from financial_assets.features.rolling import ema_bars, span_decay
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, typical_price
+from financial_assets.features.feature import Feature
 from financial_assets.features.trend import close_mean
 from financial_assets.features.volatility import absolute_return
 
 __all__ = ["FEATURES"]
 
 
-@shared
 def _volume_mean(bars: Bars, window: int) -> Tensor:
     return rolling.mean(bars.volume, window)
 
 
-@shared
 def _dollar_volume(bars: Bars) -> Tensor:
     return bars.close * bars.volume
 
 
-@shared
 def _vwap(bars: Bars) -> Tensor:
     """Volume-weighted typical price of 20 bars; 0 where nothing was traded."""
     return rolling.ratio(rolling.sum_(typical_price(bars) * bars.volume, 20), rolling.sum_(bars.volume, 20))
 
 
 def _volume_change(lag: int) -> Feature:
-    return define(
+    return Feature(
         f"volume_change_{lag}",
         "volume",
         lag + 1,
@@ -44,7 +40,7 @@ def _volume_change(lag: int) -> Feature:
 
 
 def _volume_vs_sma(window: int, replaces: tuple[str, ...] = ()) -> Feature:
-    return define(
+    return Feature(
         f"volume_vs_sma_{window}",
         "volume",
         window,
@@ -79,12 +75,6 @@ def _money_flow_index(bars: Bars) -> Tensor:
     return _balance(_signed(change, flow), flow, 14)
 
 
-def _force_index(bars: Bars) -> Tensor:
-    force = rolling.diff(bars.close) * bars.volume
-    decay = span_decay(13)
-    return rolling.ratio(rolling.ema(force, decay), rolling.ema(force.abs(), decay))
-
-
 def _price_volume_trend(bars: Bars) -> Tensor:
     return _balance(log_return(bars) * bars.volume, absolute_return(bars) * bars.volume, 20)
 
@@ -94,17 +84,11 @@ def _illiquidity(bars: Bars) -> Tensor:
     return rolling.relative_difference(rolling.mean(impact, 20), rolling.mean(impact, 60))
 
 
-def _volume_z(bars: Bars) -> Tensor:
-    average, squares = rolling.moments(bars.volume, 20)
-    return rolling.ratio(bars.volume - average, torch.sqrt(squares / 20.0))
-
-
 FEATURES: tuple[Feature, ...] = (
     *(_volume_change(lag) for lag in (1, 2, 3)),
-    _volume_vs_sma(5),
     _volume_vs_sma(20, ("volume_ratio",)),
     _volume_vs_sma(60, ("Volume",)),
-    define(
+    Feature(
         "volume_trend_20_60",
         "volume",
         60,
@@ -113,16 +97,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: rolling.relative_difference(_volume_mean(bars, 20), _volume_mean(bars, 60)),
         replaces=("volume_sma",),
     ),
-    define(
-        "volume_z_score_20",
-        "volume",
-        20,
-        "(volume - SMA(volume, 20)) / SD(volume, 20)",
-        "standard score",
-        _volume_z,
-        bounds=(-4.5, 4.5),
-    ),
-    define(
+    Feature(
         "volume_variation_20",
         "volume",
         20,
@@ -131,7 +106,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: rolling.ratio(rolling.std(bars.volume, 20), _volume_mean(bars, 20)),
         bounds=(0.0, 4.5),
     ),
-    define(
+    Feature(
         "dollar_volume_vs_sma_20",
         "volume",
         20,
@@ -140,7 +115,7 @@ FEATURES: tuple[Feature, ...] = (
         lambda bars: rolling.relative_difference(_dollar_volume(bars), rolling.mean(_dollar_volume(bars), 20)),
         replaces=("price_volume",),
     ),
-    define(
+    Feature(
         "close_vs_vwap_20",
         "volume",
         SCALE_LOOKBACK,
@@ -150,7 +125,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("price_vs_vwap",),
     ),
-    define(
+    Feature(
         "vwap_vs_sma_20",
         "volume",
         SCALE_LOOKBACK,
@@ -160,7 +135,7 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("vwap",),
     ),
-    define(
+    Feature(
         "on_balance_volume_20",
         "volume",
         21,
@@ -168,7 +143,7 @@ FEATURES: tuple[Feature, ...] = (
         "Granville (1963), over a window",
         _on_balance,
     ),
-    define(
+    Feature(
         "chaikin_money_flow_20",
         "volume",
         20,
@@ -176,7 +151,7 @@ FEATURES: tuple[Feature, ...] = (
         "Chaikin (1980s)",
         _chaikin_money_flow,
     ),
-    define(
+    Feature(
         "money_flow_index_14",
         "volume",
         15,
@@ -184,15 +159,7 @@ FEATURES: tuple[Feature, ...] = (
         "Quong and Soudack (1989)",
         _money_flow_index,
     ),
-    define(
-        "force_index_13",
-        "volume",
-        ema_bars(span_decay(13)) + 1,
-        "EMA(change * volume, 13) / EMA(|change| * volume, 13)",
-        "Elder (1993)",
-        _force_index,
-    ),
-    define(
+    Feature(
         "price_volume_trend_20",
         "volume",
         21,
@@ -200,7 +167,7 @@ FEATURES: tuple[Feature, ...] = (
         "price-volume trend over a window",
         _price_volume_trend,
     ),
-    define(
+    Feature(
         "illiquidity_trend_20_60",
         "volume",
         61,
@@ -208,7 +175,7 @@ FEATURES: tuple[Feature, ...] = (
         "Amihud (2002)",
         _illiquidity,
     ),
-    define(
+    Feature(
         "volume_return_correlation_20",
         "volume",
         21,
@@ -216,7 +183,7 @@ FEATURES: tuple[Feature, ...] = (
         "Karpoff (1987)",
         lambda bars: rolling.correlation(log_return(bars), bars.volume, 20),
     ),
-    define(
+    Feature(
         "volume_volatility_correlation_20",
         "volume",
         21,
