@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,8 +80,11 @@ class Baselines:
             If the file is missing, not JSON, or lacks a field.
         """
         try:
-            content = json.loads(path.read_text())
-            return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})
+            content: dict[str, Any] = json.loads(path.read_text())
+            values: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+            }
+            return cls(**values)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise TrainingError(f"{path} holds no baselines ({error}): materialise `baselines` again") from error
 
@@ -121,7 +125,8 @@ class Baselines:
             "historical": (unknown[:, 0], _trailing_quantiles(returns, ticker, session)),
             "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
         }
-        return _tidy(answers, features.sessions[session], np.asarray(features.tickers, dtype=object)[ticker])
+        dates = features.sessions.to_numpy()[session]
+        return _tidy(answers, dates, np.asarray(features.tickers, dtype=object)[ticker])
 
 
 def fit_baselines(
@@ -141,11 +146,10 @@ def fit_baselines(
     ups = {name: (block.outcome[:, 0] > 0).numpy() for name, block in blocks.items()}
     if min(len(np.unique(up)) for up in ups.values()) < 2:
         raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
-    model, regularisation = _fit_logistic(rows, ups)
+    coefficients, intercept, regularisation = _fit_logistic(rows, ups)
     rose = _session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
-    scaled = (
-        data.fit.outcome[:, 0].double().numpy() / data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
-    )
+    volatility = data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
+    scaled = data.fit.outcome[:, 0].double().numpy() / volatility
     base = float(ups["fit"].mean())
     return Baselines(
         majority_up=base,
@@ -154,21 +158,25 @@ def fit_baselines(
         feature_names=data.feature_names,
         center=tuple(scaler.center.double().tolist()),
         scale=tuple(scaler.scale.double().tolist()),
-        coefficients=tuple(model.coef_[0].tolist()),
-        intercept=float(model.intercept_[0]),
+        coefficients=coefficients,
+        intercept=intercept,
         regularisation=regularisation,
         scaled_quantiles=tuple(np.quantile(scaled, QUANTILE_LEVELS).tolist()),
         cutoff=f"{data.cutoff:%Y-%m-%d}",
     )
 
 
-def _fit_logistic(rows: dict[str, np.ndarray], ups: dict[str, np.ndarray]) -> tuple[LogisticRegression, float]:
-    """L2-regularised logistic regression; the strength with the least log loss on the stop block."""
-    candidates = [
-        (LogisticRegression(C=strength, max_iter=1000).fit(rows["fit"], ups["fit"]), strength)
-        for strength in _REGULARISATION
-    ]
-    return min(candidates, key=lambda c: float(log_loss(ups["stop"], c[0].predict_proba(rows["stop"])[:, 1])))
+def _fit_logistic(rows: dict[str, np.ndarray], ups: dict[str, np.ndarray]) -> tuple[tuple[float, ...], float, float]:
+    """Coefficients, intercept and strength of the L2-regularised regression that does best on the stop block."""
+    best: tuple[float, LogisticRegression, float] | None = None
+    for strength in _REGULARISATION:
+        model = LogisticRegression(C=strength, max_iter=1000).fit(rows["fit"], ups["fit"])
+        loss = float(log_loss(ups["stop"], model.predict_proba(rows["stop"])[:, 1]))
+        if best is None or loss < best[0]:
+            best = loss, model, strength
+    assert best is not None
+    parameters = np.append(best[1].coef_, best[1].intercept_)
+    return tuple(parameters[:-1].tolist()), float(parameters[-1]), best[2]
 
 
 def _session_returns(panel: PricePanel) -> np.ndarray:
@@ -190,9 +198,7 @@ def _trailing_quantiles(returns: np.ndarray, ticker: np.ndarray, session: np.nda
     return result
 
 
-def _tidy(
-    answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: pd.DatetimeIndex, tickers: np.ndarray
-) -> pd.DataFrame:
+def _tidy(answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:
     frames = []
     for name, (probability, quantiles) in answers.items():
         frame = pd.DataFrame({"date": dates, "ticker": tickers, "model": name, "probability_up": probability})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -31,7 +31,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 @contextmanager
-def reproducible(seed: int, device: torch.device, threads: int) -> Iterator[torch.Generator]:
+def reproducible(seed: int, device: torch.device, threads: int) -> Generator[torch.Generator, None, None]:
     """Seeded, deterministic torch inside the block; the caller's random state, threads and flags are restored after it.
 
     Parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -180,7 +180,7 @@ def _check_interface(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def _quiet_exporter() -> Generator[None, None, None]:
     """Hide what torch's exporter says about its own internals (deprecations inside torch; missing torchvision)."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -61,8 +61,8 @@ def save_mlflow_model(
     with warnings.catch_warnings():
         # mlflow warns about a type hint in its own code while it is imported.
         warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
-        import mlflow.onnx
-        import mlflow.pyfunc
+        import mlflow.pyfunc  # noqa: F401  # pyright: ignore[reportUnusedImport] - mlflow.onnx would import it later
+        from mlflow import onnx as mlflow_onnx  # pyright: ignore[reportPrivateImportUsage]
         from mlflow.models import ModelSignature
         from mlflow.types import Schema, TensorSpec
 
@@ -77,7 +77,7 @@ def save_mlflow_model(
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        mlflow.onnx.save_model(
+        mlflow_onnx.save_model(
             model,
             str(staging / "model"),
             signature=signature,

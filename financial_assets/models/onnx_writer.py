@@ -142,11 +142,15 @@ def _convert(writer: _Writer, operation: Operation) -> str | list[str]:
     return _CONVERTERS[kind](writer, operation)
 
 
+def _argument(operation: Operation, place: int, default: Any = None) -> Any:
+    return operation.args[place] if len(operation.args) > place else default
+
+
 def _slice(writer: _Writer, operation: Operation) -> str:
-    value, axis, start, stop, step = (*operation.args, *(None,) * (5 - len(operation.args)))
-    axis, start, stop = axis or 0, start or 0, _WHOLE_AXIS if stop is None else stop
-    bounds = [writer.integers(number) for number in (start, stop, axis % operation.rank, step or 1)]
-    return writer.emit("Slice", [writer.operand(value), *bounds])
+    axis, start = _argument(operation, 1, 0), _argument(operation, 2) or 0
+    stop, step = _argument(operation, 3), _argument(operation, 4, 1)
+    numbers = (start, _WHOLE_AXIS if stop is None else stop, axis % operation.rank, step)
+    return writer.emit("Slice", [writer.operand(operation.args[0]), *map(writer.integers, numbers)])
 
 
 def _select(writer: _Writer, operation: Operation) -> str:
@@ -156,19 +160,19 @@ def _select(writer: _Writer, operation: Operation) -> str:
 
 
 def _unbind(writer: _Writer, operation: Operation) -> list[str]:
-    axis = (operation.args[1] if len(operation.args) > 1 else 0) % (operation.rank + 1)
+    axis = _argument(operation, 1, 0) % (operation.rank + 1)
     value, indices = writer.operand(operation.args[0]), range(operation.parts)
     return [writer.emit("Gather", [value, writer.constant(np.asarray(i, dtype=np.int64))], axis=axis) for i in indices]
 
 
 def _cat(writer: _Writer, operation: Operation) -> str:
-    values, axis = operation.args[0], operation.args[1] if len(operation.args) > 1 else 0
-    return writer.emit("Concat", [writer.operand(value) for value in values], axis=axis % operation.rank)
+    axis = _argument(operation, 1, 0) % operation.rank
+    return writer.emit("Concat", [writer.operand(value) for value in operation.args[0]], axis=axis)
 
 
 def _stack(writer: _Writer, operation: Operation) -> str:
-    values, axis = operation.args[0], (operation.args[1] if len(operation.args) > 1 else 0) % operation.rank
-    rows = [writer.emit("Unsqueeze", [writer.operand(value), writer.integers(axis)]) for value in values]
+    axis = _argument(operation, 1, 0) % operation.rank
+    rows = [writer.emit("Unsqueeze", [writer.operand(row), writer.integers(axis)]) for row in operation.args[0]]
     return writer.emit("Concat", rows, axis=axis)
 
 
@@ -190,11 +194,48 @@ def _transpose(writer: _Writer, operation: Operation) -> str:
     return writer.emit("Transpose", [writer.operand(operation.args[0])], perm=tuple(order))
 
 
+def _permute(writer: _Writer, operation: Operation) -> str:
+    order = tuple(axis % operation.rank for axis in operation.args[1])
+    return writer.emit("Transpose", [writer.operand(operation.args[0])], perm=order)
+
+
+def _view(writer: _Writer, operation: Operation) -> str:
+    sizes = [-1 if size is BATCH else size for size in operation.args[1]]
+    if sizes.count(-1) > 1:
+        raise ExportError(f"{operation.name} to {operation.args[1]} leaves more than one size open")
+    return writer.emit("Reshape", [writer.operand(operation.args[0]), writer.integers(*sizes)])
+
+
+def _pad(mode: str) -> Converter:
+    def convert(writer: _Writer, operation: Operation) -> str:
+        # torch counts from the last axis: (before, after, before, after ...).
+        pairs = list(zip(operation.args[1][::2], operation.args[1][1::2], strict=True))[::-1]
+        pairs = [(0, 0)] * (operation.rank - len(pairs)) + pairs
+        sizes = writer.integers(*(before for before, _ in pairs), *(after for _, after in pairs))
+        fill = [writer.operand(_argument(operation, 2, 0.0))] if mode == "constant" else []
+        return writer.emit("Pad", [writer.operand(operation.args[0]), sizes, *fill], mode=mode)
+
+    return convert
+
+
+def _reduction(kind: str) -> Converter:
+    def convert(writer: _Writer, operation: Operation) -> str:
+        axes, keep = _argument(operation, 1, ()), bool(_argument(operation, 2, False))
+        rank = operation.rank if keep else operation.rank + len(axes)
+        if not axes or operation.kwargs:
+            raise ExportError(
+                f"{operation.name} over {axes} with {dict(operation.kwargs)}: name the axes, and them only"
+            )
+        places = writer.integers(*(axis % rank for axis in axes))
+        return writer.emit(kind, [writer.operand(operation.args[0]), places], keepdims=int(keep))
+
+    return convert
+
+
 def _clamp(writer: _Writer, operation: Operation) -> str:
-    value, low, high = (*operation.args, *(None,) * (3 - len(operation.args)))
-    low, high = operation.kwargs.get("min", low), operation.kwargs.get("max", high)
-    bounds = ["" if bound is None else writer.operand(bound) for bound in (low, high)]
-    return writer.emit("Clip", [writer.operand(value), *(bounds if high is not None else bounds[:1])])
+    bounds = [operation.kwargs.get(name, _argument(operation, place)) for place, name in ((1, "min"), (2, "max"))]
+    names = ["" if bound is None else writer.operand(bound) for bound in bounds]
+    return writer.emit("Clip", [writer.operand(operation.args[0]), *(names if names[1] else names[:1])])
 
 
 def _where(writer: _Writer, operation: Operation) -> str:
@@ -233,6 +274,15 @@ _CONVERTERS: dict[str, Converter] = {
     "unsqueeze": _unsqueeze,
     "expand": _expand,
     "transpose": _transpose,
+    "permute": _permute,
+    "view": _view,
+    "_unsafe_view": _view,
+    "constant_pad_nd": _pad("constant"),
+    "replication_pad1d": _pad("edge"),
+    "sum": _reduction("ReduceSum"),
+    "mean": _reduction("ReduceMean"),
+    "amax": _reduction("ReduceMax"),
+    "amin": _reduction("ReduceMin"),
     "clamp": _clamp,
     "clamp_min": _clamp,
     "where": _where,

@@ -37,7 +37,8 @@ class ParityReport:
     windows, degenerate_windows
         Real and degenerate windows compared.
     panel_window
-        Features and answers computed on the panel against those from single windows, both eager: 0 means bit-equal.
+        Features, volatility and answers computed on the panel against those from single windows, both eager: 0 means
+        bit-equal.
     reference_probability
         The predictor against one sigmoid and the calibration written out in numpy.
     onnx_probability, onnx_quantiles
@@ -161,14 +162,13 @@ def _compare_panel(
     panel_window, reference = 0.0, 0.0
     for start in range(0, len(bars), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        served = predictor(torch.from_numpy(bars[chunk]))
+        window = predictor.prepare(torch.from_numpy(bars[chunk]))
         gathered = features.values[ticker[chunk, None], :, session[chunk, None] + steps]
-        inputs, now = (
-            torch.from_numpy(np.ascontiguousarray(gathered)),
-            volatility[ticker[chunk], session[chunk]].unsqueeze(1),
-        )
-        for one, other in zip(served, predictor.answer(inputs, now), strict=True):
-            panel_window = max(panel_window, _difference(one, other))
+        inputs = torch.from_numpy(np.ascontiguousarray(gathered))
+        from_panel = inputs, volatility[ticker[chunk], session[chunk]].unsqueeze(1)
+        served = predictor(torch.from_numpy(bars[chunk]))
+        pairs = zip((*window, *served), (*from_panel, *predictor.answer(*from_panel)), strict=True)
+        panel_window = max(panel_window, *(_difference(one, other) for one, other in pairs))
         logit = predictor.network(predictor.scaler(inputs))[0].double().numpy()
         once = expit(float(layer.scale) * logit + float(layer.bias))
         reference = max(reference, _difference(served[0], torch.from_numpy(once)))

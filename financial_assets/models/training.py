@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -164,7 +164,7 @@ def train(
         scaler=scaler,
         calibration=Calibration(platt.scale, platt.bias, shifts).eval(),
         platt=platt,
-        spans={name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()},
+        spans={name: (data.session(span.start), data.session(span.stop - 1)) for name, span in blocks.items()},
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in blocks},
         history=tuple(history),
@@ -220,7 +220,8 @@ def _one_pass(
     total = 0.0
     for batch in windows.batches(batch_size, generator):
         optimizer.zero_grad(set_to_none=True)
-        loss = training_loss(*network(scaler(batch.inputs)), batch.up, batch.scaled_return)
+        logit, multiples = network(scaler(batch.inputs))
+        loss = training_loss(logit, multiples, batch.up, batch.scaled_return)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
         optimizer.step()
@@ -241,7 +242,7 @@ def _evaluate(network: nn.Module, scaler: RobustScaler, windows: WindowDataset) 
 
 
 @contextmanager
-def _epoch_bar(variant: Variant, shown: bool) -> Iterator[Callable[[Epoch], None]]:
+def _epoch_bar(variant: Variant, shown: bool) -> Generator[Callable[[Epoch], None], None, None]:
     """A progress bar that advances with each epoch, or nothing."""
     columns = (
         TextColumn("{task.description}"),

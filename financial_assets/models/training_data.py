@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,11 @@ class TrainingData:
     @property
     def cutoff(self) -> pd.Timestamp:
         """The last session used for anything."""
-        return self.sessions[-1]
+        return self.session(-1)
+
+    def session(self, position: int) -> pd.Timestamp:
+        """The session at ``position``."""
+        return cast(pd.Timestamp, self.sessions[position])
 
     @cached_property
     def fit(self) -> WindowDataset:

@@ -60,11 +60,18 @@ FUNCTIONS: dict[str, Function] = {
     "step": lambda x: torch.cat([x[..., ::2], x[..., 1::2]], dim=-1),
     "choice": lambda x: torch.where((x > 0) & (x <= 2.0) | (x == -2.0), x, -1.0),
     "comparisons": lambda x: (x != 0.0).float() + (x >= 1.0).to(torch.float32) + (~(x < 1.0)).float(),
-    "extremes": lambda x: torch.maximum(x, 0.1 * x.flip(0) if False else -x) + torch.minimum(x, x * x) + x.clamp(-1, 1),
+    "extremes": lambda x: torch.maximum(x, -x) + torch.minimum(x, x * x) + x.clamp(-1, 1),
     "clamps": lambda x: x.clamp(max=0.5) + x.clamp_min(0.1),
     "parts": centred,
     "select": lambda x: torch.stack([x[:, 2], x[:, -1], x[:, 0]], dim=-2),
     "axes": lambda x: x.transpose(1, 2).contiguous().transpose(-1, -2),
+    "permuted": lambda x: x.permute(0, 2, 1).contiguous().permute(0, -1, 1),
+    "viewed": lambda x: (x.reshape(x.shape[0], 12) * 2.0).view(x.shape[0], 3, 4),
+    "padded": lambda x: nn.functional.pad(x[..., 1:], (1, 0)) + nn.functional.pad(x[:, 1:], (0, 0, 0, 1), value=2.0),
+    "edges": lambda x: nn.functional.pad(x[..., 1:-1], (2, 0), mode="replicate"),
+    "reduced": lambda x: (
+        x.sum(-1, keepdim=True) + x.mean(1, keepdim=True) + x.amax((1, 2), keepdim=True) + x.amin(-1)[..., None]
+    ),
     "filled": lambda x: torch.zeros_like(x) + torch.ones_like(x) * x,
     "unsqueezed": lambda x: (x.unsqueeze(-1) * 2.0)[..., 0],
     "constants": lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]) + torch.tensor(0.25),
@@ -100,6 +107,8 @@ def test_the_batch_stays_open_in_sizes() -> None:
     ("function", "message"),
     [
         (lambda x: torch.cumsum(x, -1), "cumsum"),
+        (lambda x: x + x.sum(), "name the axes"),
+        (lambda x: x.sum(-1, keepdim=True, dtype=torch.float64).float() + x, "sum"),
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
         (lambda x: x * x.shape[0], None),  # the batch size as an operand
