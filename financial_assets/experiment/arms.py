@@ -48,7 +48,7 @@ class Arm:
             raise ExperimentError(f"arm without a model or variant name: {self!r}")
         if self.role not in get_args(Role):
             raise ExperimentError(f"arm {self.model}: role {self.role!r} is not one of {', '.join(get_args(Role))}")
-        if isinstance(self.weight, bool) or not isinstance(self.weight, int) or not 0 <= self.weight <= 1_000_000:
+        if type(self.weight) is not int or not 0 <= self.weight <= 1_000_000:
             raise ExperimentError(f"arm {self.model}: weight {self.weight!r} is not a whole number from 0 to 1000000")
         if self.role == "shadow" and self.weight:
             raise ExperimentError(f"arm {self.model}: a shadow gets no requests, but its weight is {self.weight}")
@@ -144,4 +144,11 @@ def arm_to_json(arm: Arm) -> dict[str, Any]:
 
 def arm_from_json(values: Mapping[str, Any]) -> Arm:
     """The arm written by :func:`arm_to_json`."""
-    return Arm(**{**values, "data_cutoff": pd.Timestamp(values["data_cutoff"])})
+    return Arm(
+        model=values["model"],
+        variant=values["variant"],
+        version=values["version"],
+        role=values["role"],
+        weight=values["weight"],
+        data_cutoff=pd.Timestamp(values["data_cutoff"]),
+    )

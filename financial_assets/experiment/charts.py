@@ -173,7 +173,8 @@ def svg(evaluation: Evaluation, name: str) -> str:
 
 def _render(evaluation: Evaluation, name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):  # ids that are the same each time, and differ between plots
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(style):  # ids that are the same each time, and differ between plots
         CHARTS[name](evaluation).savefig(buffer, **options)
     return buffer.getvalue()
 

@@ -12,7 +12,7 @@ that has a result. Outcomes (what the price did) are not in the log: they are jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
@@ -285,7 +285,7 @@ class PredictionLog:
     # --- one at a time -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def exclusive(self, experiment: str) -> Iterator[None]:
+    def exclusive(self, experiment: str) -> Generator[None]:
         """Hold the right to send requests of an experiment, so that no two replays send the same intents.
 
         The lock ends with the process that holds it, however that ends.

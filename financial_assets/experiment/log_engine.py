@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
 from financial_assets.errors import LogError
@@ -33,11 +34,11 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
     shown = parsed.render_as_string(hide_password=True)
     try:
         engine = _sqlite(parsed, busy_timeout_s) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
-    except (sa.exc.ArgumentError, ImportError, OSError, TypeError) as error:
+    except (exc.ArgumentError, ImportError, OSError, TypeError) as error:
         raise LogError(f"prediction log {shown} cannot be opened: {error}. Set PREDICTION_LOG_URL.") from error
     try:
         _prepare(engine, shown)
-    except sa.exc.SQLAlchemyError as error:
+    except exc.SQLAlchemyError as error:
         engine.dispose()
         raise LogError(
             f"prediction log {shown} cannot be used: {_cause(error)}. Set PREDICTION_LOG_URL to a prediction log, "
@@ -50,7 +51,7 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
 
 
 @contextmanager
-def transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
+def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]:
     """One transaction; a writing one takes SQLite's write lock at its start, so that writers queue, not deadlock.
 
     Raises
@@ -61,13 +62,13 @@ def transaction(engine: Engine, *, write: bool = False) -> Iterator[Connection]:
     try:
         with engine.connect().execution_options(log_write=write) as connection, connection.begin():
             yield connection
-    except sa.exc.SQLAlchemyError as error:
+    except exc.SQLAlchemyError as error:
         shown = engine.url.render_as_string(hide_password=True)
         raise LogError(f"prediction log {shown}: {_cause(error)}") from error
 
 
 @contextmanager
-def exclusive(engine: Engine, name: str) -> Iterator[None]:
+def exclusive(engine: Engine, name: str) -> Generator[None]:
     """Hold a lock called ``name``, which ends with this process at the latest.
 
     For SQLite a file lock beside the database, for PostgreSQL an advisory lock.
@@ -100,7 +101,7 @@ def _parse(url: str) -> URL:
     try:
         parsed = sa.make_url(url)
         backend = parsed.get_backend_name()
-    except (sa.exc.ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise LogError(
             "PREDICTION_LOG_URL is not a database URL such as sqlite:////folder/predictions.db or "
             "postgresql+psycopg2://user:password@host/database"
@@ -116,7 +117,7 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
     Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
 
-    @sa.event.listens_for(engine, "connect")
+    @event.listens_for(engine, "connect")
     def on_connect(connection: Any, _record: Any) -> None:  # pyright: ignore[reportUnusedFunction]
         connection.isolation_level = None  # the driver must not open transactions of its own: see on_begin
         cursor = connection.cursor()
@@ -126,7 +127,7 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
-    @sa.event.listens_for(engine, "begin")
+    @event.listens_for(engine, "begin")
     def on_begin(connection: Connection) -> None:  # pyright: ignore[reportUnusedFunction]
         write = connection.get_execution_options().get("log_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -174,5 +175,5 @@ def _refuse_foreign_tables(connection: Connection, shown: str) -> None:
         )
 
 
-def _cause(error: sa.exc.SQLAlchemyError) -> str:
+def _cause(error: exc.SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error).strip()

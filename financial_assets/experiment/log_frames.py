@@ -19,7 +19,7 @@ from financial_assets.experiment.log_schema import UtcInstant
 __all__ = ["driver_rows", "read_frame"]
 
 
-def driver_rows(connection: Connection, query: sa.Select[Any]) -> list[tuple[Any, ...]]:
+def driver_rows(connection: Connection, query: sa.Executable) -> list[tuple[Any, ...]]:
     """All rows as the driver gives them: dates and instants are text in SQLite, objects in PostgreSQL."""
     cursor: Any = connection.execute(query).cursor
     return cursor.fetchall()

@@ -62,7 +62,7 @@ def load_policy(path: Path | None = None) -> RolloutPolicy:
     """
     shown = "policy.yaml of the package" if path is None else str(path)
     try:
-        source = resources.files(__package__).joinpath("policy.yaml") if path is None else path
+        source = resources.files("financial_assets.experiment").joinpath("policy.yaml") if path is None else path
         document = yaml.safe_load(source.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"rollout policy {shown} cannot be read: {error}") from error

@@ -11,7 +11,7 @@ import dataclasses
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -178,7 +178,7 @@ class _Run:
         self.pool.shutdown(wait=True, cancel_futures=True)
 
     @contextmanager
-    def client(self) -> Iterator[Gateway]:
+    def client(self) -> Generator[Gateway]:
         client = self.clients.get()
         try:
             yield client

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.arms import Arm, Role, WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
 
@@ -61,9 +61,9 @@ class Rollout:
     def reconcile(self, available: Iterable[AvailableModel]) -> WeightEpoch:
         """The weight epoch that fits the available models; opened only if arms differ from those in force.
 
-        The champion stays. A version newer than every arm of the current epoch replaces the challenger (if both the
-        challenger's and the champion's variant were retrained, the challenger's variant does). Shadows are the newest
-        versions of the policy's shadow variants, and retrained versions of routed variants that got no routed role.
+        The champion stays. A version newer than every arm of the current epoch replaces the challenger; if several
+        variants were retrained, that of the policy's challenger variant does. Shadows are the newest versions of all
+        the policy's variants that have no routed role.
 
         Raises
         ------
@@ -92,10 +92,12 @@ class Rollout:
         if current is not None:
             return current
         newest = _newest(available)
-        roles = [(self.policy.champion.variant, "champion", self.policy.champion.weight)]
-        roles.append((self.policy.challenger.variant, "challenger", self.policy.challenger.weight))
-        roles += [(variant, "shadow", 0) for variant in self.policy.shadow]
-        arms = [_arm(_need(newest, variant), role, weight) for variant, role, weight in roles]  # pyright: ignore
+        champion, challenger = self.policy.champion, self.policy.challenger
+        arms = [
+            _arm(_need(newest, champion.variant), "champion", champion.weight),
+            _arm(_need(newest, challenger.variant), "challenger", challenger.weight),
+            *(_arm(_need(newest, variant), "shadow", 0) for variant in self.policy.shadow),
+        ]
         return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
 
     def change_weights(self, weights: Mapping[str, int], reason: str) -> WeightEpoch:
@@ -140,29 +142,26 @@ class Rollout:
                     f"({', '.join(deployed) or 'none'}): deploy it again by materializing predictors/{arm.variant}"
                 )
         taken = {arm.model for arm in routed}
-        variants = dict.fromkeys((*self.policy.shadow, *(arm.variant for arm in routed)))
+        planned = (self.policy.champion.variant, self.policy.challenger.variant)
+        variants = dict.fromkeys((*self.policy.shadow, *planned, *(arm.variant for arm in routed)))
         oldest = {arm.variant: arm.version for arm in routed}
-        shadows = [
-            _arm(newest[variant], "shadow", 0)
-            for variant in variants
-            if variant in newest and newest[variant].model not in taken
-            and newest[variant].version > oldest.get(variant, 0)
-        ]  # fmt: skip
-        return (*routed, *shadows)
+        candidates = [newest[variant] for variant in variants if variant in newest]
+        shadows = [m for m in candidates if m.model not in taken and m.version > oldest.get(m.variant, 0)]
+        return (*routed, *(_arm(model, "shadow", 0) for model in shadows))
 
     def _challenger(self, current: WeightEpoch, newest: Mapping[str, AvailableModel]) -> Arm | None:
         present = current.challenger
-        preferred = present.variant if present else self.policy.challenger.variant
         known = max(arm.version for arm in current.arms)
-        for variant in (preferred, self.policy.challenger.variant, current.champion.variant):
+        others = (present.variant,) if present else ()
+        for variant in (self.policy.challenger.variant, *others, current.champion.variant):
             model = newest.get(variant)
             if model is not None and model.version > known and model.model != current.champion.model:
                 return _arm(model, "challenger", present.weight if present else self.policy.challenger.weight)
         return present
 
 
-def _arm(model: AvailableModel, role: str, weight: int) -> Arm:
-    return Arm(model.model, model.variant, model.version, role, weight, model.data_cutoff)  # pyright: ignore
+def _arm(model: AvailableModel, role: Role, weight: int) -> Arm:
+    return Arm(model.model, model.variant, model.version, role, weight, model.data_cutoff)
 
 
 def _newest(models: Iterable[AvailableModel]) -> dict[str, AvailableModel]:

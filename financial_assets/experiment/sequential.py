@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import comb
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
@@ -104,7 +104,7 @@ def _small_counts(seen: np.ndarray, shares: np.ndarray, seed: int) -> tuple[floa
     total, arms = int(seen.sum()), len(seen)
     if arms == 2:
         return float(stats.binomtest(int(seen[0]), total, float(shares[0])).pvalue), "exact"
-    law = stats.multinomial(total, shares)
+    law: Any = stats.multinomial(total, shares)
     limit = law.logpmf(seen) + 1e-7  # ties count, in spite of rounding
     if comb(total + arms - 1, arms - 1) <= _MOST_OUTCOMES:
         likelihood = law.logpmf(np.array(list(_splits(total, arms))))

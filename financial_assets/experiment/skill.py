@@ -39,7 +39,8 @@ class TradingGrid:
     def place(self, rows: pd.DataFrame, column: str) -> np.ndarray:
         """A column of ``rows`` as ``[ticker, session]``; NaN where there is no row."""
         grid = np.full(self.returns.shape, np.nan)
-        grid[self.tickers.get_indexer(rows["ticker"]), self.sessions.get_indexer(rows["session"])] = rows[column]
+        row = self.tickers.get_indexer(pd.Index(rows["ticker"]))
+        grid[row, self.sessions.get_indexer(pd.DatetimeIndex(rows["session"]))] = rows[column]
         return grid
 
 

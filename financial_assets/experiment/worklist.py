@@ -51,7 +51,7 @@ def plan_work(
     ReplayError
         If the sessions are not in order, not in the panel, or not after the data cut-off of every arm.
     """
-    wanted = pd.DatetimeIndex(sessions)
+    wanted = pd.DatetimeIndex(list(sessions))
     _check_sessions(wanted, epoch, panel)
     target_of = target_of or next_session
     models = [arm.model for arm in epoch.arms]

@@ -14,7 +14,13 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude
-from financial_assets.experiment.evaluation import Evaluation, EvaluationPlan, evaluate
+from financial_assets.experiment.evaluation import (
+    DIRECT_COLUMNS,
+    ROUTED_COLUMNS,
+    Evaluation,
+    EvaluationPlan,
+    evaluate,
+)
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.results import Comparison
@@ -249,7 +255,8 @@ def test_costs_are_paid() -> None:
 
 def test_traffic_counts_every_way_to_end() -> None:
     prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.5})
-    routed = routed.reset_index(drop=True)
+    routed = routed.reset_index(drop=True)[list(ROUTED_COLUMNS)]
+    direct = direct[list(DIRECT_COLUMNS)]
     latencies = np.linspace(0.001, 0.1, len(routed))
     routed = routed.assign(latency_s=latencies)
     for row, (status, model, attempts) in enumerate(

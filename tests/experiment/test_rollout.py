@@ -69,7 +69,8 @@ def test_a_retrained_champion_variant_enters_as_challenger_never_as_champion(rol
     rollout.reconcile(FIRST)
     epoch = rollout.reconcile((*FIRST, model("baseline", 4)))
     assert epoch.weights == {"baseline-predictor-v1": 70, "baseline-predictor-v4": 30}
-    # The challenger it replaced is still deployed, but is older than what is tested now.
+    # The challenger it replaced is still scored in pairs, but older than what is tested now: it does not come back.
+    assert "enhanced-predictor-v2" in {arm.model for arm in epoch.shadows}
     assert rollout.reconcile((*FIRST, model("baseline", 4))) == epoch
 
 
