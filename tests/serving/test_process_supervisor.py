@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -274,6 +275,44 @@ def test_a_lock_waits_and_then_says_for_what(tmp_path: Path) -> None:
             pytest.fail("two holders")
     with exclusive(path, 0.1, "after the first"):
         pass
+
+
+def test_asking_for_a_lock_disturbs_neither_askers_nor_takers(tmp_path: Path) -> None:
+    path = tmp_path / "supervisor.lock"
+    path.touch()
+    with path.open("r+") as asker:
+        fcntl.flock(asker, fcntl.LOCK_SH)
+        assert not is_held(path)
+
+
+def test_a_start_that_cannot_succeed_fails_soon_says_why_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = ProcessSpec(
+        "mlserver", (sys.executable, "-S", "-c", "raise SystemExit('no room')"), str(tmp_path), "http://127.0.0.1:9/"
+    )
+    monkeypatch.setattr(control, "plane_specs", lambda *_: (broken,))
+    with pytest.raises(
+        NotReadyError, match=r"mlserver ended with exit status 1, \d+ times; .*mlserver\.log ends: .*no room"
+    ):
+        control.start(tmp_path, timeout_s=30)
+    assert not control.is_running(tmp_path)
+    assert control.stop(tmp_path) is False
+
+
+def test_a_keeper_that_stumbles_goes_on(keep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stumbles = iter([True])
+    watch = Keeper._watch
+
+    def stumble(self: Keeper, process: Any) -> str | None:
+        if next(stumbles, False):
+            raise RuntimeError("no such luck")
+        return watch(self, process)
+
+    monkeypatch.setattr(Keeper, "_watch", stumble)
+    keeper = keep(spec(tmp_path))
+    assert pid_of(keeper)
+    assert "no such luck" in keeper.state.last_exit
 
 
 def test_kept_ports_are_kept_while_free_and_replaced_when_taken(tmp_path: Path) -> None:

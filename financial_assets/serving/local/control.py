@@ -21,6 +21,7 @@ from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
 from financial_assets.serving.local.locking import exclusive, is_held
 from financial_assets.serving.local.processes import (
+    ChildState,
     ProcessSpec,
     SupervisorState,
     answers,
@@ -33,6 +34,8 @@ __all__ = ["envoy_binary", "is_running", "plane_specs", "running_ports", "start"
 
 _START_S = 90.0
 _STOP_S = 40.0
+# A process that ended so often without ever getting well will not: its log says why.
+_HOPELESS = 4
 _SUPERVISOR = "financial_assets.serving.local.supervisor"
 _SERVER = "financial_assets.serving.local.mlserver"
 
@@ -49,16 +52,23 @@ def start(home: Path, *, timeout_s: float = _START_S) -> Ports:
     """
     layout, deadline = Layout(home), time.monotonic() + timeout_s
     with exclusive(layout.start_lock, timeout_s, "starting the plane"):
-        if not is_held(layout.supervisor_lock):
-            end_orphans(layout.supervisor_state)
-            _write_configuration(layout)
-            _spawn_supervisor(layout)
-        ports = layout.read_ports()
-        if ports is None:
-            raise TargetError(
-                f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
-            )
-        _wait_until_well(layout, ports, deadline)
+        if is_held(layout.supervisor_lock):
+            ports = layout.read_ports()
+            if ports is None:
+                raise TargetError(
+                    f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
+                )
+            _wait_until_well(layout, ports, deadline, patient=True)
+            return ports
+        end_orphans(layout.supervisor_state)
+        ports = _write_configuration(layout)
+        _spawn_supervisor(layout)
+        try:
+            _wait_until_well(layout, ports, deadline, patient=False)
+        except NotReadyError:
+            # The next start begins afresh, with other ports if these were taken.
+            _end_plane(layout, _STOP_S)
+            raise
     return ports
 
 
@@ -74,22 +84,25 @@ def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
     if not layout.root.is_dir():
         return False
     with exclusive(layout.start_lock, timeout_s, "stopping the plane"):
-        running = is_held(layout.supervisor_lock)
-        if running:
-            end_process(_find_supervisor(layout), timeout_s)
-        # A supervisor that had to be killed, now or long ago, leaves its children.
-        left = end_orphans(layout.supervisor_state)
-        layout.supervisor_state.unlink(missing_ok=True)
+        return _end_plane(layout, timeout_s)
+
+
+def _end_plane(layout: Layout, timeout_s: float) -> bool:
+    running = is_held(layout.supervisor_lock)
+    if running:
+        end_process(_find_supervisor(layout), timeout_s)
+    # A supervisor that had to be killed, now or long ago, leaves its children.
+    left = end_orphans(layout.supervisor_state)
+    layout.supervisor_state.unlink(missing_ok=True)
     return running or left
 
 
 def _find_supervisor(layout: Layout) -> psutil.Process:
-    """The process that holds the lock; it writes down who it is right after taking it."""
+    """The process that holds the lock: it writes its id right after taking it, and has that id while it holds it."""
     for _ in range(100):
         state = SupervisorState.read(layout.supervisor_state)
-        process = state.identity.find() if state else None
-        if process is not None:
-            return process
+        if state is not None and psutil.pid_exists(state.identity.pid):
+            return psutil.Process(state.identity.pid)
         time.sleep(0.05)
     raise NotReadyError(
         f"{layout.supervisor_lock} is held by a process that {layout.supervisor_state} does not name; "
@@ -167,7 +180,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
     }
 
 
-def _write_configuration(layout: Layout) -> None:
+def _write_configuration(layout: Layout) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
         folder.mkdir(parents=True, exist_ok=True)
     ports = pick_ports(layout.home, layout.read_ports())
@@ -177,6 +190,7 @@ def _write_configuration(layout: Layout) -> None:
     gateway.write(Desired.read(layout.desired).topology)
     atomic_write_text(layout.mlserver / "settings.json", json.dumps(server_settings(layout, ports), indent=1))
     write_specs(layout.specs, plane_specs(layout, ports))
+    return ports
 
 
 def _spawn_supervisor(layout: Layout) -> None:
@@ -196,7 +210,8 @@ def _spawn_supervisor(layout: Layout) -> None:
         )
 
 
-def _wait_until_well(layout: Layout, ports: Ports, deadline: float) -> None:
+def _wait_until_well(layout: Layout, ports: Ports, deadline: float, *, patient: bool) -> None:
+    """Wait for every process; unless ``patient``, give up on one that only crashes since the supervisor started."""
     waiting = {
         "envoy": lambda: Gateway(layout, ports).revision() is not None,
         "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
@@ -204,14 +219,23 @@ def _wait_until_well(layout: Layout, ports: Ports, deadline: float) -> None:
     }
     for name, is_well in waiting.items():
         while not is_well():
+            for child in () if patient else _children(layout):
+                if child.restarts >= _HOPELESS:
+                    what = f"{child.name} {child.last_exit}, {child.restarts} times"
+                    raise NotReadyError(f"the local plane did not start: {what}; {_quote(layout, child.name)}")
             if time.monotonic() > deadline:
                 raise NotReadyError(f"the local plane did not start: waited for {name}; {_quote(layout, name)}")
             time.sleep(0.05)
 
 
-def _all_running(layout: Layout) -> bool:
+def _children(layout: Layout) -> tuple[ChildState, ...]:
     state = SupervisorState.read(layout.supervisor_state)
-    return state is not None and all(child.state == "running" for child in state.children)
+    return state.children if state else ()
+
+
+def _all_running(layout: Layout) -> bool:
+    children = _children(layout)
+    return bool(children) and all(child.state == "running" for child in children)
 
 
 def _quote(layout: Layout, name: str) -> str:

@@ -39,10 +39,10 @@ def exclusive(path: Path, timeout_s: float, purpose: str) -> Generator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a living process holds the lock file."""
+    """Whether a living process holds the lock file; two who ask at once do not see each other."""
     try:
         with path.open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:

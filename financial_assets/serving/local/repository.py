@@ -115,7 +115,7 @@ class Repository:
             waited_for = "the loaded model to be ready"
         raise NotReadyError(f"Model {model.route}: waited {timeout_s:g} s for {waited_for}")
 
-    def is_ready(self, route: str) -> bool:
+    def is_ready(self, route: str, timeout_s: float = 10) -> bool:
         """Whether MLServer answers for a model.
 
         Raises
@@ -123,7 +123,7 @@ class Repository:
         httpx.TransportError
             MLServer does not answer.
         """
-        return fetch(f"{self._url}/v2/models/{route}/ready", timeout_s=10).status_code == 200
+        return fetch(f"{self._url}/v2/models/{route}/ready", timeout_s=timeout_s).status_code == 200
 
     def remove_all_but(self, routes: Iterable[str]) -> None:
         """Unload and delete every model that is not among ``routes``."""

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.processes import (
@@ -70,7 +71,11 @@ class Keeper(threading.Thread):
         delay = 0.0
         while not self._ending.is_set():
             started = time.monotonic()
-            last_exit = self._run_once()
+            try:
+                last_exit = self._run_once()
+            except Exception as error:  # whatever it was, the process must not stay without a keeper
+                _log.exception("%s: the keeper failed", self._spec.name)
+                last_exit = f"the keeper failed: {error!r}"
             if self._ending.is_set():
                 break
             if time.monotonic() - started > _STABLE_S:
@@ -87,9 +92,11 @@ class Keeper(threading.Thread):
             process = self._spawn()
         except OSError as error:
             return f"could not be started: {error}"
-        self._set(Identity.of(process.pid), "starting")
-        reason = self._watch(process)
-        end_process(process, self._spec.stop_grace_s if self._ending.is_set() else 0)
+        try:
+            self._set(Identity.of(process.pid), "starting")
+            reason = self._watch(process)
+        finally:
+            end_process(process, self._spec.stop_grace_s if self._ending.is_set() else 0)
         return reason or _describe(process.returncode)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> str | None:
@@ -154,7 +161,10 @@ def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
 
     def write_state() -> None:
         with writing:
-            SupervisorState(me, tuple(keeper.state for keeper in keepers)).write(layout.supervisor_state)
+            try:
+                SupervisorState(me, tuple(keeper.state for keeper in keepers)).write(layout.supervisor_state)
+            except OSError:  # a full disk must not end the supervision; the next change tries again
+                _log.exception("cannot write %s", layout.supervisor_state)
 
     keepers += [Keeper(spec, layout.logs, write_state) for spec in read_specs(layout.specs)]
     write_state()
@@ -173,9 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.setsid()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     with layout.supervisor_lock.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(lock):
             return 0
         # A pipe, because a handler that sets an event can deadlock with the very thread that waits for it.
         told, tell = os.pipe()
@@ -188,6 +196,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _take(lock: TextIO) -> bool:
+    """Take the lock; tried for a while, because somebody who asks whether it is held has it for an instant."""
+    for _ in range(10):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            time.sleep(0.02)
+    return False
+
+
 def _end_in_order(keepers: Sequence[Keeper]) -> None:
     """The first spec ends first: the gateway stops taking requests before the servers behind it go."""
     for keeper in keepers:
@@ -197,7 +216,8 @@ def _end_in_order(keepers: Sequence[Keeper]) -> None:
 
 def _describe(code: int | None) -> str:
     if code is not None and code < 0:
-        return f"killed by {signal.Signals(-code).name}"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"killed by {names.get(-code, f'signal {-code}')}"
     return f"ended with exit status {code}"
 
 

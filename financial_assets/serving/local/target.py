@@ -207,6 +207,6 @@ def _objects(
 
 def _is_ready(repository: Repository, route: str) -> bool:
     try:
-        return repository.is_ready(route)
+        return repository.is_ready(route, timeout_s=2)
     except httpx.TransportError:
         return False
