@@ -1,22 +1,142 @@
-"""The laws that every feature keeps, as checkers: property tests run them over the catalogue, the ``features`` asset on real bars.
+"""The laws that every feature keeps, as checkers.
 
-A checker returns what breaks the law, as a frame with one row a feature (empty: the law holds).
+Property tests run them over the whole catalogue, and against planted violators that they must catch; the ``features`` asset runs the
+causality check on real bars. Bars are float32 ``[ticker, 7, session]`` in the channel order of ``PricePanel``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from financial_assets.features.bars import Bars
 from financial_assets.features.graph import FeatureGraph
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["causality_violations"]
+__all__ = [
+    "SCALE_TOLERANCE",
+    "Violation",
+    "causal_violations",
+    "causality_violations",
+    "finite_violations",
+    "neutral_violations",
+    "scale_violations",
+    "tightness_violations",
+    "total_violations",
+]
+
+SCALE_TOLERANCE = 2e-3
+"""Largest change, relative to the width of a feature's bounds, when bars are multiplied by a factor that is no power of two.
+
+Each rescaled price is rounded anew (6e-8), which a difference of nearby prices magnifies some thousand times.
+"""
+
+_CHANNEL = {name: place for place, name in enumerate(Bars._fields)}
+_PRICES = slice(_CHANNEL["open"], _CHANNEL["close"] + 1)
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A feature that breaks a law, and how."""
+
+    law: str
+    feature: str
+    detail: str
+
+
+def causal_violations(graph: FeatureGraph, bars: Tensor, later: Tensor) -> tuple[Violation, ...]:
+    """Features whose values over ``bars`` change, in any bit, when the bars ``later`` follow or the axis ends there."""
+    sessions = bars.shape[-1]
+    with torch.inference_mode():
+        alone, followed = graph(bars), graph(torch.cat((bars, later), dim=-1))[..., :sessions]
+    return _differences("causal", graph, alone, followed, "changes with later bars")
+
+
+def finite_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
+    """Features whose last value is not, bit for bit, that of their last ``lookback`` bars alone, or with NaN before these."""
+    found: list[Violation] = []
+    with torch.inference_mode():
+        whole = graph(bars)[..., -1:]
+        for lookback, rows in _by_lookback(graph):
+            if lookback > bars.shape[-1]:
+                raise ValueError(f"{lookback} bars are needed to check the law, not {bars.shape[-1]}")
+            poisoned = bars.clone()
+            poisoned[..., :-lookback] = torch.nan
+            window, after_nan = graph(bars[..., -lookback:])[..., -1:], graph(poisoned)[..., -1:]
+            found += _differences("finite", graph, whole, window, f"needs more than {lookback} bars", rows)
+            found += _differences("finite", graph, whole, after_nan, f"NaN {lookback} bars ago matters", rows)
+    return tuple(found)
+
+
+def tightness_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
+    """Features that never feel the oldest of their ``lookback`` bars: they claim more than they need."""
+    found: list[Violation] = []
+    with torch.inference_mode():
+        whole = graph(bars)[..., -1]
+        for lookback, rows in _by_lookback(graph):
+            moved = [graph(_oldest_moved(bars[..., -lookback:], factor))[..., -1] for factor in (3.0, 1.0 / 3.0)]
+            felt = torch.stack([whole != other for other in moved]).any(dim=0).any(dim=0)
+            found += [
+                Violation("tight", graph.names[row], f"does not depend on the oldest of {lookback} bars")
+                for row in rows
+                if not bool(felt[row])
+            ]
+    return tuple(found)
+
+
+def scale_violations(
+    graph: FeatureGraph, bars: Tensor, *, prices: float = 1.0, volume: float = 1.0, market: float = 1.0
+) -> tuple[Violation, ...]:
+    """Features that change when prices, volume and market are multiplied.
+
+    Powers of two must not change a bit; other factors may change ``SCALE_TOLERANCE`` of a feature's range.
+    """
+    scaled = bars.clone()
+    scaled[..., _PRICES, :] *= prices
+    scaled[..., _CHANNEL["volume"], :] *= volume
+    scaled[..., _CHANNEL["market"], :] *= market
+    with torch.inference_mode():
+        before, after = graph(bars), graph(scaled)
+    exact = all(np.frexp(factor)[0] == 0.5 for factor in (prices, volume, market))
+    if not exact:
+        known = graph.lookback - 1
+        close = (before - after).abs() <= SCALE_TOLERANCE * (graph.high - graph.low)
+        before, after = before[..., known:], torch.where(close, before, after)[..., known:]
+    detail = f"changes with prices x {prices:g}, volume x {volume:g}, market x {market:g}"
+    return _differences("scale", graph, before, after, detail)
+
+
+def total_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
+    """Features that are not finite or not within their bounds somewhere."""
+    with torch.inference_mode():
+        values = graph(bars)
+    sound = torch.isfinite(values) & (values >= graph.low) & (values <= graph.high)
+    rows = torch.nonzero(~sound.movedim(-2, 0).flatten(1).all(dim=1)).flatten().tolist()
+    return tuple(Violation("total", graph.names[row], "not finite, or outside its bounds") for row in rows)
+
+
+def neutral_violations(graph: FeatureGraph, still: Tensor, families: Sequence[str] | None = None) -> tuple[Violation, ...]:
+    """Features that are not exactly neutral at the end of bars in which nothing moves (or, of volume, nothing is traded).
+
+    ``families`` restricts the check; features without a neutral value (of the date alone) are left out.
+    """
+    with torch.inference_mode():
+        values = graph(still)[..., -1]
+    return tuple(
+        Violation("total", feature.name, f"is {values[..., row].flatten()[0]:g}, not neutral {feature.neutral:g}")
+        for row, feature in enumerate(graph.features)
+        if feature.neutral is not None
+        and (families is None or feature.family in families)
+        and not bool((values[..., row] == torch.tensor(feature.neutral, dtype=values.dtype)).all())
+    )
 
 
 def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 3, seed: int = 0) -> pd.DataFrame:
@@ -36,27 +156,58 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
     Returns
     -------
     pandas.DataFrame
-        One row a feature, ticker and cut: ``date``, ``ticker``, ``feature``, ``whole``, ``cut_short``, ``problem``; empty when all
-        agree bit for bit.
+        One row a feature, ticker and cut: ``date``, ``ticker``, ``feature``, ``whole``, ``cut_short``, ``problem``; empty
+        when all agree bit for bit.
     """
     sessions = len(panel.sessions)
     drawn = np.random.default_rng(seed).choice(sessions, size=min(cuts, sessions), replace=False)
     bars = torch.from_numpy(panel.values)
     rows: list[dict[str, object]] = []
     with torch.inference_mode():
-        whole = graph(bars).numpy()
+        whole = graph(bars)
         for cut in sorted(int(at) for at in drawn):
-            short = graph(bars[..., : cut + 1]).numpy()[..., -1]
-            differs = (short != whole[..., cut]) & ~(np.isnan(short) & np.isnan(whole[..., cut]))
+            short = graph(bars[..., : cut + 1])[..., -1]
+            expected = whole[..., cut]
             rows += [
                 {
                     "date": panel.sessions[cut],
                     "ticker": panel.tickers[ticker],
                     "feature": graph.names[feature],
-                    "whole": float(whole[ticker, feature, cut]),
+                    "whole": float(expected[ticker, feature]),
                     "cut_short": float(short[ticker, feature]),
                     "problem": "later bars change the value",
                 }
-                for ticker, feature in np.argwhere(differs)
+                for ticker, feature in torch.nonzero(~_same(short, expected)).tolist()
             ]
     return pd.DataFrame(rows, columns=["date", "ticker", "feature", "whole", "cut_short", "problem"])
+
+
+def _same(a: Tensor, b: Tensor) -> Tensor:
+    return (a == b) | (torch.isnan(a) & torch.isnan(b))
+
+
+def _differences(
+    law: str, graph: FeatureGraph, a: Tensor, b: Tensor, detail: str, rows: Sequence[int] | None = None
+) -> tuple[Violation, ...]:
+    agree = _same(a, b).movedim(-2, 0).flatten(1).all(dim=1)
+    return tuple(
+        Violation(law, name, detail)
+        for row, name in enumerate(graph.names)
+        if not bool(agree[row]) and (rows is None or row in rows)
+    )
+
+
+def _by_lookback(graph: FeatureGraph) -> Iterator[tuple[int, list[int]]]:
+    for lookback in sorted({feature.lookback for feature in graph.features}):
+        yield lookback, [row for row, feature in enumerate(graph.features) if feature.lookback == lookback]
+
+
+def _oldest_moved(window: Tensor, factor: float) -> Tensor:
+    moved = window.clone()
+    moved[..., _PRICES, 0] *= factor
+    # A range that is only rescaled would go unnoticed by what looks at its shape.
+    moved[..., _CHANNEL["close"], 0] *= factor
+    moved[..., _CHANNEL["volume"], 0] *= 2.0 * factor
+    moved[..., _CHANNEL["market"], 0] *= factor
+    moved[..., _CHANNEL["day"], 0] -= 2.0 if factor > 1.0 else 3.0
+    return moved
