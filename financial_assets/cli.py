@@ -84,7 +84,7 @@ def serve() -> None:
     from financial_assets.serving.local import control
 
     ports = control.start(load_settings().home)
-    click.echo(f"gateway at http://127.0.0.1:{ports.http}")
+    click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
 
 
 @main.command()

@@ -86,7 +86,7 @@ class Market(dg.ConfigurableResource):
         return PinnedSession(self.folder / "training.json", "first_data_cutoff")
 
     def begin(self, sessions: pd.DatetimeIndex) -> None:
-        """On the first run, put the data cut-off (and a historical clock) before the evaluation share of ``sessions``."""
+        """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``."""
         first = sessions[max(0, int(len(sessions) * (1 - self.evaluation_share)) - 1)]
         for pin in (self.first_cutoff(), self.cutoff()):
             if pin.get() is None:
@@ -99,7 +99,9 @@ class Market(dg.ConfigurableResource):
         """Stored prices of the universe, sorted by ticker and date."""
         frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
         if frame.empty:
-            raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; materialize raw_prices first")
+            raise MarketDataError(
+                f"no prices of {', '.join(self.tickers)} in {self.home}; materialize raw_prices first"
+            )
         return frame
 
     def whole_panel(self) -> PricePanel:
@@ -246,7 +248,7 @@ class Experiment(dg.ConfigurableResource):
         return Path(self.home) / "reports" / "ab-evaluation.html"
 
 
-def make_resources(settings: Settings) -> dict[str, dg.ConfigurableResource[Any]]:
+def make_resources(settings: Settings) -> dict[str, Any]:
     """All resources of the graph, by the name that assets ask for."""
     home = str(settings.home)
     return {

@@ -205,7 +205,9 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
             {
                 "forecaster": skill.name,
                 "role": skill.role,
-                "accuracy": "" if accuracy is None else f"{accuracy.estimate:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}]",
+                "accuracy": ""
+                if accuracy is None
+                else f"{accuracy.estimate:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}]",
                 "Brier": "" if brier is None else f"{brier.estimate:.4f}",
                 "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",
                 "return after costs": "" if pnl is None else f"{pnl.total_return:.1%}",

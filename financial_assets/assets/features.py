@@ -25,7 +25,9 @@ _SPOT_CHECKS = 3
     code_version="1",
     deps=[price_panel],
     check_specs=[
-        dg.AssetCheckSpec("schema", asset="features", blocking=True, description="Columns, types, finite, within range"),
+        dg.AssetCheckSpec(
+            "schema", asset="features", blocking=True, description="Columns, types, finite, within range"
+        ),
         dg.AssetCheckSpec("causal", asset="features", blocking=True, description="Later bars change nothing earlier"),
     ],
 )

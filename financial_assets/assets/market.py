@@ -1,5 +1,6 @@
 """Group market_data: raw prices let in after their checks, and the dense panel up to the market clock."""
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ OWNERS = ["team:market-data"]
 PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness")
 """Checks whose failure keeps prices out of the store and stops the run."""
 
-_FRESH = dg.FreshnessPolicy.time_window(fail_window=pd.Timedelta(days=4).to_pytimedelta())
+_FRESH = dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))
+"""Longer than any weekend with holidays."""
 
 
 class RawPricesConfig(dg.Config):
@@ -39,7 +41,9 @@ class RawPricesConfig(dg.Config):
     pool="price_source",
     check_specs=[
         *(dg.AssetCheckSpec(name, asset="raw_prices", blocking=True) for name in PRICE_CHECKS),
-        dg.AssetCheckSpec("extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"),
+        dg.AssetCheckSpec(
+            "extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"
+        ),
         dg.AssetCheckSpec("delivery", asset="raw_prices", blocking=True, description="Every ticker was delivered"),
     ],
 )
@@ -92,7 +96,7 @@ def _checks(ingestion: Ingestion) -> Iterator[dg.AssetCheckResult]:
 def _refusal(ingestion: Ingestion) -> dg.Failure:
     """The failure of the run, naming the rows."""
     lines = [
-        f"{result.name}: {len(result.failures)} of {result.checked} rows\n{result.failures.head(10).to_string(index=False)}"
+        f"{result.name}: {len(result.failures)} of {result.checked} rows\n{_first_rows(result.failures)}"
         for result in ingestion.blocking_failures
     ]
     return dg.Failure(
@@ -100,6 +104,10 @@ def _refusal(ingestion: Ingestion) -> dg.Failure:
         metadata={result.name: table(result.failures) for result in ingestion.blocking_failures},
         allow_retries=False,
     )
+
+
+def _first_rows(failures: pd.DataFrame) -> str:
+    return failures.head(10).to_string(index=False)
 
 
 def _advance(context: dg.AssetExecutionContext, market: Market, count: int, prices: pd.DataFrame) -> None:
@@ -133,7 +141,7 @@ def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"numpy"}, code_version="1", deps=[raw_prices])
 def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
-    """Dense float32 panel [ticker, channel, session] of adjusted bars up to the market clock, with its validity mask."""
+    """Dense float32 panel [ticker, channel, session] of adjusted bars up to the market clock, with validity mask."""
     panel = market.panel()
     panel.save(market.panel_path)
     tickers, _, sessions = panel.values.shape

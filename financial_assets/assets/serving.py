@@ -1,4 +1,4 @@
-"""Group serving: each registered version as an immutable predictor, and the experiment that splits traffic between them."""
+"""Group serving: each registered version as an immutable predictor, and the experiment that splits traffic."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         code_version="1",
         deps=[artifact],
         pool="serving",
-        description=f"The registered {variant.name} version, deployed; a golden request shows that it answers as its file.",
+        description=f"The registered {variant.name} version, deployed; it answers a golden request as its file does.",
     )
     def predictor(
         context: dg.AssetExecutionContext, market: Market, workshop: Workshop, serving: Serving

@@ -128,13 +128,17 @@ def _checks(developed: Development) -> list[dg.AssetCheckResult]:
         dg.AssetCheckResult(
             check_name="no_leak_alarm",
             passed=not leak.alarm,
-            metadata={"accuracy": leak.accuracy.estimate, "99.9 % lower bound": leak.accuracy.low, "verdict": str(leak)},
+            metadata={
+                "accuracy": leak.accuracy.estimate,
+                "99.9 % lower bound": leak.accuracy.low,
+                "verdict": str(leak),
+            },
         ),
         dg.AssetCheckResult(
             check_name="beats_majority",
             passed=margin.low > 0,
             severity=dg.AssetCheckSeverity.WARN,
-            description="Whether the day-clustered 95 % interval of the margin lies above zero. Most honest models fail.",
+            description="Whether the day-clustered 95 % interval of the margin is above zero; most models fail.",
             metadata={"margin": margin.estimate, "low": margin.low, "high": margin.high, "days": margin.days},
         ),
     ]

@@ -22,8 +22,9 @@ full_pipeline = dg.define_asset_job(
 
 daily = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.groups("market_data", "features", "evaluation") | dg.AssetSelection.assets("experiment"),
-    description="One session forward: prices, features, predictions through the gateway, evaluation. Nothing is trained.",
+    selection=dg.AssetSelection.groups("market_data", "features", "evaluation")
+    | dg.AssetSelection.assets("experiment"),
+    description="One session forward: prices, features, predictions through the gateway, evaluation; no training.",
     executor_def=dg.multi_or_in_process_executor,
     config={
         "execution": {"config": _IN_PROCESS},

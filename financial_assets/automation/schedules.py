@@ -17,7 +17,7 @@ __all__ = ["daily_after_close"]
     job=daily,
     cron_schedule="30 17 * * 1-5",
     execution_timezone="America/New_York",
-    description="17:30 in New York on each XNYS session: an hour and a half after the close, when daily bars are final.",
+    description="17:30 in New York on each XNYS session, an hour and a half after the close: bars are final.",
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run a session; holidays are skipped."""

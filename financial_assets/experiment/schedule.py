@@ -19,7 +19,7 @@ def replay_horizon(sessions: pd.DatetimeIndex, cutoff: pd.Timestamp, now: pd.Tim
     sessions
         All sessions of the source, sorted.
     cutoff
-        The first training's data cut-off: the replay begins after it, so the horizon does not move when it is asked again.
+        The first training's data cut-off: the replay begins after it, so asking again does not move the horizon.
     now
         The market clock; the horizon is never before it.
     count

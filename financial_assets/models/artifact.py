@@ -1,4 +1,4 @@
-"""The artefact of a model version: exported, proven equal, described by its card, and kept as files that never change."""
+"""The artefact of a model version: exported, proven equal, described by its card, kept as files that never change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,15 @@ from financial_assets.models.scores import check_not_constant
 from financial_assets.models.training import Training
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
-__all__ = ["CARD_FILE", "MODEL_FOLDER", "ONNX_FILE", "Artifact", "check_integrity", "export_artifact", "restore_artifact"]
+__all__ = [
+    "CARD_FILE",
+    "MODEL_FOLDER",
+    "ONNX_FILE",
+    "Artifact",
+    "check_integrity",
+    "export_artifact",
+    "restore_artifact",
+]
 
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model-card.json"

@@ -1,7 +1,7 @@
-"""A model's way from panel to registry: trained once, exported, proven equal, registered; each step is reused when it stands.
+"""A model's way from panel to registry: trained once, exported, proven equal, registered; a step that stands is reused.
 
-State lies below one folder: ``<variant>/<fingerprint>/training`` and ``.../artifact``, and ``<variant>/current.json``, which
-names the fingerprint and the tracked run that the next step takes.
+State lies below one folder: ``<variant>/<fingerprint>/training`` and ``.../artifact``, and ``<variant>/current.json``,
+which names the fingerprint and the tracked run that the next step takes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from financial_assets.models.scores import held_out_scores
 from financial_assets.models.storage import is_finished, load_training, save_training
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import ModelRegistry, Run, Tracker
+from financial_assets.tracking import ModelRegistry, Run, Tracker, owner_is_alive
 
 __all__ = ["Development", "ModelWorkshop"]
 
@@ -185,6 +185,7 @@ class ModelWorkshop:
         params = {**variant.hyperparameters(), "cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": self.sequence_length}
         params["seed"] = self.seed
         tags = {**tags, "variant": variant.name, "fingerprint": identity}
+        self.tracker.end_stale(owner_is_alive)  # a killed process cannot end its own run
         with self.tracker.run(variant.name, tags=tags, params=params) as run:
             training = train(
                 variant,
@@ -201,7 +202,7 @@ class ModelWorkshop:
             return run.id
 
     def _known_run(self, variant: str, identity: str, folder: Path) -> str | None:
-        """The run that trained this fingerprint; its training is then in ``folder``, fetched from the registry if need be."""
+        """The run that trained this fingerprint; its training is then in ``folder``, fetched if need be."""
         version = self.registry.find(identity)
         if version is None:
             pointer = self._pointer(variant)

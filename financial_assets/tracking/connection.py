@@ -8,7 +8,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +82,7 @@ class Connection:
             _clients[self.uri] = client, _identity(self._database)
 
     @contextmanager
-    def errors(self, doing: str) -> Iterator[None]:
+    def errors(self, doing: str) -> Generator[None, None, None]:
         """Turn what MLflow, its database or the network raise into a ``TrackingError`` naming the setting.
 
         Parameters
@@ -107,7 +107,7 @@ class Connection:
             raise TrackingError(message) from error
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Generator[None, None, None]:
         """Keep other processes out of the block, when the store is a local sqlite file.
 
         MLflow creates the schema, and looks names up before inserting them, without holding a lock: two processes that
@@ -177,7 +177,7 @@ def _identity(database: Path | None) -> tuple[int, int] | None:
 
 
 @contextmanager
-def _file_lock(database: Path) -> Iterator[None]:
+def _file_lock(database: Path) -> Generator[None, None, None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     path = database.with_name(f"{database.name}.lock")
     with path.open("a") as lock:

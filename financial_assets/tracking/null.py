@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,12 @@ class NullTracker:
     @contextmanager
     def run(
         self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """Open a run that is not recorded; its id is unique in this process."""
         yield _NullRun(f"untracked-{next(_numbers)}")
 
     @contextmanager
-    def resume(self, run_id: str) -> Iterator[Run]:
+    def resume(self, run_id: str) -> Generator[Run, None, None]:
         """Open a run that is not recorded, under the id given."""
         yield _NullRun(run_id)
 

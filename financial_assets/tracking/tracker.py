@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -47,7 +47,7 @@ class MlflowTracker:
     @contextmanager
     def run(
         self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> Iterator[Run]:
+    ) -> Generator[Run, None, None]:
         """Open a new run.
 
         It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
@@ -72,7 +72,7 @@ class MlflowTracker:
             yield run
 
     @contextmanager
-    def resume(self, run_id: str) -> Iterator[Run]:
+    def resume(self, run_id: str) -> Generator[Run, None, None]:
         """Open an earlier run again: it is RUNNING in the block, then ends as under ``run``."""
         client = self._connection.client
         with self._connection.errors(f"resume run {run_id}"):
@@ -124,7 +124,7 @@ class MlflowTracker:
                     return found
 
     @contextmanager
-    def _ended_as_it_was(self, run: MlflowRun) -> Iterator[None]:
+    def _ended_as_it_was(self, run: MlflowRun) -> Generator[None, None, None]:
         try:
             with _sigterm_as_exit():
                 yield
@@ -176,7 +176,7 @@ class MlflowTracker:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
+def _sigterm_as_exit() -> Generator[None, None, None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
