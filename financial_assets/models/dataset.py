@@ -108,7 +108,7 @@ def usable_windows(valid: np.ndarray, outcome: np.ndarray, sequence_length: int)
     """
     ready = np.maximum.accumulate(valid, axis=1)
     first_step_ready = np.zeros_like(ready)
-    first_step_ready[:, sequence_length - 1 :] = ready[:, : ready.shape[1] - sequence_length + 1]
+    first_step_ready[:, sequence_length - 1 :] = ready[:, : max(ready.shape[1] - sequence_length + 1, 0)]
     return valid & first_step_ready & np.isfinite(outcome)
 
 

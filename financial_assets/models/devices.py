@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -49,6 +50,9 @@ def reproducible(seed: int, device: torch.device, threads: int) -> Generator[tor
         A CPU generator for shuffling.
     """
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if device.type == "cuda":
+        # cuBLAS is deterministic only with a fixed workspace, which it reads from here when it starts.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     devices = [torch.cuda.current_device()] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         try:

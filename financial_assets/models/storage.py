@@ -104,8 +104,10 @@ def load_training(folder: Path) -> Training:
             scaler=scaler.eval(),
             calibration=calibration.eval(),
             platt=PlattScaling(**manifest["platt"]),
-            spans={name: (_session(first), _session(last)) for name, (first, last) in manifest["spans"].items()},
-            cutoff=_session(manifest["cutoff"]),
+            spans={
+                name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()
+            },
+            cutoff=pd.Timestamp(manifest["cutoff"]),
             windows=manifest["windows"],
             history=tuple(Epoch(**epoch) for epoch in manifest["history"]),
             best_epoch=manifest["best_epoch"],
@@ -117,13 +119,6 @@ def load_training(folder: Path) -> Training:
         raise TrainingError(
             f"{folder} does not hold a training that this code can read ({error}): delete it to train again"
         ) from error
-
-
-def _session(text: str) -> pd.Timestamp:
-    session = pd.Timestamp(text)
-    if not isinstance(session, pd.Timestamp):
-        raise ValueError(f"{text!r} is no session")
-    return session
 
 
 def _manifest(training: Training) -> dict[str, Any]:

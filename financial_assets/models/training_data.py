@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -75,7 +74,7 @@ class TrainingData:
         known = panel.until(cutoff)
         count = len(known.sessions)
         outcome = np.asarray(next_session_return(known), dtype=np.float32)
-        usable = usable_windows(features.valid[:, :count], outcome, min(sequence_length, max(count, 1)))
+        usable = usable_windows(features.valid[:, :count], outcome, sequence_length)
         if not usable.any():
             raise TrainingError(
                 f"no usable window of SEQUENCE_LENGTH={sequence_length} among {count} sessions up to the data cut-off "
@@ -102,7 +101,7 @@ class TrainingData:
 
     def session(self, position: int) -> pd.Timestamp:
         """The session at ``position``."""
-        return cast(pd.Timestamp, self.sessions[position])
+        return self.sessions[position]
 
     @cached_property
     def fit(self) -> WindowDataset:

@@ -64,8 +64,10 @@ def test_usable_windows_need_the_first_step_today_and_tomorrow() -> None:
     assert np.flatnonzero(usable[2]).tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
 
 
-def test_a_history_shorter_than_a_window_has_no_usable_window() -> None:
-    assert not usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), 7).any()
+@pytest.mark.parametrize("length", [4, 5, 7, 100])
+def test_a_history_shorter_than_a_window_has_no_usable_window(length: int) -> None:
+    assert usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), 3).any()
+    assert not usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), length).any()
 
 
 def dataset(sequence_length: int = 4, span: range = range(5, 30)) -> tuple[WindowDataset, torch.Tensor, torch.Tensor]:
