@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,6 +116,7 @@ def evaluate(
         buy_and_hold=scored.buy_and_hold,
         cost_bps=plan.cost_bps,
         level=plan.level,
+        plan=dataclasses.asdict(plan),
         outcomes_not_due=not_due,
         data_hash=panel.content_hash(),
     )

@@ -50,7 +50,6 @@ def html(evaluation: Evaluation) -> str:
         label=label,
         mood=mood,
         pnl=strategies,
-        plan=next((c.worthwhile for c in evaluation.comparisons if c.worthwhile is not None), None),
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         titles=_TITLES,
         svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},  # drawn here, from numbers

@@ -187,7 +187,8 @@ class Conclusion:
 class Evaluation:
     """Everything the report shows.
 
-    Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds.
+    Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
+    holds what was fixed before looking, by name.
     """
 
     experiment: str
@@ -205,6 +206,7 @@ class Evaluation:
     buy_and_hold: ProfitAndLoss | None
     cost_bps: float
     level: float
+    plan: dict[str, float]
     outcomes_not_due: int
     data_hash: str
 

@@ -83,6 +83,7 @@ def evaluation() -> Evaluation:
         buy_and_hold=skill("hold", "baseline", 0.5).pnl,
         cost_bps=5.0,
         level=0.95,
+        plan={"worthwhile": 0.02, "level": 0.95, "power": 0.8, "srm_alpha": 0.001, "cost_bps": 5.0},
         outcomes_not_due=4,
         data_hash="0123456789abcdef" * 4,
     )  # fmt: skip
@@ -124,8 +125,11 @@ def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) 
     text = " ".join(" ".join(page.words).split())
     assert page.open == []
     assert text.index("Undecided") < text.index("It cannot be concluded") < text.index("A remark & more.")
-    for figure in ("50.3 47.3 to 53.3", "0.2512", "0.6953", "91.0", "12.30", "34.50", "45.60", "171 / 65", "p = 0.41",
-                   "165.2 / 70.8", "2,346", "-0.31", "AAPL", "0123456789abcdef", "2011-12-30"):  # fmt: skip
+    figures = (
+        "50.3 47.3 to 53.3", "0.2512", "0.6953", "91.0", "12.30", "34.50", "45.60", "171 / 65", "p = 0.41",
+        "165.2 / 70.8", "2,346", "-0.31", "AAPL", "0123456789abcdef", "2011-12-30", "2.0 pp would matter",
+    )  # fmt: skip
+    for figure in figures:
         assert figure in text, figure
     assert "<b>x</b>" in text  # shown as text, not taken for markup
 
