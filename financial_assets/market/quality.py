@@ -189,7 +189,9 @@ def extreme_moves(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows whose adjusted close moved by more than +50 % or -33 % since the ticker's bar before."""
     moves = _Succession(frame).log_moves(frame["adj_close"])
     extreme = np.flatnonzero(np.abs(moves) > EXTREME_MOVE)
-    problems = [f"adj_close moved {100.0 * np.expm1(move):+.1f} % since the bar before" for move in moves[extreme]]
+    with np.errstate(over="ignore"):
+        percent = 100.0 * np.expm1(moves[extreme])
+    problems = [f"adj_close moved {value:+.1f} % since the bar before" for value in percent]
     table = frame[list(PRICE_COLUMNS)].iloc[extreme].assign(problem=pd.Series(problems, frame.index[extreme], object))
     return table.sort_values(by=["date", "ticker"], kind="stable", ignore_index=True)
 

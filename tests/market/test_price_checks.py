@@ -142,6 +142,12 @@ def test_a_thousandfold_move_blocks(make_prices: MakePrices) -> None:
     assert by_name(prices)["impossible_values"].failures["date"].tolist() == [prices.loc[21, "date"]]
 
 
+def test_a_move_beyond_all_numbers_is_told(make_prices: MakePrices) -> None:
+    prices = make_prices()
+    prices.loc[9, "adj_close"] = 1e308
+    assert by_name(prices)["extreme_moves"].failures["problem"][0] == "adj_close moved +inf % since the bar before"
+
+
 def test_a_slipped_decimal_point_blocks_though_the_bar_is_in_order(make_prices: MakePrices) -> None:
     prices = make_prices()
     prices.loc[9, ["open", "high", "low", "close", "adj_close"]] *= 100.0
