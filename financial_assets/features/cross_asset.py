@@ -104,7 +104,7 @@ FEATURES: tuple[Feature, ...] = (
         "beta_60",
         "cross_asset",
         61,
-        "covariance of ticker and market log returns / variance of the market's, 60 bars; 1 when the market stands still",
+        "covariance of ticker and market log returns / variance of the market's, 60 bars; 1 in a still market",
         SHARPE,
         _beta,
         neutral=1.0,

@@ -33,10 +33,10 @@ class Feature:
     source
         Who defined it.
     function
-        The formula: ``Bars`` to ``[..., session]``, not yet clipped to ``bounds``; it works on each element of the leading axes alone.
+        The formula: ``Bars`` to ``[..., session]``, not yet clipped to ``bounds``; each row of the leading axes alone.
     neutral
-        The value where the formula is undefined or nothing moves (flat prices, no volume); ``None`` for a feature of the date
-        alone, which is always defined.
+        The value where the formula is undefined or nothing moves (flat prices, no volume); ``None`` for a feature of
+        the date alone, which is always defined.
     bounds
         Smallest and largest value; heavier tails are clipped to them.
     replaces

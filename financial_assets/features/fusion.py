@@ -1,10 +1,10 @@
 """One graph for many features: common expressions once, windows of the same shape together.
 
-Each feature is a pure function of the bars. Traced one after the other they repeat each other (a return, a moving average), and they
-ask for the same windows of many series. ``fuse`` traces them all, drops repetitions, and evaluates calls of a window primitive that
-agree in shape and depend on nothing of each other as one call on stacked series. Stacking changes no operation on any bar, so the
-result is bit for bit that of the separate functions, with several times fewer and larger operations: that is what keeps the ONNX
-file small and quick to start.
+Each feature is a pure function of the bars. Traced one after the other they repeat each other (a return, a moving
+average), and they ask for the same windows of many series. ``fuse`` traces them all, drops repetitions, and evaluates
+calls of a window primitive that agree in shape and do not depend on each other as one call on stacked series. Stacking
+changes no operation on any bar, so the result is bit for bit that of the separate functions, with several times fewer
+and larger operations: that is what keeps the ONNX file small and quick to start.
 """
 
 from __future__ import annotations

@@ -58,13 +58,22 @@ class FeatureGraph(nn.Module):
 
     def forward(self, bars: Tensor) -> Tensor:
         """Features ``[..., feature, session]`` of bars ``[..., 7, session]``; of session t from bars up to t only."""
+        return torch.minimum(torch.maximum(self.unclipped(bars), self.low), self.high)
+
+    def unclipped(self, bars: Tensor) -> Tensor:
+        """The formulas' values, not yet within the features' bounds.
+
+        Raises
+        ------
+        FeatureError
+            If the last axis but one does not have seven channels.
+        """
         if bars.dim() < 2 or bars.shape[-2] != len(Bars._fields):
             raise FeatureError(f"bars are [..., {len(Bars._fields)} channels, session], not {tuple(bars.shape)}")
         contiguous = bars.contiguous()
-        features: Tensor = self.fused(
-            *(contiguous[..., channel : channel + 1, :] for channel in range(len(Bars._fields)))
-        )
-        return torch.minimum(torch.maximum(features, self.low), self.high)
+        channels = (contiguous[..., place : place + 1, :] for place in range(len(Bars._fields)))
+        values: Tensor = self.fused(*channels)
+        return values
 
 
 @dataclass(frozen=True)
@@ -156,8 +165,8 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, compiled: bool = Fa
     graph
         The features.
     compiled
-        Fuse the graph with ``torch.compile`` (needs a C++ compiler and about half a minute once, so for large panels only). Agrees
-        with the eager result within ``COMPILED_TOLERANCE``, not bit for bit.
+        Compile the graph with ``torch.compile`` (needs a C++ compiler and a minute once, so for large panels only).
+        Agrees with the eager result within ``COMPILED_TOLERANCE``, not bit for bit.
     chunk
         Tickers computed together; small enough that their intermediate series stay in the processor's cache.
 
@@ -193,6 +202,6 @@ def _require_finite(graph: FeatureGraph, panel: PricePanel, values: np.ndarray, 
     if broken.any():
         ticker, feature, session = (int(axis[0]) for axis in np.nonzero(broken))
         raise FeatureError(
-            f"{int(broken.sum())} feature values are not finite, first {graph.names[feature]} of {panel.tickers[ticker]} on "
-            f"{panel.sessions[session]:%Y-%m-%d}: a price or volume in the panel is missing or not positive"
+            f"{int(broken.sum())} feature values are not finite, first {graph.names[feature]} of "
+            f"{panel.tickers[ticker]} on {panel.sessions[session]:%Y-%m-%d}: a price or volume there is not a number"
         )

@@ -1,7 +1,8 @@
 """The laws that every feature keeps, as checkers.
 
-Property tests run them over the whole catalogue, and against planted violators that they must catch; the ``features`` asset runs the
-causality check on real bars. Bars are float32 ``[ticker, 7, session]`` in the channel order of ``PricePanel``.
+Property tests run them over the whole catalogue, and against planted violators that they must catch; the ``features``
+asset runs the causality check on real bars. Bars are float32 ``[ticker, 7, session]`` in the channel order of
+``PricePanel``.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def causal_violations(graph: FeatureGraph, bars: Tensor, later: Tensor) -> tuple
 
 
 def finite_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
-    """Features whose last value is not, bit for bit, that of their last ``lookback`` bars alone, or with NaN before these."""
+    """Features whose last value is not, bit for bit, that of their last ``lookback`` bars alone, or after NaN."""
     found: list[Violation] = []
     with torch.inference_mode():
         whole = graph(bars)[..., -1:]
@@ -115,16 +116,17 @@ def scale_violations(
 
 
 def total_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
-    """Features that are not finite or not within their bounds somewhere."""
+    """Features that are not finite somewhere, before they are clipped: clipping would hide an infinity."""
     with torch.inference_mode():
-        values = graph(bars)
-    sound = torch.isfinite(values) & (values >= graph.low) & (values <= graph.high)
+        sound = torch.isfinite(graph.unclipped(bars))
     rows = torch.nonzero(~sound.movedim(-2, 0).flatten(1).all(dim=1)).flatten().tolist()
-    return tuple(Violation("total", graph.names[row], "not finite, or outside its bounds") for row in rows)
+    return tuple(Violation("total", graph.names[row], "is not finite") for row in rows)
 
 
-def neutral_violations(graph: FeatureGraph, still: Tensor, families: Sequence[str] | None = None) -> tuple[Violation, ...]:
-    """Features that are not exactly neutral at the end of bars in which nothing moves (or, of volume, nothing is traded).
+def neutral_violations(
+    graph: FeatureGraph, still: Tensor, families: Sequence[str] | None = None
+) -> tuple[Violation, ...]:
+    """Features that are not exactly neutral at the end of bars in which nothing moves, or nothing is traded.
 
     ``families`` restricts the check; features without a neutral value (of the date alone) are left out.
     """

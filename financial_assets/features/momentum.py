@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, true_range
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return
 from financial_assets.features.feature import Feature
-from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
+from financial_assets.features.rolling import ema_bars, wilder_decay
 from financial_assets.features.trend import channel_position
 
 __all__ = ["FEATURES"]
@@ -16,7 +16,7 @@ __all__ = ["FEATURES"]
 STOCHASTIC_WINDOW = 14
 
 _MOMENTUM_REPLACES: dict[int, tuple[str, ...]] = {
-    1: ("Daily_Return", "Close", "Close_lag_1"),
+    1: ("Daily_Return", "Close_lag_1"),
     2: ("Close_lag_2",),
     3: ("Close_lag_3", "momentum_3"),
     4: ("Close_lag_4",),

@@ -1,15 +1,16 @@
 """Window primitives in log-steps: what the features are made of.
 
-A window of ``w`` bars is merged from windows of 1, 2, 4 ... bars, so that each primitive costs O(log w) slices and additions, is
-accurate in float32 (no running total that drifts) and exports to ONNX as plain slices, concatenations and arithmetic.
+A window of ``w`` bars is merged from windows of 1, 2, 4 ... bars, so that each primitive costs O(log w) slices and
+additions, is accurate in float32 (no running total that drifts) and exports to ONNX as plain slices, concatenations and
+arithmetic.
 
-Shapes: every function maps ``[..., session]`` to ``[..., session]``. Before the first bar the series is continued with its first value; outputs
-mean something from the window's length onwards.
+Shapes: every function maps ``[..., session]`` to ``[..., session]``. Before the first bar the series is continued with
+its first value; outputs mean something from the window's length onwards.
 
-Every output bar is computed by the same operations in the same order wherever it stands, and only with operations that IEEE 754
-rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree bit for bit. That rules out
-``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round differently. Averages are merged as
-``a + (b - a) * share``, so that the average of a constant is that constant, exactly.
+Every output bar is computed by the same operations in the same order wherever it stands, and only with operations that
+IEEE 754 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree
+bit for bit. That rules out ``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round
+differently. Averages are merged as ``a + (b - a) * share``, so that the average of a constant is that constant, exactly.
 """
 
 from __future__ import annotations

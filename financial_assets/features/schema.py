@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import pandas as pd
 import pandera.pandas as pa
@@ -14,7 +14,7 @@ __all__ = ["check_features", "feature_schema"]
 
 
 def feature_schema(features: Sequence[Feature] = CATALOGUE) -> pa.DataFrameSchema:
-    """Schema of ``FeaturePanel.to_frame()``: one row a date and ticker, every value finite and within its feature's bounds."""
+    """Schema of ``FeaturePanel.to_frame()``: one row a date and ticker, every value within its feature's bounds."""
     columns: dict[str, pa.Column] = {
         "date": pa.Column("datetime64[ns]", description="XNYS session at whose close the features are known"),
         "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Ticker symbol"),
@@ -37,25 +37,26 @@ def check_features(frame: pd.DataFrame, features: Sequence[Feature] = CATALOGUE)
     Returns
     -------
     pandas.DataFrame
-        One row a failure: ``date``, ``ticker`` (empty when the failure is of a whole column), ``column``, ``check``, ``value``,
-        ``problem``; empty when the frame is sound.
+        One row a failure: ``date`` and ``ticker`` (missing when a whole column is at fault), ``column``, ``check``,
+        ``value``, ``problem``; empty when the frame is sound.
     """
+    schema = feature_schema(features)
+    absent = [name for name in schema.columns if name not in frame.columns]
+    if absent:
+        return _failures([(pd.NaT, None, name, "present", "", "the column is missing") for name in absent])
     try:
-        feature_schema(features).validate(frame, lazy=True)
+        schema.validate(frame, lazy=True)
     except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases.reset_index(drop=True)
-    else:
-        return pd.DataFrame(columns=["date", "ticker", "column", "check", "value", "problem"])
-    keys = pd.DataFrame({"date": pd.NaT, "ticker": ""}, index=cases.index)
-    if {"date", "ticker"} <= set(frame.columns):
-        rows = pd.to_numeric(cases["index"], errors="coerce")
-        placed = rows.between(0, len(frame) - 1)
-        for key in keys:
-            keys.loc[placed, key] = frame[key].to_numpy(dtype=object)[rows[placed].astype(int)]
-    check = cases["check"].astype(str)
-    return keys.assign(
-        column=cases["column"].astype(str),
-        check=check,
-        value=cases["failure_case"].astype(str),
-        problem="column " + cases["column"].astype(str) + " breaks " + check,
-    )
+        return _failures([_failure(frame, case) for case in error.failure_cases.to_dict("records")])
+    return _failures([])
+
+
+def _failures(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["date", "ticker", "column", "check", "value", "problem"])
+
+
+def _failure(frame: pd.DataFrame, case: dict[Hashable, object]) -> tuple[object, ...]:
+    column, check, value, label = (case[name] for name in ("column", "check", "failure_case", "index"))
+    place = frame.index.get_indexer(pd.Index([label]))[0] if frame.index.is_unique and pd.notna(label) else -1
+    session, ticker = (frame["date"].iloc[place], frame["ticker"].iloc[place]) if place >= 0 else (pd.NaT, None)
+    return session, ticker, str(column), str(check), str(value), f"{column} is {value}, which breaks {check}"

@@ -10,7 +10,6 @@ from financial_assets.features.bars import (
     SCALE_LOOKBACK,
     Bars,
     in_daily_scale,
-    true_range,
 )
 from financial_assets.features.feature import Feature
 from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
@@ -21,6 +20,15 @@ APPEL = "Appel (1979)"
 WILDER = "Wilder (1978)"
 MACD_FAST, MACD_SLOW, MACD_SIGNAL = 12, 26, 9
 WILDER_PERIOD = 14
+
+
+_SMA_REPLACES: dict[int, tuple[str, ...]] = {
+    5: ("SMA_Close_5",),
+    10: ("SMA_Close_10", "price_vs_sma_10"),
+    20: ("SMA_Close_20", "price_vs_sma_20"),
+    50: ("price_vs_sma_50",),
+    100: ("Close",),
+}
 
 
 def close_mean(bars: Bars, window: int) -> Tensor:
@@ -50,7 +58,6 @@ def channel_position(bars: Bars, window: int) -> Tensor:
 
 
 def _close_vs_sma(window: int) -> Feature:
-    originals = {5: ("SMA_Close_5",), 10: ("price_vs_sma_10", "SMA_Close_10"), 20: ("price_vs_sma_20", "SMA_Close_20")}
     return Feature(
         f"close_vs_sma_{window}",
         "trend",
@@ -59,7 +66,7 @@ def _close_vs_sma(window: int) -> Feature:
         "simple moving average; Brock, Lakonishok and LeBaron (1992)",
         lambda bars: in_daily_scale(bars, rolling.log_ratio(bars.close, close_mean(bars, window)), window),
         bounds=(-4.0, 4.0),
-        replaces={**originals, 50: ("price_vs_sma_50",)}.get(window, ()),
+        replaces=_SMA_REPLACES.get(window, ()),
     )
 
 
