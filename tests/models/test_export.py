@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from financial_assets.errors import ExportError, ParityError
-from financial_assets.features.graph import FeatureGraph, FeaturePanel
+from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.calibration import Calibration
@@ -27,7 +27,9 @@ from financial_assets.models.parity import (
     prove_parity,
 )
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor, build_predictor
-from financial_assets.models.training import Training
+from financial_assets.models.training import Training, train
+from financial_assets.models.training_data import TrainingData, panel_volatility
+from financial_assets.models.variants import Variant
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,48 @@ def test_degenerate_windows_are_answered(exported: Path, bars: np.ndarray) -> No
     probability, quantiles = run_onnx(onnx_session(exported), degenerate_windows(bars))
     assert np.isfinite(probability).all()
     assert np.isfinite(quantiles).all()
+
+
+@torch.no_grad()
+def test_a_request_is_answered_as_the_panel_was(
+    predictor: Predictor, features: FeaturePanel, panel: PricePanel, sequence_length: int
+) -> None:
+    """What a client sends, cut by the market package, against the training tensor: bit for bit."""
+    day = panel.position(panel.sessions[777])
+    tickers, windows = panel.windows(panel.sessions[day], SERVED_LOOKBACK)
+    assert tickers == panel.tickers
+    steps = features.values[:, :, day - sequence_length + 1 : day + 1].transpose(0, 2, 1)
+    served = predictor(torch.from_numpy(windows))
+    trained = predictor.answer(torch.from_numpy(steps.copy()), panel_volatility(panel)[:, day, None])
+    assert torch.equal(served[0], trained[0])
+    assert torch.equal(served[1], trained[1])
+
+
+def listed_late_and_halted(panel: PricePanel) -> PricePanel:
+    """The second ticker begins in session 400 and does not trade in sessions 600-602."""
+    values, valid = panel.values.copy(), panel.valid.copy()
+    values[1, :5, :400] = np.nan
+    values[1, :4, 600:603] = values[1, 3, 599]
+    values[1, 4, 600:603] = 0.0
+    valid[1, :400] = valid[1, 600:603] = False
+    return replace(panel, values=values, valid=valid)
+
+
+def test_late_listings_and_halts_are_trained_on_and_served(
+    panel: PricePanel, graph: FeatureGraph, tiny: Variant, cutoff: pd.Timestamp, sequence_length: int, tmp_path: Path
+) -> None:
+    halted = listed_late_and_halted(panel)
+    features = compute_panel(halted, graph)
+    data = TrainingData.until(cutoff, features, halted, sequence_length=sequence_length)
+    sessions = np.concatenate([block.sessions[block.tickers == 1] for block in (data.fit, data.stop, data.calibrate)])
+    assert sessions.min() == 400 + graph.lookback + sequence_length - 2
+    # No decision on a halted day, nor on the day before: its outcome is not known.
+    assert not set(sessions) & {599, 600, 601, 602}
+    assert 603 in sessions
+    trained = train(tiny, features, halted, cutoff=cutoff, sequence_length=sequence_length, seed=1, device="cpu")
+    served = build_predictor(trained, graph)
+    export_onnx(served, tmp_path / "m.onnx")
+    assert prove_parity(served, tmp_path / "m.onnx", features, halted, windows=400).panel_window == 0.0
 
 
 def planted(exported: Path, folder: Path, factor: float) -> Path:
