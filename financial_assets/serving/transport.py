@@ -92,6 +92,7 @@ class GrpcTransport:
         options = [
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.enable_http_proxy", 0),  # as over REST: no proxy from the environment comes between
             # By default a channel waits up to two minutes before it tries a gateway again that was away.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
