@@ -143,7 +143,7 @@ class FeaturePanel:
             If the file is missing, damaged or not a feature panel.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
                 return cls(
                     names=tuple(map(str, stored["names"])),
                     tickers=tuple(map(str, stored["tickers"])),

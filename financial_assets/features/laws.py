@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 SCALE_TOLERANCE = 2e-3
-"""Largest change, relative to the width of a feature's bounds, when bars are multiplied by a factor that is no power of two.
+"""Largest change, as a share of a feature's range, when bars are multiplied by a factor that is no power of two.
 
 Each rescaled price is rounded anew (6e-8), which a difference of nearby prices magnifies some thousand times.
 """
@@ -158,8 +158,8 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
     Returns
     -------
     pandas.DataFrame
-        One row a feature, ticker and cut: ``date``, ``ticker``, ``feature``, ``whole``, ``cut_short``, ``problem``; empty
-        when all agree bit for bit.
+        One row a feature, ticker and cut: ``date``, ``ticker``, ``feature``, ``whole``, ``cut_short``, ``problem``;
+        empty when all agree bit for bit.
     """
     sessions = len(panel.sessions)
     drawn = np.random.default_rng(seed).choice(sessions, size=min(cuts, sessions), replace=False)

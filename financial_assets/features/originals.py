@@ -59,7 +59,7 @@ ORIGINALS: tuple[Original, ...] = (
     *(Original(name, "basic", formula) for name, formula in _BASIC),
     *(Original(name, "advanced", formula) for name, formula in _ADVANCED),
 )
-"""17 basic indicators a ticker and the shared daily return (35 for two tickers), and the 32 advanced ones that are no label."""
+"""17 basic indicators a ticker and the shared daily return (35 for two tickers), and the 32 advanced ones."""
 
 
 def counterparts(original: str) -> tuple[Feature, ...]:

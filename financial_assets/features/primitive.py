@@ -1,4 +1,4 @@
-"""Window primitives as nodes of a graph: called with tensors they compute, called while tracing they are recorded whole."""
+"""Window primitives as nodes of a graph: with tensors they compute, while tracing they are recorded whole."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ its first value; outputs mean something from the window's length onwards.
 Every output bar is computed by the same operations in the same order wherever it stands, and only with operations that
 IEEE 754 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree
 bit for bit. That rules out ``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round
-differently. Averages are merged as ``a + (b - a) * share``, so that the average of a constant is that constant, exactly.
+differently. Averages are merged as ``a + (b - a) * share``: the average of a constant is exactly that constant.
 """
 
 from __future__ import annotations
@@ -172,12 +172,20 @@ def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> 
     x
         Series ``[..., session]``.
     decay
-        Weight of a bar relative to the one after it, in (0, 1); one for each entry of the last axis but one if a tuple, all of
-        the same ``ema_bars``.
+        Weight of a bar relative to the one after it, in (0, 1); if a tuple one for each entry of the last axis
+        but one, all of the same ``ema_bars``.
     tail
         Largest share of weight that may be cut off.
+
+    Raises
+    ------
+    ValueError
+        If the decays differ in ``ema_bars``.
     """
-    bars, sessions = ema_bars(decay if isinstance(decay, float) else decay[0], tail), x.shape[-1]
+    lengths = {ema_bars(each, tail) for each in ((decay,) if isinstance(decay, float) else decay)}
+    if len(lengths) != 1:
+        raise ValueError(f"averages that are cut after {sorted(lengths)} bars cannot be computed together")
+    bars, sessions = lengths.pop(), x.shape[-1]
     block, size = _extended(x, bars - 1), 1
     while size < bars:
         share = _constant(decay, lambda d, n=size: d**n / (1.0 + d**n), x)

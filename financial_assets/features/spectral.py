@@ -38,7 +38,7 @@ def _haar_share(scale: int) -> Feature:
         f"haar_energy_share_{scale}",
         "spectral",
         HAAR_WINDOW + HAAR_SCALES[-1],
-        f"share of Haar wavelet energy of log returns at {scale} bars among 2, 4, 8, 16, 32; 64 bars; 0.2 for white noise",
+        f"share of {scale}-bar Haar wavelet energy of log returns among 2, 4, 8, 16, 32; 64 bars; white noise 0.2",
         "Percival and Walden (2000), maximal overlap",
         lambda bars: rolling.ratio(_haar_energy(bars, scale), _haar_total(bars), neutral=1.0 / len(HAAR_SCALES)),
         neutral=1.0 / len(HAAR_SCALES),

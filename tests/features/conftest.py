@@ -15,7 +15,7 @@ MakeBars = Callable[..., Tensor]
 def _make_bars(
     seed: int, tickers: int = 3, sessions: int = 200, volatility: float = 0.02, trouble: bool = False
 ) -> Tensor:
-    """Random bars that obey the order low <= open, close <= high; with ``trouble`` also flat stretches, halts and jumps."""
+    """Random bars with low <= open, close <= high; with ``trouble`` also flat stretches, halts and jumps."""
     rng = np.random.default_rng(seed)
     shape = (tickers, sessions)
     returns = rng.standard_t(4, shape) * volatility
