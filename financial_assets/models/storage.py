@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ _FORMAT = 1
 _MANIFEST = "training.json"
 _TENSORS = "tensors.pt"
 _HELD_OUT = "held_out.npz"
+_ATTEMPTS = 20
 
 
 def save_training(folder: Path, training: Training) -> Path:
@@ -46,24 +49,36 @@ def save_training(folder: Path, training: Training) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        new, old = staging / "new", staging / "old"
+        new = staging / "new"
         new.mkdir()
         hashes = {}
         for name, data in ((_TENSORS, _tensors(training)), (_HELD_OUT, _held_out(training.held_out))):
             atomic_write_bytes(new / name, data)
             hashes[name] = hashlib.sha256(data).hexdigest()
         atomic_write_text(new / _MANIFEST, json.dumps({**_manifest(training), "files": hashes}, indent=1))
-        if folder.exists():
-            folder.replace(old)
-        try:
-            new.replace(folder)
-        except BaseException:
-            if old.exists():
-                old.replace(folder)
-            raise
+        _move_onto(new, folder, staging)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return folder
+
+
+def _move_onto(new: Path, folder: Path, staging: Path) -> None:
+    """Rename ``new`` to ``folder``; what is there goes to ``staging``, and comes back if the renaming fails."""
+    for attempt in range(_ATTEMPTS):
+        old = staging / f"old-{attempt}"
+        # Somebody else may take the folder away, or put one there, between any two of these lines.
+        with suppress(FileNotFoundError):
+            folder.replace(old)
+        try:
+            new.replace(folder)
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                continue
+            if old.exists():
+                old.replace(folder)
+            raise
+        return
+    raise TrainingError(f"{folder} is being written by others again and again: run one training of a variant at a time")
 
 
 def is_finished(folder: Path) -> bool:

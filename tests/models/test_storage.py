@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickletools
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,34 @@ def test_an_interrupt_leaves_neither_half_a_folder_nor_rubbish(
         with pytest.raises(KeyboardInterrupt):
             save_training(tmp_path / "t", training)
     assert is_finished(tmp_path / "t")
+
+
+def test_writers_at_the_same_time_leave_one_whole_training(training: Training, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        saved = list(pool.map(lambda _: save_training(tmp_path / "t", training), range(24)))
+    assert set(saved) == {tmp_path / "t"}
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+    assert load_training(tmp_path / "t").best_epoch == training.best_epoch
+
+
+def test_a_rename_that_fails_brings_the_old_one_back(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save_training(tmp_path / "t", training)
+    rename = Path.replace
+
+    def fail(path: Path, target: Path) -> Path:
+        if path.name == "new":
+            raise PermissionError("no")
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail)
+        # The files inside are renamed too; only the folder's own renaming fails.
+        with pytest.raises(PermissionError):
+            save_training(folder, training)
+    assert is_finished(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
 SPOILS = (
