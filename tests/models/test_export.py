@@ -20,6 +20,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.card import model_card, write_model_card
 from financial_assets.models.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
+from financial_assets.models.networks import build_network
 from financial_assets.models.parity import (
     PROBABILITY_TOLERANCE,
     ParityReport,
@@ -27,9 +28,10 @@ from financial_assets.models.parity import (
     prove_parity,
 )
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor, build_predictor
+from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training, train
 from financial_assets.models.training_data import TrainingData, panel_volatility
-from financial_assets.models.variants import Variant
+from financial_assets.models.variants import VARIANTS, Variant
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,29 @@ def test_late_listings_and_halts_are_trained_on_and_served(
     served = build_predictor(trained, graph)
     export_onnx(served, tmp_path / "m.onnx")
     assert prove_parity(served, tmp_path / "m.onnx", features, halted, windows=400).panel_window == 0.0
+
+
+def test_splits_and_units_are_harmless(predictor: Predictor, bars: np.ndarray) -> None:
+    """A 4:1 split, shares counted in thousands, another base of the index: not one bit of the answer moves."""
+    scaled = bars * np.asarray([0.25, 0.25, 0.25, 0.25, 1024.0, 8.0, 1.0], dtype=np.float32)
+    one, other = predictor(torch.from_numpy(bars[None])), predictor(torch.from_numpy(scaled[None]))
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: Path) -> None:
+    """Every feature there is, so that one built from an operation that cannot be written fails here."""
+    graph = FeatureGraph()
+    torch.manual_seed(0)
+    count = len(graph.names)
+    features = compute_panel(panel, graph)
+    known = torch.from_numpy(features.values[:, :, 400:]).transpose(1, 2).reshape(-1, count)
+    network = build_network(VARIANTS["enhanced"], count)
+    predictor = Predictor(graph, RobustScaler.fit(known), network, Calibration(), 10).eval().requires_grad_(False)
+    export_onnx(predictor, tmp_path / "m.onnx")
+    report = prove_parity(predictor, tmp_path / "m.onnx", features, panel, windows=400)
+    assert report.panel_window == 0.0
+    assert (tmp_path / "m.onnx").stat().st_size < 2_000_000
 
 
 def planted(exported: Path, folder: Path, factor: float) -> Path:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickletools
+import subprocess
+import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -81,6 +83,30 @@ def test_a_rename_that_fails_brings_the_old_one_back(
             save_training(folder, training)
     assert is_finished(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+SAVE_FOR_EVER = """
+import sys
+from pathlib import Path
+from financial_assets.models.storage import load_training, save_training
+training = load_training(Path(sys.argv[1]))
+while True:
+    save_training(Path(sys.argv[2]), training)
+    print("saved", flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_training_or_none(training: Training, tmp_path: Path) -> None:
+    source, target = save_training(tmp_path / "source", training), tmp_path / "target"
+    command = [sys.executable, "-c", SAVE_FOR_EVER, str(source), str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for _ in range(5):
+            assert writer.stdout.readline() == "saved\n"
+        writer.kill()
+    assert is_finished(target) or not target.exists()
+    save_training(target, training)
+    assert load_training(target).cutoff == training.cutoff
 
 
 SPOILS = (
