@@ -1,0 +1,227 @@
+"""The whole road from the command line, as CI and users run it: prices to report, twice, killed, and with a bad row.
+
+One home serves all tests here, in the order of the story: a first run (killed while it replays, then run again), a
+second run that has nothing to add, a day of the ``daily`` job, a plane that was stopped in between.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pandas as pd
+import pytest
+
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.market.clock import HistoricalClock
+from financial_assets.market.panel import build_panel
+from financial_assets.market.store import PriceStore
+from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
+from financial_assets.tracking import ModelRegistry
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.xdist_group("full_pipeline")]
+
+ROOT = Path(__file__).parents[2]
+REPLAYED = 40
+EXPERIMENT = "financial-ab-test-experiment"
+MULTIPROCESS = {"execution": {"config": {"multiprocess": {"max_concurrent": 2}}}}
+
+
+@dataclass(frozen=True)
+class World:
+    """A home, and the environment of commands that use it."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", *arguments]
+
+    def execute(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment | environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
+
+    def counts(self) -> tuple[int, int]:
+        with PredictionLog(f"sqlite:///{self.home / 'predictions.db'}") as log:
+            return len(log.routed()), len(log.direct())
+
+    def clock(self) -> pd.Timestamp:
+        return HistoricalClock(self.home / "clock.json").now()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    home = tmp_path_factory.mktemp("home")
+    instance = tmp_path_factory.mktemp("instance")
+    (instance / "dagster.yaml").write_text(
+        f"telemetry: {{enabled: false}}\nstorage: {{sqlite: {{base_dir: {instance}}}}}\n"
+    )
+    settings = {
+        "FINANCIAL_ASSETS_HOME": str(home),
+        "DAGSTER_HOME": str(instance),
+        "PRICE_SOURCE": "simulated",
+        "TICKERS": "AAA,BBB",
+        "SIMULATED_SESSIONS": "1200",
+        "REPLAY_SESSIONS": str(REPLAYED),
+        "PROGRESS": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+    try:
+        yield World(home, {**os.environ, **settings})
+    finally:
+        control.stop(home)
+
+
+@pytest.fixture(scope="module")
+def ran(world: World) -> World:
+    """The first run is killed while it replays; the next one goes on from there."""
+    with subprocess.Popen(
+        world.command("-j", "full_pipeline"),
+        env=world.environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as first:
+        try:
+            _wait_for_predictions(world, first)
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
+    result = world.execute("-j", "full_pipeline")
+    assert result.returncode == 0, result.stderr[-4000:]
+    return world
+
+
+def _wait_for_predictions(world: World, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the run ended before it could be killed"
+        if (world.home / "predictions.db").exists() and world.counts()[0] >= 4:
+            return
+        time.sleep(0.1)
+    pytest.fail("no prediction in 300 s")
+
+
+def test_a_killed_run_is_finished_by_the_next_without_loss_or_double(ran: World) -> None:
+    with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
+        routed, direct = log.routed(), log.direct()
+    assert len(routed) == REPLAYED * 2
+    assert len(direct) == REPLAYED * 2 * 3
+    assert not routed.duplicated(["experiment", "epoch", "session", "ticker"]).any()
+    assert not direct.duplicated(["session", "ticker", "model"]).any()
+    assert set(routed["status"]) == {"ok"}
+    assert set(direct["status"]) == {"ok"}
+    assert set(routed["model"]) <= {"baseline-predictor-v1", "enhanced-predictor-v2"}
+
+
+def test_nothing_was_predicted_from_before_the_cutoff_or_after_the_clock(ran: World) -> None:
+    cutoff = pd.Timestamp(json.loads((ran.home / "training.json").read_text())["data_cutoff"])
+    with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
+        routed = log.routed()
+    assert routed["session"].min() > cutoff
+    assert routed["session"].max() == ran.clock()
+    versions = ModelRegistry(f"sqlite:///{ran.home / 'mlflow.db'}").versions()
+    assert [version.tags["data_cutoff"] for version in versions] == [f"{cutoff:%Y-%m-%d}"] * 3
+
+
+def test_versions_carry_lineage_aliases_and_fingerprints(ran: World) -> None:
+    registry = ModelRegistry(f"sqlite:///{ran.home / 'mlflow.db'}")
+    versions = {version.tags["variant"]: version for version in registry.versions()}
+    assert versions["baseline"].aliases == ("champion",)
+    assert versions["enhanced"].aliases == ("challenger",)
+    for version in versions.values():
+        assert {"dagster.run_id", "fingerprint", "onnx_sha256", "data_cutoff"} <= set(version.tags)
+
+
+def test_the_report_says_what_can_be_concluded(ran: World) -> None:
+    page = (ran.home / "reports" / "ab-evaluation.html").read_text()
+    evaluation = json.loads((ran.home / "reports" / "ab-evaluation.json").read_text())
+    assert evaluation["conclusion"]["sentence"] in page.replace("&#39;", "'").replace("&#34;", '"')
+    assert {skill["name"] for skill in evaluation["skills"]} >= {"majority", "logistic", "baseline-predictor-v1"}
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def test_the_gateway_answers_a_plain_http_client(ran: World) -> None:
+    endpoint = LocalTarget(ran.home).endpoint()
+    panel = build_panel(PriceStore(ran.home / "prices").read())
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+    body = {
+        "inputs": [
+            {"name": "bars", "datatype": "FP32", "shape": [1, SERVED_LOOKBACK, 7], "data": bars[0].ravel().tolist()}
+        ]
+    }
+    answer = httpx.post(
+        f"{endpoint.http_url}/v2/models/{EXPERIMENT}/infer",
+        json=body,
+        headers={"seldon-model": f"{EXPERIMENT}.experiment"},
+        timeout=20,
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-seldon-route"].strip(":").rsplit("_", 1)[0] in {
+        "baseline-predictor-v1",
+        "enhanced-predictor-v2",
+    }
+    outputs = {output["name"]: np.asarray(output["data"]) for output in answer.json()["outputs"]}
+    assert 0 < outputs["probability_up"].item() < 1
+    assert (np.diff(outputs["return_quantiles"]) >= 0).all()
+
+
+def test_a_second_run_on_several_processes_adds_nothing(ran: World, tmp_path: Path) -> None:
+    before = ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()
+    config = tmp_path / "multiprocess.yaml"
+    config.write_text(json.dumps(MULTIPROCESS))
+    result = ran.execute("-j", "full_pipeline", "-c", str(config))
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert (ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()) == before
+    assert len(ModelRegistry(f"sqlite:///{ran.home / 'mlflow.db'}").versions()) == 3
+
+
+def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran: World) -> None:
+    before, clock = ran.counts(), ran.clock()
+    assert control.stop(ran.home)
+    result = ran.execute("-j", "daily")
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert ran.clock() > clock
+    assert ran.counts() == (before[0] + 2, before[1] + 6)
+    assert LocalTarget(ran.home).status().ready
+
+
+def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path) -> None:
+    prices = PriceStore(world.home / "prices").read()
+    broken = prices.copy()
+    broken.loc[100, "high"] = broken.loc[100, "low"] / 2
+    path = tmp_path / "prices.csv"
+    broken.to_csv(path, index=False)
+    home = tmp_path / "home"
+    result = world.execute(
+        "-j",
+        "full_pipeline",
+        PRICE_SOURCE="files",
+        PRICE_FILES=str(path),
+        FINANCIAL_ASSETS_HOME=str(home),
+    )
+    assert result.returncode != 0
+    printed = " ".join((result.stderr + result.stdout).split())
+    assert broken.loc[100, "ticker"] in printed
+    assert f"{broken.loc[100, 'date']:%Y-%m-%d}" in printed
+    assert PriceStore(home / "prices").read().empty
+    assert not (home / "panel").exists()
