@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -264,6 +265,15 @@ def test_a_killed_supervisor_leaves_children_that_stop_finds(supervised: Layout)
     assert answers(read_specs(supervised.specs)[0].health_url, 1), "the child serves on"
     assert control.stop(supervised.home) is True
     assert not answers(read_specs(supervised.specs)[0].health_url, 1)
+
+
+def test_a_plane_whose_home_was_removed_ends_by_itself(supervised: Layout) -> None:
+    state, [dummy] = SupervisorState.read(supervised.supervisor_state), read_specs(supervised.specs)
+    assert state is not None
+    shutil.rmtree(supervised.root)
+    wait(lambda: state.identity.find() is None)
+    assert not answers(dummy.health_url, 1)
+    assert not supervised.root.exists()
 
 
 def test_a_lock_waits_and_then_says_for_what(tmp_path: Path) -> None:

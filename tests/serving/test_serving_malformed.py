@@ -101,6 +101,7 @@ def test_rest(http: httpx.Client, plane: Any, content: bytes, message: str) -> N
         ({"content-type": "application/json", "inference-header-content-length": "10"}, b"\x00" * 50),
         ({"content-type": "application/json; charset=utf-16"}, json.dumps({"a": "é"}).encode("utf-16")),
     ],
+    ids=["text", "octets", "no gzip", "half gzip", "binary extension", "utf-16"],
 )
 def test_other_content(http: httpx.Client, plane: Any, headers: dict[str, str], content: bytes) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"

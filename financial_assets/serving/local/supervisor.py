@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ _FIRST_DELAY_S = 0.2
 _LAST_DELAY_S = 10.0
 _STABLE_S = 30.0
 _POLL_S = 0.05
+_HOME_CHECK_S = 2.0
 _LOG_BYTES = 20 * 2**20
 _log = logging.getLogger("supervisor")
 
@@ -160,6 +162,8 @@ def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
     keepers: list[Keeper] = []
 
     def write_state() -> None:
+        if not layout.root.is_dir():  # removed: do not make it again
+            return
         with writing:
             try:
                 SupervisorState(me, tuple(keeper.state for keeper in keepers)).write(layout.supervisor_state)
@@ -191,9 +195,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
             signal.signal(number, lambda *_: os.write(tell, b"."))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _log.info("supervisor %d of %s", os.getpid(), layout.root)
-        supervise(layout, lambda: os.read(told, 1))
+        supervise(layout, lambda: _wait_for_end(told, layout.supervisor_lock, os.fstat(lock.fileno()).st_ino))
         _log.info("supervisor %d ends", os.getpid())
     return 0
+
+
+def _wait_for_end(told: int, lock: Path, inode: int) -> None:
+    """Wait for a signal, or for the home to be removed: nobody could find this plane again to stop it."""
+    while not select.select([told], [], [], _HOME_CHECK_S)[0]:
+        try:
+            gone = lock.stat().st_ino != inode
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            return
 
 
 def _take(lock: TextIO) -> bool:
