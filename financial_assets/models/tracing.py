@@ -103,6 +103,8 @@ class _Recorder(TorchDispatchMode):
         if not self._depends((args, kwargs)):
             return result
         parts = list(result) if isinstance(result, (list, tuple)) else [result]
+        if not all(isinstance(part, Tensor) for part in parts):
+            raise ExportError(f"{func} turns data into a Python value: what depends on it cannot be exported")
         number = len(self.operations) + 1
         symbols = tuple(self._symbolic(arg) for arg in args)
         named = {key: self._symbolic(value) for key, value in kwargs.items()}

@@ -108,6 +108,8 @@ def test_the_batch_stays_open_in_sizes() -> None:
     [
         (lambda x: torch.cumsum(x, -1), "cumsum"),
         (lambda x: x + x.sum(), "name the axes"),
+        (lambda x: x * 2.0 if bool((x > 0).any()) else x, "Python value"),
+        (lambda x: x.clone().mul_(2.0), "mul_"),
         (lambda x: x.sum(-1, keepdim=True, dtype=torch.float64).float() + x, "sum"),
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
