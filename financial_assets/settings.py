@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     rollout_policy: Path | None = None
     """YAML file of arms and weights; default: the packaged ``financial_assets/experiment/policy.yaml``."""
 
-    replay_sessions: int = Field(default=0, ge=0)
-    """Sessions that ``full_pipeline`` replays through the gateway; 0: all that are due."""
+    replay_sessions: int = Field(default=500, ge=0)
+    """Sessions that ``full_pipeline`` replays through the gateway, the rest is left to ``daily``; 0: all."""
 
     replay_workers: int = Field(default=4, ge=1, le=64)
     """Concurrent requests of a replay."""
