@@ -30,7 +30,7 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.tracking import ModelRegistry
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.xdist_group("full_pipeline")]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).parents[2]
 REPLAYED = 40
