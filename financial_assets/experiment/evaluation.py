@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.arms import Arm, WeightEpoch, arm_to_json
+from financial_assets.experiment.arms import WeightEpoch, arm_to_json
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
@@ -151,7 +151,10 @@ def _paired_rows(direct: pd.DataFrame, epoch: WeightEpoch, panel: PricePanel) ->
     """Rows by model: those of champion and challenger are the same sessions and tickers, after both cut-offs."""
     pair = [arm for arm in (epoch.champion, epoch.challenger) if arm is not None]
     answered = direct[direct["status"] == "ok"]
-    by_model = {arm.model: _after(answered, arm, pair) for arm in epoch.arms}
+    by_model = {
+        arm.model: answered[(answered["model"] == arm.model) & (answered["session"] > arm.data_cutoff)]
+        for arm in epoch.arms
+    }
     common = by_model[pair[0].model][["session", "ticker"]]
     for arm in pair[1:]:
         common = common.merge(by_model[arm.model][["session", "ticker"]], validate="1:1")
@@ -159,11 +162,6 @@ def _paired_rows(direct: pd.DataFrame, epoch: WeightEpoch, panel: PricePanel) ->
     due = {model: join_outcomes(frame, panel) for model, frame in paired.items()}
     not_due = len(common) - len(due[pair[0].model])
     return {model: frame for model, frame in due.items() if len(frame)}, not_due
-
-
-def _after(answered: pd.DataFrame, arm: Arm, pair: Sequence[Arm]) -> pd.DataFrame:
-    cutoff = max(arm.data_cutoff, *(other.data_cutoff for other in pair))
-    return answered[(answered["model"] == arm.model) & (answered["session"] > cutoff)]
 
 
 def _baseline_rows(

@@ -202,6 +202,16 @@ def test_only_sessions_after_both_cutoffs_count() -> None:
     assert (champion.accuracy.days, shadow.accuracy.days) == (281 - 121, 281 - 201)
 
 
+def test_a_pair_needs_the_answers_of_both() -> None:
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.5})
+    direct = direct.reset_index(drop=True)
+    silent = [3, 4, 5, len(direct) - 1]  # three of the champion's answers, one of the challenger's
+    direct.loc[silent, ["status", "probability_up"]] = ["rejected", np.nan]
+    result = evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
+    assert difference(result).rows == len(direct) // 2 - 4
+    assert [skill.accuracy.observations for skill in result.skills[:3]] == [len(direct) // 2 - 4] * 3  # type: ignore[union-attr]
+
+
 def test_nothing_after_the_clock_is_used() -> None:
     prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.55})
     as_of = prices.sessions[150]
