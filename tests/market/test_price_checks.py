@@ -142,6 +142,13 @@ def test_a_thousandfold_move_blocks(make_prices: MakePrices) -> None:
     assert by_name(prices)["impossible_values"].failures["date"].tolist() == [prices.loc[21, "date"]]
 
 
+def test_what_does_not_come_back_is_no_slip(make_prices: MakePrices) -> None:
+    prices = make_prices()
+    prices.loc[9:39, ["open", "high", "low", "close", "adj_close"]] *= 15.0
+    prices.loc[10:39, ["open", "high", "low", "close", "adj_close"]] *= 15.0
+    assert failed(prices) == {"extreme_moves"}
+
+
 def test_a_move_beyond_all_numbers_is_told(make_prices: MakePrices) -> None:
     prices = make_prices()
     prices.loc[9, "adj_close"] = 1e308

@@ -96,6 +96,7 @@ def test_the_hash_is_of_content(store: PriceStore, make_prices: MakePrices) -> N
         other = prices.copy()
         other.loc[5, column] = {"date": pd.Timestamp("1999-01-04"), "ticker": "X"}.get(column, 1.5)
         assert hash_prices(other) != hash_prices(prices)
+    assert hash_prices(prices.replace({"ticker": {"BBB": "CCC"}})) != hash_prices(prices)  # in the same order
     store.upsert(prices)
     assert store.content_hash() == hash_prices(prices)
 

@@ -170,6 +170,9 @@ def test_the_bar_of_a_session_under_way_is_left_out(prices: pd.DataFrame) -> Non
     before, after = (last.tz_localize("UTC") + pd.Timedelta(hours=hour) for hour in (20, 22))
     assert Yahoo(as_downloaded(prices)).source(before).fetch(["AAA"]).prices["date"].max() < last
     assert Yahoo(as_downloaded(prices)).source(after).fetch(["AAA"]).prices["date"].max() == last
+    future = Yahoo(as_downloaded(prices))
+    assert future.source(before).fetch(["AAA"], end=dt.date(2020, 12, 31)).prices["date"].max() < last
+    assert future.asked[0][2] < last.date()
 
 
 def test_an_empty_span_and_no_tickers_are_errors(prices: pd.DataFrame) -> None:

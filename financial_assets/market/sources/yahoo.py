@@ -20,7 +20,6 @@ Download = Callable[[Sequence[str], dt.date, dt.date], pd.DataFrame | None]
 """Tickers, first day and last day (both included) to a frame as ``yfinance.download`` returns it."""
 
 _FIELDS = {name.replace("_", " ").title(): name for name in VALUE_COLUMNS}
-_EXCHANGE_ZONE = "America/New_York"
 
 
 def download_from_yahoo(tickers: Sequence[str], start: dt.date, end: dt.date) -> pd.DataFrame | None:
@@ -163,7 +162,6 @@ def _fields(bars: pd.DataFrame, ticker: str) -> pd.DataFrame:
 def _session_dates(index: pd.Index) -> pd.DatetimeIndex:
     stamps = pd.DatetimeIndex(index)
     if stamps.tz is not None:
-        # Midnight in its own zone labels a day; any other time is an instant, whose day is New York's.
-        at_midnight = bool((stamps == stamps.normalize()).all())
-        stamps = stamps.tz_localize(None) if at_midnight else stamps.tz_convert(_EXCHANGE_ZONE).tz_localize(None)
+        # Midnight in New York, told in New York's time or in UTC, has the same date in both.
+        stamps = stamps.tz_localize(None)
     return stamps.normalize().as_unit("ns")
