@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 
 from financial_assets.features.bars import Bars
 from financial_assets.features.primitive import primitive_of
@@ -25,7 +26,7 @@ __all__ = ["fuse"]
 def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
     """A module from seven channels ``[..., 1, session]`` to the functions' values ``[..., function, session]``."""
     outputs = _trace(functions)
-    nodes = outputs[0].graph.nodes
+    nodes = list(outputs[0].graph.nodes)
     originals = _originals(nodes)
     kept = [node for node in nodes if originals[node] is node]
     levels = _levels(kept, originals)
@@ -47,7 +48,8 @@ def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
 def _trace(functions: Sequence[Callable[[Bars], Tensor]]) -> list[fx.Node]:
     tracer = fx.Tracer()
     tracer.graph = fx.Graph()
-    bars = Bars(*(tracer.create_proxy("placeholder", name, (), {}) for name in Bars._fields))
+    channels: list[Any] = [tracer.create_proxy("placeholder", name, (), {}) for name in Bars._fields]
+    bars = Bars(*channels)
     results: list[Any] = [function(bars) for function in functions]
     return [result.node for result in results]
 
@@ -57,7 +59,7 @@ def _originals(nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
     first: dict[str, fx.Node] = {}
     originals: dict[fx.Node, fx.Node] = {}
     for node in nodes:
-        arguments = fx.node.map_arg((node.args, node.kwargs), lambda argument: originals[argument])
+        arguments = map_arg((node.args, node.kwargs), lambda argument: originals[argument])
         # repr tells 1 from 1.0 and True, which compare equal.
         key = repr((node.op, node.target, arguments))
         originals[node] = first.setdefault(key, node)
@@ -129,7 +131,8 @@ class _Fused:
     def _row(self, stacked: fx.Node, row: int, size: int) -> fx.Node:
         if size == 1:
             return stacked
-        return self.graph.call_function(operator.getitem, (stacked, (..., slice(row, row + 1), slice(None))))
+        place: Any = (..., slice(row, row + 1), slice(None))
+        return self.graph.call_function(operator.getitem, (stacked, place))
 
     def module(self, outputs: Sequence[fx.Node]) -> fx.GraphModule:
         """Finish the graph."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -164,7 +164,7 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
     sessions = len(panel.sessions)
     drawn = np.random.default_rng(seed).choice(sessions, size=min(cuts, sessions), replace=False)
     bars = torch.from_numpy(panel.values)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     with torch.inference_mode():
         whole = graph(bars)
         for cut in sorted(int(at) for at in drawn):

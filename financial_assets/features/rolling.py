@@ -72,7 +72,9 @@ def ratio(numerator: Tensor, denominator: Tensor, neutral: float = 0.0) -> Tenso
     No epsilon is added: it would have a unit, and the result would change with the scale of prices.
     """
     defined = denominator > 0
-    return torch.where(defined, numerator / torch.where(defined, denominator, 1.0), neutral)
+    if neutral == 0.0:
+        return numerator / torch.where(defined, denominator, math.inf)
+    return torch.where(defined, numerator / denominator, neutral)
 
 
 def relative_difference(a: Tensor, b: Tensor) -> Tensor:
@@ -85,10 +87,9 @@ def log_ratio(a: Tensor, b: Tensor) -> Tensor:
 
     The quotient is formed first: it does not change when both are multiplied by a power of two, ``log a - log b`` does.
     """
-    defined = (a > 0) & (b > 0)
-    quotient = torch.where(defined, a / torch.where(defined, b, 1.0), 1.0)
     # Contiguous: the strided path of a transcendental function may round differently.
-    return torch.log(quotient.contiguous())
+    logarithm = torch.log((a / b).contiguous())
+    return torch.where(logarithm.abs() < math.inf, logarithm, 0.0)
 
 
 @primitive()
@@ -106,7 +107,9 @@ def mean(x: Tensor, window: int) -> Tensor:
 @primitive(outputs=2)
 def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average and sum of squared deviations of the last ``window`` bars (Chan, Golub and LeVeque 1983)."""
-    average, squares = _merged((x, torch.zeros_like(x)), window, _merge_moments)
+    if window == 1:
+        return x, torch.zeros_like(x)
+    average, squares = _merged((x,), window, _merge_moments)
     return average, squares
 
 
@@ -118,8 +121,10 @@ def std(x: Tensor, window: int) -> Tensor:
 @primitive(series=2, outputs=3)
 def product_moments(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, Tensor]:
     """Sums of squared deviations of ``x`` and of ``y`` and of their products, over the last ``window`` bars."""
-    zero = torch.zeros_like(x)
-    _, _, xx, yy, xy = _merged((x, y, zero, zero, zero), window, _merge_product_moments)
+    if window == 1:
+        zero = torch.zeros_like(x)
+        return zero, zero, zero
+    _, _, xx, yy, xy = _merged((x, y), window, _merge_product_moments)
     return xx, yy, xy
 
 
@@ -132,7 +137,9 @@ def correlation(x: Tensor, y: Tensor, window: int) -> Tensor:
 @primitive(outputs=2)
 def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average, and sum of products of deviations of ``x`` and of time (in bars), over the last ``window`` bars."""
-    average, product = _merged((x, torch.zeros_like(x)), window, _merge_time_moments)
+    if window == 1:
+        return x, torch.zeros_like(x)
+    average, product = _merged((x,), window, _merge_time_moments)
     return average, product
 
 
@@ -182,7 +189,7 @@ def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> 
     ValueError
         If the decays differ in ``ema_bars``.
     """
-    lengths = {ema_bars(each, tail) for each in ((decay,) if isinstance(decay, float) else decay)}
+    lengths = {ema_bars(each, tail) for each in (decay if isinstance(decay, tuple) else (decay,))}
     if len(lengths) != 1:
         raise ValueError(f"averages that are cut after {sorted(lengths)} bars cannot be computed together")
     bars, sessions = lengths.pop(), x.shape[-1]
@@ -229,7 +236,7 @@ def fourier(x: Tensor, period: float | tuple[float, ...], window: int) -> tuple[
 
 def _constant(values: float | tuple[float, ...], function: Callable[[float], float], like: Tensor) -> float | Tensor:
     """``function`` of one number, or of one for each entry of the last axis but one."""
-    if isinstance(values, float):
+    if not isinstance(values, tuple):
         return function(values)
     computed = torch.tensor([function(value) for value in values], dtype=like.dtype, device=like.device)
     return computed.reshape(-1, 1)
@@ -275,7 +282,7 @@ def _merge_means(recent: State, n: int, older: State, m: int) -> State:
 
 def _merge_moments(recent: State, n: int, older: State, m: int) -> State:
     delta = older[0] - recent[0]
-    return recent[0] + delta * (m / (n + m)), recent[1] + older[1] + delta * delta * (n * m / (n + m))
+    return recent[0] + delta * (m / (n + m)), _plus(delta * delta * (n * m / (n + m)), recent, older, 1)
 
 
 def _merge_product_moments(recent: State, n: int, older: State, m: int) -> State:
@@ -284,16 +291,24 @@ def _merge_product_moments(recent: State, n: int, older: State, m: int) -> State
     return (
         recent[0] + dx * share,
         recent[1] + dy * share,
-        recent[2] + older[2] + dx * dx * weight,
-        recent[3] + older[3] + dy * dy * weight,
-        recent[4] + older[4] + dx * dy * weight,
+        _plus(dx * dx * weight, recent, older, 2),
+        _plus(dy * dy * weight, recent, older, 3),
+        _plus(dx * dy * weight, recent, older, 4),
     )
 
 
 def _merge_time_moments(recent: State, n: int, older: State, m: int) -> State:
-    delta = older[0] - recent[0]
+    delta = recent[0] - older[0]
     # The centres of two adjacent windows lie (n + m) / 2 bars apart, so the cross term is n m / (n + m) * (n + m) / 2.
-    return recent[0] + delta * (m / (n + m)), recent[1] + older[1] - delta * (n * m / 2)
+    return older[0] + delta * (n / (n + m)), _plus(delta * (n * m / 2), recent, older, 1)
+
+
+def _plus(between: Tensor, recent: State, older: State, place: int) -> Tensor:
+    """Add what two windows hold at ``place`` to what lies between them; single bars hold nothing."""
+    for state in (recent, older):
+        if len(state) > place:
+            between = between + state[place]
+    return between
 
 
 def _merge_ages(recent: State, n: int, older: State, _: int) -> State:

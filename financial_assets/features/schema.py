@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 import pandas as pd
 import pandera.pandas as pa
@@ -55,7 +56,7 @@ def _failures(rows: list[tuple[object, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["date", "ticker", "column", "check", "value", "problem"])
 
 
-def _failure(frame: pd.DataFrame, case: dict[Hashable, object]) -> tuple[object, ...]:
+def _failure(frame: pd.DataFrame, case: dict[Hashable, Any]) -> tuple[object, ...]:
     column, check, value, label = (case[name] for name in ("column", "check", "failure_case", "index"))
     place = frame.index.get_indexer(pd.Index([label]))[0] if frame.index.is_unique and pd.notna(label) else -1
     session, ticker = (frame["date"].iloc[place], frame["ticker"].iloc[place]) if place >= 0 else (pd.NaT, None)
