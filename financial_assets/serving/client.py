@@ -99,7 +99,7 @@ class InferenceClient:
         name = target.removesuffix(".experiment")
         if route is not None:
             return self._send(transport, name, values, self._sticky(route), identity)
-        known = self._routes[name] if name in self._in_split else None
+        known = self._routes.get(name) if name in self._in_split else None
         answer = self._send(transport, name, values, known, identity)
         if is_experiment(name) or answer.route in (None, name):
             return answer
@@ -108,7 +108,10 @@ class InferenceClient:
         self._in_split.add(name)
         answer = self._send(transport, name, values, sticky, identity)
         if answer.route != name:
-            raise InferenceError(f"{name} was asked, but {answer.route} answered", route=answer.route)
+            raise InferenceError(
+                f"{name} was asked, but {answer.route} answered: the known route {sticky} is stale; connect anew",
+                route=answer.route,
+            )
         return answer
 
     def _sticky(self, route: str) -> str:
@@ -132,6 +135,8 @@ class InferenceClient:
                 raise
             # The route went stale: the arm was replaced, or the experiment ended.
             self._in_split.discard(name)
+            if self._routes.get(name) == route:
+                del self._routes[name]
             answer = transport.send(name, bars, headers)
         if answer.route is not None and answer.sticky is not None:
             self._routes[answer.route] = answer.sticky

@@ -88,6 +88,7 @@ def test_a_refused_apply_changes_nothing(target: LocalTarget, model: Any, tmp_pa
         ([model_manifest("m", good["spec"]["storageUri"])], "share storageUri"),
         ([experiment_manifest("x-experiment", default="ghost", weights={"ghost": 1})], "no Model manifest defines"),
         ([{**good, "kind": "Pipeline"}], "Pipeline"),
+        ([good, good], "is given twice"),
     ]:
         with pytest.raises(ManifestError, match=message):
             target.apply(manifests)
@@ -104,6 +105,10 @@ def test_artefacts_are_immutable(
     revision = Desired.read(Layout(target.home).desired).models[name]
     target.apply([manifest])
     assert Desired.read(Layout(target.home).desired).models[name] == revision
+    labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": {"variant": "a"}}}
+    target.apply([labelled])
+    served = Desired.read(Layout(target.home).desired).models[name]
+    assert (served.version, served.manifest) == (1, labelled)
     other = write_tiny(tmp_path / "other", 1.0)
     (tmp_path / "a" / "model.onnx").write_bytes((other / "model.onnx").read_bytes())
     with pytest.raises(TargetError, match=r"was overwritten.*new storageUri"):
@@ -123,11 +128,13 @@ def test_a_new_storage_uri_is_a_new_version_and_stale_routes_heal(
         target.apply([model_manifest(a, str(write_tiny(tmp_path / "next", 1.0)))])
         assert f"{a}_2" in repository(target)
         assert f"{a}_1" not in repository(target)
+        assert client.infer("v-experiment", bars_of(1), route=old.sticky).route in {a, b}
+        with pytest.raises(RequestRejectedError, match="404"):
+            client._rest.send(a, bars_of(1), {"seldon-model": a, "x-seldon-route": f":{a}_1:", "x-request-id": "r"})
+    with InferenceClient(target.endpoint()) as client:
         healed = client.infer(a, bars_of(1))
         assert (healed.route, healed.route_version) == (a, 2)
         assert healed.probability_up[0] > 0.7
-        with pytest.raises(RequestRejectedError, match="404"):
-            client._rest.send(a, bars_of(1), {"seldon-model": a, "x-seldon-route": f":{a}_1:", "x-request-id": "r"})
     # A version number is never used again, not even after deletion.
     target.delete("Experiment", "v-experiment")
     target.delete("Model", a)

@@ -90,8 +90,9 @@ class Desired:
                     f"(SHA-256 {sha256[:12]}, applied as {known.sha256[:12]}); artefacts are immutable, "
                     "publish it under a new storageUri"
                 )
-            return self
-        version = self.versions.get(name, 0) + 1
+            version = known.version
+        else:
+            version = self.versions.get(name, 0) + 1
         return replace(
             self,
             models={**self.models, name: ServedModel(manifest, version, sha256)},

@@ -17,7 +17,7 @@ from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.locking import exclusive
 from financial_assets.serving.local.processes import SupervisorState
 from financial_assets.serving.local.repository import Repository, artefact
-from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate
+from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate_set
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -43,8 +43,7 @@ class LocalTarget:
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
         """Create or update objects, starting the plane if it does not run; in force on return."""
-        for manifest in manifests:
-            validate(manifest)
+        validate_set(manifests, closed=False)
         digests = {id(m): artefact(m["spec"]["storageUri"])[1] for m in manifests if m["kind"] == "Model"}
         with self._applying():
             wanted = Desired.read(self._layout.desired)
