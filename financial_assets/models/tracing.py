@@ -1,8 +1,8 @@
 """A torch module as the list of aten operations that it runs, with the batch axis left open.
 
-``torch.export`` needs minutes for a graph of ten thousand slices and additions. The feature graph has no control flow
-that depends on data, so running it once and noting each operation says all there is to know. It is run for two batch
-sizes: whatever differs between the two lists must be the batch size itself.
+Made for the feature graph: thousands of slices and additions, on each of which ``torch.export`` and its translation to
+ONNX spend milliseconds, and no control flow that depends on data. So running it once and noting each operation says all
+there is to know. It is run for two batch sizes: whatever differs between the two lists must be the batch size itself.
 """
 
 from __future__ import annotations
