@@ -56,6 +56,8 @@ def conclude(
         )
         return Conclusion("no_data", sentence, tuple(remarks))
     verdict, sentence = _judge(pair[0], against)
+    if verdict != "challenger_better" and pair[0].difference.days >= FEWEST_DAYS:
+        sentence += _unbeaten(against)
     return Conclusion(verdict, sentence, tuple(remarks))
 
 
@@ -116,6 +118,17 @@ def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so that nothing is gained yet"
 
 
+def _unbeaten(against: Sequence[Comparison]) -> str:
+    """What neither arm beats; empty if one of them beats everything."""
+    arms = {c.first for c in against}
+    baselines = list(dict.fromkeys(c.second for c in against))
+    if len(arms) < 2 or any(all(c.difference.low > 0 for c in against if c.first == arm) for arm in arms):
+        return ""
+    worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
+    said = f" Neither has been shown to beat both {' and '.join(baselines)}"
+    return said + (f", and both are worse than {' and '.join(worse)}." if worse else ".")
+
+
 def _refusal(epoch: EpochTraffic) -> str:
     split = " and ".join(f"{count:,} to {model}" for model, count in epoch.observed.items())
     asked = " and ".join(f"{epoch.expected[model]:,.0f}" for model in epoch.observed)
@@ -154,9 +167,11 @@ def _remark(item: Comparison, baseline: str) -> str:
 def _brier_remark(item: Comparison) -> str:
     d = item.difference
     said = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not to be told from"
+    word, sign = ("lower", 1) if d.estimate >= 0 else ("higher", -1)
+    low, high = sorted((sign * d.low, sign * d.high))
     return (
-        f"The probabilities of {item.first} are {said} those of {item.second}: Brier score lower by {d.estimate:+.4f} "
-        f"({d.low:+.4f} to {d.high:+.4f})."
+        f"The probabilities of {item.first} are {said} those of {item.second}: Brier score {word} by "
+        f"{abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
     )
 
 

@@ -17,7 +17,7 @@ _VERDICTS = {
     "refused": ("No analysis", "bad"),
     "no_data": ("No data yet", "open"),
     "underpowered": ("Undecided", "open"),
-    "no_difference": ("No difference", "good"),
+    "no_difference": ("No difference", "open"),
     "challenger_better": ("Challenger better", "good"),
     "champion_better": ("Champion better", "bad"),
 }

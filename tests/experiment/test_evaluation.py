@@ -95,6 +95,7 @@ def test_a_clear_loss_is_found_and_said() -> None:
     conclusion = judge({CHAMPION: 0.62, CHALLENGER: 0.50}).conclusion
     assert conclusion.verdict == "champion_better"
     assert "worse than" in conclusion.sentence
+    assert "Neither" not in conclusion.sentence  # the champion beats both baselines
 
 
 def test_better_than_a_bad_champion_is_no_gain_while_the_majority_is_unbeaten() -> None:
@@ -105,7 +106,7 @@ def test_better_than_a_bad_champion_is_no_gain_while_the_majority_is_unbeaten() 
 
 
 def test_no_difference_within_reach_is_underpowered_with_the_days_that_would_do() -> None:
-    evaluation = judge({CHAMPION: 0.52, CHALLENGER: 0.52})
+    evaluation = judge({CHAMPION: 0.50, CHALLENGER: 0.50})
     main = difference(evaluation)
     assert evaluation.conclusion.verdict == "underpowered"
     assert main.mde is not None
@@ -114,6 +115,26 @@ def test_no_difference_within_reach_is_underpowered_with_the_days_that_would_do(
     assert main.days_needed == pytest.approx(main.difference.days * (main.mde / 0.02) ** 2, rel=0.01)
     assert f"about {main.days_needed:,} days would do" in evaluation.conclusion.sentence
     assert "cannot be concluded" in evaluation.conclusion.sentence
+    assert evaluation.conclusion.sentence.endswith("Neither has been shown to beat both majority and logistic.")
+
+
+def test_two_equally_bad_models_are_said_to_be_bad() -> None:
+    conclusion = judge({CHAMPION: 0.35, CHALLENGER: 0.35}).conclusion
+    assert conclusion.sentence.endswith("and both are worse than majority and logistic.")
+    assert sum("is worse than the baseline" in remark for remark in conclusion.remarks) == 4
+
+
+@pytest.mark.parametrize(("stretch", "said"), [(0.01, "are better than"), (0.4, "are worse than")])
+def test_probabilities_are_judged_beside_directions(stretch: float, said: str) -> None:
+    """The challenger's directions are the champion's; only how sure it is differs, and too sure is worse."""
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.5})
+    surer = 0.5 + stretch * np.sign(direct["probability_up"] - 0.5)
+    both = pd.concat([direct, direct.assign(model=CHALLENGER, probability_up=surer)])
+    conclusion = evaluate(routed=routed, direct=both, epochs=[EPOCH], panel=prices, baselines=baselines).conclusion
+    (remark,) = [remark for remark in conclusion.remarks if "Brier score" in remark]
+    assert said in remark
+    assert ("lower by 0.00" in remark) == (stretch < 0.1)
+    assert conclusion.verdict == "no_difference"
 
 
 def test_enough_days_exclude_a_difference_that_matters() -> None:
