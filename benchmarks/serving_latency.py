@@ -1,6 +1,6 @@
 """Bars-to-answer latency: direct onnxruntime, direct MLServer and through the gateway, side by side in one run.
 
-``python benchmarks/serving_latency.py [--onnx model.onnx] [--seconds 4]`` starts a plane in a temporary folder, asks
+``python benchmarks/serving_latency.py [--onnx model.onnx] [--seconds 3]`` starts a plane in a temporary folder, asks
 it, stops it, and prints a table. The ways take turns in short rounds, so that a busy moment of the machine hits all
 of them. Without ``--onnx`` a small generated graph is served: the figures are then those of the road, not of a model.
 """
@@ -36,7 +36,7 @@ BATCH = 2000
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--onnx", type=Path, help="artefact to serve (default: a small generated graph)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="measuring time of each way (at most 8)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each way (at most 8)")
     options = parser.parse_args()
     seconds = min(max(options.seconds, 0.5), 8.0)
     with tempfile.TemporaryDirectory() as folder:
