@@ -36,8 +36,8 @@ _BETWEEN = ("features", "volatility")
 def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
     """Write ``predictor`` as one ONNX file with a dynamic batch axis and no side file.
 
-    The feature graph is traced and written by ``onnx_writer``: torch's exporter spends milliseconds on every node, which
-    is made for networks, not for thousands of slices and additions. Scaler, network and calibration go through
+    The feature graph is traced and written by ``onnx_writer``: torch's exporter spends milliseconds on every node,
+    which is made for networks, not for thousands of slices and additions. Scaler, network and calibration go through
     ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX operator of the same name. The two parts are merged.
 
     Parameters
