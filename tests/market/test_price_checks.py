@@ -209,7 +209,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_garbage_never_raises_and_never_passes(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from([*PRICE_COLUMNS, "x", "7"]), min_size=0, max_size=10))
@@ -220,7 +220,7 @@ def test_garbage_never_raises_and_never_passes(data: st.DataObject) -> None:
     assert "schema" in failed(frame)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_one_garbage_cell_among_clean_bars_never_raises(make_prices: MakePrices, data: st.DataObject) -> None:
     column = data.draw(st.sampled_from(PRICE_COLUMNS))

@@ -19,6 +19,9 @@ from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, hash_prices
 from financial_assets.market.store import PriceStore
 
+# From Python 3.12 on, forking beside pytest-xdist's threads warns; the children here only write files.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 MakePrices = Callable[..., pd.DataFrame]
 OHLC = ["open", "high", "low", "close"]
 FORK = multiprocessing.get_context("fork")

@@ -44,6 +44,7 @@ def test_a_seed_repeats_and_another_differs() -> None:
     market = SimulatedMarket(sessions=300, seed=7)
     assert_frame_equal(bars(market), bars(market))
     assert not np.allclose(bars(market)["close"], bars(SimulatedMarket(sessions=300, seed=8))["close"])
+    assert not np.allclose(bars(market)["close"], bars(market, "BBB")["close"])
     alone = bars(market, "BBB")
     among = SimulatedPrices(market).fetch(["AAA", "BBB"]).prices
     assert_frame_equal(alone, among[among["ticker"] == "BBB"].reset_index(drop=True))
