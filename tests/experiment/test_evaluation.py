@@ -106,7 +106,7 @@ def test_better_than_a_bad_champion_is_no_gain_while_the_majority_is_unbeaten() 
 
 
 def test_no_difference_within_reach_is_underpowered_with_the_days_that_would_do() -> None:
-    evaluation = judge({CHAMPION: 0.50, CHALLENGER: 0.50})
+    evaluation = judge({CHAMPION: 0.50, CHALLENGER: 0.50}, seed=4)
     main = difference(evaluation)
     assert evaluation.conclusion.verdict == "underpowered"
     assert main.mde is not None
