@@ -1,5 +1,6 @@
 """Group features: the catalogue over the panel, proven causal on the very bars it was computed from."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
@@ -31,21 +32,28 @@ _SPOT_CHECKS = 3
         dg.AssetCheckSpec("causal", asset="features", blocking=True, description="Later bars change nothing earlier"),
     ],
 )
-def features(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
-    """Every indicator of the catalogue for every ticker and session that has enough bars behind it."""
+def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]:
+    """Every indicator of the catalogue for every ticker and session that has enough bars behind it.
+
+    Values that fail a check are shown in it and never stored.
+    """
     panel, graph = market.load_panel(), FeatureGraph()
     computed = compute_panel(panel, graph)
     frame = computed.to_frame()
     failures = check_features(frame)
     violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
+    yield _check("schema", "Columns, types, finite, within range", len(frame), failures)
+    yield _check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations)
+    broken = failures if violations.empty else violations
+    if not broken.empty:
+        raise dg.Failure(
+            f"features break their contract; the stored ones are unchanged\n{broken.head(10).to_string(index=False)}",
+            allow_retries=False,
+        )
     computed.save(market.features_path)
     context.log.info(f"{len(graph.names)} features on {len(frame):,} rows (ticker and session)")
-    return dg.MaterializeResult(
+    yield dg.MaterializeResult(
         data_version=dg.DataVersion(computed.content_hash()),
-        check_results=[
-            _check("schema", "Columns, types, finite, within range", len(frame), failures),
-            _check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations),
-        ],
         metadata={
             "dagster/row_count": len(frame),
             "dagster/column_schema": column_schema(feature_schema()),
