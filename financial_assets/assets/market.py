@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from financial_assets.errors import FinancialAssetsError, SourceError
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.schemas import PRICE_SCHEMA
@@ -52,8 +53,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
 
     Bars that cannot be true are shown in the failed check and never reach the store.
     """
-    ingestion = market.ingest()
-    yield from _checks(ingestion)
+    ingestion = _ingest(market)
+    yield from _checks(ingestion, len(market.tickers))
     if ingestion.report is None:
         raise _refusal(ingestion)
     if ingestion.never_delivered:
@@ -75,7 +76,16 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     )
 
 
-def _checks(ingestion: Ingestion) -> Iterator[dg.AssetCheckResult]:
+def _ingest(market: Market) -> Ingestion:
+    """Ingest; only what a network may mend by itself is worth another attempt."""
+    try:
+        return market.ingest()
+    except FinancialAssetsError as error:
+        is_passing = isinstance(error, SourceError) and market.price_source == "yahoo"
+        raise dg.Failure(str(error), allow_retries=is_passing) from error
+
+
+def _checks(ingestion: Ingestion, tickers: int) -> Iterator[dg.AssetCheckResult]:
     for result in ingestion.quality:
         yield dg.AssetCheckResult(
             check_name=result.name,
@@ -89,7 +99,7 @@ def _checks(ingestion: Ingestion) -> Iterator[dg.AssetCheckResult]:
         check_name="delivery",
         passed=failures.empty,
         severity=dg.AssetCheckSeverity.ERROR if ingestion.never_delivered else dg.AssetCheckSeverity.WARN,
-        metadata=quality_metadata("Every ticker was delivered", len(failures), failures),
+        metadata=quality_metadata("Every ticker was delivered", tickers, failures),
     )
 
 
