@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import dagster as dg
+from rich.console import Console
 from rich.logging import RichHandler
 
 __all__ = ["CONSOLE", "console_logger"]
@@ -26,6 +28,13 @@ class _Line(logging.Formatter):
         return f"{step:24} {message}" + (f"\n{cause}" if cause else "")
 
 
+class _PlainLine(_Line):
+    """The same with time and level in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:8} {super().format(record)}"
+
+
 def _cause(event: Any) -> str:
     """The first line of every exception behind a failed step."""
     error = getattr(getattr(event, "event_specific_data", None), "error", None)
@@ -38,12 +47,24 @@ def _cause(event: Any) -> str:
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO", description="Least severe level that is printed")})
 def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
-    """Lines on standard error."""
+    """Lines on standard error; wrapped to a terminal's width, whole in a file."""
     logger = logging.getLogger("financial_assets.console")
     logger.setLevel(context.logger_config["log_level"])
     logger.propagate = False
     if not logger.handlers:
-        handler = RichHandler(show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S")
-        handler.setFormatter(_Line())
-        logger.addHandler(handler)
+        logger.addHandler(_terminal_handler() if sys.stderr.isatty() else _file_handler())
     return logger
+
+
+def _terminal_handler() -> logging.Handler:
+    handler = RichHandler(
+        console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S"
+    )
+    handler.setFormatter(_Line())
+    return handler
+
+
+def _file_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainLine())
+    return handler
