@@ -28,7 +28,7 @@ def table(frame: pd.DataFrame, *, most: int = _MOST_ROWS) -> dg.MarkdownMetadata
         Rows shown.
     """
     shown = frame.head(most)
-    header = "| " + " | ".join(str(name) for name in shown.columns) + " |"
+    header = "| " + " | ".join(_cell(name) for name in shown.columns) + " |"
     rule = "|" + " --- |" * len(shown.columns)
     rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in shown.itertuples(index=False)]
     left_out = [f"\n… and {len(frame) - most:,} more rows"] if len(frame) > most else []
@@ -40,7 +40,7 @@ def _cell(value: Any) -> str:
         return str(value.date())
     if isinstance(value, float):
         return f"{value:.6g}"
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 
 def plot(png: bytes, title: str) -> dg.MarkdownMetadataValue:
