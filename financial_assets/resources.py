@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pandas as pd
@@ -19,6 +19,7 @@ from financial_assets.market.clock import HistoricalClock, LiveClock, MarketCloc
 from financial_assets.market.ingestion import Ingestion, ingest
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
+from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
 from financial_assets.models.lifecycle import ModelWorkshop
 from financial_assets.serving.client import InferenceClient
@@ -43,6 +44,7 @@ class Market(dg.ConfigurableResource):
     seed: int
     simulated_sessions: int
     simulated_signal: float
+    simulated_pattern: Literal["momentum", "volume_reversal", "parity"]
     simulated_regime_shift: int | None = None
 
     @property
@@ -53,6 +55,12 @@ class Market(dg.ConfigurableResource):
     def source(self) -> PriceSource:
         """The configured price source."""
         return make_source(self)
+
+    @property
+    def bayes_accuracy(self) -> float | None:
+        """What the best possible predictor gets right, where it is known: in a simulated market."""
+        source = self.source()
+        return source.bayes_accuracy if isinstance(source, SimulatedPrices) else None
 
     def store(self) -> PriceStore:
         """The price store; refuses a state folder that was filled from another source."""
@@ -135,7 +143,6 @@ def make_source(market: Market) -> PriceSource:
     """The price source that the settings name."""
     from financial_assets.market.sources.files import FilePrices
     from financial_assets.market.sources.sample import SamplePrices
-    from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
     from financial_assets.market.sources.yahoo import YahooPrices
 
     match market.price_source:
@@ -151,6 +158,7 @@ def make_source(market: Market) -> PriceSource:
                     sessions=market.simulated_sessions,
                     seed=market.seed,
                     signal_strength=market.simulated_signal,
+                    signal=market.simulated_pattern,
                     regime_shift_session=market.simulated_regime_shift,
                 )
             )
@@ -172,6 +180,7 @@ class Workshop(dg.ConfigurableResource):
     seed: int
     device: str
     progress: bool
+    bayes_accuracy: float | None = None
 
     @property
     def folder(self) -> Path:
@@ -201,6 +210,7 @@ class Workshop(dg.ConfigurableResource):
             seed=self.seed,
             device=self.device,
             progress=self.progress,
+            bayes_accuracy=self.bayes_accuracy,
         )
 
 
@@ -251,20 +261,9 @@ class Experiment(dg.ConfigurableResource):
 def make_resources(settings: Settings) -> dict[str, Any]:
     """All resources of the graph, by the name that assets ask for."""
     home = str(settings.home)
+    market = _market(settings, home)
     return {
-        "market": Market(
-            home=home,
-            price_source=settings.price_source,
-            tickers=list(settings.tickers),
-            price_files=settings.price_files,
-            start=_text(settings.ingestion_start_date),
-            end=_text(settings.ingestion_end_date),
-            evaluation_share=settings.evaluation_share,
-            seed=settings.seed,
-            simulated_sessions=settings.simulated_sessions,
-            simulated_signal=settings.simulated_signal,
-            simulated_regime_shift=settings.simulated_regime_shift,
-        ),
+        "market": market,
         "workshop": Workshop(
             home=home,
             tracking_uri=settings.tracking_uri,
@@ -273,6 +272,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             seed=settings.seed,
             device=settings.device,
             progress=settings.progress,
+            bayes_accuracy=market.bayes_accuracy,
         ),
         "serving": Serving(
             home=home,
@@ -294,3 +294,20 @@ def make_resources(settings: Settings) -> dict[str, Any]:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _market(settings: Settings, home: str) -> Market:
+    return Market(
+        home=home,
+        price_source=settings.price_source,
+        tickers=list(settings.tickers),
+        price_files=settings.price_files,
+        start=_text(settings.ingestion_start_date),
+        end=_text(settings.ingestion_end_date),
+        evaluation_share=settings.evaluation_share,
+        seed=settings.seed,
+        simulated_sessions=settings.simulated_sessions,
+        simulated_signal=settings.simulated_signal,
+        simulated_pattern=settings.simulated_pattern,
+        simulated_regime_shift=settings.simulated_regime_shift,
+    )

@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     simulated_signal: float = Field(default=0.2, ge=0, le=1)
     """For ``PRICE_SOURCE=simulated``: strength of the predictable part, 0 (random walk) to 1."""
 
+    simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
+    """For ``PRICE_SOURCE=simulated``: what predicts; ``parity`` takes a larger network to learn than the others."""
+
     simulated_regime_shift: int | None = Field(default=None, ge=1)
     """For ``PRICE_SOURCE=simulated``: session number from which the signal turns against what was learnt."""
 

@@ -161,7 +161,10 @@ def ab_evaluation(
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
-        check_results=[*_checks(evaluation), _leak_check(leak_checks(direct, epoch.arms, panel))],
+        check_results=[
+            *_checks(evaluation),
+            _leak_check(leak_checks(direct, epoch.arms, panel, bayes_accuracy=market.bayes_accuracy)),
+        ],
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,

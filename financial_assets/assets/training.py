@@ -7,6 +7,7 @@ from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines import fit_baselines
+from financial_assets.models.export import file_sha256
 from financial_assets.models.leak import check_answers
 from financial_assets.models.lifecycle import Development
 from financial_assets.models.plots import plot_history
@@ -57,13 +58,14 @@ def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Works
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(
+        data_version=dg.DataVersion(file_sha256(workshop.baselines_path)),
         metadata={
             "share up in the fit block": fitted.majority_up,
             "data cut-off": fitted.cutoff,
             "logistic regularisation C": fitted.regularisation,
             "largest logistic coefficients": table(weights.loc[order].head(20)),
             "file": link(workshop.baselines_path),
-        }
+        },
     )
 
 
@@ -105,16 +107,16 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(developed.fingerprint),
-            check_results=_checks(developed),
+            check_results=_checks(developed, market.bayes_accuracy),
             metadata=_metadata(developed),
         )
 
     return model
 
 
-def _checks(developed: Development) -> list[dg.AssetCheckResult]:
+def _checks(developed: Development, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
     answers = developed.training.held_out
-    constant, leak = check_not_constant(answers), check_answers(answers)
+    constant, leak = check_not_constant(answers), check_answers(answers, bayes_accuracy=bayes_accuracy)
     margin = held_out_scores(answers)["accuracy_minus_majority"]
     return [
         dg.AssetCheckResult(

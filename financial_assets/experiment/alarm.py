@@ -17,7 +17,9 @@ __all__ = ["leak_checks"]
 _FEWEST_DAYS = 2
 
 
-def leak_checks(direct: pd.DataFrame, arms: Sequence[Arm], panel: PricePanel) -> dict[str, LeakCheck]:
+def leak_checks(
+    direct: pd.DataFrame, arms: Sequence[Arm], panel: PricePanel, *, bayes_accuracy: float | None = None
+) -> dict[str, LeakCheck]:
     """Judge each arm on the sessions after its own data cut-off.
 
     Parameters
@@ -28,6 +30,8 @@ def leak_checks(direct: pd.DataFrame, arms: Sequence[Arm], panel: PricePanel) ->
         Which models to judge.
     panel
         Prices up to the market clock, for the outcomes.
+    bayes_accuracy
+        Of a simulated market, see ``leak_alarm``.
 
     Returns
     -------
@@ -43,5 +47,6 @@ def leak_checks(direct: pd.DataFrame, arms: Sequence[Arm], panel: PricePanel) ->
         up = rows["up"].to_numpy(bool)
         correct = (rows["probability_up"].to_numpy() > 0.5) == up
         share = float(up.mean())
-        verdicts[arm.model] = leak_alarm(correct, np.asarray(rows["session"]), max(share, 1.0 - share))
+        majority = max(share, 1.0 - share)
+        verdicts[arm.model] = leak_alarm(correct, np.asarray(rows["session"]), majority, bayes_accuracy=bayes_accuracy)
     return verdicts

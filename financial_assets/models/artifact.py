@@ -76,7 +76,7 @@ class Artifact:
         return self.folder / ONNX_FILE
 
 
-def check_integrity(training: Training) -> None:
+def check_integrity(training: Training, *, bayes_accuracy: float | None = None) -> None:
     """What a model must show before it may be registered.
 
     Raises
@@ -92,7 +92,7 @@ def check_integrity(training: Training) -> None:
             f"variant {training.variant.name!r} answers the same whatever it is asked "
             f"(deviation of the probability {constant.probability_deviation:.2g})"
         )
-    leak = check_answers(training.held_out)
+    leak = check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
     if leak.alarm:
         raise LeakAlarmError(f"variant {training.variant.name!r}: {leak}")
 
@@ -104,6 +104,8 @@ def export_artifact(
     features: FeaturePanel,
     panel: PricePanel,
     folder: Path,
+    *,
+    bayes_accuracy: float | None = None,
 ) -> None:
     """Write ``model.onnx``, its proof in ``model-card.json``, and both as an MLflow model folder.
 
@@ -117,6 +119,8 @@ def export_artifact(
         Real bars for the proof.
     folder
         Where to write.
+    bayes_accuracy
+        Of a simulated market, see ``leak_alarm``.
 
     Raises
     ------
@@ -141,6 +145,7 @@ def export_artifact(
         data_hash=training_data_hash(panel, training.cutoff),
         code_version=code_version(),
         onnx_sha256=digest,
+        bayes_accuracy=bayes_accuracy,
     )
     write_model_card(card, folder / CARD_FILE)
     _, windows = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)

@@ -29,6 +29,7 @@ def model_card(
     data_hash: str,
     code_version: str,
     onnx_sha256: str,
+    bayes_accuracy: float | None = None,
 ) -> dict[str, Any]:
     """Everything a reader or an auditor needs beside the artefact.
 
@@ -40,8 +41,10 @@ def model_card(
         Identity, from ``fingerprint``.
     onnx_sha256
         Of the artefact.
+    bayes_accuracy
+        Of a simulated market, see ``leak_alarm``.
     """
-    check, leak = check_not_constant(training.held_out), check_answers(training.held_out)
+    check, leak = check_not_constant(training.held_out), check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
     return {
         "model": "financial-direction-predictor",
         "variant": training.variant.name,

@@ -50,12 +50,14 @@ class LeakCheck:
         return f"no leak alarm: {figures}"
 
 
-def leak_alarm(correct: np.ndarray, days: np.ndarray, majority_rate: float) -> LeakCheck:
+def leak_alarm(
+    correct: np.ndarray, days: np.ndarray, majority_rate: float, *, bayes_accuracy: float | None = None
+) -> LeakCheck:
     """Judge out-of-sample answers.
 
     The alarm sounds if accuracy is at least 60 % *and* its day-clustered one-sided 99.9 % lower bound exceeds both 55 %
-    and the majority rate. The unit of evidence is the day: stocks move together, so rows of one day are nearly one
-    observation.
+    and the majority rate. Where the best possible accuracy is known, the bound is held against that instead. The unit
+    of evidence is the day: stocks move together, so rows of one day are nearly one observation.
 
     Parameters
     ----------
@@ -65,12 +67,17 @@ def leak_alarm(correct: np.ndarray, days: np.ndarray, majority_rate: float) -> L
         ``[n]``: the session of each answer.
     majority_rate
         Share of the commoner class among the same rows.
+    bayes_accuracy
+        What the best possible predictor gets right; known for a simulated market only.
     """
     accuracy = day_clustered_mean(np.asarray(correct, dtype=np.float64), days, level=_TWO_SIDED_LEVEL)
-    alarm = accuracy.estimate >= ALARM_ACCURACY and accuracy.low > max(ALARM_LOWER_BOUND, majority_rate)
+    if bayes_accuracy is None:
+        alarm = accuracy.estimate >= ALARM_ACCURACY and accuracy.low > max(ALARM_LOWER_BOUND, majority_rate)
+    else:
+        alarm = accuracy.low > max(bayes_accuracy, majority_rate)
     return LeakCheck(alarm=bool(alarm), accuracy=accuracy, majority_rate=float(majority_rate))
 
 
-def check_answers(answers: Answers) -> LeakCheck:
-    """The leak alarm on uncalibrated answers of a block that the network never saw."""
-    return leak_alarm(answers.correct, answers.session, answers.majority_rate)
+def check_answers(answers: Answers, *, bayes_accuracy: float | None = None) -> LeakCheck:
+    """The leak alarm on uncalibrated answers of a block that the network never saw; see ``leak_alarm``."""
+    return leak_alarm(answers.correct, answers.session, answers.majority_rate, bayes_accuracy=bayes_accuracy)

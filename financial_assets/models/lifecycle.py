@@ -72,6 +72,8 @@ class ModelWorkshop:
         Where runs and versions are recorded.
     sequence_length, seed, device, progress
         Arguments of ``train``.
+    bayes_accuracy
+        What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
     """
 
     folder: Path
@@ -81,6 +83,7 @@ class ModelWorkshop:
     seed: int
     device: str = "auto"
     progress: bool = False
+    bayes_accuracy: float | None = None
 
     def develop(
         self,
@@ -140,8 +143,10 @@ class ModelWorkshop:
         training = load_training(folder / _TRAINING_FOLDER)
         with self.tracker.resume(run_id) as run:
             run.set_tags(tags)
-            check_integrity(training)
-            export_artifact(training, identity, graph, features, panel, folder / "artifact")
+            check_integrity(training, bayes_accuracy=self.bayes_accuracy)
+            export_artifact(
+                training, identity, graph, features, panel, folder / "artifact", bayes_accuracy=self.bayes_accuracy
+            )
             run.log_artifacts(folder / "artifact" / MODEL_FOLDER, MODEL_FOLDER)
             run.log_artifacts(folder / _TRAINING_FOLDER, f"{MODEL_FOLDER}/{_TRAINING_FOLDER}")
             version = self.registry.register(

@@ -1,7 +1,7 @@
 """The whole road from the command line, as CI and users run it: prices to report, twice, killed, and with a bad row.
 
-One home serves all tests here, in the order of the story: a first run (killed while it replays, then run again), a
-second run that has nothing to add, a day of the ``daily`` job, a plane that was stopped in between.
+One home serves all tests here, in the order of the story: a first run on several processes, killed while it replays; the
+run that finishes it in one process; another that has nothing to add; a day of ``daily``, the plane stopped before it.
 """
 
 from __future__ import annotations
@@ -91,10 +91,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def ran(world: World) -> World:
-    """The first run is killed while it replays; the next one goes on from there."""
+def ran(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The first run, on several processes, is killed while it replays; the next one goes on from there."""
+    config = tmp_path_factory.mktemp("config") / "multiprocess.json"
+    config.write_text(json.dumps(MULTIPROCESS))
     with subprocess.Popen(
-        world.command("-j", "full_pipeline"),
+        world.command("-j", "full_pipeline", "-c", str(config)),
         env=world.environment,
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -185,11 +187,9 @@ def test_the_gateway_answers_a_plain_http_client(ran: World) -> None:
     assert (np.diff(outputs["return_quantiles"]) >= 0).all()
 
 
-def test_a_second_run_on_several_processes_adds_nothing(ran: World, tmp_path: Path) -> None:
+def test_another_run_adds_nothing(ran: World) -> None:
     before = ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()
-    config = tmp_path / "multiprocess.yaml"
-    config.write_text(json.dumps(MULTIPROCESS))
-    result = ran.execute("-j", "full_pipeline", "-c", str(config))
+    result = ran.execute("-j", "full_pipeline")
     assert result.returncode == 0, result.stderr[-4000:]
     assert (ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()) == before
     assert len(ModelRegistry(f"sqlite:///{ran.home / 'mlflow.db'}").versions()) == 3

@@ -9,7 +9,6 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -46,8 +45,8 @@ class FilePrices:
         A file, a folder or a glob.
     """
 
-    name: ClassVar[str] = "files"
-    live: ClassVar[bool] = False
+    name: str = "files"
+    live: bool = False
 
     def __init__(self, paths: str) -> None:
         self.paths = paths

@@ -10,7 +10,6 @@ import datetime as dt
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import ClassVar
 
 import pandas as pd
 
@@ -31,8 +30,8 @@ _COLUMNS = {"Adj Close": "adj_close"} | {
 class SamplePrices:
     """The bundled bars."""
 
-    name: ClassVar[str] = "sample"
-    live: ClassVar[bool] = False
+    name: str = "sample"
+    live: bool = False
 
     def fetch(self, tickers: Sequence[str], start: dt.date | None = None, end: dt.date | None = None) -> FetchResult:
         """Bars of ``tickers``; see ``PriceSource.fetch``."""

@@ -11,7 +11,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -95,8 +95,8 @@ class SimulatedPrices:
         What to simulate.
     """
 
-    name: ClassVar[str] = "simulated"
-    live: ClassVar[bool] = False
+    name: str = "simulated"
+    live: bool = False
 
     def __init__(self, market: SimulatedMarket) -> None:
         self.market = market

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 import pandas as pd
 
@@ -53,8 +52,8 @@ class YahooPrices:
         What to download, wait and tell the time (UTC-aware) with.
     """
 
-    name: ClassVar[str] = "yahoo"
-    live: ClassVar[bool] = True
+    name: str = "yahoo"
+    live: bool = True
 
     def __init__(
         self,
