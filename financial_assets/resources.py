@@ -65,7 +65,7 @@ class Market(dg.ConfigurableResource):
     def store(self) -> PriceStore:
         """The price store; refuses a state folder that was filled from another source."""
         marker = self.folder / "market.json"
-        identity = {"PRICE_SOURCE": self.price_source, "PRICE_FILES": self.price_files}
+        identity = self._identity()
         if marker.exists():
             found = json.loads(marker.read_text())
             if found != identity:
@@ -76,6 +76,16 @@ class Market(dg.ConfigurableResource):
         else:
             atomic_write_text(marker, json.dumps(identity))
         return PriceStore(self.folder / "prices")
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes prices of two runs the same market."""
+        identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
+        if self.price_source == "files":
+            identity["PRICE_FILES"] = self.price_files
+        if self.price_source == "simulated":
+            names = ("seed", "simulated_sessions", "simulated_signal", "simulated_pattern", "simulated_regime_shift")
+            identity |= {name.upper(): getattr(self, name) for name in names}
+        return identity
 
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""

@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
     """Trading cost a side, in basis points of the traded notional."""
 
-    simulated_sessions: int = Field(default=1500, ge=400, le=20000)
+    simulated_sessions: int = Field(default=1500, ge=400, le=5000)
     """For ``PRICE_SOURCE=simulated``: number of sessions."""
 
     simulated_signal: float = Field(default=0.2, ge=0, le=1)
@@ -148,6 +148,11 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"PRICE_FILES: set to {self.price_files!r}, but PRICE_SOURCE is {self.price_source!r}; "
                 "set PRICE_SOURCE=files or unset PRICE_FILES"
+            )
+        if self.simulated_regime_shift is not None and self.simulated_regime_shift >= self.simulated_sessions:
+            raise ValueError(
+                f"SIMULATED_REGIME_SHIFT: {self.simulated_regime_shift} is not below "
+                f"SIMULATED_SESSIONS {self.simulated_sessions}"
             )
         start, end = self.ingestion_start_date, self.ingestion_end_date
         if start is not None and end is not None and start >= end:

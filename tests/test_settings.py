@@ -78,6 +78,7 @@ def test_several_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     [
         ({"PRICE_SOURCE": "files"}, "PRICE_FILES: not set"),
         ({"PRICE_FILES": "x.csv"}, "PRICE_SOURCE"),
+        ({"SIMULATED_REGIME_SHIFT": "1500", "SIMULATED_SESSIONS": "1500"}, "SIMULATED_REGIME_SHIFT"),
         ({"INGESTION_START_DATE": "2020-01-02", "INGESTION_END_DATE": "2019-01-02"}, "INGESTION_START_DATE"),
     ],
 )
