@@ -12,10 +12,9 @@ that has a result. Outcomes (what the price did) are not in the log: they are jo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import Any, Self
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -24,8 +23,8 @@ from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
 from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
-from financial_assets.experiment.log_epochs import insert_epoch, select_epochs
-from financial_assets.experiment.log_frames import driver_rows, read_frame
+from financial_assets.experiment.log_epochs import insert_epoch
+from financial_assets.experiment.log_reader import LogReader
 from financial_assets.experiment.log_rows import (
     answer_values,
     begin,
@@ -40,7 +39,7 @@ from financial_assets.experiment.records import DirectIntent, Result, RoutedInte
 __all__ = ["PredictionLog"]
 
 
-class PredictionLog:
+class PredictionLog(LogReader):
     """Predictions and weight epochs in one SQL database.
 
     Safe for any number of concurrent threads and processes.
@@ -59,18 +58,7 @@ class PredictionLog:
     """
 
     def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
-        self._engine = open_engine(url, busy_timeout_s)
-        self._epochs: dict[tuple[str, int], WeightEpoch] = {}
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__(open_engine(url, busy_timeout_s))
 
     # --- weight epochs -------------------------------------------------------------------------------------------
 
@@ -99,19 +87,9 @@ class PredictionLog:
             raise LogError("a weight epoch needs the name of its experiment and a reason")
         check_arms(tuple(arms))
         epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason)
-        with transaction(self._engine, write=True) as connection:
+        with transaction(self.engine, write=True) as connection:
             insert_epoch(connection, epoch)
         return epoch
-
-    def epochs(self, experiment: str | None = None) -> tuple[WeightEpoch, ...]:
-        """All weight epochs of one or of every experiment, by experiment and number."""
-        with transaction(self._engine) as connection:
-            return select_epochs(connection, experiment)
-
-    def current_epoch(self, experiment: str) -> WeightEpoch | None:
-        """The latest weight epoch, ``None`` before the first."""
-        found = self.epochs(experiment)
-        return found[-1] if found else None
 
     # --- routed predictions --------------------------------------------------------------------------------------
 
@@ -140,7 +118,7 @@ class PredictionLog:
             If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
         """
         day, target_day = check_session(session, target, tickers)
-        self._known_epoch(epoch.experiment, epoch.number)
+        self.known_epoch(epoch.experiment, epoch.number)
         rows = [
             {
                 "request_id": f"{epoch.experiment}.{epoch.number}.{day.isoformat()}.{ticker}",
@@ -174,7 +152,7 @@ class PredictionLog:
             If an intent is unknown or named twice.
         """
         table = schema.routed
-        with transaction(self._engine, write=True) as connection:
+        with transaction(self.engine, write=True) as connection:
             found = statuses(connection, table, results, table.c.experiment, table.c.epoch)
             rows = [
                 {**answer_values(result), **self._attribution(result, found[result.id])}
@@ -182,15 +160,6 @@ class PredictionLog:
                 if found[result.id].status == "pending"
             ]
             return complete(connection, table, rows)
-
-    def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
-        """The (session, ticker) pairs of an epoch that have a result."""
-        table = schema.routed
-        query = sa.select(table.c.session, table.c.ticker).where(
-            table.c.experiment == experiment, table.c.epoch == epoch, table.c.status != "pending"
-        )
-        with transaction(self._engine) as connection:
-            return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
 
     # --- direct (paired) predictions -----------------------------------------------------------------------------
 
@@ -222,7 +191,7 @@ class PredictionLog:
     def complete_direct(self, results: Sequence[Result]) -> int:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
         table = schema.direct
-        with transaction(self._engine, write=True) as connection:
+        with transaction(self.engine, write=True) as connection:
             found = statuses(connection, table, results)
             rows = [
                 {**answer_values(result), "status": result.failure or "ok"}
@@ -230,57 +199,6 @@ class PredictionLog:
                 if found[result.id].status == "pending"
             ]
             return complete(connection, table, rows)
-
-    def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
-        """The (session, ticker, model) triples that have a result."""
-        table = schema.direct
-        query = sa.select(table.c.session, table.c.ticker, table.c.model).where(
-            table.c.model.in_(list(models)), table.c.status != "pending"
-        )
-        with transaction(self._engine) as connection:
-            return {(_stamp(session), ticker, model) for session, ticker, model in driver_rows(connection, query)}
-
-    # --- reading -------------------------------------------------------------------------------------------------
-
-    def routed(
-        self,
-        experiment: str | None = None,
-        *,
-        epoch: int | None = None,
-        since: pd.Timestamp | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
-        """Routed predictions as a typed frame, ordered by experiment, epoch, session and ticker.
-
-        Parameters
-        ----------
-        experiment, epoch
-            Only these.
-        since
-            Only sessions from this one on.
-        columns
-            Only these, in this order; default all.
-        """
-        table = schema.routed
-        where = [] if experiment is None else [table.c.experiment == experiment]
-        where += [] if epoch is None else [table.c.epoch == epoch]
-        where += [] if since is None else [table.c.session >= since.date()]
-        with transaction(self._engine) as connection:
-            return read_frame(connection, table, where, ("experiment", "epoch", "session", "ticker"), columns)
-
-    def direct(
-        self,
-        models: Iterable[str] | None = None,
-        *,
-        since: pd.Timestamp | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
-        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`."""
-        table = schema.direct
-        where = [] if models is None else [table.c.model.in_(list(models))]
-        where += [] if since is None else [table.c.session >= since.date()]
-        with transaction(self._engine) as connection:
-            return read_frame(connection, table, where, ("session", "ticker", "model"), columns)
 
     # --- one at a time -------------------------------------------------------------------------------------------
 
@@ -295,7 +213,7 @@ class PredictionLog:
         LogError
             If another replay holds it.
         """
-        with exclusive(self._engine, experiment):
+        with exclusive(self.engine, experiment):
             yield
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -305,19 +223,11 @@ class PredictionLog:
     ) -> Sequence[sa.Row[Any]]:
         if not rows:
             return ()
-        with transaction(self._engine, write=True) as connection:
+        with transaction(self.engine, write=True) as connection:
             return begin(connection, table, rows, where)
 
-    def _known_epoch(self, experiment: str, number: int) -> WeightEpoch:
-        key = (experiment, number)
-        if key not in self._epochs:
-            self._epochs |= {(epoch.experiment, epoch.number): epoch for epoch in self.epochs(experiment)}
-        if key not in self._epochs:
-            raise LogError(f"experiment {experiment} has no weight epoch {number}: materialize the asset `experiment`")
-        return self._epochs[key]
-
     def _attribution(self, result: Result, row: sa.Row[Any]) -> dict[str, Any]:
-        epoch = self._known_epoch(row.experiment, row.epoch)
+        epoch = self.known_epoch(row.experiment, row.epoch)
         arm = None if result.route is None else epoch.arm(result.route)
         if arm is not None and arm.role != "shadow":
             return {
@@ -333,6 +243,3 @@ class PredictionLog:
         said = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
         problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
         return {"status": "unattributed", **nobody, **problem}
-
-
-_stamp = cache(pd.Timestamp)  # few sessions, many rows
