@@ -51,7 +51,7 @@ def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.getLogger("financial_assets.console")
     logger.setLevel(context.logger_config["log_level"])
     logger.propagate = False
-    if not logger.handlers:
+    if not any(isinstance(handler.formatter, _Line) for handler in logger.handlers):
         logger.addHandler(_terminal_handler() if sys.stderr.isatty() else _file_handler())
     return logger
 
