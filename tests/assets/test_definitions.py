@@ -1,0 +1,162 @@
+"""The whole graph: what is in it, what it says of itself, and what the jobs select."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from financial_assets.assets.artifacts import artifact_assets, make_artifact_asset
+from financial_assets.assets.serving import make_predictor_asset, predictor_assets
+from financial_assets.assets.training import make_model_asset, model_assets
+from financial_assets.automation.jobs import daily
+from financial_assets.automation.schedules import daily_after_close
+from financial_assets.definitions import defs
+from financial_assets.models.variants import VARIANTS, Variant
+
+GRAPH = defs.resolve_asset_graph()
+EDGES = {
+    "raw_prices": set(),
+    "price_panel": {"raw_prices"},
+    "features": {"price_panel"},
+    "baselines": {"features"},
+    "experiment": {f"predictors/{name}" for name in VARIANTS},
+    "predictions": {"experiment"},
+    "ab_evaluation": {"predictions", "baselines"},
+}
+for name in VARIANTS:
+    EDGES[f"models/{name}"] = {"features"}
+    EDGES[f"onnx/{name}"] = {f"models/{name}", "features"}
+    EDGES[f"predictors/{name}"] = {f"onnx/{name}"}
+
+GROUPS = {
+    "market_data": {"raw_prices", "price_panel"},
+    "features": {"features"},
+    "training": {"baselines", *(f"models/{name}" for name in VARIANTS)},
+    "artifacts": {f"onnx/{name}" for name in VARIANTS},
+    "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
+    "evaluation": {"predictions", "ab_evaluation"},
+}
+BLOCKING = {
+    "raw_prices": {"schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "delivery"},
+    "features": {"schema", "causal"},
+    **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},
+}
+INFORMING = {
+    "raw_prices": {"extreme_moves"},
+    "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
+    **{f"models/{name}": {"beats_majority"} for name in VARIANTS},
+}
+
+
+def node(asset: str) -> dg.AssetSpec:
+    return next(spec for spec in defs.resolve_all_asset_specs() if spec.key.to_user_string() == asset)
+
+
+def selected(job: str) -> set[str]:
+    return {key.to_user_string() for key in defs.resolve_job_def(job).asset_layer.selected_asset_keys}
+
+
+def test_everything_that_the_graph_needs_is_there() -> None:
+    dg.Definitions.validate_loadable(defs)
+
+
+def test_assets_and_edges() -> None:
+    found = {
+        key.to_user_string(): {parent.to_user_string() for parent in GRAPH.get(key).parent_keys}
+        for key in GRAPH.get_all_asset_keys()
+    }
+    assert found == EDGES
+
+
+def test_groups() -> None:
+    found: dict[str, set[str]] = {}
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.group_name is not None
+        found.setdefault(spec.group_name, set()).add(spec.key.to_user_string())
+    assert found == GROUPS
+
+
+@pytest.mark.parametrize("asset", sorted(EDGES))
+def test_every_asset_says_what_it_is(asset: str) -> None:
+    spec = node(asset)
+    assert spec.owners
+    assert all(owner.startswith("team:") for owner in spec.owners)
+    assert spec.kinds
+    assert spec.description
+    assert len(spec.description) > 40
+    assert spec.code_version
+
+
+def test_checks_and_which_of_them_block() -> None:
+    found: dict[bool, dict[str, set[str]]] = {True: {}, False: {}}
+    for key in GRAPH.asset_check_keys:
+        blocking = bool(GRAPH.get_check_spec(key).blocking)
+        found[blocking].setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+    assert found == {True: BLOCKING, False: INFORMING}
+
+
+def test_full_pipeline_is_everything() -> None:
+    assert selected("full_pipeline") == set(EDGES)
+
+
+def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
+    chosen = selected("daily")
+    assert chosen == {"raw_prices", "price_panel", "features", "experiment", "predictions", "ab_evaluation"}
+    assert not {
+        asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
+    }
+
+
+def test_daily_moves_the_clock_by_one_and_stops_there() -> None:
+    job = defs.resolve_job_def("daily")
+    assert job.run_config is not None
+    assert dg.validate_run_config(job, job.run_config)["ops"]["raw_prices"]["config"] == {"advance_sessions": 1}
+    assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {"replay": False}
+    whole = dg.validate_run_config(defs.resolve_job_def("full_pipeline"))
+    assert whole["ops"]["raw_prices"]["config"] == {"advance_sessions": 0}
+    assert whole["ops"]["predictions"]["config"] == {"replay": True}
+
+
+@pytest.mark.parametrize("job", ["daily", "full_pipeline"])
+def test_jobs_run_in_one_process_print_to_the_console_and_end_some_day(job: str) -> None:
+    definition = defs.resolve_job_def(job)
+    config = dg.validate_run_config(definition, definition.run_config)
+    assert set(config["execution"]["multi_or_in_process_executor"]) == {"in_process"}
+    assert set(config["loggers"]) == {"console"}
+    assert int(definition.tags["dagster/max_runtime"]) <= 3600
+
+
+def test_a_misspelt_configuration_is_refused() -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match="advance_session"):
+        dg.validate_run_config(
+            defs.resolve_job_def("daily"), {"ops": {"raw_prices": {"config": {"advance_session": 1}}}}
+        )
+
+
+def test_the_schedule_runs_the_daily_job() -> None:
+    schedule = defs.resolve_schedule_def("daily_after_close")
+    assert schedule is daily_after_close
+    assert schedule.job_name == daily.name == "daily"
+
+
+def test_each_variant_has_its_assets_in_order() -> None:
+    for folder, assets in (("models", model_assets), ("onnx", artifact_assets), ("predictors", predictor_assets)):
+        assert [asset.key.to_user_string() for asset in assets] == [f"{folder}/{name}" for name in VARIANTS]
+
+
+def test_another_variant_is_one_line() -> None:
+    variant = Variant("wide", layers=1, hidden=128, dropout=0.1, epochs=5, learning_rate=1e-3)
+    model = make_model_asset(variant)
+    artifact = make_artifact_asset(variant, model)
+    predictor = make_predictor_asset(variant, artifact)
+    grown = dg.Definitions.merge(defs, dg.Definitions(assets=[model, artifact, predictor]))
+    dg.Definitions.validate_loadable(grown)
+    graph = grown.resolve_asset_graph()
+    assert graph.get(dg.AssetKey(["predictors", "wide"])).parent_keys == {dg.AssetKey(["onnx", "wide"])}
+    assert dg.AssetKey(["models", "wide"]) in graph.get(dg.AssetKey(["onnx", "wide"])).parent_keys
+    assert {key.name for key in graph.get(dg.AssetKey(["models", "wide"])).check_keys} == {
+        "not_constant",
+        "no_leak_alarm",
+        "beats_majority",
+    }
+    assert "1 x 128 LSTM" in (model.specs_by_key[model.key].description or "")
