@@ -171,6 +171,7 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=64)
     parser.add_argument("--sessions", type=int, default=3300)
     parser.add_argument("--chunk", type=int, default=16, help="tickers computed together")
+    parser.add_argument("--compiled-chunk", type=int, default=2, help="the same for the compiled graph")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes, needs a C++ compiler)")
@@ -187,9 +188,9 @@ def main() -> None:
     report("panel with mask and checks", cells, best_time(lambda: compute_panel(panel, graph), arguments.repeat))
     same, talib_speed = compare(panel, arguments.chunk, arguments.repeat)
     if arguments.compiled:
-        compile_and_report(same, panel, arguments.chunk, arguments.repeat, talib_speed)
+        compile_and_report(same, panel, arguments.compiled_chunk, arguments.repeat, talib_speed)
         print("The whole catalogue, compiled")
-        compile_and_report(graph, panel, arguments.chunk, arguments.repeat, None)
+        compile_and_report(graph, panel, arguments.compiled_chunk, arguments.repeat, None)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,14 @@ def primitive(
                 return recorded
             return function(*args, **kwargs)
 
-        setattr(call, _ATTRIBUTE, Primitive(series, outputs, shape or (lambda *static: static), shape is not None))
+        setattr(call, _ATTRIBUTE, Primitive(series, outputs, shape or _all_equal, shape is not None))
         return call
 
     return decorate
+
+
+def _all_equal(*static: Hashable, **named: Hashable) -> Hashable:
+    return static, tuple(named.items())
 
 
 def primitive_of(target: object) -> Primitive | None:

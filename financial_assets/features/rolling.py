@@ -66,6 +66,7 @@ def diff(x: Tensor, bars: int = 1) -> Tensor:
     return x - lag(x, bars)
 
 
+@primitive(series=2)
 def ratio(numerator: Tensor, denominator: Tensor, neutral: float = 0.0) -> Tensor:
     """``numerator / denominator`` where the denominator is positive, else ``neutral``.
 
@@ -82,6 +83,7 @@ def relative_difference(a: Tensor, b: Tensor) -> Tensor:
     return ratio(a - b, a + b)
 
 
+@primitive(series=2)
 def log_ratio(a: Tensor, b: Tensor) -> Tensor:
     """``log(a / b)`` of two positive series, 0 where either is not positive.
 
