@@ -272,6 +272,13 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     """All resources of the graph, by the name that assets ask for."""
     home = str(settings.home)
     market = _market(settings, home)
+    serving = Serving(
+        home=home,
+        target_name=settings.serving_target,
+        request_timeout=settings.request_timeout,
+        ready_timeout=settings.ready_timeout,
+    )
+    serving.target()  # a target that cannot be had is told now, not after the training
     return {
         "market": market,
         "workshop": Workshop(
@@ -284,12 +291,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             progress=settings.progress,
             bayes_accuracy=market.bayes_accuracy,
         ),
-        "serving": Serving(
-            home=home,
-            target_name=settings.serving_target,
-            request_timeout=settings.request_timeout,
-            ready_timeout=settings.ready_timeout,
-        ),
+        "serving": serving,
         "ab_test": Experiment(
             home=home,
             log_url=settings.log_url,
