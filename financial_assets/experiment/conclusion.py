@@ -125,7 +125,7 @@ def _unbeaten(against: Sequence[Comparison]) -> str:
     if len(arms) < 2 or any(all(c.difference.low > 0 for c in against if c.first == arm) for arm in arms):
         return ""
     worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
-    said = f" Neither has been shown to beat both {' and '.join(baselines)}"
+    said = f" Neither has been shown to beat {' and '.join(baselines)}"
     return said + (f", and both are worse than {' and '.join(worse)}." if worse else ".")
 
 

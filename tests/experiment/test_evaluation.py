@@ -115,7 +115,7 @@ def test_no_difference_within_reach_is_underpowered_with_the_days_that_would_do(
     assert main.days_needed == pytest.approx(main.difference.days * (main.mde / 0.02) ** 2, rel=0.01)
     assert f"about {main.days_needed:,} days would do" in evaluation.conclusion.sentence
     assert "cannot be concluded" in evaluation.conclusion.sentence
-    assert evaluation.conclusion.sentence.endswith("Neither has been shown to beat both majority and logistic.")
+    assert evaluation.conclusion.sentence.endswith("Neither has been shown to beat majority and logistic.")
 
 
 def test_two_equally_bad_models_are_said_to_be_bad() -> None:
