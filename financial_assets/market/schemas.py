@@ -35,25 +35,31 @@ def _in_order(prices: pd.DataFrame) -> pd.Series:
 
 
 def _price(description: str) -> pa.Column:
-    return pa.Column("float64", pa.Check.gt(0, error="is not positive"), description=description)
+    return pa.Column("float64", pa.Check.gt(0, error="is not positive", description="> 0"), description=description)
 
 
 PRICE_SCHEMA = pa.DataFrameSchema(
     {
         "date": pa.Column(
-            "datetime64[ns]", pa.Check(_is_day, error="has a time of day"), description="XNYS session, tz-naive"
+            "datetime64[ns]",
+            pa.Check(_is_day, error="has a time of day", description="no time of day"),
+            description="XNYS session, tz-naive",
         ),
         "ticker": pa.Column(
-            "object", pa.Check(_is_ticker, error="is no ticker"), description="Symbol as the source spells it"
+            "object",
+            pa.Check(_is_ticker, error="is no ticker", description="one word"),
+            description="Symbol as the source spells it",
         ),
         "open": _price("First price, USD, raw or split-adjusted like the whole row"),
         "high": _price("Highest price, USD"),
         "low": _price("Lowest price, USD"),
         "close": _price("Last price, USD"),
-        "volume": pa.Column("float64", pa.Check.ge(0, error="is negative"), description="Shares traded"),
+        "volume": pa.Column(
+            "float64", pa.Check.ge(0, error="is negative", description=">= 0"), description="Shares traded"
+        ),
         "adj_close": _price("Close adjusted for splits and dividends, USD"),
     },
-    checks=pa.Check(_in_order, error="is not sorted by ticker and date"),
+    checks=pa.Check(_in_order, error="is not sorted by ticker and date", description="sorted by ticker and date"),
     name="prices",
     description="Daily bars, one row a ticker and session",
     strict=False,
