@@ -67,7 +67,7 @@ class Market(dg.ConfigurableResource):
         marker = self.folder / "market.json"
         identity = self._identity()
         if marker.exists():
-            found = json.loads(marker.read_text())
+            found = _read_marker(marker)
             if found != identity:
                 raise SettingsError(
                     f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {found}, but the settings say {identity}; "
@@ -147,6 +147,16 @@ class Market(dg.ConfigurableResource):
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``."""
         return FeaturePanel.load(self.features_path)
+
+
+def _read_marker(marker: Path) -> Any:
+    try:
+        return json.loads(marker.read_text())
+    except ValueError as error:
+        raise SettingsError(
+            f"FINANCIAL_ASSETS_HOME: {marker} is damaged ({error}); remove it if the folder's prices come from the "
+            "configured source"
+        ) from error
 
 
 def make_source(market: Market) -> PriceSource:

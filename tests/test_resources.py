@@ -1,0 +1,219 @@
+"""Settings become domain objects, none forgotten; a state folder belongs to one source."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from financial_assets.errors import FinancialAssetsError, MarketDataError, SettingsError
+from financial_assets.market.clock import HistoricalClock, LiveClock
+from financial_assets.market.sources.files import FilePrices
+from financial_assets.market.sources.sample import SamplePrices
+from financial_assets.market.sources.simulated import SimulatedPrices
+from financial_assets.market.sources.yahoo import YahooPrices
+from financial_assets.resources import Experiment, Market, Serving, Workshop, make_resources
+from financial_assets.serving.local.target import LocalTarget
+from financial_assets.settings import Settings, load_settings
+
+
+def resources(home: Path, **changes: Any) -> dict[str, Any]:
+    return make_resources(load_settings(financial_assets_home=home, **changes))
+
+
+def market(home: Path, **changes: Any) -> Market:
+    found = resources(home, **changes)["market"]
+    assert isinstance(found, Market)
+    return found
+
+
+OTHER: dict[str, Any] = {
+    "tickers": "IBM,GOOG",
+    "price_source": "simulated",
+    "ingestion_start_date": dt.date(2006, 1, 3),
+    "ingestion_end_date": dt.date(2009, 1, 2),
+    "evaluation_share": 0.3,
+    "sequence_length": 20,
+    "seed": 7,
+    "device": "cpu",
+    "progress": True,
+    "mlflow_tracking_uri": "sqlite:////elsewhere/mlflow.db",
+    "mlflow_experiment_name": "another",
+    "prediction_log_url": "sqlite:////elsewhere/predictions.db",
+    "rollout_policy": Path("/elsewhere/policy.yaml"),
+    "replay_sessions": 11,
+    "replay_workers": 9,
+    "request_timeout": 3.5,
+    "ready_timeout": 44.0,
+    "cost_bps": 2.5,
+    "simulated_sessions": 600,
+    "simulated_signal": 0.4,
+    "simulated_pattern": "parity",
+    "simulated_regime_shift": 450,
+}
+"""A value other than the default for every setting that a resource carries."""
+
+NOT_CARRIED = {"financial_assets_home", "price_files", "serving_target", "alertmanager_url"}
+"""Tested by themselves, or not read by any resource yet."""
+
+
+def fields(found: dict[str, Any]) -> dict[str, Any]:
+    kinds = (Market, Workshop, Serving, Experiment)
+    assert all(isinstance(resource, kinds) for resource in found.values())
+    return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
+
+
+def test_every_setting_is_looked_at_here() -> None:
+    assert set(OTHER) | NOT_CARRIED == set(Settings.model_fields)
+
+
+@pytest.mark.parametrize("setting", sorted(OTHER))
+def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
+    before, after = fields(resources(tmp_path)), fields(resources(tmp_path, **{setting: OTHER[setting]}))
+    changed = {name: value for name, value in after.items() if before[name] != value}
+    expected = {
+        "tickers": ["IBM", "GOOG"],
+        **{name: str(OTHER[name]) for name in ("ingestion_start_date", "ingestion_end_date", "rollout_policy")},
+    }.get(setting, OTHER[setting])
+    assert expected in changed.values()
+
+
+def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
+    found = resources(tmp_path)
+    assert {resource.home for resource in found.values()} == {str(tmp_path)}
+    assert found["workshop"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "clock"),
+    [
+        ("sample", SamplePrices, HistoricalClock),
+        ("yahoo", YahooPrices, LiveClock),
+        ("files", FilePrices, HistoricalClock),
+        ("simulated", SimulatedPrices, HistoricalClock),
+    ],
+)
+def test_each_source_with_its_clock(tmp_path: Path, source: str, kind: type, clock: type) -> None:
+    changes = {"price_source": source, **({"price_files": "prices/*.csv"} if source == "files" else {})}
+    found = market(tmp_path, **changes)
+    assert isinstance(found.source(), kind)
+    assert found.source().name == source
+    assert isinstance(found.clock(), clock)
+    assert found.source().live is (clock is LiveClock)
+
+
+def test_the_simulated_market_is_the_one_that_the_settings_describe(tmp_path: Path) -> None:
+    source = market(
+        tmp_path, **{name: value for name, value in OTHER.items() if name.startswith(("simulated", "price", "seed"))}
+    ).source()
+    assert isinstance(source, SimulatedPrices)
+    simulated = source.market
+    assert (simulated.sessions, simulated.signal_strength, simulated.regime_shift_session) == (600, 0.4, 450)
+    assert simulated.seed == 7
+
+
+def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
+    values = dict(market(tmp_path)) | {"price_source": "bloomberg"}
+    with pytest.raises(SettingsError, match="PRICE_SOURCE: 'bloomberg'"):
+        Market(**values).source()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"price_source": "simulated"},
+        {"price_source": "yahoo"},
+        {"price_source": "files", "price_files": "a.csv"},
+    ],
+)
+def test_a_home_filled_from_another_source_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    market(tmp_path, price_source="sample").store()
+    with pytest.raises(SettingsError, match="FINANCIAL_ASSETS_HOME") as caught:
+        market(tmp_path, **other).store()
+    for part in (str(tmp_path), "sample", other["price_source"]):
+        assert part in str(caught.value)
+    market(tmp_path, price_source="sample").store()
+
+
+def test_a_home_filled_from_other_files_is_refused(tmp_path: Path) -> None:
+    market(tmp_path, price_source="files", price_files="one.csv").store()
+    with pytest.raises(SettingsError, match=r"one\.csv.*two\.csv"):
+        market(tmp_path, price_source="files", price_files="two.csv").store()
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null"])
+def test_a_damaged_marker_is_told_with_what_mends_it(tmp_path: Path, damage: str) -> None:
+    market(tmp_path).store()
+    (tmp_path / "market.json").write_text(damage)
+    with pytest.raises(FinancialAssetsError, match="FINANCIAL_ASSETS_HOME"):
+        market(tmp_path).store()
+
+
+def test_a_home_holds_one_simulated_market(tmp_path: Path) -> None:
+    market(tmp_path, price_source="simulated").store()
+    for changes in (
+        {"seed": 7},
+        {"simulated_signal": 0.4},
+        {"simulated_sessions": 600},
+        {"simulated_pattern": "parity"},
+    ):
+        with pytest.raises(SettingsError, match="FINANCIAL_ASSETS_HOME"):
+            market(tmp_path, price_source="simulated", **changes).store()
+    market(tmp_path, price_source="simulated", cost_bps=1.0, sequence_length=20).store()
+
+
+def test_the_marker_is_written_once(tmp_path: Path) -> None:
+    market(tmp_path).store()
+    written = (tmp_path / "market.json").stat().st_mtime_ns
+    market(tmp_path, seed=7, simulated_signal=0.4).store()
+    assert (tmp_path / "market.json").stat().st_mtime_ns == written
+    assert json.loads((tmp_path / "market.json").read_text())["PRICE_SOURCE"] == "sample"
+
+
+@pytest.mark.parametrize("name", ["gitops", "kubernetes"])
+def test_a_target_that_is_not_there_yet_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"SERVING_TARGET: '{name}' is not available yet; allowed: 'local'"):
+        resources(tmp_path, serving_target=name)["serving"].target()
+
+
+def test_the_local_target_is_the_default(tmp_path: Path) -> None:
+    assert isinstance(resources(tmp_path)["serving"].target(), LocalTarget)
+
+
+def test_no_prices_name_universe_home_and_asset(tmp_path: Path) -> None:
+    with pytest.raises(MarketDataError, match=r"no prices of AAPL, MSFT in .*materialize raw_prices first"):
+        market(tmp_path).prices()
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.999])
+def test_clock_and_cutoff_begin_together_before_the_evaluation_share(tmp_path: Path, share: float) -> None:
+    found = market(tmp_path, price_source="simulated", simulated_sessions=400, evaluation_share=share)
+    ingested = found.ingest().prices
+    sessions = found.whole_panel().sessions
+    found.begin(sessions)
+    first = found.clock().now()
+    assert first == found.cutoff().get() == found.first_cutoff().get()
+    assert first == sessions[max(0, int(400 * (1 - share)) - 1)]
+    assert found.panel().sessions[-1] == first
+    assert len(ingested) == 2 * 400
+    found.begin(sessions[:200])
+    assert first == found.clock().now() == found.cutoff().get() == found.first_cutoff().get()
+
+
+def test_dates_limit_what_is_ingested_and_what_is_seen(tmp_path: Path) -> None:
+    span = {"ingestion_start_date": dt.date(2005, 6, 1), "ingestion_end_date": dt.date(2005, 12, 30)}
+    found = market(tmp_path, price_source="simulated", simulated_sessions=400, **span)
+    delivered = found.ingest().prices["date"]
+    assert str(delivered.min().date()) == "2005-06-01"
+    assert str(delivered.max().date()) == "2005-12-30"
+    narrower = market(
+        tmp_path,
+        price_source="simulated",
+        simulated_sessions=400,
+        **(span | {"ingestion_end_date": dt.date(2005, 7, 1)}),
+    )
+    assert str(narrower.prices()["date"].max().date()) == "2005-07-01"
