@@ -11,7 +11,7 @@ from financial_assets.assets.training import baselines
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.alarm import leak_checks
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.evaluation import EvaluationPlan, evaluate
+from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, EvaluationPlan, evaluate
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import ReplayReport, replay
 from financial_assets.experiment.report import plots, write_report
@@ -145,7 +145,8 @@ def ab_evaluation(
     panel = market.panel()
     with ab_test.log() as log:
         epoch = current_epoch(log, ab_test)
-        routed, direct, epochs = log.routed(epoch.experiment), log.direct(), log.epochs(epoch.experiment)
+        routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
+        direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
     features = compute_panel(panel, FeatureGraph())
     fitted = Baselines.load(workshop.baselines_path)
     evaluation = evaluate(
