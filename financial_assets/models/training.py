@@ -151,7 +151,7 @@ def train(
             history, best = _fit(variant, network, scaler, data, target, generator, advance)
         network, scaler = network.cpu().eval(), scaler.cpu()
         held_out = answer_windows(network, scaler, data, data.calibrate)
-    platt = fit_platt(held_out.logit, held_out.up)
+    platt = fit_platt(held_out.logit, held_out.up, held_out.session)
     shifts = conformal_shifts(held_out.multiples, held_out.scaled_return)
     blocks = {"fit": data.blocks.fit, "stop": data.blocks.stop, "calibrate": data.blocks.calibrate}
     return Training(

@@ -20,7 +20,7 @@ def draw(scale: float, bias: float, count: int, seed: int = 0) -> tuple[np.ndarr
 
 @pytest.mark.parametrize(("scale", "bias"), [(0.3, 0.1), (1.0, -0.4), (2.5, 0.0)])
 def test_platt_finds_the_map_that_made_the_labels(scale: float, bias: float) -> None:
-    fitted = fit_platt(*draw(scale, bias, 40_000))
+    fitted = fit_platt(*draw(scale, bias, 40_000), np.arange(40_000))
     assert fitted.scale == pytest.approx(scale, abs=0.06)
     assert fitted.bias == pytest.approx(bias, abs=0.05)
     assert fitted.unconstrained_scale == pytest.approx(fitted.scale, abs=0.02)
@@ -28,16 +28,32 @@ def test_platt_finds_the_map_that_made_the_labels(scale: float, bias: float) -> 
 
 def test_platt_never_turns_a_ranking_round_nor_flattens_it() -> None:
     logits, up = draw(-0.5, 0.0, 700)
-    fitted = fit_platt(0.2 * logits, up)
+    fitted = fit_platt(0.2 * logits, up, np.arange(700))
     assert fitted.unconstrained_scale < 0 < fitted.scale
     assert fitted.scale > 0.02
+
+
+def test_tickers_that_move_together_count_as_one_day() -> None:
+    logits, up = draw(1.0, 0.3, 300)
+    alone = fit_platt(logits, up, np.arange(300))
+    copied = fit_platt(np.repeat(logits, 10), np.repeat(up, 10), np.repeat(np.arange(300), 10))
+    assert (copied.scale, copied.bias) == pytest.approx((alone.scale, alone.bias), abs=1e-4)
+
+
+def test_a_bear_market_does_not_teach_to_answer_down_for_ever() -> None:
+    rng = np.random.default_rng(3)
+    days = np.arange(250)
+    up = (days % 20 < 9).astype(float)  # 45 % of 250 days: well within chance for a fair coin
+    fitted = fit_platt(rng.normal(0.0, 0.3, 250), up, days)
+    assert -0.2 < fitted.bias < 0.0
+    assert abs(fitted.bias) < 0.6 * abs(np.log(0.45 / 0.55))
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 30.0))
 @settings(max_examples=25, deadline=None)
 def test_platt_is_finite_and_positive_on_noise(seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
-    fitted = fit_platt(spread * rng.normal(size=150), (np.arange(150) % 2).astype(float))
+    fitted = fit_platt(spread * rng.normal(size=150), (np.arange(150) % 2).astype(float), np.arange(150))
     assert np.isfinite([fitted.scale, fitted.bias]).all()
     assert fitted.scale > 0
 
@@ -50,7 +66,7 @@ def test_platt_refuses_what_cannot_be_calibrated(case: str) -> None:
     if case == "not finite":
         logits[3] = np.nan
     with pytest.raises(TrainingError, match=r"windows|direction|finite"):
-        fit_platt(logits, up)
+        fit_platt(logits, up, np.arange(len(logits)))
 
 
 @pytest.mark.parametrize("misfit", [0.4, 1.0, 3.0])
