@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ExportError, LeakAlarmError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.market.panel import PricePanel
@@ -162,12 +163,21 @@ def restore_artifact(registry: ModelRegistry, version: ModelVersion, folder: Pat
     ExportError
         The registry's file is not the one that was registered.
     """
-    path, wanted = folder / ONNX_FILE, version.tags["onnx_sha256"]
-    if not path.exists() or file_sha256(path) != wanted or not (folder / CARD_FILE).exists():
+    wanted = version.tags["onnx_sha256"]
+    if not _is_whole(folder, wanted):
         fetched = registry.download(version.version, folder / MODEL_FOLDER)
-        shutil.copyfile(fetched / CARD_FILE, folder / CARD_FILE)
-        shutil.copyfile(fetched / ONNX_FILE, path)
-        if file_sha256(path) != wanted:
-            raise ExportError(f"{path} is not the file that was registered as version {version.version}")
+        if not _is_whole(fetched, wanted):
+            raise ExportError(f"{fetched} does not hold the files that were registered as version {version.version}")
+        for name in (CARD_FILE, ONNX_FILE):
+            atomic_write_bytes(folder / name, (fetched / name).read_bytes())
     card = json.loads((folder / CARD_FILE).read_text())
     return Artifact(version.tags["variant"], version.version, folder, card, version.run_id, reused=True)
+
+
+def _is_whole(folder: Path, onnx_sha256: str) -> bool:
+    """Whether ``folder`` holds the file with this hash and its card."""
+    try:
+        card = json.loads((folder / CARD_FILE).read_text())
+        return card["onnx_sha256"] == onnx_sha256 == file_sha256(folder / ONNX_FILE)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

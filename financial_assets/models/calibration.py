@@ -22,8 +22,8 @@ _LOG_SCALE_DEVIATION = 1.0
 """Standard deviation of the log-normal prior on the Platt scale."""
 
 _BIAS_DEVIATION = 0.1
-"""Standard deviation of the prior on the Platt bias: base rates of daily direction lie within 50 +- 5 %, and the share of
-ups in some hundred days strays further than that by chance."""
+"""Standard deviation of the prior on the Platt bias: base rates of daily direction lie within 50 +- 5 %, and the share
+of ups in some hundred days strays further than that by chance."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,9 @@ def fit_platt(logits: np.ndarray, up: np.ndarray, days: np.ndarray) -> PlattScal
 
     The scale is ``exp(a)`` with ``a ~ N(0, 1)``: on a block without evidence it stays near the identity, and it can
     neither turn a ranking round nor flatten it to a constant, which on some hundred noisy days the plain maximum of the
-    likelihood readily does. The bias is ``N(0, 0.1)`` beforehand. Stocks move together, so the rows of one day share the
-    weight of one observation; otherwise a hundred tickers in one bear market would teach every model to answer "down".
+    likelihood readily does. The bias is ``N(0, 0.1)`` beforehand. Stocks move together, so the rows of one day share
+    the weight of one observation; otherwise a hundred tickers in one bear market would teach every model to answer
+    "down".
 
     Parameters
     ----------
