@@ -127,7 +127,7 @@ def _prepare_environment() -> None:
 
 
 def _quieten() -> None:
-    import mlflow  # noqa: F401  (its import sets the levels that are set here)
+    import mlflow  # noqa: F401  (its import sets the levels that are set here)  # pyright: ignore[reportUnusedImport]
 
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

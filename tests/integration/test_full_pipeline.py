@@ -1,6 +1,6 @@
 """The whole road from the command line, as CI and users run it: prices to report, twice, killed, and with a bad row.
 
-One home serves all tests here, in the order of the story: a first run on several processes, killed while it replays; the
+One home serves all tests, in the order of the story: a first run on several processes, killed while it replays; the
 run that finishes it in one process; another that has nothing to add; a day of ``daily``, the plane stopped before it.
 """
 
