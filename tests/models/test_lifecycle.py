@@ -1,0 +1,406 @@
+"""A model's way from panel to registry, on MLflow over sqlite: trained once, registered once, restored when lost."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+import psutil
+import pytest
+import torch
+from onnx import numpy_helper
+
+from financial_assets.errors import ExportError, FinancialAssetsError, LeakAlarmError, ParityError, TrainingError
+from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.market.panel import PricePanel
+from financial_assets.models import artifact, lifecycle
+from financial_assets.models.artifact import Artifact
+from financial_assets.models.export import export_onnx, file_sha256
+from financial_assets.models.lifecycle import Development, ModelWorkshop
+from financial_assets.models.training import Training
+from financial_assets.models.variants import Variant
+from financial_assets.tracking import MlflowTracker, ModelRegistry
+from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
+from financial_assets.tracking.runs import FAILURE_TAG
+
+TAGS = {"dagster.run_id": "run-1", "dagster.asset": "models/tiny"}
+
+
+@dataclass(frozen=True)
+class World:
+    """What all models here are made from."""
+
+    variant: Variant
+    graph: FeatureGraph
+    features: FeaturePanel
+    panel: PricePanel
+    cutoff: pd.Timestamp
+
+    def develop(self, workshop: ModelWorkshop, **changes: Any) -> Development:
+        arguments: dict[str, Any] = {
+            "features": self.features,
+            "panel": self.panel,
+            "cutoff": self.cutoff,
+            "tags": TAGS,
+        }
+        return workshop.develop(changes.pop("variant", self.variant), **{**arguments, **changes})
+
+    def publish(self, workshop: ModelWorkshop) -> Artifact:
+        return workshop.publish(self.variant.name, self.graph, self.features, self.panel, tags=TAGS)
+
+
+@pytest.fixture(scope="module")
+def world(tiny: Variant, graph: FeatureGraph, features: FeaturePanel, panel: PricePanel, cutoff: pd.Timestamp) -> World:
+    return World(tiny, graph, features, panel, cutoff)
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the schema and nothing in it; making one takes seconds, copying one does not."""
+    database = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowTracker(f"sqlite:///{database}", "unused", database.parent / "artifacts")._connection.client  # noqa: B018
+    return database
+
+
+def make_workshop(folder: Path, store: Path, sequence_length: int, seed: int = 7) -> ModelWorkshop:
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(store, folder / "mlflow.db")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    tracker = MlflowTracker(uri, "experiment", folder / "artifacts")
+    return ModelWorkshop(folder / "models", tracker, ModelRegistry(uri), sequence_length, seed, device="cpu")
+
+
+@pytest.fixture
+def workshop(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelWorkshop:
+    return make_workshop(tmp_path, empty_store, sequence_length)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A workshop whose model is registered."""
+
+    workshop: ModelWorkshop
+    development: Development
+    artifact: Artifact
+
+    def elsewhere(self, folder: Path) -> ModelWorkshop:
+        """The same registry, another machine's disk."""
+        return replace(self.workshop, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def published(
+    world: World, tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sequence_length: int
+) -> Published:
+    made = make_workshop(tmp_path_factory.mktemp("published"), empty_store, sequence_length)
+    return Published(made, world.develop(made), world.publish(made))
+
+
+class Trainer:
+    """Stands for ``train``: counts, and hands out what it was given."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+        self.calls = 0
+
+    def __call__(self, variant: Variant, *_: Any, cutoff: pd.Timestamp, **__: Any) -> Training:
+        self.calls += 1
+        return replace(self.training, variant=variant, cutoff=cutoff)
+
+
+@pytest.fixture
+def trainer(training: Training, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    found = Trainer(training)
+    monkeypatch.setattr(lifecycle, "train", found)
+    return found
+
+
+def client(workshop: ModelWorkshop) -> Any:
+    assert isinstance(workshop.tracker, MlflowTracker)
+    return workshop.tracker._connection.client
+
+
+def runs(workshop: ModelWorkshop) -> list[tuple[str, str]]:
+    """Status and recorded reason of each tracked run, the newest first."""
+    assert isinstance(workshop.tracker, MlflowTracker)
+    found = client(workshop).search_runs([workshop.tracker._experiment()])
+    return [(run.info.status, run.data.tags.get(FAILURE_TAG, "")) for run in found]
+
+
+def same_weights(one: Training, other: Training) -> bool:
+    states = one.network.state_dict(), other.network.state_dict()
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+# --- develop ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Published, world: World) -> None:
+    assert not published.development.reused
+    run = client(published.workshop).get_run(published.development.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params.items() >= {"seed": "7", "hidden": "8", "cutoff": f"{world.cutoff:%Y-%m-%d}"}.items()
+    assert (
+        run.data.tags.items() >= {**TAGS, "variant": "tiny", "fingerprint": published.development.fingerprint}.items()
+    )
+    history = client(published.workshop).get_metric_history(run.info.run_id, "val_loss")
+    assert [point.step for point in history] == [epoch.number for epoch in published.development.training.history]
+    assert run.data.metrics["held_out_accuracy"] == pytest.approx(
+        published.development.training.held_out.correct.mean()
+    )
+
+
+def test_the_same_question_is_trained_once(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+    first, second = world.develop(workshop), world.develop(workshop)
+    assert (trainer.calls, len(runs(workshop))) == (1, 1)
+    assert (first.reused, second.reused) == (False, True)
+    assert (first.fingerprint, first.run_id) == (second.fingerprint, second.run_id)
+    assert same_weights(first.training, second.training)
+
+
+def test_sessions_after_the_cutoff_are_another_day_of_the_same_model(
+    workshop: ModelWorkshop, world: World, trainer: Trainer
+) -> None:
+    shorter = world.panel.until(world.cutoff + pd.Timedelta(days=30))
+    assert len(shorter.sessions) < len(world.panel.sessions)
+    first = world.develop(workshop, panel=shorter, features=compute_panel(shorter, world.graph))
+    second = world.develop(workshop)
+    assert (second.reused, second.fingerprint) == (True, first.fingerprint)
+    assert trainer.calls == 1
+
+
+def other_price(world: World) -> dict[str, Any]:
+    values = world.panel.values.copy()
+    values[0, 3, 400] *= np.float32(1.0001)
+    return {"panel": replace(world.panel, values=values)}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda world: {"seed": 8},
+        lambda world: {"sequence_length": 6},
+        lambda world: {"cutoff": world.panel.sessions[world.panel.position(world.cutoff) - 1]},
+        lambda world: {"variant": replace(world.variant, learning_rate=2e-2)},
+        other_price,
+    ],
+    ids=["seed", "sequence length", "cut-off", "hyperparameter", "one price"],
+)
+def test_any_other_question_is_trained_anew(
+    workshop: ModelWorkshop, world: World, trainer: Trainer, change: Callable[[World], dict[str, Any]]
+) -> None:
+    first = world.develop(workshop)
+    changes = change(world)
+    workshop_changes = {name: changes.pop(name) for name in ("seed", "sequence_length") if name in changes}
+    second = world.develop(replace(workshop, **workshop_changes), **changes)
+    assert second.fingerprint != first.fingerprint
+    assert not second.reused
+    assert (trainer.calls, len(runs(workshop))) == (2, 2)
+
+
+@pytest.mark.parametrize("error", [TrainingError("too few sessions"), KeyboardInterrupt()])
+def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
+    workshop: ModelWorkshop, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_: Any, **__: Any) -> Training:
+        raise error
+
+    monkeypatch.setattr(lifecycle, "train", fail)
+    with pytest.raises(type(error)):
+        world.develop(workshop)
+    assert [status for status, _ in runs(workshop)] == ["FAILED"]
+    with pytest.raises(TrainingError, match="was not trained: materialize models/tiny"):
+        world.publish(workshop)
+
+
+def test_a_death_before_the_training_is_saved_trains_again(
+    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: Any) -> Path:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "save_training", die)
+        with pytest.raises(KeyboardInterrupt):
+            world.develop(workshop)
+    assert not world.develop(workshop).reused
+    assert trainer.calls == 2
+    assert [status for status, _ in runs(workshop)] == ["FINISHED", "FAILED"]
+
+
+def test_a_damaged_training_is_made_again(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+    first = world.develop(workshop)
+    tensors = workshop.folder / "tiny" / first.fingerprint / "training" / "tensors.pt"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    again = world.develop(workshop)
+    assert not again.reused
+    assert trainer.calls == 2
+    assert same_weights(again.training, first.training)
+
+
+def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+    gone = subprocess.Popen(["sleep", "60"])
+    owner = {**owner_tags(), OWNER_PID: str(gone.pid), OWNER_STARTED: f"{psutil.Process(gone.pid).create_time():.2f}"}
+    assert isinstance(workshop.tracker, MlflowTracker)
+    experiment = workshop.tracker._experiment()
+    left = client(workshop).create_run(experiment, tags=owner).info.run_id
+    mine = client(workshop).create_run(experiment, tags=owner_tags()).info.run_id
+    gone.kill()
+    gone.wait()
+    world.develop(workshop)
+    assert client(workshop).get_run(left).info.status == "FAILED"
+    assert client(workshop).get_run(mine).info.status == "RUNNING"
+
+
+# --- publish ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_version_carries_lineage_signature_and_proof(published: Published, world: World) -> None:
+    found = published.artifact
+    assert (found.version, found.reused, found.variant) == (1, False, "tiny")
+    (version,) = published.workshop.registry.versions()
+    assert version.run_id == published.development.run_id == found.run_id
+    assert (
+        version.tags.items()
+        >= {
+            **TAGS,
+            "variant": "tiny",
+            "data_cutoff": f"{world.cutoff:%Y-%m-%d}",
+            "fingerprint": published.development.fingerprint,
+            "onnx_sha256": file_sha256(found.onnx_path),
+        }.items()
+    )
+    assert found.data_cutoff == world.cutoff
+    assert found.card["parity"]["panel_window"] == 0.0  # type: ignore[index]
+    model = (found.folder / "model" / "MLmodel").read_text()
+    assert "signature" in model
+    assert "bars" in model
+    assert client(published.workshop).get_run(version.run_id).info.status == "FINISHED"
+
+
+def test_publishing_again_is_the_same_version(published: Published, world: World) -> None:
+    again = world.publish(published.workshop)
+    assert (again.version, again.reused) == (1, True)
+    assert file_sha256(again.onnx_path) == file_sha256(published.artifact.onnx_path)
+    assert published.workshop.current_artifact("tiny") == again
+    assert len(published.workshop.registry.versions()) == len(runs(published.workshop)) == 1
+
+
+def test_what_this_machine_lost_comes_back_from_the_registry(
+    published: Published, world: World, tmp_path: Path, trainer: Trainer
+) -> None:
+    fresh = published.elsewhere(tmp_path / "another disk")
+    developed = world.develop(fresh)
+    assert developed.reused
+    assert developed.run_id == published.development.run_id
+    assert trainer.calls == 0
+    assert same_weights(developed.training, published.development.training)
+    restored = world.publish(fresh)
+    assert (restored.version, restored.reused) == (1, True)
+    assert restored.card == published.artifact.card
+    assert file_sha256(restored.onnx_path) == file_sha256(published.artifact.onnx_path)
+    assert restored.onnx_path != published.artifact.onnx_path
+    assert len(runs(published.workshop)) == 1
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize("harm", [truncate, Path.unlink], ids=["damaged", "deleted"])
+@pytest.mark.parametrize("name", ["model.onnx", "model-card.json"])
+def test_a_file_that_is_damaged_or_gone_is_restored(
+    published: Published, world: World, tmp_path: Path, harm: Callable[[Path], None], name: str
+) -> None:
+    there = published.elsewhere(tmp_path / "models")
+    shutil.copytree(published.workshop.folder, there.folder)
+    path = there.folder / "tiny" / published.development.fingerprint / "artifact" / name
+    sound = path.read_bytes()
+    harm(path)
+    assert there.current_artifact("tiny").card == published.artifact.card
+    assert path.read_bytes() == sound
+
+
+def test_a_registry_that_gives_another_file_is_not_believed(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = published.elsewhere(tmp_path / "models")
+    shutil.copytree(published.workshop.folder, there.folder)
+    folder = there.folder / "tiny" / published.development.fingerprint / "artifact"
+    truncate(folder / "model.onnx")
+    download = ModelRegistry.download
+
+    def tampered(registry: ModelRegistry, version: int, target: Path) -> Path:
+        fetched = download(registry, version, target)
+        truncate(fetched / "model.onnx")
+        return fetched
+
+    monkeypatch.setattr(ModelRegistry, "download", tampered)
+    with pytest.raises(ExportError, match="version 1"):
+        there.current_artifact("tiny")
+
+
+def planted(training: Training, monkeypatch: pytest.MonkeyPatch, **answers: np.ndarray) -> None:
+    """Trainings whose answers on the held-out block are others."""
+    monkeypatch.setattr(lifecycle, "train", Trainer(replace(training, held_out=replace(training.held_out, **answers))))
+
+
+def refused(workshop: ModelWorkshop, world: World, error: type[FinancialAssetsError], match: str) -> None:
+    """Publishing fails as ``error``, registers nothing, and the run says why."""
+    world.develop(workshop)
+    assert runs(workshop) == [("FINISHED", "")]
+    with pytest.raises(error, match=match):
+        world.publish(workshop)
+    assert workshop.registry.versions() == ()
+    ((status, reason),) = runs(workshop)
+    assert status == "FAILED"
+    assert error.__name__ in reason
+    with pytest.raises(TrainingError, match="trained but not registered: materialize onnx/tiny"):
+        workshop.current_artifact("tiny")
+
+
+def test_a_clairvoyant_is_not_registered(
+    workshop: ModelWorkshop, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(training, monkeypatch, logit=np.where(training.held_out.up, 2.0, -2.0))
+    refused(workshop, world, LeakAlarmError, "leak alarm")
+
+
+def test_a_network_that_always_says_the_same_is_not_registered(
+    workshop: ModelWorkshop, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(training, monkeypatch, logit=np.full_like(training.held_out.logit, 0.3))
+    refused(workshop, world, TrainingError, "answers the same")
+
+
+def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
+    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(predictor: Any, path: Path, **options: Any) -> str:
+        export_onnx(predictor, path, **options)
+        model = onnx.load(path)
+        for constant in model.graph.initializer:
+            values = numpy_helper.to_array(constant)
+            if values.dtype == np.float32 and values.ndim == 2:
+                constant.CopyFrom(numpy_helper.from_array((values * np.float32(1.01)), constant.name))
+        onnx.save(model, path)
+        return file_sha256(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifact, "export_onnx", careless)
+        refused(workshop, world, ParityError, "differs from torch")
+    assert world.publish(workshop).version == 1
+    assert runs(workshop) == [("FINISHED", "")]
+
+
+def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelWorkshop, world: World) -> None:
+    for ask in (lambda: world.publish(workshop), lambda: workshop.current_artifact("tiny")):
+        with pytest.raises(TrainingError, match="materialize models/tiny"):
+            ask()
