@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from financial_assets.models.answers import Answers
-from financial_assets.scoring.intervals import Interval, day_clustered_mean
+from financial_assets.scoring.intervals import Interval, day_clustered_proportion
 
 __all__ = ["ALARM_ACCURACY", "ALARM_LOWER_BOUND", "LeakCheck", "check_answers", "leak_alarm"]
 
@@ -57,7 +57,8 @@ def leak_alarm(
 
     The alarm sounds if accuracy is at least 60 % *and* its day-clustered one-sided 99.9 % lower bound exceeds both 55 %
     and the majority rate. Where the best possible accuracy is known, the bound is held against that instead. The unit
-    of evidence is the day: stocks move together, so rows of one day are nearly one observation.
+    of evidence is the day: stocks move together, so rows of one day are nearly one observation. The bound is that of a
+    proportion: a lucky first few days, all right, have no spread that could be measured, and prove nothing.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def leak_alarm(
     bayes_accuracy
         What the best possible predictor gets right; known for a simulated market only.
     """
-    accuracy = day_clustered_mean(np.asarray(correct, dtype=np.float64), days, level=_TWO_SIDED_LEVEL)
+    accuracy = day_clustered_proportion(np.asarray(correct, dtype=np.float64), days, level=_TWO_SIDED_LEVEL)
     if bayes_accuracy is None:
         alarm = accuracy.estimate >= ALARM_ACCURACY and accuracy.low > max(ALARM_LOWER_BOUND, majority_rate)
     else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import beta
 
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.outcomes import next_session_return
@@ -53,8 +54,8 @@ def test_rows_of_one_day_are_one_observation() -> None:
 
 def test_bound_is_the_one_sided_999_per_mille_one() -> None:
     check = leak_alarm(hits(0.7, 2000, per_day=1), days(2000, 1), 0.5)
-    rate = check.accuracy.estimate
-    assert check.accuracy.low == pytest.approx(rate - 3.09 * np.sqrt(rate * (1 - rate) / 2000), abs=5e-4)
+    right = round(2000 * check.accuracy.estimate)
+    assert check.accuracy.low == pytest.approx(beta.ppf(0.001, right, 2000 - right + 1), abs=5e-4)
 
 
 def test_no_false_alarm_on_400_noisy_models() -> None:
