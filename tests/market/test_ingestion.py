@@ -1,0 +1,215 @@
+"""Laws of ingestion: however prices arrive, the store ends up as if they had come at once, or stays as it was."""
+
+from __future__ import annotations
+
+import datetime as dt
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from financial_assets.errors import SourceError
+from financial_assets.market.ingestion import ingest
+from financial_assets.market.schemas import QualityResult
+from financial_assets.market.sources import FetchResult, deliver
+from financial_assets.market.store import PriceStore
+
+MakePrices = Callable[..., pd.DataFrame]
+TICKERS = ("AAA", "BBB")
+OVERLAP = 15  # calendar days
+
+
+class Source:
+    """Holds prices, notes what it is asked, and cannot deliver some tickers."""
+
+    name = "test"
+
+    def __init__(self, prices: pd.DataFrame, *, live: bool = True, broken: Sequence[str] = ()) -> None:
+        self.prices, self.live, self.broken = prices, live, set(broken)
+        self.asked: list[tuple[dt.date | None, dt.date | None]] = []
+
+    def fetch(self, tickers: Sequence[str], start: dt.date | None, end: dt.date | None) -> FetchResult:
+        self.asked.append((start, end))
+        held = self.prices[~self.prices["ticker"].isin(self.broken)]
+        delivered = deliver(held, tickers, start, end, origin="the test")
+        return FetchResult(delivered.prices, dict.fromkeys(delivered.failures, "timed out"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PriceStore:
+    return PriceStore(tmp_path)
+
+
+def until(prices: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The first ``count`` sessions."""
+    return prices[prices["date"].isin(prices["date"].unique()[:count])].reset_index(drop=True)
+
+
+@settings(max_examples=15, deadline=None)
+@given(steps=st.lists(st.integers(2, 60), min_size=1, max_size=4).map(sorted), live=st.booleans())
+def test_session_by_session_gives_what_one_fetch_gives(make_prices: MakePrices, steps: list[int], live: bool) -> None:
+    prices = make_prices(count=60)
+    with tempfile.TemporaryDirectory() as folder:
+        store, added = PriceStore(Path(folder)), 0
+        for count in [*steps, 60]:
+            outcome = ingest(Source(until(prices, count), live=live), store, TICKERS)
+            assert outcome.report is not None
+            added += outcome.report.added
+        assert added == len(prices)
+        assert_frame_equal(store.read(), prices)
+
+
+def test_a_live_source_resumes_before_the_last_stored_session(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    last = until(prices, 50)["date"].max().date()
+    source = Source(prices)
+    outcome = ingest(source, store, TICKERS)
+    assert source.asked == [(last - dt.timedelta(days=OVERLAP), None)]
+    assert outcome.report is not None
+    assert outcome.report.added == 2 * 10
+    assert outcome.report.unchanged > 0, "the overlap is compared"
+
+
+def test_the_slowest_ticker_decides_where_to_resume(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    slow = prices[(prices["ticker"] == "AAA") | prices["date"].isin(prices["date"].unique()[:30])]
+    ingest(Source(slow), store, TICKERS)
+    source = Source(prices)
+    ingest(source, store, TICKERS)
+    assert source.asked == [(prices["date"].unique()[29].date() - dt.timedelta(days=OVERLAP), None)]
+    assert_frame_equal(store.read(), prices)
+
+
+def test_the_configured_start_is_never_undercut(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    start, end = prices["date"].unique()[55].date(), prices["date"].unique()[58].date()
+    ingest(Source(until(prices, 57)), store, TICKERS, start=start)
+    source = Source(prices)
+    ingest(source, store, TICKERS, start=start, end=end)
+    assert source.asked == [(start, end)]
+    assert store.read()["date"].min().date() == start
+    assert store.read()["date"].max().date() == end
+
+
+@pytest.mark.parametrize(("live", "expected"), [(True, 2), (False, 1)])
+def test_restated_history_is_fetched_whole(
+    store: PriceStore, make_prices: MakePrices, live: bool, expected: int
+) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    split = prices.assign(adj_close=prices["adj_close"] / 2)
+    source = Source(split, live=live)
+    outcome = ingest(source, store, TICKERS)
+    assert len(source.asked) == expected
+    assert source.asked[-1] == (None, None)
+    assert outcome.report is not None
+    assert set(outcome.report.restated["ticker"]) == set(TICKERS)
+    assert_frame_equal(store.read(), split)
+
+
+def test_restated_by_rounding_only_is_not_restated(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    source = Source(prices.assign(close=prices["close"] * (1 + 1e-7)))
+    outcome = ingest(source, store, TICKERS)
+    assert len(source.asked) == 1
+    assert outcome.report is not None
+    assert outcome.report.restated.empty
+
+
+def test_a_new_ticker_is_fetched_over_its_whole_span(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(("AAA", "BBB", "CCC"), count=60)
+    ingest(Source(prices), store, TICKERS)
+    source = Source(prices)
+    outcome = ingest(source, store, ["AAA", "BBB", "CCC"])
+    assert source.asked == [(None, None)]
+    assert outcome.report is not None
+    assert outcome.report.added == 60
+    assert_frame_equal(store.read(), prices)
+
+
+def test_a_ticker_that_fails_now_is_not_one_that_never_came(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    first = ingest(Source(prices, broken=["BBB"]), store, TICKERS)
+    assert first.never_delivered == ("BBB",)
+    assert dict(first.failures) == {"BBB": "timed out"}
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    later = ingest(Source(prices, broken=["BBB"]), store, TICKERS)
+    assert later.never_delivered == ()
+    assert dict(later.failures) == {"BBB": "timed out"}
+    assert later.report is not None
+    ingest(Source(prices), store, TICKERS)
+    assert_frame_equal(store.read(), prices)
+
+
+def test_a_source_without_anything_is_an_error_and_changes_nothing(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices()
+    ingest(Source(prices), store, TICKERS)
+    known = store.content_hash()
+    with pytest.raises(SourceError):
+        ingest(Source(prices, broken=TICKERS), store, TICKERS)
+    assert store.content_hash() == known
+
+
+def harm(prices: pd.DataFrame, kind: str, row: int) -> pd.DataFrame:
+    """One row of the second half made impossible."""
+    broken = prices.copy()
+    match kind:
+        case "duplicate":
+            return pd.concat([broken, broken.loc[[row]]], ignore_index=True)
+        case "gap":
+            return broken.drop(index=row).reset_index(drop=True)
+        case "order":
+            broken.loc[row, "high"] = 0.5 * broken.loc[row, "low"]
+        case "negative":
+            broken.loc[row, "volume"] = -1.0
+        case "missing":
+            broken.loc[row, "close"] = np.nan
+        case "infinite":
+            broken.loc[row, "open"] = np.inf
+        case "spike":
+            broken.loc[row, "adj_close"] *= 100.0
+    return broken
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    kind=st.sampled_from(["duplicate", "gap", "order", "negative", "missing", "infinite", "spike"]),
+    session=st.integers(48, 58),
+    ticker=st.sampled_from(TICKERS),
+    live=st.booleans(),
+)
+def test_no_impossible_bar_ever_reaches_the_store(
+    make_prices: MakePrices, kind: str, session: int, ticker: str, live: bool
+) -> None:
+    prices = make_prices(count=60)
+    with tempfile.TemporaryDirectory() as folder:
+        store = PriceStore(Path(folder))
+        ingest(Source(until(prices, 45), live=live), store, TICKERS)
+        known = store.content_hash()
+        row = int(prices.index[(prices["ticker"] == ticker) & (prices["date"] == prices["date"].unique()[session])][0])
+        outcome = ingest(Source(harm(prices, kind, row), live=live), store, TICKERS)
+        assert outcome.report is None
+        assert store.content_hash() == known
+        shown = pd.concat([result.failures for result in outcome.blocking_failures])
+        assert ((shown["ticker"] == ticker) & (shown["date"] == prices["date"][row])).any()
+        assert ingest(Source(prices, live=live), store, TICKERS).report is not None
+        assert_frame_equal(store.read(), prices)
+
+
+def test_a_warning_does_not_block(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    fallen = (prices["ticker"] == "AAA") & (prices["date"] >= prices["date"].unique()[30])
+    prices.loc[fallen, ["open", "high", "low", "close", "adj_close"]] *= 0.48
+    outcome = ingest(Source(prices), store, TICKERS)
+    assert outcome.report is not None
+    assert outcome.blocking_failures == ()
+    warned: list[QualityResult] = [result for result in outcome.quality if not result.passed]
+    assert [result.name for result in warned] == ["extreme_moves"]
