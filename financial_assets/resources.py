@@ -44,7 +44,7 @@ class Market(dg.ConfigurableResource):
     seed: int
     simulated_sessions: int
     simulated_signal: float
-    simulated_pattern: Literal["momentum", "volume_reversal", "parity"]
+    simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
     simulated_regime_shift: int | None = None
 
     @property

@@ -13,7 +13,6 @@ import grpc
 import numpy as np
 import pytest
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, SHADOW, FakeGateway, answer
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.gateway import Gateway, Retry
@@ -21,6 +20,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import replay
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.target import Endpoint
 
 ROUTER = FakeGateway()
@@ -65,19 +65,28 @@ class Rest(BaseHTTPRequestHandler):
         """Quiet."""
 
 
-class Grpc(service_pb2_grpc.GRPCInferenceServiceServicer):
-    def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
-        bars = np.frombuffer(request.raw_input_contents[0], dtype=np.float32).reshape(tuple(request.inputs[0].shape))
-        forecast = answer(request.model_name, bars)
-        context.send_initial_metadata((("x-seldon-route", f":{request.model_name}_1:"),))
-        response = service_pb2.ModelInferResponse(model_name=request.model_name, id=request.id)
-        for name, values in (
-            ("probability_up", forecast.probability_up[:, None]),
-            ("return_quantiles", forecast.return_quantiles),
-        ):
-            response.outputs.add(name=name, datatype="FP32", shape=values.shape)
-            response.raw_output_contents.append(values.astype(np.float32).tobytes())
-        return response
+def infer_batch(request: Any, context: grpc.ServicerContext) -> Any:
+    bars = np.frombuffer(request.raw_input_contents[0], dtype=np.float32).reshape(tuple(request.inputs[0].shape))
+    forecast = answer(request.model_name, bars)
+    context.send_initial_metadata((("x-seldon-route", f":{request.model_name}_1:"),))
+    response = ModelInferResponse(model_name=request.model_name, id=request.id)
+    for name, values in (
+        ("probability_up", forecast.probability_up[:, None]),
+        ("return_quantiles", forecast.return_quantiles),
+    ):
+        response.outputs.add(name=name, datatype="FP32", shape=values.shape)
+        response.raw_output_contents.append(values.astype(np.float32).tobytes())
+    return response
+
+
+def grpc_service() -> grpc.GenericRpcHandler:
+    service, method = INFER_METHOD.strip("/").split("/")
+    unary = grpc.unary_unary_rpc_method_handler(
+        infer_batch,
+        request_deserializer=ModelInferRequest.FromString,
+        response_serializer=lambda message: message.SerializeToString(),
+    )
+    return grpc.method_handlers_generic_handler(service, {method: unary})
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def endpoint() -> Iterator[Endpoint]:
     thread = threading.Thread(target=rest.serve_forever, daemon=True)
     thread.start()
     batches = grpc.server(ThreadPoolExecutor(2))
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Grpc(), batches)
+    batches.add_generic_rpc_handlers((grpc_service(),))
     port = batches.add_insecure_port("127.0.0.1:0")
     batches.start()
     try:
