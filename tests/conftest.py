@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+
+# A shell that starts pytest in the background makes it, and all it starts, deaf to the Ctrl-C that some tests send.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COMMAND_OF_PACKAGE = {
     "prometheus": "prometheus",
