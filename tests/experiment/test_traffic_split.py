@@ -68,8 +68,8 @@ def test_many_arms_with_few_counts_fall_back_on_seeded_draws() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(total=st.integers(1, 12), share=st.integers(1, 9), seed=st.integers(0, 100))
-def test_the_exact_test_keeps_its_level(total: int, share: int, seed: int) -> None:
+@given(total=st.integers(1, 9), share=st.integers(1, 9))  # from 10 on, both arms can expect 5: chi-square, approximate
+def test_the_exact_test_keeps_its_level(total: int, share: int) -> None:
     """P(p <= a) <= a under the weights, for every a: the definition of a p-value."""
     weights = {"a": share, "b": 10 - share}
     law = stats.binom(total, share / 10)
