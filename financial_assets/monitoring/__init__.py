@@ -1,1 +1,0 @@
-"""Drift, metrics and alerts."""
