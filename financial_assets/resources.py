@@ -138,7 +138,7 @@ class Market(dg.ConfigurableResource):
     @property
     def features_path(self) -> Path:
         """Where ``features`` is kept."""
-        return self.folder / "features" / "features.parquet"
+        return self.folder / "features" / "features.npz"
 
     def load_panel(self) -> PricePanel:
         """The materialized ``price_panel``."""
