@@ -75,9 +75,12 @@ def test_a_feature_that_looks_ahead_stops_the_run_by_name(
 
     monkeypatch.setattr("financial_assets.assets.features.FeatureGraph", planted)
     monkeypatch.setattr("financial_assets.assets.features.check_features", lambda frame: frame.head(0))
-    outcome = materialize([*ALL, downstream], make_market())
+    market = make_market()
+    outcome = materialize([*ALL, downstream], market)
     assert not outcome.success
-    assert "downstream" not in outcome.materialized
+    assert outcome.materialized == {"raw_prices", "price_panel"}
+    assert "crystal_ball" in outcome.failure_text
+    assert not market.features_path.exists()
     causal = outcome.checks("features")["causal"]
     assert not causal.passed
     assert causal.blocking
