@@ -16,7 +16,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import ReplayReport, replay
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
-from financial_assets.experiment.schedule import due_sessions, replay_horizon
+from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.metadata import link, plot, table
@@ -73,13 +73,12 @@ def run_replay(
         horizon = replay_horizon(panel.sessions, cutoff, now, sessions)
     with ab_test.log() as log:
         epoch = current_epoch(log, ab_test)
-        routed = log.routed(epoch.experiment)
-        earlier = routed.loc[routed["epoch"] < epoch.number, "session"]
         return replay(
             log=log,
             epoch=epoch,
             panel=panel,
-            sessions=due_sessions(panel.sessions, horizon, epoch, earlier.unique()),
+            sessions=due_sessions(panel.sessions, horizon, epoch),
+            routed_after=routed_before(log.routed(epoch.experiment, columns=("epoch", "session")), epoch),
             connect=serving.connect,
             lookback=SERVED_LOOKBACK,
             workers=workers or ab_test.workers,

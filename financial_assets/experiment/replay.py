@@ -82,6 +82,7 @@ def replay(
     retry: Retry | None = None,
     on_session: Callable[[pd.Timestamp], None] | None = None,
     target_of: Callable[[pd.Timestamp], pd.Timestamp] | None = None,
+    routed_after: pd.Timestamp | None = None,
     progress: bool = True,
 ) -> ReplayReport:
     """Send what is missing of the given sessions through the gateway.
@@ -108,6 +109,8 @@ def replay(
         Called with each session that has something to send, before it is sent (to move the market clock).
     target_of
         The session after a session; default the exchange calendar.
+    routed_after
+        Sessions up to this one are scored in pairs only: an earlier weight epoch has routed them.
     progress
         Show a progress bar on the terminal.
 
@@ -125,7 +128,7 @@ def replay(
     counts = _Counts()
     with ExitStack() as stack:
         stack.enter_context(log.exclusive(epoch.experiment))
-        work = plan_work(log, epoch, panel, sessions, lookback, target_of)
+        work = plan_work(log, epoch, panel, sessions, lookback, target_of, routed_after)
         if work:
             clients = [stack.enter_context(connect()) for _ in range(workers)]
             run = _Run(log, epoch, panel, lookback, retry or Retry(), clients, counts)

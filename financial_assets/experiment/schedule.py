@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import pandas as pd
 
 from financial_assets.experiment.arms import WeightEpoch
 
-__all__ = ["due_sessions", "replay_horizon"]
+__all__ = ["due_sessions", "replay_horizon", "routed_before"]
 
 
 def replay_horizon(sessions: pd.DatetimeIndex, cutoff: pd.Timestamp, now: pd.Timestamp, count: int) -> pd.Timestamp:
@@ -31,10 +29,8 @@ def replay_horizon(sessions: pd.DatetimeIndex, cutoff: pd.Timestamp, now: pd.Tim
     return max(now, after[-1] if count == 0 else after[min(count, len(after)) - 1])
 
 
-def due_sessions(
-    sessions: pd.DatetimeIndex, horizon: pd.Timestamp, epoch: WeightEpoch, earlier: Iterable[pd.Timestamp]
-) -> pd.DatetimeIndex:
-    """Sessions that the epoch in force has to predict, in order.
+def due_sessions(sessions: pd.DatetimeIndex, horizon: pd.Timestamp, epoch: WeightEpoch) -> pd.DatetimeIndex:
+    """Sessions that the arms of the epoch in force can be judged on, in order.
 
     Parameters
     ----------
@@ -44,8 +40,21 @@ def due_sessions(
         Nothing later is due.
     epoch
         The weight epoch in force: only sessions after its arms' data cut-offs count as evidence.
-    earlier
-        Sessions that earlier epochs of the experiment have predicted; a session is routed in one epoch only.
     """
-    start = max([epoch.data_cutoff, *earlier])
-    return sessions[(sessions > start) & (sessions <= horizon)]
+    return sessions[(sessions > epoch.data_cutoff) & (sessions <= horizon)]
+
+
+def routed_before(routed: pd.DataFrame, epoch: WeightEpoch) -> pd.Timestamp | None:
+    """The last session that an earlier epoch of the experiment has routed.
+
+    Traffic is routed once, when it comes: up to here, an epoch that opened later only scores its arms in pairs.
+
+    Parameters
+    ----------
+    routed
+        Routed predictions of the experiment: ``epoch``, ``session``.
+    epoch
+        The weight epoch in force.
+    """
+    earlier = routed.loc[routed["epoch"] < epoch.number, "session"]
+    return None if earlier.empty else pd.Timestamp(earlier.max())

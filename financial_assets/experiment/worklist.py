@@ -43,8 +43,9 @@ def plan_work(
     sessions: Sequence[pd.Timestamp] | pd.DatetimeIndex,
     lookback: int,
     target_of: Callable[[pd.Timestamp], pd.Timestamp] | None = None,
+    routed_after: pd.Timestamp | None = None,
 ) -> list[SessionWork]:
-    """The sessions, in order, that have something left to send.
+    """The sessions, in order, that have something left to send; up to ``routed_after`` in pairs only.
 
     Raises
     ------
@@ -61,7 +62,8 @@ def plan_work(
     work: list[SessionWork] = []
     for session, column in zip(wanted, panel.sessions.get_indexer(wanted), strict=True):
         tickers = [ticker for ticker, usable_now in zip(panel.tickers, usable[:, column], strict=True) if usable_now]
-        routed = tuple(ticker for ticker in tickers if (session, ticker) not in routed_done)
+        is_routed = routed_after is None or session > routed_after
+        routed = tuple(ticker for ticker in tickers if is_routed and (session, ticker) not in routed_done)
         direct = {
             model: missing
             for model in models

@@ -75,6 +75,15 @@ def test_a_new_epoch_routes_again_but_never_scores_a_pair_twice(
     assert (report.sent, report.direct) == (12, 0)
 
 
+def test_sessions_that_an_earlier_epoch_routed_are_only_scored_in_pairs(
+    log: PredictionLog, epoch: WeightEpoch, prices: PricePanel
+) -> None:
+    before = prices.sessions[prices.sessions > CUTOFF][3]
+    report = run(log, epoch, prices, FakeGateway(), routed_after=before)
+    assert (report.sent, report.direct) == (6 * 4, 10 * 4 * 3)
+    assert log.routed()["session"].min() > before
+
+
 def test_the_clock_moves_before_the_session_is_sent(log: PredictionLog, epoch: WeightEpoch, prices: PricePanel) -> None:
     order: list[object] = []
     gateway = FakeGateway(before=lambda _target, _bars, request: order.append(request and request.split(".")[2]))

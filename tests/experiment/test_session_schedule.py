@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from experiment_doubles import CUTOFF, arms
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.schedule import due_sessions, replay_horizon
+from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.market import calendar
 
 SESSIONS = calendar.sessions("2010-01-04", "2010-04-30")
@@ -69,33 +71,25 @@ def test_without_sessions_after_the_cutoff_the_clock_stays() -> None:
 # --- due_sessions ----------------------------------------------------------------------------------------------------
 
 
-@given(cutoffs=st.tuples(POSITIONS, POSITIONS, POSITIONS), horizon=POSITIONS, earlier=st.lists(POSITIONS, max_size=5))
-def test_due_sessions_follow_all_cutoffs_and_all_earlier_epochs_in_order(
-    cutoffs: tuple[int, int, int], horizon: int, earlier: list[int]
-) -> None:
-    current = epoch(*(SESSIONS[at] for at in cutoffs))
-    due = due_sessions(SESSIONS, SESSIONS[horizon], current, SESSIONS[earlier])
-    assert list(due) == list(SESSIONS[max([*cutoffs, *earlier]) + 1 : horizon + 1])
-    assert due.is_monotonic_increasing
-    assert due.is_unique
-
-
-@given(first=POSITIONS, second=POSITIONS)
-def test_two_epochs_share_no_session_and_leave_none_out(first: int, second: int) -> None:
-    change, end = sorted((first, second))
-    current = epoch(CUTOFF, CUTOFF, CUTOFF)
-    before = due_sessions(SESSIONS, SESSIONS[change], current, [])
-    after = due_sessions(SESSIONS, SESSIONS[end], current, before)
-    assert before.intersection(after).empty
-    assert list(before.append(after)) == list(due_sessions(SESSIONS, SESSIONS[end], current, []))
+@given(cutoffs=st.tuples(POSITIONS, POSITIONS, POSITIONS), horizon=POSITIONS)
+def test_due_sessions_follow_all_cutoffs_in_order(cutoffs: tuple[int, int, int], horizon: int) -> None:
+    due = due_sessions(SESSIONS, SESSIONS[horizon], epoch(*(SESSIONS[at] for at in cutoffs)))
+    assert list(due) == list(SESSIONS[max(cutoffs) + 1 : horizon + 1])
 
 
 @pytest.mark.parametrize("arm", [0, 1, 2])
 def test_one_late_arm_holds_back_all(arm: int) -> None:
     cutoffs = [CUTOFF, CUTOFF, CUTOFF]
     cutoffs[arm] = SESSIONS[40]
-    assert due_sessions(SESSIONS, SESSIONS[-1], epoch(*cutoffs), [])[0] == SESSIONS[41]
+    assert due_sessions(SESSIONS, SESSIONS[-1], epoch(*cutoffs))[0] == SESSIONS[41]
 
 
 def test_nothing_is_due_before_the_clock_has_moved() -> None:
-    assert due_sessions(SESSIONS, CUTOFF, epoch(CUTOFF, CUTOFF, CUTOFF), []).empty
+    assert due_sessions(SESSIONS, CUTOFF, epoch(CUTOFF, CUTOFF, CUTOFF)).empty
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [([], None), ([2, 2], None), ([1, 1, 2], 1), ([1, 2, 2], 0)])
+def test_only_earlier_epochs_have_routed_before(epochs: list[int], expected: int | None) -> None:
+    current = replace(epoch(CUTOFF, CUTOFF, CUTOFF), number=2)
+    routed = pd.DataFrame({"epoch": epochs, "session": SESSIONS[: len(epochs)]})
+    assert routed_before(routed, current) == (None if expected is None else SESSIONS[expected])
