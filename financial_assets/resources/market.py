@@ -1,4 +1,4 @@
-"""Settings to domain objects: the resources that assets ask for by name."""
+"""Prices: their source, their store, and what the clock lets be seen of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.policy import RolloutPolicy, load_policy
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock, PinnedSession
 from financial_assets.market.ingestion import Ingestion, ingest
@@ -21,14 +19,8 @@ from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
-from financial_assets.models.lifecycle import ModelWorkshop
-from financial_assets.serving.client import InferenceClient
-from financial_assets.serving.local.target import LocalTarget
-from financial_assets.serving.target import ServingTarget
-from financial_assets.settings import Settings
-from financial_assets.tracking import MlflowTracker, ModelRegistry
 
-__all__ = ["Experiment", "Market", "Serving", "Workshop", "make_resources"]
+__all__ = ["Market", "make_source"]
 
 
 class Market(dg.ConfigurableResource):
@@ -188,148 +180,3 @@ def make_source(market: Market) -> PriceSource:
 
 def _date(text: str | None) -> dt.date | None:
     return None if text is None else dt.date.fromisoformat(text)
-
-
-class Workshop(dg.ConfigurableResource):
-    """Training, export, tracking and registry."""
-
-    home: str
-    tracking_uri: str
-    experiment: str
-    sequence_length: int
-    seed: int
-    device: str
-    progress: bool
-    bayes_accuracy: float | None = None
-
-    @property
-    def folder(self) -> Path:
-        """State of all models."""
-        return Path(self.home) / "models"
-
-    @property
-    def baselines_path(self) -> Path:
-        """Where ``baselines`` is kept."""
-        return self.folder / "baselines.json"
-
-    def tracker(self) -> MlflowTracker:
-        """MLflow runs."""
-        return MlflowTracker(self.tracking_uri, self.experiment, Path(self.home) / "mlartifacts")
-
-    def registry(self) -> ModelRegistry:
-        """MLflow model registry."""
-        return ModelRegistry(self.tracking_uri)
-
-    def models(self) -> ModelWorkshop:
-        """Where models are made."""
-        return ModelWorkshop(
-            folder=self.folder,
-            tracker=self.tracker(),
-            registry=self.registry(),
-            sequence_length=self.sequence_length,
-            seed=self.seed,
-            device=self.device,
-            progress=self.progress,
-            bayes_accuracy=self.bayes_accuracy,
-        )
-
-
-class Serving(dg.ConfigurableResource):
-    """The serving target and the way to ask it."""
-
-    home: str
-    target_name: str
-    request_timeout: float
-    ready_timeout: float
-
-    def target(self) -> ServingTarget:
-        """The configured serving target."""
-        if self.target_name != "local":
-            raise SettingsError(f"SERVING_TARGET: {self.target_name!r} is not available yet; allowed: 'local'")
-        return LocalTarget(Path(self.home), timeout_s=self.ready_timeout)
-
-    def connect(self) -> InferenceClient:
-        """A client of the target's gateway."""
-        return InferenceClient(self.target().endpoint(), timeout_s=self.request_timeout)
-
-
-class Experiment(dg.ConfigurableResource):
-    """The A/B experiment: policy, log, rollout state, replay and report settings."""
-
-    home: str
-    log_url: str
-    policy_path: str | None = None
-    replay_sessions: int
-    workers: int
-    cost_bps: float
-    progress: bool
-
-    def log(self) -> PredictionLog:
-        """The prediction log."""
-        return PredictionLog(self.log_url)
-
-    def policy(self) -> RolloutPolicy:
-        """Who takes part when the experiment starts."""
-        return load_policy(Path(self.policy_path) if self.policy_path else None)
-
-    @property
-    def report_path(self) -> Path:
-        """Where the report is written; the evaluation as JSON lies beside it."""
-        return Path(self.home) / "reports" / "ab-evaluation.html"
-
-
-def make_resources(settings: Settings) -> dict[str, Any]:
-    """All resources of the graph, by the name that assets ask for."""
-    home = str(settings.home)
-    market = _market(settings, home)
-    serving = Serving(
-        home=home,
-        target_name=settings.serving_target,
-        request_timeout=settings.request_timeout,
-        ready_timeout=settings.ready_timeout,
-    )
-    serving.target()  # a target that cannot be had is told now, not after the training
-    return {
-        "market": market,
-        "workshop": Workshop(
-            home=home,
-            tracking_uri=settings.tracking_uri,
-            experiment=settings.mlflow_experiment_name,
-            sequence_length=settings.sequence_length,
-            seed=settings.seed,
-            device=settings.device,
-            progress=settings.progress,
-            bayes_accuracy=market.bayes_accuracy,
-        ),
-        "serving": serving,
-        "ab_test": Experiment(
-            home=home,
-            log_url=settings.log_url,
-            policy_path=_text(settings.rollout_policy),
-            replay_sessions=settings.replay_sessions,
-            workers=settings.replay_workers,
-            cost_bps=settings.cost_bps,
-            progress=settings.progress,
-        ),
-    }
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _market(settings: Settings, home: str) -> Market:
-    return Market(
-        home=home,
-        price_source=settings.price_source,
-        tickers=list(settings.tickers),
-        price_files=settings.price_files,
-        start=_text(settings.ingestion_start_date),
-        end=_text(settings.ingestion_end_date),
-        evaluation_share=settings.evaluation_share,
-        seed=settings.seed,
-        simulated_sessions=settings.simulated_sessions,
-        simulated_signal=settings.simulated_signal,
-        simulated_pattern=settings.simulated_pattern,
-        simulated_regime_shift=settings.simulated_regime_shift,
-    )

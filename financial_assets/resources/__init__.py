@@ -1,0 +1,70 @@
+"""Settings to domain objects: the resources that assets ask for by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from financial_assets.resources.experiment import Experiment
+from financial_assets.resources.market import Market
+from financial_assets.resources.serving import Serving
+from financial_assets.resources.workshop import Workshop
+from financial_assets.settings import Settings
+
+__all__ = ["Experiment", "Market", "Serving", "Workshop", "make_resources"]
+
+
+def make_resources(settings: Settings) -> dict[str, Any]:
+    """All resources of the graph, by the name that assets ask for."""
+    home = str(settings.home)
+    market = _market(settings, home)
+    serving = Serving(
+        home=home,
+        target_name=settings.serving_target,
+        request_timeout=settings.request_timeout,
+        ready_timeout=settings.ready_timeout,
+    )
+    serving.target()  # a target that cannot be had is told now, not after the training
+    return {
+        "market": market,
+        "workshop": Workshop(
+            home=home,
+            tracking_uri=settings.tracking_uri,
+            experiment=settings.mlflow_experiment_name,
+            sequence_length=settings.sequence_length,
+            seed=settings.seed,
+            device=settings.device,
+            progress=settings.progress,
+            bayes_accuracy=market.bayes_accuracy,
+        ),
+        "serving": serving,
+        "ab_test": Experiment(
+            home=home,
+            log_url=settings.log_url,
+            policy_path=_text(settings.rollout_policy),
+            replay_sessions=settings.replay_sessions,
+            workers=settings.replay_workers,
+            cost_bps=settings.cost_bps,
+            progress=settings.progress,
+        ),
+    }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _market(settings: Settings, home: str) -> Market:
+    return Market(
+        home=home,
+        price_source=settings.price_source,
+        tickers=list(settings.tickers),
+        price_files=settings.price_files,
+        start=_text(settings.ingestion_start_date),
+        end=_text(settings.ingestion_end_date),
+        evaluation_share=settings.evaluation_share,
+        seed=settings.seed,
+        simulated_sessions=settings.simulated_sessions,
+        simulated_signal=settings.simulated_signal,
+        simulated_pattern=settings.simulated_pattern,
+        simulated_regime_shift=settings.simulated_regime_shift,
+    )

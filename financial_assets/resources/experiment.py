@@ -1,0 +1,37 @@
+"""The A/B experiment: policy, prediction log, and what a replay and its report need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.policy import RolloutPolicy, load_policy
+
+__all__ = ["Experiment"]
+
+
+class Experiment(dg.ConfigurableResource):
+    """The A/B experiment: policy, log, rollout state, replay and report settings."""
+
+    home: str
+    log_url: str
+    policy_path: str | None = None
+    replay_sessions: int
+    workers: int
+    cost_bps: float
+    progress: bool
+
+    def log(self) -> PredictionLog:
+        """The prediction log."""
+        return PredictionLog(self.log_url)
+
+    def policy(self) -> RolloutPolicy:
+        """Who takes part when the experiment starts."""
+        return load_policy(Path(self.policy_path) if self.policy_path else None)
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is written; the evaluation as JSON lies beside it."""
+        return Path(self.home) / "reports" / "ab-evaluation.html"
