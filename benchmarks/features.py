@@ -1,6 +1,6 @@
 """Feature cells per second (tickers x sessions x features) beside TA-Lib and pandas on the same work, one thread.
 
-    python benchmarks/features.py [--tickers 64 --sessions 3300 --compiled]
+    python benchmarks/features.py [--tickers 64 --sessions 3300 --no-compiled]
 
 The whole catalogue is timed first. Then thirteen indicators that all three can compute: ours as the catalogue's
 features (in units of their own scale), theirs as TA-Lib and pandas give them. Times are of the process's CPU clock, the
@@ -174,7 +174,12 @@ def main() -> None:
     parser.add_argument("--compiled-chunk", type=int, default=2, help="the same for the compiled graph")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--compiled", action="store_true", help="also torch.compile (minutes, needs a C++ compiler)")
+    parser.add_argument(
+        "--compiled",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also torch.compile (once a minute or more, then cached; needs a C++ compiler)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     panel = simulated_panel(arguments.tickers, arguments.sessions, arguments.seed)
