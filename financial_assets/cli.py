@@ -137,8 +137,8 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 )
 def replay(sessions: int, workers: int | None) -> None:
     """Replay out-of-sample sessions through the gateway; goes on where an earlier replay stopped."""
-    from financial_assets.assets.evaluation import run_replay
     from financial_assets.resources import make_resources
+    from financial_assets.resources.replay import run_replay
 
     resources = make_resources(load_settings())
     report = run_replay(

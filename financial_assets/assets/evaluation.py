@@ -1,31 +1,25 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
-from financial_assets.errors import ExperimentError
+from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, EvaluationPlan, evaluate
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import ReplayReport, replay
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
-from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.features.graph import FeatureGraph, compute_panel
-from financial_assets.market.clock import HistoricalClock
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines import Baselines
 from financial_assets.models.leak import LeakCheck
-from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources import Experiment, Market, Serving, Workshop
+from financial_assets.resources.replay import run_replay
 
-__all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "run_replay"]
+__all__ = ["PredictionsConfig", "ab_evaluation", "predictions"]
 
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
@@ -36,60 +30,6 @@ class PredictionsConfig(dg.Config):
 
     replay: bool = True
     """Replay historical sessions up to REPLAY_SESSIONS, moving the market clock; otherwise stop at the clock."""
-
-
-def current_epoch(log: PredictionLog, ab_test: Experiment) -> WeightEpoch:
-    """The weight epoch in force.
-
-    Raises
-    ------
-    ExperimentError
-        There is none.
-    """
-    epoch = log.current_epoch(ab_test.policy().experiment)
-    if epoch is None:
-        raise ExperimentError("the experiment has not started: materialize the asset `experiment` first")
-    return epoch
-
-
-def run_replay(
-    market: Market, serving: Serving, ab_test: Experiment, *, sessions: int | None, workers: int | None = None
-) -> ReplayReport:
-    """Predict what is due through the gateway.
-
-    Parameters
-    ----------
-    market, serving, ab_test
-        Where prices come from, where predictions come from, where they go.
-    sessions
-        Sessions after the first data cut-off to replay, 0 for all; ``None`` to stop at the market clock.
-    workers
-        Concurrent requests; default: the setting.
-    """
-    clock, panel = market.clock(), market.whole_panel()
-    horizon = now = clock.now()
-    cutoff = market.first_cutoff().get()
-    if sessions is not None and isinstance(clock, HistoricalClock) and cutoff is not None:
-        horizon = replay_horizon(panel.sessions, cutoff, now, sessions)
-    with ab_test.log() as log:
-        epoch = current_epoch(log, ab_test)
-        return replay(
-            log=log,
-            epoch=epoch,
-            panel=panel,
-            sessions=due_sessions(panel.sessions, horizon, epoch),
-            routed_after=routed_before(log.routed(epoch.experiment, columns=("epoch", "session")), epoch),
-            connect=serving.connect,
-            lookback=SERVED_LOOKBACK,
-            workers=workers or ab_test.workers,
-            on_session=lambda session: _move(clock, session),
-            progress=ab_test.progress,
-        )
-
-
-def _move(clock: Any, session: pd.Timestamp) -> None:
-    if isinstance(clock, HistoricalClock) and session > clock.now():
-        clock.advance_to(session)
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"sql"}, code_version="1", deps=[experiment], pool="serving")
@@ -110,7 +50,7 @@ def predictions(
         f"{report.wall_s:.1f} s; failed {report.failed}, unattributed {report.unattributed}"
     )
     with ab_test.log() as log:
-        epoch = current_epoch(log, ab_test)
+        epoch = ab_test.current_epoch(log)
         routed, direct = log.routed(epoch.experiment), log.direct()
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{len(routed)}-{len(direct)}"),
@@ -143,17 +83,20 @@ def ab_evaluation(
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
     panel = market.panel()
     with ab_test.log() as log:
-        epoch = current_epoch(log, ab_test)
+        epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
     features = compute_panel(panel, FeatureGraph())
     fitted = Baselines.load(workshop.baselines_path)
+    rivals = fitted.predict(features, panel, panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)])
+    with atomic_path(ab_test.rivals_path) as temporary:
+        rivals.to_parquet(temporary, index=False)
     evaluation = evaluate(
         routed=routed,
         direct=direct,
         epochs=epochs,
         panel=panel,
-        baselines=fitted.predict(features, panel, panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)]),
+        baselines=rivals,
         plan=EvaluationPlan(cost_bps=ab_test.cost_bps),
     )
     path = ab_test.report_path
@@ -169,6 +112,7 @@ def ab_evaluation(
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
             "report": link(path),
+            "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
             "traffic": table(_traffic_table(evaluation)),
             **{title: plot(png, title) for title, png in plots(evaluation).items()},

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy, load_policy
 
@@ -35,3 +37,21 @@ class Experiment(dg.ConfigurableResource):
     def report_path(self) -> Path:
         """Where the report is written; the evaluation as JSON lies beside it."""
         return Path(self.home) / "reports" / "ab-evaluation.html"
+
+    @property
+    def rivals_path(self) -> Path:
+        """Where the daily predictions of the baselines are kept."""
+        return Path(self.home) / "reports" / "baseline-predictions.parquet"
+
+    def current_epoch(self, log: PredictionLog) -> WeightEpoch:
+        """The weight epoch in force.
+
+        Raises
+        ------
+        ExperimentError
+            There is none.
+        """
+        epoch = log.current_epoch(self.policy().experiment)
+        if epoch is None:
+            raise ExperimentError("the experiment has not started: materialize the asset `experiment` first")
+        return epoch

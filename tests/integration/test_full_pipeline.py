@@ -205,6 +205,38 @@ def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran
     assert LocalTarget(ran.home).status().ready
 
 
+def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_logged_once(ran: World) -> None:
+    before = ran.counts()
+    with subprocess.Popen(
+        [sys.executable, "-c", "from financial_assets.cli import main; main()", "replay", "--sessions", "160"],
+        env=ran.environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as replay:
+        for name in ("envoy", "mlserver"):
+            reached = ran.counts()[0] + 10
+            while ran.counts()[0] < reached:
+                assert replay.poll() is None, f"the replay ended before {name} could be killed"
+                time.sleep(0.02)
+            (child,) = (process for process in LocalTarget(ran.home).status().processes if process.name == name)
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGKILL)
+        said, _ = replay.communicate(timeout=120)
+    assert replay.returncode == 0, said
+    assert {process.restarts for process in LocalTarget(ran.home).status().processes} == {1}
+    with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
+        routed, direct = log.routed(), log.direct()
+    sessions = 160 - REPLAYED - 1  # one more was predicted by `daily`
+    assert (len(routed), len(direct)) == (before[0] + 2 * sessions, before[1] + 6 * sessions)
+    assert not routed.duplicated(["session", "ticker"]).any()
+    assert set(direct["status"]) == {"ok"}
+    # Each request has one row and one end; those that met a dead process were sent again, or are failures on record.
+    assert set(routed["status"]) <= {"ok", "failed", "unattributed", "timeout"}
+    touched = (routed["attempts"] > 1) | (routed["status"] != "ok")
+    assert touched.any(), "killing both processes touched no request"
+
+
 def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path) -> None:
     prices = PriceStore(world.home / "prices").read()
     broken = prices.copy()
