@@ -35,7 +35,7 @@ ui: $(SETUP) ## Dagster in the browser
 check: $(SETUP) ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --project pyproject.toml
 
 bench: $(SETUP) ## every figure that README and docs quote
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
