@@ -38,6 +38,8 @@ INPUT = "bars"
 OUTPUTS = ("probability_up", "return_quantiles")
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _MODEL_FILE = "model.onnx"
+# Intermediate series of more rows than this leave the processor's cache.
+_CHUNK_ROWS = 256
 _DEFAULTS = {"max_batch": 4096, "intra_op_threads": 1, "offload_rows": 16}
 _POSITIVE = ("open", "high", "low", "close", "market")
 _UNPROCESSABLE = 422
@@ -117,10 +119,13 @@ class FinancialOnnxRuntime(MLModel):
         if session is None:
             raise MLServerError(f"model {self.name} was unloaded while the request waited", 503)
         try:
-            values = session.run(list(OUTPUTS), {INPUT: bars})
+            parts = [
+                session.run(list(OUTPUTS), {INPUT: bars[start : start + _CHUNK_ROWS]})
+                for start in range(0, len(bars), _CHUNK_ROWS)
+            ]
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise MLServerError(f"model {self.name}: onnxruntime failed: {error}", 500) from error
-        answer = {name: np.asarray(value) for name, value in zip(OUTPUTS, values, strict=True)}
+        answer = {name: np.concatenate(values) for name, values in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
                 raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)

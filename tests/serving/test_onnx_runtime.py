@@ -59,6 +59,15 @@ def test_a_batch_is_answered_row_by_row_in_any_form(model: FinancialOnnxRuntime,
     np.testing.assert_allclose(answer["return_quantiles"][:, 4], 2.0 * np.arange(1, rows + 1), rtol=1e-5)
 
 
+def test_a_batch_of_several_chunks_comes_back_whole_and_in_order(tmp_path: Path, write_tiny: Any) -> None:
+    rows = 600
+    large = load(write_tiny(tmp_path / "model", 0.5), max_batch=str(rows))
+    values = bars(rows) * np.arange(1, rows + 1, dtype=np.float32)[:, None, None]
+    answer = ask(large, request(values.ravel(), list(values.shape)))
+    assert answer["probability_up"].shape == (rows, 1)
+    np.testing.assert_allclose(answer["return_quantiles"][:, 4], 2.0 * np.arange(1, rows + 1), rtol=1e-5)
+
+
 def test_metadata_comes_from_the_graph(model: FinancialOnnxRuntime) -> None:
     metadata = asyncio.run(model.metadata())
     assert [(t.name, t.datatype, t.shape) for t in metadata.inputs or []] == [("bars", "FP32", [-1, 256, 7])]
