@@ -19,9 +19,10 @@
     │       ├── RequestRejectedError     the server says the request is wrong (4xx)
     │       ├── GatewayUnavailableError  no connection, or 5xx
     │       └── InferenceTimeoutError    no answer within the deadline
-    └── ExperimentError
-        ├── LogError             the prediction log refused a row or is inconsistent
-        └── ReplayError          a replay cannot go on
+    ├── ExperimentError
+    │   ├── LogError             the prediction log refused a row or is inconsistent
+    │   └── ReplayError          a replay cannot go on
+    └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
 
 Messages name what was wrong, where, and the setting or command that mends it.
 """
@@ -45,6 +46,7 @@ __all__ = [
     "LogError",
     "ManifestError",
     "MarketDataError",
+    "MonitoringError",
     "NotReadyError",
     "ParityError",
     "PriceDataError",
@@ -168,3 +170,7 @@ class LogError(ExperimentError):
 
 class ReplayError(ExperimentError):
     """A replay cannot go on."""
+
+
+class MonitoringError(FinancialAssetsError):
+    """What is watched cannot be judged, or a monitoring service cannot be used."""

@@ -1,0 +1,1 @@
+"""Watching what is served: metrics, alerts, drift, and when to train again."""

@@ -1,0 +1,112 @@
+"""From false alarms a year to the threshold of a CUSUM, estimation error of the reference included."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from scipy.signal import lfilter
+
+from financial_assets.errors import MonitoringError
+from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
+
+__all__ = ["SESSIONS_A_YEAR", "false_alarm_probability", "threshold", "yearly_peaks"]
+
+SESSIONS_A_YEAR = 252
+
+_WORLDS = 10_000
+_CHUNK = 1_000
+_SEED = 20_150_614
+_TAIL = 0.02
+_REFERENCES = (60, 80, 120, 180, 250, 350, 500, 700, 1000)
+_COEFFICIENTS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
+"""Simulated lengths and AR(1) coefficients: a stream takes the next shorter and the next larger one, the safe side."""
+
+
+def threshold(false_alarms_a_year: float, streams: int, reference_sessions: int, coefficient: float) -> float:
+    """The threshold h of one stream among ``streams``.
+
+    The yearly budget is divided by the number of streams (Bonferroni: holds however they depend on each other). A
+    stream's share f is the probability ``1 - exp(-f)`` of an alarm within a year, and h that quantile of the yearly
+    peak of the statistic in simulated worlds without drift. Each world draws its own reference, estimates mean,
+    coefficient and deviation on it and is monitored with these, so their error is paid for. Beyond the largest 2 % of
+    peaks the quantile is extrapolated exponentially, which is how a CUSUM's tail falls.
+
+    The simulation is seeded and kept for the process: the same arguments give the same threshold.
+
+    Parameters
+    ----------
+    false_alarms_a_year
+        Budget of all streams together, per 252 sessions.
+    streams
+        Number of streams that share it.
+    reference_sessions
+        Sessions the stream's AR(1) was estimated on.
+    coefficient
+        Estimated AR(1) coefficient.
+
+    Raises
+    ------
+    MonitoringError
+        If the budget or the number of streams is not positive, or the reference is too short.
+    """
+    probability = false_alarm_probability(false_alarms_a_year, streams)
+    if reference_sessions < MINIMUM_REFERENCE:
+        raise MonitoringError(
+            f"a reference of {reference_sessions} sessions is too short, {MINIMUM_REFERENCE} are needed: set an "
+            "earlier INGESTION_START_DATE"
+        )
+    shorter = max(length for length in _REFERENCES if length <= reference_sessions)
+    larger = next((value for value in _COEFFICIENTS if value >= coefficient), _COEFFICIENTS[-1])
+    peaks = _sorted_peaks(shorter, larger)
+    if probability >= _TAIL:
+        return float(np.quantile(peaks, 1.0 - probability))
+    border = float(np.quantile(peaks, 1.0 - _TAIL))
+    excess = float(np.mean(peaks[peaks > border] - border))
+    return border + excess * math.log(_TAIL / probability)
+
+
+def false_alarm_probability(false_alarms_a_year: float, streams: int) -> float:
+    """Probability of a false alarm within a year that one of ``streams`` streams may have.
+
+    Raises
+    ------
+    MonitoringError
+        If an argument is not positive, or not finite.
+    """
+    if not (math.isfinite(false_alarms_a_year) and false_alarms_a_year > 0) or streams < 1:
+        raise MonitoringError(
+            f"{false_alarms_a_year} false alarms a year over {streams} streams: both must be positive"
+        )
+    return -math.expm1(-false_alarms_a_year / streams)
+
+
+def yearly_peaks(
+    reference_sessions: int, coefficient: float, *, worlds: int, seed: int, sessions: int = SESSIONS_A_YEAR
+) -> np.ndarray:
+    """Largest value of the statistic within a year in worlds without drift, float64 ``[worlds]``.
+
+    Parameters
+    ----------
+    reference_sessions, coefficient
+        Of the Gaussian AR(1) streams that are drawn.
+    worlds, seed
+        How many, and from which seed.
+    sessions
+        Length of the monitored span.
+    """
+    rng = np.random.default_rng([seed, reference_sessions, round(1000 * coefficient)])
+    peaks: list[np.ndarray] = []
+    for start in range(0, worlds, _CHUNK):
+        shocks = rng.standard_normal((min(_CHUNK, worlds - start), reference_sessions + sessions))
+        shocks[:, 0] /= math.sqrt(1.0 - coefficient**2)  # starts in its stationary law
+        values = np.asarray(lfilter([1.0], [1.0, -coefficient], shocks, axis=1))
+        fitted = fit_autoregression(values[:, :reference_sessions])
+        peaks.append(run_cusum(fitted.innovations(values[:, reference_sessions:])).peak())
+    return np.concatenate(peaks)
+
+
+@lru_cache(maxsize=len(_REFERENCES) * len(_COEFFICIENTS))
+def _sorted_peaks(reference_sessions: int, coefficient: float) -> np.ndarray:
+    return np.sort(yearly_peaks(reference_sessions, coefficient, worlds=_WORLDS, seed=_SEED))
