@@ -9,6 +9,7 @@ from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.jobs import daily, full_pipeline
@@ -30,6 +31,7 @@ defs = dg.Definitions(
         experiment,
         predictions,
         ab_evaluation,
+        daily_signals,
     ],
     jobs=[full_pipeline, daily],
     schedules=[daily_after_close],

@@ -14,7 +14,7 @@ _IN_PROCESS = {"in_process": {}}
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all(),
-    description="Prices, features, models, artefacts, serving, replay and evaluation, once.",
+    description="Prices, features, models, artefacts, serving, replay, evaluation and signals, once.",
     executor_def=dg.multi_or_in_process_executor,
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
@@ -22,9 +22,9 @@ full_pipeline = dg.define_asset_job(
 
 daily = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.groups("market_data", "features", "evaluation")
+    selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "signals")
     | dg.AssetSelection.assets("experiment"),
-    description="One session forward: prices, features, predictions through the gateway, evaluation; no training.",
+    description="One session forward: prices, features, predictions through the gateway, evaluation, signals.",
     executor_def=dg.multi_or_in_process_executor,
     config={
         "execution": {"config": _IN_PROCESS},

@@ -22,6 +22,7 @@ EDGES = {
     "experiment": {f"predictors/{name}" for name in VARIANTS},
     "predictions": {"experiment"},
     "ab_evaluation": {"predictions", "baselines"},
+    "daily_signals": {"experiment", "predictions"},
 }
 for name in VARIANTS:
     EDGES[f"models/{name}"] = {"features"}
@@ -35,15 +36,18 @@ GROUPS = {
     "artifacts": {f"onnx/{name}" for name in VARIANTS},
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
     "evaluation": {"predictions", "ab_evaluation"},
+    "signals": {"daily_signals"},
 }
 BLOCKING = {
     "raw_prices": {"schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "delivery"},
     "features": {"schema", "causal"},
+    "daily_signals": {"sound"},
     **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},
 }
 INFORMING = {
     "raw_prices": {"extreme_moves"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
+    "daily_signals": {"coverage", "current"},
     **{f"models/{name}": {"beats_majority"} for name in VARIANTS},
 }
 
@@ -101,7 +105,15 @@ def test_full_pipeline_is_everything() -> None:
 
 def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
     chosen = selected("daily")
-    assert chosen == {"raw_prices", "price_panel", "features", "experiment", "predictions", "ab_evaluation"}
+    assert chosen == {
+        "raw_prices",
+        "price_panel",
+        "features",
+        "experiment",
+        "predictions",
+        "ab_evaluation",
+        "daily_signals",
+    }
     assert not {
         asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
     }

@@ -1,0 +1,288 @@
+"""Bars -> one signal a ticker: where the next session's adjusted close is expected, and what could be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from financial_assets.atomic import atomic_path
+from financial_assets.errors import InferenceError, MarketDataError
+from financial_assets.market.calendar import next_session
+from financial_assets.market.panel import PricePanel
+from financial_assets.market.quality import IMPOSSIBLE_MOVE
+from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK
+from financial_assets.serving.answers import Answer
+
+__all__ = [
+    "BATCH_ROWS",
+    "SIGNAL_SCHEMA",
+    "BatchInference",
+    "ask_signals",
+    "check_signals",
+    "make_signals",
+    "save_signals",
+    "without_signal",
+]
+
+BATCH_ROWS = 512
+"""Tickers in one gRPC request: 3.7 MB of bars, below gRPC's customary limit of 4 MB a message."""
+
+_QUANTILES = tuple(f"q{100 * level:02.0f}" for level in QUANTILE_LEVELS)
+_UP = 0.5
+"""As in ``scoring.classification``: "up" when the probability is greater."""
+
+
+class BatchInference(Protocol):
+    """The part of the inference client that signals need."""
+
+    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+        """Ask ``target`` by gRPC for all rows of ``bars`` float32 ``[n, session, channel]``."""
+        ...
+
+
+def _in_order(signals: pd.DataFrame) -> pd.Series:
+    return (signals[list(_QUANTILES)].diff(axis=1).iloc[:, 1:] >= 0).all(axis=1)
+
+
+def _later(signals: pd.DataFrame) -> pd.Series:
+    return signals["target_session"] > signals["as_of"]
+
+
+def _fraction(description: str, *, loss: bool) -> pa.Column:
+    bound = pa.Check.lt(1, error="is a loss of all or more") if loss else pa.Check.gt(-1, error="is -100 % or less")
+    return pa.Column("float64", bound, description=description)
+
+
+SIGNAL_SCHEMA = pa.DataFrameSchema(
+    {
+        "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Symbol"),
+        "as_of": pa.Column("datetime64[ns]", description="XNYS session at whose close the signal was known"),
+        "target_session": pa.Column("datetime64[ns]", description="The session after it, which the signal is about"),
+        "direction": pa.Column(
+            str, pa.Check.isin(["up", "down"]), description="Adjusted close of the target session against this one's"
+        ),
+        "probability_up": pa.Column(
+            "float64",
+            pa.Check.in_range(0, 1, error="is no probability"),
+            description="Calibrated probability that the direction is up",
+        ),
+        "expected_low": _fraction("Simple return that 5 % of outcomes stay below", loss=False),
+        "expected_high": _fraction("Simple return that 5 % of outcomes exceed", loss=False),
+        "var_95": _fraction("Value at risk: the fraction lost or more on 5 % of days; negative: a gain", loss=True),
+        "var_99": _fraction("Value at risk: the fraction lost or more on 1 % of days; negative: a gain", loss=True),
+        **{
+            name: pa.Column(
+                "float64",
+                pa.Check.in_range(-IMPOSSIBLE_MOVE, IMPOSSIBLE_MOVE, error="is no log return of a listed share"),
+                description=f"{level:.0%} quantile of the log return to the target session, as served",
+            )
+            for name, level in zip(_QUANTILES, QUANTILE_LEVELS, strict=True)
+        },
+        "model": pa.Column(str, pa.Check.str_length(min_value=1), description="Served model that answered"),
+        "version": pa.Column("int64", pa.Check.ge(1), description="Its version in the registry"),
+    },
+    checks=[
+        pa.Check(_in_order, error="has quantiles out of order", description="quantiles do not fall with their level"),
+        pa.Check(_later, error="is about a session that is over", description="the target session comes later"),
+    ],
+    unique=["ticker"],
+    strict=True,
+    ordered=True,
+    name="signals",
+    description="One row a ticker that traded, sorted by ticker",
+)
+
+
+def make_signals(
+    tickers: Sequence[str], answer: Answer, *, as_of: pd.Timestamp, model: str, version: int
+) -> pd.DataFrame:
+    """One row a ticker from what the model answered; values are taken as they are, see ``check_signals``.
+
+    Parameters
+    ----------
+    tickers
+        One for each row of the answer, in its order.
+    answer
+        ``probability_up`` ``[n]`` and ``return_quantiles`` ``[n, 5]`` (log returns).
+    as_of
+        Session of the last bar.
+    model, version
+        Who was asked, and its version in the registry.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns and types of ``SIGNAL_SCHEMA``. With a quantile q of the log return, a return is ``exp(q) - 1`` and a
+        value at risk ``1 - exp(q)``: a loss is positive.
+
+    Raises
+    ------
+    InferenceError
+        Another model answered, or the answer has other shapes.
+    """
+    count = len(tickers)
+    if answer.route != model:
+        raise InferenceError(f"{model} was asked for signals, but {answer.route} answered", route=answer.route)
+    probability = np.asarray(answer.probability_up, dtype=np.float64)
+    quantiles = np.asarray(answer.return_quantiles, dtype=np.float64)
+    if probability.shape != (count,) or quantiles.shape != (count, len(_QUANTILES)):
+        raise InferenceError(
+            f"{model} was asked for {count} signals, but answered with shapes {probability.shape} and "
+            f"{quantiles.shape}",
+            route=answer.route,
+        )
+    at = dict(zip(_QUANTILES, quantiles.T, strict=True))
+    with np.errstate(over="ignore"):  # an absurd quantile overflows to infinity and is refused as such
+        returns = {name: np.expm1(values) for name, values in at.items()}
+    rows = pd.DataFrame(
+        {
+            "ticker": list(tickers),
+            "as_of": pd.Series([as_of] * count, dtype="datetime64[ns]"),
+            "target_session": pd.Series([next_session(as_of)] * count, dtype="datetime64[ns]"),
+            "direction": np.where(probability > _UP, "up", "down").astype(object),
+            "probability_up": probability,
+            "expected_low": returns["q05"],
+            "expected_high": returns["q95"],
+            "var_95": -returns["q05"],
+            "var_99": -returns["q01"],
+            **at,
+            "model": pd.Series([model] * count, dtype=object),
+            "version": np.full(count, version, dtype=np.int64),
+        }
+    )
+    return rows.sort_values("ticker", ignore_index=True)
+
+
+def ask_signals(
+    client: BatchInference,
+    panel: PricePanel,
+    *,
+    model: str,
+    version: int,
+    tickers: Sequence[str] | None = None,
+    batch_rows: int = BATCH_ROWS,
+) -> pd.DataFrame:
+    """Signals for the session after the panel's last one, asked in batches by gRPC.
+
+    Parameters
+    ----------
+    client
+        Connected to the gateway.
+    panel
+        Bars up to the as-of session, nothing later.
+    model, version
+        The served model to ask, and its version in the registry.
+    tickers
+        Which ones; default: all. Those that cannot have a signal are left out, see ``without_signal``.
+    batch_rows
+        Most tickers in one request.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns and types of ``SIGNAL_SCHEMA``, sorted by ticker; its values are not checked, see ``check_signals``.
+
+    Raises
+    ------
+    MarketDataError
+        No ticker can have a signal; says why for each.
+    InferenceError
+        No answer to one of the batches, another model's, or one of other shapes.
+    """
+    if batch_rows < 1:
+        raise ValueError(f"a batch needs at least one row, not {batch_rows}")
+    as_of = panel.sessions[-1]
+    names, bars = panel.windows(as_of, SERVED_LOOKBACK, tickers)
+    if not names:
+        reasons = without_signal(panel, panel.tickers if tickers is None else tickers)
+        raise MarketDataError("no signal: " + "; ".join(f"{name} {why}" for name, why in reasons.items()))
+    parts = [
+        make_signals(
+            names[first : first + batch_rows],
+            client.infer_batch(model, bars[first : first + batch_rows]),
+            as_of=as_of,
+            model=model,
+            version=version,
+        )
+        for first in range(0, len(names), batch_rows)
+    ]
+    return pd.concat(parts).sort_values("ticker", ignore_index=True)
+
+
+def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
+    """Which of ``tickers`` cannot have a signal for the session after the panel's last one, and why."""
+    rows = {name: row for row, name in enumerate(panel.tickers)}
+    as_of = f"{panel.sessions[-1]:%Y-%m-%d}"
+    bars = panel.listed_bars()[:, -1]
+    reasons: dict[str, str] = {}
+    for name in tickers:
+        if name not in rows:
+            reasons[name] = "has no prices in the store; the check `delivery` of raw_prices says why"
+        elif not bars[rows[name]]:
+            reasons[name] = f"had no bar until {as_of}"
+        elif not panel.valid[rows[name], -1]:
+            reasons[name] = f"did not trade on {as_of}"
+        elif bars[rows[name]] < SERVED_LOOKBACK:
+            reasons[name] = f"has {bars[rows[name]]} bars at {as_of}; {SERVED_LOOKBACK} are needed"
+    return reasons
+
+
+def check_signals(signals: pd.DataFrame, expected: Sequence[str]) -> pd.DataFrame:
+    """What is wrong with signals that should have one sound row for each of ``expected`` and no other.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ticker`` (empty when a whole column is at fault) and ``problem``, one row a failure; empty when all is well.
+    """
+    problems: list[tuple[str, str]] = []
+    held = signals["ticker"].value_counts() if "ticker" in signals else pd.Series(dtype="int64")
+    problems += [(name, "has no signal") for name in expected if name not in held.index]
+    problems += [(str(name), "should have no signal") for name in held.index.difference(pd.Index(expected))]
+    problems += [(str(name), f"has {count} signals") for name, count in held.items() if count > 1]
+    try:
+        SIGNAL_SCHEMA.validate(signals, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases.to_dict("records")
+        problems += [_problem(signals, case) for case in cases if case["check"] != "multiple_fields_uniqueness"]
+    return pd.DataFrame(problems, columns=["ticker", "problem"]).drop_duplicates(ignore_index=True)
+
+
+def _problem(signals: pd.DataFrame, case: dict) -> tuple[str, str]:
+    """A pandera failure case as ticker and problem."""
+    column, rule, value, label = (case[name] for name in ("column", "check", "failure_case", "index"))
+    if rule == "not_nullable":
+        problem = f"{column} is missing"
+    elif label is None or pd.isna(label):
+        return "", f"{column if column is not None else 'the frame'}: {rule} ({value})"
+    elif case["schema_context"] == "DataFrameSchema":
+        problem = str(rule)
+    else:
+        problem = f"{column} {rule} ({value})"
+    known = "ticker" in signals and label in signals.index
+    return (str(signals["ticker"].loc[label]) if known else ""), problem
+
+
+def save_signals(signals: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
+    """Write ``<as-of>.parquet`` and ``<as-of>.csv`` into ``folder``, each atomically; returns the paths.
+
+    Raises
+    ------
+    ValueError
+        The signals are not those of one session.
+    """
+    sessions = signals["as_of"].unique()
+    if len(sessions) != 1:
+        raise ValueError(f"signals of one session are needed, not of {len(sessions)}")
+    name = f"{pd.Timestamp(sessions[0]):%Y-%m-%d}"
+    parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
+    with atomic_path(parquet) as temporary:
+        signals.to_parquet(temporary, index=False)
+    with atomic_path(csv) as temporary:
+        signals.to_csv(temporary, index=False, date_format="%Y-%m-%d")
+    return parquet, csv
