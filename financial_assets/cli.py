@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -148,3 +149,29 @@ def replay(sessions: int, workers: int | None) -> None:
         f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
         f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"
     )
+
+
+@main.command()
+@click.argument("symbol")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals.")
+def signal(symbol: str, as_json: bool) -> None:
+    """Ask the champion for the next session of one ticker: direction, expected range, value at risk."""
+    from financial_assets.resources import make_resources
+    from financial_assets.resources.signals import champion_signal
+
+    resources = make_resources(load_settings())
+    found = champion_signal(symbol.upper(), resources["market"], resources["serving"], resources["ab_test"])
+    days = {name: f"{found[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
+    if as_json:
+        click.echo(json.dumps(found | days, indent=2))
+        return
+    rows = [
+        ("direction", found["direction"]),
+        ("probability up", f"{found['probability_up']:.1%}"),
+        ("expected range, 5 to 95 %", f"{found['expected_low']:+.2%} to {found['expected_high']:+.2%}"),
+        ("value at risk, 95 %", f"{found['var_95']:.2%}"),
+        ("value at risk, 99 %", f"{found['var_99']:.2%}"),
+        ("model", f"{found['model']} (version {found['version']})"),
+        ("as of the close of", days["as_of"]),
+    ]
+    Console().print(_table(f"{found['ticker']}, session {days['target_session']}", ("", "signal"), rows))

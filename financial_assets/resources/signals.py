@@ -1,17 +1,20 @@
-"""Signals of the champion, put together from the resources: the asset and the command ``signal`` both ask this way."""
+"""Signals of the champion, from the resources: for the asset ``daily_signals`` and the command ``signal``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
+from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.market.panel import PricePanel
 from financial_assets.resources.experiment import Experiment
+from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
-from financial_assets.serving.signals import ask_signals
+from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
-__all__ = ["ask_champion"]
+__all__ = ["ask_champion", "champion_signal"]
 
 
 def ask_champion(
@@ -22,3 +25,28 @@ def ask_champion(
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
+
+
+def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: Experiment) -> dict[str, Any]:
+    """The signal of one ticker at the market clock, by the names of ``SIGNAL_SCHEMA``.
+
+    Raises
+    ------
+    MarketDataError
+        The universe has no such ticker, or it cannot have a signal; the text says why.
+    ExperimentError
+        There is no champion yet.
+    ServingError
+        The serving plane is not there, did not answer, or its answer is not sound.
+    """
+    if symbol not in market.tickers:
+        raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")
+    panel = market.panel()
+    reasons = without_signal(panel, [symbol])
+    if reasons:
+        raise MarketDataError(f"{symbol} {reasons[symbol]}")
+    signals = ask_champion(panel, serving, ab_test, [symbol])
+    failures = check_signals(signals, [symbol])
+    if not failures.empty:
+        raise InferenceError(f"the answer for {symbol} is not sound: {'; '.join(failures['problem'])}")
+    return {str(name): value for name, value in signals.to_dict("records")[0].items()}
