@@ -177,6 +177,21 @@ class ModelWorkshop:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
         return restore_artifact(self.registry, known, self.folder / variant / identity / "artifact")
 
+    def training_of(self, version: int) -> Training:
+        """The training behind a registered version, fetched from the registry if its folder is gone.
+
+        Raises
+        ------
+        TrackingError
+            There is no such version.
+        TrainingError
+            Its files are damaged.
+        """
+        known = self.registry.get(version)
+        folder = self.folder / known.tags["variant"] / known.tags["fingerprint"] / _TRAINING_FOLDER
+        self._restore_training(version, folder)
+        return load_training(folder)
+
     def _train(
         self,
         variant: Variant,
@@ -213,11 +228,14 @@ class ModelWorkshop:
             pointer = self._pointer(variant)
             trained = pointer.get("fingerprint") == identity and is_finished(folder)
             return pointer["run_id"] if trained else None
+        self._restore_training(version.version, folder)
+        return version.run_id
+
+    def _restore_training(self, version: int, folder: Path) -> None:
         if not is_finished(folder):
-            fetched = self.registry.download(version.version, folder.parent / "artifact" / MODEL_FOLDER)
+            fetched = self.registry.download(version, folder.parent / "artifact" / MODEL_FOLDER)
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(fetched / _TRAINING_FOLDER, folder)
-        return version.run_id
 
     def _pointer_path(self, variant: str) -> Path:
         return self.folder / variant / "current.json"

@@ -1,0 +1,232 @@
+"""Drift: which inputs have moved, and whether the model's loss has, against what the model was trained on.
+
+Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
+alarms a year. The reference is fixed: one that moves along hides slow drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.errors import MonitoringError
+from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, Autoregression, Cusum, fit_autoregression, run_cusum
+from financial_assets.monitoring.divergence import kolmogorov_smirnov, population_stability
+from financial_assets.monitoring.thresholds import threshold
+
+__all__ = ["LOSS", "DriftPolicy", "DriftReport", "detect_drift"]
+
+LOSS = "loss"
+"""Name of the loss stream."""
+
+
+@dataclass(frozen=True)
+class DriftPolicy:
+    """How many false alarms are put up with.
+
+    Attributes
+    ----------
+    features_a_year
+        False alarms a year of all features together.
+    loss_a_year
+        False alarms a year of the loss.
+    """
+
+    features_a_year: float = 0.1
+    loss_a_year: float = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class DriftReport:
+    """What has moved.
+
+    Attributes
+    ----------
+    alarm
+        Whether a stream is beyond its threshold, or was: an alarm stands until the reference is renewed by a later
+        training.
+    streams
+        A row a stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
+        ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
+        ``statistic`` (highest value of the larger sum so far), ``threshold``, ``alarmed``, ``since`` (first session
+        beyond the threshold), ``onset`` (estimated first session of the new mean: the one after the sum was last
+        zero), ``direction`` (``up``, ``down``), ``shift`` (mean since the onset minus the reference's, in the
+        reference's standard deviations), ``psi``, ``ks`` (for display only), ``reference`` (sessions) and
+        ``coefficient`` (AR(1)).
+    moved
+        Names of the features that alarm, the clearest first.
+    paths
+        Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. NaN
+        where a stream has no value, or is not judged.
+    """
+
+    alarm: bool
+    streams: pd.DataFrame
+    moved: tuple[str, ...]
+    paths: pd.DataFrame
+
+    @property
+    def loss_alarm(self) -> bool:
+        """The relation of inputs and outcome has changed, not only the inputs."""
+        return bool(self.streams.loc[self.streams["name"] == LOSS, "alarmed"].any())
+
+    @property
+    def since(self) -> pd.Timestamp | None:
+        """First session of the earliest alarm, ``None`` without one: it names the episode."""
+        first = self.streams["since"].min()
+        return None if pd.isna(first) else pd.Timestamp(first)
+
+
+def detect_drift(
+    *,
+    feature_reference: pd.DataFrame,
+    features: pd.DataFrame,
+    loss_reference: pd.Series,
+    loss: pd.Series,
+    policy: DriftPolicy | None = None,
+) -> DriftReport:
+    """Judge the streams after the data cut-off against their reference.
+
+    A reference of fewer than 60 sessions is completed with the first sessions after it, which are then not judged.
+    Every threshold is at least as high as the statistic ever came on the reference itself: a stream that is no
+    Gaussian AR(1) process shows it there.
+
+    What it cannot see: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the
+    innovations by ``d sqrt((1 - c) / (1 + c))`` only. Streams that hardly forget need long to be told from their usual
+    wandering, and nothing is seen of changes that leave the daily mean where it was.
+
+    Parameters
+    ----------
+    feature_reference, features
+        Daily feature means ``[session, feature]`` of the training span and of the sessions after it.
+    loss_reference, loss
+        Daily excess loss of the model on its held-out block and as served.
+    policy
+        False alarms allowed; default :class:`DriftPolicy`.
+
+    Raises
+    ------
+    MonitoringError
+        If sessions repeat, are out of order or overlap, columns differ, a value is infinite, or a name repeats.
+    """
+    policy = policy or DriftPolicy()
+    if list(feature_reference.columns) != list(features.columns) or not features.columns.is_unique:
+        raise MonitoringError("reference and monitored features differ: materialize `features` again")
+    if LOSS in features.columns:
+        raise MonitoringError(f"no feature may be called {LOSS!r}: that is the loss stream")
+    loss_rows, loss_paths = _judge(loss_reference.to_frame(LOSS), loss.to_frame(LOSS), policy.loss_a_year)
+    rows, paths = _judge(feature_reference, features, policy.features_a_year)
+    strength = rows["statistic"] / rows["threshold"]
+    rows = rows.loc[strength.sort_values(ascending=False, na_position="last", kind="stable").index]
+    streams = pd.DataFrame([*loss_rows.to_dict("records"), *rows.to_dict("records")]).astype(
+        {"since": "datetime64[ns]", "onset": "datetime64[ns]"}
+    )
+    return DriftReport(
+        alarm=bool(streams["alarmed"].any()),
+        streams=streams,
+        moved=tuple(rows.loc[rows["alarmed"], "name"]),
+        paths=pd.concat([loss_paths, paths], axis=1).sort_index(),
+    )
+
+
+def _judge(reference: pd.DataFrame, monitored: pd.DataFrame, budget: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    _check(reference, monitored)
+    lacking = MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
+    if lacking > 0:
+        reference, monitored = pd.concat([reference, monitored.iloc[:lacking]]), monitored.iloc[lacking:]
+    names = list(map(str, monitored.columns))
+    if int(reference.notna().sum().min()) < MINIMUM_REFERENCE:
+        blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
+        return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
+    known, values = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
+    fitted = fit_autoregression(known)
+    sums = run_cusum(fitted.innovations(values))
+    bounds = _thresholds(fitted, known, budget)
+    judged = [_judge_one(place, names, fitted, sums, bounds, known, monitored) for place in range(len(names))]
+    signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
+    signed[np.isnan(values) | fitted.constant[:, None]] = np.nan
+    return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
+
+
+def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float) -> np.ndarray:
+    streams = len(reference)
+    calibrated = [
+        threshold(budget, streams, int(count), float(coefficient))
+        for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
+    ]
+    own = run_cusum(fitted.innovations(reference[:, 1:], start=reference[:, 0])).peak()
+    return np.maximum(calibrated, own)
+
+
+def _judge_one(
+    place: int,
+    names: list[str],
+    fitted: Autoregression,
+    sums: Cusum,
+    bounds: np.ndarray,
+    reference: np.ndarray,
+    monitored: pd.DataFrame,
+) -> dict[str, object]:
+    count = int(fitted.sessions[place])
+    if fitted.constant[place]:
+        return _row(names[place], "constant", count)
+    before = reference[place][np.isfinite(reference[place])]
+    values = monitored.iloc[:, place].to_numpy(np.float64)
+    after = values[np.isfinite(values)]
+    if not len(after):
+        return {**_row(names[place], "waiting", count), "threshold": float(bounds[place])}
+    row = {
+        **_row(names[place], "watched", count),
+        "statistic": float(sums.larger[place].max()),
+        "threshold": float(bounds[place]),
+        "psi": population_stability(before, after),
+        "ks": kolmogorov_smirnov(before, after),
+        "coefficient": float(fitted.coefficient[place]),
+    }
+    beyond = np.flatnonzero(sums.larger[place] > bounds[place])
+    if not len(beyond):
+        return row
+    at = int(beyond[0])
+    upward = bool(sums.upper[place, at] >= sums.lower[place, at])
+    side = (sums.upper if upward else sums.lower)[place, : at + 1]
+    zeros = np.flatnonzero(side == 0.0)
+    onset = int(zeros[-1]) + 1 if len(zeros) else 0
+    moved_by = (float(np.nanmean(values[onset:])) - float(fitted.mean[place])) / float(fitted.spread[place])
+    return {
+        **row,
+        "alarmed": True,
+        "since": monitored.index[at],
+        "onset": monitored.index[onset],
+        "direction": "up" if upward else "down",
+        "shift": moved_by,
+    }
+
+
+def _row(name: str, state: str, reference: int) -> dict[str, object]:
+    """A stream that says nothing."""
+    nothing: dict[str, object] = dict.fromkeys(("shift", "psi", "ks"), float("nan"))
+    return {
+        "name": name,
+        "state": state,
+        "statistic": float("nan"),
+        "threshold": float("nan"),
+        "alarmed": False,
+        "since": pd.NaT,
+        "onset": pd.NaT,
+        "direction": "",
+        **nothing,
+        "reference": reference,
+        "coefficient": float("nan"),
+    }
+
+
+def _check(reference: pd.DataFrame, monitored: pd.DataFrame) -> None:
+    sessions = reference.index.append(monitored.index)
+    if not (sessions.is_monotonic_increasing and sessions.is_unique):
+        raise MonitoringError("sessions of reference and monitored span must be in order, each once, without overlap")
+    for part, frame in (("reference", reference), ("monitored span", monitored)):
+        infinite = [str(name) for name in frame.columns if np.isinf(frame[name].to_numpy(np.float64)).any()]
+        if infinite:
+            raise MonitoringError(f"infinite values in the {part} of {', '.join(infinite[:5])}")

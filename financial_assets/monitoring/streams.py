@@ -1,0 +1,110 @@
+"""What drift is looked for in: one number a session for every feature, and one for the champion's loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from financial_assets.errors import MonitoringError
+from financial_assets.experiment.arms import Arm
+from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.market.outcomes import next_session_return
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.training import Training
+from financial_assets.scoring.classification import log_losses
+
+__all__ = ["daily_excess_loss", "feature_means", "held_out_excess_loss", "majority_share", "served_excess_loss"]
+
+
+def feature_means(features: FeaturePanel) -> pd.DataFrame:
+    """Mean of each feature over the valid tickers of each session.
+
+    Returns
+    -------
+    pandas.DataFrame
+        float64, index session, a column a feature; sessions without a valid ticker are left out.
+    """
+    valid = features.valid.astype(np.float64)
+    tickers = valid.sum(axis=0)
+    seen = tickers > 0
+    means = np.empty((int(seen.sum()), len(features.names)))
+    for place in range(len(features.names)):
+        known = np.where(features.valid, features.values[:, place, :], 0.0)
+        means[:, place] = known.sum(axis=0, dtype=np.float64)[seen] / tickers[seen]
+    return pd.DataFrame(means, index=pd.DatetimeIndex(features.sessions[seen]), columns=list(features.names))
+
+
+def daily_excess_loss(
+    sessions: np.ndarray, probability_up: np.ndarray, up: np.ndarray, majority_up: float
+) -> pd.Series:
+    """Mean log loss of a session's answers minus that of always answering ``majority_up``, nats.
+
+    The baseline sees the same outcomes, so a session that was hard for everybody is not held against the model.
+
+    Parameters
+    ----------
+    sessions, probability_up, up
+        One answer a row ``[n]``.
+    majority_up
+        The constant probability, strictly between 0 and 1.
+
+    Raises
+    ------
+    MonitoringError
+        If ``majority_up`` is no such probability.
+    """
+    if not 0.0 < majority_up < 1.0:
+        raise MonitoringError(f"the majority baseline answers {majority_up}: the fit block holds one direction only")
+    if len(up) == 0:
+        return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([]))
+    excess = log_losses(probability_up, up) - log_losses(np.full(len(up), majority_up), up)
+    return pd.Series(excess, index=pd.DatetimeIndex(sessions)).groupby(level=0).mean().sort_index()
+
+
+def majority_share(training: Training, panel: PricePanel) -> float:
+    """Share of "up" among the outcomes of the training's own fit block and tickers: the majority baseline's answer."""
+    first, last = training.spans["fit"]
+    inside = (panel.sessions >= first) & (panel.sessions <= last)
+    rows = [place for place, ticker in enumerate(panel.tickers) if ticker in set(training.tickers)]
+    outcome = next_session_return(panel)[rows][:, inside]
+    known = np.isfinite(outcome)
+    if not known.any():
+        raise MonitoringError(
+            f"no price of the model's fit block ({first:%Y-%m-%d} to {last:%Y-%m-%d}) is left: set "
+            "INGESTION_START_DATE back, or train again"
+        )
+    return float((outcome[known] > 0).mean())
+
+
+def held_out_excess_loss(training: Training, majority_up: float) -> pd.Series:
+    """Daily excess loss of a model on its calibrate block, the reference of what it does once it is served.
+
+    No network has seen that block, but the two numbers of the Platt scaling were fitted on it, so its loss is better
+    than an outsider's by some ``1 / windows`` nats.
+    """
+    answers = training.held_out
+    probability = expit(training.platt.scale * answers.logit + training.platt.bias)
+    return daily_excess_loss(answers.session, probability, answers.up, majority_up)
+
+
+def served_excess_loss(direct: pd.DataFrame, arm: Arm, panel: PricePanel, majority_up: float) -> pd.Series:
+    """Daily excess loss of an arm's paired predictions after its data cut-off whose outcome is known.
+
+    Parameters
+    ----------
+    direct
+        Paired predictions of the log: ``session``, ``ticker``, ``model``, ``status``, ``probability_up``.
+    arm
+        Whose predictions.
+    panel
+        Prices up to the market clock, for the outcomes.
+    majority_up
+        See ``daily_excess_loss``.
+    """
+    mine = direct[(direct["status"] == "ok") & (direct["model"] == arm.model) & (direct["session"] > arm.data_cutoff)]
+    rows = join_outcomes(mine, panel)
+    return daily_excess_loss(
+        rows["session"].to_numpy(), rows["probability_up"].to_numpy(np.float64), rows["up"].to_numpy(bool), majority_up
+    )
