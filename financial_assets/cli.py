@@ -175,3 +175,19 @@ def signal(symbol: str, as_json: bool) -> None:
         ("as of the close of", days["as_of"]),
     ]
     Console().print(_table(f"{found['ticker']}, session {days['target_session']}", ("", "signal"), rows))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: healthy, first_broken, and each layer's finding.")
+def doctor(as_json: bool) -> None:
+    """Walk all layers, name the first broken one and what mends it; changes nothing. Exit code 1 when one is broken."""
+    from financial_assets.doctor import examine, first_broken, report
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations of libraries are not what is asked for
+        findings = examine()
+    if as_json:
+        click.echo(json.dumps(report.as_json(findings), indent=2))
+    else:
+        Console().print(report.as_table(findings))
+    sys.exit(1 if first_broken(findings) else 0)

@@ -1,0 +1,79 @@
+"""Looking into a database without the right to write: the packages that own them make what they do not find."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import quote
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from financial_assets.doctor.walk import RUN, LayerError
+
+__all__ = ["need_tables", "reading_engine", "sqlite_file"]
+
+_LOCK_S = 2.0
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file that an SQLite URL names, ``None`` for other URLs."""
+    parsed = sa.make_url(url)
+    return Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+
+
+def reading_engine(url: str) -> sa.Engine:
+    """An engine for an SQLite or PostgreSQL database whose connections may only read."""
+    path = sqlite_file(url)
+    if path is None:
+        arguments = {"connect_timeout": 10, "options": "-c default_transaction_read_only=on"}
+        return sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
+    return sa.create_engine("sqlite://", creator=lambda: _connect(path.absolute()), poolclass=sa.NullPool)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Even a reader makes the files of a write-ahead log, unless it is told that there is none to be read.
+    unfinished = any(path.with_name(f"{path.name}-{kind}").exists() for kind in ("wal", "journal"))
+    source = f"file:{quote(str(path))}?{'mode=ro' if unfinished else 'immutable=1'}"
+    return sqlite3.connect(source, uri=True, timeout=_LOCK_S, check_same_thread=False)
+
+
+def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
+    """Refuse a database that is absent, locked, damaged or lacks a table.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL.
+    tables
+        What it must hold.
+    setting
+        The variable that names it.
+
+    Raises
+    ------
+    LayerError
+        With the remedy for what was found.
+    """
+    path, shown = sqlite_file(url), sa.make_url(url).render_as_string(hide_password=True)
+    if path is not None and not path.is_file():
+        raise LayerError(f"{path} does not exist", f"{RUN} makes it; or set {setting}")
+    engine = reading_engine(url)
+    try:
+        absent = sorted(set(tables) - set(sa.inspect(engine).get_table_names()))
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).strip()
+        raise LayerError(f"{shown}: {said}", _remedy(path, said, setting)) from error
+    finally:
+        engine.dispose()
+    if absent:
+        raise LayerError(f"{shown} lacks the tables {', '.join(absent)}", f"set {setting} to the right database")
+
+
+def _remedy(path: Path | None, said: str, setting: str) -> str:
+    if path is None:
+        return f"start the database server, or set {setting}"
+    if "locked" in said:
+        return f"`fuser {path}` names the process that holds it: end that, or wait"
+    return f"put {path} back from a copy, or move it away and begin anew with {RUN}"

@@ -1,0 +1,81 @@
+"""The order of the layers, and what each needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from financial_assets.doctor.serving import RESTART, check_attribution, check_gateway, check_routing, check_target
+from financial_assets.doctor.stores import (
+    check_artefacts,
+    check_log,
+    check_price_store,
+    check_registry,
+    check_state_folder,
+)
+from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materialize
+from financial_assets.resources import Experiment, Market, Serving, Workshop, make_resources
+from financial_assets.settings import Settings, load_settings
+
+__all__ = ["Installation", "check_settings", "examine"]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the settings describe; ``experiment`` is the rollout policy's."""
+
+    settings: Settings
+    market: Market
+    workshop: Workshop
+    serving: Serving
+    experiment: str
+
+
+def check_settings() -> Checked[Installation]:
+    """The environment makes valid settings, and the rollout policy can be read."""
+    settings = load_settings()
+    made = make_resources(settings)
+    ab_test: Experiment = made["ab_test"]
+    experiment = ab_test.policy().experiment
+    said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
+    return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment), said)
+
+
+def examine() -> tuple[Finding, ...]:
+    """Walk the layers of the installation that the environment describes: one finding a layer, in order.
+
+    The prediction log comes before what it is needed for: it holds the rollout state, which says what the arms are.
+    """
+    walk = Walk()
+    found = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
+    home = walk.step("state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), found)
+    bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), found, home)
+    versions = walk.step(
+        "MLflow", "set MLFLOW_TRACKING_URI", lambda i, _: check_registry(i.settings.tracking_uri), found, home
+    )
+    log = walk.step(
+        "prediction log",
+        "set PREDICTION_LOG_URL",
+        lambda i, _: check_log(i.settings.log_url, i.experiment),
+        *(found, home),
+    )
+    walk.step(
+        "artefacts",
+        RUN,
+        lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
+        *(found, log, versions, bars),
+    )
+    status = walk.step("serving target", RESTART, lambda i, _: check_target(i.serving.target().status()), found, home)
+    gateway = walk.step(
+        "gateway",
+        RESTART,
+        lambda i, status, bars: check_gateway(i.serving.connect, status, bars),
+        *(found, status, bars),
+    )
+    route = walk.step(
+        "routing",
+        materialize("experiment"),
+        lambda i, status, log, bars, _: check_routing(i.serving.connect, status, log.epoch, bars),
+        *(found, status, log, bars, gateway),
+    )
+    walk.step("attribution", RESTART, check_attribution, route, versions, log)
+    return tuple(walk.findings)

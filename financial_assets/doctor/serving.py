@@ -1,0 +1,120 @@
+"""The layers of serving: target, gateway, routing, attribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+from financial_assets.doctor.stores import LogState
+from financial_assets.doctor.walk import Checked, LayerError, materialize
+from financial_assets.errors import InferenceError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.serving.answers import ROUTE_HEADER, Answer
+from financial_assets.serving.manifests import model_name
+from financial_assets.serving.target import TargetStatus
+from financial_assets.tracking import ModelVersion
+
+__all__ = ["RESTART", "Client", "check_attribution", "check_gateway", "check_routing", "check_target"]
+
+_REGISTRY = "set MLFLOW_TRACKING_URI to the registry that it comes from"
+_LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
+RESTART = "`financial-assets stop`, then `financial-assets serve`"
+
+
+class Client(Protocol):
+    """The part of ``InferenceClient`` that is used here."""
+
+    def infer(self, target: str, bars: np.ndarray) -> Answer:
+        """Ask over REST."""
+        ...
+
+    def infer_batch(self, target: str, bars: np.ndarray) -> Answer:
+        """Ask over gRPC."""
+        ...
+
+
+Connect = Callable[[], AbstractContextManager[Client]]
+
+
+def check_target(status: TargetStatus) -> Checked[TargetStatus]:
+    """Every process and model of the target is well."""
+    if status.endpoint is None:
+        said = "; ".join(status.problems) or "nothing runs"
+        raise LayerError(said, "`financial-assets serve`" if status.target == "local" else materialize("experiment"))
+    if not status.ready:
+        raise LayerError("; ".join(status.problems) or "not ready", _restart(status))
+    if not status.models:
+        raise LayerError("no model is deployed", materialize("predictors/*"))
+    names = [f"{process.name} {process.state}" for process in status.processes]
+    return Checked(status, ", ".join([*names, f"{len(status.models)} models ready"]))
+
+
+def _restart(status: TargetStatus) -> str:
+    if status.target == "local":
+        return f"{RESTART}; the reasons are in serving/logs of the state folder"
+    return f"`kubectl get models,experiments,pods` in the serving namespace, then {materialize('experiment')}"
+
+
+def check_gateway(connect: Connect, status: TargetStatus, bars: np.ndarray) -> Checked[None]:
+    """The gateway answers over HTTP and over gRPC, finitely."""
+    model, where = status.models[0].name, status.endpoint
+    assert where is not None, "check_target lets no target without an endpoint pass"
+    with connect() as client:
+        for protocol, address, ask in (
+            ("HTTP", where.http_url, client.infer),
+            ("gRPC", where.grpc_target, client.infer_batch),
+        ):
+            try:
+                answer = ask(model, bars)
+            except InferenceError as error:
+                raise LayerError(f"{protocol} at {address}: {error}", _restart(status)) from error
+            if not (np.isfinite(answer.probability_up).all() and np.isfinite(answer.return_quantiles).all()):
+                raise LayerError(f"{protocol} at {address}: {model} answers NaN or infinity", _restart(status))
+    return Checked(None, f"HTTP and gRPC answer at {where.http_url}")
+
+
+def check_routing(connect: Connect, status: TargetStatus, epoch: WeightEpoch, bars: np.ndarray) -> Checked[str | None]:
+    """The weights in force are those of the rollout state, and a request is routed to one of its arms.
+
+    The value is the arm that the gateway says it routed to.
+    """
+    absent = sorted({arm.model for arm in epoch.arms} - {model.name for model in status.models})
+    if absent:
+        arm = epoch.arm(absent[0])
+        remedy = materialize(f"predictors/{arm.variant}" if arm else "experiment")
+        raise LayerError(f"arms of weight epoch {epoch.number} that are not deployed: {', '.join(absent)}", remedy)
+    found = next((one for one in status.experiments if one.name == epoch.experiment), None)
+    if found is None:
+        raise LayerError(f"the target has no experiment {epoch.experiment}", materialize("experiment"))
+    if dict(found.weights) != epoch.weights or found.default != epoch.champion.model:
+        said = f"weights in force: {_shown(found.weights)}, default {found.default}; weight epoch {epoch.number}: "
+        said += f"{_shown(epoch.weights)}, default {epoch.champion.model}"
+        raise LayerError(said, f"{materialize('experiment')} puts the rollout state in force")
+    with connect() as client:
+        try:
+            route = client.infer(f"{epoch.experiment}.experiment", bars[:1]).route
+        except InferenceError as error:
+            raise LayerError(f"{epoch.experiment}: {error}", materialize("experiment")) from error
+    if route is not None and route not in epoch.weights:
+        raise LayerError(f"{route} answered, which is no arm of weight epoch {epoch.number}", materialize("experiment"))
+    return Checked(route, f"weight epoch {epoch.number} in force: {_shown(epoch.weights)}")
+
+
+def _shown(weights: Mapping[str, int]) -> str:
+    return ", ".join(f"{model} {weight}" for model, weight in weights.items())
+
+
+def check_attribution(route: str | None, versions: Sequence[ModelVersion], log: LogState) -> Checked[str]:
+    """The answer names its arm, the arm is a registered version, and the log's requests have arms."""
+    if route is None:
+        raise LayerError(f"the answer's header {ROUTE_HEADER} is missing or names no arm", RESTART)
+    registered = {model_name(version.tags.get("variant", ""), version.version) for version in versions}
+    if route not in registered:
+        raise LayerError(
+            f"{route} answered, which the registry does not hold", "set MLFLOW_TRACKING_URI to its registry"
+        )
+    said = f"answered by {route}; {log.unattributed:,} of {log.completed:,} logged requests have no arm"
+    return Checked(route, said, _LOOK if log.unattributed else "")

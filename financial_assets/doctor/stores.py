@@ -1,0 +1,145 @@
+"""The layers below serving: state folder, prices, MLflow, prediction log, artefacts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
+from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
+from financial_assets.experiment import log_schema
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.log_reader import LogReader
+from financial_assets.market.panel import build_panel
+from financial_assets.market.schemas import check_prices
+from financial_assets.models.artifact import ONNX_FILE
+from financial_assets.models.export import file_sha256, onnx_session, run_onnx
+from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.resources import Market
+from financial_assets.tracking import ModelRegistry, ModelVersion
+
+__all__ = ["LogState", "check_artefacts", "check_log", "check_price_store", "check_registry", "check_state_folder"]
+
+SCARCE_BYTES = 1 << 30
+"""Less free disk is warned of: logs and model versions add up."""
+LEAST_BYTES = 100 << 20
+"""Less free disk is a fault: databases fail half-way when it ends."""
+_ROWS = 8  # tickers that models are asked about: enough to see NaN, quick with a universe of hundreds
+
+
+@dataclass(frozen=True)
+class LogState:
+    """What the prediction log says: the weight epoch in force, its completed routed requests, those without an arm."""
+
+    epoch: WeightEpoch
+    completed: int
+    unattributed: int
+
+
+def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Path]:
+    """The state folder exists, may be written to, and its disk has room (``free_bytes``; default: as measured)."""
+    if not home.exists():
+        raise LayerError(
+            f"{home} does not exist", f"{RUN} makes it; or set FINANCIAL_ASSETS_HOME to where the state is"
+        )
+    if not home.is_dir():
+        raise LayerError(f"{home} is no folder", "set FINANCIAL_ASSETS_HOME to a folder")
+    if not os.access(home, os.W_OK | os.X_OK):
+        raise LayerError(f"{home} cannot be written to", f"`chown -R $USER {home}`, or set FINANCIAL_ASSETS_HOME")
+    free = shutil.disk_usage(home).free if free_bytes is None else free_bytes
+    said, remedy = f"{home}, {free / 1e9:.1f} GB free", f"make room on the disk of {home}, or set FINANCIAL_ASSETS_HOME"
+    if free < LEAST_BYTES:
+        raise LayerError(said, remedy)
+    return Checked(home, said, remedy if free < SCARCE_BYTES else "")
+
+
+def check_price_store(market: Market) -> Checked[np.ndarray]:
+    """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, 7]`` to ask models with."""
+    if not (market.folder / "market.json").exists():
+        raise LayerError(f"{market.folder} holds no prices", RUN)
+    prices = market.prices()
+    missing = sorted(set(market.tickers) - set(prices["ticker"]))
+    if missing:
+        raise LayerError(f"no prices of {', '.join(missing)}", f"{materialize('raw_prices')}, or set TICKERS")
+    failed = [result for result in check_prices(prices) if result.blocking and not result.passed]
+    if failed:
+        said = "; ".join(f"{result.name}: {len(result.failures)} rows" for result in failed)
+        raise LayerError(f"checks fail: {said}", f"remove {market.store().path}, then {materialize('raw_prices')}")
+    now = market.clock().now()
+    panel = build_panel(prices).until(now)
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+    if not len(bars):
+        said = f"no ticker traded on {panel.sessions[-1]:%Y-%m-%d} and has {SERVED_LOOKBACK} sessions before it"
+        raise LayerError(said, f"set INGESTION_START_DATE earlier, then {materialize('raw_prices')}")
+    newest = prices.groupby("ticker")["date"].max()
+    late = ", ".join(f"{ticker} {day:%Y-%m-%d}" for ticker, day in newest[newest < now].items())
+    said = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
+    if not late:
+        return Checked(bars[:_ROWS], said)
+    remedy = "`dagster job execute -m financial_assets.definitions -j daily`"
+    return Checked(bars[:_ROWS], f"{said}; prices end before it: {late}", remedy)
+
+
+def check_registry(tracking_uri: str) -> Checked[tuple[ModelVersion, ...]]:
+    """MLflow answers, and its registry holds versions and the alias that the experiment sets."""
+    if sqlite_file(tracking_uri) is not None:
+        need_tables(tracking_uri, ("experiments", "model_versions"), "MLFLOW_TRACKING_URI")
+    versions = ModelRegistry(tracking_uri).versions()
+    if not versions:
+        raise LayerError("the registry holds no model version", RUN)
+    aliases = [f"{alias} is version {version.version}" for version in versions for alias in version.aliases]
+    said = f"{len(versions)} model versions; {', '.join(aliases) or 'no aliases'}"
+    has_champion = any("champion" in version.aliases for version in versions)
+    return Checked(versions, said, "" if has_champion else materialize("experiment"))
+
+
+def check_log(url: str, experiment: str) -> Checked[LogState]:
+    """The prediction log can be read and holds the rollout state; open intents are counted."""
+    need_tables(url, log_schema.metadata.tables, "PREDICTION_LOG_URL")
+    with LogReader(reading_engine(url)) as reader:
+        epoch = reader.current_epoch(experiment)
+        if epoch is None:
+            raise LayerError(f"{experiment} has not started: no weight epoch", materialize("experiment"))
+        status = reader.routed(experiment, epoch=epoch.number, columns=("status",))["status"]
+    opened = int((status == "pending").sum())
+    state = LogState(epoch, len(status) - opened, int((status == "unattributed").sum()))
+    said = f"weight epoch {epoch.number}; {state.completed:,} routed requests completed, {opened} open"
+    return Checked(state, said, "`financial-assets replay` sends open ones again, if no replay runs" if opened else "")
+
+
+def check_artefacts(
+    models: Path, arms: Sequence[Arm], versions: Sequence[ModelVersion], bars: np.ndarray
+) -> Checked[tuple[Path, ...]]:
+    """Each arm's ONNX file is there, is the registered one, and answers finite numbers."""
+    known = {version.version: version for version in versions}
+    return Checked(
+        tuple(_check_artefact(models, arm, known.get(arm.version), bars) for arm in arms),
+        f"{len(arms)} arms: files as registered, answers finite",
+    )
+
+
+def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: np.ndarray) -> Path:
+    remedy = materialize(f"onnx/{arm.variant}")
+    if version is None:
+        raise LayerError(
+            f"{arm.model} takes part, but the registry has no version {arm.version}", "set MLFLOW_TRACKING_URI"
+        )
+    path = models / arm.variant / version.tags.get("fingerprint", "") / "artifact" / ONNX_FILE
+    if not path.is_file():
+        raise LayerError(f"{arm.model}: {path} does not exist", f"{remedy} fetches it from the registry")
+    registered, found = version.tags.get("onnx_sha256", ""), file_sha256(path)
+    if found != registered:
+        said = f"{arm.model}: SHA-256 of {path} is {found[:12]}, registered is {registered[:12] or 'none'}"
+        raise LayerError(said, f"{remedy} fetches the registered file again")
+    try:
+        answers = run_onnx(onnx_session(path), bars)
+    except Exception as error:  # onnxruntime's exceptions share no public base class
+        raise LayerError(f"{arm.model}: onnxruntime cannot run {path}: {error}", RUN) from error
+    if not all(np.isfinite(values).all() for values in answers):
+        raise LayerError(f"{arm.model}: {path} answers NaN or infinity for the newest bars", RUN)
+    return path
