@@ -5,21 +5,20 @@ A completed prediction never changes, so every total only grows; nothing has to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Connection, Engine
 
-from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log_engine import transaction
 from financial_assets.experiment.log_epochs import select_epochs
 
-__all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals", "refuse_missing_file"]
+__all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals"]
 
 UNATTRIBUTED = "unattributed"
 """Stands for the model where the gateway did not name an arm; no served model can have this name."""
@@ -81,22 +80,7 @@ class LogTotals:
     last_answer: dict[str, pd.Timestamp]
 
 
-def refuse_missing_file(url: str) -> None:
-    """Raise ``LogError`` for an SQLite file that is not there: opening it would make an empty log."""
-    try:
-        parsed = make_url(url)
-        missing = parsed.get_backend_name() == "sqlite" and not sa.create_engine(parsed).dialect.name == ""
-    except sa.exc.ArgumentError:
-        return  # opening it says what is wrong
-    from pathlib import Path
-
-    if missing and parsed.database and not Path(parsed.database).is_file():
-        raise LogError(f"there is no prediction log {parsed.database}; run the full_pipeline job or a replay first")
-
-
-def read_totals(
-    engine: Engine, latency_bounds: Sequence[float], probability_bounds: Sequence[float]
-) -> LogTotals:
+def read_totals(engine: Engine, latency_bounds: Sequence[float], probability_bounds: Sequence[float]) -> LogTotals:
     """Read all totals in one transaction.
 
     Parameters
@@ -120,3 +104,33 @@ def read_totals(
             probability=_histograms(connection, table.c.probability_up, probability_bounds, table.c.status == "ok"),
             last_answer=_last_answers(connection),
         )
+
+
+_model = sa.func.coalesce(schema.routed.c.model, UNATTRIBUTED)
+
+
+def _requests(connection: Connection) -> tuple[Requests, ...]:
+    table = schema.routed
+    keys = (table.c.experiment, table.c.epoch, _model, table.c.status)
+    rows = connection.execute(sa.select(*keys, sa.func.count()).group_by(*keys).order_by(*keys))
+    return tuple(Requests(*row) for row in rows)
+
+
+def _histograms(
+    connection: Connection, value: sa.Column[float], bounds: Sequence[float], where: sa.ColumnElement[bool]
+) -> tuple[Histogram, ...]:
+    keys = (schema.routed.c.experiment, _model)
+    within = [sa.func.sum(sa.case((value <= bound, 1), else_=0)) for bound in bounds]
+    query = sa.select(*keys, *within, sa.func.count(), sa.func.sum(value)).where(where, value.is_not(None))
+    rows = [tuple(row) for row in connection.execute(query.group_by(*keys).order_by(*keys))]
+    return tuple(
+        Histogram(experiment, model, tuple(zip((*bounds, math.inf), map(int, counts), strict=True)), float(total))
+        for experiment, model, *counts, total in rows
+    )
+
+
+def _last_answers(connection: Connection) -> dict[str, pd.Timestamp]:
+    table = schema.routed
+    query = sa.select(table.c.experiment, sa.func.max(table.c.completed_at)).where(table.c.status == "ok")
+    rows = connection.execute(query.group_by(table.c.experiment))
+    return {experiment: pd.Timestamp(instant) for experiment, instant in rows}

@@ -1,0 +1,270 @@
+"""Prometheus metrics of the experiment, computed from the prediction log at each scrape.
+
+Nothing is counted in memory: counters and histograms are totals over the log, so they survive a restart of the
+exporter, and a log that cannot be read yields an error, not the numbers of yesterday. Names are those of the original
+system where their meaning is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
+
+import pandas as pd
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from sqlalchemy.engine import make_url
+
+from financial_assets.errors import FinancialAssetsError, LogError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.sequential import srm_test
+from financial_assets.market.panel import PricePanel
+from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accuracy
+from financial_assets.monitoring.log_totals import UNATTRIBUTED, Histogram, LogTotals, read_totals
+from financial_assets.scoring.intervals import Interval
+
+__all__ = ["LATENCY_BUCKETS", "LEVEL", "PROBABILITY_BUCKETS", "WINDOW", "ExperimentCollector", "open_log", "serve"]
+
+LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Upper bounds in seconds, those of the original."""
+
+PROBABILITY_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
+"""Upper bounds of answered probabilities."""
+
+WINDOW = 60
+"""Sessions of the rolling accuracy."""
+
+LEVEL = 0.99
+"""Confidence of the rolling accuracy's intervals: they are looked at every day, so 95 % would cry wolf."""
+
+_ENDINGS = ("ok", "failed", "rejected", "timeout")
+_ARM = ("model_name", "experiment")
+_log = logging.getLogger(__name__)
+
+
+def open_log(url: str) -> PredictionLog:
+    """The prediction log at ``url``, which must exist: reading it must not make one.
+
+    Raises
+    ------
+    LogError
+        It does not exist or cannot be used.
+    """
+    path = url.removeprefix("sqlite:///")
+    if path != url and not Path(str(make_url(url).database)).is_file():
+        raise LogError(f"there is no prediction log {path}; materialize the asset `experiment` first")
+    return PredictionLog(url, busy_timeout_s=5.0)
+
+
+class ExperimentCollector(Collector):
+    """Reads log and prices afresh at each scrape.
+
+    Parameters
+    ----------
+    log
+        Opens the prediction log; called at each scrape, because a connection to a file that was replaced would go on
+        reading the old one.
+    panel
+        Prices up to the market clock.
+    window
+        Sessions of the rolling accuracy.
+    level
+        Confidence of its intervals.
+    now
+        The current UTC instant.
+    """
+
+    def __init__(
+        self,
+        log: Callable[[], PredictionLog],
+        panel: Callable[[], PricePanel],
+        *,
+        window: int = WINDOW,
+        level: float = LEVEL,
+        now: Callable[[], pd.Timestamp] = lambda: pd.Timestamp.now(tz="UTC"),
+    ) -> None:
+        if window < 2:
+            raise ValueError(f"window is {window}; an interval needs at least two sessions")
+        self._open, self._panel, self._window, self._level, self._now = log, panel, window, level, now
+
+    def collect(self) -> Iterator[Metric]:
+        """All families; of a source that cannot be read, only that it cannot."""
+        health = GaugeMetricFamily(
+            "ab_test_exporter_up",
+            "1 if the source could be read at this scrape; if 0, what is made from it is left out (the exporter's log "
+            "says why)",
+            labels=["source"],
+        )
+        families: list[Metric] = []
+        try:
+            with closing(self._open()) as log:
+                totals = read_totals(log.engine, LATENCY_BUCKETS, PROBABILITY_BUCKETS)
+                families += self._from_log(totals)
+                health.add_metric(["log"], 1)
+                families += self._from_outcomes(log, _in_force(totals.epochs), health)
+        except (FinancialAssetsError, OSError) as error:
+            _log.error("the prediction log cannot be read: %s", error)
+            health = GaugeMetricFamily(health.name, health.documentation, labels=["source"])
+            health.add_metric(["log"], 0)
+            families = []
+        yield health
+        yield from families
+
+    def _from_log(self, totals: LogTotals) -> list[Metric]:
+        return [
+            *_requests(totals),
+            _histogram("ab_test_response_time_seconds", "Seconds to the end of a routed request", totals.latency),
+            _histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
+            *_traffic(totals),
+            self._age(totals),
+        ]
+
+    def _from_outcomes(
+        self, log: PredictionLog, epochs: tuple[WeightEpoch, ...], health: GaugeMetricFamily
+    ) -> list[Metric]:
+        try:
+            panel = self._panel()
+        except (FinancialAssetsError, OSError) as error:
+            _log.error("prices cannot be read: %s", error)
+            health.add_metric(["prices"], 0)
+            return []
+        scores = rolling_accuracy(log, epochs, panel, self._window, self._level)
+        health.add_metric(["prices"], 1)
+        return _accuracy(scores, f"over the last {self._window} sessions with a known outcome", self._level)
+
+    def _age(self, totals: LogTotals) -> Metric:
+        family = GaugeMetricFamily(
+            "ab_test_seconds_since_last_prediction",
+            "Since the latest answered request, or since the experiment began when there is none",
+            labels=["experiment"],
+        )
+        first = {epoch.experiment: epoch.opened_at for epoch in reversed(totals.epochs)}
+        for experiment, opened in sorted(first.items()):
+            last = totals.last_answer.get(experiment, opened)
+            family.add_metric([experiment], (self._now() - last).total_seconds())
+        return family
+
+
+def serve(collector: Collector, port: int) -> tuple[WSGIServer, Thread]:
+    """Answer scrapes on 127.0.0.1 in a thread until the server is shut down; ``port`` 0 takes a free one.
+
+    Raises
+    ------
+    OSError
+        The port is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    return start_http_server(port, addr="127.0.0.1", registry=registry)
+
+
+def _in_force(epochs: Sequence[WeightEpoch]) -> tuple[WeightEpoch, ...]:
+    return tuple({epoch.experiment: epoch for epoch in epochs}.values())
+
+
+def _requests(totals: LogTotals) -> Iterator[Metric]:
+    # Every series exists from the start at 0: the first failure must count as an increase.
+    arms = [(model, epoch.experiment) for epoch in totals.epochs for model in epoch.weights]
+    ended = {(*arm, status): 0 for arm in arms for status in _ENDINGS}
+    lost = {epoch.experiment: 0 for epoch in totals.epochs}
+    pending = dict(lost)
+    ended |= {(UNATTRIBUTED, experiment, UNATTRIBUTED): 0 for experiment in lost}
+    for row in totals.requests:
+        if row.status == "pending":
+            pending[row.experiment] += row.count
+            continue
+        key = (row.model, row.experiment, row.status)
+        ended[key] = ended.get(key, 0) + row.count
+        lost[row.experiment] += row.count if row.status == UNATTRIBUTED else 0
+    family = CounterMetricFamily(
+        "ab_test_requests", "Routed requests by how they ended, over the whole log", labels=[*_ARM, "status"]
+    )
+    for key, count in sorted(ended.items()):
+        family.add_metric(key, count)
+    yield family
+    unattributed = CounterMetricFamily(
+        "ab_test_unattributed", "Routed requests whose answer named no arm of its weight epoch", labels=["experiment"]
+    )
+    waiting = GaugeMetricFamily("ab_test_pending_requests", "Intents without a result", labels=["experiment"])
+    for experiment, count in sorted(lost.items()):
+        unattributed.add_metric([experiment], count)
+        waiting.add_metric([experiment], pending[experiment])
+    yield from (unattributed, waiting)
+
+
+def _histogram(name: str, meaning: str, histograms: Sequence[Histogram]) -> Metric:
+    family = HistogramMetricFamily(name, f"{meaning}, over the whole log", labels=_ARM)
+    for one in histograms:
+        buckets = [(floatToGoString(bound), float(count)) for bound, count in one.buckets]
+        family.add_metric((one.model, one.experiment), buckets, one.total)
+    return family
+
+
+def _traffic(totals: LogTotals) -> Iterator[Metric]:
+    number = GaugeMetricFamily("ab_test_weight_epoch", "Number of the weight epoch in force", labels=["experiment"])
+    wanted = GaugeMetricFamily("ab_test_traffic_weight_percentage", "Share that the weights ask for", labels=_ARM)
+    got = GaugeMetricFamily(
+        "ab_test_traffic_percentage", "Share of the attributed requests of the weight epoch in force", labels=_ARM
+    )
+    mismatch = GaugeMetricFamily(
+        "ab_test_srm_p_value",
+        "Sample-ratio test of the weight epoch in force: chance of a split this far from its weights, if obeyed",
+        labels=["experiment"],
+    )
+    for epoch in _in_force(totals.epochs):
+        number.add_metric([epoch.experiment], epoch.number)
+        seen = _attributed(totals, epoch)
+        for model in epoch.weights:
+            wanted.add_metric((model, epoch.experiment), 100 * epoch.propensity(model))
+        for model, count in seen.items():
+            if total := sum(seen.values()):
+                got.add_metric((model, epoch.experiment), 100 * count / total)
+        mismatch.add_metric([epoch.experiment], srm_test(seen, epoch.weights).p_value)
+    yield from (number, wanted, got, mismatch)
+
+
+def _attributed(totals: LogTotals, epoch: WeightEpoch) -> dict[str, int]:
+    seen = dict.fromkeys(epoch.weights, 0)
+    for row in totals.requests:
+        if (row.experiment, row.epoch) == (epoch.experiment, epoch.number) and row.status in _ENDINGS:
+            seen[row.model] = seen.get(row.model, 0) + row.count
+    return seen
+
+
+def _accuracy(scores: Sequence[RollingAccuracy], span: str, level: float) -> list[Metric]:
+    def gauge(name: str, meaning: str) -> GaugeMetricFamily:
+        return GaugeMetricFamily(f"ab_test_{name}", f"{meaning} {span}", labels=_ARM)
+
+    def interval(name: str, meaning: str) -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+        bound = f"{level:.0%} day-clustered bound of the {meaning.lower()}"
+        return gauge(name, meaning), gauge(f"{name}_lower", f"Lower {bound}"), gauge(f"{name}_upper", f"Upper {bound}")
+
+    accuracy = interval("model_accuracy", "Percentage of right directions")
+    advantage = interval("accuracy_advantage", "Accuracy minus that of the majority class on the same rows, in points,")
+    majority = gauge(
+        "majority_accuracy", "Percentage that the direction more frequent before the window gets right on the same rows"
+    )
+    days = gauge("accuracy_days", "Days with a scored prediction")
+    rows = gauge("accuracy_predictions", "Scored predictions")
+    for score in scores:
+        arm = (score.model, score.experiment)
+        days.add_metric(arm, score.days)
+        rows.add_metric(arm, score.rows)
+        if score.majority is not None:
+            majority.add_metric(arm, 100 * score.majority)
+        _add(accuracy, arm, score.accuracy)
+        _add(advantage, arm, score.advantage)
+    return [*accuracy, *advantage, majority, days, rows]
+
+
+def _add(families: Sequence[GaugeMetricFamily], arm: tuple[str, str], interval: Interval | None) -> None:
+    if interval is not None:
+        for family, value in zip(families, (interval.estimate, interval.low, interval.high), strict=True):
+            family.add_metric(arm, 100 * value)
