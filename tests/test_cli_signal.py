@@ -1,0 +1,171 @@
+"""The command ``signal``: what it prints, and how it says why it cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from financial_assets.cli import main
+from financial_assets.experiment.arms import Arm
+from financial_assets.resources import Serving, make_resources
+from financial_assets.serving.answers import Answer
+from financial_assets.serving.signals import SIGNAL_SCHEMA
+from financial_assets.settings import load_settings
+
+CHAMPION = "baseline-predictor-v1"
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs ``signal`` with a home of its own and simulated prices."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PRICE_SOURCE", "simulated")
+    monkeypatch.setenv("SIMULATED_SESSIONS", "400")
+    monkeypatch.setenv("TICKERS", "AAA,BBB")
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda *arguments: CliRunner().invoke(main, ["signal", *arguments])
+
+
+def begin() -> None:
+    """Prices are in, the clock runs, the experiment has a champion; no plane runs."""
+    resources = make_resources(load_settings())
+    market, ab_test = resources["market"], resources["ab_test"]
+    market.ingest()
+    market.begin(market.whole_panel().sessions)
+    with ab_test.log() as log:
+        arm = Arm(CHAMPION, "baseline", 1, "champion", 100, pd.Timestamp("2000-01-03"))
+        log.open_epoch(ab_test.policy().experiment, (arm,), "start", after=0)
+
+
+@dataclass
+class Double:
+    """Says the same of every ticker."""
+
+    levels: tuple[float, ...] = (-0.03, -0.02, 0.001, 0.015, 0.04)
+    asked: list[tuple[str, int]] = field(default_factory=list)
+
+    @contextmanager
+    def connect(self) -> Iterator[Double]:
+        yield self
+
+    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+        self.asked.append((target, len(bars)))
+        quantiles = np.tile(self.levels, (len(bars), 1))
+        return Answer(np.full(len(bars), 0.535), quantiles, target, 1, "served", 0.001, "an-id")
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Double:
+    double = Double()
+    monkeypatch.setattr(Serving, "connect", lambda _: double.connect())
+    return double
+
+
+def test_a_table_for_people(command: Command, gateway: Double) -> None:
+    begin()
+    shown = command("AAA")
+    assert shown.exit_code == 0, shown.output
+    lines = {
+        line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.output.splitlines() if "│" in line
+    }
+    clock = make_resources(load_settings())["market"].clock().now()
+    assert lines["direction"] == "up"
+    assert lines["probability up"] == "53.5%"
+    assert lines["expected range, 5 to 95 %"] == "-1.98% to +1.51%"
+    assert lines["value at risk, 95 %"] == "1.98%"
+    assert lines["value at risk, 99 %"] == "2.96%"
+    assert lines["model"] == f"{CHAMPION} (version 1)"
+    assert lines["as of the close of"] == f"{clock:%Y-%m-%d}"
+    assert gateway.asked == [(CHAMPION, 1)]
+
+
+def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway: Double) -> None:
+    begin()
+    shown = command("bbb", "--json")
+    assert shown.exit_code == 0, shown.output
+    found = json.loads(shown.output)
+    assert list(found) == list(SIGNAL_SCHEMA.columns)
+    assert (found["ticker"], found["direction"], found["version"]) == ("BBB", "up", 1)
+    assert found["as_of"] < found["target_session"]
+    assert pd.Timestamp(found["target_session"]) > pd.Timestamp(found["as_of"])
+    assert found["var_95"] == pytest.approx(1 - np.exp(-0.02))
+
+
+def test_an_unknown_ticker_is_told_by_the_setting(command: Command, gateway: Double) -> None:
+    begin()
+    refused = command("TSLA")
+    assert refused.exit_code == 1
+    assert "TICKERS: TSLA is not in the universe (AAA, BBB)" in refused.output
+    assert gateway.asked == []
+
+
+def test_a_plane_that_does_not_run_is_told_with_its_remedy(command: Command) -> None:
+    begin()
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "no plane runs" in refused.output
+    assert "`financial-assets serve` starts it" in refused.output
+
+
+def test_too_few_bars_are_counted(command: Command, gateway: Double, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVALUATION_SHARE", "0.5")
+    begin()
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "AAA has 200 bars at " in refused.output
+    assert "256 are needed" in refused.output
+    assert gateway.asked == []
+
+
+def test_an_unsound_answer_is_no_signal(command: Command, gateway: Double) -> None:
+    begin()
+    gateway.levels = (0.0, 0.1, 0.05, 0.2, 0.3)
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "the answer for AAA is not sound: has quantiles out of order" in refused.output
+
+
+def test_before_anything_was_ingested_the_asset_to_run_is_named(command: Command) -> None:
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "materialize raw_prices first" in refused.output
+
+
+def test_before_the_experiment_has_started_the_asset_to_run_is_named(command: Command) -> None:
+    market = make_resources(load_settings())["market"]
+    market.ingest()
+    market.begin(market.whole_panel().sessions)
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "materialize the asset `experiment` first" in refused.output
+
+
+@pytest.mark.parametrize(("arguments", "named"), [([], "Missing argument"), (["AAA", "BBB"], "unexpected extra")])
+def test_it_takes_one_ticker(command: Command, arguments: list[str], named: str) -> None:
+    refused = command(*arguments)
+    assert refused.exit_code == 2
+    assert named in refused.output
+
+
+def test_a_bad_setting_ends_it_by_its_name(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEQUENCE_LENGTH", "ten")
+    refused = command("AAA")
+    assert refused.exit_code == 1
+    assert "SEQUENCE_LENGTH: got 'ten'" in refused.output
+
+
+def test_help_says_what_it_is(command: Command) -> None:
+    shown = command("--help")
+    assert shown.exit_code == 0
+    assert "SYMBOL" in shown.output
+    assert "--json" in shown.output
