@@ -21,6 +21,8 @@ def as_table(findings: Sequence[Finding]) -> RenderableType:
     """One line a layer; below it in full what is to be done, the first broken layer before all."""
     table = Table("layer", "state", "said", title="doctor", title_justify="left")
     table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[2].no_wrap = True
+    for column, name in enumerate(("layer", "state")):
+        table.columns[column].min_width = max(len(getattr(finding, name)) for finding in findings)
     table.columns[2].overflow = "ellipsis"
     for finding in findings:
         table.add_row(finding.layer, Text(finding.state, _STYLES[finding.state]), Text(finding.said))

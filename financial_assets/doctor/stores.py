@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import sqlalchemy as sa
 
 from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
+from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.log_reader import LogReader
@@ -62,13 +65,13 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, 7]`` to ask models with."""
     if not (market.folder / "market.json").exists():
         raise LayerError(f"{market.folder} holds no prices", RUN)
-    prices = market.prices()
+    prices = _stored_prices(market)
     missing = sorted(set(market.tickers) - set(prices["ticker"]))
     if missing:
         raise LayerError(f"no prices of {', '.join(missing)}", f"{materialize('raw_prices')}, or set TICKERS")
     failed = [result for result in check_prices(prices) if result.blocking and not result.passed]
     if failed:
-        said = "; ".join(f"{result.name}: {len(result.failures)} rows" for result in failed)
+        said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
         raise LayerError(f"checks fail: {said}", f"remove {market.store().path}, then {materialize('raw_prices')}")
     now = market.clock().now()
     panel = build_panel(prices).until(now)
@@ -83,6 +86,19 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
         return Checked(bars[:_ROWS], said)
     remedy = "`dagster job execute -m financial_assets.definitions -j daily`"
     return Checked(bars[:_ROWS], f"{said}; prices end before it: {late}", remedy)
+
+
+def _stored_prices(market: Market) -> pd.DataFrame:
+    try:
+        path = market.store().path
+    except SettingsError as error:
+        remedy = "set FINANCIAL_ASSETS_HOME to another folder, or PRICE_SOURCE and its settings to what this one holds"
+        raise LayerError(str(error), remedy) from error
+    try:
+        return market.prices()
+    except MarketDataError as error:
+        remedy = materialize("raw_prices")
+        raise LayerError(str(error), f"remove {path}, then {remedy}" if path.exists() else remedy) from error
 
 
 def check_registry(tracking_uri: str) -> Checked[tuple[ModelVersion, ...]]:
@@ -102,6 +118,11 @@ def check_log(url: str, experiment: str) -> Checked[LogState]:
     """The prediction log can be read and holds the rollout state; open intents are counted."""
     need_tables(url, log_schema.metadata.tables, "PREDICTION_LOG_URL")
     with LogReader(reading_engine(url)) as reader:
+        with reader.engine.connect() as connection:
+            found = connection.execute(sa.select(sa.func.max(log_schema.version.c.version))).scalar()
+        if found != log_schema.SCHEMA_VERSION:
+            said = f"the log's schema is version {found}; this release reads version {log_schema.SCHEMA_VERSION}"
+            raise LayerError(said, "set PREDICTION_LOG_URL to a new database, or use the release that wrote this one")
         epoch = reader.current_epoch(experiment)
         if epoch is None:
             raise LayerError(f"{experiment} has not started: no weight epoch", materialize("experiment"))
