@@ -8,6 +8,7 @@ from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
+from financial_assets.assets.monitoring import drift
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets
@@ -31,6 +32,7 @@ defs = dg.Definitions(
         experiment,
         predictions,
         ab_evaluation,
+        drift,
         daily_signals,
     ],
     jobs=[full_pipeline, daily],

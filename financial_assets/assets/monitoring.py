@@ -8,6 +8,7 @@ import pandas as pd
 from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.features import features
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS
+from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import plot, table
@@ -21,9 +22,12 @@ from financial_assets.monitoring.streams import (
 )
 from financial_assets.resources import Experiment, Market, Workshop
 
-__all__ = ["drift"]
+__all__ = ["CALENDAR", "drift"]
 
 _CHECK = "no_drift"
+
+CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "calendar")
+"""Features that the date alone decides: they turn with the year and cannot drift."""
 
 
 @dg.asset(
@@ -50,7 +54,7 @@ def drift(
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
     training = workshop.models().training_of(champion.version)
     majority_up = majority_share(training, panel)
-    means = feature_means(_current_features(market, panel))
+    means = feature_means(_current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index
     report = detect_drift(
         feature_reference=means[(sessions >= training.spans["fit"][0]) & (sessions <= champion.data_cutoff)],

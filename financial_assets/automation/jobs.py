@@ -22,9 +22,9 @@ full_pipeline = dg.define_asset_job(
 
 daily = dg.define_asset_job(
     "daily",
-    selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "signals")
+    selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
     | dg.AssetSelection.assets("experiment"),
-    description="One session forward: prices, features, predictions through the gateway, evaluation, signals.",
+    description="One session forward: prices, features, predictions through the gateway, evaluation, drift, signals.",
     executor_def=dg.multi_or_in_process_executor,
     config={
         "execution": {"config": _IN_PROCESS},

@@ -22,8 +22,8 @@ MINIMUM_REFERENCE = 60
 """Sessions of reference: with fewer the estimation error is larger than what is looked for."""
 
 _LARGEST_COEFFICIENT = 0.99
-_LARGEST_INNOVATION = 4.0
-"""Innovations count up to this: one wild day is no drift."""
+_WILD = 4.0
+"""Innovations, and the value before them, count up to so many deviations: one wild day is no drift."""
 
 _CONSTANT = 1e-9
 """A stream that moves less than this, relative to its size, is constant."""
@@ -61,7 +61,8 @@ class Autoregression:
         """Standardised innovations of ``values`` ``[stream, session]``.
 
         They are clipped at four deviations, and 0 where the value or the one before is unknown or the reference was
-        constant: such a session carries no information.
+        constant: such a session carries no information. The value before is clipped at four of its own deviations, or
+        a wild day would count again on the next.
 
         Parameters
         ----------
@@ -71,11 +72,13 @@ class Autoregression:
             The values before the first ones ``[stream]``; default: the last ones of the reference.
         """
         before = np.column_stack([self.last if start is None else start, values[:, :-1]])
-        residual = values - self.mean[:, None] - self.coefficient[:, None] * (before - self.mean[:, None])
+        reach = _WILD * self.spread[:, None]
+        past = np.clip(before - self.mean[:, None], -reach, reach)
+        residual = values - self.mean[:, None] - self.coefficient[:, None] * past
         scaled = np.zeros_like(residual)
         moving = ~self.constant
         scaled[moving] = residual[moving] / self.deviation[moving, None]
-        return np.nan_to_num(np.clip(scaled, -_LARGEST_INNOVATION, _LARGEST_INNOVATION), nan=0.0)
+        return np.nan_to_num(np.clip(scaled, -_WILD, _WILD), nan=0.0)
 
 
 def fit_autoregression(reference: np.ndarray) -> Autoregression:
@@ -97,7 +100,7 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     known = np.isfinite(reference)
     count = known.sum(axis=1)
     if reference.shape[1] == 0 or count.min(initial=MINIMUM_REFERENCE) < MINIMUM_REFERENCE:
-        fewest = int(count.min(initial=0)) if reference.shape[1] else 0
+        fewest = int(count.min()) if reference.size else 0
         raise MonitoringError(
             f"a reference of {fewest} sessions is too short, {MINIMUM_REFERENCE} are needed: set an earlier "
             "INGESTION_START_DATE"

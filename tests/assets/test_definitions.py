@@ -22,6 +22,7 @@ EDGES = {
     "experiment": {f"predictors/{name}" for name in VARIANTS},
     "predictions": {"experiment"},
     "ab_evaluation": {"predictions", "baselines"},
+    "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
 }
 for name in VARIANTS:
@@ -36,6 +37,7 @@ GROUPS = {
     "artifacts": {f"onnx/{name}" for name in VARIANTS},
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
     "evaluation": {"predictions", "ab_evaluation"},
+    "monitoring": {"drift"},
     "signals": {"daily_signals"},
 }
 BLOCKING = {
@@ -47,6 +49,7 @@ BLOCKING = {
 INFORMING = {
     "raw_prices": {"extreme_moves"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
+    "drift": {"no_drift"},
     "daily_signals": {"coverage", "current"},
     **{f"models/{name}": {"beats_majority"} for name in VARIANTS},
 }
@@ -112,6 +115,7 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "experiment",
         "predictions",
         "ab_evaluation",
+        "drift",
         "daily_signals",
     }
     assert not {
