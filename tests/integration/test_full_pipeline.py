@@ -28,6 +28,7 @@ from financial_assets.market.store import PriceStore
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
+from financial_assets.serving.signals import check_signals
 from financial_assets.tracking import ModelRegistry
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -187,6 +188,24 @@ def test_the_gateway_answers_a_plain_http_client(ran: World) -> None:
     assert (np.diff(outputs["return_quantiles"]) >= 0).all()
 
 
+def test_the_champion_left_a_sound_signal_of_every_ticker_at_the_clock(ran: World) -> None:
+    path = ran.home / "signals" / f"{ran.clock():%Y-%m-%d}.parquet"
+    signals = pd.read_parquet(path)
+    assert check_signals(signals, ["AAA", "BBB"]).empty
+    assert set(signals["as_of"]) == {ran.clock()}
+    assert set(signals["model"]) == {"baseline-predictor-v1"}
+    assert pd.read_csv(path.with_suffix(".csv"))["ticker"].tolist() == ["AAA", "BBB"]
+    asked = subprocess.run(
+        [sys.executable, "-c", "from financial_assets.cli import main; main()", "signal", "AAA", "--json"],
+        env=ran.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(asked.stdout)["probability_up"] == pytest.approx(signals["probability_up"].iloc[0], abs=1e-6)
+
+
 def test_another_run_adds_nothing(ran: World) -> None:
     before = ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()
     result = ran.execute("-j", "full_pipeline")
@@ -203,6 +222,8 @@ def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran
     assert ran.clock() > clock
     assert ran.counts() == (before[0] + 2, before[1] + 6)
     assert LocalTarget(ran.home).status().ready
+    signals = pd.read_parquet(ran.home / "signals" / f"{ran.clock():%Y-%m-%d}.parquet")
+    assert check_signals(signals, ["AAA", "BBB"]).empty
 
 
 def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_logged_once(ran: World) -> None:
