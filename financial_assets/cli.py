@@ -80,12 +80,37 @@ def _print_where(settings: Settings) -> None:
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
+)
+def serve(with_monitoring: bool) -> None:
     """Start the local serving plane with the models that it last held."""
+    from financial_assets.monitoring import local
     from financial_assets.serving.local import control
 
-    ports = control.start(load_settings().home)
+    home, urls = load_settings().home, {}
+    if with_monitoring:
+        settings = {"FINANCIAL_ASSETS_HOME": str(home)}
+        urls = local.start(home, local.configuration_folder(), environment=settings)
+    ports = control.start(home)
     click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
+    for name, url in urls.items():
+        click.echo(f"{name} at {url}")
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="On 127.0.0.1; 0 (default): a free one.")
+@click.option("--window", type=click.IntRange(2, 2000), default=60, help="Sessions of the rolling accuracy.")
+def exporter(port: int, window: int) -> None:
+    """Serve Prometheus metrics of the experiment, read from the prediction log, until Ctrl-C."""
+    settings = load_settings()
+    from financial_assets.monitoring.exporter import run_exporter
+    from financial_assets.monitoring.metrics import ExperimentCollector, open_log
+    from financial_assets.resources import make_resources
+
+    market = make_resources(settings)["market"]
+    collector = ExperimentCollector(lambda: open_log(settings.log_url), market.panel, window=window)
+    run_exporter(collector, port, click.echo)
 
 
 @main.command()
@@ -99,9 +124,11 @@ def stop() -> None:
 @main.command()
 def status() -> None:
     """Show processes, models and weights of the serving plane; exit code 1 when something is wrong."""
+    from financial_assets.monitoring import local
     from financial_assets.serving.local.target import LocalTarget
 
-    found = LocalTarget(load_settings().home).status()
+    home = load_settings().home
+    found = LocalTarget(home).status()
     console = Console()
     console.print(
         _table(
@@ -115,6 +142,8 @@ def status() -> None:
         rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
         console.print(_table(experiment.name, ("model", "weight"), rows))
     console.print(f"gateway: {found.endpoint.http_url if found.endpoint else 'not running'}")
+    for name, url in local.running_urls(home).items():
+        console.print(f"{name}: {url}")
     for problem in found.problems:
         console.print(f"[red]{problem}[/red]")
     sys.exit(0 if found.ready else 1)

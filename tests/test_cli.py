@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from financial_assets.cli import main
 from financial_assets.settings import Settings
 
-COMMANDS = {"run", "serve", "stop", "status", "replay"}
+COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter"}
 Command = Callable[..., Result]
 
 

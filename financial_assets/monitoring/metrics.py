@@ -11,11 +11,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
-from wsgiref.simple_server import WSGIServer
 
 import pandas as pd
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
@@ -30,7 +27,7 @@ from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accura
 from financial_assets.monitoring.log_totals import UNATTRIBUTED, Histogram, LogTotals, read_totals
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["LATENCY_BUCKETS", "LEVEL", "PROBABILITY_BUCKETS", "WINDOW", "ExperimentCollector", "open_log", "serve"]
+__all__ = ["LATENCY_BUCKETS", "LEVEL", "PROBABILITY_BUCKETS", "WINDOW", "ExperimentCollector", "open_log"]
 
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, those of the original."""
@@ -150,19 +147,6 @@ class ExperimentCollector(Collector):
             last = totals.last_answer.get(experiment, opened)
             family.add_metric([experiment], (self._now() - last).total_seconds())
         return family
-
-
-def serve(collector: Collector, port: int) -> tuple[WSGIServer, Thread]:
-    """Answer scrapes on 127.0.0.1 in a thread until the server is shut down; ``port`` 0 takes a free one.
-
-    Raises
-    ------
-    OSError
-        The port is taken.
-    """
-    registry = CollectorRegistry()
-    registry.register(collector)
-    return start_http_server(port, addr="127.0.0.1", registry=registry)
 
 
 def _in_force(epochs: Sequence[WeightEpoch]) -> tuple[WeightEpoch, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pandas as pd
 import pytest
 from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, SHADOW, arms, fill, panel
 from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
 
 from financial_assets.errors import LogError, MarketDataError
 from financial_assets.experiment.arms import WeightEpoch
@@ -19,7 +17,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.records import Result
 from financial_assets.market.panel import PricePanel
-from financial_assets.monitoring.metrics import ExperimentCollector, open_log, serve
+from financial_assets.monitoring.metrics import ExperimentCollector, open_log
 from financial_assets.scoring.intervals import day_clustered_mean, day_clustered_proportion
 
 PRICES = panel(sessions=60, tickers=4)
@@ -254,16 +252,3 @@ def test_open_log_names_the_missing_file(tmp_path: Path) -> None:
 def test_a_window_of_one_session_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="window"):
         registry(url, window=1)
-
-
-def test_what_is_served_is_prometheus_text_and_a_bug_is_no_empty_page(url: str, epoch: WeightEpoch) -> None:
-    server, thread = serve(ExperimentCollector(lambda: open_log(url), lambda: PRICES), 0)
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
-            families = {family.name: family for family in text_string_to_metric_families(answer.read().decode())}
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-    assert families["ab_test_requests"].type == "counter"
-    assert "ab_test_exporter_up" in families

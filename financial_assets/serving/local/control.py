@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -40,8 +41,23 @@ _SUPERVISOR = "financial_assets.serving.local.supervisor"
 _SERVER = "financial_assets.serving.local.mlserver"
 
 
-def start(home: Path, *, timeout_s: float = _START_S) -> Ports:
+def _nothing(_: Ports) -> Sequence[ProcessSpec]:
+    return ()
+
+
+def start(
+    home: Path, *, timeout_s: float = _START_S, beside: Callable[[Ports], Sequence[ProcessSpec]] = _nothing
+) -> Ports:
     """Start the plane of ``home`` unless it runs; returns when gateway and server answer.
+
+    Parameters
+    ----------
+    home
+        State folder.
+    timeout_s
+        Longest wait.
+    beside
+        Given the plane's ports, further processes to keep alive with it; they end last. Not asked when the plane runs.
 
     Raises
     ------
@@ -61,7 +77,7 @@ def start(home: Path, *, timeout_s: float = _START_S) -> Ports:
             _wait_until_well(layout, ports, deadline, patient=True)
             return ports
         end_orphans(layout.supervisor_state)
-        ports = _write_configuration(layout)
+        ports = _write_configuration(layout, beside)
         _spawn_supervisor(layout)
         try:
             _wait_until_well(layout, ports, deadline, patient=False)
@@ -180,7 +196,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
     }
 
 
-def _write_configuration(layout: Layout) -> Ports:
+def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
         folder.mkdir(parents=True, exist_ok=True)
     ports = pick_ports(layout.home, layout.read_ports())
@@ -189,7 +205,7 @@ def _write_configuration(layout: Layout) -> Ports:
     gateway.write_static()
     gateway.write(Desired.read(layout.desired).topology)
     atomic_write_text(layout.mlserver / "settings.json", json.dumps(server_settings(layout, ports), indent=1))
-    write_specs(layout.specs, plane_specs(layout, ports))
+    write_specs(layout.specs, (*plane_specs(layout, ports), *beside(ports)))
     return ports
 
 

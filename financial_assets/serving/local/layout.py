@@ -12,7 +12,7 @@ from pathlib import Path
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 
-__all__ = ["LOOPBACK", "Layout", "Ports", "pick_ports"]
+__all__ = ["LOOPBACK", "Layout", "Ports", "free_ports", "is_free", "pick_ports"]
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections, so that none of those can be in the way.
@@ -140,9 +140,9 @@ def pick_ports(home: Path, kept: Ports | None) -> Ports:
     TargetError
         Not enough free ports.
     """
-    if kept is not None and all(_is_free(port) for port in asdict(kept).values()):
+    if kept is not None and all(is_free(port) for port in asdict(kept).values()):
         return kept
-    free = _free_ports(zlib.crc32(str(home.absolute()).encode()))
+    free = free_ports(zlib.crc32(str(home.absolute()).encode()))
     try:
         return Ports(*(next(free) for _ in fields(Ports)))
     except StopIteration:
@@ -151,15 +151,17 @@ def pick_ports(home: Path, kept: Ports | None) -> Ports:
         ) from None
 
 
-def _free_ports(seed: int) -> Iterator[int]:
+def free_ports(seed: int) -> Iterator[int]:
+    """Ports on the loopback interface that are free when they are asked for; ``seed`` says where to begin looking."""
     count = _LAST_PORT - _FIRST_PORT
     for offset in range(count):
         port = _FIRST_PORT + (seed + offset) % count
-        if _is_free(port):
+        if is_free(port):
             yield port
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether a server could listen on ``port`` of the loopback interface now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do it: connections that linger from an earlier run are no obstacle, a listener is.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,0 +1,51 @@
+"""The exporter: answers scrapes on this machine until it is told to end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.registry import Collector
+
+from financial_assets.errors import SettingsError
+
+__all__ = ["run_exporter"]
+
+_HOST = "127.0.0.1"
+
+
+def run_exporter(collector: Collector, port: int, announce: Callable[[str], object]) -> None:
+    """Serve ``/metrics`` until Ctrl-C (SIGINT) or SIGTERM; call it from the main thread.
+
+    Parameters
+    ----------
+    collector
+        Asked at each scrape.
+    port
+        0 takes a free one.
+    announce
+        Told the URL once scrapes are answered.
+
+    Raises
+    ------
+    SettingsError
+        The port is taken.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ends = {signal.SIGINT, signal.SIGTERM}
+    # Blocked before the server's threads begin, which inherit it: then only the wait below takes them.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    try:
+        try:
+            server, thread = start_http_server(port, addr=_HOST, registry=registry)
+        except OSError as error:
+            raise SettingsError(f"--port {port}: cannot listen on {_HOST} ({error}); 0 takes a free port") from error
+        announce(f"http://{_HOST}:{server.server_port}/metrics")
+        signal.sigwait(ends)
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
