@@ -1,0 +1,232 @@
+"""The calls to the Kubernetes API that a serving target needs, each bounded in time and in retries."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
+from yaml import YAMLError
+
+from financial_assets.errors import TargetError
+from financial_assets.serving.kubernetes.faults import ApiCallError, explain, retry_after
+from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_name
+
+__all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "Deadline", "SeldonApi", "connect"]
+
+FIELD_MANAGER = "financial-assets"
+PLURALS: Mapping[str, str] = {"Server": "servers", "Model": "models", "Experiment": "experiments"}
+
+_METHODS = {
+    "read": ("GET", "application/json"),
+    "list": ("GET", "application/json"),
+    "apply": ("PATCH", "application/apply-patch+yaml"),
+    "patch": ("PATCH", "application/merge-patch+json"),
+    "delete": ("DELETE", "application/json"),
+}
+_ATTEMPTS = 4
+_BACK_OFF_S = 0.2
+
+
+class Deadline:
+    """A point in time that a row of calls shares."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until it, never negative."""
+        return max(self._end - time.monotonic(), 0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether it is over."""
+        return self.left == 0.0
+
+
+def connect(context: str | None = None, *, kubeconfig: Path | None = None) -> client.ApiClient:
+    """A client with the credentials of the pod's service account, or of a kubeconfig context.
+
+    Parameters
+    ----------
+    context
+        Context of the kubeconfig; ``None``: its current one, but in a pod the service account.
+    kubeconfig
+        File; ``None``: the client's usual places.
+
+    Raises
+    ------
+    TargetError
+        No such context, or no credentials at all.
+    """
+    settings = client.Configuration()
+    try:
+        if context is None and kubeconfig is None and Path(SERVICE_TOKEN_FILENAME).exists():
+            config.load_incluster_config(client_configuration=settings)
+        else:
+            file = str(kubeconfig) if kubeconfig else None
+            config.load_kube_config(config_file=file, context=context, client_configuration=settings)
+    except (config.ConfigException, YAMLError, OSError) as error:
+        raise TargetError(
+            f"no credentials for Kubernetes context {context or '(current)'}: {error}; "
+            "`kubectl config get-contexts` lists the contexts there are"
+        ) from error
+    # The client's own retries are unbounded in time when the server names a Retry-After; ours know the deadline.
+    settings.retries = False  # pyright: ignore[reportAttributeAccessIssue]
+    return client.ApiClient(settings)
+
+
+class SeldonApi:
+    """Reads and writes Models, Experiments and Servers of one namespace.
+
+    Parameters
+    ----------
+    connection
+        An authenticated client, see :func:`connect`.
+    namespace
+        The namespace of all objects.
+    request_timeout_s
+        Longest wait for one answer.
+    """
+
+    def __init__(self, connection: client.ApiClient, namespace: str, *, request_timeout_s: float = 10.0) -> None:
+        self.namespace = namespace
+        self._connection = connection
+        self._request_timeout_s = request_timeout_s
+
+    def read(self, kind: str, name: str, deadline: Deadline) -> Manifest | None:
+        """One object, ``None`` if there is none of that name.
+
+        Raises
+        ------
+        ApiCallError
+            Refused, or no answer.
+        """
+        try:
+            return self._call("read", kind, name, deadline)
+        except ApiCallError as fault:
+            if _absent(fault):
+                return None
+            raise
+
+    def list(self, kind: str, deadline: Deadline) -> Sequence[Manifest]:
+        """All objects of a kind.
+
+        Raises
+        ------
+        ApiCallError
+            Refused, or no answer.
+        """
+        answer = self._call("list", kind, None, deadline)
+        return answer.get("items") or []
+
+    def apply(self, manifest: Manifest, deadline: Deadline) -> Manifest:
+        """Create or update by server-side apply; returns the object as stored, its old status included.
+
+        A contested field is taken only from this program's own earlier patches (Kubernetes counts those as another
+        manager); anybody else's is left and reported.
+
+        Raises
+        ------
+        ApiCallError
+            Refused, a field belongs to somebody else, or no answer.
+        """
+        kind, name = kind_and_name(manifest)
+
+        def send(force: bool) -> Manifest:
+            query = {"fieldManager": FIELD_MANAGER, "force": str(force).lower()}
+            return self._call("apply", kind, name, deadline, query, manifest)
+
+        try:
+            return send(force=False)
+        except ApiCallError as fault:
+            if fault.managers != (FIELD_MANAGER,):
+                raise
+        return send(force=True)
+
+    def patch(self, kind: str, name: str, changes: Manifest, deadline: Deadline) -> Manifest:
+        """Merge ``changes`` into an object; a ``metadata.resourceVersion`` among them is a precondition.
+
+        Raises
+        ------
+        ApiCallError
+            Refused (``reason`` is ``Conflict`` if the precondition fails), or no answer.
+        """
+        return self._call("patch", kind, name, deadline, {"fieldManager": FIELD_MANAGER}, changes)
+
+    def delete(self, kind: str, name: str, deadline: Deadline) -> None:
+        """Ask for the removal of one object; it stays until its finalizers are gone.
+
+        Raises
+        ------
+        ApiCallError
+            Refused, or no answer; absence is none.
+        """
+        try:
+            self._call("delete", kind, name, deadline)
+        except ApiCallError as fault:
+            if not _absent(fault):
+                raise
+
+    def _call(
+        self,
+        verb: str,
+        kind: str,
+        name: str | None,
+        deadline: Deadline,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+    ) -> Manifest:
+        """Send one call; every call here may be repeated without harm, so a passing fault is tried again."""
+        plural, call = PLURALS[kind], f"{verb} {kind} {self.namespace}/{name or '*'}"
+        path = f"/apis/{API_VERSION}/namespaces/{self.namespace}/{plural}{'' if name is None else f'/{name}'}"
+        attempt = 0
+        while True:
+            attempt += 1
+            pause = _BACK_OFF_S * 2 ** (attempt - 1)
+            patience = max(min(self._request_timeout_s, deadline.left), 0.05)
+            try:
+                answer = self._send(verb, path, query, body, patience)
+                if isinstance(answer, dict):
+                    return answer
+                raise ApiCallError(f"{call}: the answer is no JSON object; check the address of the API server")
+            except ApiException as error:
+                fault = explain(call, plural, self.namespace, error)
+                pause = retry_after(error) or pause
+            except urllib3.exceptions.HTTPError as error:
+                fault = ApiCallError(
+                    f"{call}: no answer within {patience:g} s ({type(error).__name__}: {error}); "
+                    "check that the API server is up and reachable from here",
+                    transient=True,
+                )
+            if not fault.transient or attempt == _ATTEMPTS or pause > deadline.left:
+                raise fault
+            time.sleep(pause)
+
+    def _send(
+        self, verb: str, path: str, query: Mapping[str, str] | None, body: Manifest | None, patience: float
+    ) -> object:
+        method, content_type = _METHODS[verb]
+        # Not `CustomObjectsApi`: it throws away the object of a 201, which is how a created object is answered.
+        return self._connection.call_api(
+            path,
+            method,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": content_type},
+            body=body,
+            auth_settings=["BearerToken"],
+            response_types_map={200: "object", 201: "object", 202: "object"},
+            _return_http_data_only=True,
+            _request_timeout=patience,
+        )
+
+
+def _absent(fault: ApiCallError) -> bool:
+    """Whether the object (and not its kind or namespace) is what is missing."""
+    return fault.status == 404 and fault.reason == "NotFound"

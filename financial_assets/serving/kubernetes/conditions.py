@@ -1,0 +1,99 @@
+"""What the conditions of an object say: ready, still on its way, or failed for good.
+
+``observedGeneration`` is never written by the operator, so whether a condition belongs to the last change is told by
+comparing it with the one that the API server returned together with that change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from financial_assets.serving.manifests import Manifest
+
+__all__ = ["Verdict", "is_current", "judge", "members", "restarts"]
+
+_MAIN = {"Model": "ModelReady", "Experiment": "ExperimentReady", "Server": "Ready"}
+# A change of these alone makes no new model version, hence no transition of its condition.
+_QUIET = frozenset({"replicas", "minReplicas", "maxReplicas", "logger"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Ready, pending or failed, and the condition that says so."""
+
+    state: Literal["ready", "pending", "failed"]
+    why: str
+
+
+def judge(document: Manifest) -> Verdict:
+    """What the object's own conditions say, taken as current."""
+    if document["metadata"].get("deletionTimestamp"):
+        return Verdict("failed", "it is being deleted; apply it again once it is gone")
+    kind = document["kind"]
+    if kind == "Model":
+        return _judge_model(document)
+    return _judge_experiment(document) if kind == "Experiment" else _all_true(document, ("Ready",))
+
+
+def is_current(document: Manifest, written: Manifest) -> bool:
+    """Whether the main condition differs from the one that stood when the object was written."""
+    main = _MAIN[document["kind"]]
+    return _condition(document, main) != _condition(written, main)
+
+
+def restarts(before: Manifest | None, after: Manifest) -> bool:
+    """Whether a write changed what is served, so that an older verdict no longer counts."""
+    return before is not None and _loud(before) != _loud(after)
+
+
+def members(experiment: Manifest) -> Collection[str]:
+    """Models that an Experiment names, the mirror included."""
+    spec = experiment.get("spec") or {}
+    named = [*(spec.get("candidates") or []), *([spec["mirror"]] if spec.get("mirror") else [])]
+    return tuple(str(item.get("name")) for item in named)
+
+
+def _judge_model(document: Manifest) -> Verdict:
+    ready = _condition(document, "ModelReady")
+    if not ready:
+        return Verdict("pending", "no condition ModelReady yet; does the operator run?")
+    # This operator puts the state word into `message` and the error text into `reason`.
+    said = f"ModelReady={ready.get('status')} {ready.get('message', '')}: {ready.get('reason', '')}".strip(": ")
+    if ready.get("status") == "True":
+        spec, available = document["spec"], int((document.get("status") or {}).get("availableReplicas") or 0)
+        wanted = int(spec.get("replicas") or spec.get("minReplicas") or 1)
+        if available < wanted:
+            return Verdict("pending", f"{said}, but {available} of {wanted} replicas are available")
+        return Verdict("ready", said)
+    return Verdict("failed" if ready.get("message") == "ModelFailed" else "pending", said)
+
+
+def _judge_experiment(document: Manifest) -> Verdict:
+    refused = _condition(document, "ModelReady")
+    if refused.get("status") == "False":
+        return Verdict(
+            "failed",
+            f"the scheduler rejected it: {refused.get('reason', 'no reason given')}; the operator never takes this "
+            "verdict back, so correct it, delete the Experiment and apply it again",
+        )
+    return _all_true(document, ("ExperimentReady", "CandidatesReady", "MirrorReady"))
+
+
+def _all_true(document: Manifest, names: Collection[str]) -> Verdict:
+    for name in names:
+        found = _condition(document, name)
+        if found.get("status") != "True":
+            said = f"{name}={found['status']} {found.get('reason', '')}" if found else f"no condition {name} yet"
+            return Verdict("pending", said.strip())
+    return Verdict("ready", ", ".join(f"{name}=True" for name in names))
+
+
+def _condition(document: Manifest, name: str) -> Manifest:
+    conditions = (document.get("status") or {}).get("conditions") or []
+    return next((dict(found) for found in conditions if found.get("type") == name), {})
+
+
+def _loud(document: Manifest) -> Manifest:
+    return {field: value for field, value in document["spec"].items() if field not in _QUIET}

@@ -1,0 +1,149 @@
+"""Waiting for objects of a cluster, with a total timeout that says what was waited for and what was seen last."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import urllib3
+
+from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.serving.kubernetes.api import ApiCallError, Deadline, SeldonApi
+from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
+from financial_assets.serving.manifests import Manifest
+
+__all__ = ["Awaited", "Gateway", "wait_absent", "wait_for"]
+
+_POLL_S = 0.2
+
+
+@dataclass
+class Awaited:
+    """An object to wait for.
+
+    Attributes
+    ----------
+    kind, name
+        Which.
+    stale
+        The object as the API server returned it with a change that an older verdict does not cover; ``None`` if its
+        conditions may be taken as they are.
+    seen
+        What was seen last, in words.
+    """
+
+    kind: str
+    name: str
+    stale: Manifest | None = None
+    seen: str = "nothing yet"
+
+
+class Gateway:
+    """The data plane's own word on a Model; the status alone can lie after a scheduler's restart."""
+
+    def __init__(self, http_url: str, *, timeout_s: float = 2.0) -> None:
+        self._http_url = http_url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._pool = urllib3.PoolManager()
+
+    def problem(self, model: str) -> str:
+        """Why the Model does not answer through the mesh; empty if it does."""
+        url = f"{self._http_url}/v2/models/{model}/ready"
+        try:
+            answer = self._pool.request(
+                "GET", url, headers={"seldon-model": model}, timeout=self._timeout_s, retries=False
+            )
+        except urllib3.exceptions.HTTPError as error:
+            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})"
+        return "" if answer.status == 200 else f"the gateway answers HTTP {answer.status} at {url}"
+
+
+def wait_for(api: SeldonApi, gateway: Gateway, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float) -> None:
+    """Wait until every object is ready and every Model answers through the mesh.
+
+    Parameters
+    ----------
+    settle_s
+        An Experiment that was in force stays ``True`` throughout a change, so its verdict counts this long after.
+
+    Raises
+    ------
+    TargetError
+        One failed for good.
+    NotReadyError
+        One was not ready in time.
+    """
+    start, waiting = time.monotonic(), list(wanted)
+    while True:
+        settled = time.monotonic() - start >= settle_s
+        waiting = [item for item in waiting if not _is_ready(api, gateway, item, deadline, settled)]
+        if not waiting:
+            return
+        if deadline.passed:
+            seen = "; ".join(f"{item.kind} {item.name}: {item.seen}" for item in waiting)
+            raise NotReadyError(f"waited {deadline.seconds:g} s for namespace {api.namespace}, last seen: {seen}")
+        time.sleep(min(_POLL_S, deadline.left))
+
+
+def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> None:
+    """Wait until a deleted object is gone; its finalizers are the operator's and are never stripped.
+
+    Raises
+    ------
+    NotReadyError
+        It is still there; says which finalizers hold it.
+    """
+    seen, first = "", ""
+    while True:
+        try:
+            found = api.read(kind, name, deadline)
+        except ApiCallError as fault:
+            if not fault.transient:
+                raise
+            seen = str(fault)
+        else:
+            first = first or (found or {}).get("metadata", {}).get("uid", "")
+            if found is None or found["metadata"].get("uid", "") != first:
+                return
+            held = ", ".join(found["metadata"].get("finalizers") or []) or "none"
+            seen = f"finalizers {held}; {judge({**found, 'metadata': {}}).why}"
+        if deadline.passed:
+            raise NotReadyError(
+                f"waited {deadline.seconds:g} s for {kind} {api.namespace}/{name} to go: {seen}; operator and "
+                "scheduler must run to release it (nothing was stripped)"
+            )
+        time.sleep(min(_POLL_S, deadline.left))
+
+
+def _is_ready(api: SeldonApi, gateway: Gateway, item: Awaited, deadline: Deadline, settled: bool) -> bool:
+    try:
+        found = api.read(item.kind, item.name, deadline)
+    except ApiCallError as fault:
+        if not fault.transient:
+            raise
+        item.seen = str(fault)
+        return False
+    if found is None:
+        item.seen = "was never applied"
+        return False
+    verdict = _verdict(item, {"kind": item.kind, **found}, settled)
+    item.seen = verdict.why
+    if verdict.state == "failed":
+        raise TargetError(f"{item.kind} {api.namespace}/{item.name}: {verdict.why}")
+    if verdict.state == "ready" and item.kind == "Model":
+        item.seen = gateway.problem(item.name)
+        return not item.seen
+    return verdict.state == "ready"
+
+
+def _verdict(item: Awaited, found: Manifest, settled: bool) -> Verdict:
+    verdict = judge(found)
+    if item.stale is not None and is_current(found, item.stale):
+        item.stale = None
+    deleted = bool(found["metadata"].get("deletionTimestamp"))
+    if item.stale is None or deleted or verdict.state == "pending":
+        return verdict
+    if item.kind == "Experiment" and (settled or verdict.state == "failed"):
+        return verdict
+    return Verdict("pending", f"{verdict.why}, but that is from before the change")
