@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from financial_assets.doctor.stores import LogState
-from financial_assets.doctor.walk import Checked, LayerError, materialize
+from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import InferenceError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.serving.answers import ROUTE_HEADER, Answer
@@ -47,7 +47,7 @@ def check_target(status: TargetStatus) -> Checked[TargetStatus]:
     if not status.ready:
         raise LayerError("; ".join(status.problems) or "not ready", _restart(status))
     if not status.models:
-        raise LayerError("no model is deployed", materialize("predictors/*"))
+        raise LayerError("no model is deployed", RUN)
     names = [f"{process.name} {process.state}" for process in status.processes]
     return Checked(status, ", ".join([*names, f"{len(status.models)} models ready"]))
 

@@ -84,7 +84,7 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     said = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
     if not late:
         return Checked(bars[:_ROWS], said)
-    remedy = "`dagster job execute -m financial_assets.definitions -j daily`"
+    remedy = "`DAGSTER_HOME=$PWD dagster job execute -m financial_assets.definitions -j daily`"
     return Checked(bars[:_ROWS], f"{said}; prices end before it: {late}", remedy)
 
 
@@ -130,7 +130,7 @@ def check_log(url: str, experiment: str) -> Checked[LogState]:
     opened = int((status == "pending").sum())
     state = LogState(epoch, len(status) - opened, int((status == "unattributed").sum()))
     said = f"weight epoch {epoch.number}; {state.completed:,} routed requests completed, {opened} open"
-    return Checked(state, said, "`financial-assets replay` sends open ones again, if no replay runs" if opened else "")
+    return Checked(state, said, f"{materialize('predictions')} sends open ones again" if opened else "")
 
 
 def check_artefacts(

@@ -17,8 +17,8 @@ RUN = "`financial-assets run` (in the repository's root, or with DAGSTER_HOME se
 
 
 def materialize(asset: str) -> str:
-    """The command that makes an asset anew."""
-    return f"`dagster asset materialize -m financial_assets.definitions --select {asset}`"
+    """The command that makes an asset anew, run in the repository's root."""
+    return f"`DAGSTER_HOME=$PWD dagster asset materialize -m financial_assets.definitions --select {asset}`"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -256,6 +257,28 @@ def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_
     assert set(routed["status"]) <= {"ok", "failed", "unattributed", "timeout"}
     touched = (routed["attempts"] > 1) | (routed["status"] != "ok")
     assert touched.any(), "killing both processes touched no request"
+
+
+def test_the_doctor_finds_the_run_healthy_and_names_what_was_stopped(ran: World) -> None:
+    def doctor() -> tuple[int, dict[str, Any]]:
+        told = subprocess.run(
+            [sys.executable, "-c", "from financial_assets.cli import main; main()", "doctor", "--json"],
+            env=ran.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return told.returncode, json.loads(told.stdout)
+
+    code, healthy = doctor()
+    assert (code, healthy["first_broken"]) == (0, None), healthy
+    assert control.stop(ran.home)
+    code, broken = doctor()
+    assert (code, broken["first_broken"]) == (1, "serving target")
+    states = {layer["layer"]: layer["state"] for layer in broken["layers"]}
+    assert (states["artefacts"], states["gateway"]) == ("ok", "not reached")
 
 
 def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path) -> None:
