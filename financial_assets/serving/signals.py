@@ -8,15 +8,14 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
-from financial_assets.market.quality import IMPOSSIBLE_MOVE
-from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK
+from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.answers import Answer
+from financial_assets.serving.signal_schema import QUANTILE_COLUMNS, SIGNAL_SCHEMA, check_signals
 
 __all__ = [
     "BATCH_ROWS",
@@ -32,7 +31,6 @@ __all__ = [
 BATCH_ROWS = 512
 """Tickers in one gRPC request: 3.7 MB of bars, below gRPC's customary limit of 4 MB a message."""
 
-_QUANTILES = tuple(f"q{100 * level:02.0f}" for level in QUANTILE_LEVELS)
 _UP = 0.5
 """As in ``scoring.classification``: "up" when the probability is greater."""
 
@@ -43,59 +41,6 @@ class BatchInference(Protocol):
     def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
         """Ask ``target`` by gRPC for all rows of ``bars`` float32 ``[n, session, channel]``."""
         ...
-
-
-def _in_order(signals: pd.DataFrame) -> pd.Series:
-    return (signals[list(_QUANTILES)].diff(axis=1).iloc[:, 1:] >= 0).all(axis=1)
-
-
-def _later(signals: pd.DataFrame) -> pd.Series:
-    return signals["target_session"] > signals["as_of"]
-
-
-def _fraction(description: str, *, loss: bool) -> pa.Column:
-    bound = pa.Check.lt(1, error="is a loss of all or more") if loss else pa.Check.gt(-1, error="is -100 % or less")
-    return pa.Column("float64", bound, description=description)
-
-
-SIGNAL_SCHEMA = pa.DataFrameSchema(
-    {
-        "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Symbol"),
-        "as_of": pa.Column("datetime64[ns]", description="XNYS session at whose close the signal was known"),
-        "target_session": pa.Column("datetime64[ns]", description="The session after it, which the signal is about"),
-        "direction": pa.Column(
-            str, pa.Check.isin(["up", "down"]), description="Adjusted close of the target session against this one's"
-        ),
-        "probability_up": pa.Column(
-            "float64",
-            pa.Check.in_range(0, 1, error="is no probability"),
-            description="Calibrated probability that the direction is up",
-        ),
-        "expected_low": _fraction("Simple return that 5 % of outcomes stay below", loss=False),
-        "expected_high": _fraction("Simple return that 5 % of outcomes exceed", loss=False),
-        "var_95": _fraction("Value at risk: the fraction lost or more on 5 % of days; negative: a gain", loss=True),
-        "var_99": _fraction("Value at risk: the fraction lost or more on 1 % of days; negative: a gain", loss=True),
-        **{
-            name: pa.Column(
-                "float64",
-                pa.Check.in_range(-IMPOSSIBLE_MOVE, IMPOSSIBLE_MOVE, error="is no log return of a listed share"),
-                description=f"{level:.0%} quantile of the log return to the target session, as served",
-            )
-            for name, level in zip(_QUANTILES, QUANTILE_LEVELS, strict=True)
-        },
-        "model": pa.Column(str, pa.Check.str_length(min_value=1), description="Served model that answered"),
-        "version": pa.Column("int64", pa.Check.ge(1), description="Its version in the registry"),
-    },
-    checks=[
-        pa.Check(_in_order, error="has quantiles out of order", description="quantiles do not fall with their level"),
-        pa.Check(_later, error="is about a session that is over", description="the target session comes later"),
-    ],
-    unique=["ticker"],
-    strict=True,
-    ordered=True,
-    name="signals",
-    description="One row a ticker that traded, sorted by ticker",
-)
 
 
 def make_signals(
@@ -130,13 +75,13 @@ def make_signals(
         raise InferenceError(f"{model} was asked for signals, but {answer.route} answered", route=answer.route)
     probability = np.asarray(answer.probability_up, dtype=np.float64)
     quantiles = np.asarray(answer.return_quantiles, dtype=np.float64)
-    if probability.shape != (count,) or quantiles.shape != (count, len(_QUANTILES)):
+    if probability.shape != (count,) or quantiles.shape != (count, len(QUANTILE_COLUMNS)):
         raise InferenceError(
             f"{model} was asked for {count} signals, but answered with shapes {probability.shape} and "
             f"{quantiles.shape}",
             route=answer.route,
         )
-    at = dict(zip(_QUANTILES, quantiles.T, strict=True))
+    at = dict(zip(QUANTILE_COLUMNS, quantiles.T, strict=True))
     with np.errstate(over="ignore"):  # an absurd quantile overflows to infinity and is refused as such
         returns = {name: np.expm1(values) for name, values in at.items()}
     rows = pd.DataFrame(
@@ -230,42 +175,6 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
         elif bars[rows[name]] < SERVED_LOOKBACK:
             reasons[name] = f"has {bars[rows[name]]} bars at {as_of}; {SERVED_LOOKBACK} are needed"
     return reasons
-
-
-def check_signals(signals: pd.DataFrame, expected: Sequence[str]) -> pd.DataFrame:
-    """What is wrong with signals that should have one sound row for each of ``expected`` and no other.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``ticker`` (empty when a whole column is at fault) and ``problem``, one row a failure; empty when all is well.
-    """
-    problems: list[tuple[str, str]] = []
-    held = signals["ticker"].value_counts() if "ticker" in signals else pd.Series(dtype="int64")
-    problems += [(name, "has no signal") for name in expected if name not in held.index]
-    problems += [(str(name), "should have no signal") for name in held.index.difference(pd.Index(expected))]
-    problems += [(str(name), f"has {count} signals") for name, count in held.items() if count > 1]
-    try:
-        SIGNAL_SCHEMA.validate(signals, lazy=True)
-    except pa.errors.SchemaErrors as error:
-        cases = error.failure_cases.to_dict("records")
-        problems += [_problem(signals, case) for case in cases if case["check"] != "multiple_fields_uniqueness"]
-    return pd.DataFrame(problems, columns=["ticker", "problem"]).drop_duplicates(ignore_index=True)
-
-
-def _problem(signals: pd.DataFrame, case: dict) -> tuple[str, str]:
-    """A pandera failure case as ticker and problem."""
-    column, rule, value, label = (case[name] for name in ("column", "check", "failure_case", "index"))
-    if rule == "not_nullable":
-        problem = f"{column} is missing"
-    elif label is None or pd.isna(label):
-        return "", f"{column if column is not None else 'the frame'}: {rule} ({value})"
-    elif case["schema_context"] == "DataFrameSchema":
-        problem = str(rule)
-    else:
-        problem = f"{column} {rule} ({value})"
-    known = "ticker" in signals and label in signals.index
-    return (str(signals["ticker"].loc[label]) if known else ""), problem
 
 
 def save_signals(signals: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
