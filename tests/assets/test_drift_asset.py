@@ -1,0 +1,187 @@
+"""The asset `drift` on two simulated markets that are the same until one of them shifts its regime."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import onnxruntime as ort
+import pandas as pd
+import pytest
+
+from financial_assets.assets.artifacts import make_artifact_asset
+from financial_assets.assets.features import features
+from financial_assets.assets.market import price_panel, raw_prices
+from financial_assets.assets.monitoring import CALENDAR, drift
+from financial_assets.assets.training import make_model_asset
+from financial_assets.experiment.arms import Arm
+from financial_assets.experiment.records import Forecast, Result
+from financial_assets.features.catalogue import FEATURE_NAMES
+from financial_assets.models.variants import Variant
+from financial_assets.monitoring.streams import held_out_excess_loss, majority_share
+from financial_assets.resources import make_resources
+from financial_assets.settings import load_settings
+
+SHIFT = 720
+TINY = Variant("tiny", layers=1, hidden=8, dropout=0.1, epochs=6, learning_rate=1e-2, batch_size=128)
+MODEL = make_model_asset(TINY)
+ARTIFACT = make_artifact_asset(TINY, MODEL)
+
+
+class World:
+    """A market, a champion trained on its first 640 sessions, and its answers on the 160 after them."""
+
+    def __init__(
+        self, home: Path, instance: dg.DagsterInstance, shift: int | None = None, trained: Path | None = None
+    ) -> None:
+        settings = load_settings(
+            financial_assets_home=home,
+            price_source="simulated",
+            simulated_sessions=800,
+            simulated_signal=0.6,
+            simulated_regime_shift=shift,
+            tickers="AAA,BBB,CCC,DDD,EEE,FFF",
+            device="cpu",
+            progress=False,
+        )
+        self.resources = make_resources(settings)
+        self.market, self.workshop = self.resources["market"], self.resources["workshop"]
+        self.instance = instance
+        assert self.run(raw_prices, price_panel, features).success
+        if trained is not None:  # the same bars up to the cut-off: the same fingerprint, nothing to train again
+            shutil.copy(trained / "mlflow.db", home)
+            shutil.copytree(trained / "models", home / "models")
+        assert self.run(MODEL, ARTIFACT).success
+        self.champion = self._serve()
+        self.result = self.run(drift)
+
+    def run(self, *assets: Any) -> dg.ExecuteInProcessResult:
+        return dg.materialize(list(assets), resources=self.resources, instance=self.instance, raise_on_error=False)
+
+    def _serve(self) -> Arm:
+        """What a replay leaves: an epoch, the answers of the exported file in the log, the clock at the end."""
+        artifact = self.workshop.models().current_artifact("tiny")
+        arm = Arm("tiny-predictor-v1", "tiny", artifact.version, "champion", 100, artifact.data_cutoff)
+        whole = self.market.whole_panel()
+        session = ort.InferenceSession(artifact.onnx_path)
+        later = whole.sessions[whole.sessions > arm.data_cutoff]
+        with self.resources["ab_test"].log() as log:
+            log.open_epoch(self.resources["ab_test"].policy().experiment, [arm], "start", after=0)
+            for day, target in itertools.pairwise(later):
+                tickers, bars = whole.windows(day, 256)
+                outputs: Any = session.run(None, {"bars": bars})
+                answer = dict(zip(tickers, zip(outputs[0][:, 0], outputs[1], strict=True), strict=True))
+                intents = log.begin_direct([arm], day, target, tickers)
+                log.complete_direct([_result(intent.id, *answer[intent.ticker]) for intent in intents])
+        self.market.clock().advance_to(whole.sessions[-1])
+        return arm
+
+    @property
+    def check(self) -> dg.AssetCheckEvaluation:
+        (found,) = self.result.get_asset_check_evaluations()
+        return found
+
+    @property
+    def said(self) -> dict[str, Any]:
+        return {name: value.value for name, value in self.check.metadata.items()}
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        (found,) = self.result.asset_materializations_for_node("drift")
+        return {name: value.value for name, value in found.metadata.items()}
+
+
+def _result(intent: int, probability: float, quantiles: np.ndarray) -> Result:
+    first, low, middle, high, last = map(float, quantiles)
+    return Result(intent, Forecast(float(probability), (first, low, middle, high, last)))
+
+
+@pytest.fixture(scope="module")
+def memory() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def steady(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance) -> World:
+    return World(tmp_path_factory.mktemp("home"), memory)
+
+
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance, steady: World) -> World:
+    return World(tmp_path_factory.mktemp("home"), memory, SHIFT, trained=steady.market.folder)
+
+
+def test_the_champion_is_the_same_in_both_markets(steady: World, shifted: World) -> None:
+    """So only the shift tells them apart: the training was found again by its fingerprint over the same bars."""
+    assert (shifted.champion, shifted.champion.version) == (steady.champion, 1)
+    assert len(shifted.workshop.registry().versions()) == 1
+
+
+def test_a_steady_market_passes(steady: World) -> None:
+    assert steady.result.success
+    assert steady.check.passed
+    assert steady.check.check_name == "no_drift"
+    assert steady.said == {"model": "tiny-predictor-v1", "loss alarm": False, "features moved": [], "since": ""}
+    assert steady.shown["verdict"] == "tiny-predictor-v1: no drift"
+    assert 0 <= steady.shown["loss/over threshold"] < 1
+    assert 0 <= steady.shown["features/over threshold"] < 1
+
+
+def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
+    assert shifted.result.success  # the check informs; nothing downstream is blocked
+    assert not shifted.check.passed
+    assert shifted.check.severity == dg.AssetCheckSeverity.ERROR
+    assert shifted.said["loss alarm"] is True
+    sessions = shifted.market.whole_panel().sessions
+    since = sessions.get_loc(pd.Timestamp(shifted.said["since"]))
+    assert SHIFT - 1 <= since <= SHIFT + 30
+    assert shifted.shown["loss/over threshold"] > 1
+    # Only the sign of the signal has turned: nothing that measures the size of moves may be blamed.
+    assert not any("volatility" in name or "volume" in name for name in shifted.said["features moved"])
+
+
+def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) -> None:
+    assert len(CALENDAR) > 3
+    assert steady.shown["dagster/row_count"] == len(FEATURE_NAMES) - len(CALENDAR) + 1
+    table = steady.shown["streams"]
+    assert all(f"| {name} |" in table for name in ("loss", *FEATURE_NAMES) if name not in CALENDAR)
+    assert not any(f"| {name} |" in table for name in CALENDAR)
+    assert "nan" not in table.lower()
+    assert "NaT" not in table
+    assert steady.shown["statistic over threshold"].startswith("![drift](data:image/png;base64,")
+    assert 150 <= steady.shown["sessions judged"] <= 160
+
+
+def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
+    """A replay moves the clock past the stored features; the day they end is not the day that is judged."""
+    assert steady.market.load_features().sessions[-1] == steady.champion.data_cutoff
+    assert steady.market.clock().now() > steady.champion.data_cutoff
+
+
+def test_the_reference_loss_is_the_champions_own(steady: World) -> None:
+    training = steady.workshop.models().training_of(steady.champion.version)
+    majority = majority_share(training, steady.market.panel())
+    assert 0.4 < majority < 0.6
+    loss = held_out_excess_loss(training, majority)
+    assert loss.index.is_monotonic_increasing
+    assert (loss.index[0], loss.index[-1]) == training.spans["calibrate"]
+    assert loss.mean() < -0.05  # it has learned the signal
+
+
+def test_before_the_experiment_it_says_what_to_do(tmp_path: Path) -> None:
+    settings = load_settings(
+        financial_assets_home=tmp_path, price_source="simulated", simulated_sessions=700, device="cpu", progress=False
+    )
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize([raw_prices], resources=make_resources(settings), instance=instance)
+        failed = dg.materialize([drift], resources=make_resources(settings), instance=instance, raise_on_error=False)
+    assert not failed.success
+    (event,) = failed.get_step_failure_events()
+    data: Any = event.event_specific_data
+    assert "materialize the asset `experiment` first" in str(data.error.cause)
