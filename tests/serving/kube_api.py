@@ -78,6 +78,7 @@ class KubeApi:
         self.faults: list[Fault] = []
         self.calls: list[tuple[str, str, str, dict[str, str]]] = []
         self.bodies: list[Document] = []
+        self.tokens: set[str | None] = set()
         self.mesh_down: set[str] = set()
         self.operator: Callable[[KubeApi, Document], None] = ready_at_once
         self.before_patch: Callable[[], None] = lambda: None
@@ -207,6 +208,7 @@ def ready_at_once(api: KubeApi, document: Document) -> None:
 def _handler(api: KubeApi) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
@@ -231,6 +233,7 @@ def _handler(api: KubeApi) -> type[BaseHTTPRequestHandler]:
                 return self._send(200 if known else 503, {})
             with api.lock:
                 kind_of_body = str(self.headers.get("Content-Type"))
+                api.tokens.add(self.headers.get("Authorization"))
                 api.calls.append((method, address.path, kind_of_body, query))
                 if body is not None:
                     api.bodies.append(body)

@@ -11,7 +11,8 @@ import pytest
 from kube_api import Fault, KubeApi, kubeconfig, status_body
 
 from financial_assets.errors import NotReadyError, TargetError
-from financial_assets.serving.kubernetes import KubernetesTarget, connect
+from financial_assets.serving.kubernetes import KubernetesTarget, connect, waiting
+from financial_assets.serving.kubernetes import api as calls_module
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 
 A = "baseline-predictor-v1"
@@ -21,6 +22,13 @@ FORBIDDEN = status_body(403, "Forbidden", 'models.mlops.seldon.io is forbidden: 
 INVALID = status_body(422, "Invalid", "spec.memory: Invalid value", causes=[{"field": "spec.memory"}])
 NO_NAMESPACE = status_body(404, "NotFound", 'namespaces "x" not found', name="x", kind="namespaces")
 OBJECT = f"Model financial-inference/{A}"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the pauses between attempts; their number and the deadlines stay."""
+    monkeypatch.setattr(calls_module, "_BACK_OFF_S", 0.02)
+    monkeypatch.setattr(waiting, "_POLL_S", 0.02)
 
 
 @pytest.fixture

@@ -12,12 +12,20 @@ import pytest
 from kube_api import Fault, KubeApi, condition, kubeconfig, ready_at_once
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
-from financial_assets.serving.kubernetes import KubernetesTarget, connect
+from financial_assets.serving.kubernetes import KubernetesTarget, connect, waiting
+from financial_assets.serving.kubernetes import api as calls_module
 from financial_assets.serving.manifests import experiment_manifest, model_manifest, server_manifest
 from financial_assets.serving.target import ServingTarget
 
 A, B, C = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
 AB = "ab-experiment"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the pauses between attempts; their number and the deadlines stay."""
+    monkeypatch.setattr(calls_module, "_BACK_OFF_S", 0.02)
+    monkeypatch.setattr(waiting, "_POLL_S", 0.02)
 
 
 @pytest.fixture
@@ -67,6 +75,7 @@ def test_objects_are_applied_by_server_side_apply_in_the_order_that_serves(api: 
             "application/apply-patch+yaml",
             {"fieldManager": "financial-assets", "force": "false"},
         )
+    assert api.tokens == {"Bearer secret"}
     assert [body["kind"] for body in api.bodies] == ["Server", "Model", "Model", "Experiment"]
     assert api.get("Model", A)["spec"]["storageUri"] == f"s3://models/{A}"
     assert target.weights(AB) == {A: 70, B: 30}
@@ -312,5 +321,5 @@ def test_what_was_never_applied_is_never_ready(target: Any) -> None:
 
 def test_a_passing_fault_while_waiting_is_outlasted(api: KubeApi, target: Any) -> None:
     target.apply([model(A)])
-    api.faults.append(Fault("GET", status=503, body="no backends", times=5))
+    api.faults.append(Fault("GET", status=503, body="no backends", times=9))
     target.wait_ready([A], 3.0)
