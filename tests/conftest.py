@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,9 @@ COMMAND_OF_PACKAGE = {
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "chromium": "chromium",
-    "postgresql": "psql",
+    "postgresql": "initdb",  # the server's; a machine may have the client alone
 }
+SEARCHED = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
 
 
 @pytest.fixture(autouse=True)
@@ -38,5 +40,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for marker in item.iter_markers("debian"):
             package = marker.args[0]
-            if shutil.which(COMMAND_OF_PACKAGE[package]) is None:
+            if shutil.which(COMMAND_OF_PACKAGE[package], path=SEARCHED) is None:
                 item.add_marker(pytest.mark.skip(reason=f"needs the Debian package {package}: apt install {package}"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pandas as pd
 import sqlalchemy as sa
@@ -112,20 +113,26 @@ _model = sa.func.coalesce(schema.routed.c.model, UNATTRIBUTED)
 def _requests(connection: Connection) -> tuple[Requests, ...]:
     table = schema.routed
     keys = (table.c.experiment, table.c.epoch, _model, table.c.status)
-    rows = connection.execute(sa.select(*keys, sa.func.count()).group_by(*keys).order_by(*keys))
-    return tuple(Requests(*row) for row in rows)
+    rows = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4")))
+    return tuple(Requests(*row) for row in sorted(map(tuple, rows)))
 
 
 def _histograms(
     connection: Connection, value: sa.Column[float], bounds: Sequence[float], where: sa.ColumnElement[bool]
 ) -> tuple[Histogram, ...]:
-    keys = (schema.routed.c.experiment, _model)
-    within = [sa.func.sum(sa.case((value <= bound, 1), else_=0)) for bound in bounds]
-    query = sa.select(*keys, *within, sa.func.count(), sa.func.sum(value)).where(where, value.is_not(None))
-    rows = [tuple(row) for row in connection.execute(query.group_by(*keys).order_by(*keys))]
+    # The number of the first bucket that holds a value: one pass, where a sum for each bound would be many.
+    bucket = sa.case(*((value <= bound, number) for number, bound in enumerate(bounds)), else_=len(bounds))
+    keys = (schema.routed.c.experiment, _model, bucket.label("bucket"))
+    query = sa.select(*keys, sa.func.count(), sa.func.sum(value)).where(where, value.is_not(None))
+    counts: dict[tuple[str, str], list[int]] = {}
+    totals: dict[tuple[str, str], float] = {}
+    for experiment, model, number, count, total in connection.execute(query.group_by(sa.text("1, 2, 3"))):
+        key = (experiment, model)
+        counts.setdefault(key, [0] * (len(bounds) + 1))[number] = count
+        totals[key] = totals.get(key, 0.0) + float(total)
     return tuple(
-        Histogram(experiment, model, tuple(zip((*bounds, math.inf), map(int, counts), strict=True)), float(total))
-        for experiment, model, *counts, total in rows
+        Histogram(*key, tuple(zip((*bounds, math.inf), accumulate(counts[key]), strict=True)), totals[key])
+        for key in sorted(counts)
     )
 
 

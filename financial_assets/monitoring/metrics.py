@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from financial_assets.errors import FinancialAssetsError, LogError
 from financial_assets.experiment.arms import WeightEpoch
@@ -54,9 +55,10 @@ def open_log(url: str) -> PredictionLog:
     LogError
         It does not exist or cannot be used.
     """
-    path = url.removeprefix("sqlite:///")
-    if path != url and not Path(str(make_url(url).database)).is_file():
-        raise LogError(f"there is no prediction log {path}; materialize the asset `experiment` first")
+    with suppress(ArgumentError):  # a malformed URL is for the log to explain
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).is_file():
+            raise LogError(f"there is no prediction log {parsed.database}; materialize the asset `experiment` first")
     return PredictionLog(url, busy_timeout_s=5.0)
 
 

@@ -213,3 +213,19 @@ def test_a_warning_does_not_block(store: PriceStore, make_prices: MakePrices) ->
     assert outcome.blocking_failures == ()
     warned: list[QualityResult] = [result for result in outcome.quality if not result.passed]
     assert [result.name for result in warned] == ["extreme_moves"]
+
+
+def test_a_hole_behind_what_is_stored_blocks_and_names_the_missing_session(
+    store: PriceStore, make_prices: MakePrices
+) -> None:
+    prices = make_prices()
+    sessions = prices["date"].drop_duplicates().sort_values().tolist()
+    store.upsert(prices[prices["date"] <= sessions[3]])
+    before = store.content_hash()
+    later = prices[prices["date"] >= sessions[6]]
+    outcome = ingest(Source(later), store, sorted(prices["ticker"].unique()))
+    assert outcome.report is None
+    (gap,) = outcome.blocking_failures
+    assert gap.name == "completeness"
+    assert set(gap.failures["date"]) == {sessions[4], sessions[5]}
+    assert store.content_hash() == before

@@ -244,9 +244,16 @@ def test_a_log_before_the_experiment_says_nothing_but_that_it_is_there(url: str)
     assert names(registry(url)) == {"ab_test_exporter_up"}
 
 
-def test_open_log_names_the_missing_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", ["sqlite", "sqlite+pysqlite"])
+def test_open_log_names_the_missing_file_and_makes_none(tmp_path: Path, driver: str) -> None:
     with pytest.raises(LogError, match=r"absent\.db"):
-        open_log(f"sqlite:///{tmp_path / 'absent.db'}")
+        open_log(f"{driver}:///{tmp_path / 'absent.db'}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_log_explains_a_malformed_url() -> None:
+    with pytest.raises(LogError, match="PREDICTION_LOG_URL"):
+        open_log("no url")
 
 
 def test_a_window_of_one_session_is_refused(url: str) -> None:

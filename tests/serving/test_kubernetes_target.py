@@ -323,3 +323,19 @@ def test_a_passing_fault_while_waiting_is_outlasted(api: KubeApi, target: Any) -
     target.apply([model(A)])
     api.faults.append(Fault("GET", status=503, body="no backends", times=9))
     target.wait_ready([A], 3.0)
+
+
+def test_other_peoples_models_are_no_business_of_the_status(api: KubeApi, target: Any) -> None:
+    target.apply([model(A)])
+    for name, requirements in (("iris", ["sklearn"]), ("bare", None)):
+        api.put(model(name, requirements=requirements))
+    status = target.status()
+    assert status.ready
+    assert [item.name for item in status.models] == [A]
+
+
+def test_no_experiment_is_made_over_a_model_that_is_not_up(api: KubeApi, tmp_path: Path) -> None:
+    api.put(model(A), conditions=[condition("ModelReady", "False", message="ScheduleFailed", reason="no servers")])
+    with pytest.raises(NotReadyError, match=f"Model {A}: .*ScheduleFailed: no servers"):
+        make_target(api, tmp_path, timeout_s=0.5).apply([model(B), split()])
+    assert ("Experiment", AB) not in api.objects

@@ -257,13 +257,14 @@ def test_an_error_of_the_gateway_comes_through() -> None:
 
 
 def incomplete() -> PricePanel:
-    """T0000 is sound; T0001 did not trade last; T0002 is listed too late; T0003 has no bar yet."""
-    panel = panel_of(4)
+    """T0000 is sound; T0001 did not trade last; T0002 is listed too late; T0003 has no bar yet; T0004 just enough."""
+    panel = panel_of(5)
     valid = panel.valid.copy()
     valid[1, -1] = False
     valid[2, :-SERVED_LOOKBACK] = False
     valid[2, -SERVED_LOOKBACK] = False
     valid[3] = False
+    valid[4, :-SERVED_LOOKBACK] = False
     return replace(panel, valid=valid)
 
 

@@ -13,6 +13,7 @@ from financial_assets.serving.kubernetes.conditions import judge, members, resta
 from financial_assets.serving.kubernetes.status import experiment_status, model_status
 from financial_assets.serving.kubernetes.waiting import Awaited, Gateway, wait_absent, wait_for
 from financial_assets.serving.manifests import (
+    CAPABILITY,
     NAMESPACE,
     Manifest,
     experiment_manifest,
@@ -119,6 +120,8 @@ class KubernetesTarget:
             found = {kind: self._api.list(kind, deadline) for kind in ("Model", "Experiment")}
         except TargetError as error:
             return TargetStatus(self.name, False, self._endpoint, problems=(str(error),))
+        # Models without our capability are other people's: whoever tidies up by this list must not meet them.
+        found["Model"] = [item for item in found["Model"] if CAPABILITY in (item["spec"].get("requirements") or [])]
         problems: list[str] = []
         ready: set[str] = set()
         for kind, items in found.items():
