@@ -155,7 +155,6 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     assert shifted.shown["loss/over threshold"] > 1
     # Only the sign of the signal has turned, so the size of moves and the volume may not be blamed.
     moved = set(shifted.said["features moved"])
-    print("MOVED", moved, shifted.said["since"], sessions[SHIFT])
     assert not moved & {"ewma_volatility", "volume_vs_sma_20"}, moved
 
 
