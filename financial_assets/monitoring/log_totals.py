@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -113,8 +114,9 @@ _model = sa.func.coalesce(schema.routed.c.model, UNATTRIBUTED)
 def _requests(connection: Connection) -> tuple[Requests, ...]:
     table = schema.routed
     keys = (table.c.experiment, table.c.epoch, _model, table.c.status)
-    rows = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4")))
-    return tuple(Requests(*row) for row in sorted(map(tuple, rows)))
+    found = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4")))
+    rows: list[tuple[Any, ...]] = sorted(tuple(row) for row in found)
+    return tuple(Requests(*row) for row in rows)
 
 
 def _histograms(
