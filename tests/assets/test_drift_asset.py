@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
+from financial_assets.assets import monitoring
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import CALENDAR, drift
@@ -173,7 +174,11 @@ def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) ->
 def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
     """A replay moves the clock past the stored features; the day they end is not the day that is judged."""
     assert steady.market.load_features().sessions[-1] == steady.champion.data_cutoff
-    assert steady.market.clock().now() > steady.champion.data_cutoff
+    now = steady.market.clock().now()
+    assert now > steady.champion.data_cutoff
+    judged = monitoring._current_features(steady.market, steady.market.panel())
+    assert judged.sessions[-1] == now
+    assert judged.valid[:, -1].any()
 
 
 def test_the_reference_loss_is_the_champions_own(steady: World) -> None:
