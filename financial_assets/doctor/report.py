@@ -18,12 +18,11 @@ _STYLES = {"ok": "green", "warn": "yellow", "broken": "bold red", "not reached":
 
 
 def as_table(findings: Sequence[Finding]) -> RenderableType:
-    """One line a layer; below it in full what is to be done, the first broken layer before all."""
+    """One row a layer; below it in full what is to be done, the first broken layer before all."""
     table = Table("layer", "state", "said", title="doctor", title_justify="left")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = table.columns[2].no_wrap = True
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for column, name in enumerate(("layer", "state")):
-        table.columns[column].min_width = max(len(getattr(finding, name)) for finding in findings)
-    table.columns[2].overflow = "ellipsis"
+        table.columns[column].width = max(len(name), *(len(getattr(finding, name)) for finding in findings))
     for finding in findings:
         table.add_row(finding.layer, Text(finding.state, _STYLES[finding.state]), Text(finding.said))
     first = first_broken(findings)
