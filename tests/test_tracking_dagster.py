@@ -23,12 +23,15 @@ pytestmark = [
 ]
 
 _DEFINITIONS = """
+import faulthandler
+import signal
 import time
 from pathlib import Path
 import dagster as dg
 from financial_assets.tracking import MlflowTracker
 
 HERE = Path(__file__).parent
+faulthandler.register(signal.SIGUSR1, all_threads=True)  # in the job's process and in each step's
 tracker = MlflowTracker(f"sqlite:///{HERE / 'mlflow.db'}", "experiment", HERE / "artifacts")
 
 @dg.asset
@@ -45,7 +48,8 @@ def bad(context):
 def slow(context):
     with tracker.run("slow", tags={"dagster.run_id": context.run_id}):
         (HERE / "slow is running").touch()
-        time.sleep(60)
+        for _ in range(3000):  # training runs Python all the time, it does not sleep in one system call
+            time.sleep(0.1)
 
 defs = dg.Definitions(
     assets=[good, bad, slow],
@@ -76,6 +80,19 @@ def job(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def interrupt(process: subprocess.Popen[bytes]) -> int:
+    """SIGINT to the job alone; should it not end, to its whole group as a terminal's Ctrl-C; then where it hangs."""
+    process.send_signal(signal.SIGINT)
+    for _ in range(3):
+        try:
+            return process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGUSR1)
+    time.sleep(2)
+    return 0
+
+
 def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
     tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", "experiment", folder / "artifacts")
     runs = tracker._connection.client.search_runs([tracker._experiment()])
@@ -93,8 +110,7 @@ def test_each_step_ends_as_it_was(tmp_path: Path) -> None:
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) != 0
+        assert interrupt(process) != 0, (tmp_path / "log").read_text()
     ended = statuses(tmp_path)
     assert ended["good"] == ("FINISHED", None)
     assert ended["bad"] == ("FAILED", "ValueError: no prices")
