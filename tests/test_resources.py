@@ -15,7 +15,7 @@ from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices
 from financial_assets.market.sources.yahoo import YahooPrices
-from financial_assets.resources import Experiment, Market, Serving, Workshop, make_resources
+from financial_assets.resources import Experiment, Market, Retraining, Serving, Workshop, make_resources
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -53,15 +53,33 @@ OTHER: dict[str, Any] = {
     "simulated_signal": 0.4,
     "simulated_pattern": "parity",
     "simulated_regime_shift": 450,
+    "alertmanager_url": "http://alerts:9093",
+    "retrain_cooldown_hours": 24.0,
+    "retrain_max_attempts": 3,
+    "sensor_interval": 30,
+    "artifact_store_uri": "s3://models/here",
+    "serving_gateway_url": "http://mesh:9000",
+    "serving_gateway_grpc": "mesh:9001",
+    "kubernetes_context": "another",
+    "kubernetes_namespace": "elsewhere",
+    "gitops_repository": "git@host:team/repository.git",
+    "gitops_branch": "environments/dev",
+    "gitops_path": "manifests",
 }
 """A value other than the default for every setting that a resource carries."""
 
-NOT_CARRIED = {"financial_assets_home", "price_files", "serving_target", "alertmanager_url"}
-"""Tested by themselves, or not read by any resource yet."""
+CLUSTER = {
+    "serving_gateway_url": "http://mesh",
+    "artifact_store_uri": "s3://models",
+    "gitops_repository": "git@host:team/repository.git",
+}
+
+NOT_CARRIED = {"financial_assets_home", "price_files", "serving_target"}
+"""Tested by themselves."""
 
 
 def fields(found: dict[str, Any]) -> dict[str, Any]:
-    kinds = (Market, Workshop, Serving, Experiment)
+    kinds = (Market, Workshop, Serving, Experiment, Retraining)
     assert all(isinstance(resource, kinds) for resource in found.values())
     return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
 
@@ -83,7 +101,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
 
 def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
     found = resources(tmp_path)
-    assert {resource.home for resource in found.values()} == {str(tmp_path)}
+    assert {resource.home for name, resource in found.items() if name != "retraining"} == {str(tmp_path)}
     assert found["workshop"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
 
@@ -177,7 +195,7 @@ def test_the_marker_is_written_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["gitops", "kubernetes"])
 def test_a_target_that_is_not_there_yet_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingsError, match=rf"SERVING_TARGET: '{name}' is not available yet; allowed: 'local'"):
-        resources(tmp_path, serving_target=name)["serving"].target()
+        resources(tmp_path, serving_target=name, **CLUSTER)
 
 
 def test_the_local_target_is_the_default(tmp_path: Path) -> None:

@@ -6,23 +6,19 @@ from typing import Any
 
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
+from financial_assets.resources.retraining import Retraining
 from financial_assets.resources.serving import Serving
 from financial_assets.resources.workshop import Workshop
 from financial_assets.settings import Settings
 
-__all__ = ["Experiment", "Market", "Serving", "Workshop", "make_resources"]
+__all__ = ["Experiment", "Market", "Retraining", "Serving", "Workshop", "make_resources"]
 
 
 def make_resources(settings: Settings) -> dict[str, Any]:
     """All resources of the graph, by the name that assets ask for."""
     home = str(settings.home)
     market = _market(settings, home)
-    serving = Serving(
-        home=home,
-        target_name=settings.serving_target,
-        request_timeout=settings.request_timeout,
-        ready_timeout=settings.ready_timeout,
-    )
+    serving = _serving(settings, home)
     serving.target()  # a target that cannot be had is told now, not after the training
     return {
         "market": market,
@@ -46,6 +42,12 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             cost_bps=settings.cost_bps,
             progress=settings.progress,
         ),
+        "retraining": Retraining(
+            alertmanager_url=settings.alertmanager_url,
+            cooldown_hours=settings.retrain_cooldown_hours,
+            max_attempts=settings.retrain_max_attempts,
+            sensor_interval_s=settings.sensor_interval,
+        ),
     }
 
 
@@ -67,4 +69,21 @@ def _market(settings: Settings, home: str) -> Market:
         simulated_signal=settings.simulated_signal,
         simulated_pattern=settings.simulated_pattern,
         simulated_regime_shift=settings.simulated_regime_shift,
+    )
+
+
+def _serving(settings: Settings, home: str) -> Serving:
+    return Serving(
+        home=home,
+        target_name=settings.serving_target,
+        request_timeout=settings.request_timeout,
+        ready_timeout=settings.ready_timeout,
+        store_uri=settings.artifact_store_uri,
+        gateway_url=settings.serving_gateway_url,
+        gateway_grpc=settings.gateway_grpc,
+        context=settings.kubernetes_context,
+        namespace=settings.kubernetes_namespace,
+        repository=settings.gitops_repository,
+        branch=settings.gitops_branch,
+        path=settings.gitops_path,
     )

@@ -21,6 +21,14 @@ class Serving(dg.ConfigurableResource):
     target_name: str
     request_timeout: float
     ready_timeout: float
+    store_uri: str | None
+    gateway_url: str | None
+    gateway_grpc: str
+    context: str | None
+    namespace: str
+    repository: str | None
+    branch: str
+    path: str
 
     def target(self) -> ServingTarget:
         """The configured serving target."""

@@ -1,0 +1,88 @@
+"""Which prices, of which tickers, over which span."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import NoDecode
+
+from financial_assets.settings.base import SettingsGroup
+
+__all__ = ["MarketSettings"]
+
+_TICKER_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-^=")
+
+
+class MarketSettings(SettingsGroup):
+    """Universe and price source."""
+
+    tickers: Annotated[tuple[str, ...], NoDecode] = ("AAPL", "MSFT")
+    """Tickers of the universe, separated by commas."""
+
+    price_source: Literal["sample", "yahoo", "files", "simulated"] = "sample"
+    """Where prices come from: ``sample`` (bundled real bars, no network), ``yahoo``, ``files`` or ``simulated``."""
+
+    price_files: str | None = None
+    """For ``PRICE_SOURCE=files``: a CSV, CSV.gz or Parquet file, a folder of them, or a glob."""
+
+    ingestion_start_date: dt.date | None = None
+    """First session to ingest (YYYY-MM-DD); default: the source's first."""
+
+    ingestion_end_date: dt.date | None = None
+    """Last session to ingest (YYYY-MM-DD); default: the source's last."""
+
+    evaluation_share: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the sessions, the latest ones, that no model sees before the first retraining."""
+
+    simulated_sessions: int = Field(default=1500, ge=400, le=5000)
+    """For ``PRICE_SOURCE=simulated``: number of sessions."""
+
+    simulated_signal: float = Field(default=0.2, ge=0, le=1)
+    """For ``PRICE_SOURCE=simulated``: strength of the predictable part, 0 (random walk) to 1."""
+
+    simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
+    """For ``PRICE_SOURCE=simulated``: what predicts; ``parity`` takes a larger network to learn than the others."""
+
+    simulated_regime_shift: int | None = Field(default=None, ge=1)
+    """For ``PRICE_SOURCE=simulated``: session number from which the signal turns against what was learnt."""
+
+    @field_validator("tickers", mode="before")
+    @classmethod
+    def _split_tickers(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip().upper() for part in value.split(",") if part.strip())
+
+    @field_validator("tickers")
+    @classmethod
+    def _check_tickers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("needs at least one ticker, e.g. AAPL,MSFT")
+        for ticker in value:
+            if not 1 <= len(ticker) <= 16 or not set(ticker) <= _TICKER_CHARACTERS:
+                raise ValueError(f"{ticker!r} is no ticker: letters, digits and . - ^ = only, up to 16")
+        repeated = sorted({ticker for ticker in value if value.count(ticker) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is listed more than once")
+        return value
+
+    @model_validator(mode="after")
+    def _check_market(self) -> Self:
+        if self.price_source == "files" and self.price_files is None:
+            raise ValueError("PRICE_FILES: not set; PRICE_SOURCE=files needs a file, a folder or a glob")
+        if self.price_source != "files" and self.price_files is not None:
+            raise ValueError(
+                f"PRICE_FILES: set to {self.price_files!r}, but PRICE_SOURCE is {self.price_source!r}; "
+                "set PRICE_SOURCE=files or unset PRICE_FILES"
+            )
+        if self.simulated_regime_shift is not None and self.simulated_regime_shift >= self.simulated_sessions:
+            raise ValueError(
+                f"SIMULATED_REGIME_SHIFT: {self.simulated_regime_shift} is not below "
+                f"SIMULATED_SESSIONS {self.simulated_sessions}"
+            )
+        start, end = self.ingestion_start_date, self.ingestion_end_date
+        if start is not None and end is not None and start >= end:
+            raise ValueError(f"INGESTION_START_DATE: {start} is not before INGESTION_END_DATE {end}")
+        return self

@@ -1,0 +1,141 @@
+"""Where models are served, and how that place is reached."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from financial_assets.settings.base import SettingsGroup, check_scheme
+
+__all__ = ["ServingSettings"]
+
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_ADDRESS = re.compile(r"(?P<host>[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
+_BRANCH = re.compile(r"(?!-)(?!.*(\.\.|//|@\{|/\.|\.lock$|/$|\.$))[A-Za-z0-9._/-]+")
+_HTTP_PORT = 80
+
+
+class ServingSettings(SettingsGroup):
+    """The serving target and what it needs."""
+
+    serving_target: Literal["local", "kubernetes", "gitops"] = "local"
+    """Where models are served: ``local`` (Envoy and MLServer on this machine), ``kubernetes`` or ``gitops``."""
+
+    artifact_store_uri: str | None = None
+    """Where artefacts are put for a cluster to read: ``s3://bucket/path``, ``gs://bucket/path``, or ``file:///path``
+    of a volume that this program and the model servers mount at the same path."""
+
+    serving_gateway_url: str | None = None
+    """Base URL of the cluster's gateway (Seldon's mesh) as reached from here, e.g. http://seldon-mesh."""
+
+    serving_gateway_grpc: str | None = None
+    """``host:port`` of the gateway's gRPC; default: host and port of ``SERVING_GATEWAY_URL``, where the mesh has it."""
+
+    kubernetes_context: str | None = None
+    """Context of the kubeconfig; default: the pod's service account, else the current context."""
+
+    kubernetes_namespace: str = "financial-inference"
+    """Namespace of Models and Experiments; also written into the manifests of ``gitops``."""
+
+    gitops_repository: str | None = None
+    """For ``SERVING_TARGET=gitops``: URL or path of the Git repository that the cluster is synchronised from."""
+
+    gitops_branch: str = "main"
+    """For ``SERVING_TARGET=gitops``: branch to push to."""
+
+    gitops_path: str = "k8s/overlays/dev/serving"
+    """For ``SERVING_TARGET=gitops``: folder of the manifests in the repository."""
+
+    request_timeout: float = Field(default=10.0, gt=0, le=600)
+    """Deadline of one inference request, in seconds."""
+
+    ready_timeout: float = Field(default=120.0, gt=0, le=3600)
+    """Longest wait for the serving plane to get ready, in seconds."""
+
+    @field_validator("artifact_store_uri")
+    @classmethod
+    def _check_store(cls, value: str | None) -> str | None:
+        if check_scheme(value, ("s3", "gs", "file")) is None:
+            return None
+        parts = urlsplit(value or "")
+        if parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("is an address only: no user, query or fragment (credentials come from the environment)")
+        if parts.scheme == "file" and (parts.netloc or not PurePosixPath(parts.path).is_absolute()):
+            raise ValueError("a volume is given as an absolute path after three slashes, e.g. file:///mnt/artifacts")
+        if parts.scheme != "file" and not parts.netloc:
+            raise ValueError(f"names no bucket, e.g. {parts.scheme}://models/financial-assets")
+        if ".." in PurePosixPath(parts.path).parts:
+            raise ValueError("must not climb with ..")
+        return value
+
+    @field_validator("serving_gateway_url")
+    @classmethod
+    def _check_gateway(cls, value: str | None) -> str | None:
+        check_scheme(value, ("http", "https"))
+        if value is not None and not urlsplit(value).hostname:
+            raise ValueError("names no host, e.g. http://seldon-mesh")
+        return value and value.rstrip("/")
+
+    @field_validator("serving_gateway_grpc")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        found = _ADDRESS.fullmatch(value) if value is not None else None
+        if value is not None and (found is None or not 0 < int(found["port"]) < 2**16):
+            raise ValueError("must be host:port, without a scheme, e.g. seldon-mesh:80")
+        return value
+
+    @field_validator("kubernetes_namespace")
+    @classmethod
+    def _check_namespace(cls, value: str) -> str:
+        if not _LABEL.fullmatch(value):
+            raise ValueError("is no namespace: lower-case letters, digits and hyphens, at most 63")
+        return value
+
+    @field_validator("gitops_branch")
+    @classmethod
+    def _check_branch(cls, value: str) -> str:
+        if not _BRANCH.fullmatch(value):
+            raise ValueError("is no branch name, e.g. main or environments/dev")
+        return value
+
+    @field_validator("gitops_path")
+    @classmethod
+    def _check_path(cls, value: str) -> str:
+        path = PurePosixPath(value)
+        if path.is_absolute() or ".." in path.parts or not path.parts or path.parts[0] == ".git":
+            raise ValueError("must be a folder inside the repository, e.g. k8s/overlays/dev/serving")
+        return str(path)
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        if self.serving_target == "local":
+            return self
+        needed = ["serving_gateway_url", "artifact_store_uri"]
+        if self.serving_target == "gitops":
+            needed.append("gitops_repository")
+        missing = [name for name in needed if getattr(self, name) is None]
+        if missing:
+            raise ValueError("\n  ".join(self._needs(name) for name in missing))
+        if self.serving_gateway_grpc is None and str(self.serving_gateway_url).startswith("https:"):
+            raise ValueError(
+                "SERVING_GATEWAY_GRPC: not set; it cannot be taken from an https SERVING_GATEWAY_URL, because gRPC is "
+                "spoken without TLS here; give host:port of a plain one"
+            )
+        return self
+
+    def _needs(self, name: str) -> str:
+        meaning = type(self).model_fields[name].description
+        return f"{name.upper()}: not set; SERVING_TARGET={self.serving_target} needs it ({meaning})"
+
+    @property
+    def gateway_grpc(self) -> str:
+        """``host:port`` of the gateway's gRPC, the default resolved; empty without a gateway."""
+        if self.serving_gateway_grpc or not self.serving_gateway_url:
+            return self.serving_gateway_grpc or ""
+        parts = urlsplit(self.serving_gateway_url)
+        host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+        return f"{host}:{parts.port or _HTTP_PORT}"
