@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "financial_assets"
 
 # Each layer may import itself and what stands before it.
 LAYERS = [
-    {"errors", "atomic"},
+    {"errors", "atomic", "locking"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -33,6 +33,7 @@ RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
     "errors",
     "atomic",
+    "locking",
     "tracking",
     "market",
     "features",

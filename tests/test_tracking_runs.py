@@ -327,7 +327,7 @@ def test_a_store_locked_for_too_long_is_named(uri: str, tmp_path: Path, monkeypa
     monkeypatch.setattr("financial_assets.tracking.connection._LOCK_TIMEOUT_S", 0.1)
     with (tmp_path / "mlflow.db.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(TrackingError, match=r"mlflow\.db\.lock.*end it"):
+        with pytest.raises(TrackingError, match=r"mlflow\.db\.lock.*end who has it"):
             MlflowTracker(uri, "experiment", tmp_path / "artifacts").run("train").__enter__()
 
 

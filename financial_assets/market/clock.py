@@ -6,17 +6,17 @@ Nothing later than the clock is visible to any asset, except as an outcome that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
-from filelock import FileLock, Timeout
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError
+from financial_assets.locking import exclusive
 from financial_assets.market import calendar
 
 __all__ = ["HistoricalClock", "LiveClock", "MarketClock", "PinnedSession"]
@@ -145,19 +145,10 @@ class HistoricalClock:
         return None if position == len(sessions) else sessions[position]
 
 
-@contextmanager
-def _held(path: Path) -> Generator[None]:
+def _held(path: Path) -> AbstractContextManager[None]:
     """Keep other processes from writing ``path``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_SECONDS)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise MarketDataError(f"another process has held {lock.lock_file} for {_LOCK_SECONDS:g} s") from error
-    try:
-        yield
-    finally:
-        lock.release()
+    lock = path.with_name(f".{path.name}.lock")
+    return exclusive(lock, _LOCK_SECONDS, error=MarketDataError, purpose=f"writing {path.name}")
 
 
 def _entries(path: Path) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow
-from filelock import FileLock, Timeout
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
+from financial_assets.locking import exclusive
 from financial_assets.market import quality
 from financial_assets.market.corporate_actions import explain_restatement, find_corporate_actions
 from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
@@ -131,18 +131,14 @@ class PriceStore:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.root / ".lock", timeout=self._lock_timeout)
-        try:
-            with lock:
-                # A writer that was killed leaves its temporary file; whoever holds the lock next clears it away.
-                for leftover in self.root.glob(f".{self.path.name}.*"):
-                    leftover.unlink(missing_ok=True)
-                yield
-        except Timeout as error:
-            raise MarketDataError(
-                f"another process has been writing to {self.root} for {self._lock_timeout:g} s; try again later"
-            ) from error
+        lock = self.root / ".lock"
+        with exclusive(
+            lock, self._lock_timeout, error=MarketDataError, purpose="storing prices", remedy="try again later"
+        ):
+            # A writer that was killed leaves its temporary file; whoever holds the lock next clears it away.
+            for leftover in self.root.glob(f".{self.path.name}.*"):
+                leftover.unlink(missing_ok=True)
+            yield
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import TrackingError
+from financial_assets.locking import exclusive
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -113,7 +112,17 @@ class Connection:
         MLflow creates the schema, and looks names up before inserting them, without holding a lock: two processes that
         start together would collide. A server or a database server does its own locking; there this does nothing.
         """
-        with nullcontext() if self._database is None else _file_lock(self._database):
+        if self._database is None:
+            yield
+            return
+        lock = self._database.with_name(f"{self._database.name}.lock")
+        with exclusive(
+            lock,
+            _LOCK_TIMEOUT_S,
+            error=TrackingError,
+            purpose="opening the store",
+            remedy="end who has it",
+        ):
             yield
 
     def _advice(self, error: Exception) -> str:
@@ -174,22 +183,3 @@ def _identity(database: Path | None) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return (found.st_dev, found.st_ino) if found is not None else None
-
-
-@contextmanager
-def _file_lock(database: Path) -> Generator[None, None, None]:
-    database.parent.mkdir(parents=True, exist_ok=True)
-    path = database.with_name(f"{database.name}.lock")
-    with path.open("a") as lock:
-        deadline = time.monotonic() + _LOCK_TIMEOUT_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise TrackingError(
-                        f"another process has held {path} for {_LOCK_TIMEOUT_S:.0f} s: end it and try again"
-                    ) from None
-                time.sleep(0.02)
-        yield

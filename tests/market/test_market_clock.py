@@ -112,7 +112,7 @@ def test_pins_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
 
 def test_a_held_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "_LOCK_SECONDS", 0.05)
-    with FileLock(tmp_path / ".clock.json.lock"), pytest.raises(MarketDataError, match="another process has held"):
+    with FileLock(tmp_path / ".clock.json.lock"), pytest.raises(MarketDataError, match="held by another process"):
         HistoricalClock(tmp_path / "clock.json").start(DAY)
 
 

@@ -208,7 +208,7 @@ def test_a_damaged_file_is_named(store: PriceStore, make_prices: MakePrices) -> 
 
 
 def test_a_busy_store_is_named(tmp_path: Path, make_prices: MakePrices) -> None:
-    with FileLock(tmp_path / ".lock"), pytest.raises(MarketDataError, match="another process has been writing"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(MarketDataError, match=r"held by another process.*storing prices"):
         PriceStore(tmp_path, lock_timeout=0.05).upsert(make_prices())
 
 

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from financial_assets.errors import InferenceError, ManifestError, NotReadyError, RequestRejectedError, TargetError
+from financial_assets.locking import exclusive
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.local import LocalTarget, control, status
 from financial_assets.serving.local import target as module
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.locking import exclusive
 from financial_assets.serving.local.processes import SupervisorState
 from financial_assets.serving.manifests import experiment_manifest, model_manifest, server_manifest
 
@@ -191,7 +191,7 @@ def test_waiting_says_what_it_waited_for(target: LocalTarget, model: Any) -> Non
         target.wait_ready(["ghost"], 0.1)
     hasty = LocalTarget(target.home, timeout_s=0.2)
     with (
-        exclusive(Layout(target.home).apply_lock, 5, "the test"),
+        exclusive(Layout(target.home).apply_lock, 5, error=NotReadyError, purpose="the test"),
         pytest.raises(NotReadyError, match="applying manifests"),
     ):
         hasty.apply([manifest])

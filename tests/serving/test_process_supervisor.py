@@ -18,9 +18,10 @@ import psutil
 import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports, pick_ports
-from financial_assets.serving.local.locking import exclusive, is_held
+from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes import (
     ChildState,
     Identity,
@@ -279,11 +280,15 @@ def test_a_plane_whose_home_was_removed_ends_by_itself(supervised: Layout) -> No
 def test_a_lock_waits_and_then_says_for_what(tmp_path: Path) -> None:
     path = tmp_path / "apply.lock"
     assert not is_held(path)
-    with exclusive(path, 1, "this test"):
+    with exclusive(path, 1, error=NotReadyError, purpose="this test"):
         assert is_held(path)
-        with pytest.raises(NotReadyError, match="wanted for a second holder"), exclusive(path, 0.1, "a second holder"):
+        with (
+            pytest.raises(NotReadyError, match="wanted for a second holder; wait"),
+            exclusive(path, 0.1, error=NotReadyError, purpose="a second holder", remedy="wait"),
+        ):
             pytest.fail("two holders")
-    with exclusive(path, 0.1, "after the first"):
+    assert not is_held(path)
+    with exclusive(path, 0.1, error=NotReadyError, purpose="after the first"):
         pass
 
 

@@ -16,11 +16,12 @@ import psutil
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.locking import exclusive
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.envoy import MAX_BODY_BYTES
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
-from financial_assets.serving.local.locking import exclusive, is_held
+from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes import (
     ChildState,
     ProcessSpec,
@@ -67,7 +68,7 @@ def start(
         No Envoy, no free ports, or a damaged state file.
     """
     layout, deadline = Layout(home), time.monotonic() + timeout_s
-    with exclusive(layout.start_lock, timeout_s, "starting the plane"):
+    with exclusive(layout.start_lock, timeout_s, error=NotReadyError, purpose="starting the plane"):
         if is_held(layout.supervisor_lock):
             ports = layout.read_ports()
             if ports is None:
@@ -99,7 +100,7 @@ def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
     layout = Layout(home)
     if not layout.root.is_dir():
         return False
-    with exclusive(layout.start_lock, timeout_s, "stopping the plane"):
+    with exclusive(layout.start_lock, timeout_s, error=NotReadyError, purpose="stopping the plane"):
         return _end_plane(layout, timeout_s)
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
-from financial_assets.serving.local.locking import exclusive
 from financial_assets.serving.local.processes import SupervisorState
 from financial_assets.serving.local.repository import Repository, artefact
 from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate_set
@@ -159,7 +159,7 @@ class LocalTarget:
             raise ManifestError(f"no Experiment {name!r} was applied to the local plane; known: {known}") from None
 
     def _applying(self):
-        return exclusive(self._layout.apply_lock, self._timeout_s, "applying manifests")
+        return exclusive(self._layout.apply_lock, self._timeout_s, error=NotReadyError, purpose="applying manifests")
 
     def _repository(self, ports: Ports) -> Repository:
         return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}")

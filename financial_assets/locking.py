@@ -1,0 +1,50 @@
+"""One process at a time: a file lock that the kernel lets go when its holder dies."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from financial_assets.errors import FinancialAssetsError
+
+__all__ = ["exclusive"]
+
+
+@contextmanager
+def exclusive(
+    path: Path, timeout_s: float, *, error: type[FinancialAssetsError], purpose: str, remedy: str = ""
+) -> Generator[None]:
+    """Hold the lock file ``path``, whose folder is made when missing.
+
+    Parameters
+    ----------
+    path
+        The lock file; it stays behind, unlocked.
+    timeout_s
+        Longest wait for another holder.
+    error
+        Raised if the wait was in vain.
+    purpose
+        What the lock is wanted for, e.g. ``applying manifests``.
+    remedy
+        What to do about it, if anything but waiting helps.
+
+    Raises
+    ------
+    FinancialAssetsError
+        ``error``: somebody else held the lock for ``timeout_s``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=timeout_s)
+    try:
+        lock.acquire()
+    except Timeout:
+        advice = f"; {remedy}" if remedy else ""
+        raise error(f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}{advice}") from None
+    try:
+        yield
+    finally:
+        lock.release()
