@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
-from financial_assets.errors import SourceError
+from financial_assets.errors import MarketDataError, SourceError
 from financial_assets.market.ingestion import ingest
 from financial_assets.market.schemas import QualityResult
 from financial_assets.market.sources import FetchResult, deliver
@@ -229,3 +229,45 @@ def test_a_hole_behind_what_is_stored_blocks_and_names_the_missing_session(
     assert gap.name == "completeness"
     assert set(gap.failures["date"]) == {sessions[4], sessions[5]}
     assert store.content_hash() == before
+
+
+def test_a_second_ingestion_adds_nothing(store: PriceStore, make_prices: MakePrices) -> None:
+    source = Source(make_prices(), live=False)
+    first, second = ingest(source, store, TICKERS), ingest(source, store, TICKERS)
+    assert first.report is not None
+    assert second.report is not None
+    assert (first.report.added, first.report.unchanged) == (80, 0)
+    assert (second.report.added, second.report.unchanged) == (0, 80)
+    assert source.asked == [(None, None)] * 2
+
+
+def restated(prices: pd.DataFrame) -> pd.DataFrame:
+    later = prices.copy()
+    later.loc[later["date"] < prices["date"][50], "adj_close"] *= 0.97
+    return later
+
+
+def test_a_death_between_the_two_fetches_heals_itself(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    known = until(prices, 45)
+    ingest(Source(known), store, TICKERS)
+
+    class Dying(Source):
+        def fetch(self, tickers: Sequence[str], start: dt.date | None, end: dt.date | None) -> FetchResult:
+            if self.asked:
+                raise KeyboardInterrupt
+            return super().fetch(tickers, start, end)
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(Dying(restated(prices)), store, TICKERS)
+    assert_frame_equal(store.read(), known)
+    ingest(Source(restated(prices)), store, TICKERS)
+    assert_frame_equal(store.read(), restated(prices))
+
+
+def test_a_start_that_leaves_out_what_was_restated_is_an_error(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(prices, live=False), store, TICKERS)
+    with pytest.raises(MarketDataError, match="history of AAA, BBB, but INGESTION_START_DATE leaves out"):
+        ingest(Source(restated(prices), live=False), store, TICKERS, start=prices["date"][10].date())
+    assert_frame_equal(store.read(), prices)
