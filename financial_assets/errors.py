@@ -12,6 +12,7 @@
     │   └── ParityError          an artefact does not answer as the model it was made from
     ├── TrackingError            the experiment tracker or model registry refused or is unreachable
     ├── ServingError
+    │   ├── ArtifactStoreError       an artefact cannot be put where a cluster reads it
     │   ├── ManifestError        a manifest is not one the serving plane can run
     │   ├── TargetError          the serving target failed to reach the wanted state
     │   │   └── NotReadyError    ... in the time allowed
@@ -23,6 +24,7 @@
     │   ├── LogError             the prediction log refused a row or is inconsistent
     │   └── ReplayError          a replay cannot go on
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
+        └── AlertsError          Alertmanager cannot be asked, or its answer is none
 
 Messages name what was wrong, where, and the setting or command that mends it.
 """
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "AlertsError",
     "ExperimentError",
     "ExportError",
     "FeatureError",
@@ -119,6 +122,10 @@ class ServingError(FinancialAssetsError):
     """Something is wrong between a model artefact and its answer."""
 
 
+class ArtifactStoreError(ServingError):
+    """An artefact cannot be put where a cluster reads it."""
+
+
 class ManifestError(ServingError):
     """A manifest is not one that the serving plane can run."""
 
@@ -174,3 +181,7 @@ class ReplayError(ExperimentError):
 
 class MonitoringError(FinancialAssetsError):
     """What is watched cannot be judged, or a monitoring service cannot be used."""
+
+
+class AlertsError(MonitoringError):
+    """Alertmanager is not reachable, or what it answers is no list of alerts."""

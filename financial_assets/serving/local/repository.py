@@ -16,11 +16,9 @@ import httpx
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.local.desired import ServedModel
 from financial_assets.serving.local.loopback import fetch
+from financial_assets.serving.model_settings import MODEL_FILE, SETTINGS_FILE, model_settings
 
 __all__ = ["MODEL_FILE", "Repository", "artefact"]
-
-MODEL_FILE = "model.onnx"
-_IMPLEMENTATION = "financial_assets.serving.runtime.FinancialOnnxRuntime"
 
 
 def artefact(storage_uri: str) -> tuple[Path, str]:
@@ -82,7 +80,7 @@ class Repository:
         shutil.copyfile(source, partial / MODEL_FILE)
         if _digest(partial / MODEL_FILE) != model.sha256:
             raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
-        (partial / "model-settings.json").write_text(json.dumps(_settings(model), indent=1))
+        (partial / SETTINGS_FILE).write_text(json.dumps(_settings(model), indent=1))
         for file in (*partial.iterdir(), partial):
             _sync(file)
         partial.rename(target)
@@ -144,15 +142,8 @@ def _digest(path: Path) -> str | None:
 
 def _settings(model: ServedModel) -> dict[str, object]:
     parameters = model.manifest["spec"].get("parameters", [])
-    return {
-        "name": model.route,
-        "implementation": _IMPLEMENTATION,
-        "parameters": {
-            "uri": f"./{MODEL_FILE}",
-            "version": str(model.version),
-            "extra": {item["name"]: item["value"] for item in parameters},
-        },
-    }
+    extra = {item["name"]: item["value"] for item in parameters}
+    return model_settings(model.route, version=model.version, extra=extra)
 
 
 def _message(response: httpx.Response) -> str:
