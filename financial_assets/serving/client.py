@@ -15,6 +15,7 @@ import numpy as np
 from financial_assets.errors import InferenceError, RequestRejectedError
 from financial_assets.serving.answers import ROUTE_HEADER, Answer, parse_routes
 from financial_assets.serving.manifests import is_experiment
+from financial_assets.serving.mesh import Mesh
 from financial_assets.serving.target import Endpoint
 from financial_assets.serving.transport import GrpcTransport, RestTransport
 
@@ -36,6 +37,7 @@ class InferenceClient:
 
     def __init__(self, endpoint: Endpoint, timeout_s: float = 20.0) -> None:
         self.endpoint = endpoint
+        self._timeout_s = timeout_s
         self._rest = RestTransport(endpoint.http_url, timeout_s)
         self._grpc = GrpcTransport(endpoint.grpc_target, timeout_s)
         self._routes: dict[str, str] = {model: f":{route}:" for model, route in endpoint.routes.items()}
@@ -104,15 +106,31 @@ class InferenceClient:
         if is_experiment(name) or answer.route in (None, name):
             return answer
         # The default model of an experiment shares its endpoint with the split; only its sticky route is its own.
-        sticky = self._sticky(name)
-        self._in_split.add(name)
-        answer = self._send(transport, name, values, sticky, identity)
-        if answer.route != name:
-            raise InferenceError(
-                f"{name} was asked, but {answer.route} answered: the known route {sticky} is stale; connect anew",
-                route=answer.route,
-            )
-        return answer
+        sticky = ""
+        for _ in range(2):
+            sticky = self._own_route(name)
+            self._in_split.add(name)
+            answer = self._send(transport, name, values, sticky, identity)
+            if answer.route == name:
+                return answer
+            if name in self._routes:  # else the gateway refused it: the arm was replaced, and has another by now
+                break
+        raise InferenceError(
+            f"{name} was asked, but {answer.route} answered: the known route {sticky} is stale; connect anew",
+            route=answer.route,
+        )
+
+    def _own_route(self, name: str) -> str:
+        """The route of a Model alone, learnt from the gateway when no answer named it yet."""
+        if name not in self._routes:
+            learnt = Mesh(self.endpoint.http_url, timeout_s=self._timeout_s).learn(name)
+            if learnt is None:
+                raise InferenceError(
+                    f"the route of {name} is not known: as the default of an experiment it shares its endpoint, and "
+                    f"the gateway at {self.endpoint.http_url} let others answer for it whenever it was asked"
+                )
+            self._routes[name] = f":{learnt}:"
+        return self._routes[name]
 
     def _sticky(self, route: str) -> str:
         """The header value for a route given as such, as ``<model>_<n>``, or as the name of a Model already met."""

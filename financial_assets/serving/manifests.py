@@ -20,11 +20,13 @@ __all__ = [
     "API_VERSION",
     "CAPABILITY",
     "EXPERIMENT_NAME",
+    "MANAGED_BY",
     "NAMESPACE",
     "ExperimentSpec",
     "Manifest",
     "experiment_manifest",
     "is_experiment",
+    "is_ours",
     "kind_and_name",
     "model_manifest",
     "model_name",
@@ -33,6 +35,10 @@ __all__ = [
     "validate",
     "validate_set",
 ]
+
+
+MANAGED_BY = ("app.kubernetes.io/managed-by", "financial-assets")
+"""Label of every object that is made here: on a shared cluster, nothing without it is changed or removed."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def model_manifest(
     *,
     namespace: str = NAMESPACE,
     parameters: Mapping[str, str] | None = None,
+    secret_name: str | None = None,
     requirements: Sequence[str] = (CAPABILITY,),
     labels: Mapping[str, str] | None = None,
 ) -> Manifest:
@@ -88,10 +95,12 @@ def model_manifest(
         Where the Model lives; all of an experiment share one.
     parameters
         Passed to the runtime, e.g. ``{"max_batch": "4096"}``.
+    secret_name
+        Kubernetes Secret, of the same namespace, with which the model servers read ``storage_uri``.
     requirements
         Capabilities that a server must have.
     labels
-        Kubernetes labels.
+        Kubernetes labels beside :data:`MANAGED_BY`.
 
     Raises
     ------
@@ -99,6 +108,8 @@ def model_manifest(
         A value breaks a rule.
     """
     spec: Manifest = {"storageUri": storage_uri, "requirements": list(requirements)}
+    if secret_name:
+        spec["secretName"] = secret_name
     if parameters:
         spec["parameters"] = [{"name": key, "value": value} for key, value in parameters.items()]
     return _manifest("Model", name, namespace, spec, labels)
@@ -141,6 +152,12 @@ def server_manifest(name: str, *, server_config: str, replicas: int = 1, namespa
     """
     spec: Manifest = {"serverConfig": server_config, "extraCapabilities": [CAPABILITY], "replicas": replicas}
     return _manifest("Server", name, namespace, spec, None)
+
+
+def is_ours(document: Manifest) -> bool:
+    """Whether an object of a cluster was made here."""
+    label, value = MANAGED_BY
+    return (document["metadata"].get("labels") or {}).get(label) == value
 
 
 def kind_and_name(manifest: Manifest) -> tuple[str, str]:
@@ -220,7 +237,5 @@ def _check_experiments(experiments: Sequence[ExperimentSpec], models: Collection
 
 
 def _manifest(kind: str, name: str, namespace: str, spec: Manifest, labels: Mapping[str, str] | None) -> Manifest:
-    metadata: Manifest = {"name": name, "namespace": namespace}
-    if labels:
-        metadata["labels"] = dict(labels)
+    metadata: Manifest = {"name": name, "namespace": namespace, "labels": {**(labels or {}), **dict([MANAGED_BY])}}
     return validate({"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec})

@@ -6,7 +6,7 @@ is the scheduler's own count, so both are learnt from answers and never assumed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import urllib3
 
@@ -34,38 +34,44 @@ class Mesh:
         self._http_url = http_url.rstrip("/")
         self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager()
+        self._seen: dict[str, str] = {}
+
+    @property
+    def seen(self) -> Mapping[str, str]:
+        """Routes that answers named so far, by Model."""
+        return dict(self._seen)
 
     def problem(self, model: str) -> str:
         """Why a Model does not answer; empty if it does."""
         return self._ask(model)[0]
 
-    def routes(self, models: Collection[str]) -> Mapping[str, str]:
-        """Route ``<model>_<n>`` of each of ``models`` that answers; those that the gateway does not name are left out.
+    def learn(self, model: str) -> str | None:
+        """The route ``<model>_<n>`` of a Model, ``None`` if the gateway does not name it.
 
         The default of an experiment answers for itself only in its share of the requests: it is asked until it does,
-        but not without end, so a default of hardly any weight may be left out.
+        but not without end, so that of a default of hardly any weight is not found.
         """
-        found: dict[str, str] = {}
-        for model in models:
-            for _ in range(_ASKS):
-                if model in found:
-                    break
-                problem, seen = self._ask(model)
-                if problem or not seen:
-                    break
-                found |= seen
-        return {model: route for model, route in found.items() if model in models}
+        for _ in range(_ASKS):
+            problem, answered = self._ask(model)
+            if problem or answered is None:
+                return None
+            if answered == model:
+                return self._seen[model]
+        return None
 
-    def _ask(self, model: str) -> tuple[str, dict[str, str]]:
-        """What is wrong, and the route of the Model that answered."""
+    def _ask(self, model: str) -> tuple[str, str | None]:
+        """What is wrong, and the Model that answered."""
         url = f"{self._http_url}/v2/models/{model}/ready"
         try:
             answer = self._pool.request(
                 "GET", url, headers={"seldon-model": model}, timeout=self._timeout_s, retries=False
             )
         except urllib3.exceptions.HTTPError as error:
-            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})", {}
+            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})", None
         if answer.status != _OK:
-            return f"the gateway answers HTTP {answer.status} at {url}", {}
+            return f"the gateway answers HTTP {answer.status} at {url}", None
         arm = last_route(answer.headers.get(ROUTE_HEADER))
-        return "", {arm[0]: f"{arm[0]}_{arm[1]}"} if arm else {}
+        if arm is None:
+            return "", None
+        self._seen[arm[0]] = f"{arm[0]}_{arm[1]}"
+        return "", arm[0]

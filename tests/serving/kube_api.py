@@ -253,7 +253,11 @@ def _handler(api: KubeApi) -> type[BaseHTTPRequestHandler]:
             assert parts[:6] == ["", "apis", GROUP, "v1alpha1", "namespaces", NAMESPACE], parts
             kind, name = KINDS[parts[6]], parts[7] if len(parts) > 7 else None
             if name is None:
-                return 200, {"kind": f"{kind}List", "items": [d for (k, _), d in api.objects.items() if k == kind]}
+                label, _, value = query.get("labelSelector", "").partition("=")
+                items = [d for (k, _), d in api.objects.items() if k == kind]
+                if label:
+                    items = [d for d in items if d["metadata"].get("labels", {}).get(label) == value]
+                return 200, {"kind": f"{kind}List", "items": items}
             if method == "DELETE":
                 return api.delete(kind, name)
             if method == "PATCH":

@@ -101,7 +101,7 @@ def test_applying_the_same_again_changes_nothing(api: KubeApi, target: Any) -> N
     [
         ([split()], f"names {A}, {B}, which is no Model of the cluster"),
         ([model(A) | {"metadata": {"name": A, "namespace": "other"}}], "is for namespace other"),
-        ([model_manifest(A, "file:///tmp/m")], "lies on this machine.*object store"),
+        ([model_manifest(A, "file:///tmp/m")], "lies on this machine.*ARTIFACT_STORE_URI"),
         ([model_manifest(A, "/tmp/m")], "lies on this machine"),
         ([model(A, storageUri=f"s3://models/{C}/")], f"Models {C} and {A} share storageUri"),
         ([model(A), model(A)], "given twice"),
@@ -180,10 +180,10 @@ def test_a_change_of_labels_or_replicas_awaits_no_transition(api: KubeApi, targe
     target.apply([model(A)])
     api.operator = lambda api, d: None
     labelled = model(A)
-    labelled["metadata"]["labels"] = {"variant": "baseline"}
+    labelled["metadata"]["labels"]["variant"] = "baseline"
     target.apply([labelled])
+    assert api.get("Model", A)["metadata"]["labels"]["variant"] == "baseline"
     target.apply([model(A, replicas=1)])
-    assert api.get("Model", A)["metadata"]["labels"] == {"variant": "baseline"}
 
 
 def test_a_rejected_experiment_fails_with_the_schedulers_words(api: KubeApi, target: Any) -> None:
@@ -325,13 +325,49 @@ def test_a_passing_fault_while_waiting_is_outlasted(api: KubeApi, target: Any) -
     target.wait_ready([A], 3.0)
 
 
-def test_other_peoples_models_are_no_business_of_the_status(api: KubeApi, target: Any) -> None:
+def foreign(manifest: dict[str, Any]) -> dict[str, Any]:
+    """The same as somebody else would have written it."""
+    return {**manifest, "metadata": {**manifest["metadata"], "labels": {"app.kubernetes.io/managed-by": "Helm"}}}
+
+
+def test_other_peoples_objects_are_no_business_of_the_status(api: KubeApi, target: Any) -> None:
     target.apply([model(A)])
-    for name, requirements in (("iris", ["sklearn"]), ("bare", None)):
-        api.put(model(name, requirements=requirements))
+    api.put(foreign(model("iris")))  # not ready, and with our capability at that
+    api.put(foreign(split()))
+    unlabelled = model("bare")
+    del unlabelled["metadata"]["labels"]
+    api.put(unlabelled)
     status = target.status()
     assert status.ready
-    assert [item.name for item in status.models] == [A]
+    assert ([item.name for item in status.models], status.experiments) == ([A], ())
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda target: target.apply([model(B), model(A, storageUri="s3://models/new")]),
+        lambda target: target.apply([model(B), split()]),
+        lambda target: target.delete("Model", A),
+        lambda target: target.delete("Experiment", AB),
+        lambda target: target.set_weights(AB, {A: 1, B: 1}),
+    ],
+)
+def test_other_peoples_objects_are_never_touched(api: KubeApi, target: Any, act: Any) -> None:
+    for document in (model(A), model("other"), split()):
+        api.put(foreign(document))
+    before = {key: dict(value["metadata"]) for key, value in api.objects.items()}
+    with pytest.raises(ManifestError, match=r"was not made by this program .*KUBERNETES_NAMESPACE.*kubectl -n"):
+        act(target)
+    assert {key: dict(value["metadata"]) for key, value in api.objects.items()} == before
+
+
+def test_a_volume_that_both_sides_mount_is_reachable(api: KubeApi, tmp_path: Path) -> None:
+    target = make_target(api, tmp_path, volume=Path("/mnt/artifacts"))
+    target.apply([model(A, storageUri="/mnt/artifacts/a-123")])
+    assert api.get("Model", A)["spec"]["storageUri"] == "/mnt/artifacts/a-123"
+    for uri in ("/mnt/artifacts", "/mnt/other/a-123", "file:///mnt/artifacts/a-123", "/mnt/artifacts/../a"):
+        with pytest.raises(ManifestError, match="lies on this machine"):
+            target.apply([model(B, storageUri=uri)])
 
 
 def test_no_experiment_is_made_over_a_model_that_is_not_up(api: KubeApi, tmp_path: Path) -> None:

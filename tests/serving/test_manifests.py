@@ -36,7 +36,11 @@ def test_a_model_says_where_its_artefact_is_and_what_can_run_it() -> None:
     assert manifest == {
         "apiVersion": "mlops.seldon.io/v1alpha1",
         "kind": "Model",
-        "metadata": {"name": "baseline-predictor-v3", "namespace": "financial-inference"},
+        "metadata": {
+            "name": "baseline-predictor-v3",
+            "namespace": "financial-inference",
+            "labels": {"app.kubernetes.io/managed-by": "financial-assets"},
+        },
         "spec": {
             "storageUri": "file:///models/3",
             "requirements": ["financial-onnx"],

@@ -115,15 +115,16 @@ class SeldonApi:
                 return None
             raise
 
-    def list(self, kind: str, deadline: Deadline) -> Sequence[Manifest]:
-        """All objects of a kind.
+    def list(self, kind: str, deadline: Deadline, label: tuple[str, str] | None = None) -> Sequence[Manifest]:
+        """All objects of a kind, or those that carry a label.
 
         Raises
         ------
         ApiCallError
             Refused, or no answer.
         """
-        answer = self._call("list", kind, None, deadline)
+        query = {"labelSelector": "=".join(label)} if label else None
+        answer = self._call("list", kind, None, deadline, query)
         return answer.get("items") or []
 
     def apply(self, manifest: Manifest, deadline: Deadline) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from financial_assets.serving.manifests import Manifest
 from financial_assets.serving.target import ExperimentStatus, ModelStatus
@@ -10,10 +10,11 @@ from financial_assets.serving.target import ExperimentStatus, ModelStatus
 __all__ = ["experiment_status", "model_status"]
 
 
-def model_status(document: Manifest, ready: Collection[str]) -> ModelStatus:
-    """One Model; its route is unknown, the scheduler numbers versions by its own count."""
+def model_status(document: Manifest, ready: Collection[str], routes: Mapping[str, str]) -> ModelStatus:
+    """One Model; its route is known once the gateway named it, the scheduler numbers versions by its own count."""
     name = document["metadata"]["name"]
-    return ModelStatus(name, None, f"Model {name}" in ready, str(document["spec"].get("storageUri", "")))
+    uri = str(document["spec"].get("storageUri", ""))
+    return ModelStatus(name, routes.get(name), f"Model {name}" in ready, uri)
 
 
 def experiment_status(document: Manifest, ready: Collection[str]) -> ExperimentStatus:

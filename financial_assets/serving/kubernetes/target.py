@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kubernetes.client import ApiClient
@@ -11,16 +13,18 @@ from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.kubernetes.api import PLURALS, ApiCallError, Deadline, SeldonApi
 from financial_assets.serving.kubernetes.conditions import judge, members, restarts
 from financial_assets.serving.kubernetes.status import experiment_status, model_status
-from financial_assets.serving.kubernetes.waiting import Awaited, Gateway, wait_absent, wait_for
+from financial_assets.serving.kubernetes.waiting import Awaited, wait_absent, wait_for
 from financial_assets.serving.manifests import (
-    CAPABILITY,
+    MANAGED_BY,
     NAMESPACE,
     Manifest,
     experiment_manifest,
     is_experiment,
+    is_ours,
     kind_and_name,
     validate_set,
 )
+from financial_assets.serving.mesh import Mesh
 from financial_assets.serving.target import Endpoint, TargetStatus
 
 __all__ = ["KubernetesTarget"]
@@ -30,6 +34,9 @@ _WEIGHT_ATTEMPTS = 5
 
 class KubernetesTarget:
     """Serves Models and Experiments from a cluster; implements ``ServingTarget``.
+
+    The cluster may be shared: objects without our label are respected (their names, their defaults), but never changed,
+    removed or reported.
 
     Parameters
     ----------
@@ -41,6 +48,8 @@ class KubernetesTarget:
         ``host:port`` of its gRPC protocol.
     namespace
         Where the objects live.
+    volume
+        Folder that the model servers mount at the same path as this machine; ``None``: there is none.
     timeout_s
         How long one call of this class may take in all.
     request_timeout_s
@@ -59,13 +68,15 @@ class KubernetesTarget:
         http_url: str,
         grpc_target: str,
         namespace: str = NAMESPACE,
+        volume: Path | None = None,
         timeout_s: float = 120.0,
         request_timeout_s: float = 10.0,
         settle_s: float = 2.0,
     ) -> None:
         self._api = SeldonApi(connection, namespace, request_timeout_s=request_timeout_s)
-        self._gateway = Gateway(http_url)
+        self._mesh = Mesh(http_url)
         self._endpoint = Endpoint(http_url, grpc_target)
+        self._volume = volume
         self._timeout_s = timeout_s
         self._settle_s = settle_s
 
@@ -94,6 +105,7 @@ class KubernetesTarget:
         deadline = Deadline(self._timeout_s)
         for _ in range(_WEIGHT_ATTEMPTS):
             found = self._experiment(experiment, deadline)
+            self._check_ours(found)
             changes = self._new_weights(found, weights, deadline)
             try:
                 written = self._api.patch("Experiment", experiment, changes, deadline)
@@ -117,30 +129,32 @@ class KubernetesTarget:
         """How the cluster's objects are; what cannot be read is a problem in words."""
         deadline = Deadline(min(self._timeout_s, 10.0))
         try:
-            found = {kind: self._api.list(kind, deadline) for kind in ("Model", "Experiment")}
+            found = {kind: self._api.list(kind, deadline, MANAGED_BY) for kind in ("Model", "Experiment")}
         except TargetError as error:
-            return TargetStatus(self.name, False, self._endpoint, problems=(str(error),))
-        # Models without our capability are other people's: whoever tidies up by this list must not meet them.
-        found["Model"] = [item for item in found["Model"] if CAPABILITY in (item["spec"].get("requirements") or [])]
+            return TargetStatus(self.name, False, self.endpoint(), problems=(str(error),))
         problems: list[str] = []
         ready: set[str] = set()
         for kind, items in found.items():
             for item in items:
                 name, verdict = item["metadata"]["name"], judge({"kind": kind, **item})
-                mesh = self._gateway.problem(name) if kind == "Model" and verdict.state == "ready" else ""
+                mesh = self._mesh.problem(name) if kind == "Model" and verdict.state == "ready" else ""
                 if verdict.state == "ready" and not mesh:
                     ready.add(f"{kind} {name}")
                 else:
                     problems.append(f"{kind} {name}: {mesh or verdict.why}")
-        models = tuple(model_status(item, ready) for item in found["Model"])
+        models = tuple(model_status(item, ready, self._mesh.seen) for item in found["Model"])
         experiments = tuple(experiment_status(item, ready) for item in found["Experiment"])
-        return TargetStatus(self.name, not problems, self._endpoint, models, experiments, (), tuple(problems))
+        return TargetStatus(self.name, not problems, self.endpoint(), models, experiments, (), tuple(problems))
 
     def delete(self, kind: str, name: str) -> None:
         """Remove one object and wait until its finalizers let it go."""
         if kind not in PLURALS:
             raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
         deadline = Deadline(self._timeout_s)
+        stored = self._api.read(kind, name, deadline)
+        if stored is None:
+            return
+        self._check_ours({"kind": kind, **stored})
         if kind == "Model":
             using = [e["metadata"]["name"] for e in self._api.list("Experiment", deadline) if name in members(e)]
             if using:
@@ -151,12 +165,14 @@ class KubernetesTarget:
         wait_absent(self._api, kind, name, deadline)
 
     def endpoint(self) -> Endpoint:
-        """Where the mesh answers; routes are unknown until an answer names one."""
-        return self._endpoint
+        """Where the mesh answers, with the routes that its answers named so far; a client learns the others."""
+        return replace(self._endpoint, routes=self._mesh.seen)
 
     def _write(self, manifest: Manifest, deadline: Deadline) -> Awaited:
         kind, name = kind_and_name(manifest)
         before = self._api.read(kind, name, deadline)
+        if before is not None:
+            self._check_ours({"kind": kind, **before})
         if before is not None and before["metadata"].get("deletionTimestamp"):
             raise NotReadyError(
                 f"apply {kind} {self._api.namespace}/{name}: it is being deleted; apply it again once it is gone"
@@ -165,7 +181,7 @@ class KubernetesTarget:
         return Awaited(kind, name, written if restarts(before, written) else None)
 
     def _wait(self, awaited: Sequence[Awaited], deadline: Deadline) -> None:
-        wait_for(self._api, self._gateway, awaited, deadline, self._settle_s)
+        wait_for(self._api, self._mesh, awaited, deadline, self._settle_s)
 
     def _experiment(self, name: str, deadline: Deadline) -> Manifest:
         found = self._api.read("Experiment", name, deadline)
@@ -188,22 +204,39 @@ class KubernetesTarget:
         version = {"resourceVersion": metadata["resourceVersion"]}
         return {"metadata": version, "spec": {"candidates": whole["spec"]["candidates"]}}
 
+    def _check_ours(self, stored: Manifest) -> None:
+        if not is_ours(stored):
+            label, value = MANAGED_BY
+            kind, name = kind_and_name(stored)
+            raise ManifestError(
+                f"{kind} {self._api.namespace}/{name} was not made by this program and is left as it is; choose "
+                f"another namespace (KUBERNETES_NAMESPACE), or hand it over: kubectl -n {self._api.namespace} "
+                f"label {PLURALS[kind]} {name} {label}={value}"
+            )
+
     def _check_reachable(self, manifest: Manifest) -> None:
         kind, name = kind_and_name(manifest)
         namespace = manifest["metadata"]["namespace"]
         if namespace != self._api.namespace:
             raise ManifestError(f"{kind} {name} is for namespace {namespace}; this target is {self._api.namespace}")
-        uri = manifest["spec"].get("storageUri", "") if kind == "Model" else "s3://"
-        if urlsplit(uri).scheme in ("", "file"):
+        if kind != "Model" or urlsplit(manifest["spec"]["storageUri"]).scheme not in ("", "file"):
+            return
+        path = Path(manifest["spec"]["storageUri"])
+        if self._volume is None or self._volume not in path.parents or ".." in path.parts:
             raise ManifestError(
-                f"Model {name}: spec.storageUri {uri} lies on this machine, where no cluster can read it; "
-                "copy the artefact to an object store and give its address, e.g. s3://bucket/models/..."
+                f"Model {name}: spec.storageUri {manifest['spec']['storageUri']} lies on this machine, where no "
+                "cluster can read it; publish the artefact (ARTIFACT_STORE_URI) and give its address, e.g. s3://bucket/..."
             )
 
     def _check_against_cluster(self, manifests: Sequence[Manifest], deadline: Deadline) -> None:
         """The rules of a set, extended to what the cluster already holds (which others may have written)."""
         given = {kind_and_name(manifest) for manifest in manifests}
-        stored = {name: item for name, item in self._by_name("Model", deadline) if ("Model", name) not in given}
+        all_models, all_experiments = self._by_name("Model", deadline), self._by_name("Experiment", deadline)
+        for kind, found in (("Model", all_models), ("Experiment", all_experiments)):
+            for name, item in found:
+                if (kind, name) in given:
+                    self._check_ours({"kind": kind, **item})
+        stored = {name: item for name, item in all_models if ("Model", name) not in given}
         owners = {str(item["spec"].get("storageUri")).rstrip("/"): name for name, item in stored.items()}
         known = {*stored, *(name for kind, name in given if kind == "Model")}
         experiments = [m for m in manifests if m["kind"] == "Experiment"]
@@ -214,7 +247,7 @@ class KubernetesTarget:
                     f"Models {owner} and {manifest['metadata']['name']} share storageUri "
                     f"{manifest['spec']['storageUri']}; each artefact needs its own"
                 )
-        others = [i for n, i in self._by_name("Experiment", deadline) if ("Experiment", n) not in given]
+        others = [item for name, item in all_experiments if ("Experiment", name) not in given]
         taken = {item["spec"].get("default"): item["metadata"]["name"] for item in others}
         for manifest in experiments:
             name, default = manifest["metadata"]["name"], manifest["spec"]["default"]

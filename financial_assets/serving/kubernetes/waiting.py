@@ -6,14 +6,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import urllib3
-
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.kubernetes.api import ApiCallError, Deadline, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
+from financial_assets.serving.mesh import Mesh
 
-__all__ = ["Awaited", "Gateway", "wait_absent", "wait_for"]
+__all__ = ["Awaited", "wait_absent", "wait_for"]
 
 _POLL_S = 0.2
 
@@ -39,27 +38,7 @@ class Awaited:
     seen: str = "nothing yet"
 
 
-class Gateway:
-    """The data plane's own word on a Model; the status alone can lie after a scheduler's restart."""
-
-    def __init__(self, http_url: str, *, timeout_s: float = 2.0) -> None:
-        self._http_url = http_url.rstrip("/")
-        self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager()
-
-    def problem(self, model: str) -> str:
-        """Why the Model does not answer through the mesh; empty if it does."""
-        url = f"{self._http_url}/v2/models/{model}/ready"
-        try:
-            answer = self._pool.request(
-                "GET", url, headers={"seldon-model": model}, timeout=self._timeout_s, retries=False
-            )
-        except urllib3.exceptions.HTTPError as error:
-            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})"
-        return "" if answer.status == 200 else f"the gateway answers HTTP {answer.status} at {url}"
-
-
-def wait_for(api: SeldonApi, gateway: Gateway, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float) -> None:
+def wait_for(api: SeldonApi, mesh: Mesh, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float) -> None:
     """Wait until every object is ready and every Model answers through the mesh.
 
     Parameters
@@ -77,7 +56,7 @@ def wait_for(api: SeldonApi, gateway: Gateway, wanted: Sequence[Awaited], deadli
     start, waiting = time.monotonic(), list(wanted)
     while True:
         settled = time.monotonic() - start >= settle_s
-        waiting = [item for item in waiting if not _is_ready(api, gateway, item, deadline, settled)]
+        waiting = [item for item in waiting if not _is_ready(api, mesh, item, deadline, settled)]
         if not waiting:
             return
         if deadline.passed:
@@ -116,7 +95,7 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
         time.sleep(min(_POLL_S, deadline.left))
 
 
-def _is_ready(api: SeldonApi, gateway: Gateway, item: Awaited, deadline: Deadline, settled: bool) -> bool:
+def _is_ready(api: SeldonApi, mesh: Mesh, item: Awaited, deadline: Deadline, settled: bool) -> bool:
     try:
         found = api.read(item.kind, item.name, deadline)
     except ApiCallError as fault:
@@ -132,7 +111,7 @@ def _is_ready(api: SeldonApi, gateway: Gateway, item: Awaited, deadline: Deadlin
     if verdict.state == "failed":
         raise TargetError(f"{item.kind} {api.namespace}/{item.name}: {verdict.why}")
     if verdict.state == "ready" and item.kind == "Model":
-        item.seen = gateway.problem(item.name)
+        item.seen = mesh.problem(item.name)
         return not item.seen
     return verdict.state == "ready"
 
