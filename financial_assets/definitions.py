@@ -13,12 +13,15 @@ from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
-from financial_assets.automation.jobs import daily, full_pipeline
+from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
+from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
 __all__ = ["defs"]
+
+_settings = load_settings()
 
 defs = dg.Definitions(
     assets=[
@@ -35,8 +38,9 @@ defs = dg.Definitions(
         drift,
         daily_signals,
     ],
-    jobs=[full_pipeline, daily],
+    jobs=[full_pipeline, daily, retrain],
     schedules=[daily_after_close],
-    resources=make_resources(load_settings()),
+    sensors=make_retrain_sensors(_settings.sensor_interval),
+    resources=make_resources(_settings),
     loggers={"console": console_logger},
 )

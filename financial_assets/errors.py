@@ -22,6 +22,7 @@
     │       └── InferenceTimeoutError    no answer within the deadline
     ├── ExperimentError
     │   ├── LogError             the prediction log refused a row or is inconsistent
+    │   │   └── LogNotFoundError     ... or was not made yet
     │   └── ReplayError          a replay cannot go on
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
         └── AlertsError          Alertmanager cannot be asked, or its answer is none
@@ -47,6 +48,7 @@ __all__ = [
     "InferenceTimeoutError",
     "LeakAlarmError",
     "LogError",
+    "LogNotFoundError",
     "ManifestError",
     "MarketDataError",
     "MonitoringError",
@@ -173,6 +175,10 @@ class ExperimentError(FinancialAssetsError):
 
 class LogError(ExperimentError):
     """The prediction log refused a row, or holds what it must not."""
+
+
+class LogNotFoundError(LogError):
+    """There is no prediction log yet, and reading it must not make one."""
 
 
 class ReplayError(ExperimentError):

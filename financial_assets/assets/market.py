@@ -13,6 +13,7 @@ from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import Market
+from financial_assets.resources.retraining import giving_way
 
 __all__ = ["PRICE_CHECKS", "RawPricesConfig", "price_panel", "raw_prices"]
 
@@ -21,15 +22,20 @@ OWNERS = ["team:market-data"]
 PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness")
 """Checks whose failure keeps prices out of the store and stops the run."""
 
+_LEARNERS = "training"
+"""Group of the assets that learn from prices, each up to its data cut-off."""
+
 _FRESH = dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))
 """Longer than any weekend with holidays."""
 
 
 class RawPricesConfig(dg.Config):
-    """How far the market clock moves before anything is read."""
+    """How far market clock and data cut-off move."""
 
     advance_sessions: int = 0
     """Sessions that a historical clock moves forward; a live clock moves by itself."""
+    move_cutoff: bool = False
+    """Move the data cut-off of what this run trains up to the clock; only if no other retraining is under way."""
 
 
 @dg.asset(
@@ -53,6 +59,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
 
     Bars that cannot be true are shown in the failed check and never reach the store.
     """
+    if config.move_cutoff:
+        _give_way(context)
     ingestion = _ingest(market)
     yield from _checks(ingestion, len(market.tickers))
     if ingestion.report is None:
@@ -64,8 +72,11 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
             allow_retries=False,
         )
     prices = market.prices()
-    market.begin(pd.DatetimeIndex(sorted(prices["date"].unique())))
-    _advance(context, market, config.advance_sessions, prices)
+    sessions = pd.DatetimeIndex(sorted(prices["date"].unique()))
+    market.begin(sessions)
+    _advance(context, market, config.advance_sessions, sessions)
+    if config.move_cutoff:
+        _move_cutoffs(context, market, sessions)
     context.log.info(
         f"{len(prices):,} bars of {prices['ticker'].nunique()} tickers, {prices['date'].min():%Y-%m-%d} to "
         f"{prices['date'].max():%Y-%m-%d}; {ingestion.report.added:,} new; clock at {market.clock().now():%Y-%m-%d}"
@@ -120,15 +131,35 @@ def _first_rows(failures: pd.DataFrame) -> str:
     return failures.head(10).to_string(index=False)
 
 
-def _advance(context: dg.AssetExecutionContext, market: Market, count: int, prices: pd.DataFrame) -> None:
+def _give_way(context: dg.AssetExecutionContext) -> None:
+    """End the run here, before it has changed anything, if another retraining came first."""
+    reason = giving_way(context.instance, context.run_id, dt.datetime.now(dt.UTC))
+    if reason is not None:
+        raise dg.Failure(
+            f"{reason}: nothing was changed. Launch it again when that one is over; if its process is gone, cancel it "
+            "in Dagster first",
+            allow_retries=False,
+        )
+
+
+def _advance(context: dg.AssetExecutionContext, market: Market, count: int, sessions: pd.DatetimeIndex) -> None:
     clock = market.clock()
     if count == 0 or not isinstance(clock, HistoricalClock):
         return
-    later = sorted(session for session in prices["date"].unique() if session > clock.now())
+    later = sessions[sessions > clock.now()]
     if len(later) < count:
         context.log.warning(f"the source has {len(later)} sessions after {clock.now():%Y-%m-%d}; the clock stays there")
         return
-    clock.advance_to(pd.Timestamp(later[count - 1]))
+    clock.advance_to(later[count - 1])
+
+
+def _move_cutoffs(context: dg.AssetExecutionContext, market: Market, sessions: pd.DatetimeIndex) -> None:
+    """Move those of the selected assets that learn, and only those: the others keep their models."""
+    layer = context.job_def.asset_layer
+    for key in sorted(layer.selected_asset_keys):
+        if layer.asset_graph.get(key).group_name == _LEARNERS:
+            learner = key.to_user_string()
+            context.log.info(f"{learner} learns from sessions up to {market.move_cutoff(learner, sessions):%Y-%m-%d}")
 
 
 def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) -> dict[str, Any]:

@@ -30,15 +30,15 @@ def lineage_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
     }
 
 
-def data_cutoff(market: Market) -> pd.Timestamp:
-    """The last session that training may use.
+def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timestamp:
+    """The last session that the asset may learn from.
 
     Raises
     ------
     TrainingError
         Nothing was ingested yet.
     """
-    cutoff = market.cutoff().get()
+    cutoff = market.cutoff_of(context.asset_key.to_user_string())
     if cutoff is None:
         raise TrainingError("there is no data cut-off yet: materialize raw_prices first")
     return cutoff
@@ -50,7 +50,7 @@ def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Works
     fitted = fit_baselines(
         market.load_features(),
         market.load_panel(),
-        cutoff=data_cutoff(market),
+        cutoff=data_cutoff(context, market),
         sequence_length=workshop.sequence_length,
     )
     fitted.save(workshop.baselines_path)
@@ -96,7 +96,7 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
             variant,
             market.load_features(),
             market.load_panel(),
-            cutoff=data_cutoff(market),
+            cutoff=data_cutoff(context, market),
             tags=lineage_tags(context),
         )
         accuracy = held_out_scores(developed.training.held_out)["accuracy"]

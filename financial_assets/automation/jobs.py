@@ -1,12 +1,13 @@
-"""The jobs: everything once, or one session forward."""
+"""The jobs: everything once, one session forward, or a new generation of models."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from financial_assets.automation.console import CONSOLE
+from financial_assets.resources.retraining import RETRAIN
 
-__all__ = ["daily", "full_pipeline"]
+__all__ = ["daily", "full_pipeline", "retrain"]
 
 _IN_PROCESS = {"in_process": {}}
 """Steps share one process unless a run says otherwise: importing torch once beats running two steps at a time."""
@@ -35,4 +36,21 @@ daily = dg.define_asset_job(
         },
     },
     tags={"dagster/max_runtime": 1800},
+)
+
+retrain = dg.define_asset_job(
+    RETRAIN,
+    selection=dg.AssetSelection.groups("market_data", "features", "training", "artifacts", "serving"),
+    description=(
+        "New versions, trained on everything up to the market clock; they enter the experiment as challenger or shadow "
+        "and their evidence starts at zero. All variants by hand, the degraded one by a sensor."
+    ),
+    executor_def=dg.multi_or_in_process_executor,
+    config={
+        "execution": {"config": _IN_PROCESS},
+        "loggers": CONSOLE,
+        "ops": {"raw_prices": {"config": {"move_cutoff": True}}},
+    },
+    # dagster.yaml lets one run with this tag through the queue at a time.
+    tags={"dagster/max_runtime": 3600, f"{RETRAIN}/lane": "single"},
 )

@@ -19,7 +19,7 @@ from prometheus_client.utils import floatToGoString
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from financial_assets.errors import FinancialAssetsError, LogError
+from financial_assets.errors import FinancialAssetsError, LogNotFoundError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.sequential import srm_test
@@ -52,13 +52,17 @@ def open_log(url: str) -> PredictionLog:
 
     Raises
     ------
+    LogNotFoundError
+        It does not exist.
     LogError
-        It does not exist or cannot be used.
+        It cannot be used.
     """
     with suppress(ArgumentError):  # a malformed URL is for the log to explain
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).is_file():
-            raise LogError(f"there is no prediction log {parsed.database}; materialize the asset `experiment` first")
+            raise LogNotFoundError(
+                f"there is no prediction log {parsed.database}; materialize the asset `experiment` first"
+            )
     return PredictionLog(url, busy_timeout_s=5.0)
 
 

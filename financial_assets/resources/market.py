@@ -88,8 +88,33 @@ class Market(dg.ConfigurableResource):
         return LiveClock() if self.price_source == "yahoo" else HistoricalClock(self.folder / "clock.json")
 
     def cutoff(self) -> PinnedSession:
-        """The last session that training may use."""
+        """The last session that training may use, where the asset that learns has no cut-off of its own."""
         return PinnedSession(self.folder / "training.json", "data_cutoff")
+
+    def own_cutoff(self, learner: str) -> PinnedSession:
+        """The data cut-off of an asset that was trained again; the others keep theirs, and so their models."""
+        return PinnedSession(self.folder / "training.json", f"data_cutoff of {learner}")
+
+    def cutoff_of(self, learner: str) -> pd.Timestamp | None:
+        """The last session that the asset ``learner`` may learn from; ``None`` before anything was ingested."""
+        own = self.own_cutoff(learner).get()
+        return self.cutoff().get() if own is None else own
+
+    def move_cutoff(self, learner: str, sessions: pd.DatetimeIndex) -> pd.Timestamp:
+        """Move the data cut-off of ``learner`` up to the clock, to a session that has prices; it never goes back.
+
+        Parameters
+        ----------
+        learner
+            Name of an asset.
+        sessions
+            Sessions with prices, sorted.
+        """
+        known = sessions[sessions <= self.clock().now()]
+        before = self.cutoff_of(learner)
+        moved = max(known[-1:].tolist() + ([] if before is None else [before]))
+        self.own_cutoff(learner).set(moved)
+        return moved
 
     def first_cutoff(self) -> PinnedSession:
         """The data cut-off of the first training: what a replay starts after. Retraining does not move it."""

@@ -1,0 +1,144 @@
+"""Sensors that ask for a retraining: one listens to Alertmanager, one to the drift check; both decide by one rule.
+
+They keep no state: what was asked for before is read from the runs themselves. Annotations are read by Dagster at run
+time, so they are not postponed here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.automation.jobs import retrain
+from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.market.calendar import session_close
+from financial_assets.monitoring.metrics import open_log
+from financial_assets.monitoring.retraining import Request, Skipped, Trigger, decide
+from financial_assets.resources import Experiment, Retraining
+from financial_assets.resources.retraining import past_runs, request_tags
+
+__all__ = ["make_retrain_sensors"]
+
+_DRIFT_CHECK = dg.AssetCheckKey(dg.AssetKey("drift"), "no_drift")
+_SHOWN = 10
+"""Reasons that a tick shows; an Alertmanager of a large site holds many alerts that are not ours."""
+
+Answer = dg.RunRequest | dg.SkipReason
+
+
+def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
+    """The sensors ``retrain_on_alert`` and ``retrain_on_drift``, stopped until somebody switches them on.
+
+    Parameters
+    ----------
+    interval_s
+        Least seconds between two looks.
+    """
+
+    @dg.sensor(
+        job=retrain,
+        minimum_interval_seconds=interval_s,
+        description="Retrains a variant whose served model Alertmanager reports as degraded.",
+    )
+    def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
+        """Alertmanager that cannot be asked fails the tick: a watchman who sees nothing must not report quiet."""
+        alertmanager = retraining.alertmanager()
+        if alertmanager is None:
+            return dg.SkipReason("ALERTMANAGER_URL is not set: there are no alerts to read")
+        alerts = alertmanager.active()
+        triggers = [
+            Trigger("alert", alert.name, alert.labels.get("experiment", ""), alert.model, alert.starts_at)
+            for alert in alerts
+        ]
+        return _answer(context, retraining, ab_test, triggers)
+
+    @dg.sensor(
+        job=retrain,
+        minimum_interval_seconds=interval_s,
+        description="Retrains the champion's variant when the latest drift check failed.",
+    )
+    def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
+        found = latest_check(context.instance, _DRIFT_CHECK)
+        if isinstance(found, str):
+            return dg.SkipReason(found)
+        if found.passed:
+            return dg.SkipReason(f"the latest drift check passed: {found.description}")
+        return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
+
+    return [retrain_on_alert, retrain_on_drift]
+
+
+def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | str:
+    """The latest evaluation of a check, or why there is none.
+
+    Dagster has no public way to it; the one method of the instance that knows is called here and nowhere else.
+    """
+    name = f"the check {key.name} of {key.asset_key.to_user_string()}"
+    record = instance.get_latest_asset_check_evaluation_record(key)
+    if record is None:
+        return f"{name} was never evaluated: run the job daily"
+    evaluation = record.evaluation
+    if evaluation is None:
+        return f"{name} has no result yet, or its run {record.run_id} broke off"
+    return evaluation
+
+
+def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:
+    """Raises ``MonitoringError`` if the check does not say what the asset ``drift`` makes it say."""
+    try:
+        metadata = {name: failed.metadata[name].value for name in ("model", "loss alarm", "since")}
+        since = session_close(pd.Timestamp(str(metadata["since"])))
+    except (KeyError, ValueError, MarketDataError) as error:
+        raise MonitoringError(f"the drift check does not name model, loss alarm and since: {error!r}") from error
+    cause = "loss_drift" if metadata["loss alarm"] else "feature_drift"
+    return Trigger("drift", cause, experiment, str(metadata["model"]), since.to_pydatetime())
+
+
+def _answer(
+    context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment, triggers: Sequence[Trigger]
+) -> Answer:
+    """What follows from the triggers, the arms in force and the runs there were."""
+    if not triggers:
+        return dg.SkipReason("no alert is active")
+    try:
+        with open_log(ab_test.log_url) as log:
+            epochs = log.epochs(ab_test.policy().experiment)
+    except LogNotFoundError as error:
+        return dg.SkipReason(str(error))
+    if not epochs:
+        return dg.SkipReason("the experiment has not started: materialize the asset `experiment` first")
+    life = epochs[0].opened_at.isoformat()
+    history = past_runs(context.instance, life)
+    decision = decide(triggers, epochs[-1], history, datetime.now(UTC), retraining.policy())
+    reasons = _reasons(decision.skipped)
+    if decision.request is None:
+        return dg.SkipReason("\n".join(reasons))
+    for reason in reasons:
+        context.log.info(reason)
+    return _run_request(decision.request, epochs[-1], life)
+
+
+def _reasons(skipped: Iterable[Skipped]) -> list[str]:
+    """One line a reason, the frequent ones counted."""
+    counted = Counter(f"{skip.trigger.source} {skip.trigger.cause}: {skip.reason}" for skip in skipped)
+    lines = [text if times == 1 else f"{text} ({times} times)" for text, times in counted.items()]
+    more = len(lines) - _SHOWN
+    return lines if more <= 0 else [*lines[:_SHOWN], f"and {more} more"]
+
+
+def _run_request(request: Request, epoch: WeightEpoch, life: str) -> dg.RunRequest:
+    """The run that trains the variant and nothing else.
+
+    Dagster never launches a run key twice. It carries the life of the experiment, or one that was begun again, with
+    models of the same names, could not be retrained.
+    """
+    chain = [dg.AssetKey([folder, request.variant]) for folder in ("models", "onnx", "predictors")]
+    common = [dg.AssetKey(name) for name in ("raw_prices", "price_panel", "features", "baselines", "experiment")]
+    return dg.RunRequest(
+        run_key=f"{request.episode}:{request.attempt}:{life}",
+        tags=request_tags(request, life) | {"retrain/epoch": str(epoch.number)},
+        asset_selection=[*common, *chain],
+    )

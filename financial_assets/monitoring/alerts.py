@@ -1,0 +1,160 @@
+"""What Alertmanager says is wrong: the alerts that are active, neither silenced nor inhibited."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, cast
+
+import httpx
+
+from financial_assets.errors import AlertsError
+
+__all__ = ["Alert", "AlertmanagerClient"]
+
+_PATH = "/api/v2/alerts"
+_QUERY = {"active": "true", "silenced": "false", "inhibited": "false"}
+_MOST_BYTES = 64 * 2**20
+"""Some 100,000 alerts; a server that sends more sends nonsense."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One active alert.
+
+    Attributes
+    ----------
+    name
+        Name of its rule; empty where it has none.
+    model
+        Served model that it is about (label ``model_name``); empty where it is about none.
+    labels
+        All its labels.
+    starts_at
+        UTC instant at which it began to fire, by the clock of Prometheus.
+    fingerprint
+        Alertmanager's hash of the labels.
+    """
+
+    name: str
+    model: str
+    labels: Mapping[str, str]
+    starts_at: datetime
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class AlertmanagerClient:
+    """Asks one Alertmanager.
+
+    Parameters
+    ----------
+    url
+        Base URL, with the route prefix if it has one.
+    timeout_s
+        Longest wait for the whole answer.
+    """
+
+    url: str
+    timeout_s: float = 10.0
+
+    def active(self) -> tuple[Alert, ...]:
+        """The active alerts, each once, by fingerprint.
+
+        Raises
+        ------
+        AlertsError
+            Alertmanager is not reachable, does not answer in time, refuses, or answers something else than alerts.
+        """
+        content = self._get()
+        try:
+            rows: Any = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise self._error(f"it answered no JSON ({error})") from error
+        if not isinstance(rows, list):
+            raise self._error(f"it answered no list of alerts, but {_shown(rows)}")
+        alerts: dict[str, Alert] = {}
+        for row in cast("list[Any]", rows):
+            try:
+                alert = _alert(row)
+            except (KeyError, TypeError, ValueError) as error:
+                raise self._error(f"it answered {_shown(row)}, which is no alert ({error!r})") from error
+            alerts[alert.fingerprint] = alert
+        return tuple(alerts[fingerprint] for fingerprint in sorted(alerts))
+
+    def _get(self) -> bytes:
+        """The body; httpx limits each wait, not their sum, so a server that drips is cut off here."""
+        deadline = time.monotonic() + self.timeout_s
+        content = bytearray()
+        try:
+            # Alerts say what is wrong with our own service: no proxy from the environment comes between.
+            with (
+                httpx.Client(timeout=self.timeout_s, trust_env=False, verify=self.url.startswith("https:")) as client,
+                client.stream("GET", f"{self.url.rstrip('/')}{_PATH}", params=_QUERY) as response,
+            ):
+                if response.status_code != 200:
+                    raise self._error(f"it answered {response.status_code} {response.reason_phrase}")
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > _MOST_BYTES:
+                        raise self._error(f"its answer is longer than {_MOST_BYTES:,} bytes")
+                    if time.monotonic() > deadline:
+                        raise self._error(f"its answer was not complete within {self.timeout_s:g} s")
+        except httpx.TimeoutException as error:
+            raise self._error(f"no answer within {self.timeout_s:g} s ({error!r})") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._error(repr(error)) from error
+        return bytes(content)
+
+    def _error(self, problem: str) -> AlertsError:
+        return AlertsError(
+            f"no alerts from Alertmanager at {self.url}: {problem}. Is it running (financial-assets status), and does "
+            "ALERTMANAGER_URL name it?"
+        )
+
+
+def _alert(row: Any) -> Alert:
+    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is no alert."""
+    labels = row["labels"]
+    if not isinstance(labels, dict):
+        raise TypeError("labels are no object")
+    named = {str(name): _text(value) for name, value in cast("dict[Any, Any]", labels).items()}
+    return Alert(
+        name=named.get("alertname", ""),
+        model=named.get("model_name", ""),
+        labels=MappingProxyType(named),
+        starts_at=_instant(row["startsAt"]),
+        fingerprint=_identity(row["fingerprint"]),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _identity(value: Any) -> str:
+    if not _text(value):
+        raise ValueError("the fingerprint is empty")
+    return value
+
+
+def _instant(value: Any) -> datetime:
+    """RFC 3339; Go writes nanoseconds, of which Python keeps the microseconds."""
+    instant = datetime.fromisoformat(_text(value))
+    if instant.tzinfo is None:
+        raise ValueError(f"startsAt {value} carries no time zone")
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"startsAt {value} is out of range") from error
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
