@@ -1,0 +1,241 @@
+"""One branch of a remote repository, changed by compare-and-swap.
+
+The folder is a cache and nothing else: a bare, shallow repository that no state is kept in. Each change is made on top
+of the remote's head of that moment as a new commit without working tree, index or local branch, and pushed under the
+condition that the head is still that one. So there is never an unpushed commit to lose, a killed process leaves only
+garbage, a rewritten history is simply followed, and a damaged folder is thrown away and fetched anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.locking import exclusive
+from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race
+from financial_assets.serving.gitops.git import GitError, run_git
+from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot, read_folder, write_commit
+from financial_assets.serving.kubernetes.api import Deadline
+
+__all__ = ["Clone"]
+
+_Result = TypeVar("_Result")
+_HEAD = "refs/gitops/head"
+_MARK = "financial-assets-clone"
+_ATTEMPTS = 20
+_BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.05, 2.0
+
+
+class _OvertakenError(Exception):
+    """The branch moved between reading and writing."""
+
+
+class Clone:
+    """Reads and changes one folder of one branch.
+
+    Parameters
+    ----------
+    folder
+        Where the cache lies; a lock file stands beside it.
+    repository
+        URL or path of the remote.
+    branch
+        Its branch; must exist.
+    path
+        The folder in the repository, ``""`` for its root.
+    author
+        ``(name, e-mail)`` of the commits.
+    """
+
+    def __init__(self, folder: Path, repository: str, branch: str, path: str, author: tuple[str, str]) -> None:
+        self._folder = folder.absolute()
+        self._repository = repository
+        self._branch = branch
+        self._path = path
+        self._author = author
+
+    def read(self, deadline: Deadline) -> Snapshot:
+        """The folder at the remote's head.
+
+        Raises
+        ------
+        TargetError
+            The remote cannot be reached or has no such branch.
+        """
+        with self._locked(deadline):
+            return self._healing(lambda: read_folder(self._folder, self._fetch(deadline), self._path, deadline))
+
+    def last_read(self, deadline: Deadline) -> Snapshot | None:
+        """The folder as it was last seen, without asking the remote; ``None`` if it never was."""
+        with self._locked(deadline):
+            try:
+                head = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
+                return read_folder(self._folder, head, self._path, deadline)
+            except GitError:
+                return None
+
+    def change(self, edit: Callable[[Folder], Edit], deadline: Deadline) -> str:
+        """Put a change on top of the branch; returns the commit that holds it.
+
+        Parameters
+        ----------
+        edit
+            From the folder to its change; called again if somebody else pushed meanwhile.
+
+        Raises
+        ------
+        TargetError
+            Unreachable, refused, or overtaken by others again and again.
+        """
+        attempt, last = 0, ""
+        with self._locked(deadline):
+            while attempt < _ATTEMPTS and not deadline.passed:
+                try:
+                    return self._healing(lambda: self._change_once(edit, deadline))
+                except _OvertakenError as error:
+                    last = str(error)
+                time.sleep(min(_BACK_OFF_S * 2**attempt, _LONGEST_BACK_OFF_S, deadline.left))
+                attempt += 1
+        raise TargetError(
+            f"GITOPS_BRANCH: others pushed to {self._branch} of {self._repository} during each of {attempt} attempts "
+            f"within {deadline.seconds:g} s (last: {last}); nothing was changed, run it again"
+        )
+
+    def _change_once(self, edit: Callable[[Folder], Edit], deadline: Deadline) -> str:
+        found = read_folder(self._folder, self._fetch(deadline), self._path, deadline)
+        wanted = edit(found.folder)
+        if not wanted.files:
+            return found.commit
+        commit = write_commit(self._folder, found.commit, self._path, wanted, self._author, deadline)
+        self._push(commit, found.commit, deadline)
+        self._git(deadline, "update-ref", _HEAD, commit)
+        return commit
+
+    def _fetch(self, deadline: Deadline) -> str:
+        """The remote's head, present in the cache."""
+        head = self._remote_head(deadline)
+        self._prepare(head, deadline)
+        try:
+            known = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
+        except GitError:
+            known = ""
+        if known == head:
+            return head
+        refspec = f"+refs/heads/{self._branch}:{_HEAD}"
+        options = ("--quiet", "--no-tags", "--depth=1", "--no-write-fetch-head", "--no-recurse-submodules")
+        try:
+            self._git(deadline, "fetch", *options, "--", self._repository, refspec)
+        except GitError as error:
+            if error.timed_out:
+                raise explain_remote(self._repository, error) from error
+            raise
+        return self._git(deadline, "rev-parse", "--verify", f"{_HEAD}^{{commit}}")
+
+    def _remote_head(self, deadline: Deadline) -> str:
+        """What the remote says; asked apart from the fetch, so that a fetch can only fail for the cache's sake."""
+        heads: dict[str, str] = {}
+        try:
+            for pattern in (f"refs/heads/{self._branch}", "refs/heads/*"):
+                answer = run_git(["ls-remote", "--", self._repository, pattern], deadline).decode()
+                heads = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
+                if f"refs/heads/{self._branch}" in heads:
+                    return heads[f"refs/heads/{self._branch}"]
+        except GitError as error:
+            raise explain_remote(self._repository, error) from error
+        if not heads:
+            raise TargetError(
+                f"GITOPS_REPOSITORY: {self._repository} has no branch at all; push a first commit to {self._branch}"
+            )
+        known = ", ".join(sorted(name.removeprefix("refs/heads/") for name in heads)[:20])
+        raise TargetError(
+            f"GITOPS_BRANCH: {self._repository} has no branch {self._branch}; it has {known}; "
+            "create the branch or name another"
+        )
+
+    def _push(self, commit: str, expected: str, deadline: Deadline) -> None:
+        """Move the branch from ``expected`` to ``commit``, or not at all."""
+        branch = f"refs/heads/{self._branch}"
+        options = ("--porcelain", "--no-verify", "--recurse-submodules=no", f"--force-with-lease={branch}:{expected}")
+        try:
+            self._git(deadline, "push", *options, "--", self._repository, f"{commit}:{branch}")
+            return
+        except GitError as error:
+            fault = error
+        try:
+            head = self._remote_head(deadline)
+        except TargetError as error:
+            raise TargetError(
+                f"{explain_push(self._repository, self._branch, fault)}; whether the commit {commit[:12]} arrived is "
+                f"unknown ({error}); running it again is safe"
+            ) from fault
+        if head == commit:
+            return
+        if head != expected or is_race(fault):
+            raise _OvertakenError(str(fault)) from fault
+        self._git(deadline, "fsck", "--no-dangling", "--no-progress")
+        raise explain_push(self._repository, self._branch, fault) from fault
+
+    def _git(self, deadline: Deadline, *arguments: str) -> str:
+        return run_git(list(arguments), deadline, folder=self._folder).decode().rstrip("\n")
+
+    def _healing(self, work: Callable[[], _Result]) -> _Result:
+        """Do ``work``; if the cache turns out damaged or locked by a dead process, once more with a fresh one."""
+        try:
+            return work()
+        except GitError as error:
+            if error.timed_out:
+                raise
+        except FileNotFoundError:
+            pass  # somebody removed the folder meanwhile
+        try:
+            self._discard()
+            return work()
+        except (GitError, OSError) as error:
+            raise TargetError(
+                f"the clone of GITOPS_REPOSITORY in {self._folder} cannot be used, not even a fresh one ({error}); "
+                "check the disk and the rights of FINANCIAL_ASSETS_HOME"
+            ) from error
+
+    def _prepare(self, head: str, deadline: Deadline) -> None:
+        """Make the cache, unless it is there and of this remote."""
+        mark = self._folder / _MARK
+        identity = hashlib.sha256(f"{self._repository}\n{self._branch}".encode()).digest()
+        if mark.is_file() and mark.read_bytes() == identity and (self._folder / "HEAD").exists():
+            return
+        self._discard()
+        self._folder.mkdir(parents=True)
+        # The mark comes first: a folder without it is never removed.
+        mark.write_bytes(identity)
+        kind = "sha1" if len(head) == 40 else "sha256"
+        run_git(
+            ["init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(self._folder)], deadline
+        )
+
+    def _discard(self) -> None:
+        if self._folder.is_dir() and not any(self._folder.iterdir()):
+            self._folder.rmdir()
+        if not self._folder.exists():
+            return
+        if not (self._folder / _MARK).is_file():
+            raise TargetError(
+                f"{self._folder} is not this program's clone of GITOPS_REPOSITORY and is left alone; "
+                "move it away or choose another FINANCIAL_ASSETS_HOME"
+            )
+        shutil.rmtree(self._folder)
+
+    def _locked(self, deadline: Deadline) -> AbstractContextManager[None]:
+        lock = self._folder.with_name(f"{self._folder.name}.lock")
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            lock.touch()
+        except OSError as error:
+            raise TargetError(
+                f"FINANCIAL_ASSETS_HOME: the clone of GITOPS_REPOSITORY cannot be kept: {error}"
+            ) from error
+        return exclusive(lock, deadline.left, error=NotReadyError, purpose="the clone of GITOPS_REPOSITORY")

@@ -1,0 +1,146 @@
+"""The ``git`` program, called so that it can neither ask, nor hang, nor be steered by the caller's shell.
+
+The program and not a library: it is what speaks every transport and finds every credential that the machine is set up
+for. GitPython calls the same program, is in maintenance mode by its own word, and its last years' advisories are about
+options smuggled through what it adds on top.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from financial_assets.errors import TargetError
+from financial_assets.serving.kubernetes.api import Deadline
+
+__all__ = ["GitError", "run_git"]
+
+# Where a surrounding call (a hook, an alias) says what *its* repository is; credentials and transports are kept.
+_REPOSITORY_VARIABLES = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_CEILING_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+_FIXED_VARIABLES = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "SSH_ASKPASS_REQUIRE": "never",
+    "GCM_INTERACTIVE": "never",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "LC_ALL": "C",
+}
+# What a person's own configuration may not change here.
+_OPTIONS = (
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.quotePath=false"),
+    *("-c", "gc.autoDetach=false"),
+    *("-c", "maintenance.autoDetach=false"),
+    *("-c", "push.followTags=false"),
+    *("-c", "push.gpgSign=false"),
+)
+_SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+
+
+class GitError(TargetError):
+    """A call of ``git`` failed.
+
+    Attributes
+    ----------
+    said
+        What it wrote to standard error, without credentials.
+    output
+        What it wrote to standard output.
+    timed_out
+        Whether it was ended because the deadline passed.
+    """
+
+    def __init__(self, message: str, *, said: str = "", output: str = "", timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.said = said
+        self.output = output
+        self.timed_out = timed_out
+
+
+def run_git(
+    arguments: list[str],
+    deadline: Deadline,
+    *,
+    folder: Path | None = None,
+    stdin: bytes = b"",
+    variables: Mapping[str, str] | None = None,
+) -> bytes:
+    """Standard output of ``git <arguments>``.
+
+    Parameters
+    ----------
+    arguments
+        Command and its arguments.
+    deadline
+        When the program, and all that it started, is killed.
+    folder
+        The bare repository that it works on.
+    stdin
+        Its standard input.
+    variables
+        Added to its environment.
+
+    Raises
+    ------
+    GitError
+        It failed, or was not done in time.
+    TargetError
+        There is no such program.
+    """
+    if deadline.passed:
+        raise GitError(f"git {arguments[0]}: no time left of {deadline.seconds:g} s", timed_out=True)
+    where = [] if folder is None else [f"--git-dir={folder}"]
+    kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+    try:
+        process = subprocess.Popen(
+            ["git", *_OPTIONS, *where, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**kept, **_FIXED_VARIABLES, **(variables or {})},
+            start_new_session=True,  # no terminal to ask on, and one group to kill
+        )
+    except FileNotFoundError as error:
+        raise TargetError("the program git is not installed; apt install git") from error
+    try:
+        output, said = process.communicate(stdin, timeout=deadline.left)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        raise GitError(f"git {arguments[0]}: not done within {deadline.seconds:g} s", timed_out=True) from None
+    except BaseException:
+        _kill(process)
+        raise
+    if process.returncode:
+        words = _SECRET.sub("***", said.decode(errors="replace")).strip()
+        raise GitError(
+            f"git {arguments[0]}: {_one_line(words) or f'ended with {process.returncode}'}",
+            said=words,
+            output=output.decode(errors="replace"),
+        )
+    return output
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(line.strip() for line in text.splitlines() if line.strip())

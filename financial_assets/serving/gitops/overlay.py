@@ -1,0 +1,291 @@
+"""The overlay folder: which objects it holds, whose files they are, and what a change makes of it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from financial_assets.errors import ManifestError, TargetError
+from financial_assets.serving.gitops.trees import Folder
+from financial_assets.serving.gitops.yaml_text import render, replace_resources, replace_weights
+from financial_assets.serving.manifests import API_VERSION, MANAGED_BY, Manifest, is_ours, kind_and_name, validate
+
+__all__ = ["Key", "Object", "Overlay", "file_name", "read_overlay"]
+
+KUSTOMIZATION = "kustomization.yaml"
+_KUSTOMIZATIONS = (KUSTOMIZATION, "kustomization.yml", "Kustomization")
+# Argo CD creates in this order and deletes in the reverse one; everything else ignores it.
+_WAVE = "argocd.argoproj.io/sync-wave"
+_WAVES = {"Server": "0", "Model": "1", "Experiment": "2"}
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Object:
+    """A Server, Model or Experiment in the folder.
+
+    Attributes
+    ----------
+    file
+        The file that defines it.
+    manifest
+        As written there; unchecked unless ``own``.
+    own
+        Whether this program wrote the file.
+    """
+
+    file: str
+    manifest: Manifest
+    own: bool
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The folder as of one commit, with changes on top.
+
+    Attributes
+    ----------
+    namespace
+        Namespace of all objects.
+    folder
+        Names and texts as committed.
+    objects
+        What the kustomization lists, by kind and name; several files may define the same.
+    resources
+        What the kustomization lists.
+    changes
+        New texts by file name, ``None`` for a file to be removed.
+    problems
+        What cannot be read, in words.
+    """
+
+    namespace: str
+    folder: Folder
+    objects: Mapping[Key, Object]
+    resources: tuple[str, ...]
+    changes: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
+    problems: tuple[str, ...] = ()
+
+    def of_kind(self, kind: str) -> Mapping[str, Manifest]:
+        """Manifests of a kind by name."""
+        return {name: item.manifest for (found, name), item in self.objects.items() if found == kind}
+
+    def with_manifest(self, manifest: Manifest) -> Overlay:
+        """The overlay with an object created or updated; the same if nothing changes.
+
+        Raises
+        ------
+        ManifestError
+            The object, or a file of its name, is somebody else's, or fields that others added to it break a rule.
+        """
+        key, file = kind_and_name(manifest), file_name(*kind_and_name(manifest))
+        before = self._own_document(key)
+        wanted = validate(_merged(before or {}, manifest))
+        changes = dict(self.changes)
+        if wanted != before:
+            changes[file] = render(wanted)
+        objects = {**self.objects, key: Object(file, wanted, True)}
+        return self._with(changes, objects, _inserted(self.resources, file))
+
+    def with_weights(self, name: str, manifest: Manifest) -> Overlay:
+        """The overlay with the candidates of an Experiment replaced by those of ``manifest``.
+
+        Raises
+        ------
+        ManifestError
+            The file is somebody else's.
+        """
+        key, file = ("Experiment", name), file_name("Experiment", name)
+        before = self._own_document(key)
+        if before is None:
+            raise ManifestError(f"no Experiment {name!r}")
+        old = {item["name"]: item["weight"] for item in before["spec"]["candidates"]}
+        new = {item["name"]: item["weight"] for item in manifest["spec"]["candidates"]}
+        if old == new:
+            return self
+        if set(old) == set(new):
+            text = replace_weights(self._text(file), new)
+            wanted: Manifest = yaml.safe_load(text)
+        else:
+            wanted = {**before, "spec": {**before["spec"], "candidates": manifest["spec"]["candidates"]}}
+            text = render(wanted)
+        objects = {**self.objects, key: Object(file, wanted, True)}
+        return self._with({**self.changes, file: text}, objects, self.resources)
+
+    def without(self, kind: str, name: str) -> Overlay:
+        """The overlay without an object; the same if there is none.
+
+        Raises
+        ------
+        ManifestError
+            The object is somebody else's.
+        """
+        key, file = (kind, name), file_name(kind, name)
+        if self._own_document(key) is None:
+            return self
+        objects = {found: item for found, item in self.objects.items() if found != key}
+        resources = tuple(listed for listed in self.resources if _plain(listed) != file)
+        return self._with({**self.changes, file: None}, objects, resources)
+
+    def _with(
+        self, changes: Mapping[str, str | None], objects: Mapping[Key, Object], resources: tuple[str, ...]
+    ) -> Overlay:
+        changes = dict(changes)
+        if resources != self.resources:
+            name = next((name for name in _KUSTOMIZATIONS if name in self.folder), KUSTOMIZATION)
+            changes[name] = replace_resources(changes.get(name) or self._kustomization(name), resources)
+        return Overlay(self.namespace, self.folder, objects, resources, changes, self.problems)
+
+    def _kustomization(self, name: str) -> str:
+        if name in self.folder:
+            return self._text(name)
+        strangers = sorted(
+            found for found, entry in self.folder.items() if found.endswith((".yaml", ".yml", ".json")) and entry.text
+        )
+        if strangers:
+            raise TargetError(
+                f"GITOPS_PATH: the folder has no {KUSTOMIZATION} but holds {', '.join(strangers)}; with one, Argo CD "
+                "and Flux would no longer see those files. List them in one first, or name another path"
+            )
+        return "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+
+    def _text(self, file: str) -> str:
+        changed = self.changes.get(file)
+        if changed is not None:
+            return changed
+        text = self.folder[file].text
+        if text is None:
+            raise TargetError(f"GITOPS_PATH: {file} is no regular file in UTF-8; move it away")
+        return text
+
+    def _own_document(self, key: Key) -> Manifest | None:
+        """Our document of that key, ``None`` if there is no such object at all."""
+        file, found = file_name(*key), self.objects.get(key)
+        if found is not None and (not found.own or found.file != file):
+            raise TargetError(
+                f"{key[0]} {key[1]} is defined in {found.file}, which this program did not write; {_HINT}"
+            )
+        if found is not None:
+            return found.manifest
+        if file not in self.folder or self.changes.get(file, "") is None:
+            return None
+        documents = _documents(self._text(file))
+        if len(documents) != 1 or not _is_own(file, documents[0]):
+            raise ManifestError(f"{file} is a file that this program did not write; {_HINT}")
+        return documents[0]
+
+
+_HINT = f"rename it, or hand it over: label {': '.join(MANAGED_BY)}, alone in a file <kind>-<name>.yaml"
+
+
+def file_name(kind: str, name: str) -> str:
+    """The file of an object: ``model-baseline-predictor-v1.yaml``."""
+    return f"{kind.lower()}-{name}.yaml"
+
+
+def read_overlay(folder: Folder, namespace: str) -> Overlay:
+    """What the folder says.
+
+    Raises
+    ------
+    TargetError
+        Its kustomization cannot be used, or renames or moves the objects.
+    """
+    resources = _resources(folder, namespace)
+    objects: dict[Key, Object] = {}
+    problems: list[str] = []
+    for file in map(_plain, resources):
+        entry = folder.get(file)
+        if entry is None or entry.text is None:
+            continue  # a folder, an address, a patch target: none of our business
+        try:
+            for key, found in _objects(file, entry.text).items():
+                objects.setdefault(key, found)
+        except (TargetError, ManifestError) as error:
+            problems.append(f"{file}: {error}")
+    return Overlay(namespace, folder, objects, resources, problems=tuple(problems))
+
+
+def _objects(file: str, text: str) -> dict[Key, Object]:
+    """What one file defines; ours must obey the rules, others' are taken as they are."""
+    documents = _documents(text)
+    objects: dict[Key, Object] = {}
+    for document in documents:
+        if document.get("apiVersion") == API_VERSION and document.get("kind") in _WAVES:
+            own = len(documents) == 1 and _is_own(file, document)
+            key = (document["kind"], str((document.get("metadata") or {}).get("name")))
+            objects[key] = Object(file, validate(document) if own else document, own)
+    return objects
+
+
+def _resources(folder: Folder, namespace: str) -> tuple[str, ...]:
+    there = [name for name in _KUSTOMIZATIONS if name in folder]
+    if not there:
+        return ()
+    if len(there) > 1:
+        raise TargetError(f"GITOPS_PATH: the folder holds {' and '.join(there)}; kustomize allows one")
+    document = _load(folder[there[0]].text or "")
+    found: Any = document[0] if len(document) == 1 else None
+    listed = (found.get("resources") or []) if isinstance(found, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise TargetError(f"GITOPS_PATH: {there[0]} is no kustomization whose resources are a list of names")
+    settings: Mapping[str, Any] = found
+    for prefix in ("namePrefix", "nameSuffix"):
+        if settings.get(prefix):
+            raise TargetError(f"GITOPS_PATH: {there[0]} sets {prefix}, under which no Experiment finds its Models")
+    if settings.get("namespace", namespace) != namespace:
+        raise TargetError(
+            f"GITOPS_PATH: {there[0]} moves everything to namespace {settings['namespace']}; "
+            f"KUBERNETES_NAMESPACE is {namespace}"
+        )
+    return tuple(listed)
+
+
+def _merged(before: Manifest, manifest: Manifest) -> Manifest:
+    """``manifest`` with what others added to the file: metadata, and fields of Models and Servers that we never set."""
+    metadata, old = manifest["metadata"], before.get("metadata", {})
+    kind = manifest["kind"]
+    labels = {**(old.get("labels") or {}), **(metadata.get("labels") or {}), **dict([MANAGED_BY])}
+    annotations = {_WAVE: _WAVES[kind], **(old.get("annotations") or {}), **(metadata.get("annotations") or {})}
+    # An Experiment is ours whole: a mirror that is no longer wanted must go.
+    spec = {**({} if kind == "Experiment" else before.get("spec", {})), **manifest["spec"]}
+    return {
+        "apiVersion": manifest["apiVersion"],
+        "kind": kind,
+        "metadata": {**old, **metadata, "labels": labels, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def _is_own(file: str, document: Manifest) -> bool:
+    metadata: Any = document.get("metadata")
+    if not isinstance(metadata, dict) or file != file_name(str(document.get("kind")), str(metadata.get("name"))):
+        return False
+    return is_ours(document)
+
+
+def _documents(text: str) -> list[Manifest]:
+    return [document for document in _load(text) if isinstance(document, dict)]
+
+
+def _load(text: str) -> list[Any]:
+    try:
+        return list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        raise TargetError(f"no YAML: {' '.join(str(error).split())}") from error
+
+
+def _inserted(resources: Sequence[str], file: str) -> tuple[str, ...]:
+    """``resources`` with ``file`` before the first that sorts after it."""
+    if file in map(_plain, resources):
+        return tuple(resources)
+    position = next((at for at, listed in enumerate(resources) if listed > file), len(resources))
+    return (*resources[:position], file, *resources[position:])
+
+
+def _plain(listed: str) -> str:
+    return listed.removeprefix("./")

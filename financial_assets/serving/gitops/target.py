@@ -1,0 +1,262 @@
+"""Models and Experiments of a cluster that follows a Git repository (Argo CD, Flux)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
+from financial_assets.serving.gitops.clone import Clone
+from financial_assets.serving.gitops.messages import describe
+from financial_assets.serving.gitops.overlay import Overlay, read_overlay
+from financial_assets.serving.gitops.probes import Probes
+from financial_assets.serving.gitops.rules import check_against, check_deletion, check_reachable
+from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot
+from financial_assets.serving.kubernetes.api import PLURALS, Deadline
+from financial_assets.serving.kubernetes.status import experiment_status, model_status
+from financial_assets.serving.manifests import (
+    NAMESPACE,
+    Manifest,
+    experiment_manifest,
+    is_experiment,
+    parse_experiment,
+    validate,
+    validate_set,
+)
+from financial_assets.serving.target import Endpoint, TargetStatus
+
+__all__ = ["GitOpsTarget"]
+
+_AUTHOR = "financial-assets <financial-assets@localhost>"
+_POLL_S = 0.5
+_READ_S = 30.0
+
+
+class GitOpsTarget:
+    """Commits Models and Experiments to a Git repository; implements ``ServingTarget``.
+
+    What is different from a target that reaches its cluster: :meth:`apply`, :meth:`set_weights` and :meth:`delete`
+    return when the branch holds the change, not when the cluster does. :meth:`wait_ready` then asks the gateway, which
+    tells whether a Model answers and who takes part in an Experiment, but not with which weights.
+
+    Parameters
+    ----------
+    repository
+        URL or path of the repository; must not carry a password.
+    branch
+        Its branch; must exist.
+    path
+        Folder of the manifests; made when missing.
+    clone
+        Folder of the local cache; a lock file is kept beside it.
+    http_url
+        Base URL of the gateway's V2 REST protocol as reached from here.
+    grpc_target
+        ``host:port`` of its gRPC protocol.
+    namespace
+        Where the objects live.
+    volume
+        Folder that the model servers mount at the same path as this machine; ``None``: there is none.
+    timeout_s
+        How long one call of this class may take in all.
+    author
+        ``Name <e-mail>`` of the commits.
+
+    Raises
+    ------
+    SettingsError
+        A setting is malformed; nothing was asked of the network yet.
+    """
+
+    name = "gitops"
+
+    def __init__(
+        self,
+        repository: str,
+        *,
+        branch: str,
+        path: str,
+        clone: Path,
+        http_url: str,
+        grpc_target: str,
+        namespace: str = NAMESPACE,
+        volume: Path | None = None,
+        timeout_s: float = 120.0,
+        author: str = _AUTHOR,
+    ) -> None:
+        self._where = f"{_path(path) or '.'} of branch {branch} of {repository}"
+        self._clone = Clone(clone, _repository(repository), _branch(branch), _path(path), _author(author))
+        self._endpoint = Endpoint(http_url, grpc_target)
+        self._probes = Probes(self._endpoint)
+        self._namespace = namespace
+        self._volume = volume
+        self._timeout_s = timeout_s
+
+    def apply(self, manifests: Sequence[Manifest]) -> None:
+        """Commit new or changed objects in one commit; none if the branch holds them already."""
+        validate_set(manifests, closed=False)
+        check_reachable(manifests, self._namespace, self._volume)
+
+        def edit(overlay: Overlay) -> Overlay:
+            check_against(manifests, overlay)
+            for manifest in manifests:
+                overlay = overlay.with_manifest(manifest)
+            return overlay
+
+        self._change(edit)
+
+    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
+        """Commit new weights: one commit that changes the candidates of this Experiment and nothing else."""
+
+        def edit(overlay: Overlay) -> Overlay:
+            found = parse_experiment(self._experiment(overlay, experiment))
+            whole = experiment_manifest(
+                experiment, default=found.default, weights=weights, mirror=found.mirror, namespace=self._namespace
+            )
+            check_against([whole], overlay)
+            return overlay.with_weights(experiment, whole)
+
+        self._change(edit)
+
+    def weights(self, experiment: str) -> Mapping[str, int]:
+        """The weights that the branch's head holds."""
+        _, overlay = self._read(Deadline(self._timeout_s))
+        return dict(parse_experiment(self._experiment(overlay, experiment)).weights)
+
+    def delete(self, kind: str, name: str) -> None:
+        """Commit the removal of one object."""
+        if kind not in PLURALS:
+            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+
+        def edit(overlay: Overlay) -> Overlay:
+            check_deletion(kind, name, overlay)
+            return overlay.without(kind, name)
+
+        self._change(edit)
+
+    def endpoint(self) -> Endpoint:
+        """Where the gateway answers, with the routes that its answers named so far; a client learns the others."""
+        return replace(self._endpoint, routes=self._probes.mesh.seen)
+
+    def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
+        """Wait until each named Model and Experiment is in the branch and answers through the gateway."""
+        deadline = Deadline(timeout_s)
+        snapshot, overlay = self._read(Deadline(_READ_S))
+        while True:
+            seen = {name: self._problem(name, overlay) for name in names}
+            waiting = {name: problem for name, problem in seen.items() if problem}
+            if not waiting:
+                return
+            if deadline.passed:
+                why = "; ".join(f"{name}: {problem}" for name, problem in waiting.items())
+                raise NotReadyError(
+                    f"waited {timeout_s:g} s for {self._where}, last seen: {why}. Argo CD or Flux must synchronise "
+                    f"that path to commit {snapshot.commit[:12]} or later; look there whether it did"
+                )
+            time.sleep(min(_POLL_S, deadline.left))
+            if any(_ABSENT in problem for problem in waiting.values()) and not deadline.passed:
+                snapshot, overlay = self._read(Deadline(_READ_S))
+
+    def status(self) -> TargetStatus:
+        """What this program's files in the branch say, and whether the gateway agrees; never raises."""
+        problems: list[str] = []
+        deadline = Deadline(min(self._timeout_s, _READ_S))
+        try:
+            overlay = self._read(deadline)[1]
+        except TargetError as error:
+            problems.append(str(error))
+            overlay = self._last_overlay()
+        problems += overlay.problems
+        found = {
+            kind: [item.manifest for key, item in overlay.objects.items() if key[0] == kind and item.own]
+            for kind in ("Model", "Experiment")
+        }
+        ready: set[str] = set()
+        for kind, manifests in found.items():
+            for manifest in manifests:
+                name = manifest["metadata"]["name"]
+                problem = (
+                    self._probes.model(name) if kind == "Model" else self._probes.split(parse_experiment(manifest))
+                )
+                if problem:
+                    problems.append(f"{kind} {name}: {problem}")
+                else:
+                    ready.add(f"{kind} {name}")
+        models = tuple(model_status(item, ready, self._probes.mesh.seen) for item in found["Model"])
+        experiments = tuple(experiment_status(item, ready) for item in found["Experiment"])
+        return TargetStatus(self.name, not problems, self.endpoint(), models, experiments, (), tuple(problems))
+
+    def _change(self, edit: Callable[[Overlay], Overlay]) -> None:
+        def edited(folder: Folder) -> Edit:
+            before = read_overlay(folder, self._namespace)
+            after = edit(before)
+            return Edit(after.changes, describe(before, after) if after.changes else "")
+
+        self._clone.change(edited, Deadline(self._timeout_s))
+
+    def _read(self, deadline: Deadline) -> tuple[Snapshot, Overlay]:
+        snapshot = self._clone.read(deadline)
+        return snapshot, read_overlay(snapshot.folder, self._namespace)
+
+    def _last_overlay(self) -> Overlay:
+        """What was seen last, for when the remote cannot be asked."""
+        try:
+            snapshot = self._clone.last_read(Deadline(_READ_S))
+            return read_overlay(snapshot.folder if snapshot else {}, self._namespace)
+        except TargetError:  # the caller has told already what is wrong
+            return read_overlay({}, self._namespace)
+
+    def _experiment(self, overlay: Overlay, name: str) -> Manifest:
+        found = overlay.of_kind("Experiment").get(name)
+        if found is None:
+            unread = f" ({'; '.join(overlay.problems)})" if overlay.problems else ""
+            raise ManifestError(f"no Experiment {name!r} in {self._where}; apply it first{unread}")
+        return validate(found)
+
+    def _problem(self, name: str, overlay: Overlay) -> str:
+        """Why an object does not answer yet; empty if it does."""
+        kind = "Experiment" if is_experiment(name) else "Model"
+        found = overlay.of_kind(kind).get(name)
+        if found is None:
+            return _ABSENT
+        return self._probes.model(name) if kind == "Model" else self._probes.golden(parse_experiment(found))
+
+
+_ABSENT = "was never applied"
+
+
+def _repository(repository: str) -> str:
+    if not repository or repository.startswith("-"):
+        raise SettingsError(f"GITOPS_REPOSITORY: {repository!r} is no address of a Git repository")
+    if "://" in repository and urlsplit(repository).password is not None:
+        raise SettingsError(
+            "GITOPS_REPOSITORY: holds a password, which every process list and log would show; "
+            "use an SSH key or a Git credential helper"
+        )
+    return repository
+
+
+def _branch(branch: str) -> str:
+    # git check-ref-format, without asking it.
+    if not re.fullmatch(r"(?![-/.])(?!.*(//|\.\.|@\{|/\.|\.lock(/|$)))[^\x00-\x20~^:?*\[\\\x7f]+(?<![/.])", branch):
+        raise SettingsError(f"GITOPS_BRANCH: {branch!r} is no name of a branch")
+    return branch
+
+
+def _path(path: str) -> str:
+    """The folder without ``.`` and trailing slashes; ``""`` for the root."""
+    parts = PurePosixPath(path).parts
+    if path.startswith("/") or ".." in parts or any(part.lower() == ".git" for part in parts) or "\0" in path:
+        raise SettingsError(f"GITOPS_PATH: {path!r} lies outside the repository; give a folder relative to its root")
+    return "/".join(parts)
+
+
+def _author(author: str) -> tuple[str, str]:
+    found = re.fullmatch(r"([^<>\n]*[^<>\s]) <([^<>\s]+)>", author)
+    if found is None:
+        raise SettingsError(f"author {author!r} is not of the form Name <e-mail>")
+    return found[1], found[2]
