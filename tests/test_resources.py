@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from financial_assets.errors import FinancialAssetsError, MarketDataError, SettingsError
+from financial_assets.errors import FinancialAssetsError, MarketDataError, SettingsError, TargetError
 from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
@@ -58,6 +59,7 @@ OTHER: dict[str, Any] = {
     "retrain_max_attempts": 3,
     "sensor_interval": 30,
     "artifact_store_uri": "s3://models/here",
+    "artifact_store_secret": "store",
     "serving_gateway_url": "http://mesh:9000",
     "serving_gateway_grpc": "mesh:9001",
     "kubernetes_context": "another",
@@ -192,10 +194,44 @@ def test_the_marker_is_written_once(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "market.json").read_text())["PRICE_SOURCE"] == "sample"
 
 
-@pytest.mark.parametrize("name", ["gitops", "kubernetes"])
-def test_a_target_that_is_not_there_yet_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match=rf"SERVING_TARGET: '{name}' is not available yet; allowed: 'local'"):
-        resources(tmp_path, serving_target=name, **CLUSTER)
+def test_a_target_that_is_not_there_yet_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"SERVING_TARGET: 'gitops' is not available yet; allowed: 'local'"):
+        resources(tmp_path, serving_target="gitops", **CLUSTER)
+
+
+def test_a_cluster_is_reached_when_it_is_needed_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    serving = resources(tmp_path, serving_target="kubernetes", kubernetes_context="away", **CLUSTER)["serving"]
+    with pytest.raises(TargetError, match=r"no credentials for Kubernetes context away.*KUBERNETES_CONTEXT"):
+        serving.target()
+
+
+def test_a_store_whose_package_is_missing_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r'ARTIFACT_STORE_URI: .*s3fs: pip install "financial-assets\[cluster\]"'):
+        resources(tmp_path, serving_target="kubernetes", **CLUSTER)
+    resources(tmp_path, serving_target="kubernetes", **(CLUSTER | {"artifact_store_uri": "file:///mnt/artifacts"}))
+    resources(tmp_path, **CLUSTER)  # the local target has no use for it
+
+
+def test_a_store_is_no_silent_default(tmp_path: Path) -> None:
+    for missing, name in (("store_uri", "ARTIFACT_STORE_URI"), ("gateway_url", "SERVING_GATEWAY_URL")):
+        values = dict(resources(tmp_path, serving_target="kubernetes", **CLUSTER)["serving"]) | {missing: None}
+        with pytest.raises(SettingsError, match=f"{name}: not set; SERVING_TARGET=kubernetes needs it"):
+            Serving(**values).check()
+
+
+def test_a_published_model_names_store_secret_and_namespace(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    store = f"file://{tmp_path}/store"
+    changes = {"artifact_store_uri": store, "artifact_store_secret": "store", "kubernetes_namespace": "elsewhere"}
+    serving = resources(tmp_path, serving_target="kubernetes", **(CLUSTER | changes))["serving"]
+    model = serving.publish("baseline-predictor-v1", tmp_path, {"variant": "baseline"})
+    assert model["spec"]["storageUri"].startswith(f"{tmp_path}/store/baseline-predictor-v1-")
+    assert (model["spec"]["secretName"], model["metadata"]["namespace"]) == ("store", "elsewhere")
+    assert model["metadata"]["labels"] == {"variant": "baseline", "app.kubernetes.io/managed-by": "financial-assets"}
+    local = resources(tmp_path)["serving"].publish("baseline-predictor-v1", tmp_path, {})
+    assert local["spec"] == {"storageUri": tmp_path.as_uri(), "requirements": ["financial-onnx"]}
 
 
 def test_the_local_target_is_the_default(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
+from financial_assets.errors import ManifestError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
@@ -14,7 +15,7 @@ from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Experiment, Market, Serving, Workshop
 from financial_assets.serving.golden import golden_request
-from financial_assets.serving.manifests import experiment_manifest, model_manifest, model_name
+from financial_assets.serving.manifests import experiment_manifest, model_name
 from financial_assets.serving.target import ServingTarget
 from financial_assets.tracking import ModelRegistry
 
@@ -43,7 +44,7 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         current = workshop.models().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
         target = serving.target()
-        manifest = model_manifest(name, current.folder.as_uri(), labels={"variant": variant.name})
+        manifest = serving.publish(name, current.folder, {"variant": variant.name})
         target.apply([manifest])
         target.wait_ready([name], serving.ready_timeout)
         panel = market.load_panel()
@@ -51,12 +52,14 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         expected = run_onnx(onnx_session(current.onnx_path), bars)
         with serving.connect() as client:
             difference = golden_request(client, name, bars, expected)
-        context.log.info(f"{name} answers at {target.endpoint().http_url}; golden request differs by {difference:.1e}")
+            url = client.endpoint.http_url
+        context.log.info(f"{name} answers at {url}; golden request differs by {difference:.1e}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(name),
             metadata={
                 "model": name,
-                "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{name}/infer"),
+                "url": dg.MetadataValue.url(f"{url}/v2/models/{name}/infer"),
+                "storage": str(manifest["spec"]["storageUri"]),
                 "golden request, largest difference": difference,
                 "manifest": dg.MetadataValue.json(manifest),
             },
@@ -86,12 +89,14 @@ def experiment(
     target, registry = serving.target(), workshop.registry()
     with ab_test.log() as log:
         epoch = Rollout(log, ab_test.policy()).reconcile(deployed_models(target, registry))
-    manifest = experiment_manifest(epoch.experiment, default=epoch.champion.model, weights=epoch.weights)
+    manifest = experiment_manifest(
+        epoch.experiment, default=epoch.champion.model, weights=epoch.weights, namespace=serving.namespace
+    )
     target.apply([manifest])
     target.wait_ready([epoch.experiment], serving.ready_timeout)
     route = _ask_once(market, serving, epoch)
     _point_aliases(registry, epoch)
-    removed = _remove_unused(target, epoch)
+    removed = _remove_unused(context, target, epoch)
     shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
     context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
     return dg.MaterializeResult(
@@ -143,13 +148,21 @@ def _point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
         registry.set_alias("challenger", epoch.challenger.version)
 
 
-def _remove_unused(target: ServingTarget, epoch: WeightEpoch) -> list[str]:
-    """Delete models that take no part any more, after the routes no longer name them."""
+def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epoch: WeightEpoch) -> list[str]:
+    """Delete models that take no part any more, after the routes no longer name them.
+
+    A target's status lists this project's models only, so other people's on the same cluster are never met here.
+    """
     wanted = {arm.model for arm in epoch.arms}
-    unused = sorted(model.name for model in target.status().models if model.name not in wanted)
-    for name in unused:
-        target.delete("Model", name)
-    return unused
+    removed: list[str] = []
+    for name in sorted(model.name for model in target.status().models if model.name not in wanted):
+        try:
+            target.delete("Model", name)
+        except ManifestError as error:  # an experiment of somebody else needs it
+            context.log.warning(f"{name} is kept: {error}")
+        else:
+            removed.append(name)
+    return removed
 
 
 def _arms_table(epoch: WeightEpoch) -> pd.DataFrame:

@@ -19,7 +19,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     home = str(settings.home)
     market = _market(settings, home)
     serving = _serving(settings, home)
-    serving.target()  # a target that cannot be had is told now, not after the training
+    serving.check()  # a target that cannot be had is told now, not after the training
     return {
         "market": market,
         "workshop": Workshop(
@@ -79,6 +79,7 @@ def _serving(settings: Settings, home: str) -> Serving:
         request_timeout=settings.request_timeout,
         ready_timeout=settings.ready_timeout,
         store_uri=settings.artifact_store_uri,
+        store_secret=settings.artifact_store_secret,
         gateway_url=settings.serving_gateway_url,
         gateway_grpc=settings.gateway_grpc,
         context=settings.kubernetes_context,

@@ -67,7 +67,10 @@ class Mesh:
                 "GET", url, headers={"seldon-model": model}, timeout=self._timeout_s, retries=False
             )
         except urllib3.exceptions.HTTPError as error:
-            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})", None
+            return (
+                f"no answer from the gateway at {url} ({type(error).__name__}: {error}); see SERVING_GATEWAY_URL",
+                None,
+            )
         if answer.status != _OK:
             return f"the gateway answers HTTP {answer.status} at {url}", None
         arm = last_route(answer.headers.get(ROUTE_HEADER))

@@ -29,6 +29,10 @@ class ServingSettings(SettingsGroup):
     """Where artefacts are put for a cluster to read: ``s3://bucket/path``, ``gs://bucket/path``, or ``file:///path``
     of a volume that this program and the model servers mount at the same path."""
 
+    artifact_store_secret: str | None = None
+    """Secret of the serving namespace with which the model servers read the store (the Models' ``secretName``);
+    default: what the cluster's model servers are configured with."""
+
     serving_gateway_url: str | None = None
     """Base URL of the cluster's gateway (Seldon's mesh) as reached from here, e.g. http://seldon-mesh."""
 
@@ -88,11 +92,11 @@ class ServingSettings(SettingsGroup):
             raise ValueError("must be host:port, without a scheme, e.g. seldon-mesh:80")
         return value
 
-    @field_validator("kubernetes_namespace")
+    @field_validator("kubernetes_namespace", "artifact_store_secret")
     @classmethod
-    def _check_namespace(cls, value: str) -> str:
-        if not _LABEL.fullmatch(value):
-            raise ValueError("is no namespace: lower-case letters, digits and hyphens, at most 63")
+    def _check_name(cls, value: str | None) -> str | None:
+        if value is not None and not _LABEL.fullmatch(value):
+            raise ValueError("is no name of Kubernetes: lower-case letters, digits and hyphens, at most 63")
         return value
 
     @field_validator("gitops_branch")

@@ -58,7 +58,7 @@ def target(api: KubeApi, tmp_path: Path) -> KubernetesTarget:
         (Fault("PATCH", 429, "slow down"), "HTTP 429, slow down; .*overloaded", 4),
         (Fault("PATCH", 500, status_body(500, "InternalError", "etcd")), "HTTP 500, etcd; .*look at its log", 4),
         (Fault("PATCH", 502, "<html>bad gateway</html>"), "HTTP 502, <html>bad gateway", 4),
-        (Fault("PATCH", hang_s=0.5), "no answer within .* s .*is up and reachable", None),
+        (Fault("PATCH", hang_s=0.5), "no answer within .* s .*KUBERNETES_CONTEXT.* is up and reachable", None),
         (Fault("PATCH", drop=True), "no answer within .*(aborted|closed)", 4),
         (Fault("PATCH", 200, "[1, 2]"), "the answer is no JSON object", 1),
         (Fault("PATCH", 403, '{"kind": "Status", "details": null}'), "HTTP 403", 1),
@@ -160,7 +160,7 @@ def test_waiting_for_a_server_that_hangs_ends_in_time(api: KubeApi, target: Any)
 @pytest.mark.parametrize(
     ("context", "text", "message"),
     [
-        ("elsewhere", None, "no credentials for Kubernetes context elsewhere: .*kubectl config get-contexts"),
+        ("elsewhere", None, "no credentials for Kubernetes context elsewhere: .*KUBERNETES_CONTEXT.*kubectl config get-contexts"),
         (None, "{", "no credentials for Kubernetes context \\(current\\)"),
         (None, "", "no credentials"),
     ],

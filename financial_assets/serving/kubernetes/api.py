@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -70,12 +71,12 @@ def connect(context: str | None = None, *, kubeconfig: Path | None = None) -> cl
         if context is None and kubeconfig is None and Path(SERVICE_TOKEN_FILENAME).exists():
             config.load_incluster_config(client_configuration=settings)
         else:
-            file = str(kubeconfig) if kubeconfig else None
+            file = str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG")  # the client reads it at import
             config.load_kube_config(config_file=file, context=context, client_configuration=settings)
     except (config.ConfigException, YAMLError, OSError) as error:
         raise TargetError(
             f"no credentials for Kubernetes context {context or '(current)'}: {error}; "
-            "`kubectl config get-contexts` lists the contexts there are"
+            "set KUBERNETES_CONTEXT to one that `kubectl config get-contexts` lists"
         ) from error
     # The client's own retries are unbounded in time when the server names a Retry-After; ours know the deadline.
     settings.retries = False  # pyright: ignore[reportAttributeAccessIssue]
@@ -203,7 +204,7 @@ class SeldonApi:
             except urllib3.exceptions.HTTPError as error:
                 fault = ApiCallError(
                     f"{call}: no answer within {patience:g} s ({type(error).__name__}: {error}); "
-                    "check that the API server is up and reachable from here",
+                    "check that the API server (KUBERNETES_CONTEXT) is up and reachable from here",
                     transient=True,
                 )
             if not fault.transient or attempt == _ATTEMPTS or pause > deadline.left:
