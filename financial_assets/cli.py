@@ -99,9 +99,10 @@ def serve(with_monitoring: bool) -> None:
 
 
 @main.command()
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="On 127.0.0.1; 0 (default): a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: every one.")
 @click.option("--window", type=click.IntRange(2, 2000), default=60, help="Sessions of the rolling accuracy.")
-def exporter(port: int, window: int) -> None:
+def exporter(port: int, host: str, window: int) -> None:
     """Serve Prometheus metrics of the experiment, read from the prediction log, until Ctrl-C."""
     settings = load_settings()
     from financial_assets.monitoring.exporter import run_exporter
@@ -110,7 +111,7 @@ def exporter(port: int, window: int) -> None:
 
     market = make_resources(settings)["market"]
     collector = ExperimentCollector(lambda: open_log(settings.log_url), market.panel, window=window)
-    run_exporter(collector, port, click.echo)
+    run_exporter(collector, port, click.echo, host=host)
 
 
 @main.command()

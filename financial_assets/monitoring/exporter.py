@@ -1,4 +1,4 @@
-"""The exporter: answers scrapes on this machine until it is told to end."""
+"""The exporter: answers scrapes until it is told to end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from financial_assets.errors import SettingsError
 
 __all__ = ["run_exporter"]
 
-_HOST = "127.0.0.1"
 
-
-def run_exporter(collector: Collector, port: int, announce: Callable[[str], object]) -> None:
+def run_exporter(
+    collector: Collector, port: int, announce: Callable[[str], object], *, host: str = "127.0.0.1"
+) -> None:
     """Serve ``/metrics`` until Ctrl-C (SIGINT) or SIGTERM; call it from the main thread.
 
     Parameters
@@ -26,11 +26,13 @@ def run_exporter(collector: Collector, port: int, announce: Callable[[str], obje
         0 takes a free one.
     announce
         Told the URL once scrapes are answered.
+    host
+        Address to listen on; ``0.0.0.0`` in a pod, which Prometheus reaches from elsewhere.
 
     Raises
     ------
     SettingsError
-        The port is taken.
+        The port is taken, or the address is not this machine's.
     """
     registry = CollectorRegistry()
     registry.register(collector)
@@ -39,10 +41,10 @@ def run_exporter(collector: Collector, port: int, announce: Callable[[str], obje
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     try:
         try:
-            server, thread = start_http_server(port, addr=_HOST, registry=registry)
+            server, thread = start_http_server(port, addr=host, registry=registry)
         except OSError as error:
-            raise SettingsError(f"--port {port}: cannot listen on {_HOST} ({error}); 0 takes a free port") from error
-        announce(f"http://{_HOST}:{server.server_port}/metrics")
+            raise SettingsError(f"--port {port}: cannot listen on {host} ({error}); 0 takes a free port") from error
+        announce(f"http://{host}:{server.server_port}/metrics")
         signal.sigwait(ends)
         server.shutdown()
         server.server_close()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -100,3 +101,16 @@ def test_a_taken_port_is_named(start: Start) -> None:
     assert process.returncode == 1
     assert f"--port {port}" in errors
     assert "Traceback" not in errors
+
+
+def test_listens_where_it_is_told(start: Start, tmp_path: Path) -> None:
+    with PredictionLog(f"sqlite:///{tmp_path / 'predictions.db'}") as log:
+        fill(log, log.open_epoch(EXPERIMENT, arms(), "start", after=0), PRICES, PRICES.sessions[10:20])
+    _, url = start("--host", "0.0.0.0")
+    port = url.split(":")[2].split("/")[0]
+    assert url == f"http://0.0.0.0:{port}/metrics"
+    # Another address of the loopback network stands for the one by which a pod is reached.
+    assert scrape(f"http://127.0.0.2:{port}/metrics")["ab_test_exporter_up", (("source", "log"),)] == 1
+    _, narrow = start()
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        scrape(narrow.replace("127.0.0.1", "127.0.0.2"))
