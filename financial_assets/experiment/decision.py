@@ -1,0 +1,247 @@
+"""Promote, hold or roll back: a pure function of plan, evidence and traffic.
+
+A challenger is promoted at a planned look that crosses its group-sequential boundary, or on the day when the always-on
+confidence sequence clears the margin; in both cases only if the plan could have found the plausible effect, every
+baseline is beaten at the same look, no guardrail has fired and nothing is missing. It is rolled back when one of its
+guardrails fires, or when the always-on sequence shows it to be worse by more than the margin. Everything else is
+"hold", with the reason. Spotify, Choosing a sequential testing framework (2023), compares the two kinds of looks;
+Choe and Ramdas (2024), Comparing sequential forecasters, is the always-on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.evidence import Evidence, PairedDays
+from financial_assets.experiment.plan import ExperimentPlan
+from financial_assets.experiment.statistics.betting import BettingSequence, margin_grid
+from financial_assets.experiment.statistics.stagewise import daily_z
+from financial_assets.experiment.verdict import Action, AlwaysOn, Decision, Guardrail, Look
+
+__all__ = ["Traffic", "decide", "due_looks", "watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the routed requests say: guardrails, and a digest of what they were computed from."""
+
+    guardrails: tuple[Guardrail, ...]
+    digest: str
+
+
+def decide(
+    plan: ExperimentPlan,
+    epoch: WeightEpoch,
+    evidence: Evidence,
+    traffic: Traffic,
+    *,
+    as_of: str,
+    deflated_sharpe: float | None,
+) -> Decision:
+    """Decide as of a session.
+
+    Parameters
+    ----------
+    plan
+        The pre-registration of exactly this pair.
+    epoch
+        Weight epoch in force.
+    evidence, traffic
+        What is known.
+    as_of
+        The market clock (ISO date).
+    deflated_sharpe
+        Of the challenger, ``None`` where it is not defined.
+    """
+    looks, always_on = due_looks(plan, evidence), watch(plan, evidence)
+    guardrails = (*traffic.guardrails, _completeness(plan, evidence))
+    action, reasons = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
+    days = len(evidence.main)
+    return Decision(
+        action=action,
+        reasons=reasons,
+        experiment=plan.experiment,
+        champion=plan.champion,
+        challenger=plan.challenger,
+        as_of=as_of,
+        epoch=epoch.number,
+        plan_digest=plan.digest,
+        evidence_digest=evidence.digest,
+        traffic_digest=traffic.digest,
+        days=days,
+        estimate=float(evidence.main.differences.mean()) if days else None,
+        detectable=plan.detectable,
+        looks=looks,
+        always_on=always_on,
+        alpha_spent=plan.spent[len(looks) - 1] if looks else 0.0,
+        guardrails=guardrails,
+        deflated_sharpe=deflated_sharpe,
+        ended=action != "hold" or days >= plan.looks[-1],
+        weights=_weights(action, plan, epoch),
+    )
+
+
+def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
+    """The planned looks whose day has come, up to the first that is crossed: later ones never take place."""
+    looks: list[Look] = []
+    for day, boundary in zip(plan.looks, plan.boundaries, strict=True):
+        if day > len(evidence.main) or (looks and looks[-1].crossed):
+            break
+        session = evidence.main.sessions[day - 1]
+        looks.append(
+            Look(
+                day=day,
+                session=session.date().isoformat(),
+                z=_z(evidence.main, day, plan.test.margin),
+                boundary=boundary,
+                against={
+                    name: _z(days, int(days.sessions.searchsorted(session, side="right")), 0.0)
+                    for name, days in evidence.against.items()
+                },
+            )
+        )
+    return tuple(looks)
+
+
+def watch(plan: ExperimentPlan, evidence: Evidence) -> AlwaysOn:
+    """The always-on confidence sequence over all days so far."""
+    alpha, margin = plan.test.alpha_always, plan.test.margin
+    main = _sequence(evidence.main.differences, margin)
+    low, high = main.interval(alpha)
+    return AlwaysOn(
+        low=low,
+        high=high,
+        log_e=main.log_e(margin),
+        against={name: _beaten_by(days.differences, alpha) for name, days in evidence.against.items()},
+    )
+
+
+def _sequence(differences: np.ndarray, margin: float) -> BettingSequence:
+    """Margins in steps of 0.1 pp, and those that decide."""
+    margins = np.unique([*margin_grid(), margin, -margin])
+    return BettingSequence.start(margins).extend(map(float, differences))
+
+
+def _beaten_by(differences: np.ndarray, alpha: float) -> float:
+    """Lower bound of the advantage over a baseline: 0 once "no advantage" is refuted, -1 before."""
+    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(alpha)[0]
+
+
+def _z(days: PairedDays, count: int, margin: float) -> float:
+    """Standardised mean of the first ``count`` days; 0 without variation, which is no evidence of anything."""
+    values = days.differences[:count]
+    return daily_z(values, margin) if len(values) > 1 and float(np.ptp(values)) > 0 else 0.0
+
+
+def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:
+    allowed, share = plan.guardrails.missing_share, evidence.missing_share
+    return Guardrail(
+        name="missing",
+        model="",
+        action="hold",
+        fired=share > allowed,
+        observed=share,
+        objective=allowed,
+        count=evidence.due,
+        reason=f"{evidence.missing:,} of {evidence.due:,} due predictions of the pair are missing ({share:.1%}; "
+        f"allowed {allowed:.1%})",
+    )
+
+
+def _judge(
+    plan: ExperimentPlan,
+    evidence: Evidence,
+    guardrails: Sequence[Guardrail],
+    looks: Sequence[Look],
+    always_on: AlwaysOn,
+    deflated_sharpe: float | None,
+) -> tuple[Action, tuple[str, ...]]:
+    fired = [guardrail for guardrail in guardrails if guardrail.fired]
+    unsafe = [guardrail.reason for guardrail in fired if guardrail.action == "rollback"]
+    if unsafe:
+        return "rollback", tuple(unsafe)
+    blind = [guardrail.reason for guardrail in fired]
+    if blind:
+        return "hold", (f"nothing can be concluded: {blind[0]}", *blind[1:])
+    if always_on.high <= -plan.test.margin:
+        return "rollback", (
+            f"{plan.challenger} is worse than {plan.champion}: the difference in {plan.test.metric} is at most "
+            f"{always_on.high:+.3f}, on every day with {1 - plan.test.alpha_always:.0%} confidence",
+        )
+    favour = _in_favour(plan, looks, always_on)
+    if favour is None:
+        return "hold", (_why_not_yet(plan, evidence, looks),)
+    missing = _unmet(plan, evidence, deflated_sharpe)
+    return ("hold", (missing[0], *missing[1:], favour)) if missing else ("promote", (favour,))
+
+
+def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: AlwaysOn) -> str | None:
+    beaten = f"{plan.champion}, {' and '.join(plan.must_beat)}"
+    if looks and looks[-1].crossed:
+        look = looks[-1]
+        return (
+            f"{plan.challenger} is better than {beaten}: at the planned look on day {look.day} z = {look.z:.2f} "
+            f"crossed the boundary {look.boundary:.2f}"
+        )
+    if always_on.clears(plan.test.margin):
+        return (
+            f"{plan.challenger} is better than {beaten}: the always-on interval of the difference in "
+            f"{plan.test.metric} starts at {always_on.low:+.3f}, above the margin {plan.test.margin:g}"
+        )
+    return None
+
+
+def _unmet(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | None) -> list[str]:
+    """What stands against a promotion although the evidence is in favour."""
+    unmet: list[str] = []
+    if not plan.can_promote:
+        unmet.append(_underpowered(plan))
+    if plan.test.metric != "accuracy" and float(evidence.accuracy.differences.mean()) <= 0:
+        unmet.append(
+            f"the {plan.test.metric} score is better, but not the share of right directions: check calibration"
+        )
+    wanted = plan.test.deflated_sharpe
+    if wanted and (deflated_sharpe is None or deflated_sharpe < wanted):
+        found = "is not defined" if deflated_sharpe is None else f"is {deflated_sharpe:.2f}"
+        unmet.append(
+            f"the deflated Sharpe ratio {found}, below {wanted:g}: its profit may be the luck of the best of all "
+            "registered versions"
+        )
+    return unmet
+
+
+def _underpowered(plan: ExperimentPlan) -> str:
+    return (
+        f"the plan cannot promote: by its horizon of {plan.looks[-1]} days it detects {plan.detectable:.3f}, more than "
+        f"the plausible {plan.test.plausible_effect:g}; about {plan.days_for_plausible:,} days would do"
+    )
+
+
+def _why_not_yet(plan: ExperimentPlan, evidence: Evidence, looks: Sequence[Look]) -> str:
+    days = len(evidence.main)
+    if not days:
+        return f"no evidence yet: no outcome after {plan.starts_after} is known"
+    if not plan.can_promote:
+        return f"underpowered: {_underpowered(plan)}"
+    if days >= plan.looks[-1]:
+        return f"inconclusive at the horizon of {plan.looks[-1]} days: {plan.champion} stays"
+    coming = next(day for day in plan.looks if day > days)
+    if not looks:
+        return f"too early: the first planned look is on day {coming}, this is day {days}"
+    short = [name for name, z in looks[-1].against.items() if z < looks[-1].boundary]
+    unbeaten = f"; not shown to beat {' and '.join(short)}" if short and looks[-1].z >= looks[-1].boundary else ""
+    last = looks[-1]
+    seen = f"z = {last.z:.2f} at day {last.day}, boundary {last.boundary:.2f}{unbeaten}"
+    return f"inconclusive so far: {seen}; next look on day {coming}"
+
+
+def _weights(action: Action, plan: ExperimentPlan, epoch: WeightEpoch) -> Mapping[str, int]:
+    if action == "promote":
+        return {plan.challenger: 100}
+    if action == "rollback":
+        return {plan.champion: 100}
+    return dict(epoch.weights)
