@@ -15,8 +15,8 @@ from financial_assets.experiment.conclusion import conclude
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
-from financial_assets.experiment.sequential import SRM_ALPHA
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
+from financial_assets.experiment.statistics.srm import SRM_ALPHA
 from financial_assets.experiment.traffic import arm_traffic, epoch_traffic
 from financial_assets.market.panel import PricePanel
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.results import ArmTraffic, EpochTraffic
-from financial_assets.experiment.sequential import srm_test
 from financial_assets.experiment.skill import accuracy_of
+from financial_assets.experiment.statistics.srm import srm_test
 
 __all__ = ["arm_traffic", "epoch_traffic"]
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from financial_assets.errors import FinancialAssetsError, LogNotFoundError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.sequential import srm_test
+from financial_assets.experiment.statistics.srm import srm_test
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accuracy
 from financial_assets.monitoring.log_totals import UNATTRIBUTED, Histogram, LogTotals, read_totals

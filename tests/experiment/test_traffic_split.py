@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.sequential import srm_test
+from financial_assets.experiment.statistics.srm import srm_test
 
 WEIGHTS = {"baseline": 70, "enhanced": 30}
 

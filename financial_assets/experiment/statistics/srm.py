@@ -1,7 +1,8 @@
 """Tests of the traffic split: whether the gateway sends requests as the weights say.
 
 A sample-ratio mismatch (SRM) means that assignment or logging is broken, so that nothing else about routed rows can be
-believed. Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019.
+believed. Fabijan et al., "Diagnosing Sample Ratio Mismatch in Online Controlled Experiments", KDD 2019. This is the
+test of one look; :mod:`.srm_sequential` may be looked at as often as one likes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,173 @@
+"""E-process and confidence sequence for the mean of bounded daily differences, valid at every look.
+
+A gambler starts with 1 and stakes a fraction of the capital each day on "the mean is above m". Were the mean of every
+day, given the past, at most m, no stake could be expected to gain: the capital is then a non-negative supermartingale,
+and reaches 1/alpha with probability at most alpha over an unlimited time (Ville 1939). Capital against m is evidence,
+an *e-value*; all m that have not been refuted form a confidence sequence (Waudby-Smith and Ramdas 2024, Estimating
+means of bounded random variables by betting, JRSS-B 86, arXiv 2010.09686).
+
+The stakes are a fixed mixture: equal parts of the capital are played with constant fractions, so that whatever edge
+there is, some part is near the growth-optimal stake, mean over variance (Kelly 1956; Cover 1991, universal portfolios;
+Orabona and Jun 2024, arXiv 2110.14099). ``capital.STAKES`` suits any edge; ``capital.planned_stakes`` is sharper about
+the one that the plan names, and as valid about all. Nothing is estimated during the test, and the result does not
+depend on the order of the days. The set that is not refuted is an interval, because capital falls as m rises.
+
+Only additions, multiplications and divisions of IEEE doubles in a fixed order make the capital: replaying the days
+gives it bit for bit. The null hypothesis is the strong one: *each* day's conditional mean is at most m. A challenger
+that is better in one regime only may refute it; :mod:`.bernstein` speaks of the running average instead (Choe and
+Ramdas 2024, Comparing sequential forecasters, Operations Research, arXiv 2110.00115).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.statistics.capital import (
+    STAKES,
+    Side,
+    checked_days,
+    checked_margins,
+    checked_stakes,
+    level,
+    log_e_process,
+    margin_grid,
+    mixed,
+    play,
+)
+from financial_assets.experiment.statistics.serial import from_text, pack, to_text, unpack
+
+__all__ = ["BettingSequence", "log_e_process"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BettingSequence:
+    """State of a test that is fed one day at a time; :meth:`start` makes it, :meth:`update` gives the next one.
+
+    Attributes
+    ----------
+    bound
+        Largest possible size of a difference.
+    stakes
+        Fractions of the most that may be staked.
+    margins
+        Candidate means ``[margin]``, rising.
+    days, total
+        Days seen and the sum of their differences.
+    up, down
+        Capital by stake that the mean is above, below each margin: ``[stake, margin]``.
+    peak_up, peak_down
+        Largest mixed capital at any look so far ``[margin]``.
+    """
+
+    bound: float
+    stakes: tuple[float, ...]
+    margins: NDArray[np.float64]
+    days: int
+    total: float
+    up: NDArray[np.float64]
+    down: NDArray[np.float64]
+    peak_up: NDArray[np.float64]
+    peak_down: NDArray[np.float64]
+
+    @classmethod
+    def start(
+        cls, margins: ArrayLike | None = None, *, bound: float = 1.0, stakes: Sequence[float] = STAKES
+    ) -> BettingSequence:
+        """A test without data; ``margins`` default to a grid of thousandths up to a fifth of the bound."""
+        grid = margin_grid(bound / 1000, bound / 5, bound) if margins is None else np.asarray(margins, np.float64)
+        grid = checked_margins(grid, bound)
+        parts = checked_stakes(stakes)
+        shape = (len(parts), grid.size)
+        one = np.ones(grid.size)
+        return cls(bound, parts, grid, 0, 0.0, np.ones(shape), np.ones(shape), one, one.copy())
+
+    def update(self, difference: float) -> BettingSequence:
+        """The state one day later."""
+        x = float(checked_days([difference], self.bound)[0])
+        up = play(self.up, self.stakes, (x - self.margins) / (self.bound + self.margins))
+        down = play(self.down, self.stakes, (self.margins - x) / (self.bound - self.margins))
+        return dataclasses.replace(
+            self,
+            days=self.days + 1,
+            total=self.total + x,
+            up=up,
+            down=down,
+            peak_up=np.maximum(self.peak_up, mixed(up)),
+            peak_down=np.maximum(self.peak_down, mixed(down)),
+        )
+
+    def extend(self, differences: Iterable[float]) -> BettingSequence:
+        """The state after more days, one :meth:`update` each."""
+        state = self
+        for difference in differences:
+            state = state.update(difference)
+        return state
+
+    @property
+    def mean(self) -> float:
+        """Mean of the days so far; NaN without one."""
+        return self.total / self.days if self.days else math.nan
+
+    def log_e(self, margin: float = 0.0, side: Side = "greater") -> float:
+        """Logarithm of the present e-value against "the mean is not above (below, other than) ``margin``"."""
+        at = self._index(margin)
+        up, down = float(mixed(self.up)[at]), float(mixed(self.down)[at])
+        return math.log(up if side == "greater" else down if side == "less" else (up + down) / 2)
+
+    def p_value(self, margin: float = 0.0, side: Side = "greater") -> float:
+        """Anytime-valid p-value: 1 over the largest capital so far; two-sided, twice the smaller one."""
+        at = self._index(margin)
+        above, below = 1 / float(self.peak_up[at]), 1 / float(self.peak_down[at])
+        return min(1.0, above if side == "greater" else below if side == "less" else 2 * min(above, below))
+
+    def lower(self, alpha: float) -> float:
+        """Lower confidence bound of level ``1 - alpha``, for all days at once: the largest margin refuted from above.
+
+        ``-bound`` while none is. True means lie between this margin and the next of the grid or above.
+        """
+        refuted = np.flatnonzero(self.peak_up >= 1 / level(alpha))
+        return float(self.margins[refuted[-1]]) if refuted.size else -self.bound
+
+    def upper(self, alpha: float) -> float:
+        """Upper confidence bound of level ``1 - alpha``; see :meth:`lower`."""
+        refuted = np.flatnonzero(self.peak_down >= 1 / level(alpha))
+        return float(self.margins[refuted[0]]) if refuted.size else self.bound
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Two-sided confidence sequence: :meth:`lower` and :meth:`upper` with half of ``alpha`` each."""
+        return self.lower(alpha / 2), self.upper(alpha / 2)
+
+    def to_json(self) -> str:
+        """The state as text, exact to the last bit."""
+        arrays = {name: pack(getattr(self, name)) for name in _ARRAYS}
+        plain = {"bound": self.bound, "stakes": list(self.stakes), "days": self.days, "total": self.total}
+        return to_text("betting", {**plain, **arrays})
+
+    @classmethod
+    def from_json(cls, text: str) -> BettingSequence:
+        """The state that :meth:`to_json` wrote; ``ExperimentError`` if it is another's."""
+        body = from_text("betting", text)
+        arrays = {name: unpack(body[name]) for name in _ARRAYS}
+        stakes = checked_stakes(body["stakes"])
+        return cls(
+            bound=float(body["bound"]), stakes=stakes, days=int(body["days"]), total=float(body["total"]), **arrays
+        )
+
+    def _index(self, margin: float) -> int:
+        at = int(np.argmin(np.abs(self.margins - margin)))
+        if not math.isclose(float(self.margins[at]), margin, rel_tol=1e-9, abs_tol=1e-12):
+            raise ExperimentError(
+                f"margin {margin} is none of the {self.margins.size} margins from {self.margins[0]} to "
+                f"{self.margins[-1]} that this test was started with: name it in the plan before the first day"
+            )
+        return at
+
+
+_ARRAYS = ("margins", "up", "down", "peak_up", "peak_down")

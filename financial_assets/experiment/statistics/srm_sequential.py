@@ -1,0 +1,116 @@
+"""Sequential test of the traffic split, valid at every look.
+
+The e-value is a Bayes factor: a Dirichlet mixture of shares about the weights against the weights themselves. Under
+obeyed weights it is a martingale in the requests (Lindon and Malek 2022, Anytime-valid inference for multinomial count
+data, NeurIPS, arXiv 2011.03567). Each weight epoch bets anew with the capital that the epochs before have left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.statistics.serial import from_text, to_text
+from financial_assets.experiment.statistics.srm import SRM_ALPHA
+
+__all__ = ["CONCENTRATION", "SequentialSrm"]
+
+CONCENTRATION = 50.0
+"""Prior requests of the Dirichlet mixture: shares about 6 percentage points off the weights are looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequentialSrm:
+    """State of the test; :meth:`start` makes it, :meth:`update` feeds requests, :meth:`next_epoch` new weights.
+
+    Attributes
+    ----------
+    shares
+        Model -> share of requests asked for in this epoch.
+    counts
+        Model -> requests in this epoch.
+    concentration
+        Of the Dirichlet mixture.
+    log_before
+        Log e-value that the closed epochs left.
+    log_peak
+        Largest log e-value at any look.
+    impossible
+        Whether a model without weight got a request, which no chance explains.
+    """
+
+    shares: Mapping[str, float]
+    counts: Mapping[str, int]
+    concentration: float = CONCENTRATION
+    log_before: float = 0.0
+    log_peak: float = 0.0
+    impossible: bool = False
+
+    @classmethod
+    def start(cls, weights: Mapping[str, int], concentration: float = CONCENTRATION) -> SequentialSrm:
+        """A test without requests under the weights of the first epoch."""
+        if not 0 < concentration < math.inf:
+            raise ExperimentError(f"the concentration must be positive and finite, not {concentration}")
+        shares = _shares(weights)
+        return cls(shares, dict.fromkeys(shares, 0), concentration)
+
+    def update(self, requests: Mapping[str, int]) -> SequentialSrm:
+        """The state after more requests by model (those since the last look, not all)."""
+        if any(count < 0 for count in requests.values()):
+            raise ExperimentError(f"negative counts of requests: {dict(requests)}")
+        strange = any(count and not self.shares.get(model) for model, count in requests.items())
+        counts = {model: count + int(requests.get(model, 0)) for model, count in self.counts.items()}
+        new = dataclasses.replace(self, counts=counts, impossible=self.impossible or strange)
+        return dataclasses.replace(new, log_peak=max(self.log_peak, new._log_bayes_factor() + new.log_before))
+
+    def next_epoch(self, weights: Mapping[str, int]) -> SequentialSrm:
+        """The state at the start of an epoch of other weights."""
+        shares = _shares(weights)
+        before = self.log_before + self._log_bayes_factor()
+        return dataclasses.replace(self, shares=shares, counts=dict.fromkeys(shares, 0), log_before=before)
+
+    @property
+    def log_e(self) -> float:
+        """Logarithm of the present e-value; infinite after an impossible request."""
+        return math.inf if self.impossible else self.log_before + self._log_bayes_factor()
+
+    @property
+    def p_value(self) -> float:
+        """Anytime-valid p-value over all looks so far."""
+        return 0.0 if self.impossible else min(1.0, math.exp(-self.log_peak))
+
+    def passed(self, alpha: float = SRM_ALPHA) -> bool:
+        """Whether at no look so far the split contradicted the weights."""
+        return self.p_value > alpha
+
+    def to_json(self) -> str:
+        """The state as text, exact to the last bit."""
+        return to_text("srm", dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> SequentialSrm:
+        """The state that :meth:`to_json` wrote."""
+        body = from_text("srm", text)
+        return cls(**{field.name: body[field.name] for field in dataclasses.fields(cls)})
+
+    def _log_bayes_factor(self) -> float:
+        """Log of the Dirichlet-multinomial probability of this epoch's sequence over that under the shares."""
+        live = [model for model, share in self.shares.items() if share > 0]
+        if len(live) < 2:
+            return 0.0
+        prior = self.concentration
+        total = math.lgamma(prior) - math.lgamma(prior + sum(self.counts[model] for model in live))
+        for model in live:
+            mine, count, share = prior * self.shares[model], self.counts[model], self.shares[model]
+            total += math.lgamma(mine + count) - math.lgamma(mine) - count * math.log(share)
+        return total
+
+
+def _shares(weights: Mapping[str, int]) -> dict[str, float]:
+    total = sum(weights.values())
+    if any(weight < 0 for weight in weights.values()) or total <= 0:
+        raise ExperimentError(f"weights must not be negative nor all zero: {dict(weights)}")
+    return {model: weight / total for model, weight in weights.items()}
