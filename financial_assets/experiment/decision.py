@@ -11,7 +11,6 @@ Choe and Ramdas (2024), Comparing sequential forecasters, is the always-on one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,17 +19,9 @@ from financial_assets.experiment.evidence import Evidence, PairedDays
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.statistics.betting import BettingSequence, margin_grid
 from financial_assets.experiment.statistics.stagewise import daily_z
-from financial_assets.experiment.verdict import Action, AlwaysOn, Decision, Guardrail, Look
+from financial_assets.experiment.verdict import Action, AlwaysOn, Decision, Guardrail, Look, Traffic
 
-__all__ = ["Traffic", "decide", "due_looks", "watch"]
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What the routed requests say: guardrails, and a digest of what they were computed from."""
-
-    guardrails: tuple[Guardrail, ...]
-    digest: str
+__all__ = ["decide", "due_looks", "watch"]
 
 
 def decide(

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,16 +184,14 @@ def plan_from_json(text: str) -> ExperimentPlan:
         It is none.
     """
     try:
-        values: Mapping[str, Any] = json.loads(text)
-        return ExperimentPlan(
-            **{
-                **values,
-                "test": TestPolicy(**values["test"]),
-                "guardrails": GuardrailPolicy(**values["guardrails"]),
-                "spread": DailySpread(**values["spread"]),
-                **{name: tuple(values[name]) for name in ("looks", "boundaries", "spent", "must_beat")},
-            }
-        )
+        values: dict[str, Any] = json.loads(text)
+        values |= {
+            "test": TestPolicy(**values["test"]),
+            "guardrails": GuardrailPolicy(**values["guardrails"]),
+            "spread": DailySpread(**values["spread"]),
+            **{name: tuple(values[name]) for name in ("looks", "boundaries", "spent", "must_beat")},
+        }
+        return ExperimentPlan(**values)
     except (ValueError, TypeError, KeyError) as error:
         raise ExperimentError(f"no experiment plan: {error!r} in {text[:200]}") from error
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["Action", "AlwaysOn", "Decision", "Guardrail", "Look", "decision_from_json"]
+__all__ = ["Action", "AlwaysOn", "Decision", "Guardrail", "Look", "Traffic", "decision_from_json"]
 
 Action = Literal["promote", "hold", "rollback"]
 
@@ -86,6 +86,14 @@ class Guardrail:
     objective: float
     count: int
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What the routed requests say: guardrails, and the SHA-256 of what they were computed from."""
+
+    guardrails: tuple[Guardrail, ...]
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +175,12 @@ def decision_from_json(text: str) -> Decision:
     """
     try:
         values: dict[str, Any] = json.loads(text)
-        return Decision(
-            **{
-                **values,
-                "reasons": tuple(values["reasons"]),
-                "looks": tuple(Look(**look) for look in values["looks"]),
-                "always_on": AlwaysOn(**values["always_on"]),
-                "guardrails": tuple(Guardrail(**guardrail) for guardrail in values["guardrails"]),
-            }
-        )
+        values |= {
+            "reasons": tuple(values["reasons"]),
+            "looks": tuple(Look(**look) for look in values["looks"]),
+            "always_on": AlwaysOn(**values["always_on"]),
+            "guardrails": tuple(Guardrail(**guardrail) for guardrail in values["guardrails"]),
+        }
+        return Decision(**values)
     except (ValueError, TypeError, KeyError) as error:
         raise ExperimentError(f"no decision: {error!r} in {text[:200]}") from error
