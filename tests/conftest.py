@@ -19,7 +19,6 @@ COMMAND_OF_PACKAGE = {
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "chromium": "chromium",
-    "kubernetes-client": "kubectl",
     "git": "git",
     "kubernetes-client": "kubectl",
     "postgresql": "initdb",  # the server's; a machine may have the client alone
