@@ -19,6 +19,8 @@ COMMAND_OF_PACKAGE = {
     "prometheus": "prometheus",
     "prometheus-alertmanager": "prometheus-alertmanager",
     "chromium": "chromium",
+    "git": "git",
+    "kubernetes-client": "kubectl",
     "postgresql": "initdb",  # the server's; a machine may have the client alone
 }
 SEARCHED = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])

@@ -26,6 +26,7 @@ __all__ = ["ArtifactStore"]
 _DIGEST_CHARACTERS = 12
 _CLIENTS = {"s3": ("s3fs", "financial-assets[cluster]"), "gs": ("gcsfs", "gcsfs")}
 _CONNECT_S, _READ_S = 10, 60
+_SPOILT = "nothing names it yet, so materialize again, and look at what stands between here and the store"
 
 
 class ArtifactStore:
@@ -97,8 +98,7 @@ class ArtifactStore:
             raise self._failure(shown, error) from error
         if spoilt:
             raise ArtifactStoreError(
-                f"ARTIFACT_STORE_URI: {shown} does not hold what was written ({', '.join(spoilt)}); nothing names it "
-                "yet, so materialize again, and look at what stands between here and the store"
+                f"ARTIFACT_STORE_URI: {shown} does not hold what was written ({', '.join(spoilt)}); {_SPOILT}"
             )
         return shown
 
@@ -166,6 +166,8 @@ def _remedy(scheme: str, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "make the bucket, or name another"
     word = type(error).__name__
+    if "Checksum" in word:
+        return _SPOILT
     if isinstance(error, PermissionError) or "Credential" in word:
         return "give credentials that may read and write there (AWS_ACCESS_KEY_ID, AWS_PROFILE, a service account ...)"
     return "check that the store is up and reachable from here (AWS_ENDPOINT_URL for other stores than AWS)"

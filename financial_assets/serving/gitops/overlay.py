@@ -166,7 +166,7 @@ class Overlay:
         """Our document of that key, ``None`` if there is no such object at all."""
         file, found = file_name(*key), self.objects.get(key)
         if found is not None and (not found.own or found.file != file):
-            raise TargetError(
+            raise ManifestError(
                 f"{key[0]} {key[1]} is defined in {found.file}, which this program did not write; {_HINT}"
             )
         if found is not None:

@@ -1,0 +1,250 @@
+"""How much of the traffic each arm deserves after the days so far.
+
+An honest word first. Predictions do not move the market, and every arm answers on every bar (paired or mirrored), so
+that *all* arms' rewards are known the next day whichever one was routed to. This is the full-information setting:
+nothing needs to be explored, Hedge is the natural algorithm, and Thompson's posterior is one of the shares, not a
+device for learning. Exploration would be needed only for a reward that exists for the routed arm alone: P&L of orders
+really placed, latency under load. What an allocator can gain is the traffic's reward *while* the test runs; it proves
+nothing, and promotion never follows from it.
+
+Every allocator is a frozen value with a name and three methods: ``start`` an empty memory, ``update`` it with a day's
+scores (larger is better), and say the ``shares`` ``[arm]`` that add up to 1. None draws at random in two-armed tests;
+with more arms Thompson's Gaussian posterior is sampled from a generator seeded by the setting and the data, so that
+the same log gives the same weights bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.allocation.memory import Memory
+from financial_assets.experiment.allocation.posterior import best_of_betas, best_of_means
+
+__all__ = ["Allocator", "FixedShares", "Hedge", "ThompsonBeta", "ThompsonGaussian"]
+
+
+class Allocator(Protocol):
+    """Evidence in, shares out."""
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        ...
+
+    def start(self, arms: int) -> Memory:
+        """Memory before the first day."""
+        ...
+
+    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
+        """Memory after a day with these finite scores ``[arm]``, larger is better."""
+        ...
+
+    def shares(self, memory: Memory) -> tuple[float, ...]:
+        """Shares ``[arm]``, not negative, adding up to 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FixedShares:
+    """The shares that were agreed, whatever happens: 70/30 by default.
+
+    Attributes
+    ----------
+    fixed
+        Shares ``[arm]`` that add up to 1.
+    """
+
+    fixed: tuple[float, ...] = (0.7, 0.3)
+
+    def __post_init__(self) -> None:
+        if not all(share >= 0 for share in self.fixed) or not math.isclose(math.fsum(self.fixed), 1.0):
+            raise ExperimentError(f"fixed shares {self.fixed} are not shares that add up to 1")
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return "fixed"
+
+    def start(self, arms: int) -> Memory:
+        """Counts days only."""
+        if arms != len(self.fixed):
+            raise ExperimentError(f"fixed shares for {len(self.fixed)} arms, but the experiment has {arms}")
+        return Memory(0.0, (0.0,) * arms)
+
+    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
+        """One day more."""
+        return Memory(memory.days + 1, memory.totals)
+
+    def shares(self, memory: Memory) -> tuple[float, ...]:
+        """Always the same."""
+        return self.fixed
+
+
+@dataclass(frozen=True, slots=True)
+class ThompsonBeta:
+    """Share = posterior probability of winning the most days. Thompson (1933), Biometrika 25, with Beta posteriors.
+
+    An arm wins a day when its score is the day's best; tied arms share the day in equal parts (ties are most of the
+    evidence that two models are alike, and move the shares towards equality). It forgets by how much a day was won.
+
+    ``totals`` are days won.
+
+    Attributes
+    ----------
+    prior
+        Days won and lost by every arm before the first: ``Beta(prior, prior)``.
+    memory_days
+        A day counts ``exp(-age / memory_days)``; infinite: all days alike.
+    """
+
+    prior: float = 1.0
+    memory_days: float = math.inf
+
+    def __post_init__(self) -> None:
+        _positive("prior", self.prior)
+        _positive("memory_days", self.memory_days)
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return "thompson-beta"
+
+    def start(self, arms: int) -> Memory:
+        """No days won."""
+        return Memory(0.0, (0.0,) * arms)
+
+    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
+        """The day goes to the best arm or arms."""
+        best, keep = max(scores), math.exp(-1 / self.memory_days)
+        winners = sum(score == best for score in scores)
+        totals = tuple(keep * w + (s == best) / winners for w, s in zip(memory.totals, scores, strict=True))
+        return Memory(keep * memory.days + 1, totals)
+
+    def shares(self, memory: Memory) -> tuple[float, ...]:
+        """Posterior probability that each arm wins days most often."""
+        wins = [self.prior + won for won in memory.totals]
+        losses = [self.prior + memory.days - won for won in memory.totals]
+        return best_of_betas(wins, losses)
+
+
+@dataclass(frozen=True, slots=True)
+class ThompsonGaussian:
+    """Share = posterior probability of the best mean daily score, from the *paired* scores.
+
+    The conjugate normal-inverse-Wishart posterior of the vector of means (Gelman et al. 2013, Bayesian Data Analysis,
+    3rd ed., section 3.6). Days on which all arms do well cancel, because the posterior keeps the arms' covariance.
+
+    ``totals`` are sums of the scores less the day's mean over arms; ``more`` is the matrix of the sums of their
+    products ``[arm, arm]``, row by row.
+
+    Attributes
+    ----------
+    prior_days
+        The prior is worth so many days without a difference.
+    prior_sd
+        Standard deviation of a daily score expected before the first day, in the unit of the scores.
+    memory_days
+        As for :class:`ThompsonBeta`.
+    seed
+        Of the draws; used with more than two arms only.
+    """
+
+    prior_days: float = 1.0
+    prior_sd: float = 0.2
+    memory_days: float = math.inf
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("prior_days", "prior_sd", "memory_days"):
+            _positive(name, getattr(self, name))
+        if self.seed < 0:
+            raise ExperimentError(f"the seed of an allocator is {self.seed}; allowed: 0 or more")
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return "thompson-gaussian"
+
+    def start(self, arms: int) -> Memory:
+        """No scores."""
+        return Memory(0.0, (0.0,) * arms, (0.0,) * arms**2)
+
+    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
+        """The day's scores less their mean are added."""
+        keep, middle = math.exp(-1 / self.memory_days), math.fsum(scores) / len(scores)
+        rest = [score - middle for score in scores]
+        products = [a * b for a in rest for b in rest]
+        return Memory(
+            keep * memory.days + 1,
+            tuple(keep * total + x for total, x in zip(memory.totals, rest, strict=True)),
+            tuple(keep * total + x for total, x in zip(memory.more, products, strict=True)),
+        )
+
+    def shares(self, memory: Memory) -> tuple[float, ...]:
+        """Posterior probability that each arm has the largest mean."""
+        return best_of_means(
+            memory.days, memory.totals, memory.more, self.prior_days, self.prior_sd, (self.seed, len(memory.totals))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """Exponential weights on all arms' scores, with the learning rate of AdaHedge, which needs no tuning.
+
+    Freund and Schapire (1997), A decision-theoretic generalization of on-line learning; learning rate ``ln k / D``, D
+    the sum of the mixability gaps so far, by de Rooij, van Erven, Grünwald and Koolen (2014), Follow the leader if you
+    can, hedge if you must, JMLR 15. Shares do not change when all scores are scaled or shifted. For scores that span at
+    most S a day the regret against the best arm after T days is at most ``S sqrt(T ln k) + S (4/3 ln k + 2)``, whatever
+    the scores: no assumption about the market at all. The limits on weights cost more: a floor of f on every other arm
+    costs f times its gap each day, for ever.
+
+    ``totals`` are the summed scores; ``more`` holds D alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        return "hedge"
+
+    def start(self, arms: int) -> Memory:
+        """No scores, no gap."""
+        return Memory(0.0, (0.0,) * arms, (0.0,))
+
+    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
+        """Scores are added, and the day's mixability gap: expected score less the mix, both as losses."""
+        shares, rate = self.shares(memory), self._rate(memory)
+        top = max(s for s, share in zip(scores, shares, strict=True) if share > 0)
+        expected = math.fsum(share * score for share, score in zip(shares, scores, strict=True))
+        if math.isinf(rate):
+            mixed = top
+        else:
+            mixed = (
+                top
+                + math.log(math.fsum(p * math.exp(rate * (s - top)) for p, s in zip(shares, scores, strict=True)))
+                / rate
+            )
+        totals = tuple(total + score for total, score in zip(memory.totals, scores, strict=True))
+        return Memory(memory.days + 1, totals, (memory.more[0] + max(0.0, mixed - expected),))
+
+    def shares(self, memory: Memory) -> tuple[float, ...]:
+        """Exponential weights; before the first difference all arms alike."""
+        rate, top = self._rate(memory), max(memory.totals)
+        if math.isinf(rate):
+            raw = [float(total == top) for total in memory.totals]
+        else:
+            raw = [math.exp(rate * (total - top)) for total in memory.totals]
+        total = math.fsum(raw)
+        return tuple(value / total for value in raw)
+
+    def _rate(self, memory: Memory) -> float:
+        gap = memory.more[0]
+        return math.log(len(memory.totals)) / gap if gap > 0 else math.inf
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise ExperimentError(f"an allocator's {name} is {value}; allowed: above 0")

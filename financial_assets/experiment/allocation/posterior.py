@@ -1,0 +1,98 @@
+"""Posterior probability that an arm is the best one: what Thompson sampling draws with, computed instead of drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+__all__ = ["best_of_betas", "best_of_means"]
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
+_REACH = 9.0  # standard deviations around each mean; what lies outside is below any weight
+_DRAWS = 4096
+
+
+def best_of_betas(wins: Sequence[float], losses: Sequence[float]) -> tuple[float, ...]:
+    """Probability that each of independent ``Beta(wins, losses)`` variables is the largest.
+
+    The integral of an arm's density times the other arms' distribution functions, by Gauss-Legendre quadrature between
+    all places where one of them changes; error about 1e-6.
+
+    Parameters
+    ----------
+    wins, losses
+        Shapes ``[arm]``, positive.
+    """
+    a, b = np.asarray(wins, np.float64), np.asarray(losses, np.float64)
+    mean = a / (a + b)
+    reach = _REACH * np.sqrt(mean * (1 - mean) / (a + b + 1))
+    edges = np.unique(np.clip(np.concatenate([mean - reach, mean, mean + reach]), 0.0, 1.0))
+    x, weight = _grid(edges)
+    below = special.betainc(a[:, None], b[:, None], x)
+    log_density = special.xlogy(a[:, None] - 1, x) + special.xlog1py(b[:, None] - 1, -x)
+    density = np.exp(log_density - special.betaln(a, b)[:, None])
+    return _shares(density, below, weight)
+
+
+def best_of_means(
+    days: float,
+    totals: Sequence[float],
+    products: Sequence[float],
+    prior_days: float,
+    prior_sd: float,
+    seed: Sequence[int],
+) -> tuple[float, ...]:
+    """Probability that each mean is the largest, by the normal-inverse-Wishart posterior.
+
+    The posterior of the means is a multivariate Student t. Two arms: one value of its distribution function. More:
+    ``4096`` draws from a generator seeded by ``seed`` and the number of days.
+
+    Parameters
+    ----------
+    days, totals, products
+        Number of days, sums ``[arm]`` and sums of products ``[arm * arm]`` of daily scores less their mean over arms.
+    prior_days, prior_sd
+        Strength of the prior, and the daily standard deviation expected by it.
+    seed
+        Whole numbers of 0 or more.
+    """
+    arms = len(totals)
+    # A prior of arms + 2 degrees of freedom: the weakest whole number for which the covariance has a mean, its scale.
+    freedom, weight = days + 3.0, days + prior_days
+    if arms == 2:
+        # Scores less their mean over two arms are +x and -x: everything follows from the sums of x and of its square.
+        pull = totals[0] ** 2 / days if days else 0.0
+        square = products[0] - pull + pull * prior_days / weight
+        spread = math.sqrt((2 * prior_sd**2 + 4 * square) / (weight * freedom))
+        first = float(special.stdtr(freedom, (totals[0] - totals[1]) / weight / spread))
+        return first, 1.0 - first
+    sums = np.asarray(totals, np.float64)
+    centre = sums / weight
+    mean = sums / max(days, 1e-300)
+    scatter = np.asarray(products, np.float64).reshape(arms, arms) - days * np.outer(mean, mean)
+    shrunk = days * prior_days / weight * np.outer(mean, mean)
+    scale = np.eye(arms) * prior_sd**2 + scatter + shrunk
+    shape = scale / (weight * freedom)
+    random = np.random.default_rng([*seed, int(days)])
+    normal = random.standard_normal((_DRAWS, arms)) @ np.linalg.cholesky(shape).T
+    chi = random.chisquare(freedom, (_DRAWS, 1)) / freedom
+    best = np.argmax(centre + normal / np.sqrt(chi), axis=1)
+    return tuple(float(count) / _DRAWS for count in np.bincount(best, minlength=arms))
+
+
+def _grid(edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights of the quadrature on each piece between ``edges``, joined."""
+    half = np.diff(edges)[:, None] / 2
+    middle = (edges[1:] + edges[:-1])[:, None] / 2
+    return (middle + half * _NODES).ravel(), (half * _WEIGHTS).ravel()
+
+
+def _shares(density: NDArray[np.float64], below: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, ...]:
+    arms = len(density)
+    won = [float(np.sum(density[arm] * weight * np.prod(np.delete(below, arm, axis=0), axis=0))) for arm in range(arms)]
+    total = sum(won)
+    return tuple(value / total for value in won)

@@ -1,0 +1,141 @@
+"""Regimes: what kind of market a session begins in. Everything here is known before its first bar.
+
+A regime is a set of named values, such as volatility ``high`` and trend ``up``. Volatility and trend of a session are
+taken from bars strictly before it: changing the session's own bar, or a later one, changes nothing. Sector and time of
+day need no bar.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from financial_assets.errors import ExperimentError
+
+__all__ = ["DIMENSIONS", "Regime", "session_time", "trend_directions", "volatility_terciles"]
+
+DIMENSIONS = ("volatility", "trend", "sector", "time")
+"""What a regime may be made of, in the order of its name."""
+
+_VALUE = re.compile(r"[a-z0-9]+")
+_TERCILES = ("low", "mid", "high")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Regime:
+    """One kind of market.
+
+    Attributes
+    ----------
+    values
+        ``(dimension, value)`` in the order of :data:`DIMENSIONS`; values are lower-case letters and digits.
+    """
+
+    values: tuple[tuple[str, str], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.values]
+        if not names or names != [name for name in DIMENSIONS if name in names]:
+            raise ExperimentError(
+                f"a regime has some of the dimensions {', '.join(DIMENSIONS)}, in this order, once each; not {names}"
+            )
+        for name, value in self.values:
+            if not _VALUE.fullmatch(value):
+                raise ExperimentError(f"regime {name} is {value!r}; allowed: lower-case letters and digits")
+
+    @classmethod
+    def of(cls, **values: str) -> Regime:
+        """``Regime.of(volatility="high", trend="up")``, dimensions in any order."""
+        unknown = sorted(set(values) - set(DIMENSIONS))
+        if unknown:
+            raise ExperimentError(f"unknown regime dimension {', '.join(unknown)}; known: {', '.join(DIMENSIONS)}")
+        return cls(tuple((name, values[name]) for name in DIMENSIONS if name in values))
+
+    @property
+    def label(self) -> str:
+        """``high-up``: part of names."""
+        return "-".join(value for _, value in self.values)
+
+
+def volatility_terciles(close: ArrayLike, window: int = 20, history: int = 252) -> list[str | None]:
+    """``low``, ``mid`` or ``high`` for each session, by yesterday's volatility among those of the past year.
+
+    Volatility is the standard deviation of ``window`` daily log returns; the tercile is that of its rank among the last
+    ``history`` values, its own included.
+
+    Parameters
+    ----------
+    close
+        Positive level ``[session]`` of a ticker or of the market.
+    window, history
+        Sessions.
+
+    Returns
+    -------
+    list
+        ``[session]``; ``None`` until there is enough history.
+    """
+    returns = np.diff(np.log(_positive(close)))
+    if window < 2 or history < 3:
+        raise ExperimentError(f"volatility terciles need a window of 2 and a history of 3, not {window} and {history}")
+    out: list[str | None] = [None] * (returns.size + 1)
+    if returns.size < window + history - 1:
+        return out
+    volatility = np.lib.stride_tricks.sliding_window_view(returns, window).std(axis=1)
+    past = np.lib.stride_tricks.sliding_window_view(volatility, history)
+    rank = np.mean(past[:, :-1] < past[:, -1:], axis=1)
+    for at, share in enumerate(rank):
+        session = at + window + history  # the newest return of this rank is the one into session - 1
+        if session < len(out):
+            out[session] = _TERCILES[min(2, int(3 * share))]
+    return out
+
+
+def trend_directions(close: ArrayLike, window: int = 60) -> list[str | None]:
+    """``up`` or ``down`` for each session: whether yesterday's close exceeds the one ``window`` sessions before it.
+
+    Parameters
+    ----------
+    close, window
+        As for :func:`volatility_terciles`.
+    """
+    level = _positive(close)
+    if window < 1:
+        raise ExperimentError(f"a trend needs a window of at least 1 session, not {window}")
+    return [
+        None if at <= window else ("up" if level[at - 1] > level[at - 1 - window] else "down")
+        for at in range(level.size)
+    ]
+
+
+def session_time(
+    instant: dt.datetime, opens: dt.datetime, closes: dt.datetime, edge: dt.timedelta = dt.timedelta(hours=1)
+) -> Literal["opening", "midday", "closing", "closed"]:
+    """Where a UTC-aware instant lies in a session: its first or last hour, between, or outside.
+
+    Raises
+    ------
+    ExperimentError
+        For instants without a time zone, or a session that ends before it begins.
+    """
+    if any(moment.tzinfo is None for moment in (instant, opens, closes)):
+        raise ExperimentError("session times need instants with a time zone")
+    if not opens + 2 * edge <= closes:
+        raise ExperimentError(f"a session from {opens} to {closes} is shorter than two edges of {edge}")
+    if not opens <= instant < closes:
+        return "closed"
+    if instant < opens + edge:
+        return "opening"
+    return "closing" if instant >= closes - edge else "midday"
+
+
+def _positive(close: ArrayLike) -> NDArray[np.float64]:
+    level = np.asarray(close, dtype=np.float64)
+    if level.ndim != 1 or not level.size or not np.all(np.isfinite(level) & (level > 0)):
+        raise ExperimentError("a regime needs levels [session] that are positive and finite")
+    return level

@@ -1,0 +1,253 @@
+"""What Alertmanager answers, in order and out of order. The real one is asked in the integration tests."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from financial_assets.errors import AlertsError, MonitoringError
+from financial_assets.monitoring.alerts import AlertmanagerClient
+
+
+class FaultyAlertmanager(ThreadingHTTPServer):
+    """Answers what a test says."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.status = 200
+        self.body = b"[]"
+        self.asked: list[str] = []
+        self.drips = False
+        self.released = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def answer(self, rows: Any) -> None:
+        self.body = json.dumps(rows).encode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FaultyAlertmanager
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(self.server.status)
+        self.send_header("content-length", str(len(self.server.body)))
+        self.end_headers()
+        if not self.server.drips:
+            self.wfile.write(self.server.body)
+            return
+        for byte in self.server.body:  # each one in time, all of them never
+            if self.server.released.wait(0.05):
+                return
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+@pytest.fixture
+def alertmanager() -> Iterator[FaultyAlertmanager]:
+    with FaultyAlertmanager() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.released.set()
+            server.shutdown()
+            thread.join()
+
+
+def row(number: int = 1, **changes: Any) -> dict[str, Any]:
+    """One alert as version 0.25 writes it."""
+    return {
+        "annotations": {"summary": "worse than the majority class"},
+        "endsAt": "2026-11-21T02:00:54.123456789Z",
+        "fingerprint": f"{number:016x}",
+        "receivers": [{"name": "default"}],
+        "startsAt": "2026-11-19T01:56:54.123456789Z",
+        "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
+        "updatedAt": "2026-11-21T01:56:54.123Z",
+        "generatorURL": "http://prometheus:9090/graph",
+        "labels": {
+            "alertname": "ModelAccuracyDegraded",
+            "experiment": "ab",
+            "model_name": "baseline-predictor-v1",
+            "severity": "warning",
+        },
+        **changes,
+    }
+
+
+def test_active_alerts_only_are_asked_for_and_read(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.answer([row()])
+    (alert,) = AlertmanagerClient(alertmanager.url + "/").active()
+    assert (alert.name, alert.model, alert.labels["experiment"]) == (
+        "ModelAccuracyDegraded",
+        "baseline-predictor-v1",
+        "ab",
+    )
+    assert alert.starts_at == datetime(2026, 11, 19, 1, 56, 54, 123456, UTC)
+    assert alert.fingerprint == "0000000000000001"
+    (asked,) = alertmanager.asked
+    assert urlsplit(asked).path == "/api/v2/alerts"
+    assert parse_qs(urlsplit(asked).query) == {"active": ["true"], "silenced": ["false"], "inhibited": ["false"]}
+
+
+def test_a_route_prefix_is_kept(alertmanager: FaultyAlertmanager) -> None:
+    AlertmanagerClient(f"{alertmanager.url}/alertmanager").active()
+    assert urlsplit(alertmanager.asked[0]).path == "/alertmanager/api/v2/alerts"
+
+
+def test_no_alert_is_an_answer(alertmanager: FaultyAlertmanager) -> None:
+    assert AlertmanagerClient(alertmanager.url).active() == ()
+
+
+def test_repeated_alerts_collapse_and_their_order_does_not_matter(alertmanager: FaultyAlertmanager) -> None:
+    rows = [row(3), row(1), row(2), row(3), row(1)]
+    alertmanager.answer(rows)
+    found = AlertmanagerClient(alertmanager.url).active()
+    assert [int(alert.fingerprint, 16) for alert in found] == [1, 2, 3]
+    alertmanager.answer(rows[::-1])
+    assert AlertmanagerClient(alertmanager.url).active() == found
+
+
+def test_ten_thousand_alerts(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.answer([row(number) for number in range(10_000)])
+    assert len(AlertmanagerClient(alertmanager.url).active()) == 10_000
+
+
+def test_alerts_without_model_or_name_are_alerts_all_the_same(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.answer([row(1, labels={}), row(2, labels={"alertname": "ExporterDown"})])
+    assert [(alert.name, alert.model) for alert in AlertmanagerClient(alertmanager.url).active()] == [
+        ("", ""),
+        ("ExporterDown", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-11-19T03:56:54+02:00", datetime(2026, 11, 19, 1, 56, 54, tzinfo=UTC)),
+        ("2999-01-01T00:00:00Z", datetime(2999, 1, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+    ],
+    ids=["another zone", "in the future", "the zero of Go"],
+)
+def test_instants_are_utc(alertmanager: FaultyAlertmanager, text: str, instant: datetime) -> None:
+    alertmanager.answer([row(startsAt=text)])
+    (alert,) = AlertmanagerClient(alertmanager.url).active()
+    assert alert.starts_at == instant
+    assert alert.starts_at.utcoffset() == timedelta(0)
+
+
+def without(field: str) -> dict[str, Any]:
+    return {name: value for name, value in row().items() if name != field}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"<html>gateway timeout</html>",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"null",
+        b'{"status": "success", "data": []}',
+        *(
+            json.dumps(rows).encode()
+            for rows in (
+                [1],
+                [None],
+                [[]],
+                [{}],
+                [row(), without("labels")],
+                [without("startsAt")],
+                [without("fingerprint")],
+                [row(labels=None)],
+                [row(labels=[])],
+                [row(labels={"alertname": 7})],
+                [row(fingerprint="")],
+                [row(fingerprint=None)],
+                [row(startsAt="yesterday")],
+                [row(startsAt="2026-11-19T01:56:54")],
+                [row(startsAt=1_763_000_000)],
+                [row(startsAt="0001-01-01T00:00:00+14:00")],
+                [row(startsAt="2026-13-45T99:99:99Z")],
+            )
+        ),
+    ],
+)
+def test_what_is_no_list_of_alerts_is_refused(alertmanager: FaultyAlertmanager, body: bytes) -> None:
+    alertmanager.body = body
+    with pytest.raises(AlertsError, match=r"ALERTMANAGER_URL") as caught:
+        AlertmanagerClient(alertmanager.url).active()
+    assert alertmanager.url in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert isinstance(caught.value, MonitoringError)
+
+
+@pytest.mark.parametrize("status", [204, 302, 400, 401, 404, 500, 503])
+def test_another_status_is_no_answer(alertmanager: FaultyAlertmanager, status: int) -> None:
+    alertmanager.status, alertmanager.body = status, b""
+    with pytest.raises(AlertsError, match=rf"it answered {status}.*ALERTMANAGER_URL"):
+        AlertmanagerClient(alertmanager.url).active()
+
+
+def test_a_server_that_is_down_is_named(alertmanager: FaultyAlertmanager) -> None:
+    url = alertmanager.url
+    alertmanager.socket.close()
+    with pytest.raises(AlertsError, match=rf"{url}.*ALERTMANAGER_URL"):
+        AlertmanagerClient(url).active()
+
+
+@pytest.mark.parametrize("url", ["http://", "http://127.0.0.1:99999"])
+def test_a_url_that_leads_nowhere_is_named(url: str) -> None:
+    with pytest.raises(AlertsError, match="ALERTMANAGER_URL"):
+        AlertmanagerClient(url, timeout_s=2).active()
+
+
+def test_a_server_that_hangs_is_given_up(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.drips, alertmanager.body = True, b" " * 10_000
+    with pytest.raises(AlertsError, match=r"within 0\.3 s.*ALERTMANAGER_URL"):
+        AlertmanagerClient(alertmanager.url, timeout_s=0.3).active()
+
+
+def test_a_server_that_says_nothing_is_given_up(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.drips, alertmanager.body = True, b""
+    alertmanager.RequestHandlerClass = Silent
+    with pytest.raises(AlertsError, match=r"no answer within 0\.2 s"):
+        AlertmanagerClient(alertmanager.url, timeout_s=0.2).active()
+
+
+class Silent(Handler):
+    def do_GET(self) -> None:
+        self.server.released.wait(30)
+        self.close_connection = True
+
+
+def test_an_endless_answer_is_cut_off(alertmanager: FaultyAlertmanager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("financial_assets.monitoring.alerts._MOST_BYTES", 1000)
+    alertmanager.answer([row(number) for number in range(10)])
+    with pytest.raises(AlertsError, match="longer than 1,000 bytes"):
+        AlertmanagerClient(alertmanager.url).active()
+
+
+def test_no_proxy_of_the_shell_comes_between(alertmanager: FaultyAlertmanager, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert AlertmanagerClient(alertmanager.url).active() == ()
