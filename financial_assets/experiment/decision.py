@@ -10,7 +10,7 @@ Choe and Ramdas (2024), Comparing sequential forecasters, is the always-on one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def decide(
     traffic: Traffic,
     *,
     as_of: str,
-    deflated_sharpe: float | None,
+    deflated_sharpe: Callable[[], float | None],
 ) -> Decision:
     """Decide as of a session.
 
@@ -46,11 +46,11 @@ def decide(
     as_of
         The market clock (ISO date).
     deflated_sharpe
-        Of the challenger, ``None`` where it is not defined.
+        Gives that of the challenger, ``None`` where it is not defined; asked for only when a promotion hangs on it.
     """
     looks, always_on = due_looks(plan, evidence), watch(plan, evidence)
     guardrails = (*traffic.guardrails, _completeness(plan, evidence))
-    action, reasons = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
+    action, reasons, sharpe = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
     days = len(evidence.main)
     return Decision(
         action=action,
@@ -70,7 +70,7 @@ def decide(
         always_on=always_on,
         alpha_spent=plan.spent[len(looks) - 1] if looks else 0.0,
         guardrails=guardrails,
-        deflated_sharpe=deflated_sharpe,
+        deflated_sharpe=sharpe,
         ended=action != "hold" or days >= plan.looks[-1],
         weights=_weights(action, plan, epoch),
     )
@@ -149,25 +149,26 @@ def _judge(
     guardrails: Sequence[Guardrail],
     looks: Sequence[Look],
     always_on: AlwaysOn,
-    deflated_sharpe: float | None,
-) -> tuple[Action, tuple[str, ...]]:
+    deflated_sharpe: Callable[[], float | None],
+) -> tuple[Action, tuple[str, ...], float | None]:
     fired = [guardrail for guardrail in guardrails if guardrail.fired]
     unsafe = [guardrail.reason for guardrail in fired if guardrail.action == "rollback"]
     if unsafe:
-        return "rollback", tuple(unsafe)
-    blind = [guardrail.reason for guardrail in fired]
-    if blind:
-        return "hold", (f"nothing can be concluded: {blind[0]}", *blind[1:])
-    if always_on.high <= -plan.test.margin:
-        return "rollback", (
+        return "rollback", tuple(unsafe), None
+    if fired:
+        return "hold", tuple(f"nothing can be concluded: {guardrail.reason}" for guardrail in fired), None
+    if always_on.high <= -plan.test.margin and len(evidence.main):
+        worse = (
             f"{plan.challenger} is worse than {plan.champion}: the difference in {plan.test.metric} is at most "
-            f"{always_on.high:+.3f}, on every day with {1 - plan.test.alpha_always:.0%} confidence",
+            f"{always_on.high:+.3f}, on every day with {1 - plan.test.alpha_always:.0%} confidence"
         )
+        return "rollback", (worse,), None
     favour = _in_favour(plan, looks, always_on)
     if favour is None:
-        return "hold", (_why_not_yet(plan, evidence, looks),)
-    missing = _unmet(plan, evidence, deflated_sharpe)
-    return ("hold", (missing[0], *missing[1:], favour)) if missing else ("promote", (favour,))
+        return "hold", (_why_not_yet(plan, evidence, looks),), None
+    sharpe = deflated_sharpe() if plan.test.deflated_sharpe else None
+    against = _against(plan, evidence, sharpe)
+    return ("hold", (*against, favour), sharpe) if against else ("promote", (favour,), sharpe)
 
 
 def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: AlwaysOn) -> str | None:
@@ -186,23 +187,23 @@ def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: AlwaysOn)
     return None
 
 
-def _unmet(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | None) -> list[str]:
+def _against(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | None) -> list[str]:
     """What stands against a promotion although the evidence is in favour."""
-    unmet: list[str] = []
+    against: list[str] = []
     if not plan.can_promote:
-        unmet.append(_underpowered(plan))
+        against.append(_underpowered(plan))
     if plan.test.metric != "accuracy" and float(evidence.accuracy.differences.mean()) <= 0:
-        unmet.append(
+        against.append(
             f"the {plan.test.metric} score is better, but not the share of right directions: check calibration"
         )
     wanted = plan.test.deflated_sharpe
     if wanted and (deflated_sharpe is None or deflated_sharpe < wanted):
         found = "is not defined" if deflated_sharpe is None else f"is {deflated_sharpe:.2f}"
-        unmet.append(
+        against.append(
             f"the deflated Sharpe ratio {found}, below {wanted:g}: its profit may be the luck of the best of all "
             "registered versions"
         )
-    return unmet
+    return against
 
 
 def _underpowered(plan: ExperimentPlan) -> str:
