@@ -196,7 +196,10 @@ def test_the_marker_is_written_once(tmp_path: Path) -> None:
 
 def test_each_target_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = {"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}
-    config |= {"clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}], "users": [{"name": "u"}]}
+    config |= {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
     (tmp_path / "kubeconfig").write_text(json.dumps(config))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     for name in ("local", "kubernetes", "gitops"):
