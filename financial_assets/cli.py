@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.errors import FinancialAssetsError, SettingsError
+from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
 
 __all__ = ["main"]
@@ -68,15 +69,34 @@ def _dagster_home() -> Path:
     return home
 
 
+def _target(settings: Settings) -> ServingTarget:
+    """The configured target; that of this machine without what only a cluster needs."""
+    if settings.serving_target == "local":
+        from financial_assets.serving.local.target import LocalTarget
+
+        return LocalTarget(settings.home)
+    from financial_assets.resources import make_resources
+
+    return make_resources(settings)["serving"].target()
+
+
+def _need_local(settings: Settings, command: str) -> None:
+    if settings.serving_target != "local":
+        raise SettingsError(
+            f"SERVING_TARGET: {settings.serving_target!r}; `financial-assets {command}` is for the plane of this "
+            "machine (SERVING_TARGET=local) and leaves others as they are; `financial-assets status` shows how they are"
+        )
+
+
 def _print_where(settings: Settings) -> None:
     from financial_assets.experiment.policy import load_policy
-    from financial_assets.serving.local.target import LocalTarget
 
     experiment = load_policy(settings.rollout_policy).experiment
-    url = LocalTarget(settings.home).endpoint().http_url
+    url = _target(settings).endpoint().http_url
     click.echo(f"\nA/B report   {settings.home / 'reports' / 'ab-evaluation.html'}")
     click.echo(f"served at    {url}/v2/models/{experiment}/infer   (header seldon-model: {experiment}.experiment)")
-    click.echo("further      make ui (the graph in the browser), financial-assets status, make stop")
+    stop = ", make stop" if settings.serving_target == "local" else ""
+    click.echo(f"further      make ui (the graph in the browser), financial-assets status{stop}")
 
 
 @main.command()
@@ -88,7 +108,9 @@ def serve(with_monitoring: bool) -> None:
     from financial_assets.monitoring import local
     from financial_assets.serving.local import control
 
-    home, urls = load_settings().home, {}
+    loaded = load_settings()
+    _need_local(loaded, "serve")
+    home, urls = loaded.home, {}
     if with_monitoring:
         settings = {"FINANCIAL_ASSETS_HOME": str(home)}
         urls = local.start(home, local.configuration_folder(), environment=settings)
@@ -119,31 +141,29 @@ def stop() -> None:
     """End the local serving plane: every process it started."""
     from financial_assets.serving.local import control
 
-    click.echo("stopped" if control.stop(load_settings().home) else "nothing was running")
+    settings = load_settings()
+    _need_local(settings, "stop")
+    click.echo("stopped" if control.stop(settings.home) else "nothing was running")
 
 
 @main.command()
 def status() -> None:
-    """Show processes, models and weights of the serving plane; exit code 1 when something is wrong."""
+    """Show processes, models and weights of the serving target; exit code 1 when something is wrong."""
     from financial_assets.monitoring import local
-    from financial_assets.serving.local.target import LocalTarget
 
-    home = load_settings().home
-    found = LocalTarget(home).status()
+    settings = load_settings()
+    found = _target(settings).status()
     console = Console()
-    console.print(
-        _table(
-            "processes",
-            ("name", "pid", "state", "restarts"),
-            [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in found.processes],
-        )
-    )
-    console.print(_table("models", ("name", "ready"), [(m.name, "yes" if m.ready else "no") for m in found.models]))
+    if settings.serving_target == "local":
+        rows = [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in found.processes]
+        console.print(_table("processes", ("name", "pid", "state", "restarts"), rows))
+    rows = [(m.name, m.route or "-", "yes" if m.ready else "no") for m in found.models]
+    console.print(_table("models", ("name", "route", "ready"), rows))
     for experiment in found.experiments:
         rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
         console.print(_table(experiment.name, ("model", "weight"), rows))
-    console.print(f"gateway: {found.endpoint.http_url if found.endpoint else 'not running'}")
-    for name, url in local.running_urls(home).items():
+    console.print(f"gateway: {found.endpoint.http_url if found.endpoint else 'not running'} ({found.target})")
+    for name, url in local.running_urls(settings.home).items():
         console.print(f"{name}: {url}")
     for problem in found.problems:
         console.print(f"[red]{problem}[/red]")

@@ -194,9 +194,25 @@ def test_the_marker_is_written_once(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "market.json").read_text())["PRICE_SOURCE"] == "sample"
 
 
-def test_a_target_that_is_not_there_yet_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"SERVING_TARGET: 'gitops' is not available yet; allowed: 'local'"):
-        resources(tmp_path, serving_target="gitops", **CLUSTER)
+def test_each_target_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]}
+    config |= {
+        "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
+    (tmp_path / "kubeconfig").write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+    for name in ("local", "kubernetes", "gitops"):
+        assert resources(tmp_path, serving_target=name, **CLUSTER)["serving"].target().name == name
+    values = dict(resources(tmp_path)["serving"]) | {"target_name": "laptop"}
+    with pytest.raises(SettingsError, match="SERVING_TARGET: 'laptop'; allowed: local, kubernetes, gitops"):
+        Serving(**values).target()
+
+
+def test_what_the_target_refuses_of_its_settings_is_told_at_once(tmp_path: Path) -> None:
+    changes = {"gitops_repository": "https://me:secret@host/repository.git"}
+    with pytest.raises(SettingsError, match="GITOPS_REPOSITORY: holds a password"):
+        resources(tmp_path, serving_target="gitops", **(CLUSTER | changes))
 
 
 def test_a_cluster_is_reached_when_it_is_needed_and_not_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

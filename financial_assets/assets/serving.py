@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
-from financial_assets.errors import ManifestError
+from financial_assets.errors import ManifestError, TargetError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
@@ -115,7 +115,10 @@ def experiment(
 
 def deployed_models(target: ServingTarget, registry: ModelRegistry) -> list[AvailableModel]:
     """Registered versions that the target holds: what a rollout can choose from."""
-    deployed = {model.name for model in target.status().models}
+    status = target.status()
+    if status.problems and not status.models:
+        raise TargetError(f"what the target {status.target} holds cannot be told: {'; '.join(status.problems)}")
+    deployed = {model.name for model in status.models}
     models = [
         AvailableModel(
             model_name(version.tags["variant"], version.version),

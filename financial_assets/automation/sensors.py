@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pandas as pd
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
@@ -23,6 +24,7 @@ from financial_assets.resources.retraining import past_runs, request_tags
 __all__ = ["make_retrain_sensors"]
 
 _DRIFT_CHECK = dg.AssetCheckKey(dg.AssetKey("drift"), "no_drift")
+_WITH_RESULT = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _SHOWN = 10
 """Reasons that a tick shows; an Alertmanager of a large site holds many alerts that are not ours."""
 
@@ -62,8 +64,8 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     )
     def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
         found = latest_check(context.instance, _DRIFT_CHECK)
-        if isinstance(found, str):
-            return dg.SkipReason(found)
+        if found is None:
+            return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
         if found.passed:
             return dg.SkipReason(f"the latest drift check passed: {found.description}")
         return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
@@ -71,19 +73,14 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     return [retrain_on_alert, retrain_on_drift]
 
 
-def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | str:
-    """The latest evaluation of a check, or why there is none.
+def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
+    """The latest result of a check, ``None`` if there never was one.
 
-    Dagster has no public way to it; the one method of the instance that knows is called here and nowhere else.
+    Runs that are under way, or broke off before they came to the check, say nothing: they do not hide the result
+    before them. Dagster has no public way to it; the storage is asked here and nowhere else.
     """
-    name = f"the check {key.name} of {key.asset_key.to_user_string()}"
-    record = instance.get_latest_asset_check_evaluation_record(key)
-    if record is None:
-        return f"{name} was never evaluated: run the job daily"
-    evaluation = record.evaluation
-    if evaluation is None:
-        return f"{name} has no result yet, or its run {record.run_id} broke off"
-    return evaluation
+    records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_WITH_RESULT)
+    return records[0].evaluation if records else None
 
 
 def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from financial_assets.doctor.serving import RESTART, check_attribution, check_gateway, check_routing, check_target
+from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, mend
 from financial_assets.doctor.stores import (
     check_artefacts,
     check_log,
@@ -64,10 +64,11 @@ def examine() -> tuple[Finding, ...]:
         lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
         *(found, log, versions, bars),
     )
-    status = walk.step("serving target", RESTART, lambda i, _: check_target(i.serving.target().status()), found, home)
+    remedy = mend(found.checked.value.settings.serving_target) if found.checked else ""
+    status = walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), found, home)
     gateway = walk.step(
         "gateway",
-        RESTART,
+        remedy,
         lambda i, status, bars: check_gateway(i.serving.connect, status, bars),
         *(found, status, bars),
     )
@@ -77,5 +78,5 @@ def examine() -> tuple[Finding, ...]:
         lambda i, status, log, bars, _: check_routing(i.serving.connect, status, log.epoch, bars),
         *(found, status, log, bars, gateway),
     )
-    walk.step("attribution", RESTART, check_attribution, route, versions, log)
+    walk.step("attribution", remedy, check_attribution, route, versions, log)
     return tuple(walk.findings)

@@ -17,7 +17,7 @@ from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import TargetStatus
 from financial_assets.tracking import ModelVersion
 
-__all__ = ["RESTART", "Client", "check_attribution", "check_gateway", "check_routing", "check_target"]
+__all__ = ["RESTART", "Client", "check_attribution", "check_gateway", "check_routing", "check_target", "mend"]
 
 _REGISTRY = "set MLFLOW_TRACKING_URI to the registry that it comes from"
 _LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
@@ -55,7 +55,15 @@ def check_target(status: TargetStatus) -> Checked[TargetStatus]:
 def _restart(status: TargetStatus) -> str:
     if status.target == "local":
         return f"{RESTART}; the reasons are in serving/logs of the state folder"
-    return f"`kubectl get models,experiments,pods` in the serving namespace, then {materialize('experiment')}"
+    return f"{mend(status.target)}; then {materialize('experiment')}"
+
+
+def mend(target: str) -> str:
+    """What a person looks at first when a target is unwell."""
+    if target == "local":
+        return RESTART
+    look = "`kubectl get models,experiments,pods -n $KUBERNETES_NAMESPACE` (default: financial-inference)"
+    return look if target == "kubernetes" else f"look at what synchronises GITOPS_PATH with the cluster, and {look}"
 
 
 def check_gateway(connect: Connect, status: TargetStatus, bars: np.ndarray) -> Checked[None]:

@@ -42,13 +42,14 @@ class Serving(dg.ConfigurableResource):
         SettingsError
             The target cannot be had with these settings, or with what is installed.
         """
-        if self.target_name not in ("local", "kubernetes"):
-            raise SettingsError(
-                f"SERVING_TARGET: {self.target_name!r} is not available yet; allowed: 'local', 'kubernetes'"
-            )
-        if self.target_name != "local":
-            self._needed("SERVING_GATEWAY_URL", self.gateway_url)
-            self.store()
+        if self.target_name not in ("local", "kubernetes", "gitops"):
+            raise SettingsError(f"SERVING_TARGET: {self.target_name!r}; allowed: local, kubernetes, gitops")
+        if self.target_name == "local":
+            return
+        self._needed("SERVING_GATEWAY_URL", self.gateway_url)
+        self.store()
+        if self.target_name == "gitops":
+            self._gitops()
 
     def target(self) -> ServingTarget:
         """The configured serving target.
@@ -63,7 +64,7 @@ class Serving(dg.ConfigurableResource):
         self.check()
         if self.target_name == "local":
             return LocalTarget(Path(self.home), timeout_s=self.ready_timeout)
-        return self._kubernetes()
+        return self._gitops() if self.target_name == "gitops" else self._kubernetes()
 
     def connect(self) -> InferenceClient:
         """A client of the target's gateway."""
@@ -103,6 +104,21 @@ class Serving(dg.ConfigurableResource):
 
         return KubernetesTarget(
             connect(self.context),
+            http_url=self._needed("SERVING_GATEWAY_URL", self.gateway_url),
+            grpc_target=self.gateway_grpc,
+            namespace=self.namespace,
+            volume=self.store().volume,
+            timeout_s=self.ready_timeout,
+        )
+
+    def _gitops(self) -> ServingTarget:
+        from financial_assets.serving.gitops import GitOpsTarget
+
+        return GitOpsTarget(
+            self._needed("GITOPS_REPOSITORY", self.repository),
+            branch=self.branch,
+            path=self.path,
+            clone=Path(self.home) / "gitops",
             http_url=self._needed("SERVING_GATEWAY_URL", self.gateway_url),
             grpc_target=self.gateway_grpc,
             namespace=self.namespace,

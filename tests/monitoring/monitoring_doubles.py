@@ -1,8 +1,11 @@
-"""A random-walk market and a log filled as a replay would."""
+"""A random-walk market, a log filled as a replay would, and alert rules that do not wait."""
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,7 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.records import Forecast, Result
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.monitoring import local
 
 EXPERIMENT = "ab-experiment"
 BASELINE, ENHANCED, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
@@ -81,3 +85,14 @@ def _probability(rng: np.random.Generator, up: bool | None, model: str, right: C
     if right is None or up is None:
         return float(rng.uniform())
     return 0.9 if right(model) == up else 0.1
+
+
+def hasty_configuration(folder: Path) -> Path:
+    """The repository's configuration with nothing changed but how long a rule and a notification wait."""
+    shutil.copytree(local.configuration_folder(), folder)
+    for name, pattern in (("rules.yml", r"for: \w+"), ("alertmanager.yml", r"group_wait: \w+")):
+        path = folder / name
+        changed, count = re.subn(pattern, lambda found: found[0].split(":")[0] + ": 1s", path.read_text())
+        assert count
+        path.write_text(changed)
+    return folder

@@ -3,93 +3,22 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 from financial_assets.errors import AlertsError, MonitoringError
 from financial_assets.monitoring.alerts import AlertmanagerClient
 
 
-class FaultyAlertmanager(ThreadingHTTPServer):
-    """Answers what a test says."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status = 200
-        self.body = b"[]"
-        self.asked: list[str] = []
-        self.drips = False
-        self.released = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def answer(self, rows: Any) -> None:
-        self.body = json.dumps(rows).encode()
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FaultyAlertmanager
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        self.send_response(self.server.status)
-        self.send_header("content-length", str(len(self.server.body)))
-        self.end_headers()
-        if not self.server.drips:
-            self.wfile.write(self.server.body)
-            return
-        for byte in self.server.body:  # each one in time, all of them never
-            if self.server.released.wait(0.05):
-                return
-            self.wfile.write(bytes([byte]))
-            self.wfile.flush()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
-
-
 @pytest.fixture
 def alertmanager() -> Iterator[FaultyAlertmanager]:
-    with FaultyAlertmanager() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.released.set()
-            server.shutdown()
-            thread.join()
-
-
-def row(number: int = 1, **changes: Any) -> dict[str, Any]:
-    """One alert as version 0.25 writes it."""
-    return {
-        "annotations": {"summary": "worse than the majority class"},
-        "endsAt": "2026-11-21T02:00:54.123456789Z",
-        "fingerprint": f"{number:016x}",
-        "receivers": [{"name": "default"}],
-        "startsAt": "2026-11-19T01:56:54.123456789Z",
-        "status": {"inhibitedBy": [], "silencedBy": [], "state": "active"},
-        "updatedAt": "2026-11-21T01:56:54.123Z",
-        "generatorURL": "http://prometheus:9090/graph",
-        "labels": {
-            "alertname": "ModelAccuracyDegraded",
-            "experiment": "ab",
-            "model_name": "baseline-predictor-v1",
-            "severity": "warning",
-        },
-        **changes,
-    }
+    with faulty_alertmanager() as server:
+        yield server
 
 
 def test_active_alerts_only_are_asked_for_and_read(alertmanager: FaultyAlertmanager) -> None:
@@ -228,16 +157,9 @@ def test_a_server_that_hangs_is_given_up(alertmanager: FaultyAlertmanager) -> No
 
 
 def test_a_server_that_says_nothing_is_given_up(alertmanager: FaultyAlertmanager) -> None:
-    alertmanager.drips, alertmanager.body = True, b""
-    alertmanager.RequestHandlerClass = Silent
+    alertmanager.says_nothing = True
     with pytest.raises(AlertsError, match=r"no answer within 0\.2 s"):
         AlertmanagerClient(alertmanager.url, timeout_s=0.2).active()
-
-
-class Silent(Handler):
-    def do_GET(self) -> None:
-        self.server.released.wait(30)
-        self.close_connection = True
 
 
 def test_an_endless_answer_is_cut_off(alertmanager: FaultyAlertmanager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
-from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill
+from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
 from financial_assets.cli import main
 from financial_assets.errors import TargetError
@@ -41,17 +40,6 @@ def wait(condition: Callable[[], object], seconds: float = 40) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.2)
-
-
-def hasty_configuration(folder: Path) -> Path:
-    """The repository's configuration with nothing changed but how long a rule and a notification wait."""
-    shutil.copytree(local.configuration_folder(), folder)
-    for name, pattern in (("rules.yml", r"for: \w+"), ("alertmanager.yml", r"group_wait: \w+")):
-        path = folder / name
-        changed, count = re.subn(pattern, lambda found: found[0].split(":")[0] + ": 1s", path.read_text())
-        assert count
-        path.write_text(changed)
-    return folder
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""Probabilistic and deflated Sharpe ratios: the published example, simulation, laws."""
+"""Probabilistic and deflated Sharpe ratios, backtest overfitting: the published example, simulation, laws."""
 
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from financial_assets.scoring.selection import (
+    backtest_overfitting,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,
@@ -71,3 +73,65 @@ def test_bad_arguments_are_named() -> None:
         expected_maximum_sharpe(2, math.nan)
     with pytest.raises(ValueError, match="returns holds 1"):
         deflated_sharpe_ratio([0.1, math.nan], 2, 0.1)
+
+
+def overfitting_by_hand(returns: np.ndarray, blocks: int) -> float:
+    """The definition, in loops."""
+    parts, found = np.split(returns, blocks), []
+    for chosen in combinations(range(blocks), blocks // 2):
+        inside = np.concatenate([parts[b] for b in chosen])
+        outside = np.concatenate([parts[b] for b in range(blocks) if b not in chosen])
+        best = np.argmax(inside.mean(axis=0) / inside.std(axis=0, ddof=1))
+        rank = stats.rankdata(outside.mean(axis=0) / outside.std(axis=0, ddof=1))[best] / (returns.shape[1] + 1)
+        found.append(float(rank < 0.5) + 0.5 * float(rank == 0.5))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("strategies", [2, 7])
+def test_overfitting_is_what_its_definition_says(strategies: int) -> None:
+    returns = np.random.default_rng(strategies).standard_t(5, (96, strategies)) * 0.01
+    found = backtest_overfitting(returns, blocks=8)
+    assert found.probability == pytest.approx(overfitting_by_hand(returns, 8), abs=1e-12)
+    assert (found.blocks, found.strategies, found.logits.size) == (8, strategies, 70)
+
+
+def test_overfitting_is_a_coin_on_noise_and_absent_with_skill() -> None:
+    random = np.random.default_rng(0)
+    noise = [random.normal(0, 0.01, (240, 20)) for _ in range(150)]
+    on_noise = np.array([backtest_overfitting(returns, blocks=8).probability for returns in noise])
+    assert abs(on_noise.mean() - 0.5) < 3.3 * on_noise.std(ddof=1) / math.sqrt(150)
+    skilled = noise[0] + np.r_[0.006, np.zeros(19)]
+    found = backtest_overfitting(skilled)
+    assert found.probability < 0.01
+    assert found.loss < 0.01
+    # Strategies that differ in nothing but the half in which they were lucky: the worst that choosing can do.
+    sign = np.where(np.arange(20) % 2, 1, -1) * np.repeat([1, -1], 120)[:, None]
+    assert backtest_overfitting(noise[1] * 0.1 + 0.002 * sign, blocks=4).probability > 0.4
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_overfitting_laws(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    returns = random.normal(0, 0.01, (67, 6))
+    found = backtest_overfitting(returns, blocks=6)
+    assert 0 <= found.probability <= 1
+    order, scale = random.permutation(6), random.uniform(0.5, 2, 6)
+    same = backtest_overfitting((returns * scale)[:, order], blocks=6)
+    assert same.probability == found.probability, "ratios have neither names nor units"
+    assert backtest_overfitting(returns[1:], blocks=6).probability == found.probability, "the rest is left out in front"
+
+
+@pytest.mark.parametrize(
+    ("returns", "blocks", "message"),
+    [
+        (np.zeros((100, 3)), 7, "even number"),
+        (np.zeros((100, 3)), 22, "even number"),
+        (np.zeros((100, 1)), 4, "2 strategies"),
+        (np.zeros((7, 3)), 4, "8 sessions"),
+        (np.full((100, 3), np.nan), 4, "NaN"),
+        (np.full((100, 3), 0.01), 4, "do not vary"),
+    ],
+)
+def test_overfitting_needs_something_to_judge(returns: np.ndarray, blocks: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backtest_overfitting(returns, blocks)

@@ -81,6 +81,7 @@ class KubeApi:
         self.tokens: set[str | None] = set()
         self.mesh_down: set[str] = set()
         self.operator: Callable[[KubeApi, Document], None] = ready_at_once
+        self.deleted: Callable[[KubeApi, Document], None] = lambda api, document: None
         self.before_patch: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
         self.version, self.ticks = 100, 0
@@ -152,6 +153,7 @@ class KubeApi:
         self._touch(found)
         if not found["metadata"].get("finalizers"):
             del self.objects[kind, name]
+        self.deleted(self, found)
         return 200, found
 
     def _conflicts(self, stored: Document, body: Document, manager: str) -> list[Document]:

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.daily import (
     AllocationPolicy,
-    AllocationRecord,
     AllocationState,
-    Health,
     advance,
     start,
 )
+from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime
 
 __all__ = ["ContextualState", "advance_regimes", "regime_experiment", "start_regimes"]

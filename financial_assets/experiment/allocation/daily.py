@@ -15,8 +15,9 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import Allocator
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.memory import Memory
+from financial_assets.experiment.allocation.record import AllocationRecord, Health
 
-__all__ = ["AllocationPolicy", "AllocationRecord", "AllocationState", "Health", "advance", "replay", "start"]
+__all__ = ["AllocationPolicy", "AllocationState", "advance", "replay", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +48,6 @@ class AllocationPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
-    """What must be well before weights may adapt.
-
-    Attributes
-    ----------
-    sessions_behind
-        Sessions between the newest evidence and the last one whose label is due.
-    srm_passed
-        Whether the gateway's split agrees with the weights.
-    guardrails_passed
-        Whether errors and latency of all arms are within their objectives.
-    """
-
-    sessions_behind: int = 0
-    srm_passed: bool = True
-    guardrails_passed: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class AllocationState:
     """Where allocation stands.
 
@@ -90,38 +72,6 @@ class AllocationState:
     def propensities(self) -> tuple[float, ...]:
         """Probability that a request is routed to each arm: what the log keeps beside every routed row."""
         return tuple(weight / TOTAL for weight in self.weights)
-
-
-@dataclass(frozen=True, slots=True)
-class AllocationRecord:
-    """One step as it is logged.
-
-    Attributes
-    ----------
-    session
-        Session of the evidence.
-    scores
-        Daily mean score of each arm ``[arm]``, larger is better; empty if there are none, NaN where one is missing.
-    health
-        As given.
-    before, after
-        Weights.
-    propensities
-        Of the requests that follow.
-    fallback
-        Whether the weights are the default because of trouble.
-    reason
-        Why the weights are what they are.
-    """
-
-    session: dt.date
-    scores: tuple[float, ...]
-    health: Health
-    before: tuple[int, ...]
-    after: tuple[int, ...]
-    propensities: tuple[float, ...]
-    fallback: bool
-    reason: str
 
 
 def start(policy: AllocationPolicy) -> AllocationState:
@@ -164,18 +114,21 @@ def advance(
         raise ExperimentError(f"{len(scores)} scores for {len(state.weights)} arms: give one a routed arm")
     trouble = _trouble(policy, scores, health)
     if trouble is not None:
-        after, memory, reason = policy.default, state.memory, f"default weights: {trouble}"
+        after, memory, shares, reason = policy.default, state.memory, (), f"default weights: {trouble}"
     elif scores is None:
-        after, memory, reason = state.weights, state.memory, "no evidence in this session"
+        after, memory, shares, reason = state.weights, state.memory, (), "no evidence in this session"
     else:
         memory = policy.allocator.update(state.memory, scores)
-        after, reason = _move(policy, state, memory)
+        shares = policy.allocator.shares(memory)
+        after, reason = _move(policy, state, shares)
     held = 1 if after != state.weights else state.held + 1
     changed = replace(state, weights=after, memory=memory, session=session, held=held)
     record = AllocationRecord(
         session=session,
         scores=tuple(scores or ()),
         health=health,
+        memory=memory,
+        shares=shares,
         before=state.weights,
         after=after,
         propensities=changed.propensities,
@@ -204,13 +157,12 @@ def replay(policy: AllocationPolicy, records: Sequence[AllocationRecord]) -> All
     return state
 
 
-def _move(policy: AllocationPolicy, state: AllocationState, memory: Memory) -> tuple[tuple[int, ...], str]:
+def _move(policy: AllocationPolicy, state: AllocationState, shares: Sequence[float]) -> tuple[tuple[int, ...], str]:
     if state.held < policy.limits.hold:
         return state.weights, f"held: changed {state.held} of {policy.limits.hold} sessions ago"
-    shares = policy.allocator.shares(memory)
     after = policy.limits.move(state.weights, shares)
     said = "/".join(f"{share:.3f}" for share in shares)
-    return after, f"{policy.allocator.name}: shares {said}" + ("" if after != state.weights else ", weights stay")
+    return after, f"{policy.allocator.name} would give {said}" + (", weights stay" if after == state.weights else "")
 
 
 def _trouble(policy: AllocationPolicy, scores: Sequence[float] | None, health: Health) -> str | None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.statistics.serial import from_text, to_text
 
 __all__ = ["AsymptoticSequence", "Clipping", "asymptotic_radius", "precision_for"]
 
@@ -130,6 +131,16 @@ class AsymptoticSequence:
     def upper(self, alpha: float) -> float:
         """Upper bound alone, of level ``1 - alpha``."""
         return self.mean + self._half(alpha, 1)
+
+    def to_json(self) -> str:
+        """The state as text, exact to the last bit."""
+        return to_text("asymptotic", dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> AsymptoticSequence:
+        """The state that :meth:`to_json` wrote."""
+        body = from_text("asymptotic", text)
+        return cls(**{field.name: body[field.name] for field in dataclasses.fields(cls)})
 
     def _half(self, alpha: float, sides: int) -> float:
         if self.days < max(self.fewest, 2):

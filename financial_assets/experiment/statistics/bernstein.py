@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import STAKES
+from financial_assets.experiment.statistics.serial import from_text, to_text
 
-__all__ = ["AverageSequence", "bernstein_radius", "variations"]
+__all__ = ["AverageSequence", "bernstein_radius", "log_mixture", "variations"]
 
 
 def bernstein_radius(variation: float, alpha: float, *, bound: float = 1.0, stakes: Sequence[float] = STAKES) -> float:
@@ -45,20 +46,31 @@ def bernstein_radius(variation: float, alpha: float, *, bound: float = 1.0, stak
     """
     if not 0 < alpha < 1 or not bound > 0 or variation < 0:
         raise ExperimentError(f"need alpha in (0, 1), bound > 0, variation >= 0: {alpha}, {bound}, {variation}")
-    reach = 2 * bound
+    reach, target = 2 * bound, -math.log(alpha)
     part = np.asarray(stakes, np.float64)
-    paid = (-np.log1p(-part) - part) * variation / reach**2 + math.log(len(part))
-    target = -math.log(alpha)
-    single = (target + paid) / part  # each part alone reaches the target here: the mixture does so no later
-    most = float(single.min())
+    # Each part alone, with its share of the capital, reaches the target somewhere: the mixture does so no later.
+    alone = (target + math.log(part.size) + _psi(part) * variation / reach**2) / part
 
-    def excess(units: float) -> float:
-        exponents = part * units - paid
-        largest = float(exponents.max())
-        return largest + math.log(float(np.exp(exponents - largest).sum())) - target
+    def excess(total: float) -> float:
+        return float(log_mixture(total, variation, bound=bound, stakes=stakes)) - target
 
-    root: Any = optimize.brentq(excess, 0.0, most * (1 + 1e-12), xtol=1e-12)
-    return reach * float(root)
+    root: Any = optimize.brentq(excess, 0.0, reach * float(alone.min()) * (1 + 1e-9), xtol=1e-12)
+    return float(root)
+
+
+def log_mixture(
+    total: ArrayLike, variation: ArrayLike, *, bound: float = 1.0, stakes: Sequence[float] = STAKES
+) -> NDArray[np.float64]:
+    """Log of the supermartingale at ``S`` and ``V``, any shape: reaches ``log(1 / alpha)`` with probability alpha."""
+    sums, squares = np.asarray(total, np.float64) / (2 * bound), np.asarray(variation, np.float64) / (2 * bound) ** 2
+    log = np.full(np.broadcast_shapes(sums.shape, squares.shape), -np.inf)
+    for stake in stakes:
+        log = np.logaddexp(log, stake * sums - float(_psi(np.float64(stake))) * squares)
+    return log - math.log(len(stakes))
+
+
+def _psi(stake: Any) -> Any:
+    return -np.log1p(-stake) - stake
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,16 @@ class AverageSequence:
         mean = self.total / self.days
         half = bernstein_radius(self.variation, alpha / 2, bound=self.bound, stakes=self.stakes) / self.days
         return max(mean - half, -self.bound), min(mean + half, self.bound)
+
+    def to_json(self) -> str:
+        """The state as text, exact to the last bit."""
+        return to_text("average", dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> AverageSequence:
+        """The state that :meth:`to_json` wrote."""
+        body = from_text("average", text)
+        return cls(body["bound"], tuple(body["stakes"]), body["days"], body["total"], body["variation"])
 
 
 def variations(differences: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,10 +19,13 @@ import dataclasses
 import math
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.serial import from_text, to_text
 
-__all__ = ["ODDS", "Guardrail", "fair_share"]
+__all__ = ["ODDS", "Guardrail", "fair_share", "log_e_value"]
 
 ODDS = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0)
 """Odds ratios that are bet on; of rare events they are ratios of rates."""
@@ -44,6 +47,13 @@ def fair_share(challenger_weight: float, champion_weight: float, tolerance: floa
         )
     mine = challenger_weight * tolerance
     return mine / (mine + champion_weight)
+
+
+def log_e_value(bad: ArrayLike, answers: ArrayLike, allowed: float) -> NDArray[np.float64]:
+    """Log e-values of many tests at once, for counts so far under one allowed rate; any shape, that of both counts."""
+    bad, answers = np.asarray(bad, np.float64), np.asarray(answers, np.float64)
+    parts = [bad * math.log(odds) - answers * math.log1p(allowed * (odds - 1)) for odds in ODDS]
+    return np.logaddexp.reduce(parts, axis=0) - math.log(len(ODDS))
 
 
 @dataclass(frozen=True, slots=True)

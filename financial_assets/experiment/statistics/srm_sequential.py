@@ -9,17 +9,42 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.serial import from_text, to_text
 from financial_assets.experiment.statistics.srm import SRM_ALPHA
 
-__all__ = ["CONCENTRATION", "SequentialSrm"]
+__all__ = ["CONCENTRATION", "SequentialSrm", "log_bayes_factor"]
 
 CONCENTRATION = 100.0
 """Prior requests of the Dirichlet mixture: shares some 5 percentage points off the weights are found soonest."""
+
+
+def log_bayes_factor(
+    counts: ArrayLike, shares: Sequence[float], concentration: float = CONCENTRATION
+) -> NDArray[np.float64]:
+    """Log of the Dirichlet-multinomial probability of a sequence of requests over that under the shares.
+
+    Parameters
+    ----------
+    counts
+        Requests by model, ``[..., model]``.
+    shares
+        Share asked for, ``[model]``, all positive.
+    concentration
+        Of the Dirichlet mixture.
+    """
+    seen, share = np.asarray(counts, np.float64), np.asarray(shares, np.float64)
+    prior = concentration * share
+    mixture = special.gammaln(prior + seen) - special.gammaln(prior) - seen * np.log(share)
+    total = special.gammaln(concentration) - special.gammaln(concentration + seen.sum(axis=-1))
+    return total + mixture.sum(axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +122,11 @@ class SequentialSrm:
         return cls(**{field.name: body[field.name] for field in dataclasses.fields(cls)})
 
     def _log_bayes_factor(self) -> float:
-        """Log of the Dirichlet-multinomial probability of this epoch's sequence over that under the shares."""
         live = [model for model, share in self.shares.items() if share > 0]
         if len(live) < 2:
             return 0.0
-        prior = self.concentration
-        total = math.lgamma(prior) - math.lgamma(prior + sum(self.counts[model] for model in live))
-        for model in live:
-            mine, count, share = prior * self.shares[model], self.counts[model], self.shares[model]
-            total += math.lgamma(mine + count) - math.lgamma(mine) - count * math.log(share)
-        return total
+        shares, counts = [self.shares[model] for model in live], [self.counts[model] for model in live]
+        return float(log_bayes_factor(counts, shares, self.concentration))
 
 
 def _shares(weights: Mapping[str, int]) -> dict[str, float]:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign, exit_probabilities
 
-__all__ = ["StagewiseResult", "daily_z", "stagewise"]
+__all__ = ["StagewiseResult", "daily_z", "stagewise", "z_of_t"]
 
 _FARTHEST_DRIFT = 30.0
 
@@ -66,9 +66,13 @@ def daily_z(differences: ArrayLike, margin: float = 0.0) -> float:
     deviation = float(days.std(ddof=1))
     if deviation == 0:
         raise ExperimentError("the daily differences do not vary: both arms answer alike, there is nothing to test")
-    t = (float(days.mean()) - margin) / (deviation / math.sqrt(days.size))
-    size = -float(special.ndtri(special.stdtr(days.size - 1, -abs(t))))  # the small tail: exact far out
-    return math.copysign(size, t)
+    return float(z_of_t((float(days.mean()) - margin) / (deviation / math.sqrt(days.size)), days.size - 1))
+
+
+def z_of_t(t: ArrayLike, freedom: ArrayLike) -> NDArray[np.float64]:
+    """Normal deviates with the p-values of Student's t."""
+    tail = special.stdtr(freedom, -np.abs(np.asarray(t, np.float64)))  # the small tail: exact far out
+    return np.copysign(-special.ndtri(tail), t)
 
 
 def stagewise(design: GroupSequentialDesign, z: Sequence[float], level: float = 0.95) -> StagewiseResult:

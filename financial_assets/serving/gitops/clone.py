@@ -72,13 +72,12 @@ class Clone:
             return self._healing(lambda: read_folder(self._folder, self._fetch(deadline), self._path, deadline))
 
     def last_read(self, deadline: Deadline) -> Snapshot | None:
-        """The folder as it was last seen, without asking the remote; ``None`` if it never was."""
-        with self._locked(deadline):
-            try:
-                head = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
-                return read_folder(self._folder, head, self._path, deadline)
-            except GitError:
-                return None
+        """The folder as it was last seen; ``None`` if it never was. Asks no remote and waits for no other process."""
+        try:
+            head = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
+            return read_folder(self._folder, head, self._path, deadline)
+        except GitError:
+            return None
 
     def change(self, edit: Callable[[Folder], Edit], deadline: Deadline) -> str:
         """Put a change on top of the branch; returns the commit that holds it.

@@ -6,7 +6,6 @@ import numpy as np
 import urllib3
 
 from financial_assets.errors import InferenceError
-from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK
 from financial_assets.serving.answers import ROUTE_HEADER, last_route
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.manifests import ExperimentSpec
@@ -58,6 +57,9 @@ class Probes:
         The last is what tells a new split from the one before: the gateway knows no route of a model that is not in
         the split. The weights in force cannot be seen.
         """
+        # Here and not above: it brings torch, which takes seconds, and nothing else of this target needs it.
+        from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK
+
         bars = np.ones((1, SERVED_LOOKBACK, CHANNEL_COUNT), np.float32)
         try:
             with InferenceClient(self._endpoint, timeout_s=self._timeout_s) as client:

@@ -33,7 +33,7 @@ __all__ = ["GitOpsTarget"]
 
 _AUTHOR = "financial-assets <financial-assets@localhost>"
 _POLL_S = 0.5
-_READ_S = 30.0
+_READ_S, _STATUS_S = 30.0, 10.0
 
 
 class GitOpsTarget:
@@ -164,7 +164,7 @@ class GitOpsTarget:
     def status(self) -> TargetStatus:
         """What this program's files in the branch say, and whether the gateway agrees; never raises."""
         problems: list[str] = []
-        deadline = Deadline(min(self._timeout_s, _READ_S))
+        deadline = Deadline(min(self._timeout_s, _STATUS_S))
         try:
             overlay = self._read(deadline)[1]
         except TargetError as error:
@@ -205,7 +205,7 @@ class GitOpsTarget:
     def _last_overlay(self) -> Overlay:
         """What was seen last, for when the remote cannot be asked."""
         try:
-            snapshot = self._clone.last_read(Deadline(_READ_S))
+            snapshot = self._clone.last_read(Deadline(_STATUS_S))
             return read_overlay(snapshot.folder if snapshot else {}, self._namespace)
         except TargetError:  # the caller has told already what is wrong
             return read_overlay({}, self._namespace)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.allocation.inference import (
+    RoutedScores,
+    inverse_propensity_differences,
+    ipw_log_e_process,
+    naive_difference,
+)
+from financial_assets.experiment.statistics.capital import log_e_process
+
+
+def routed(seed: int, weights: np.ndarray, edge: float, tickers: int = 10, *, adaptive: bool = True) -> RoutedScores:
+    random = np.random.default_rng(seed)
+    day = np.repeat(np.arange(len(weights)), tickers)
+    share = weights[day]
+    challenger = random.random(day.size) < share
+    score = (random.random(day.size) < 0.52 + edge * challenger).astype(float)
+    propensity = np.where(challenger, share, 1 - share)
+    return RoutedScores(day, challenger, score, propensity, "adaptive" if adaptive else "fixed")
+
+
+def test_naive_inference_is_refused_by_flag_and_by_data() -> None:
+    fixed = routed(0, np.full(100, 0.3), 0.0, adaptive=False)
+    assert abs(naive_difference(fixed).estimate) < 0.1
+    flagged = routed(0, np.full(100, 0.3), 0.0, adaptive=True)
+    unflagged = routed(0, np.linspace(0.2, 0.4, 100), 0.0, adaptive=False)
+    for rows in (flagged, unflagged):
+        with pytest.raises(ExperimentError, match="refused"):
+            naive_difference(rows)
+
+
+def test_the_daily_differences_are_unbiased_whatever_the_weights() -> None:
+    weights = np.random.default_rng(1).uniform(0.1, 0.9, 20_000)
+    daily = inverse_propensity_differences(routed(1, weights, 0.05), floor=0.1)
+    error = daily.value.std() / np.sqrt(daily.value.size)
+    assert abs(daily.value.mean() - 0.05) < 3 * error
+    assert error < 0.01
+    assert daily.bound == 5
+    assert np.abs(daily.value).max() <= daily.bound
+
+
+def test_the_e_process_finds_an_edge_and_only_an_edge() -> None:
+    weights = np.full(1500, 0.5)
+    assert ipw_log_e_process(routed(2, weights, 0.08), 0.1).max() > np.log(20)
+    assert ipw_log_e_process(routed(3, weights, 0.0), 0.1).max() < np.log(20)
+    assert ipw_log_e_process(routed(2, weights, 0.08), 0.1, margin=0.15).max() < np.log(20)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1))
+def test_the_e_process_is_that_of_the_daily_numbers(seed: int) -> None:
+    rows = routed(seed, np.random.default_rng(seed).uniform(0.2, 0.8, 30), 0.0)
+    daily = inverse_propensity_differences(rows, 0.2)
+    by_hand = [
+        np.mean(
+            (rows.score[rows.session == day] - 0.5)
+            * np.where(rows.challenger[rows.session == day], 1, -1)
+            / rows.propensity[rows.session == day]
+        )
+        for day in range(30)
+    ]
+    assert daily.value == pytest.approx(by_hand)
+    assert np.array_equal(ipw_log_e_process(rows, 0.2), log_e_process(daily.value, bound=2.5))
+
+
+def test_rows_that_cannot_be_used_are_refused() -> None:
+    good = routed(0, np.full(10, 0.3), 0.0)
+    with pytest.raises(ExperimentError, match=r"below the floor 0\.4"):
+        inverse_propensity_differences(good, 0.4)
+    with pytest.raises(ExperimentError, match=r"allowed: above 0, at most 0\.5"):
+        inverse_propensity_differences(good, 0.6)
+    for change, message in (
+        ({"propensity": np.zeros(100)}, "strictly between 0 and 1"),
+        ({"propensity": np.full(100, np.nan)}, "strictly between 0 and 1"),
+        ({"score": np.full(100, 1.5)}, r"lie in \[0, 1\]"),
+        ({"session": np.arange(3)}, "session has shape"),
+        ({"score": np.zeros(0)}, "at least one row"),
+    ):
+        values = {name: getattr(good, name) for name in ("session", "challenger", "score", "propensity", "allocation")}
+        with pytest.raises(ExperimentError, match=message):
+            RoutedScores(**{**values, **change})  # type: ignore[arg-type]

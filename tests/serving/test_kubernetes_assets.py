@@ -1,0 +1,251 @@
+"""Group serving on a cluster, from the settings on: API server, artefact store and data plane are real processes.
+
+What is a double: the cluster's operator and agents, which drive the embedded plane (``tests/serving/cluster.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from cluster import Cluster
+from kube_api import Fault, status_body
+from object_store import BUCKET, ObjectStore, object_store
+
+from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.cli import main
+from financial_assets.models.export import file_sha256
+from financial_assets.models.variants import VARIANTS
+from financial_assets.resources import make_resources
+from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest, model_name
+from financial_assets.settings import load_settings
+
+pytestmark = pytest.mark.integration
+
+MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400", "READY_TIMEOUT": "60"}
+MODELS = [model_name(variant, number) for number, variant in enumerate(VARIANTS, 1)]
+BASELINE, ENHANCED = MODELS[:2]
+
+
+@dataclass
+class World:
+    """A home with registered models, and a cluster to serve them."""
+
+    home: Path
+    cluster: Cluster
+    store: ObjectStore
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {"FINANCIAL_ASSETS_HOME": str(self.home), "ARTIFACT_STORE_URI": f"s3://{BUCKET}/predictors"}
+        return {**MARKET, **own, **self.store.environment, **self.cluster.environment}
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        return make_resources(load_settings())
+
+    def materialize(self, *assets: Any) -> tuple[dg.ExecuteInProcessResult, str]:
+        """The run, and what its failed steps said."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = dg.materialize(list(assets), resources=self.resources, instance=instance, raise_on_error=False)
+            said = [record.user_message for record in instance.all_logs(result.run_id) if record.level > 20]
+        errors: list[str] = []
+        for event in result.all_events:
+            error = getattr(event.event_specific_data, "error", None)
+            while error is not None:
+                errors.append(error.message)
+                error = error.cause
+        return result, "\n".join([*errors, *said])
+
+    def spec(self, kind: str, name: str) -> dict[str, Any]:
+        return self.cluster.api.get(kind, name)["spec"]
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments, env={"COLUMNS": "200"})
+
+
+def register(resources: dict[str, Any], folder: Path, variant: str, version: int) -> None:
+    """A registered version as training and export leave it; ``folder`` holds its tiny graph."""
+    digest, identity = file_sha256(folder / "model.onnx"), folder.parent.name
+    (folder / "model-card.json").write_text(json.dumps({"onnx_sha256": digest, "data_cutoff": "2020-01-02"}))
+    with resources["workshop"].tracker().run(variant, tags={}, params={}) as run:
+        run.log_artifacts(folder, "model")
+    tags = {"variant": variant, "fingerprint": identity, "onnx_sha256": digest, "data_cutoff": "2020-01-02"}
+    assert resources["workshop"].registry().register(run.id, "model", tags).version == version
+    pointer = {"fingerprint": identity, "run_id": run.id}
+    (folder.parents[1] / "current.json").write_text(json.dumps(pointer))
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[World]:
+    """All predictors and the experiment, materialized once."""
+    root = tmp_path_factory.mktemp("world")
+    home = root / "home"
+    home.mkdir()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        object_store(root / "s3.log") as store,
+        Cluster(root / "cluster", write_tiny(root / "earlier", 0.5)) as cluster,
+    ):
+        world = World(home, cluster, store)
+        for name, value in world.environment.items():
+            patch.setenv(name, value)
+        resources = world.resources
+        market = resources["market"]
+        market.ingest()
+        market.begin(market.whole_panel().sessions)
+        market.panel().save(market.panel_path)
+        for number, variant in enumerate(VARIANTS, 1):
+            folder = write_tiny(home / "models" / variant / f"print{number}" / "artifact", float(number))
+            register(resources, folder, variant, number)
+        result, said = world.materialize(*predictor_assets, experiment)
+        assert result.success, said
+        yield world
+
+
+@pytest.fixture
+def world(deployed: World, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The same, with its settings in the environment of this test."""
+    for name, value in deployed.environment.items():
+        monkeypatch.setenv(name, value)
+    return deployed
+
+
+def test_every_predictor_is_served_from_the_store_by_its_own_route(world: World) -> None:
+    for number, (variant, name) in enumerate(zip(VARIANTS, MODELS, strict=True), 1):
+        found = world.cluster.api.get("Model", name)
+        assert found["spec"]["storageUri"].startswith(f"s3://{BUCKET}/predictors/{name}-")
+        assert found["metadata"]["labels"] == {"variant": variant, "app.kubernetes.io/managed-by": "financial-assets"}
+        loaded = world.cluster.loaded[name] / "model.onnx"
+        assert file_sha256(loaded) == world.resources["workshop"].registry().get(number).tags["onnx_sha256"]
+    assert set(world.cluster.target.endpoint().routes.values()) == {f"{name}_2" for name in MODELS}
+    candidates = world.spec("Experiment", EXPERIMENT_NAME)["candidates"]
+    assert candidates == [{"name": BASELINE, "weight": 70}, {"name": ENHANCED, "weight": 30}]
+
+
+def test_the_default_of_the_experiment_is_asked_alone(world: World) -> None:
+    """Its endpoint is shared, and nobody told the client its route."""
+    url = world.cluster.target.endpoint().http_url
+    drawn = {httpx.get(f"{url}/v2/models/{BASELINE}/ready", headers={"seldon-model": BASELINE}) for _ in range(40)}
+    assert {answer.headers["x-seldon-route"] for answer in drawn} == {f":{BASELINE}_2:", f":{ENHANCED}_2:"}
+    bars = np.full((3, 256, 7), 100.0, dtype=np.float32)
+    for _ in range(8):
+        with world.resources["serving"].connect() as client:
+            assert dict(client.endpoint.routes) == {}
+            for answer in (client.infer(BASELINE, bars[:1]), client.infer_batch(BASELINE, bars)):
+                assert answer.route == BASELINE
+                np.testing.assert_allclose(answer.probability_up, 1 / (1 + np.exp(-1.0)), atol=1e-6)
+
+
+def test_a_second_run_changes_nothing(world: World) -> None:
+    before = {key: document["metadata"]["generation"] for key, document in world.cluster.api.objects.items()}
+    stored = world.store.client().find(f"{BUCKET}/predictors", detail=True)
+    result, said = world.materialize(*predictor_assets, experiment)
+    assert result.success, said
+    assert {key: item["metadata"]["generation"] for key, item in world.cluster.api.objects.items()} == before
+    assert world.store.client().find(f"{BUCKET}/predictors", detail=True) == stored
+
+
+def test_only_what_is_ours_and_unused_is_removed(world: World) -> None:
+    unused, shared = model_name("baseline", 98), model_name("baseline", 99)
+    target = world.resources["serving"].target()
+    address = world.spec("Model", BASELINE)["storageUri"]
+    for name in (unused, shared):
+        copy = address.replace(BASELINE, name)
+        world.store.client().copy(address, copy, recursive=True)
+        target.apply([model_manifest(name, copy)])
+    foreign = model_manifest("iris", "s3://elsewhere/iris")
+    theirs = experiment_manifest("their-experiment", default=shared, weights={shared: 1})
+    for document in (foreign, theirs):
+        document["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
+        world.cluster.api.put(document)
+    try:
+        result, said = world.materialize(experiment)
+        assert result.success, said
+        assert f"{shared} is kept: Experiment their-experiment names Model {shared}" in said
+        left = {name for kind, name in world.cluster.api.objects if kind == "Model"}
+        assert left == {*MODELS, shared, "iris"}
+        assert set(world.cluster.target.endpoint().routes) == {*MODELS, shared}
+    finally:
+        world.cluster.api.release("Experiment", "their-experiment")
+        world.cluster.api.release("Model", "iris")
+        target.delete("Model", shared)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("KUBERNETES_CONTEXT", "elsewhere", "no credentials for Kubernetes context elsewhere.*KUBERNETES_CONTEXT"),
+        ("ARTIFACT_STORE_URI", "s3://nobodys/x", "ARTIFACT_STORE_URI: s3://nobodys/x/.*make the bucket"),
+        ("SERVING_GATEWAY_URL", "http://127.0.0.1:1", "no answer from the gateway at http://127.0.0.1:1/.*"),
+        ("SERVING_GATEWAY_GRPC", "127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_a_wrong_setting_fails_the_asset_by_name(
+    world: World, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(setting, value)
+    monkeypatch.setenv("READY_TIMEOUT", "2")
+    before = json.dumps(world.cluster.api.get("Model", BASELINE))
+    result, said = world.materialize(predictor_assets[0])
+    assert not result.success
+    assert re.search(message, said), said
+    assert json.loads(before)["spec"] == world.spec("Model", BASELINE)
+
+
+def test_a_refusal_of_the_api_server_fails_the_asset_and_status_with_the_right_to_grant(world: World) -> None:
+    body = status_body(403, "Forbidden", 'User "dagster" cannot list resource "models"')
+    world.cluster.api.faults.append(Fault("GET", 403, body))
+    try:
+        result, said = world.materialize(experiment)
+        found = command("status")
+    finally:
+        world.cluster.api.faults.clear()
+    assert not result.success
+    for text in (said, found.output):
+        assert "allow list on models.mlops.seldon.io in namespace financial-inference" in " ".join(text.split())
+    assert found.exit_code == 1
+
+
+def test_status_and_doctor_of_a_cluster(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = command("status")
+    assert found.exit_code == 0, found.output
+    assert "processes" not in found.output
+    for text in (
+        *MODELS,
+        f"{ENHANCED}_2",
+        "70",
+        EXPERIMENT_NAME,
+        f"{world.environment['SERVING_GATEWAY_URL']} (kubern",
+    ):
+        assert text in found.output
+    healthy = command("doctor", "--json")
+    assert healthy.exit_code == 0, healthy.output
+    assert {layer["state"] for layer in json.loads(healthy.output)["layers"]} == {"ok"}
+    monkeypatch.setenv("SERVING_GATEWAY_URL", "http://127.0.0.1:1")
+    broken = command("doctor", "--json")
+    first = next(one for one in json.loads(broken.output)["layers"] if one["state"] == "broken")
+    assert (broken.exit_code, first["layer"]) == (1, "serving target")
+    assert "SERVING_GATEWAY_URL" in first["said"]
+    assert "kubectl get models,experiments,pods" in first["remedy"]
+    monkeypatch.setenv("KUBERNETES_CONTEXT", "elsewhere")
+    lost = command("status")
+    assert (lost.exit_code, "KUBERNETES_CONTEXT" in lost.output) == (1, True)
+
+
+@pytest.mark.parametrize("name", ["serve", "stop"])
+def test_commands_of_the_local_plane_refuse_with_a_sentence(world: World, name: str) -> None:
+    found = command(name)
+    assert found.exit_code == 1
+    assert f"`financial-assets {name}` is for the plane of this machine" in " ".join(found.output.split())
+    assert world.cluster.target.status().ready
