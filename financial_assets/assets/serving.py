@@ -8,6 +8,10 @@ import pandas as pd
 from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.conduct import Conduct
+from financial_assets.experiment.enforcement import enforce, point_aliases
+from financial_assets.experiment.expectation import expected_spread
+from financial_assets.experiment.plan import DailySpread, ExperimentPlan
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
 from financial_assets.models.export import onnx_session, run_onnx
@@ -15,7 +19,7 @@ from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Experiment, Market, Serving, Workshop
 from financial_assets.serving.golden import golden_request
-from financial_assets.serving.manifests import experiment_manifest, model_name
+from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import ServingTarget
 from financial_assets.tracking import ModelRegistry
 
@@ -88,14 +92,12 @@ def experiment(
     """The split of traffic between champion and challenger, reconciled to the rollout state and never reset."""
     target, registry = serving.target(), workshop.registry()
     with ab_test.log() as log:
-        epoch = Rollout(log, ab_test.policy()).reconcile(deployed_models(target, registry))
-    manifest = experiment_manifest(
-        epoch.experiment, default=epoch.champion.model, weights=epoch.weights, namespace=serving.namespace
-    )
-    target.apply([manifest])
-    target.wait_ready([epoch.experiment], serving.ready_timeout)
+        rollout = Rollout(log, ab_test.policy())
+        epoch = rollout.reconcile(deployed_models(target, registry))
+        plan = Conduct(rollout).register(lambda: _spread(market, workshop, rollout, epoch), market.clock().now())
+    manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
     route = _ask_once(market, serving, epoch)
-    _point_aliases(registry, epoch)
+    point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)
     shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
     context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
@@ -108,6 +110,7 @@ def experiment(
             "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
             "golden request answered by": route,
             "removed models": ", ".join(removed) or "none",
+            **({} if plan is None else _plan_metadata(plan)),
             "manifest": dg.MetadataValue.json(manifest),
         },
     )
@@ -145,10 +148,21 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
     return answer.route
 
 
-def _point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
-    registry.set_alias("champion", epoch.champion.version)
-    if epoch.challenger is not None:
-        registry.set_alias("challenger", epoch.challenger.version)
+def _spread(market: Market, workshop: Workshop, rollout: Rollout, epoch: WeightEpoch) -> DailySpread:
+    """How much the two arms' daily scores can be expected to differ."""
+    assert epoch.challenger is not None
+    models = workshop.models()
+    champion, challenger = (models.training_of(arm.version) for arm in (epoch.champion, epoch.challenger))
+    return expected_spread(champion, challenger, rollout.policy.test.metric, len(market.tickers))
+
+
+def _plan_metadata(plan: ExperimentPlan) -> dict[str, Any]:
+    """The pre-registration, before any evidence is seen."""
+    return {
+        "plan": dg.MetadataValue.json(plan.to_dict()),
+        "minimum detectable effect": plan.detectable,
+        "days for the plausible effect": plan.days_for_plausible,
+    }
 
 
 def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epoch: WeightEpoch) -> list[str]:

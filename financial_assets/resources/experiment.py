@@ -39,6 +39,11 @@ class Experiment(dg.ConfigurableResource):
         return Path(self.home) / "reports" / "ab-evaluation.html"
 
     @property
+    def decisions_folder(self) -> Path:
+        """Where decisions are written, one JSON file each, beside their records in the log."""
+        return Path(self.home) / "reports" / "decisions"
+
+    @property
     def rivals_path(self) -> Path:
         """Where the daily predictions of the baselines are kept."""
         return Path(self.home) / "reports" / "baseline-predictions.parquet"

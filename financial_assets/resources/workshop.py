@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 
+from financial_assets.errors import TrainingError
+from financial_assets.models.baselines import Baselines
 from financial_assets.models.lifecycle import ModelWorkshop
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
@@ -29,10 +32,28 @@ class Workshop(dg.ConfigurableResource):
         """State of all models."""
         return Path(self.home) / "models"
 
-    @property
-    def baselines_path(self) -> Path:
-        """Where ``baselines`` is kept."""
-        return self.folder / "baselines.json"
+    def baselines_path(self, cutoff: pd.Timestamp) -> Path:
+        """Where the baselines fitted up to a session are kept; a later fit leaves earlier ones alone."""
+        return self.folder / "baselines" / f"{cutoff:%Y-%m-%d}.json"
+
+    def baselines(self, until: pd.Timestamp) -> Baselines:
+        """The latest baselines that saw nothing after ``until``.
+
+        A comparison that begins after ``until`` needs them: those of a later retraining know its answers.
+
+        Raises
+        ------
+        TrainingError
+            There are none.
+        """
+        dated = sorted(self.baselines_path(until).parent.glob("????-??-??.json"))
+        known = [path for path in dated if path.stem <= f"{until:%Y-%m-%d}"]
+        if not known:
+            raise TrainingError(
+                f"no baselines in {self.folder / 'baselines'} were fitted up to {until:%Y-%m-%d}: materialize the "
+                "asset `baselines`"
+            )
+        return Baselines.load(known[-1])
 
     def tracker(self) -> MlflowTracker:
         """MLflow runs."""
