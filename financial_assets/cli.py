@@ -241,3 +241,13 @@ def doctor(as_json: bool) -> None:
     else:
         Console().print(report.as_table(findings))
     sys.exit(1 if first_broken(findings) else 0)
+
+
+def _add_decisions() -> None:
+    from financial_assets.cli_decisions import approve, decide
+
+    main.add_command(decide)
+    main.add_command(approve)
+
+
+_add_decisions()
