@@ -1,4 +1,4 @@
-"""What every serving target must do alike: one suite over the embedded plane and a Kubernetes API."""
+"""What every serving target must do alike: one suite over the embedded plane, a Kubernetes API and a Git branch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Place:
 
     target: ServingTarget
     model: Callable[[str], Manifest]
+    settle: Callable[[], None] = lambda: None
+    """Waits until all that was applied is in force, where the target itself cannot tell."""
 
     def split(self, prefix: str, first: int, second: int) -> tuple[str, str, str, list[Manifest]]:
         """Two models and an experiment over them."""
@@ -33,7 +35,7 @@ class Place:
         return a, b, name, [self.model(a), self.model(b), experiment]
 
 
-@pytest.fixture(scope="module", params=["local", "kubernetes"])
+@pytest.fixture(scope="module", params=["local", "kubernetes", pytest.param("gitops", marks=pytest.mark.debian("git"))])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[Place]:
     root: Path = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
@@ -42,6 +44,14 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             lambda name: model_manifest(name, write_tiny(root / name, 0.0).as_uri()),
         )
         control.stop(root / "home")
+        return
+    if request.param == "gitops":
+        synced: Any = request.getfixturevalue("synced")
+        yield Place(
+            synced.target,
+            lambda name: model_manifest(name, str(write_tiny(synced.volume / name, 0.0))),
+            synced.settle,
+        )
         return
     with KubeApi() as api:
         connection = connect(kubeconfig=kubeconfig(root, api.url))
@@ -52,7 +62,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_what_was_applied_is_ready_and_reported(place: Place) -> None:
     a, b, name, manifests = place.split("applied", 70, 30)
     place.target.apply([*manifests, server_manifest("applied-server", server_config="mlserver")])
-    place.target.wait_ready([a, b, name], 5)
+    place.target.wait_ready([a, b, name], 30)
+    place.settle()
     status = place.target.status()
     assert status.ready, status.problems
     assert status.target == place.target.name
