@@ -160,7 +160,11 @@ def test_waiting_for_a_server_that_hangs_ends_in_time(api: KubeApi, target: Any)
 @pytest.mark.parametrize(
     ("context", "text", "message"),
     [
-        ("elsewhere", None, "no credentials for Kubernetes context elsewhere: .*KUBERNETES_CONTEXT.*kubectl config get-contexts"),
+        (
+            "elsewhere",
+            None,
+            "no credentials for Kubernetes context elsewhere: .*KUBERNETES_CONTEXT.*kubectl config get-contexts",
+        ),
         (None, "{", "no credentials for Kubernetes context \\(current\\)"),
         (None, "", "no credentials"),
     ],
