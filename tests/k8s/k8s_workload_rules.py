@@ -167,7 +167,7 @@ def volumes(objects: Sequence[Object]) -> Iterator[str]:
             named |= {claim["metadata"]["name"] for claim in workload["spec"]["volumeClaimTemplates"]}
         for container in pod.containers:
             for mounted in container.get("volumeMounts", []):
-                if mounted["name"] not in named and not _launchers(pod, mounted["name"]):
+                if mounted["name"] not in named:
                     yield f"{pod.where(container)}: no volume {mounted['name']}"
         for volume in pod.spec.get("volumes", []):
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
@@ -175,10 +175,6 @@ def volumes(objects: Sequence[Object]) -> Iterator[str]:
             for kind, name in (("PersistentVolumeClaim", claim), ("ConfigMap", config)):
                 if name and (kind, pod.namespace, name) not in stored:
                     yield f"{pod.where()}: no {kind} {name}"
-
-
-def _launchers(pod: Pod, name: str) -> bool:
-    return pod.kind == "Job" and name == "dagster-instance"
 
 
 def selects(selector: Object, owner: Object, target: Pod | Object) -> bool:
