@@ -68,6 +68,8 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
         if found.passed:
             return dg.SkipReason(f"the latest drift check passed: {found.description}")
+        if found.severity == dg.AssetCheckSeverity.WARN:  # inputs have moved, the loss has not
+            return dg.SkipReason(f"the latest drift check only warns: {found.description}")
         return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]
