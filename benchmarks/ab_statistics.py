@@ -285,7 +285,8 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
         calm = np.cumsum(rng.random((2000, 5000)) < 0.01, axis=1)
         alarms.append(ever(guardrails.log_e_value(calm, n, 0.01) >= limit))
     found = share(np.concatenate(alarms))
-    naive = share(ever(stats.binom.sf(calm[:500] - 1, n, 0.01) < 0.01))
+    few = np.cumsum(rng.random((500, 5000)) < 0.01, axis=1)
+    naive = share(ever(stats.binom.sf(few - 1, n, 0.01) < 0.01))
     what = "false rollback in 5,000 answers at exactly the allowed 1 %"
     control = f"binomial test at .01 each answer: {said(naive)}"
     yield Row("S8", what, "<= 1 %", said(found), control, verdict(found[2] <= 0.01))
