@@ -9,12 +9,12 @@ from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
+from financial_assets.experiment.arms import ROUTED_ROLES
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, EvaluationPlan, evaluate
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.metadata import link, plot, table
-from financial_assets.models.baselines import Baselines
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import Experiment, Market, Serving, Workshop
 from financial_assets.resources.replay import run_replay
@@ -87,7 +87,7 @@ def ab_evaluation(
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
     features = compute_panel(panel, FeatureGraph())
-    fitted = Baselines.load(workshop.baselines_path)
+    fitted = workshop.baselines_for(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
     rivals = fitted.predict(features, panel, panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)])
     with atomic_path(ab_test.rivals_path) as temporary:
         rivals.to_parquet(temporary, index=False)

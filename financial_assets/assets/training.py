@@ -53,7 +53,7 @@ def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Works
         cutoff=data_cutoff(context, market),
         sequence_length=workshop.sequence_length,
     )
-    fitted.save(workshop.baselines_path)
+    workshop.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
