@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres.utils import pg_url_from_config
 from k8s_objects import Object, instance, instance_files, of_kind, one
+from sqlalchemy import create_engine
 
 from financial_assets.serving.gitops.yaml_text import replace_resources
 
@@ -73,8 +76,11 @@ def test_dagster_takes_the_instance(
         monkeypatch.setenv(f"DAGSTER_PG_{name}", "x")
     storage = found.storage_data
     assert storage is not None
-    config = resolve_to_config_type(DagsterPostgresStorage.config_type())
-    assert process_config(config, yaml.safe_load(storage.config_yaml)).success
+    config = process_config(
+        resolve_to_config_type(DagsterPostgresStorage.config_type()), yaml.safe_load(storage.config_yaml)
+    )
+    assert config.value is not None, config.errors
+    create_engine(pg_url_from_config(config.value))  # the driver that the URL names is installed
     launcher = found.run_launcher
     assert (launcher.job_namespace, launcher.instance_config_map) == ("financial-mlops-pytorch", "dagster-instance")
     assert type(found.run_coordinator).__name__ == "QueuedRunCoordinator"
@@ -122,3 +128,8 @@ def test_the_volume_of_the_shared_store_is_the_one_that_runs_write(render: Rende
     (mount,) = next(c for c in containers if c["name"] == "rclone")["volumeMounts"]
     assert mount["mountPath"] == store
     assert store == f"/var/lib/financial-assets/{mount['subPath']}"
+
+
+def test_the_guides_address_of_the_log_names_an_installed_driver() -> None:
+    (address,) = re.findall(r"PREDICTION_LOG_URL=(\S+)", access.GUIDE.read_text())[:1]
+    assert create_engine(address).dialect.driver == "psycopg2"
