@@ -16,11 +16,19 @@ from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.answers import Answers
 from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, fit_platt
 from financial_assets.models.training import Training
 from financial_assets.scoring.classification import log_losses
 
-__all__ = ["daily_excess_loss", "feature_means", "held_out_excess_loss", "majority_share", "served_excess_loss"]
+__all__ = [
+    "cross_fitted_excess_loss",
+    "daily_excess_loss",
+    "feature_means",
+    "held_out_excess_loss",
+    "majority_share",
+    "served_excess_loss",
+]
 
 _PARTS = 10
 """Parts of the held-out block; each is calibrated by what the others say."""
@@ -105,16 +113,23 @@ def majority_share(training: Training, panel: PricePanel) -> float:
 def held_out_excess_loss(training: Training, majority_up: float) -> pd.Series:
     """Daily excess loss of a model on its calibrate block, the reference of what it does once it is served.
 
-    No network has seen that block, but the two numbers of the Platt scaling were fitted on it, the share of ups among
-    them: judged by its own calibration a model looks better than it will be, and what follows looks like a rise. So
-    each of ten runs of sessions is answered with the calibration that the other nine give (cross-fitting).
+    See ``cross_fitted_excess_loss``.
+    """
+    return cross_fitted_excess_loss(training.held_out, majority_up)
+
+
+def cross_fitted_excess_loss(answers: Answers, majority_up: float) -> pd.Series:
+    """Daily excess loss of uncalibrated answers on a block, each calibrated by the rest of the block.
+
+    No network has seen the calibrate block, but the two numbers of the Platt scaling were fitted on it, the share of
+    ups among them: judged by its own calibration a model looks better than it will be, and what follows looks like a
+    rise. So each of ten runs of sessions is answered with the calibration that the other nine give (cross-fitting).
 
     Raises
     ------
     MonitoringError
         If nine tenths of the block are too few to calibrate on.
     """
-    answers = training.held_out
     sessions = np.asarray(answers.session)
     probability = np.empty(len(sessions))
     for part in np.array_split(np.unique(sessions), _PARTS):
