@@ -295,15 +295,16 @@ def test_nobody_is_asked_for_a_password(remote: GitRemote, monkeypatch: pytest.M
     ("repository", "words"),
     [
         ("/nowhere/at/all.git", r"GITOPS_REPOSITORY: /nowhere/at/all\.git cannot be read"),
-        ("http://127.0.0.1:1/r.git", "GITOPS_REPOSITORY.*(refused|connect)"),
+        ("http://token@127.0.0.1:1/r.git", r"GITOPS_REPOSITORY: http://\*\*\*@127.*(refused|connect)"),
         ("ext::sh -c true", "GITOPS_REPOSITORY.*not allowed"),
     ],
 )
 def test_an_unreachable_remote_is_named(remote: GitRemote, repository: str, words: str) -> None:
     target = remote.target(repository=repository)
     for ask in (lambda: target.apply([model("x-a")]), lambda: target.weights("x-experiment")):
-        with pytest.raises(TargetError, match=words):
+        with pytest.raises(TargetError, match=words) as caught:
             ask()
+        assert "token" not in str(caught.value)
     status = target.status()
     assert not status.ready
     assert "GITOPS_REPOSITORY" in status.problems[0]
@@ -317,6 +318,8 @@ def test_an_unreachable_remote_leaves_the_last_known_state_to_be_seen(remote: Gi
     assert not status.ready
     assert "cannot be read" in status.problems[0]
     assert [item.name for item in status.models] == ["x-a", "x-b"]
+    # The clone is another repository's to this one.
+    assert remote.target(repository="/nowhere/at/all.git").status().models == ()
 
 
 def test_a_missing_branch_and_an_empty_repository_are_named(remote: GitRemote, tmp_path: Path) -> None:
@@ -374,10 +377,11 @@ def test_the_surrounding_repository_and_configuration_do_not_matter(
     )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(configuration))
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv("GIT_INDEX_FILE", str(tmp_path / "elsewhere" / "index"))
+    monkeypatch.setenv("GIT_OBJECT_DIRECTORY", str(tmp_path / "elsewhere" / "objects"))
     remote.target().apply(split("x", 70, 30))
-    for name in ("GIT_DIR", "GIT_INDEX_FILE"):
+    for name in ("GIT_DIR", "GIT_OBJECT_DIRECTORY"):
         monkeypatch.delenv(name)
+    assert not (tmp_path / "elsewhere").exists()
     assert git(remote.bare, "log", "-1", "--format=%an", "main") == "financial-assets"
     assert "\r" not in remote.show(EXPERIMENT)
 

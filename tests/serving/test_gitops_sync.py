@@ -32,20 +32,38 @@ def split(synced: Any, write_tiny: MakeModel, prefix: str, logits: dict[str, flo
 def test_a_split_is_ready_when_the_gateway_knows_its_new_member(synced: Any, write_tiny: MakeModel) -> None:
     target = synced.target
     target.apply(split(synced, write_tiny, "old", {"a": 0.0, "b": 1.0}))
+    target.set_weights("old-experiment", {"old-a": 1, "old-b": 0})
     target.wait_ready(["old-a", "old-b", "old-experiment"], 60)
-    synced.settle()
-    # The member is served, but the split in force does not name it: readiness of the Models alone would not tell.
+    # The new member is served, but without weight: neither its readiness nor the draws would tell.
     target.apply(split(synced, write_tiny, "old", {"c": 2.0})[:1])
     target.wait_ready(["old-c"], 60)
     synced.settle()
     synced.pause()
     try:
-        target.apply(split(synced, write_tiny, "old", {"a": 0.0, "c": 2.0}))
+        target.set_weights("old-experiment", {"old-a": 1, "old-c": 0})
         with pytest.raises(NotReadyError, match=r"old-experiment: the split in force does not know old-c.*Argo CD"):
-            target.wait_ready(["old-experiment"], 0.5)
+            target.wait_ready(["old-experiment"], 0.2)
     finally:
         synced.resume()
     target.wait_ready(["old-experiment"], 60)
+
+
+def test_a_split_is_ready_when_the_arms_are_drawn_by_its_new_weights(synced: Any, write_tiny: MakeModel) -> None:
+    target = synced.target
+    target.apply(split(synced, write_tiny, "share", {"a": 0.0, "b": 1.0}))
+    target.wait_ready(["share-experiment"], 60)
+    synced.settle()
+    for weights in ({"share-a": 1, "share-b": 1}, {"share-a": 1, "share-b": 0}):
+        synced.pause()
+        try:
+            target.set_weights("share-experiment", weights)
+            with pytest.raises(
+                NotReadyError, match=r"share-experiment: the weights are not in force: [0-9]+ draws gave"
+            ):
+                target.wait_ready(["share-experiment"], 0.2)
+        finally:
+            synced.resume()
+        target.wait_ready(["share-experiment"], 60)
 
 
 def test_nothing_is_ready_before_the_branch_was_followed(synced: Any, write_tiny: MakeModel) -> None:
@@ -54,7 +72,7 @@ def test_nothing_is_ready_before_the_branch_was_followed(synced: Any, write_tiny
     try:
         target.apply(split(synced, write_tiny, "early", {"a": 0.0, "b": 1.0}))
         with pytest.raises(NotReadyError, match=r"early-a: the gateway answers HTTP 404.*early-experiment: the golden"):
-            target.wait_ready(["early-a", "early-experiment"], 0.5)
+            target.wait_ready(["early-a", "early-experiment"], 0.2)
         status = target.status()
         assert not {"early-a", "early-experiment"} & {i.name for i in (*status.models, *status.experiments) if i.ready}
     finally:
