@@ -73,6 +73,13 @@ def test_a_planned_effect_is_found_sooner_with_planned_stakes() -> None:
     assert 0.6 < planned < 0.85
 
 
+def test_planned_stakes_surround_the_growth_optimal_one() -> None:
+    """Mean over variance, in units of the bound (Kelly); cut where a stake would be all or nothing."""
+    assert planned_stakes(0.05, 0.5) == pytest.approx([0.2 * part for part in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)])
+    assert planned_stakes(0.0005, 0.005, bound=0.01) == pytest.approx(planned_stakes(0.05, 0.5))
+    assert planned_stakes(0.3, 0.1) == (0.9,)
+
+
 def test_feeding_day_by_day_through_text_is_bit_for_bit_the_same() -> None:
     days = np.random.default_rng(5).uniform(-0.5, 0.6, 60)
     at_once = BettingSequence.start(stakes=planned_stakes(0.03, 0.2)).extend(days)

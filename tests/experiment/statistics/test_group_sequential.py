@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.statistics import group_sequential
 from financial_assets.experiment.statistics.group_sequential import (
     GroupSequentialDesign,
     Spending,
@@ -110,6 +111,16 @@ def test_many_looks_and_a_first_look_with_nothing_to_spend() -> None:
     assert spent(1.0, 0.05, "pocock") == pytest.approx(0.05)
 
 
+@pytest.mark.parametrize("looks", [4, 120])
+def test_a_finer_quadrature_changes_nothing(looks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    design = GroupSequentialDesign.of(equal(looks), 0.05)
+    exits = design.exits(2.0)
+    monkeypatch.setattr(group_sequential, "_NODES_PER_DEVIATION", 9.0)
+    fine = GroupSequentialDesign.of(equal(looks), 0.05)
+    np.testing.assert_allclose(fine.upper, design.upper, rtol=1e-7)
+    np.testing.assert_allclose(fine.exits(2.0).upper, exits.upper, atol=1e-9)
+
+
 def test_stagewise_inference_with_one_look_is_the_usual_one() -> None:
     result = stagewise(GroupSequentialDesign.of([1.0], 0.05), [2.3])
     assert result.p_value == pytest.approx(float(stats.norm.sf(2.3)), abs=1e-9)
@@ -138,6 +149,8 @@ def test_inference_waits_until_the_test_has_stopped() -> None:
     for z in ([1.0], [5.0, 2.0], [], [0.0] * 5):
         with pytest.raises(ExperimentError):
             stagewise(design, z)
+    with pytest.raises(ExperimentError, match="stopped at look 1"):
+        stagewise(design, [5.0, 5.0])
     early, late = stagewise(design, [1.0, 3.5]), stagewise(design, [1.0, 1.0, 3.5])
     assert early.p_value < late.p_value < 0.025
     assert stagewise(design, [0.0, 0.0, 0.0, 0.5]).low < 0 < stagewise(design, [0.0, 0.0, 0.0, 2.3]).low
