@@ -114,7 +114,8 @@ def _sentence(report: DriftReport, model: str) -> str:
     return (
         f"{model}: its loss against the majority's has risen since {loss['since']:%Y-%m-%d}, by {loss['shift']:.2f} of "
         f"its daily standard deviation from {loss['onset']:%Y-%m-%d} on; a year without drift goes as far with "
-        f"probability {loss['chance']:.1%}; {inputs}"
+        f"probability {loss['chance']:.1%}; the sum now stands at {report.paths[LOSS].dropna().iloc[-1]:.1f} of its "
+        f"threshold; {inputs}"
     )
 
 

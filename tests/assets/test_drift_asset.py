@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,6 +186,7 @@ def test_moved_inputs_alone_are_a_warning() -> None:
     assert "its loss has not risen" in (found[False].description or "")
     assert found[True].severity == dg.AssetCheckSeverity.ERROR
     assert "b +" in (found[True].description or "")
+    assert re.search(r"the sum now stands at \d+\.\d of its threshold", found[True].description or "")
 
 
 def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) -> None:
