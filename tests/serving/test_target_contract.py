@@ -91,6 +91,20 @@ def test_weights_that_break_a_rule_change_nothing(place: Place) -> None:
         assert dict(place.target.weights(name)) == {a: 3, b: 4}
 
 
+def test_further_experiments_over_the_same_models_have_no_default(place: Place) -> None:
+    a, b, name, manifests = place.split("regimes", 1, 9)
+    regime = "regimes-high-experiment"
+    place.target.apply([*manifests, experiment_manifest(regime, default=None, weights={a: 9, b: 1})])
+    place.target.wait_ready([name, regime], 30)
+    assert dict(place.target.weights(regime)) == {a: 9, b: 1}
+    place.target.set_weights(regime, {a: 2, b: 8})
+    place.settle()
+    found = {item.name: (item.default, dict(item.weights)) for item in place.target.status().experiments}
+    assert (found[regime], found[name]) == ((None, {a: 2, b: 8}), (a, {a: 1, b: 9}))
+    with pytest.raises(ManifestError, match="is the default of both"):
+        place.target.apply([experiment_manifest("regimes-low-experiment", default=a, weights={a: 1, b: 1})])
+
+
 def test_an_unknown_experiment_is_named(place: Place) -> None:
     for ask in (place.target.weights, lambda name: place.target.set_weights(name, {"x": 1})):
         with pytest.raises(ManifestError, match="absent-experiment"):
