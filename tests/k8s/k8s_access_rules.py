@@ -129,7 +129,7 @@ def guide_secrets() -> Mapping[tuple[str, str], set[str]]:
     """Namespace and name of each Secret that the guide makes, with its keys."""
     text = GUIDE.read_text().replace("\\\n", " ")
     found: dict[tuple[str, str], set[str]] = {}
-    for kind, rest in re.findall(r"^kubectl create secret (generic|tls) (.+)$", text, re.MULTILINE):
+    for kind, rest in re.findall(r"^ *kubectl create secret (generic|tls) (.+)$", text, re.MULTILINE):
         name, namespace = rest.split()[0], re.search(r"--namespace (\S+)", rest)
         assert namespace, f"the guide's secret {name} has no namespace"
         keys = set(re.findall(r"--from-(?:literal|file)=([\w.-]+)=", rest))

@@ -89,6 +89,11 @@ PLANTED: list[tuple[str, str, Mutation]] = [
         "code-location: may run as root",
         lambda o: template(o, "dagster-code-location")["spec"]["securityContext"].pop("runAsNonRoot"),
     ),
+    (
+        "hardened",
+        "seldon-envoy: runs as root, or",
+        lambda o: override(o, "seldon-envoy")["podSpec"]["securityContext"].pop("runAsUser"),
+    ),
     ("hardened", "run: may run as root", lambda o: instance(o, "run_as_non_root: true", "run_as_non_root: false")),
     (
         "hardened",

@@ -35,8 +35,8 @@ def hardened(objects: Sequence[Object]) -> Iterator[str]:
         whole = pod.spec.get("securityContext", {})
         if whole.get("runAsNonRoot") is not True:
             yield f"{pod.where()}: may run as root"
-        if whole.get("runAsUser", 1) == 0:
-            yield f"{pod.where()}: runs as root"
+        if not whole.get("runAsUser"):
+            yield f"{pod.where()}: runs as root, or as whom its image says"
         if whole.get("seccompProfile", {}).get("type") != "RuntimeDefault":
             yield f"{pod.where()}: no seccomp profile"
         for name in ("hostNetwork", "hostPID", "hostIPC"):
