@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _PARTS = 10
-"""Parts of the held-out block; each is calibrated by what the others say."""
+"""Parts of the held-out block, each calibrated by what the others say; more where the others would be too few."""
 
 
 def feature_means(features: FeaturePanel) -> pd.DataFrame:
@@ -123,16 +123,18 @@ def cross_fitted_excess_loss(answers: Answers, majority_up: float) -> pd.Series:
 
     No network has seen the calibrate block, but the two numbers of the Platt scaling were fitted on it, the share of
     ups among them: judged by its own calibration a model looks better than it will be, and what follows looks like a
-    rise. So each of ten runs of sessions is answered with the calibration that the other nine give (cross-fitting).
+    rise. So each tenth of the sessions is answered with the calibration that the others give (cross-fitting).
 
     Raises
     ------
     MonitoringError
-        If nine tenths of the block are too few to calibrate on.
+        If what is left of the block is too little to calibrate on.
     """
     sessions = np.asarray(answers.session)
     probability = np.empty(len(sessions))
-    for part in np.array_split(np.unique(sessions), _PARTS):
+    days = np.unique(sessions)
+    spare = max(len(sessions) - MINIMUM_CALIBRATION_ROWS, 1)
+    for part in np.array_split(days, min(len(days), max(_PARTS, 2 * len(sessions) // spare))):
         inside = np.isin(sessions, part)
         rest = ~inside
         if int(rest.sum()) < MINIMUM_CALIBRATION_ROWS or len(np.unique(answers.up[rest])) < 2:
