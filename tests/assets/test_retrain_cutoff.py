@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
+import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
 
@@ -22,6 +27,7 @@ from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
 from financial_assets.resources.retraining import RETRAIN
 from financial_assets.settings import load_settings
+from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED
 
 ONE, OTHER = (
     Variant(name, layers=1, hidden=4, dropout=0.1, epochs=1, learning_rate=1e-2, batch_size=256)
@@ -181,6 +187,23 @@ def test_a_retraining_gives_way_to_an_earlier_one_before_it_changes_anything(
     assert list(small.market.folder.iterdir()) == []
     end(small, earlier, DagsterEventType.RUN_FAILURE)
     assert small.run(RETRAIN, "raw_prices").success
+
+
+def test_a_retraining_whose_process_was_killed_is_in_nobody_s_way(small: World) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = psutil.Process(process.pid).create_time()
+    owner = {OWNER_HOST: socket.gethostname(), OWNER_PID: str(process.pid), OWNER_STARTED: str(started)}
+    try:
+        earlier = begun(small, owner)
+        assert earlier.run_id in failure(small.run(RETRAIN, "raw_prices"))
+    finally:
+        process.kill()
+        process.communicate()
+    after = small.run(RETRAIN, "raw_prices")
+    assert after.success
+    record = small.instance.get_run_record_by_id(after.run_id)
+    assert record is not None
+    assert record.dagster_run.tags[OWNER_PID] == str(os.getpid())
 
 
 def test_an_episode_that_was_answered_is_not_answered_twice(small: World) -> None:
