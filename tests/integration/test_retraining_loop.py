@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.debian("prometheus"),
     pytest.mark.debian("prometheus-alertmanager"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 ALERT = "ModelAccuracyDegraded"
