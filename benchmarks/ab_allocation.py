@@ -107,15 +107,9 @@ def s12(rng: np.random.Generator) -> Iterator[Row]:
     )
     value = mean(noise)
     what = "PBO of 100 noise strategies, mean of 300 sets"
-    control = f"one strategy with an annual Sharpe of 3.7: {np.mean(skilled):.2f}; {spread}"
-    yield Row(
-        "S12",
-        what,
-        "about .5",
-        shown(value),
-        control,
-        verdict(value[1] <= 0.5 <= value[2] or abs(value[0] - 0.5) < 0.02),
-    )
+    annual = 0.3 / math.sqrt(5 / 3) * math.sqrt(252)
+    control = f"one strategy with an annual Sharpe of {annual:.1f}: {np.mean(skilled):.2f}; {spread}"
+    yield Row("S12", what, ".45 to .55", shown(value), control, verdict(value[1] >= 0.45 and value[2] <= 0.55))
 
 
 # --- S13: adaptive allocation --------------------------------------------------------------------------------------
@@ -278,7 +272,8 @@ def s13_regret(rng: np.random.Generator) -> Iterator[Row]:
         ratio = ratio_of_means(np.array(ours["thompson-gaussian"]), np.array(free))
         what = f"the same / reference without a floor, edge {100 * edge:.0f} points; thompson-gaussian"
         control = f"hits lost: reference {np.mean(free):.1f}; our floor alone costs {0.1 * edge * DAYS * TICKERS:.1f}"
-        yield Row("S13", what, "<= 1.2", shown(ratio), control, verdict(ratio[2] <= 1.2))
+        price = "" if ratio[2] <= 1.2 else ": the price of the floor, without which nothing could be inferred"
+        yield Row("S13", what, "<= 1.2", shown(ratio), control, verdict(ratio[2] <= 1.2) + price)
 
 
 def ratio_of_means(first: Array, second: Array) -> tuple[float, float, float]:
@@ -399,7 +394,7 @@ def main() -> None:
             continue
         for row in GOALS[name](np.random.default_rng([arguments.seed, number])):
             cells = (row.goal, row.what, row.target, row.measured, row.control, row.met)
-            missed += row.met == verdict(False)
+            missed += row.met.startswith(verdict(False))
             print("| " + " | ".join(cells) + " |", flush=True)
     print(f"\n{time.process_time() - began:.0f} s of one core, seed {arguments.seed}, {missed} rows not met")
 
