@@ -16,8 +16,9 @@ from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.market.calendar import session_close
+from financial_assets.monitoring.episodes import Trigger
 from financial_assets.monitoring.metrics import open_log
-from financial_assets.monitoring.retraining import Request, Skipped, Trigger, decide
+from financial_assets.monitoring.retraining import Request, Skipped, decide
 from financial_assets.resources import Experiment, Retraining
 from financial_assets.resources.retraining import past_runs, request_tags
 

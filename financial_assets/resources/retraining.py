@@ -10,7 +10,8 @@ import dagster as dg
 
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.alerts import AlertmanagerClient
-from financial_assets.monitoring.retraining import PastRun, Request, RetrainingPolicy, RunState, refusal
+from financial_assets.monitoring.episodes import PastRun, RunState
+from financial_assets.monitoring.retraining import Request, RetrainingPolicy, refusal
 from financial_assets.tracking import owner_is_alive
 from financial_assets.tracking.owners import owner_tags
 
