@@ -54,6 +54,29 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("ALERTMANAGER_URL", "localhost:9093", ["localhost:9093", "http://"]),
         ("MLFLOW_TRACKING_URI", "file:///tmp/x", ["file:///tmp/x", "sqlite://"]),
         ("DEVICE", "tpu", ["tpu", "auto"]),
+        ("ARTIFACT_STORE_URI", "ftp://host/x", ["ftp://host/x", "s3://", "gs://", "file://"]),
+        ("ARTIFACT_STORE_URI", "/mnt/artifacts", ["/mnt/artifacts", "file://"]),
+        ("ARTIFACT_STORE_URI", "s3:///path", ["names no bucket", "s3://models"]),
+        ("ARTIFACT_STORE_URI", "s3://key:secret@bucket", ["no user", "environment"]),
+        ("ARTIFACT_STORE_URI", "s3://bucket/x?versionId=1", ["query"]),
+        ("ARTIFACT_STORE_URI", "file://mnt/artifacts", ["three slashes"]),
+        ("ARTIFACT_STORE_URI", "file:///mnt/../etc", [".."]),
+        ("ARTIFACT_STORE_SECRET", "My Secret", ["My Secret", "lower-case"]),
+        ("KUBERNETES_NAMESPACE", "Prod_1", ["Prod_1", "lower-case"]),
+        ("KUBERNETES_NAMESPACE", "x" * 64, ["63"]),
+        ("SERVING_GATEWAY_URL", "seldon-mesh:80", ["seldon-mesh:80", "http://"]),
+        ("SERVING_GATEWAY_URL", "http://", ["names no host"]),
+        ("SERVING_GATEWAY_GRPC", "http://mesh:80", ["host:port"]),
+        ("SERVING_GATEWAY_GRPC", "mesh", ["host:port"]),
+        ("SERVING_GATEWAY_GRPC", "mesh:99999", ["host:port"]),
+        ("GITOPS_BRANCH", "-force", ["-force", "branch"]),
+        ("GITOPS_BRANCH", "a..b", ["branch"]),
+        ("GITOPS_PATH", "/etc", ["inside the repository"]),
+        ("GITOPS_PATH", "k8s/../..", ["inside the repository"]),
+        ("GITOPS_PATH", ".git/hooks", ["inside the repository"]),
+        ("RETRAIN_COOLDOWN_HOURS", "-1", ["-1", "greater than or equal to 0"]),
+        ("RETRAIN_MAX_ATTEMPTS", "0", ["0", "greater than or equal to 1"]),
+        ("SENSOR_INTERVAL", "4", ["4", "greater than or equal to 5"]),
     ],
 )
 def test_error_names_variable_value_and_what_is_allowed(
@@ -79,6 +102,18 @@ def test_several_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         ({"PRICE_SOURCE": "files"}, "PRICE_FILES: not set"),
         ({"PRICE_FILES": "x.csv"}, "PRICE_SOURCE"),
         ({"SIMULATED_REGIME_SHIFT": "1500", "SIMULATED_SESSIONS": "1500"}, "SIMULATED_REGIME_SHIFT"),
+        (
+            {"SERVING_TARGET": "kubernetes", "ARTIFACT_STORE_URI": "s3://m"},
+            "SERVING_GATEWAY_URL: not set",
+        ),
+        (
+            {"SERVING_TARGET": "gitops", "SERVING_GATEWAY_URL": "http://m"},
+            "(?s)ARTIFACT_STORE_URI.*GITOPS_REPOSITORY",
+        ),
+        (
+            {"SERVING_TARGET": "kubernetes", "ARTIFACT_STORE_URI": "s3://m", "SERVING_GATEWAY_URL": "https://mesh"},
+            "SERVING_GATEWAY_GRPC: not set; .*https",
+        ),
         ({"INGESTION_START_DATE": "2020-01-02", "INGESTION_END_DATE": "2019-01-02"}, "INGESTION_START_DATE"),
     ],
 )
@@ -87,6 +122,27 @@ def test_contradictions_are_refused(monkeypatch: pytest.MonkeyPatch, environment
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=named):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "grpc", "expected"),
+    [
+        ("http://seldon-mesh", None, "seldon-mesh:80"),
+        ("http://seldon-mesh.inference:9000/", None, "seldon-mesh.inference:9000"),
+        ("http://[::1]:9000", None, "[::1]:9000"),
+        ("https://mesh", "mesh:9001", "mesh:9001"),
+    ],
+)
+def test_grpc_is_where_the_gateway_is_unless_told(url: str, grpc: str | None, expected: str) -> None:
+    cluster = {"serving_target": "kubernetes", "artifact_store_uri": "s3://models"}
+    settings = load_settings(**cluster, serving_gateway_url=url, serving_gateway_grpc=grpc)
+    assert settings.gateway_grpc == expected
+    assert settings.serving_gateway_url == url.rstrip("/")
+
+
+def test_a_local_target_needs_no_gateway() -> None:
+    settings = load_settings()
+    assert (settings.serving_target, settings.gateway_grpc) == ("local", "")
 
 
 def test_every_setting_is_documented() -> None:

@@ -133,7 +133,7 @@ def _first_rows(failures: pd.DataFrame) -> str:
 
 def _give_way(context: dg.AssetExecutionContext) -> None:
     """End the run here, before it has changed anything, if another retraining came first."""
-    reason = giving_way(context.instance, context.run_id, dt.datetime.now(dt.UTC))
+    reason = giving_way(context.instance, context.run.run_id, dt.datetime.now(dt.UTC))
     if reason is not None:
         raise dg.Failure(
             f"{reason}: nothing was changed. Launch it again when that one is over; if its process is gone, cancel it "

@@ -34,7 +34,7 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
     group_name="monitoring",
     owners=["team:ml-platform"],
     kinds={"python", "matplotlib"},
-    code_version="1",
+    code_version="2",
     deps=[features, predictions],
     check_specs=[
         dg.AssetCheckSpec(_CHECK, asset="drift", description="Neither the features nor the champion's loss have moved")
@@ -46,7 +46,8 @@ def drift(
     """Daily feature means and the champion's daily loss since its data cut-off, against those it was trained on.
 
     One prewhitened CUSUM a stream, thresholds set by false alarms a year. An alarm stands until a champion with a later
-    data cut-off brings a new reference.
+    data cut-off brings a new reference. A risen loss is an error and may lead to a retraining; inputs that have moved
+    while the loss has not are a warning.
     """
     panel = market.panel()
     with ab_test.log() as log:
@@ -81,7 +82,7 @@ def _check(report: DriftReport, model: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=_CHECK,
         passed=not report.alarm,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=_severity(report),
         description=_sentence(report, model),
         metadata={
             "model": model,
@@ -92,12 +93,30 @@ def _check(report: DriftReport, model: str) -> dg.AssetCheckResult:
     )
 
 
+def _severity(report: DriftReport) -> dg.AssetCheckSeverity:
+    """The loss settles it: outcomes are known a session later, so moved inputs need not be taken for a worse model."""
+    return dg.AssetCheckSeverity.WARN if report.moved and not report.loss_alarm else dg.AssetCheckSeverity.ERROR
+
+
 def _sentence(report: DriftReport, model: str) -> str:
+    """What has moved, how sure that is, and what it does and does not mean."""
     if not report.alarm:
         return f"{model}: no drift"
-    what = ["the loss"] if report.loss_alarm else []
-    what += [f"{len(report.moved)} features ({', '.join(report.moved[:5])})"] if report.moved else []
-    return f"{model}: drift of {' and '.join(what)} since {report.since:%Y-%m-%d}"
+    inputs = "no input has moved"
+    if report.moved:
+        rows = report.streams.set_index("name")
+        named = ", ".join(f"{name} {rows.at[name, 'shift']:+.1f} sd" for name in report.moved[:5])
+        first = rows.loc[list(report.moved), "since"].min()
+        inputs = f"{len(report.moved)} of {len(rows) - 1} inputs have moved since {first:%Y-%m-%d} ({named})"
+    if not report.loss_alarm:
+        return f"{model}: {inputs}; its loss has not risen, so this is a warning"
+    loss = report.streams.iloc[0]
+    return (
+        f"{model}: its loss against the majority's has risen since {loss['since']:%Y-%m-%d}, by {loss['shift']:.2f} of "
+        f"its daily standard deviation from {loss['onset']:%Y-%m-%d} on; a year without drift goes as far with "
+        f"probability {loss['chance']:.1%}; the sum now stands at {report.paths[LOSS].dropna().iloc[-1]:.1f} of its "
+        f"threshold; {inputs}"
+    )
 
 
 def _metadata(report: DriftReport, model: str, cutoff: pd.Timestamp) -> dict[str, Any]:

@@ -47,23 +47,24 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
 def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
     """Majority class, persistence, logistic regression and historical quantiles, fitted on the networks' own blocks."""
-    cutoff = data_cutoff(context, market)
-    path = workshop.baselines_path(cutoff)
     fitted = fit_baselines(
-        market.load_features(), market.load_panel(), cutoff=cutoff, sequence_length=workshop.sequence_length
+        market.load_features(),
+        market.load_panel(),
+        cutoff=data_cutoff(context, market),
+        sequence_length=workshop.sequence_length,
     )
-    fitted.save(path)
+    workshop.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(file_sha256(path)),
+        data_version=dg.DataVersion(file_sha256(workshop.baselines_path)),
         metadata={
             "share up in the fit block": fitted.majority_up,
             "data cut-off": fitted.cutoff,
             "logistic regularisation C": fitted.regularisation,
             "largest logistic coefficients": table(weights.loc[order].head(20)),
-            "file": link(path),
+            "file": link(workshop.baselines_path),
         },
     )
 

@@ -16,8 +16,9 @@ from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.market.calendar import session_close
+from financial_assets.monitoring.episodes import Trigger
 from financial_assets.monitoring.metrics import open_log
-from financial_assets.monitoring.retraining import Request, Skipped, Trigger, decide
+from financial_assets.monitoring.retraining import Request, Skipped, decide
 from financial_assets.resources import Experiment, Retraining
 from financial_assets.resources.retraining import past_runs, request_tags
 
@@ -68,6 +69,8 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
         if found.passed:
             return dg.SkipReason(f"the latest drift check passed: {found.description}")
+        if found.severity == dg.AssetCheckSeverity.WARN:  # inputs have moved, the loss has not
+            return dg.SkipReason(f"the latest drift check only warns: {found.description}")
         return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]

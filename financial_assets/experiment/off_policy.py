@@ -189,8 +189,10 @@ def past_means(log: LoggedRewards, prior: float, prior_rows: float = 10.0) -> ND
     inverse = 1 / log.taken(log.propensity)
     np.add.at(gain, (day, log.arm), inverse * log.reward)
     np.add.at(weight, (day, log.arm), inverse)
-    gain_before, weight_before = np.cumsum(gain, axis=0) - gain, np.cumsum(weight, axis=0) - weight
-    return ((gain_before + prior * prior_rows) / (weight_before + prior_rows))[day]
+    before = np.maximum(np.arange(shape[0]) - 1, 0)
+    began = (np.arange(shape[0]) > 0)[:, None]  # the first day has none before it
+    gained, weighed = np.cumsum(gain, axis=0)[before] * began, np.cumsum(weight, axis=0)[before] * began
+    return ((gained + prior * prior_rows) / (weighed + prior_rows))[day]
 
 
 def _weights(log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyLimits) -> NDArray[np.float64]:

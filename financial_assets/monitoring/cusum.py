@@ -3,6 +3,10 @@
 A daily stream is judged against a reference: AR(1) mean, coefficient and innovation deviation are estimated on it, the
 stream's innovations are divided by that deviation, and their excess over an allowance is summed (Page 1954). Without
 the whitening an autocorrelated stream alarms many times as often as it should.
+
+An AR(1) model knows yesterday only. What is left of dependence shows in the long-run variance of the innovations
+(prewhitened kernel estimate: Andrews and Monahan 1992); where that is larger than their variance, the innovations are
+divided by its root, so that a stream which wanders over months is not taken for one that forgets overnight.
 """
 
 from __future__ import annotations
@@ -25,6 +29,10 @@ _LARGEST_COEFFICIENT = 0.99
 _WILD = 4.0
 """Innovations, and the value before them, count up to so many deviations: one wild day is no drift."""
 
+_LONGEST_BATCH = 63
+_BATCHES = 10
+"""The long-run variance is that of sums over a tenth of the reference, at most a quarter of a year."""
+
 _CONSTANT = 1e-9
 """A stream that moves less than this, relative to its size, is constant."""
 
@@ -37,6 +45,8 @@ class Autoregression:
     ----------
     mean, coefficient, deviation
         float64 ``[stream]``; ``deviation`` is that of the innovations, 0 for a constant stream.
+    inflation
+        Long-run deviation of the innovations over ``deviation``, at least 1, float64 ``[stream]``.
     spread
         Standard deviation of the streams themselves, float64 ``[stream]``.
     sessions
@@ -48,6 +58,7 @@ class Autoregression:
     mean: np.ndarray
     coefficient: np.ndarray
     deviation: np.ndarray
+    inflation: np.ndarray
     spread: np.ndarray
     sessions: np.ndarray
     last: np.ndarray
@@ -60,9 +71,9 @@ class Autoregression:
     def innovations(self, values: np.ndarray, *, start: np.ndarray | None = None) -> np.ndarray:
         """Standardised innovations of ``values`` ``[stream, session]``.
 
-        They are clipped at four deviations, and 0 where the value or the one before is unknown or the reference was
-        constant: such a session carries no information. The value before is clipped at four of its own deviations, or
-        a wild day would count again on the next.
+        They are clipped at four deviations, divided by ``inflation``, and 0 where the value or the one before is
+        unknown or the reference was constant: such a session carries no information. The value before is clipped at
+        four of its own deviations, or a wild day would count again on the next.
 
         Parameters
         ----------
@@ -72,13 +83,8 @@ class Autoregression:
             The values before the first ones ``[stream]``; default: the last ones of the reference.
         """
         before = np.column_stack([self.last if start is None else start, values[:, :-1]])
-        reach = _WILD * self.spread[:, None]
-        past = np.clip(before - self.mean[:, None], -reach, reach)
-        residual = values - self.mean[:, None] - self.coefficient[:, None] * past
-        scaled = np.zeros_like(residual)
-        moving = ~self.constant
-        scaled[moving] = residual[moving] / self.deviation[moving, None]
-        return np.nan_to_num(np.clip(scaled, -_WILD, _WILD), nan=0.0)
+        clipped = _clipped_innovations(values, before, self.mean, self.coefficient, self.deviation, self.spread)
+        return np.nan_to_num(clipped / self.inflation[:, None], nan=0.0)
 
 
 def fit_autoregression(reference: np.ndarray) -> Autoregression:
@@ -114,12 +120,48 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     power = np.where(constant, 1.0, (past**2).sum(axis=1))
     raw = (past * present).sum(axis=1) / np.where(power > 0, power, 1.0)
     coefficient = np.clip(raw + (1.0 + 3.0 * raw) / count, -_LARGEST_COEFFICIENT, _LARGEST_COEFFICIENT)
+    coefficient = np.where(constant, 0.0, coefficient)
     freedom = np.maximum(paired.sum(axis=1) - 2.0, 1.0)
     deviation = np.sqrt(((present - coefficient[:, None] * past) ** 2).sum(axis=1) / freedom)
-    last = reference[np.arange(len(reference)), reference.shape[1] - 1]
-    return Autoregression(
-        mean, np.where(constant, 0.0, coefficient), np.where(constant, 0.0, deviation), spread, count, last
-    )
+    deviation = np.where(constant, 0.0, deviation)
+    innovations = _clipped_innovations(reference[:, 1:], reference[:, :-1], mean, coefficient, deviation, spread)
+    inflation = np.maximum(1.0, _long_run_deviation(innovations))
+    return Autoregression(mean, coefficient, deviation, inflation, spread, count, reference[:, -1])
+
+
+def _clipped_innovations(
+    values: np.ndarray,
+    before: np.ndarray,
+    mean: np.ndarray,
+    coefficient: np.ndarray,
+    deviation: np.ndarray,
+    spread: np.ndarray,
+) -> np.ndarray:
+    """Innovations over their deviation ``[stream, session]``, 0 for a constant stream, NaN where unknown."""
+    reach = _WILD * spread[:, None]
+    past = np.clip(before - mean[:, None], -reach, reach)
+    residual = values - mean[:, None] - coefficient[:, None] * past
+    scaled = np.zeros_like(residual)
+    moving = deviation > 0
+    scaled[moving] = residual[moving] / deviation[moving, None]
+    return np.clip(scaled, -_WILD, _WILD)
+
+
+def _long_run_deviation(innovations: np.ndarray) -> np.ndarray:
+    """Root of the long-run variance ``[stream]`` of innovations ``[stream, session]``, unknown ones passed over.
+
+    Overlapping batch means (Meketon and Schmeiser 1984), which is the Bartlett kernel (Newey and West 1987).
+    """
+    known = np.isfinite(innovations)
+    count = known.sum(axis=1)
+    total = np.where(known, innovations, 0.0)
+    centred = np.where(known, total - (total.sum(axis=1) / np.maximum(count, 1))[:, None], 0.0)
+    sessions = innovations.shape[1]
+    length = min(_LONGEST_BATCH, sessions // _BATCHES)
+    running = np.cumsum(np.pad(centred, ((0, 0), (1, 0))), axis=1)
+    batches = running[:, length:] - running[:, :-length]
+    covered = np.maximum(length * count / sessions, 1.0)
+    return np.sqrt((batches**2).mean(axis=1) / covered * sessions / (sessions - length))
 
 
 @dataclass(frozen=True, eq=False)

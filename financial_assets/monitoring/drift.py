@@ -2,11 +2,15 @@
 
 Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
 alarms a year. The reference is fixed: one that moves along hides slow drift.
+
+Features are judged by their normal scores, both ways. The loss is judged as it is, since its mean is what counts, and
+upwards only. ``docs/drift.md`` has the measured error rates and what each step is for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,8 @@ import pandas as pd
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, Autoregression, Cusum, fit_autoregression, run_cusum
 from financial_assets.monitoring.divergence import kolmogorov_smirnov, population_stability
-from financial_assets.monitoring.thresholds import threshold
+from financial_assets.monitoring.scores import normal_scores
+from financial_assets.monitoring.thresholds import drift_free_chance, threshold
 
 __all__ = ["LOSS", "DriftPolicy", "DriftReport", "detect_drift"]
 
@@ -53,7 +58,8 @@ class DriftReport:
         ``statistic`` (highest value of the larger sum so far), ``threshold``, ``alarmed``, ``since`` (first session
         beyond the threshold), ``onset`` (estimated first session of the new mean: the one after the sum was last
         zero), ``direction`` (``up``, ``down``), ``shift`` (mean since the onset minus the reference's, in the
-        reference's standard deviations), ``psi``, ``ks`` (for display only), ``reference`` (sessions) and
+        reference's standard deviations), ``chance`` (that a year without drift goes as far, all streams of the same
+        budget together; of those that alarm), ``psi``, ``ks`` (for display only), ``reference`` (sessions) and
         ``coefficient`` (AR(1)).
     moved
         Names of the features that alarm, the clearest first.
@@ -74,8 +80,9 @@ class DriftReport:
 
     @property
     def since(self) -> pd.Timestamp | None:
-        """First session of the earliest alarm, ``None`` without one: it names the episode."""
-        first = self.streams["since"].min()
+        """First session of the loss's alarm, else of the earliest one of a feature; ``None`` without any."""
+        loss = self.streams["name"] == LOSS
+        first = self.streams.loc[loss if self.loss_alarm else ~loss, "since"].min()
         return None if pd.isna(first) else pd.Timestamp(first)
 
 
@@ -91,7 +98,7 @@ def detect_drift(
 
     A reference of fewer than 60 sessions is completed with the first sessions after it, which are then not judged.
     Every threshold is at least as high as the statistic ever came on the reference itself: a stream that is no
-    Gaussian AR(1) process shows it there.
+    process like those simulated shows it there.
 
     What it cannot see: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the
     innovations by ``d sqrt((1 - c) / (1 + c))`` only. Streams that hardly forget need long to be told from their usual
@@ -116,8 +123,8 @@ def detect_drift(
         raise MonitoringError("reference and monitored features differ: materialize `features` again")
     if LOSS in features.columns:
         raise MonitoringError(f"no feature may be called {LOSS!r}: that is the loss stream")
-    loss_rows, loss_paths = _judge(loss_reference.to_frame(LOSS), loss.to_frame(LOSS), policy.loss_a_year)
-    rows, paths = _judge(feature_reference, features, policy.features_a_year)
+    loss_rows, loss_paths = _judge(loss_reference.to_frame(LOSS), loss.to_frame(LOSS), policy.loss_a_year, is_loss=True)
+    rows, paths = _judge(feature_reference, features, policy.features_a_year, is_loss=False)
     strength = rows["statistic"] / rows["threshold"]
     rows = rows.loc[strength.sort_values(ascending=False, na_position="last", kind="stable").index]
     streams = pd.DataFrame([*loss_rows.to_dict("records"), *rows.to_dict("records")]).astype(
@@ -131,7 +138,9 @@ def detect_drift(
     )
 
 
-def _judge(reference: pd.DataFrame, monitored: pd.DataFrame, budget: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _judge(
+    reference: pd.DataFrame, monitored: pd.DataFrame, budget: float, *, is_loss: bool
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     _check(reference, monitored)
     lacking = MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
     if lacking > 0:
@@ -141,22 +150,36 @@ def _judge(reference: pd.DataFrame, monitored: pd.DataFrame, budget: float) -> t
         blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
         return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
     known, values = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
-    fitted = fit_autoregression(known)
-    sums = run_cusum(fitted.innovations(values))
-    bounds = _thresholds(fitted, known, budget)
+    measured = fit_autoregression(known)
+    scored, later = (known, values) if is_loss else (normal_scores(known, known), normal_scores(known, values))
+    scored[measured.constant] = 0.0
+    fitted = fit_autoregression(scored)
+    sums = _sums(fitted.innovations(later), is_loss)
+    bounds = _thresholds(fitted, scored, budget, is_loss)
     judged = [_judge_one(place, names, fitted, sums, bounds, known, monitored) for place in range(len(names))]
+    for row in judged:
+        if row["alarmed"]:
+            row["chance"] = drift_free_chance(
+                row["statistic"], len(names), row["reference"], row["coefficient"], sides=1 if is_loss else 2
+            )
     signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
     signed[np.isnan(values) | fitted.constant[:, None]] = np.nan
     return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
 
 
-def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float) -> np.ndarray:
+def _sums(innovations: np.ndarray, is_loss: bool) -> Cusum:
+    """Both sums; for the loss only the upper one, since a model that does better than expected needs no alarm."""
+    sums = run_cusum(innovations)
+    return Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
+
+
+def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float, is_loss: bool) -> np.ndarray:
     streams = len(reference)
     calibrated = [
-        threshold(budget, streams, int(count), float(coefficient))
+        threshold(budget, streams, int(count), float(coefficient), sides=1 if is_loss else 2)
         for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
     ]
-    own = run_cusum(fitted.innovations(reference[:, 1:], start=reference[:, 0])).peak()
+    own = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()
     return np.maximum(calibrated, own)
 
 
@@ -168,7 +191,7 @@ def _judge_one(
     bounds: np.ndarray,
     reference: np.ndarray,
     monitored: pd.DataFrame,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     count = int(fitted.sessions[place])
     if fitted.constant[place]:
         return _row(names[place], "constant", count)
@@ -193,7 +216,7 @@ def _judge_one(
     side = (sums.upper if upward else sums.lower)[place, : at + 1]
     zeros = np.flatnonzero(side == 0.0)
     onset = int(zeros[-1]) + 1 if len(zeros) else 0
-    moved_by = (float(np.nanmean(values[onset:])) - float(fitted.mean[place])) / float(fitted.spread[place])
+    moved_by = (float(np.nanmean(values[onset:])) - float(before.mean())) / float(before.std(ddof=1))
     return {
         **row,
         "alarmed": True,
@@ -204,9 +227,9 @@ def _judge_one(
     }
 
 
-def _row(name: str, state: str, reference: int) -> dict[str, object]:
+def _row(name: str, state: str, reference: int) -> dict[str, Any]:
     """A stream that says nothing."""
-    nothing: dict[str, object] = dict.fromkeys(("shift", "psi", "ks"), float("nan"))
+    nothing = dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan"))
     return {
         "name": name,
         "state": state,

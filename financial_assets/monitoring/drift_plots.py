@@ -37,7 +37,7 @@ def _draw_paths(axes: Axes, report: DriftReport) -> None:
     for place, name in enumerate(report.moved):
         label = name if place < _NAMED else None
         axes.plot(sessions, report.paths[name].to_numpy(), color=_ALARM, linewidth=1.0, alpha=0.7, label=label)
-    axes.plot(sessions, report.paths[LOSS].to_numpy(), color=_LOSS, linewidth=1.8, label="loss minus majority's")
+    axes.plot(sessions, report.paths[LOSS].to_numpy(), color=_LOSS, linewidth=1.8, label="loss against majority's")
     for bound in (-1.0, 1.0):
         axes.axhline(bound, color=_INK, linewidth=0.9, linestyle="--")
     reach = float(np.nanmax(np.abs(report.paths.to_numpy()), initial=1.0))

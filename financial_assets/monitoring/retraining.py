@@ -9,28 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.monitoring.episodes import PastRun, Source, Trigger, episode_of
 
-__all__ = [
-    "KNOWN_CAUSES",
-    "LONGEST_RUN",
-    "Decision",
-    "PastRun",
-    "Request",
-    "RetrainingPolicy",
-    "RunState",
-    "Skipped",
-    "Source",
-    "Trigger",
-    "decide",
-    "episode_of",
-    "refusal",
-]
-
-Source = Literal["alert", "drift"]
-RunState = Literal["queued", "running", "succeeded", "failed"]
+__all__ = ["KNOWN_CAUSES", "Decision", "Request", "RetrainingPolicy", "Skipped", "decide", "refusal"]
 
 KNOWN_CAUSES: Mapping[Source, frozenset[str]] = {
     "alert": frozenset({"ModelAccuracyDegraded"}),
@@ -38,82 +21,7 @@ KNOWN_CAUSES: Mapping[Source, frozenset[str]] = {
 }
 """What a model can be retrained for. Slow answers or lost requests, say, no training mends."""
 
-LONGEST_RUN = timedelta(hours=1)
-"""A run that was started longer ago and has not ended was killed without a word: it is in nobody's way any more."""
-
 _HOUR = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Trigger:
-    """A reason to train again.
-
-    Attributes
-    ----------
-    source
-        Who noticed.
-    cause
-        Name of the alert, or what has drifted.
-    experiment, model
-        Whose served model.
-    since
-        UTC instant from which it is degraded.
-    """
-
-    source: Source
-    cause: str
-    experiment: str
-    model: str
-    since: datetime
-
-
-@dataclass(frozen=True)
-class PastRun:
-    """A retraining that was asked for, by a sensor or by hand.
-
-    Attributes
-    ----------
-    run_id
-        Its identity.
-    number
-        Runs are numbered in the order in which they were asked for.
-    episode
-        What it answers; ``None`` if a person asked.
-    attempt
-        1 for the first one of its episode.
-    status
-        ``queued`` waits for its turn, however long; ``running`` has begun, or is about to.
-    asked_at, started_at, ended_at
-        UTC instants; the last two are ``None`` as long as they have not come.
-    """
-
-    run_id: str
-    number: int
-    episode: str | None
-    attempt: int
-    status: RunState
-    asked_at: datetime
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-
-    def is_dead(self, now: datetime) -> bool:
-        """Whether it began too long ago to be still running."""
-        return self.status == "running" and now - self._began > LONGEST_RUN
-
-    def is_under_way(self, now: datetime) -> bool:
-        """Whether it waits for its turn or is running."""
-        return self.status in ("queued", "running") and not self.is_dead(now)
-
-    @property
-    def latest_end(self) -> datetime:
-        """When it ended; of a run that died without a word, when its time was up."""
-        if self.ended_at is not None:
-            return self.ended_at
-        return self._began + LONGEST_RUN if self.status == "running" else self._began
-
-    @property
-    def _began(self) -> datetime:
-        return self.asked_at if self.started_at is None else self.started_at
 
 
 @dataclass(frozen=True)
@@ -174,11 +82,6 @@ class Decision:
 
     request: Request | None
     skipped: tuple[Skipped, ...]
-
-
-def episode_of(trigger: Trigger) -> str:
-    """The name of the episode that a trigger belongs to."""
-    return f"{trigger.experiment}/{trigger.model}"
 
 
 def decide(

@@ -1,4 +1,8 @@
-"""What drift is looked for in: one number a session for every feature, and one for the champion's loss."""
+"""What drift is looked for in: one number a session for every feature, and one for the champion's loss.
+
+The loss is measured in units of what the model itself puts at stake. A model is bolder in some months than in others,
+its excess loss is as many times as large then, and a sum of such losses drifts off without any drift.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,22 @@ from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.answers import Answers
+from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, fit_platt
 from financial_assets.models.training import Training
 from financial_assets.scoring.classification import log_losses
 
-__all__ = ["daily_excess_loss", "feature_means", "held_out_excess_loss", "majority_share", "served_excess_loss"]
+__all__ = [
+    "cross_fitted_excess_loss",
+    "daily_excess_loss",
+    "feature_means",
+    "held_out_excess_loss",
+    "majority_share",
+    "served_excess_loss",
+]
+
+_PARTS = 10
+"""Parts of the held-out block, each calibrated by what the others say; more where the others would be too few."""
 
 
 def feature_means(features: FeaturePanel) -> pd.DataFrame:
@@ -39,9 +55,12 @@ def feature_means(features: FeaturePanel) -> pd.DataFrame:
 def daily_excess_loss(
     sessions: np.ndarray, probability_up: np.ndarray, up: np.ndarray, majority_up: float
 ) -> pd.Series:
-    """Mean log loss of a session's answers minus that of always answering ``majority_up``, nats.
+    """Log loss of a session's answers beyond that of always answering ``majority_up``, over its standard deviation.
 
-    The baseline sees the same outcomes, so a session that was hard for everybody is not held against the model.
+    The baseline sees the same outcomes, so a session that was hard for everybody is not held against the model. An
+    answer p instead of the baseline's m puts ``w = logit(p) - logit(m)`` at stake: the difference of both losses takes
+    two values, w apart, and its standard deviation is ``|w| sqrt(m (1 - m))`` if the baseline is right. A session is
+    the mean difference over the root mean square of those deviations; 0 where nothing is at stake.
 
     Parameters
     ----------
@@ -59,8 +78,21 @@ def daily_excess_loss(
         raise MonitoringError(f"the majority baseline answers {majority_up}: the fit block holds one direction only")
     if len(up) == 0:
         return pd.Series(dtype=np.float64, index=pd.DatetimeIndex([]))
-    excess = log_losses(probability_up, up) - log_losses(np.full(len(up), majority_up), up)
-    return pd.Series(excess, index=pd.DatetimeIndex(sessions)).groupby(level=0).mean().sort_index()
+    baseline = np.full(len(up), majority_up)
+    excess = log_losses(probability_up, up) - log_losses(baseline, up)
+    stake = _log_odds(probability_up) - _log_odds(baseline)
+    answers = pd.DataFrame(
+        {"excess": excess, "variance": stake**2 * majority_up * (1.0 - majority_up)}, index=pd.DatetimeIndex(sessions)
+    )
+    days = answers.groupby(level=0).mean().sort_index()
+    deviation = days["variance"] ** 0.5
+    return (days["excess"] / deviation.where(deviation > 0, 1.0)).rename(None)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    """What separates both outcomes' losses, probabilities limited as they are in the loss."""
+    none, every = np.zeros(len(probability), dtype=bool), np.ones(len(probability), dtype=bool)
+    return log_losses(probability, none) - log_losses(probability, every)
 
 
 def majority_share(training: Training, panel: PricePanel) -> float:
@@ -81,12 +113,38 @@ def majority_share(training: Training, panel: PricePanel) -> float:
 def held_out_excess_loss(training: Training, majority_up: float) -> pd.Series:
     """Daily excess loss of a model on its calibrate block, the reference of what it does once it is served.
 
-    No network has seen that block, but the two numbers of the Platt scaling were fitted on it, so its loss is better
-    than an outsider's by some ``1 / windows`` nats.
+    See ``cross_fitted_excess_loss``.
     """
-    answers = training.held_out
-    probability = expit(training.platt.scale * answers.logit + training.platt.bias)
-    return daily_excess_loss(answers.session, probability, answers.up, majority_up)
+    return cross_fitted_excess_loss(training.held_out, majority_up)
+
+
+def cross_fitted_excess_loss(answers: Answers, majority_up: float) -> pd.Series:
+    """Daily excess loss of uncalibrated answers on a block, each calibrated by the rest of the block.
+
+    No network has seen the calibrate block, but the two numbers of the Platt scaling were fitted on it, the share of
+    ups among them: judged by its own calibration a model looks better than it will be, and what follows looks like a
+    rise. So each tenth of the sessions is answered with the calibration that the others give (cross-fitting).
+
+    Raises
+    ------
+    MonitoringError
+        If what is left of the block is too little to calibrate on.
+    """
+    sessions = np.asarray(answers.session)
+    probability = np.empty(len(sessions))
+    days = np.unique(sessions)
+    spare = max(len(sessions) - MINIMUM_CALIBRATION_ROWS, 1)
+    for part in np.array_split(days, min(len(days), max(_PARTS, 2 * len(sessions) // spare))):
+        inside = np.isin(sessions, part)
+        rest = ~inside
+        if int(rest.sum()) < MINIMUM_CALIBRATION_ROWS or len(np.unique(answers.up[rest])) < 2:
+            raise MonitoringError(
+                f"the model's calibrate block has {len(sessions)} answers, too few to judge its loss by: set an "
+                "earlier INGESTION_START_DATE"
+            )
+        platt = fit_platt(answers.logit[rest], answers.up[rest], sessions[rest])
+        probability[inside] = expit(platt.scale * answers.logit[inside] + platt.bias)
+    return daily_excess_loss(sessions, probability, answers.up, majority_up)
 
 
 def served_excess_loss(direct: pd.DataFrame, arm: Arm, panel: PricePanel, majority_up: float) -> pd.Series:

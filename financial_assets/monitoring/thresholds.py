@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
 
-__all__ = ["SESSIONS_A_YEAR", "false_alarm_probability", "threshold", "yearly_peaks"]
+__all__ = ["SESSIONS_A_YEAR", "drift_free_chance", "false_alarm_probability", "threshold", "yearly_peaks"]
 
 SESSIONS_A_YEAR = 252
 
@@ -24,13 +24,15 @@ _COEFFICIENTS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
 """Simulated lengths and AR(1) coefficients: a stream takes the next shorter and the next larger one, the safe side."""
 
 
-def threshold(false_alarms_a_year: float, streams: int, reference_sessions: int, coefficient: float) -> float:
+def threshold(
+    false_alarms_a_year: float, streams: int, reference_sessions: int, coefficient: float, *, sides: int = 2
+) -> float:
     """The threshold h of one stream among ``streams``.
 
     The yearly budget is divided by the number of streams (Bonferroni: holds however they depend on each other). A
     stream's share f is the probability ``1 - exp(-f)`` of an alarm within a year, and h that quantile of the yearly
     peak of the statistic in simulated worlds without drift. Each world draws its own reference, estimates mean,
-    coefficient and deviation on it and is monitored with these, so their error is paid for. Beyond the largest 2 % of
+    coefficient and deviations on it and is monitored with these, so their error is paid for. Beyond the largest 2 % of
     peaks the quantile is extrapolated exponentially, which is how a CUSUM's tail falls.
 
     The simulation is seeded and kept for the process: the same arguments give the same threshold.
@@ -45,26 +47,37 @@ def threshold(false_alarms_a_year: float, streams: int, reference_sessions: int,
         Sessions the stream's AR(1) was estimated on.
     coefficient
         Estimated AR(1) coefficient.
+    sides
+        2, or 1 where only one of both sums can alarm: mirror images without drift, each has half the alarms.
 
     Raises
     ------
     MonitoringError
         If the budget or the number of streams is not positive, or the reference is too short.
     """
-    probability = false_alarm_probability(false_alarms_a_year, streams)
-    if reference_sessions < MINIMUM_REFERENCE:
-        raise MonitoringError(
-            f"a reference of {reference_sessions} sessions is too short, {MINIMUM_REFERENCE} are needed: set an "
-            "earlier INGESTION_START_DATE"
-        )
-    shorter = max(length for length in _REFERENCES if length <= reference_sessions)
-    larger = next((value for value in _COEFFICIENTS if value >= coefficient), _COEFFICIENTS[-1])
-    peaks = _sorted_peaks(shorter, larger)
+    probability = false_alarm_probability(2 / sides * false_alarms_a_year, streams)
+    peaks = _peaks_at_least(reference_sessions, coefficient)
     if probability >= _TAIL:
         return float(np.quantile(peaks, 1.0 - probability))
-    border = float(np.quantile(peaks, 1.0 - _TAIL))
-    excess = float(np.mean(peaks[peaks > border] - border))
+    border, excess = _tail(peaks)
     return border + excess * math.log(_TAIL / probability)
+
+
+def drift_free_chance(
+    statistic: float, streams: int, reference_sessions: int, coefficient: float, *, sides: int = 2
+) -> float:
+    """Probability that one of ``streams`` such streams goes as far as ``statistic`` within a year without drift.
+
+    The inverse of ``threshold``; see there for the arguments. An upper bound: it holds however they depend.
+    """
+    peaks = _peaks_at_least(reference_sessions, coefficient)
+    border, excess = _tail(peaks)
+    if statistic > border:
+        either = _TAIL * math.exp((border - statistic) / excess)
+    else:
+        either = float(np.mean(peaks >= statistic))
+    one = either if sides == 2 else 1.0 - math.sqrt(1.0 - either)
+    return min(1.0, streams * one)
 
 
 def false_alarm_probability(false_alarms_a_year: float, streams: int) -> float:
@@ -105,6 +118,24 @@ def yearly_peaks(
         fitted = fit_autoregression(values[:, :reference_sessions])
         peaks.append(run_cusum(fitted.innovations(values[:, reference_sessions:])).peak())
     return np.concatenate(peaks)
+
+
+def _peaks_at_least(reference_sessions: int, coefficient: float) -> np.ndarray:
+    """Sorted peaks of the simulated case next to a stream's own, on the safe side."""
+    if reference_sessions < MINIMUM_REFERENCE:
+        raise MonitoringError(
+            f"a reference of {reference_sessions} sessions is too short, {MINIMUM_REFERENCE} are needed: set an "
+            "earlier INGESTION_START_DATE"
+        )
+    shorter = max(length for length in _REFERENCES if length <= reference_sessions)
+    larger = next((value for value in _COEFFICIENTS if value >= coefficient), _COEFFICIENTS[-1])
+    return _sorted_peaks(shorter, larger)
+
+
+def _tail(peaks: np.ndarray) -> tuple[float, float]:
+    """Where the extrapolated tail begins, and the mean excess beyond."""
+    border = float(np.quantile(peaks, 1.0 - _TAIL))
+    return border, float(np.mean(peaks[peaks > border] - border))
 
 
 @lru_cache(maxsize=len(_REFERENCES) * len(_COEFFICIENTS))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
-from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.enforcement import enforce, point_aliases
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS
@@ -42,8 +42,7 @@ class Step:
 
 def baseline_predictions(workshop: Workshop, panel: PricePanel, epoch: WeightEpoch) -> pd.DataFrame:
     """Daily predictions of the baselines that were fitted by the time at which the epoch's evidence begins."""
-    pair = [arm.data_cutoff for arm in epoch.arms if arm.role in ("champion", "challenger")]
-    fitted = workshop.baselines(max(pair))
+    fitted = workshop.baselines_for(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
     sessions = panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)]
     return fitted.predict(compute_panel(panel, FeatureGraph()), panel, sessions)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 
-from financial_assets.errors import TrainingError
 from financial_assets.models.baselines import Baselines
 from financial_assets.models.lifecycle import ModelWorkshop
 from financial_assets.tracking import MlflowTracker, ModelRegistry
@@ -32,28 +31,31 @@ class Workshop(dg.ConfigurableResource):
         """State of all models."""
         return Path(self.home) / "models"
 
-    def baselines_path(self, cutoff: pd.Timestamp) -> Path:
-        """Where the baselines fitted up to a session are kept; a later fit leaves earlier ones alone."""
-        return self.folder / "baselines" / f"{cutoff:%Y-%m-%d}.json"
+    @property
+    def baselines_path(self) -> Path:
+        """Where the latest ``baselines`` are kept."""
+        return self.folder / "baselines.json"
 
-    def baselines(self, until: pd.Timestamp) -> Baselines:
-        """The latest baselines that saw nothing after ``until``.
+    def keep_baselines(self, fitted: Baselines) -> None:
+        """Keep ``fitted`` as the latest, and beside those of other data cut-offs."""
+        fitted.save(self.folder / "baselines" / f"{fitted.cutoff}.json")
+        fitted.save(self.baselines_path)
 
-        A comparison that begins after ``until`` needs them: those of a later retraining know its answers.
+    def baselines_for(self, cutoff: pd.Timestamp) -> Baselines:
+        """The baselines to hold models against whose evidence begins after ``cutoff``.
+
+        They are the latest that learned from no session of that evidence: a retraining fits new ones, and when it
+        fails, the old arms go on being judged on sessions that those have learned from. Without any, the earliest.
 
         Raises
         ------
         TrainingError
-            There are none.
+            There are none, or they are damaged.
         """
-        dated = sorted(self.baselines_path(until).parent.glob("????-??-??.json"))
-        known = [path for path in dated if path.stem <= f"{until:%Y-%m-%d}"]
-        if not known:
-            raise TrainingError(
-                f"no baselines in {self.folder / 'baselines'} were fitted up to {until:%Y-%m-%d}: materialize the "
-                "asset `baselines`"
-            )
-        return Baselines.load(known[-1])
+        paths = [*sorted((self.folder / "baselines").glob("*.json")), self.baselines_path]
+        fitted = sorted((Baselines.load(path) for path in paths), key=lambda found: found.cutoff)
+        earlier = [found for found in fitted if pd.Timestamp(found.cutoff) <= cutoff]
+        return earlier[-1] if earlier else fitted[0]
 
     def tracker(self) -> MlflowTracker:
         """MLflow runs."""

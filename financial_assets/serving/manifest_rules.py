@@ -145,9 +145,10 @@ def _check_experiment(name: str, spec: Manifest) -> None:
     )
     if not 0 < total <= _MAX_TOTAL_WEIGHT:
         raise ManifestError(f"Experiment {name}: the weights sum to {total}; allowed: 1 to {_MAX_TOTAL_WEIGHT}")
-    if spec.get("default") != names[0]:
+    if "default" in spec and spec["default"] != names[0]:
         raise ManifestError(
-            f"Experiment {name}: spec.default is {spec.get('default')!r}; it must be the first candidate, {names[0]}"
+            f"Experiment {name}: spec.default is {spec['default']!r}; it must be the first candidate, {names[0]}, "
+            "or left out"
         )
     mirror = spec.get("mirror")
     if mirror is not None:

@@ -50,7 +50,7 @@ class ExperimentSpec:
     name
         The experiment's name.
     default
-        The candidate whose ordinary endpoint shares the split.
+        The candidate whose ordinary endpoint shares the split; ``None``: the split has only an endpoint of its own.
     weights
         Relative weight of each candidate, in the manifest's order (``default`` first).
     mirror
@@ -58,7 +58,7 @@ class ExperimentSpec:
     """
 
     name: str
-    default: str
+    default: str | None
     weights: Mapping[str, int]
     mirror: tuple[str, int] | None = None
 
@@ -118,7 +118,7 @@ def model_manifest(
 def experiment_manifest(
     name: str = EXPERIMENT_NAME,
     *,
-    default: str,
+    default: str | None,
     weights: Mapping[str, int],
     mirror: tuple[str, int] | None = None,
     namespace: str = NAMESPACE,
@@ -126,14 +126,16 @@ def experiment_manifest(
 ) -> Manifest:
     """A validated Experiment; ``default`` is listed first whatever the order of ``weights``.
 
+    A Model may be the default of one Experiment only; further ones with the same candidates have none (``None``).
+
     Raises
     ------
     ManifestError
         A value breaks a rule.
     """
     ordered = sorted(weights, key=lambda candidate: candidate != default)
-    spec: Manifest = {
-        "default": default,
+    spec: Manifest = {} if default is None else {"default": default}
+    spec |= {
         "resourceType": "model",
         "candidates": [{"name": candidate, "weight": weights[candidate]} for candidate in ordered],
     }
@@ -171,7 +173,7 @@ def parse_experiment(manifest: Manifest) -> ExperimentSpec:
     mirror = spec.get("mirror")
     return ExperimentSpec(
         name=manifest["metadata"]["name"],
-        default=spec["default"],
+        default=spec.get("default"),
         weights={candidate["name"]: candidate["weight"] for candidate in spec["candidates"]},
         mirror=(mirror["name"], mirror["percent"]) if mirror else None,
     )
@@ -224,7 +226,9 @@ def _check_storage(models: Mapping[str, Manifest]) -> None:
 def _check_experiments(experiments: Sequence[ExperimentSpec], models: Collection[str] | None) -> None:
     default_of: dict[str, str] = {}
     for experiment in experiments:
-        other = default_of.setdefault(experiment.default, experiment.name)
+        other = experiment.name
+        if experiment.default is not None:
+            other = default_of.setdefault(experiment.default, experiment.name)
         if other != experiment.name:
             raise ManifestError(
                 f"{experiment.default} is the default of both {other} and {experiment.name}; one is allowed"

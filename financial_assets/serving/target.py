@@ -51,10 +51,10 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """One Experiment: default, relative weights, mirror, and whether exactly this is in force."""
+    """One Experiment: default (if it has one), relative weights, mirror, and whether exactly this is in force."""
 
     name: str
-    default: str
+    default: str | None
     weights: Mapping[str, int]
     mirror: tuple[str, int] | None
     ready: bool

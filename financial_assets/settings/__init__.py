@@ -72,5 +72,5 @@ def _explain(problem: Any) -> str:
         return f"  {message}"
     name = str(problem["loc"][0])
     field = Settings.model_fields.get(name)
-    meaning = f" ({field.description})" if field is not None and field.description else ""
+    meaning = f" ({' '.join(field.description.split())})" if field is not None and field.description else ""
     return f"  {name.upper()}: got {problem['input']!r}; {message}{meaning}"

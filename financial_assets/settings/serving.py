@@ -132,7 +132,7 @@ class ServingSettings(SettingsGroup):
         return self
 
     def _needs(self, name: str) -> str:
-        meaning = type(self).model_fields[name].description
+        meaning = " ".join((type(self).model_fields[name].description or "").split())
         return f"{name.upper()}: not set; SERVING_TARGET={self.serving_target} needs it ({meaning})"
 
     @property

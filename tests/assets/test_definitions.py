@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
+import yaml
 
 from financial_assets.assets.artifacts import artifact_assets, make_artifact_asset
 from financial_assets.assets.serving import make_predictor_asset, predictor_assets
@@ -12,7 +15,9 @@ from financial_assets.automation.jobs import daily
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.definitions import defs
 from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 GRAPH = defs.resolve_asset_graph()
 EDGES = {
     "raw_prices": set(),
@@ -126,14 +131,53 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
 def test_daily_moves_the_clock_by_one_and_stops_there() -> None:
     job = defs.resolve_job_def("daily")
     assert job.run_config is not None
-    assert dg.validate_run_config(job, job.run_config)["ops"]["raw_prices"]["config"] == {"advance_sessions": 1}
+    assert dg.validate_run_config(job, job.run_config)["ops"]["raw_prices"]["config"]["advance_sessions"] == 1
     assert dg.validate_run_config(job, job.run_config)["ops"]["predictions"]["config"] == {"replay": False}
     whole = dg.validate_run_config(defs.resolve_job_def("full_pipeline"))
-    assert whole["ops"]["raw_prices"]["config"] == {"advance_sessions": 0}
+    assert whole["ops"]["raw_prices"]["config"]["advance_sessions"] == 0
     assert whole["ops"]["predictions"]["config"] == {"replay": True}
 
 
-@pytest.mark.parametrize("job", ["daily", "full_pipeline"])
+def test_retrain_goes_from_prices_to_the_experiment_and_predicts_nothing() -> None:
+    assert selected("retrain") == {
+        asset for group in ("market_data", "features", "training", "artifacts", "serving") for asset in GROUPS[group]
+    }
+
+
+def test_retrain_moves_the_cut_off_and_no_session_and_nobody_else_moves_it() -> None:
+    moves = {
+        job: dg.validate_run_config(defs.resolve_job_def(job))["ops"]["raw_prices"]["config"]
+        for job in ("retrain", "daily", "full_pipeline")
+    }
+    assert moves == {
+        "retrain": {"advance_sessions": 0, "move_cutoff": True},
+        "daily": {"advance_sessions": 1, "move_cutoff": False},
+        "full_pipeline": {"advance_sessions": 0, "move_cutoff": False},
+    }
+
+
+def test_one_retraining_passes_the_queue_at_a_time() -> None:
+    instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    (limit,) = instance["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limit["limit"] == 1
+    assert limit["key"] in defs.resolve_job_def("retrain").tags
+    assert not {limit["key"]} & (
+        set(defs.resolve_job_def("daily").tags) | set(defs.resolve_job_def("full_pipeline").tags)
+    )
+
+
+def test_both_sensors_launch_the_retraining_and_wait_to_be_switched_on() -> None:
+    assert defs.sensors is not None
+    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift"}
+    for name in ("retrain_on_alert", "retrain_on_drift"):
+        sensor = defs.resolve_sensor_def(name)
+        assert sensor.job_name == "retrain"
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED
+        assert sensor.minimum_interval_seconds == Settings().sensor_interval
+        assert sensor.description
+
+
+@pytest.mark.parametrize("job", ["daily", "full_pipeline", "retrain"])
 def test_jobs_run_in_one_process_print_to_the_console_and_end_some_day(job: str) -> None:
     definition = defs.resolve_job_def(job)
     config = dg.validate_run_config(definition, definition.run_config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.models.predictor import build_predictor
 from financial_assets.models.variants import Variant
+from financial_assets.monitoring.drift import detect_drift
 from financial_assets.monitoring.streams import held_out_excess_loss, majority_share
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
@@ -150,6 +152,8 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     assert not shifted.check.passed
     assert shifted.check.severity == dg.AssetCheckSeverity.ERROR
     assert shifted.said["loss alarm"] is True
+    assert "its loss against the majority's has risen since" in (shifted.check.description or "")
+    assert "a year without drift goes as far with probability 0.0%" in (shifted.check.description or "")
     sessions = shifted.market.whole_panel().sessions
     since = sessions.get_loc(pd.Timestamp(shifted.said["since"]))
     assert SHIFT - 1 <= since <= SHIFT + 30
@@ -157,6 +161,32 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     # Only the sign of the signal has turned, so the size of moves and the volume may not be blamed.
     moved = set(shifted.said["features moved"])
     assert not moved & {"ewma_volatility", "volume_vs_sma_20"}, moved
+
+
+def test_moved_inputs_alone_are_a_warning() -> None:
+    """Nobody retrains on a warning."""
+    rng = np.random.default_rng(1)
+    days = pd.bdate_range("2020-01-02", periods=400)
+    means = pd.DataFrame(rng.standard_normal((400, 3)), days, ["a", "b", "c"])
+    means.iloc[300:, 1] += 3.0
+    loss = pd.Series(rng.standard_normal(400), days)
+    found: dict[bool, dg.AssetCheckResult] = {}
+    for risen in (False, True):
+        served = loss.iloc[300:] + (2.0 if risen else 0.0)
+        report = detect_drift(
+            feature_reference=means.iloc[:300],
+            features=means.iloc[300:],
+            loss_reference=loss.iloc[:300],
+            loss=served,
+        )
+        found[risen] = monitoring._check(report, "m-v1")
+    assert not found[False].passed
+    assert found[False].severity == dg.AssetCheckSeverity.WARN
+    assert "1 of 3 inputs have moved since" in (found[False].description or "")
+    assert "its loss has not risen" in (found[False].description or "")
+    assert found[True].severity == dg.AssetCheckSeverity.ERROR
+    assert "b +" in (found[True].description or "")
+    assert re.search(r"the sum now stands at \d+\.\d of its threshold", found[True].description or "")
 
 
 def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) -> None:

@@ -8,15 +8,14 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
-import pandas as pd
 import pytest
 
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.training import baselines, make_model_asset
-from financial_assets.errors import TrainingError
 from financial_assets.features.catalogue import FEATURE_NAMES
+from financial_assets.models.baselines import Baselines
 from financial_assets.models.export import file_sha256
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
@@ -86,10 +85,7 @@ def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) 
 
 
 def test_baselines_are_fitted_on_the_same_sessions(world: World) -> None:
-    cutoff = world.resources["market"].cutoff().get()
-    fitted = world.resources["workshop"].baselines(cutoff)
-    with pytest.raises(TrainingError, match="were fitted up to"):  # later ones know the answers
-        world.resources["workshop"].baselines(cutoff - pd.Timedelta(days=1))
+    fitted = Baselines.load(world.resources["workshop"].baselines_path)
     shown = metadata(world.first, "baselines")
     assert shown["data cut-off"] == fitted.cutoff == metadata(world.first, "models__tiny")["data cut-off"]
     assert set(fitted.feature_names) <= set(FEATURE_NAMES)

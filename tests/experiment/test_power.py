@@ -69,6 +69,12 @@ def test_the_plan_says_what_the_days_say_afterwards() -> None:
     assert np.std(daily.mean(axis=1)) * np.sqrt(days) > 1.5 * naive  # pooled rows promise too much
 
 
+def test_the_planned_deviation_has_the_design_effect_of_kish() -> None:
+    assert planned_deviation(0.3, 10, correlation=0.0633333333) ** 2 == pytest.approx(0.3 / 10 * 1.57, rel=1e-6)
+    assert planned_deviation(0.3, 1, correlation=0.5, autocorrelation=4.0) == pytest.approx(2 * np.sqrt(0.3))
+    assert planned_deviation(0.3, 50, correlation=1.0) == pytest.approx(np.sqrt(0.3))
+
+
 def test_horizon_and_detectable_effect_are_inverse_and_agree_with_statsmodels() -> None:
     deviation = planned_deviation(0.3 * 1.57, 10)
     assert planned_effect(deviation, 252, alpha=0.05) == pytest.approx(0.038, abs=0.0005)

@@ -89,7 +89,7 @@ class World:
 
     def _run(self, command: list[str]) -> None:
         done = subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
         )
         assert done.returncode == 0, f"{' '.join(command[1:])}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 

@@ -11,6 +11,7 @@ The tests tell one story in order: quiet before the turn, degraded after it, ret
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
@@ -27,13 +28,14 @@ from financial_assets.resources import make_resources
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
+from financial_assets.serving.target import ProcessStatus
 from financial_assets.settings import Settings, load_settings
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.debian("prometheus"),
     pytest.mark.debian("prometheus-alertmanager"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
 ]
 
 ALERT = "ModelAccuracyDegraded"
@@ -59,12 +61,9 @@ SETTINGS = {
     "PROGRESS": "false",
     "OMP_NUM_THREADS": "1",
 }
-"""Ten tickers make 700 predictions of a world in which 90 % of directions can be known: nothing here hangs by a thread.
-
-Over seeds 1, 7, 11 and 42, after 60 turned sessions: the champion's upper bound lies 30 to 36 points below zero, its
-loss statistic 9 to 11 times above the threshold; before the turn the bound is at least +35 points, no statistic is
-above 0.3 thresholds.
-"""
+"""Nothing hangs by a thread: 90 % of directions can be known, and ten tickers make 750 predictions a model. With any
+of the seeds 1, 7, 11 and 42 the champion's bound is above +30 points before the turn and below -29 after sixty turned
+sessions."""
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def _look_on(world: World) -> None:
 
 def test_before_the_turn_nothing_happens(quiet: World, prometheus: Prometheus) -> None:
     wait("the rolling accuracy", lambda: set(prometheus.value(BOUND)) == MODELS)
-    assert min(prometheus.value(BOUND).values()) > 10
+    assert min(prometheus.value(BOUND).values()) > 20
     assert prometheus.states(ALERT) == {}
     assert alerted(local.running_urls(quiet.home)["alertmanager"], ALERT) == set()
     assert quiet.drift_check().passed
@@ -139,7 +138,7 @@ def degraded(quiet: World, prometheus: Prometheus) -> World:
 
 
 def test_after_the_turn_accuracy_and_drift_raise_the_alarm(degraded: World, prometheus: Prometheus) -> None:
-    assert max(prometheus.value(BOUND).values()) < -5
+    assert max(prometheus.value(BOUND).values()) < -10
     check = degraded.drift_check()
     assert not check.passed
     assert check.metadata["model"].value == CHAMPION
@@ -234,3 +233,22 @@ def test_alarms_that_go_on_within_the_cool_down_lead_to_nothing(retrained: World
         assert latest.status.value == "SKIPPED"
         assert CHAMPION in (latest.skip_reason or "")
     assert len(retrained.retrainings()) == 1
+
+
+def test_a_killed_exporter_comes_back_with_its_totals(retrained: World, prometheus: Prometheus) -> None:
+    total = "sum by (model_name) (ab_test_requests_total)"
+    before = prometheus.value(total)
+    assert before[CHAMPION] > 400
+    killed = _exporter(retrained)
+    assert killed.pid is not None
+    os.kill(killed.pid, signal.SIGKILL)
+    wait("its restart", lambda: _exporter(retrained).pid not in (None, killed.pid))
+    again = time.time()
+    wait("a scrape", lambda: prometheus.value("timestamp(up == 1)").get("", 0) > again)
+    assert prometheus.value(total) == before
+    assert prometheus.value("sum(resets(ab_test_requests_total[1h]))") == {"": 0}
+
+
+def _exporter(world: World) -> ProcessStatus:
+    (found,) = (child for child in LocalTarget(world.home).status().processes if child.name == "exporter")
+    return found

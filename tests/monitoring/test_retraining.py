@@ -14,16 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, Role, WeightEpoch
-from financial_assets.monitoring.retraining import (
-    LONGEST_RUN,
-    Decision,
-    PastRun,
-    RetrainingPolicy,
-    RunState,
-    Trigger,
-    decide,
-    refusal,
-)
+from financial_assets.monitoring.episodes import LONGEST_RUN, PastRun, RunState, Trigger
+from financial_assets.monitoring.retraining import Decision, RetrainingPolicy, decide, refusal
 
 EXPERIMENT = "ab"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.local import LocalTarget, control
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
-from financial_assets.serving.target import Endpoint
+from financial_assets.serving.target import Endpoint, ServingTarget
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -144,3 +144,38 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
 def client(plane: Plane) -> Iterator[InferenceClient]:
     with InferenceClient(plane.endpoint) as connected:
         yield connected
+
+
+@dataclass(frozen=True)
+class Synced:
+    """A GitOps target whose branch a syncer brings to a running plane.
+
+    ``pause`` and ``resume`` stop and start the syncer, ``settle`` waits until the plane is what the branch says.
+    """
+
+    target: ServingTarget
+    volume: Path
+    pause: Callable[[], None]
+    resume: Callable[[], None]
+    settle: Callable[[], None]
+
+
+@pytest.fixture(scope="session")
+def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
+    """One plane behind a Git repository; each test uses names of its own."""
+    from git_remote import GitRemote  # needs the folder of this file on the path
+    from git_syncer import Syncer
+
+    from financial_assets.serving.gitops import probes
+
+    root = tmp_path_factory.mktemp("gitops")
+    remote, home, volume = GitRemote(root / "git"), root / "home", root / "volume"
+    ports = control.start(home, timeout_s=90)
+    gateway = f"127.0.0.1:{ports.gateway}"
+    target = remote.target(http_url=f"http://{gateway}", grpc_target=gateway, volume=volume)
+    try:
+        with pytest.MonkeyPatch.context() as patch, Syncer(remote, LocalTarget(home)) as syncer:
+            patch.setattr(probes, "_DRAWS", 200)  # tells 3:1 from 1:1, and takes less than a second
+            yield Synced(target, volume, syncer.running.clear, syncer.running.set, syncer.settle)
+    finally:
+        control.stop(home)

@@ -58,6 +58,18 @@ def test_an_experiment_answers_on_its_own_and_its_defaults_endpoint(endpoint: st
     assert arms[1]["response_headers_to_add"][0]["header"] == {"key": "x-seldon-route", "value": ":b_4:"}
 
 
+def test_an_experiment_without_a_default_leaves_the_models_endpoints_alone() -> None:
+    def split(endpoint: str, *experiments: ExperimentSpec) -> list[tuple[str, int]]:
+        plane = Topology(1, {"a": 1, "b": 4, "c": 2}, experiments)
+        weighted = for_model(endpoint, "http", plane)[-1]["route"]["weighted_clusters"]["clusters"]
+        return [(arm["name"], arm["weight"]) for arm in weighted]
+
+    regime = ExperimentSpec("high-experiment", None, {"a": 20, "b": 80}, ("c", 25))
+    assert split("high-experiment.experiment", regime) == [("a_1_http", 20), ("b_4_http", 80)]
+    assert split("a", regime) == [("a_1_http", 1)]
+    assert split("a", SPLIT, regime) == [("a_1_http", 70), ("b_4_http", 30)], "that of the experiment it is default of"
+
+
 def test_numbers_are_those_of_the_cluster() -> None:
     *sticky, weighted = for_model("a", "http")
     assert weighted["route"]["timeout"] == "0s"

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from git_remote import KUSTOMIZATION, PATH, GitRemote, git, model, split
+from scipy.stats import binom
 
 from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
+from financial_assets.serving.gitops import probes
 from financial_assets.serving.gitops.yaml_text import replace_resources
 from financial_assets.serving.manifests import experiment_manifest, kind_and_name, model_manifest
 
@@ -253,6 +256,15 @@ def test_an_object_taken_out_of_the_list_by_hand_comes_back_with_the_next_apply(
     assert remote.message().startswith("Model x-a: new")
 
 
+def test_a_file_of_ours_that_is_not_listed_can_be_removed(remote: GitRemote) -> None:
+    target = remote.target()
+    target.apply([model("x-a")])
+    remote.person({KUSTOMIZATION: "resources: []\n"})
+    target.delete("Model", "x-a")
+    assert remote.files() == ["kustomization.yaml"]
+    assert remote.message().startswith("Tidy up model-x-a.yaml\n")
+
+
 def test_the_overlay_may_be_the_root_of_the_repository(remote: GitRemote) -> None:
     target = remote.target(path=".")
     target.apply([model("x-a")])
@@ -299,6 +311,21 @@ def test_malformed_settings_are_named_at_once(remote: GitRemote, changes: dict[s
 def test_ordinary_branches_are_accepted(remote: GitRemote, branch: str) -> None:
     git(remote.bare, "branch", "-f", "other", "main")
     remote.target(branch=branch)
+
+
+@pytest.mark.parametrize(
+    ("committed", "in_force", "at_most"),
+    [(0.10, 0.05, 3e-4), (0.05, 0.10, 3e-4), (0.5, 0.3, 1e-12), (0.3, 0.5, 1e-12), (0.05, 0.0, 1e-12)],
+)
+def test_what_the_draws_of_an_arm_can_tell(committed: float, in_force: float, at_most: float) -> None:
+    draws, level = probes._DRAWS, probes._ALPHA[True]
+    shares = {"a": 1 - committed, "b": committed}
+    chances = [probes._chance({"a": draws - k, "b": k}, shares, draws) for k in range(draws + 1)]
+    taken = np.array(chances) >= level
+    missed = binom.pmf(np.arange(draws + 1), draws, in_force)[taken].sum()
+    right = binom.pmf(np.arange(draws + 1), draws, committed)[taken].sum()
+    assert missed < at_most
+    assert right > 0.98
 
 
 @pytest.mark.debian("kubernetes-client")

@@ -12,104 +12,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import httpx
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from cluster import Cluster
 from kube_api import Fault, status_body
 from object_store import BUCKET, ObjectStore, object_store
+from registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.cli import main
 from financial_assets.models.export import file_sha256
 from financial_assets.models.variants import VARIANTS
-from financial_assets.resources import make_resources
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest, model_name
-from financial_assets.settings import load_settings
 
 pytestmark = pytest.mark.integration
 
-MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400", "READY_TIMEOUT": "60"}
-MODELS = [model_name(variant, number) for number, variant in enumerate(VARIANTS, 1)]
-BASELINE, ENHANCED = MODELS[:2]
 
-
-@dataclass
-class World:
+@dataclass(frozen=True)
+class World(RegisteredHome):
     """A home with registered models, and a cluster to serve them."""
 
-    home: Path
     cluster: Cluster
     store: ObjectStore
-
-    @property
-    def environment(self) -> dict[str, str]:
-        own = {"FINANCIAL_ASSETS_HOME": str(self.home), "ARTIFACT_STORE_URI": f"s3://{BUCKET}/predictors"}
-        return {**MARKET, **own, **self.store.environment, **self.cluster.environment}
-
-    @property
-    def resources(self) -> dict[str, Any]:
-        return make_resources(load_settings())
-
-    def materialize(self, *assets: Any) -> tuple[dg.ExecuteInProcessResult, str]:
-        """The run, and what its failed steps said."""
-        with dg.DagsterInstance.ephemeral() as instance:
-            result = dg.materialize(list(assets), resources=self.resources, instance=instance, raise_on_error=False)
-            said = [record.user_message for record in instance.all_logs(result.run_id) if record.level > 20]
-        errors: list[str] = []
-        for event in result.all_events:
-            error = getattr(event.event_specific_data, "error", None)
-            while error is not None:
-                errors.append(error.message)
-                error = error.cause
-        return result, "\n".join([*errors, *said])
 
     def spec(self, kind: str, name: str) -> dict[str, Any]:
         return self.cluster.api.get(kind, name)["spec"]
 
 
-def command(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments, env={"COLUMNS": "200"})
-
-
-def register(resources: dict[str, Any], folder: Path, variant: str, version: int) -> None:
-    """A registered version as training and export leave it; ``folder`` holds its tiny graph."""
-    digest, identity = file_sha256(folder / "model.onnx"), folder.parent.name
-    (folder / "model-card.json").write_text(json.dumps({"onnx_sha256": digest, "data_cutoff": "2020-01-02"}))
-    with resources["workshop"].tracker().run(variant, tags={}, params={}) as run:
-        run.log_artifacts(folder, "model")
-    tags = {"variant": variant, "fingerprint": identity, "onnx_sha256": digest, "data_cutoff": "2020-01-02"}
-    assert resources["workshop"].registry().register(run.id, "model", tags).version == version
-    pointer = {"fingerprint": identity, "run_id": run.id}
-    (folder.parents[1] / "current.json").write_text(json.dumps(pointer))
-
-
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[World]:
     """All predictors and the experiment, materialized once."""
-    root = tmp_path_factory.mktemp("world")
-    home = root / "home"
-    home.mkdir()
+    root: Path = tmp_path_factory.mktemp("world")
+    (root / "home").mkdir()
     with (
         pytest.MonkeyPatch.context() as patch,
         object_store(root / "s3.log") as store,
         Cluster(root / "cluster", write_tiny(root / "earlier", 0.5)) as cluster,
     ):
-        world = World(home, cluster, store)
+        serving = {"ARTIFACT_STORE_URI": f"s3://{BUCKET}/predictors", **store.environment, **cluster.environment}
+        world = World(root / "home", serving, cluster, store)
         for name, value in world.environment.items():
             patch.setenv(name, value)
-        resources = world.resources
-        market = resources["market"]
-        market.ingest()
-        market.begin(market.whole_panel().sessions)
-        market.panel().save(market.panel_path)
-        for number, variant in enumerate(VARIANTS, 1):
-            folder = write_tiny(home / "models" / variant / f"print{number}" / "artifact", float(number))
-            register(resources, folder, variant, number)
-        result, said = world.materialize(*predictor_assets, experiment)
-        assert result.success, said
+        world.fill(write_tiny)
+        success, said = world.materialize(*predictor_assets, experiment)
+        assert success, said
         yield world
 
 
@@ -128,7 +74,9 @@ def test_every_predictor_is_served_from_the_store_by_its_own_route(world: World)
         assert found["metadata"]["labels"] == {"variant": variant, "app.kubernetes.io/managed-by": "financial-assets"}
         loaded = world.cluster.loaded[name] / "model.onnx"
         assert file_sha256(loaded) == world.resources["workshop"].registry().get(number).tags["onnx_sha256"]
-    assert set(world.cluster.target.endpoint().routes.values()) == {f"{name}_2" for name in MODELS}
+    routes = world.cluster.target.endpoint().routes
+    assert set(routes) == set(MODELS)
+    assert not [route for route in routes.values() if route.endswith("_1")]  # so that no number can be guessed
     candidates = world.spec("Experiment", EXPERIMENT_NAME)["candidates"]
     assert candidates == [{"name": BASELINE, "weight": 70}, {"name": ENHANCED, "weight": 30}]
 
@@ -137,7 +85,7 @@ def test_the_default_of_the_experiment_is_asked_alone(world: World) -> None:
     """Its endpoint is shared, and nobody told the client its route."""
     url = world.cluster.target.endpoint().http_url
     drawn = {httpx.get(f"{url}/v2/models/{BASELINE}/ready", headers={"seldon-model": BASELINE}) for _ in range(40)}
-    assert {answer.headers["x-seldon-route"] for answer in drawn} == {f":{BASELINE}_2:", f":{ENHANCED}_2:"}
+    assert {answer.headers["x-seldon-route"][1:-3] for answer in drawn} == {BASELINE, ENHANCED}
     bars = np.full((3, 256, 7), 100.0, dtype=np.float32)
     for _ in range(8):
         with world.resources["serving"].connect() as client:
@@ -147,11 +95,27 @@ def test_the_default_of_the_experiment_is_asked_alone(world: World) -> None:
                 np.testing.assert_allclose(answer.probability_up, 1 / (1 + np.exp(-1.0)), atol=1e-6)
 
 
+def test_a_client_outlives_a_new_version_of_the_default(world: World, write_tiny: Any, tmp_path: Path) -> None:
+    bars = np.full((1, 256, 7), 100.0, dtype=np.float32)
+    plane, served = world.cluster.target, world.cluster.loaded[BASELINE]
+    try:
+        with world.resources["serving"].connect() as client:
+            before = {client.infer(BASELINE, bars).route_version for _ in range(12)}
+            plane.apply([model_manifest(BASELINE, write_tiny(tmp_path / "new", 3.0).as_uri())])
+            answers = [ask(BASELINE, bars) for _ in range(12) for ask in (client.infer, client.infer_batch)]
+            assert {(answer.route, answer.route_version) for answer in answers} == {
+                (BASELINE, max(before, default=0) + 1)
+            }
+            np.testing.assert_allclose([a.probability_up[0] for a in answers], 1 / (1 + np.exp(-3.0)), atol=1e-6)
+    finally:
+        plane.apply([model_manifest(BASELINE, served.as_uri())])
+
+
 def test_a_second_run_changes_nothing(world: World) -> None:
     before = {key: document["metadata"]["generation"] for key, document in world.cluster.api.objects.items()}
     stored = world.store.client().find(f"{BUCKET}/predictors", detail=True)
-    result, said = world.materialize(*predictor_assets, experiment)
-    assert result.success, said
+    success, said = world.materialize(*predictor_assets, experiment)
+    assert success, said
     assert {key: item["metadata"]["generation"] for key, item in world.cluster.api.objects.items()} == before
     assert world.store.client().find(f"{BUCKET}/predictors", detail=True) == stored
 
@@ -170,8 +134,8 @@ def test_only_what_is_ours_and_unused_is_removed(world: World) -> None:
         document["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "Helm"}
         world.cluster.api.put(document)
     try:
-        result, said = world.materialize(experiment)
-        assert result.success, said
+        success, said = world.materialize(experiment)
+        assert success, said
         assert f"{shared} is kept: Experiment their-experiment names Model {shared}" in said
         left = {name for kind, name in world.cluster.api.objects if kind == "Model"}
         assert left == {*MODELS, shared, "iris"}
@@ -197,8 +161,8 @@ def test_a_wrong_setting_fails_the_asset_by_name(
     monkeypatch.setenv(setting, value)
     monkeypatch.setenv("READY_TIMEOUT", "2")
     before = json.dumps(world.cluster.api.get("Model", BASELINE))
-    result, said = world.materialize(predictor_assets[0])
-    assert not result.success
+    success, said = world.materialize(predictor_assets[0])
+    assert not success
     assert re.search(message, said), said
     assert json.loads(before)["spec"] == world.spec("Model", BASELINE)
 
@@ -207,11 +171,11 @@ def test_a_refusal_of_the_api_server_fails_the_asset_and_status_with_the_right_t
     body = status_body(403, "Forbidden", 'User "dagster" cannot list resource "models"')
     world.cluster.api.faults.append(Fault("GET", 403, body))
     try:
-        result, said = world.materialize(experiment)
+        success, said = world.materialize(experiment)
         found = command("status")
     finally:
         world.cluster.api.faults.clear()
-    assert not result.success
+    assert not success
     for text in (said, found.output):
         assert "allow list on models.mlops.seldon.io in namespace financial-inference" in " ".join(text.split())
     assert found.exit_code == 1

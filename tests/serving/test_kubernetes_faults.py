@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,50 @@ def test_each_verb_names_the_right_it_lacks(
         call(target)
 
 
+EVERY_FAULT = {
+    "401": (Fault("?", 401, status_body(401, "Unauthorized", "Unauthorized")), "HTTP 401, Unauthorized; .*renew"),
+    "403": (Fault("?", 403, FORBIDDEN), "HTTP 403, .*Role and RoleBinding"),
+    "404": (Fault("?", 404, "404 page not found"), "HTTP 404, .*Seldon Core v2 is not installed"),
+    "409": (Fault("?", 409, status_body(409, "AlreadyExists", "is there")), "HTTP 409, is there; .*run it again"),
+    "422": (Fault("?", 422, INVALID), "HTTP 422, .*correct the field named"),
+    "429": (Fault("?", 429, "slow down"), "HTTP 429, slow down; .*run it again later"),
+    "500": (Fault("?", 500, "etcd"), "HTTP 500, etcd; .*look at its log"),
+    "503": (Fault("?", 503, "no leader"), "HTTP 503, no leader"),
+    "hangs": (Fault("?", hang_s=0.5), "no answer within .*KUBERNETES_CONTEXT"),
+    "drops": (Fault("?", drop=True), "no answer within .*KUBERNETES_CONTEXT"),
+}
+
+
+@pytest.mark.parametrize("fault", EVERY_FAULT)
+@pytest.mark.parametrize(
+    ("method", "named", "call"),
+    [
+        ("GET", "read Experiment financial-inference/ab-experiment", lambda t: t.weights("ab-experiment")),
+        (
+            "PATCH",
+            "patch Experiment financial-inference/ab-experiment",
+            lambda t: t.set_weights("ab-experiment", {A: 2}),
+        ),
+        (
+            "DELETE",
+            "delete Experiment financial-inference/ab-experiment",
+            lambda t: t.delete("Experiment", "ab-experiment"),
+        ),
+    ],
+    ids=["read", "patch", "delete"],
+)
+def test_every_fault_of_every_verb_names_it_and_changes_nothing(
+    api: KubeApi, target: Any, method: str, named: str, call: Callable[[Any], None], fault: str
+) -> None:
+    target.apply([MODEL, SPLIT])
+    before = json.dumps(api.get("Experiment", "ab-experiment"))
+    planted, message = EVERY_FAULT[fault]
+    api.faults.append(replace(planted, method=method))
+    with pytest.raises(TargetError, match=rf"(?s){named}: {message}"):
+        call(target)
+    assert json.dumps(api.get("Experiment", "ab-experiment")) == before
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -160,7 +206,11 @@ def test_waiting_for_a_server_that_hangs_ends_in_time(api: KubeApi, target: Any)
 @pytest.mark.parametrize(
     ("context", "text", "message"),
     [
-        ("elsewhere", None, "no credentials for Kubernetes context elsewhere: .*KUBERNETES_CONTEXT.*kubectl config get-contexts"),
+        (
+            "elsewhere",
+            None,
+            "no credentials for Kubernetes context elsewhere: .*KUBERNETES_CONTEXT.*kubectl config get-contexts",
+        ),
         (None, "{", "no credentials for Kubernetes context \\(current\\)"),
         (None, "", "no credentials"),
     ],

@@ -142,6 +142,22 @@ def test_a_new_storage_uri_is_a_new_version_and_stale_routes_heal(
     assert Desired.read(Layout(target.home).desired).models[a].version == 3
 
 
+def test_experiments_without_a_default_split_beside_the_one_that_has_it(
+    target: LocalTarget, model: Any, bars_of: Any
+) -> None:
+    (a, first), (b, second) = model("a"), model("b")
+    base = experiment_manifest("r-experiment", default=a, weights={a: 1, b: 0})
+    high = experiment_manifest("r-high-experiment", default=None, weights={a: 0, b: 1})
+    target.apply([first, second, base, high])
+    target.wait_ready(["r-experiment", "r-high-experiment"], 10)
+    assert set(arms(target, "r-experiment", bars_of, 10)) == set(arms(target, a, bars_of, 10)) == {a}
+    assert set(arms(target, "r-high-experiment", bars_of, 10)) == set(arms(target, b, bars_of, 10)) == {b}
+    target.set_weights("r-high-experiment", {a: 1, b: 0})
+    assert set(arms(target, "r-high-experiment", bars_of, 10)) == {a}
+    [found] = [one for one in target.status().experiments if one.name == "r-high-experiment"]
+    assert (found.default, dict(found.weights), found.ready) == (None, {a: 1, b: 0}, True)
+
+
 def test_deleting_goes_outside_in(target: LocalTarget, model: Any, bars_of: Any) -> None:
     (a, first), (b, second) = model("a"), model("b")
     target.apply([first, second, experiment_manifest("d-experiment", default=a, weights={a: 1, b: 1})])

@@ -108,6 +108,26 @@ def test_the_default_must_be_a_candidate_and_none_may_appear_twice() -> None:
         validate(doubled)
 
 
+@given(weights)
+def test_an_experiment_without_a_default_keeps_the_order_and_leaves_the_field_out(split: dict[str, int]) -> None:
+    manifest = experiment_manifest("high-experiment", default=None, weights=split)
+    assert "default" not in manifest["spec"]
+    spec = parse_experiment(manifest)
+    assert (spec.default, list(spec.weights.items())) == (None, list(split.items()))
+    with pytest.raises(ManifestError, match="default is None"):
+        validate({**manifest, "spec": {**manifest["spec"], "default": None}})
+
+
+def test_many_experiments_may_share_candidates_but_one_has_them_as_default() -> None:
+    a, b = model_manifest("a", "file:///m/a"), model_manifest("b", "file:///m/b")
+    split = {"a": 1, "b": 1}
+    base = experiment_manifest(default="a", weights=split)
+    regimes = [experiment_manifest(f"{name}-experiment", default=None, weights=split) for name in ("high", "low")]
+    validate_set([a, b, base, *regimes])
+    with pytest.raises(ManifestError, match="default of both"):
+        validate_set([a, b, base, experiment_manifest("mid-experiment", default="a", weights=split)])
+
+
 def test_model_and_experiment_names_cannot_be_confused() -> None:
     with pytest.raises(ManifestError, match="kept for experiments"):
         model_manifest("some-experiment", "file:///m")

@@ -1,4 +1,4 @@
-"""What every serving target must do alike: one suite over the embedded plane and a Kubernetes API."""
+"""What every serving target must do alike: one suite over the embedded plane, a Kubernetes API and a Git branch."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Place:
 
     target: ServingTarget
     model: Callable[[str], Manifest]
+    settle: Callable[[], None] = lambda: None
+    """Waits until all that was applied is in force, where the target itself cannot tell."""
 
     def split(self, prefix: str, first: int, second: int) -> tuple[str, str, str, list[Manifest]]:
         """Two models and an experiment over them."""
@@ -33,7 +35,7 @@ class Place:
         return a, b, name, [self.model(a), self.model(b), experiment]
 
 
-@pytest.fixture(scope="module", params=["local", "kubernetes"])
+@pytest.fixture(scope="module", params=["local", "kubernetes", pytest.param("gitops", marks=pytest.mark.debian("git"))])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[Place]:
     root: Path = tmp_path_factory.mktemp(request.param)
     if request.param == "local":
@@ -42,6 +44,14 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             lambda name: model_manifest(name, write_tiny(root / name, 0.0).as_uri()),
         )
         control.stop(root / "home")
+        return
+    if request.param == "gitops":
+        synced: Any = request.getfixturevalue("synced")
+        yield Place(
+            synced.target,
+            lambda name: model_manifest(name, str(write_tiny(synced.volume / name, 0.0))),
+            synced.settle,
+        )
         return
     with KubeApi() as api:
         connection = connect(kubeconfig=kubeconfig(root, api.url))
@@ -52,7 +62,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_what_was_applied_is_ready_and_reported(place: Place) -> None:
     a, b, name, manifests = place.split("applied", 70, 30)
     place.target.apply([*manifests, server_manifest("applied-server", server_config="mlserver")])
-    place.target.wait_ready([a, b, name], 5)
+    place.target.wait_ready([a, b, name], 30)
+    place.settle()
     status = place.target.status()
     assert status.ready, status.problems
     assert status.target == place.target.name
@@ -78,6 +89,20 @@ def test_weights_that_break_a_rule_change_nothing(place: Place) -> None:
         with pytest.raises(ManifestError):
             place.target.set_weights(name, weights)
         assert dict(place.target.weights(name)) == {a: 3, b: 4}
+
+
+def test_further_experiments_over_the_same_models_have_no_default(place: Place) -> None:
+    a, b, name, manifests = place.split("regimes", 1, 9)
+    regime = "regimes-high-experiment"
+    place.target.apply([*manifests, experiment_manifest(regime, default=None, weights={a: 9, b: 1})])
+    place.target.wait_ready([name, regime], 30)
+    assert dict(place.target.weights(regime)) == {a: 9, b: 1}
+    place.target.set_weights(regime, {a: 2, b: 8})
+    place.settle()
+    found = {item.name: (item.default, dict(item.weights)) for item in place.target.status().experiments}
+    assert (found[regime], found[name]) == ((None, {a: 2, b: 8}), (a, {a: 1, b: 9}))
+    with pytest.raises(ManifestError, match="is the default of both"):
+        place.target.apply([experiment_manifest("regimes-low-experiment", default=a, weights={a: 1, b: 1})])
 
 
 def test_an_unknown_experiment_is_named(place: Place) -> None:

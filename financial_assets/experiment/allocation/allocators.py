@@ -216,17 +216,13 @@ class Hedge:
 
     def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
         """Scores are added, and the day's mixability gap: expected score less the mix, both as losses."""
-        shares, rate = self.shares(memory), self._rate(memory)
-        top = max(s for s, share in zip(scores, shares, strict=True) if share > 0)
-        expected = math.fsum(share * score for share, score in zip(shares, scores, strict=True))
-        if math.isinf(rate):
-            mixed = top
-        else:
-            mixed = (
-                top
-                + math.log(math.fsum(p * math.exp(rate * (s - top)) for p, s in zip(shares, scores, strict=True)))
-                / rate
-            )
+        rate = self._rate(memory)
+        held = [(p, x) for p, x in zip(self.shares(memory), scores, strict=True) if p > 0]
+        top = max(score for _, score in held)
+        expected = math.fsum(share * score for share, score in held)
+        mixed = top
+        if math.isfinite(rate):
+            mixed += math.log(math.fsum(share * math.exp(rate * (score - top)) for share, score in held)) / rate
         totals = tuple(total + score for total, score in zip(memory.totals, scores, strict=True))
         return Memory(memory.days + 1, totals, (memory.more[0] + max(0.0, mixed - expected),))
 

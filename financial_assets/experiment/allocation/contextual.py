@@ -23,8 +23,9 @@ from financial_assets.experiment.allocation.daily import (
 )
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime
+from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest
 
-__all__ = ["ContextualState", "advance_regimes", "regime_experiment", "start_regimes"]
+__all__ = ["ContextualState", "advance_regimes", "regime_experiment", "regime_manifests", "start_regimes"]
 
 _SUFFIX = "-experiment"
 _LONGEST = 63
@@ -111,3 +112,34 @@ def regime_experiment(experiment: str, regime: Regime | None) -> str:
     if len(name) > _LONGEST:
         raise ExperimentError(f"the experiment name {name} is longer than {_LONGEST}: use a shorter experiment name")
     return name
+
+
+def regime_manifests(
+    experiment: str, models: Sequence[str], state: ContextualState, namespace: str = NAMESPACE
+) -> list[Manifest]:
+    """One Experiment a regime, without a default, with its weights in force.
+
+    Parameters
+    ----------
+    experiment
+        Name of the experiment that has the default and stays beside them.
+    models
+        Served name of every arm, in the order of the weights.
+    state
+        Where allocation stands.
+    namespace
+        That of the experiment.
+
+    Raises
+    ------
+    ExperimentError
+        For another number of models than of weights, and as :func:`regime_experiment`.
+    """
+    manifests: list[Manifest] = []
+    for regime, one in zip(state.regimes, state.states, strict=True):
+        if len(models) != len(one.weights) or len(set(models)) != len(models):
+            raise ExperimentError(f"{len(one.weights)} weights need as many different models, not {', '.join(models)}")
+        weights = dict(zip(models, one.weights, strict=True))
+        name = regime_experiment(experiment, regime)
+        manifests.append(experiment_manifest(name, default=None, weights=weights, namespace=namespace))
+    return manifests

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _CENTRE = 0.5
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +92,12 @@ class DailyDifferences:
     value
         Challenger less champion ``[day]``.
     bound
-        Largest possible size of a value.
+        Largest possible size of each value ``[day]``, known before the day: half of one over its smallest propensity.
     """
 
     session: NDArray[Any]
     value: NDArray[np.float64]
-    bound: float
+    bound: NDArray[np.float64]
 
 
 def naive_difference(rows: RoutedScores, level: float = 0.95) -> Interval:
@@ -118,7 +119,7 @@ def naive_difference(rows: RoutedScores, level: float = 0.95) -> Interval:
     return day_clustered_difference(rows.score[on], rows.session[on], rows.score[~on], rows.session[~on], level)
 
 
-def inverse_propensity_differences(rows: RoutedScores, floor: float) -> DailyDifferences:
+def inverse_propensity_differences(rows: RoutedScores, floor: float = 0.1) -> DailyDifferences:
     """The mean over each day's rows of ``(score - 1/2) * (+1 or -1) / propensity``.
 
     Its expectation given the past is the difference of the mean scores, whatever the correlation within the day;
@@ -129,7 +130,7 @@ def inverse_propensity_differences(rows: RoutedScores, floor: float) -> DailyDif
     rows
         All rows of the days: what failed must be among them, as the score that the plan gives a failure.
     floor
-        Smallest propensity that the allocation allowed; it bounds the values and must have been fixed before.
+        Smallest propensity that the allocation allowed either arm.
 
     Raises
     ------
@@ -138,25 +139,32 @@ def inverse_propensity_differences(rows: RoutedScores, floor: float) -> DailyDif
     """
     if not 0 < floor <= 0.5:
         raise ExperimentError(f"the floor of a propensity is {floor}; allowed: above 0, at most 0.5")
-    if float(rows.propensity.min()) < floor - 1e-12:
+    rarer = np.minimum(rows.propensity, 1 - rows.propensity)
+    if float(rarer.min()) < floor - _ROUNDING:
         raise ExperimentError(
-            f"a propensity of {float(rows.propensity.min()):g} is below the floor {floor:g} that the bound is made of"
+            f"a propensity of {float(rarer.min()):g} is below the allocation's floor {floor:g}: one row could "
+            "outweigh a year; raise the floor before the next experiment"
         )
     signed = np.where(rows.challenger, 1.0, -1.0) * (rows.score - _CENTRE) / rows.propensity
     sessions, day = np.unique(rows.session, return_inverse=True)
     value = np.bincount(day, weights=signed) / np.bincount(day)
-    return DailyDifferences(sessions, value, _CENTRE / floor)
+    bound = np.zeros(sessions.size)
+    np.maximum.at(bound, day, _CENTRE / rarer)
+    return DailyDifferences(sessions, value, bound * (1 + _ROUNDING))
 
 
-def ipw_log_e_process(rows: RoutedScores, floor: float, margin: float = 0.0) -> NDArray[np.float64]:
+def ipw_log_e_process(rows: RoutedScores, floor: float = 0.1, margin: float = 0.0) -> NDArray[np.float64]:
     """Logarithm of the e-process ``[day]`` against "the challenger's mean score is at most the champion's + margin".
 
+    Each day stakes fractions of the most that its own propensities allow, so that days of an even split count for more.
     Reject at level alpha as soon as it reaches ``log(1 / alpha)``; valid at every look, adaptive weights or not.
 
     Raises
     ------
     ExperimentError
-        As :func:`inverse_propensity_differences`.
+        As :func:`inverse_propensity_differences`, or for a margin that is not between -1 and 1.
     """
+    if not -1 < margin < 1:
+        raise ExperimentError(f"a margin of scores is {margin}; allowed: between -1 and 1")
     daily = inverse_propensity_differences(rows, floor)
-    return log_e_process(daily.value, margin, bound=daily.bound)
+    return log_e_process((daily.value - margin) / (daily.bound + abs(margin)))

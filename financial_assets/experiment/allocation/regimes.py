@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["DIMENSIONS", "Regime", "session_time", "trend_directions", "volatility_terciles"]
+__all__ = ["DIMENSIONS", "Regime", "market_regimes", "session_time", "trend_directions", "volatility_terciles"]
 
 DIMENSIONS = ("volatility", "trend", "sector", "time")
 """What a regime may be made of, in the order of its name."""
@@ -110,6 +110,25 @@ def trend_directions(close: ArrayLike, window: int = 60) -> list[str | None]:
     return [
         None if at <= window else ("up" if level[at - 1] > level[at - 1 - window] else "down")
         for at in range(level.size)
+    ]
+
+
+def market_regimes(close: ArrayLike) -> list[Regime | None]:
+    """Volatility tercile and trend of each session, by the market's level up to the session before.
+
+    Parameters
+    ----------
+    close
+        Level of the market ``[session]``.
+
+    Returns
+    -------
+    list
+        ``[session]``; ``None`` until both are known.
+    """
+    return [
+        Regime.of(volatility=volatility, trend=trend) if volatility and trend else None
+        for volatility, trend in zip(volatility_terciles(close), trend_directions(close), strict=True)
     ]
 
 

@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
-from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race
-from financial_assets.serving.gitops.git import GitError, run_git
+from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race, is_refusal
+from financial_assets.serving.gitops.git import GitError, run_git, without_credentials
 from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot, read_folder, write_commit
 from financial_assets.serving.kubernetes.api import Deadline
 
@@ -56,6 +56,7 @@ class Clone:
     def __init__(self, folder: Path, repository: str, branch: str, path: str, author: tuple[str, str]) -> None:
         self._folder = folder.absolute()
         self._repository = repository
+        self._shown = without_credentials(repository)
         self._branch = branch
         self._path = path
         self._author = author
@@ -73,6 +74,8 @@ class Clone:
 
     def last_read(self, deadline: Deadline) -> Snapshot | None:
         """The folder as it was last seen; ``None`` if it never was. Asks no remote and waits for no other process."""
+        if not self._is_ours():
+            return None
         try:
             head = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
             return read_folder(self._folder, head, self._path, deadline)
@@ -94,7 +97,7 @@ class Clone:
         """
         attempt, last = 0, ""
         with self._locked(deadline):
-            while attempt < _ATTEMPTS and not deadline.passed:
+            while attempt < _ATTEMPTS and not (attempt and deadline.passed):
                 try:
                     return self._healing(lambda: self._change_once(edit, deadline))
                 except _OvertakenError as error:
@@ -102,7 +105,7 @@ class Clone:
                 time.sleep(min(_BACK_OFF_S * 2**attempt, _LONGEST_BACK_OFF_S, deadline.left))
                 attempt += 1
         raise TargetError(
-            f"GITOPS_BRANCH: others pushed to {self._branch} of {self._repository} during each of {attempt} attempts "
+            f"GITOPS_BRANCH: others pushed to {self._branch} of {self._shown} during each of {attempt} attempts "
             f"within {deadline.seconds:g} s (last: {last}); nothing was changed, run it again"
         )
 
@@ -132,7 +135,7 @@ class Clone:
             self._git(deadline, "fetch", *options, "--", self._repository, refspec)
         except GitError as error:
             if error.timed_out:
-                raise explain_remote(self._repository, error) from error
+                raise explain_remote(self._shown, error) from error
             raise
         return self._git(deadline, "rev-parse", "--verify", f"{_HEAD}^{{commit}}")
 
@@ -141,19 +144,19 @@ class Clone:
         heads: dict[str, str] = {}
         try:
             for pattern in (f"refs/heads/{self._branch}", "refs/heads/*"):
-                answer = run_git(["ls-remote", "--", self._repository, pattern], deadline).decode()
+                answer = run_git(["ls-remote", "--", self._repository, pattern], deadline).decode(errors="replace")
                 heads = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
                 if f"refs/heads/{self._branch}" in heads:
                     return heads[f"refs/heads/{self._branch}"]
         except GitError as error:
-            raise explain_remote(self._repository, error) from error
+            raise explain_remote(self._shown, error) from error
         if not heads:
             raise TargetError(
-                f"GITOPS_REPOSITORY: {self._repository} has no branch at all; push a first commit to {self._branch}"
+                f"GITOPS_REPOSITORY: {self._shown} has no branch at all; push a first commit to {self._branch}"
             )
         known = ", ".join(sorted(name.removeprefix("refs/heads/") for name in heads)[:20])
         raise TargetError(
-            f"GITOPS_BRANCH: {self._repository} has no branch {self._branch}; it has {known}; "
+            f"GITOPS_BRANCH: {self._shown} has no branch {self._branch}; it has {known}; "
             "create the branch or name another"
         )
 
@@ -170,18 +173,26 @@ class Clone:
             head = self._remote_head(deadline)
         except TargetError as error:
             raise TargetError(
-                f"{explain_push(self._repository, self._branch, fault)}; whether the commit {commit[:12]} arrived is "
+                f"{explain_push(self._shown, self._branch, fault)}; whether the commit {commit[:12]} arrived is "
                 f"unknown ({error}); running it again is safe"
             ) from fault
-        if head == commit:
-            return
+        # Also when it arrived and only the answer got lost: the next attempt finds nothing left to change.
         if head != expected or is_race(fault):
             raise _OvertakenError(str(fault)) from fault
-        self._git(deadline, "fsck", "--no-dangling", "--no-progress")
-        raise explain_push(self._repository, self._branch, fault) from fault
+        if not is_refusal(fault):
+            self._check(deadline)
+        raise explain_push(self._shown, self._branch, fault) from fault
+
+    def _check(self, deadline: Deadline) -> None:
+        """Whether the cache is to blame; raises the ``GitError`` that makes :meth:`_healing` replace it."""
+        try:
+            self._git(deadline, "fsck", "--no-dangling", "--no-progress")
+        except GitError as error:
+            if not error.timed_out:
+                raise
 
     def _git(self, deadline: Deadline, *arguments: str) -> str:
-        return run_git(list(arguments), deadline, folder=self._folder).decode().rstrip("\n")
+        return run_git(list(arguments), deadline, folder=self._folder).decode(errors="replace").rstrip("\n")
 
     def _healing(self, work: Callable[[], _Result]) -> _Result:
         """Do ``work``; if the cache turns out damaged or locked by a dead process, once more with a fresh one."""
@@ -203,18 +214,25 @@ class Clone:
 
     def _prepare(self, head: str, deadline: Deadline) -> None:
         """Make the cache, unless it is there and of this remote."""
-        mark = self._folder / _MARK
-        identity = hashlib.sha256(f"{self._repository}\n{self._branch}".encode()).digest()
-        if mark.is_file() and mark.read_bytes() == identity and (self._folder / "HEAD").exists():
+        if self._is_ours() and (self._folder / "HEAD").exists():
             return
         self._discard()
         self._folder.mkdir(parents=True)
         # The mark comes first: a folder without it is never removed.
-        mark.write_bytes(identity)
+        (self._folder / _MARK).write_bytes(self._identity)
         kind = "sha1" if len(head) == 40 else "sha256"
         run_git(
             ["init", "--quiet", "--bare", "--template=", f"--object-format={kind}", "--", str(self._folder)], deadline
         )
+
+    @property
+    def _identity(self) -> bytes:
+        return hashlib.sha256(f"{self._repository}\n{self._branch}".encode()).digest()
+
+    def _is_ours(self) -> bool:
+        """Whether the folder was made for this branch of this remote."""
+        mark = self._folder / _MARK
+        return mark.is_file() and mark.read_bytes() == self._identity
 
     def _discard(self) -> None:
         if self._folder.is_dir() and not any(self._folder.iterdir()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from financial_assets.errors import TargetError
 from financial_assets.serving.gitops.git import GitError
 
-__all__ = ["explain_push", "explain_remote", "is_race"]
+__all__ = ["explain_push", "explain_remote", "is_race", "is_refusal"]
 
 # The server's words for two pushes that meet in the same moment.
 _MEETING = ("cannot lock ref", "failed to update ref", "incorrect old value", "failed to lock")
@@ -32,6 +32,11 @@ def explain_push(repository: str, branch: str, error: GitError) -> TargetError:
         f"GITOPS_REPOSITORY: the push to branch {branch} of {repository} failed ({error}); "
         "check the connection and that this account may write there"
     )
+
+
+def is_refusal(error: GitError) -> bool:
+    """Whether the server itself turned the push down."""
+    return bool(_refusal(error))
 
 
 def is_race(error: GitError) -> bool:

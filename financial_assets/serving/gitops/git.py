@@ -17,7 +17,7 @@ from pathlib import Path
 from financial_assets.errors import TargetError
 from financial_assets.serving.kubernetes.api import Deadline
 
-__all__ = ["GitError", "run_git"]
+__all__ = ["GitError", "run_git", "without_credentials"]
 
 # Where a surrounding call (a hook, an alias) says what *its* repository is; credentials and transports are kept.
 _REPOSITORY_VARIABLES = (
@@ -51,7 +51,7 @@ _OPTIONS = (
     *("-c", "push.followTags=false"),
     *("-c", "push.gpgSign=false"),
 )
-_SECRET = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_SECRET = re.compile(r"(?<=\bhttp://)[^/\s@]+(?=@)|(?<=\bhttps://)[^/\s@]+(?=@)")
 
 
 class GitError(TargetError):
@@ -128,13 +128,18 @@ def run_git(
         _kill(process)
         raise
     if process.returncode:
-        words = _SECRET.sub("***", said.decode(errors="replace")).strip()
+        words = without_credentials(said.decode(errors="replace")).strip()
         raise GitError(
             f"git {arguments[0]}: {_one_line(words) or f'ended with {process.returncode}'}",
             said=words,
             output=output.decode(errors="replace"),
         )
     return output
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with user names, which may be tokens, and passwords of web addresses blotted out."""
+    return _SECRET.sub("***", text)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -18,7 +18,7 @@ def describe(before: Overlay, after: Overlay) -> str:
     titles = [_title(key, _manifest(before, key), _manifest(after, key)) for key in changed]
     details = [_detail(key, _manifest(before, key), _manifest(after, key)) for key in changed]
     if not changed:
-        titles = [f"List {', '.join(sorted(set(after.resources) - set(before.resources)))} again"]
+        titles = [f"Tidy up {', '.join(sorted(after.changes))}"]
     subject = "; ".join(titles)
     if len(subject) > _LONGEST:
         subject = f"{titles[0]}; {len(titles) - 1} more" if len(titles) > 1 else titles[0]

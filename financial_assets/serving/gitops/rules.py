@@ -63,10 +63,9 @@ def check_against(manifests: Sequence[Manifest], overlay: Overlay) -> None:
         missing = [member for member in members(manifest) if member not in known]
         if missing:
             raise ManifestError(f"Experiment {name} names {', '.join(missing)}, which is no Model of the overlay")
-        if spec["default"] in taken:
-            raise ManifestError(
-                f"{spec['default']} is the default of both {taken[spec['default']]} and {name}; one is allowed"
-            )
+        default = spec.get("default")
+        if default is not None and default in taken:
+            raise ManifestError(f"{default} is the default of both {taken[default]} and {name}; one is allowed")
 
 
 def check_deletion(kind: str, name: str, overlay: Overlay) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
 from financial_assets.serving.gitops.clone import Clone
+from financial_assets.serving.gitops.git import without_credentials
 from financial_assets.serving.gitops.messages import describe
 from financial_assets.serving.gitops.overlay import Overlay, read_overlay
 from financial_assets.serving.gitops.probes import Probes
@@ -40,8 +41,8 @@ class GitOpsTarget:
     """Commits Models and Experiments to a Git repository; implements ``ServingTarget``.
 
     What is different from a target that reaches its cluster: :meth:`apply`, :meth:`set_weights` and :meth:`delete`
-    return when the branch holds the change, not when the cluster does. :meth:`wait_ready` then asks the gateway, which
-    tells whether a Model answers and who takes part in an Experiment, but not with which weights.
+    return when the branch holds the change, not when the cluster does. :meth:`wait_ready` then asks the gateway whether
+    a Model answers, who takes part in an Experiment, and in which shares.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class GitOpsTarget:
         timeout_s: float = 120.0,
         author: str = _AUTHOR,
     ) -> None:
-        self._where = f"{_path(path) or '.'} of branch {branch} of {repository}"
+        self._where = f"{_path(path) or '.'} of branch {branch} of {without_credentials(repository)}"
         self._clone = Clone(clone, _repository(repository), _branch(branch), _path(path), _author(author))
         self._endpoint = Endpoint(http_url, grpc_target)
         self._probes = Probes(self._endpoint)
@@ -223,7 +224,7 @@ class GitOpsTarget:
         found = overlay.of_kind(kind).get(name)
         if found is None:
             return _ABSENT
-        return self._probes.model(name) if kind == "Model" else self._probes.golden(parse_experiment(found))
+        return self._probes.model(name) if kind == "Model" else self._probes.experiment(parse_experiment(found))
 
 
 _ABSENT = "was never applied"

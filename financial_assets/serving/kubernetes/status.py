@@ -23,7 +23,7 @@ def experiment_status(document: Manifest, ready: Collection[str]) -> ExperimentS
     mirror = spec.get("mirror")
     return ExperimentStatus(
         name,
-        str(spec.get("default", "")),
+        str(spec["default"]) if spec.get("default") else None,
         {item["name"]: int(item.get("weight", 0)) for item in spec.get("candidates") or []},
         (mirror["name"], mirror["percent"]) if mirror else None,
         f"Experiment {name}" in ready,

@@ -195,7 +195,7 @@ class KubernetesTarget:
         mirror = spec.get("mirror")
         whole = experiment_manifest(
             metadata["name"],
-            default=spec.get("default") or "",
+            default=spec.get("default") or None,
             weights=weights,
             mirror=(mirror["name"], mirror["percent"]) if mirror else None,
             namespace=self._api.namespace,
@@ -250,11 +250,11 @@ class KubernetesTarget:
         others = [item for name, item in all_experiments if ("Experiment", name) not in given]
         taken = {item["spec"].get("default"): item["metadata"]["name"] for item in others}
         for manifest in experiments:
-            name, default = manifest["metadata"]["name"], manifest["spec"]["default"]
+            name, default = manifest["metadata"]["name"], manifest["spec"].get("default")
             missing = [member for member in members(manifest) if member not in known]
             if missing:
                 raise ManifestError(f"Experiment {name} names {', '.join(missing)}, which is no Model of the cluster")
-            if default in taken:
+            if default is not None and default in taken:
                 raise ManifestError(f"{default} is the default of both {taken[default]} and {name}; one is allowed")
 
     def _by_name(self, kind: str, deadline: Deadline) -> list[tuple[str, Manifest]]:

@@ -88,9 +88,10 @@ def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) ->
     }
 
 
-def _headers(experiment: ExperimentSpec) -> tuple[str, str]:
-    """Values of ``seldon-model`` that lead to an experiment: its own, and its default model's."""
-    return f"{experiment.name}.experiment", experiment.default
+def _headers(experiment: ExperimentSpec) -> tuple[str, ...]:
+    """Values of ``seldon-model`` that lead to an experiment: its own, and its default model's if it has one."""
+    own = f"{experiment.name}.experiment"
+    return (own,) if experiment.default is None else (own, experiment.default)
 
 
 def _endpoints(topology: Topology) -> list[tuple[str, dict[str, int], tuple[str, int] | None]]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mabwiser.mab import MAB, LearningPolicy
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
@@ -50,6 +51,17 @@ def test_two_betas_agree_with_the_closed_form() -> None:
         math.exp(log_beta(a + i, b + d) - math.log(d + i) - log_beta(1 + i, d) - log_beta(a, b)) for i in range(c)
     )
     assert best_of_betas([a, c], [b, d])[1] == pytest.approx(exact, abs=1e-9)
+
+
+def test_thompsons_shares_are_how_often_a_bandit_library_draws_each_arm() -> None:
+    """mabwiser draws from Beta(1 + successes, 1 + failures) and takes the largest."""
+    reference = MAB([0, 1, 2], LearningPolicy.ThompsonSampling(), seed=1)
+    days = [(1, 0, 0)] * 30 + [(0, 1, 0)] * 24 + [(0, 0, 1)] * 20
+    for arm in range(3):
+        reference.partial_fit([arm] * len(days), [day[arm] for day in days])
+    drawn = np.bincount([reference.predict() for _ in range(20_000)], minlength=3) / 20_000
+    ours = ThompsonBeta().shares(after(ThompsonBeta(), np.array(days, dtype=float)))
+    assert ours == pytest.approx(drawn, abs=0.015)
 
 
 def test_the_gaussian_posterior_of_two_arms_is_the_students_t_of_their_difference() -> None:
@@ -102,6 +114,8 @@ def test_days_without_a_difference_teach_only_that_arms_are_alike() -> None:
     same = np.full((300, 2), 0.5)
     for allocator in ADAPTIVE:
         assert allocator.shares(after(allocator, same)) == pytest.approx((0.5, 0.5))
+    tied = after(ThompsonBeta(), np.array([[0.6, 0.6, 0.5], [0.5, 0.5, 0.5], [0.4, 0.3, 0.2]]))
+    assert (tied.days, tied.totals) == (3.0, pytest.approx((1 / 2 + 1 / 3 + 1, 1 / 2 + 1 / 3, 1 / 3)))
 
 
 def test_old_days_are_forgotten_when_asked() -> None:
@@ -132,6 +146,13 @@ def test_hedge_keeps_its_worst_case_promise(seed: int, arms: int, world: str) ->
     scaled = after(hedge, np.array([[5.0, 3.0], [1.0, 2.0], [4.0, 4.5]]))
     shifted = after(hedge, 1e-3 * np.array([[5.0, 3.0], [1.0, 2.0], [4.0, 4.5]]) + 7)
     assert hedge.shares(scaled) == pytest.approx(hedge.shares(shifted))
+
+
+@given(st.lists(st.tuples(*[st.floats(-1e6, 1e6)] * 3), min_size=1, max_size=15))
+def test_hedge_takes_scores_of_any_size(days: list[tuple[float, float, float]]) -> None:
+    shares = Hedge().shares(after(Hedge(), np.array(days)))
+    assert math.fsum(shares) == pytest.approx(1)
+    assert min(shares) >= 0
 
 
 def test_following_the_leader_breaks_that_promise() -> None:

@@ -6,10 +6,16 @@ import pytest
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import advance_regimes, regime_experiment, start_regimes
+from financial_assets.experiment.allocation.contextual import (
+    advance_regimes,
+    regime_experiment,
+    regime_manifests,
+    start_regimes,
+)
 from financial_assets.experiment.allocation.daily import AllocationPolicy
 from financial_assets.experiment.allocation.record import Health
 from financial_assets.experiment.allocation.regimes import Regime
+from financial_assets.serving.manifests import experiment_manifest, model_manifest, validate_set
 
 HIGH, LOW = Regime.of(volatility="high"), Regime.of(volatility="low")
 POLICY = AllocationPolicy(ThompsonGaussian(), default=(50, 50))
@@ -48,3 +54,22 @@ def test_every_regime_has_an_experiment_and_the_unknown_one_the_default() -> Non
         regime_experiment("split", HIGH)
     with pytest.raises(ExperimentError, match="longer than 63"):
         regime_experiment(name, Regime.of(sector="telecommunicationservices", time="midday", volatility="high"))
+
+
+def test_manifests_of_all_regimes_stand_beside_the_experiment_with_the_default() -> None:
+    name, models = "financial-ab-test-experiment", ["a", "b"]
+    state, _ = advance_regimes(POLICY, start_regimes(POLICY, [HIGH, LOW]), FIRST, {HIGH: (0.9, 0.1)}, Health())
+    made = regime_manifests(name, models, state)
+    assert [manifest["metadata"]["name"] for manifest in made] == [
+        "financial-ab-test-high-experiment",
+        "financial-ab-test-low-experiment",
+    ]
+    for manifest, weights in zip(made, [state.of(HIGH).weights, (50, 50)], strict=True):
+        assert "default" not in manifest["spec"]
+        assert [candidate["weight"] for candidate in manifest["spec"]["candidates"]] == list(weights)
+    base = experiment_manifest(name, default="a", weights={"a": 70, "b": 30})
+    validate_set([*(model_manifest(model, f"file:///m/{model}") for model in models), base, *made])
+    with pytest.raises(ExperimentError, match="as many different models"):
+        regime_manifests(name, ["a", "a"], state)
+    with pytest.raises(ExperimentError, match="as many different models"):
+        regime_manifests(name, ["a"], state)

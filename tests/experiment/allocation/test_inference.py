@@ -41,13 +41,13 @@ def test_the_daily_differences_are_unbiased_whatever_the_weights() -> None:
     error = daily.value.std() / np.sqrt(daily.value.size)
     assert abs(daily.value.mean() - 0.05) < 3 * error
     assert error < 0.01
-    assert daily.bound == 5
-    assert np.abs(daily.value).max() <= daily.bound
+    assert np.all(np.abs(daily.value) <= daily.bound)
+    assert daily.bound == pytest.approx(0.5 / np.minimum(weights, 1 - weights))
 
 
 def test_the_e_process_finds_an_edge_and_only_an_edge() -> None:
     weights = np.full(1500, 0.5)
-    assert ipw_log_e_process(routed(2, weights, 0.08), 0.1).max() > np.log(20)
+    assert ipw_log_e_process(routed(2, weights, 0.08)).max() > np.log(20)
     assert ipw_log_e_process(routed(3, weights, 0.0), 0.1).max() < np.log(20)
     assert ipw_log_e_process(routed(2, weights, 0.08), 0.1, margin=0.15).max() < np.log(20)
 
@@ -66,12 +66,36 @@ def test_the_e_process_is_that_of_the_daily_numbers(seed: int) -> None:
         for day in range(30)
     ]
     assert daily.value == pytest.approx(by_hand)
-    assert np.array_equal(ipw_log_e_process(rows, 0.2), log_e_process(daily.value, bound=2.5))
+    even = routed(seed, np.full(30, 0.3), 0.0)
+    values = inverse_propensity_differences(even).value
+    assert ipw_log_e_process(even) == pytest.approx(log_e_process(values, bound=0.5 / 0.3), abs=1e-9)
+    assert (
+        ipw_log_e_process(even, margin=-0.1)[-1] > ipw_log_e_process(even)[-1] > ipw_log_e_process(even, margin=0.1)[-1]
+    )
+
+
+def test_weights_that_move_with_the_market_mislead_the_naive_test_only() -> None:
+    """Equal arms; the challenger's weight rises while the market gets harder, so that its rows look worse."""
+    naive, anytime = 0, 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        weights, level = np.repeat(np.linspace(0.1, 0.9, 250), 10), np.repeat(np.linspace(0.6, 0.45, 250), 10)
+        champion = random.random(2500) >= weights
+        score = (random.random(2500) < level).astype(float)
+        day, propensity = np.repeat(np.arange(250), 10), np.where(champion, 1 - weights, weights)
+        rows = RoutedScores(day, champion, score, propensity, "adaptive")  # the champion's rows look better
+        fixed = RoutedScores(day, champion, score, np.where(champion, 0.5, 0.5), "fixed")  # the planted lie
+        naive += naive_difference(fixed, level=0.9).low > 0
+        anytime += ipw_log_e_process(rows).max() >= np.log(20)
+    assert naive / 200 > 0.5
+    assert anytime / 200 <= 0.05
 
 
 def test_rows_that_cannot_be_used_are_refused() -> None:
     good = routed(0, np.full(10, 0.3), 0.0)
-    with pytest.raises(ExperimentError, match=r"below the floor 0\.4"):
+    with pytest.raises(ExperimentError, match="margin of scores is 1"):
+        ipw_log_e_process(good, margin=1)
+    with pytest.raises(ExperimentError, match=r"below the allocation's floor 0\.4"):
         inverse_propensity_differences(good, 0.4)
     with pytest.raises(ExperimentError, match=r"allowed: above 0, at most 0\.5"):
         inverse_propensity_differences(good, 0.6)

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.regimes import Regime, session_time, trend_directions, volatility_terciles
+from financial_assets.experiment.allocation.regimes import (
+    Regime,
+    market_regimes,
+    session_time,
+    trend_directions,
+    volatility_terciles,
+)
 
 CLOSE = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 700)))
 
@@ -18,7 +24,7 @@ CLOSE = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 700)))
 def test_a_regime_is_known_before_its_session(session: int, factor: float) -> None:
     changed = CLOSE.copy()
     changed[session:] *= factor * np.linspace(1, 2, changed.size - session)
-    for regime_of in (volatility_terciles, trend_directions):
+    for regime_of in (volatility_terciles, trend_directions, market_regimes):
         assert regime_of(changed)[: session + 1] == regime_of(CLOSE)[: session + 1]
 
 
@@ -42,6 +48,13 @@ def test_terciles_are_thirds_and_follow_volatility() -> None:
     loud = CLOSE.copy()
     loud[600:] *= np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.05, 100)))
     assert set(volatility_terciles(loud)[621:]) == {"high"}
+
+
+def test_the_market_has_six_regimes() -> None:
+    regimes = market_regimes(CLOSE)
+    assert regimes[:272] == [None] * 272
+    seen = {regime.label for regime in regimes[272:] if regime}
+    assert seen == {f"{volatility}-{trend}" for volatility in ("low", "mid", "high") for trend in ("up", "down")}
 
 
 def test_a_trend_is_that_of_the_closes() -> None:

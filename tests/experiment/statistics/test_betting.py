@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+
+import numpy as np
+import pytest
+import ville
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.statistics.betting import BettingSequence
+from financial_assets.experiment.statistics.capital import STAKES, log_e_process, margin_grid, planned_stakes
+
+
+def test_the_process_is_that_of_ville_when_both_stake_the_same() -> None:
+    """With a tiny alpha ville's plug-in bet is always cut at its cap, the fraction c of the most that may be staked."""
+    days = np.random.default_rng(1).uniform(-0.6, 0.8, 300)
+    for side, margin in itertools.product(("greater", "less"), (0.0, 0.03, -0.2)):
+        theirs = [
+            ville.BettingTest(margin, bounds=(-1, 1), alternative=side, alpha=1e-300, c=stake).fit(days).log_e_values_
+            for stake in STAKES
+        ]
+        mixture = np.logaddexp.reduce(theirs, axis=0) - math.log(len(STAKES))
+        assert np.abs(log_e_process(days, margin, side=side) - mixture).max() < 1e-8
+    both = ville.BettingTest(0.0, bounds=(-1, 1), alpha=1e-300, c=0.2).fit(days).log_e_values_
+    assert np.abs(log_e_process(days, side="two-sided", stakes=(0.2,)) - both).max() < 1e-8
+
+
+def expectation(outcomes: dict[float, float], margin: float, side: str, days: int = 4) -> float:
+    """Exact mean of the e-value after some days: every path with its probability."""
+    paths = list(itertools.product(outcomes, repeat=days))
+    weights = [math.prod(outcomes[x] for x in path) for path in paths]
+    log_e = log_e_process(np.array(paths), margin, side=side)[:, -1]  # type: ignore[arg-type]
+    return float(np.dot(weights, np.exp(log_e)))
+
+
+def test_no_stake_can_be_expected_to_gain_under_the_null() -> None:
+    at_margin = {1.0: 0.3, 0.0: 0.5, -0.5: 0.2}  # mean .2
+    for side in ("greater", "less", "two-sided"):
+        assert expectation(at_margin, 0.2, side) == pytest.approx(1.0, abs=1e-12)
+    assert expectation(at_margin, 0.25, "greater") < 1 < expectation(at_margin, 0.25, "less")
+    assert expectation(at_margin, 0.15, "greater") > 1  # the mean is above: a gain is to be expected
+
+
+def test_looking_every_day_refutes_equal_models_seldom_and_the_peeking_t_test_does_often() -> None:
+    rng = np.random.default_rng(2)
+    tickers, shape = 10, (1500, 250)
+    shock = rng.choice((-1.0, 1.0), size=(*shape, 1))  # of the day: tickers correlate by .25
+    rows = np.where(rng.random((*shape, tickers)) < 0.5 + 0.25 * shock, 1.0, -1.0) * (
+        rng.random((*shape, tickers)) < 0.3
+    )
+    days, limit = rows.mean(axis=2), math.log(1 / 0.05)
+    false = np.mean((log_e_process(days, side="two-sided") >= limit).any(axis=1))
+    n = np.arange(1, 251)
+    mean = np.cumsum(days, axis=1) / n
+    error = np.sqrt(np.maximum(np.cumsum(days**2, axis=1) / n - mean**2, 0) / n)[:, 19:]
+    assert false <= 0.03  # the promise is .05
+    assert np.mean((np.abs(mean[:, 19:]) > 1.96 * error).any(axis=1)) > 0.25
+    pooled = log_e_process(rows.reshape(shape[0], -1), side="two-sided")
+    assert np.mean((pooled >= limit).any(axis=1)) > 0.1  # rows of one day as if they were days: the promise is broken
+
+
+def test_a_planned_effect_is_found_sooner_with_planned_stakes() -> None:
+    rng = np.random.default_rng(4)
+    days = np.where(rng.random((400, 1200)) < 0.3, np.where(rng.random((400, 1200)) < 0.5 + 0.25 / 3, 1.0, -1.0), 0.0)
+    limit = math.log(2 / 0.05)
+    planned = np.mean((log_e_process(days, stakes=planned_stakes(0.05, math.sqrt(0.3))) >= limit).any(axis=1))
+    plain = np.mean((log_e_process(days) >= limit).any(axis=1))
+    assert planned > plain + 0.05
+    assert 0.6 < planned < 0.85
+
+
+def test_planned_stakes_surround_the_growth_optimal_one() -> None:
+    """Mean over variance, in units of the bound (Kelly); cut where a stake would be all or nothing."""
+    assert planned_stakes(0.05, 0.5) == pytest.approx([0.2 * part for part in (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)])
+    assert planned_stakes(0.0005, 0.005, bound=0.01) == pytest.approx(planned_stakes(0.05, 0.5))
+    assert planned_stakes(0.3, 0.1) == (0.9,)
+
+
+def test_feeding_day_by_day_through_text_is_bit_for_bit_the_same() -> None:
+    days = np.random.default_rng(5).uniform(-0.5, 0.6, 60)
+    at_once = BettingSequence.start(stakes=planned_stakes(0.03, 0.2)).extend(days)
+    state = BettingSequence.start(stakes=planned_stakes(0.03, 0.2))
+    for day in days:
+        state = BettingSequence.from_json(state.to_json()).update(float(day))
+    assert state.to_json() == at_once.to_json()
+    assert state.log_e(0.0) == log_e_process(days, stakes=state.stakes)[-1]
+    assert state.log_e(0.02, "two-sided") == log_e_process(days, 0.02, side="two-sided", stakes=state.stakes)[-1]
+    changed = days.copy()
+    changed[7] = np.nextafter(changed[7], 1)
+    assert BettingSequence.start(stakes=state.stakes).extend(changed).to_json() != state.to_json()
+
+
+def test_the_sequence_covers_the_mean_on_all_days_and_narrows() -> None:
+    rng = np.random.default_rng(6)
+    missed, widths = 0, []
+    for _ in range(40):
+        state = BettingSequence.start(margin_grid(0.01, 0.5))
+        for day in rng.choice((-1.0, 0.0, 1.0), p=(0.12, 0.7, 0.18), size=400):
+            state = state.update(day)
+            low, high = state.interval(0.05)
+            missed += not low <= 0.06 <= high
+            if missed:
+                break
+        widths.append(high - low)
+    assert missed <= 4  # binomial(40, .05) exceeds 4 with probability .05; a mean of .3 instead of .06 misses all
+    assert max(widths) < 0.4
+
+
+def test_bounds_are_those_refuted_at_some_look_and_agree_with_p_values() -> None:
+    state = BettingSequence.start().extend(np.random.default_rng(7).normal(0.05, 0.1, 250).clip(-1, 1))
+    low = state.lower(0.05)
+    assert 0 < low < state.mean < state.upper(0.05)
+    assert state.p_value(low) <= 0.05 < state.p_value(low + 0.001)
+    assert state.interval(0.1) == (low, state.upper(0.05))
+    assert state.p_value(0.0, "two-sided") == min(1.0, 2 * state.p_value(0.0))
+    after = state.extend([-1.0] * 3)
+    assert after.log_e(0.0) < state.log_e(0.0)
+    assert after.lower(0.05) == low  # what was refuted stays refuted
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_capital_falls_as_the_margin_rises_and_order_does_not_matter(days: list[float]) -> None:
+    grid = margin_grid(0.05, 0.95)
+    state = BettingSequence.start(grid).extend(days)
+    capital = state.up.mean(axis=0)
+    assert np.all(np.diff(capital) <= 1e-9 * capital[:-1])
+    backwards = BettingSequence.start(grid).extend(days[::-1])
+    np.testing.assert_allclose(backwards.up, state.up, rtol=1e-10, atol=1e-300)
+
+
+def test_a_bound_is_only_a_unit() -> None:
+    days = np.random.default_rng(8).uniform(-0.02, 0.03, 100)
+    np.testing.assert_allclose(log_e_process(days, 0.001, bound=0.05), log_e_process(days * 20, 0.02), rtol=1e-9)
+
+
+def test_extreme_evidence_stays_finite() -> None:
+    certain = log_e_process(np.ones(5000))
+    assert 600 < certain[-1] < 700
+    assert np.isfinite(log_e_process(-np.ones(5000))).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: log_e_process([0.1, np.nan]),
+        lambda: log_e_process([0.1, 1.1]),
+        lambda: log_e_process(0.1),
+        lambda: log_e_process([0.1], 1.0),
+        lambda: log_e_process([0.1], stakes=(1.0,)),
+        lambda: BettingSequence.start().update(float("inf")),
+        lambda: BettingSequence.start([0.1, 0.0]),
+        lambda: BettingSequence.start(bound=0.0),
+        lambda: BettingSequence.start().p_value(0.0123456),
+        lambda: BettingSequence.start().lower(0.0),
+        lambda: BettingSequence.from_json("{}"),
+        lambda: BettingSequence.from_json(json.dumps({"kind": "srm"})),
+        lambda: planned_stakes(0.0, 0.1),
+        lambda: margin_grid(0.1, 1.0),
+    ],
+)
+def test_what_cannot_be_bet_on_is_refused(wrong: object) -> None:
+    with pytest.raises(ExperimentError):
+        wrong()  # type: ignore[operator]
