@@ -14,13 +14,15 @@ from financial_assets.experiment.expectation import expected_spread
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
+from financial_assets.models.artifact import Artifact
 from financial_assets.models.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Experiment, Market, Serving, Workshop
+from financial_assets.serving.deployment import deploy
 from financial_assets.serving.golden import golden_request
-from financial_assets.serving.manifests import model_name
-from financial_assets.serving.target import ServingTarget
+from financial_assets.serving.manifests import Manifest, model_name
+from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
 
 __all__ = ["experiment", "make_predictor_asset", "predictor_assets"]
@@ -47,16 +49,8 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
     ) -> dg.MaterializeResult:
         current = workshop.models().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
-        target = serving.target()
-        manifest = serving.publish(name, current.folder, {"variant": variant.name})
-        target.apply([manifest])
-        target.wait_ready([name], serving.ready_timeout)
-        panel = market.load_panel()
-        _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
-        expected = run_onnx(onnx_session(current.onnx_path), bars)
-        with serving.connect() as client:
-            difference = golden_request(client, name, bars, expected)
-            url = client.endpoint.http_url
+        manifest, difference = _deploy(market, serving, serving.target(), current)
+        url = serving.target().endpoint().http_url
         context.log.info(f"{name} answers at {url}; golden request differs by {difference:.1e}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(name),
@@ -70,6 +64,21 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         )
 
     return predictor
+
+
+def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: Artifact) -> tuple[Manifest, float]:
+    """Serve an artefact that answers a golden request as its file does; its Model, and the largest difference."""
+    name = model_name(artifact.variant, artifact.version)
+    manifest = serving.publish(name, artifact.folder, {"variant": artifact.variant})
+    panel = market.load_panel()
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+    expected = run_onnx(onnx_session(artifact.onnx_path), bars)
+
+    def prove() -> float:
+        with serving.connect() as client:
+            return golden_request(client, name, bars, expected)
+
+    return manifest, deploy(target, manifest, serving.ready_timeout, prove)
 
 
 predictor_assets = [
@@ -93,6 +102,7 @@ def experiment(
     target, registry = serving.target(), workshop.registry()
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
+        returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
         plan = Conduct(rollout).register(lambda: _spread(market, workshop, rollout, epoch), market.clock().now())
     manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
@@ -110,18 +120,34 @@ def experiment(
             "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
             "golden request answered by": route,
             "removed models": ", ".join(removed) or "none",
+            "models brought back": ", ".join(returned) or "none",
             **({} if plan is None else _plan_metadata(plan)),
             "manifest": dg.MetadataValue.json(manifest),
         },
     )
 
 
-def deployed_models(target: ServingTarget, registry: ModelRegistry) -> list[AvailableModel]:
-    """Registered versions that the target holds: what a rollout can choose from."""
+def _bring_back(
+    market: Market, workshop: Workshop, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
+) -> list[str]:
+    """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's."""
+    held = {model.name for model in _status(target).models}
+    lost = [arm for arm in (() if epoch is None else epoch.arms) if arm.model not in held]
+    for arm in lost:
+        _deploy(market, serving, target, workshop.models().artifact_of(arm.version))
+    return [arm.model for arm in lost]
+
+
+def _status(target: ServingTarget) -> TargetStatus:
     status = target.status()
     if status.problems and not status.models:
         raise TargetError(f"what the target {status.target} holds cannot be told: {'; '.join(status.problems)}")
-    deployed = {model.name for model in status.models}
+    return status
+
+
+def deployed_models(target: ServingTarget, registry: ModelRegistry) -> list[AvailableModel]:
+    """Registered versions that the target holds: what a rollout can choose from."""
+    deployed = {model.name for model in _status(target).models}
     models = [
         AvailableModel(
             model_name(version.tags["variant"], version.version),

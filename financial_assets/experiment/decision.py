@@ -17,7 +17,9 @@ import numpy as np
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evidence import Evidence, PairedDays
 from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.statistics.betting import BettingSequence, margin_grid
+from financial_assets.experiment.statistics.asymptotic import Clipping
+from financial_assets.experiment.statistics.betting import BettingSequence
+from financial_assets.experiment.statistics.capital import margin_grid, planned_stakes
 from financial_assets.experiment.statistics.stagewise import daily_z
 from financial_assets.experiment.verdict import Action, AlwaysOn, Decision, Guardrail, Look, Traffic
 
@@ -101,25 +103,32 @@ def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
 def watch(plan: ExperimentPlan, evidence: Evidence) -> AlwaysOn:
     """The always-on confidence sequence over all days so far."""
     alpha, margin = plan.test.alpha_always, plan.test.margin
-    main = _sequence(evidence.main.differences, margin)
+    main = _sequence(plan, evidence.main.differences)
     low, high = main.interval(alpha)
     return AlwaysOn(
         low=low,
         high=high,
         log_e=main.log_e(margin),
-        against={name: _beaten_by(days.differences, alpha) for name, days in evidence.against.items()},
+        against={name: _beaten_by(plan, days.differences) for name, days in evidence.against.items()},
     )
 
 
-def _sequence(differences: np.ndarray, margin: float) -> BettingSequence:
-    """Margins in steps of 0.1 pp, and those that decide."""
-    margins = np.unique([*margin_grid(), margin, -margin])
-    return BettingSequence.start(margins).extend(map(float, differences))
+def _sequence(plan: ExperimentPlan, differences: np.ndarray) -> BettingSequence:
+    """Bets on the main difference; margins in thousandths of the bound, and those that decide."""
+    margin = plan.test.margin
+    margins = np.unique([*margin_grid(plan.bound / 1000, plan.bound / 5, plan.bound), margin, -margin])
+    clipped = Clipping(plan.bound)(differences)
+    return BettingSequence.start(margins, bound=plan.bound, stakes=_stakes(plan)).extend(map(float, clipped))
 
 
-def _beaten_by(differences: np.ndarray, alpha: float) -> float:
-    """Lower bound of the advantage over a baseline: 0 once "no advantage" is refuted, -1 before."""
-    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(alpha)[0]
+def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:
+    """Lower bound of the advantage over a baseline in accuracy: 0 once "no advantage" is refuted, -1 before."""
+    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(plan.test.alpha_always)[0]
+
+
+def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
+    """Stakes for the effect that the plan hopes for, fixed before the first day."""
+    return planned_stakes(plan.test.plausible_effect, plan.spread.deviation, plan.bound)
 
 
 def _z(days: PairedDays, count: int, margin: float) -> float:

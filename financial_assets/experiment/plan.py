@@ -24,6 +24,8 @@ MUST_BEAT = ("majority", "logistic")
 """Baselines that a promoted model must be shown to beat."""
 
 _FEWEST_REFERENCE_DAYS = 20
+_CLIP_DEVIATIONS = 8.0
+_NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ class ExperimentPlan:
         Evaluated days at which the planned looks take place, rising; the last is the horizon.
     boundaries, spent
         z-values that the looks must reach, and the two-sided error probability spent up to each.
+    bound
+        Size at which a daily difference is clipped before it is bet on: 1 for accuracy, which needs none; eight expected
+        deviations for Brier, whose differences are so small that bets on a range of 1 would see nothing.
     detectable
         Minimum detectable effect at the horizon with the plan's power.
     days_for_plausible
@@ -102,6 +107,7 @@ class ExperimentPlan:
     looks: tuple[int, ...]
     boundaries: tuple[float, ...]
     spent: tuple[float, ...]
+    bound: float
     detectable: float
     days_for_plausible: int
     must_beat: tuple[str, ...] = MUST_BEAT
@@ -168,8 +174,9 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
         guardrails=policy.guardrails,
         spread=spread,
         looks=looks,
-        boundaries=design.upper,
+        boundaries=tuple(min(z, _NEVER) for z in design.upper),
         spent=tuple(2 * share for share in design.spent),
+        bound=1.0 if test.metric == "accuracy" else min(1.0, _CLIP_DEVIATIONS * spread.deviation),
         detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
         days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
     )

@@ -177,6 +177,20 @@ class ModelWorkshop:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
         return restore_artifact(self.registry, known, self.folder / variant / identity / "artifact")
 
+    def artifact_of(self, version: int) -> Artifact:
+        """A registered version, fetched from the registry if its folder is gone or damaged.
+
+        Raises
+        ------
+        TrackingError
+            There is no such version.
+        ExportError
+            The registry's file is not the one that was registered.
+        """
+        known = self.registry.get(version)
+        folder = self.folder / known.tags["variant"] / known.tags["fingerprint"] / "artifact"
+        return restore_artifact(self.registry, known, folder)
+
     def training_of(self, version: int) -> Training:
         """The training behind a registered version, fetched from the registry if its folder is gone.
 

@@ -146,6 +146,16 @@ def test_only_what_is_ours_and_unused_is_removed(world: World) -> None:
         target.delete("Model", shared)
 
 
+def test_an_arm_that_the_cluster_has_lost_is_brought_back_from_the_registry(world: World) -> None:
+    lost, before = MODELS[2], world.spec("Model", MODELS[2])
+    world.resources["serving"].target().delete("Model", lost)
+    assert ("Model", lost) not in world.cluster.api.objects
+    success, said = world.materialize(experiment)
+    assert success, said
+    assert world.spec("Model", lost) == before
+    assert lost in world.cluster.target.endpoint().routes
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [

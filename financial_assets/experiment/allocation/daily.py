@@ -110,22 +110,23 @@ def advance(
     """
     if state.session is not None and session <= state.session:
         raise ExperimentError(f"allocation was already made for {state.session}: {session} is not later")
-    if scores is not None and len(scores) != len(state.weights):
-        raise ExperimentError(f"{len(scores)} scores for {len(state.weights)} arms: give one a routed arm")
-    trouble = _trouble(policy, scores, health)
+    given = None if scores is None else tuple(map(float, scores))  # plain doubles, so that records can be compared
+    if given is not None and len(given) != len(state.weights):
+        raise ExperimentError(f"{len(given)} scores for {len(state.weights)} arms: give one a routed arm")
+    trouble = _trouble(policy, given, health)
     if trouble is not None:
         after, memory, shares, reason = policy.default, state.memory, (), f"default weights: {trouble}"
-    elif scores is None:
+    elif given is None:
         after, memory, shares, reason = state.weights, state.memory, (), "no evidence in this session"
     else:
-        memory = policy.allocator.update(state.memory, scores)
+        memory = policy.allocator.update(state.memory, given)
         shares = policy.allocator.shares(memory)
         after, reason = _move(policy, state, shares)
     held = 1 if after != state.weights else state.held + 1
     changed = replace(state, weights=after, memory=memory, session=session, held=held)
     record = AllocationRecord(
         session=session,
-        scores=tuple(scores or ()),
+        scores=given or (),
         health=health,
         memory=memory,
         shares=shares,

@@ -122,6 +122,8 @@ def test_the_log_reproduces_the_state_bit_for_bit(arms: int) -> None:
     scores = world(5, 80, edge=0.05, arms=arms)
     scores[30] = math.nan
     state, records = run(policy, scores)
+    state, record = advance(policy, state, dt.date(2024, 12, 31), np.full(arms, 0.5), WELL)  # type: ignore[arg-type]
+    records.append(record)
     state, record = advance(policy, state, dt.date(2025, 1, 1), None, WELL)
     records.append(record)
     assert replay(policy, records) == state
