@@ -169,6 +169,8 @@ def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: str) -> PairedDay
         validate="1:1",
         suffixes=("", "_second"),
     )
+    if both.empty:
+        return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
     up = both["up"].to_numpy(bool)
     difference = _score(both["probability_up"], up, metric) - _score(both["probability_up_second"], up, metric)
     daily = pd.Series(difference).groupby(both["session"].to_numpy(), sort=True).mean()

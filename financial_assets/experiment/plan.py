@@ -86,8 +86,8 @@ class ExperimentPlan:
     boundaries, spent
         z-values that the looks must reach, and the two-sided error probability spent up to each.
     bound
-        Size at which a daily difference is clipped before it is bet on: 1 for accuracy, which needs none; eight expected
-        deviations for Brier, whose differences are so small that bets on a range of 1 would see nothing.
+        Size at which a daily difference is clipped before it is bet on: 1 for accuracy, which needs none; eight
+        expected deviations for Brier, whose differences are so small that bets on a range of 1 would see nothing.
     detectable
         Minimum detectable effect at the horizon with the plan's power.
     days_for_plausible

@@ -77,7 +77,7 @@ class Rollout:
         if current is None:
             return self.bootstrap(models)
         arms = self._arms(current, models)
-        if arms == current.arms:
+        if set(arms) == set(current.arms):  # their order says nothing
             return current
         return self.log.open_epoch(self.policy.experiment, arms, _describe(current.arms, arms), after=current.number)
 

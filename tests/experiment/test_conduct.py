@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +20,12 @@ from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan import DailySpread
-from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.experiment.records import Forecast, Result
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 
-PRICES = panel(sessions=90, tickers=4)
+PRICES = panel(sessions=62, tickers=4)
 QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
 MODELS = tuple(
     AvailableModel(f"{variant}-predictor-v{version}", variant, version, CUTOFF)
@@ -43,21 +43,31 @@ def begin(conduct: Conduct) -> None:
     conduct.register(lambda: DailySpread(0.3, "the test"), CUTOFF)
 
 
-def predict(log: PredictionLog, policy_: RolloutPolicy, prices: PricePanel, skill: float, count: int = 50) -> None:
+def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | None = None) -> None:
     """Sessions after the cut-off: the champion is right half the time, the challenger with probability ``skill``."""
-    epoch = log.current_epoch(policy_.experiment)
+    epoch = log.current_epoch("ab-experiment")
     assert epoch is not None
     rng = np.random.default_rng(2)
     ups = outcome_frame(prices).set_index(["session", "ticker"])["up"]
-    later = prices.sessions[prices.sessions > CUTOFF]
-    for session, target in list(zip(later, later[1:], strict=False))[:count]:
-        right = {CHAMPION: 0.5, CHALLENGER: skill, SHADOW: 0.5}
-        for intent in log.begin_direct(epoch.arms, session, target, prices.tickers):
-            up = bool(ups[(session, intent.ticker)]) == bool(rng.random() < right[intent.model])
-            log.complete_direct([Result(intent.id, Forecast(0.6 if up else 0.4, QUANTILES), latency_s=0.001)])
-        for intent in log.begin_routed(epoch, session, target, prices.tickers):
-            route = CHALLENGER if rng.random() < epoch.propensity(CHALLENGER) else CHAMPION
-            log.complete_routed([Result(intent.id, Forecast(0.6, QUANTILES), route=route, latency_s=0.002)])
+    skills = {CHAMPION: 0.5, CHALLENGER: skill, SHADOW: 0.5}
+
+    def result(intent: int, up: bool, route: str | None = None) -> Result:
+        return Result(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
+
+    for session, target in list(itertools.pairwise(prices.sessions[prices.sessions > CUTOFF]))[:last]:
+        direct = log.begin_direct(epoch.arms, session, target, prices.tickers)
+        right = [bool(rng.random() < skills[intent.model]) for intent in direct]
+        log.complete_direct(
+            [result(one.id, bool(ups[(session, one.ticker)]) == hit) for one, hit in zip(direct, right, strict=True)]
+        )
+        drawn = rng.random(len(prices.tickers)) < epoch.propensity(CHALLENGER)
+        routed = log.begin_routed(epoch, session, target, prices.tickers)
+        log.complete_routed(
+            [
+                result(one.id, True, CHALLENGER if drawn[prices.tickers.index(one.ticker)] else CHAMPION)
+                for one in routed
+            ]
+        )
 
 
 def decide(conduct: Conduct, session: pd.Timestamp | None = None) -> Decision:
@@ -71,7 +81,7 @@ def decide(conduct: Conduct, session: pd.Timestamp | None = None) -> Decision:
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.98)
+    predict(log, PRICES, 0.98)
     decision = decide(conduct)
     assert decision.action == "promote", decision.reasons
     epoch = conduct.carry_out(decision)
@@ -87,14 +97,14 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
 def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.02)
+    predict(log, PRICES, 0.02)
     decision = decide(conduct)
     assert decision.action == "rollback", decision.reasons
     epoch = conduct.carry_out(decision)
     assert epoch.weights == {CHAMPION: 100}
     assert {arm.model for arm in epoch.shadows} == {CHALLENGER, SHADOW}
     assert conduct.rollout.reconcile(MODELS) == epoch, "a rolled-back model does not come back by itself"
-    newer = AvailableModel("enhanced-predictor-v4", "enhanced", 4, PRICES.sessions[60])
+    newer = AvailableModel("enhanced-predictor-v4", "enhanced", 4, PRICES.sessions[58])
     again = conduct.rollout.reconcile((*MODELS, newer))
     assert again.weights == {CHAMPION: 70, "enhanced-predictor-v4": 30}
 
@@ -102,7 +112,7 @@ def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
 def test_the_log_gives_every_decision_again_bit_for_bit(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.6)
+    predict(log, PRICES, 0.6)
     early, late = decide(conduct, PRICES.sessions[40]), decide(conduct)
     conduct.rollout.take_step(50, "by hand")
     for decision in (early, late):
@@ -128,8 +138,8 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
 def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: PredictionLog) -> None:
     conduct = conducted(log, approval="manual")
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.98)
-    early, late = decide(conduct, PRICES.sessions[70]), decide(conduct)
+    predict(log, PRICES, 0.98)
+    early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
     assert (early.action, late.action) == ("promote", "promote")
     assert conduct.carry_out(late).number == 1
     log.approve(early.digest, "risk manager")
@@ -143,22 +153,23 @@ def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: Prediction
 def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> None:
     conduct = conducted(log, mode="ladder", steps=(0, 10, 30), dwell_sessions=3)
     begin(conduct)
-    shares = []
-    for count in (2, 4, 8, 12):
+    later, shares = PRICES.sessions[PRICES.sessions > CUTOFF], []
+    for last in (2, 4, 8, 12):
         epoch = conduct.rollout.started()
         assert epoch.challenger is not None
         shares.append(epoch.challenger.weight)
-        predict(log, conduct.rollout.policy, PRICES, 0.5, count)
-        conduct.carry_out(decide(conduct, PRICES.sessions[25]))
+        predict(log, PRICES, 0.5, last)
+        conduct.carry_out(decide(conduct, later[last - 1]))
     assert shares == [0, 0, 10, 30]
 
 
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.98)
+    predict(log, PRICES, 0.98)
     decision = decide(conduct)
-    newer = AvailableModel("enhanced-predictor-v4", "enhanced", 4, PRICES.sessions[60])
+    newer = AvailableModel("enhanced-predictor-v4", "enhanced", 4, PRICES.sessions[58])
+    assert decision.action == "promote", decision.reasons
     conduct.rollout.reconcile((*MODELS, newer))
     with pytest.raises(ExperimentError, match="decide again"):
         conduct.carry_out(decision)
@@ -167,7 +178,7 @@ def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> N
 def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, conduct.rollout.policy, PRICES, 0.5, 5)
+    predict(log, PRICES, 0.5, 5)
     decide(conduct)
     for table in (log_schema.decisions, log_schema.plans):
         with log.engine.begin() as connection:

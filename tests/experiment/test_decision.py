@@ -18,7 +18,7 @@ from financial_assets.experiment.decision import decide, due_looks, watch
 from financial_assets.experiment.evidence import Evidence
 from financial_assets.experiment.guardrails import watch_traffic
 from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.statistics.betting import log_e_process
+from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.verdict import Decision, Guardrail, Traffic, decision_from_json
 
 
@@ -134,8 +134,10 @@ def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would(
     registered, runs, day = plan(), 2000, np.arange(30, 253)
     worlds = np.clip(SPREAD * np.random.default_rng(1).standard_normal((runs, 252)), -1, 1)
     level = math.log(2 / registered.test.alpha_always)
-    sure = (log_e_process(worlds, side="greater") >= level).any(axis=1)
-    worse = (log_e_process(worlds, side="less") >= level).any(axis=1)
+    stakes = planned_stakes(registered.test.plausible_effect, SPREAD)
+    sure, worse = (
+        (log_e_process(worlds, side=side, stakes=stakes) >= level).any(axis=1) for side in ("greater", "less")
+    )
     looks = [due_looks(registered, Evidence(series, series, {}, 0, 0, "")) for series in map(days, worlds)]
     planned = np.array([found[-1].crossed for found in looks])
     mean, square = (np.cumsum(power, axis=1)[:, 29:] / day for power in (worlds, worlds**2))
@@ -148,7 +150,8 @@ def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would(
 def test_the_day_by_day_watch_is_the_same_process() -> None:
     registered, seen = plan(), evidence(0.02, 120)
     found = watch(registered, seen)
-    assert found.log_e == pytest.approx(log_e_process(seen.main.differences)[-1], abs=1e-9)
+    stakes = planned_stakes(registered.test.plausible_effect, SPREAD)
+    assert found.log_e == pytest.approx(log_e_process(seen.main.differences, stakes=stakes)[-1], abs=1e-9)
     assert found.low < float(seen.main.differences.mean()) < found.high
 
 
