@@ -20,6 +20,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.luck import deflated_sharpe
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.rollout import Rollout
+from financial_assets.experiment.tracked_decisions import track_decision
 from financial_assets.experiment.verdict import Decision
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
@@ -55,7 +56,10 @@ def decide_now(
     panel: PricePanel | None = None,
     baselines: pd.DataFrame | None = None,
 ) -> Decision | None:
-    """Decide as of the market clock, and record it in the log and beside the report; ``None`` without a challenger.
+    """Decide as of the market clock; ``None`` without a challenger.
+
+    The record stands in the log, beside the report and in the tracker, and each of them can be written again: a
+    decision that is the same one is recorded once.
 
     Parameters
     ----------
@@ -70,11 +74,13 @@ def decide_now(
         rollout = Rollout(log, ab_test.policy())
         conduct, epoch = Conduct(rollout), rollout.started()
         rivals = baselines if baselines is not None else baseline_predictions(workshop, panel, epoch)
-        luck = _luck(log, conduct.plan(), epoch, panel.until(as_of), ab_test.cost_bps)
+        plan = conduct.plan()
+        luck = _luck(log, plan, epoch, panel.until(as_of), ab_test.cost_bps)
         decision = conduct.decide(panel, rivals, as_of=as_of, deflated_sharpe=luck)
-    if decision is not None:
+    if decision is not None and plan is not None:
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         atomic_write_text(path, json.dumps(json.loads(decision.to_json()), indent=2) + "\n")
+        track_decision(workshop.tracker(), plan, decision)
     return decision
 
 
