@@ -119,8 +119,9 @@ class BettingSequence:
         down = 1.0 + parts * ((self.margins - days) / (self.bound - self.margins))
         up[0] *= self.up
         down[0] *= self.down
-        for capital in (up, down):
-            np.multiply.accumulate(capital, axis=0, out=capital)
+        with np.errstate(over="ignore"):  # infinite: played day by day below
+            for capital in (up, down):
+                np.multiply.accumulate(capital, axis=0, out=capital)
         if max(float(up.max()), float(down.max())) > MOST_CAPITAL:  # given away on the day on which it is reached
             state = self
             for difference in differences:
