@@ -21,8 +21,9 @@ import sqlalchemy as sa
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
-from financial_assets.experiment.log_decisions import insert_approval, insert_decision, insert_plan
+from financial_assets.experiment.log_decisions import insert_allocations, insert_approval, insert_decision, insert_plan
 from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
 from financial_assets.experiment.log_epochs import insert_epoch
 from financial_assets.experiment.log_reader import LogReader
@@ -110,6 +111,11 @@ class PredictionLog(LogReader):
         """Record who approved a decision; the first approval stands."""
         with transaction(self.engine, write=True) as connection:
             insert_approval(connection, digest, by)
+
+    def record_allocations(self, plan: ExperimentPlan, records: Sequence[AllocationRecord]) -> None:
+        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them."""
+        with transaction(self.engine, write=True) as connection:
+            insert_allocations(connection, plan, records)
 
     # --- routed predictions --------------------------------------------------------------------------------------
 

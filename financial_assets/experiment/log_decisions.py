@@ -1,6 +1,9 @@
-"""Plans, decisions and approvals in the prediction log's database: written once, never changed."""
+"""Plans, decisions, approvals and allocations in the prediction log's database: written once, never changed."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Sequence
 
 import pandas as pd
 import sqlalchemy as sa
@@ -8,15 +11,18 @@ from sqlalchemy.engine import Connection
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.log_rows import utc_now
 from financial_assets.experiment.plan import ExperimentPlan, plan_from_json
 from financial_assets.experiment.verdict import Decision, decision_from_json
 
 __all__ = [
     "approved_by",
+    "insert_allocations",
     "insert_approval",
     "insert_decision",
     "insert_plan",
+    "select_allocations",
     "select_decisions",
     "select_plan",
 ]
@@ -116,3 +122,35 @@ def approved_by(connection: Connection, digest: str) -> str | None:
     """Who approved a decision, ``None`` if nobody did."""
     query = sa.select(schema.approvals.c.approved_by).where(schema.approvals.c.digest == digest)
     return connection.execute(query).scalar()
+
+
+def insert_allocations(connection: Connection, plan: ExperimentPlan, records: Sequence[AllocationRecord]) -> None:
+    """Append the steps of adaptive allocation; a session has one.
+
+    Raises
+    ------
+    sqlalchemy.exc.IntegrityError
+        A session of ``records`` has its step already.
+    """
+    if records:
+        key = {"experiment": plan.experiment, "champion": plan.champion, "challenger": plan.challenger}
+        rows = [
+            {**key, "session": record.session, "document": json.dumps(record.to_json(), sort_keys=True)}
+            for record in records
+        ]
+        connection.execute(sa.insert(schema.allocations), rows)
+
+
+def select_allocations(connection: Connection, plan: ExperimentPlan) -> tuple[AllocationRecord, ...]:
+    """The steps of adaptive allocation of a plan's pair, in order."""
+    table = schema.allocations
+    query = (
+        sa.select(table.c.document)
+        .where(
+            table.c.experiment == plan.experiment,
+            table.c.champion == plan.champion,
+            table.c.challenger == plan.challenger,
+        )
+        .order_by(table.c.session)
+    )
+    return tuple(AllocationRecord.from_json(json.loads(row.document)) for row in connection.execute(query))

@@ -12,8 +12,9 @@ from sqlalchemy.engine import Engine
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log_decisions import approved_by, select_decisions, select_plan
+from financial_assets.experiment.log_decisions import approved_by, select_allocations, select_decisions, select_plan
 from financial_assets.experiment.log_engine import transaction
 from financial_assets.experiment.log_epochs import select_epochs
 from financial_assets.experiment.log_frames import driver_rows, read_frame
@@ -80,6 +81,11 @@ class LogReader:
         """All decisions of an experiment, in the order in which they were taken."""
         with transaction(self.engine) as connection:
             return select_decisions(connection, experiment)
+
+    def allocations(self, plan: ExperimentPlan) -> tuple[AllocationRecord, ...]:
+        """The steps of adaptive allocation of a plan's pair, in order."""
+        with transaction(self.engine) as connection:
+            return select_allocations(connection, plan)
 
     def approved_by(self, digest: str) -> str | None:
         """Who approved a decision, ``None`` if nobody did."""

@@ -11,6 +11,7 @@ __all__ = [
     "QUANTILE_COLUMNS",
     "SCHEMA_VERSION",
     "UPGRADABLE",
+    "allocations",
     "approvals",
     "decisions",
     "direct",
@@ -132,6 +133,16 @@ decisions = sa.Table(
     sa.Column("as_of", sa.Date, nullable=False),
     sa.Column("action", sa.String(16), nullable=False),
     sa.Column("decided_at", UtcInstant, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+allocations = sa.Table(
+    "allocations",
+    metadata,
+    sa.Column("experiment", sa.String(255), primary_key=True),
+    sa.Column("champion", sa.String(255), primary_key=True),
+    sa.Column("challenger", sa.String(255), primary_key=True),
+    sa.Column("session", sa.Date, primary_key=True),
     sa.Column("document", sa.Text, nullable=False),
 )
 

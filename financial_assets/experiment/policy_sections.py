@@ -8,6 +8,7 @@ from typing import Any, Literal
 __all__ = ["GuardrailPolicy", "TestPolicy", "TrafficPolicy"]
 
 Metric = Literal["accuracy", "brier"]
+Mode = Literal["fixed", "ladder", "thompson", "hedge"]
 
 
 def _number(default: float, low: float, high: float) -> Any:
@@ -87,19 +88,25 @@ class TrafficPolicy:
     Attributes
     ----------
     mode
-        ``fixed``: the arms' weights, until a decision; ``ladder``: from a mirror upwards, step by step.
+        ``fixed``: the arms' weights, until a decision; ``ladder``: from a mirror upwards, step by step; ``thompson``
+        and ``hedge``: shares that follow the daily scores, within bounds. They raise what the traffic earns while a
+        test runs and prove nothing: decisions rest on the pairs, which no weights touch.
     steps
         The challenger's shares in percent; 0 is a mirror: it gets a copy of every request and answers none.
     dwell_sessions
         Sessions on a step before the next one.
     maximum_step
         Largest increase of the share at once, in percentage points.
+    floor, hysteresis
+        For ``thompson`` and ``hedge``: smallest share of an arm, and the change of share that is worth another epoch.
     approval
         ``automatic``, or ``manual``: a promotion waits for a person.
     """
 
-    mode: Literal["fixed", "ladder"] = field(default="fixed", metadata={"choices": ("fixed", "ladder")})
+    mode: Mode = field(default="fixed", metadata={"choices": ("fixed", "ladder", "thompson", "hedge")})
     steps: tuple[int, ...] = (0, 10, 30, 50)
     dwell_sessions: int = _number(5, 1, 252)
     maximum_step: int = _number(50, 1, 100)
+    floor: int = _number(10, 10, 50)
+    hysteresis: int = _number(3, 0, 100)
     approval: Literal["automatic", "manual"] = field(default="automatic", metadata={"choices": ("automatic", "manual")})
