@@ -12,10 +12,12 @@ from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, EvaluationPlan, evaluate
+from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
 from financial_assets.experiment.verdict import Decision
+from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import Experiment, Market, Serving, Workshop
@@ -98,11 +100,12 @@ def ab_evaluation(
         epochs=epochs,
         panel=panel,
         baselines=rivals,
-        plan=EvaluationPlan(cost_bps=ab_test.cost_bps),
+        plan=ab_test.evaluation_plan(),
     )
     decision = decide_now(market, workshop, ab_test, panel=panel, baselines=rivals)
+    case = None if decision is None else _case(ab_test, decision, direct, rivals, panel)
     path = ab_test.report_path
-    write_report(evaluation, path)
+    write_report(evaluation, path, case)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
@@ -118,7 +121,7 @@ def ab_evaluation(
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
             "traffic": table(_traffic_table(evaluation)),
-            **{title: plot(png, title) for title, png in plots(evaluation).items()},
+            **{title: plot(png, title) for title, png in plots(evaluation, case).items()},
             **_flat(evaluation),
         },
     )
@@ -175,6 +178,15 @@ def decision_metadata(decision: Decision) -> dict[str, Any]:
         "guardrails": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
         "record": dg.MetadataValue.json(json.loads(decision.to_json())),
     }
+
+
+def _case(
+    ab_test: Experiment, decision: Decision, direct: pd.DataFrame, rivals: pd.DataFrame, panel: PricePanel
+) -> DecisionCase:
+    with ab_test.log() as log:
+        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+    assert plan is not None  # nothing is decided without one
+    return case_of(decision, plan, direct, rivals, panel)
 
 
 def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:

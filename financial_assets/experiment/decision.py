@@ -23,7 +23,7 @@ from financial_assets.experiment.statistics.capital import margin_grid, planned_
 from financial_assets.experiment.statistics.stagewise import daily_z
 from financial_assets.experiment.verdict import Action, AlwaysOn, Decision, Guardrail, Look, Traffic
 
-__all__ = ["decide", "due_looks", "watch"]
+__all__ = ["always_on_path", "decide", "due_looks", "watch"]
 
 
 def decide(
@@ -113,12 +113,25 @@ def watch(plan: ExperimentPlan, evidence: Evidence) -> AlwaysOn:
     )
 
 
+def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[float, float]]:
+    """Bounds of the always-on confidence sequence after each day; the last are those of :func:`watch`."""
+    state, bounds = _start(plan), []
+    for difference in map(float, Clipping(plan.bound)(differences)):
+        state = state.update(difference)
+        bounds.append(state.interval(plan.test.alpha_always))
+    return bounds
+
+
 def _sequence(plan: ExperimentPlan, differences: np.ndarray) -> BettingSequence:
-    """Bets on the main difference; margins in thousandths of the bound, and those that decide."""
+    """Bets on the main difference."""
+    return _start(plan).extend(map(float, Clipping(plan.bound)(differences)))
+
+
+def _start(plan: ExperimentPlan) -> BettingSequence:
+    """Before the first day; margins in thousandths of the bound, and those that decide."""
     margin = plan.test.margin
     margins = np.unique([*margin_grid(plan.bound / 1000, plan.bound / 5, plan.bound), margin, -margin])
-    clipped = Clipping(plan.bound)(differences)
-    return BettingSequence.start(margins, bound=plan.bound, stakes=_stakes(plan)).extend(map(float, clipped))
+    return BettingSequence.start(margins, bound=plan.bound, stakes=_stakes(plan))
 
 
 def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:

@@ -173,12 +173,15 @@ def _pnl(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLos
 
 
 def _summary(result: finance.ProfitAndLoss) -> ProfitAndLoss:
-    net = result.net
+    net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])
+    trades = int(np.count_nonzero((result.held != 0) & (result.held != before)))
     return ProfitAndLoss(
         sharpe=performance.sharpe_ratio(net),
         total_return=performance.cumulative_return(net),
         max_drawdown=performance.max_drawdown(net),
         win_rate=performance.win_rate(net),
         turnover_cost=float(result.costs.sum()),
+        trades=trades,
+        per_trade=float(net.sum()) * len(result.held) / trades if trades else None,
         daily=tuple(map(float, net)),
     )

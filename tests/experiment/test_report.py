@@ -8,9 +8,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from financial_assets.experiment import report
+from financial_assets.experiment.business import BusinessCase, business_of
+from financial_assets.experiment.by_regime import RegimeRow, RegimeView
 from financial_assets.experiment.charts import CHARTS, png, svg
 from financial_assets.experiment.results import (
     ArmTraffic,
@@ -26,6 +29,7 @@ from financial_assets.experiment.results import (
 )
 
 DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
+ROUTED = pd.DataFrame({"status": [], "model": [], "epoch": [], "session": [], "latency_s": []})
 MODELS = ("baseline-predictor-v1", "enhanced-predictor-v2")
 
 
@@ -35,7 +39,7 @@ def estimate(value: float, half: float) -> Estimate:
 
 def skill(name: str, role: str, accuracy: float) -> Skill:
     rng = np.random.default_rng(len(name))
-    pnl = ProfitAndLoss(-0.31, -0.04, -0.12, 0.48, 0.05, tuple(0.01 * rng.standard_normal(len(DAYS))))
+    pnl = ProfitAndLoss(-0.31, -0.04, -0.12, 0.48, 0.05, 37, -0.00123, tuple(0.01 * rng.standard_normal(len(DAYS))))
     bins = (ReliabilityBin(0.45, 0.5, 100), ReliabilityBin(0.55, 0.52, 140))
     return Skill(
         name, role, estimate(accuracy, 0.03), estimate(0.2512, 0.002), estimate(0.6953, 0.004), estimate(0.00156, 1e-4),
@@ -46,6 +50,15 @@ def skill(name: str, role: str, accuracy: float) -> Skill:
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     grid = tuple(np.linspace(0.001, 0.02, 101))
+    skills = (
+        skill(MODELS[0], "champion", 0.503),
+        skill(MODELS[1], "challenger", 0.514),
+        skill("majority", "baseline", 0.529),
+        skill("logistic", "baseline", 0.511),
+        replace(skill("historical", "baseline", 0.5), accuracy=None, brier=None, log_loss=None, pnl=None,
+                share_up=None, reliability=()),
+    )  # fmt: skip
+    hold = skill("hold", "baseline", 0.5).pnl
     return Evaluation(
         experiment="financial-ab-test-experiment",
         as_of="2012-03-01",
@@ -70,22 +83,21 @@ def evaluation() -> Evaluation:
         traffic=tuple(
             ArmTraffic(m, 171, 169, 1, 0, 1, 2, 0.0123, 0.0345, 0.0456, grid, estimate(0.503, 0.05)) for m in MODELS
         ),
-        skills=(
-            skill(MODELS[0], "champion", 0.503),
-            skill(MODELS[1], "challenger", 0.514),
-            skill("majority", "baseline", 0.529),
-            skill("logistic", "baseline", 0.511),
-            replace(skill("historical", "baseline", 0.5), accuracy=None, brier=None, log_loss=None, pnl=None,
-                    share_up=None, reliability=()),
-        ),
+        skills=skills,
         tickers=(TickerSkill("AAPL", 60, 0.53, {MODELS[0]: 0.51, MODELS[1]: 0.47, "majority": 0.53}),),
         trading_days=DAYS,
-        buy_and_hold=skill("hold", "baseline", 0.5).pnl,
+        buy_and_hold=hold,
         cost_bps=5.0,
         level=0.95,
         plan={"worthwhile": 0.02, "level": 0.95, "power": 0.8, "srm_alpha": 0.001, "cost_bps": 5.0},
         outcomes_not_due=4,
         data_hash="0123456789abcdef" * 4,
+        business=business_of(skills, hold, ROUTED, BusinessCase(), 0.95),
+        regimes=RegimeView(
+            (RegimeRow("volatility", "low", 31, dict(zip(MODELS, (0.52, 0.49), strict=True)), estimate(-0.03, 0.04), None, None),),
+            29,
+            {"volatility": 0.021, "trend": None},
+        ),
     )  # fmt: skip
 
 
@@ -127,7 +139,8 @@ def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) 
     assert text.index("Undecided") < text.index("It cannot be concluded") < text.index("A remark & more.")
     figures = (
         "50.3 47.3 to 53.3", "0.2512", "0.6953", "91.0", "12.30", "34.50", "45.60", "171 / 65", "p = 0.41",
-        "165.2 / 70.8", "2,346", "-0.31", "AAPL", "0123456789abcdef", "2011-12-30", "2.0 pp would matter",
+        "165.2 / 70.8", "2,346", "-12.0 %", "37", "-12.3", "AAPL", "0123456789abcdef", "2011-12-30",
+        "2.0 pp would matter", "volatility low", "-3.0 -7.0 to 1.0", "p = 0.021: not stable", "29 sessions",
     )  # fmt: skip
     for figure in figures:
         assert figure in text, figure
@@ -187,7 +200,7 @@ def test_every_verdict_has_its_label(evaluation: Evaluation, verdict: str, label
 def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
     empty = replace(
         evaluation, first_session=None, last_session=None, comparisons=(), traffic=(), skills=(), tickers=(),
-        trading_days=(), buy_and_hold=None,
+        trading_days=(), buy_and_hold=None, business=None, regimes=None,
         epochs=(replace(evaluation.epochs[0], observed=dict.fromkeys(MODELS, 0), method="none", p_value=1.0),),
     )  # fmt: skip
     assert "Traffic split" in report.html(empty)
