@@ -1,6 +1,6 @@
 """Error rates, power and coverage of the decision statistics, by simulation, each beside a naive control.
 
-    OMP_NUM_THREADS=1 python benchmarks/ab_statistics.py [--only S4 S7 --seed 1]
+    OMP_NUM_THREADS=1 python benchmarks/ab/error_rates.py [--only S4 S7 --seed 1]
 
 Worlds are simulated as daily mean differences of two models' scores: the evidence parts of a decision without gateway
 and log. Intervals are Clopper and Pearson's at 99 % where a share is measured. "met" compares the goal with the bound
@@ -9,78 +9,22 @@ named in the row; a goal that no method can reach is shown beside what the best 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import ville
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
+from table import NEVER, Array, Goal, Row, ever, first, main, running_z, said, share, verdict
 
 from financial_assets.experiment.power import planned_days
 from financial_assets.experiment.statistics import bernstein, guardrails, srm_sequential
 from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, asymptotic_radius, precision_for
-from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 from financial_assets.experiment.statistics.stagewise import z_of_t
-
-Array = NDArray[np.float64]
-CONFIDENCE = 0.99
-NEVER = 10**9
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    goal: str
-    what: str
-    target: str
-    measured: str
-    control: str
-    met: str
-
-
-def share(hits: Array | NDArray[np.bool_]) -> tuple[float, float, float]:
-    """Share with its Clopper-Pearson interval."""
-    k, n = int(np.sum(hits)), int(np.size(hits))
-    tail = (1 - CONFIDENCE) / 2
-    low = float(special.betaincinv(k, n - k + 1, tail)) if k else 0.0
-    high = float(special.betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
-    return k / n, low, high
-
-
-def said(value: tuple[float, float, float]) -> str:
-    """A share in per cent."""
-    return f"{100 * value[0]:.2f} % [{100 * value[1]:.2f}, {100 * value[2]:.2f}]"
-
-
-def verdict(met: bool) -> str:
-    """The last column."""
-    return "met" if met else "NOT MET"
-
-
-def ever(crossed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each path crosses at some look."""
-    return np.asarray(crossed.any(axis=-1), dtype=np.bool_)
-
-
-def first(crossed: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Number of looks until the first crossing, ``NEVER`` without one."""
-    return np.where(crossed.any(axis=-1), crossed.argmax(axis=-1) + 1, NEVER)
-
-
-def running_z(days: Array) -> Array:
-    """Student's t after each day, turned into normal deviates; 0 on the first day."""
-    n = np.arange(1, days.shape[-1] + 1)
-    mean = np.cumsum(days, axis=-1) / n
-    variance = np.maximum(np.cumsum(days**2, axis=-1) - n * mean**2, 1e-12) / np.maximum(n - 1, 1)
-    return np.where(n > 1, mean / np.sqrt(variance / n), 0.0)
 
 
 def accuracy_days(
@@ -340,51 +284,16 @@ def s17(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S17", what, "<= 1e-8", f"{worst:.1e}", control, verdict(worst <= 1e-8))
 
 
-def speed(rng: np.random.Generator) -> Iterator[Row]:
-    """One day's update of a test that is a year old, with its state read and written."""
-    state = BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252))
-    text, times = state.to_json(), list[float]()
-    for _ in range(20):
-        began = time.process_time()
-        state = BettingSequence.from_json(text).update(0.01)
-        state.interval(0.01)
-        state.to_json()
-        times.append(time.process_time() - began)
-    began = time.process_time()
-    BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252))
-    again = time.process_time() - began
-    measured = f"{1000 * float(np.median(times)):.2f} ms"
-    yield Row("-", "daily update of a year-long test", "<= 50 ms", measured, f"year anew: {1000 * again:.0f} ms", "")
-
-
-GOALS: dict[str, Callable[[np.random.Generator], Iterator[Row]]] = {
+GOALS: dict[str, Goal] = {
     "S1": s1,
-    "S2": s2_s3,
+    "S2-statistics": s2_s3,
     "S4": s4,
     "S5": s5,
     "S6": s6,
     "S7": s7,
     "S8": s8,
     "S17": s17,
-    "speed": speed,
 }
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=list(GOALS), default=list(GOALS))
-    parser.add_argument("--seed", type=int, default=20240607)
-    arguments = parser.parse_args()
-    began = time.perf_counter()
-    print("| goal | what | target | measured | control | |\n| --- | --- | --- | --- | --- | --- |")
-    for number, name in enumerate(GOALS):
-        if name not in arguments.only:
-            continue
-        for row in GOALS[name](np.random.default_rng([arguments.seed, number])):
-            cells = (row.goal, row.what, row.target, row.measured, row.control, row.met)
-            print("| " + " | ".join(cells) + " |", flush=True)
-    print(f"\n{time.perf_counter() - began:.0f} s, seed {arguments.seed}")
-
-
 if __name__ == "__main__":
-    main()
+    main(GOALS, __doc__)
