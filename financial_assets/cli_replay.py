@@ -89,8 +89,8 @@ def said(report: ReplayReport, rate: float | None) -> list[str]:
         lines.append(f"{report.decisions} decisions, {report.epochs} weight epochs opened by them")
     if rate is not None and report.from_schedule:
         lines += [
-            f"open loop, {rate:g} requests/s: {report.late:,} of {report.sent:,} could not be sent in time (10 ms), the "
-            f"latest {1000 * report.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
+            f"open loop, {rate:g} requests/s: {report.late:,} of {report.sent:,} could not be sent in time (10 ms), "
+            f"the latest {1000 * report.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
             f"latency from the scheduled instant  {_milliseconds(report.from_schedule)}",
             f"service time from sending           {_milliseconds(report.service)}",
         ]
