@@ -13,7 +13,6 @@ assumed either: assets, latency and implementation cost are what the user says; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,17 +20,13 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.estimates import Estimate, hac_mean
-from financial_assets.experiment.results import ProfitAndLoss, Skill
-from financial_assets.experiment.risk_view import Risk, SharpeGap, correlation, risk_of, sharpe_gap
 from financial_assets.scoring.intervals import day_clustered_difference
 
 __all__ = [
     "FEWEST_DAYS",
-    "Business",
     "BusinessCase",
     "Money",
     "Promotion",
-    "business_of",
     "slower_by",
     "value_of_promotion",
 ]
@@ -115,66 +110,6 @@ class Promotion:
     money: Money | None
     case: BusinessCase
     sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Business:
-    """The business view of an experiment.
-
-    Attributes
-    ----------
-    promotion
-        ``None`` without a challenger, or with fewer than 30 days.
-    risks
-        Of the arms, and of holding everything.
-    gap
-        Challenger's Sharpe ratio less the champion's.
-    correlation
-        Of the two arms' daily net returns.
-    """
-
-    promotion: Promotion | None
-    risks: tuple[Risk, ...]
-    gap: SharpeGap | None
-    correlation: Estimate | None
-
-
-def business_of(
-    skills: Sequence[Skill],
-    hold: ProfitAndLoss | None,
-    routed: pd.DataFrame,
-    case: BusinessCase,
-    level: float,
-) -> Business:
-    """The business view of scored arms.
-
-    Parameters
-    ----------
-    skills, hold
-        Scores with roles, and what holding everything brought.
-    routed
-        Routed predictions, for the latency.
-    case
-        The user's figures.
-    level
-        Confidence of the intervals.
-    """
-    shown = [(skill.name, skill.pnl) for skill in skills if skill.role != "baseline" and skill.pnl is not None]
-    risks = [risk_of(name, pnl, level) for name, pnl in shown]
-    if hold is not None:
-        risks.append(risk_of("buy and hold", hold, level))
-    pair = {skill.role: skill for skill in skills}
-    first, second = pair.get("challenger"), pair.get("champion")
-    if first is None or second is None or first.pnl is None or second.pnl is None:
-        return Business(None, tuple(risks), None, None)
-    one, two = np.asarray(first.pnl.daily), np.asarray(second.pnl.daily)
-    slower = slower_by(routed, first.name, second.name, level)
-    return Business(
-        promotion=value_of_promotion((first.name, second.name), (one, two), slower, case, level),
-        risks=tuple(risks),
-        gap=sharpe_gap(one, two, level),
-        correlation=correlation(one, two, level),
-    )
 
 
 def slower_by(routed: pd.DataFrame, challenger: str, champion: str, level: float) -> Estimate | None:

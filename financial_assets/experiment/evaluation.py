@@ -10,7 +10,8 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch, arm_to_json
-from financial_assets.experiment.business import Business, BusinessCase, business_of
+from financial_assets.experiment.business import BusinessCase
+from financial_assets.experiment.business_view import Business, business_of
 from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from financial_assets.experiment.estimates import Estimate
 
 if TYPE_CHECKING:  # they hold what is defined here
-    from financial_assets.experiment.business import Business
+    from financial_assets.experiment.business_view import Business
     from financial_assets.experiment.by_regime import RegimeView
 
 __all__ = [
