@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evidence import Evidence, PairedDays
 from financial_assets.experiment.plan import ExperimentPlan
@@ -49,7 +50,15 @@ def decide(
         The market clock (ISO date).
     deflated_sharpe
         Gives that of the challenger, ``None`` where it is not defined; asked for only when a promotion hangs on it.
+
+    Raises
+    ------
+    ExperimentError
+        The evidence is silent about a baseline that the plan wants to be beaten.
     """
+    silent = [name for name in plan.must_beat if name not in evidence.against]
+    if silent:
+        raise ExperimentError(f"the plan wants {', '.join(silent)} to be beaten, but the evidence does not name it")
     looks, always_on = due_looks(plan, evidence), watch(plan, evidence)
     guardrails = (*traffic.guardrails, _completeness(plan, evidence))
     action, reasons, sharpe = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
@@ -140,14 +149,20 @@ def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:
 
 
 def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
-    """Stakes for the effect that the plan hopes for, fixed before the first day."""
-    return planned_stakes(plan.test.plausible_effect, plan.spread.deviation, plan.bound)
+    """Stakes for the effect beyond the margin that the plan hopes for, fixed before the first day."""
+    return planned_stakes(plan.test.plausible_effect - plan.test.margin, plan.spread.deviation, plan.bound)
 
 
 def _z(days: PairedDays, count: int, margin: float) -> float:
     """Standardised mean of the first ``count`` days; 0 without variation, which is no evidence of anything."""
     values = days.differences[:count]
-    return daily_z(values, margin) if len(values) > 1 and float(np.ptp(values)) > 0 else 0.0
+    if len(values) < 2 or float(np.ptp(values)) <= _ROUNDING:
+        return 0.0
+    return float(np.clip(daily_z(values, margin), -_LARGEST_Z, _LARGEST_Z))
+
+
+_ROUNDING = 1e-12  # days that differ by less are equal: a deviation of rounding errors would make any mean significant
+_LARGEST_Z = 38.0  # beyond, the normal tail is no double any more, and infinity has no place in a record
 
 
 def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:

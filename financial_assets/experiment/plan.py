@@ -155,7 +155,7 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
     Raises
     ------
     ExperimentError
-        There is no challenger.
+        There is no challenger, or the margin lies beyond any difference that could be seen.
     """
     challenger = epoch.challenger
     if challenger is None:
@@ -164,6 +164,12 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
     looks = planned_looks(test.horizon_sessions, test.looks)
     design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned)
     drift = design.drift_for(test.power)
+    bound = 1.0 if test.metric == "accuracy" else min(1.0, _CLIP_DEVIATIONS * spread.deviation)
+    if test.margin > bound / 2:
+        raise ExperimentError(
+            f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
+            f"{test.metric} that the plan expects: lower test.margin of the rollout policy"
+        )
     return ExperimentPlan(
         experiment=epoch.experiment,
         champion=epoch.champion.model,
@@ -176,7 +182,7 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
         looks=looks,
         boundaries=tuple(min(z, _NEVER) for z in design.upper),
         spent=tuple(2 * share for share in design.spent),
-        bound=1.0 if test.metric == "accuracy" else min(1.0, _CLIP_DEVIATIONS * spread.deviation),
+        bound=bound,
         detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
         days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
     )

@@ -163,6 +163,75 @@ def test_a_harmful_challenger_is_never_promoted_and_mostly_rolled_back() -> None
     assert outcomes.count("rollback") >= 0.85 * runs
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.02])
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+def test_a_plan_with_a_margin_promotes_and_rolls_back_beyond_it_only(metric: str, margin: float) -> None:
+    registered = plan(metric=metric, margin=margin, plausible_effect=margin + 0.03)
+    assert judged(registered, evidence(margin + 0.06)).action == "promote"
+    assert judged(registered, evidence(-margin - 0.1)).action == "rollback"
+    assert judged(registered, evidence(margin - 0.005)).action == "hold"
+    assert judged(registered, evidence(-margin / 2)).action == "hold"
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier"])
+def test_equals_at_the_margin_are_hardly_ever_promoted(metric: str) -> None:
+    """The null hypothesis is the margin, not 0: truly better by exactly the margin is not enough."""
+    registered, runs = plan(metric=metric, margin=0.02, plausible_effect=0.05, horizon_sessions=60), 600
+    worlds = np.clip(0.02 + SPREAD * np.random.default_rng(7).standard_normal((runs, 60)), -1, 1)
+    looks = [due_looks(registered, Evidence(series, series, {}, 0, 0, "")) for series in map(days, worlds)]
+    stakes = planned_stakes(0.03, SPREAD, registered.bound)
+    clipped = np.clip(worlds, -registered.bound, registered.bound)
+    sure = log_e_process(clipped, 0.02, bound=registered.bound, stakes=stakes) >= math.log(2 / 0.01)
+    found = np.array([one[-1].crossed for one in looks]) | sure.any(axis=1)
+    assert upper(int(found.sum()), runs) <= 0.05
+    assert watch(registered, Evidence(days(worlds[0]), days(worlds[0]), {}, 0, 0, "")).log_e == pytest.approx(
+        log_e_process(clipped[0], 0.02, bound=registered.bound, stakes=stakes)[-1], abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("disagreement", [0.02, 0.3])
+@pytest.mark.parametrize("horizon", [20, 120])
+def test_one_ticker_and_few_disagreements_do_not_fool_the_looks(disagreement: float, horizon: int) -> None:
+    registered, runs = plan(horizon_sessions=horizon, plausible_effect=0.4), 600
+    rng = np.random.default_rng(horizon)
+    worlds = rng.choice((-1.0, 1.0), (runs, horizon)) * (rng.random((runs, horizon)) < disagreement)
+    crossed = [
+        due_looks(registered, Evidence(series, series, {}, 0, 0, ""))[-1].crossed for series in map(days, worlds)
+    ]
+    assert upper(sum(crossed), runs) <= 0.05
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros(252), np.full(252, 0.1), 0.1 + 1e-16 * np.arange(252), np.r_[np.zeros(251), 1e-13]]
+)
+def test_days_without_variation_are_no_evidence_at_a_look(values: np.ndarray) -> None:
+    series = days(values)
+    found = due_looks(plan(), Evidence(series, series, {}, 0, 0, ""))
+    assert [look.z for look in found] == [0.0] * 4
+
+
+def test_a_record_can_be_written_however_strong_the_evidence() -> None:
+    """One ticker, always won by the same tiny-noised amount: the tail of the t distribution is no double any more."""
+    series = days(0.5 + 1e-9 * np.random.default_rng(0).standard_normal(252))
+    seen = Evidence(series, series, {"majority": series, "logistic": series}, 252, 0, "x")
+    decision = judged(plan(), seen)
+    assert decision.action == "promote"
+    assert decision_from_json(decision.to_json()) == decision
+
+
+def test_a_horizon_of_twenty_days_decides() -> None:
+    registered = plan(horizon_sessions=20, plausible_effect=0.2)
+    assert [look.day for look in judged(registered, evidence(0.0, 20)).looks] == [5, 10, 15, 20]
+    assert judged(registered, evidence(0.12, 20)).action == "promote"
+    assert judged(registered, evidence(0.0, 20)).ended
+
+
+def test_evidence_without_a_baseline_that_must_be_beaten_decides_nothing() -> None:
+    seen = evidence(0.04)
+    with pytest.raises(ExperimentError, match="wants logistic to be beaten"):
+        judged(plan(), replace(seen, against={"majority": seen.main}))
+
+
 def upper(count: int, runs: int) -> float:
     """One-sided 99 % Clopper-Pearson bound."""
     return float(stats.beta.ppf(0.99, count + 1, runs - count))

@@ -75,6 +75,12 @@ def test_the_plausible_effect_must_exceed_the_margin() -> None:
         plan(margin=0.05, plausible_effect=0.02)
 
 
+def test_a_margin_beyond_what_a_day_can_show_is_refused() -> None:
+    rules = policy(metric="brier", margin=0.05, plausible_effect=0.06)
+    with pytest.raises(ExperimentError, match=r"lower test\.margin of the rollout policy"):
+        make_plan(rules, EPOCH, DailySpread(0.01, "x"), CUTOFF)
+
+
 def test_without_a_challenger_there_is_nothing_to_plan() -> None:
     alone = WeightEpoch("e", 1, EPOCH.opened_at, (replace(EPOCH.champion, weight=100),), "x")
     with pytest.raises(ExperimentError, match="serves alone"):
