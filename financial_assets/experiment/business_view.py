@@ -25,7 +25,7 @@ class Business:
     promotion
         ``None`` without a challenger, or with fewer than 30 days.
     risks
-        Of the arms, and of holding everything.
+        Of the arms, of the baselines, and of holding everything.
     gap
         Challenger's Sharpe ratio less the champion's.
     correlation
@@ -58,8 +58,7 @@ def business_of(
     level
         Confidence of the intervals.
     """
-    shown = [(skill.name, skill.pnl) for skill in skills if skill.role != "baseline" and skill.pnl is not None]
-    risks = [risk_of(name, pnl, level) for name, pnl in shown]
+    risks = [risk_of(skill.name, skill.pnl, level) for skill in skills if skill.pnl is not None]
     if hold is not None:
         risks.append(risk_of("buy and hold", hold, level))
     pair = {skill.role: skill for skill in skills}

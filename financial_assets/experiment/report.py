@@ -77,7 +77,8 @@ def html(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         titles=_TITLES,
         svg=drawn,
-        range_cells=_range_cells,
+        range_cell=_range_cell,
+        main=_main_difference(evaluation),
     )
 
 
@@ -91,6 +92,14 @@ def plots(evaluation: Evaluation, case: DecisionCase | None = None) -> dict[str,
     """The plots by name, as PNG images."""
     images = {name: charts.png(evaluation, name) for name in charts.CHARTS}
     return images if case is None else {"evidence": png_of(lambda: evidence(case), "evidence"), **images}
+
+
+def _main_difference(evaluation: Evaluation) -> Estimate | None:
+    """Challenger less champion in accuracy, over all days."""
+    role = {arm["model"]: arm["role"] for arm in evaluation.arms}
+    pair = ("challenger", "champion")
+    found = (item for item in evaluation.comparisons if (role.get(item.first), role.get(item.second)) == pair)
+    return next((item.difference for item in found if item.score == "accuracy"), None)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -139,11 +148,11 @@ def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Ma
     )
 
 
-def _range_cells(value: Estimate | None, scale: float, digits: int) -> Markup:
+def _range_cell(value: Estimate | None, scale: float, digits: int) -> Markup:
     if value is None:
-        return Markup("<td>–</td><td>–</td>")
+        return Markup("<td>–</td>")
     shown = value.times(scale)
-    return Markup("<td>{}</td><td>{} to {}</td>").format(
+    return Markup('<td>{}<span class="ci">{} to {}</span></td>').format(
         f"{shown.estimate:+,.{digits}f}", f"{shown.low:+,.{digits}f}", f"{shown.high:+,.{digits}f}"
     )
 

@@ -2,8 +2,9 @@
 
 Sharpe ratios come with the interval that they deserve (Mertens 2002, Comments on variance of the IID estimator:
 skewness and fat tails counted), and with the years that a difference would need (Memmel 2003, Performance hypothesis
-testing with the Sharpe ratio): decades, as a rule. Correlations have Fisher's interval and are compared between regimes
-by the chi-square test of equal correlations (Rao 1973, section 6g.3). All of these take days for independent.
+testing with the Sharpe ratio): decades, as a rule. Correlations have an interval on Fisher's scale with the variance of
+their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring 1975), and
+are compared between regimes by chi-square (Rao 1973, section 6g.3). All of these take days for independent.
 """
 
 from __future__ import annotations
@@ -106,14 +107,17 @@ def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Sh
 
 
 def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Estimate | None:
-    """Correlation of two series of daily returns with Fisher's interval; ``None`` with too few days or none moving."""
+    """Correlation of two series of daily returns; ``None`` with too few days, or if one does not move."""
     days = first.size
     if days < _FEWEST or not np.ptp(first) or not np.ptp(second):
         return None
     r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
     if abs(r) > 1 - 1e-12:
         return Estimate(r, r, r, days, days, level)
-    half = normal_quantile(0.5 + level / 2) / math.sqrt(days - 3)
+    one, two = ((series - series.mean()) / series.std() for series in (first, second))
+    influence = one * two - r * (one**2 + two**2) / 2
+    error = float(influence.std()) / (1 - r * r) / math.sqrt(days - 3)
+    half = normal_quantile(0.5 + level / 2) * error
     low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
     return Estimate(r, low, high, days, days, level)
 
@@ -124,7 +128,9 @@ def equal_correlations(found: list[Estimate]) -> float | None:
     if len(usable) < 2 or len(usable) < len(found):
         return None
     z = np.arctanh([one.estimate for one in usable])
-    weights = np.array([one.days - 3 for one in usable], np.float64)
+    halves = [(math.atanh(one.high) - math.atanh(one.low)) / 2 for one in usable]
+    scales = [normal_quantile(0.5 + one.level / 2) for one in usable]
+    weights = (np.array(scales) / np.array(halves)) ** 2
     mean = float(weights @ z / weights.sum())
     return chi_square_tail(float(weights @ (z - mean) ** 2), len(usable) - 1)
 
