@@ -26,6 +26,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan import DailySpread
 from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import CHANNELS
 from financial_assets.resources import Serving, Workshop, make_resources
 from financial_assets.settings import load_settings
@@ -48,6 +49,7 @@ class World(FakeGateway):
     skill: dict[str, float] = field(default_factory=lambda: {CHAMPION: 0.5, CHALLENGER: 0.5, SHADOW: 0.5})
     applied: list[dict[str, Any]] = field(default_factory=list)
     aliases: list[tuple[str, int | None]] = field(default_factory=list)
+    tracked: list[Decision] = field(default_factory=list)
     fitted: int = 0
     ups: dict[bytes, bool] = field(default_factory=dict)
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
@@ -126,6 +128,9 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(Workshop, "registry", lambda _: made)
     monkeypatch.setattr(Workshop, "baselines_for", lambda *_: made)
     monkeypatch.setattr("financial_assets.resources.conduct.compute_panel", lambda *_: None)
+    monkeypatch.setattr(
+        "financial_assets.resources.conduct.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)
+    )
     resources = make_resources(load_settings())
     market, ab_test = resources["market"], resources["ab_test"]
     market.ingest()
@@ -274,6 +279,7 @@ def test_a_better_challenger_is_promoted_in_the_middle_and_the_replay_goes_on(co
     assert not routed.duplicated(["session", "ticker"]).any()
     assert len(routed) == 30 * 4
     assert world.aliases[-2:] == [("champion", 2), ("challenger", None)]
+    assert world.tracked == list(decisions)
     assert world.fitted == 1  # the baselines' predictions are computed once
     assert f"{len(decisions)} decisions, 1 weight epochs opened by them" in shown.output
     again = command("--sessions", "30", "--decide")
