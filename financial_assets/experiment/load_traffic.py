@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +23,7 @@ from financial_assets.experiment.worklist import SessionWork
 __all__ = ["Counts", "Traffic"]
 
 _SILENCE = 20  # requests in a row without any answer after which a replay gives up
+_COMMIT_S = 0.1  # an open loop commits results this often, so that commits do not hold up requests
 _SILENT = (
     "session {}: {} requests in a row to {} got no answer and are logged as failed. See `financial-assets status`, "
     "start the serving plane with `financial-assets serve`, then replay again: it goes on with what was not sent"
@@ -86,6 +87,7 @@ class Traffic:
     on_result: Callable[[RoutedIntent, Result], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     most_in_flight: int = 0
+    _collected: float = -1.0
     _flying: dict[Future[Ended], _Sent] = field(default_factory=dict)
     _silent: int = 0
     _patience: int = _SILENCE
@@ -111,9 +113,13 @@ class Traffic:
             self._record(self.courier.wait_all(list(self._flying)))
             raise
 
-    def session(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
-        """Commit the intents of one session and send them; only inside :meth:`batch`."""
-        for intent in self.log.begin_routed(self.epoch, item.session, item.target, item.routed):
+    def begin(self, item: SessionWork) -> tuple[RoutedIntent, ...]:
+        """Commit the intents of one session; what is still to be sent."""
+        return self.log.begin_routed(self.epoch, item.session, item.target, item.routed)
+
+    def send(self, intents: Iterable[RoutedIntent], bars: Mapping[str, np.ndarray]) -> None:
+        """Send one session's requests; only inside :meth:`batch`."""
+        for intent in intents:
             self._send(intent, bars[intent.ticker][None])
 
     def _send(self, intent: RoutedIntent, bars: np.ndarray) -> None:
@@ -124,13 +130,18 @@ class Traffic:
 
         sent = _Sent(intent, due, self.courier.now())
         self._flying[self.courier.send(job)] = sent
-        self.most_in_flight = max(self.most_in_flight, min(len(self._flying), self.places))
+        flying = self.places if self.timeline is None else sum(not future.done() for future in self._flying)
+        self.most_in_flight = max(self.most_in_flight, flying)
 
     def _await_turn(self, timeline: Timeline) -> float:
         """Wait until the next request is due, and longer only while there is no place."""
         due = timeline.next()
-        while self.courier.now() < due:
-            self._collect(self.courier.wait(list(self._flying), due))
+        while (now := self.courier.now()) < due:
+            if now >= self._collected + _COMMIT_S:
+                self._collected = now
+                self._collect(self.courier.wait(list(self._flying), now))
+            else:
+                self.courier.wait((), min(due, self._collected + _COMMIT_S))
         while len(self._flying) >= self.places:
             self._collect(self.courier.wait(list(self._flying)))
         return due
