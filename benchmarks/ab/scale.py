@@ -2,8 +2,9 @@
 
 OMP_NUM_THREADS=1 python benchmarks/ab/scale.py [--only million --seed 1]
 
-The log holds paired predictions of champion, challenger and shadow and one routed request a bar. The seconds are wall
-clock, the best of three, and the file is in the page cache, having been written just before.
+The log holds paired predictions of champion, challenger and shadow and one routed request a bar, in a file that was
+just written and is in the page cache. Everything runs in one thread; the seconds are of its processor, the best of some
+runs, so that a busy machine does not count; wall-clock time, which an idle machine brings down to that, stands beside.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from table import Goal, Row, main, verdict
 
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.conduct import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS
+from financial_assets.experiment.conduct import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, Conduct
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
 from financial_assets.experiment.evidence import gather
@@ -30,7 +31,8 @@ from financial_assets.experiment.guardrails import watch_traffic
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.luck import deflated_sharpe
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
-from financial_assets.experiment.policy import load_policy
+from financial_assets.experiment.policy import RolloutPolicy, load_policy
+from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market import calendar
@@ -48,6 +50,7 @@ class World:
 
     log: PredictionLog
     epoch: WeightEpoch
+    rules: RolloutPolicy
     plan: ExperimentPlan
     panel: PricePanel
     rivals: pd.DataFrame
@@ -122,7 +125,7 @@ def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: i
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
     plan = make_plan(rules, epoch, DailySpread(0.1, "the benchmark"), CUTOFF)
-    world = World(log, epoch, plan, panel, pd.concat(frames, ignore_index=True), 0)
+    world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
     return replace(world, rows=write(world, rng, after))
 
 
@@ -145,12 +148,12 @@ class Run:
 
 def once(world: World) -> Run:
     """What the asset does: read, evaluate, decide; the deflated Sharpe ratio as if a promotion hung on it."""
-    marks = [time.perf_counter()]
+    marks = [time.process_time()]
     routed = world.log.routed(world.epoch.experiment, columns=tuple(dict.fromkeys((*ROUTED_COLUMNS, *TRAFFIC_COLUMNS))))
     direct = world.log.direct(columns=tuple(dict.fromkeys((*DIRECT_COLUMNS, *EVIDENCE_COLUMNS))))
-    marks.append(time.perf_counter())
+    marks.append(time.process_time())
     evaluation = evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
-    marks.append(time.perf_counter())
+    marks.append(time.process_time())
     decision = decide(
         world.plan,
         world.epoch,
@@ -159,9 +162,9 @@ def once(world: World) -> Run:
         as_of=evaluation.as_of,
         deflated_sharpe=lambda: None,
     )
-    marks.append(time.perf_counter())
+    marks.append(time.process_time())
     deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)
-    marks.append(time.perf_counter())
+    marks.append(time.process_time())
     read, evaluated, decided, luck = (after - before for before, after in itertools.pairwise(marks))
     return Run(read, evaluated, decided, luck, evaluation, decision)
 
@@ -171,20 +174,39 @@ def best(run: Callable[[], Run], times: int = 3) -> Run:
     return min((run() for _ in range(times)), key=lambda one: one.total)
 
 
+def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
+    """Seconds to read and evaluate, then to decide as :class:`Conduct` does, which reads what it needs itself; wall."""
+    wall = time.perf_counter()
+    marks = [time.process_time()]
+    routed = world.log.routed(world.epoch.experiment, columns=ROUTED_COLUMNS)
+    direct = world.log.direct(columns=DIRECT_COLUMNS)
+    marks.append(time.process_time())
+    evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
+    marks.append(time.process_time())
+    Conduct(Rollout(world.log, world.rules)).decide(
+        world.panel, world.rivals, as_of=world.panel.sessions[-1], deflated_sharpe=lambda: None
+    )
+    deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)
+    marks.append(time.process_time())
+    read, evaluated, decided = (after - before for before, after in itertools.pairwise(marks))
+    return read, evaluated, decided, time.perf_counter() - wall
+
+
 def million(rng: np.random.Generator) -> Iterator[Row]:
     """A million predictions: 250 tickers, 1,000 sessions, three arms in pairs and one routed request."""
     with tempfile.TemporaryDirectory() as folder:
         world = make_world(rng, Path(folder), 1000, 250)
-        found = best(lambda: once(world), 2)
-        began = time.perf_counter()
+        read, evaluated, decided, wall = min((as_the_asset_does(world) for _ in range(2)), key=lambda run: sum(run[:3]))
+        began = time.process_time()
         world.log.direct()
         world.log.routed()
-        whole = time.perf_counter() - began
+        whole = time.process_time() - began
         world.log.close()
     what = f"{world.rows:,} logged predictions evaluated and decided upon, reading included"
-    parts = f"read {found.read:.1f}, evaluate {found.evaluate:.1f}, decide {found.decide + found.sharpe:.1f}"
+    total = read + evaluated + decided
+    parts = f"read {read:.1f}, evaluate {evaluated:.1f}, decide and read for it {decided:.1f}; wall clock {wall:.1f}"
     control = f"all columns read instead of those needed: {whole:.1f} s for reading alone"
-    yield Row("-", what, "<= 10 s", f"{found.total:.1f} s ({parts})", control, verdict(found.total <= 10))
+    yield Row("-", what, "<= 10 s", f"{total:.1f} s ({parts})", control, verdict(total <= 10))
 
 
 def daily(rng: np.random.Generator) -> Iterator[Row]:
@@ -206,14 +228,14 @@ def state(rng: np.random.Generator) -> Iterator[Row]:
     """The confidence sequence alone, with its state read and written."""
     text, times = BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252)).to_json(), list[float]()
     for _ in range(20):
-        began = time.perf_counter()
+        began = time.process_time()
         sequence = BettingSequence.from_json(text).update(0.01)
         sequence.interval(0.01)
         sequence.to_json()
-        times.append(time.perf_counter() - began)
-    began = time.perf_counter()
+        times.append(time.process_time() - began)
+    began = time.process_time()
     BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252))
-    again = time.perf_counter() - began
+    again = time.process_time() - began
     spent = 1000 * float(np.median(times))
     what = "one day's update of a year-old confidence sequence from its stored state"
     yield Row("-", what, "<= 50 ms", f"{spent:.2f} ms", f"a year anew: {1000 * again:.0f} ms", verdict(spent <= 50))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.skill import skill_of, trading_grid
+from financial_assets.experiment.skill import profit_of, trading_grid
 from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.selection import deflated_sharpe_ratio
 
@@ -53,7 +53,8 @@ def deflated_sharpe(
     if rows["session"].nunique() < _FEWEST_DAYS:
         return None
     grid = trading_grid(rows, panel.sessions)
-    profit = skill_of(plan.challenger, "challenger", rows, grid, cost_bps, 0.95).pnl
+    answers = rows.dropna(subset=["probability_up"])
+    profit = profit_of(answers, grid, cost_bps) if len(answers) else None
     if profit is None or not np.ptp(profit.daily):
         return None
     days = np.asarray(profit.daily, np.float64)
