@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.adaptive import adapt, is_adaptive
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision import decide
-from financial_assets.experiment.evidence import gather
+from financial_assets.experiment.evidence import Evidence, gather
 from financial_assets.experiment.guardrails import watch_traffic
 from financial_assets.experiment.ladder import next_share
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
@@ -95,8 +96,12 @@ class Conduct:
         plan = self.plan()
         if plan is None:
             return None
-        decision = self._decide(plan, self.rollout.started(), panel, baselines, as_of, deflated_sharpe)
-        self.rollout.log.record_decision(decision)
+        log, policy = self.rollout.log, self.rollout.policy
+        evidence = gather(plan, self._direct(plan), baselines, panel, as_of=as_of)
+        decision = self._decide(plan, self.rollout.started(), evidence, as_of, deflated_sharpe)
+        log.record_decision(decision)
+        if is_adaptive(policy) and decision.action == "hold":
+            adapt(log, policy, plan, evidence.main, decision.guardrails, as_of)
         return decision
 
     def repeat(
@@ -119,14 +124,15 @@ class Conduct:
         if plan is None:
             raise ExperimentError(f"the plan {decision.plan_digest[:12]} of this decision is not in the log")
         epoch = log.known_epoch(decision.experiment, decision.epoch)
-        return self._decide(plan, epoch, panel, baselines, pd.Timestamp(decision.as_of), deflated_sharpe)
+        as_of = pd.Timestamp(decision.as_of)
+        evidence = gather(plan, self._direct(plan), baselines, panel, as_of=as_of)
+        return self._decide(plan, epoch, evidence, as_of, deflated_sharpe)
 
     def _decide(
         self,
         plan: ExperimentPlan,
         epoch: WeightEpoch,
-        panel: PricePanel,
-        baselines: pd.DataFrame,
+        evidence: Evidence,
         as_of: pd.Timestamp,
         deflated_sharpe: Callable[[], float | None],
     ) -> Decision:
@@ -136,14 +142,14 @@ class Conduct:
         return decide(
             plan,
             epoch,
-            gather(plan, self._direct(plan), baselines, panel, as_of=as_of),
+            evidence,
             watch_traffic(plan, epochs, routed[routed["session"] <= as_of]),
             as_of=as_of.date().isoformat(),
             deflated_sharpe=deflated_sharpe,
         )
 
     def carry_out(self, decision: Decision) -> WeightEpoch:
-        """What follows from a decision: another weight epoch, a step up the ladder, or nothing.
+        """What follows from a decision: another weight epoch, a step of the challenger's share, or nothing.
 
         With manual approval a promotion waits until a person has approved it; a rollback waits for nobody.
         """
@@ -151,7 +157,7 @@ class Conduct:
             return self.rollout.started()
         if decision.action != "hold":
             return self.rollout.carry_out(decision)
-        return self._climb(decision)
+        return self._follow_scores(decision) if is_adaptive(self.rollout.policy) else self._climb(decision)
 
     def is_approved(self, decision: Decision) -> bool:
         """Whether a promotion may go ahead: this one, or an earlier one of the same test, was approved."""
@@ -165,10 +171,18 @@ class Conduct:
         ]
         return any(log.approved_by(other.digest) is not None for other in same)
 
+    def _follow_scores(self, decision: Decision) -> WeightEpoch:
+        """Adaptive shares: those of the latest allocation step."""
+        epoch, plan = self.rollout.started(), self.plan()
+        steps = () if plan is None else self.rollout.log.allocations(plan)
+        if not steps or epoch.number != decision.epoch:
+            return epoch
+        return self.rollout.take_step(steps[-1].after[1], f"{self.rollout.policy.traffic.mode}: {steps[-1].reason}")
+
     def _climb(self, decision: Decision) -> WeightEpoch:
         epoch, log = self.rollout.started(), self.rollout.log
-        if epoch.challenger is None or epoch.number != decision.epoch:
-            return epoch
+        if epoch.challenger is None or epoch.number != decision.epoch or decision.ended:
+            return epoch  # a test that has ended without a winner gives no reason for more exposure
         routed = log.routed(epoch.experiment, epoch=epoch.number, columns=("session",))
         step = next_share(
             self.rollout.policy.traffic, epoch.challenger.weight, routed["session"].nunique(), decision.guardrails

@@ -163,6 +163,41 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
     assert shares == [0, 0, 10, 30]
 
 
+def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog) -> None:
+    conduct = conducted(log, mode="hedge")
+    begin(conduct)
+    predict(log, PRICES, 0.7, 14)
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    plan = conduct.plan()
+    assert plan is not None
+    decision = decide(conduct, later[13])
+    assert decision.action == "hold", decision.reasons
+    epoch = conduct.carry_out(decision)
+    steps = log.allocations(plan)
+    assert len(steps) == decision.days
+    assert epoch.weights == dict(zip((CHAMPION, CHALLENGER), steps[-1].after, strict=True))
+    assert steps[-1].after[1] > 30
+    assert epoch.reason.startswith("hedge: ")
+    assert conduct.carry_out(decision) == epoch  # it is about an epoch that is over
+    again = decide(conduct, later[13])
+    assert conduct.carry_out(again) == epoch
+    assert log.allocations(plan) == steps
+
+
+def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog) -> None:
+    conduct = conducted(log, mode="ladder", steps=(0, 10, 30), dwell_sessions=3)
+    begin(conduct)
+    predict(log, PRICES, 0.5)
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    before, at_the_end = decide(conduct, later[19]), decide(conduct, later[20])
+    assert [(one.action, one.days, one.ended) for one in (before, at_the_end)] == [
+        ("hold", 19, False),
+        ("hold", 20, True),
+    ]
+    assert conduct.carry_out(at_the_end).number == 1
+    assert conduct.carry_out(before).number == 2
+
+
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
