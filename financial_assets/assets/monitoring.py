@@ -110,13 +110,17 @@ def _sentence(report: DriftReport, model: str) -> str:
         inputs = f"{len(report.moved)} of {len(rows) - 1} inputs have moved since {first:%Y-%m-%d} ({named})"
     if not report.loss_alarm:
         return f"{model}: {inputs}; its loss has not risen, so this is a warning"
-    loss = report.streams.iloc[0]
+    loss, now = report.streams.iloc[0], report.paths[LOSS].dropna().iloc[-1]
     return (
         f"{model}: its loss against the majority's has risen since {loss['since']:%Y-%m-%d}, by {loss['shift']:.2f} of "
         f"its daily standard deviation from {loss['onset']:%Y-%m-%d} on; a year without drift goes as far with "
-        f"probability {loss['chance']:.1%}; the sum now stands at {report.paths[LOSS].dropna().iloc[-1]:.1f} of its "
-        f"threshold; {inputs}"
+        f"a probability {_chance(float(loss['chance']))}; the sum now stands at {now:.1f} of its threshold; {inputs}"
     )
+
+
+def _chance(share: float) -> str:
+    """A probability that is simulated: none in a thousand worlds is not never."""
+    return "below 0.1 %" if share < 0.001 else f"of {100 * share:.1f} %"
 
 
 def _metadata(report: DriftReport, model: str, cutoff: pd.Timestamp) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     assert shifted.check.severity == dg.AssetCheckSeverity.ERROR
     assert shifted.said["loss alarm"] is True
     assert "its loss against the majority's has risen since" in (shifted.check.description or "")
-    assert "a year without drift goes as far with probability 0.0%" in (shifted.check.description or "")
+    assert "a year without drift goes as far with a probability below 0.1 %" in (shifted.check.description or "")
     sessions = shifted.market.whole_panel().sessions
     since = sessions.get_loc(pd.Timestamp(shifted.said["since"]))
     assert SHIFT - 1 <= since <= SHIFT + 30

@@ -146,6 +146,12 @@ class World:
         """Runs of the job ``retrain``, the latest first."""
         return [record.dagster_run for record in self.instance.get_run_records(dg.RunsFilter(job_name="retrain"))]
 
+    def again(self, run: dg.DagsterRun) -> dg.DagsterRun:
+        """The same run as it stands now."""
+        found = self.instance.get_run_by_id(run.run_id)
+        assert found is not None
+        return found
+
     def drift_check(self) -> dg.AssetCheckEvaluation:
         """The latest evaluation of the check ``no_drift``."""
         record = self.instance.get_latest_asset_check_evaluation_record(

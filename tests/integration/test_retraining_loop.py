@@ -174,8 +174,8 @@ def retrained(degraded: World) -> World:
     wait("a run of the job retrain", degraded.retrainings)
     (run,) = degraded.retrainings()
     degraded.timeline.say(f"run {run.run_id[:8]} of retrain, asked for by {run.tags['dagster/sensor_name']}")
-    wait("the end of the run", lambda: all(run.is_finished for run in degraded.retrainings()), 240)
-    degraded.timeline.say(f"it has ended: {degraded.retrainings()[0].status.value}")
+    wait("its end", lambda: degraded.again(run).is_finished, 240)
+    degraded.timeline.say(f"it has ended: {degraded.again(run).status.value}")
     _look_on(degraded)
     for name in SENSORS:
         degraded.timeline.say(f"{name} says: {degraded.ticks(name)[0].skip_reason}")
