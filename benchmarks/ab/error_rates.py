@@ -121,6 +121,20 @@ def s2_s3(rng: np.random.Generator) -> Iterator[Row]:
         yield Row(goal, text, f"<= {100 * limit:.1f} %", said(found), control, verdict(found[2] <= limit))
 
 
+def s2_skew(rng: np.random.Generator) -> Iterator[Row]:
+    """What the planned looks are not proof against: rare large losses that have not come yet, the mean being 0."""
+    design = GroupSequentialDesign.of([0.25, 0.5, 0.75, 1.0], 0.04)
+    looks = np.array((63, 126, 189, 252))
+    for chance in (0.02, 0.1):
+        days = np.where(rng.random((20_000, 252)) < chance, chance - 1, chance) / 2
+        z = z_of_t(running_z(days)[:, looks - 1], looks - 1)
+        found = share(ever(z >= np.array(design.upper)))
+        sure = share(ever(log_e_process(days) >= math.log(2 / 0.01)))
+        what = f"false crossings of the 4 planned looks, one day in {1 / chance:.0f} with a loss that undoes all gains"
+        control = f"always-on sequence (<= 0.5 %): {said(sure)}"
+        yield Row("S2", what, "(told, no goal; 2 % if normal)", said(found), control, "")
+
+
 def s4(rng: np.random.Generator) -> Iterator[Row]:
     """Power against the test with one look, whose days are the unit."""
     edge, q, runs = 0.05, 0.3, 5000
@@ -226,7 +240,13 @@ def s7(rng: np.random.Generator) -> Iterator[Row]:
     once = share(np.abs(counts[:, 399, 0] - 1400) > 3.2905 * math.sqrt(0.21 * 2000))
     what = f"65/35 instead of 70/30 found by 2,000 requests (95 % by {in95:,})"
     control = f"one chi-square of all 2,000: {said(once)}"
-    reached = "met" if found[1] >= 0.95 else "NOT MET, nor by one look" if once[2] < 0.95 else "NOT MET"
+    reached = (
+        "met"
+        if found[1] >= 0.95
+        else "NOT MET: so few requests do not suffice at .001, not even for one test at the end"
+        if once[2] < 0.95
+        else "NOT MET"
+    )
     yield Row("S7", what, ">= 95 %", said(found), control, reached)
 
 
@@ -287,6 +307,7 @@ def s17(rng: np.random.Generator) -> Iterator[Row]:
 GOALS: dict[str, Goal] = {
     "S1": s1,
     "S2-statistics": s2_s3,
+    "S2-skew": s2_skew,
     "S4": s4,
     "S5": s5,
     "S6": s6,
