@@ -161,7 +161,8 @@ def sick(trained: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A healthy champion against a sick version of its equal, which is taken away again afterwards."""
     name, change = request.param
     rules = policy(name, "baseline", "lightweight", "enhanced", test=TEST, guardrails={"latency_objective_s": 0.25})
-    # One request at a time: all models share one server, so that others would wait for the slow one and be slow too.
+    # One request at a time. All models share one server: with several, the champion's requests wait behind the slow
+    # ones and break the objective too, and the engine then holds ("the champion does no better") instead of blaming.
     world = another(trained, rules, REPLAY_WORKERS="1")
     market, workshop = world.resources["market"], world.resources["workshop"]
     pointer = workshop.folder / "lightweight" / "current.json"
