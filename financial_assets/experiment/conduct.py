@@ -21,7 +21,7 @@ from financial_assets.market.panel import PricePanel
 
 __all__ = ["Conduct"]
 
-EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up")
+EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
 TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "model", "status", "latency_s")
 
 
@@ -97,8 +97,9 @@ class Conduct:
         if plan is None:
             return None
         log, policy = self.rollout.log, self.rollout.policy
-        evidence = gather(plan, self._direct(plan), baselines, panel, as_of=as_of)
-        decision = self._decide(plan, self.rollout.started(), evidence, as_of, deflated_sharpe)
+        direct = self._direct(plan, as_of)
+        evidence = gather(plan, direct, baselines, panel, as_of=as_of)
+        decision = self._decide(plan, self.rollout.started(), evidence, direct, as_of, deflated_sharpe)
         log.record_decision(decision)
         if is_adaptive(policy) and decision.action == "hold":
             adapt(log, policy, plan, evidence.main, decision.guardrails, as_of)
@@ -125,14 +126,16 @@ class Conduct:
             raise ExperimentError(f"the plan {decision.plan_digest[:12]} of this decision is not in the log")
         epoch = log.known_epoch(decision.experiment, decision.epoch)
         as_of = pd.Timestamp(decision.as_of)
-        evidence = gather(plan, self._direct(plan), baselines, panel, as_of=as_of)
-        return self._decide(plan, epoch, evidence, as_of, deflated_sharpe)
+        direct = self._direct(plan, as_of)
+        evidence = gather(plan, direct, baselines, panel, as_of=as_of)
+        return self._decide(plan, epoch, evidence, direct, as_of, deflated_sharpe)
 
     def _decide(
         self,
         plan: ExperimentPlan,
         epoch: WeightEpoch,
         evidence: Evidence,
+        direct: pd.DataFrame,
         as_of: pd.Timestamp,
         deflated_sharpe: Callable[[], float | None],
     ) -> Decision:
@@ -143,7 +146,7 @@ class Conduct:
             plan,
             epoch,
             evidence,
-            watch_traffic(plan, epochs, routed[routed["session"] <= as_of]),
+            watch_traffic(plan, epochs, routed[routed["session"] <= as_of], direct),
             as_of=as_of.date().isoformat(),
             deflated_sharpe=deflated_sharpe,
         )
@@ -189,6 +192,7 @@ class Conduct:
         )
         return epoch if step is None else self.rollout.take_step(*step)
 
-    def _direct(self, plan: ExperimentPlan) -> pd.DataFrame:
+    def _direct(self, plan: ExperimentPlan, as_of: pd.Timestamp) -> pd.DataFrame:
         since = pd.Timestamp(plan.starts_after)
-        return self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=EVIDENCE_COLUMNS)
+        rows = self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=EVIDENCE_COLUMNS)
+        return rows[rows["session"] <= as_of]

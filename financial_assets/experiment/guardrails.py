@@ -27,7 +27,9 @@ _COLUMNS = ["epoch", "model", "status", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
 
 
-def watch_traffic(plan: ExperimentPlan, epochs: Sequence[WeightEpoch], routed: pd.DataFrame) -> Traffic:
+def watch_traffic(
+    plan: ExperimentPlan, epochs: Sequence[WeightEpoch], routed: pd.DataFrame, direct: pd.DataFrame | None = None
+) -> Traffic:
     """All guardrails of a plan.
 
     Parameters
@@ -38,20 +40,25 @@ def watch_traffic(plan: ExperimentPlan, epochs: Sequence[WeightEpoch], routed: p
         The experiment's weight epochs.
     routed
         Its routed predictions, in the order of the log: ``epoch``, ``model``, ``status``, ``latency_s``.
+    direct
+        The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
+        holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
     """
     mine = {epoch.number: epoch for epoch in epochs if _is_of(plan, epoch)}
     rows = routed.loc[routed["epoch"].isin(list(mine)) & (routed["status"] != "pending"), _COLUMNS]
     rules = plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
+    alone = _alone(plan, direct)
+    late = f"took over {rules.latency_objective_s:g} s"
     return Traffic(
         guardrails=(
             _arm(plan, mine, rows, failed, "errors", rules.error_share, "failed"),
-            _arm(plan, mine, rows, slow, "latency", rules.slow_share, f"took over {rules.latency_objective_s:g} s"),
+            _arm(plan, mine, rows, slow, "latency", rules.slow_share, late, alone),
             _split(plan, mine, rows),
             _unattributed(plan, rows),
         ),
-        digest=_digest(rows),
+        digest=_digest(rows, alone),
     )
 
 
@@ -90,6 +97,7 @@ def _arm(
     name: str,
     allowed: float,
     what: str,
+    alone: np.ndarray | None = None,
 ) -> Guardrail:
     """One guardrail of the challenger against its objective, and against the champion if that breaks it too."""
     level = -math.log(plan.guardrails.alpha)
@@ -99,7 +107,7 @@ def _arm(
     breached = peak_log_e(of_challenger, allowed) >= level
     shared = peak_log_e(of_champion, allowed) >= level
     said = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
-    if breached and shared and not _is_its_own(plan, epochs, rows, bad):
+    if breached and shared and not (_is_its_own(plan, epochs, rows, bad) or _is_slow_alone(plan, alone)):
         return Guardrail(name, "", "hold", True, share, allowed, count, f"{said}, but {plan.champion} does no better")
     return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, said)
 
@@ -115,6 +123,23 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
         allowed = fair_share(weights[plan.challenger], weights[plan.champion])
         capital = capital.update(int(model == plan.challenger), 1, allowed=allowed)
     return capital.breached(plan.guardrails.alpha)
+
+
+def _alone(plan: ExperimentPlan, direct: pd.DataFrame | None) -> np.ndarray:
+    """Sessions in which one arm alone was slow in paired scoring: whether that was the challenger, in order."""
+    if direct is None:
+        return np.empty(0, bool)
+    mine = direct[direct["model"].isin((plan.champion, plan.challenger))]
+    longest = mine.groupby(["session", "model"])["latency_s"].max().unstack()
+    if longest.shape[1] < 2:
+        return np.empty(0, bool)
+    slow = longest.dropna() > plan.guardrails.latency_objective_s
+    return slow.loc[slow[plan.challenger] != slow[plan.champion], plan.challenger].to_numpy(bool)
+
+
+def _is_slow_alone(plan: ExperimentPlan, alone: np.ndarray | None) -> bool:
+    """Whether the challenger is the slow one more often than a fair coin explains."""
+    return alone is not None and peak_log_e(alone, 0.5) >= -math.log(plan.guardrails.alpha)
 
 
 def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame) -> Guardrail:
@@ -171,10 +196,11 @@ def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
     )
 
 
-def _digest(rows: pd.DataFrame) -> str:
+def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     for column in ("model", "status"):
         digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
+    digest.update(alone.tobytes())
     return digest.hexdigest()

@@ -39,6 +39,28 @@ def test_trouble_of_the_plane_is_not_the_challengers() -> None:
     assert (worse.fired, worse.action) == (True, "rollback")
 
 
+def scored_alone(challenger_s: float, champion_s: float, sessions: int = 20) -> pd.DataFrame:
+    """Paired scorings: each arm is asked by itself, one batch a session."""
+    days = pd.bdate_range("2010-02-01", periods=sessions)
+    arms = ((CHALLENGER, challenger_s), (CHAMPION, champion_s))
+    return pd.concat([pd.DataFrame({"session": days, "model": name, "latency_s": took}) for name, took in arms])
+
+
+def test_who_holds_up_a_shared_server_is_told_by_asking_each_alone() -> None:
+    """Routed requests queue behind the slow arm's, so that both are slow there."""
+    rows = requests(2000, slow=0.9, champion_slow=0.9)
+
+    def latency(direct: pd.DataFrame | None) -> Guardrail:
+        return next(r for r in watch_traffic(plan(), [EPOCH], rows, direct).guardrails if r.name == "latency")
+
+    assert latency(None).action == "hold"
+    assert latency(scored_alone(0.9, 0.01)).action == "rollback"
+    assert latency(scored_alone(0.9, 0.01)).fired
+    for innocent in (scored_alone(0.01, 0.9), scored_alone(0.9, 0.9), scored_alone(0.9, 0.01, sessions=3)):
+        assert latency(innocent).action == "hold"
+    assert not rails(requests(2000))["latency"].fired
+
+
 def test_a_timeout_is_slow_and_failed() -> None:
     rows = requests(400)
     rows.loc[rows["model"] == CHALLENGER, "status"] = "timeout"

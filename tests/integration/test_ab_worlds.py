@@ -162,7 +162,7 @@ def sick(trained: World, request: pytest.FixtureRequest) -> Iterator[World]:
     name, change = request.param
     rules = policy(name, "baseline", "lightweight", "enhanced", test=TEST, guardrails={"latency_objective_s": 0.25})
     # One request at a time. All models share one server: with several, the champion's requests wait behind the slow
-    # ones and break the objective too, and the engine then holds ("the champion does no better") instead of blaming.
+    # ones and break the objective too, and whose fault it is takes some ten sessions of paired scoring to tell.
     world = another(trained, rules, REPLAY_WORKERS="1")
     market, workshop = world.resources["market"], world.resources["workshop"]
     pointer = workshop.folder / "lightweight" / "current.json"
