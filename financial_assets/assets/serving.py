@@ -6,7 +6,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
-from financial_assets.errors import ManifestError, TargetError
+from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.enforcement import enforce, point_aliases
@@ -104,7 +104,9 @@ def experiment(
         rollout = Rollout(log, ab_test.policy())
         returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
-        plan = Conduct(rollout).register(lambda: _spread(market, workshop, rollout, epoch), market.clock().now())
+        plan = Conduct(rollout).register(
+            lambda: _spread(context, market, workshop, rollout, epoch), market.clock().now()
+        )
     manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
     route = _ask_once(market, serving, epoch)
     point_aliases(registry, epoch)
@@ -174,11 +176,17 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
     return answer.route
 
 
-def _spread(market: Market, workshop: Workshop, rollout: Rollout, epoch: WeightEpoch) -> DailySpread:
-    """How much the two arms' daily scores can be expected to differ."""
+def _spread(
+    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, rollout: Rollout, epoch: WeightEpoch
+) -> DailySpread:
+    """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
     assert epoch.challenger is not None
     models = workshop.models()
-    champion, challenger = (models.training_of(arm.version) for arm in (epoch.champion, epoch.challenger))
+    try:
+        champion, challenger = (models.training_of(arm.version) for arm in (epoch.champion, epoch.challenger))
+    except TrainingError as error:  # e.g. registered by somebody else's training
+        context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
+        return DailySpread.assumed(len(market.tickers))
     return expected_spread(champion, challenger, rollout.policy.test.metric, len(market.tickers))
 
 
