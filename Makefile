@@ -9,10 +9,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test ui check bench stop clean
+.PHONY: help setup run test ui check bench bench-ab stop clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(SETUP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 (Debian: apt install python3.11 python3.11-venv) or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -39,6 +39,10 @@ check: $(SETUP) ## ruff and pyright
 
 bench: $(SETUP) ## every figure that README and docs quote
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@$(MAKE) --no-print-directory bench-ab
+
+bench-ab: $(SETUP) ## the A/B engine's goals: error rates, power, time, each with a naive control
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ab
 
 stop: ## end the local serving plane
 	@test ! -x $(BIN)/financial-assets || $(BIN)/financial-assets stop

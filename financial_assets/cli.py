@@ -180,28 +180,6 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 
 
 @main.command()
-@click.option(
-    "--sessions", type=click.IntRange(min=0), default=0, help="Sessions after the first data cut-off; 0: all."
-)
-@click.option(
-    "--workers", type=click.IntRange(1, 64), default=None, help="Concurrent requests; default: REPLAY_WORKERS."
-)
-def replay(sessions: int, workers: int | None) -> None:
-    """Replay out-of-sample sessions through the gateway; goes on where an earlier replay stopped."""
-    from financial_assets.resources import make_resources
-    from financial_assets.resources.replay import run_replay
-
-    resources = make_resources(load_settings())
-    report = run_replay(
-        resources["market"], resources["serving"], resources["ab_test"], sessions=sessions, workers=workers
-    )
-    click.echo(
-        f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
-        f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"
-    )
-
-
-@main.command()
 @click.argument("symbol")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals.")
 def signal(symbol: str, as_json: bool) -> None:
@@ -241,3 +219,14 @@ def doctor(as_json: bool) -> None:
     else:
         Console().print(report.as_table(findings))
     sys.exit(1 if first_broken(findings) else 0)
+
+
+def _add_commands() -> None:
+    from financial_assets.cli_decisions import approve, decide
+    from financial_assets.cli_replay import replay
+
+    for command in (decide, approve, replay):
+        main.add_command(command)
+
+
+_add_commands()

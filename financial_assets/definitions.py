@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from financial_assets.assets.artifacts import artifact_assets
-from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.evaluation import ab_evaluation, predictions, rollout
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
@@ -35,6 +35,7 @@ defs = dg.Definitions(
         experiment,
         predictions,
         ab_evaluation,
+        rollout,
         drift,
         daily_signals,
     ],

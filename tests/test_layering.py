@@ -27,7 +27,7 @@ LAYERS = [
     {"assets"},
     {"automation"},
     {"definitions"},
-    {"doctor", "cli", "__main__"},
+    {"doctor", "cli_decisions", "cli_replay", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
@@ -43,7 +43,7 @@ DOMAIN = {
     "experiment",
     "monitoring",
 }
-MAY_READ_SETTINGS = {"resources", "definitions", "doctor", "cli"}
+MAY_READ_SETTINGS = {"resources", "definitions", "doctor", "cli", "cli_decisions", "cli_replay"}
 
 
 def imported_modules(source: str) -> Iterator[str]:

@@ -1,6 +1,9 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
+import dataclasses
+import json
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -9,17 +12,19 @@ from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.arms import ROUTED_ROLES
-from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, EvaluationPlan, evaluate
+from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
-from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.experiment.verdict import Decision
+from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import Experiment, Market, Serving, Workshop
+from financial_assets.resources.conduct import baseline_predictions, decide_now, take_step
 from financial_assets.resources.replay import run_replay
 
-__all__ = ["PredictionsConfig", "ab_evaluation", "predictions"]
+__all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "rollout"]
 
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
@@ -86,9 +91,7 @@ def ab_evaluation(
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    features = compute_panel(panel, FeatureGraph())
-    fitted = workshop.baselines_for(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
-    rivals = fitted.predict(features, panel, panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)])
+    rivals = baseline_predictions(workshop, panel, epoch)
     with atomic_path(ab_test.rivals_path) as temporary:
         rivals.to_parquet(temporary, index=False)
     evaluation = evaluate(
@@ -97,10 +100,12 @@ def ab_evaluation(
         epochs=epochs,
         panel=panel,
         baselines=rivals,
-        plan=EvaluationPlan(cost_bps=ab_test.cost_bps),
+        plan=ab_test.evaluation_plan(),
     )
+    decision = decide_now(market, workshop, ab_test, panel=panel, baselines=rivals)
+    case = None if decision is None else _case(ab_test, decision, direct, rivals, panel)
     path = ab_test.report_path
-    write_report(evaluation, path)
+    write_report(evaluation, path, case)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
@@ -111,14 +116,77 @@ def ab_evaluation(
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
+            **({} if decision is None else decision_metadata(decision)),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
             "traffic": table(_traffic_table(evaluation)),
-            **{title: plot(png, title) for title, png in plots(evaluation).items()},
+            **{title: plot(png, title) for title, png in plots(evaluation, case).items()},
             **_flat(evaluation),
         },
     )
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"kubernetes"},
+    code_version="1",
+    deps=[ab_evaluation],
+    pool="serving",
+    check_specs=[dg.AssetCheckSpec("guardrails", asset="rollout", description="The challenger harms nobody")],
+)
+def rollout(
+    context: dg.AssetExecutionContext, workshop: Workshop, serving: Serving, ab_test: Experiment
+) -> dg.MaterializeResult:
+    """The latest decision carried out: promoted, held or rolled back; routes first, aliases last."""
+    with ab_test.log() as log:
+        epoch = ab_test.current_epoch(log)
+        mine = [one for one in log.decisions(epoch.experiment) if one.epoch == epoch.number]
+    decision = mine[-1] if mine and epoch.challenger is not None else None
+    step = take_step(decision, workshop, serving, ab_test)
+    said = "no challenger, nothing to decide" if decision is None else f"{decision.action}: {decision.reasons[0]}"
+    context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
+    fired = [] if decision is None else [rail for rail in decision.guardrails if rail.fired]
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="guardrails",
+                passed=not fired,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(rail.reason for rail in fired) or "none has fired",
+            )
+        ],
+        metadata={
+            "decision": said,
+            "weight epoch": step.epoch.number,
+            "epoch opened because": step.epoch.reason,
+            **({} if decision is None else decision_metadata(decision)),
+            **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
+        },
+    )
+
+
+def decision_metadata(decision: Decision) -> dict[str, Any]:
+    """A decision as Dagster shows it."""
+    return {
+        "action": decision.action,
+        "reasons": "\n".join(decision.reasons),
+        "evaluated days": decision.days,
+        "alpha spent": decision.alpha_spent,
+        "guardrails": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
+        "record": dg.MetadataValue.json(json.loads(decision.to_json())),
+    }
+
+
+def _case(
+    ab_test: Experiment, decision: Decision, direct: pd.DataFrame, rivals: pd.DataFrame, panel: PricePanel
+) -> DecisionCase:
+    with ab_test.log() as log:
+        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+    assert plan is not None  # nothing is decided without one
+    return case_of(decision, plan, direct, rivals, panel)
 
 
 def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:

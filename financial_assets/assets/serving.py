@@ -6,8 +6,12 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
-from financial_assets.errors import ManifestError, TargetError
+from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.conduct import Conduct
+from financial_assets.experiment.enforcement import enforce, point_aliases
+from financial_assets.experiment.expectation import expected_spread
+from financial_assets.experiment.plan import DailySpread, ExperimentPlan
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
 from financial_assets.models.artifact import Artifact
@@ -17,7 +21,7 @@ from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Experiment, Market, Serving, Workshop
 from financial_assets.serving.deployment import deploy
 from financial_assets.serving.golden import golden_request
-from financial_assets.serving.manifests import Manifest, experiment_manifest, model_name
+from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
 
@@ -100,13 +104,12 @@ def experiment(
         rollout = Rollout(log, ab_test.policy())
         returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
-    manifest = experiment_manifest(
-        epoch.experiment, default=epoch.champion.model, weights=epoch.weights, namespace=serving.namespace
-    )
-    target.apply([manifest])
-    target.wait_ready([epoch.experiment], serving.ready_timeout)
+        plan = Conduct(rollout).register(
+            lambda: _spread(context, market, workshop, rollout, epoch), market.clock().now()
+        )
+    manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
     route = _ask_once(market, serving, epoch)
-    _point_aliases(registry, epoch)
+    point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)
     shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
     context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
@@ -120,6 +123,7 @@ def experiment(
             "golden request answered by": route,
             "removed models": ", ".join(removed) or "none",
             "models brought back": ", ".join(returned) or "none",
+            **({} if plan is None else _plan_metadata(plan)),
             "manifest": dg.MetadataValue.json(manifest),
         },
     )
@@ -172,10 +176,27 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
     return answer.route
 
 
-def _point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
-    registry.set_alias("champion", epoch.champion.version)
-    if epoch.challenger is not None:
-        registry.set_alias("challenger", epoch.challenger.version)
+def _spread(
+    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, rollout: Rollout, epoch: WeightEpoch
+) -> DailySpread:
+    """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
+    assert epoch.challenger is not None
+    models = workshop.models()
+    try:
+        champion, challenger = (models.training_of(arm.version) for arm in (epoch.champion, epoch.challenger))
+    except TrainingError as error:  # e.g. registered by somebody else's training
+        context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
+        return DailySpread.assumed(len(market.tickers))
+    return expected_spread(champion, challenger, rollout.policy.test.metric, len(market.tickers))
+
+
+def _plan_metadata(plan: ExperimentPlan) -> dict[str, Any]:
+    """The pre-registration, before any evidence is seen."""
+    return {
+        "plan": dg.MetadataValue.json(plan.to_dict()),
+        "minimum detectable effect": plan.detectable,
+        "days for the plausible effect": plan.days_for_plausible,
+    }
 
 
 def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epoch: WeightEpoch) -> list[str]:

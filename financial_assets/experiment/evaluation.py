@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch, arm_to_json
+from financial_assets.experiment.business import BusinessCase
+from financial_assets.experiment.business_view import Business, business_of
+from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
@@ -46,6 +49,8 @@ class EvaluationPlan:
         Level of the sample-ratio test.
     cost_bps
         Trading costs a side in basis points (Fischer and Krauss 2018 use 5).
+    business
+        What only the user knows: assets, costs of latency and of a promotion.
     """
 
     worthwhile: float = 0.02
@@ -53,6 +58,7 @@ class EvaluationPlan:
     power: float = 0.80
     srm_alpha: float = SRM_ALPHA
     cost_bps: float = 5.0
+    business: BusinessCase = field(default_factory=BusinessCase)
 
 
 def evaluate(
@@ -94,7 +100,7 @@ def evaluate(
     known = panel.until(as_of)
     rows, not_due = _paired_rows(direct, current, known)
     rows |= _baseline_rows(baselines, rows, known)
-    scored = _score(rows, current, known, plan)
+    scored = _score(rows, current, known, plan, routed)
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
     comparisons = _comparisons(rows, current, plan)
@@ -119,6 +125,8 @@ def evaluate(
         plan=dataclasses.asdict(plan),
         outcomes_not_due=not_due,
         data_hash=panel.content_hash(),
+        business=scored.business,
+        regimes=scored.regimes,
     )
 
 
@@ -128,6 +136,8 @@ class _Scored:
     tickers: tuple[TickerSkill, ...] = ()
     trading_days: tuple[str, ...] = ()
     buy_and_hold: ProfitAndLoss | None = None
+    business: Business | None = None
+    regimes: RegimeView | None = None
 
 
 def _check(routed: pd.DataFrame, epochs: Sequence[WeightEpoch]) -> WeightEpoch:
@@ -180,7 +190,9 @@ def _baseline_rows(
     return {str(name): join_outcomes(frame, panel) for name, frame in tidy.groupby("model", sort=False)}
 
 
-def _score(rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, panel: PricePanel, plan: EvaluationPlan) -> _Scored:
+def _score(
+    rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, panel: PricePanel, plan: EvaluationPlan, routed: pd.DataFrame
+) -> _Scored:
     main = rows.get(epoch.champion.model)
     if main is None or main["session"].nunique() < 2:
         return _Scored()
@@ -191,11 +203,14 @@ def _score(rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, panel: PricePan
         for name, frame in rows.items()
     )
     directional = {name: frame for name, frame in rows.items() if frame["probability_up"].notna().all()}
+    hold = buy_and_hold(grid, plan.cost_bps)
     return _Scored(
         skills=skills,
         tickers=ticker_skills(directional),
         trading_days=tuple(_iso(session) for session in grid.sessions),
-        buy_and_hold=buy_and_hold(grid, plan.cost_bps),
+        buy_and_hold=hold,
+        business=business_of(skills, hold, routed, plan.business, plan.level),
+        regimes=view_by_regime(panel, grid.sessions, directional, skills, plan.level),
     )
 
 

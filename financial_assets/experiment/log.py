@@ -21,7 +21,9 @@ import sqlalchemy as sa
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
+from financial_assets.experiment.log_decisions import insert_allocations, insert_approval, insert_decision, insert_plan
 from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
 from financial_assets.experiment.log_epochs import insert_epoch
 from financial_assets.experiment.log_reader import LogReader
@@ -34,7 +36,9 @@ from financial_assets.experiment.log_rows import (
     statuses,
     utc_now,
 )
+from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.records import DirectIntent, Result, RoutedIntent
+from financial_assets.experiment.verdict import Decision
 
 __all__ = ["PredictionLog"]
 
@@ -90,6 +94,28 @@ class PredictionLog(LogReader):
         with transaction(self.engine, write=True) as connection:
             insert_epoch(connection, epoch)
         return epoch
+
+    # --- plans and decisions -------------------------------------------------------------------------------------
+
+    def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
+        """Register a plan before the first look; the plan that stands, if this pair has one already."""
+        with transaction(self.engine, write=True) as connection:
+            return insert_plan(connection, plan)
+
+    def record_decision(self, decision: Decision) -> bool:
+        """Record a decision, for ever; returns whether it is new."""
+        with transaction(self.engine, write=True) as connection:
+            return insert_decision(connection, decision)
+
+    def approve(self, digest: str, by: str) -> None:
+        """Record who approved a decision; the first approval stands."""
+        with transaction(self.engine, write=True) as connection:
+            insert_approval(connection, digest, by)
+
+    def record_allocations(self, plan: ExperimentPlan, records: Sequence[AllocationRecord]) -> None:
+        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them."""
+        with transaction(self.engine, write=True) as connection:
+            insert_allocations(connection, plan, records)
 
     # --- routed predictions --------------------------------------------------------------------------------------
 

@@ -142,13 +142,14 @@ def _postgresql(url: URL) -> Engine:
 def _prepare(engine: Engine, shown: str) -> None:
     with engine.connect() as reader, reader.begin():
         found = _version(reader)
-    if found is None:
+    if found is None or found in schema.UPGRADABLE:
         with engine.connect().execution_options(log_write=True) as writer, writer.begin():
             if engine.dialect.name == "postgresql":
                 writer.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             found = _version(writer)
             if found is None:
                 _refuse_foreign_tables(writer, shown)
+            if found is None or found in schema.UPGRADABLE:
                 schema.metadata.create_all(writer)
                 writer.execute(sa.insert(schema.version).values(version=schema.SCHEMA_VERSION))
                 found = schema.SCHEMA_VERSION

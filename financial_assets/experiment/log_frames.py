@@ -50,8 +50,20 @@ def read_frame(
         raise LogError(f"{table.name} has no columns {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
     wanted = [table.c[name] for name in (columns or table.c.keys())]
     query = sa.select(*wanted).where(*where).order_by(*(table.c[name] for name in order))
-    values = list(zip(*driver_rows(connection, query), strict=True)) or [()] * len(wanted)
+    values = _columns(connection.execute(query).cursor, len(wanted))
     return pd.DataFrame({column.name: _typed(column, cells) for column, cells in zip(wanted, values, strict=True)})
+
+
+def _columns(cursor: Any, count: int) -> list[list[Any]]:
+    """The rows turned into columns, a batch at a time: a million tuples at once would not fit into any cache."""
+    columns: list[list[Any]] = [[] for _ in range(count)]
+    while rows := cursor.fetchmany(_BATCH):
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+            column.extend(cells)
+    return columns
+
+
+_BATCH = 2000
 
 
 def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
@@ -65,4 +77,10 @@ def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
         return np.array(values, dtype=np.float64)
     if isinstance(kind, sa.Integer):
         return np.array(values, dtype=np.int64) if not column.nullable else pd.array(values, dtype="Int64")
-    return pd.Series(values, dtype=object)
+    return pd.Series(_shared(values), dtype=object)
+
+
+def _shared(values: Sequence[str | None]) -> list[str | None]:
+    """The same texts, equal ones being one object: few models, many rows, and comparing and hashing them is faster."""
+    known: dict[str | None, str | None] = {}
+    return [known.setdefault(value, value) for value in values]

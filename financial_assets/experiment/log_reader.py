@@ -12,10 +12,14 @@ from sqlalchemy.engine import Engine
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.log_decisions import approved_by, select_allocations, select_decisions, select_plan
 from financial_assets.experiment.log_engine import transaction
 from financial_assets.experiment.log_epochs import select_epochs
 from financial_assets.experiment.log_frames import driver_rows, read_frame
+from financial_assets.experiment.plan import ExperimentPlan
+from financial_assets.experiment.verdict import Decision
 
 __all__ = ["LogReader"]
 
@@ -67,6 +71,26 @@ class LogReader:
         if key not in self._epochs:
             raise LogError(f"experiment {experiment} has no weight epoch {number}: materialize the asset `experiment`")
         return self._epochs[key]
+
+    def plan(self, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
+        """The registered plan of a pair, ``None`` before its registration."""
+        with transaction(self.engine) as connection:
+            return select_plan(connection, experiment, champion, challenger)
+
+    def decisions(self, experiment: str) -> tuple[Decision, ...]:
+        """All decisions of an experiment, in the order in which they were taken."""
+        with transaction(self.engine) as connection:
+            return select_decisions(connection, experiment)
+
+    def allocations(self, plan: ExperimentPlan) -> tuple[AllocationRecord, ...]:
+        """The steps of adaptive allocation of a plan's pair, in order."""
+        with transaction(self.engine) as connection:
+            return select_allocations(connection, plan)
+
+    def approved_by(self, digest: str) -> str | None:
+        """Who approved a decision, ``None`` if nobody did."""
+        with transaction(self.engine) as connection:
+            return approved_by(connection, digest)
 
     def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
         """The (session, ticker) pairs of an epoch that have a result."""

@@ -7,9 +7,25 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = ["QUANTILE_COLUMNS", "SCHEMA_VERSION", "direct", "epochs", "metadata", "routed", "version"]
+__all__ = [
+    "QUANTILE_COLUMNS",
+    "SCHEMA_VERSION",
+    "UPGRADABLE",
+    "allocations",
+    "approvals",
+    "decisions",
+    "direct",
+    "epochs",
+    "metadata",
+    "plans",
+    "routed",
+    "version",
+]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+UPGRADABLE = (1,)
+"""Versions that lack tables only, which are added when the log is opened."""
+
 QUANTILE_COLUMNS = ("q01", "q05", "q50", "q95", "q99")
 
 metadata = sa.MetaData()
@@ -95,4 +111,45 @@ direct = sa.Table(
     sa.Column("model_version", sa.Integer, nullable=False),
     *_answer_columns(),
     sa.UniqueConstraint("session", "ticker", "model", name="direct_once"),
+)
+
+plans = sa.Table(
+    "experiment_plans",
+    metadata,
+    sa.Column("experiment", sa.String(255), primary_key=True),
+    sa.Column("champion", sa.String(255), primary_key=True),
+    sa.Column("challenger", sa.String(255), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("registered_at", UtcInstant, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),  # canonical text, because its digest must be found again
+)
+
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),
+    sa.Column("experiment", sa.String(255), nullable=False),
+    sa.Column("as_of", sa.Date, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),
+    sa.Column("decided_at", UtcInstant, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+allocations = sa.Table(
+    "allocations",
+    metadata,
+    sa.Column("experiment", sa.String(255), primary_key=True),
+    sa.Column("champion", sa.String(255), primary_key=True),
+    sa.Column("challenger", sa.String(255), primary_key=True),
+    sa.Column("session", sa.Date, primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),
+)
+
+approvals = sa.Table(
+    "approvals",
+    metadata,
+    sa.Column("digest", sa.String(64), sa.ForeignKey("decisions.digest"), primary_key=True),
+    sa.Column("approved_at", UtcInstant, nullable=False),
+    sa.Column("approved_by", sa.Text, nullable=False),
 )

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 
 from financial_assets.errors import SettingsError
+from financial_assets.experiment.policy_sections import GuardrailPolicy, TestPolicy, TrafficPolicy
 
-__all__ = ["ArmPolicy", "RolloutPolicy", "load_policy"]
+__all__ = ["ArmPolicy", "GuardrailPolicy", "RolloutPolicy", "TestPolicy", "TrafficPolicy", "load_policy"]
+
+_Section = TypeVar("_Section", TestPolicy, GuardrailPolicy, TrafficPolicy)
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_OPTIONAL = {"shadow", "test", "guardrails", "traffic"}
 _NAME_RULE = "lower-case letters, digits and inner hyphens"
 
 
@@ -29,7 +33,7 @@ class ArmPolicy:
 
 @dataclass(frozen=True, slots=True)
 class RolloutPolicy:
-    """Who takes part in the experiment when it starts.
+    """Who takes part in the experiment when it starts, and by which rules it is decided.
 
     Attributes
     ----------
@@ -39,12 +43,17 @@ class RolloutPolicy:
         The two routed roles; weights are percentages that add up to 100.
     shadow
         Variants that are scored in pairs only.
+    test, guardrails, traffic
+        What is fixed before any evidence is seen.
     """
 
     experiment: str
     champion: ArmPolicy
     challenger: ArmPolicy
     shadow: tuple[str, ...] = ()
+    test: TestPolicy = field(default_factory=TestPolicy)
+    guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
+    traffic: TrafficPolicy = field(default_factory=TrafficPolicy)
 
 
 def load_policy(path: Path | None = None) -> RolloutPolicy:
@@ -76,7 +85,7 @@ class _Reader:
     file: str
 
     def policy(self, document: Any) -> RolloutPolicy:
-        top = self.mapping("(top level)", document, {"experiment", "champion", "challenger"}, {"shadow"})
+        top = self.mapping("(top level)", document, {"experiment", "champion", "challenger"}, _OPTIONAL)
         champion, challenger = (self.arm(role, top[role]) for role in ("champion", "challenger"))
         if champion.weight + challenger.weight != 100:
             shown = f"{champion.weight} + {challenger.weight}"
@@ -88,7 +97,38 @@ class _Reader:
             champion=champion,
             challenger=challenger,
             shadow=self.shadow(top.get("shadow"), {champion.variant, challenger.variant}),
+            test=self.section("test", top.get("test"), TestPolicy),
+            guardrails=self.section("guardrails", top.get("guardrails"), GuardrailPolicy),
+            traffic=self.section("traffic", top.get("traffic"), TrafficPolicy),
         )
+
+    def section(self, key: str, value: Any, kind: type[_Section]) -> _Section:
+        """A section of named values; what is not given keeps its default."""
+        known = {item.name: item for item in fields(kind)}
+        given = {} if value is None else self.mapping(key, value, set(), set(known))
+        return kind(**{name: self.value(f"{key}.{name}", found, known[name]) for name, found in given.items()})
+
+    def value(self, key: str, found: Any, known: Field[Any]) -> Any:
+        limits = known.metadata
+        if "choices" in limits:
+            if found not in limits["choices"]:
+                raise self.wrong(key, found, " or ".join(limits["choices"]))
+            return found
+        if "low" not in limits:
+            return self.steps(key, found)
+        whole = known.type == "int"
+        kinds = int if whole else (int, float)
+        if isinstance(found, bool) or not isinstance(found, kinds) or not limits["low"] <= found <= limits["high"]:
+            kind = "a whole number" if whole else "a number"
+            raise self.wrong(key, found, f"{kind} from {limits['low']:g} to {limits['high']:g}")
+        return found if whole else float(found)
+
+    def steps(self, key: str, value: Any) -> tuple[int, ...]:
+        found = cast("list[Any]", value) if isinstance(value, list) else []
+        shares = tuple(item for item in found if type(item) is int and 0 <= item < 100)
+        if not found or len(shares) != len(found) or list(shares) != sorted(set(shares)):
+            raise self.wrong(key, value, "a rising list of whole percentages from 0 (a mirror) to 99")
+        return shares
 
     def arm(self, key: str, value: Any) -> ArmPolicy:
         fields = self.mapping(key, value, {"variant", "weight"}, set())

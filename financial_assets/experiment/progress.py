@@ -1,44 +1,124 @@
-"""The progress bar of a replay."""
+"""The live view of a replay: a table on a terminal, plain lines elsewhere, nothing when it is not wanted."""
 
 from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
 
-import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["ReplayProgress"]
+from financial_assets.experiment.live import ArmLine, Scoreboard, Snapshot
+from financial_assets.scoring.intervals import Interval
+
+__all__ = ["LiveView", "as_line", "as_table"]
+
+_LINES = 10  # plain lines of a whole replay
 
 
-class ReplayProgress:
-    """A bar over sessions with the routed requests so far; shows nothing when disabled or off a terminal."""
+class LiveView:
+    """Shows a scoreboard while a replay runs; use as a context manager.
 
-    def __init__(self, sessions: int, *, enabled: bool, console: Console | None = None) -> None:
-        console = console or Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("replay {task.fields[session]}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[said]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (enabled and console.is_terminal and sessions),
+    Parameters
+    ----------
+    board
+        What is shown.
+    enabled
+        ``False``: silent.
+    console
+        Default: standard error, so that what a program prints stays clean.
+    """
+
+    def __init__(self, board: Scoreboard, *, enabled: bool, console: Console | None = None) -> None:
+        self._board = board
+        self._console = console or Console(stderr=True)
+        self._enabled = enabled and board.total > 0
+        self._live = (
+            Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=False)
+            if self._enabled and self._console.is_terminal
+            else None
         )
-        self._task = self._progress.add_task("replay", total=sessions, session="", said="")
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._live is not None:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._live is not None:
+            self._live.stop()
 
-    def advance(self, session: pd.Timestamp, sent: int, failed: int) -> None:
+    def advance(self) -> None:
         """One session is done."""
-        said = f"{sent} requests" + (f", [red]{failed} failed[/red]" if failed else "")
-        self._progress.update(self._task, advance=1, session=str(session.date()), said=said)
+        board = self._board
+        board.done += 1
+        step = max(1, board.total // _LINES)
+        if self._enabled and self._live is None and (board.done % step == 0 or board.done == board.total):
+            self._console.print(as_line(board.snapshot()), highlight=False, markup=False, soft_wrap=True)
+
+    def _table(self) -> Group:
+        return as_table(self._board.snapshot())
+
+
+def as_table(seen: Snapshot) -> Group:
+    """A snapshot for a terminal."""
+    day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
+    table = Table(
+        title=f"session {day}, {seen.done} of {seen.total} done; weight epoch {seen.epoch}", title_justify="left"
+    )
+    for name in ("arm", "share", "weight", "requests", "failed", "p50 ms", "p95 ms", "right directions, same bars"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    for arm in seen.arms:
+        table.add_row(*_cells(arm))
+    lost = f", {seen.unattributed} of no arm" if seen.unattributed else ""
+    failed = Text(f"{seen.requests:,} requests, {seen.failed:,} failed{lost}", style="red" if seen.failed else "")
+    return Group(table, failed, Text(_difference(seen.difference)), Text(seen.verdict, style="bold"))
+
+
+def as_line(seen: Snapshot) -> str:
+    """A snapshot in one line, for logs."""
+    arms = "; ".join(
+        f"{arm.model} {_percent(arm.share)} of {arm.weight:.0%}, p50 {_ms(arm, 'p50')} p95 {_ms(arm, 'p95')} ms"
+        for arm in seen.arms
+    )
+    day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
+    said = f"replay {day} {seen.done}/{seen.total}: {seen.requests} requests, {seen.failed} failed; {arms}"
+    return f"{said}; {_difference(seen.difference)}; {seen.verdict}"
+
+
+def _cells(arm: ArmLine) -> tuple[str, ...]:
+    return (
+        f"{arm.model} ({arm.role})",
+        _percent(arm.share),
+        f"{arm.weight:.0%}",
+        f"{arm.requests:,}",
+        f"{arm.failed:,}",
+        _ms(arm, "p50"),
+        _ms(arm, "p95"),
+        _interval(arm.accuracy),
+    )
+
+
+def _difference(interval: Interval | None) -> str:
+    if interval is None:
+        return "challenger less champion: not known yet"
+    return (
+        f"challenger less champion {interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] "
+        f"on {interval.days} days (95 %, by day; for the eye, not for a decision)"
+    )
+
+
+def _interval(interval: Interval | None) -> str:
+    return "-" if interval is None else f"{interval.estimate:.1%} [{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _ms(arm: ArmLine, name: str) -> str:
+    return f"{1000 * arm.latency[name]:.1f}" if arm.latency else "-"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment import charts
-from financial_assets.experiment.results import Estimate, Evaluation
+from financial_assets.experiment.chart_style import png_of, svg_of
+from financial_assets.experiment.decision_case import DecisionCase
+from financial_assets.experiment.estimates import Estimate
+from financial_assets.experiment.evidence_chart import evidence
+from financial_assets.experiment.results import Evaluation
 
 __all__ = ["html", "plots", "write_report"]
 
@@ -22,49 +28,78 @@ _VERDICTS = {
     "champion_better": ("Champion better", "bad"),
 }
 
+_ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
+
 _TITLES = (
     ("accuracy", "Directions predicted right, beside what must be beaten"),
-    ("profit", "Cumulative profit and loss after costs"),
+    ("differences", "Paired differences: who was right more often"),
+    ("profit", "Cumulative profit and loss after costs, and drawdown"),
     ("reliability", "Do the probabilities mean what they say?"),
     ("latency", "Latency of answered requests"),
     ("traffic", "Traffic share by weight epoch"),
 )
 
 
-def html(evaluation: Evaluation) -> str:
-    """The page: verdict first, then tables and plots; it refers to nothing outside itself."""
+def html(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
+    """The page: verdict first, then tables and plots; it refers to nothing outside itself.
+
+    Parameters
+    ----------
+    evaluation
+        What log and prices say.
+    case
+        The decision, with plan and evidence; ``None`` without a challenger.
+    """
     environment = Environment(
-        loader=PackageLoader("financial_assets.experiment", "."),
+        loader=PackageLoader("financial_assets.experiment", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "points": _points, "interval": _interval, "number": _number, "ms": _ms}
+    environment.filters.update(_FILTERS)
     strategies = [(skill.name, skill.pnl) for skill in evaluation.skills if skill.pnl is not None]
     if evaluation.buy_and_hold is not None:
         strategies.append(("buy and hold", evaluation.buy_and_hold))
     label, mood = _VERDICTS[evaluation.conclusion.verdict]
+    drawn = {name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS}  # drawn here, from numbers
+    if case is not None:
+        action, mood = _ACTIONS[case.decision.action]
+        label = f"Decision: {action}"
+        drawn["evidence"] = Markup(svg_of(lambda: evidence(case), "evidence"))
     return environment.get_template("report.html.j2").render(
         e=evaluation,
+        case=case,
         label=label,
         mood=mood,
         pnl=strategies,
+        risks={risk.name: risk for risk in evaluation.business.risks} if evaluation.business else {},
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         titles=_TITLES,
-        svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},  # drawn here, from numbers
+        svg=drawn,
+        range_cell=_range_cell,
+        main=_main_difference(evaluation),
     )
 
 
-def write_report(evaluation: Evaluation, path: Path) -> None:
+def write_report(evaluation: Evaluation, path: Path, case: DecisionCase | None = None) -> None:
     """Write the page to ``path`` and the evaluation as JSON beside it, atomically."""
-    atomic_write_text(path, html(evaluation))
+    atomic_write_text(path, html(evaluation, case))
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 
-def plots(evaluation: Evaluation) -> dict[str, bytes]:
+def plots(evaluation: Evaluation, case: DecisionCase | None = None) -> dict[str, bytes]:
     """The plots by name, as PNG images."""
-    return {name: charts.png(evaluation, name) for name in charts.CHARTS}
+    images = {name: charts.png(evaluation, name) for name in charts.CHARTS}
+    return images if case is None else {"evidence": png_of(lambda: evidence(case), "evidence"), **images}
+
+
+def _main_difference(evaluation: Evaluation) -> Estimate | None:
+    """Challenger less champion in accuracy, over all days."""
+    role = {arm["model"]: arm["role"] for arm in evaluation.arms}
+    pair = ("challenger", "champion")
+    found = (item for item in evaluation.comparisons if (role.get(item.first), role.get(item.second)) == pair)
+    return next((item.difference for item in found if item.score == "accuracy"), None)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -83,6 +118,27 @@ def _ms(value: float) -> str:
     return "–" if value != value else f"{1000 * value:.2f}"
 
 
+def _difference(value: float | None, metric: str) -> str:
+    """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
+    if value is None:
+        return "–"
+    if abs(value) >= 1:
+        return "no bound yet"
+    return f"{100 * value:+.1f} pp" if metric == "accuracy" else f"{value:+.4f}"
+
+
+def _size(value: float, metric: str) -> str:
+    """A size of a difference: no sign."""
+    return _difference(abs(value), metric).removeprefix("+")
+
+
+def _sentence(text: str) -> str:
+    """A reason as a sentence; a model's name keeps its first letter."""
+    first = text.split(" ", 1)[0]
+    start = text[:1] if any(sign.isdigit() for sign in first) else text[:1].upper()
+    return f"{start}{text[1:].rstrip('.')}."
+
+
 def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Markup:
     if value is None:
         return Markup("–")
@@ -90,3 +146,24 @@ def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Ma
     return Markup('{}&nbsp;<span class="ci">{} to {}</span>').format(
         f"{scale * value.estimate:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
     )
+
+
+def _range_cell(value: Estimate | None, scale: float, digits: int) -> Markup:
+    if value is None:
+        return Markup("<td>–</td>")
+    shown = value.times(scale)
+    return Markup('<td>{}<span class="ci">{} to {}</span></td>').format(
+        f"{shown.estimate:+,.{digits}f}", f"{shown.low:+,.{digits}f}", f"{shown.high:+,.{digits}f}"
+    )
+
+
+_FILTERS: Mapping[str, Callable[..., Any]] = {
+    "percent": _percent,
+    "points": _points,
+    "interval": _interval,
+    "number": _number,
+    "ms": _ms,
+    "difference": _difference,
+    "sentence": _sentence,
+    "size": _size,
+}

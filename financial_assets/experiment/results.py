@@ -6,7 +6,13 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from financial_assets.experiment.estimates import Estimate
+
+if TYPE_CHECKING:  # they hold what is defined here
+    from financial_assets.experiment.business_view import Business
+    from financial_assets.experiment.by_regime import RegimeView
 
 __all__ = [
     "ArmTraffic",
@@ -25,18 +31,6 @@ __all__ = [
 
 Score = Literal["accuracy", "brier"]
 Verdict = Literal["refused", "no_data", "underpowered", "no_difference", "challenger_better", "champion_better"]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean with its day-clustered confidence interval."""
-
-    estimate: float
-    low: float
-    high: float
-    days: int
-    observations: int
-    level: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +81,9 @@ class ProfitAndLoss:
     """Long or short by the predicted direction, equal money in each ticker, in at the next open, out at the one after.
 
     ``daily`` are net simple returns of the sessions in ``Evaluation.trading_days``; ``turnover_cost`` is the sum of
-    costs; Sharpe ratio and mean return are annualised with 252 sessions.
+    costs; Sharpe ratio and mean return are annualised with 252 sessions. A trade is one position in one ticker from its
+    entry to its exit or reversal; ``per_trade`` is its mean net return on the ticker's share of the capital, ``None``
+    without a trade.
     """
 
     sharpe: float
@@ -95,6 +91,8 @@ class ProfitAndLoss:
     max_drawdown: float
     win_rate: float
     turnover_cost: float
+    trades: int
+    per_trade: float | None
     daily: tuple[float, ...]
 
 
@@ -188,7 +186,7 @@ class Evaluation:
     """Everything the report shows.
 
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
-    holds what was fixed before looking, by name.
+    holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions.
     """
 
     experiment: str
@@ -206,9 +204,11 @@ class Evaluation:
     buy_and_hold: ProfitAndLoss | None
     cost_bps: float
     level: float
-    plan: dict[str, float]
+    plan: dict[str, Any]
     outcomes_not_due: int
     data_hash: str
+    business: Business | None
+    regimes: RegimeView | None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not a number becomes ``None``."""

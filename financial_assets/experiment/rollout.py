@@ -15,6 +15,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, Role, WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
+from financial_assets.experiment.verdict import Decision
 
 __all__ = ["AvailableModel", "Rollout"]
 
@@ -76,7 +77,7 @@ class Rollout:
         if current is None:
             return self.bootstrap(models)
         arms = self._arms(current, models)
-        if arms == current.arms:
+        if set(arms) == set(current.arms):  # their order says nothing
             return current
         return self.log.open_epoch(self.policy.experiment, arms, _describe(current.arms, arms), after=current.number)
 
@@ -94,11 +95,69 @@ class Rollout:
         newest = _newest(available)
         champion, challenger = self.policy.champion, self.policy.challenger
         arms = [
-            _arm(_need(newest, champion.variant), "champion", champion.weight),
-            _arm(_need(newest, challenger.variant), "challenger", challenger.weight),
+            _arm(_need(newest, champion.variant), "champion", 100 - self.entry_share),
+            _arm(_need(newest, challenger.variant), "challenger", self.entry_share),
             *(_arm(_need(newest, variant), "shadow", 0) for variant in self.policy.shadow),
         ]
         return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
+
+    @property
+    def entry_share(self) -> int:
+        """The share of the requests, in percent, that a new challenger begins with."""
+        return self.policy.traffic.steps[0] if self.policy.traffic.mode == "ladder" else self.policy.challenger.weight
+
+    def carry_out(self, decision: Decision) -> WeightEpoch:
+        """Open the epoch that follows from a decision; the current one if it does already, or nothing follows.
+
+        Promoted: the challenger is champion and answers everything, the old champion is scored in pairs. Rolled back:
+        the champion answers everything, the challenger is scored in pairs. An epoch has one champion by construction,
+        so that a crash leaves either the old one or the new one.
+
+        Raises
+        ------
+        ExperimentError
+            The decision is about other arms than those in force.
+        """
+        current = self.started()
+        winner, loser = decision.champion, decision.challenger
+        if decision.action == "promote":
+            winner, loser = loser, winner
+        if decision.action == "hold" or _is_settled(current, winner, loser):
+            return current
+        if decision.epoch != current.number or {winner, loser} != set(current.weights):
+            raise ExperimentError(
+                f"the decision of {decision.as_of} is about {decision.challenger} against {decision.champion} in "
+                f"weight epoch {decision.epoch}, but epoch {current.number} with {', '.join(current.weights)} is in "
+                "force: decide again"
+            )
+        arms = (
+            *(replace(arm, role="champion", weight=100) for arm in current.arms if arm.model == winner),
+            *(replace(arm, role="shadow", weight=0) for arm in current.arms if arm.model != winner),
+        )
+        reason = f"{decision.action}: {decision.reasons[0]}"
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
+
+    def take_step(self, share: int, reason: str) -> WeightEpoch:
+        """Give the challenger another share of the requests, in percent."""
+        current = self.started()
+        if current.challenger is None:
+            raise ExperimentError(f"{current.champion.model} serves alone: there is no challenger to route to")
+        return self.change_weights({current.champion.model: 100 - share, current.challenger.model: share}, reason)
+
+    def started(self) -> WeightEpoch:
+        """The weight epoch in force.
+
+        Raises
+        ------
+        ExperimentError
+            There is none.
+        """
+        current = self.current()
+        if current is None:
+            raise ExperimentError(
+                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
+            )
+        return current
 
     def change_weights(self, weights: Mapping[str, int], reason: str) -> WeightEpoch:
         """Open an epoch with other weights for the routed arms; the current one if they are in force already.
@@ -115,11 +174,7 @@ class Rollout:
         ExperimentError
             If the experiment has not started or ``weights`` names other models than the routed arms.
         """
-        current = self.current()
-        if current is None:
-            raise ExperimentError(
-                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
-            )
+        current = self.started()
         if set(weights) != set(current.weights):
             raise ExperimentError(
                 f"weights are for {', '.join(sorted(weights))}, but the routed arms of epoch {current.number} are "
@@ -134,7 +189,10 @@ class Rollout:
         deployed = {model.model: model for model in models}
         newest = _newest(models)
         challenger = self._challenger(current, newest)
-        routed = [current.champion] + ([challenger] if challenger else [])
+        champion = current.champion
+        if challenger is not None and challenger != current.challenger:
+            champion = replace(champion, weight=100 - challenger.weight)
+        routed = [champion] + ([challenger] if challenger else [])
         for arm in routed:
             if arm.model not in deployed:
                 raise ExperimentError(
@@ -156,8 +214,18 @@ class Rollout:
         for variant in (self.policy.challenger.variant, *others, current.champion.variant):
             model = newest.get(variant)
             if model is not None and model.version > known and model.model != current.champion.model:
-                return _arm(model, "challenger", present.weight if present else self.policy.challenger.weight)
+                return _arm(model, "challenger", self._share_of_newcomer(present))
         return present
+
+    def _share_of_newcomer(self, present: Arm | None) -> int:
+        """On a ladder everybody begins at the bottom; with fixed weights the newcomer takes over its forerunner's."""
+        return present.weight if present and self.policy.traffic.mode == "fixed" else self.entry_share
+
+
+def _is_settled(epoch: WeightEpoch, winner: str, loser: str) -> bool:
+    """Whether ``winner`` is champion alone and ``loser`` no longer gets requests."""
+    beaten = epoch.arm(loser)
+    return epoch.champion.model == winner and epoch.challenger is None and (beaten is None or beaten.role == "shadow")
 
 
 def _arm(model: AvailableModel, role: Role, weight: int) -> Arm:

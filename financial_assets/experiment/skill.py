@@ -14,7 +14,16 @@ from financial_assets.scoring.classification import LOG_LOSS_CLIP, hits, reliabi
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 from financial_assets.scoring.quantiles import pinball_losses
 
-__all__ = ["TradingGrid", "accuracy_of", "buy_and_hold", "estimate", "skill_of", "ticker_skills", "trading_grid"]
+__all__ = [
+    "TradingGrid",
+    "accuracy_of",
+    "buy_and_hold",
+    "estimate",
+    "profit_of",
+    "skill_of",
+    "ticker_skills",
+    "trading_grid",
+]
 
 _LEVELS = (0.01, 0.05, 0.50, 0.95, 0.99)
 _BINS = 10
@@ -85,7 +94,7 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
         coverage_90=_coverage(quantiles, "q05", "q95", level),
         coverage_98=_coverage(quantiles, "q01", "q99", level),
         share_up=float(np.mean(probability > 0.5)) if known else None,
-        pnl=_pnl(direction, grid, cost_bps) if known else None,
+        pnl=profit_of(direction, grid, cost_bps) if known else None,
         reliability=_reliability(probability, up) if known else (),
     )
 
@@ -165,7 +174,18 @@ def _reliability(probability: np.ndarray, up: np.ndarray) -> tuple[ReliabilityBi
     )
 
 
-def _pnl(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
+def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
+    """Profit and loss of taking the side of each answer; ``None`` where no return is known.
+
+    Parameters
+    ----------
+    rows
+        ``session``, ``ticker``, ``probability_up`` without NaN.
+    grid
+        Traded returns.
+    cost_bps
+        Costs a side in basis points.
+    """
     if not np.isfinite(grid.returns).any():
         return None
     positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"), missing="flat")
@@ -173,12 +193,15 @@ def _pnl(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLos
 
 
 def _summary(result: finance.ProfitAndLoss) -> ProfitAndLoss:
-    net = result.net
+    net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])
+    trades = int(np.count_nonzero((result.held != 0) & (result.held != before)))
     return ProfitAndLoss(
         sharpe=performance.sharpe_ratio(net),
         total_return=performance.cumulative_return(net),
         max_drawdown=performance.max_drawdown(net),
         win_rate=performance.win_rate(net),
         turnover_cost=float(result.costs.sum()),
+        trades=trades,
+        per_trade=float(net.sum()) * len(result.held) / trades if trades else None,
         daily=tuple(map(float, net)),
     )

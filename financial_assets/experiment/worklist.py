@@ -44,8 +44,13 @@ def plan_work(
     lookback: int,
     target_of: Callable[[pd.Timestamp], pd.Timestamp] | None = None,
     routed_after: pd.Timestamp | None = None,
+    *,
+    route: bool = True,
+    pair: bool = True,
 ) -> list[SessionWork]:
     """The sessions, in order, that have something left to send; up to ``routed_after`` in pairs only.
+
+    Without ``route`` nothing goes through the experiment, without ``pair`` nothing is scored in pairs.
 
     Raises
     ------
@@ -62,11 +67,11 @@ def plan_work(
     work: list[SessionWork] = []
     for session, column in zip(wanted, panel.sessions.get_indexer(wanted), strict=True):
         tickers = [ticker for ticker, usable_now in zip(panel.tickers, usable[:, column], strict=True) if usable_now]
-        is_routed = routed_after is None or session > routed_after
+        is_routed = route and (routed_after is None or session > routed_after)
         routed = tuple(ticker for ticker in tickers if is_routed and (session, ticker) not in routed_done)
         direct = {
             model: missing
-            for model in models
+            for model in (models if pair else ())
             if (missing := tuple(ticker for ticker in tickers if (session, ticker, model) not in direct_done))
         }
         if routed or direct:

@@ -248,6 +248,8 @@ class ModelWorkshop:
     def _restore_training(self, version: int, folder: Path) -> None:
         if not is_finished(folder):
             fetched = self.registry.download(version, folder.parent / "artifact" / MODEL_FOLDER)
+            if not (fetched / _TRAINING_FOLDER).is_dir():
+                raise TrainingError(f"version {version} was registered without what is kept of its training")
             shutil.rmtree(folder, ignore_errors=True)
             shutil.copytree(fetched / _TRAINING_FOLDER, folder)
 

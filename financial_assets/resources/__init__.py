@@ -41,6 +41,10 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             workers=settings.replay_workers,
             cost_bps=settings.cost_bps,
             progress=settings.progress,
+            business_aum=settings.business_aum,
+            business_horizon_sessions=settings.business_horizon_sessions,
+            business_latency_cost_per_ms=settings.business_latency_cost_per_ms,
+            business_implementation_cost=settings.business_implementation_cost,
         ),
         "retraining": Retraining(
             alertmanager_url=settings.alertmanager_url,

@@ -8,6 +8,8 @@ import dagster as dg
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.business import BusinessCase
+from financial_assets.experiment.evaluation import EvaluationPlan
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy, load_policy
 
@@ -24,6 +26,20 @@ class Experiment(dg.ConfigurableResource):
     workers: int
     cost_bps: float
     progress: bool
+    business_aum: float | None = None
+    business_horizon_sessions: int = 252
+    business_latency_cost_per_ms: float = 0.0
+    business_implementation_cost: float = 0.0
+
+    def evaluation_plan(self) -> EvaluationPlan:
+        """What an evaluation fixes before looking, and what only the user knows."""
+        case = BusinessCase(
+            aum=self.business_aum,
+            horizon_sessions=self.business_horizon_sessions,
+            latency_cost_per_ms=self.business_latency_cost_per_ms,
+            implementation_cost=self.business_implementation_cost,
+        )
+        return EvaluationPlan(cost_bps=self.cost_bps, business=case)
 
     def log(self) -> PredictionLog:
         """The prediction log."""
@@ -37,6 +53,11 @@ class Experiment(dg.ConfigurableResource):
     def report_path(self) -> Path:
         """Where the report is written; the evaluation as JSON lies beside it."""
         return Path(self.home) / "reports" / "ab-evaluation.html"
+
+    @property
+    def decisions_folder(self) -> Path:
+        """Where decisions are written, one JSON file each, beside their records in the log."""
+        return Path(self.home) / "reports" / "decisions"
 
     @property
     def rivals_path(self) -> Path:

@@ -2,21 +2,50 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pandas as pd
 
-from financial_assets.experiment.replay import ReplayReport, replay
+from financial_assets.atomic import atomic_path
+from financial_assets.errors import ReplayError
+from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
+from financial_assets.experiment.enforcement import enforce
+from financial_assets.experiment.load import OpenLoop, Timing, timing_frame
+from financial_assets.experiment.load_run import Decide
+from financial_assets.experiment.load_shadow import enter_shadow, is_shadow_replay, leave_shadow
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.replay import Mode, ReplayReport, replay
+from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
+from financial_assets.experiment.verdict import Decision
 from financial_assets.market.clock import HistoricalClock, MarketClock
+from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.resources.conduct import baseline_predictions, decide_now, take_step
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
+from financial_assets.resources.workshop import Workshop
 
-__all__ = ["run_replay"]
+__all__ = ["OPEN_LOOP_PLACES", "run_replay"]
+
+OPEN_LOOP_PLACES = 64
+"""Requests under way at most, in an open loop that names no other bound."""
 
 
 def run_replay(
-    market: Market, serving: Serving, ab_test: Experiment, *, sessions: int | None, workers: int | None = None
+    market: Market,
+    serving: Serving,
+    ab_test: Experiment,
+    *,
+    sessions: int | None,
+    workers: int | None = None,
+    mode: Mode | None = None,
+    load: OpenLoop | None = None,
+    deciding: Workshop | None = None,
 ) -> ReplayReport:
     """Predict what is due through the gateway.
 
@@ -27,15 +56,30 @@ def run_replay(
     sessions
         Sessions after the first data cut-off to replay, 0 for all; ``None`` to stop at the market clock.
     workers
-        Concurrent requests; default: the setting.
+        Concurrent requests; default: the setting, 64 in an open loop.
+    mode
+        What is sent; default: routed requests and pairs. ``shadow`` opens a weight epoch without a share for the
+        challenger, and another one with the former weights when it ends.
+    load
+        Instants of an open loop; the time of every request is then kept under ``reports/load``.
+    deciding
+        With the models' workshop given, a decision is taken and carried out after every session.
+
+    Raises
+    ------
+    ReplayError
+        See :func:`~financial_assets.experiment.replay.replay`; or decisions are wanted of a shadow.
     """
+    if deciding is not None and mode == "shadow":
+        raise ReplayError("decisions change the weights, but --mode shadow keeps the challenger's at 0: choose one")
     clock, panel = market.clock(), market.whole_panel()
     horizon = now = clock.now()
     cutoff = market.first_cutoff().get()
     if sessions is not None and isinstance(clock, HistoricalClock) and cutoff is not None:
         horizon = replay_horizon(panel.sessions, cutoff, now, sessions)
-    with ab_test.log() as log:
-        epoch = ab_test.current_epoch(log)
+    timings: list[Timing] = []
+    with ab_test.log() as log, _weights(mode, log, serving, ab_test) as epoch, _kept(timings, Path(ab_test.home)):
+        decide = None if deciding is None else _decide(market, deciding, serving, ab_test, panel)
         return replay(
             log=log,
             epoch=epoch,
@@ -44,10 +88,67 @@ def run_replay(
             routed_after=routed_before(log.routed(epoch.experiment, columns=("epoch", "session")), epoch),
             connect=serving.connect,
             lookback=SERVED_LOOKBACK,
-            workers=workers or ab_test.workers,
+            workers=workers or (ab_test.workers if load is None else OPEN_LOOP_PLACES),
             on_session=lambda session: _move(clock, session),
+            mode=mode,
+            load=load,
+            timings=timings,
+            decide=decide,
             progress=ab_test.progress,
         )
+
+
+@contextmanager
+def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: Experiment) -> Generator[WeightEpoch]:
+    """The epoch to replay in; for a shadow one without a share for the challenger, which gets it back afterwards."""
+    rollout, before = Rollout(log, ab_test.policy()), ab_test.current_epoch(log)
+
+    def settle(step: Callable[[Rollout], WeightEpoch]) -> WeightEpoch:
+        with log.exclusive(before.experiment):
+            epoch = step(rollout)
+            enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
+        return epoch
+
+    if mode != "shadow":  # an earlier replay may have been killed in its shadow
+        yield settle(leave_shadow) if is_shadow_replay(before) else before
+        return
+    if before.challenger is None:
+        raise ReplayError(f"{before.champion.model} serves alone: there is no challenger to send copies to")
+    try:
+        yield settle(enter_shadow)
+    finally:
+        settle(leave_shadow)
+
+
+def _decide(market: Market, workshop: Workshop, serving: Serving, ab_test: Experiment, panel: PricePanel) -> Decide:
+    """Decide as of the market clock and carry it out; the baselines predict once for each data cut-off."""
+    take_step(None, workshop, serving, ab_test)  # what an interrupted step has left undone
+    known: dict[pd.Timestamp, pd.DataFrame] = {}
+
+    def decide() -> tuple[Decision | None, WeightEpoch]:
+        with ab_test.log() as log:
+            epoch = ab_test.current_epoch(log)
+        if epoch.challenger is None:
+            return None, epoch
+        cutoff = max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES)
+        if cutoff not in known:
+            known[cutoff] = baseline_predictions(workshop, panel, epoch)
+        decision = decide_now(market, workshop, ab_test, panel=panel, baselines=known[cutoff])
+        return decision, take_step(decision, workshop, serving, ab_test, always=False).epoch
+
+    return decide
+
+
+@contextmanager
+def _kept(timings: list[Timing], home: Path) -> Generator[None]:
+    """Whatever was measured is kept, also of a replay that was interrupted."""
+    try:
+        yield
+    finally:
+        if timings:
+            path = home / "reports" / "load" / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}.parquet"
+            with atomic_path(path) as temporary:
+                timing_frame(timings).to_parquet(temporary, index=False)
 
 
 def _move(clock: MarketClock, session: pd.Timestamp) -> None:

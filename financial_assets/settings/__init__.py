@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from financial_assets.errors import SettingsError
+from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
 from financial_assets.settings.market import MarketSettings
 from financial_assets.settings.retraining import RetrainingSettings
@@ -21,7 +22,9 @@ from financial_assets.settings.training import MAX_SEQUENCE_LENGTH, TrainingSett
 __all__ = ["MAX_SEQUENCE_LENGTH", "Settings", "load_settings"]
 
 
-class Settings(MarketSettings, TrainingSettings, ServingSettings, ExperimentSettings, RetrainingSettings):
+class Settings(
+    MarketSettings, TrainingSettings, ServingSettings, ExperimentSettings, BusinessSettings, RetrainingSettings
+):
     """All settings of a deployment.
 
     Use ``load_settings`` to build it, so that errors name the environment variable.

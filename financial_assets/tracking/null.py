@@ -51,6 +51,10 @@ class NullTracker:
         """Open a run that is not recorded, under the id given."""
         yield _NullRun(run_id)
 
+    def find(self, tag: str, value: str) -> str | None:
+        """Find nothing, since nothing was recorded."""
+        return None
+
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
         """End nothing, since nothing was recorded."""
         return 0

@@ -57,6 +57,10 @@ class Tracker(Protocol):
         """Open an earlier run again, under the same rule for its end."""
         ...
 
+    def find(self, tag: str, value: str) -> str | None:
+        """Id of the latest run that ended well and carries the tag, ``None`` if there is none."""
+        ...
+
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
         """Mark as FAILED the runs still RUNNING whose owner is dead.
 

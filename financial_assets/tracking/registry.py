@@ -135,6 +135,12 @@ class ModelRegistry:
         with self._connection.errors(f"set alias {alias!r} of {self.name} to version {version}"):
             self._connection.client.set_registered_model_alias(self.name, alias, str(version))
 
+    def remove_alias(self, alias: str) -> None:
+        """Let an alias name nothing; that it names nothing already is no error."""
+        if self.by_alias(alias) is not None:
+            with self._connection.errors(f"remove the alias {alias}"):
+                self._connection.client.delete_registered_model_alias(self.name, alias)
+
     def by_alias(self, alias: str) -> ModelVersion | None:
         """The version that an alias points to, or ``None``."""
         return next((one for one in self.versions() if alias in one.aliases), None)

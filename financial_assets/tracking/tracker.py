@@ -87,6 +87,15 @@ class MlflowTracker:
                     client.delete_tag(run_id, FAILURE_TAG)
             yield run
 
+    def find(self, tag: str, value: str) -> str | None:
+        """Id of the latest run of the experiment that ended well and carries the tag, ``None`` if there is none."""
+        experiment_id, quoted = self._experiment(), value.replace("'", "''")
+        with self._connection.errors(f"look for a run with {tag} {value!r}"):
+            found = self._connection.client.search_runs(
+                [experiment_id], f"attributes.status = 'FINISHED' and tags.`{tag}` = '{quoted}'", max_results=1
+            )
+        return found[0].info.run_id if found else None
+
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
         """Mark as FAILED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
 

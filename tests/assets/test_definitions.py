@@ -27,6 +27,7 @@ EDGES = {
     "experiment": {f"predictors/{name}" for name in VARIANTS},
     "predictions": {"experiment"},
     "ab_evaluation": {"predictions", "baselines"},
+    "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
 }
@@ -41,7 +42,7 @@ GROUPS = {
     "training": {"baselines", *(f"models/{name}" for name in VARIANTS)},
     "artifacts": {f"onnx/{name}" for name in VARIANTS},
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
-    "evaluation": {"predictions", "ab_evaluation"},
+    "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals"},
 }
@@ -54,6 +55,7 @@ BLOCKING = {
 INFORMING = {
     "raw_prices": {"extreme_moves"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
+    "rollout": {"guardrails"},
     "drift": {"no_drift"},
     "daily_signals": {"coverage", "current"},
     **{f"models/{name}": {"beats_majority"} for name in VARIANTS},
@@ -120,6 +122,7 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "experiment",
         "predictions",
         "ab_evaluation",
+        "rollout",
         "drift",
         "daily_signals",
     }

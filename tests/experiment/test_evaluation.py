@@ -12,6 +12,7 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, SHADOW, arms, panel
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.business import BusinessCase
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude
 from financial_assets.experiment.evaluation import (
@@ -206,6 +207,11 @@ def test_a_champion_alone_is_said_to_be_alone() -> None:
     result = evaluate(routed=mine, direct=direct, epochs=[alone], panel=prices, baselines=baselines)
     assert result.conclusion.verdict == "no_data"
     assert "no challenger" in result.conclusion.sentence
+    assert result.business is not None
+    assert result.business.promotion is None
+    assert [risk.name for risk in result.business.risks] == [CHAMPION, "majority", "logistic", "buy and hold"]
+    assert result.regimes is not None
+    assert all(row.advantage is row.correlation is None for row in result.regimes.rows)
 
 
 def test_only_sessions_after_both_cutoffs_count() -> None:
@@ -269,6 +275,31 @@ def test_the_figures_are_those_of_the_rows() -> None:
     assert challenger.pnl is not None
     assert challenger.pnl.sharpe > majority.pnl.sharpe
     assert len(challenger.pnl.daily) == len(evaluation.trading_days)
+
+
+def test_the_value_of_a_promotion_is_the_mean_paired_difference_of_profit() -> None:
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.50, CHALLENGER: 0.58, SHADOW: 0.55})
+    plan = EvaluationPlan(business=BusinessCase(aum=1e6, horizon_sessions=50))
+    result = evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines, plan=plan)
+    challenger, champion = result.skill(CHALLENGER), result.skill(CHAMPION)
+    assert challenger is not None
+    assert champion is not None
+    assert challenger.pnl is not None
+    assert champion.pnl is not None
+    assert result.business is not None
+    promotion = result.business.promotion
+    assert promotion is not None
+    gain = np.array(challenger.pnl.daily) - np.array(champion.pnl.daily)
+    assert promotion.daily.estimate == pytest.approx(gain.mean())
+    assert promotion.money is not None
+    assert promotion.money.net.estimate == pytest.approx(1e6 * 50 * gain.mean())
+    assert promotion.slower_s is not None  # both were routed
+    assert promotion.slower_s.spans_zero
+    assert {risk.name for risk in result.business.risks} >= {CHAMPION, CHALLENGER, SHADOW, "buy and hold"}
+    total = challenger.pnl.per_trade
+    assert total is not None
+    assert total * challenger.pnl.trades == pytest.approx(10 * sum(challenger.pnl.daily))
+    json.loads(result.to_json())
 
 
 def test_costs_are_paid() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, SHADOW, Answer, FakeGateway, answer, arms, panel
-from rich.console import Console
 
 from financial_assets.errors import (
     GatewayUnavailableError,
@@ -24,7 +22,6 @@ from financial_assets.errors import (
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.gateway import Retry
 from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.progress import ReplayProgress
 from financial_assets.experiment.replay import ReplayReport, replay
 from financial_assets.market.panel import PricePanel
 
@@ -333,17 +330,3 @@ def test_a_killed_replay_goes_on_where_it_was(
     assert (len(direct), set(direct["status"])) == (3 * expected, {"ok"})
     counted = pd.Series(sent(requests) + gateway.requests).value_counts()
     assert rows.set_index("request_id")["attempts"].ge(counted).all()
-
-
-def test_the_progress_bar_counts_sessions_requests_and_failures() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True, width=120)
-    with ReplayProgress(3, enabled=True, console=console) as bar:
-        bar.advance(CUTOFF, sent=8, failed=2)
-    assert "1/3" in stream.getvalue()
-    assert "8 requests" in stream.getvalue()
-    assert "2 failed" in stream.getvalue()
-    quiet = io.StringIO()
-    with ReplayProgress(3, enabled=True, console=Console(file=quiet)) as bar:
-        bar.advance(CUTOFF, sent=8, failed=0)
-    assert quiet.getvalue() == ""

@@ -8,10 +8,23 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
+from decision_doubles import EPOCH, QUIET, plan
+from experiment_doubles import CHALLENGER, CUTOFF, panel
+from test_evidence import frames
 
 from financial_assets.experiment import report
+from financial_assets.experiment.business import BusinessCase
+from financial_assets.experiment.business_view import business_of
+from financial_assets.experiment.by_regime import RegimeRow, RegimeView
+from financial_assets.experiment.chart_style import svg_of
 from financial_assets.experiment.charts import CHARTS, png, svg
+from financial_assets.experiment.decision import decide
+from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.evidence import gather
+from financial_assets.experiment.evidence_chart import evidence
+from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.results import (
     ArmTraffic,
     Comparison,
@@ -24,8 +37,11 @@ from financial_assets.experiment.results import (
     Skill,
     TickerSkill,
 )
+from financial_assets.experiment.statistics.stagewise import daily_z
+from financial_assets.experiment.verdict import Guardrail, Traffic
 
 DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
+ROUTED = pd.DataFrame({"status": [], "model": [], "epoch": [], "session": [], "latency_s": []})
 MODELS = ("baseline-predictor-v1", "enhanced-predictor-v2")
 
 
@@ -34,8 +50,8 @@ def estimate(value: float, half: float) -> Estimate:
 
 
 def skill(name: str, role: str, accuracy: float) -> Skill:
-    rng = np.random.default_rng(len(name))
-    pnl = ProfitAndLoss(-0.31, -0.04, -0.12, 0.48, 0.05, tuple(0.01 * rng.standard_normal(len(DAYS))))
+    rng = np.random.default_rng(sum(name.encode()))
+    pnl = ProfitAndLoss(-0.31, -0.04, -0.12, 0.48, 0.05, 37, -0.00123, tuple(0.01 * rng.standard_normal(len(DAYS))))
     bins = (ReliabilityBin(0.45, 0.5, 100), ReliabilityBin(0.55, 0.52, 140))
     return Skill(
         name, role, estimate(accuracy, 0.03), estimate(0.2512, 0.002), estimate(0.6953, 0.004), estimate(0.00156, 1e-4),
@@ -46,6 +62,15 @@ def skill(name: str, role: str, accuracy: float) -> Skill:
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
     grid = tuple(np.linspace(0.001, 0.02, 101))
+    skills = (
+        skill(MODELS[0], "champion", 0.503),
+        skill(MODELS[1], "challenger", 0.514),
+        skill("majority", "baseline", 0.529),
+        skill("logistic", "baseline", 0.511),
+        replace(skill("historical", "baseline", 0.5), accuracy=None, brier=None, log_loss=None, pnl=None,
+                share_up=None, reliability=()),
+    )  # fmt: skip
+    hold = skill("hold", "baseline", 0.5).pnl
     return Evaluation(
         experiment="financial-ab-test-experiment",
         as_of="2012-03-01",
@@ -70,23 +95,40 @@ def evaluation() -> Evaluation:
         traffic=tuple(
             ArmTraffic(m, 171, 169, 1, 0, 1, 2, 0.0123, 0.0345, 0.0456, grid, estimate(0.503, 0.05)) for m in MODELS
         ),
-        skills=(
-            skill(MODELS[0], "champion", 0.503),
-            skill(MODELS[1], "challenger", 0.514),
-            skill("majority", "baseline", 0.529),
-            skill("logistic", "baseline", 0.511),
-            replace(skill("historical", "baseline", 0.5), accuracy=None, brier=None, log_loss=None, pnl=None,
-                    share_up=None, reliability=()),
-        ),
+        skills=skills,
         tickers=(TickerSkill("AAPL", 60, 0.53, {MODELS[0]: 0.51, MODELS[1]: 0.47, "majority": 0.53}),),
         trading_days=DAYS,
-        buy_and_hold=skill("hold", "baseline", 0.5).pnl,
+        buy_and_hold=hold,
         cost_bps=5.0,
         level=0.95,
         plan={"worthwhile": 0.02, "level": 0.95, "power": 0.8, "srm_alpha": 0.001, "cost_bps": 5.0},
         outcomes_not_due=4,
         data_hash="0123456789abcdef" * 4,
+        business=business_of(skills, hold, ROUTED, BusinessCase(), 0.95),
+        regimes=RegimeView(
+            (RegimeRow("volatility", "low", 31, {MODELS[0]: 0.52}, estimate(-0.03, 0.04), None, None),),
+            29,
+            {"volatility": 0.021, "trend": None},
+        ),
     )  # fmt: skip
+
+
+PRICES = panel(sessions=80, tickers=3)
+
+
+def decided(days: int = 40, skill: float = 0.5, traffic: Traffic = QUIET, **test: object) -> DecisionCase:
+    """A decision on the first days of a plan with looks on days 20 and 40; one arm is right as often as told."""
+    rules = plan(**{"horizon_sessions": 40, "looks": 2, "deflated_sharpe": 0.0, **test})
+    direct, rivals = frames(PRICES)
+    outcome = outcome_frame(PRICES).set_index(["session", "ticker"])["up"]
+    up = outcome.reindex(pd.MultiIndex.from_frame(direct[["session", "ticker"]])).eq(True).to_numpy()
+    right = np.random.default_rng(2).random(len(direct)) < np.where(direct["model"] == CHALLENGER, skill, 0.5)
+    direct["probability_up"] = np.where(right == up, 0.6, 0.4)
+    as_of = PRICES.sessions[PRICES.sessions.searchsorted(CUTOFF, side="right") + days]
+    found = gather(rules, direct[direct["session"] > CUTOFF], rivals, PRICES, as_of=as_of)
+    made = decide(rules, EPOCH, found, traffic, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)
+    assert made.days == days
+    return case_of(made, rules, direct, rivals, PRICES)
 
 
 class Page(HTMLParser):
@@ -120,6 +162,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) -> None:
     page = Page(report.html(evaluation))
     text = " ".join(" ".join(page.words).split())
@@ -127,15 +170,17 @@ def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) 
     assert text.index("Undecided") < text.index("It cannot be concluded") < text.index("A remark & more.")
     figures = (
         "50.3 47.3 to 53.3", "0.2512", "0.6953", "91.0", "12.30", "34.50", "45.60", "171 / 65", "p = 0.41",
-        "165.2 / 70.8", "2,346", "-0.31", "AAPL", "0123456789abcdef", "2011-12-30", "2.0 pp would matter",
+        "165.2 / 70.8", "2,346", "-12.0 %", "37", "-12.3", "AAPL", "0123456789abcdef", "2011-12-30",
+        "2.0 pp would matter", "volatility low", "-3.0 -7.0 to 1.0", "p = 0.021: not stable", "29 sessions",
     )  # fmt: skip
     for figure in figures:
         assert figure in text, figure
     assert "<b>x</b>" in text  # shown as text, not taken for markup
 
 
-def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation) -> None:
-    text = report.html(evaluation)
+@pytest.mark.parametrize("with_decision", [False, True])
+def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation, with_decision: bool) -> None:
+    text = report.html(evaluation, decided() if with_decision else None)
     page = Page(text)
     assert [r for r in page.references if not r.startswith("#")] == []
     assert "url(http" not in text
@@ -144,6 +189,104 @@ def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation) -> No
     assert len(page.ids) == len(set(page.ids))
     used = {r for r in page.references if r.startswith("#")} | set(re.findall(r"url\((#[^)]*)\)", text))
     assert {f"#{name}" for name in page.ids} >= used  # clip paths and markers are all there
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without plots, which are looked at elsewhere: text only takes a tenth of the time."""
+    monkeypatch.setattr(report.charts, "svg", lambda evaluation, name: f"<svg>{name}</svg>")
+
+
+def words(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
+    page = Page(report.html(evaluation, case))
+    assert page.open == []
+    return " ".join(" ".join(page.words).split())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: Evaluation) -> None:
+    case = decided(20)
+    text = words(evaluation, case)
+    decision, rules = case.decision, case.plan
+    reason = decision.reasons[0].rstrip(".")
+    order = [
+        "Decision: hold",
+        reason[1:],
+        "It cannot be concluded",
+        "The evidence over time",
+        "Guardrails",
+        "The plan,",
+    ]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    assert "Undecided" not in text
+    (look,) = decision.looks
+    for figure in (
+        decision.digest, rules.digest, decision.evidence_digest, f"decide --repeat {decision.digest[:12]}",
+        f"{look.z:.2f}", f"{look.boundary:.2f}", f"{rules.boundaries[1]:.2f}", "20 of 40 planned", "to come",
+        f"{rules.days_for_plausible:,} days", f"{100 * rules.detectable:.1f} pp", "looks on 20, 40",
+        "0.04 for 2 planned looks", rules.spread.basis, "not those of the record",
+    ):  # fmt: skip
+        assert (figure in text) == (figure != "not those of the record"), figure
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("skill", "label", "mood"),
+    [(1.0, "promote", "good"), (0.0, "roll back", "bad")],
+)
+def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label: str, mood: str) -> None:
+    page = report.html(evaluation, decided(40, skill, plausible_effect=0.2))
+    assert f"<strong>Decision: {label}</strong>" in page
+    assert f'<section class="verdict {mood}">' in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_fired_guardrail_stands_out(evaluation: Evaluation) -> None:
+    rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "enhanced-predictor-v2 is too slow")
+    page = report.html(evaluation, decided(traffic=Traffic((rail,), "slow")))
+    assert "<strong>Decision: roll back</strong>\n<p>enhanced-predictor-v2 is too slow.</p>" in page
+    assert '<td class="bad-text">FIRED</td>' in page
+    assert "1 of 2 fired" in " ".join(page.split())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_days_that_are_not_the_records_are_said_to_be_others(evaluation: Evaluation) -> None:
+    assert "not those of the record" in words(evaluation, replace(decided(), same_evidence=False))
+
+
+def test_the_evidence_ends_where_the_decision_stands() -> None:
+    case = decided(40)
+    assert case.same_evidence
+    assert (case.low[-1], case.high[-1]) == (case.decision.always_on.low, case.decision.always_on.high)
+    assert case.running_mean[-1] == pytest.approx(case.decision.estimate)
+    assert np.all(np.diff(case.low) >= 0)  # a bound that held is never taken back
+    for line in case.lines:
+        assert line.found is not None
+        assert line.needed is not None
+        shifted = case.differences[: line.day] - case.differences[: line.day].mean() + line.needed
+        assert daily_z(shifted) == pytest.approx(line.boundary)  # the triangle is where the look would have crossed
+
+
+@pytest.mark.parametrize("days", [0, 1, 20, 60])
+def test_the_evidence_is_drawn_from_the_first_day_to_beyond_the_horizon(evaluation: Evaluation, days: int) -> None:
+    case = decided(days) if days else replace(
+        decided(1), differences=np.empty(0), low=np.empty(0), high=np.empty(0), sessions=PRICES.sessions[:0]
+    )  # fmt: skip
+    element = svg_of(lambda: evidence(case), "evidence")
+    assert ElementTree.fromstring(element).get("viewBox")
+    assert "always-on 99% interval" in element
+    assert set(report.plots(evaluation, case)) == {*CHARTS, "evidence"}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("aum", [None, 2e6])
+def test_money_is_shown_only_if_there_is_any(evaluation: Evaluation, aum: float | None) -> None:
+    case = BusinessCase(aum=aum, implementation_cost=1234.0)
+    text = words(replace(evaluation, business=business_of(evaluation.skills, None, ROUTED, case, 0.95)))
+    assert ("value of promotion" in text) == ("1,234" in text) == ("2,000,000" in text) == (aum is not None)
+    assert ("Set BUSINESS_AUM" in text) == (aum is None)
+    assert "The interval spans zero" in text
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -169,6 +312,7 @@ def test_plots_say_what_they_show(evaluation: Evaluation) -> None:
     assert "buy and hold" in svg(evaluation, "profit")
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("verdict", "label"),
     [
@@ -187,15 +331,16 @@ def test_every_verdict_has_its_label(evaluation: Evaluation, verdict: str, label
 def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
     empty = replace(
         evaluation, first_session=None, last_session=None, comparisons=(), traffic=(), skills=(), tickers=(),
-        trading_days=(), buy_and_hold=None,
+        trading_days=(), buy_and_hold=None, business=None, regimes=None,
         epochs=(replace(evaluation.epochs[0], observed=dict.fromkeys(MODELS, 0), method="none", p_value=1.0),),
     )  # fmt: skip
     assert "Traffic split" in report.html(empty)
     assert report.html(replace(empty, epochs=()))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, tmp_path: Path) -> None:
-    report.write_report(evaluation, tmp_path / "reports" / "ab.html")
+    report.write_report(evaluation, tmp_path / "reports" / "ab.html", decided())
     assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")
     assert json.loads((tmp_path / "reports" / "ab.json").read_text())["as_of"] == "2012-03-01"
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["ab.html", "ab.json"]

@@ -15,6 +15,7 @@ challenger: {variant: enhanced, weight: 40}
 
 
 def test_the_package_policy_is_the_designs() -> None:
+    # Sections that the file spells out are the defaults, so that a policy that leaves them out is the same one.
     assert load_policy() == RolloutPolicy(
         "financial-ab-test-experiment", ArmPolicy("baseline", 70), ArmPolicy("enhanced", 30), ("lightweight",)
     )
@@ -42,6 +43,17 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("experiment:", "shadow: lightweight\nexperiment:"), "shadow", "list"),
         (("experiment:", "surprise: 1\nexperiment:"), "surprise", "keys"),
         (("{variant: baseline, weight: 60}", "70"), "champion", "mapping"),
+        (("experiment:", "test: {margin: 2}\nexperiment:"), "test.margin", "a number from 0 to 0.5"),
+        (("experiment:", "test: {power: .nan}\nexperiment:"), "test.power", "a number from 0.5"),
+        (("experiment:", "test: {looks: 2.5}\nexperiment:"), "test.looks", "a whole number from 1 to 12"),
+        (("experiment:", "test: {looks: true}\nexperiment:"), "test.looks", "a whole number"),
+        (("experiment:", "test: {metric: sharpe}\nexperiment:"), "test.metric", "accuracy or brier"),
+        (("experiment:", "test: {alpha: 0.05}\nexperiment:"), "test.alpha", "keys"),
+        (("experiment:", "guardrails: 3\nexperiment:"), "guardrails", "mapping"),
+        (("experiment:", "traffic: {mode: bandit}\nexperiment:"), "traffic.mode", "fixed or ladder"),
+        (("experiment:", "traffic: {steps: [30, 10]}\nexperiment:"), "traffic.steps", "rising"),
+        (("experiment:", "traffic: {steps: [0, 100]}\nexperiment:"), "traffic.steps", "to 99"),
+        (("experiment:", "traffic: {steps: []}\nexperiment:"), "traffic.steps", "rising"),
     ],
 )
 def test_errors_name_file_key_value_and_what_is_allowed(

@@ -2,7 +2,7 @@
 
 An arm that was lucky early got more requests, so that the plain mean of its requests is biased, and the usual test
 rejects equal arms too often; when the market gets harder or easier meanwhile, far too often (shown by
-benchmarks/ab_allocation.py). Naive inference on such rows is therefore refused. What holds for any allocation that was
+benchmarks/ab/allocation.py). Naive inference on such rows is therefore refused. What holds for any allocation that was
 decided before the day is the inverse-propensity difference of the day, whose expectation given the past is the true
 difference; a betting e-process on it is valid at every look (Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro 2022,
 Anytime-valid off-policy inference for contextual bandits, arXiv 2210.10768).

@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import (
+    MOST_CAPITAL,
     STAKES,
     Side,
     checked_days,
@@ -104,11 +105,40 @@ class BettingSequence:
         )
 
     def extend(self, differences: Iterable[float]) -> BettingSequence:
-        """The state after more days, one :meth:`update` each."""
-        state = self
-        for difference in differences:
-            state = state.update(difference)
+        """The state after more days: bit for bit that of one :meth:`update` each, and much faster."""
+        values, state = list(differences), self
+        for begin in range(0, len(values), _AT_ONCE):
+            state = state._many(values[begin : begin + _AT_ONCE])
         return state
+
+    def _many(self, differences: Sequence[float]) -> BettingSequence:
+        """Some days at once: a cumulative product multiplies in the order in which the days are played."""
+        days = checked_days(differences, self.bound)[:, None, None]
+        parts = np.array(self.stakes)[:, None]
+        up = 1.0 + parts * ((days - self.margins) / (self.bound + self.margins))
+        down = 1.0 + parts * ((self.margins - days) / (self.bound - self.margins))
+        up[0] *= self.up
+        down[0] *= self.down
+        with np.errstate(over="ignore"):  # infinite: played day by day below
+            for capital in (up, down):
+                np.multiply.accumulate(capital, axis=0, out=capital)
+        if max(float(up.max()), float(down.max())) > MOST_CAPITAL:  # given away on the day on which it is reached
+            state = self
+            for difference in differences:
+                state = state.update(difference)
+            return state
+        total = self.total
+        for x in days.ravel().tolist():
+            total += x
+        return dataclasses.replace(
+            self,
+            days=self.days + len(days),
+            total=total,
+            up=up[-1].copy(),
+            down=down[-1].copy(),
+            peak_up=np.maximum(self.peak_up, mixed(up.swapaxes(0, 1)).max(axis=0)),
+            peak_down=np.maximum(self.peak_down, mixed(down.swapaxes(0, 1)).max(axis=0)),
+        )
 
     @property
     def mean(self) -> float:
@@ -170,4 +200,5 @@ class BettingSequence:
         return at
 
 
+_AT_ONCE = 256  # days: bounds the memory
 _ARRAYS = ("margins", "up", "down", "peak_up", "peak_down")

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.errors import ExperimentError
 
 __all__ = [
+    "MOST_CAPITAL",
     "STAKES",
     "Side",
     "checked_days",
@@ -32,7 +33,7 @@ STAKES = (0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22, 0.32, 0
 
 _AROUND = (0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
 _LEAST_STAKE, _MOST_STAKE = 0.001, 0.9
-_MOST_CAPITAL = 1e280
+MOST_CAPITAL = 1e280
 """Capital above is given away: less capital is less evidence, and doubles end at 1.8e308."""
 
 _FARTHEST = 0.999
@@ -119,7 +120,7 @@ def log_e_process(
 def play(capital: NDArray[np.float64], stakes: tuple[float, ...], odds: ArrayLike) -> NDArray[np.float64]:
     """Capital ``[stake, ...]`` after a day on which each unit staked gained ``odds`` (at least -1)."""
     parts = np.array(stakes).reshape((-1,) + (1,) * (capital.ndim - 1))
-    return np.minimum(capital * (1.0 + parts * np.asarray(odds)), _MOST_CAPITAL)
+    return np.minimum(capital * (1.0 + parts * np.asarray(odds)), MOST_CAPITAL)
 
 
 def mixed(capital: NDArray[np.float64]) -> NDArray[np.float64]:

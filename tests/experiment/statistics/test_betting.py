@@ -166,3 +166,21 @@ def test_extreme_evidence_stays_finite() -> None:
 def test_what_cannot_be_bet_on_is_refused(wrong: object) -> None:
     with pytest.raises(ExperimentError):
         wrong()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("start", "days"),
+    [
+        (BettingSequence.start(), np.random.default_rng(0).uniform(-0.2, 0.2, 600)),
+        (BettingSequence.start([0.0]), np.random.default_rng(1).uniform(-1, 1, 300)),
+        (BettingSequence.start([-0.1, 0.0, 0.01], bound=0.3, stakes=(0.2, 0.5)), np.linspace(-0.3, 0.3, 40)),
+        (BettingSequence.start([0.0, 0.1]), np.full(1500, 0.99)),  # reaches the most that capital may be
+        (BettingSequence.start([0.0]), np.array([])),
+    ],
+)
+def test_many_days_at_once_are_those_days_one_by_one_to_the_last_bit(start: BettingSequence, days: np.ndarray) -> None:
+    one_by_one = start
+    for day in days:
+        one_by_one = one_by_one.update(float(day))
+    assert start.extend(days).to_json() == one_by_one.to_json()
+    assert start.extend(days[:7]).extend(days[7:]).to_json() == one_by_one.to_json()

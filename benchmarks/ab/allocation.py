@@ -1,6 +1,6 @@
 """Selection, adaptive allocation and off-policy estimates, by simulation, each beside a naive control.
 
-    OMP_NUM_THREADS=1 python benchmarks/ab_allocation.py [--only S12 S14 --seed 1]
+    OMP_NUM_THREADS=1 python benchmarks/ab/allocation.py [--only S12 S14 --seed 1]
 
 Shares have Clopper and Pearson's 99 % interval, means one of 1.96 standard errors over independent runs. A year is 250
 days with 10 tickers.
@@ -8,16 +8,14 @@ days with 10 tickers.
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from ab_statistics import Row, ever, said, share, verdict
 from mabwiser.mab import MAB, LearningPolicy
 from numpy.typing import NDArray
+from table import Goal, Row, ever, main, mean, said, share, shown, verdict
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import (
@@ -55,18 +53,6 @@ FIRST = dt.date(2020, 1, 1)
 DATES = [FIRST + dt.timedelta(day) for day in range(1000)]
 WELL = Health()
 ALPHA = 0.05
-
-
-def mean(values: Sequence[float] | Array) -> tuple[float, float, float]:
-    """Mean over runs with 1.96 standard errors."""
-    data = np.asarray(values, np.float64)
-    half = 1.96 * float(data.std(ddof=1)) / math.sqrt(data.size)
-    return float(data.mean()), float(data.mean()) - half, float(data.mean()) + half
-
-
-def shown(value: tuple[float, float, float], digits: int = 2) -> str:
-    """A mean with its interval."""
-    return f"{value[0]:.{digits}f} [{value[1]:.{digits}f}, {value[2]:.{digits}f}]"
 
 
 # --- S12: selection ------------------------------------------------------------------------------------------------
@@ -372,7 +358,7 @@ def s14(rng: np.random.Generator) -> Iterator[Row]:
         yield Row("S14", f"coverage of {name}'s 95 % interval", "93 to 97 %", said(cover[name]), control, target_met)
 
 
-GOALS: dict[str, Callable[[np.random.Generator], Iterator[Row]]] = {
+GOALS: dict[str, Goal] = {
     "S12": s12,
     "S13-limits": s13_limits,
     "S13-inference": s13_inference,
@@ -381,23 +367,5 @@ GOALS: dict[str, Callable[[np.random.Generator], Iterator[Row]]] = {
     "S14": s14,
 }
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--only", nargs="*", choices=list(GOALS), default=list(GOALS))
-    parser.add_argument("--seed", type=int, default=20240607)
-    arguments = parser.parse_args()
-    began, missed = time.process_time(), 0
-    print("| goal | what | target | measured | control | |\n| --- | --- | --- | --- | --- | --- |")
-    for number, name in enumerate(GOALS):
-        if name not in arguments.only:
-            continue
-        for row in GOALS[name](np.random.default_rng([arguments.seed, number])):
-            cells = (row.goal, row.what, row.target, row.measured, row.control, row.met)
-            missed += row.met.startswith(verdict(False))
-            print("| " + " | ".join(cells) + " |", flush=True)
-    print(f"\n{time.process_time() - began:.0f} s of one core, seed {arguments.seed}, {missed} rows not met")
-
-
 if __name__ == "__main__":
-    main()
+    main(GOALS, __doc__)

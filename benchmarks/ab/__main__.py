@@ -1,0 +1,16 @@
+"""All goals of the A/B engine in one table, each with its interval and a naive control.
+
+OMP_NUM_THREADS=1 python benchmarks/ab [--only S2 S7 --seed 1 --workers 2]
+"""
+
+import sys
+
+import allocation
+import decision
+import error_rates
+import scale
+from table import main
+
+if __name__ == "__main__":
+    goals = {**error_rates.GOALS, **decision.GOALS, **allocation.GOALS, **scale.GOALS}
+    sys.exit(main(goals, __doc__, alone=tuple(scale.GOALS)) > 0)

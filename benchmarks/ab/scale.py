@@ -1,0 +1,247 @@
+"""Time to evaluate and decide from a real SQLite log: a million predictions, and one more day of a year-long test.
+
+OMP_NUM_THREADS=1 python benchmarks/ab/scale.py [--only million --seed 1]
+
+The log holds paired predictions of champion, challenger and shadow and one routed request a bar, in a file that was
+just written and is in the page cache. Everything runs in one thread; the seconds are of its processor, the best of some
+runs, so that a busy machine does not count; wall-clock time, which an idle machine brings down to that, stands beside.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from table import Goal, Row, main, verdict
+
+from financial_assets.experiment import log_schema
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.conduct import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, Conduct
+from financial_assets.experiment.decision import decide
+from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
+from financial_assets.experiment.evidence import gather
+from financial_assets.experiment.guardrails import watch_traffic
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.luck import deflated_sharpe
+from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
+from financial_assets.experiment.policy import RolloutPolicy, load_policy
+from financial_assets.experiment.rollout import Rollout
+from financial_assets.experiment.statistics.betting import BettingSequence
+from financial_assets.experiment.verdict import Decision
+from financial_assets.market import calendar
+from financial_assets.market.panel import CHANNELS, PricePanel
+
+CUTOFF = pd.Timestamp("2010-01-29")
+CHAMPION, CHALLENGER, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
+QUANTILES = dict(zip(log_schema.QUANTILE_COLUMNS, (-0.03, -0.02, 0.0, 0.02, 0.03), strict=True))
+BATCH = 100_000
+
+
+@dataclass(frozen=True)
+class World:
+    """A log on disk with everything that a decision needs beside it."""
+
+    log: PredictionLog
+    epoch: WeightEpoch
+    rules: RolloutPolicy
+    plan: ExperimentPlan
+    panel: PricePanel
+    rivals: pd.DataFrame
+    rows: int
+
+
+def prices(rng: np.random.Generator, sessions: int, tickers: int) -> PricePanel:
+    """Random walks; the first sessions lie before the cut-off."""
+    days = calendar.sessions("2010-01-04", pd.Timestamp("2010-01-04") + pd.Timedelta(days=2 * sessions + 60))
+    days = days[: int(days.searchsorted(CUTOFF, side="right")) + sessions + 1]
+    steps = 0.006 * rng.standard_normal((1, len(days))) + 0.01 * rng.standard_normal((tickers, len(days)))
+    close = 100 * np.exp(np.cumsum(steps, axis=1))
+    values = np.empty((tickers, len(CHANNELS), len(days)), dtype=np.float32)
+    values[:] = close[:, None, :]
+    values[:, CHANNELS.index("volume")] = 1e6
+    values[:, CHANNELS.index("day")] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
+    names = tuple(f"T{number:03d}" for number in range(tickers))
+    return PricePanel(names, days, values, np.ones((tickers, len(days)), dtype=bool))
+
+
+def answers(rng: np.random.Generator, count: int) -> list[dict[str, object]]:
+    """The columns that every answered request has."""
+    now = pd.Timestamp("2011-01-01", tz="UTC").to_pydatetime()
+    probability, latency = rng.uniform(0.3, 0.7, count).tolist(), rng.uniform(0.001, 0.004, count).tolist()
+    common = {"status": "ok", "failure": None, "error": None, "attempts": 1, **QUANTILES}
+    common |= {"intended_at": now, "sent_at": now, "completed_at": now}
+    pairs = zip(probability, latency, strict=True)
+    return [{**common, "probability_up": chance, "latency_s": seconds} for chance, seconds in pairs]
+
+
+def write(world: World, rng: np.random.Generator, sessions: pd.DatetimeIndex) -> int:
+    """Write the log in large batches, as it would stand after all of these sessions; how many rows."""
+    days = [day.date() for day in sessions]
+    keys = [(day, later, name) for day, later in itertools.pairwise(days) for name in world.panel.tickers]
+    paired = [
+        {"session": day, "target_session": later, "ticker": ticker, "model": arm.model}
+        | {"variant": arm.variant, "model_version": arm.version}
+        for day, later, ticker in keys
+        for arm in world.epoch.arms
+    ]
+    routed = [
+        {"request_id": f"{day}.{name}", "experiment": world.epoch.experiment, "epoch": 1, "session": day}
+        | {"target_session": later, "ticker": name, "model": CHALLENGER if chosen else CHAMPION, "variant": "x"}
+        | {"model_version": 1, "propensity": 0.3 if chosen else 0.7}
+        for (day, later, name), chosen in zip(keys, rng.random(len(keys)) < 0.3, strict=True)
+    ]
+    with world.log.engine.begin() as connection:
+        for table, rows in ((log_schema.direct, paired), (log_schema.routed, routed)):
+            for begin in range(0, len(rows), BATCH):
+                part = rows[begin : begin + BATCH]
+                filled = [row | answer for row, answer in zip(part, answers(rng, len(part)), strict=True)]
+                connection.execute(sa.insert(table), filled)
+    return len(paired) + len(routed)
+
+
+def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: int) -> World:
+    """A world in which models know nothing."""
+    arms = (
+        Arm(CHAMPION, "baseline", 1, "champion", 70, CUTOFF),
+        Arm(CHALLENGER, "enhanced", 2, "challenger", 30, CUTOFF),
+        Arm(SHADOW, "lightweight", 3, "shadow", 0, CUTOFF),
+    )
+    panel = prices(rng, sessions, tickers)
+    after = panel.sessions[panel.sessions > CUTOFF]
+    index = pd.MultiIndex.from_product([after, panel.tickers], names=["date", "ticker"])
+    frames = [
+        index.to_frame(index=False).assign(model=name, probability_up=rng.uniform(0.4, 0.6, len(index)), **QUANTILES)
+        for name in ("majority", "logistic", "persistence")
+    ]
+    log = PredictionLog(f"sqlite:///{folder / f'{sessions}-{tickers}.db'}")
+    epoch = log.open_epoch("ab-experiment", arms, "start", after=0)
+    rules = load_policy()
+    rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
+    plan = make_plan(rules, epoch, DailySpread(0.1, "the benchmark"), CUTOFF)
+    world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
+    return replace(world, rows=write(world, rng, after))
+
+
+@dataclass(frozen=True)
+class Run:
+    """Seconds of the parts, and what came out."""
+
+    read: float
+    evaluate: float
+    decide: float
+    sharpe: float
+    evaluation: Evaluation
+    decision: Decision
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.read + self.evaluate + self.decide + self.sharpe
+
+
+def once(world: World) -> Run:
+    """What the asset does: read, evaluate, decide; the deflated Sharpe ratio as if a promotion hung on it."""
+    marks = [time.process_time()]
+    routed = world.log.routed(world.epoch.experiment, columns=tuple(dict.fromkeys((*ROUTED_COLUMNS, *TRAFFIC_COLUMNS))))
+    direct = world.log.direct(columns=tuple(dict.fromkeys((*DIRECT_COLUMNS, *EVIDENCE_COLUMNS))))
+    marks.append(time.process_time())
+    evaluation = evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
+    marks.append(time.process_time())
+    decision = decide(
+        world.plan,
+        world.epoch,
+        gather(world.plan, direct, world.rivals, world.panel),
+        watch_traffic(world.plan, [world.epoch], routed),
+        as_of=evaluation.as_of,
+        deflated_sharpe=lambda: None,
+    )
+    marks.append(time.process_time())
+    deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)
+    marks.append(time.process_time())
+    read, evaluated, decided, luck = (after - before for before, after in itertools.pairwise(marks))
+    return Run(read, evaluated, decided, luck, evaluation, decision)
+
+
+def best(run: Callable[[], Run], times: int = 3) -> Run:
+    """The fastest of some runs."""
+    return min((run() for _ in range(times)), key=lambda one: one.total)
+
+
+def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
+    """Seconds to read and evaluate, then to decide as :class:`Conduct` does, which reads what it needs itself; wall."""
+    wall = time.perf_counter()
+    marks = [time.process_time()]
+    routed = world.log.routed(world.epoch.experiment, columns=ROUTED_COLUMNS)
+    direct = world.log.direct(columns=DIRECT_COLUMNS)
+    marks.append(time.process_time())
+    evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
+    marks.append(time.process_time())
+    Conduct(Rollout(world.log, world.rules)).decide(
+        world.panel, world.rivals, as_of=world.panel.sessions[-1], deflated_sharpe=lambda: None
+    )
+    deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)
+    marks.append(time.process_time())
+    read, evaluated, decided = (after - before for before, after in itertools.pairwise(marks))
+    return read, evaluated, decided, time.perf_counter() - wall
+
+
+def million(rng: np.random.Generator) -> Iterator[Row]:
+    """A million predictions: 250 tickers, 1,000 sessions, three arms in pairs and one routed request."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(rng, Path(folder), 1000, 250)
+        read, evaluated, decided, wall = min((as_the_asset_does(world) for _ in range(2)), key=lambda run: sum(run[:3]))
+        began = time.process_time()
+        world.log.direct()
+        world.log.routed()
+        whole = time.process_time() - began
+        world.log.close()
+    what = f"{world.rows:,} logged predictions evaluated and decided upon, reading included"
+    total = read + evaluated + decided
+    parts = f"read {read:.1f}, evaluate {evaluated:.1f}, decide and read for it {decided:.1f}; wall clock {wall:.1f}"
+    control = f"all columns read instead of those needed: {whole:.1f} s for reading alone"
+    yield Row("-", what, "<= 10 s", f"{total:.1f} s ({parts})", control, verdict(total <= 10))
+
+
+def daily(rng: np.random.Generator) -> Iterator[Row]:
+    """The last day of a year-long test with 10 tickers."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(rng, Path(folder), 252, 10)
+        found = best(lambda: once(world), 9)
+        world.log.close()
+    spent = 1000 * (found.decide + found.sharpe)
+    what = "one day's decision in a year-long test of 10 tickers, computed from all its rows, beyond reading them"
+    parts = (
+        f"{spent:.0f} ms (of which deflated Sharpe ratio {1000 * found.sharpe:.0f}; reading {1000 * found.read:.0f})"
+    )
+    control = f"the report's full evaluation of that day: {1000 * found.evaluate:.0f} ms"
+    yield Row("-", what, "<= 50 ms", parts, control, verdict(spent <= 50))
+
+
+def state(rng: np.random.Generator) -> Iterator[Row]:
+    """The confidence sequence alone, with its state read and written."""
+    text, times = BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252)).to_json(), list[float]()
+    for _ in range(20):
+        began = time.process_time()
+        sequence = BettingSequence.from_json(text).update(0.01)
+        sequence.interval(0.01)
+        sequence.to_json()
+        times.append(time.process_time() - began)
+    began = time.process_time()
+    BettingSequence.start().extend(rng.uniform(-0.2, 0.2, 252))
+    again = time.process_time() - began
+    spent = 1000 * float(np.median(times))
+    what = "one day's update of a year-old confidence sequence from its stored state"
+    yield Row("-", what, "<= 50 ms", f"{spent:.2f} ms", f"a year anew: {1000 * again:.0f} ms", verdict(spent <= 50))
+
+
+GOALS: dict[str, Goal] = {"million": million, "daily": daily, "state": state}
+
+if __name__ == "__main__":
+    main(GOALS, __doc__, alone=tuple(GOALS))

@@ -1,0 +1,45 @@
+"""Bringing a weight epoch into force: the gateway's routes first, the registry's aliases last."""
+
+from __future__ import annotations
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest
+from financial_assets.serving.target import ServingTarget
+from financial_assets.tracking import ModelRegistry
+
+__all__ = ["enforce", "manifest_of", "point_aliases"]
+
+
+def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
+    """The Experiment of an epoch; a challenger without a share of the requests gets a copy of each, as a mirror."""
+    weights = {model: weight for model, weight in epoch.weights.items() if weight > 0}
+    challenger = epoch.challenger
+    mirror = (challenger.model, 100) if challenger is not None and challenger.weight == 0 else None
+    return experiment_manifest(
+        epoch.experiment, default=epoch.champion.model, weights=weights, mirror=mirror, namespace=namespace
+    )
+
+
+def enforce(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float) -> Manifest:
+    """Make the target route as the epoch says; repeating it changes nothing.
+
+    Raises
+    ------
+    NotReadyError
+        Not in force in time; the epoch stands, and the next run goes on here.
+    TargetError
+        The target refused.
+    """
+    manifest = manifest_of(epoch, namespace)
+    target.apply([manifest])
+    target.wait_ready([epoch.experiment], timeout_s)
+    return manifest
+
+
+def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
+    """Let ``champion`` and ``challenger`` name the versions in those roles; called after the routes are in force."""
+    registry.set_alias("champion", epoch.champion.version)
+    if epoch.challenger is None:
+        registry.remove_alias("challenger")
+    else:
+        registry.set_alias("challenger", epoch.challenger.version)

@@ -1,0 +1,228 @@
+"""The state of a replay, and its work in one weight epoch: traffic, pairs, decision, session by session."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from financial_assets.errors import InferenceError, ReplayError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.gateway import Connect, Gateway, Retry, ask_direct
+from financial_assets.experiment.live import Scoreboard
+from financial_assets.experiment.load import Timeline, Timing
+from financial_assets.experiment.load_courier import ThreadCourier
+from financial_assets.experiment.load_traffic import Counts, Traffic
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.progress import LiveView
+from financial_assets.experiment.records import DirectIntent, Result, RoutedIntent
+from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.worklist import SessionWork
+from financial_assets.market.panel import PricePanel
+
+__all__ = ["Decide", "EpochRun", "ReplayState"]
+
+Decide = Callable[[], tuple[Decision | None, WeightEpoch]]
+"""Takes and carries out a decision; the epoch is that in force afterwards."""
+
+_Prepared = tuple[Sequence[RoutedIntent], Mapping[str, np.ndarray]]
+
+_AHEAD = 16  # sessions whose intents an open loop commits beforehand
+_BATCH = 256  # rows of a gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
+
+
+@dataclass
+class ReplayState:
+    """What all weight epochs of one replay share; parameters as in ``replay``."""
+
+    log: PredictionLog
+    panel: PricePanel
+    connect: Connect
+    lookback: int
+    workers: int
+    retry: Retry
+    on_session: Callable[[pd.Timestamp], None] | None
+    decide: Decide | None
+    counts: Counts = field(default_factory=Counts)
+    timings: list[Timing] = field(default_factory=list)
+    timeline: Timeline | None = None
+    board: Scoreboard | None = None
+    view: LiveView | None = None
+    worked: int = 0
+    decisions: int = 0
+    epochs: int = 0
+    most_in_flight: int = 0
+
+    def show(self, stack: ExitStack, epoch: WeightEpoch, total: int, progress: bool, console: Console | None) -> None:
+        """Begin the live view, with what the log holds of the pairs already."""
+        self.board = board = Scoreboard(epoch, self.panel)
+        board.total = total
+        if progress:
+            known = self.log.direct(epoch.weights, columns=("session", "ticker", "model", "status", "probability_up"))
+            for model, rows in known[known["status"] == "ok"].groupby("model"):
+                days = pd.DatetimeIndex(rows["session"])
+                board.score_many(str(model), days, list(rows["ticker"]), rows["probability_up"].to_numpy(np.float64))
+        self.view = stack.enter_context(LiveView(board, enabled=progress, console=console))
+
+
+class EpochRun:
+    """The part of a replay in one weight epoch: its threads and connections."""
+
+    def __init__(self, state: ReplayState, epoch: WeightEpoch) -> None:
+        self.state, self.epoch = state, epoch
+        assert state.board is not None
+        assert state.view is not None
+        self.board, self.view = state.board, state.view
+        self.board.enter(epoch)
+        self.courier = ThreadCourier(state.connect, state.workers, eager=state.timeline is None)
+        self.traffic = Traffic(
+            log=state.log,
+            epoch=epoch,
+            courier=self.courier,
+            retry=state.retry,
+            counts=state.counts,
+            places=state.workers,
+            timeline=state.timeline,
+            timings=state.timings,
+            on_result=lambda _intent, result: self.board.routed(result),
+        )
+
+    def __enter__(self) -> EpochRun:
+        self.courier.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.traffic.stop.set()
+        self.courier.__exit__(*error)
+        self.state.most_in_flight = max(self.state.most_in_flight, self.traffic.most_in_flight)
+
+    def through(self, work: Sequence[SessionWork]) -> tuple[WeightEpoch, pd.Timestamp] | None:
+        """Work through the sessions; the next epoch and the last session of this one, if a decision opened one."""
+        if self.state.timeline is not None and self.state.decide is None:
+            self._open_loop(work)
+            return None
+        for item in work:
+            self._begin(item)
+            bars = self._bars(item)
+            if item.routed:
+                with self.traffic.batch(len(item.routed)):
+                    self.traffic.send(self.traffic.begin(item), bars)
+            with self._pause():
+                if item.direct:
+                    self._pairs(item, bars)
+                opened = self._decide()
+                self._end()
+            if opened is not None:
+                return opened, item.session
+        return None
+
+    def _open_loop(self, work: Sequence[SessionWork]) -> None:
+        """All traffic at its instants, then all pairs."""
+        with self._ahead(work) as prepared, self.traffic.batch(sum(len(item.routed) for item in work)):
+            for item in work:
+                intents, bars = prepared(item) if item.routed else ((), {})
+                self._begin(item)
+                self.traffic.send(intents, bars)
+                if not item.direct:
+                    self._end()
+        for item in work:
+            if item.direct:
+                self.board.session = item.session
+                self._pairs(item, self._bars(item))
+                self._end()
+
+    @contextmanager
+    def _ahead(self, work: Sequence[SessionWork]) -> Generator[Callable[[SessionWork], _Prepared]]:
+        """Intents and bars of the coming sessions, made by a thread of its own while others are sent."""
+        coming = iter([item for item in work if item.routed])
+        made: dict[pd.Timestamp, Future[_Prepared]] = {}
+        pool = ThreadPoolExecutor(1, thread_name_prefix="replay-ahead")
+
+        def make(item: SessionWork) -> _Prepared:
+            return self.traffic.begin(item), self._bars(item, pair=False)
+
+        def prepared(item: SessionWork) -> _Prepared:
+            for another in itertools.islice(coming, _AHEAD - len(made)):
+                made[another.session] = pool.submit(make, another)
+            return made.pop(item.session).result()
+
+        try:
+            yield prepared
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _begin(self, item: SessionWork) -> None:
+        self.board.session = item.session
+        if self.state.on_session is not None:
+            self.state.on_session(item.session)
+
+    def _end(self) -> None:
+        self.state.worked += 1
+        self.view.advance()
+
+    def _pause(self) -> AbstractContextManager[None]:
+        timeline = self.state.timeline
+        return nullcontext() if timeline is None else timeline.paused()
+
+    def _decide(self) -> WeightEpoch | None:
+        """Take a decision, if that is wanted; the epoch that it opened, ``None`` if it stays."""
+        if self.state.decide is None:
+            return None
+        decision, epoch = self.state.decide()
+        self.state.decisions += decision is not None
+        self.board.decided(decision)
+        if epoch == self.epoch:
+            return None
+        self.state.epochs += 1
+        return epoch
+
+    def _bars(self, item: SessionWork, *, pair: bool = True) -> dict[str, np.ndarray]:
+        """What one session's requests hold: what was known at its close ``{ticker: [lookback, 7]}``."""
+        pairs = {ticker for tickers in item.direct.values() for ticker in tickers} if pair else set[str]()
+        wanted, lookback = sorted({*item.routed, *pairs}), self.state.lookback
+        tickers, windows = self.state.panel.until(item.session).windows(item.session, lookback, wanted)
+        bars = dict(zip(tickers, windows, strict=True))
+        if missing := sorted(set(wanted) - set(bars)):
+            raise ReplayError(f"session {item.session.date()}: {', '.join(missing)} lack {lookback} bars")
+        return bars
+
+    def _pairs(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
+        """Score every arm on the same bars; one commit before and one after."""
+        log, counts = self.state.log, self.state.counts
+        arms = [arm for arm in self.epoch.arms if arm.model in item.direct]
+        tickers = sorted({ticker for missing in item.direct.values() for ticker in missing})
+        intents = log.begin_direct(arms, item.session, item.target, tickers)
+        results: list[Result] = []
+        try:
+            for arm in arms:
+                mine = [intent for intent in intents if intent.model == arm.model]
+                for start in range(0, len(mine), _BATCH):
+                    results += self._score(mine[start : start + _BATCH], bars)
+        except InferenceError as error:
+            raise ReplayError(
+                f"session {item.session.date()}: no answer for paired scoring ({error}). See "
+                "`financial-assets status`; replaying again goes on here"
+            ) from error
+        finally:
+            log.complete_direct(results)
+            counts.direct += len(results)
+            counts.direct_failed += sum(result.failure is not None for result in results)
+        asked = {intent.id: intent for intent in intents}
+        for result in results:
+            if result.forecast is not None:
+                one = asked[result.id]
+                self.board.scored(one.model, one.session, one.ticker, result.forecast.probability_up)
+
+    def _score(self, intents: Sequence[DirectIntent], bars: Mapping[str, np.ndarray]) -> list[Result]:
+        stacked = np.stack([bars[intent.ticker] for intent in intents])
+
+        def job(client: Gateway) -> list[Result]:
+            return ask_direct(client, intents, stacked, self.state.retry, self.traffic.stop)
+
+        return self.courier.ask(job)

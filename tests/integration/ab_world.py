@@ -1,0 +1,224 @@
+"""Experiments on one simulated market, one training and one serving plane: begun, replayed and decided as in use."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from mlflow.tracking import MlflowClient
+
+from financial_assets.assets.evaluation import ab_evaluation, predictions, rollout
+from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.cli import main
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.plan import ExperimentPlan
+from financial_assets.experiment.verdict import Decision
+from financial_assets.resources import make_resources
+from financial_assets.resources.conduct import Step, baseline_predictions, decide_now, take_step
+from financial_assets.resources.replay import run_replay
+from financial_assets.serving.target import ExperimentStatus
+from financial_assets.settings import Settings, load_settings
+
+__all__ = ["ROOT", "World", "environment", "policy"]
+
+ROOT = Path(__file__).parents[2]
+_KILLED = """
+import os, signal
+from financial_assets.resources import conduct, make_resources
+from financial_assets.settings import load_settings
+conduct.{part} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+found = make_resources(load_settings())
+with found["ab_test"].log() as log:
+    decision = log.decisions(found["ab_test"].policy().experiment)[-1]
+conduct.take_step(decision, found["workshop"], found["serving"], found["ab_test"])
+"""
+
+
+def policy(name: str, champion: str, challenger: str, shadow: str, **sections: Mapping[str, object]) -> dict[str, Any]:
+    """A rollout policy as its file holds it, 50 to 50 unless it climbs a ladder."""
+    arms = {
+        role: {"variant": variant, "weight": 50}
+        for role, variant in (("champion", champion), ("challenger", challenger))
+    }
+    return {"experiment": f"{name}-experiment", **arms, "shadow": [shadow], **sections}
+
+
+@dataclass
+class World:
+    """One experiment; all worlds of a home share prices, models, plane and log, and take turns.
+
+    Parameters
+    ----------
+    environment
+        Of the processes; names the home.
+    policy_file
+        Its policy.
+    """
+
+    environment: Mapping[str, str]
+    policy_file: Path
+    history: list[Step] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], rules: dict[str, Any], folder: Path) -> World:
+        """A world with these rules."""
+        path = folder / f"{rules['experiment']}.yaml"
+        path.write_text(yaml.safe_dump(rules))
+        return cls({**environment, "ROLLOUT_POLICY": str(path)}, path)
+
+    @cached_property
+    def resources(self) -> dict[str, Any]:
+        values = {key.lower(): value for key, value in self.environment.items()}
+        return make_resources(load_settings(**{key: values[key] for key in Settings.model_fields if key in values}))
+
+    @property
+    def name(self) -> str:
+        return self.resources["ab_test"].policy().experiment
+
+    # What a person or a scheduler does.
+
+    def run_job(self, job: str) -> None:
+        """A job from the command line."""
+        command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", "-j", job]
+        done = subprocess.run(
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
+        )
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+
+    def command(self, *arguments: str) -> Result:
+        """``financial-assets`` with these arguments; it must succeed."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            done = CliRunner().invoke(main, list(arguments))
+        assert done.exit_code == 0, done.output
+        return done
+
+    def materialize(self, *names: str) -> dg.ExecuteInProcessResult:
+        """Assets in this process; what they depend on is taken as it is."""
+        every = [*predictor_assets, experiment, predictions, ab_evaluation, rollout]
+        with dg.DagsterInstance.ephemeral() as instance:
+            return dg.materialize(every, selection=list(names), resources=self.resources, instance=instance)
+
+    def begin(self) -> WeightEpoch:
+        """At the data cut-off, after what was there before has ended: the predictors, then the experiment."""
+        market, target = self.resources["market"], self.resources["serving"].target()
+        for other in target.status().experiments:
+            target.delete("Experiment", other.name)
+        clock = market.folder / "clock.json"
+        clock.unlink()
+        market.clock().start(market.first_cutoff().get())
+        self.materialize(*(f"predictors/{name}" for name in ("baseline", "enhanced", "lightweight")), "experiment")
+        return self.epoch()
+
+    def go_on(self, *, first: int, until: int, every: int, short_of: str = "") -> Step:
+        """Replay and decide every so many sessions, until no challenger is left; the last step.
+
+        It ends short of carrying out a decision that says ``short_of``.
+        """
+        market, workshop, serving, ab_test = (
+            self.resources[name] for name in ("market", "workshop", "serving", "ab_test")
+        )
+        for sessions in range(first, until + 1, every):
+            run_replay(market, serving, ab_test, sessions=sessions)
+            decision = decide_now(market, workshop, ab_test, panel=self.panel, baselines=self.baselines)
+            if decision is not None and decision.action == short_of:
+                return Step(decision, self.epoch(), moved=False)
+            self.history.append(take_step(decision, workshop, serving, ab_test, always=False))
+            if self.history[-1].epoch.challenger is None:
+                break
+        return self.history[-1]
+
+    def killed_before(self, part: str) -> None:
+        """Carry the latest decision out in a process that is killed where it comes to ``part``."""
+        done = subprocess.run(
+            [sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT, check=False, timeout=120
+        )
+        assert done.returncode == -signal.SIGKILL
+
+    # What is there already, read once.
+
+    @cached_property
+    def panel(self):
+        return self.resources["market"].whole_panel()
+
+    @cached_property
+    def baselines(self) -> pd.DataFrame:
+        return baseline_predictions(self.resources["workshop"], self.panel, self.epoch())
+
+    # What can be seen.
+
+    def epoch(self) -> WeightEpoch:
+        """The weight epoch in force."""
+        with self.resources["ab_test"].log() as log:
+            return self.resources["ab_test"].current_epoch(log)
+
+    def decisions(self) -> tuple[Decision, ...]:
+        """All that were recorded, in order."""
+        with self.resources["ab_test"].log() as log:
+            return log.decisions(self.name)
+
+    def plan(self, decision: Decision) -> ExperimentPlan:
+        """The plan that a decision was taken under."""
+        with self.resources["ab_test"].log() as log:
+            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+        assert plan is not None
+        assert plan.digest == decision.plan_digest
+        return plan
+
+    def routed(self, epoch: int | None = None) -> pd.DataFrame:
+        """Routed predictions of the experiment."""
+        with self.resources["ab_test"].log() as log:
+            return log.routed(self.name, epoch=epoch)
+
+    def routes(self) -> ExperimentStatus:
+        """What Envoy runs."""
+        status = self.resources["serving"].target().status()
+        (found,) = (one for one in status.experiments if one.name == self.name)
+        assert found.ready, status.problems
+        return found
+
+    def aliases(self) -> dict[str, int]:
+        """Alias -> version, of the registry."""
+        versions = self.resources["workshop"].registry().versions()
+        return {alias: version.version for version in versions for alias in version.aliases}
+
+    def recorded(self, decision: Decision) -> dict[str, str]:
+        """The record as the log, the file and MLflow hold it: canonical JSON by place."""
+        workshop, ab_test = self.resources["workshop"], self.resources["ab_test"]
+        with ab_test.log() as log:
+            found = [one.to_json() for one in log.decisions(self.name) if one.digest == decision.digest]
+        assert len(found) == 1
+        run = workshop.tracker().find("decision", decision.digest)
+        assert run is not None
+        file = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
+        with tempfile.TemporaryDirectory() as folder:
+            client = MlflowClient(workshop.tracking_uri)
+            tracked = Path(client.download_artifacts(run, "decision.json", folder)).read_text()
+        return {"log": found[0], "file": _canonical(file.read_text()), "tracker": _canonical(tracked)}
+
+
+def _canonical(text: str) -> str:
+    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def environment(home: Path, instance: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Of the processes of all worlds of a home."""
+    (instance / "dagster.yaml").write_text(
+        f"telemetry: {{enabled: false}}\nstorage: {{sqlite: {{base_dir: {instance}}}}}\n"
+    )
+    return {**os.environ, **settings, "FINANCIAL_ASSETS_HOME": str(home), "DAGSTER_HOME": str(instance)}

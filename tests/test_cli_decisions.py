@@ -1,0 +1,263 @@
+"""The commands ``decide`` and ``approve``, over real prices, baselines, log and tracker; predictions are written."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from financial_assets.cli import main
+from financial_assets.experiment.conduct import Conduct
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.plan import DailySpread
+from financial_assets.experiment.records import Forecast
+from financial_assets.experiment.records import Result as Ended
+from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.verdict import Decision
+from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.market.panel import PricePanel
+from financial_assets.market.store import PriceStore
+from financial_assets.models.baselines import fit_baselines
+from financial_assets.resources import make_resources
+from financial_assets.settings import load_settings
+
+EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
+QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
+EARLY, LATE = 5, 25  # sessions after the cut-off
+POLICY = {
+    "experiment": EXPERIMENT,
+    "champion": {"variant": "baseline", "weight": 50},
+    "challenger": {"variant": "enhanced", "weight": 50},
+    "test": {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
+    "traffic": {"approval": "manual"},
+}
+SETTINGS = {"PRICE_SOURCE": "simulated", "SIMULATED_SESSIONS": "450", "TICKERS": "AAA,BBB,CCC,DDD", "COLUMNS": "160"}
+Command = Callable[..., Result]
+
+
+def use(home: Path, patch: pytest.MonkeyPatch) -> None:
+    for name, value in {**SETTINGS, "FINANCIAL_ASSETS_HOME": home, "ROLLOUT_POLICY": home / "policy.yaml"}.items():
+        patch.setenv(name, str(value))
+
+
+def predict(log: PredictionLog, prices: PricePanel) -> None:
+    """The champion is right half the time, the challenger nearly always."""
+    rng, skill = np.random.default_rng(3), {CHAMPION: 0.5, CHALLENGER: 0.98}
+    ups = outcome_frame(prices).set_index(["session", "ticker"])["up"]
+    epoch = log.current_epoch(EXPERIMENT)
+    assert epoch is not None
+    later = prices.sessions[prices.sessions > epoch.data_cutoff]
+
+    def ended(intent: int, up: bool, route: str | None = None) -> Ended:
+        return Ended(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
+
+    for session, target in list(itertools.pairwise(later))[:LATE]:
+        direct = log.begin_direct(epoch.arms, session, target, prices.tickers)
+        right = [bool(rng.random() < skill[one.model]) for one in direct]
+        log.complete_direct(
+            [ended(one.id, bool(ups[(session, one.ticker)]) == hit) for one, hit in zip(direct, right, strict=True)]
+        )
+        routed = log.begin_routed(epoch, session, target, prices.tickers)
+        log.complete_routed([ended(one.id, True, CHALLENGER if rng.random() < 0.5 else CHAMPION) for one in routed])
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an experiment and its predictions, without a plan."""
+    home = tmp_path_factory.mktemp("begun")
+    (home / "policy.yaml").write_text(yaml.safe_dump(POLICY))
+    with pytest.MonkeyPatch.context() as patch:
+        use(home, patch)
+        resources = make_resources(load_settings())
+        market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+        market.ingest()
+        panel = market.whole_panel()
+        market.begin(panel.sessions)
+        cutoff = market.first_cutoff().get()
+        known = panel.until(cutoff)
+        workshop.keep_baselines(
+            fit_baselines(compute_panel(known, FeatureGraph()), known, cutoff=cutoff, sequence_length=10)
+        )
+        variants = enumerate(("baseline", "enhanced"), 1)
+        with ab_test.log() as log:
+            Rollout(log, ab_test.policy()).bootstrap(
+                [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
+            )
+            predict(log, panel)
+        workshop.tracker().find("makes", "the store")
+    return home
+
+
+@pytest.fixture
+def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, with a plan."""
+    shutil.copytree(begun, tmp_path / "home")
+    use(tmp_path / "home", monkeypatch)
+    ab_test = make_resources(load_settings())["ab_test"]
+    with ab_test.log() as log:
+        conduct = Conduct(Rollout(log, ab_test.policy()))
+        conduct.register(lambda: DailySpread(0.3, "the test"), conduct.rollout.started().data_cutoff)
+    return tmp_path / "home"
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def advance(sessions: int) -> None:
+    """Move the clock to that many sessions after the cut-off."""
+    market = make_resources(load_settings())["market"]
+    later = market.whole_panel().sessions
+    market.clock().advance_to(later[later > market.first_cutoff().get()][sessions - 1])
+
+
+def decisions() -> tuple[Decision, ...]:
+    with make_resources(load_settings())["ab_test"].log() as log:
+        return log.decisions(EXPERIMENT)
+
+
+def words(result: Result) -> str:
+    return " ".join(result.output.split())
+
+
+@pytest.mark.usefixtures("home")
+def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
+    advance(EARLY)
+    shown = command("decide")
+    assert shown.exit_code == 0, shown.output
+    (decision,) = decisions()
+    assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
+    assert decision.reasons[0] in words(shown)
+    assert "planned looks" not in shown.output
+    assert command("decide").output == shown.output
+    assert decisions() == (decision,), "the same decision is one record"
+
+
+@pytest.mark.usefixtures("home")
+def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
+    advance(LATE)
+    shown = command("decide", "--explain")
+    assert shown.exit_code == 0, shown.output
+    (decision,) = decisions()
+    look = decision.looks[-1]
+    assert decision.action == "promote"
+    for said in (
+        "PROMOTE",
+        decision.plan_digest[:12],
+        "0.3000: the test",
+        f"{decision.detectable:.4f} in 20 days with 80% power",
+        f"{look.boundary:.2f}",
+        f"{look.z:.2f}",
+        f"majority {look.against['majority']:.2f}",
+        f"difference in [{decision.always_on.low:+.3f}, {decision.always_on.high:+.3f}] with 99% confidence",
+        "sample ratio",
+        CHALLENGER,
+    ):
+        assert said in words(shown), said
+
+
+def test_json_is_the_record(home: Path) -> None:
+    advance(LATE)
+    shown = command("decide", "--json")
+    assert shown.exit_code == 0, shown.output
+    (decision,) = decisions()
+    assert json.loads(shown.output) == json.loads(decision.to_json())
+    file = home / "reports" / "decisions" / f"{decision.as_of}-{decision.digest[:12]}.json"
+    assert json.loads(file.read_text()) == json.loads(decision.to_json())
+    assert make_resources(load_settings())["workshop"].tracker().find("decision", decision.digest) is not None
+
+
+@pytest.mark.usefixtures("home")
+def test_records_are_repeated_bit_for_bit_whatever_came_later() -> None:
+    for sessions in (EARLY, LATE):
+        advance(sessions)
+        assert command("decide").exit_code == 0
+    early, late = decisions()
+    assert (early.action, late.action) == ("hold", "promote")
+    for decision in (early, late):
+        shown = command("decide", "--repeat", decision.digest[:10].upper())
+        assert shown.exit_code == 0, shown.output
+        assert f"{decision.digest[:12]} of {decision.as_of}: computed anew, equal bit for bit" in shown.output
+    assert decisions() == (early, late), "repeating records nothing"
+
+
+def test_prices_that_were_altered_are_noticed(home: Path) -> None:
+    advance(LATE)
+    assert command("decide").exit_code == 0
+    (decision,) = decisions()
+    prices = PriceStore(home / "prices").read()
+    later = pd.DatetimeIndex(prices["date"].unique()).sort_values()
+    later = later[later > pd.Timestamp(decision.as_of)]
+    assert _repeated_after(home, prices, later).exit_code == 0, "what came later is no part of it"
+    seen = pd.DatetimeIndex([look.session for look in decision.looks])
+    shown = _repeated_after(home, prices, seen)
+    assert shown.exit_code == 1
+    assert "is not what log and prices give now" in shown.output
+    assert "evidence_digest" in shown.output
+    assert "plan_digest" not in shown.output
+
+
+def _repeated_after(home: Path, prices: pd.DataFrame, days: pd.DatetimeIndex) -> Result:
+    """Prices of these days are tripled: another direction before or after each."""
+    altered, touched = prices.copy(), prices["date"].isin(days)
+    for column in ("open", "high", "low", "close", "adj_close"):
+        altered.loc[touched, column] *= 3.0
+    PriceStore(home / "prices").upsert(altered)
+    (decision,) = decisions()
+    return command("decide", "--repeat", decision.digest)
+
+
+@pytest.mark.usefixtures("home")
+def test_an_unknown_record_is_told_with_the_known_ones() -> None:
+    empty = command("decide", "--repeat", "abc")
+    assert empty.exit_code == 1
+    assert "no recorded decision begins with 'abc'; the latest: none" in words(empty)
+    advance(EARLY)
+    command("decide")
+    (decision,) = decisions()
+    for arguments in (("decide", "--repeat", "zzz"), ("approve", "zzz")):
+        refused = command(*arguments)
+        assert refused.exit_code == 1
+        assert f"{decision.digest[:12]} ({decision.as_of}, hold)" in words(refused)
+
+
+@pytest.mark.usefixtures("home")
+def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> None:
+    advance(EARLY)
+    command("decide")
+    refused = command("approve", decisions()[0].digest)
+    assert refused.exit_code == 1
+    assert "says hold: there is nothing to approve" in refused.output
+    advance(LATE)
+    command("decide")
+    promotion = decisions()[-1]
+    ab_test = make_resources(load_settings())["ab_test"]
+    with ab_test.log() as log:
+        assert Conduct(Rollout(log, ab_test.policy())).carry_out(promotion).number == 1
+    approved = command("approve", promotion.digest[:12], "--by", "risk manager")
+    assert approved.exit_code == 0, approved.output
+    assert f"{CHALLENGER} may replace {CHAMPION}" in approved.output
+    with ab_test.log() as log:
+        assert log.approved_by(promotion.digest) == "risk manager"
+        assert Conduct(Rollout(log, ab_test.policy())).carry_out(promotion).champion.model == CHALLENGER
+    shown = command("decide")
+    assert shown.exit_code == 0
+    assert "there is no challenger: nothing to decide" in shown.output
+
+
+def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(begun, tmp_path / "home")
+    use(tmp_path / "home", monkeypatch)
+    refused = command("decide")
+    assert refused.exit_code == 1
+    assert "no plan was registered" in words(refused)
+    assert "materialize the asset `experiment`" in words(refused)
