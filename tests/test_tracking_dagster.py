@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from financial_assets.tracking import MlflowTracker
@@ -24,6 +25,7 @@ pytestmark = [
 
 _DEFINITIONS = """
 import faulthandler
+import os
 import signal
 import time
 from pathlib import Path
@@ -36,11 +38,13 @@ tracker = MlflowTracker(f"sqlite:///{HERE / 'mlflow.db'}", "experiment", HERE / 
 
 @dg.asset
 def good(context):
+    (HERE / "good.pid").write_text(str(os.getpid()))
     with tracker.run("good", tags={"dagster.run_id": context.run_id}):
         pass
 
 @dg.asset
 def bad(context):
+    (HERE / "bad.pid").write_text(str(os.getpid()))
     with tracker.run("bad", tags={"dagster.run_id": context.run_id}):
         raise ValueError("no prices")
 
@@ -80,6 +84,15 @@ def job(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+def has_ended(pid_file: Path) -> bool:
+    """Whether a step's process is gone.
+
+    Dagster's executor hangs for ever when it is interrupted while one is going: it then takes a lock that may have died
+    with that process.
+    """
+    return pid_file.exists() and not psutil.pid_exists(int(pid_file.read_text()))
+
+
 def interrupt(process: subprocess.Popen[bytes]) -> int:
     """SIGINT to the job alone; should it not end, to its whole group as a terminal's Ctrl-C; then where it hangs."""
     process.send_signal(signal.SIGINT)
@@ -106,6 +119,7 @@ def test_each_step_ends_as_it_was(tmp_path: Path) -> None:
             (tmp_path / "slow is running").exists()
             and {name: status for name, (status, _) in statuses(tmp_path).items()}
             == {"good": "FINISHED", "bad": "FAILED", "slow": "RUNNING"}
+            and all(has_ended(tmp_path / f"{step}.pid") for step in ("good", "bad"))
         ):
             assert process.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < deadline, (tmp_path / "log").read_text()
