@@ -69,7 +69,7 @@ class WeightEpoch:
     opened_at
         UTC instant.
     arms
-        All arms: one champion, at most one challenger, any number of shadows.
+        All arms: one champion, any number of challengers and of shadows.
     reason
         Why the epoch was opened.
     """
@@ -89,9 +89,14 @@ class WeightEpoch:
         return next(arm for arm in self.arms if arm.role == "champion")
 
     @property
+    def challengers(self) -> tuple[Arm, ...]:
+        """The arms that are tested against the champion, each by a plan of its own."""
+        return tuple(arm for arm in self.arms if arm.role == "challenger")
+
+    @property
     def challenger(self) -> Arm | None:
         """The arm that is tested against the champion."""
-        return next((arm for arm in self.arms if arm.role == "challenger"), None)
+        return next(iter(self.challengers), None)
 
     @property
     def shadows(self) -> tuple[Arm, ...]:
@@ -124,8 +129,8 @@ def check_arms(arms: tuple[Arm, ...]) -> None:
     if repeated:
         raise ExperimentError(f"arms named more than once: {', '.join(repeated)}")
     roles = [arm.role for arm in arms]
-    if roles.count("champion") != 1 or roles.count("challenger") > 1:
-        raise ExperimentError(f"an epoch needs one champion and at most one challenger, not: {', '.join(roles)}")
+    if roles.count("champion") != 1:
+        raise ExperimentError(f"an epoch needs one champion, not: {', '.join(roles) or 'no arm at all'}")
     if sum(arm.weight for arm in arms) == 0:
         raise ExperimentError("the weights of all arms are zero: no request could be routed")
 
