@@ -45,22 +45,25 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
         return
-    decision = decide_now(market, workshop, ab_test)
-    if decision is None:
-        click.echo("there is no challenger: nothing to decide")
-        return
+    decisions = decide_now(market, workshop, ab_test)
     if as_json:
-        click.echo(json.dumps(json.loads(decision.to_json()), indent=2))
+        records = [json.loads(decision.to_json()) for decision in decisions]
+        click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
+    if not decisions:
+        click.echo("there is no challenger: nothing to decide")
     console = Console()
-    console.print(f"[bold]{decision.action.upper()}[/bold]  as of {decision.as_of}  record {decision.digest[:12]}")
-    for reason in decision.reasons:
-        console.print(f"  {reason}", highlight=False)
-    if explain:
-        with ab_test.log() as log:
-            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
-        assert plan is not None
-        _explain(console, plan, decision)
+    for decision in decisions:
+        of = f"  {decision.challenger}" if len(decisions) > 1 else ""
+        verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
+        console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
+        for reason in decision.reasons:
+            console.print(f"  {reason}", highlight=False)
+        if explain:
+            with ab_test.log() as log:
+                plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+            assert plan is not None
+            _explain(console, plan, decision)
 
 
 @click.command()
@@ -103,7 +106,8 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         ("days for the plausible", f"{plan.days_for_plausible:,}"),
         (
             "error rates",
-            f"{test.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {test.alpha_always:g} always",
+            f"{plan.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} always"
+            + (f": those of {plan.family} challengers, shared" if plan.family > 1 else ""),
         ),
     ]
     console.print(_table("plan", ("", ""), rows))
@@ -120,7 +124,7 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
     console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
     always = decision.always_on
     console.print(
-        f"always on: difference in [{always.low:+.3f}, {always.high:+.3f}] with {1 - test.alpha_always:.0%} confidence "
+        f"always on: difference in [{always.low:+.3f}, {always.high:+.3f}] with {plan.confidence} confidence "
         f"on every day; {decision.days} days so far, mean "
         + ("-" if decision.estimate is None else f"{decision.estimate:+.4f}"),
         highlight=False,

@@ -124,7 +124,7 @@ def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: i
     epoch = log.open_epoch("ab-experiment", arms, "start", after=0)
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
-    plan = make_plan(rules, epoch, DailySpread(0.1, "the benchmark"), CUTOFF)
+    plan = make_plan(rules, epoch, epoch.challengers[0], DailySpread(0.1, "the benchmark"), CUTOFF)
     world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
     return replace(world, rows=write(world, rng, after))
 

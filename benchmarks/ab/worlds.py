@@ -103,9 +103,11 @@ def plan_for(edge_hoped: float | None = None) -> ExperimentPlan:
     assert spread is not None
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment")
-    found = make_plan(rules, EPOCH, spread, CUTOFF)
+    found = make_plan(rules, EPOCH, EPOCH.challengers[0], spread, CUTOFF)
     hoped = math.ceil(100 * found.detectable) / 100 if edge_hoped is None else edge_hoped
-    return make_plan(replace(rules, test=replace(rules.test, plausible_effect=hoped)), EPOCH, spread, CUTOFF)
+    return make_plan(
+        replace(rules, test=replace(rules.test, plausible_effect=hoped)), EPOCH, EPOCH.challengers[0], spread, CUTOFF
+    )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -12,16 +12,18 @@ from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
+from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
+from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import Experiment, Market, Serving, Workshop
-from financial_assets.resources.conduct import baseline_predictions, decide_now, take_step
+from financial_assets.resources.conduct import Rivals, decide_now, take_step
 from financial_assets.resources.replay import run_replay
 
 __all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "rollout"]
@@ -91,18 +93,19 @@ def ab_evaluation(
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    rivals = baseline_predictions(workshop, panel, epoch)
+    rivals = Rivals(workshop, panel)
     with atomic_path(ab_test.rivals_path) as temporary:
-        rivals.to_parquet(temporary, index=False)
+        rivals.of(epoch).to_parquet(temporary, index=False)
     evaluation = evaluate(
         routed=routed,
         direct=direct,
         epochs=epochs,
         panel=panel,
-        baselines=rivals,
+        baselines=rivals.of(epoch),
         plan=ab_test.evaluation_plan(),
     )
-    decision = decide_now(market, workshop, ab_test, panel=panel, baselines=rivals)
+    decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
+    decision = decisions[0] if decisions else None
     case = None if decision is None else _case(ab_test, decision, direct, rivals, panel)
     path = ab_test.report_path
     write_report(evaluation, path, case)
@@ -116,7 +119,7 @@ def ab_evaluation(
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
-            **({} if decision is None else decision_metadata(decision)),
+            **decisions_metadata(decisions),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
@@ -139,15 +142,13 @@ def ab_evaluation(
 def rollout(
     context: dg.AssetExecutionContext, workshop: Workshop, serving: Serving, ab_test: Experiment
 ) -> dg.MaterializeResult:
-    """The latest decision carried out: promoted, held or rolled back; routes first, aliases last."""
+    """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
     with ab_test.log() as log:
-        epoch = ab_test.current_epoch(log)
-        mine = [one for one in log.decisions(epoch.experiment) if one.epoch == epoch.number]
-    decision = mine[-1] if mine and epoch.challenger is not None else None
-    step = take_step(decision, workshop, serving, ab_test)
-    said = "no challenger, nothing to decide" if decision is None else f"{decision.action}: {decision.reasons[0]}"
+        decisions = Conduct(Rollout(log, ab_test.policy())).latest()
+    step = take_step(decisions, workshop, serving, ab_test)
+    said = "\n".join(f"{one.action}: {one.reasons[0]}" for one in decisions) or "no challenger, nothing to decide"
     context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
-    fired = [] if decision is None else [rail for rail in decision.guardrails if rail.fired]
+    fired = {rail.reason: rail for one in decisions for rail in one.guardrails if rail.fired}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
         check_results=[
@@ -155,38 +156,42 @@ def rollout(
                 check_name="guardrails",
                 passed=not fired,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(rail.reason for rail in fired) or "none has fired",
+                description="; ".join(fired) or "none has fired",
             )
         ],
         metadata={
             "decision": said,
             "weight epoch": step.epoch.number,
             "epoch opened because": step.epoch.reason,
-            **({} if decision is None else decision_metadata(decision)),
+            **decisions_metadata(decisions),
             **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
         },
     )
 
 
-def decision_metadata(decision: Decision) -> dict[str, Any]:
-    """A decision as Dagster shows it."""
-    return {
-        "action": decision.action,
-        "reasons": "\n".join(decision.reasons),
-        "evaluated days": decision.days,
-        "alpha spent": decision.alpha_spent,
-        "guardrails": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
-        "record": dg.MetadataValue.json(json.loads(decision.to_json())),
-    }
+def decisions_metadata(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
+    found: dict[str, Any] = {}
+    for place, decision in enumerate(decisions, start=1):
+        of = "" if place == 1 else f", {decision.challenger}"
+        found |= {
+            f"action{of}": decision.action,
+            f"reasons{of}": "\n".join(decision.reasons),
+            f"evaluated days{of}": decision.days,
+            f"alpha spent{of}": decision.alpha_spent,
+            f"guardrails{of}": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
+            f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
+        }
+    return found
 
 
 def _case(
-    ab_test: Experiment, decision: Decision, direct: pd.DataFrame, rivals: pd.DataFrame, panel: PricePanel
+    ab_test: Experiment, decision: Decision, direct: pd.DataFrame, rivals: Rivals, panel: PricePanel
 ) -> DecisionCase:
     with ab_test.log() as log:
         plan = log.plan(decision.experiment, decision.champion, decision.challenger)
     assert plan is not None  # nothing is decided without one
-    return case_of(decision, plan, direct, rivals, panel)
+    return case_of(decision, plan, direct, rivals(plan), panel)
 
 
 def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:

@@ -1,5 +1,6 @@
 """Group serving: each registered version as an immutable predictor, and the experiment that splits traffic."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
@@ -7,7 +8,7 @@ import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.errors import ManifestError, TargetError, TrainingError
-from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.enforcement import enforce, point_aliases
 from financial_assets.experiment.expectation import expected_spread
@@ -104,8 +105,9 @@ def experiment(
         rollout = Rollout(log, ab_test.policy())
         returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
-        plan = Conduct(rollout).register(
-            lambda: _spread(context, market, workshop, rollout, epoch), market.clock().now()
+        plans = Conduct(rollout).register(
+            lambda challenger: _spread(context, market, workshop, rollout, epoch.champion, challenger),
+            market.clock().now(),
         )
     manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
     route = _ask_once(market, serving, epoch)
@@ -123,7 +125,7 @@ def experiment(
             "golden request answered by": route,
             "removed models": ", ".join(removed) or "none",
             "models brought back": ", ".join(returned) or "none",
-            **({} if plan is None else _plan_metadata(plan)),
+            **_plan_metadata(plans),
             "manifest": dg.MetadataValue.json(manifest),
         },
     )
@@ -177,26 +179,32 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
 
 
 def _spread(
-    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, rollout: Rollout, epoch: WeightEpoch
+    context: dg.AssetExecutionContext,
+    market: Market,
+    workshop: Workshop,
+    rollout: Rollout,
+    champion: Arm,
+    challenger: Arm,
 ) -> DailySpread:
     """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
-    assert epoch.challenger is not None
-    models = workshop.models()
+    models, metric, tickers = workshop.models(), rollout.policy.test.metric, len(market.tickers)
     try:
-        champion, challenger = (models.training_of(arm.version) for arm in (epoch.champion, epoch.challenger))
+        theirs, ours = (models.training_of(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
-        return DailySpread.assumed(len(market.tickers))
-    return expected_spread(champion, challenger, rollout.policy.test.metric, len(market.tickers))
+        return DailySpread.assumed(tickers, metric)
+    return expected_spread(theirs, ours, metric, tickers)
 
 
-def _plan_metadata(plan: ExperimentPlan) -> dict[str, Any]:
-    """The pre-registration, before any evidence is seen."""
-    return {
-        "plan": dg.MetadataValue.json(plan.to_dict()),
-        "minimum detectable effect": plan.detectable,
-        "days for the plausible effect": plan.days_for_plausible,
-    }
+def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
+    """The pre-registrations, before any evidence is seen."""
+    found: dict[str, Any] = {}
+    for place, plan in enumerate(plans, start=1):
+        of = "" if place == 1 else f", {plan.challenger}"
+        found[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
+        found[f"minimum detectable effect{of}"] = plan.detectable
+        found[f"days for the plausible effect{of}"] = plan.days_for_plausible
+    return found
 
 
 def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epoch: WeightEpoch) -> list[str]:

@@ -38,7 +38,7 @@ def allocation_policy(policy: RolloutPolicy, plan: ExperimentPlan) -> Allocation
         step=min(traffic.maximum_step, 10),
         hysteresis=traffic.hysteresis,
     )
-    share = min(max(policy.challenger.weight, limits.floor), limits.cap)
+    share = min(max(policy.challengers[0].weight, limits.floor), limits.cap)
     return AllocationPolicy(allocator, default=(TOTAL - share, share), limits=limits)
 
 

@@ -108,6 +108,12 @@ class WeightEpoch:
         """Served model name -> weight, for the arms that get requests."""
         return {arm.model: arm.weight for arm in self.arms if arm.role in ROUTED_ROLES}
 
+    def without(self, *challengers: str) -> dict[str, int]:
+        """The weights if the champion took over the requests of ``challengers``."""
+        kept = {model: weight for model, weight in self.weights.items() if model not in challengers}
+        total = sum(self.weights.values())
+        return {**kept, self.champion.model: total - sum(kept.values()) + self.champion.weight}
+
     def arm(self, model: str) -> Arm | None:
         """The arm served under ``model``, if it takes part in this epoch."""
         return next((arm for arm in self.arms if arm.model == model), None)
@@ -131,6 +137,11 @@ def check_arms(arms: tuple[Arm, ...]) -> None:
     roles = [arm.role for arm in arms]
     if roles.count("champion") != 1:
         raise ExperimentError(f"an epoch needs one champion, not: {', '.join(roles) or 'no arm at all'}")
+    copied = [arm.model for arm in arms if arm.role == "challenger" and arm.weight == 0]
+    if len(copied) > 1:
+        raise ExperimentError(
+            f"{', '.join(copied)} have no weight: a gateway sends copies (a mirror) to one model only"
+        )
     if sum(arm.weight for arm in arms) == 0:
         raise ExperimentError("the weights of all arms are zero: no request could be routed")
 

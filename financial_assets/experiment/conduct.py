@@ -1,25 +1,29 @@
-"""Conducting a test: register its plan, decide as of a session, carry the decision out. All state is in the log."""
+"""Conducting tests: register their plans, decide as of a session, carry out what follows. All state is in the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.adaptive import adapt, is_adaptive
-from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.evidence import Evidence, gather
 from financial_assets.experiment.guardrails import watch_traffic
 from financial_assets.experiment.ladder import next_share
+from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["Conduct"]
+__all__ = ["Baselines", "Conduct"]
+
+Baselines = Callable[[ExperimentPlan], pd.DataFrame]
+"""Plan -> daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``."""
 
 EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
 TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "model", "status", "latency_s")
@@ -37,81 +41,91 @@ class Conduct:
 
     rollout: Rollout
 
-    def register(self, spread: Callable[[], DailySpread], as_of: pd.Timestamp) -> ExperimentPlan | None:
-        """The plan of the present pair, registered if it has none; ``None`` without a challenger.
+    def register(self, spread: Callable[[Arm], DailySpread], as_of: pd.Timestamp) -> tuple[ExperimentPlan, ...]:
+        """The plans of the present challengers, each registered if it has none.
 
         Parameters
         ----------
         spread
-            Gives the expected variation of the daily differences; asked for only for a new plan.
+            Gives the expected variation of a challenger's daily differences; asked for only for a new plan.
         as_of
             The market clock.
         """
-        epoch, log = self.rollout.started(), self.rollout.log
-        if epoch.challenger is None:
-            return None
-        known = log.plan(epoch.experiment, epoch.champion.model, epoch.challenger.model)
-        return known or log.register_plan(make_plan(self.rollout.policy, epoch, spread(), as_of))
+        epoch, log, policy = self.rollout.started(), self.rollout.log, self.rollout.policy
+        return tuple(
+            log.plan(epoch.experiment, epoch.champion.model, arm.model)
+            or log.register_plan(make_plan(policy, epoch, arm, spread(arm), as_of))
+            for arm in epoch.challengers
+        )
 
-    def plan(self) -> ExperimentPlan | None:
-        """The registered plan of the present pair, ``None`` without a challenger.
+    def plans(self) -> tuple[ExperimentPlan, ...]:
+        """The registered plans of the present challengers, in their order.
 
         Raises
         ------
         ExperimentError
-            There is a challenger, but no plan.
+            A challenger has no plan.
         """
         epoch = self.rollout.started()
-        if epoch.challenger is None:
-            return None
-        found = self.rollout.log.plan(epoch.experiment, epoch.champion.model, epoch.challenger.model)
-        if found is None:
-            raise ExperimentError(
-                f"no plan was registered for {epoch.challenger.model} against {epoch.champion.model}, so nothing can "
-                "be decided: materialize the asset `experiment`"
-            )
-        return found
+        found = [self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
+        for arm, plan in zip(epoch.challengers, found, strict=True):
+            if plan is None:
+                raise ExperimentError(
+                    f"no plan was registered for {arm.model} against {epoch.champion.model}, so nothing can be "
+                    "decided: materialize the asset `experiment`"
+                )
+        return tuple(plan for plan in found if plan is not None)
 
     def decide(
         self,
         panel: PricePanel,
-        baselines: pd.DataFrame,
+        baselines: Baselines,
         *,
         as_of: pd.Timestamp,
-        deflated_sharpe: Callable[[], float | None],
-    ) -> Decision | None:
-        """Decide as of a session and record it; ``None`` without a challenger.
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
+    ) -> tuple[Decision, ...]:
+        """Decide about every challenger as of a session, and record it; empty without one.
 
         Parameters
         ----------
         panel
             Prices, for the outcomes.
         baselines
-            Daily predictions of the baselines.
+            Gives the daily predictions of the baselines that saw nothing of a plan's evidence.
         as_of
             Nothing later is looked at.
         deflated_sharpe
-            See :func:`~financial_assets.experiment.decision.decide`.
+            Gives that of a plan's challenger; see :func:`~financial_assets.experiment.decision.decide`.
         """
-        plan = self.plan()
-        if plan is None:
-            return None
-        log, policy = self.rollout.log, self.rollout.policy
-        direct = self._direct(plan, as_of)
-        evidence = gather(plan, direct, baselines, panel, as_of=as_of)
-        decision = self._decide(plan, self.rollout.started(), evidence, direct, as_of, deflated_sharpe)
-        log.record_decision(decision)
-        if is_adaptive(policy) and decision.action == "hold":
-            adapt(log, policy, plan, evidence.main, decision.guardrails, as_of)
-        return decision
+        log, policy, epoch = self.rollout.log, self.rollout.policy, self.rollout.started()
+        routed = self._routed(as_of)
+        decisions: list[Decision] = []
+        tests: dict[str, tuple[ExperimentPlan, Evidence]] = {}
+        for plan in self.plans():
+            evidence, direct = self._evidence(plan, panel, baselines, as_of)
+            tests[plan.challenger] = plan, evidence
+            decisions.append(self._decide(plan, epoch, evidence, routed, direct, as_of, deflated_sharpe))
+            log.record_decision(decisions[-1])
+        if is_adaptive(policy) and all(decision.action == "hold" for decision in decisions):
+            for (plan, evidence), decision in zip(tests.values(), decisions, strict=True):
+                adapt(log, policy, plan, evidence.main, decision.guardrails, as_of)
+        return tuple(decisions)
+
+    def latest(self) -> tuple[Decision, ...]:
+        """The latest recorded decision about each challenger in the epoch in force; none before it is taken."""
+        epoch = self.rollout.started()
+        known = {
+            one.challenger: one for one in self.rollout.log.decisions(epoch.experiment) if one.epoch == epoch.number
+        }
+        return tuple(known[arm.model] for arm in epoch.challengers if arm.model in known)
 
     def repeat(
         self,
         decision: Decision,
         panel: PricePanel,
-        baselines: pd.DataFrame,
+        baselines: Baselines,
         *,
-        deflated_sharpe: Callable[[], float | None],
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
     ) -> Decision:
         """The same decision, computed from the log anew; equal bit for bit unless log, prices or rules were changed.
 
@@ -126,41 +140,50 @@ class Conduct:
             raise ExperimentError(f"the plan {decision.plan_digest[:12]} of this decision is not in the log")
         epoch = log.known_epoch(decision.experiment, decision.epoch)
         as_of = pd.Timestamp(decision.as_of)
-        direct = self._direct(plan, as_of)
-        evidence = gather(plan, direct, baselines, panel, as_of=as_of)
-        return self._decide(plan, epoch, evidence, direct, as_of, deflated_sharpe)
+        evidence, direct = self._evidence(plan, panel, baselines, as_of)
+        return self._decide(plan, epoch, evidence, self._routed(as_of), direct, as_of, deflated_sharpe)
 
     def _decide(
         self,
         plan: ExperimentPlan,
         epoch: WeightEpoch,
         evidence: Evidence,
+        routed: pd.DataFrame,
         direct: pd.DataFrame,
         as_of: pd.Timestamp,
-        deflated_sharpe: Callable[[], float | None],
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
     ) -> Decision:
-        log = self.rollout.log
-        epochs = [known for known in log.epochs(plan.experiment) if known.number <= epoch.number]
-        routed = log.routed(plan.experiment, columns=TRAFFIC_COLUMNS)
+        epochs = [known for known in self.rollout.log.epochs(plan.experiment) if known.number <= epoch.number]
         return decide(
             plan,
             epoch,
             evidence,
-            watch_traffic(plan, epochs, routed[routed["session"] <= as_of], direct),
+            watch_traffic(plan, epochs, routed, direct),
             as_of=as_of.date().isoformat(),
-            deflated_sharpe=deflated_sharpe,
+            deflated_sharpe=lambda: deflated_sharpe(plan),
         )
 
-    def carry_out(self, decision: Decision) -> WeightEpoch:
-        """What follows from a decision: another weight epoch, a step of the challenger's share, or nothing.
+    def carry_out(self, decisions: Sequence[Decision]) -> WeightEpoch:
+        """What follows from the decisions of one session: another weight epoch, or nothing.
 
-        With manual approval a promotion waits until a person has approved it; a rollback waits for nobody.
+        Of several challengers that are to be promoted, the one that gains most is; that ends the others' tests.
+        Otherwise those that are rolled back, or released at their horizon, give up their requests, and what remains
+        may take a step. With manual approval a promotion waits until a person has approved it; a rollback waits for
+        nobody.
         """
-        if decision.action == "promote" and not self.is_approved(decision):
+        promoted = [one for one in decisions if one.action == "promote" and self.is_approved(one)]
+        if promoted:
+            return self.rollout.promote(max(promoted, key=lambda one: one.estimate or 0.0))
+        withdrawn = [one for one in decisions if one.action == "rollback" or self._is_released(one)]
+        if withdrawn:
+            return self.rollout.withdraw(withdrawn)
+        if any(one.action == "promote" for one in decisions):
             return self.rollout.started()
-        if decision.action != "hold":
-            return self.rollout.carry_out(decision)
-        return self._follow_scores(decision) if is_adaptive(self.rollout.policy) else self._climb(decision)
+        return self._follow_scores(decisions) if is_adaptive(self.rollout.policy) else self._climb(decisions)
+
+    def _is_released(self, decision: Decision) -> bool:
+        """Whether a test that ended without a winner takes its challenger's requests away."""
+        return decision.action == "hold" and decision.challenger not in decision.weights
 
     def is_approved(self, decision: Decision) -> bool:
         """Whether a promotion may go ahead: this one, or an earlier one of the same test, was approved."""
@@ -174,25 +197,38 @@ class Conduct:
         ]
         return any(log.approved_by(other.digest) is not None for other in same)
 
-    def _follow_scores(self, decision: Decision) -> WeightEpoch:
+    def _follow_scores(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """Adaptive shares: those of the latest allocation step."""
-        epoch, plan = self.rollout.started(), self.plan()
-        steps = () if plan is None else self.rollout.log.allocations(plan)
-        if not steps or epoch.number != decision.epoch:
+        epoch, plans = self.rollout.started(), self.plans()
+        steps = self.rollout.log.allocations(plans[0]) if plans else ()
+        if not steps or not _are_about(decisions, epoch):
             return epoch
         return self.rollout.take_step(steps[-1].after[1], f"{self.rollout.policy.traffic.mode}: {steps[-1].reason}")
 
-    def _climb(self, decision: Decision) -> WeightEpoch:
+    def _climb(self, decisions: Sequence[Decision]) -> WeightEpoch:
         epoch, log = self.rollout.started(), self.rollout.log
-        if epoch.challenger is None or epoch.number != decision.epoch or decision.ended:
+        if not _are_about(decisions, epoch) or all(decision.ended for decision in decisions):
             return epoch  # a test that has ended without a winner gives no reason for more exposure
         routed = log.routed(epoch.experiment, epoch=epoch.number, columns=("session",))
-        step = next_share(
-            self.rollout.policy.traffic, epoch.challenger.weight, routed["session"].nunique(), decision.guardrails
-        )
+        share = sum(challenger.weight for challenger in epoch.challengers)
+        guardrails = [rail for decision in decisions for rail in decision.guardrails]
+        step = next_share(self.rollout.policy.traffic, share, routed["session"].nunique(), guardrails)
         return epoch if step is None else self.rollout.take_step(*step)
 
-    def _direct(self, plan: ExperimentPlan, as_of: pd.Timestamp) -> pd.DataFrame:
+    def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        routed = self.rollout.log.routed(self.rollout.policy.experiment, columns=TRAFFIC_COLUMNS)
+        return routed[routed["session"] <= as_of]
+
+    def _evidence(
+        self, plan: ExperimentPlan, panel: PricePanel, baselines: Baselines, as_of: pd.Timestamp
+    ) -> tuple[Evidence, pd.DataFrame]:
+        """The evidence of a plan, and the paired predictions that it comes from."""
         since = pd.Timestamp(plan.starts_after)
-        rows = self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=EVIDENCE_COLUMNS)
-        return rows[rows["session"] <= as_of]
+        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+        rows = self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=columns)
+        direct = rows[rows["session"] <= as_of]
+        return gather(plan, direct, baselines(plan), panel, as_of=as_of), direct
+
+
+def _are_about(decisions: Sequence[Decision], epoch: WeightEpoch) -> bool:
+    return bool(decisions) and all(decision.epoch == epoch.number for decision in decisions) and bool(epoch.challengers)

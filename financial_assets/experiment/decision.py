@@ -83,7 +83,7 @@ def decide(
         guardrails=guardrails,
         deflated_sharpe=sharpe,
         ended=action != "hold" or days >= plan.looks[-1],
-        weights=_weights(action, plan, epoch),
+        weights=_weights(action, plan, epoch, released=days >= plan.looks[-1] and plan.test.at_horizon == "release"),
     )
 
 
@@ -111,7 +111,7 @@ def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
 
 def watch(plan: ExperimentPlan, evidence: Evidence) -> AlwaysOn:
     """The always-on confidence sequence over all days so far."""
-    alpha, margin = plan.test.alpha_always, plan.test.margin
+    alpha, margin = plan.alpha_always, plan.test.margin
     main = _sequence(plan, evidence.main.differences)
     low, high = main.interval(alpha)
     return AlwaysOn(
@@ -127,7 +127,7 @@ def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[
     state, bounds = _start(plan), []
     for difference in map(float, Clipping(plan.bound)(differences)):
         state = state.update(difference)
-        bounds.append(state.interval(plan.test.alpha_always))
+        bounds.append(state.interval(plan.alpha_always))
     return bounds
 
 
@@ -145,7 +145,7 @@ def _start(plan: ExperimentPlan) -> BettingSequence:
 
 def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:
     """Lower bound of the advantage over a baseline in accuracy: 0 once "no advantage" is refuted, -1 before."""
-    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(plan.test.alpha_always)[0]
+    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(plan.alpha_always)[0]
 
 
 def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
@@ -197,7 +197,7 @@ def _judge(
     if always_on.high <= -plan.test.margin and len(evidence.main):
         worse = (
             f"{plan.challenger} is worse than {plan.champion}: the difference in {plan.test.metric} is at most "
-            f"{always_on.high:+.3f}, on every day with {1 - plan.test.alpha_always:.0%} confidence"
+            f"{always_on.high:+.3f}, on every day with {plan.confidence} confidence"
         )
         return "rollback", (worse,), None
     favour = _in_favour(plan, looks, always_on)
@@ -257,7 +257,8 @@ def _why_not_yet(plan: ExperimentPlan, evidence: Evidence, looks: Sequence[Look]
     if not plan.can_promote:
         return f"underpowered: {_underpowered(plan)}"
     if days >= plan.looks[-1]:
-        return f"inconclusive at the horizon of {plan.looks[-1]} days: {plan.champion} stays"
+        released = f", {plan.challenger} is scored in pairs only" if plan.test.at_horizon == "release" else ""
+        return f"inconclusive at the horizon of {plan.looks[-1]} days: {plan.champion} stays{released}"
     coming = next(day for day in plan.looks if day > days)
     if not looks:
         return f"too early: the first planned look is on day {coming}, this is day {days}"
@@ -268,9 +269,10 @@ def _why_not_yet(plan: ExperimentPlan, evidence: Evidence, looks: Sequence[Look]
     return f"inconclusive so far: {seen}; next look on day {coming}"
 
 
-def _weights(action: Action, plan: ExperimentPlan, epoch: WeightEpoch) -> Mapping[str, int]:
+def _weights(action: Action, plan: ExperimentPlan, epoch: WeightEpoch, *, released: bool) -> Mapping[str, int]:
+    """What follows from this decision alone; another challenger's may overrule it."""
     if action == "promote":
         return {plan.challenger: 100}
-    if action == "rollback":
-        return {plan.champion: 100}
+    if action == "rollback" or released:
+        return epoch.without(plan.challenger)
     return dict(epoch.weights)

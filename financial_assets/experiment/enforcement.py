@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.policy import MOST_CHALLENGERS
 from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest
 from financial_assets.serving.target import ServingTarget
 from financial_assets.tracking import ModelRegistry
@@ -13,8 +14,7 @@ __all__ = ["enforce", "manifest_of", "point_aliases"]
 def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
     """The Experiment of an epoch; a challenger without a share of the requests gets a copy of each, as a mirror."""
     weights = {model: weight for model, weight in epoch.weights.items() if weight > 0}
-    challenger = epoch.challenger
-    mirror = (challenger.model, 100) if challenger is not None and challenger.weight == 0 else None
+    mirror = next(((arm.model, 100) for arm in epoch.challengers if arm.weight == 0), None)
     return experiment_manifest(
         epoch.experiment, default=epoch.champion.model, weights=weights, mirror=mirror, namespace=namespace
     )
@@ -37,9 +37,14 @@ def enforce(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s
 
 
 def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
-    """Let ``champion`` and ``challenger`` name the versions in those roles; called after the routes are in force."""
+    """Let the aliases name the versions in those roles; called after the routes are in force.
+
+    ``champion``, ``challenger``, and for further challengers ``challenger-2`` and so on.
+    """
     registry.set_alias("champion", epoch.champion.version)
-    if epoch.challenger is None:
-        registry.remove_alias("challenger")
-    else:
-        registry.set_alias("challenger", epoch.challenger.version)
+    for place in range(max(MOST_CHALLENGERS, len(epoch.challengers))):
+        alias = "challenger" if place == 0 else f"challenger-{place + 1}"
+        if place < len(epoch.challengers):
+            registry.set_alias(alias, epoch.challengers[place].version)
+        else:
+            registry.remove_alias(alias)

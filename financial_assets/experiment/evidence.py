@@ -11,9 +11,9 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.paired_score import PairedMetric, answer_columns, paired_score
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.market.panel import PricePanel
-from financial_assets.scoring.classification import hits
 
 __all__ = ["Evidence", "PairedDays", "gather"]
 
@@ -22,14 +22,14 @@ _KEYS = ["session", "ticker"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairedDays:
-    """Daily mean differences of a bounded score between two forecasters, in order.
+    """Daily mean differences of a score between two forecasters, in order.
 
     Attributes
     ----------
     sessions
         Days with a known outcome ``[days]``.
     differences
-        First less second, mean over the tickers of the day, each in [-1, 1] ``[days]``.
+        First less second, mean over the tickers of the day ``[days]``.
     rows, disagreements
         Predictions behind them, and those on which the two scores differed.
     """
@@ -56,7 +56,7 @@ class Evidence:
     main
         Challenger against champion, by the plan's metric.
     accuracy
-        The same by accuracy: a better Brier score with fewer right directions is no improvement.
+        The same by accuracy: a better score with fewer right directions is no improvement.
     against
         Challenger against each baseline that must be beaten, by accuracy.
     due, missing
@@ -93,7 +93,8 @@ def gather(
     plan
         Which pair, since when, by which metric.
     direct
-        The log's paired predictions: ``session``, ``ticker``, ``model``, ``status``, ``probability_up``.
+        The log's paired predictions: ``session``, ``ticker``, ``model``, ``status``, ``probability_up``, and the
+        quantiles for pinball loss.
     baselines
         Daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``.
     panel
@@ -107,12 +108,13 @@ def gather(
         A prediction stands twice, or a baseline of the plan is not among ``baselines``.
     """
     known = panel if as_of is None else panel.until(as_of)
-    outcomes = outcome_frame(known)[[*_KEYS, "up"]]
+    outcomes = outcome_frame(known)[[*_KEYS, "up", "log_return"]]
     outcomes = outcomes[outcomes["session"] > pd.Timestamp(plan.starts_after)]
     pair = direct[direct["model"].isin((plan.champion, plan.challenger)) & (direct["status"] != "pending")]
     _refuse_repeats(pair, "paired predictions")
     answered = pair[pair["status"] == "ok"]
-    challenger, champion = (_answers(answered, name, outcomes) for name in (plan.challenger, plan.champion))
+    columns = tuple(dict.fromkeys(("probability_up", *answer_columns(plan.test.metric))))
+    challenger, champion = (_answers(answered, name, outcomes, columns) for name in (plan.challenger, plan.champion))
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
     due = _due(pair, outcomes)
     complete = challenger.merge(champion[_KEYS], on=_KEYS)
@@ -136,8 +138,8 @@ def _due(pair: pd.DataFrame, outcomes: pd.DataFrame) -> int:
     return int((rows["session"] >= rows["first"]).sum())
 
 
-def _answers(answered: pd.DataFrame, model: str, outcomes: pd.DataFrame) -> pd.DataFrame:
-    rows = answered.loc[answered["model"] == model, [*_KEYS, "probability_up"]]
+def _answers(answered: pd.DataFrame, model: str, outcomes: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
+    rows = answered.loc[answered["model"] == model, [*_KEYS, *columns]]
     return rows.merge(outcomes, on=_KEYS, validate="1:1")
 
 
@@ -162,26 +164,21 @@ def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
         )
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: str) -> PairedDays:
-    both = first.dropna(subset=["probability_up"]).merge(
-        second.dropna(subset=["probability_up"])[[*_KEYS, "probability_up"]],
-        on=_KEYS,
-        validate="1:1",
-        suffixes=("", "_second"),
+def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric) -> PairedDays:
+    columns = [*answer_columns(metric)]
+    others = {column: f"{column}_second" for column in columns}
+    both = first.dropna(subset=columns).merge(
+        second.dropna(subset=columns)[[*_KEYS, *columns]].rename(columns=others), on=_KEYS, validate="1:1"
     )
     if both.empty:
         return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
-    up = both["up"].to_numpy(bool)
-    difference = _score(both["probability_up"], up, metric) - _score(both["probability_up_second"], up, metric)
+    outcome = both["up"].to_numpy(bool), both["log_return"].to_numpy(np.float64)
+    theirs = both[[*others.values()]].rename(columns={name: column for column, name in others.items()})
+    difference = paired_score(metric, both[columns], *outcome) - paired_score(metric, theirs, *outcome)
     daily = pd.Series(difference).groupby(both["session"].to_numpy(), sort=True).mean()
     return PairedDays(
         pd.DatetimeIndex(daily.index), daily.to_numpy(np.float64), len(both), int(np.count_nonzero(difference))
     )
-
-
-def _score(probability: pd.Series, up: np.ndarray, metric: str) -> np.ndarray:
-    values = probability.to_numpy(np.float64)
-    return hits(values, up).astype(np.float64) if metric == "accuracy" else -((values - up) ** 2)
 
 
 def _digest(series: list[PairedDays]) -> str:

@@ -19,7 +19,7 @@ def evidence(case: DecisionCase) -> Figure:
     """Challenger less champion: mean of all days so far, and when it would be enough."""
     made, axes = figure(height=3.7, width=7.6)
     plan, days = case.plan, np.arange(1, len(case.differences) + 1)
-    level = f"{1 - plan.test.alpha_always:.0%}"
+    level = plan.confidence
     reach = _reach(case)
     axes.fill_between(
         days, case.low, case.high, color=RULE, alpha=0.5, linewidth=0, label=f"always-on {level} interval"

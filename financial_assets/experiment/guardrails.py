@@ -85,8 +85,7 @@ def peak_log_e(bad: np.ndarray, allowed: float) -> float:
 
 
 def _is_of(plan: ExperimentPlan, epoch: WeightEpoch) -> bool:
-    challenger = epoch.challenger
-    return epoch.champion.model == plan.champion and challenger is not None and challenger.model == plan.challenger
+    return epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
 
 
 def _arm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -134,10 +135,11 @@ class Scoreboard:
             grid = self._hits.setdefault(model, np.full(self._up.shape, np.nan, dtype=np.float32))
             grid[rows, columns] = np.where(self._known[rows, columns], right, np.nan)
 
-    def decided(self, decision: Decision | None) -> None:
-        """A decision was taken."""
-        if decision is not None:
-            self.verdict = f"{decision.action} as of {decision.as_of}: {decision.reasons[0]}"
+    def decided(self, decisions: Sequence[Decision]) -> None:
+        """Decisions were taken, one for each challenger."""
+        if decisions:
+            said = "; ".join(f"{one.action}: {one.reasons[0]}" for one in decisions)
+            self.verdict = f"as of {decisions[0].as_of} {said}"
         else:
             self.verdict = f"{self.epoch.champion.model} serves alone: nothing to decide"
 

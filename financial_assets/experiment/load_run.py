@@ -28,7 +28,7 @@ from financial_assets.market.panel import PricePanel
 
 __all__ = ["Decide", "EpochRun", "ReplayState"]
 
-Decide = Callable[[], tuple[Decision | None, WeightEpoch]]
+Decide = Callable[[], tuple[Sequence[Decision], WeightEpoch]]
 """Takes and carries out a decision; the epoch is that in force afterwards."""
 
 _Prepared = tuple[Sequence[RoutedIntent], Mapping[str, np.ndarray]]
@@ -174,9 +174,9 @@ class EpochRun:
         """Take a decision, if that is wanted; the epoch that it opened, ``None`` if it stays."""
         if self.state.decide is None:
             return None
-        decision, epoch = self.state.decide()
-        self.state.decisions += decision is not None
-        self.board.decided(decision)
+        decisions, epoch = self.state.decide()
+        self.state.decisions += len(decisions)
+        self.board.decided(decisions)
         if epoch == self.epoch:
             return None
         self.state.epochs += 1

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.experiment.policy_sections import GuardrailPolicy, TestPolicy
 from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
@@ -52,14 +53,28 @@ class DailySpread:
         return cls(deviation, f"{len(differences)} days of {basis}") if deviation > 0 else None
 
     @classmethod
-    def assumed(cls, tickers: int, *, discordance: float = 0.5, correlation: float = 0.4) -> DailySpread:
+    def assumed(
+        cls, tickers: int, metric: PairedMetric = "accuracy", *, discordance: float = 0.5, correlation: float = 0.4
+    ) -> DailySpread:
         """Cautious figures for when nothing was measured: models that disagree half the time, correlated tickers.
 
         The variance of a day's mean over ``tickers`` is ``discordance * (1 + (tickers - 1) * correlation) / tickers``
-        (Kish 1965, Survey sampling: the design effect).
+        (Kish 1965, Survey sampling: the design effect). It is that of right or wrong, and an upper bound for Brier
+        scores.
+
+        Raises
+        ------
+        ExperimentError
+            Without a ticker, or for a loss without bound, about which nothing can be assumed.
         """
         if tickers < 1:
             raise ExperimentError("a plan needs at least one ticker")
+        if metric not in ("accuracy", "brier"):
+            raise ExperimentError(
+                f"how much the two models differ in {metric} from day to day was not measured on 20 common days of "
+                "calibration, and it cannot be assumed: train both here, or set test.metric of the rollout policy to "
+                "accuracy or brier"
+            )
         variance = discordance * (1 + (tickers - 1) * correlation) / tickers
         basis = f"assumed: discordance {discordance:g}, correlation {correlation:g} between {tickers} tickers"
         return cls(math.sqrt(variance), basis)
@@ -87,13 +102,16 @@ class ExperimentPlan:
         z-values that the looks must reach, and the two-sided error probability spent up to each.
     bound
         Size at which a daily difference is clipped before it is bet on: 1 for accuracy, which needs none; eight
-        expected deviations for Brier, whose differences are so small that bets on a range of 1 would see nothing.
+        expected deviations for the others: differences in Brier score are so small that bets on a range of 1 would see
+        nothing, those in log and pinball loss have no range. What is said then holds for the clipped mean.
     detectable
         Minimum detectable effect at the horizon with the plan's power.
     days_for_plausible
         Days after which the plausible effect would be found with the plan's power.
     must_beat
         Baselines.
+    family
+        Challengers that are tested at the same time: each test gets this part of the error probabilities.
     """
 
     experiment: str
@@ -111,6 +129,26 @@ class ExperimentPlan:
     detectable: float
     days_for_plausible: int
     must_beat: tuple[str, ...] = MUST_BEAT
+    family: int = 1
+
+    @property
+    def alpha_planned(self) -> float:
+        """Two-sided error probability of this test's planned looks.
+
+        Holm's procedure (1979) begins with alpha over the number of tests. Its later, milder steps never come: the
+        first challenger that is shown to be better ends the test for all.
+        """
+        return self.test.alpha_planned / self.family
+
+    @property
+    def alpha_always(self) -> float:
+        """Two-sided error probability of this test's always-on confidence sequence."""
+        return self.test.alpha_always / self.family
+
+    @property
+    def confidence(self) -> str:
+        """That of the always-on confidence sequence, in words: ``99%``."""
+        return f"{100 * (1 - self.alpha_always):.4g}%"
 
     @property
     def can_promote(self) -> bool:
@@ -124,11 +162,19 @@ class ExperimentPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        return json.loads(self.to_json())
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks; doubles read back equal."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False, sort_keys=True, separators=(",", ":"))
+        """Canonical JSON: sorted keys, no blanks; doubles read back equal.
+
+        Rules that came later are left out while they are not used, so that older plans keep their digest.
+        """
+        values = dataclasses.asdict(self)
+        if self.family == 1:
+            del values["family"]
+        if self.test.at_horizon == "keep":
+            del values["test"]["at_horizon"]
+        return json.dumps(values, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
@@ -138,15 +184,17 @@ def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
     return tuple(round(horizon * place / looks) for place in range(1, looks + 1))
 
 
-def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as_of: pd.Timestamp) -> ExperimentPlan:
-    """The plan of testing an epoch's challenger.
+def make_plan(
+    policy: RolloutPolicy, epoch: WeightEpoch, challenger: Arm | None, spread: DailySpread, as_of: pd.Timestamp
+) -> ExperimentPlan:
+    """The plan of testing one of an epoch's challengers.
 
     Parameters
     ----------
     policy
         The rules.
-    epoch
-        Champion and challenger, with their data cut-offs.
+    epoch, challenger
+        The arms with their data cut-offs, and the one that is tested against the champion.
     spread
         Expected variation of the daily differences.
     as_of
@@ -155,16 +203,17 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
     Raises
     ------
     ExperimentError
-        There is no challenger, or the margin lies beyond any difference that could be seen.
+        It is no challenger of this epoch, or the margin lies beyond any difference that could be seen.
     """
-    challenger = epoch.challenger
-    if challenger is None:
-        raise ExperimentError(f"{epoch.champion.model} serves alone: there is nothing to test")
-    test = policy.test
+    if challenger is None or challenger not in epoch.challengers:
+        who = "nobody" if challenger is None else challenger.model
+        raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")
+    test, family = policy.test, max(len(policy.challengers), len(epoch.challengers))
     looks = planned_looks(test.horizon_sessions, test.looks)
-    design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned)
+    design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
     drift = design.drift_for(test.power)
-    bound = 1.0 if test.metric == "accuracy" else min(1.0, _CLIP_DEVIATIONS * spread.deviation)
+    bound = 1.0 if test.metric == "accuracy" else _CLIP_DEVIATIONS * spread.deviation
+    bound = min(1.0, bound) if test.metric == "brier" else bound
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
@@ -185,6 +234,7 @@ def make_plan(policy: RolloutPolicy, epoch: WeightEpoch, spread: DailySpread, as
         bound=bound,
         detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
         days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
+        family=family,
     )
 
 

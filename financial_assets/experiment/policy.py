@@ -14,9 +14,20 @@ import yaml
 from financial_assets.errors import SettingsError
 from financial_assets.experiment.policy_sections import GuardrailPolicy, TestPolicy, TrafficPolicy
 
-__all__ = ["ArmPolicy", "GuardrailPolicy", "RolloutPolicy", "TestPolicy", "TrafficPolicy", "load_policy"]
+__all__ = [
+    "MOST_CHALLENGERS",
+    "ArmPolicy",
+    "GuardrailPolicy",
+    "RolloutPolicy",
+    "TestPolicy",
+    "TrafficPolicy",
+    "load_policy",
+]
 
 _Section = TypeVar("_Section", TestPolicy, GuardrailPolicy, TrafficPolicy)
+
+MOST_CHALLENGERS = 5
+"""Each more costs the test power: the error probabilities are shared among all."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _OPTIONAL = {"shadow", "test", "guardrails", "traffic"}
@@ -39,8 +50,8 @@ class RolloutPolicy:
     ----------
     experiment
         Name of the experiment, also of its endpoint.
-    champion, challenger
-        The two routed roles; weights are percentages that add up to 100.
+    champion, challengers
+        Who gets requests; weights are percentages that add up to 100.
     shadow
         Variants that are scored in pairs only.
     test, guardrails, traffic
@@ -49,7 +60,7 @@ class RolloutPolicy:
 
     experiment: str
     champion: ArmPolicy
-    challenger: ArmPolicy
+    challengers: tuple[ArmPolicy, ...]
     shadow: tuple[str, ...] = ()
     test: TestPolicy = field(default_factory=TestPolicy)
     guardrails: GuardrailPolicy = field(default_factory=GuardrailPolicy)
@@ -85,22 +96,44 @@ class _Reader:
     file: str
 
     def policy(self, document: Any) -> RolloutPolicy:
-        top = self.mapping("(top level)", document, {"experiment", "champion", "challenger"}, _OPTIONAL)
-        champion, challenger = (self.arm(role, top[role]) for role in ("champion", "challenger"))
-        if champion.weight + challenger.weight != 100:
-            shown = f"{champion.weight} + {challenger.weight}"
-            raise self.wrong("champion.weight + challenger.weight", shown, "percentages that add up to 100")
-        if champion.variant == challenger.variant:
-            raise self.wrong("challenger.variant", challenger.variant, "a variant other than the champion's")
+        top = self.mapping("(top level)", document, {"experiment", "champion", "challengers"}, _OPTIONAL)
+        champion = self.arm("champion", top["champion"])
+        challengers = self.challengers(top["challengers"], champion)
+        traffic = self.section("traffic", top.get("traffic"), TrafficPolicy)
+        self.check_traffic(traffic, len(challengers))
         return RolloutPolicy(
             experiment=self.name("experiment", top["experiment"]),
             champion=champion,
-            challenger=challenger,
-            shadow=self.shadow(top.get("shadow"), {champion.variant, challenger.variant}),
+            challengers=challengers,
+            shadow=self.shadow(top.get("shadow"), {champion.variant, *(arm.variant for arm in challengers)}),
             test=self.section("test", top.get("test"), TestPolicy),
             guardrails=self.section("guardrails", top.get("guardrails"), GuardrailPolicy),
-            traffic=self.section("traffic", top.get("traffic"), TrafficPolicy),
+            traffic=traffic,
         )
+
+    def challengers(self, value: Any, champion: ArmPolicy) -> tuple[ArmPolicy, ...]:
+        items = cast("list[Any]", value) if isinstance(value, list) else []
+        if not 1 <= len(items) <= MOST_CHALLENGERS:
+            raise self.wrong(
+                "challengers", value, f"a list of 1 to {MOST_CHALLENGERS} arms, each a variant and a weight"
+            )
+        arms = tuple(self.arm(f"challengers[{place}]", item) for place, item in enumerate(items))
+        for place, arm in enumerate(arms):
+            if arm.variant in (champion.variant, *(other.variant for other in arms[:place])):
+                raise self.wrong(f"challengers[{place}].variant", arm.variant, "a variant that is routed to only once")
+        weights = [champion.weight, *(arm.weight for arm in arms)]
+        if sum(weights) != 100:
+            shown = " + ".join(map(str, weights))
+            raise self.wrong("champion.weight + challengers", shown, "percentages that add up to 100")
+        return arms
+
+    def check_traffic(self, traffic: TrafficPolicy, challengers: int) -> None:
+        """What is possible with one challenger only, or not with so many."""
+        if challengers > 1 and traffic.mode == "ladder" and traffic.steps[0] < challengers:
+            allowed = f"{challengers} or more: a gateway sends copies (a step of 0) to one model only"
+            raise self.wrong("traffic.steps[0]", traffic.steps[0], allowed)
+        if traffic.mode in ("thompson", "hedge") and (challengers + 1) * traffic.floor > 100:
+            raise self.wrong("traffic.floor", traffic.floor, f"at most {100 // (challengers + 1)} with so many arms")
 
     def section(self, key: str, value: Any, kind: type[_Section]) -> _Section:
         """A section of named values; what is not given keeps its default."""

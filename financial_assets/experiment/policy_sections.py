@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from financial_assets.experiment.paired_score import METRICS, PairedMetric
+
 __all__ = ["GuardrailPolicy", "TestPolicy", "TrafficPolicy"]
 
-Metric = Literal["accuracy", "brier"]
 Mode = Literal["fixed", "ladder", "thompson", "hedge"]
 
 
@@ -22,15 +23,15 @@ class TestPolicy:
     Attributes
     ----------
     metric
-        ``accuracy`` or ``brier``: daily paired differences of both lie in [-1, 1].
+        See :data:`~financial_assets.experiment.paired_score.PairedMetric`; margin and effects are in its unit.
     margin
         A challenger must be better by more than this to be promoted, worse by more than this to be rolled back.
     plausible_effect
         The largest difference that one may reasonably hope for; a test that cannot find it promotes nothing.
     alpha_planned
-        Two-sided error probability of the planned looks.
+        Two-sided error probability of the planned looks, of all challengers together.
     alpha_always
-        Two-sided error probability of the confidence sequence that may be looked at any day.
+        Two-sided error probability of the confidence sequences that may be looked at any day, likewise.
     power
         Probability of finding the minimum detectable effect.
     horizon_sessions
@@ -40,19 +41,23 @@ class TestPolicy:
     deflated_sharpe
         Probability that the challenger's Sharpe ratio is more than the luck of the best of all registered versions;
         below it nothing is promoted. 0: not asked for.
+    at_horizon
+        What happens to a challenger that has not won by the horizon: ``keep`` its requests, or ``release`` them, so
+        that it is scored in pairs only.
     """
 
     __test__ = False  # not a test case, whatever its name
 
-    metric: Metric = field(default="accuracy", metadata={"choices": ("accuracy", "brier")})
+    metric: PairedMetric = field(default="accuracy", metadata={"choices": METRICS})
     margin: float = _number(0.0, 0.0, 0.5)
-    plausible_effect: float = _number(0.02, 0.0001, 0.5)
+    plausible_effect: float = _number(0.02, 0.000001, 0.5)
     alpha_planned: float = _number(0.04, 0.0001, 0.2)
     alpha_always: float = _number(0.01, 0.0001, 0.2)
     power: float = _number(0.8, 0.5, 0.99)
     horizon_sessions: int = _number(252, 20, 5040)
     looks: int = _number(4, 1, 12)
     deflated_sharpe: float = _number(0.95, 0.0, 0.999)
+    at_horizon: Literal["keep", "release"] = field(default="keep", metadata={"choices": ("keep", "release")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,8 @@ class TrafficPolicy:
         and ``hedge``: shares that follow the daily scores, within bounds. They raise what the traffic earns while a
         test runs and prove nothing: decisions rest on the pairs, which no weights touch.
     steps
-        The challenger's shares in percent; 0 is a mirror: it gets a copy of every request and answers none.
+        The challengers' shares together in percent; 0 is a mirror: one challenger gets a copy of every request and
+        answers none.
     dwell_sessions
         Sessions on a step before the next one.
     maximum_step

@@ -180,8 +180,9 @@ def replay(
 def _check_shadow(mode: Mode | None, epoch: WeightEpoch) -> None:
     if mode != "shadow":
         return
-    if epoch.challenger is None or epoch.challenger.weight:
-        who = "there is no challenger" if epoch.challenger is None else f"{epoch.challenger.model} is routed to"
+    routed = [arm.model for arm in epoch.challengers if arm.weight]
+    if not epoch.challengers or routed:
+        who = f"{routed[0]} is routed to" if routed else "there is no challenger"
         raise ReplayError(f"shadow: {who} in weight epoch {epoch.number}; a mirror needs a challenger with weight 0")
 
 

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
 from financial_assets.models.variants import Variant
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 __all__ = ["NETWORKS", "QUANTILE_LEVELS", "LstmNetwork", "build_network"]
-
-QUANTILE_LEVELS: tuple[float, ...] = (0.01, 0.05, 0.50, 0.95, 0.99)
-"""Levels of the predicted quantiles of the next session's log return."""
 
 _NORMAL_QUANTILES = (-2.3263, -1.6449, 0.0, 1.6449, 2.3263)
 """Standard normal quantiles at ``QUANTILE_LEVELS``: a sane answer before the first gradient step."""

@@ -6,7 +6,7 @@ The asset ``rollout`` and the command ``replay --decide`` both run it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -29,23 +29,49 @@ from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
 from financial_assets.resources.workshop import Workshop
 
-__all__ = ["Step", "baseline_predictions", "decide_now", "repeat_decision", "take_step"]
+__all__ = ["Rivals", "Step", "decide_now", "repeat_decision", "take_step"]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A decision, the epoch in force after it, and whether that epoch is new."""
+    """The decisions of one session, the epoch in force after them, and whether that epoch is new."""
 
-    decision: Decision | None
+    decisions: tuple[Decision, ...]
     epoch: WeightEpoch
     moved: bool
 
 
-def baseline_predictions(workshop: Workshop, panel: PricePanel, epoch: WeightEpoch) -> pd.DataFrame:
-    """Daily predictions of the baselines that were fitted by the time at which the epoch's evidence begins."""
-    fitted = workshop.baselines_for(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
-    sessions = panel.sessions[panel.sessions > pd.Timestamp(fitted.cutoff)]
-    return fitted.predict(compute_panel(panel, FeatureGraph()), panel, sessions)
+class Rivals:
+    """Daily predictions of the baselines on a panel, computed once for each of their data cut-offs.
+
+    Parameters
+    ----------
+    workshop
+        Holds the baselines of every cut-off.
+    panel
+        Prices.
+    """
+
+    def __init__(self, workshop: Workshop, panel: PricePanel) -> None:
+        self._workshop, self._panel = workshop, panel
+        self._known: dict[pd.Timestamp, pd.DataFrame] = {}
+
+    def since(self, session: pd.Timestamp) -> pd.DataFrame:
+        """Those of the latest baselines that saw nothing after ``session``: for evidence that begins then."""
+        fitted = self._workshop.baselines_for(session)
+        cutoff = pd.Timestamp(fitted.cutoff)
+        if cutoff not in self._known:
+            sessions = self._panel.sessions[self._panel.sessions > cutoff]
+            self._known[cutoff] = fitted.predict(compute_panel(self._panel, FeatureGraph()), self._panel, sessions)
+        return self._known[cutoff]
+
+    def of(self, epoch: WeightEpoch) -> pd.DataFrame:
+        """Those that saw nothing of the sessions that all routed arms may be judged on."""
+        return self.since(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
+
+    def __call__(self, plan: ExperimentPlan) -> pd.DataFrame:
+        """Those of a plan's evidence."""
+        return self.since(pd.Timestamp(plan.starts_after))
 
 
 def decide_now(
@@ -54,47 +80,49 @@ def decide_now(
     ab_test: Experiment,
     *,
     panel: PricePanel | None = None,
-    baselines: pd.DataFrame | None = None,
-) -> Decision | None:
-    """Decide as of the market clock; ``None`` without a challenger.
+    rivals: Rivals | None = None,
+) -> tuple[Decision, ...]:
+    """Decide about every challenger as of the market clock; empty without one.
 
-    The record stands in the log, beside the report and in the tracker, and each of them can be written again: a
+    The records stand in the log, beside the report and in the tracker, and each of them can be written again: a
     decision that is the same one is recorded once.
 
     Parameters
     ----------
     market, workshop, ab_test
         Prices, models, log and policy.
-    panel, baselines
-        Prices up to the clock or beyond, and the baselines' predictions, if they are at hand.
+    panel, rivals
+        Prices up to the clock or beyond, and the baselines' predictions on them, if they are at hand.
     """
     as_of = market.clock().now()
     panel = panel or market.panel()
     with ab_test.log() as log:
-        rollout = Rollout(log, ab_test.policy())
-        conduct, epoch = Conduct(rollout), rollout.started()
-        rivals = baselines if baselines is not None else baseline_predictions(workshop, panel, epoch)
-        plan = conduct.plan()
-        luck = _luck(log, plan, epoch, panel.until(as_of), ab_test.cost_bps)
-        decision = conduct.decide(panel, rivals, as_of=as_of, deflated_sharpe=luck)
-    if decision is not None and plan is not None:
+        conduct = Conduct(Rollout(log, ab_test.policy()))
+        epoch, plans = conduct.rollout.started(), conduct.plans()
+        decisions = conduct.decide(
+            panel,
+            rivals or Rivals(workshop, panel),
+            as_of=as_of,
+            deflated_sharpe=_luck(log, epoch, panel.until(as_of), ab_test.cost_bps),
+        )
+    for plan, decision in zip(plans, decisions, strict=True):
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         atomic_write_text(path, json.dumps(json.loads(decision.to_json()), indent=2) + "\n")
         track_decision(workshop.tracker(), plan, decision)
-    return decision
+    return decisions
 
 
 def take_step(
-    decision: Decision | None, workshop: Workshop, serving: Serving, ab_test: Experiment, *, always: bool = True
+    decisions: Sequence[Decision], workshop: Workshop, serving: Serving, ab_test: Experiment, *, always: bool = True
 ) -> Step:
-    """Carry a decision out: open the epoch that follows, route as it says, then move the aliases.
+    """Carry decisions out: open the epoch that follows, route as it says, then move the aliases.
 
     Each part can be repeated: after a crash between two of them the next call goes on where this one stopped.
 
     Parameters
     ----------
-    decision
-        ``None``: there is no challenger, the epoch in force is only made sure of.
+    decisions
+        Of one session; none: the epoch in force is only made sure of.
     workshop, serving, ab_test
         Registry, target, log and policy.
     always
@@ -103,12 +131,12 @@ def take_step(
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
         before = rollout.started()
-        epoch = before if decision is None else Conduct(rollout).carry_out(decision)
+        epoch = Conduct(rollout).carry_out(decisions) if decisions else before
     moved = epoch != before
     if moved or always:
         enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
         point_aliases(workshop.registry(), epoch)
-    return Step(decision, epoch, moved)
+    return Step(tuple(decisions), epoch, moved)
 
 
 def repeat_decision(decision: Decision, market: Market, workshop: Workshop, ab_test: Experiment) -> Decision:
@@ -117,20 +145,16 @@ def repeat_decision(decision: Decision, market: Market, workshop: Workshop, ab_t
     with ab_test.log() as log:
         conduct = Conduct(Rollout(log, ab_test.policy()))
         epoch = log.known_epoch(decision.experiment, decision.epoch)
-        rivals = baseline_predictions(workshop, panel, epoch)
-        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
-        luck = _luck(log, plan, epoch, panel, ab_test.cost_bps)
-        return conduct.repeat(decision, panel, rivals, deflated_sharpe=luck)
+        luck = _luck(log, epoch, panel, ab_test.cost_bps)
+        return conduct.repeat(decision, panel, Rivals(workshop, panel), deflated_sharpe=luck)
 
 
 def _luck(
-    log: PredictionLog, plan: ExperimentPlan | None, epoch: WeightEpoch, panel: PricePanel, cost_bps: float
-) -> Callable[[], float | None]:
-    """Gives the challenger's deflated Sharpe ratio; versions are numbered through, so that the newest counts them."""
+    log: PredictionLog, epoch: WeightEpoch, panel: PricePanel, cost_bps: float
+) -> Callable[[ExperimentPlan], float | None]:
+    """Gives a challenger's deflated Sharpe ratio; versions are numbered through, so that the newest counts them."""
 
-    def compute() -> float | None:
-        if plan is None:
-            return None
+    def compute(plan: ExperimentPlan) -> float | None:
         known = [arm for one in log.epochs(epoch.experiment) if one.number <= epoch.number for arm in one.arms]
         direct = log.direct((plan.challenger,), columns=DIRECT_COLUMNS)
         newest = max(arm.version for arm in known)

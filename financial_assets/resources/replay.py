@@ -11,11 +11,11 @@ import pandas as pd
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import ReplayError
-from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.enforcement import enforce
 from financial_assets.experiment.load import OpenLoop, Timing, timing_frame
 from financial_assets.experiment.load_run import Decide
-from financial_assets.experiment.load_shadow import enter_shadow, is_shadow_replay, leave_shadow
+from financial_assets.experiment.load_shadow import enter_shadow, leave_shadow
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import Mode, ReplayReport, replay
 from financial_assets.experiment.rollout import Rollout
@@ -24,7 +24,7 @@ from financial_assets.experiment.verdict import Decision
 from financial_assets.market.clock import HistoricalClock, MarketClock
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources.conduct import baseline_predictions, decide_now, take_step
+from financial_assets.resources.conduct import Rivals, decide_now, take_step
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
@@ -109,11 +109,12 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: E
             enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
         return epoch
 
-    if mode != "shadow":  # an earlier replay may have been killed in its shadow
-        yield settle(leave_shadow) if is_shadow_replay(before) else before
+    if mode != "shadow":  # an earlier replay or step may have been killed before the routes were those of the log
+        yield settle(leave_shadow)
         return
-    if before.challenger is None:
-        raise ReplayError(f"{before.champion.model} serves alone: there is no challenger to send copies to")
+    if len(before.challengers) != 1:
+        found = ", ".join(arm.model for arm in before.challengers) or "none"
+        raise ReplayError(f"--mode shadow sends copies to one challenger, but the experiment has: {found}")
     try:
         yield settle(enter_shadow)
     finally:
@@ -121,20 +122,13 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: E
 
 
 def _decide(market: Market, workshop: Workshop, serving: Serving, ab_test: Experiment, panel: PricePanel) -> Decide:
-    """Decide as of the market clock and carry it out; the baselines predict once for each data cut-off."""
-    take_step(None, workshop, serving, ab_test)  # what an interrupted step has left undone
-    known: dict[pd.Timestamp, pd.DataFrame] = {}
+    """Decide as of the market clock and carry it out."""
+    take_step((), workshop, serving, ab_test)  # what an interrupted step has left undone
+    rivals = Rivals(workshop, panel)
 
-    def decide() -> tuple[Decision | None, WeightEpoch]:
-        with ab_test.log() as log:
-            epoch = ab_test.current_epoch(log)
-        if epoch.challenger is None:
-            return None, epoch
-        cutoff = max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES)
-        if cutoff not in known:
-            known[cutoff] = baseline_predictions(workshop, panel, epoch)
-        decision = decide_now(market, workshop, ab_test, panel=panel, baselines=known[cutoff])
-        return decision, take_step(decision, workshop, serving, ab_test, always=False).epoch
+    def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
+        decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
+        return decisions, take_step(decisions, workshop, serving, ab_test, always=False).epoch
 
     return decide
 

@@ -7,7 +7,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels, same_shape, vector
 
-__all__ = ["coverage", "interval_score", "pinball_loss", "pinball_losses", "share_below"]
+__all__ = ["QUANTILE_LEVELS", "coverage", "interval_score", "pinball_loss", "pinball_losses", "share_below"]
+
+QUANTILE_LEVELS: tuple[float, ...] = (0.01, 0.05, 0.50, 0.95, 0.99)
+"""Levels of the predicted quantiles of the next session's log return."""
 
 
 def pinball_losses(outcomes: ArrayLike, predicted: ArrayLike, level: float) -> NDArray[np.float64]:

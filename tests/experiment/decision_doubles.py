@@ -30,7 +30,7 @@ def policy(**test: object) -> RolloutPolicy:
 def plan(**test: object) -> ExperimentPlan:
     """A plan that can find its plausible effect of 3 points within its 252 days."""
     rules = policy(**{"plausible_effect": 0.03, **test})
-    return make_plan(rules, EPOCH, DailySpread(SPREAD, "the test"), CUTOFF)
+    return make_plan(rules, EPOCH, EPOCH.challengers[0], DailySpread(SPREAD, "the test"), CUTOFF)
 
 
 def days(values: np.ndarray) -> PairedDays:

@@ -40,7 +40,7 @@ def conducted(log: PredictionLog, **traffic: object) -> Conduct:
 
 def begin(conduct: Conduct) -> None:
     conduct.rollout.bootstrap(MODELS)
-    conduct.register(lambda: DailySpread(0.3, "the test"), CUTOFF)
+    conduct.register(lambda _: DailySpread(0.3, "the test"), CUTOFF)
 
 
 def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | None = None) -> None:
@@ -71,11 +71,12 @@ def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | No
 
 
 def decide(conduct: Conduct, session: pd.Timestamp | None = None) -> Decision:
-    decision = conduct.decide(
-        PRICES, frames(PRICES)[1], as_of=session or PRICES.sessions[-1], deflated_sharpe=lambda: None
-    )
-    assert decision is not None
+    (decision,) = conduct.decide(PRICES, rivals, as_of=session or PRICES.sessions[-1], deflated_sharpe=lambda _: None)
     return decision
+
+
+def rivals(_plan: object = None) -> pd.DataFrame:
+    return frames(PRICES)[1]
 
 
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
@@ -84,14 +85,14 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     predict(log, PRICES, 0.98)
     decision = decide(conduct)
     assert decision.action == "promote", decision.reasons
-    epoch = conduct.carry_out(decision)
-    assert (epoch.champion.model, epoch.challenger) == (CHALLENGER, None)
+    epoch = conduct.carry_out([decision])
+    assert (epoch.champion.model, epoch.challengers) == (CHALLENGER, ())
     assert epoch.weights == {CHALLENGER: 100}
     assert {arm.model for arm in epoch.shadows} == {CHAMPION, SHADOW}
     assert "promote" in epoch.reason
-    assert conduct.carry_out(decision) == epoch  # a crash after the epoch was opened: nothing is done twice
+    assert conduct.carry_out([decision]) == epoch  # a crash after the epoch was opened: nothing is done twice
     assert log.epochs()[-1] == epoch
-    assert conduct.decide(PRICES, pd.DataFrame(), as_of=PRICES.sessions[-1], deflated_sharpe=lambda: None) is None
+    assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
 
 
 def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
@@ -100,7 +101,7 @@ def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     predict(log, PRICES, 0.02)
     decision = decide(conduct)
     assert decision.action == "rollback", decision.reasons
-    epoch = conduct.carry_out(decision)
+    epoch = conduct.carry_out([decision])
     assert epoch.weights == {CHAMPION: 100}
     assert {arm.model for arm in epoch.shadows} == {CHALLENGER, SHADOW}
     assert conduct.rollout.reconcile(MODELS) == epoch, "a rolled-back model does not come back by itself"
@@ -116,11 +117,11 @@ def test_the_log_gives_every_decision_again_bit_for_bit(log: PredictionLog) -> N
     early, late = decide(conduct, PRICES.sessions[40]), decide(conduct)
     conduct.rollout.take_step(50, "by hand")
     for decision in (early, late):
-        again = conduct.repeat(decision, PRICES, frames(PRICES)[1], deflated_sharpe=lambda: None)
+        again = conduct.repeat(decision, PRICES, rivals, deflated_sharpe=lambda _: None)
         assert again.to_json() == decision.to_json()
     assert log.decisions("ab-experiment") == (early, late)
     restated = replace(PRICES, values=PRICES.values[::-1].copy())
-    assert conduct.repeat(late, restated, frames(PRICES)[1], deflated_sharpe=lambda: None) != late
+    assert conduct.repeat(late, restated, rivals, deflated_sharpe=lambda _: None) != late
 
 
 def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
@@ -128,11 +129,11 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
     conduct.rollout.bootstrap(MODELS)
     with pytest.raises(ExperimentError, match="no plan was registered"):
         decide(conduct)
-    first = conduct.register(lambda: DailySpread(0.3, "the test"), CUTOFF)
+    first = conduct.register(lambda _: DailySpread(0.3, "the test"), CUTOFF)
     changed = replace(conduct.rollout.policy, test=replace(conduct.rollout.policy.test, margin=0.1))
     later = Conduct(replace(conduct.rollout, policy=changed))
-    assert later.register(lambda: pytest.fail("a plan that stands is not made again"), CUTOFF) == first
-    assert later.plan() == first
+    assert later.register(lambda _: pytest.fail("a plan that stands is not made again"), CUTOFF) == first
+    assert later.plans() == first
 
 
 def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: PredictionLog) -> None:
@@ -141,11 +142,11 @@ def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: Prediction
     predict(log, PRICES, 0.98)
     early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
     assert (early.action, late.action) == ("promote", "promote")
-    assert conduct.carry_out(late).number == 1
+    assert conduct.carry_out([late]).number == 1
     log.approve(early.digest, "risk manager")
     log.approve(early.digest, "somebody later")
     assert log.approved_by(early.digest) == "risk manager"
-    assert conduct.carry_out(late).champion.model == CHALLENGER
+    assert conduct.carry_out([late]).champion.model == CHALLENGER
     with pytest.raises(LogError, match="no decision"):
         log.approve("0" * 64, "risk manager")
 
@@ -156,10 +157,9 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
     later, shares = PRICES.sessions[PRICES.sessions > CUTOFF], []
     for last in (2, 4, 8, 12):
         epoch = conduct.rollout.started()
-        assert epoch.challenger is not None
-        shares.append(epoch.challenger.weight)
+        shares.append(epoch.challengers[0].weight)
         predict(log, PRICES, 0.5, last)
-        conduct.carry_out(decide(conduct, later[last - 1]))
+        conduct.carry_out([decide(conduct, later[last - 1])])
     assert shares == [0, 0, 10, 30]
 
 
@@ -168,19 +168,18 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     begin(conduct)
     predict(log, PRICES, 0.7, 14)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    plan = conduct.plan()
-    assert plan is not None
+    (plan,) = conduct.plans()
     decision = decide(conduct, later[13])
     assert decision.action == "hold", decision.reasons
-    epoch = conduct.carry_out(decision)
+    epoch = conduct.carry_out([decision])
     steps = log.allocations(plan)
     assert len(steps) == decision.days
     assert epoch.weights == dict(zip((CHAMPION, CHALLENGER), steps[-1].after, strict=True))
     assert steps[-1].after[1] > 30
     assert epoch.reason.startswith("hedge: ")
-    assert conduct.carry_out(decision) == epoch  # it is about an epoch that is over
+    assert conduct.carry_out([decision]) == epoch  # it is about an epoch that is over
     again = decide(conduct, later[13])
-    assert conduct.carry_out(again) == epoch
+    assert conduct.carry_out([again]) == epoch
     assert log.allocations(plan) == steps
 
 
@@ -194,8 +193,8 @@ def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog
         ("hold", 19, False),
         ("hold", 20, True),
     ]
-    assert conduct.carry_out(at_the_end).number == 1
-    assert conduct.carry_out(before).number == 2
+    assert conduct.carry_out([at_the_end]).number == 1
+    assert conduct.carry_out([before]).number == 2
 
 
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
@@ -207,7 +206,7 @@ def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> N
     assert decision.action == "promote", decision.reasons
     conduct.rollout.reconcile((*MODELS, newer))
     with pytest.raises(ExperimentError, match="decide again"):
-        conduct.carry_out(decision)
+        conduct.carry_out([decision])
 
 
 def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:
@@ -222,7 +221,7 @@ def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:
     with pytest.raises(LogError, match="was edited"):
         log.decisions("ab-experiment")
     with pytest.raises(LogError, match="was edited"):
-        conduct.plan()
+        conduct.plans()
 
 
 def test_a_log_of_the_first_version_gets_the_new_tables(tmp_path: Path) -> None:

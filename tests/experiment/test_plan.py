@@ -65,7 +65,9 @@ def test_days_for_the_plausible_effect_agree_with_the_detectable_one() -> None:
 @settings(max_examples=60)
 @given(deviation=st.floats(0.001, 1.0), plausible=st.floats(0.001, 0.5))
 def test_a_plan_can_promote_only_if_it_finds_what_is_plausible(deviation: float, plausible: float) -> None:
-    registered = make_plan(policy(plausible_effect=plausible), EPOCH, DailySpread(deviation, "x"), CUTOFF)
+    registered = make_plan(
+        policy(plausible_effect=plausible), EPOCH, EPOCH.challengers[0], DailySpread(deviation, "x"), CUTOFF
+    )
     assert registered.can_promote is (registered.detectable <= plausible)
     assert registered.can_promote is (registered.days_for_plausible <= 252)
 
@@ -78,13 +80,14 @@ def test_the_plausible_effect_must_exceed_the_margin() -> None:
 def test_a_margin_beyond_what_a_day_can_show_is_refused() -> None:
     rules = policy(metric="brier", margin=0.05, plausible_effect=0.06)
     with pytest.raises(ExperimentError, match=r"lower test\.margin of the rollout policy"):
-        make_plan(rules, EPOCH, DailySpread(0.01, "x"), CUTOFF)
+        make_plan(rules, EPOCH, EPOCH.challengers[0], DailySpread(0.01, "x"), CUTOFF)
 
 
 def test_without_a_challenger_there_is_nothing_to_plan() -> None:
     alone = WeightEpoch("e", 1, EPOCH.opened_at, (replace(EPOCH.champion, weight=100),), "x")
-    with pytest.raises(ExperimentError, match="serves alone"):
-        make_plan(policy(), alone, DailySpread(0.1, "x"), CUTOFF)
+    for nobody in (None, EPOCH.challengers[0], EPOCH.shadows[0]):
+        with pytest.raises(ExperimentError, match="is no challenger of weight epoch 1"):
+            make_plan(policy(), alone, nobody, DailySpread(0.1, "x"), CUTOFF)
 
 
 @given(horizon=st.integers(1, 5000), looks=st.integers(1, 12))

@@ -59,8 +59,7 @@ def test_a_retrained_challenger_replaces_the_challenger(rollout: Rollout) -> Non
     epoch = rollout.reconcile((*FIRST, model("enhanced", 4)))
     assert epoch.number == 2
     assert epoch.champion.model == "baseline-predictor-v1"
-    assert epoch.challenger is not None
-    assert epoch.challenger.model == "enhanced-predictor-v4"
+    assert [arm.model for arm in epoch.challengers] == ["enhanced-predictor-v4"]
     assert "enhanced-predictor-v4 enters as challenger" in epoch.reason
     assert "enhanced-predictor-v2 leaves" in epoch.reason
 
@@ -141,5 +140,4 @@ def test_whatever_is_retrained_the_champion_stays_and_reconciling_twice_changes_
             assert max(arm.version for arm in epoch.arms) == len(models)
             assert rollout.reconcile(models) == epoch
             if set(batch) & {"baseline", "enhanced"}:
-                assert epoch.challenger is not None
-                assert epoch.challenger.version > len(models) - len(batch)
+                assert epoch.challengers[0].version > len(models) - len(batch)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,21 +11,21 @@ from financial_assets.experiment.policy import ArmPolicy, RolloutPolicy, load_po
 GOOD = """
 experiment: my-experiment
 champion: {variant: baseline, weight: 60}
-challenger: {variant: enhanced, weight: 40}
+challengers: [{variant: enhanced, weight: 40}]
 """
 
 
 def test_the_package_policy_is_the_designs() -> None:
     # Sections that the file spells out are the defaults, so that a policy that leaves them out is the same one.
     assert load_policy() == RolloutPolicy(
-        "financial-ab-test-experiment", ArmPolicy("baseline", 70), ArmPolicy("enhanced", 30), ("lightweight",)
+        "financial-ab-test-experiment", ArmPolicy("baseline", 70), (ArmPolicy("enhanced", 30),), ("lightweight",)
     )
 
 
 def test_a_policy_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(GOOD)
-    assert load_policy(path) == RolloutPolicy("my-experiment", ArmPolicy("baseline", 60), ArmPolicy("enhanced", 40))
+    assert load_policy(path) == RolloutPolicy("my-experiment", ArmPolicy("baseline", 60), (ArmPolicy("enhanced", 40),))
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,9 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("weight: 60", "weight: 170"), "champion.weight", "from 1 to 99"),
         (("weight: 60", "weight: 60.5"), "champion.weight", "whole number"),
         (("weight: 60", "weight: yes"), "champion.weight", "whole number"),
-        (("weight: 60", "weight: 61"), "champion.weight + challenger.weight", "add up to 100"),
-        (("variant: enhanced", "variant: baseline"), "challenger.variant", "other than the champion"),
-        (("variant: enhanced", "variant: Enhanced!"), "challenger.variant", "lower-case"),
+        (("weight: 60", "weight: 61"), "champion.weight + challengers", "add up to 100"),
+        (("variant: enhanced", "variant: baseline"), "challengers[0].variant", "only once"),
+        (("variant: enhanced", "variant: Enhanced!"), "challengers[0].variant", "lower-case"),
         (("experiment: my-experiment", "experiment: my.experiment"), "experiment", "hyphens"),
         (("experiment: my-experiment\n", ""), "experiment", "required"),
         (("weight: 60", "wait: 60"), "champion.weight", "required"),
@@ -50,6 +51,12 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("experiment:", "test: {metric: sharpe}\nexperiment:"), "test.metric", "accuracy or brier"),
         (("experiment:", "test: {alpha: 0.05}\nexperiment:"), "test.alpha", "keys"),
         (("experiment:", "guardrails: 3\nexperiment:"), "guardrails", "mapping"),
+        (("[{variant: enhanced, weight: 40}]", "[]"), "challengers", "a list of 1 to 5 arms"),
+        (("[{variant: enhanced, weight: 40}]", "{variant: enhanced, weight: 40}"), "challengers", "a list of 1 to 5"),
+        (("challengers: [{", "challenger: [{"), "challengers", "required"),
+        (("weight: 40}]", "weight: 20}, {variant: enhanced, weight: 20}]"), "challengers[1].variant", "only once"),
+        (("weight: 40}]", "weight: 20}, {variant: tiny, weight: 21}]"), "champion.weight + challengers", "to 100"),
+        (("experiment:", "test: {at_horizon: stop}\nexperiment:"), "test.at_horizon", "keep or release"),
         (("experiment:", "traffic: {mode: bandit}\nexperiment:"), "traffic.mode", "fixed or ladder"),
         (("experiment:", "traffic: {steps: [30, 10]}\nexperiment:"), "traffic.steps", "rising"),
         (("experiment:", "traffic: {steps: [0, 100]}\nexperiment:"), "traffic.steps", "to 99"),
@@ -79,3 +86,27 @@ def test_what_is_no_policy_is_refused(tmp_path: Path, content: str) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"absent\.yaml cannot be read"):
         load_policy(tmp_path / "absent.yaml")
+
+
+SEVERAL = GOOD.replace("weight: 40}]", "weight: 25}, {variant: tiny, weight: 15}]")
+
+
+def test_several_challengers(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SEVERAL)
+    assert load_policy(path).challengers == (ArmPolicy("enhanced", 25), ArmPolicy("tiny", 15))
+
+
+@pytest.mark.parametrize(
+    ("traffic", "key", "allowed"),
+    [
+        ("{mode: ladder, steps: [0, 10]}", "traffic.steps[0]", "to one model only"),
+        ("{mode: ladder, steps: [1, 10]}", "traffic.steps[0]", "2 or more"),
+        ("{mode: hedge, floor: 40}", "traffic.floor", "at most 33"),
+    ],
+)
+def test_what_several_challengers_cannot_do(tmp_path: Path, traffic: str, key: str, allowed: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{SEVERAL}traffic: {traffic}\n")
+    with pytest.raises(SettingsError, match=rf"key {re.escape(key)} is .*{allowed}"):
+        load_policy(path)
