@@ -36,7 +36,7 @@ EARLY, LATE = 5, 25  # sessions after the cut-off
 POLICY = {
     "experiment": EXPERIMENT,
     "champion": {"variant": "baseline", "weight": 50},
-    "challenger": {"variant": "enhanced", "weight": 50},
+    "challengers": [{"variant": "enhanced", "weight": 50}],
     "test": {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0},
     "traffic": {"approval": "manual"},
 }
@@ -105,7 +105,7 @@ def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
         conduct = Conduct(Rollout(log, ab_test.policy()))
-        conduct.register(lambda: DailySpread(0.3, "the test"), conduct.rollout.started().data_cutoff)
+        conduct.register(lambda _: DailySpread(0.3, "the test"), conduct.rollout.started().data_cutoff)
     return tmp_path / "home"
 
 
@@ -242,13 +242,13 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
     promotion = decisions()[-1]
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
-        assert Conduct(Rollout(log, ab_test.policy())).carry_out(promotion).number == 1
+        assert Conduct(Rollout(log, ab_test.policy())).carry_out([promotion]).number == 1
     approved = command("approve", promotion.digest[:12], "--by", "risk manager")
     assert approved.exit_code == 0, approved.output
     assert f"{CHALLENGER} may replace {CHAMPION}" in approved.output
     with ab_test.log() as log:
         assert log.approved_by(promotion.digest) == "risk manager"
-        assert Conduct(Rollout(log, ab_test.policy())).carry_out(promotion).champion.model == CHALLENGER
+        assert Conduct(Rollout(log, ab_test.policy())).carry_out([promotion]).champion.model == CHALLENGER
     shown = command("decide")
     assert shown.exit_code == 0
     assert "there is no challenger: nothing to decide" in shown.output

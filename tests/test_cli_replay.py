@@ -29,12 +29,13 @@ from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import CHANNELS
 from financial_assets.resources import Serving, Workshop, make_resources
+from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
 
 POLICY = """
 experiment: ab-experiment
 champion: {{variant: baseline, weight: 70}}
-challenger: {{variant: enhanced, weight: 30}}
+challengers: [{{variant: enhanced, weight: 30}}]
 shadow: [lightweight]
 test: {{plausible_effect: 0.4, horizon_sessions: 20, looks: 2, deflated_sharpe: 0.0}}
 traffic: {{mode: {mode}, steps: [10, 50], dwell_sessions: 4}}
@@ -77,6 +78,10 @@ class World(FakeGateway):
 
     def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
         assert names == ["ab-experiment"]
+
+    def status(self) -> TargetStatus:
+        split = ExperimentStatus("ab-experiment", CHAMPION, dict(self.weights), None, ready=True)
+        return TargetStatus("double", ready=True, endpoint=None, experiments=(split,))
 
     # --- the registry ---
     def set_alias(self, alias: str, version: int) -> None:
@@ -144,7 +149,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     with ab_test.log() as log:
         conduct = Conduct(Rollout(log, ab_test.policy()))
         conduct.rollout.bootstrap(models)
-        conduct.register(lambda: DailySpread(0.3, "the test"), cutoff)
+        conduct.register(lambda _: DailySpread(0.3, "the test"), cutoff)
     ups = outcome_frame(panel).set_index(["session", "ticker"])["up"]
     assert panel.values.shape[1] == len(CHANNELS)
     for row, ticker in enumerate(panel.tickers):
@@ -219,6 +224,19 @@ def test_a_shadow_that_was_killed_ends_with_the_next_replay(command: Command, wo
     assert world.weights == {CHAMPION: 70, CHALLENGER: 30}
 
 
+def test_a_step_that_was_killed_before_it_was_routed_is_routed_by_the_next_replay(
+    command: Command, world: World
+) -> None:
+    with opened_log() as log:  # the epoch is in the log, and the gateway splits as before
+        Rollout(log, make_resources(load_settings())["ab_test"].policy()).take_step(50, "a step")
+    assert world.weights == {CHAMPION: 70, CHALLENGER: 30}
+    assert command("--sessions", "5", "--mode", "split").exit_code == 0
+    assert world.weights == {CHAMPION: 50, CHALLENGER: 50}
+    assert len(world.applied) == 1
+    with opened_log() as log:
+        assert set(log.routed()["epoch"]) == {2}
+
+
 def test_an_error_in_a_shadow_gives_the_share_back(command: Command, world: World) -> None:
     def defect(_target: str, _bars: np.ndarray, _request: str | None) -> None:
         raise ZeroDivisionError("a bug")
@@ -278,7 +296,7 @@ def test_a_better_challenger_is_promoted_in_the_middle_and_the_replay_goes_on(co
     assert (routed["session"] <= last).equals(routed["epoch"] == 1)
     assert not routed.duplicated(["session", "ticker"]).any()
     assert len(routed) == 30 * 4
-    assert world.aliases[-2:] == [("champion", 2), ("challenger", None)]
+    assert world.aliases[-6:-4] == [("champion", 2), ("challenger", None)]
     assert world.tracked == list(decisions)
     assert world.fitted == 1  # the baselines' predictions are computed once
     assert f"{len(decisions)} decisions, 1 weight epochs opened by them" in shown.output

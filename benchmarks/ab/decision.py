@@ -181,7 +181,7 @@ def s16(rng: np.random.Generator) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, PredictionLog(f"sqlite:///{folder}/log.db") as log:
         log.open_epoch(EPOCH.experiment, EPOCH.arms, "start", after=0)
         try:
-            Conduct(Rollout(log, replace(load_policy(), experiment=EPOCH.experiment))).plan()
+            Conduct(Rollout(log, replace(load_policy(), experiment=EPOCH.experiment))).plans()
             answer = "decided"
         except ExperimentError as error:
             answer = "refused: " + str(error).split(":")[0]

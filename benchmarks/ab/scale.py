@@ -184,7 +184,7 @@ def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
     evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
     marks.append(time.process_time())
     Conduct(Rollout(world.log, world.rules)).decide(
-        world.panel, world.rivals, as_of=world.panel.sessions[-1], deflated_sharpe=lambda: None
+        world.panel, lambda _: world.rivals, as_of=world.panel.sessions[-1], deflated_sharpe=lambda _: None
     )
     deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)
     marks.append(time.process_time())

@@ -8,7 +8,7 @@ from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_m
 from financial_assets.serving.target import ServingTarget
 from financial_assets.tracking import ModelRegistry
 
-__all__ = ["enforce", "manifest_of", "point_aliases"]
+__all__ = ["enforce", "manifest_of", "point_aliases", "restore"]
 
 
 def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
@@ -34,6 +34,23 @@ def enforce(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s
     target.apply([manifest])
     target.wait_ready([epoch.experiment], timeout_s)
     return manifest
+
+
+def restore(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float) -> bool:
+    """Enforce an epoch if the target splits otherwise, as a step that was killed leaves it; whether it did.
+
+    A target that knows no such experiment is left alone: the asset ``experiment`` begins one.
+    """
+    wanted = manifest_of(epoch, namespace)["spec"]
+    found = next((one for one in target.status().experiments if one.name == epoch.experiment), None)
+    if found is None:
+        return False
+    weights = {one["name"]: one["weight"] for one in wanted["candidates"]}
+    mirror = (wanted["mirror"]["name"], wanted["mirror"]["percent"]) if "mirror" in wanted else None
+    if (found.default, dict(found.weights), found.mirror) == (wanted["default"], weights, mirror):
+        return False
+    enforce(epoch, target, namespace, timeout_s)
+    return True
 
 
 def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:

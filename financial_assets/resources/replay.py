@@ -12,10 +12,10 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import ReplayError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.enforcement import enforce
+from financial_assets.experiment.enforcement import enforce, restore
 from financial_assets.experiment.load import OpenLoop, Timing, timing_frame
 from financial_assets.experiment.load_run import Decide
-from financial_assets.experiment.load_shadow import enter_shadow, leave_shadow
+from financial_assets.experiment.load_shadow import enter_shadow, is_shadow_replay, leave_shadow
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import Mode, ReplayReport, replay
 from financial_assets.experiment.rollout import Rollout
@@ -109,8 +109,13 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: E
             enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
         return epoch
 
-    if mode != "shadow":  # an earlier replay or step may have been killed before the routes were those of the log
-        yield settle(leave_shadow)
+    if mode != "shadow":  # an earlier replay may have been killed in its shadow, or a step before it was routed
+        if is_shadow_replay(before):
+            yield settle(leave_shadow)
+            return
+        with log.exclusive(before.experiment):
+            restore(before, serving.target(), serving.namespace, serving.ready_timeout)
+        yield before
         return
     if len(before.challengers) != 1:
         found = ", ".join(arm.model for arm in before.challengers) or "none"

@@ -28,7 +28,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.verdict import Decision
 from financial_assets.resources import make_resources
-from financial_assets.resources.conduct import Step, baseline_predictions, decide_now, take_step
+from financial_assets.resources.conduct import Rivals, Step, decide_now, take_step
 from financial_assets.resources.replay import run_replay
 from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
@@ -43,18 +43,24 @@ from financial_assets.settings import load_settings
 conduct.{part} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
 with found["ab_test"].log() as log:
-    decision = log.decisions(found["ab_test"].policy().experiment)[-1]
-conduct.take_step(decision, found["workshop"], found["serving"], found["ab_test"])
+    decisions = log.decisions(found["ab_test"].policy().experiment)[-1:]
+conduct.take_step(decisions, found["workshop"], found["serving"], found["ab_test"])
 """
 
 
-def policy(name: str, champion: str, challenger: str, shadow: str, **sections: Mapping[str, object]) -> dict[str, Any]:
-    """A rollout policy as its file holds it, 50 to 50 unless it climbs a ladder."""
-    arms = {
-        role: {"variant": variant, "weight": 50}
-        for role, variant in (("champion", champion), ("challenger", challenger))
+def policy(name: str, champion: str, *challengers: str, **sections: Mapping[str, object]) -> dict[str, Any]:
+    """A rollout policy as its file holds it: half of the requests are the champion's, unless it climbs a ladder.
+
+    Variants that are not named are shadows.
+    """
+    share = 50 // len(challengers)
+    return {
+        "experiment": f"{name}-experiment",
+        "champion": {"variant": champion, "weight": 100 - share * len(challengers)},
+        "challengers": [{"variant": variant, "weight": share} for variant in challengers],
+        "shadow": sorted({"baseline", "enhanced", "lightweight"} - {champion, *challengers}),
+        **sections,
     }
-    return {"experiment": f"{name}-experiment", **arms, "shadow": [shadow], **sections}
 
 
 @dataclass
@@ -126,7 +132,7 @@ class World:
         return self.epoch()
 
     def go_on(self, *, first: int, until: int, every: int, short_of: str = "") -> Step:
-        """Replay and decide every so many sessions, until no challenger is left; the last step.
+        """Replay and decide every so many sessions, until one is promoted or rolled back; the last step.
 
         It ends short of carrying out a decision that says ``short_of``.
         """
@@ -135,11 +141,11 @@ class World:
         )
         for sessions in range(first, until + 1, every):
             run_replay(market, serving, ab_test, sessions=sessions)
-            decision = decide_now(market, workshop, ab_test, panel=self.panel, baselines=self.baselines)
-            if decision is not None and decision.action == short_of:
-                return Step(decision, self.epoch(), moved=False)
-            self.history.append(take_step(decision, workshop, serving, ab_test, always=False))
-            if self.history[-1].epoch.challenger is None:
+            decisions = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+            if any(decision.action == short_of for decision in decisions):
+                return Step(decisions, self.epoch(), moved=False)
+            self.history.append(take_step(decisions, workshop, serving, ab_test, always=False))
+            if any(decision.action != "hold" for decision in decisions):
                 break
         return self.history[-1]
 
@@ -157,8 +163,8 @@ class World:
         return self.resources["market"].whole_panel()
 
     @cached_property
-    def baselines(self) -> pd.DataFrame:
-        return baseline_predictions(self.resources["workshop"], self.panel, self.epoch())
+    def rivals(self) -> Rivals:
+        return Rivals(self.resources["workshop"], self.panel)
 
     # What can be seen.
 

@@ -203,8 +203,7 @@ def test_no_tick_of_either_sensor_failed_and_one_led_to_a_run(retrained: World) 
 def test_the_new_version_is_the_challenger_and_the_champion_stays(retrained: World) -> None:
     epoch = retrained.epoch()
     assert (epoch.number, epoch.champion.model) == (2, CHAMPION)
-    new = epoch.challenger
-    assert new is not None
+    (new,) = epoch.challengers
     assert (new.model, new.variant, new.data_cutoff) == (RENEWED, "baseline", retrained.clock())
     assert epoch.champion.data_cutoff < new.data_cutoff
     champion, challenger = (retrained.registry().by_alias(alias) for alias in ("champion", "challenger"))
