@@ -130,7 +130,7 @@ def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: 
     assert begun.weights == {ENHANCED: 100, BASELINE: 0}
     assert (dict(routes.weights), routes.mirror) == ({ENHANCED: 100}, (BASELINE, 100))
     step = world.go_on(first=6, until=41, every=5, short_of="promote")
-    decision, ladder = step.decision, step.epoch
+    (decision,), ladder = step.decisions, step.epoch
     assert decision is not None
     say(world, decision)
     assert decision.action == "promote"
