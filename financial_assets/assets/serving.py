@@ -109,7 +109,8 @@ def experiment(
             lambda challenger: _spread(context, market, workshop, rollout, epoch.champion, challenger),
             market.clock().now(),
         )
-    manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout)
+        former = rollout.former_regimes()
+    manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout, former=former)
     route = _ask_once(market, serving, epoch)
     point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)

@@ -2,25 +2,81 @@
 
 Off unless the policy's ``traffic.mode`` is ``thompson`` or ``hedge``. What it may do is bounded: a floor for each arm,
 at most ten points a session, a session's hold, hysteresis, and the policy's own weights at once when a guardrail fires,
-the split is wrong or evidence stops coming. Decisions are not touched by it: they rest on the paired scores. Figures of
-routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses the naive ones.
+the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and shares of
+its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired scores.
+Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive ones.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
+from financial_assets.experiment.allocation.contextual import advance_regimes, replay_regimes
 from financial_assets.experiment.allocation.daily import AllocationPolicy, advance, replay
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
-from financial_assets.experiment.evidence import PairedDays
+from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.lineup import entry_shares, split_share
 from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.policy import RolloutPolicy
+from financial_assets.experiment.request_regimes import RequestRegimes, every_regime
 from financial_assets.experiment.verdict import Guardrail
 
-__all__ = ["adapt", "allocation_policy", "is_adaptive"]
+__all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedScores:
+    """The evidence of all challengers of one champion.
+
+    Attributes
+    ----------
+    rows
+        Challenger -> ``session``, ``ticker``, ``difference``: its score less the champion's.
+    deviation
+        Largest expected standard deviation of a day's difference, as planned.
+    """
+
+    rows: Mapping[str, pd.DataFrame]
+    deviation: float
+
+    def daily(self, labels: pd.Series | None = None, label: str | None = None) -> pd.DataFrame:
+        """Mean difference of each session ``[session, challenger]`` where all have one; of a regime's rows only."""
+        columns: dict[str, pd.Series] = {}
+        for challenger, rows in self.rows.items():
+            mine = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
+            columns[challenger] = mine.groupby("session")["difference"].mean()
+        return pd.DataFrame(columns).dropna().sort_index()
+
+    def index(self) -> pd.MultiIndex:
+        """Every session and ticker that occurs."""
+        return pd.MultiIndex.from_frame(pd.concat(self.rows.values())[["session", "ticker"]].drop_duplicates())
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveShares:
+    """Where the weights stand after the latest step.
+
+    Attributes
+    ----------
+    weights
+        Model -> weight, for requests of no regime of its own.
+    regimes
+        Regime label -> the same.
+    reason
+        Why, for the history.
+    """
+
+    weights: Mapping[str, int]
+    regimes: Mapping[str, Mapping[str, int]]
+    reason: str
 
 
 def is_adaptive(policy: RolloutPolicy) -> bool:
@@ -28,67 +84,150 @@ def is_adaptive(policy: RolloutPolicy) -> bool:
     return policy.traffic.mode in ("thompson", "hedge")
 
 
-def allocation_policy(policy: RolloutPolicy, plan: ExperimentPlan) -> AllocationPolicy:
-    """What was agreed before the first step: allocator, limits, and the policy's weights for times of trouble."""
-    traffic = policy.traffic
-    allocator: Allocator = Hedge() if traffic.mode == "hedge" else ThompsonGaussian(prior_sd=plan.spread.deviation)
+def allocation_policy(policy: RolloutPolicy, challengers: int, deviation: float) -> AllocationPolicy:
+    """What was agreed before the first step: allocator, limits, and the policy's weights for times of trouble.
+
+    Parameters
+    ----------
+    policy
+        The rules.
+    challengers
+        How many there are.
+    deviation
+        Expected standard deviation of a day's difference.
+    """
+    traffic, shares = policy.traffic, entry_shares(policy)
+    allocator: Allocator = Hedge() if traffic.mode == "hedge" else ThompsonGaussian(prior_sd=deviation)
     limits = Limits(
         floor=traffic.floor,
         cap=TOTAL - traffic.floor,
         step=min(traffic.maximum_step, 10),
         hysteresis=traffic.hysteresis,
     )
-    share = min(max(policy.challengers[0].weight, limits.floor), limits.cap)
-    return AllocationPolicy(allocator, default=(TOTAL - share, share), limits=limits)
+    if challengers != len(shares):
+        shares = split_share(sum(shares), challengers)
+    default = limits.ideal([share / TOTAL for share in (TOTAL - sum(shares), *shares)])
+    return AllocationPolicy(allocator, default=default, limits=limits)
 
 
 def adapt(
     log: PredictionLog,
     policy: RolloutPolicy,
-    plan: ExperimentPlan,
-    days: PairedDays,
-    guardrails: tuple[Guardrail, ...],
+    epoch: WeightEpoch,
+    scores: PairedScores,
+    guardrails: Collection[Guardrail],
     as_of: pd.Timestamp,
-) -> AllocationRecord | None:
+    regimes: RequestRegimes | None = None,
+) -> AdaptiveShares | None:
     """Take the steps that are due, keep them in the log, and say where the weights stand; ``None`` before any.
 
-    A day's scores are the challenger's advantage and the champion's zero: only the difference matters to an allocator.
+    A day's scores are the challengers' advantages and the champion's zero: only differences matter to an allocator.
 
     Parameters
     ----------
     log
         Keeps the steps.
-    policy, plan
-        What was agreed.
-    days
+    policy, epoch
+        What was agreed, and the arms.
+    scores
         The evidence; sessions that have their step already are not taken again.
     guardrails
         As of now: the newest session is judged by them.
     as_of
         The market clock.
+    regimes
+        Which rows belong to which kind of request; ``None``: all are alike.
 
     Raises
     ------
     ExperimentError
         The steps in the log are not what this policy would have made.
     """
-    agreed = allocation_policy(policy, plan)
-    known = log.allocations(plan)
-    state = replay(agreed, known)
+    agreed = allocation_policy(policy, len(epoch.challengers), scores.deviation)
+    days = scores.daily()
+    health = [Health()] * (len(days) - 1)
+    if len(days):
+        health.append(_health(guardrails, days.index[-1], as_of))
+    if regimes is None:
+        _adapt_all(log, agreed, epoch, days, health)
+    else:
+        _adapt_each(log, agreed, epoch, scores, days.index, health, regimes)
+    return adaptive_shares(log, policy, epoch)
+
+
+def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoch) -> AdaptiveShares | None:
+    """Where the weights of an epoch's arms stand by the log; ``None`` before the first step."""
+    models = (epoch.champion.model, *(arm.model for arm in epoch.challengers))
+    mode = policy.traffic.mode
+    if not policy.traffic.regimes:
+        steps = log.allocations(epoch.experiment, epoch)
+        if not steps:
+            return None
+        return AdaptiveShares(dict(zip(models, steps[-1].after, strict=True)), {}, f"{mode}: {steps[-1].reason}")
+    found: dict[str, dict[str, int]] = {}
+    for regime in every_regime(policy):
+        steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch)
+        if steps:
+            found[regime.label] = dict(zip(models, steps[-1].after, strict=True))
+    if not found:
+        return None
+    moved = [
+        f"{label} {'/'.join(map(str, weights.values()))}"
+        for label, weights in found.items()
+        if weights != epoch.weights_in(label)
+    ]
+    reason = f"{mode} by {', '.join(policy.traffic.regimes)}: {'; '.join(moved) or 'weights stay'}"
+    return AdaptiveShares(epoch.weights, found, reason)
+
+
+def _adapt_all(
+    log: PredictionLog, agreed: AllocationPolicy, epoch: WeightEpoch, days: pd.DataFrame, health: Sequence[Health]
+) -> None:
+    state = replay(agreed, log.allocations(epoch.experiment, epoch))
     records: list[AllocationRecord] = []
-    fresh = [place for place, day in enumerate(days.sessions) if state.session is None or day.date() > state.session]
-    for place in fresh:
-        last = place == len(days) - 1
-        scores = (0.0, float(days.differences[place]))
-        health = _health(guardrails, days.sessions[place], as_of) if last else Health()
-        state, record = advance(agreed, state, days.sessions[place].date(), scores, health)
-        records.append(record)
-    log.record_allocations(plan, records)
-    taken = (*known, *records)
-    return taken[-1] if taken else None
+    for place, (session, values) in enumerate(zip(days.index, days.to_numpy(np.float64), strict=True)):
+        if state.session is None or session.date() > state.session:
+            state, record = advance(agreed, state, session.date(), (0.0, *map(float, values)), health[place])
+            records.append(record)
+    log.record_allocations(epoch, {epoch.experiment: records})
 
 
-def _health(guardrails: tuple[Guardrail, ...], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:
+def _adapt_each(
+    log: PredictionLog,
+    agreed: AllocationPolicy,
+    epoch: WeightEpoch,
+    scores: PairedScores,
+    sessions: pd.Index,
+    health: Sequence[Health],
+    regimes: RequestRegimes,
+) -> None:
+    """A step of every regime in every session; those without a row of theirs learn nothing in it."""
+    every = every_regime(regimes.policy)
+    names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
+    state = replay_regimes(agreed, every, {one: log.allocations(name, epoch) for one, name in names.items()})
+    index = scores.index()
+    labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
+    days = {regime: scores.daily(labels, regime.label) for regime in every}
+    latest = state.states[0].session
+    records: dict[Regime, list[AllocationRecord]] = {regime: [] for regime in every}
+    for place, session in enumerate(sessions):
+        if latest is None or session.date() > latest:
+            given = {one: _scores(mine, session) for one, mine in days.items() if session in mine.index}
+            state, made = advance_regimes(agreed, state, session.date(), given, health[place])
+            for regime, record in made.items():
+                records[regime].append(record)
+    log.record_allocations(epoch, {name: records[regime] for regime, name in names.items()})
+
+
+def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:
+    return (0.0, *map(float, days.loc[session].to_numpy(np.float64)))
+
+
+def _index(rows: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows[["session", "ticker"]])
+
+
+def _health(guardrails: Collection[Guardrail], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:
     fired = {rail.name for rail in guardrails if rail.fired}
     behind = max(0, len(pd.bdate_range(newest, as_of)) - 2)  # a label is due the session after
     return Health(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import pandas as pd
@@ -72,6 +72,8 @@ class WeightEpoch:
         All arms: one champion, any number of challengers and of shadows.
     reason
         Why the epoch was opened.
+    regimes
+        Regime label -> weights of the routed arms, for regimes whose requests are split by weights of their own.
     """
 
     experiment: str
@@ -79,9 +81,11 @@ class WeightEpoch:
     opened_at: pd.Timestamp
     arms: tuple[Arm, ...]
     reason: str
+    regimes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_arms(self.arms)
+        check_regimes(self.regimes, self.weights)
 
     @property
     def champion(self) -> Arm:
@@ -118,9 +122,14 @@ class WeightEpoch:
         """The arm served under ``model``, if it takes part in this epoch."""
         return next((arm for arm in self.arms if arm.model == model), None)
 
-    def propensity(self, model: str) -> float:
-        """Probability that a request of this epoch is routed to ``model``."""
-        return self.weights.get(model, 0) / sum(self.weights.values())
+    def weights_in(self, regime: str | None) -> dict[str, int]:
+        """The weights for requests of a regime: its own, or those of all others."""
+        return dict(self.regimes.get(regime or "", self.weights))
+
+    def propensity(self, model: str, regime: str | None = None) -> float:
+        """Probability that a request of this epoch, in a regime, is routed to ``model``."""
+        weights = self.weights_in(regime)
+        return weights.get(model, 0) / sum(weights.values())
 
     @property
     def data_cutoff(self) -> pd.Timestamp:
@@ -144,6 +153,16 @@ def check_arms(arms: tuple[Arm, ...]) -> None:
         )
     if sum(arm.weight for arm in arms) == 0:
         raise ExperimentError("the weights of all arms are zero: no request could be routed")
+
+
+def check_regimes(regimes: Mapping[str, Mapping[str, int]], weights: Mapping[str, int]) -> None:
+    """Raise ``ExperimentError`` unless each regime splits its requests among exactly the routed arms."""
+    for label, own in regimes.items():
+        if not label or set(own) != set(weights) or any(type(one) is not int or one < 1 for one in own.values()):
+            raise ExperimentError(
+                f"regime {label!r} has the weights {dict(own)}; allowed: a whole number from 1 on for each of "
+                f"{', '.join(weights)}"
+            )
 
 
 def arm_to_json(arm: Arm) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.adaptive import adapt, is_adaptive
+from financial_assets.experiment.adaptive import PairedScores, adapt, adaptive_shares, is_adaptive
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.evidence import Evidence, gather
@@ -16,6 +16,7 @@ from financial_assets.experiment.guardrails import watch_traffic
 from financial_assets.experiment.ladder import next_share
 from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
+from financial_assets.experiment.request_regimes import request_regimes
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
@@ -26,7 +27,7 @@ Baselines = Callable[[ExperimentPlan], pd.DataFrame]
 """Plan -> daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``."""
 
 EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
-TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "model", "status", "latency_s")
+TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +114,13 @@ class Conduct:
             tests[plan.challenger] = plan, evidence
             decisions.append(self._decide(plan, epoch, evidence, routed, direct, as_of, deflated_sharpe))
             log.record_decision(decisions[-1])
-        if is_adaptive(policy) and all(decision.action == "hold" for decision in decisions):
-            for (plan, evidence), decision in zip(tests.values(), decisions, strict=True):
-                adapt(log, policy, plan, evidence.main, decision.guardrails, as_of)
+        if is_adaptive(policy) and decisions and all(decision.action == "hold" for decision in decisions):
+            scores = PairedScores(
+                {challenger: evidence.by_ticker for challenger, (_, evidence) in tests.items()},
+                max(plan.spread.deviation for plan, _ in tests.values()),
+            )
+            guardrails = [rail for decision in decisions for rail in decision.guardrails]
+            adapt(log, policy, epoch, scores, guardrails, as_of, request_regimes(policy, panel))
         return tuple(decisions)
 
     def latest(self) -> tuple[Decision, ...]:
@@ -206,11 +211,11 @@ class Conduct:
 
     def _follow_scores(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """Adaptive shares: those of the latest allocation step."""
-        epoch, plans = self.rollout.started(), self.plans()
-        steps = self.rollout.log.allocations(plans[0]) if plans else ()
-        if not steps or not _are_about(decisions, epoch):
+        epoch = self.rollout.started()
+        shares = adaptive_shares(self.rollout.log, self.rollout.policy, epoch)
+        if shares is None or not _are_about(decisions, epoch):
             return epoch
-        return self.rollout.take_step(steps[-1].after[1], f"{self.rollout.policy.traffic.mode}: {steps[-1].reason}")
+        return self.rollout.change_weights(shares.weights, shares.reason, regimes=shares.regimes)
 
     def _climb(self, decisions: Sequence[Decision]) -> WeightEpoch:
         epoch, log = self.rollout.started(), self.rollout.log

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.policy import MOST_CHALLENGERS
-from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest
-from financial_assets.serving.target import ServingTarget
+from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest, parse_experiment
+from financial_assets.serving.target import ExperimentStatus, ServingTarget
 from financial_assets.tracking import ModelRegistry
 
-__all__ = ["enforce", "manifest_of", "point_aliases", "restore"]
+__all__ = ["enforce", "manifest_of", "point_aliases", "regime_manifests", "restore"]
 
 
 def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
@@ -20,8 +23,32 @@ def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
     )
 
 
-def enforce(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float) -> Manifest:
+def regime_manifests(epoch: WeightEpoch, namespace: str = NAMESPACE) -> list[Manifest]:
+    """One Experiment for each regime with weights of its own.
+
+    They have no default: a model may be that of one Experiment only, and the epoch's main one has it.
+    """
+    return [
+        experiment_manifest(
+            regime_experiment(epoch.experiment, label), default=None, weights=dict(weights), namespace=namespace
+        )
+        for label, weights in epoch.regimes.items()
+    ]
+
+
+def enforce(
+    epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float, *, former: Collection[str] = ()
+) -> Manifest:
     """Make the target route as the epoch says; repeating it changes nothing.
+
+    Parameters
+    ----------
+    epoch
+        In force by the log.
+    target, namespace, timeout_s
+        Where, and how long it may take.
+    former
+        Regimes whose experiments are removed, once all others are in force.
 
     Raises
     ------
@@ -30,27 +57,39 @@ def enforce(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s
     TargetError
         The target refused.
     """
-    manifest = manifest_of(epoch, namespace)
-    target.apply([manifest])
-    target.wait_ready([epoch.experiment], timeout_s)
-    return manifest
+    manifests = [manifest_of(epoch, namespace), *regime_manifests(epoch, namespace)]
+    target.apply(manifests)
+    target.wait_ready([manifest["metadata"]["name"] for manifest in manifests], timeout_s)
+    for name in _left_over(epoch, target.status().experiments, former) if former else ():
+        target.delete("Experiment", name)
+    return manifests[0]
 
 
-def restore(epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float) -> bool:
+def restore(
+    epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float, *, former: Collection[str] = ()
+) -> bool:
     """Enforce an epoch if the target splits otherwise, as a step that was killed leaves it; whether it did.
 
     A target that knows no such experiment is left alone: the asset ``experiment`` begins one.
     """
-    wanted = manifest_of(epoch, namespace)["spec"]
-    found = next((one for one in target.status().experiments if one.name == epoch.experiment), None)
-    if found is None:
+    found = target.status().experiments
+    splits = {one.name: (one.default, dict(one.weights), one.mirror) for one in found}
+    wanted = {
+        spec.name: (spec.default, dict(spec.weights), spec.mirror)
+        for spec in map(parse_experiment, (manifest_of(epoch, namespace), *regime_manifests(epoch, namespace)))
+    }
+    if epoch.experiment not in splits:
         return False
-    weights = {one["name"]: one["weight"] for one in wanted["candidates"]}
-    mirror = (wanted["mirror"]["name"], wanted["mirror"]["percent"]) if "mirror" in wanted else None
-    if (found.default, dict(found.weights), found.mirror) == (wanted["default"], weights, mirror):
+    if wanted.items() <= splits.items() and not _left_over(epoch, found, former):
         return False
-    enforce(epoch, target, namespace, timeout_s)
+    enforce(epoch, target, namespace, timeout_s, former=former)
     return True
+
+
+def _left_over(epoch: WeightEpoch, found: Collection[ExperimentStatus], former: Collection[str]) -> list[str]:
+    """Experiments of regimes that are no longer split by weights of their own."""
+    known = {one.name for one in found}
+    return [name for label in sorted(former) if (name := regime_experiment(epoch.experiment, label)) in known]
 
 
 def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:

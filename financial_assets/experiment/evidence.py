@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,8 @@ class Evidence:
         Predictions that should exist of the pair since the plan's start, and how many of them do not.
     digest
         SHA-256 of all of it.
+    by_ticker
+        What the days of ``main`` are means of: ``session``, ``ticker``, ``difference``.
     """
 
     main: PairedDays
@@ -71,6 +73,7 @@ class Evidence:
     due: int
     missing: int
     digest: str
+    by_ticker: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def missing_share(self) -> float:
@@ -118,7 +121,8 @@ def gather(
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
     due = _due(pair, outcomes)
     complete = challenger.merge(champion[_KEYS], on=_KEYS)
-    main = _paired(challenger, champion, plan.test.metric)
+    by_ticker = _differences(challenger, champion, plan.test.metric)
+    main = _daily(by_ticker)
     against = {name: _paired(challenger, rows, "accuracy") for name, rows in rivals.items()}
     accuracy = main if plan.test.metric == "accuracy" else _paired(challenger, champion, "accuracy")
     return Evidence(
@@ -128,6 +132,7 @@ def gather(
         due=due,
         missing=due - len(complete),
         digest=_digest([main, accuracy, *against.values()]),
+        by_ticker=by_ticker,
     )
 
 
@@ -165,20 +170,31 @@ def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
 
 
 def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric) -> PairedDays:
+    return _daily(_differences(first, second, metric))
+
+
+def _differences(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric) -> pd.DataFrame:
     columns = [*answer_columns(metric)]
     others = {column: f"{column}_second" for column in columns}
     both = first.dropna(subset=columns).merge(
         second.dropna(subset=columns)[[*_KEYS, *columns]].rename(columns=others), on=_KEYS, validate="1:1"
     )
-    if both.empty:
-        return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
     outcome = both["up"].to_numpy(bool), both["log_return"].to_numpy(np.float64)
     theirs = both[[*others.values()]].rename(columns={name: column for column, name in others.items()})
-    difference = paired_score(metric, both[columns], *outcome) - paired_score(metric, theirs, *outcome)
-    daily = pd.Series(difference).groupby(both["session"].to_numpy(), sort=True).mean()
-    return PairedDays(
-        pd.DatetimeIndex(daily.index), daily.to_numpy(np.float64), len(both), int(np.count_nonzero(difference))
+    difference = (
+        paired_score(metric, both[columns], *outcome) - paired_score(metric, theirs, *outcome)
+        if len(both)
+        else np.empty(0)
     )
+    return both[_KEYS].assign(difference=difference)
+
+
+def _daily(rows: pd.DataFrame) -> PairedDays:
+    if rows.empty:
+        return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
+    daily = rows["difference"].groupby(rows["session"].to_numpy(), sort=True).mean()
+    unequal = int(np.count_nonzero(rows["difference"]))
+    return PairedDays(pd.DatetimeIndex(daily.index), daily.to_numpy(np.float64), len(rows), unequal)
 
 
 def _digest(series: list[PairedDays]) -> str:

@@ -112,7 +112,7 @@ def ask_routed(
             return None
         started = time.perf_counter()
         try:
-            answer = client.infer(f"{intent.experiment}.experiment", bars, request_id=intent.request_id)
+            answer = client.infer(f"{intent.endpoint}.experiment", bars, request_id=intent.request_id)
         except InferenceError as error:
             elapsed = time.perf_counter() - started
             if attempt == retry.attempts or isinstance(error, RequestRejectedError):

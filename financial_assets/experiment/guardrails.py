@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,12 +19,12 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.statistics.guardrails import ODDS, fair_share
 from financial_assets.experiment.statistics.guardrails import Guardrail as Capital
-from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
+from financial_assets.experiment.statistics.srm_sequential import StratifiedSrm
 from financial_assets.experiment.verdict import Guardrail, Traffic
 
 __all__ = ["peak_log_e", "watch_traffic"]
 
-_COLUMNS = ["epoch", "model", "status", "latency_s"]
+_COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
 
 
@@ -39,7 +40,7 @@ def watch_traffic(
     epochs
         The experiment's weight epochs.
     routed
-        Its routed predictions, in the order of the log: ``epoch``, ``model``, ``status``, ``latency_s``.
+        Its routed predictions, in the order of the log: ``epoch``, ``regime``, ``model``, ``status``, ``latency_s``.
     direct
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
@@ -114,10 +115,10 @@ def _arm(
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     capital = Capital()
-    guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy(), ["epoch", "model"]]
-    for number, model in zip(guilty["epoch"], guilty["model"], strict=True):
-        weights = epochs[int(number)].weights
-        if min(weights.values()) == 0:
+    guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy()]
+    for number, regime, model in zip(guilty["epoch"], guilty["regime"], guilty["model"], strict=True):
+        weights = epochs[int(number)].weights_in(regime)
+        if weights[plan.challenger] == 0 or weights[plan.champion] == 0:
             continue  # one arm answers everything: nothing to compare
         allowed = fair_share(weights[plan.challenger], weights[plan.champion])
         capital = capital.update(int(model == plan.challenger), 1, allowed=allowed)
@@ -142,16 +143,25 @@ def _is_slow_alone(plan: ExperimentPlan, alone: np.ndarray | None) -> bool:
 
 
 def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame) -> Guardrail:
-    """The sequential sample-ratio test over the pair's epochs; each session's requests are one look."""
-    test: SequentialSrm | None = None
+    """The sequential sample-ratio test over the pair's epochs; each session's requests are one look.
+
+    Requests of a regime with weights of its own are tested against these.
+    """
+    test = StratifiedSrm()
     attributed = rows[rows["status"] != "unattributed"]
     for number, epoch in epochs.items():
-        test = SequentialSrm.start(epoch.weights) if test is None else test.next_epoch(epoch.weights)
-        models = attributed.loc[attributed["epoch"] == number, "model"].to_numpy()
-        for start in range(0, len(models), _LOOK):
-            values, counts = np.unique(models[start : start + _LOOK].astype(str), return_counts=True)
-            test = test.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    p_value, alpha = 1.0 if test is None else test.p_value, plan.guardrails.srm_alpha
+        mine = attributed[attributed["epoch"] == number]
+        models, labels = mine["model"].to_numpy(), mine["regime"].to_numpy()
+        for start in range(0, len(mine), _LOOK):
+            look = slice(start, start + _LOOK)
+            counts = Counter(zip(labels[look], models[look].astype(str), strict=True))
+            test.update(
+                {
+                    (number, label): (epoch.weights_in(label), {m: n for (of, m), n in counts.items() if of == label})
+                    for label in dict.fromkeys(labels[look])
+                }
+            )
+    p_value, alpha = test.p_value, plan.guardrails.srm_alpha
     share = float((attributed["model"] == plan.challenger).mean()) if len(attributed) else 0.0
     wanted = _expected_share(plan, epochs, attributed)
     return Guardrail(
@@ -175,8 +185,10 @@ _LOOK = 500  # requests between looks at the split
 def _expected_share(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], attributed: pd.DataFrame) -> float:
     if not len(attributed):
         return 0.0
-    counts = attributed["epoch"].value_counts()
-    expected = sum(int(counts.get(number, 0)) * epoch.propensity(plan.challenger) for number, epoch in epochs.items())
+    strata = Counter(zip(attributed["epoch"].to_numpy(), attributed["regime"].to_numpy(), strict=True))
+    expected = sum(
+        count * epochs[int(number)].propensity(plan.challenger, regime) for (number, regime), count in strata.items()
+    )
     return expected / len(attributed)
 
 
@@ -197,7 +209,7 @@ def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
 
 def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
-    for column in ("model", "status"):
+    for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
         digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())

@@ -33,7 +33,8 @@ class ArmLine:
     model, role
         Served name and present role.
     weight, share
-        Planned share of the routed requests in this weight epoch, and the observed one; ``None`` without requests.
+        Planned share of the routed requests in this weight epoch, by their regimes, and the observed one; ``None``
+        without requests.
     requests, failed
         Attributed to it in this epoch.
     latency
@@ -54,7 +55,7 @@ class ArmLine:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the live view shows at one instant."""
+    """What the live view shows at one instant; ``differences`` are each challenger's less the champion's accuracy."""
 
     session: pd.Timestamp | None
     done: int
@@ -64,7 +65,7 @@ class Snapshot:
     failed: int
     unattributed: int
     arms: tuple[ArmLine, ...]
-    difference: Interval | None
+    differences: dict[str, Interval]
     verdict: str
 
 
@@ -72,6 +73,7 @@ class Snapshot:
 class _Arm:
     requests: int = 0
     failed: int = 0
+    expected: float = 0.0
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
 
@@ -104,8 +106,8 @@ class Scoreboard:
             self.epoch = epoch
             self._arms = {model: _Arm() for model in epoch.weights}
 
-    def routed(self, result: Result) -> None:
-        """One routed request has ended."""
+    def routed(self, result: Result, regime: str | None = None) -> None:
+        """One routed request has ended; ``regime`` is that of its weights."""
         with self._lock:
             self.requests += 1
             self.failed += result.failure is not None
@@ -113,6 +115,8 @@ class Scoreboard:
             if arm is None:
                 self.unattributed += 1
                 return
+            for model, one in self._arms.items():
+                one.expected += self.epoch.propensity(model, regime)
             arm.requests += 1
             arm.failed += result.failure is not None
             if result.failure is None and result.latency_s is not None:
@@ -138,8 +142,7 @@ class Scoreboard:
     def decided(self, decisions: Sequence[Decision]) -> None:
         """Decisions were taken, one for each challenger."""
         if decisions:
-            said = "; ".join(f"{one.action}: {one.reasons[0]}" for one in decisions)
-            self.verdict = f"as of {decisions[0].as_of} {said}"
+            self.verdict = "; ".join(f"{one.action} as of {one.as_of}: {one.reasons[0]}" for one in decisions)
         else:
             self.verdict = f"{self.epoch.champion.model} serves alone: nothing to decide"
 
@@ -149,10 +152,11 @@ class Scoreboard:
             right, days = self._paired()
             total = sum(arm.requests for arm in self._arms.values())
             lines = tuple(self._line(model, arm, total, right, days) for model, arm in self._arms.items())
-            champion, challenger = self.epoch.champion, self.epoch.challenger
-            difference = None
-            if challenger is not None and len(np.unique(days)) > 1:
-                difference = day_clustered_mean(right[challenger.model] - right[champion.model], days)
+            champion, several = self.epoch.champion.model, len(np.unique(days)) > 1
+            differences = {
+                arm.model: day_clustered_mean(right[arm.model] - right[champion], days)
+                for arm in (self.epoch.challengers if several else ())
+            }
             return Snapshot(
                 self.session,
                 self.done,
@@ -162,7 +166,7 @@ class Scoreboard:
                 self.failed,
                 self.unattributed,
                 lines,
-                difference,
+                differences,
                 self.verdict,
             )
 
@@ -173,7 +177,7 @@ class Scoreboard:
         return ArmLine(
             model=model,
             role=known.role,
-            weight=self.epoch.propensity(model),
+            weight=arm.expected / total if total else self.epoch.propensity(model),
             share=arm.requests / total if total else None,
             requests=arm.requests,
             failed=arm.failed,

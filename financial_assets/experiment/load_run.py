@@ -90,7 +90,7 @@ class EpochRun:
             places=state.workers,
             timeline=state.timeline,
             timings=state.timings,
-            on_result=lambda _intent, result: self.board.routed(result),
+            on_result=lambda intent, result: self.board.routed(result, intent.regime),
         )
 
     def __enter__(self) -> EpochRun:

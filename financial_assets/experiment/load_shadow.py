@@ -31,4 +31,4 @@ def leave_shadow(rollout: Rollout) -> WeightEpoch:
     if not is_shadow_replay(current):
         return current
     before = rollout.log.known_epoch(current.experiment, current.number - 1)
-    return rollout.change_weights(before.weights, _ENDS)
+    return rollout.change_weights(before.weights, _ENDS, regimes=before.regimes)

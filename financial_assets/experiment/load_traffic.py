@@ -115,7 +115,7 @@ class Traffic:
 
     def begin(self, item: SessionWork) -> tuple[RoutedIntent, ...]:
         """Commit the intents of one session; what is still to be sent."""
-        return self.log.begin_routed(self.epoch, item.session, item.target, item.routed)
+        return self.log.begin_routed(self.epoch, item.session, item.target, item.routed, item.regimes)
 
     def send(self, intents: Iterable[RoutedIntent], bars: Mapping[str, np.ndarray]) -> None:
         """Send one session's requests; only inside :meth:`batch`."""

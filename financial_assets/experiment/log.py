@@ -12,7 +12,7 @@ that has a result. Outcomes (what the price did) are not in the log: they are jo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,15 @@ class PredictionLog(LogReader):
 
     # --- weight epochs -------------------------------------------------------------------------------------------
 
-    def open_epoch(self, experiment: str, arms: Sequence[Arm], reason: str, *, after: int) -> WeightEpoch:
+    def open_epoch(
+        self,
+        experiment: str,
+        arms: Sequence[Arm],
+        reason: str,
+        *,
+        after: int,
+        regimes: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> WeightEpoch:
         """Open the epoch ``after + 1`` of an experiment.
 
         Parameters
@@ -79,6 +87,8 @@ class PredictionLog(LogReader):
             Why, for the reader of the history.
         after
             Number of the epoch that the caller believes to be the latest, 0 for none: two writers cannot both succeed.
+        regimes
+            Weights of their own for requests of some regimes, by label.
 
         Raises
         ------
@@ -90,7 +100,7 @@ class PredictionLog(LogReader):
         if not experiment or not reason:
             raise LogError("a weight epoch needs the name of its experiment and a reason")
         check_arms(tuple(arms))
-        epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason)
+        epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason, dict(regimes or {}))
         with transaction(self.engine, write=True) as connection:
             insert_epoch(connection, epoch)
         return epoch
@@ -112,15 +122,29 @@ class PredictionLog(LogReader):
         with transaction(self.engine, write=True) as connection:
             insert_approval(connection, digest, by)
 
-    def record_allocations(self, plan: ExperimentPlan, records: Sequence[AllocationRecord]) -> None:
-        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them."""
+    def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
+        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.
+
+        Parameters
+        ----------
+        arms
+            An epoch with the arms that the steps are about.
+        steps
+            Name of an experiment -> its steps; all are written, or none.
+        """
         with transaction(self.engine, write=True) as connection:
-            insert_allocations(connection, plan, records)
+            for experiment, records in steps.items():
+                insert_allocations(connection, experiment, arms, records)
 
     # --- routed predictions --------------------------------------------------------------------------------------
 
     def begin_routed(
-        self, epoch: WeightEpoch, session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]
+        self,
+        epoch: WeightEpoch,
+        session: pd.Timestamp,
+        target: pd.Timestamp,
+        tickers: Sequence[str],
+        regimes: Mapping[str, str] | None = None,
     ) -> tuple[RoutedIntent, ...]:
         """Commit the intents of one session's routed requests.
 
@@ -132,6 +156,8 @@ class PredictionLog(LogReader):
             The session as of which is predicted and the one that is predicted, both tz-naive.
         tickers
             One request each.
+        regimes
+            Ticker -> regime of its request, where it is known; kept if the epoch has weights of its own for it.
 
         Returns
         -------
@@ -153,6 +179,7 @@ class PredictionLog(LogReader):
                 "session": day,
                 "target_session": target_day,
                 "ticker": ticker,
+                "regime": regime if (regime := (regimes or {}).get(ticker)) in epoch.regimes else None,
             }
             for ticker in tickers
         ]
@@ -160,7 +187,9 @@ class PredictionLog(LogReader):
         where = (table.c.experiment == epoch.experiment, table.c.epoch == epoch.number, table.c.session == day)
         found = self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
         return tuple(
-            RoutedIntent(r.id, r.request_id, r.experiment, r.epoch, pd.Timestamp(r.session), r.ticker, r.attempts)
+            RoutedIntent(
+                r.id, r.request_id, r.experiment, r.epoch, pd.Timestamp(r.session), r.ticker, r.attempts, r.regime
+            )
             for r in found
         )
 
@@ -179,7 +208,7 @@ class PredictionLog(LogReader):
         """
         table = schema.routed
         with transaction(self.engine, write=True) as connection:
-            found = statuses(connection, table, results, table.c.experiment, table.c.epoch)
+            found = statuses(connection, table, results, table.c.experiment, table.c.epoch, table.c.regime)
             rows = [
                 {**answer_values(result), **self._attribution(result, found[result.id])}
                 for result in results
@@ -261,7 +290,7 @@ class PredictionLog(LogReader):
                 "model": arm.model,
                 "variant": arm.variant,
                 "model_version": arm.version,
-                "propensity": epoch.propensity(arm.model),
+                "propensity": epoch.propensity(arm.model, row.regime),
             }
         nobody = dict.fromkeys(("model", "variant", "model_version", "propensity"))
         if result.failure is not None:

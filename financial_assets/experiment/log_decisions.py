@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.allocation.record import AllocationRecord
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log_rows import utc_now
 from financial_assets.experiment.plan import ExperimentPlan, plan_from_json
 from financial_assets.experiment.verdict import Decision, decision_from_json
@@ -124,8 +125,10 @@ def approved_by(connection: Connection, digest: str) -> str | None:
     return connection.execute(query).scalar()
 
 
-def insert_allocations(connection: Connection, plan: ExperimentPlan, records: Sequence[AllocationRecord]) -> None:
-    """Append the steps of adaptive allocation; a session has one.
+def insert_allocations(
+    connection: Connection, experiment: str, arms: WeightEpoch, records: Sequence[AllocationRecord]
+) -> None:
+    """Append the steps of adaptive allocation among the routed arms of an epoch; a session has one.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def insert_allocations(connection: Connection, plan: ExperimentPlan, records: Se
         A session of ``records`` has its step already.
     """
     if records:
-        key = {"experiment": plan.experiment, "champion": plan.champion, "challenger": plan.challenger}
+        key = {"experiment": experiment, "champion": arms.champion.model, "challenger": _challengers(arms)}
         rows = [
             {**key, "session": record.session, "document": json.dumps(record.to_json(), sort_keys=True)}
             for record in records
@@ -141,16 +144,20 @@ def insert_allocations(connection: Connection, plan: ExperimentPlan, records: Se
         connection.execute(sa.insert(schema.allocations), rows)
 
 
-def select_allocations(connection: Connection, plan: ExperimentPlan) -> tuple[AllocationRecord, ...]:
-    """The steps of adaptive allocation of a plan's pair, in order."""
+def select_allocations(connection: Connection, experiment: str, arms: WeightEpoch) -> tuple[AllocationRecord, ...]:
+    """The steps of adaptive allocation among the routed arms of an epoch, in order."""
     table = schema.allocations
     query = (
         sa.select(table.c.document)
         .where(
-            table.c.experiment == plan.experiment,
-            table.c.champion == plan.champion,
-            table.c.challenger == plan.challenger,
+            table.c.experiment == experiment,
+            table.c.champion == arms.champion.model,
+            table.c.challenger == _challengers(arms),
         )
         .order_by(table.c.session)
     )
     return tuple(AllocationRecord.from_json(json.loads(row.document)) for row in connection.execute(query))
+
+
+def _challengers(arms: WeightEpoch) -> str:
+    return ",".join(arm.model for arm in arms.challengers)

@@ -151,6 +151,7 @@ def _prepare(engine: Engine, shown: str) -> None:
                 _refuse_foreign_tables(writer, shown)
             if found is None or found in schema.UPGRADABLE:
                 schema.metadata.create_all(writer)
+                _add_columns(writer)
                 writer.execute(sa.insert(schema.version).values(version=schema.SCHEMA_VERSION))
                 found = schema.SCHEMA_VERSION
     if found != schema.SCHEMA_VERSION:
@@ -158,6 +159,14 @@ def _prepare(engine: Engine, shown: str) -> None:
             f"prediction log {shown} has schema version {found}; this release reads version {schema.SCHEMA_VERSION}. "
             "Set PREDICTION_LOG_URL to a new database, or use the release that wrote it."
         )
+
+
+def _add_columns(connection: Connection) -> None:
+    for column in schema.ADDED_COLUMNS:
+        known = {found["name"] for found in sa.inspect(connection).get_columns(column.table.name)}
+        if column.name not in known:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _version(connection: Connection) -> int | None:

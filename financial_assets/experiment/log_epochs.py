@@ -38,6 +38,7 @@ def insert_epoch(connection: Connection, epoch: WeightEpoch) -> None:
             opened_at=epoch.opened_at.to_pydatetime(),
             arms=[arm_to_json(arm) for arm in epoch.arms],
             reason=epoch.reason,
+            regimes={label: dict(weights) for label, weights in epoch.regimes.items()} or None,
         )
     )
 
@@ -60,7 +61,8 @@ def select_epochs(connection: Connection, experiment: str | None) -> tuple[Weigh
 def _epoch(row: sa.Row[Any]) -> WeightEpoch:
     try:
         arms = tuple(arm_from_json(values) for values in row.arms)
-        return WeightEpoch(row.experiment, row.epoch, pd.Timestamp(row.opened_at), arms, row.reason)
-    except (TypeError, ValueError, KeyError, ExperimentError) as error:
+        opened = pd.Timestamp(row.opened_at)
+        return WeightEpoch(row.experiment, row.epoch, opened, arms, row.reason, dict(row.regimes or {}))
+    except (TypeError, ValueError, KeyError, AttributeError, ExperimentError) as error:
         shown = json.dumps(row.arms)[:200]
         raise LogError(f"weight epoch {row.epoch} of {row.experiment} has unreadable arms {shown}: {error}") from error

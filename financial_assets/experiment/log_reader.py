@@ -82,10 +82,10 @@ class LogReader:
         with transaction(self.engine) as connection:
             return select_decisions(connection, experiment)
 
-    def allocations(self, plan: ExperimentPlan) -> tuple[AllocationRecord, ...]:
-        """The steps of adaptive allocation of a plan's pair, in order."""
+    def allocations(self, experiment: str, arms: WeightEpoch) -> tuple[AllocationRecord, ...]:
+        """The steps of adaptive allocation among the routed arms of an epoch, in order."""
         with transaction(self.engine) as connection:
-            return select_allocations(connection, plan)
+            return select_allocations(connection, experiment, arms)
 
     def approved_by(self, digest: str) -> str | None:
         """Who approved a decision, ``None`` if nobody did."""

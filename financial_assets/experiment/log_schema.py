@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 __all__ = [
+    "ADDED_COLUMNS",
     "QUANTILE_COLUMNS",
     "SCHEMA_VERSION",
     "UPGRADABLE",
@@ -22,9 +23,9 @@ __all__ = [
     "version",
 ]
 
-SCHEMA_VERSION = 2
-UPGRADABLE = (1,)
-"""Versions that lack tables only, which are added when the log is opened."""
+SCHEMA_VERSION = 3
+UPGRADABLE = (1, 2)
+"""Versions that lack tables and columns without a value only, which are added when the log is opened."""
 
 QUANTILE_COLUMNS = ("q01", "q05", "q50", "q95", "q99")
 
@@ -78,6 +79,7 @@ epochs = sa.Table(
     sa.Column("opened_at", UtcInstant, nullable=False),
     sa.Column("arms", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("regimes", sa.JSON(none_as_null=True)),
 )
 
 routed = sa.Table(
@@ -95,6 +97,7 @@ routed = sa.Table(
     sa.Column("model_version", sa.Integer),
     sa.Column("propensity", sa.Float(53)),
     *_answer_columns(),
+    sa.Column("regime", sa.String(64)),
     sa.UniqueConstraint("experiment", "epoch", "session", "ticker", name="routed_once"),
     sa.ForeignKeyConstraint(["experiment", "epoch"], ["weight_epochs.experiment", "weight_epochs.epoch"]),
 )
@@ -145,6 +148,9 @@ allocations = sa.Table(
     sa.Column("session", sa.Date, primary_key=True),
     sa.Column("document", sa.Text, nullable=False),
 )
+
+ADDED_COLUMNS = (epochs.c.regimes, routed.c.regime)
+"""Columns that came after version 1."""
 
 approvals = sa.Table(
     "approvals",

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import yaml
 
 from financial_assets.errors import SettingsError
+from financial_assets.experiment.allocation.regimes import DIMENSIONS, Dimension
 from financial_assets.experiment.policy_sections import GuardrailPolicy, TestPolicy, TrafficPolicy
 
 __all__ = [
@@ -30,6 +31,8 @@ MOST_CHALLENGERS = 5
 """Each more costs the test power: the error probabilities are shared among all."""
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LONGEST = 63
+_SECTOR = re.compile(r"[a-z0-9]{1,20}")
 _OPTIONAL = {"shadow", "test", "guardrails", "traffic"}
 _NAME_RULE = "lower-case letters, digits and inner hyphens"
 
@@ -102,7 +105,7 @@ class _Reader:
         traffic = self.section("traffic", top.get("traffic"), TrafficPolicy)
         self.check_traffic(traffic, len(challengers))
         return RolloutPolicy(
-            experiment=self.name("experiment", top["experiment"]),
+            experiment=self.experiment(top["experiment"]),
             champion=champion,
             challengers=challengers,
             shadow=self.shadow(top.get("shadow"), {champion.variant, *(arm.variant for arm in challengers)}),
@@ -110,6 +113,12 @@ class _Reader:
             guardrails=self.section("guardrails", top.get("guardrails"), GuardrailPolicy),
             traffic=traffic,
         )
+
+    def experiment(self, value: Any) -> str:
+        name = self.name("experiment", value)
+        if not name.endswith("-experiment") or len(name) > _LONGEST:
+            raise self.wrong("experiment", name, f"a name that ends in -experiment, of at most {_LONGEST} characters")
+        return name
 
     def challengers(self, value: Any, champion: ArmPolicy) -> tuple[ArmPolicy, ...]:
         items = cast("list[Any]", value) if isinstance(value, list) else []
@@ -132,6 +141,13 @@ class _Reader:
         if challengers > 1 and traffic.mode == "ladder" and traffic.steps[0] < challengers:
             allowed = f"{challengers} or more: a gateway sends copies (a step of 0) to one model only"
             raise self.wrong("traffic.steps[0]", traffic.steps[0], allowed)
+        if traffic.regimes and traffic.mode not in ("thompson", "hedge"):
+            allowed = "[], as only thompson and hedge learn shares by regime"
+            raise self.wrong("traffic.regimes", [*traffic.regimes], allowed)
+        if "sector" in traffic.regimes and not traffic.sectors:
+            raise self.wrong(
+                "traffic.sectors", dict(traffic.sectors), "a sector for each ticker, as regimes has sector"
+            )
         if traffic.mode in ("thompson", "hedge") and (challengers + 1) * traffic.floor > 100:
             raise self.wrong("traffic.floor", traffic.floor, f"at most {100 // (challengers + 1)} with so many arms")
 
@@ -147,6 +163,10 @@ class _Reader:
             if found not in limits["choices"]:
                 raise self.wrong(key, found, " or ".join(limits["choices"]))
             return found
+        if limits.get("kind") == "dimensions":
+            return self.dimensions(key, found)
+        if limits.get("kind") == "sectors":
+            return self.sectors(key, found)
         if "low" not in limits:
             return self.steps(key, found)
         whole = known.type == "int"
@@ -162,6 +182,19 @@ class _Reader:
         if not found or len(shares) != len(found) or list(shares) != sorted(set(shares)):
             raise self.wrong(key, value, "a rising list of whole percentages from 0 (a mirror) to 99")
         return shares
+
+    def dimensions(self, key: str, value: Any) -> tuple[Dimension, ...]:
+        found = cast("list[Any]", value) if isinstance(value, list) else [None]
+        if any(item not in DIMENSIONS for item in found) or len(set(found)) != len(found):
+            raise self.wrong(key, value, f"a list of some of {', '.join(DIMENSIONS)}, each once")
+        return tuple(name for name in DIMENSIONS if name in found)
+
+    def sectors(self, key: str, value: Any) -> dict[str, str]:
+        found = cast("dict[Any, Any]", value) if isinstance(value, dict) else {None: None}
+        for ticker, sector in found.items():
+            if not isinstance(ticker, str) or not isinstance(sector, str) or not _SECTOR.fullmatch(sector):
+                raise self.wrong(key, value, "ticker: sector pairs, sectors of lower-case letters and digits")
+        return {str(ticker): str(sector) for ticker, sector in found.items()}
 
     def arm(self, key: str, value: Any) -> ArmPolicy:
         fields = self.mapping(key, value, {"variant", "weight"}, set())

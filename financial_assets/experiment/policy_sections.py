@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from financial_assets.experiment.allocation.regimes import Dimension
 from financial_assets.experiment.paired_score import METRICS, PairedMetric
 
 __all__ = ["GuardrailPolicy", "TestPolicy", "TrafficPolicy"]
@@ -105,6 +107,11 @@ class TrafficPolicy:
         Largest increase of the share at once, in percentage points.
     floor, hysteresis
         For ``thompson`` and ``hedge``: smallest share of an arm, and the change of share that is worth another epoch.
+    regimes
+        For ``thompson`` and ``hedge``: what requests are told apart by, each kind with shares of its own (see
+        :mod:`~financial_assets.experiment.allocation.contextual`); empty: all alike.
+    sectors
+        Ticker -> sector, if ``regimes`` has sectors; lower-case letters and digits.
     approval
         ``automatic``, or ``manual``: a promotion waits for a person.
     """
@@ -115,4 +122,6 @@ class TrafficPolicy:
     maximum_step: int = _number(50, 1, 100)
     floor: int = _number(10, 10, 50)
     hysteresis: int = _number(3, 0, 100)
+    regimes: tuple[Dimension, ...] = field(default=(), metadata={"kind": "dimensions"})
+    sectors: Mapping[str, str] = field(default_factory=dict, metadata={"kind": "sectors"})
     approval: Literal["automatic", "manual"] = field(default="automatic", metadata={"choices": ("automatic", "manual")})

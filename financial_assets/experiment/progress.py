@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -76,7 +77,7 @@ def as_table(seen: Snapshot) -> Group:
         table.add_row(*_cells(arm))
     lost = f", {seen.unattributed} of no arm" if seen.unattributed else ""
     failed = Text(f"{seen.requests:,} requests, {seen.failed:,} failed{lost}", style="red" if seen.failed else "")
-    return Group(table, failed, Text(_difference(seen.difference)), Text(seen.verdict, style="bold"))
+    return Group(table, failed, Text(_differences(seen.differences)), Text(seen.verdict, style="bold"))
 
 
 def as_line(seen: Snapshot) -> str:
@@ -87,7 +88,7 @@ def as_line(seen: Snapshot) -> str:
     )
     day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
     said = f"replay {day} {seen.done}/{seen.total}: {seen.requests} requests, {seen.failed} failed; {arms}"
-    return f"{said}; {_difference(seen.difference)}; {seen.verdict}"
+    return f"{said}; {_differences(seen.differences)}; {seen.verdict}"
 
 
 def _cells(arm: ArmLine) -> tuple[str, ...]:
@@ -103,13 +104,16 @@ def _cells(arm: ArmLine) -> tuple[str, ...]:
     )
 
 
-def _difference(interval: Interval | None) -> str:
-    if interval is None:
+def _differences(found: Mapping[str, Interval]) -> str:
+    if not found:
         return "challenger less champion: not known yet"
-    return (
-        f"challenger less champion {interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}] "
-        f"on {interval.days} days (95 %, by day; for the eye, not for a decision)"
-    )
+    names = list(found) if len(found) > 1 else ["challenger"]
+    said = [
+        f"{name} less champion {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        for name, one in zip(names, found.values(), strict=True)
+    ]
+    days = max(one.days for one in found.values())
+    return f"{'; '.join(said)} on {days} days (95 %, by day; for the eye, not for a decision)"
 
 
 def _interval(interval: Interval | None) -> str:

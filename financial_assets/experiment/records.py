@@ -9,6 +9,7 @@ from typing import Literal
 import pandas as pd
 
 from financial_assets.errors import LogError
+from financial_assets.experiment.allocation.regimes import regime_experiment
 
 __all__ = ["DirectIntent", "Failure", "Forecast", "Result", "RoutedIntent", "Status"]
 
@@ -42,7 +43,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class RoutedIntent:
-    """A request that is about to be sent through the experiment's endpoint; already committed."""
+    """A request that is about to be sent through the experiment's endpoint; already committed.
+
+    ``regime`` is that of the request, if the weight epoch splits it by weights of its own.
+    """
 
     id: int
     request_id: str
@@ -51,6 +55,12 @@ class RoutedIntent:
     session: pd.Timestamp
     ticker: str
     attempts: int
+    regime: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The experiment that the gateway splits this request by."""
+        return regime_experiment(self.experiment, self.regime)
 
 
 @dataclass(frozen=True, slots=True)

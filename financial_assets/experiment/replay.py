@@ -29,6 +29,7 @@ from financial_assets.experiment.gateway import Connect, Retry
 from financial_assets.experiment.load import OpenLoop, Timeline, Timing, summarize
 from financial_assets.experiment.load_run import Decide, EpochRun, ReplayState
 from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.request_regimes import RequestRegimes
 from financial_assets.experiment.worklist import plan_work
 from financial_assets.market.panel import PricePanel
 
@@ -99,6 +100,7 @@ def replay(
     load: OpenLoop | None = None,
     timings: list[Timing] | None = None,
     decide: Decide | None = None,
+    regimes: RequestRegimes | None = None,
     progress: bool = True,
     console: Console | None = None,
 ) -> ReplayReport:
@@ -136,6 +138,8 @@ def replay(
         Of an open loop: every request is appended as it ends, also when the replay is interrupted later.
     decide
         Called at the end of each session that had something to send.
+    regimes
+        Which regime each request is in, for epochs that split some of them by weights of their own.
     progress
         Show a live table on a terminal, lines elsewhere.
     console
@@ -161,8 +165,9 @@ def replay(
     with ExitStack() as stack:
         stack.enter_context(log.exclusive(epoch.experiment))
         while True:
+            route = mode != "paired"
             work = plan_work(
-                log, epoch, panel, left, lookback, target_of, routed_after, route=mode != "paired", pair=pair
+                log, epoch, panel, left, lookback, target_of, routed_after, route=route, pair=pair, regimes=regimes
             )
             if not work:
                 break

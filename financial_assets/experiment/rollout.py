@@ -53,9 +53,16 @@ class Rollout:
         if current is None:
             return self.bootstrap(models)
         arms = next_arms(self.policy, current, models)
-        if set(arms) == set(current.arms):  # their order says nothing
+        same = set(arms) == set(current.arms)  # their order says nothing
+        if same and (self.policy.traffic.regimes or not current.regimes):
             return current
-        return self.log.open_epoch(self.policy.experiment, arms, _describe(current.arms, arms), after=current.number)
+        reason = "all requests are split alike again" if same else _describe(current.arms, arms)
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
+
+    def former_regimes(self) -> set[str]:
+        """Labels of regimes that had weights of their own once and have none now."""
+        epochs = self.log.epochs(self.policy.experiment)
+        return {label for epoch in epochs for label in epoch.regimes} - set(epochs[-1].regimes if epochs else ())
 
     def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
         """Open the first epoch from the policy; the current epoch if there is one already.
@@ -142,7 +149,9 @@ class Rollout:
             )
         return current
 
-    def change_weights(self, weights: Mapping[str, int], reason: str) -> WeightEpoch:
+    def change_weights(
+        self, weights: Mapping[str, int], reason: str, *, regimes: Mapping[str, Mapping[str, int]] | None = None
+    ) -> WeightEpoch:
         """Open an epoch with other weights for the routed arms; the current one if they are in force already.
 
         Parameters
@@ -151,6 +160,8 @@ class Rollout:
             Served model name -> weight, for exactly the routed arms.
         reason
             Why.
+        regimes
+            Weights of their own for requests of some regimes, by label; of all others ``weights`` hold.
 
         Raises
         ------
@@ -164,9 +175,10 @@ class Rollout:
                 f"{', '.join(sorted(current.weights))}"
             )
         arms = tuple(replace(arm, weight=weights.get(arm.model, arm.weight)) for arm in current.arms)
-        if arms == current.arms:
+        own = {label: dict(given) for label, given in (regimes or {}).items()}
+        if arms == current.arms and own == current.regimes:
             return current
-        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=own)
 
 
 def _reason(decisions: Sequence[Decision]) -> str:

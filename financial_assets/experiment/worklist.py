@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from financial_assets.errors import ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.request_regimes import RequestRegimes
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
 
@@ -28,12 +29,15 @@ class SessionWork:
         Tickers without a routed result.
     direct
         Model -> tickers without a direct result.
+    regimes
+        Ticker -> regime of its routed request, where it is known.
     """
 
     session: pd.Timestamp
     target: pd.Timestamp
     routed: tuple[str, ...]
     direct: Mapping[str, tuple[str, ...]]
+    regimes: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_work(
@@ -47,10 +51,12 @@ def plan_work(
     *,
     route: bool = True,
     pair: bool = True,
+    regimes: RequestRegimes | None = None,
 ) -> list[SessionWork]:
     """The sessions, in order, that have something left to send; up to ``routed_after`` in pairs only.
 
-    Without ``route`` nothing goes through the experiment, without ``pair`` nothing is scored in pairs.
+    Without ``route`` nothing goes through the experiment, without ``pair`` nothing is scored in pairs. ``regimes``
+    tells the regime of each routed request, where the epoch splits some of them by weights of their own.
 
     Raises
     ------
@@ -75,7 +81,8 @@ def plan_work(
             if (missing := tuple(ticker for ticker in tickers if (session, ticker, model) not in direct_done))
         }
         if routed or direct:
-            work.append(SessionWork(session, target_of(session), routed, direct))
+            of = regimes.labels(session, routed) if regimes is not None and epoch.regimes else {}
+            work.append(SessionWork(session, target_of(session), routed, direct, of))
     return work
 
 

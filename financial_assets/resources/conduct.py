@@ -132,9 +132,10 @@ def take_step(
         rollout = Rollout(log, ab_test.policy())
         before = rollout.started()
         epoch = Conduct(rollout).carry_out(decisions) if decisions else before
+        former = rollout.former_regimes()
     moved = epoch != before
     if moved or always:
-        enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
+        enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout, former=former)
         point_aliases(workshop.registry(), epoch)
     return Step(tuple(decisions), epoch, moved)
 

@@ -18,6 +18,7 @@ from financial_assets.experiment.load_run import Decide
 from financial_assets.experiment.load_shadow import enter_shadow, is_shadow_replay, leave_shadow
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import Mode, ReplayReport, replay
+from financial_assets.experiment.request_regimes import request_regimes
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.experiment.verdict import Decision
@@ -94,6 +95,7 @@ def run_replay(
             load=load,
             timings=timings,
             decide=decide,
+            regimes=request_regimes(ab_test.policy(), panel),
             progress=ab_test.progress,
         )
 
@@ -106,7 +108,8 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: E
     def settle(step: Callable[[Rollout], WeightEpoch]) -> WeightEpoch:
         with log.exclusive(before.experiment):
             epoch = step(rollout)
-            enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout)
+            former = rollout.former_regimes()
+            enforce(epoch, serving.target(), serving.namespace, serving.ready_timeout, former=former)
         return epoch
 
     if mode != "shadow":  # an earlier replay may have been killed in its shadow, or a step before it was routed
@@ -114,7 +117,8 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: E
             yield settle(leave_shadow)
             return
         with log.exclusive(before.experiment):
-            restore(before, serving.target(), serving.namespace, serving.ready_timeout)
+            former = rollout.former_regimes()
+            restore(before, serving.target(), serving.namespace, serving.ready_timeout, former=former)
         yield before
         return
     if len(before.challengers) != 1:

@@ -68,6 +68,7 @@ def requests(
     return pd.DataFrame(
         {
             "epoch": epoch,
+            "regime": None,
             "session": pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=count // 10 + 1).repeat(10)[:count],
             "model": np.where(lost, None, np.where(challenger, CHALLENGER, CHAMPION)),
             "status": status,

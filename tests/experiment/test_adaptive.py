@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from decision_doubles import days, plan, policy
+from decision_doubles import EPOCH, SPREAD, policy
 from experiment_doubles import CHALLENGER, CUTOFF
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.adaptive import adapt, is_adaptive
-from financial_assets.experiment.evidence import PairedDays
+from financial_assets.experiment.adaptive import PairedScores, adapt, is_adaptive
+from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.experiment.verdict import Guardrail
@@ -24,8 +24,39 @@ def adaptive(mode: str = "hedge", **traffic: object) -> RolloutPolicy:
     return replace(rules, traffic=replace(rules.traffic, mode=mode, **traffic))  # type: ignore[arg-type]
 
 
-def won(mean: float, count: int) -> PairedDays:
-    return days(mean + 0.05 * np.random.default_rng(0).standard_normal(count))
+def won(mean: float, count: int, *more: float) -> PairedScores:
+    """Days on which the challenger (and further ones) wins by so much, of one ticker."""
+    rng, sessions = np.random.default_rng(0), pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=count)
+    rows = {
+        f"challenger-{place}": pd.DataFrame(
+            {"session": sessions, "ticker": "T", "difference": by + 0.05 * rng.standard_normal(count)}
+        )
+        for place, by in enumerate((mean, *more))
+    }
+    return PairedScores(rows, SPREAD)
+
+
+def until(scores: PairedScores, count: int) -> PairedScores:
+    return PairedScores({name: rows.head(count) for name, rows in scores.rows.items()}, scores.deviation)
+
+
+def taken(
+    log: PredictionLog,
+    rules: RolloutPolicy,
+    scores: PairedScores,
+    guardrails: tuple[Guardrail, ...] = (),
+    as_of: pd.Timestamp | None = None,
+) -> tuple[int, ...]:
+    """The weights after the steps that are due."""
+    days = scores.daily()
+    shares = adapt(log, rules, EPOCH, scores, guardrails, as_of or days.index[-1])
+    assert shares is not None
+    assert list(shares.weights) == list(EPOCH.weights)
+    return tuple(shares.weights.values())
+
+
+def steps_of(log: PredictionLog) -> tuple[AllocationRecord, ...]:
+    return log.allocations(EPOCH.experiment, EPOCH)
 
 
 def test_it_is_off_unless_asked_for() -> None:
@@ -39,12 +70,10 @@ def test_it_is_off_unless_asked_for() -> None:
 def test_shares_follow_the_better_arm_within_their_bounds(
     log: PredictionLog, mode: str, mean: float, share: int
 ) -> None:
-    registered, evidence = plan(), won(mean, 30)
-    last = adapt(log, adaptive(mode, floor=20), registered, evidence, (), evidence.sessions[-1])
-    assert last is not None
-    assert last.after == (100 - share, share)
-    steps = log.allocations(registered)
-    assert [step.session for step in steps] == [session.date() for session in evidence.sessions]
+    evidence = won(mean, 30)
+    assert taken(log, adaptive(mode, floor=20), evidence) == (100 - share, share)
+    steps = steps_of(log)
+    assert [step.session for step in steps] == [session.date() for session in evidence.daily().index]
     for before, after in itertools.pairwise([step.after for step in steps]):
         assert abs(after[1] - before[1]) <= 10
         assert 20 <= after[1] <= 80
@@ -52,47 +81,61 @@ def test_shares_follow_the_better_arm_within_their_bounds(
 
 
 def test_steps_are_taken_once_however_they_are_cut(log: PredictionLog, tmp_path: object) -> None:
-    registered, evidence, rules = plan(), won(0.1, 25), adaptive()
+    evidence, rules = won(0.1, 25), adaptive()
     for count in (1, 7, 7, 25, 25):
-        part = evidence.until(count)
-        adapt(log, rules, registered, part, (), part.sessions[-1])
-    at_once = PredictionLog(f"sqlite:///{tmp_path}/other.db")
-    adapt(at_once, rules, registered, evidence, (), evidence.sessions[-1])
-    assert log.allocations(registered) == at_once.allocations(registered)
-    at_once.close()
+        taken(log, rules, until(evidence, count))
+    with PredictionLog(f"sqlite:///{tmp_path}/other.db") as at_once:
+        taken(at_once, rules, evidence)
+        assert steps_of(log) == steps_of(at_once)
 
 
 def test_without_evidence_nothing_is_done(log: PredictionLog) -> None:
-    assert adapt(log, adaptive(), plan(), won(0.1, 0), (), CUTOFF) is None
+    assert adapt(log, adaptive(), EPOCH, won(0.1, 0), (), CUTOFF) is None
 
 
 @pytest.mark.parametrize("rail", ["latency", "sample ratio"])
 def test_in_trouble_the_policys_weights_are_in_force_at_once(log: PredictionLog, rail: str) -> None:
-    registered, evidence = plan(), won(0.3, 20)
+    evidence = won(0.3, 20)
     fired = (Guardrail(rail, CHALLENGER, "hold", True, 0.5, 0.1, 9, "x"),)
-    adapt(log, adaptive(), registered, evidence.until(19), (), evidence.sessions[18])
-    assert log.allocations(registered)[-1].after == (10, 90)
-    last = adapt(log, adaptive(), registered, evidence, fired, evidence.sessions[-1])
-    assert last is not None
-    assert (last.after, last.fallback) == ((70, 30), True)
+    assert taken(log, adaptive(), until(evidence, 19)) == (10, 90)
+    assert taken(log, adaptive(), evidence, fired) == (70, 30)
+    assert steps_of(log)[-1].fallback
 
 
 def test_evidence_that_stops_coming_is_no_reason_to_move(log: PredictionLog) -> None:
     evidence = won(0.3, 20)
-    last = adapt(log, adaptive(), plan(), evidence, (), evidence.sessions[-1] + pd.Timedelta(days=14))
-    assert last is not None
-    assert "sessions behind" in last.reason
+    taken(log, adaptive(), evidence, as_of=evidence.daily().index[-1] + pd.Timedelta(days=14))
+    assert "sessions behind" in steps_of(log)[-1].reason
 
 
 def test_another_policy_does_not_go_on_where_this_one_stopped(log: PredictionLog) -> None:
     evidence = won(0.1, 20)
-    adapt(log, adaptive("hedge"), plan(), evidence.until(10), (), evidence.sessions[9])
+    taken(log, adaptive("hedge"), until(evidence, 10))
     with pytest.raises(ExperimentError, match="cannot be reproduced"):
-        adapt(log, adaptive("thompson"), plan(), evidence, (), evidence.sessions[-1])
+        taken(log, adaptive("thompson"), evidence)
 
 
 def test_two_processes_cannot_both_take_a_step(log: PredictionLog) -> None:
     evidence = won(0.1, 5)
-    adapt(log, adaptive(), plan(), evidence, (), evidence.sessions[-1])
+    taken(log, adaptive(), evidence)
     with pytest.raises(LogError):
-        log.record_allocations(plan(), log.allocations(plan()))
+        log.record_allocations(EPOCH, {EPOCH.experiment: steps_of(log)})
+
+
+def test_several_challengers_share_the_requests_by_what_each_gains(log: PredictionLog) -> None:
+    arms = (EPOCH.champion, replace(EPOCH.arms[1], weight=20), replace(EPOCH.arms[2], role="challenger", weight=10))
+    epoch, evidence = replace(EPOCH, arms=arms), won(0.3, 20, -0.3)
+    shares = adapt(log, adaptive(), epoch, evidence, (), evidence.daily().index[-1])
+    assert shares is not None
+    assert list(shares.weights.values()) == [10, 80, 10]
+    for step in log.allocations(epoch.experiment, epoch):
+        assert sum(step.after) == 100
+        assert min(step.after) >= 10
+    assert log.allocations(epoch.experiment, EPOCH) == (), "other arms have a memory of their own"
+
+
+def test_a_day_on_which_one_has_no_score_is_no_step() -> None:
+    scores = won(0.1, 5, 0.2)
+    rows = dict(scores.rows)
+    rows["challenger-1"] = rows["challenger-1"].drop(index=2)
+    assert len(PairedScores(rows, SPREAD).daily()) == 4

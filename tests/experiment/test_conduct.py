@@ -179,11 +179,11 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     begin(conduct)
     predict(log, PRICES, 0.7, 14)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    (plan,) = conduct.plans()
+    begun = conduct.rollout.started()
     decision = decide(conduct, later[13])
     assert decision.action == "hold", decision.reasons
     epoch = conduct.carry_out([decision])
-    steps = log.allocations(plan)
+    steps = log.allocations(begun.experiment, begun)
     assert len(steps) == decision.days
     assert epoch.weights == dict(zip((CHAMPION, CHALLENGER), steps[-1].after, strict=True))
     assert steps[-1].after[1] > 30
@@ -191,7 +191,7 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     assert conduct.carry_out([decision]) == epoch  # it is about an epoch that is over
     again = decide(conduct, later[13])
     assert conduct.carry_out([again]) == epoch
-    assert log.allocations(plan) == steps
+    assert log.allocations(begun.experiment, begun) == steps
 
 
 def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog) -> None:

@@ -51,7 +51,7 @@ def test_shares_failures_and_latencies_are_those_of_the_arms() -> None:
     seen = made.snapshot()
     champion, challenger = seen.arms
     assert (seen.requests, seen.failed, seen.unattributed) == (12, 2, 1)
-    assert (champion.requests, champion.failed, champion.weight) == (8, 0, 0.7)
+    assert (champion.requests, champion.failed, champion.weight) == (8, 0, pytest.approx(0.7))
     assert champion.share == pytest.approx(8 / 11)
     assert champion.latency["p50"] == pytest.approx(0.035)
     assert (challenger.requests, challenger.failed, challenger.latency["max"]) == (3, 1, 0.09)
@@ -66,13 +66,13 @@ def test_accuracy_is_paired_clustered_by_day_and_never_ahead_of_its_time() -> No
     made = board()
     made.session = DAYS[0]
     score(made, right)
-    assert made.snapshot().difference is None  # of a session's predictions nothing is known at its close
+    assert made.snapshot().differences == {}  # of a session's predictions nothing is known at its close
     made.session = DAYS[8]
     seen = made.snapshot()
     values = (right[CHALLENGER][:8].astype(float) - right[CHAMPION][:8]).ravel()
     by_hand = day_clustered_mean(values, np.repeat(np.arange(8), 4))
-    assert seen.difference is not None
-    assert (seen.difference.estimate, seen.difference.low) == pytest.approx((by_hand.estimate, by_hand.low))
+    (difference,) = seen.differences.values()
+    assert (difference.estimate, difference.low) == pytest.approx((by_hand.estimate, by_hand.low))
     for arm in seen.arms:
         assert arm.accuracy is not None
         assert arm.accuracy.estimate == pytest.approx(right[arm.model][:8].mean())
@@ -104,7 +104,7 @@ def filled() -> Scoreboard:
     made.session = DAYS[12]
     for number in range(10):
         made.routed(Result(number, FORECAST, route=CHAMPION if number < 8 else CHALLENGER, latency_s=0.004))
-    made.decided(decide(plan(), EPOCH, evidence(0.0, 30), QUIET, as_of="2010-03-01", deflated_sharpe=lambda: None))
+    made.decided([decide(plan(), EPOCH, evidence(0.0, 30), QUIET, as_of="2010-03-01", deflated_sharpe=lambda: None)])
     return made
 
 
@@ -166,4 +166,4 @@ def test_a_ticker_that_the_panel_lacks_is_left_out() -> None:
     made = board()
     made.score_many(CHAMPION, pd.DatetimeIndex([DAYS[0], DAYS[1]]), ["T00", "GONE"], np.array([0.6, 0.6]))
     made.session = DAYS[5]
-    assert made.snapshot().difference is None
+    assert made.snapshot().differences == {}

@@ -43,7 +43,8 @@ MODELS = (model("baseline", 1), model("enhanced", 2), model("lightweight", 3))
 
 
 def rules(**sections: Mapping[str, object]) -> RolloutPolicy:
-    found = policy(plausible_effect=0.3, horizon_sessions=20, looks=2, deflated_sharpe=0.0, **sections.get("test", {}))
+    quick = {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0}
+    found = policy(**{**quick, **sections.get("test", {})})
     return replace(
         found,
         champion=ArmPolicy("baseline", 60),

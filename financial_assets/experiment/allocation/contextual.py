@@ -19,16 +19,13 @@ from financial_assets.experiment.allocation.daily import (
     AllocationPolicy,
     AllocationState,
     advance,
+    replay,
     start,
 )
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime
-from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_manifest
 
-__all__ = ["ContextualState", "advance_regimes", "regime_experiment", "regime_manifests", "start_regimes"]
-
-_SUFFIX = "-experiment"
-_LONGEST = 63
+__all__ = ["ContextualState", "advance_regimes", "replay_regimes", "start_regimes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,52 +91,19 @@ def advance_regimes(
     return ContextualState(state.regimes, tuple(after for after, _ in steps)), records
 
 
-def regime_experiment(experiment: str, regime: Regime | None) -> str:
-    """Name of the experiment that takes the requests of a regime; of an unknown one, ``experiment`` itself.
-
-    ``financial-ab-test-experiment`` in the regime high-up is ``financial-ab-test-high-up-experiment``.
-
-    Raises
-    ------
-    ExperimentError
-        If ``experiment`` does not end in ``-experiment``, or the name gets longer than Kubernetes allows.
-    """
-    if not experiment.endswith(_SUFFIX):
-        raise ExperimentError(f"experiment {experiment!r} must end in {_SUFFIX}")
-    if regime is None:
-        return experiment
-    name = f"{experiment.removesuffix(_SUFFIX)}-{regime.label}{_SUFFIX}"
-    if len(name) > _LONGEST:
-        raise ExperimentError(f"the experiment name {name} is longer than {_LONGEST}: use a shorter experiment name")
-    return name
-
-
-def regime_manifests(
-    experiment: str, models: Sequence[str], state: ContextualState, namespace: str = NAMESPACE
-) -> list[Manifest]:
-    """One Experiment a regime, without a default, with its weights in force.
-
-    Parameters
-    ----------
-    experiment
-        Name of the experiment that has the default and stays beside them.
-    models
-        Served name of every arm, in the order of the weights.
-    state
-        Where allocation stands.
-    namespace
-        That of the experiment.
+def replay_regimes(
+    policy: AllocationPolicy, regimes: Sequence[Regime], records: Mapping[Regime, Sequence[AllocationRecord]]
+) -> ContextualState:
+    """The state after the logged steps of every regime, made anew from their evidence.
 
     Raises
     ------
     ExperimentError
-        For another number of models than of weights, and as :func:`regime_experiment`.
+        As :func:`.daily.replay`; or the regimes have not all taken the same steps.
     """
-    manifests: list[Manifest] = []
-    for regime, one in zip(state.regimes, state.states, strict=True):
-        if len(models) != len(one.weights) or len(set(models)) != len(models):
-            raise ExperimentError(f"{len(one.weights)} weights need as many different models, not {', '.join(models)}")
-        weights = dict(zip(models, one.weights, strict=True))
-        name = regime_experiment(experiment, regime)
-        manifests.append(experiment_manifest(name, default=None, weights=weights, namespace=namespace))
-    return manifests
+    state = start_regimes(policy, regimes)
+    steps = {regime.label: [record.session for record in records.get(regime, ())] for regime in state.regimes}
+    if len({tuple(sessions) for sessions in steps.values()}) > 1:
+        counts = ", ".join(f"{label} {len(sessions)}" for label, sessions in steps.items())
+        raise ExperimentError(f"the regimes have not taken the same allocation steps ({counts}): the log was changed")
+    return ContextualState(state.regimes, tuple(replay(policy, records.get(regime, ())) for regime in state.regimes))

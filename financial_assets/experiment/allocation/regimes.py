@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -17,13 +19,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["DIMENSIONS", "Regime", "market_regimes", "session_time", "trend_directions", "volatility_terciles"]
+__all__ = [
+    "DIMENSIONS",
+    "Regime",
+    "market_regimes",
+    "regime_experiment",
+    "session_time",
+    "trend_directions",
+    "volatility_terciles",
+]
 
-DIMENSIONS = ("volatility", "trend", "sector", "time")
+Dimension = Literal["volatility", "trend", "sector", "time"]
+DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend", "sector", "time")
 """What a regime may be made of, in the order of its name."""
 
 _VALUE = re.compile(r"[a-z0-9]+")
 _TERCILES = ("low", "mid", "high")
+
+VALUES: Mapping[Dimension, tuple[str, ...]] = MappingProxyType(
+    {"volatility": _TERCILES, "trend": ("down", "up"), "time": ("opening", "midday", "closing", "closed")}
+)
+"""Values of the dimensions whose values are not the user's."""
+
+_SUFFIX = "-experiment"
+_LONGEST = 63
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,6 +79,26 @@ class Regime:
     def label(self) -> str:
         """``high-up``: part of names."""
         return "-".join(value for _, value in self.values)
+
+
+def regime_experiment(experiment: str, regime: str | None) -> str:
+    """Name of the experiment that takes the requests of a regime; of an unknown one, ``experiment`` itself.
+
+    ``financial-ab-test-experiment`` in the regime ``high-up`` is ``financial-ab-test-high-up-experiment``.
+
+    Raises
+    ------
+    ExperimentError
+        If ``experiment`` does not end in ``-experiment``, or the name gets longer than Kubernetes allows.
+    """
+    if regime is None:
+        return experiment
+    if not experiment.endswith(_SUFFIX):
+        raise ExperimentError(f"experiment {experiment!r} must end in {_SUFFIX}")
+    name = f"{experiment.removesuffix(_SUFFIX)}-{regime}{_SUFFIX}"
+    if len(name) > _LONGEST:
+        raise ExperimentError(f"the experiment name {name} is longer than {_LONGEST}: use a shorter experiment name")
+    return name
 
 
 def volatility_terciles(close: ArrayLike, window: int = 20, history: int = 252) -> list[str | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.serial import from_text, to_text
 from financial_assets.experiment.statistics.srm import SRM_ALPHA
 
-__all__ = ["CONCENTRATION", "SequentialSrm", "log_bayes_factor"]
+__all__ = ["CONCENTRATION", "SequentialSrm", "StratifiedSrm", "log_bayes_factor"]
 
 CONCENTRATION = 100.0
 """Prior requests of the Dirichlet mixture: shares some 5 percentage points off the weights are found soonest."""
@@ -127,6 +127,35 @@ class SequentialSrm:
             return 0.0
         shares, counts = [self.shares[model] for model in live], [self.counts[model] for model in live]
         return float(log_bayes_factor(counts, shares, self.concentration))
+
+
+class StratifiedSrm:
+    """The same test where kinds of requests are split by weights of their own: one bet each, all capital multiplied.
+
+    Each stratum's e-value is a martingale in its own requests, whatever comes in between, so that the product is one
+    in all requests, and a single split that is wrong shows however many others are right.
+    """
+
+    def __init__(self) -> None:
+        self._tests: dict[Hashable, SequentialSrm] = {}
+        self._log_peak = 0.0
+
+    def update(self, look: Mapping[Hashable, tuple[Mapping[str, int], Mapping[str, int]]]) -> None:
+        """One look: stratum -> its weights, which never change, and its requests by model since the last look."""
+        for stratum, (weights, requests) in look.items():
+            test = self._tests.get(stratum) or SequentialSrm.start(weights)
+            self._tests[stratum] = test.update(requests)
+        self._log_peak = max(self._log_peak, self.log_e)
+
+    @property
+    def log_e(self) -> float:
+        """Logarithm of the present e-value; infinite after an impossible request."""
+        return sum((test.log_e for test in self._tests.values()), 0.0)
+
+    @property
+    def p_value(self) -> float:
+        """Anytime-valid p-value over all looks so far."""
+        return min(1.0, math.exp(-self._log_peak))
 
 
 def _shares(weights: Mapping[str, int]) -> dict[str, float]:

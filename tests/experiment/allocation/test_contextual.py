@@ -6,16 +6,10 @@ import pytest
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import (
-    advance_regimes,
-    regime_experiment,
-    regime_manifests,
-    start_regimes,
-)
+from financial_assets.experiment.allocation.contextual import advance_regimes, replay_regimes, start_regimes
 from financial_assets.experiment.allocation.daily import AllocationPolicy
-from financial_assets.experiment.allocation.record import Health
-from financial_assets.experiment.allocation.regimes import Regime
-from financial_assets.serving.manifests import experiment_manifest, model_manifest, validate_set
+from financial_assets.experiment.allocation.record import AllocationRecord, Health
+from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
 
 HIGH, LOW = Regime.of(volatility="high"), Regime.of(volatility="low")
 POLICY = AllocationPolicy(ThompsonGaussian(), default=(50, 50))
@@ -48,28 +42,21 @@ def test_unknown_or_ambiguous_regimes_are_refused() -> None:
 
 def test_every_regime_has_an_experiment_and_the_unknown_one_the_default() -> None:
     name = "financial-ab-test-experiment"
-    assert regime_experiment(name, HIGH) == "financial-ab-test-high-experiment"
+    assert regime_experiment(name, HIGH.label) == "financial-ab-test-high-experiment"
     assert regime_experiment(name, None) == name
     with pytest.raises(ExperimentError, match="must end in"):
-        regime_experiment("split", HIGH)
+        regime_experiment("split", "high")
     with pytest.raises(ExperimentError, match="longer than 63"):
-        regime_experiment(name, Regime.of(sector="telecommunicationservices", time="midday", volatility="high"))
+        regime_experiment(name, "high-telecommunicationservices-midday")
 
 
-def test_manifests_of_all_regimes_stand_beside_the_experiment_with_the_default() -> None:
-    name, models = "financial-ab-test-experiment", ["a", "b"]
-    state, _ = advance_regimes(POLICY, start_regimes(POLICY, [HIGH, LOW]), FIRST, {HIGH: (0.9, 0.1)}, Health())
-    made = regime_manifests(name, models, state)
-    assert [manifest["metadata"]["name"] for manifest in made] == [
-        "financial-ab-test-high-experiment",
-        "financial-ab-test-low-experiment",
-    ]
-    for manifest, weights in zip(made, [state.of(HIGH).weights, (50, 50)], strict=True):
-        assert "default" not in manifest["spec"]
-        assert [candidate["weight"] for candidate in manifest["spec"]["candidates"]] == list(weights)
-    base = experiment_manifest(name, default="a", weights={"a": 70, "b": 30})
-    validate_set([*(model_manifest(model, f"file:///m/{model}") for model in models), base, *made])
-    with pytest.raises(ExperimentError, match="as many different models"):
-        regime_manifests(name, ["a", "a"], state)
-    with pytest.raises(ExperimentError, match="as many different models"):
-        regime_manifests(name, ["a"], state)
+def test_the_log_gives_the_state_of_every_regime_again() -> None:
+    state, kept = start_regimes(POLICY, [HIGH, LOW]), dict[Regime, list[AllocationRecord]]({HIGH: [], LOW: []})
+    for day in range(12):
+        scores = {HIGH: (0.0, 0.2)} if day % 2 else {LOW: (0.0, -0.1)}
+        state, records = advance_regimes(POLICY, state, FIRST + dt.timedelta(day), scores, Health())
+        for regime, record in records.items():
+            kept[regime].append(record)
+    assert replay_regimes(POLICY, [LOW, HIGH], kept) == state
+    with pytest.raises(ExperimentError, match=r"same allocation steps \(high 11, low 12\)"):
+        replay_regimes(POLICY, [LOW, HIGH], {**kept, HIGH: kept[HIGH][:-1]})
