@@ -150,6 +150,12 @@ class World:
                 break
         return self.history[-1]
 
+    def decide(self) -> Decision:
+        """The decision about the only challenger, now."""
+        market, workshop, ab_test = (self.resources[name] for name in ("market", "workshop", "ab_test"))
+        (decision,) = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+        return decision
+
     def killed_before(self, part: str) -> None:
         """Carry the latest decision out in a process that is killed where it comes to ``part``."""
         done = subprocess.run(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 import pytest
+import yaml
 from ab_world import World, environment, policy
 from sick_models import Change, failing_after, release, slow_by
 
@@ -161,6 +162,38 @@ def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: 
     assert world.go_on(first=42, until=42, every=1).decisions == ()
     assert set(world.routed(promoted.number)["model"]) == {BASELINE}
     assert_recorded(world, decision)
+
+
+def test_requests_are_split_by_regime_and_alike_again_when_that_ends(trained: World) -> None:
+    kinds = {ticker: "first" if ticker < "FFF" else "second" for ticker in SETTINGS["TICKERS"].split(",")}
+    traffic = {"mode": "hedge", "regimes": ["sector", "trend"], "sectors": kinds}
+    test = {**TEST, "horizon_sessions": 100}
+    world = another(trained, policy("regime", "enhanced", "baseline", test=test, traffic=traffic))
+    assert world.begin().regimes == {}
+    world.command("replay", "--sessions", "9", "--decide")
+    epoch = world.epoch()
+    assert {label.split("-")[1] for label in epoch.regimes} == {"first", "second"}
+    assert len({tuple(weights.values()) for weights in epoch.regimes.values()}) > 1, "each learns for itself"
+    status = world.resources["serving"].target().status()
+    splits = {one.name: one for one in status.experiments}
+    assert status.ready, status.problems
+    for label, weights in epoch.regimes.items():
+        found = splits[f"regime-{label}-experiment"]
+        assert (found.default, dict(found.weights)) == (None, dict(weights))
+    assert splits[world.name].default == ENHANCED
+    world.command("replay", "--sessions", "14")
+    rows = world.routed(epoch.number)
+    assert set(rows["status"]) == {"ok"}
+    assert rows["regime"].notna().all()
+    assert rows["propensity"].tolist() == [
+        epoch.propensity(model, regime) for model, regime in zip(rows["model"], rows["regime"], strict=True)
+    ]
+    assert not _guardrail(world.decide(), "sample ratio").fired
+    world.policy_file.write_text(yaml.safe_dump({**yaml.safe_load(world.policy_file.read_text()), "traffic": {}}))
+    assert world.materialize("experiment").success
+    assert world.epoch().regimes == {}
+    names = {one.name for one in world.resources["serving"].target().status().experiments}
+    assert {name for name in names if name.startswith("regime-")} == {world.name}
 
 
 def _guardrail(decision: Decision, name: str) -> Guardrail:
