@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from monitoring_doubles import EXPERIMENT, arms, fill, panel
 from prometheus_client.parser import text_string_to_metric_families
 
+from financial_assets.cli import main
 from financial_assets.experiment.log import PredictionLog
 
 PRICES = panel(sessions=30, tickers=2)
@@ -84,6 +86,8 @@ def test_totals_survive_a_kill_and_ctrl_c_ends_it_cleanly(start: Start, tmp_path
 def test_without_a_log_it_answers_that_there_is_none_and_makes_none(start: Start, tmp_path: Path) -> None:
     process, url = start()
     assert scrape(url) == {("ab_test_exporter_up", (("source", "log"),)): 0}
+    with pytest.raises(urllib.error.URLError, match="refused"):
+        scrape(url.replace("127.0.0.1", "127.0.0.2"))  # another address of this machine
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -91,16 +95,16 @@ def test_without_a_log_it_answers_that_there_is_none_and_makes_none(start: Start
     assert not (tmp_path / "predictions.db").exists()
 
 
-def test_a_taken_port_is_named(start: Start) -> None:
+def test_a_taken_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(tmp_path))
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = str(holder.getsockname()[1])
-        process, _ = start("--port", port)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert f"--port {port}" in errors
-    assert "Traceback" not in errors
+        ended = CliRunner().invoke(main, ["exporter", "--port", port])
+    assert ended.exit_code == 1
+    assert isinstance(ended.exception, SystemExit), "an error of ours, told without a traceback"
+    assert f"--port {port}" in ended.output
 
 
 def test_listens_where_it_is_told(start: Start, tmp_path: Path) -> None:
@@ -111,6 +115,3 @@ def test_listens_where_it_is_told(start: Start, tmp_path: Path) -> None:
     assert url == f"http://0.0.0.0:{port}/metrics"
     # Another address of the loopback network stands for the one by which a pod is reached.
     assert scrape(f"http://127.0.0.2:{port}/metrics")["ab_test_exporter_up", (("source", "log"),)] == 1
-    _, narrow = start()
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        scrape(narrow.replace("127.0.0.1", "127.0.0.2"))
