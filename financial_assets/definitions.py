@@ -5,10 +5,11 @@ from __future__ import annotations
 import dagster as dg
 
 from financial_assets.assets.artifacts import artifact_assets
-from financial_assets.assets.evaluation import ab_evaluation, predictions, rollout
+from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
+from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets

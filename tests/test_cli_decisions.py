@@ -7,13 +7,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from financial_assets.assets.rollout import rollout
 from financial_assets.cli import main
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.log import PredictionLog
@@ -27,7 +30,7 @@ from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.resources import make_resources
+from financial_assets.resources import Serving, Workshop, make_resources
 from financial_assets.settings import load_settings
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -252,6 +255,64 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
     shown = command("decide")
     assert shown.exit_code == 0
     assert "there is no challenger: nothing to decide" in shown.output
+
+
+class Plane:
+    """Target and registry that remember what they were told last."""
+
+    def __init__(self) -> None:
+        self.weights: dict[str, int] = {}
+        self.aliases: dict[str, int] = {}
+
+    def apply(self, manifests: list[dict[str, Any]]) -> None:
+        self.weights = {one["name"]: one["weight"] for one in manifests[0]["spec"]["candidates"]}
+
+    def wait_ready(self, names: list[str], timeout_s: float) -> None:
+        assert names == [EXPERIMENT]
+
+    def set_alias(self, alias: str, version: int) -> None:
+        self.aliases[alias] = version
+
+    def remove_alias(self, alias: str) -> None:
+        self.aliases.pop(alias, None)
+
+
+@pytest.mark.usefixtures("home")
+def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane()
+    monkeypatch.setattr(Serving, "target", lambda _: plane)
+    monkeypatch.setattr(Workshop, "registry", lambda _: plane)
+
+    def run(**config: str) -> dg.ExecuteInProcessResult:
+        with dg.DagsterInstance.ephemeral() as instance:
+            return dg.materialize(
+                [rollout],
+                resources=make_resources(load_settings()),
+                run_config={"ops": {"rollout": {"config": config}}},
+                instance=instance,
+                raise_on_error=False,
+            )
+
+    def approval(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+        (found,) = (one for one in result.get_asset_check_evaluations() if one.check_name == "approval")
+        return found
+
+    advance(LATE)
+    command("decide")
+    record = decisions()[-1].digest
+    waits = approval(run())
+    assert not waits.passed
+    assert f"approve: {record[:12]}" in str(waits.description)
+    assert plane.weights == {CHAMPION: 50, CHALLENGER: 50}
+    for wrong in ("zzz", "f" * 64):
+        assert not run(approve=wrong).success
+    assert plane.weights == {CHAMPION: 50, CHALLENGER: 50}
+    approved = run(approve=record[:12], by="risk manager")
+    assert approved.success
+    assert approval(approved).passed
+    assert (plane.weights, plane.aliases) == ({CHALLENGER: 100}, {"champion": 2})
+    with make_resources(load_settings())["ab_test"].log() as log:
+        assert str(log.approved_by(record)).startswith("risk manager, by Dagster run ")
 
 
 def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,14 +92,17 @@ def s1(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S1", what, "<= 5 %", said(found), f"peeking t-test: {said(naive)}", verdict(found[2] <= 0.05))
 
 
-def promotions(days: Array, looks: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether each test promotes: at a planned look (alpha .04), or when the always-on sequence excludes 0 (.01)."""
+def promotions(days: Array, looks: tuple[int, ...], family: int = 1) -> NDArray[np.bool_]:
+    """Whether each test promotes: at a planned look (alpha .04), or when the always-on sequence excludes 0 (.01).
+
+    Both are shared by the ``family`` challengers that are tested at once.
+    """
     horizon = days.shape[1]
-    design = GroupSequentialDesign.of([look / horizon for look in looks], 0.04)
+    design = GroupSequentialDesign.of([look / horizon for look in looks], 0.04 / family)
     z = running_z(days)[:, np.array(looks) - 1]
     z = z_of_t(z, np.array(looks) - 1)
     up, down = first(z >= np.array(design.upper)), first(z <= -np.array(design.upper))
-    always = ever(log_e_process(days) >= math.log(2 / 0.01))
+    always = ever(log_e_process(days) >= math.log(2 * family / 0.01))
     return (up < down) | always
 
 
@@ -119,6 +122,20 @@ def s2_s3(rng: np.random.Generator) -> Iterator[Row]:
         text = f"{what}, 12 monthly looks and always-on, 10 tickers"
         control = f"first favourable daily t-test: {said(naive)}"
         yield Row(goal, text, f"<= {100 * limit:.1f} %", said(found), control, verdict(found[2] <= limit))
+
+
+def s2_several(rng: np.random.Generator) -> Iterator[Row]:
+    """Promotion of any of several equal challengers at once, and what sharing the error probabilities costs."""
+    tests, family = 20_000, 5
+    days = accuracy_days(rng, (tests * family, 252), 10, 0.06, 0.0)
+    found, alone = (share(ever(promotions(days, LOOKS, members).reshape(tests, family))) for members in (family, 1))
+    what = f"false promotion of any of {family} equal challengers tested at once, as above"
+    control = f"each with all of alpha: {said(alone)}"
+    yield Row("S2", what, "<= 2.5 %", said(found), control, verdict(found[2] <= 0.025 and alone[1] > 0.05))
+    better = accuracy_days(rng, (tests, 252), 10, 0.06, 0.05)
+    shared, own = (share(promotions(better, LOOKS, members)) for members in (family, 1))
+    what = f"power against the champion with {family} challengers at once, 5 points better"
+    yield Row("S4", what, "(told, no goal)", said(shared), f"tested alone: {said(own)}", "")
 
 
 def s2_skew(rng: np.random.Generator) -> Iterator[Row]:
@@ -307,6 +324,7 @@ def s17(rng: np.random.Generator) -> Iterator[Row]:
 GOALS: dict[str, Goal] = {
     "S1": s1,
     "S2-statistics": s2_s3,
+    "S2-several": s2_several,
     "S2-skew": s2_skew,
     "S4": s4,
     "S5": s5,

@@ -1,32 +1,28 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
-import dataclasses
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.report import plots, write_report
 from financial_assets.experiment.results import Evaluation
-from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import Experiment, Market, Serving, Workshop
-from financial_assets.resources.conduct import Rivals, decide_now, take_step
+from financial_assets.resources.conduct import Rivals, decide_now
 from financial_assets.resources.replay import run_replay
 
-__all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "rollout"]
+__all__ = ["PredictionsConfig", "ab_evaluation", "predictions"]
 
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
@@ -128,61 +124,6 @@ def ab_evaluation(
             **_flat(evaluation),
         },
     )
-
-
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"kubernetes"},
-    code_version="1",
-    deps=[ab_evaluation],
-    pool="serving",
-    check_specs=[dg.AssetCheckSpec("guardrails", asset="rollout", description="The challenger harms nobody")],
-)
-def rollout(
-    context: dg.AssetExecutionContext, workshop: Workshop, serving: Serving, ab_test: Experiment
-) -> dg.MaterializeResult:
-    """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
-    with ab_test.log() as log:
-        decisions = Conduct(Rollout(log, ab_test.policy())).latest()
-    step = take_step(decisions, workshop, serving, ab_test)
-    said = "\n".join(f"{one.action}: {one.reasons[0]}" for one in decisions) or "no challenger, nothing to decide"
-    context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
-    fired = {rail.reason: rail for one in decisions for rail in one.guardrails if rail.fired}
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="guardrails",
-                passed=not fired,
-                severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(fired) or "none has fired",
-            )
-        ],
-        metadata={
-            "decision": said,
-            "weight epoch": step.epoch.number,
-            "epoch opened because": step.epoch.reason,
-            **decisions_metadata(decisions),
-            **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
-        },
-    )
-
-
-def decisions_metadata(decisions: Sequence[Decision]) -> dict[str, Any]:
-    """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
-    found: dict[str, Any] = {}
-    for place, decision in enumerate(decisions, start=1):
-        of = "" if place == 1 else f", {decision.challenger}"
-        found |= {
-            f"action{of}": decision.action,
-            f"reasons{of}": "\n".join(decision.reasons),
-            f"evaluated days{of}": decision.days,
-            f"alpha spent{of}": decision.alpha_spent,
-            f"guardrails{of}": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
-            f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
-        }
-    return found
 
 
 def _case(

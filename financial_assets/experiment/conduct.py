@@ -54,9 +54,16 @@ class Conduct:
         epoch, log, policy = self.rollout.started(), self.rollout.log, self.rollout.policy
         return tuple(
             log.plan(epoch.experiment, epoch.champion.model, arm.model)
-            or log.register_plan(make_plan(policy, epoch, arm, spread(arm), as_of))
+            or log.register_plan(make_plan(policy, epoch, arm, spread(arm), as_of, seen=self._seen(epoch, arm, as_of)))
             for arm in epoch.challengers
         )
+
+    def _seen(self, epoch: WeightEpoch, challenger: Arm, as_of: pd.Timestamp) -> pd.Timestamp | None:
+        """Last session on which the outcome of both arms is known already, by an earlier experiment or replay."""
+        pair = [epoch.champion.model, challenger.model]
+        rows = self.rollout.log.direct(pair, columns=("session", "model"))
+        by_model = [set(rows.loc[(rows["model"] == model) & (rows["session"] < as_of), "session"]) for model in pair]
+        return max(by_model[0] & by_model[1], default=None)
 
     def plans(self) -> tuple[ExperimentPlan, ...]:
         """The registered plans of the present challengers, in their order.

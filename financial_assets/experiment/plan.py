@@ -89,7 +89,8 @@ class ExperimentPlan:
     experiment, champion, challenger
         Names as served.
     starts_after
-        Evidence are sessions after this one: the later data cut-off (ISO date).
+        Evidence are sessions after this one: the later data cut-off, or the last session on which both were known to be
+        right or wrong when the plan was registered (ISO date).
     registered_as_of
         Market clock at registration (ISO date).
     test, guardrails
@@ -185,7 +186,13 @@ def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
 
 
 def make_plan(
-    policy: RolloutPolicy, epoch: WeightEpoch, challenger: Arm | None, spread: DailySpread, as_of: pd.Timestamp
+    policy: RolloutPolicy,
+    epoch: WeightEpoch,
+    challenger: Arm | None,
+    spread: DailySpread,
+    as_of: pd.Timestamp,
+    *,
+    seen: pd.Timestamp | None = None,
 ) -> ExperimentPlan:
     """The plan of testing one of an epoch's challengers.
 
@@ -199,6 +206,9 @@ def make_plan(
         Expected variation of the daily differences.
     as_of
         The market clock.
+    seen
+        Last session whose paired outcome could be looked at before; ``None`` if there is none. What was seen is no
+        evidence.
 
     Raises
     ------
@@ -223,7 +233,7 @@ def make_plan(
         experiment=epoch.experiment,
         champion=epoch.champion.model,
         challenger=challenger.model,
-        starts_after=max(epoch.champion.data_cutoff, challenger.data_cutoff).date().isoformat(),
+        starts_after=max(filter(None, (epoch.champion.data_cutoff, challenger.data_cutoff, seen))).date().isoformat(),
         registered_as_of=as_of.date().isoformat(),
         test=test,
         guardrails=policy.guardrails,

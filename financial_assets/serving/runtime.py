@@ -6,13 +6,15 @@ imports numpy, onnxruntime and mlserver only, so that it can be copied into a ba
 
 Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 4096),
 ``intra_op_threads`` of onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker
-thread so that small ones need not wait for it (default 16).
+thread so that small ones need not wait for it (default 16), ``offload_ms``: the same for every request of a model that
+usually takes so many milliseconds, so that a slow model does not hold up the others of its server (default 10).
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,8 @@ CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _MODEL_FILE = "model.onnx"
 # Intermediate series of more rows than this leave the processor's cache.
 _CHUNK_ROWS = 256
-_DEFAULTS = {"max_batch": 4096, "intra_op_threads": 1, "offload_rows": 16}
+_DEFAULTS = {"max_batch": 4096, "intra_op_threads": 1, "offload_rows": 16, "offload_ms": 10}
+_MEMORY = 0.2  # weight of the latest request in what is usual
 _POSITIVE = ("open", "high", "low", "close", "market")
 _UNPROCESSABLE = 422
 
@@ -66,8 +69,12 @@ class FinancialOnnxRuntime(MLModel):
         self.outputs = [
             MetadataTensor(name=name, datatype=Datatype.FP32, shape=[-1, width]) for name, width in self._widths.items()
         ]
+        self._usual_s = 0.0
         try:
-            await asyncio.to_thread(self._run, np.ones((1, *self._row), dtype=np.float32))
+            for _ in range(2):  # the first run also sets up what later ones find
+                began = time.perf_counter()
+                await asyncio.to_thread(self._run, np.ones((1, *self._row), dtype=np.float32))
+                self._usual_s = time.perf_counter() - began
         except InferenceError as error:
             raise MLServerError(f"{path} does not even answer bars of ones: {error}", _UNPROCESSABLE) from error
         return True
@@ -84,10 +91,13 @@ class FinancialOnnxRuntime(MLModel):
         """
         wanted = self._requested_outputs(payload)
         rows = _declared_rows(payload, self._row, self._options["max_batch"])
-        if rows >= self._options["offload_rows"]:
+        began = time.perf_counter()
+        if rows >= self._options["offload_rows"] or 1000 * self._usual_s >= self._options["offload_ms"]:
             answer = await asyncio.to_thread(self._answer, payload.inputs[0])
         else:
             answer = self._answer(payload.inputs[0])
+        if rows < self._options["offload_rows"]:
+            self._usual_s += _MEMORY * (time.perf_counter() - began - self._usual_s)
         return InferenceResponse(
             model_name=self.name,
             model_version=self.version,

@@ -55,7 +55,7 @@ BLOCKING = {
 INFORMING = {
     "raw_prices": {"extreme_moves"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
-    "rollout": {"guardrails"},
+    "rollout": {"guardrails", "approval"},
     "drift": {"no_drift"},
     "daily_signals": {"coverage", "current"},
     **{f"models/{name}": {"beats_majority"} for name in VARIANTS},

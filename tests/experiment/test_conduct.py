@@ -136,6 +136,17 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
     assert later.plans() == first
 
 
+def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> None:
+    conduct = conducted(log)
+    conduct.rollout.bootstrap(MODELS)
+    predict(log, PRICES, 0.98, 14)  # by a replay before the plan, or by an experiment of another name
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    (plan,) = conduct.register(lambda _: DailySpread(0.3, "the test"), later[10])
+    assert plan.starts_after == f"{later[9]:%Y-%m-%d}", "the outcome of the clock's own session is not known yet"
+    assert decide(conduct, later[10]).days == 0
+    assert decide(conduct, later[14]).days == 4
+
+
 def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: PredictionLog) -> None:
     conduct = conducted(log, approval="manual")
     begin(conduct)

@@ -21,7 +21,8 @@ import yaml
 from click.testing import CliRunner, Result
 from mlflow.tracking import MlflowClient
 
-from financial_assets.assets.evaluation import ab_evaluation, predictions, rollout
+from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.cli import main
 from financial_assets.experiment.arms import WeightEpoch

@@ -130,7 +130,7 @@ def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: 
     assert begun.weights == {ENHANCED: 100, BASELINE: 0}
     assert (dict(routes.weights), routes.mirror) == ({ENHANCED: 100}, (BASELINE, 100))
     step = world.go_on(first=6, until=41, every=5, short_of="promote")
-    decision, ladder = step.decision, step.epoch
+    (decision,), ladder = step.decisions, step.epoch
     assert decision is not None
     say(world, decision)
     assert decision.action == "promote"
@@ -173,9 +173,7 @@ def sick(trained: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A healthy champion against a sick version of its equal, which is taken away again afterwards."""
     name, change = request.param
     rules = policy(name, "baseline", "lightweight", test=TEST, guardrails={"latency_objective_s": 0.25})
-    # One request at a time. All models share one server: with several, the champion's requests wait behind the slow
-    # ones and break the objective too, and whose fault it is takes some ten sessions of paired scoring to tell.
-    world = another(trained, rules, REPLAY_WORKERS="1")
+    world = another(trained, rules, REPLAY_WORKERS="4")
     market, workshop = world.resources["market"], world.resources["workshop"]
     pointer = workshop.folder / "lightweight" / "current.json"
     healthy = pointer.read_text()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -255,4 +256,35 @@ def test_the_runtime_stands_alone() -> None:
         for line in source.read_text().splitlines()
         if line.startswith(("import ", "from ")) and "__future__" not in line
     }
-    assert imported <= {"asyncio", "collections", "math", "pathlib", "typing", "numpy", "onnxruntime", "mlserver"}
+    standard = {"asyncio", "collections", "math", "pathlib", "time", "typing"}
+    assert imported <= standard | {"numpy", "onnxruntime", "mlserver"}
+
+
+class Sleepy(FinancialOnnxRuntime):
+    """Takes long, as a large graph would, without using the processor."""
+
+    def _run(self, bars: np.ndarray) -> dict[str, np.ndarray]:
+        time.sleep(0.1)
+        return super()._run(bars)
+
+
+@pytest.mark.parametrize(("offload_ms", "held_up"), [("10", False), ("100000", True)], ids=["offloaded", "control"])
+def test_a_slow_model_does_not_hold_up_the_others_of_its_server(
+    tmp_path: Path, write_tiny: Any, offload_ms: str, held_up: bool
+) -> None:
+    uri = str(write_tiny(tmp_path / "model", 0.5))
+    parameters = ModelParameters(uri=uri, version="3", extra={"offload_ms": offload_ms})
+    model = Sleepy(ModelSettings(name="sleepy_3", implementation=Sleepy, parameters=parameters))
+
+    async def longest_pause() -> float:
+        assert await model.load()
+        pause, last = 0.0, time.perf_counter()
+        asked = asyncio.ensure_future(model.predict(request(bars().ravel().tolist(), [1, 256, 7])))
+        while not asked.done():
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            pause, last = max(pause, now - last), now
+        await asked
+        return pause
+
+    assert (asyncio.run(longest_pause()) >= 0.1) is held_up

@@ -1,0 +1,118 @@
+"""The asset ``rollout``: what was decided is carried out."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from financial_assets.experiment.conduct import Conduct
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.rollout import Rollout
+from financial_assets.experiment.verdict import Decision
+from financial_assets.metadata import table
+from financial_assets.resources import Experiment, Serving, Workshop
+from financial_assets.resources.conduct import take_step
+
+__all__ = ["RolloutConfig", "decisions_metadata", "rollout"]
+
+GROUP = "evaluation"
+OWNERS = ["team:quant-research"]
+
+
+class RolloutConfig(dg.Config):
+    """Whether a person approves a promotion by launching this run (``traffic.approval: manual`` of the policy)."""
+
+    approve: str = ""
+    """The promotion's record: the first characters of its digest, as the check ``approval`` names it."""
+    by: str = ""
+    """Who approves."""
+
+
+@dg.asset(
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"kubernetes"},
+    code_version="1",
+    deps=["ab_evaluation"],
+    pool="serving",
+    check_specs=[
+        dg.AssetCheckSpec("guardrails", asset="rollout", description="The challenger harms nobody"),
+        dg.AssetCheckSpec("approval", asset="rollout", description="No promotion waits for a person"),
+    ],
+)
+def rollout(
+    context: dg.AssetExecutionContext, config: RolloutConfig, workshop: Workshop, serving: Serving, ab_test: Experiment
+) -> dg.MaterializeResult:
+    """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
+    with ab_test.log() as log:
+        conduct = Conduct(Rollout(log, ab_test.policy()))
+        decisions = conduct.latest()
+        if config.approve:
+            _approve(log, decisions, config, context.run.run_id)
+        waiting = [one for one in decisions if one.action == "promote" and not conduct.is_approved(one)]
+    step = take_step(decisions, workshop, serving, ab_test)
+    said = "\n".join(f"{one.action}: {one.reasons[0]}" for one in decisions) or "no challenger, nothing to decide"
+    context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
+    fired = {rail.reason: rail for one in decisions for rail in one.guardrails if rail.fired}
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
+        check_results=[
+            dg.AssetCheckResult(
+                check_name="guardrails",
+                passed=not fired,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(fired) or "none has fired",
+            ),
+            dg.AssetCheckResult(
+                check_name="approval",
+                passed=not waiting,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="; ".join(_how_to_approve(one) for one in waiting) or "nothing waits for one",
+            ),
+        ],
+        metadata={
+            "decision": said,
+            "weight epoch": step.epoch.number,
+            "epoch opened because": step.epoch.reason,
+            **decisions_metadata(decisions),
+            **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
+        },
+    )
+
+
+def _approve(log: PredictionLog, decisions: Sequence[Decision], config: RolloutConfig, run_id: str) -> None:
+    """Record the approval of one of the latest promotions."""
+    found = [one for one in decisions if one.digest.startswith(config.approve) and one.action == "promote"]
+    if len(found) != 1:
+        known = ", ".join(one.digest[:12] for one in decisions if one.action == "promote") or "none"
+        raise dg.Failure(
+            f"approve: {len(found)} of the promotions that wait begin with {config.approve!r}; they are: {known}"
+        )
+    log.approve(found[0].digest, f"{config.by or 'somebody'}, by Dagster run {run_id}")
+
+
+def _how_to_approve(decision: Decision) -> str:
+    record = decision.digest[:12]
+    return (
+        f"{decision.challenger} is to replace {decision.champion}: launch this asset with the configuration "
+        f"approve: {record}, or run `financial-assets approve {record}`"
+    )
+
+
+def decisions_metadata(decisions: Sequence[Decision]) -> dict[str, Any]:
+    """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
+    found: dict[str, Any] = {}
+    for place, decision in enumerate(decisions, start=1):
+        of = "" if place == 1 else f", {decision.challenger}"
+        found |= {
+            f"action{of}": decision.action,
+            f"reasons{of}": "\n".join(decision.reasons),
+            f"evaluated days{of}": decision.days,
+            f"alpha spent{of}": decision.alpha_spent,
+            f"guardrails{of}": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
+            f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
+        }
+    return found
