@@ -27,7 +27,7 @@ run: $(SETUP) ## prices -> features -> models -> serving -> A/B report
 	@$(BIN)/financial-assets run
 
 test: $(SETUP) ## all tests (those that need an absent Debian package are skipped, naming it)
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 ui: $(SETUP) ## Dagster in the browser
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)

@@ -39,11 +39,7 @@ def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: at the end, nothing long is left for one worker while the other has no work.
-
-    Tests whose Debian package is absent are skipped, unless ``REQUIRE_INTEGRATION`` is set: then they run and fail.
-    """
-    items.sort(key=lambda item: item.path.parent.name != "integration")
+    """Skip tests whose Debian package is absent, unless ``REQUIRE_INTEGRATION`` is set: then they run and fail."""
     if os.environ.get("REQUIRE_INTEGRATION"):
         return
     for item in items:

@@ -63,18 +63,22 @@ def scrape(url: str) -> Samples:
     }
 
 
-def test_totals_survive_a_kill_and_ctrl_c_ends_it_cleanly(start: Start, tmp_path: Path) -> None:
+def test_listens_where_it_is_told_totals_survive_a_kill_and_ctrl_c_ends_it_cleanly(
+    start: Start, tmp_path: Path
+) -> None:
     with PredictionLog(f"sqlite:///{tmp_path / 'predictions.db'}") as log:
         epoch = log.open_epoch(EXPERIMENT, arms(), "start", after=0)
         fill(log, epoch, PRICES, PRICES.sessions[10:20])
-    first, url = start("--port", "0")
-    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
-    seen = scrape(url)
+    first, url = start("--port", "0", "--host", "0.0.0.0")
+    assert re.fullmatch(r"http://0\.0\.0\.0:\d+/metrics", url)
+    # Another address of the loopback network stands for the one by which a pod is reached.
+    seen = scrape(url.replace("0.0.0.0", "127.0.0.2"))
     assert seen["ab_test_exporter_up", (("source", "log"),)] == 1
     assert seen["ab_test_exporter_up", (("source", "prices"),)] == 0  # this home has no prices, and says so
     first.kill()
     first.wait(10)
     again, url = start()
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
     assert without_ages(scrape(url)) == without_ages(seen)
     again.send_signal(signal.SIGINT)
     output, errors = again.communicate(timeout=20)
@@ -105,13 +109,3 @@ def test_a_taken_port_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert ended.exit_code == 1
     assert isinstance(ended.exception, SystemExit), "an error of ours, told without a traceback"
     assert f"--port {port}" in ended.output
-
-
-def test_listens_where_it_is_told(start: Start, tmp_path: Path) -> None:
-    with PredictionLog(f"sqlite:///{tmp_path / 'predictions.db'}") as log:
-        fill(log, log.open_epoch(EXPERIMENT, arms(), "start", after=0), PRICES, PRICES.sessions[10:20])
-    _, url = start("--host", "0.0.0.0")
-    port = url.split(":")[2].split("/")[0]
-    assert url == f"http://0.0.0.0:{port}/metrics"
-    # Another address of the loopback network stands for the one by which a pod is reached.
-    assert scrape(f"http://127.0.0.2:{port}/metrics")["ab_test_exporter_up", (("source", "log"),)] == 1
