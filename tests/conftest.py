@@ -11,6 +11,9 @@ import pytest
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
+# Before numpy and torch are loaded: workers beside each other, each with a pool of threads that spin while they wait,
+# take up to four times the processor time of one thread each. Processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that starts pytest in the background makes it, and all it starts, deaf to the Ctrl-C that some tests send.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -211,8 +211,16 @@ def test_an_owner_is_judged_by_host_pid_and_start_time() -> None:
     assert owner_is_alive({})
 
 
+@pytest.fixture
+def nobody_handles_sigterm() -> Iterator[None]:
+    """A run of Dagster in this process, in another test, leaves a handler."""
+    previous = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, previous)
+
+
+@pytest.mark.usefixtures("nobody_handles_sigterm")
 def test_sigterm_in_a_run_is_an_exit_and_the_handler_is_put_back(tracker: MlflowTracker) -> None:
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     with pytest.raises(SystemExit) as raised, tracker.run("train") as run:
         _terminate_this_process()
     assert raised.value.code == 143

@@ -16,9 +16,12 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import psutil
+import pytest
+from click.testing import CliRunner
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick
 
+from financial_assets.cli import main
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
@@ -27,7 +30,6 @@ from financial_assets.tracking import ModelRegistry
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "financial-ab-test-experiment"
 _ENDING_S = 20.0
-_CLI = (sys.executable, "-c", "from financial_assets.cli import main; main()")
 
 
 @dataclass
@@ -82,12 +84,14 @@ class World:
 
     def replay(self, sessions: int) -> None:
         """Predict the sessions up to the given number after the first data cut-off."""
-        self._run([*_CLI, "replay", "--sessions", str(sessions)])
+        with pytest.MonkeyPatch.context() as patch:  # here, because importing everything takes as long as the replay
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            done = CliRunner().invoke(main, ["replay", "--sessions", str(sessions)])
+        assert done.exit_code == 0, done.output
 
     def _command(self, module: str, *arguments: str) -> None:
-        self._run([sys.executable, "-m", module, *arguments])
-
-    def _run(self, command: list[str]) -> None:
+        command = [sys.executable, "-m", module, *arguments]
         done = subprocess.run(
             command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
         )

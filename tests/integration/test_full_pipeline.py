@@ -21,7 +21,9 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner, Result
 
+from financial_assets.cli import main
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.panel import build_panel
@@ -37,7 +39,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 ROOT = Path(__file__).parents[2]
 REPLAYED = 40
 EXPERIMENT = "financial-ab-test-experiment"
-MULTIPROCESS = {"execution": {"config": {"multiprocess": {"max_concurrent": 2}}}}
+# Each step has a process of its own, forked from one that has imported the graph and done nothing else.
+FORKED = {"forkserver": {"preload_modules": ["financial_assets.definitions"]}}
+MULTIPROCESS = {"execution": {"config": {"multiprocess": {"max_concurrent": 2, "start_method": FORKED}}}}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,13 @@ class World:
             check=False,
         )
 
+    def ask(self, *arguments: str) -> Result:
+        """``financial-assets`` with these arguments, in this process: importing everything takes most of its time."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            return CliRunner().invoke(main, list(arguments))
+
     def counts(self) -> tuple[int, int]:
         with PredictionLog(f"sqlite:///{self.home / 'predictions.db'}") as log:
             return len(log.routed()), len(log.direct())
@@ -81,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "DAGSTER_HOME": str(instance),
         "PRICE_SOURCE": "simulated",
         "TICKERS": "AAA,BBB",
-        "SIMULATED_SESSIONS": "1200",
+        "SIMULATED_SESSIONS": "1000",
         "REPLAY_SESSIONS": str(REPLAYED),
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
@@ -196,14 +207,8 @@ def test_the_champion_left_a_sound_signal_of_every_ticker_at_the_clock(ran: Worl
     assert set(signals["as_of"]) == {ran.clock()}
     assert set(signals["model"]) == {"baseline-predictor-v1"}
     assert pd.read_csv(path.with_suffix(".csv"))["ticker"].tolist() == ["AAA", "BBB"]
-    asked = subprocess.run(
-        [sys.executable, "-c", "from financial_assets.cli import main; main()", "signal", "AAA", "--json"],
-        env=ran.environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    asked = ran.ask("signal", "AAA", "--json")
+    assert asked.exit_code == 0, asked.output
     assert json.loads(asked.stdout)["probability_up"] == pytest.approx(signals["probability_up"].iloc[0], abs=1e-6)
 
 
@@ -261,16 +266,8 @@ def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_
 
 def test_the_doctor_finds_the_run_healthy_and_names_what_was_stopped(ran: World) -> None:
     def doctor() -> tuple[int, dict[str, Any]]:
-        told = subprocess.run(
-            [sys.executable, "-c", "from financial_assets.cli import main; main()", "doctor", "--json"],
-            env=ran.environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return told.returncode, json.loads(told.stdout)
+        told = ran.ask("doctor", "--json")
+        return told.exit_code, json.loads(told.stdout)
 
     code, healthy = doctor()
     assert (code, healthy["first_broken"]) == (0, None), healthy

@@ -18,6 +18,8 @@ from financial_assets.serving.manifests import experiment_manifest, kind_and_nam
 
 pytestmark = pytest.mark.debian("git")
 
+DRAWS = probes._DRAWS  # read before a fixture of the whole session makes them fewer
+
 
 @pytest.fixture
 def remote(tmp_path: Path) -> GitRemote:
@@ -318,7 +320,7 @@ def test_ordinary_branches_are_accepted(remote: GitRemote, branch: str) -> None:
     [(0.10, 0.05, 3e-4), (0.05, 0.10, 3e-4), (0.5, 0.3, 1e-12), (0.3, 0.5, 1e-12), (0.05, 0.0, 1e-12)],
 )
 def test_what_the_draws_of_an_arm_can_tell(committed: float, in_force: float, at_most: float) -> None:
-    draws, level = probes._DRAWS, probes._ALPHA[True]
+    draws, level = DRAWS, probes._ALPHA[True]
     shares = {"a": 1 - committed, "b": committed}
     chances = [probes._chance({"a": draws - k, "b": k}, shares, draws) for k in range(draws + 1)]
     taken = np.array(chances) >= level

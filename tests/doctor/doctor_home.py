@@ -1,0 +1,134 @@
+"""A home as a run leaves it, doubles of what serves it, and what the doctor must name first."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from financial_assets.doctor import Finding, examine, first_broken
+from financial_assets.errors import GatewayUnavailableError
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.resources import Serving
+from financial_assets.serving.answers import Answer
+from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
+from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
+
+LAYERS = [
+    "settings",
+    "state folder",
+    "price store",
+    "MLflow",
+    "prediction log",
+    "artefacts",
+    "serving target",
+    "gateway",
+    "routing",
+    "attribution",
+]
+MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400"}
+CUTOFF = pd.Timestamp("2020-01-02")
+BARS = np.full((2, 256, 7), 100.0, dtype=np.float32)
+
+
+def _arm(variant: str, version: int, role: Any, weight: int) -> Arm:
+    return Arm(model_name(variant, version), variant, version, role, weight, CUTOFF)
+
+
+ARMS = (
+    _arm("baseline", 1, "champion", 70),
+    _arm("enhanced", 2, "challenger", 30),
+    _arm("lightweight", 3, "shadow", 0),
+)
+BASELINE, ENHANCED, LIGHTWEIGHT = (arm.model for arm in ARMS)
+EPOCH = WeightEpoch(EXPERIMENT_NAME, 1, pd.Timestamp("2024-01-02", tz="UTC"), ARMS, "start")
+
+
+def write_tiny(folder: Path, logit: float) -> Path:
+    """The tiny ONNX graph of the serving tests."""
+    spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parents[1] / "serving" / "conftest.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "tiny_models", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    return module.write_model(folder, logit)
+
+
+def onnx_of(home: Path, arm: Arm) -> Path:
+    return home / "models" / arm.variant / f"print{arm.version}" / "artifact" / "model.onnx"
+
+
+@dataclass(frozen=True)
+class FakeClient:
+    """Answers as the arm ``route``, or not at all over a ``silent`` protocol."""
+
+    route: str | None = BASELINE
+    silent: str = ""
+    probability: float = 0.5
+
+    def infer(self, target: str, bars: np.ndarray, protocol: str = "HTTP") -> Answer:
+        if protocol == self.silent:
+            raise GatewayUnavailableError(f"{protocol}: connection refused")
+        shape = (len(bars), 5)
+        return Answer(np.full(len(bars), self.probability), np.zeros(shape), self.route, 1, target, 0.01, "id")
+
+    def infer_batch(self, target: str, bars: np.ndarray) -> Answer:
+        return self.infer(target, bars, "gRPC")
+
+
+@dataclass(frozen=True)
+class FakeTarget:
+    """A target with this status."""
+
+    found: TargetStatus
+
+    def status(self) -> TargetStatus:
+        return self.found
+
+
+def healthy_status(weights: Mapping[str, int] | None = None) -> TargetStatus:
+    return TargetStatus(
+        "local",
+        True,
+        Endpoint("http://127.0.0.1:1", "127.0.0.1:1"),
+        tuple(ModelStatus(arm.model, f"{arm.model}_1", True, "file:///x") for arm in ARMS),
+        (ExperimentStatus(EXPERIMENT_NAME, BASELINE, weights or EPOCH.weights, None, True),),
+        (ProcessStatus("envoy", 1, "running", 0, ""), ProcessStatus("mlserver", 2, "running", 0, "")),
+    )
+
+
+def play(patch: pytest.MonkeyPatch, status: TargetStatus | None = None, client: FakeClient | None = None) -> None:
+    patch.setattr(Serving, "target", lambda _: FakeTarget(status or healthy_status()))
+    patch.setattr(Serving, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
+
+
+def named_first(layer: str, *, said: str, remedy: str) -> tuple[Finding, ...]:
+    """Examine; the first broken layer is this one, with these words; all layers before it work."""
+    findings = examine()
+    assert [finding.layer for finding in findings] == LAYERS
+    first = first_broken(findings)
+    assert first is not None
+    assert (first.layer, said in first.said, remedy in first.remedy) == (layer, True, True), first
+    assert {finding.state for finding in findings[: LAYERS.index(layer)]} <= {"ok", "warn"}
+    return findings
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
+    return {
+        str(path.relative_to(folder)): (
+            path.stat().st_mtime_ns,
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder",
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
