@@ -142,7 +142,7 @@ def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
         dg.AssetCheckResult(
             check_name="sample_ratio",
             passed=not broken,
-            metadata={f"epoch {epoch.number}: p-value": float(epoch.p_value) for epoch in evaluation.epochs},
+            metadata={f"epoch {epoch.label}: p-value": float(epoch.p_value) for epoch in evaluation.epochs},
         ),
         dg.AssetCheckResult(
             check_name="attribution", passed=unattributed == 0, metadata={"unattributed requests": unattributed}

@@ -11,6 +11,7 @@ import numpy as np
 from financial_assets.doctor.stores import LogState
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import InferenceError
+from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.serving.answers import ROUTE_HEADER, Answer
 from financial_assets.serving.manifests import model_name
@@ -101,6 +102,12 @@ def check_routing(connect: Connect, status: TargetStatus, epoch: WeightEpoch, ba
         said = f"weights in force: {_shown(found.weights)}, default {found.default}; weight epoch {epoch.number}: "
         said += f"{_shown(epoch.weights)}, default {epoch.champion.model}"
         raise LayerError(said, f"{materialize('experiment')} puts the rollout state in force")
+    splits = {one.name: dict(one.weights) for one in status.experiments}
+    for label, weights in epoch.regimes.items():
+        name = regime_experiment(epoch.experiment, label)
+        if splits.get(name) != weights:
+            said = f"{name} has the weights {splits.get(name)}; weight epoch {epoch.number}: {_shown(weights)}"
+            raise LayerError(said, f"{materialize('experiment')} puts the rollout state in force")
     with connect() as client:
         try:
             route = client.infer(f"{epoch.experiment}.experiment", bars[:1]).route

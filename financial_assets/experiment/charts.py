@@ -137,7 +137,7 @@ def traffic(evaluation: Evaluation) -> Figure:
                 axes.text(seen + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
             seen, asked = seen + share, asked + epoch.weights.get(model, 0) / weight
             axes.plot([asked, asked], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
-    labels = [f"epoch {e.number}\n{'SRM ok' if e.passed else 'SRM FAILED'}" for e in reversed(evaluation.epochs)]
+    labels = [f"epoch {e.label}\n{'SRM ok' if e.passed else 'SRM FAILED'}" for e in reversed(evaluation.epochs)]
     axes.set_yticks(range(len(labels)), labels)
     axes.set_xlim(0, 1.005)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -134,7 +134,7 @@ def _refusal(epoch: EpochTraffic) -> str:
     asked = " and ".join(f"{epoch.expected[model]:,.0f}" for model in epoch.observed)
     weights = "/".join(str(epoch.weights.get(model, 0)) for model in epoch.observed)
     return (
-        f"No conclusion may be drawn: in weight epoch {epoch.number} the requests went {split}, where the weights "
+        f"No conclusion may be drawn: in weight epoch {epoch.label} the requests went {split}, where the weights "
         f"{weights} ask for {asked} (sample-ratio mismatch, p = {epoch.p_value:.1e}); assignment or logging is broken, "
         "and until that is mended nothing in this experiment can be compared."
     )
@@ -145,14 +145,14 @@ def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic
     for epoch in epochs:
         total = sum(epoch.observed.values()) + epoch.unattributed
         if not epoch.passed and epoch not in mine:
-            remarks.append(f"The traffic split of weight epoch {epoch.number}, between other arms, was broken.")
+            remarks.append(f"The traffic split of weight epoch {epoch.label}, between other arms, was broken.")
         if epoch.unattributed > _MOST_UNATTRIBUTED * total:
             remarks.append(
-                f"In weight epoch {epoch.number}, {epoch.unattributed:,} of {total:,} requests ended without a known "
+                f"In weight epoch {epoch.label}, {epoch.unattributed:,} of {total:,} requests ended without a known "
                 f"arm ({epoch.unattributed / total:.1%}): shares and latencies are those of the others only."
             )
         if epoch.pending:
-            remarks.append(f"In weight epoch {epoch.number}, {epoch.pending:,} requests have no result: replay again.")
+            remarks.append(f"In weight epoch {epoch.label}, {epoch.pending:,} requests have no result: replay again.")
     return remarks
 
 

@@ -35,7 +35,7 @@ Verdict = Literal["refused", "no_data", "underpowered", "no_difference", "challe
 
 @dataclass(frozen=True, slots=True)
 class EpochTraffic:
-    """Requests of one weight epoch beside its weights.
+    """Requests of one weight epoch beside its weights; of one of its regimes, where these have weights of their own.
 
     ``expected`` are requests by model if the weights are obeyed, of those that can be attributed; ``unattributed`` are
     requests that ended without a known arm.
@@ -53,6 +53,12 @@ class EpochTraffic:
     method: str
     alpha: float
     passed: bool
+    regime: str | None = None
+
+    @property
+    def label(self) -> str:
+        """How a reader tells it from others: its number, and its regime."""
+        return str(self.number) if self.regime is None else f"{self.number}, {self.regime}"
 
 
 @dataclass(frozen=True, slots=True)

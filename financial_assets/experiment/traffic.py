@@ -16,7 +16,9 @@ __all__ = ["arm_traffic", "epoch_traffic"]
 
 
 def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> tuple[EpochTraffic, ...]:
-    """One record a weight epoch, with a sample-ratio test of the requests that can be attributed.
+    """One record a weight epoch and regime, with a sample-ratio test of the requests that can be attributed.
+
+    The requests of an epoch without regimes are one record; otherwise each regime is one, and the rest, if any.
 
     Parameters
     ----------
@@ -27,7 +29,17 @@ def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: fl
     alpha
         Level of the sample-ratio test.
     """
-    return tuple(_epoch(routed[routed["epoch"] == epoch.number], epoch, alpha) for epoch in epochs)
+    found: list[EpochTraffic] = []
+    for epoch in epochs:
+        rows = routed[routed["epoch"] == epoch.number]
+        if not epoch.regimes:
+            found.append(_epoch(rows, epoch, None, alpha))
+            continue
+        labels = [*epoch.regimes, *([None] if rows["regime"].isna().any() else [])]
+        for label in labels:
+            mine = rows["regime"].isna() if label is None else rows["regime"] == label
+            found.append(_epoch(rows[mine], epoch, label, alpha))
+    return tuple(found)
 
 
 def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: float) -> ArmTraffic:
@@ -65,16 +77,17 @@ def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: floa
     )
 
 
-def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, alpha: float) -> EpochTraffic:
+def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, regime: str | None, alpha: float) -> EpochTraffic:
+    weights = epoch.weights_in(regime)
     ended = rows[rows["status"] != "pending"]
     attributed = ended.loc[ended["status"] != "unattributed", "model"].value_counts()
-    observed = {model: int(attributed.get(model, 0)) for model in {**epoch.weights, **attributed}}
-    test = srm_test(observed, epoch.weights, alpha=alpha)
+    observed = {model: int(attributed.get(model, 0)) for model in {**weights, **attributed}}
+    test = srm_test(observed, weights, alpha=alpha)
     return EpochTraffic(
         number=epoch.number,
         opened_at=epoch.opened_at.isoformat(timespec="seconds"),
         reason=epoch.reason,
-        weights=epoch.weights,
+        weights=weights,
         observed=observed,
         expected=dict(test.expected),
         unattributed=int((ended["status"] == "unattributed").sum()),
@@ -83,4 +96,5 @@ def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, alpha: float) -> EpochTraffic
         method=test.method,
         alpha=test.alpha,
         passed=test.passed,
+        regime=regime,
     )

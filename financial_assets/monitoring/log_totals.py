@@ -28,12 +28,13 @@ UNATTRIBUTED = "unattributed"
 
 @dataclass(frozen=True)
 class Requests:
-    """Number of routed requests of one weight epoch and model that ended in one way (or are ``pending``)."""
+    """Number of routed requests of one weight epoch, model and regime that ended in one way (or are ``pending``)."""
 
     experiment: str
     epoch: int
     model: str
     status: str
+    regime: str | None
     count: int
 
 
@@ -113,9 +114,9 @@ _model = sa.func.coalesce(schema.routed.c.model, UNATTRIBUTED)
 
 def _requests(connection: Connection) -> tuple[Requests, ...]:
     table = schema.routed
-    keys = (table.c.experiment, table.c.epoch, _model, table.c.status)
-    found = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4")))
-    rows: list[tuple[Any, ...]] = sorted(tuple(row) for row in found)
+    keys = (table.c.experiment, table.c.epoch, _model, table.c.status, table.c.regime)
+    found = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4, 5")))
+    rows: list[tuple[Any, ...]] = sorted((tuple(row) for row in found), key=lambda row: (*row[:4], row[4] or ""))
     return tuple(Requests(*row) for row in rows)
 
 

@@ -20,6 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from financial_assets.errors import FinancialAssetsError, LogNotFoundError
+from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.statistics.srm import srm_test
@@ -205,25 +206,30 @@ def _traffic(totals: LogTotals) -> Iterator[Metric]:
     )
     mismatch = GaugeMetricFamily(
         "ab_test_srm_p_value",
-        "Sample-ratio test of the weight epoch in force: chance of a split this far from its weights, if obeyed",
+        "Sample-ratio test of the weight epoch in force: chance of a split this far from its weights, if obeyed; the "
+        "smallest of its regimes' (Bonferroni)",
         labels=["experiment"],
     )
     for epoch in _in_force(totals.epochs):
         number.add_metric([epoch.experiment], epoch.number)
-        seen = _attributed(totals, epoch)
-        for model in epoch.weights:
-            wanted.add_metric((model, epoch.experiment), 100 * epoch.propensity(model))
-        for model, count in seen.items():
-            if total := sum(seen.values()):
-                got.add_metric((model, epoch.experiment), 100 * count / total)
-        mismatch.add_metric([epoch.experiment], srm_test(seen, epoch.weights).p_value)
+        p_values: list[float] = []
+        for regime in (None, *epoch.regimes):
+            name, weights = regime_experiment(epoch.experiment, regime), epoch.weights_in(regime)
+            seen = _attributed(totals, epoch, regime)
+            for model in weights:
+                wanted.add_metric((model, name), 100 * epoch.propensity(model, regime))
+            for model, count in seen.items():
+                if total := sum(seen.values()):
+                    got.add_metric((model, name), 100 * count / total)
+            p_values.append(srm_test(seen, weights).p_value)
+        mismatch.add_metric([epoch.experiment], min(1.0, len(p_values) * min(p_values)))  # Bonferroni, over regimes
     yield from (number, wanted, got, mismatch)
 
 
-def _attributed(totals: LogTotals, epoch: WeightEpoch) -> dict[str, int]:
-    seen = dict.fromkeys(epoch.weights, 0)
+def _attributed(totals: LogTotals, epoch: WeightEpoch, regime: str | None) -> dict[str, int]:
+    seen, stratum = dict.fromkeys(epoch.weights, 0), (epoch.experiment, epoch.number, regime)
     for row in totals.requests:
-        if (row.experiment, row.epoch) == (epoch.experiment, epoch.number) and row.status in _ENDINGS:
+        if (row.experiment, row.epoch, row.regime) == stratum and row.status in _ENDINGS:
             seen[row.model] = seen.get(row.model, 0) + row.count
     return seen
 

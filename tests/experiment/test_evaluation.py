@@ -65,6 +65,8 @@ def routed_rows(keys: pd.DataFrame, rng: np.random.Generator, share: float = 0.7
     return rows.assign(
         experiment="ab-experiment",
         epoch=1,
+        regime=None,
+        propensity=np.nan,
         model=np.where(rng.random(len(rows)) < share, CHAMPION, CHALLENGER).astype(object),
         status="ok",
         attempts=1,

@@ -31,7 +31,9 @@ from financial_assets.experiment.replay import replay
 from financial_assets.experiment.request_regimes import every_regime, request_regimes
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm, StratifiedSrm
+from financial_assets.experiment.traffic import epoch_traffic
 from financial_assets.market.panel import CHANNELS
+from financial_assets.monitoring.metrics import ExperimentCollector
 from financial_assets.serving.manifests import model_manifest, parse_experiment, validate_set
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 
@@ -254,6 +256,38 @@ def test_the_split_is_judged_regime_by_regime() -> None:
         assert split(drawn(epoch, 3000, broken=broken)).fired
     pooled = drawn(epoch, 3000).assign(regime=None)
     assert split(pooled).fired, "the control: without regimes a healthy split looks broken"
+
+
+def test_traffic_is_told_regime_by_regime() -> None:
+    epoch = replace(EPOCH, regimes=SPLIT)
+    told = {one.label: one for one in epoch_traffic(drawn(epoch, 3000, broken="banks"), [epoch], 0.001)}
+    assert set(told) == {"1, tech", "1, banks"}
+    assert told["1, tech"].passed
+    assert not told["1, banks"].passed
+    assert told["1, tech"].weights == SPLIT["tech"]
+    assert sum(sum(one.observed.values()) for one in told.values()) == 3000
+    (alone,) = epoch_traffic(drawn(EPOCH, 300), [EPOCH], 0.001)
+    assert alone.label == "1"
+
+
+def test_the_exporter_compares_each_regime_with_its_own_weights(log: PredictionLog) -> None:
+    epoch, rng = split_epoch(log), np.random.default_rng(2)
+    for session, target in itertools.pairwise(PRICES.sessions[PRICES.sessions > epoch.data_cutoff]):
+        begun = log.begin_routed(epoch, session, target, PRICES.tickers, {"T00": "tech", "T01": "tech", "T02": "banks"})
+        chosen = [epoch.propensity(CHALLENGER, one.regime) > rng.random() for one in begun]
+        log.complete_routed(
+            [answer(one.id, True, CHALLENGER if hit else CHAMPION) for one, hit in zip(begun, chosen, strict=True)]
+        )
+    collector = ExperimentCollector(lambda: PredictionLog(str(log.engine.url)), lambda: PRICES)
+    families = {family.name: family.samples for family in collector.collect()}
+    wanted = {tuple(one.labels.values()): one.value for one in families["ab_test_traffic_weight_percentage"]}
+    assert wanted[(CHALLENGER, "ab-tech-experiment")] == pytest.approx(80)
+    assert wanted[(CHALLENGER, "ab-banks-experiment")] == pytest.approx(10)
+    assert wanted[(CHALLENGER, "ab-experiment")] == pytest.approx(30)
+    got = {tuple(one.labels.values()): one.value for one in families["ab_test_traffic_percentage"]}
+    assert got[(CHALLENGER, "ab-tech-experiment")] > 60 > got[(CHALLENGER, "ab-banks-experiment")]
+    (mismatch,) = families["ab_test_srm_p_value"]
+    assert mismatch.value > 0.001
 
 
 def test_false_alarms_of_many_strata_are_as_rare_as_of_one() -> None:
