@@ -12,7 +12,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
 from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
-from financial_assets.experiment.report import plots, write_report
+from financial_assets.experiment.report import leading_decision, plots, write_report
 from financial_assets.experiment.results import Evaluation
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
@@ -92,6 +92,8 @@ def ab_evaluation(
     rivals = Rivals(workshop, panel)
     with atomic_path(ab_test.rivals_path) as temporary:
         rivals.of(epoch).to_parquet(temporary, index=False)
+    decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
+    leading = leading_decision(decisions)
     evaluation = evaluate(
         routed=routed,
         direct=direct,
@@ -99,12 +101,11 @@ def ab_evaluation(
         panel=panel,
         baselines=rivals.of(epoch),
         plan=ab_test.evaluation_plan(),
+        leading=None if leading is None else leading.challenger,
     )
-    decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
-    decision = decisions[0] if decisions else None
-    case = None if decision is None else _case(ab_test, decision, direct, rivals, panel)
+    cases = [_case(ab_test, decision, direct, rivals, panel) for decision in decisions]
     path = ab_test.report_path
-    write_report(evaluation, path, case)
+    write_report(evaluation, path, cases)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
@@ -120,7 +121,7 @@ def ab_evaluation(
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
             "traffic": table(_traffic_table(evaluation)),
-            **{title: plot(png, title) for title, png in plots(evaluation, case).items()},
+            **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
             **_flat(evaluation),
         },
     )

@@ -22,7 +22,7 @@ from financial_assets.experiment.allocation.daily import AllocationPolicy, advan
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
-from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.arms import FOLLOWING_MODES, WeightEpoch
 from financial_assets.experiment.lineup import entry_shares, split_share
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
@@ -81,7 +81,7 @@ class AdaptiveShares:
 
 def is_adaptive(policy: RolloutPolicy) -> bool:
     """Whether shares follow the scores."""
-    return policy.traffic.mode in ("thompson", "hedge")
+    return policy.traffic.mode in FOLLOWING_MODES
 
 
 def allocation_policy(policy: RolloutPolicy, challengers: int, deviation: float) -> AllocationPolicy:

@@ -10,10 +10,12 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["ROUTED_ROLES", "Arm", "Role", "WeightEpoch", "arm_from_json", "arm_to_json"]
+__all__ = ["FOLLOWING_MODES", "ROUTED_ROLES", "Arm", "Role", "WeightEpoch", "arm_from_json", "arm_to_json"]
 
 Role = Literal["champion", "challenger", "shadow"]
 ROUTED_ROLES: tuple[Role, ...] = ("champion", "challenger")
+FOLLOWING_MODES = ("thompson", "hedge")
+"""Modes of a policy's traffic in which weights follow scores; a reason that begins with one opened such an epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +100,6 @@ class WeightEpoch:
         return tuple(arm for arm in self.arms if arm.role == "challenger")
 
     @property
-    def challenger(self) -> Arm | None:
-        """The arm that is tested against the champion."""
-        return next(iter(self.challengers), None)
-
-    @property
     def shadows(self) -> tuple[Arm, ...]:
         """Arms that are scored in pairs only."""
         return tuple(arm for arm in self.arms if arm.role == "shadow")
@@ -121,6 +118,11 @@ class WeightEpoch:
     def arm(self, model: str) -> Arm | None:
         """The arm served under ``model``, if it takes part in this epoch."""
         return next((arm for arm in self.arms if arm.model == model), None)
+
+    @property
+    def follows_scores(self) -> bool:
+        """Whether its weights were set by an allocator: figures of its routed requests alone are biased."""
+        return self.reason.startswith(FOLLOWING_MODES)
 
     def weights_in(self, regime: str | None) -> dict[str, int]:
         """The weights for requests of a regime: its own, or those of all others."""

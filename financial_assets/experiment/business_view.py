@@ -27,7 +27,7 @@ class Business:
     risks
         Of the arms, of the baselines, and of holding everything.
     gap
-        Challenger's Sharpe ratio less the champion's.
+        Challenger's Sharpe ratio less the champion's; of several, the one that comes first.
     correlation
         Of the two arms' daily net returns.
     """
@@ -61,8 +61,7 @@ def business_of(
     risks = [risk_of(skill.name, skill.pnl, level) for skill in skills if skill.pnl is not None]
     if hold is not None:
         risks.append(risk_of("buy and hold", hold, level))
-    pair = {skill.role: skill for skill in skills}
-    first, second = pair.get("challenger"), pair.get("champion")
+    first, second = (next((s for s in skills if s.role == role), None) for role in ("challenger", "champion"))
     if first is None or second is None or first.pnl is None or second.pnl is None:
         return Business(None, tuple(risks), None, None)
     one, two = np.asarray(first.pnl.daily), np.asarray(second.pnl.daily)

@@ -11,13 +11,51 @@ from collections.abc import Sequence
 from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, Verdict
 from financial_assets.scoring.performance import SESSIONS_PER_YEAR
 
-__all__ = ["FEWEST_DAYS", "conclude"]
+__all__ = ["FEWEST_DAYS", "conclude", "conclude_all"]
 
 FEWEST_DAYS = 30
 """Below, the day-clustered interval is too narrow to be believed."""
 
 _FEWEST_DISAGREEMENTS = 10
 _MOST_UNATTRIBUTED = 0.01
+
+
+_STRENGTH: tuple[Verdict, ...] = (
+    "refused",
+    "challenger_better",
+    "champion_better",
+    "underpowered",
+    "no_difference",
+    "no_data",
+)
+
+
+def conclude_all(
+    champion: str,
+    challengers: Sequence[str],
+    epochs: Sequence[EpochTraffic],
+    comparisons: Sequence[Comparison],
+) -> Conclusion:
+    """Judge the evidence about all challengers: the most definite verdict, and every one's sentence.
+
+    Parameters
+    ----------
+    champion, challengers
+        Served names; with one challenger, or none, it is that of :func:`conclude`.
+    epochs, comparisons
+        As there.
+    """
+    found: list[Conclusion] = []
+    for challenger in challengers:
+        others = set(challengers) - {challenger}
+        mine = [item for item in comparisons if not {item.first, item.second} & others]
+        found.append(conclude(champion, challenger, epochs, mine))
+    if len(found) < 2:
+        return found[0] if found else conclude(champion, None, epochs, comparisons)
+    found.sort(key=lambda one: _STRENGTH.index(one.verdict))
+    sentences = dict.fromkeys(one.sentence for one in found)
+    remarks = dict.fromkeys(remark for one in found for remark in one.remarks)
+    return Conclusion(found[0].verdict, " ".join(sentences), tuple(remarks))
 
 
 def conclude(
@@ -39,7 +77,7 @@ def conclude(
         Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
     """
     arms = {champion, challenger} - {None}
-    mine = [epoch for epoch in epochs if set(epoch.weights) == arms]
+    mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
     remarks = _traffic_remarks(epochs, mine) + [_remark(c, c.second) for c in against]
     remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]

@@ -13,11 +13,14 @@ from financial_assets.experiment.arms import WeightEpoch, arm_to_json
 from financial_assets.experiment.business import BusinessCase
 from financial_assets.experiment.business_view import Business, business_of
 from financial_assets.experiment.by_regime import RegimeView, view_by_regime
+from financial_assets.experiment.candidates import candidates
 from financial_assets.experiment.comparison import compare
-from financial_assets.experiment.conclusion import conclude
+from financial_assets.experiment.conclusion import conclude_all
+from financial_assets.experiment.evaluation_rows import KEYS, baseline_rows, common_keys, common_rows, due_rows
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
+from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
 from financial_assets.experiment.statistics.srm import SRM_ALPHA
 from financial_assets.experiment.traffic import arm_traffic, epoch_traffic
@@ -70,8 +73,13 @@ def evaluate(
     baselines: pd.DataFrame,
     as_of: pd.Timestamp | None = None,
     plan: EvaluationPlan | None = None,
+    leading: str | None = None,
 ) -> Evaluation:
     """Evaluate an experiment as of a session.
+
+    Each challenger is compared with the champion, and with what must be beaten, on all rows that the two have. Skill,
+    profit and regimes are shown on rows that the champion and all challengers have, so that they can be read side by
+    side; a challenger with less than half of the days that another one has is left out there until it has more.
 
     Parameters
     ----------
@@ -88,6 +96,8 @@ def evaluate(
         Nothing later is used; default the panel's last session.
     plan
         What was fixed before; default :class:`EvaluationPlan`.
+    leading
+        The challenger that value, regimes and plots are about first; default the first.
 
     Raises
     ------
@@ -96,26 +106,28 @@ def evaluate(
     """
     plan = plan or EvaluationPlan()
     as_of = panel.sessions[-1] if as_of is None else as_of
-    current = _check(routed, epochs)
+    current = _led_by(leading, _check(routed, epochs))
     known = panel.until(as_of)
-    rows, not_due = _paired_rows(direct, current, known)
-    rows |= _baseline_rows(baselines, rows, known)
+    due, not_due = due_rows(direct, current, known)
+    rows = common_rows(due, current)
+    rows |= baseline_rows(baselines, rows, known)
     scored = _score(rows, current, known, plan, routed)
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
-    comparisons = _comparisons(rows, current, plan)
-    challenger = current.challenger
-    main = rows.get(current.champion.model)
+    comparisons = _comparisons(due, baselines, current, known, plan)
+    main, fixed = rows.get(current.champion.model), not any(epoch.follows_scores for epoch in epochs)
+    arms = tuple(arm_traffic(model, routed, routed_due, plan.level) for model in _routed_models(epochs))
+    challengers = [arm.model for arm in current.challengers]
     return Evaluation(
         experiment=current.experiment,
         as_of=_iso(as_of),
         first_session=None if main is None else _iso(main["session"].min()),
         last_session=None if main is None else _iso(main["session"].max()),
         arms=tuple(arm_to_json(arm) for arm in current.arms),
-        conclusion=conclude(current.champion.model, challenger.model if challenger else None, traffic, comparisons),
+        conclusion=conclude_all(current.champion.model, challengers, traffic, comparisons),
         comparisons=comparisons,
         epochs=traffic,
-        traffic=tuple(arm_traffic(model, routed, routed_due, plan.level) for model in _routed_models(epochs)),
+        traffic=arms if fixed else tuple(dataclasses.replace(arm, accuracy=None) for arm in arms),
         skills=scored.skills,
         tickers=scored.tickers,
         trading_days=scored.trading_days,
@@ -127,6 +139,8 @@ def evaluate(
         data_hash=panel.content_hash(),
         business=scored.business,
         regimes=scored.regimes,
+        candidates=candidates(due, current, panel.sessions, level=plan.level, cost_bps=plan.cost_bps),
+        routed=routed_view(routed_due, due, epochs, plan.level),
     )
 
 
@@ -157,37 +171,10 @@ def _routed_models(epochs: Sequence[WeightEpoch]) -> list[str]:
     return list(dict.fromkeys(model for epoch in reversed(epochs) for model in epoch.weights))
 
 
-def _paired_rows(direct: pd.DataFrame, epoch: WeightEpoch, panel: PricePanel) -> tuple[dict[str, pd.DataFrame], int]:
-    """Rows by model: those of champion and challenger are the same sessions and tickers, after both cut-offs."""
-    pair = [arm for arm in (epoch.champion, epoch.challenger) if arm is not None]
-    answered = direct[direct["status"] == "ok"]
-    by_model = {
-        arm.model: answered[(answered["model"] == arm.model) & (answered["session"] > arm.data_cutoff)]
-        for arm in epoch.arms
-    }
-    common = by_model[pair[0].model][["session", "ticker"]]
-    for arm in pair[1:]:
-        common = common.merge(by_model[arm.model][["session", "ticker"]], validate="1:1")
-    paired = {model: frame.merge(common, on=["session", "ticker"], validate="1:1") for model, frame in by_model.items()}
-    due = {model: join_outcomes(frame, panel) for model, frame in paired.items()}
-    not_due = len(common) - len(due[pair[0].model])
-    return {model: frame for model, frame in due.items() if len(frame)}, not_due
-
-
-def _baseline_rows(
-    baselines: pd.DataFrame, rows: Mapping[str, pd.DataFrame], panel: PricePanel
-) -> dict[str, pd.DataFrame]:
-    wanted = ["date", "ticker", "model", "probability_up", *QUANTILE_COLUMNS]
-    missing = [column for column in wanted if column not in baselines]
-    if missing:
-        raise ExperimentError(f"the frame of baseline predictions lacks the columns {', '.join(missing)}")
-    if baselines.duplicated(["date", "ticker", "model"]).any():
-        raise ExperimentError("the frame of baseline predictions holds a date, ticker and model more than once")
-    if not rows:
-        return {}
-    keys = next(iter(rows.values()))[["session", "ticker"]]
-    tidy = baselines[wanted].rename(columns={"date": "session"}).merge(keys, on=["session", "ticker"])
-    return {str(name): join_outcomes(frame, panel) for name, frame in tidy.groupby("model", sort=False)}
+def _led_by(leading: str | None, epoch: WeightEpoch) -> WeightEpoch:
+    """The epoch with this challenger before the others."""
+    order = sorted(epoch.arms, key=lambda arm: (arm.role == "challenger", arm.model != leading))
+    return dataclasses.replace(epoch, arms=tuple(order))
 
 
 def _score(
@@ -214,24 +201,41 @@ def _score(
     )
 
 
-def _comparisons(rows: Mapping[str, pd.DataFrame], epoch: WeightEpoch, plan: EvaluationPlan) -> tuple[Comparison, ...]:
-    champion, challenger = epoch.champion.model, epoch.challenger
+def _comparisons(
+    due: Mapping[str, pd.DataFrame],
+    baselines: pd.DataFrame,
+    epoch: WeightEpoch,
+    panel: PricePanel,
+    plan: EvaluationPlan,
+) -> tuple[Comparison, ...]:
+    """Each challenger against champion and baselines, then the champion against the baselines."""
+    found: list[Comparison] = []
 
-    def paired(first: str, second: str, score: Score) -> list[Comparison]:
-        if first not in rows or second not in rows:
-            return []
-        worthwhile = plan.worthwhile if score == "accuracy" else None
-        one, other = (first, rows[first]), (second, rows[second])
-        found = compare(one, other, level=plan.level, power=plan.power, score=score, worthwhile=worthwhile)
-        return [] if found is None else [found]
+    def paired(rows: Mapping[str, pd.DataFrame], first: str, second: str, score: Score) -> None:
+        if first in rows and second in rows:
+            worthwhile = plan.worthwhile if score == "accuracy" else None
+            one, other = (first, rows[first]), (second, rows[second])
+            made = compare(one, other, level=plan.level, power=plan.power, score=score, worthwhile=worthwhile)
+            found.extend([] if made is None else [made])
 
-    comparisons: list[Comparison] = []
-    if challenger is not None:
-        comparisons += paired(challenger.model, champion, "accuracy") + paired(challenger.model, champion, "brier")
-    for model in [champion] if challenger is None else [challenger.model, champion]:
-        for baseline in MUST_BEAT:
-            comparisons += paired(model, baseline, "accuracy")
-    return tuple(comparisons)
+    champion = epoch.champion.model
+    bases = [
+        (arm.model, {name: due[name] for name in (arm.model, champion) if name in due}) for arm in epoch.challengers
+    ]
+    for model, pair in bases:
+        if len(pair) == 2:
+            basis = common_keys([*pair.values()])
+            pair = {name: frame.merge(basis, on=KEYS, validate="1:1") for name, frame in pair.items()}
+            rows = pair | baseline_rows(baselines, pair, panel)
+            paired(rows, model, champion, "accuracy")
+            paired(rows, model, champion, "brier")
+            for baseline in MUST_BEAT:
+                paired(rows, model, baseline, "accuracy")
+    rows = common_rows(due, epoch)
+    rows |= baseline_rows(baselines, rows, panel)
+    for baseline in MUST_BEAT:
+        paired(rows, champion, baseline, "accuracy")
+    return tuple(found)
 
 
 def _iso(session: pd.Timestamp) -> str:

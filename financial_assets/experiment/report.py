@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment import charts
+from financial_assets.experiment.candidates import ALWAYS_ALPHA, AlwaysValid
 from financial_assets.experiment.chart_style import png_of, svg_of
 from financial_assets.experiment.decision_case import DecisionCase
 from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.evidence_chart import evidence
 from financial_assets.experiment.results import Evaluation
+from financial_assets.experiment.verdict import Decision
 
-__all__ = ["html", "plots", "write_report"]
+__all__ = ["html", "leading_decision", "plots", "write_report"]
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -28,6 +31,12 @@ _VERDICTS = {
     "champion_better": ("Champion better", "bad"),
 }
 
+_UNITS = {
+    "average accuracy so far": ("pp", 100, 1),
+    "log loss": ("nats", 1, 4),
+    "pinball loss": ("bp", 10_000, 2),
+    "net profit a day": ("bp", 10_000, 1),
+}
 _ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
 
 _TITLES = (
@@ -40,16 +49,17 @@ _TITLES = (
 )
 
 
-def html(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
+def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
     """The page: verdict first, then tables and plots; it refers to nothing outside itself.
 
     Parameters
     ----------
     evaluation
         What log and prices say.
-    case
-        The decision, with plan and evidence; ``None`` without a challenger.
+    cases
+        The decision about each challenger, with plan and evidence; none without a challenger.
     """
+    case, others = _main_case(cases)
     environment = Environment(
         loader=PackageLoader("financial_assets.experiment", "templates"),
         autoescape=True,
@@ -66,10 +76,12 @@ def html(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
     if case is not None:
         action, mood = _ACTIONS[case.decision.action]
         label = f"Decision: {action}"
-        drawn["evidence"] = Markup(svg_of(lambda: evidence(case), "evidence"))
     return environment.get_template("report.html.j2").render(
         e=evaluation,
         case=case,
+        cases=[case, *others] if case else [],
+        others=[(_ACTIONS[other.decision.action], other) for other in others],
+        evidence={one.plan.challenger: _drawn(one, place) for place, one in enumerate([case, *others]) if one},
         label=label,
         mood=mood,
         pnl=strategies,
@@ -78,20 +90,43 @@ def html(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
         titles=_TITLES,
         svg=drawn,
         range_cell=_range_cell,
+        units=_UNITS,
+        always_alpha=ALWAYS_ALPHA,
         main=_main_difference(evaluation),
     )
 
 
-def write_report(evaluation: Evaluation, path: Path, case: DecisionCase | None = None) -> None:
+def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCase] = ()) -> None:
     """Write the page to ``path`` and the evaluation as JSON beside it, atomically."""
-    atomic_write_text(path, html(evaluation, case))
+    atomic_write_text(path, html(evaluation, cases))
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 
-def plots(evaluation: Evaluation, case: DecisionCase | None = None) -> dict[str, bytes]:
+def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[str, bytes]:
     """The plots by name, as PNG images."""
-    images = {name: charts.png(evaluation, name) for name in charts.CHARTS}
-    return images if case is None else {"evidence": png_of(lambda: evidence(case), "evidence"), **images}
+    shown = {
+        "evidence" if place == 0 else f"evidence, {case.plan.challenger}": png_of(
+            lambda case=case: evidence(case), "evidence"
+        )
+        for place, case in enumerate(cases)
+    }
+    return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
+
+
+def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
+    """The decision that a page is about first: one that changes the traffic before one that holds."""
+    order = {"promote": 0, "rollback": 1, "hold": 2}
+    return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
+
+
+def _drawn(case: DecisionCase, place: int) -> Markup:
+    return Markup(svg_of(lambda: evidence(case), f"evidence-{place}" if place else "evidence"))
+
+
+def _main_case(cases: Sequence[DecisionCase]) -> tuple[DecisionCase | None, list[DecisionCase]]:
+    first = leading_decision([case.decision for case in cases])
+    main = next((case for case in cases if case.decision is first), None)
+    return main, [case for case in cases if case is not main]
 
 
 def _main_difference(evaluation: Evaluation) -> Estimate | None:
@@ -148,6 +183,19 @@ def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Ma
     )
 
 
+def _always(value: AlwaysValid, scale: float, digits: int) -> Markup:
+    """A mean with its interval that holds on all days."""
+    shown = f"{scale * value.mean:+.{digits}f}"
+    if value.low is None or value.high is None:
+        return Markup('{}&nbsp;<span class="ci">no bound yet</span>').format(shown)
+    low, high = (f"{scale * bound:+.{digits}f}" for bound in (value.low, value.high))
+    return Markup('{}&nbsp;<span class="ci">{} to {}</span>').format(shown, low, high)
+
+
+def _e_value(log_e: float) -> str:
+    return f"{math.exp(log_e):.3g}" if log_e < 20 else f"10^{log_e / math.log(10):.0f}"
+
+
 def _range_cell(value: Estimate | None, scale: float, digits: int) -> Markup:
     if value is None:
         return Markup("<td>–</td>")
@@ -166,4 +214,6 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "difference": _difference,
     "sentence": _sentence,
     "size": _size,
+    "always": _always,
+    "e_value": _e_value,
 }

@@ -13,6 +13,8 @@ from financial_assets.experiment.estimates import Estimate
 if TYPE_CHECKING:  # they hold what is defined here
     from financial_assets.experiment.business_view import Business
     from financial_assets.experiment.by_regime import RegimeView
+    from financial_assets.experiment.candidates import Candidate
+    from financial_assets.experiment.routed_view import RoutedView
 
 __all__ = [
     "ArmTraffic",
@@ -65,7 +67,8 @@ class EpochTraffic:
 class ArmTraffic:
     """One arm's routed requests: counts by how they ended, and client-side latency in seconds of the answered ones.
 
-    ``latency_grid`` are the latency's percentiles 0 to 100. ``accuracy`` is on the arm's own requests (not paired).
+    ``latency_grid`` are the latency's percentiles 0 to 100. ``accuracy`` is on the arm's own requests (not paired);
+    ``None`` too where weights followed the scores, which makes it biased: see ``Evaluation.routed``.
     """
 
     model: str
@@ -192,7 +195,9 @@ class Evaluation:
     """Everything the report shows.
 
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
-    holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions.
+    holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions;
+    they, the skills and the plots are about what the champion and the challengers have in common. ``candidates`` has
+    each challenger and shadow on its own rows; ``routed`` is ``None`` unless weights followed scores.
     """
 
     experiment: str
@@ -215,6 +220,8 @@ class Evaluation:
     data_hash: str
     business: Business | None
     regimes: RegimeView | None
+    candidates: tuple[Candidate, ...] = ()
+    routed: RoutedView | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not a number becomes ``None``."""

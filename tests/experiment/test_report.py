@@ -180,7 +180,7 @@ def test_the_verdict_comes_first_and_the_figures_follow(evaluation: Evaluation) 
 
 @pytest.mark.parametrize("with_decision", [False, True])
 def test_the_page_refers_to_nothing_outside_itself(evaluation: Evaluation, with_decision: bool) -> None:
-    text = report.html(evaluation, decided() if with_decision else None)
+    text = report.html(evaluation, [decided()] if with_decision else [])
     page = Page(text)
     assert [r for r in page.references if not r.startswith("#")] == []
     assert "url(http" not in text
@@ -198,7 +198,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
-    page = Page(report.html(evaluation, case))
+    page = Page(report.html(evaluation, [case]))
     assert page.open == []
     return " ".join(" ".join(page.words).split())
 
@@ -236,7 +236,7 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
     [(1.0, "promote", "good"), (0.0, "roll back", "bad")],
 )
 def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label: str, mood: str) -> None:
-    page = report.html(evaluation, decided(40, skill, plausible_effect=0.2))
+    page = report.html(evaluation, [decided(40, skill, plausible_effect=0.2)])
     assert f"<strong>Decision: {label}</strong>" in page
     assert f'<section class="verdict {mood}">' in page
 
@@ -244,7 +244,7 @@ def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label:
 @pytest.mark.usefixtures("undrawn")
 def test_a_fired_guardrail_stands_out(evaluation: Evaluation) -> None:
     rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "enhanced-predictor-v2 is too slow")
-    page = report.html(evaluation, decided(traffic=Traffic((rail,), "slow")))
+    page = report.html(evaluation, [decided(traffic=Traffic((rail,), "slow"))])
     assert "<strong>Decision: roll back</strong>\n<p>enhanced-predictor-v2 is too slow.</p>" in page
     assert '<td class="bad-text">FIRED</td>' in page
     assert "1 of 2 fired" in " ".join(page.split())
@@ -276,7 +276,7 @@ def test_the_evidence_is_drawn_from_the_first_day_to_beyond_the_horizon(evaluati
     element = svg_of(lambda: evidence(case), "evidence")
     assert ElementTree.fromstring(element).get("viewBox")
     assert "always-on 99% interval" in element
-    assert set(report.plots(evaluation, case)) == {*CHARTS, "evidence"}
+    assert set(report.plots(evaluation, [case])) == {*CHARTS, "evidence"}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -340,7 +340,7 @@ def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, tmp_path: Path) -> None:
-    report.write_report(evaluation, tmp_path / "reports" / "ab.html", decided())
+    report.write_report(evaluation, tmp_path / "reports" / "ab.html", [decided()])
     assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")
     assert json.loads((tmp_path / "reports" / "ab.json").read_text())["as_of"] == "2012-03-01"
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["ab.html", "ab.json"]
