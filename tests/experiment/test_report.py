@@ -198,7 +198,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def words(evaluation: Evaluation, case: DecisionCase | None = None) -> str:
-    page = Page(report.html(evaluation, [case]))
+    page = Page(report.html(evaluation, [] if case is None else [case]))
     assert page.open == []
     return " ".join(" ".join(page.words).split())
 
