@@ -11,9 +11,11 @@ import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
+__all__ = ["FURTHER_CHALLENGERS", "INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
 
 ROLE_COLOURS = {"champion": "#1f5fa8", "challenger": "#d1661a", "shadow": "#3a8f7b", "baseline": "#7b8794"}
+FURTHER_CHALLENGERS = ("#8a4fbf", "#b3345f", "#8c7a00", "#5a6b1f")
+"""Colours of the second challenger and those after it."""
 INK, RULE = "#1f2933", "#cbd2d9"
 _STYLE = {
     "font.family": "sans-serif",

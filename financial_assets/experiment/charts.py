@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
-from financial_assets.experiment.chart_style import INK, ROLE_COLOURS, RULE, figure, legend, png_of, svg_of, time_axis
-from financial_assets.experiment.results import Evaluation, Skill
+from financial_assets.experiment.chart_style import (
+    FURTHER_CHALLENGERS,
+    INK,
+    ROLE_COLOURS,
+    RULE,
+    figure,
+    legend,
+    png_of,
+    svg_of,
+    time_axis,
+)
+from financial_assets.experiment.results import EpochTraffic, Evaluation, Skill
 
 __all__ = ["CHARTS", "png", "svg"]
 
@@ -18,11 +29,12 @@ def accuracy(evaluation: Evaluation) -> Figure:
     """Accuracy of arms and baselines with day-clustered intervals, beside a coin."""
     shown = [skill for skill in evaluation.skills if skill.accuracy is not None]
     made, axes = figure(height=0.9 + 0.38 * max(len(shown), 2))
+    colours = _colours(evaluation)
     for row, skill in enumerate(reversed(shown)):
         bar = skill.accuracy
         assert bar is not None
-        axes.plot([bar.low, bar.high], [row, row], color=_colour(skill), linewidth=2.5, solid_capstyle="butt")
-        axes.plot(bar.estimate, row, "o", color=_colour(skill), markersize=6)
+        axes.plot([bar.low, bar.high], [row, row], color=colours[skill.name], linewidth=2.5, solid_capstyle="butt")
+        axes.plot(bar.estimate, row, "o", color=colours[skill.name], markersize=6)
     axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
@@ -37,9 +49,9 @@ def profit(evaluation: Evaluation) -> Figure:
     """Cumulative profit and loss after costs of the arms, beside buy and hold, and the fall from the last peak."""
     made = Figure(figsize=(5.6, 4.6), layout="constrained")
     axes, below = made.subplots(2, sharex=True, height_ratios=(2.2, 1))
-    days = np.array(evaluation.trading_days, dtype="datetime64[D]")
+    days, colours = np.array(evaluation.trading_days, dtype="datetime64[D]"), _colours(evaluation)
     strategies = [
-        (skill.name, skill.pnl, _colour(skill), "--" if skill.role == "baseline" else "-")
+        (skill.name, skill.pnl, colours[skill.name], "--" if skill.role == "baseline" else "-")
         for skill in _arms_and_logistic(evaluation)
     ]
     for name, pnl, colour, style in [("buy and hold", evaluation.buy_and_hold, RULE, "-"), *strategies]:
@@ -62,9 +74,9 @@ def differences(evaluation: Evaluation) -> Figure:
     """Paired differences in accuracy with their intervals, beside no difference and the one that matters."""
     shown = [item for item in evaluation.comparisons if item.score == "accuracy"]
     made, axes = figure(height=1.1 + 0.55 * max(len(shown), 2))
-    roles = _roles(evaluation)
+    colours = _colours(evaluation)
     for row, item in enumerate(reversed(shown)):
-        colour, d = ROLE_COLOURS[roles.get(item.first, "baseline")], item.difference
+        colour, d = colours.get(item.first, ROLE_COLOURS["baseline"]), item.difference
         axes.plot([d.low, d.high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
@@ -80,12 +92,12 @@ def differences(evaluation: Evaluation) -> Figure:
 def reliability(evaluation: Evaluation) -> Figure:
     """Observed frequency of ups against the predicted probability."""
     made, axes = figure()
-    values = [0.4, 0.6]
+    values, colours = [0.4, 0.6], _colours(evaluation)
     for skill in _arms_and_logistic(evaluation):
         x, y = [b.predicted for b in skill.reliability], [b.observed for b in skill.reliability]
         size = [18 + 160 * b.count / sum(c.count for c in skill.reliability) for b in skill.reliability]
-        axes.plot(x, y, color=_colour(skill), linewidth=1, alpha=0.6)
-        axes.scatter(x, y, s=size, color=_colour(skill), label=skill.name, alpha=0.85)
+        axes.plot(x, y, color=colours[skill.name], linewidth=1, alpha=0.6)
+        axes.scatter(x, y, s=size, color=colours[skill.name], label=skill.name, alpha=0.85)
         values += x + y
     ends = [max(0.0, min(values) - 0.03), min(1.0, max(values) + 0.03)]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
@@ -103,10 +115,10 @@ def reliability(evaluation: Evaluation) -> Figure:
 def latency(evaluation: Evaluation) -> Figure:
     """Share of requests answered within a time, by arm."""
     made, axes = figure()
-    roles = _roles(evaluation)
+    colours = _colours(evaluation)
     for arm in evaluation.traffic:
         if arm.latency_grid:
-            colour = ROLE_COLOURS[roles.get(arm.model, "baseline")]
+            colour = colours.get(arm.model, ROLE_COLOURS["baseline"])
             milliseconds = 1000 * np.array(arm.latency_grid)
             axes.plot(milliseconds, np.linspace(0, 1, 101), color=colour, linewidth=1.6, label=arm.model)
     axes.set_xscale("log")
@@ -122,27 +134,54 @@ def latency(evaluation: Evaluation) -> Figure:
 
 
 def traffic(evaluation: Evaluation) -> Figure:
-    """Requests by arm in each weight epoch, beside what the weights ask for."""
-    made, axes = figure(height=1.1 + 0.55 * max(len(evaluation.epochs), 1))
-    roles = _roles(evaluation)
-    for row, epoch in enumerate(reversed(evaluation.epochs)):
-        total, weight = sum(epoch.observed.values()), sum(epoch.weights.values())
-        seen = asked = 0.0
-        for model, count in epoch.observed.items():
+    """Requests by arm in each weight epoch, beside what the weights ask for; many epochs are added up by regime."""
+    bars = _traffic_bars(evaluation.epochs)
+    made, axes = figure(height=1.1 + 0.55 * max(len(bars), 1))
+    colours = _colours(evaluation)
+    for row, (_, observed, asked) in enumerate(reversed(bars)):
+        total, seen, mark = sum(observed.values()), 0.0, 0.0
+        for model, count in observed.items():
             share = count / total if total else 0.0
-            colour = ROLE_COLOURS[roles.get(model, "baseline")]
-            axes.barh(row, share, left=seen, height=0.55, color=colour)
+            axes.barh(row, share, left=seen, height=0.55, color=colours.get(model, ROLE_COLOURS["baseline"]))
             if share > 0.12:
-                label = f"{model}\n{share:.1%}" if len(evaluation.epochs) < 6 else f"{share:.0%}"
+                label = f"{model}\n{share:.1%}" if len(bars) < 6 else f"{share:.0%}"
                 axes.text(seen + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
-            seen, asked = seen + share, asked + epoch.weights.get(model, 0) / weight
-            axes.plot([asked, asked], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
-    labels = [f"epoch {e.label}\n{'SRM ok' if e.passed else 'SRM FAILED'}" for e in reversed(evaluation.epochs)]
-    axes.set_yticks(range(len(labels)), labels)
+            seen, mark = seen + share, mark + asked.get(model, 0.0)
+            axes.plot([mark, mark], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
+    axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
     axes.set_xlim(0, 1.005)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of attributed requests; black marks: the weights")
     return made
+
+
+_MOST_BARS = 12
+_Bar = tuple[str, Mapping[str, int], Mapping[str, float]]
+
+
+def _traffic_bars(epochs: Sequence[EpochTraffic]) -> list[_Bar]:
+    """Label, requests by model, and the share that each should have had."""
+    if len(epochs) <= _MOST_BARS:
+        return [
+            (f"epoch {one.label}\n{'SRM ok' if one.passed else 'SRM FAILED'}", one.observed, _shares(one.weights))
+            for one in epochs
+        ]
+    bars: list[_Bar] = []
+    for regime in dict.fromkeys(one.regime for one in epochs):
+        mine = [one for one in epochs if one.regime == regime]
+        failed = sum(not one.passed for one in mine)
+        models = dict.fromkeys(model for one in mine for model in one.observed)
+        observed = {model: sum(one.observed.get(model, 0) for one in mine) for model in models}
+        expected = {model: sum(one.expected.get(model, 0.0) for one in mine) for model in models}
+        said = f"SRM FAILED in {failed}" if failed else "SRM ok"
+        span = f"{len(mine)} epoch{'s' if len(mine) > 1 else ''}" + ("" if regime is None else f", {regime}")
+        bars.append((f"{span}\n{said}", observed, _shares(expected)))
+    return bars
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    total = sum(values.values())
+    return {name: value / total if total else 0.0 for name, value in values.items()}
 
 
 CHARTS: Mapping[str, Callable[[Evaluation], Figure]] = {
@@ -166,12 +205,14 @@ def svg(evaluation: Evaluation, name: str) -> str:
     return svg_of(lambda: CHARTS[name](evaluation), name)
 
 
-def _colour(skill: Skill) -> str:
-    return ROLE_COLOURS[skill.role]
-
-
-def _roles(evaluation: Evaluation) -> dict[str, str]:
-    return {arm["model"]: arm["role"] for arm in evaluation.arms}
+def _colours(evaluation: Evaluation) -> dict[str, str]:
+    """By forecaster: that of its role, further challengers having their own."""
+    roles = {skill.name: skill.role for skill in evaluation.skills} | {
+        arm["model"]: arm["role"] for arm in evaluation.arms
+    }
+    found = {name: ROLE_COLOURS[role] for name, role in roles.items()}
+    challengers = [arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"]
+    return found | dict(zip(challengers[1:], itertools.cycle(FURTHER_CHALLENGERS), strict=False))
 
 
 def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:
