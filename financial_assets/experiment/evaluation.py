@@ -16,7 +16,7 @@ from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.candidates import candidates
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude_all
-from financial_assets.experiment.evaluation_rows import KEYS, baseline_rows, common_keys, common_rows, due_rows
+from financial_assets.experiment.evaluation_rows import baseline_rows, common_keys, common_rows, due_rows, rows_of
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
@@ -115,7 +115,7 @@ def evaluate(
     scored = _score(rows, current, known, plan, routed)
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
-    comparisons = _comparisons(due, baselines, current, known, plan)
+    comparisons = _comparisons(rows, due, baselines, current, known, plan)
     main, fixed = rows.get(current.champion.model), not any(epoch.follows_scores for epoch in epochs)
     arms = tuple(arm_traffic(model, routed, routed_due, plan.level) for model in _routed_models(epochs))
     challengers = [arm.model for arm in current.challengers]
@@ -203,6 +203,7 @@ def _score(
 
 
 def _comparisons(
+    common: Mapping[str, pd.DataFrame],
     due: Mapping[str, pd.DataFrame],
     baselines: pd.DataFrame,
     epoch: WeightEpoch,
@@ -220,22 +221,17 @@ def _comparisons(
             found.extend([] if made is None else [made])
 
     champion = epoch.champion.model
-    bases = [
-        (arm.model, {name: due[name] for name in (arm.model, champion) if name in due}) for arm in epoch.challengers
-    ]
-    for model, pair in bases:
-        if len(pair) == 2:
-            basis = common_keys([*pair.values()])
-            pair = {name: frame.merge(basis, on=KEYS, validate="1:1") for name, frame in pair.items()}
-            rows = pair | baseline_rows(baselines, pair, panel)
-            paired(rows, model, champion, "accuracy")
-            paired(rows, model, champion, "brier")
-            for baseline in MUST_BEAT:
-                paired(rows, model, baseline, "accuracy")
-    rows = common_rows(due, epoch)
-    rows |= baseline_rows(baselines, rows, panel)
+    for model in [arm.model for arm in epoch.challengers if arm.model in due and champion in due]:
+        basis, rows = common_keys([due[model], due[champion]]), common
+        if model not in common or len(basis) != len(common[champion]):
+            rows = {name: rows_of(due[name], basis) for name in (model, champion)}
+            rows |= baseline_rows(baselines, rows, panel)
+        paired(rows, model, champion, "accuracy")
+        paired(rows, model, champion, "brier")
+        for baseline in MUST_BEAT:
+            paired(rows, model, baseline, "accuracy")
     for baseline in MUST_BEAT:
-        paired(rows, champion, baseline, "accuracy")
+        paired(common, champion, baseline, "accuracy")
     return tuple(found)
 
 
