@@ -41,7 +41,7 @@ _KILLED = """
 import os, signal
 from financial_assets.resources import conduct, make_resources
 from financial_assets.settings import load_settings
-conduct.{part} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+conduct.{part} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
 with found["ab_test"].log() as log:
     decisions = log.decisions(found["ab_test"].policy().experiment)[-1:]
