@@ -114,9 +114,9 @@ def evaluate(
     scored = _score(rows, current, known, plan, routed)
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
-    comparisons = _comparisons(due, baselines, current, known, plan)
-    main, fixed = rows.get(current.champion.model), not any(epoch.follows_scores for epoch in epochs)
-    arms = tuple(arm_traffic(model, routed, routed_due, plan.level) for model in _routed_models(epochs))
+    comparisons = _comparisons(due, rows, baselines, current, known, plan)
+    main = rows.get(current.champion.model)
+    followed = {model for epoch in epochs if epoch.follows_scores for model in epoch.weights}
     challengers = [arm.model for arm in current.challengers]
     return Evaluation(
         experiment=current.experiment,
@@ -127,7 +127,10 @@ def evaluate(
         conclusion=conclude_all(current.champion.model, challengers, traffic, comparisons),
         comparisons=comparisons,
         epochs=traffic,
-        traffic=arms if fixed else tuple(dataclasses.replace(arm, accuracy=None) for arm in arms),
+        traffic=tuple(
+            arm_traffic(model, routed, routed_due, plan.level, followed=model in followed)
+            for model in _routed_models(epochs)
+        ),
         skills=scored.skills,
         tickers=scored.tickers,
         trading_days=scored.trading_days,
@@ -172,9 +175,11 @@ def _routed_models(epochs: Sequence[WeightEpoch]) -> list[str]:
 
 
 def _led_by(leading: str | None, epoch: WeightEpoch) -> WeightEpoch:
-    """The epoch with this challenger before the others."""
-    order = sorted(epoch.arms, key=lambda arm: (arm.role == "challenger", arm.model != leading))
-    return dataclasses.replace(epoch, arms=tuple(order))
+    """The epoch with this challenger before the others; every other arm keeps its place."""
+    first = [arm for arm in epoch.challengers if arm.model == leading]
+    turn = iter([*first, *(arm for arm in epoch.challengers if arm.model != leading)])
+    arms = tuple(next(turn) if arm.role == "challenger" else arm for arm in epoch.arms)
+    return dataclasses.replace(epoch, arms=arms)
 
 
 def _score(
@@ -203,6 +208,7 @@ def _score(
 
 def _comparisons(
     due: Mapping[str, pd.DataFrame],
+    rows: Mapping[str, pd.DataFrame],
     baselines: pd.DataFrame,
     epoch: WeightEpoch,
     panel: PricePanel,
@@ -211,31 +217,34 @@ def _comparisons(
     """Each challenger against champion and baselines, then the champion against the baselines."""
     found: list[Comparison] = []
 
-    def paired(rows: Mapping[str, pd.DataFrame], first: str, second: str, score: Score) -> None:
-        if first in rows and second in rows:
+    def paired(mine: Mapping[str, pd.DataFrame], first: str, second: str, score: Score) -> None:
+        if first in mine and second in mine:
             worthwhile = plan.worthwhile if score == "accuracy" else None
-            one, other = (first, rows[first]), (second, rows[second])
+            one, other = (first, mine[first]), (second, mine[second])
             made = compare(one, other, level=plan.level, power=plan.power, score=score, worthwhile=worthwhile)
             found.extend([] if made is None else [made])
 
     champion = epoch.champion.model
-    bases = [
-        (arm.model, {name: due[name] for name in (arm.model, champion) if name in due}) for arm in epoch.challengers
-    ]
-    for model, pair in bases:
-        if len(pair) == 2:
-            basis = common_keys([*pair.values()])
-            pair = {name: frame.merge(basis, on=KEYS, validate="1:1") for name, frame in pair.items()}
-            rows = pair | baseline_rows(baselines, pair, panel)
-            paired(rows, model, champion, "accuracy")
-            paired(rows, model, champion, "brier")
-            for baseline in MUST_BEAT:
-                paired(rows, model, baseline, "accuracy")
-    rows = common_rows(due, epoch)
-    rows |= baseline_rows(baselines, rows, panel)
+    for model in (arm.model for arm in epoch.challengers if {arm.model, champion} <= due.keys()):
+        mine = _pair_rows({name: due[name] for name in (model, champion)}, rows, baselines, panel)
+        paired(mine, model, champion, "accuracy")
+        paired(mine, model, champion, "brier")
+        for baseline in MUST_BEAT:
+            paired(mine, model, baseline, "accuracy")
     for baseline in MUST_BEAT:
         paired(rows, champion, baseline, "accuracy")
     return tuple(found)
+
+
+def _pair_rows(
+    pair: Mapping[str, pd.DataFrame], rows: Mapping[str, pd.DataFrame], baselines: pd.DataFrame, panel: PricePanel
+) -> Mapping[str, pd.DataFrame]:
+    """Two arms on all rows that both have, and the baselines on these."""
+    basis = common_keys([*pair.values()])
+    if all(name in rows and len(rows[name]) == len(basis) for name in pair):
+        return rows  # what all have in common is part of what two have: as many are the same, merged already
+    mine = {name: frame.merge(basis, on=KEYS, validate="1:1") for name, frame in pair.items()}
+    return mine | baseline_rows(baselines, mine, panel)
 
 
 def _iso(session: pd.Timestamp) -> str:
