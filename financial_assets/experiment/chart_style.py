@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
+__all__ = ["INK", "ROLE_COLOURS", "RULE", "colours", "figure", "legend", "png_of", "svg_of", "time_axis"]
 
 ROLE_COLOURS = {"champion": "#1f5fa8", "challenger": "#d1661a", "shadow": "#3a8f7b", "baseline": "#7b8794"}
 INK, RULE = "#1f2933", "#cbd2d9"
+_FURTHER = {"challenger": ("#8e44ad", "#b0851b", "#c2185b"), "shadow": ("#7a9a2e", "#2a9fb5", "#5c6f8a")}
+_FEW = 4  # names that a legend inside a plot has room for
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -33,16 +35,29 @@ _STYLE = {
 }
 
 
-def figure(height: float = 3.4, width: float = 5.6) -> tuple[Figure, Any]:
+def figure(height: float = 3.2, width: float = 5.0) -> tuple[Figure, Any]:
     """An empty figure with one set of axes; inches."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.add_subplot()
 
 
-def legend(axes: Any, **options: Any) -> None:
-    """A legend, if there is anything to name."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"loc": "best", **options})
+def colours(roles: Mapping[str, str]) -> dict[str, str]:
+    """Forecaster -> colour: the first of a role has the role's, challengers and shadows after it have others."""
+    found: dict[str, str] = {}
+    for name, role in roles.items():
+        before = sum(roles[other] == role for other in found)
+        further = _FURTHER.get(role, ())
+        found[name] = ROLE_COLOURS[role] if not before or not further else further[(before - 1) % len(further)]
+    return found
+
+
+def legend(axes: Any) -> None:
+    """A legend, if there is anything to name; below the plot if it would cover much of it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > _FEW:
+        axes.figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    elif labels:
+        axes.legend(loc="best")
 
 
 def time_axis(axes: Any) -> None:

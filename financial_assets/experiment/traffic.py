@@ -14,7 +14,7 @@ from financial_assets.experiment.statistics.srm import srm_test
 
 __all__ = ["FOLLOWED", "arm_traffic", "epoch_traffic"]
 
-FOLLOWED = "its weights followed the scores, which makes the share of right answers among its own requests biased"
+FOLLOWED = "weights followed the scores, which makes the share of right answers among an arm's own requests biased"
 """Why an arm's accuracy is refused."""
 
 
