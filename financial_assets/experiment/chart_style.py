@@ -51,10 +51,10 @@ def colours(roles: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def legend(axes: Any) -> None:
-    """A legend, if there is anything to name; below the plot if it would cover much of it."""
+def legend(axes: Any, *, below: bool = False) -> None:
+    """A legend, if there is anything to name; below the plot if wished, or if it would cover much of it."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > _FEW:
+    if below or len(labels) > _FEW:
         axes.figure.legend(handles, labels, loc="outside lower left", ncols=2)
     elif labels:
         axes.legend(loc="best")

@@ -47,7 +47,7 @@ def evidence(case: DecisionCase) -> Figure:
     axes.set_ylabel(f"difference in {'accuracy, pp' if plan.test.metric == 'accuracy' else 'Brier score'}")
     axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
     axes.grid(axis="y")
-    legend(axes)
+    legend(axes, below=True)
     return made
 
 

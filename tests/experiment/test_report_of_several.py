@@ -1,0 +1,194 @@
+"""The page and the plots where several challengers, several kinds of weights or many epochs must be told apart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pandas as pd
+import pytest
+from decision_doubles import QUIET, SPREAD, policy
+from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, SHADOW
+from test_candidates import SECOND, routed_by_scores
+from test_evaluation import EPOCH, evidence
+
+from financial_assets.experiment import report
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.chart_style import ROLE_COLOURS, colours
+from financial_assets.experiment.charts import CHARTS, svg
+from financial_assets.experiment.conclusion import conclude_all
+from financial_assets.experiment.decision import decide
+from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.evaluation import evaluate
+from financial_assets.experiment.evidence import gather
+from financial_assets.experiment.plan import DailySpread, make_plan
+from financial_assets.experiment.results import Evaluation
+from financial_assets.experiment.traffic import FOLLOWED, arm_traffic
+from financial_assets.market.panel import PricePanel
+
+THREE = replace(
+    EPOCH,
+    arms=(
+        replace(EPOCH.champion, weight=60),
+        Arm(SECOND, "tiny", 4, "challenger", 20, CUTOFF),
+        Arm(CHALLENGER, "enhanced", 2, "challenger", 20, CUTOFF),
+        Arm(SHADOW, "lightweight", 3, "shadow", 0, CUTOFF),
+    ),
+)
+SKILLS = {CHAMPION: 0.5, CHALLENGER: 0.9, SECOND: 0.42, SHADOW: 0.5}
+
+
+def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> list[DecisionCase]:
+    """A decision about each challenger, in the epoch's order."""
+    made: list[DecisionCase] = []
+    for arm in THREE.challengers:
+        rules = policy(plausible_effect=0.03, deflated_sharpe=0.0, looks=2, horizon_sessions=120)
+        plan = make_plan(rules, THREE, arm, DailySpread(SPREAD, "the test"), CUTOFF)
+        as_of = prices.sessions[-1]
+        found = gather(plan, direct[direct["session"] > CUTOFF], baselines, prices, as_of=as_of)
+        decision = decide(plan, THREE, found, QUIET, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)
+        made.append(case_of(decision, plan, direct, baselines, prices))
+    return made
+
+
+@pytest.fixture(scope="module")
+def judged() -> tuple[Evaluation, list[DecisionCase]]:
+    prices, routed, direct, baselines = evidence(SKILLS, days=130, tickers=4)
+    found = cases(prices, direct, baselines)
+    leading = report.leading_decision([case.decision for case in found])
+    assert leading is not None
+    result = evaluate(
+        routed=routed.iloc[:0], direct=direct, epochs=[THREE], panel=prices, baselines=baselines,
+        leading=leading.challenger,
+    )  # fmt: skip
+    return result, found
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are drawn in other tests."""
+    monkeypatch.setattr(report.charts, "svg", lambda _evaluation, name: f"<svg>{name}</svg>")
+
+
+def test_the_decision_that_changes_traffic_leads_and_the_others_follow(
+    judged: tuple[Evaluation, list[DecisionCase]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report.charts, "svg", lambda _evaluation, name: f"<svg>{name}</svg>")
+    evaluation, found = judged
+    assert [case.plan.challenger for case in found] == [SECOND, CHALLENGER]
+    page = report.html(evaluation, found)
+    verdict = page[page.index('<section class="verdict') : page.index("</section>")]
+    assert "<strong>Decision: promote</strong>" in verdict
+    assert verdict.count("<strong>") == 1, "only the decision acted on is a headline"
+    other = verdict.index(f"Decision on {SECOND}: {found[0].decision.action.replace('rollback', 'roll back')}.")
+    assert verdict.index(f"{CHALLENGER} is better") < other
+    blocks = re.findall(r"<h2>The evidence over time: (\S+)</h2>", page)
+    assert blocks == [CHALLENGER, SECOND]
+    assert list(report.plots(evaluation, found))[:2] == ["evidence", f"evidence, {SECOND}"]
+    assert f"a side: {CHALLENGER}</h2>" in page
+    assert f"<th>{CHALLENGER} less champion, pp</th>" in page
+
+
+def test_candidates_stand_in_two_tables_that_say_what_holds_when(
+    judged: tuple[Evaluation, list[DecisionCase]], undrawn: None
+) -> None:
+    page = report.html(judged[0])
+    table = page[page.index("<h2>Several candidates") : page.index("What it is worth")]
+    for words in ("Holm", "better by e-BH", "no finite-sample guarantee", "only the registered plans decide"):
+        assert words in table
+    assert [table.count(f"<tr><td>{name}</td>") for name in (CHALLENGER, SECOND, SHADOW)] == [2, 2, 2]
+    assert table.count("asymptotic</span>") == 3
+    assert table.count(">yes</td>") == 1
+
+
+def test_brier_differences_of_the_candidates_are_those_of_the_comparisons(
+    judged: tuple[Evaluation, list[DecisionCase]],
+) -> None:
+    evaluation, _ = judged
+    pairs = {c.first: c.difference for c in evaluation.comparisons if c.score == "brier"}
+    found = {one.name: one.brier for one in evaluation.candidates}
+    assert set(found) == {CHALLENGER, SECOND, SHADOW}
+    for name, difference in pairs.items():
+        assert found[name].estimate == pytest.approx(difference.estimate)
+        assert found[name].low == pytest.approx(difference.low)
+
+
+def test_only_the_leading_challenger_changes_its_place(judged: tuple[Evaluation, list[DecisionCase]]) -> None:
+    assert [arm["model"] for arm in judged[0].arms] == [CHAMPION, CHALLENGER, SECOND, SHADOW]
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.5, SHADOW: 0.5}, days=40, tickers=2)
+    one = evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines, leading=CHALLENGER)
+    assert [skill.name for skill in one.skills[:3]] == [CHAMPION, CHALLENGER, SHADOW]
+
+
+def test_sentences_beside_each_other_name_their_arms() -> None:
+    prices, routed, direct, baselines = evidence({**SKILLS, CHALLENGER: 0.5}, days=130, tickers=4)
+    several = evaluate(routed=routed.iloc[:0], direct=direct, epochs=[THREE], panel=prices, baselines=baselines)
+    assert f"Neither {SECOND} nor {CHAMPION} has been shown to beat" in several.conclusion.sentence
+    alone = conclude_all(CHAMPION, [SECOND], (), [c for c in several.comparisons if CHALLENGER not in (c.first,)])
+    assert "Neither has been shown to beat" in alone.sentence
+
+
+def test_arms_of_one_role_have_colours_of_their_own() -> None:
+    roles = {CHAMPION: "champion", CHALLENGER: "challenger", SECOND: "challenger", SHADOW: "shadow", "x": "shadow"}
+    found = colours(roles)
+    assert len(set(found.values())) == 5
+    assert [found[name] for name in (CHAMPION, CHALLENGER, SHADOW)] == [
+        ROLE_COLOURS[role] for role in ("champion", "challenger", "shadow")
+    ]
+
+
+def test_names_that_do_not_fit_into_the_traffic_plot_stand_below_it(
+    judged: tuple[Evaluation, list[DecisionCase]],
+) -> None:
+    evaluation, _ = judged
+    split = replace(evaluation.epochs[0], observed={CHAMPION: 60, CHALLENGER: 20, SECOND: 20})
+    drawn = svg(replace(evaluation, epochs=(split,)), "traffic")
+    assert drawn.count(f">{CHALLENGER}<") == 1, "in the legend, and not over its neighbour"
+    even = replace(split, observed={CHAMPION: 50, CHALLENGER: 50})
+    assert "legend" not in svg(replace(evaluation, epochs=(even,)), "traffic")
+    many = tuple(replace(split, number=n, passed=n != 77) for n in range(1, 201))
+    figure = CHARTS["traffic"](replace(evaluation, epochs=many))
+    assert figure.get_size_inches()[1] < 8
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert len(labels) <= 14
+    assert "epoch 77, SRM FAILED" in labels
+
+
+def test_a_refused_accuracy_says_why(undrawn: None) -> None:
+    routed, direct, epochs = routed_by_scores(0.0)
+    _, _, _, baselines = evidence({CHAMPION: 0.5}, days=10, tickers=2)
+    prices = evidence({CHAMPION: 0.5}, days=120, tickers=4)[0]
+    scored = routed.assign(up=True)
+    assert arm_traffic(CHAMPION, routed, scored, 0.95).accuracy is not None
+    arm = arm_traffic(CHAMPION, routed, scored, 0.95, followed=True)
+    assert (arm.accuracy, arm.refused) == (None, FOLLOWED)
+    successor = WeightEpoch(EPOCH.experiment, 3, EPOCH.opened_at, (replace(EPOCH.champion, weight=100),), "promote: x")
+    alone = evaluate(
+        routed=routed, direct=direct, epochs=[*epochs, successor], panel=prices, baselines=baselines.iloc[:0]
+    )
+    assert alone.routed is None
+    page = " ".join(unescape(report.html(alone)).split())
+    assert f"{FOLLOWED}." in page
+    assert "What the routed requests alone say" not in page
+    assert "right, % of own requests" not in page
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("hedge: would give 0.2/0.8", True), ("thompson by sector: x 30/70", True), ("hedger-v2 enters", False)],
+)
+def test_weights_that_follow_scores_are_told_by_their_reason(reason: str, expected: bool) -> None:
+    assert replace(EPOCH, reason=reason).follows_scores is expected
+
+
+def test_without_a_challenger_the_headline_says_so(undrawn: None) -> None:
+    arms = (replace(EPOCH.champion, weight=100), Arm(SHADOW, "lightweight", 3, "shadow", 0, CUTOFF))
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.5, SHADOW: 0.5}, days=40, tickers=2)
+    result = evaluate(
+        routed=routed.assign(model=np.array([CHAMPION] * len(routed), dtype=object)), direct=direct,
+        epochs=[replace(EPOCH, arms=arms)], panel=prices, baselines=baselines,
+    )  # fmt: skip
+    assert "<strong>No challenger</strong>" in report.html(result)
+    assert [one.role for one in result.candidates] == ["shadow"]
