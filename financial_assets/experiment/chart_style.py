@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-__all__ = ["INK", "ROLE_COLOURS", "RULE", "colours", "figure", "legend", "png_of", "svg_of", "time_axis"]
+__all__ = ["FURTHER_COLOURS", "INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
 
 ROLE_COLOURS = {"champion": "#1f5fa8", "challenger": "#d1661a", "shadow": "#3a8f7b", "baseline": "#7b8794"}
+FURTHER_COLOURS = {
+    "challenger": ("#8a4fbf", "#b3345f", "#8c7a00", "#5a6b1f"),
+    "shadow": ("#7a9a2e", "#2a9fb5", "#5c6f8a"),
+}
+"""Colours of the second arm of a role and those after it."""
 INK, RULE = "#1f2933", "#cbd2d9"
-_FURTHER = {"challenger": ("#8e44ad", "#b0851b", "#c2185b"), "shadow": ("#7a9a2e", "#2a9fb5", "#5c6f8a")}
 _FEW = 4  # names that a legend inside a plot has room for
 _STYLE = {
     "font.family": "sans-serif",
@@ -39,16 +43,6 @@ def figure(height: float = 3.2, width: float = 5.0) -> tuple[Figure, Any]:
     """An empty figure with one set of axes; inches."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.add_subplot()
-
-
-def colours(roles: Mapping[str, str]) -> dict[str, str]:
-    """Forecaster -> colour: the first of a role has the role's, challengers and shadows after it have others."""
-    found: dict[str, str] = {}
-    for name, role in roles.items():
-        before = sum(roles[other] == role for other in found)
-        further = _FURTHER.get(role, ())
-        found[name] = ROLE_COLOURS[role] if not before or not further else further[(before - 1) % len(further)]
-    return found
 
 
 def legend(axes: Any, *, below: bool = False) -> None:

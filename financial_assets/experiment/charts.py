@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -10,34 +11,31 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from financial_assets.experiment.chart_style import (
+    FURTHER_COLOURS,
     INK,
     ROLE_COLOURS,
     RULE,
-    colours,
     figure,
     legend,
     png_of,
     svg_of,
     time_axis,
 )
-from financial_assets.experiment.results import Evaluation, Skill
+from financial_assets.experiment.results import EpochTraffic, Evaluation, Skill
 
 __all__ = ["CHARTS", "png", "svg"]
-
-_MANY, _TALLEST = 12, 6.6  # weight epochs with a label each; inches for all of them
-_BAR_LETTERS = 64  # that fit into the whole width of the traffic plot
 
 
 def accuracy(evaluation: Evaluation) -> Figure:
     """Accuracy of arms and baselines with day-clustered intervals, beside a coin."""
     shown = [skill for skill in evaluation.skills if skill.accuracy is not None]
     made, axes = figure(height=0.9 + 0.38 * max(len(shown), 2))
-    colour = _colours(evaluation)
+    colours = _colours(evaluation)
     for row, skill in enumerate(reversed(shown)):
         bar = skill.accuracy
         assert bar is not None
-        axes.plot([bar.low, bar.high], [row, row], color=colour[skill.name], linewidth=2.5, solid_capstyle="butt")
-        axes.plot(bar.estimate, row, "o", color=colour[skill.name], markersize=6)
+        axes.plot([bar.low, bar.high], [row, row], color=colours[skill.name], linewidth=2.5, solid_capstyle="butt")
+        axes.plot(bar.estimate, row, "o", color=colours[skill.name], markersize=6)
     axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
@@ -52,10 +50,9 @@ def profit(evaluation: Evaluation) -> Figure:
     """Cumulative profit and loss after costs of the arms, beside buy and hold, and the fall from the last peak."""
     made = Figure(figsize=(5.0, 4.8), layout="constrained")
     axes, below = made.subplots(2, sharex=True, height_ratios=(2.2, 1))
-    days = np.array(evaluation.trading_days, dtype="datetime64[D]")
-    colour_of = _colours(evaluation)
+    days, colours = np.array(evaluation.trading_days, dtype="datetime64[D]"), _colours(evaluation)
     strategies = [
-        (skill.name, skill.pnl, colour_of[skill.name], "--" if skill.role == "baseline" else "-")
+        (skill.name, skill.pnl, colours[skill.name], "--" if skill.role == "baseline" else "-")
         for skill in _arms_and_logistic(evaluation)
     ]
     for name, pnl, colour, style in [("buy and hold", evaluation.buy_and_hold, RULE, "-"), *strategies]:
@@ -78,9 +75,9 @@ def differences(evaluation: Evaluation) -> Figure:
     """Paired differences in accuracy with their intervals, beside no difference and the one that matters."""
     shown = [item for item in evaluation.comparisons if item.score == "accuracy"]
     made, axes = figure(height=1.1 + 0.5 * max(len(shown), 2))
-    colour_of = _colours(evaluation)
+    colours = _colours(evaluation)
     for row, item in enumerate(reversed(shown)):
-        colour, d = colour_of[item.first], item.difference
+        colour, d = colours.get(item.first, ROLE_COLOURS["baseline"]), item.difference
         axes.plot([d.low, d.high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
@@ -96,12 +93,12 @@ def differences(evaluation: Evaluation) -> Figure:
 def reliability(evaluation: Evaluation) -> Figure:
     """Observed frequency of ups against the predicted probability."""
     made, axes = figure()
-    values, colour = [0.4, 0.6], _colours(evaluation)
+    values, colours = [0.4, 0.6], _colours(evaluation)
     for skill in _arms_and_logistic(evaluation):
         x, y = [b.predicted for b in skill.reliability], [b.observed for b in skill.reliability]
         size = [18 + 160 * b.count / sum(c.count for c in skill.reliability) for b in skill.reliability]
-        axes.plot(x, y, color=colour[skill.name], linewidth=1, alpha=0.6)
-        axes.scatter(x, y, s=size, color=colour[skill.name], label=skill.name, alpha=0.85)
+        axes.plot(x, y, color=colours[skill.name], linewidth=1, alpha=0.6)
+        axes.scatter(x, y, s=size, color=colours[skill.name], label=skill.name, alpha=0.85)
         values += x + y
     ends = [max(0.0, min(values) - 0.03), min(1.0, max(values) + 0.03)]
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
@@ -119,11 +116,12 @@ def reliability(evaluation: Evaluation) -> Figure:
 def latency(evaluation: Evaluation) -> Figure:
     """Share of requests answered within a time, by arm."""
     made, axes = figure()
-    colour = _colours(evaluation)
+    colours = _colours(evaluation)
     for arm in evaluation.traffic:
         if arm.latency_grid:
+            colour = colours.get(arm.model, ROLE_COLOURS["baseline"])
             milliseconds = 1000 * np.array(arm.latency_grid)
-            axes.plot(milliseconds, np.linspace(0, 1, 101), color=colour[arm.model], linewidth=1.6, label=arm.model)
+            axes.plot(milliseconds, np.linspace(0, 1, 101), color=colour, linewidth=1.6, label=arm.model)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -137,39 +135,66 @@ def latency(evaluation: Evaluation) -> Figure:
 
 
 def traffic(evaluation: Evaluation) -> Figure:
-    """Requests by arm in each weight epoch, beside what the weights ask for."""
-    epochs = evaluation.epochs[::-1]
-    made, axes = figure(height=1.1 + min(0.55 * max(len(epochs), 1), _TALLEST))
-    colour, named, seen = _colours(evaluation), set[str](), set[str]()
-    for row, epoch in enumerate(epochs):
-        total, weight = sum(epoch.observed.values()), sum(epoch.weights.values())
-        left = asked = 0.0
-        for model, count in epoch.observed.items():
+    """Requests by arm in each weight epoch, beside what the weights ask for; many epochs are added up by regime."""
+    bars = _traffic_bars(evaluation.epochs)
+    made, axes = figure(height=1.1 + 0.55 * max(len(bars), 1))
+    colours, named = _colours(evaluation), set[str]()
+    for row, (_, observed, asked) in enumerate(reversed(bars)):
+        total, seen, mark = sum(observed.values()), 0.0, 0.0
+        for model, count in observed.items():
             share = count / total if total else 0.0
-            axes.barh(row, share, left=left, height=0.55, color=colour[model])
-            label = _bar_label(model, share, len(epochs))
-            axes.text(left + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
+            axes.barh(row, share, left=seen, height=0.55, color=colours.get(model, ROLE_COLOURS["baseline"]))
+            label = _bar_label(model, share, len(bars))
+            axes.text(seen + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
             named |= {model} if model in label else set()
-            seen |= {model} if count else set()
-            left, asked = left + share, asked + epoch.weights.get(model, 0) / weight
-            axes.plot([asked, asked], [row - 0.4, row + 0.4], color=INK, linewidth=1.5 if len(epochs) <= _MANY else 0.6)
-    shown = [row for row, e in enumerate(epochs) if not e.passed or row % (len(epochs) // _MANY + 1) == 0]
-    labels = [f"epoch {epochs[row].label}\n{'SRM ok' if epochs[row].passed else 'SRM FAILED'}" for row in shown]
-    axes.set_yticks(shown, labels if len(epochs) <= _MANY else [label.replace("\n", ", ") for label in labels])
+            seen, mark = seen + share, mark + asked.get(model, 0.0)
+            axes.plot([mark, mark], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
+    axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
     axes.set_xlim(0, 1.005)
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_xlabel("share of attributed requests; black marks: the weights")
-    if seen - named:
-        handles = [Patch(color=colour[model], label=model) for model in colour if model in seen]
+    shown = dict.fromkeys(model for _, observed, _ in bars for model, count in observed.items() if count)
+    if shown.keys() - named:
+        handles = [Patch(color=colours.get(model, ROLE_COLOURS["baseline"]), label=model) for model in shown]
         made.legend(handles=handles, loc="outside lower left", ncols=2)
     return made
 
 
-def _bar_label(model: str, share: float, epochs: int) -> str:
+def _bar_label(model: str, share: float, bars: int) -> str:
     """What has room in a bar: name and share, share, or nothing."""
-    if epochs < 6 and share * _BAR_LETTERS > len(model):
+    if bars < 6 and share * _BAR_LETTERS > len(model):
         return f"{model}\n{share:.1%}"
-    return f"{share:.0%}" if share > 0.06 and epochs <= _MANY else ""
+    return f"{share:.0%}" if share > 0.06 else ""
+
+
+_BAR_LETTERS = 64  # that fit into the whole width of the traffic plot
+_MOST_BARS = 12
+_Bar = tuple[str, Mapping[str, int], Mapping[str, float]]
+
+
+def _traffic_bars(epochs: Sequence[EpochTraffic]) -> list[_Bar]:
+    """Label, requests by model, and the share that each should have had."""
+    if len(epochs) <= _MOST_BARS:
+        return [
+            (f"epoch {one.label}\n{'SRM ok' if one.passed else 'SRM FAILED'}", one.observed, _shares(one.weights))
+            for one in epochs
+        ]
+    bars: list[_Bar] = []
+    for regime in dict.fromkeys(one.regime for one in epochs):
+        mine = [one for one in epochs if one.regime == regime]
+        failed = sum(not one.passed for one in mine)
+        models = dict.fromkeys(model for one in mine for model in one.observed)
+        observed = {model: sum(one.observed.get(model, 0) for one in mine) for model in models}
+        expected = {model: sum(one.expected.get(model, 0.0) for one in mine) for model in models}
+        said = f"SRM FAILED in {failed}" if failed else "SRM ok"
+        span = f"{len(mine)} epoch{'s' if len(mine) > 1 else ''}" + ("" if regime is None else f", {regime}")
+        bars.append((f"{span}\n{said}", observed, _shares(expected)))
+    return bars
+
+
+def _shares(values: Mapping[str, float]) -> dict[str, float]:
+    total = sum(values.values())
+    return {name: value / total if total else 0.0 for name, value in values.items()}
 
 
 CHARTS: Mapping[str, Callable[[Evaluation], Figure]] = {
@@ -194,12 +219,15 @@ def svg(evaluation: Evaluation, name: str) -> str:
 
 
 def _colours(evaluation: Evaluation) -> dict[str, str]:
-    """A colour for every name: arms in force, baselines, and arms that have left."""
-    roles = {arm["model"]: arm["role"] for arm in evaluation.arms}
-    others = [skill.name for skill in evaluation.skills]
-    others += [model for epoch in evaluation.epochs for model in epoch.observed]
-    others += [arm.model for arm in evaluation.traffic] + [item.first for item in evaluation.comparisons]
-    return {**dict.fromkeys(others, ROLE_COLOURS["baseline"]), **colours(roles)}
+    """By forecaster: that of its role, further challengers and shadows having their own."""
+    roles = {skill.name: skill.role for skill in evaluation.skills} | {
+        arm["model"]: arm["role"] for arm in evaluation.arms
+    }
+    found = {name: ROLE_COLOURS[role] for name, role in roles.items()}
+    for role, further in FURTHER_COLOURS.items():
+        models = [arm["model"] for arm in evaluation.arms if arm["role"] == role]
+        found |= dict(zip(models[1:], itertools.cycle(further), strict=False))
+    return found
 
 
 def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:

@@ -31,6 +31,7 @@ __all__ = ["DIRECT_COLUMNS", "MUST_BEAT", "ROUTED_COLUMNS", "Evaluation", "Evalu
 MUST_BEAT = ("majority", "logistic")
 """Baselines that an arm is compared with in pairs."""
 
+_ORDER = ("champion", "challenger", "shadow")
 _SCORED = ("session", "ticker", "model", "status", "probability_up", *QUANTILE_COLUMNS)
 DIRECT_COLUMNS = _SCORED
 """What an evaluation needs of the log's direct predictions; reading only this is three times as fast."""
@@ -175,11 +176,9 @@ def _routed_models(epochs: Sequence[WeightEpoch]) -> list[str]:
 
 
 def _led_by(leading: str | None, epoch: WeightEpoch) -> WeightEpoch:
-    """The epoch with this challenger before the others; every other arm keeps its place."""
-    first = [arm for arm in epoch.challengers if arm.model == leading]
-    turn = iter([*first, *(arm for arm in epoch.challengers if arm.model != leading)])
-    arms = tuple(next(turn) if arm.role == "challenger" else arm for arm in epoch.arms)
-    return dataclasses.replace(epoch, arms=arms)
+    """The epoch with the champion first, then the challengers, this one before the others."""
+    order = sorted(epoch.arms, key=lambda arm: (_ORDER.index(arm.role), arm.model != leading))
+    return dataclasses.replace(epoch, arms=tuple(order))
 
 
 def _score(

@@ -21,7 +21,7 @@ FOLLOWED = "weights followed the scores, which makes the share of right answers 
 def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> tuple[EpochTraffic, ...]:
     """One record a weight epoch and regime, with a sample-ratio test of the requests that can be attributed.
 
-    The requests of an epoch without regimes are one record; otherwise each regime is one, and the rest, if any.
+    Requests that are split by weights of their regime are a record for each regime that had any, the others are one.
 
     Parameters
     ----------
@@ -35,13 +35,11 @@ def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: fl
     found: list[EpochTraffic] = []
     for epoch in epochs:
         rows = routed[routed["epoch"] == epoch.number]
-        if not epoch.regimes:
-            found.append(_epoch(rows, epoch, None, alpha))
-            continue
-        labels = [*epoch.regimes, *([None] if rows["regime"].isna().any() else [])]
-        for label in labels:
-            mine = rows["regime"].isna() if label is None else rows["regime"] == label
-            found.append(_epoch(rows[mine], epoch, label, alpha))
+        mine = {label: rows[rows["regime"] == label] for label in epoch.regimes}
+        others = rows[rows["regime"].isna()] if epoch.regimes else rows
+        if len(others) or not len(rows):
+            found.append(_epoch(others, epoch, None, alpha))
+        found += [_epoch(part, epoch, label, alpha) for label, part in mine.items() if len(part)]
     return tuple(found)
 
 

@@ -344,3 +344,48 @@ def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, 
     assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")
     assert json.loads((tmp_path / "reports" / "ab.json").read_text())["as_of"] == "2012-03-01"
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["ab.html", "ab.json"]
+
+
+def test_many_epochs_are_added_up_by_regime(evaluation: Evaluation) -> None:
+    one = evaluation.epochs[0]
+    several = tuple(
+        replace(one, number=number, regime=regime, passed=number != 3)
+        for number in range(1, 9)
+        for regime in ("high-up", "low-down")
+    )
+    drawn = svg(replace(evaluation, epochs=several), "traffic")
+    assert "8 epochs, high-up" in drawn
+    assert "SRM FAILED in 1" in drawn
+    assert "epoch 3, high-up" not in drawn
+    few = svg(replace(evaluation, epochs=several[:4]), "traffic")
+    assert "epoch 1, high-up" in few
+
+
+def two_cases() -> list[DecisionCase]:
+    first = decided()
+    other = replace(first.decision, challenger="tiny-predictor-v4")
+    return [first, replace(first, plan=replace(first.plan, challenger="tiny-predictor-v4", family=2), decision=other)]
+
+
+def test_each_of_several_challengers_has_its_decision_evidence_plan_and_record(evaluation: Evaluation) -> None:
+    page = Page(report.html(evaluation, two_cases()))
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    text = " ".join(" ".join(page.words).split())
+    for part in ("The evidence over time: ", "Guardrails: ", "The plan, registered before the first look: "):
+        for challenger in (CHALLENGER, "tiny-predictor-v4"):
+            assert part + challenger in text
+    for case in two_cases():
+        assert case.decision.digest in text
+    assert set(report.plots(evaluation, two_cases())) == {*CHARTS, "evidence", "evidence, tiny-predictor-v4"}
+
+
+def test_the_page_is_about_the_decision_that_changes_something_first() -> None:
+    hold = decided().decision
+    back, up, better = (
+        replace(hold, action=action, challenger=action, estimate=estimate)
+        for action, estimate in (("rollback", -0.1), ("promote", 0.1), ("promote", 0.2))
+    )
+    assert report.leading_decision([]) is None
+    assert report.leading_decision([hold, back]) is back
+    assert report.leading_decision([hold, back, up, better]) is better

@@ -268,6 +268,8 @@ def test_traffic_is_told_regime_by_regime() -> None:
     assert sum(sum(one.observed.values()) for one in told.values()) == 3000
     (alone,) = epoch_traffic(drawn(EPOCH, 300), [EPOCH], 0.001)
     assert alone.label == "1"
+    (quiet,) = epoch_traffic(drawn(epoch, 0), [epoch], 0.001)
+    assert (quiet.label, quiet.weights) == ("1", EPOCH.weights), "a regime without requests is no line"
 
 
 def test_the_exporter_compares_each_regime_with_its_own_weights(log: PredictionLog) -> None:
