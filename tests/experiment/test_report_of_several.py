@@ -24,6 +24,7 @@ from financial_assets.experiment.evaluation import evaluate
 from financial_assets.experiment.evidence import gather
 from financial_assets.experiment.plan import DailySpread, make_plan
 from financial_assets.experiment.results import Evaluation
+from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.traffic import FOLLOWED, arm_traffic
 from financial_assets.market.panel import PricePanel
 
@@ -153,6 +154,53 @@ def test_names_that_do_not_fit_into_the_traffic_plot_stand_below_it(
     assert drawn.count(f">{CHALLENGER}<") == 1, "in the legend, and not over its neighbour"
     even = replace(split, observed={CHAMPION: 50, CHALLENGER: 50})
     assert "legend" not in svg(replace(evaluation, epochs=(even,)), "traffic")
+
+
+def routed_to_three(seed: int, skill: float = 0.5) -> tuple[pd.DataFrame, list[WeightEpoch]]:
+    """Outcomes of equal arms whose weights follow what was seen: who was right in the first half gets the second."""
+    rng = np.random.default_rng(seed)
+    names, days, tickers = (CHAMPION, SECOND, CHALLENGER), 60, 16
+    right = rng.random((days, tickers, 3)) < np.array([0.5, skill, 0.5])
+    best = right[: days // 2].mean(axis=(0, 1)).argmax()
+    weights = [[34, 33, 33], [80 if place == best else 10 for place in range(3)]]
+    later = np.arange(days) >= days // 2
+    chosen = [rng.choice(3, size=tickers, p=np.array(weights[int(late)]) / 100) for late in later]
+    rows = [
+        (1 + int(late), day, f"T{ticker}", names[arm], 0.6 if right[place, ticker, arm] else 0.4)
+        for place, (late, day) in enumerate(zip(later, pd.bdate_range("2011-01-03", periods=days), strict=True))
+        for ticker, arm in enumerate(chosen[place])
+    ]
+    frame = pd.DataFrame(rows, columns=["epoch", "session", "ticker", "model", "probability_up"])
+    epochs = [
+        replace(
+            THREE,
+            number=number,
+            reason=reason,
+            arms=tuple(replace(arm, weight=weight) for arm, weight in zip(THREE.arms[:3], shares, strict=True)),
+        )
+        for number, reason, shares in zip((1, 2), ("start", "hedge: x"), weights, strict=True)
+    ]
+    return frame.assign(regime=None, status="ok", up=True), epochs
+
+
+def test_p_values_of_routed_requests_hold_for_several_challengers() -> None:
+    """Equal arms are seldom called better on any day, although their weights follow luck; a better one is found."""
+    least: list[float] = []
+    for seed in range(120):
+        due, epochs = routed_to_three(seed)
+        view = routed_view(due, {}, epochs, 0.95)
+        assert view is not None
+        assert not view.refused
+        assert view.arms[0].p_value is None
+        least.append(min(float(arm.p_value) for arm in view.arms[1:] if arm.p_value is not None))
+    assert np.mean(np.array(least) < 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 120)
+    due, epochs = routed_to_three(0, skill=1.0)
+    better = routed_view(due, {}, epochs, 0.95)
+    assert better is not None
+    assert better.arms[1].p_value is not None
+    assert better.arms[1].p_value < 0.01
+    assert better.arms[2].p_value is not None
+    assert better.arms[2].p_value > 0.05
 
 
 def test_a_refused_accuracy_says_why(undrawn: None) -> None:
