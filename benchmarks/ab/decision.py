@@ -121,6 +121,7 @@ def requests(rng: np.random.Generator, count: int, slow: float) -> pd.DataFrame:
     late = rng.random(count) < np.where(chosen, slow, 0.005)
     frame = {
         "epoch": np.ones(count, np.int64),
+        "regime": None,
         "model": np.where(chosen, CHALLENGER, CHAMPION).astype(object),
         "status": np.full(count, "ok", dtype=object),
         "latency_s": np.where(late, 1.0, 0.003),

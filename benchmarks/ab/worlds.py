@@ -182,6 +182,7 @@ class Court:
         chosen = self.years.routed[world, :day].ravel()
         frame = {
             "epoch": np.ones(chosen.size, np.int64),
+            "regime": None,
             "model": np.where(chosen, CHALLENGER, CHAMPION).astype(object),
             "status": np.where(self.failed[world, :day].ravel(), "failed", "ok").astype(object),
             "latency_s": self.latency[world, :day].ravel(),

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy import special
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.evaluation_rows import KEYS, rows_of, same_keys
 from financial_assets.experiment.paired_score import PairedMetric, answer_columns, paired_score
 from financial_assets.experiment.results import Estimate
 from financial_assets.experiment.skill import estimate, profit_of, trading_grid
@@ -31,7 +32,6 @@ ALWAYS_ALPHA = 0.01
 """Error probability of the intervals that hold on all days, and false discovery rate of e-BH."""
 
 _PLANNED_DAYS = 252  # about which an asymptotic sequence is narrowest
-_KEYS = ["session", "ticker"]
 _LOSSES: tuple[PairedMetric, ...] = ("log_loss", "pinball")
 
 
@@ -153,8 +153,9 @@ def candidates(
 
 def _pair(arm: Arm, ours: pd.DataFrame, theirs: pd.DataFrame) -> _Pair:
     """The rows that both have, in one order."""
-    common = ours[_KEYS].merge(theirs[_KEYS], on=_KEYS, validate="1:1")
-    return _Pair(arm, *(common.merge(rows, on=_KEYS, validate="1:1") for rows in (ours, theirs)))
+    mine = rows_of(ours, theirs)
+    others = theirs if same_keys(mine, theirs) else mine[KEYS].merge(theirs, on=KEYS, validate="1:1")
+    return _Pair(arm, mine, others)
 
 
 def _one_look(days: pd.Series, level: float) -> Estimate:

@@ -16,7 +16,7 @@ from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.candidates import candidates
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude_all
-from financial_assets.experiment.evaluation_rows import KEYS, baseline_rows, common_keys, common_rows, due_rows
+from financial_assets.experiment.evaluation_rows import baseline_rows, common_keys, common_rows, due_rows, rows_of
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
@@ -115,7 +115,7 @@ def evaluate(
     scored = _score(rows, current, known, plan, routed)
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
-    comparisons = _comparisons(due, rows, baselines, current, known, plan)
+    comparisons = _comparisons(rows, due, baselines, current, known, plan)
     main = rows.get(current.champion.model)
     followed = {model for epoch in epochs if epoch.follows_scores for model in epoch.weights}
     challengers = [arm.model for arm in current.challengers]
@@ -206,8 +206,8 @@ def _score(
 
 
 def _comparisons(
+    common: Mapping[str, pd.DataFrame],
     due: Mapping[str, pd.DataFrame],
-    rows: Mapping[str, pd.DataFrame],
     baselines: pd.DataFrame,
     epoch: WeightEpoch,
     panel: PricePanel,
@@ -216,34 +216,26 @@ def _comparisons(
     """Each challenger against champion and baselines, then the champion against the baselines."""
     found: list[Comparison] = []
 
-    def paired(mine: Mapping[str, pd.DataFrame], first: str, second: str, score: Score) -> None:
-        if first in mine and second in mine:
+    def paired(rows: Mapping[str, pd.DataFrame], first: str, second: str, score: Score) -> None:
+        if first in rows and second in rows:
             worthwhile = plan.worthwhile if score == "accuracy" else None
-            one, other = (first, mine[first]), (second, mine[second])
+            one, other = (first, rows[first]), (second, rows[second])
             made = compare(one, other, level=plan.level, power=plan.power, score=score, worthwhile=worthwhile)
             found.extend([] if made is None else [made])
 
     champion = epoch.champion.model
-    for model in (arm.model for arm in epoch.challengers if {arm.model, champion} <= due.keys()):
-        mine = _pair_rows({name: due[name] for name in (model, champion)}, rows, baselines, panel)
-        paired(mine, model, champion, "accuracy")
-        paired(mine, model, champion, "brier")
+    for model in [arm.model for arm in epoch.challengers if arm.model in due and champion in due]:
+        basis, rows = common_keys([due[model], due[champion]]), common
+        if model not in common or len(basis) != len(common[champion]):
+            rows = {name: rows_of(due[name], basis) for name in (model, champion)}
+            rows |= baseline_rows(baselines, rows, panel)
+        paired(rows, model, champion, "accuracy")
+        paired(rows, model, champion, "brier")
         for baseline in MUST_BEAT:
-            paired(mine, model, baseline, "accuracy")
+            paired(rows, model, baseline, "accuracy")
     for baseline in MUST_BEAT:
-        paired(rows, champion, baseline, "accuracy")
+        paired(common, champion, baseline, "accuracy")
     return tuple(found)
-
-
-def _pair_rows(
-    pair: Mapping[str, pd.DataFrame], rows: Mapping[str, pd.DataFrame], baselines: pd.DataFrame, panel: PricePanel
-) -> Mapping[str, pd.DataFrame]:
-    """Two arms on all rows that both have, and the baselines on these."""
-    basis = common_keys([*pair.values()])
-    if all(name in rows and len(rows[name]) == len(basis) for name in pair):
-        return rows  # what all have in common is part of what two have: as many are the same, merged already
-    mine = {name: frame.merge(basis, on=KEYS, validate="1:1") for name, frame in pair.items()}
-    return mine | baseline_rows(baselines, mine, panel)
 
 
 def _iso(session: pd.Timestamp) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
@@ -12,7 +13,7 @@ from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["KEYS", "baseline_rows", "common_keys", "common_rows", "due_rows"]
+__all__ = ["KEYS", "baseline_rows", "common_keys", "common_rows", "due_rows", "rows_of", "same_keys"]
 
 KEYS = ["session", "ticker"]
 
@@ -35,8 +36,20 @@ def common_keys(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Sessions and tickers that all frames have."""
     common = frames[0][KEYS]
     for frame in frames[1:]:
-        common = common.merge(frame[KEYS], on=KEYS, validate="1:1")
+        common = rows_of(common, frame)
     return common
+
+
+def rows_of(frame: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``frame`` for the sessions and tickers of ``keys``, each once, in the order of ``frame``."""
+    return frame if same_keys(frame, keys) else frame.merge(keys[KEYS], on=KEYS, validate="1:1")
+
+
+def same_keys(first: pd.DataFrame, second: pd.DataFrame) -> bool:
+    """Whether two frames have the same sessions and tickers in the same order; then nothing has to be looked up."""
+    return len(first) == len(second) and all(
+        np.array_equal(first[name].to_numpy(), second[name].to_numpy()) for name in KEYS
+    )
 
 
 def common_rows(due: Mapping[str, pd.DataFrame], epoch: WeightEpoch) -> dict[str, pd.DataFrame]:
@@ -48,7 +61,7 @@ def common_rows(due: Mapping[str, pd.DataFrame], epoch: WeightEpoch) -> dict[str
     days = {model: int(frame["session"].nunique()) for model, frame in pairs.items()}
     young = {model for model, count in days.items() if count < max(days.values()) / 2}
     basis = common_keys([champion, *(frame for model, frame in pairs.items() if model not in young)])
-    rows = {model: frame.merge(basis, on=KEYS, validate="1:1") for model, frame in due.items() if model not in young}
+    rows = {model: rows_of(frame, basis) for model, frame in due.items() if model not in young}
     return {model: frame for model, frame in rows.items() if len(frame)}
 
 
