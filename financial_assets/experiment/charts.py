@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from financial_assets.experiment.chart_style import (
     FURTHER_COLOURS,
@@ -26,6 +26,11 @@ from financial_assets.experiment.results import EpochTraffic, Evaluation, Skill
 __all__ = ["CHARTS", "png", "svg"]
 
 
+def _percent(value: float, _: int | None) -> str:
+    """A tick, not rounded: 47.5 % is not 48 %."""
+    return f"{round(100 * value, 6):g}%"
+
+
 def accuracy(evaluation: Evaluation) -> Figure:
     """Accuracy of arms and baselines with day-clustered intervals, beside a coin."""
     shown = [skill for skill in evaluation.skills if skill.accuracy is not None]
@@ -40,7 +45,7 @@ def accuracy(evaluation: Evaluation) -> Figure:
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel(f"predicted right, {evaluation.level:.0%} interval")
     axes.grid(axis="x")
     return made
@@ -63,7 +68,7 @@ def profit(evaluation: Evaluation) -> Figure:
         below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, style, color=colour, linewidth=1)
     for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp a side"), (below, "from peak")):
         panel.axhline(0, color=INK, linewidth=0.8)
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panel.yaxis.set_major_formatter(_percent)
         panel.set_ylabel(label)
         panel.grid(axis="y")
     time_axis(below)
@@ -104,8 +109,8 @@ def reliability(evaluation: Evaluation) -> Figure:
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
     axes.set_xlim(*ends)
     axes.set_ylim(*ends)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
     axes.set_xlabel("predicted probability of an up day")
     axes.set_ylabel("observed share of up days")
     axes.grid()
@@ -126,7 +131,7 @@ def latency(evaluation: Evaluation) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(_percent)
     axes.set_xlabel("milliseconds from request to answer, seen by the client")
     axes.set_ylabel("requests answered")
     axes.grid()
@@ -151,7 +156,7 @@ def traffic(evaluation: Evaluation) -> Figure:
             axes.plot([mark, mark], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
     axes.set_xlim(0, 1.005)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("share of attributed requests; black marks: the weights")
     shown = dict.fromkeys(model for _, observed, _ in bars for model, count in observed.items() if count)
     if shown.keys() - named:
@@ -164,7 +169,7 @@ def _bar_label(model: str, share: float, bars: int) -> str:
     """What has room in a bar: name and share, share, or nothing."""
     if bars < 6 and share * _BAR_LETTERS > len(model):
         return f"{model}\n{share:.1%}"
-    return f"{share:.0%}" if share > 0.06 else ""
+    return "" if share < 0.06 else f"{share:.1%}" if share > 0.12 and bars < 6 else f"{share:.0%}"
 
 
 _BAR_LETTERS = 64  # that fit into the whole width of the traffic plot
