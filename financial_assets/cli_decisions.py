@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.paired_score import in_words
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.verdict import Decision
 from financial_assets.settings import load_settings
@@ -101,8 +102,8 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
     rows = [
         ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
         ("metric", f"{test.metric}, margin {test.margin:g}, plausible effect {test.plausible_effect:g}"),
-        ("daily deviation", f"{plan.spread.deviation:.4f}: {plan.spread.basis}"),
-        ("detectable", f"{plan.detectable:.4f} in {plan.looks[-1]} days with {test.power:.0%} power"),
+        ("daily deviation", f"{plan.spread.deviation:.3g}: {plan.spread.basis}"),
+        ("detectable", f"{plan.detectable:.3g} in {plan.looks[-1]} days with {test.power:.0%} power"),
         ("days for the plausible", f"{plan.days_for_plausible:,}"),
         (
             "error rates",
@@ -123,10 +124,11 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
     ]
     console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
     always = decision.always_on
+    low, high = (in_words(bound, test.metric) for bound in (always.low, always.high))
+    mean = "-" if decision.estimate is None else in_words(decision.estimate, test.metric)
     console.print(
-        f"always on: difference in [{always.low:+.3f}, {always.high:+.3f}] with {plan.confidence} confidence "
-        f"on every day; {decision.days} days so far, mean "
-        + ("-" if decision.estimate is None else f"{decision.estimate:+.4f}"),
+        f"always on: difference in [{low}, {high}] with {plan.confidence} confidence on every day; "
+        f"{decision.days} days so far, mean {mean}",
         highlight=False,
     )
     rows = [

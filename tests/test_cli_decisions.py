@@ -156,8 +156,8 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
     for said in (
         "PROMOTE",
         decision.plan_digest[:12],
-        "0.3000: the test",
-        f"{decision.detectable:.4f} in 20 days with 80% power",
+        "0.3: the test",
+        f"{decision.detectable:.3g} in 20 days with 80% power",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",

@@ -17,6 +17,7 @@ import numpy as np
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evidence import Evidence, PairedDays
+from financial_assets.experiment.paired_score import in_words
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.statistics.asymptotic import Clipping
 from financial_assets.experiment.statistics.betting import BettingSequence
@@ -197,7 +198,7 @@ def _judge(
     if always_on.high <= -plan.test.margin and len(evidence.main):
         worse = (
             f"{plan.challenger} is worse than {plan.champion}: the difference in {plan.test.metric} is at most "
-            f"{always_on.high:+.3f}, on every day with {plan.confidence} confidence"
+            f"{in_words(always_on.high, plan.test.metric)}, on every day with {plan.confidence} confidence"
         )
         return "rollback", (worse,), None
     favour = _in_favour(plan, looks, always_on)
@@ -219,7 +220,8 @@ def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: AlwaysOn)
     if always_on.clears(plan.test.margin):
         return (
             f"{plan.challenger} is better than {beaten}: the always-on interval of the difference in "
-            f"{plan.test.metric} starts at {always_on.low:+.3f}, above the margin {plan.test.margin:g}"
+            f"{plan.test.metric} starts at {in_words(always_on.low, plan.test.metric)}, above the margin "
+            f"{plan.test.margin:g}"
         )
     return None
 
@@ -245,7 +247,8 @@ def _against(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | 
 
 def _underpowered(plan: ExperimentPlan) -> str:
     return (
-        f"the plan cannot promote: by its horizon of {plan.looks[-1]} days it detects {plan.detectable:.3f}, more than "
+        f"the plan cannot promote: by its horizon of {plan.looks[-1]} days it detects "
+        f"{in_words(plan.detectable, plan.test.metric).removeprefix('+')}, more than "
         f"the plausible {plan.test.plausible_effect:g}; about {plan.days_for_plausible:,} days would do"
     )
 

@@ -11,6 +11,13 @@ from financial_assets.experiment.decision_case import DecisionCase
 
 __all__ = ["evidence"]
 
+_NAMES = {
+    "accuracy": "accuracy, pp",
+    "brier": "Brier score, better up",
+    "log_loss": "log loss, nats, better up",
+    "pinball": "pinball loss, bp, better up",
+}
+_SCALES = {"accuracy": 100, "pinball": 10_000}
 _SETTLED = 20
 """Days after which the running mean sets the scale."""
 
@@ -44,7 +51,7 @@ def evidence(case: DecisionCase) -> Figure:
     axes.set_xlim(0, 1.02 * max(plan.looks[-1], len(days)))
     axes.set_ylim(-reach, reach)
     axes.yaxis.set_major_formatter(FuncFormatter(_unit(plan.test.metric)))
-    axes.set_ylabel(f"difference in {'accuracy, pp' if plan.test.metric == 'accuracy' else 'Brier score'}")
+    axes.set_ylabel(f"difference in {_NAMES[plan.test.metric]}")
     axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
     axes.grid(axis="y")
     legend(axes, below=True)
@@ -62,5 +69,5 @@ def _reach(case: DecisionCase) -> float:
 
 
 def _unit(metric: str) -> FuncFormatter:
-    scale, form = (100, "{:+g}") if metric == "accuracy" else (1, "{:+.3g}")
+    scale, form = _SCALES.get(metric, 1), "{:+.3g}"
     return FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else form.format(round(scale * value, 6)))

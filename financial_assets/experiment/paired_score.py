@@ -11,7 +11,7 @@ from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.scoring.classification import hits, log_losses, squared_errors
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
-__all__ = ["METRICS", "PairedMetric", "answer_columns", "paired_score"]
+__all__ = ["METRICS", "PairedMetric", "answer_columns", "in_words", "paired_score"]
 
 PairedMetric = Literal["accuracy", "brier", "log_loss", "pinball"]
 """``accuracy`` and ``brier``: daily differences lie in [-1, 1]. ``log_loss`` (nats) and ``pinball`` (mean over the five
@@ -23,6 +23,11 @@ METRICS: tuple[PairedMetric, ...] = get_args(PairedMetric)
 def answer_columns(metric: PairedMetric) -> tuple[str, ...]:
     """Columns of a prediction that the score needs."""
     return QUANTILE_COLUMNS if metric == "pinball" else ("probability_up",)
+
+
+def in_words(value: float, metric: PairedMetric) -> str:
+    """A difference with its sign; losses are small numbers, of which three digits are kept."""
+    return f"{value:+.3f}" if metric == "accuracy" else f"{value:+.3g}"
 
 
 def paired_score(metric: PairedMetric, answers: pd.DataFrame, up: np.ndarray, log_return: np.ndarray) -> np.ndarray:

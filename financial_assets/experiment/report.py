@@ -165,9 +165,15 @@ def _difference(value: float | None, metric: str) -> str:
     """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
     if value is None:
         return "–"
-    if abs(value) >= 1:
+    if metric in ("accuracy", "brier") and abs(value) >= 1:
         return "no bound yet"
-    return f"{100 * value:+.1f} pp" if metric == "accuracy" else f"{value:+.4f}"
+    match metric:
+        case "accuracy":
+            return f"{100 * value:+.1f} pp"
+        case "pinball":
+            return f"{10_000 * value:+.2f} bp"
+        case _:
+            return f"{value:+.4f}"
 
 
 def _size(value: float, metric: str) -> str:

@@ -10,8 +10,11 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, panel
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.evidence import gather
+from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.market.panel import PricePanel
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 PRICES = panel(sessions=80, tickers=3)
 
@@ -103,3 +106,38 @@ def test_other_models_change_nothing() -> None:
         gather(plan(), pd.concat([direct, more]), rivals, PRICES).digest
         == gather(plan(), direct, rivals, PRICES).digest
     )
+
+
+@pytest.mark.parametrize("metric", ["brier", "log_loss", "pinball"])
+def test_losses_are_paired_row_by_row(metric: PairedMetric) -> None:
+    direct, rivals = frames()
+    rng = np.random.default_rng(7)
+    direct = direct.assign(**{name: rng.normal(0, 0.02, len(direct)) for name in QUANTILE_COLUMNS})
+    found = gather(plan(metric=metric, plausible_effect=0.03), direct, rivals, PRICES)
+    outcomes = outcome_frame(PRICES)
+    rows = direct.merge(outcomes, on=["session", "ticker"])
+    chance = np.where(rows["up"], rows["probability_up"], 1 - rows["probability_up"])
+    errors = {
+        level: rows["log_return"] - rows[name] for name, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
+    }
+    loss = {
+        "brier": (1 - chance) ** 2,
+        "log_loss": -np.log(chance),
+        "pinball": sum(np.maximum(level * one, (level - 1) * one) for level, one in errors.items()) / 5,
+    }[metric]
+    wide = rows.assign(loss=loss).set_index(["session", "ticker", "model"])["loss"].unstack()
+    by_hand = (wide[CHAMPION] - wide[CHALLENGER]).groupby("session").mean()
+    np.testing.assert_allclose(found.main.differences, by_hand[by_hand.index > CUTOFF].to_numpy(), rtol=1e-9)
+    assert len(found.by_ticker) == found.main.rows
+    accuracy = gather(plan(), direct, rivals, PRICES).main.differences
+    np.testing.assert_allclose(found.accuracy.differences, accuracy)
+
+
+def test_an_answer_without_quantiles_has_no_pinball_loss() -> None:
+    direct, rivals = frames()
+    direct = direct.assign(**dict.fromkeys(QUANTILE_COLUMNS, 0.0))
+    at = direct.index[direct["session"] == PRICES.sessions[40]]
+    direct.loc[at, "q05"] = np.nan
+    found = gather(plan(metric="pinball", plausible_effect=0.03), direct, rivals, PRICES)
+    assert PRICES.sessions[40] not in found.main.sessions
+    assert PRICES.sessions[40] in found.accuracy.sessions

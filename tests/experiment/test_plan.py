@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision import due_looks
+from financial_assets.experiment.decision import due_looks, watch
 from financial_assets.experiment.evidence import Evidence
+from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan import DailySpread, make_plan, plan_from_json, planned_looks
 
 
@@ -107,6 +108,21 @@ def test_the_assumed_spread_knows_that_tickers_move_together() -> None:
     assert one.deviation == pytest.approx(math.sqrt(0.5))
     assert math.sqrt(0.5 / 10) < ten.deviation < one.deviation
     assert "assumed" in ten.basis
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "pinball"])
+def test_losses_without_bound_are_clipped_by_the_plan_and_never_assumed(metric: PairedMetric) -> None:
+    rules = policy(metric=metric, plausible_effect=0.5)
+    wild, calm = (
+        make_plan(rules, EPOCH, EPOCH.challengers[0], DailySpread(deviation, "x"), CUTOFF) for deviation in (0.3, 1e-4)
+    )
+    assert wild.bound == pytest.approx(2.4), "differences in log loss may exceed 1"
+    assert calm.bound == pytest.approx(8e-4)
+    with pytest.raises(ExperimentError, match=r"set test\.metric of the rollout policy to accuracy or brier"):
+        DailySpread.assumed(10, metric)
+    lost = days(np.full(60, -calm.bound / 2))
+    watched = watch(calm, Evidence(lost, lost, {}, 0, 0, ""))
+    assert watched.high < 0 < watched.high + calm.bound
 
 
 def test_too_few_days_or_days_without_difference_measure_nothing() -> None:
