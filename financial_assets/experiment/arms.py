@@ -15,7 +15,9 @@ __all__ = ["FOLLOWING_MODES", "ROUTED_ROLES", "Arm", "Role", "WeightEpoch", "arm
 Role = Literal["champion", "challenger", "shadow"]
 ROUTED_ROLES: tuple[Role, ...] = ("champion", "challenger")
 FOLLOWING_MODES = ("thompson", "hedge")
-"""Modes of a policy's traffic in which weights follow scores; a reason that begins with one opened such an epoch."""
+"""Modes of a policy's traffic in which weights follow scores."""
+
+_FOLLOWING_REASONS = tuple(f"{mode}{sign}" for mode in FOLLOWING_MODES for sign in (":", " by "))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class WeightEpoch:
     @property
     def follows_scores(self) -> bool:
         """Whether its weights were set by an allocator: figures of its routed requests alone are biased."""
-        return self.reason.startswith(FOLLOWING_MODES)
+        return self.reason.startswith(_FOLLOWING_REASONS)
 
     def weights_in(self, regime: str | None) -> dict[str, int]:
         """The weights for requests of a regime: its own, or those of all others."""

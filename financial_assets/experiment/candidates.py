@@ -66,6 +66,8 @@ class Candidate:
         Served name; ``challenger`` or ``shadow``.
     difference
         Mean daily difference in accuracy with its day-clustered interval of one look.
+    brier
+        The same for the Brier score; positive is better.
     p_value, holm
         Of no difference, two-sided, by Student's t of the days; and adjusted for the number of candidates.
     log_e
@@ -79,6 +81,7 @@ class Candidate:
     name: str
     role: str
     difference: Estimate
+    brier: Estimate
     p_value: float
     holm: float
     log_e: float
@@ -136,7 +139,8 @@ def candidates(
         Candidate(
             name=pair.arm.model,
             role=pair.arm.role,
-            difference=estimate(day_clustered_mean(days.to_numpy(np.float64), days.index.to_numpy(), level)),
+            difference=_one_look(days, level),
+            brier=_one_look(pair.daily("brier"), level),
             p_value=p_values[pair.arm.model],
             holm=adjusted[pair.arm.model],
             log_e=log_e[pair.arm.model],
@@ -152,6 +156,10 @@ def _pair(arm: Arm, ours: pd.DataFrame, theirs: pd.DataFrame) -> _Pair:
     mine = rows_of(ours, theirs)
     others = theirs if same_keys(mine, theirs) else mine[KEYS].merge(theirs, on=KEYS, validate="1:1")
     return _Pair(arm, mine, others)
+
+
+def _one_look(days: pd.Series, level: float) -> Estimate:
+    return estimate(day_clustered_mean(days.to_numpy(np.float64), days.index.to_numpy(), level))
 
 
 def _p_value(days: np.ndarray) -> float:

@@ -11,12 +11,16 @@ import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-__all__ = ["FURTHER_CHALLENGERS", "INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
+__all__ = ["FURTHER_COLOURS", "INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
 
 ROLE_COLOURS = {"champion": "#1f5fa8", "challenger": "#d1661a", "shadow": "#3a8f7b", "baseline": "#7b8794"}
-FURTHER_CHALLENGERS = ("#8a4fbf", "#b3345f", "#8c7a00", "#5a6b1f")
-"""Colours of the second challenger and those after it."""
+FURTHER_COLOURS = {
+    "challenger": ("#8a4fbf", "#b3345f", "#8c7a00", "#5a6b1f"),
+    "shadow": ("#7a9a2e", "#2a9fb5", "#5c6f8a"),
+}
+"""Colours of the second arm of a role and those after it."""
 INK, RULE = "#1f2933", "#cbd2d9"
+_FEW = 4  # names that a legend inside a plot has room for
 _STYLE = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -35,16 +39,19 @@ _STYLE = {
 }
 
 
-def figure(height: float = 3.4, width: float = 5.6) -> tuple[Figure, Any]:
+def figure(height: float = 3.2, width: float = 5.0) -> tuple[Figure, Any]:
     """An empty figure with one set of axes; inches."""
     made = Figure(figsize=(width, height), layout="constrained")
     return made, made.add_subplot()
 
 
-def legend(axes: Any, **options: Any) -> None:
-    """A legend, if there is anything to name."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(**{"loc": "best", **options})
+def legend(axes: Any, *, below: bool = False) -> None:
+    """A legend, if there is anything to name; below the plot if wished, or if it would cover much of it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if below or len(labels) > _FEW:
+        axes.figure.legend(handles, labels, loc="outside lower left", ncols=2)
+    elif labels:
+        axes.legend(loc="best")
 
 
 def time_axis(axes: Any) -> None:

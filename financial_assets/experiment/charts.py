@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from financial_assets.experiment.chart_style import (
-    FURTHER_CHALLENGERS,
+    FURTHER_COLOURS,
     INK,
     ROLE_COLOURS,
     RULE,
@@ -23,6 +24,11 @@ from financial_assets.experiment.chart_style import (
 from financial_assets.experiment.results import EpochTraffic, Evaluation, Skill
 
 __all__ = ["CHARTS", "png", "svg"]
+
+
+def _percent(value: float, _: int | None) -> str:
+    """A tick, not rounded: 47.5 % is not 48 %."""
+    return f"{round(100 * value, 6):g}%"
 
 
 def accuracy(evaluation: Evaluation) -> Figure:
@@ -39,15 +45,15 @@ def accuracy(evaluation: Evaluation) -> Figure:
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel(f"directions predicted right, {evaluation.level:.0%} interval")
+    axes.xaxis.set_major_formatter(_percent)
+    axes.set_xlabel(f"predicted right, {evaluation.level:.0%} interval")
     axes.grid(axis="x")
     return made
 
 
 def profit(evaluation: Evaluation) -> Figure:
     """Cumulative profit and loss after costs of the arms, beside buy and hold, and the fall from the last peak."""
-    made = Figure(figsize=(5.6, 4.6), layout="constrained")
+    made = Figure(figsize=(5.0, 4.8), layout="constrained")
     axes, below = made.subplots(2, sharex=True, height_ratios=(2.2, 1))
     days, colours = np.array(evaluation.trading_days, dtype="datetime64[D]"), _colours(evaluation)
     strategies = [
@@ -62,7 +68,7 @@ def profit(evaluation: Evaluation) -> Figure:
         below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, style, color=colour, linewidth=1)
     for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp a side"), (below, "from peak")):
         panel.axhline(0, color=INK, linewidth=0.8)
-        panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        panel.yaxis.set_major_formatter(_percent)
         panel.set_ylabel(label)
         panel.grid(axis="y")
     time_axis(below)
@@ -73,7 +79,7 @@ def profit(evaluation: Evaluation) -> Figure:
 def differences(evaluation: Evaluation) -> Figure:
     """Paired differences in accuracy with their intervals, beside no difference and the one that matters."""
     shown = [item for item in evaluation.comparisons if item.score == "accuracy"]
-    made, axes = figure(height=1.1 + 0.55 * max(len(shown), 2))
+    made, axes = figure(height=1.1 + 0.5 * max(len(shown), 2))
     colours = _colours(evaluation)
     for row, item in enumerate(reversed(shown)):
         colour, d = colours.get(item.first, ROLE_COLOURS["baseline"]), item.difference
@@ -81,10 +87,10 @@ def differences(evaluation: Evaluation) -> Figure:
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
     axes.axvline(evaluation.plan["worthwhile"], color=INK, linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(shown)), [f"{item.first}\nless {item.second}" for item in reversed(shown)], fontsize=8)
+    axes.set_yticks(range(len(shown)), [f"{item.first}\nless {item.second}" for item in reversed(shown)], fontsize=9)
     axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
-    axes.set_xlabel(f"percentage points, {evaluation.level:.0%} interval; dotted: would matter")
+    axes.set_xlabel(f"pp, {evaluation.level:.0%} interval; dotted: would matter")
     axes.grid(axis="x")
     return made
 
@@ -103,8 +109,8 @@ def reliability(evaluation: Evaluation) -> Figure:
     axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
     axes.set_xlim(*ends)
     axes.set_ylim(*ends)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
+    axes.yaxis.set_major_formatter(_percent)
     axes.set_xlabel("predicted probability of an up day")
     axes.set_ylabel("observed share of up days")
     axes.grid()
@@ -125,7 +131,7 @@ def latency(evaluation: Evaluation) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_formatter(_percent)
     axes.set_xlabel("milliseconds from request to answer, seen by the client")
     axes.set_ylabel("requests answered")
     axes.grid()
@@ -137,24 +143,36 @@ def traffic(evaluation: Evaluation) -> Figure:
     """Requests by arm in each weight epoch, beside what the weights ask for; many epochs are added up by regime."""
     bars = _traffic_bars(evaluation.epochs)
     made, axes = figure(height=1.1 + 0.55 * max(len(bars), 1))
-    colours = _colours(evaluation)
+    colours, named = _colours(evaluation), set[str]()
     for row, (_, observed, asked) in enumerate(reversed(bars)):
         total, seen, mark = sum(observed.values()), 0.0, 0.0
         for model, count in observed.items():
             share = count / total if total else 0.0
             axes.barh(row, share, left=seen, height=0.55, color=colours.get(model, ROLE_COLOURS["baseline"]))
-            if share > 0.12:
-                label = f"{model}\n{share:.1%}" if len(bars) < 6 else f"{share:.0%}"
-                axes.text(seen + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
+            label = _bar_label(model, share, len(bars))
+            axes.text(seen + share / 2, row, label, ha="center", va="center", color="white", fontsize=8)
+            named |= {model} if model in label else set()
             seen, mark = seen + share, mark + asked.get(model, 0.0)
             axes.plot([mark, mark], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
     axes.set_xlim(0, 1.005)
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("share of attributed requests; black marks: the weights")
+    shown = dict.fromkeys(model for _, observed, _ in bars for model, count in observed.items() if count)
+    if shown.keys() - named:
+        handles = [Patch(color=colours.get(model, ROLE_COLOURS["baseline"]), label=model) for model in shown]
+        made.legend(handles=handles, loc="outside lower left", ncols=2)
     return made
 
 
+def _bar_label(model: str, share: float, bars: int) -> str:
+    """What has room in a bar: name and share, share, or nothing."""
+    if bars < 6 and share * _BAR_LETTERS > len(model):
+        return f"{model}\n{share:.1%}"
+    return "" if share < 0.06 else f"{share:.1%}" if share > 0.12 and bars < 6 else f"{share:.0%}"
+
+
+_BAR_LETTERS = 64  # that fit into the whole width of the traffic plot
 _MOST_BARS = 12
 _Bar = tuple[str, Mapping[str, int], Mapping[str, float]]
 
@@ -206,13 +224,15 @@ def svg(evaluation: Evaluation, name: str) -> str:
 
 
 def _colours(evaluation: Evaluation) -> dict[str, str]:
-    """By forecaster: that of its role, further challengers having their own."""
+    """By forecaster: that of its role, further challengers and shadows having their own."""
     roles = {skill.name: skill.role for skill in evaluation.skills} | {
         arm["model"]: arm["role"] for arm in evaluation.arms
     }
     found = {name: ROLE_COLOURS[role] for name, role in roles.items()}
-    challengers = [arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"]
-    return found | dict(zip(challengers[1:], itertools.cycle(FURTHER_CHALLENGERS), strict=False))
+    for role, further in FURTHER_COLOURS.items():
+        models = [arm["model"] for arm in evaluation.arms if arm["role"] == role]
+        found |= dict(zip(models[1:], itertools.cycle(further), strict=False))
+    return found
 
 
 def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:

@@ -49,11 +49,11 @@ def conclude_all(
     for challenger in challengers:
         others = set(challengers) - {challenger}
         mine = [item for item in comparisons if not {item.first, item.second} & others]
-        found.append(conclude(champion, challenger, epochs, mine))
+        found.append(conclude(champion, challenger, epochs, mine, several=bool(others)))
     if len(found) < 2:
         return found[0] if found else conclude(champion, None, epochs, comparisons)
     found.sort(key=lambda one: _STRENGTH.index(one.verdict))
-    sentences = dict.fromkeys(one.sentence for one in found)
+    sentences = dict.fromkeys(one.sentence for one in found)  # a refusal is one sentence for all
     remarks = dict.fromkeys(remark for one in found for remark in one.remarks)
     return Conclusion(found[0].verdict, " ".join(sentences), tuple(remarks))
 
@@ -63,6 +63,8 @@ def conclude(
     challenger: str | None,
     epochs: Sequence[EpochTraffic],
     comparisons: Sequence[Comparison],
+    *,
+    several: bool = False,
 ) -> Conclusion:
     """Judge the evidence.
 
@@ -75,6 +77,8 @@ def conclude(
         between other arms is remarked.
     comparisons
         Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
+    several
+        Whether sentences about other challengers stand beside it, so that it must name its arms.
     """
     arms = {champion, challenger} - {None}
     mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
@@ -95,7 +99,7 @@ def conclude(
         return Conclusion("no_data", sentence, tuple(remarks))
     verdict, sentence = _judge(pair[0], against)
     if verdict != "challenger_better" and pair[0].difference.days >= FEWEST_DAYS:
-        sentence += _unbeaten(against)
+        sentence += _unbeaten(against, f" {challenger} nor {champion}" if several else "")
     return Conclusion(verdict, sentence, tuple(remarks))
 
 
@@ -156,14 +160,14 @@ def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so that nothing is gained yet"
 
 
-def _unbeaten(against: Sequence[Comparison]) -> str:
+def _unbeaten(against: Sequence[Comparison], names: str) -> str:
     """What neither arm beats; empty if one of them beats everything."""
     arms = {c.first for c in against}
     baselines = list(dict.fromkeys(c.second for c in against))
     if len(arms) < 2 or any(all(c.difference.low > 0 for c in against if c.first == arm) for arm in arms):
         return ""
     worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
-    said = f" Neither has been shown to beat {' and '.join(baselines)}"
+    said = f" Neither{names} has been shown to beat {' and '.join(baselines)}"
     return said + (f", and both are worse than {' and '.join(worse)}." if worse else ".")
 
 

@@ -116,8 +116,8 @@ def evaluate(
     routed_due = join_outcomes(routed, known)
     traffic = epoch_traffic(routed, epochs, plan.srm_alpha)
     comparisons = _comparisons(rows, due, baselines, current, known, plan)
-    main, fixed = rows.get(current.champion.model), not any(epoch.follows_scores for epoch in epochs)
-    arms = tuple(arm_traffic(model, routed, routed_due, plan.level) for model in _routed_models(epochs))
+    main = rows.get(current.champion.model)
+    followed = {model for epoch in epochs if epoch.follows_scores for model in epoch.weights}
     challengers = [arm.model for arm in current.challengers]
     return Evaluation(
         experiment=current.experiment,
@@ -128,7 +128,10 @@ def evaluate(
         conclusion=conclude_all(current.champion.model, challengers, traffic, comparisons),
         comparisons=comparisons,
         epochs=traffic,
-        traffic=arms if fixed else tuple(dataclasses.replace(arm, accuracy=None) for arm in arms),
+        traffic=tuple(
+            arm_traffic(model, routed, routed_due, plan.level, followed=model in followed)
+            for model in _routed_models(epochs)
+        ),
         skills=scored.skills,
         tickers=scored.tickers,
         trading_days=scored.trading_days,

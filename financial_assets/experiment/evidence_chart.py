@@ -24,7 +24,7 @@ _SETTLED = 20
 
 def evidence(case: DecisionCase) -> Figure:
     """Challenger less champion: mean of all days so far, and when it would be enough."""
-    made, axes = figure(height=3.7, width=7.6)
+    made, axes = figure(height=4.0, width=5.6)
     plan, days = case.plan, np.arange(1, len(case.differences) + 1)
     level = plan.confidence
     reach = _reach(case)
@@ -52,9 +52,9 @@ def evidence(case: DecisionCase) -> Figure:
     axes.set_ylim(-reach, reach)
     axes.yaxis.set_major_formatter(FuncFormatter(_unit(plan.test.metric)))
     axes.set_ylabel(f"difference in {_NAMES[plan.test.metric]}")
-    axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks, the last is the horizon")
+    axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
     axes.grid(axis="y")
-    legend(axes, loc="lower right", ncols=2)
+    legend(axes, below=True)
     return made
 
 

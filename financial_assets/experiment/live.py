@@ -55,7 +55,10 @@ class ArmLine:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the live view shows at one instant; ``differences`` are each challenger's less the champion's accuracy."""
+    """What the live view shows at one instant.
+
+    ``differences`` are each challenger's less the champion's accuracy, on all rows that these two have.
+    """
 
     session: pd.Timestamp | None
     done: int
@@ -149,14 +152,15 @@ class Scoreboard:
     def snapshot(self) -> Snapshot:
         """Everything, at this instant."""
         with self._lock:
-            right, days = self._paired()
+            right, days = self._paired(list(self._arms))
             total = sum(arm.requests for arm in self._arms.values())
             lines = tuple(self._line(model, arm, total, right, days) for model, arm in self._arms.items())
-            champion, several = self.epoch.champion.model, len(np.unique(days)) > 1
-            differences = {
-                arm.model: day_clustered_mean(right[arm.model] - right[champion], days)
-                for arm in (self.epoch.challengers if several else ())
-            }
+            champion = self.epoch.champion.model
+            differences: dict[str, Interval] = {}
+            for arm in self.epoch.challengers:
+                pair, when = self._paired([champion, arm.model])
+                if pair and len(np.unique(when)) > 1:
+                    differences[arm.model] = day_clustered_mean(pair[arm.model] - pair[champion], when)
             return Snapshot(
                 self.session,
                 self.done,
@@ -185,10 +189,10 @@ class Scoreboard:
             accuracy=day_clustered_proportion(right[model], days) if several else None,
         )
 
-    def _paired(self) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Right or wrong of every routed arm on the rows that all of them have, and the day of each row."""
-        grids = {model: self._hits[model] for model in self._arms if model in self._hits}
-        if len(grids) < len(self._arms) or self.session is None:
+    def _paired(self, models: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Right or wrong of each model on the rows that all of them have, and the day of each row."""
+        grids = {model: self._hits[model] for model in models if model in self._hits}
+        if len(grids) < len(models) or self.session is None:
             return {}, np.empty(0)
         both = np.logical_and.reduce([np.isfinite(grid) for grid in grids.values()])
         both[:, self._panel.sessions >= self.session] = False  # the outcome is that of the session after

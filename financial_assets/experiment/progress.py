@@ -77,7 +77,8 @@ def as_table(seen: Snapshot) -> Group:
         table.add_row(*_cells(arm))
     lost = f", {seen.unattributed} of no arm" if seen.unattributed else ""
     failed = Text(f"{seen.requests:,} requests, {seen.failed:,} failed{lost}", style="red" if seen.failed else "")
-    return Group(table, failed, Text(_differences(seen.differences)), Text(seen.verdict, style="bold"))
+    differences = [Text(line) for line in _differences(seen.differences)]
+    return Group(table, failed, *differences, Text(seen.verdict, style="bold"))
 
 
 def as_line(seen: Snapshot) -> str:
@@ -88,7 +89,7 @@ def as_line(seen: Snapshot) -> str:
     )
     day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
     said = f"replay {day} {seen.done}/{seen.total}: {seen.requests} requests, {seen.failed} failed; {arms}"
-    return f"{said}; {_differences(seen.differences)}; {seen.verdict}"
+    return f"{said}; {'; '.join(_differences(seen.differences))}; {seen.verdict}"
 
 
 def _cells(arm: ArmLine) -> tuple[str, ...]:
@@ -104,16 +105,16 @@ def _cells(arm: ArmLine) -> tuple[str, ...]:
     )
 
 
-def _differences(found: Mapping[str, Interval]) -> str:
+def _differences(found: Mapping[str, Interval]) -> list[str]:
+    """One line a challenger; the last says what they are."""
     if not found:
-        return "challenger less champion: not known yet"
+        return ["challenger less champion: not known yet"]
     names = list(found) if len(found) > 1 else ["challenger"]
     said = [
-        f"{name} less champion {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}]"
+        f"{name} less champion {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}] on {one.days} days"
         for name, one in zip(names, found.values(), strict=True)
     ]
-    days = max(one.days for one in found.values())
-    return f"{'; '.join(said)} on {days} days (95 %, by day; for the eye, not for a decision)"
+    return [*said[:-1], f"{said[-1]} (95 %, by day; for the eye, not for a decision)"]
 
 
 def _interval(interval: Interval | None) -> str:

@@ -72,6 +72,8 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
     if evaluation.buy_and_hold is not None:
         strategies.append(("buy and hold", evaluation.buy_and_hold))
     label, mood = _VERDICTS[evaluation.conclusion.verdict]
+    if evaluation.conclusion.verdict == "no_data" and _leader(evaluation) is None:
+        label = "No challenger"
     drawn = {name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS}  # drawn here, from numbers
     if case is not None:
         action, mood = _ACTIONS[case.decision.action]
@@ -92,6 +94,9 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         range_cell=_range_cell,
         units=_UNITS,
         always_alpha=ALWAYS_ALPHA,
+        scores=max((one.further for one in evaluation.candidates), key=len, default=()),
+        leader=_leader(evaluation),
+        crowd=sum(arm["role"] == "challenger" for arm in evaluation.arms) > 1,
         main=_main_difference(evaluation),
     )
 
@@ -104,12 +109,10 @@ def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCas
 
 def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[str, bytes]:
     """The plots by name, as PNG images."""
-    shown = {
-        "evidence" if place == 0 else f"evidence, {case.plan.challenger}": png_of(
-            lambda case=case: evidence(case), "evidence"
-        )
-        for place, case in enumerate(cases)
-    }
+    main, others = _main_case(cases)
+    shown = {} if main is None else {"evidence": png_of(lambda: evidence(main), "evidence")}
+    for case in others:
+        shown[f"evidence, {case.plan.challenger}"] = png_of(lambda case=case: evidence(case), "evidence")
     return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
 
 
@@ -129,12 +132,17 @@ def _main_case(cases: Sequence[DecisionCase]) -> tuple[DecisionCase | None, list
     return main, [case for case in cases if case is not main]
 
 
+def _leader(evaluation: Evaluation) -> str | None:
+    """The challenger that comes first."""
+    return next((arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"), None)
+
+
 def _main_difference(evaluation: Evaluation) -> Estimate | None:
-    """Challenger less champion in accuracy, over all days."""
+    """First challenger less champion in accuracy, over all days."""
     role = {arm["model"]: arm["role"] for arm in evaluation.arms}
-    pair = ("challenger", "champion")
-    found = (item for item in evaluation.comparisons if (role.get(item.first), role.get(item.second)) == pair)
-    return next((item.difference for item in found if item.score == "accuracy"), None)
+    first = [item for item in evaluation.comparisons if item.first == _leader(evaluation)]
+    found = (item for item in first if role.get(item.second) == "champion" and item.score == "accuracy")
+    return next((item.difference for item in found), None)
 
 
 def _percent(value: float | None, digits: int = 1) -> str:
@@ -146,7 +154,7 @@ def _points(value: float | None) -> str:
 
 
 def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None or value != value else f"{value:.{digits}f}"
+    return "–" if value is None or value != value else f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
 
 
 def _ms(value: float) -> str:

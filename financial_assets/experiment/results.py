@@ -68,7 +68,7 @@ class ArmTraffic:
     """One arm's routed requests: counts by how they ended, and client-side latency in seconds of the answered ones.
 
     ``latency_grid`` are the latency's percentiles 0 to 100. ``accuracy`` is on the arm's own requests (not paired);
-    ``None`` too where weights followed the scores, which makes it biased: see ``Evaluation.routed``.
+    ``refused`` says why there is none although requests were scored: see ``Evaluation.routed`` then.
     """
 
     model: str
@@ -83,6 +83,7 @@ class ArmTraffic:
     latency_p99: float
     latency_grid: tuple[float, ...]
     accuracy: Estimate | None
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

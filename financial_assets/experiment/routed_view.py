@@ -7,7 +7,7 @@ propensities are not; beside them stands what is known from the pairs, in which 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.experiment.results import Estimate
 from financial_assets.experiment.skill import estimate
+from financial_assets.experiment.statistics.multiplicity import holm
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import day_clustered_mean
 
@@ -28,13 +29,18 @@ _COIN = 0.5  # what an arm is expected to get right before its first day
 
 @dataclass(frozen=True, slots=True)
 class RoutedArm:
-    """The share of right directions if this arm had answered every request, by three estimates, and in truth."""
+    """The share of right directions if this arm had answered every request, by three estimates, and in truth.
+
+    ``p_value`` is anytime-valid, against "not better than the champion", by inverse propensities; of several
+    challengers it is adjusted for their number (Holm 1979). ``None`` for the champion.
+    """
 
     model: str
     ips: Estimate
     snips: Estimate
     doubly_robust: Estimate
     paired: Estimate | None
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +53,6 @@ class RoutedView:
         Champion first; empty where the estimates are refused.
     requests, days
         What they rest on.
-    p_value
-        Anytime-valid, against "no challenger is better", by inverse propensities; ``None`` with several challengers.
     refused
         Why nothing is estimated; empty if it is.
     """
@@ -56,7 +60,6 @@ class RoutedView:
     arms: tuple[RoutedArm, ...]
     requests: int
     days: int
-    p_value: float | None
     refused: str = ""
 
 
@@ -86,11 +89,14 @@ def routed_view(
     try:
         log = _logged(rows, arms, mine)
         expected = past_means(log, _COIN)
-        found = tuple(_arm(log, place, arms, expected, paired, rows, level) for place in range(len(arms)))
-        p_value = _p_value(log, rows) if len(arms) == 2 else None
+        found = [
+            _arm(log, place, arm, expected, _truth(paired.get(arm), rows, level), level)
+            for place, arm in enumerate(arms)
+        ]
+        p_values = holm({arm: _p_value(log, place) for place, arm in enumerate(arms) if place})
     except ExperimentError as error:
-        return RoutedView((), len(rows), days, None, str(error))
-    return RoutedView(found, len(rows), days, p_value)
+        return RoutedView((), len(rows), days, str(error))
+    return RoutedView(tuple(replace(arm, p_value=p_values.get(arm.model)) for arm in found), len(rows), days)
 
 
 def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, WeightEpoch]) -> LoggedRewards:
@@ -112,20 +118,19 @@ def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, Weight
 def _arm(
     log: LoggedRewards,
     place: int,
-    arms: Sequence[str],
+    model: str,
     expected: np.ndarray,
-    paired: Mapping[str, pd.DataFrame],
-    rows: pd.DataFrame,
+    truth: Estimate | None,
     level: float,
 ) -> RoutedArm:
     target = np.zeros_like(log.propensity)
     target[:, place] = 1.0
     return RoutedArm(
-        model=arms[place],
+        model=model,
         ips=estimate(ips(log, target, level=level)),
         snips=estimate(snips(log, target, level=level)),
         doubly_robust=estimate(doubly_robust(log, target, expected, level=level)),
-        paired=_truth(paired.get(arms[place]), rows, level),
+        paired=truth,
     )
 
 
@@ -140,13 +145,22 @@ def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> Es
     return estimate(day_clustered_mean(right, same["session"].to_numpy(), level))
 
 
-def _p_value(log: LoggedRewards, rows: pd.DataFrame) -> float:
+def _p_value(log: LoggedRewards, place: int) -> float:
+    """Of one challenger against the champion, on the requests of these two.
+
+    Which arm of the two got a request is as random as before once it is known that another one did not: the propensity
+    is that of the arm in the pair's.
+    """
+    mine = np.isin(log.arm, (0, place))
+    pair = log.propensity[mine][:, [0, place]]
+    pair = pair / pair.sum(axis=1, keepdims=True)
+    challenger = log.arm[mine] == place
     scores = RoutedScores(
-        session=rows["session"].to_numpy(),
-        challenger=log.arm == 1,
-        score=log.reward,
-        propensity=log.taken(log.propensity),
+        session=log.session[mine],
+        challenger=challenger,
+        score=log.reward[mine],
+        propensity=np.where(challenger, pair[:, 1], pair[:, 0]),
         allocation="adaptive",
     )
-    floor = float(np.minimum(log.propensity, 1 - log.propensity).min())
-    return float(np.exp(-max(0.0, float(ipw_log_e_process(scores, min(floor, 0.5)).max()))))
+    floor = min(float(pair.min()), 0.5)
+    return float(np.exp(-max(0.0, float(ipw_log_e_process(scores, floor).max()))))

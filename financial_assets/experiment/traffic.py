@@ -12,7 +12,10 @@ from financial_assets.experiment.results import ArmTraffic, EpochTraffic
 from financial_assets.experiment.skill import accuracy_of
 from financial_assets.experiment.statistics.srm import srm_test
 
-__all__ = ["arm_traffic", "epoch_traffic"]
+__all__ = ["FOLLOWED", "arm_traffic", "epoch_traffic"]
+
+FOLLOWED = "weights followed the scores, which makes the share of right answers among an arm's own requests biased"
+"""Why an arm's accuracy is refused."""
 
 
 def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> tuple[EpochTraffic, ...]:
@@ -40,7 +43,9 @@ def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: fl
     return tuple(found)
 
 
-def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: float) -> ArmTraffic:
+def arm_traffic(
+    model: str, routed: pd.DataFrame, due: pd.DataFrame, level: float, *, followed: bool = False
+) -> ArmTraffic:
     """One arm's requests over all epochs.
 
     Parameters
@@ -53,6 +58,8 @@ def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: floa
         Those with an outcome, for the accuracy.
     level
         Confidence of its interval.
+    followed
+        Whether some of its weights followed the scores: the accuracy is refused then.
     """
     rows = routed[routed["model"] == model]
     count = rows["status"].value_counts()
@@ -71,7 +78,8 @@ def arm_traffic(model: str, routed: pd.DataFrame, due: pd.DataFrame, level: floa
         latency_p95=float(grid[95]),
         latency_p99=float(grid[99]),
         latency_grid=tuple(map(float, grid)) if len(answered) else (),
-        accuracy=accuracy_of(scored, level),
+        accuracy=None if followed else accuracy_of(scored, level),
+        refused=FOLLOWED if followed else "",
     )
 
 

@@ -16,6 +16,7 @@ from financial_assets.experiment.candidates import ALWAYS_ALPHA, Candidate, cand
 from financial_assets.experiment.evaluation import evaluate
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 
 PRICES = panel(sessions=142, tickers=4)
@@ -78,18 +79,21 @@ def test_without_a_champion_or_common_days_there_is_none() -> None:
 def test_equal_candidates_are_called_better_as_seldom_as_promised() -> None:
     """Of five, the naive "any p below .05" errs in more than one world of seven; Holm and e-BH within their level."""
     rng, runs = np.random.default_rng(4), 600
-    naive = adjusted = called = 0
+    naive = adjusted = called = found = 0
     for _ in range(runs):
-        days = 0.1 * rng.standard_normal((5, 120))
+        champion, arms = 0.08 * rng.standard_normal(120), 0.08 * rng.standard_normal((5, 120))
+        days = np.clip(arms - champion, -1, 1)
         p_values = dict(enumerate(stats.ttest_1samp(days, 0, axis=1).pvalue))
         naive += min(p_values.values()) < 0.05
         adjusted += min(holm({str(k): float(p) for k, p in p_values.items()}).values()) < 0.05
-        # A fair bet of one stake: an e-value of expectation one.
-        log_e = {str(k): float(np.log1p(0.8 * np.clip(one, -1, 1)).sum()) for k, one in enumerate(days)}
+        log_e = {str(k): float(e) for k, e in enumerate(log_e_process(days)[:, -1])}
         called += bool(e_bh(log_e, ALWAYS_ALPHA))
+        log_e["better"] = float(log_e_process(np.clip(days[0] + 0.15, -1, 1))[-1])
+        found += "better" in e_bh(log_e, ALWAYS_ALPHA)
     assert naive / runs > 0.15
     assert adjusted / runs < 0.05 + 3 * np.sqrt(0.05 * 0.95 / runs)
     assert called / runs < ALWAYS_ALPHA + 3 * np.sqrt(0.01 * 0.99 / runs)
+    assert found / runs > 0.5, "a rule that never calls any better would keep its level, too"
 
 
 def test_more_candidates_make_each_p_value_larger() -> None:
@@ -192,8 +196,10 @@ def test_after_adaptive_weights_the_naive_share_is_refused_and_estimates_stand_b
     share = naive.assign(hit=(naive["probability_up"] > 0.5) == naive["up"]).groupby("model")["hit"].mean()
     truth = {arm.model: arm.paired.estimate for arm in view.arms if arm.paired is not None}
     assert share[CHAMPION] - truth[CHAMPION] > 0.05, "the control: what is refused is wrong"
-    assert view.p_value is not None
-    assert view.p_value > 0.05
+    champion, challenger = view.arms
+    assert champion.p_value is None
+    assert challenger.p_value is not None
+    assert challenger.p_value > 0.05
     fixed = evaluate(routed=routed, direct=direct, epochs=[replace(one, reason="x") for one in epochs], panel=PRICES,
                      baselines=baselines)  # fmt: skip
     assert fixed.routed is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from financial_assets.experiment.decision import decide
 from financial_assets.experiment.live import Scoreboard
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.progress import LiveView
+from financial_assets.experiment.progress import LiveView, as_table
 from financial_assets.experiment.records import Forecast, Result
 from financial_assets.experiment.replay import replay
 from financial_assets.market.panel import PricePanel
@@ -86,6 +87,35 @@ def test_only_rows_that_both_arms_have_count() -> None:
     accuracy = made.snapshot().arms[0].accuracy
     assert accuracy is not None
     assert accuracy.observations == 16
+
+
+SECOND = "tiny-predictor-v4"
+
+
+def several() -> Scoreboard:
+    """Two challengers, of which the second was scored on four days only."""
+    arms = (*EPOCH.arms, replace(EPOCH.arms[1], model=SECOND, version=4))
+    made = Scoreboard(replace(EPOCH, arms=arms), PRICES)
+    made.total, made.session = 20, DAYS[12]
+    rng = np.random.default_rng(0)
+    days = {CHAMPION: 12, CHALLENGER: 12, SECOND: 4}
+    score(made, {model: rng.random((count, 4)) < 0.5 for model, count in days.items()})
+    return made
+
+
+def test_a_young_challenger_does_not_shorten_what_is_known_of_another() -> None:
+    seen = several().snapshot().differences
+    assert {model: one.days for model, one in seen.items()} == {CHALLENGER: 12, SECOND: 4}
+
+
+def test_each_challenger_has_a_line_of_its_own() -> None:
+    console = Console(file=io.StringIO(), width=150, record=True)
+    console.print(as_table(several().snapshot()))
+    lines = [line for line in console.export_text().splitlines() if "less champion" in line]
+    assert sum(f"{CHALLENGER} less champion" in line for line in lines) == 1
+    assert sum(f"{SECOND} less champion" in line for line in lines) == 1
+    assert len(lines) == 2
+    assert "on 4 days (95 %" in lines[-1]
 
 
 def text_of(made: Scoreboard, *, terminal: bool, enabled: bool = True) -> str:

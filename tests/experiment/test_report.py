@@ -307,6 +307,11 @@ def test_plots_say_what_they_show(evaluation: Evaluation) -> None:
     for label in (*MODELS, "majority", "logistic", "coin"):
         assert label in accuracy
     assert "SRM ok" in svg(evaluation, "traffic")
+    narrow = replace(
+        evaluation, skills=tuple(replace(s, accuracy=estimate(0.51, 0.065)) for s in evaluation.skills[:2])
+    )
+    ticks = [float(tick.rstrip("%")) for tick in re.findall(r">([\d.]+%)</text>", svg(narrow, "accuracy"))]
+    assert len(set(np.diff(ticks).round(6))) == 1, "ticks are not rounded"
     broken = replace(evaluation, epochs=(replace(evaluation.epochs[0], passed=False),))
     assert "SRM FAILED" in svg(broken, "traffic")
     assert "buy and hold" in svg(evaluation, "profit")
