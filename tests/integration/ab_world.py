@@ -52,7 +52,7 @@ conduct.take_step(decisions, found["workshop"], found["serving"], found["ab_test
 def policy(name: str, champion: str, *challengers: str, **sections: Mapping[str, object]) -> dict[str, Any]:
     """A rollout policy as its file holds it: half of the requests are the champion's, unless it climbs a ladder.
 
-    Variants that are not named are shadows.
+    Variants that are not named are shadows. A busy machine is no reason to roll back, unless ``sections`` say so.
     """
     share = 50 // len(challengers)
     return {
@@ -60,7 +60,7 @@ def policy(name: str, champion: str, *challengers: str, **sections: Mapping[str,
         "champion": {"variant": champion, "weight": 100 - share * len(challengers)},
         "challengers": [{"variant": variant, "weight": share} for variant in challengers],
         "shadow": sorted({"baseline", "enhanced", "lightweight"} - {champion, *challengers}),
-        **sections,
+        **{"guardrails": {"latency_objective_s": 5.0}, **sections},
     }
 
 
