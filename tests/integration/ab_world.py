@@ -60,7 +60,8 @@ def policy(name: str, champion: str, *challengers: str, **sections: Mapping[str,
         "champion": {"variant": champion, "weight": 100 - share * len(challengers)},
         "challengers": [{"variant": variant, "weight": share} for variant in challengers],
         "shadow": sorted({"baseline", "enhanced", "lightweight"} - {champion, *challengers}),
-        **{"guardrails": {"latency_objective_s": 5.0}, **sections},
+        "guardrails": {"latency_objective_s": 5.0},
+        **sections,
     }
 
 
