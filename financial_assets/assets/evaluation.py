@@ -12,8 +12,8 @@ from financial_assets.atomic import atomic_path
 from financial_assets.experiment.alarm import leak_checks
 from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
+from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.report import leading_decision, plots, write_report
-from financial_assets.experiment.results import Evaluation
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table

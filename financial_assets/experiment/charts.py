@@ -21,7 +21,8 @@ from financial_assets.experiment.chart_style import (
     svg_of,
     time_axis,
 )
-from financial_assets.experiment.results import EpochTraffic, Evaluation, Skill
+from financial_assets.experiment.evaluation_result import Evaluation
+from financial_assets.experiment.results import EpochTraffic, Skill
 
 __all__ = ["CHARTS", "png", "svg"]
 

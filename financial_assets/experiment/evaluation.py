@@ -16,10 +16,11 @@ from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.candidates import candidates
 from financial_assets.experiment.comparison import compare
 from financial_assets.experiment.conclusion import conclude_all
+from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evaluation_rows import baseline_rows, common_keys, common_rows, due_rows, rows_of
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
 from financial_assets.experiment.outcomes import join_outcomes
-from financial_assets.experiment.results import Comparison, Evaluation, ProfitAndLoss, Score, Skill, TickerSkill
+from financial_assets.experiment.results import Comparison, ProfitAndLoss, Score, Skill, TickerSkill
 from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
 from financial_assets.experiment.statistics.srm import SRM_ALPHA

@@ -16,8 +16,8 @@ from financial_assets.experiment.candidates import ALWAYS_ALPHA, AlwaysValid
 from financial_assets.experiment.chart_style import png_of, svg_of
 from financial_assets.experiment.decision_case import DecisionCase
 from financial_assets.experiment.estimates import Estimate
+from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence_chart import evidence
-from financial_assets.experiment.results import Evaluation
 from financial_assets.experiment.verdict import Decision
 
 __all__ = ["html", "leading_decision", "plots", "write_report"]

@@ -22,6 +22,7 @@ from financial_assets.experiment.chart_style import svg_of
 from financial_assets.experiment.charts import CHARTS, png, svg
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence import gather
 from financial_assets.experiment.evidence_chart import evidence
 from financial_assets.experiment.outcomes import outcome_frame
@@ -31,7 +32,6 @@ from financial_assets.experiment.results import (
     Conclusion,
     EpochTraffic,
     Estimate,
-    Evaluation,
     ProfitAndLoss,
     ReliabilityBin,
     Skill,

@@ -21,9 +21,9 @@ from financial_assets.experiment.conclusion import conclude_all
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import evaluate
+from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence import gather
 from financial_assets.experiment.plan import DailySpread, make_plan
-from financial_assets.experiment.results import Evaluation
 from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.traffic import FOLLOWED, arm_traffic
 from financial_assets.market.panel import PricePanel
