@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGateway, arms, panel
 
 from financial_assets.errors import LogError
+from financial_assets.experiment import log_schema
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.records import Forecast, Result
 from financial_assets.experiment.replay import replay
@@ -139,3 +141,27 @@ def test_only_one_replay_at_a_time(log: PredictionLog, server: str) -> None:
             other.exclusive("ab").__enter__()
         with other.exclusive("ab"):
             pass
+
+
+def test_a_log_of_an_earlier_version_gets_the_new_columns(server: str) -> None:
+    with sa.create_engine(server, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE earlier"))
+    url = server.removesuffix("postgres") + "earlier"
+    with PredictionLog(url) as log:
+        epoch = log.open_epoch("old-experiment", arms(), "start", after=0)
+        (intent,) = log.begin_routed(epoch, DAY, NEXT, ["T00"])
+        log.complete_routed([Result(intent.id, FORECAST, route=CHAMPION, latency_s=0.002)])
+        before = log.routed()
+        with log.engine.begin() as connection:
+            for column in log_schema.ADDED_COLUMNS:
+                connection.execute(sa.text(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}"))
+            connection.execute(sa.text("UPDATE prediction_log_version SET version = 2"))
+    regimes = {"high": {CHAMPION: 20, CHALLENGER: 80}}
+    with PredictionLog(url) as log:
+        pd.testing.assert_frame_equal(log.routed(), before)
+        assert log.epochs() == (epoch,)
+        later = log.open_epoch("old-experiment", arms(), "by regime", after=1, regimes=regimes)
+        (intent,) = log.begin_routed(later, NEXT, pd.Timestamp("2010-02-03"), ["T00"], {"T00": "high"})
+        assert intent.regime == "high"
+    with PredictionLog(url) as log:
+        assert log.epochs()[-1].regimes == regimes
