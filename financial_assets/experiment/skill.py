@@ -12,7 +12,7 @@ from financial_assets.experiment.results import Estimate, ProfitAndLoss, Reliabi
 from financial_assets.scoring import finance, performance
 from financial_assets.scoring.classification import LOG_LOSS_CLIP, hits, reliability_curve
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
-from financial_assets.scoring.quantiles import pinball_losses
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
 __all__ = [
     "TradingGrid",
@@ -25,7 +25,6 @@ __all__ = [
     "trading_grid",
 ]
 
-_LEVELS = (0.01, 0.05, 0.50, 0.95, 0.99)
 _BINS = 10
 
 
@@ -153,7 +152,7 @@ def _pinball(rows: pd.DataFrame, level: float) -> Estimate | None:
     if rows.empty:
         return None
     actual = rows["log_return"].to_numpy()
-    levels = zip(QUANTILE_COLUMNS, _LEVELS, strict=True)
+    levels = zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
     losses = [pinball_losses(actual, rows[column].to_numpy(), tau) for column, tau in levels]
     return _mean(np.mean(losses, axis=0), rows, level)
 
