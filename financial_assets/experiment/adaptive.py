@@ -22,8 +22,8 @@ from financial_assets.experiment.allocation.daily import AllocationPolicy, advan
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
-from financial_assets.experiment.arms import FOLLOWING_MODES, WeightEpoch
-from financial_assets.experiment.lineup import entry_shares, split_share
+from financial_assets.experiment.arms import FOLLOWING_MODES, Arm, WeightEpoch
+from financial_assets.experiment.lineup import share_of
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.experiment.request_regimes import RequestRegimes, every_regime
@@ -84,19 +84,22 @@ def is_adaptive(policy: RolloutPolicy) -> bool:
     return policy.traffic.mode in FOLLOWING_MODES
 
 
-def allocation_policy(policy: RolloutPolicy, challengers: int, deviation: float) -> AllocationPolicy:
+def allocation_policy(policy: RolloutPolicy, challengers: Sequence[Arm], deviation: float) -> AllocationPolicy:
     """What was agreed before the first step: allocator, limits, and the policy's weights for times of trouble.
+
+    Each challenger has the share that the policy gives its variant: one that was withdrawn leaves its own to the
+    champion, not to the others.
 
     Parameters
     ----------
     policy
         The rules.
     challengers
-        How many there are.
+        Those in force.
     deviation
         Expected standard deviation of a day's difference.
     """
-    traffic, shares = policy.traffic, entry_shares(policy)
+    traffic, shares = policy.traffic, [share_of(policy, arm.variant) for arm in challengers]
     allocator: Allocator = Hedge() if traffic.mode == "hedge" else ThompsonGaussian(prior_sd=deviation)
     limits = Limits(
         floor=traffic.floor,
@@ -104,8 +107,6 @@ def allocation_policy(policy: RolloutPolicy, challengers: int, deviation: float)
         step=min(traffic.maximum_step, 10),
         hysteresis=traffic.hysteresis,
     )
-    if challengers != len(shares):
-        shares = split_share(sum(shares), challengers)
     default = limits.ideal([share / TOTAL for share in (TOTAL - sum(shares), *shares)])
     return AllocationPolicy(allocator, default=default, limits=limits)
 
@@ -143,7 +144,7 @@ def adapt(
     ExperimentError
         The steps in the log are not what this policy would have made.
     """
-    agreed = allocation_policy(policy, len(epoch.challengers), scores.deviation)
+    agreed = allocation_policy(policy, epoch.challengers, scores.deviation)
     days = scores.daily()
     health = [Health()] * (len(days) - 1)
     if len(days):

@@ -11,7 +11,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, Role, WeightEpoch
 from financial_assets.experiment.policy import RolloutPolicy
 
-__all__ = ["AvailableModel", "entry_shares", "first_arms", "next_arms", "ordered", "split_share"]
+__all__ = ["AvailableModel", "entry_shares", "first_arms", "next_arms", "ordered", "share_of", "split_share"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,12 @@ def entry_shares(policy: RolloutPolicy) -> tuple[int, ...]:
     if policy.traffic.mode == "ladder":
         return split_share(policy.traffic.steps[0], len(policy.challengers))
     return tuple(challenger.weight for challenger in policy.challengers)
+
+
+def share_of(policy: RolloutPolicy, variant: str) -> int:
+    """The share that the policy gives a challenger of a variant; of one that it does not name, that of its last."""
+    shares = dict(zip((challenger.variant for challenger in policy.challengers), entry_shares(policy), strict=True))
+    return shares.get(variant, entry_shares(policy)[-1])
 
 
 def first_arms(policy: RolloutPolicy, available: Iterable[AvailableModel]) -> tuple[Arm, ...]:

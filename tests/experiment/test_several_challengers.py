@@ -141,6 +141,22 @@ def test_one_is_rolled_back_and_the_other_keeps_its_requests_and_its_plan(log: P
     ).to_json() == decisions[0].to_json()  # fmt: skip
 
 
+def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_adapt(log: PredictionLog) -> None:
+    conduct = begin(log, test={"horizon_sessions": 60}, traffic={"mode": "hedge"})
+    predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, last=16)
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    decisions = judged(conduct, later[16])
+    assert [one.action for one in decisions] == ["rollback", "hold"], [one.reasons for one in decisions]
+    withdrawn = conduct.carry_out(decisions)
+    assert withdrawn.weights == {BASE: 85, THIRD: 15}
+    predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, first=16, last=17)
+    conduct.carry_out(judged(conduct, later[17]))
+    steps = log.allocations(withdrawn.experiment, withdrawn)
+    assert steps[0].before == (85, 15)
+    for step in steps:
+        assert abs(step.after[1] - step.before[1]) <= 10
+
+
 def test_released_at_the_horizon_the_champion_serves_alone(log: PredictionLog) -> None:
     conduct = begin(log, test={"at_horizon": "release"})
     predict(log, {BASE: 0.5, SECOND: 0.5, THIRD: 0.5})
