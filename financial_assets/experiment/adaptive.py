@@ -26,7 +26,7 @@ from financial_assets.experiment.arms import FOLLOWING_MODES, Arm, WeightEpoch
 from financial_assets.experiment.lineup import share_of
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
-from financial_assets.experiment.request_regimes import RequestRegimes, every_regime
+from financial_assets.experiment.request_regimes import RequestRegimes
 from financial_assets.experiment.verdict import Guardrail
 
 __all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
@@ -54,6 +54,13 @@ class PairedScores:
             mine = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
             columns[challenger] = mine.groupby("session")["difference"].mean()
         return pd.DataFrame(columns).dropna().sort_index()
+
+    def after(self, session: dt.date | None) -> PairedScores:
+        """Those of later sessions; of all, for ``None``."""
+        if session is None:
+            return self
+        later = {name: rows[rows["session"] > pd.Timestamp(session)] for name, rows in self.rows.items()}
+        return PairedScores(later, self.deviation)
 
     def index(self) -> pd.MultiIndex:
         """Every session and ticker that occurs."""
@@ -166,7 +173,7 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
             return None
         return AdaptiveShares(dict(zip(models, steps[-1].after, strict=True)), {}, f"{mode}: {steps[-1].reason}")
     found: dict[str, dict[str, int]] = {}
-    for regime in every_regime(policy):
+    for regime in policy.traffic.every_regime():
         steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch)
         if steps:
             found[regime.label] = dict(zip(models, steps[-1].after, strict=True))
@@ -203,13 +210,14 @@ def _adapt_each(
     regimes: RequestRegimes,
 ) -> None:
     """A step of every regime in every session; those without a row of theirs learn nothing in it."""
-    every = every_regime(regimes.policy)
+    every = regimes.policy.traffic.every_regime()
     names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
     state = replay_regimes(agreed, every, {one: log.allocations(name, epoch) for one, name in names.items()})
-    index = scores.index()
-    labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
-    days = {regime: scores.daily(labels, regime.label) for regime in every}
     latest = state.states[0].session
+    fresh = scores.after(latest)
+    index = fresh.index()
+    labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
+    days = {regime: fresh.daily(labels, regime.label) for regime in every}
     records: dict[Regime, list[AllocationRecord]] = {regime: [] for regime in every}
     for place, session in enumerate(sessions):
         if latest is None or session.date() > latest:

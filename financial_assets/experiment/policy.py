@@ -104,8 +104,10 @@ class _Reader:
         challengers = self.challengers(top["challengers"], champion)
         traffic = self.section("traffic", top.get("traffic"), TrafficPolicy)
         self.check_traffic(traffic, len(challengers))
+        experiment = self.experiment(top["experiment"])
+        self.check_regime_names(experiment, traffic)
         return RolloutPolicy(
-            experiment=self.experiment(top["experiment"]),
+            experiment=experiment,
             champion=champion,
             challengers=challengers,
             shadow=self.shadow(top.get("shadow"), {champion.variant, *(arm.variant for arm in challengers)}),
@@ -150,6 +152,15 @@ class _Reader:
             )
         if traffic.mode in ("thompson", "hedge") and (challengers + 1) * traffic.floor > 100:
             raise self.wrong("traffic.floor", traffic.floor, f"at most {100 // (challengers + 1)} with so many arms")
+
+    def check_regime_names(self, experiment: str, traffic: TrafficPolicy) -> None:
+        """Each regime has an experiment of its own, whose name must fit."""
+        longest = max((one.label for one in traffic.every_regime()), key=len, default="")
+        if longest and len(experiment) + len(longest) + 1 > _LONGEST:
+            allowed = (
+                f"at most {_LONGEST - len(longest) - 1} characters, as the regime {longest} becomes part of a name"
+            )
+            raise self.wrong("experiment", experiment, allowed)
 
     def section(self, key: str, value: Any, kind: type[_Section]) -> _Section:
         """A section of named values; what is not given keeps its default."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from financial_assets.experiment.allocation.regimes import Dimension
+from financial_assets.experiment.allocation.regimes import VALUES, Dimension, Regime
 from financial_assets.experiment.paired_score import METRICS, PairedMetric
 
 __all__ = ["GuardrailPolicy", "TestPolicy", "TrafficPolicy"]
@@ -124,4 +125,15 @@ class TrafficPolicy:
     hysteresis: int = _number(3, 0, 100)
     regimes: tuple[Dimension, ...] = field(default=(), metadata={"kind": "dimensions"})
     sectors: Mapping[str, str] = field(default_factory=dict, metadata={"kind": "sectors"})
+
+    def every_regime(self) -> tuple[Regime, ...]:
+        """All regimes that requests may be split by; none unless ``regimes`` asks for some."""
+        if not self.regimes:
+            return ()
+        values = {**VALUES, "sector": tuple(sorted(set(self.sectors.values())))}
+        return tuple(
+            Regime.of(**dict(zip(self.regimes, chosen, strict=True)))
+            for chosen in itertools.product(*(values[name] for name in self.regimes))
+        )
+
     approval: Literal["automatic", "manual"] = field(default="automatic", metadata={"choices": ("automatic", "manual")})

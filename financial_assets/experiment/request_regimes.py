@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,17 +11,14 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.regimes import (
-    DIMENSIONS,
-    VALUES,
     Regime,
-    regime_experiment,
     trend_directions,
     volatility_terciles,
 )
 from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.market.panel import CHANNELS, PricePanel
 
-__all__ = ["RequestRegimes", "every_regime", "request_regimes"]
+__all__ = ["RequestRegimes", "request_regimes"]
 
 _AFTER_THE_CLOSE = "closed"
 """The graph predicts after the close; clients that ask during a session take its part from ``session_time``."""
@@ -78,27 +74,6 @@ class RequestRegimes:
     def _market(self) -> dict[str, list[str | None]]:
         level = self.panel.values[0, CHANNELS.index("market")].astype(np.float64)
         return {"volatility": volatility_terciles(level), "trend": trend_directions(level)}
-
-
-def every_regime(policy: RolloutPolicy) -> tuple[Regime, ...]:
-    """All regimes that a policy's traffic may be split by; none unless it asks for some.
-
-    Raises
-    ------
-    ExperimentError
-        The name of one's experiment gets too long.
-    """
-    wanted = [name for name in DIMENSIONS if name in policy.traffic.regimes]
-    if not wanted:
-        return ()
-    known = {**VALUES, "sector": tuple(sorted(set(policy.traffic.sectors.values())))}
-    found = tuple(
-        Regime.of(**dict(zip(wanted, values, strict=True)))
-        for values in itertools.product(*(known[name] for name in wanted))
-    )
-    for regime in found:
-        regime_experiment(policy.experiment, regime.label)
-    return found
 
 
 def request_regimes(policy: RolloutPolicy, panel: PricePanel) -> RequestRegimes | None:

@@ -95,6 +95,15 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
 
 
+def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    conduct = conducted(log)
+    begin(conduct)
+    predict(log, PRICES, 0.02)
+    conduct.carry_out([decide(conduct)])
+    monkeypatch.setattr(PredictionLog, "routed", lambda *_, **__: pytest.fail("there is nothing to judge"))
+    assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
+
+
 def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)

@@ -110,3 +110,43 @@ def test_what_several_challengers_cannot_do(tmp_path: Path, traffic: str, key: s
     path.write_text(f"{SEVERAL}traffic: {traffic}\n")
     with pytest.raises(SettingsError, match=rf"key {re.escape(key)} is .*{allowed}"):
         load_policy(path)
+
+
+BY_REGIME = "traffic: {mode: hedge, regimes: [sector, volatility], sectors: {A: telecommunications, B: banks}}\n"
+
+
+def test_the_names_of_all_regimes_must_fit_when_the_policy_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(GOOD + BY_REGIME)
+    labels = [regime.label for regime in load_policy(path).traffic.every_regime()]
+    assert len(labels) == len(set(labels)) == 6
+    assert "high-telecommunications" in labels
+    name = f"{'a' * 40}-experiment"
+    path.write_text((GOOD + BY_REGIME).replace("my-experiment", name))
+    with pytest.raises(SettingsError, match=r"key experiment is .*at most 39 characters, as the regime high-telecomm"):
+        load_policy(path)
+    path.write_text((GOOD + BY_REGIME).replace("my-experiment", name[12:]))
+    assert load_policy(path).experiment == name[12:]
+
+
+@pytest.mark.parametrize(
+    ("traffic", "key", "allowed"),
+    [
+        ("{regimes: [trend]}", "traffic.regimes", "only thompson and hedge learn"),
+        ("{mode: hedge, regimes: trend}", "traffic.regimes", "a list of some of volatility, trend, sector, time"),
+        ("{mode: hedge, regimes: [trend, trend]}", "traffic.regimes", "each once"),
+        ("{mode: hedge, regimes: [weather]}", "traffic.regimes", "a list of some of"),
+        ("{mode: hedge, regimes: [sector]}", "traffic.sectors", "a sector for each ticker"),
+        (
+            "{mode: hedge, regimes: [sector], sectors: {A: Big Tech}}",
+            "traffic.sectors",
+            "lower-case letters and digits",
+        ),
+        ("{mode: hedge, regimes: [sector], sectors: [A]}", "traffic.sectors", "ticker: sector pairs"),
+    ],
+)
+def test_regimes_that_are_none_are_refused(tmp_path: Path, traffic: str, key: str, allowed: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"{GOOD}traffic: {traffic}\n")
+    with pytest.raises(SettingsError, match=rf"key {re.escape(key)} is .*{allowed}"):
+        load_policy(path)
