@@ -128,7 +128,7 @@ class WeightEpoch:
 
     def weights_in(self, regime: str | None) -> dict[str, int]:
         """The weights for requests of a regime: its own, or those of all others."""
-        return dict(self.regimes.get(regime or "", self.weights))
+        return self.weights if regime is None else dict(self.regimes.get(regime, self.weights))
 
     def propensity(self, model: str, regime: str | None = None) -> float:
         """Probability that a request of this epoch, in a regime, is routed to ``model``."""

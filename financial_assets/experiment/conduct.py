@@ -105,11 +105,11 @@ class Conduct:
         deflated_sharpe
             Gives that of a plan's challenger; see :func:`~financial_assets.experiment.decision.decide`.
         """
-        log, policy, epoch = self.rollout.log, self.rollout.policy, self.rollout.started()
-        routed = self._routed(as_of)
+        log, policy, epoch, plans = self.rollout.log, self.rollout.policy, self.rollout.started(), self.plans()
+        routed = self._routed(as_of) if plans else pd.DataFrame()
         decisions: list[Decision] = []
         tests: dict[str, tuple[ExperimentPlan, Evidence]] = {}
-        for plan in self.plans():
+        for plan in plans:
             evidence, direct = self._evidence(plan, panel, baselines, as_of)
             tests[plan.challenger] = plan, evidence
             decisions.append(self._decide(plan, epoch, evidence, routed, direct, as_of, deflated_sharpe))

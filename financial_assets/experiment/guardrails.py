@@ -143,7 +143,7 @@ def _is_slow_alone(plan: ExperimentPlan, alone: np.ndarray | None) -> bool:
 
 
 def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame) -> Guardrail:
-    """The sequential sample-ratio test over the pair's epochs; each session's requests are one look.
+    """The sequential sample-ratio test over the pair's epochs, with a look every 500 requests.
 
     Requests of a regime with weights of its own are tested against these.
     """

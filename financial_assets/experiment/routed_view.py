@@ -162,5 +162,4 @@ def _p_value(log: LoggedRewards, place: int) -> float:
         propensity=np.where(challenger, pair[:, 1], pair[:, 0]),
         allocation="adaptive",
     )
-    floor = min(float(pair.min()), 0.5)
-    return float(np.exp(-max(0.0, float(ipw_log_e_process(scores, floor).max()))))
+    return float(np.exp(-max(0.0, float(ipw_log_e_process(scores).max()))))
