@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import advance_regimes, replay_regimes
-from financial_assets.experiment.allocation.daily import AllocationPolicy, advance, replay
+from financial_assets.experiment.allocation.contextual import advance_regimes, join_regimes
+from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance, replay, resume
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
@@ -30,6 +30,10 @@ from financial_assets.experiment.request_regimes import RequestRegimes
 from financial_assets.experiment.verdict import Guardrail
 
 __all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
+
+
+_RECENT = 24
+"""Records that a day's step looks at: enough for a regime to have had evidence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,13 +172,13 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
     models = (epoch.champion.model, *(arm.model for arm in epoch.challengers))
     mode = policy.traffic.mode
     if not policy.traffic.regimes:
-        steps = log.allocations(epoch.experiment, epoch)
+        steps = log.allocations(epoch.experiment, epoch, last=1)
         if not steps:
             return None
         return AdaptiveShares(dict(zip(models, steps[-1].after, strict=True)), {}, f"{mode}: {steps[-1].reason}")
     found: dict[str, dict[str, int]] = {}
     for regime in policy.traffic.every_regime():
-        steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch)
+        steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch, last=1)
         if steps:
             found[regime.label] = dict(zip(models, steps[-1].after, strict=True))
     if not found:
@@ -191,7 +195,7 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
 def _adapt_all(
     log: PredictionLog, agreed: AllocationPolicy, epoch: WeightEpoch, days: pd.DataFrame, health: Sequence[Health]
 ) -> None:
-    state = replay(agreed, log.allocations(epoch.experiment, epoch))
+    state = _state(log, agreed, epoch.experiment, epoch)
     records: list[AllocationRecord] = []
     for place, (session, values) in enumerate(zip(days.index, days.to_numpy(np.float64), strict=True)):
         if state.session is None or session.date() > state.session:
@@ -212,7 +216,7 @@ def _adapt_each(
     """A step of every regime in every session; those without a row of theirs learn nothing in it."""
     every = regimes.policy.traffic.every_regime()
     names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
-    state = replay_regimes(agreed, every, {one: log.allocations(name, epoch) for one, name in names.items()})
+    state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
     latest = state.states[0].session
     fresh = scores.after(latest)
     index = fresh.index()
@@ -226,6 +230,13 @@ def _adapt_each(
             for regime, record in made.items():
                 records[regime].append(record)
     log.record_allocations(epoch, {name: records[regime] for regime, name in names.items()})
+
+
+def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch: WeightEpoch) -> AllocationState:
+    """Where allocation stands by the log: from the newest records where these suffice, else from all."""
+    latest = log.allocations(experiment, epoch, last=_RECENT)
+    found = resume(agreed, latest) if len(latest) == _RECENT else None
+    return found or replay(agreed, log.allocations(experiment, epoch))
 
 
 def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:

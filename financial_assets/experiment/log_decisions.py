@@ -144,8 +144,10 @@ def insert_allocations(
         connection.execute(sa.insert(schema.allocations), rows)
 
 
-def select_allocations(connection: Connection, experiment: str, arms: WeightEpoch) -> tuple[AllocationRecord, ...]:
-    """The steps of adaptive allocation among the routed arms of an epoch, in order."""
+def select_allocations(
+    connection: Connection, experiment: str, arms: WeightEpoch, last: int | None = None
+) -> tuple[AllocationRecord, ...]:
+    """The steps of adaptive allocation among the routed arms of an epoch, in order; only the ``last`` of them."""
     table = schema.allocations
     query = (
         sa.select(table.c.document)
@@ -154,9 +156,12 @@ def select_allocations(connection: Connection, experiment: str, arms: WeightEpoc
             table.c.champion == arms.champion.model,
             table.c.challenger == _challengers(arms),
         )
-        .order_by(table.c.session)
+        .order_by(table.c.session.desc())
+        .limit(last)
     )
-    return tuple(AllocationRecord.from_json(json.loads(row.document)) for row in connection.execute(query))
+    return tuple(
+        AllocationRecord.from_json(json.loads(row.document)) for row in reversed(connection.execute(query).all())
+    )
 
 
 def _challengers(arms: WeightEpoch) -> str:

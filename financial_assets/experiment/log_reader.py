@@ -82,10 +82,12 @@ class LogReader:
         with transaction(self.engine) as connection:
             return select_decisions(connection, experiment)
 
-    def allocations(self, experiment: str, arms: WeightEpoch) -> tuple[AllocationRecord, ...]:
-        """The steps of adaptive allocation among the routed arms of an epoch, in order."""
+    def allocations(
+        self, experiment: str, arms: WeightEpoch, *, last: int | None = None
+    ) -> tuple[AllocationRecord, ...]:
+        """The steps of adaptive allocation among the routed arms of an epoch, in order; only the ``last`` of them."""
         with transaction(self.engine) as connection:
-            return select_allocations(connection, experiment, arms)
+            return select_allocations(connection, experiment, arms, last)
 
     def approved_by(self, digest: str) -> str | None:
         """Who approved a decision, ``None`` if nobody did."""

@@ -11,7 +11,7 @@ a year of 252 days, 42 each. Where arms keep their order, every regime learns th
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from financial_assets.errors import ExperimentError
@@ -19,13 +19,12 @@ from financial_assets.experiment.allocation.daily import (
     AllocationPolicy,
     AllocationState,
     advance,
-    replay,
     start,
 )
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime
 
-__all__ = ["ContextualState", "advance_regimes", "replay_regimes", "start_regimes"]
+__all__ = ["ContextualState", "advance_regimes", "join_regimes", "start_regimes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +57,7 @@ def start_regimes(policy: AllocationPolicy, regimes: Sequence[Regime]) -> Contex
     ExperimentError
         Without regimes, or with two of one label (their experiments would have one name).
     """
-    labels = [regime.label for regime in regimes]
-    if not labels or len(set(labels)) != len(labels):
-        raise ExperimentError(
-            f"regimes must be at least one, with different labels, not: {', '.join(labels) or 'none'}"
-        )
-    ordered = tuple(sorted(regimes))
+    ordered = _ordered(regimes)
     return ContextualState(ordered, tuple(start(policy) for _ in ordered))
 
 
@@ -91,19 +85,25 @@ def advance_regimes(
     return ContextualState(state.regimes, tuple(after for after, _ in steps)), records
 
 
-def replay_regimes(
-    policy: AllocationPolicy, regimes: Sequence[Regime], records: Mapping[Regime, Sequence[AllocationRecord]]
-) -> ContextualState:
-    """The state after the logged steps of every regime, made anew from their evidence.
+def join_regimes(states: Mapping[Regime, AllocationState]) -> ContextualState:
+    """The state of all regimes, each from its own log.
 
     Raises
     ------
     ExperimentError
-        As :func:`.daily.replay`; or the regimes have not all taken the same steps.
+        As :func:`start_regimes`; or the regimes have not all taken the same steps.
     """
-    state = start_regimes(policy, regimes)
-    steps = {regime.label: [record.session for record in records.get(regime, ())] for regime in state.regimes}
-    if len({tuple(sessions) for sessions in steps.values()}) > 1:
-        counts = ", ".join(f"{label} {len(sessions)}" for label, sessions in steps.items())
-        raise ExperimentError(f"the regimes have not taken the same allocation steps ({counts}): the log was changed")
-    return ContextualState(state.regimes, tuple(replay(policy, records.get(regime, ())) for regime in state.regimes))
+    if len({state.session for state in states.values()}) > 1:
+        shown = ", ".join(f"{regime.label} until {state.session}" for regime, state in states.items())
+        raise ExperimentError(f"the regimes have not taken the same allocation steps ({shown}): the log was changed")
+    ordered = _ordered(states)
+    return ContextualState(ordered, tuple(states[regime] for regime in ordered))
+
+
+def _ordered(regimes: Collection[Regime]) -> tuple[Regime, ...]:
+    labels = [regime.label for regime in regimes]
+    if not labels or len(set(labels)) != len(labels):
+        raise ExperimentError(
+            f"regimes must be at least one, with different labels, not: {', '.join(labels) or 'none'}"
+        )
+    return tuple(sorted(regimes))

@@ -17,7 +17,7 @@ from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.memory import Memory
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 
-__all__ = ["AllocationPolicy", "AllocationState", "advance", "replay", "start"]
+__all__ = ["AllocationPolicy", "AllocationState", "advance", "replay", "resume", "start"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +147,46 @@ def replay(policy: AllocationPolicy, records: Sequence[AllocationRecord]) -> All
     ExperimentError
         At the first record that this policy would not have written: another policy, another version, or a changed log.
     """
-    state = start(policy)
-    for number, record in enumerate(records, start=1):
+    return _repeat(policy, start(policy), records)
+
+
+def resume(policy: AllocationPolicy, latest: Sequence[AllocationRecord]) -> AllocationState | None:
+    """The state after ``latest``, made from one of them; the steps that follow it are made anew as :func:`replay` does.
+
+    A day's step need not repeat a year: each record holds memory and weights, so that only the newest ones have to be
+    shown to be this policy's. ``None`` if they do not suffice: no evidence among those made anew, or too few.
+
+    Parameters
+    ----------
+    policy
+        What was agreed.
+    latest
+        The newest records, in order.
+
+    Raises
+    ------
+    ExperimentError
+        As :func:`replay`, for the records that are made anew.
+    """
+    hold = policy.limits.hold
+    for place in range(len(latest) - 2, -1, -1):
+        if not any(record.shares for record in latest[place + 1 :]):
+            continue
+        unchanged = next((n for n, one in enumerate(reversed(latest[: place + 1])) if one.after != one.before), None)
+        if unchanged is None and place + 1 < hold:
+            return None
+        held = hold if unchanged is None else unchanged + 1
+        record = latest[place]
+        return _repeat(policy, AllocationState(record.after, record.memory, record.session, held), latest[place + 1 :])
+    return None
+
+
+def _repeat(policy: AllocationPolicy, state: AllocationState, records: Sequence[AllocationRecord]) -> AllocationState:
+    for record in records:
         state, made = advance(policy, state, record.session, record.scores or None, record.health)
         if repr(made) != repr(record):  # repr: NaN equals itself, and doubles are written exactly
             raise ExperimentError(
-                f"allocation record {number} of {record.session} cannot be reproduced: logged weights {record.after} "
+                f"the allocation record of {record.session} cannot be reproduced: logged weights {record.after} "
                 f"({record.reason}), made anew {made.after} ({made.reason}); was the policy changed under way?"
             )
     return state

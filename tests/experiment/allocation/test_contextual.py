@@ -6,8 +6,8 @@ import pytest
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import advance_regimes, replay_regimes, start_regimes
-from financial_assets.experiment.allocation.daily import AllocationPolicy
+from financial_assets.experiment.allocation.contextual import advance_regimes, join_regimes, start_regimes
+from financial_assets.experiment.allocation.daily import AllocationPolicy, replay
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
 
@@ -57,6 +57,10 @@ def test_the_log_gives_the_state_of_every_regime_again() -> None:
         state, records = advance_regimes(POLICY, state, FIRST + dt.timedelta(day), scores, Health())
         for regime, record in records.items():
             kept[regime].append(record)
-    assert replay_regimes(POLICY, [LOW, HIGH], kept) == state
-    with pytest.raises(ExperimentError, match=r"same allocation steps \(high 11, low 12\)"):
-        replay_regimes(POLICY, [LOW, HIGH], {**kept, HIGH: kept[HIGH][:-1]})
+    states = {regime: replay(POLICY, records) for regime, records in kept.items()}
+    assert join_regimes(states) == join_regimes({LOW: states[LOW], HIGH: states[HIGH]}) == state
+    behind = {**states, HIGH: replay(POLICY, kept[HIGH][:-1])}
+    with pytest.raises(ExperimentError, match=r"same allocation steps \(high until 2024-01-12, low until 2024-01-13\)"):
+        join_regimes(behind)
+    with pytest.raises(ExperimentError, match="none"):
+        join_regimes({})

@@ -18,6 +18,7 @@ from financial_assets.experiment.allocation.daily import (
     AllocationState,
     advance,
     replay,
+    resume,
     start,
 )
 from financial_assets.experiment.allocation.limits import Limits
@@ -144,6 +145,46 @@ def test_a_log_that_was_tampered_with_is_refused() -> None:
             replay(POLICY, [*records[:9], replace(records[9], **change), *records[10:]])
     with pytest.raises(ExperimentError, match="was the policy changed"):
         replay(AllocationPolicy(ThompsonGaussian(prior_days=5)), records)
+
+
+@pytest.mark.parametrize("hold", [1, 2, 4])
+def test_the_newest_records_lead_to_the_same_next_step_as_all_of_them(hold: int) -> None:
+    policy = AllocationPolicy(Hedge(), limits=Limits(hold=hold))
+    state, records = run(policy, world(8, 40, edge=0.1))
+    for gap in (1, 2, 3):  # sessions without evidence, as a regime has many
+        state, record = advance(policy, state, FIRST + dt.timedelta(100 + gap), None, WELL)
+        records.append(record)
+    coming, scores = FIRST + dt.timedelta(200), (0.0, 0.3)
+    resumed = 0
+    for end in range(2, len(records) + 1):
+        whole = advance(policy, replay(policy, records[:end]), coming, scores, WELL)[1]
+        for window in (2, 5, 9, 24):
+            found = resume(policy, records[max(0, end - window) : end]) if window < end else None
+            if found is not None:
+                resumed += 1
+                assert advance(policy, found, coming, scores, WELL)[1] == whole
+    assert resumed > 60
+
+
+def test_records_that_show_nothing_do_not_suffice() -> None:
+    state, records = run(POLICY, world(9, 10, edge=0.1))
+    quiet: list[AllocationRecord] = []
+    for day in range(6):
+        state, record = advance(POLICY, state, FIRST + dt.timedelta(50 + day), None, WELL)
+        quiet.append(record)
+    assert resume(POLICY, quiet) is None, "a policy is not shown to be the same by days without evidence"
+    assert resume(POLICY, records[-1:]) is None
+    assert resume(POLICY, []) is None
+    assert resume(POLICY, [*records, *quiet]) is not None
+
+
+def test_a_newest_record_that_this_policy_did_not_write_is_refused() -> None:
+    _, records = run(POLICY, world(6, 30, edge=0.1))
+    with pytest.raises(ExperimentError, match="was the policy changed"):
+        resume(AllocationPolicy(Hedge()), records[-5:])
+    changed = replace(records[-1], scores=(records[-1].scores[0] + 1e-9, records[-1].scores[1]))
+    with pytest.raises(ExperimentError, match="cannot be reproduced"):
+        resume(POLICY, [*records[-5:-1], changed])
 
 
 def test_steps_out_of_order_or_of_other_arms_are_refused() -> None:
