@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,18 @@ def run() -> None:
         warnings.simplefilter("ignore")  # Dagster's own deprecations are no news to who runs this
         import dagster as dg
 
+        from financial_assets.automation.dead_runs import end_dead_tracked_runs, sweeping
         from financial_assets.definitions import defs
+        from financial_assets.resources import make_resources
+        from financial_assets.tracking.owners import owner_tags
 
-        with dg.DagsterInstance.from_config(str(instance_home)) as instance:
-            result = defs.resolve_job_def("full_pipeline").execute_in_process(instance=instance, raise_on_error=False)
+        say = partial(click.echo, err=True)
+        with dg.DagsterInstance.from_config(str(instance_home)) as instance, sweeping(instance, say):
+            end_dead_tracked_runs(make_resources(settings)["workshop"].tracker(), say)
+            # Dagster replaces the job's executor here, which would have named the owner.
+            result = defs.resolve_job_def("full_pipeline").execute_in_process(
+                instance=instance, tags=owner_tags(), raise_on_error=False
+            )
     if not result.success:
         raise click.ClickException(f"the run failed; what failed is printed above (run {result.run_id})")
     _print_where(settings)

@@ -14,6 +14,7 @@ from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
+from financial_assets.automation.executor import owning_executor
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.automation.sensors import make_retrain_sensors
@@ -45,4 +46,5 @@ defs = dg.Definitions(
     sensors=make_retrain_sensors(_settings.sensor_interval),
     resources=make_resources(_settings),
     loggers={"console": console_logger},
+    executor=owning_executor,  # of assets that are materialized by themselves
 )

@@ -24,6 +24,7 @@
     │   ├── LogError             the prediction log refused a row or is inconsistent
     │   │   └── LogNotFoundError     ... or was not made yet
     │   └── ReplayError          a replay cannot go on
+    ├── OrchestrationError       a run of Dagster cannot be judged or must not go on
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
         └── AlertsError          Alertmanager cannot be asked, or its answer is none
 
@@ -53,6 +54,7 @@ __all__ = [
     "MarketDataError",
     "MonitoringError",
     "NotReadyError",
+    "OrchestrationError",
     "ParityError",
     "PriceDataError",
     "ReplayError",
@@ -183,6 +185,10 @@ class LogNotFoundError(LogError):
 
 class ReplayError(ExperimentError):
     """A replay cannot go on."""
+
+
+class OrchestrationError(FinancialAssetsError):
+    """A run of Dagster cannot be judged, or must not go on."""
 
 
 class MonitoringError(FinancialAssetsError):

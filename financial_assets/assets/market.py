@@ -136,8 +136,8 @@ def _give_way(context: dg.AssetExecutionContext) -> None:
     reason = giving_way(context.instance, context.run.run_id, dt.datetime.now(dt.UTC))
     if reason is not None:
         raise dg.Failure(
-            f"{reason}: nothing was changed. Launch it again when that one is over; if its process is gone, cancel it "
-            "in Dagster first",
+            f"{reason}: nothing was changed. Launch it again when that one is over; `financial-assets doctor` ends "
+            "runs whose process is gone",
             allow_retries=False,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from financial_assets.automation.console import CONSOLE
+from financial_assets.automation.executor import owning_executor
 from financial_assets.resources.retraining import RETRAIN
 
 __all__ = ["daily", "full_pipeline", "retrain"]
@@ -16,7 +17,7 @@ full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all(),
     description="Prices, features, models, artefacts, serving, replay, evaluation and signals, once.",
-    executor_def=dg.multi_or_in_process_executor,
+    executor_def=owning_executor,
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )
@@ -26,7 +27,7 @@ daily = dg.define_asset_job(
     selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
     | dg.AssetSelection.assets("experiment"),
     description="One session forward: prices, features, predictions through the gateway, evaluation, drift, signals.",
-    executor_def=dg.multi_or_in_process_executor,
+    executor_def=owning_executor,
     config={
         "execution": {"config": _IN_PROCESS},
         "loggers": CONSOLE,
@@ -45,7 +46,7 @@ retrain = dg.define_asset_job(
         "New versions, trained on everything up to the market clock; they enter the experiment as challenger or shadow "
         "and their evidence starts at zero. All variants by hand, the degraded one by a sensor."
     ),
-    executor_def=dg.multi_or_in_process_executor,
+    executor_def=owning_executor,
     config={
         "execution": {"config": _IN_PROCESS},
         "loggers": CONSOLE,

@@ -7,6 +7,7 @@ from datetime import UTC
 import dagster as dg
 import pandas as pd
 
+from financial_assets.automation.dead_runs import end_dead_runs
 from financial_assets.automation.jobs import daily
 from financial_assets.market.calendar import is_session
 
@@ -21,6 +22,8 @@ __all__ = ["daily_after_close"]
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """One run a session; holidays are skipped."""
+    if context.instance_ref is not None:
+        end_dead_runs(context.instance)  # or they would keep today's run waiting in the queue
     local = context.scheduled_execution_time
     session = pd.Timestamp(local.date())
     if not is_session(pd.DatetimeIndex([session]))[0]:

@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from financial_assets.automation.dead_runs import end_dead_runs
 from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
@@ -48,6 +49,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     )
     def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
         """Alertmanager that cannot be asked fails the tick: a watchman who sees nothing must not report quiet."""
+        _end_dead_runs(context)
         alertmanager = retraining.alertmanager()
         if alertmanager is None:
             return dg.SkipReason("ALERTMANAGER_URL is not set: there are no alerts to read")
@@ -64,6 +66,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         description="Retrains the champion's variant when the latest drift check failed.",
     )
     def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
+        _end_dead_runs(context)
         found = latest_check(context.instance, _DRIFT_CHECK)
         if found is None:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
@@ -74,6 +77,12 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]
+
+
+def _end_dead_runs(context: dg.SensorEvaluationContext) -> None:
+    """A retraining that was killed must be seen as failed, and must not hold the lane of the next."""
+    for run in end_dead_runs(context.instance):
+        context.log.warning(f"run {run.run_id} of {run.job} was ended as failed: {run.cause}")
 
 
 def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pandas as pd
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
+from financial_assets.locking import exclusive
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifact import (
     MODEL_FOLDER,
@@ -31,11 +33,12 @@ from financial_assets.models.scores import held_out_scores
 from financial_assets.models.storage import is_finished, load_training, save_training
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import ModelRegistry, Run, Tracker, owner_is_alive
+from financial_assets.tracking import ModelRegistry, Run, Tracker
 
 __all__ = ["Development", "ModelWorkshop"]
 
 _TRAINING_FOLDER = "training"
+_LONGEST_TRAINING_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,13 @@ class ModelWorkshop:
             cutoff=cutoff,
         )
         folder = self.folder / variant.name / identity / _TRAINING_FOLDER
-        known = self._known_run(variant.name, identity, folder)
-        run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
-        pointer = {"fingerprint": identity, "run_id": run_id}
-        atomic_write_text(self._pointer_path(variant.name), json.dumps(pointer))
-        return Development(identity, run_id, load_training(folder), reused=known is not None)
+        # Another job may be training the same: what it has made by then is reused.
+        with self._alone_with(variant.name, identity):
+            known = self._known_run(variant.name, identity, folder)
+            run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
+            pointer = {"fingerprint": identity, "run_id": run_id}
+            atomic_write_text(self._pointer_path(variant.name), json.dumps(pointer))
+            return Development(identity, run_id, load_training(folder), reused=known is not None)
 
     def publish(
         self,
@@ -136,6 +141,19 @@ class ModelWorkshop:
             The file is not equal to the model.
         """
         identity, run_id = self._current(variant)
+        with self._alone_with(variant, identity):
+            return self._publish(variant, identity, run_id, graph, features, panel, tags)
+
+    def _publish(
+        self,
+        variant: str,
+        identity: str,
+        run_id: str,
+        graph: FeatureGraph,
+        features: FeaturePanel,
+        panel: PricePanel,
+        tags: Mapping[str, str],
+    ) -> Artifact:
         folder = self.folder / variant / identity
         known = self.registry.find(identity)
         if known is not None:
@@ -206,6 +224,16 @@ class ModelWorkshop:
         self._restore_training(version, folder)
         return load_training(folder)
 
+    def _alone_with(self, variant: str, identity: str) -> AbstractContextManager[None]:
+        """Hold the fingerprint against other processes; the kernel lets go of it when its holder dies."""
+        return exclusive(
+            self.folder / variant / f"{identity}.lock",
+            _LONGEST_TRAINING_S,
+            error=TrainingError,
+            purpose=f"training {variant}",
+            remedy="`fuser` names its process: wait for it, or end it",
+        )
+
     def _train(
         self,
         variant: Variant,
@@ -219,7 +247,6 @@ class ModelWorkshop:
         params = {**variant.hyperparameters(), "cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": self.sequence_length}
         params["seed"] = self.seed
         tags = {**tags, "variant": variant.name, "fingerprint": identity}
-        self.tracker.end_stale(owner_is_alive)  # a killed process cannot end its own run
         with self.tracker.run(variant.name, tags=tags, params=params) as run:
             training = train(
                 variant,

@@ -12,7 +12,7 @@ Source = Literal["alert", "drift"]
 RunState = Literal["queued", "running", "succeeded", "failed"]
 
 LONGEST_RUN = timedelta(hours=1)
-"""A run that was started longer ago and has not ended was killed without a word: it is in nobody's way any more."""
+"""A run whose process cannot be known and that was started longer ago counts as killed: it is in nobody's way."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,9 @@ class PastRun:
         ``queued`` waits for its turn, however long; ``running`` has begun, or is about to.
     asked_at, started_at, ended_at
         UTC instants; the last two are ``None`` as long as they have not come.
+    is_lost
+        Its process was killed. It counts as a failed attempt, ``ended_at`` is when that was noticed, and it says
+        nothing about the model: the next attempt need not wait.
     """
 
     run_id: str
@@ -66,6 +69,7 @@ class PastRun:
     asked_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    is_lost: bool = False
 
     def is_dead(self, now: datetime) -> bool:
         """Whether it began too long ago to be still running."""

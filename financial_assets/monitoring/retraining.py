@@ -31,7 +31,8 @@ class RetrainingPolicy:
     Attributes
     ----------
     cooldown
-        Least time between the end of a retraining, of whatever episode, and the next request.
+        Least time between the end of a retraining, of whatever episode, and the next request. One whose process was
+        killed does not count: it cost no evidence, and ``max_attempts`` limits how often that may happen.
     max_attempts
         Attempts at one episode, failed and cancelled ones included.
     """
@@ -151,7 +152,9 @@ def refusal(own: PastRun, history: Sequence[PastRun], now: datetime) -> str | No
             return f"retraining {run.run_id}, asked for before this one, is {run.status}"
         if own.episode is not None and run.episode == own.episode and run.status == "succeeded":
             return f"retraining {run.run_id} has answered {own.episode} already"
-        if own.episode is not None and run.ended_at is not None and run.ended_at > own.asked_at:
+        # When a killed run ended is not known; that of its record is when somebody noticed.
+        ended_meanwhile = run.ended_at is not None and run.ended_at > own.asked_at and not run.is_lost
+        if own.episode is not None and ended_meanwhile:
             return f"retraining {run.run_id} was still under way when this one was asked for"
     return None
 
@@ -209,7 +212,7 @@ def _must_wait(history: Sequence[PastRun], now: datetime, policy: RetrainingPoli
     busy = min((run for run in history if run.is_under_way(now)), key=lambda run: run.number, default=None)
     if busy is not None:
         return f"retraining {busy.run_id} is {busy.status}; one at a time"
-    ended = max((run.latest_end for run in history), default=None)
+    ended = max((run.latest_end for run in history if not run.is_lost), default=None)
     if ended is None or now >= ended + policy.cooldown:
         return None
     return (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +12,7 @@ from financial_assets.monitoring.alerts import AlertmanagerClient
 from financial_assets.monitoring.episodes import PastRun, RunState
 from financial_assets.monitoring.retraining import Request, RetrainingPolicy, refusal
 from financial_assets.tracking import owner_is_alive
-from financial_assets.tracking.owners import owner_tags
+from financial_assets.tracking.owners import OWNER_LOST
 
 __all__ = ["RETRAIN", "Retraining", "giving_way", "past_runs", "request_tags"]
 
@@ -92,16 +91,14 @@ def past_runs(instance: dg.DagsterInstance, life: str | None) -> tuple[PastRun, 
 def giving_way(instance: dg.DagsterInstance, run_id: str, now: datetime) -> str | None:
     """Why the retraining that this process has begun must not go on; see ``monitoring.retraining.refusal``.
 
-    Dagster does not notice when the process of a run is killed. So a run from the command line, which is a process of
-    its own, leaves its name; others are taken for alive until ``LONGEST_RUN`` is over.
+    Runs whose process was killed are in nobody's way. Those whose process cannot be known, because it is another host's
+    or has left no name, are taken for alive until ``LONGEST_RUN`` is over.
 
     Raises
     ------
     MonitoringError
         The instance does not know the run.
     """
-    if multiprocessing.parent_process() is None:
-        instance.add_run_tags(run_id, owner_tags())
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         raise MonitoringError(f"run {run_id} is not in the instance that executes it")
@@ -115,7 +112,8 @@ def _past_run(record: dg.RunRecord, life: str | None) -> PastRun:
     if not attempt.isdecimal():
         raise MonitoringError(f"run {run.run_id} has the tag {_ATTEMPT}={attempt!r}: delete the run in Dagster")
     status = _STATUS.get(run.status, "running")
-    if status == "running" and not owner_is_alive(run.tags):
+    is_lost = OWNER_LOST in run.tags or (status == "running" and not owner_is_alive(run.tags))
+    if is_lost:
         status = "failed"
     started = _instant(record.start_time)
     if started is None and status == "running":
@@ -129,6 +127,7 @@ def _past_run(record: dg.RunRecord, life: str | None) -> PastRun:
         asked_at=record.create_timestamp.astimezone(UTC),
         started_at=started,
         ended_at=_instant(record.end_time),
+        is_lost=is_lost,
     )
 
 

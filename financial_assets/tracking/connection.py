@@ -58,6 +58,11 @@ class Connection:
         self._database = _sqlite_path(uri) if self.is_sqlite else None
 
     @property
+    def exists(self) -> bool:
+        """Whether there may be anything in the store: ``False`` only for a local database that nobody has made yet."""
+        return self._database is None or self._database.exists()
+
+    @property
     def client(self) -> MlflowClient:
         """The MLflow client; the store behind it exists and has the current schema."""
         # Asked without the lock first: who holds a store's file lock must not wait here for one who waits for that.

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking.connection import Connection
-from financial_assets.tracking.owners import OWNER_PID, owner_tags
+from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
 from financial_assets.tracking.protocols import Run
 from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
 
@@ -53,7 +53,7 @@ class MlflowTracker:
         It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
         anything is raised in it: also ``KeyboardInterrupt``, ``SystemExit`` and the interrupts of an orchestrator,
         which derive from ``BaseException``. SIGTERM, when nobody handles it, is raised in the block as
-        ``SystemExit(143)``. A process that dies at once leaves its run RUNNING, for ``end_stale``.
+        ``SystemExit(143)``. A process that dies at once leaves its run RUNNING; whoever opens a run next ends it first.
 
         Raises
         ------
@@ -61,6 +61,7 @@ class MlflowTracker:
             The store cannot be reached or refuses.
         """
         experiment_id = self._experiment()
+        self.end_stale(owner_is_alive)
         with self._connection.errors(f"start run {name!r}"):
             info = self._connection.client.create_run(
                 experiment_id, tags={**(tags or {}), **owner_tags()}, run_name=name
@@ -75,6 +76,7 @@ class MlflowTracker:
     def resume(self, run_id: str) -> Generator[Run, None, None]:
         """Open an earlier run again: it is RUNNING in the block, then ends as under ``run``."""
         client = self._connection.client
+        self.end_stale(owner_is_alive)
         with self._connection.errors(f"resume run {run_id}"):
             found = client.get_run(run_id)
         run = MlflowRun(self._connection, run_id, found.info.experiment_id)
@@ -109,19 +111,27 @@ class MlflowTracker:
         int
             How many runs were ended.
         """
-        client, ended = self._connection.client, 0
+        ended = 0
         for stale in [run for run in self._running() if not is_alive(run.data.tags)]:
-            run_id = stale.info.run_id
+            client, run_id = self._connection.client, stale.info.run_id
             with self._connection.errors(f"end stale run {run_id}"):
-                # It may have ended between the search and now, and an honest end must stand.
-                if client.get_run(run_id).info.status == "RUNNING":
+                run = client.get_run(run_id)
+                # Since the search it may have ended, which must stand, or been resumed by a process that lives.
+                if run.info.status == "RUNNING" and not is_alive(run.data.tags):
                     client.set_terminated(run_id, status="FAILED")
-                    client.set_tag(run_id, FAILURE_TAG, "the process that owned the run died without ending it")
+                    client.set_tag(run_id, FAILURE_TAG, f"its {describe_owner(run.data.tags)} died without ending it")
+                    client.set_tag(run_id, OWNER_LOST, "true")
                     ended += 1
         return ended
 
     def _running(self) -> list[Any]:
-        experiment_id, found, token = self._experiment(), [], None
+        if not self._connection.exists:
+            return []
+        with self._connection.errors("look for stale runs"):
+            experiment = self._connection.client.get_experiment_by_name(self.experiment)
+        if experiment is None:
+            return []
+        experiment_id, found, token = str(experiment.experiment_id), [], None
         with self._connection.errors("look for stale runs"):
             while True:
                 page = self._connection.client.search_runs(
