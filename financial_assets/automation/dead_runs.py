@@ -1,0 +1,184 @@
+"""Ends Dagster runs whose process is gone, so that they hold no place in the queue, no lane and no pool.
+
+Dagster learns of the end of a run from the run itself. A process that is killed, or a machine that loses power, leaves
+its run open for ever, and `max_concurrent_runs` counts it. So each run names its process (``claim``), and whoever comes
+by (the next run, a sensor, the daemon's run monitoring, the doctor) ends the runs whose process no longer exists.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from financial_assets.errors import OrchestrationError, TrackingError
+from financial_assets.locking import exclusive
+from financial_assets.tracking import Tracker, owner_is_alive
+from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_state, owner_tags
+
+__all__ = ["EndedRun", "cause_of_death", "claim", "end_dead_runs", "end_dead_tracked_runs", "open_runs", "sweeping"]
+
+_OPEN = (
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+_FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_BEFORE_IT_BEGAN = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
+_LOCK_TIMEOUT_S = 120.0
+SWEEP_INTERVAL_S = 10.0
+"""A run that waits for a pool slot looks this often whether the slot's holder has died."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run that was ended as FAILED: its id, its job, and why."""
+
+    run_id: str
+    job: str
+    cause: str
+
+
+def claim(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Name this process as the owner of the run that it executes.
+
+    Raises
+    ------
+    OrchestrationError
+        The run has ended meanwhile: its launcher died, and it was ended before this process came to it.
+    """
+    with _alone(instance):
+        instance.add_run_tags(run_id, owner_tags())
+        run = instance.get_run_by_id(run_id)
+    if run is not None and run.status in _FINISHED:
+        raise OrchestrationError(f"run {run_id} was ended before its process began: launch it again")
+
+
+def open_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """Runs that have begun, or are about to, and have not ended; the oldest first. Queued runs are not among them."""
+    records = instance.get_run_records(dg.RunsFilter(statuses=list(_OPEN)))
+    return sorted(records, key=lambda record: record.storage_id)
+
+
+def cause_of_death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
+    """Why an open run cannot go on; ``None`` if it may, or if that cannot be known from here."""
+    run = record.dagster_run
+    state = owner_state(run.tags)
+    if state == "gone":
+        return f"its {describe_owner(run.tags)} no longer exists (killed, out of memory, or power cut)"
+    if run.status in _BEFORE_IT_BEGAN and OWNER_PID not in run.tags:
+        waited = datetime.now(UTC) - record.update_timestamp.astimezone(UTC)
+        allowed = instance.run_monitoring_start_timeout_seconds
+        if waited.total_seconds() > allowed:
+            return f"it was asked for and never began: whoever launched it is gone (waited {allowed} s)"
+    return None
+
+
+def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:
+    """End as FAILED, with the reason, each open run whose process is gone, and free the pool slots that it held.
+
+    Runs of another host, and runs without an owner, are left alone: `dagster/max_runtime` ends those.
+
+    Returns
+    -------
+    tuple[EndedRun, ...]
+        The runs that this call ended.
+    """
+    suspects = [record.dagster_run.run_id for record in open_runs(instance) if cause_of_death(instance, record)]
+    if not suspects:
+        return ()
+    # Another sweep may be at it too, or the run's own process may be about to begin: look again, undisturbed.
+    with _alone(instance):
+        ended = [_end(instance, run_id) for run_id in suspects]
+    return tuple(run for run in ended if run is not None)
+
+
+def end_dead_tracked_runs(tracker: Tracker, say: Callable[[str], None]) -> None:
+    """End as FAILED the MLflow runs whose process is gone; ``say`` is told of them.
+
+    A tracking server that cannot be reached is told of too and stops nothing: an asset that needs it fails by itself.
+    """
+    try:
+        ended = tracker.end_stale(owner_is_alive)
+    except TrackingError as error:
+        say(f"MLflow runs of dead processes could not be looked for: {error}")
+        return
+    if ended:
+        say(f"{ended} MLflow runs whose process no longer exists were ended as FAILED")
+
+
+@contextmanager
+def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Generator[None, None, None]:
+    """End dead runs on entry, and again and again as long as the block lasts.
+
+    A run may wait in the block for a pool slot; if the slot's holder dies, nobody else is there to free it.
+
+    Parameters
+    ----------
+    instance
+        Whose runs.
+    say
+        Told of each run that is ended, and of a sweep that failed. Called from another thread, too.
+    """
+    _sweep(instance, say)
+    if instance.is_ephemeral:  # lives in this process alone, and so do its runs
+        yield
+        return
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(SWEEP_INTERVAL_S):
+            try:
+                _sweep(instance, say)
+            except Exception as error:  # the run itself goes on; databases raise what they like
+                say(f"dead runs could not be looked for: {type(error).__name__}: {error}")
+
+    sweeper = threading.Thread(target=repeat, name="dead-runs", daemon=True)
+    sweeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sweeper.join()
+
+
+def _sweep(instance: dg.DagsterInstance, say: Callable[[str], None]) -> None:
+    for run in end_dead_runs(instance):
+        say(f"run {run.run_id} of {run.job} was ended as failed: {run.cause}")
+
+
+def _end(instance: dg.DagsterInstance, run_id: str) -> EndedRun | None:
+    record = instance.get_run_record_by_id(run_id)
+    if record is None or record.dagster_run.status not in _OPEN:
+        return None
+    cause = cause_of_death(instance, record)
+    if cause is None:
+        return None
+    run = record.dagster_run
+    # The failure last: if this process dies in between, the next sweep finds the run open and does all of it again.
+    instance.add_run_tags(run_id, {OWNER_LOST: "true"})
+    # Dagster frees the slots of a failed run only in its daemon, and only if told so.
+    if instance.event_log_storage.supports_global_concurrency_limits:
+        instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    instance.report_run_failed(run, f"The run was ended as failed: {cause}.")
+    return EndedRun(run_id, run.job_name, cause)
+
+
+@contextmanager
+def _alone(instance: dg.DagsterInstance) -> Generator[None, None, None]:
+    """Keep out the other sweeps and claims of this host: they are the only ones that can judge the same runs."""
+    lock = Path(instance.storage_directory()) / "dead-runs.lock"
+    with exclusive(
+        lock,
+        _LOCK_TIMEOUT_S,
+        error=OrchestrationError,
+        purpose="ending runs whose process is gone",
+        remedy="`fuser` names its process: end that",
+    ):
+        yield
