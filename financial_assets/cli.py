@@ -217,7 +217,10 @@ def signal(symbol: str, as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: healthy, first_broken, and each layer's finding.")
 def doctor(as_json: bool) -> None:
-    """Walk all layers, name the first broken one and what mends it; changes nothing. Exit code 1 when one is broken."""
+    """Walk all layers, name the first broken one and what mends it. Exit code 1 when one is broken.
+
+    Runs of Dagster and MLflow whose process no longer exists are ended as failed; nothing else is changed.
+    """
     from financial_assets.doctor import examine, first_broken, report
 
     with warnings.catch_warnings():

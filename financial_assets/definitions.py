@@ -14,7 +14,7 @@ from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
-from financial_assets.automation.executor import owning_executor
+from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.automation.sensors import make_retrain_sensors
@@ -24,6 +24,7 @@ from financial_assets.settings import load_settings
 __all__ = ["defs"]
 
 _settings = load_settings()
+_resources = make_resources(_settings)
 
 defs = dg.Definitions(
     assets=[
@@ -44,7 +45,7 @@ defs = dg.Definitions(
     jobs=[full_pipeline, daily, retrain],
     schedules=[daily_after_close],
     sensors=make_retrain_sensors(_settings.sensor_interval),
-    resources=make_resources(_settings),
+    resources=_resources,
     loggers={"console": console_logger},
-    executor=owning_executor,  # of assets that are materialized by themselves
+    executor=make_owning_executor(_resources["workshop"].tracker),  # of the jobs, and of assets by themselves
 )

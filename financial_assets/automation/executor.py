@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import dagster as dg
 from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -11,10 +11,9 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from financial_assets.automation.dead_runs import claim, end_dead_tracked_runs, sweeping
-from financial_assets.resources import make_resources
-from financial_assets.settings import load_settings
+from financial_assets.tracking import Tracker
 
-__all__ = ["OwningExecutor", "owning_executor"]
+__all__ = ["OwningExecutor", "make_owning_executor"]
 
 _INNER = dg.multi_or_in_process_executor
 
@@ -24,10 +23,17 @@ class OwningExecutor(dg.Executor):
 
     Dagster calls an executor in the main process of a run, whoever started it: the command line, the daemon or the
     browser, for jobs and for single assets. The processes of single steps never call it.
+
+    Parameters
+    ----------
+    inner
+        Executes the steps.
+    tracker
+        Opens the tracker whose dead runs are ended.
     """
 
-    def __init__(self, inner: dg.Executor) -> None:
-        self._inner = inner
+    def __init__(self, inner: dg.Executor, tracker: Callable[[], Tracker]) -> None:
+        self._inner, self._tracker = inner, tracker
 
     @property
     def retries(self) -> RetryMode:
@@ -45,15 +51,19 @@ class OwningExecutor(dg.Executor):
         """Claim the run, end dead ones, and execute the plan."""
         claim(plan_context.instance, plan_context.run_id)
         with sweeping(plan_context.instance, plan_context.log.warning):
-            end_dead_tracked_runs(make_resources(load_settings())["workshop"].tracker(), plan_context.log.warning)
+            end_dead_tracked_runs(self._tracker(), plan_context.log.warning)
             yield from self._inner.execute(plan_context, execution_plan)
 
 
-@dg.executor(
-    name="owning_executor", config_schema=_INNER.config_schema.as_field(), requirements=_INNER.get_requirements
-)
-def owning_executor(init_context: dg.InitExecutorContext) -> dg.Executor:
+def make_owning_executor(tracker: Callable[[], Tracker]) -> dg.ExecutorDefinition:
     """Steps in processes of their own or in the run's, configured as Dagster's ``multi_or_in_process_executor``."""
-    create = _INNER.executor_creation_fn
-    assert create is not None
-    return OwningExecutor(create(init_context))
+
+    @dg.executor(
+        name="owning_executor", config_schema=_INNER.config_schema.as_field(), requirements=_INNER.get_requirements
+    )
+    def owning_executor(init_context: dg.InitExecutorContext) -> dg.Executor:
+        create = _INNER.executor_creation_fn
+        assert create is not None
+        return OwningExecutor(create(init_context), tracker)
+
+    return owning_executor

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from financial_assets.automation.console import CONSOLE
-from financial_assets.automation.executor import owning_executor
 from financial_assets.resources.retraining import RETRAIN
 
 __all__ = ["daily", "full_pipeline", "retrain"]
@@ -17,7 +16,6 @@ full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all(),
     description="Prices, features, models, artefacts, serving, replay, evaluation and signals, once.",
-    executor_def=owning_executor,
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )
@@ -27,7 +25,6 @@ daily = dg.define_asset_job(
     selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
     | dg.AssetSelection.assets("experiment"),
     description="One session forward: prices, features, predictions through the gateway, evaluation, drift, signals.",
-    executor_def=owning_executor,
     config={
         "execution": {"config": _IN_PROCESS},
         "loggers": CONSOLE,
@@ -46,7 +43,6 @@ retrain = dg.define_asset_job(
         "New versions, trained on everything up to the market clock; they enter the experiment as challenger or shadow "
         "and their evidence starts at zero. All variants by hand, the degraded one by a sensor."
     ),
-    executor_def=owning_executor,
     config={
         "execution": {"config": _IN_PROCESS},
         "loggers": CONSOLE,

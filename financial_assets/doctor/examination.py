@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, mend
 from financial_assets.doctor.stores import (
     check_artefacts,
@@ -48,9 +49,13 @@ def examine() -> tuple[Finding, ...]:
     walk = Walk()
     found = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
     home = walk.step("state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), found)
+    walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), found)
     bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), found, home)
     versions = walk.step(
-        "MLflow", "set MLFLOW_TRACKING_URI", lambda i, _: check_registry(i.settings.tracking_uri), found, home
+        "MLflow",
+        "set MLFLOW_TRACKING_URI",
+        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.workshop.tracker()),
+        *(found, home),
     )
     log = walk.step(
         "prediction log",

@@ -56,6 +56,7 @@ def home(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(made, copy)
     for name, value in {**MARKET, "FINANCIAL_ASSETS_HOME": str(copy)}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))  # no instance there; not that of the repository
     # One client a database: opening MLflow takes most of the time.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{made / 'mlflow.db'}")
     play(monkeypatch)

@@ -26,6 +26,7 @@ from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelSta
 LAYERS = [
     "settings",
     "state folder",
+    "Dagster",
     "price store",
     "MLflow",
     "prediction log",

@@ -1,0 +1,74 @@
+"""The layer of Dagster: runs whose process is gone are ended here, and what is open or waits is told."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
+
+from financial_assets.automation.dead_runs import EndedRun, end_dead_runs, open_runs
+from financial_assets.doctor.walk import Checked, LayerError
+from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
+from financial_assets.tracking.owners import describe_owner, owner_state
+
+__all__ = ["check_dagster", "end_tracked_runs"]
+
+_SHOWN = 5
+_REMEDY = "set DAGSTER_HOME to a folder whose dagster.yaml can be read and whose database is there"
+
+
+def check_dagster() -> Checked[None]:
+    """The instance can be read; its dead runs are ended as FAILED, and none that cannot be judged is left open.
+
+    Where no ``dagster.yaml`` is (see ``_home``) there is no instance, and nothing to examine.
+    """
+    home = _home()
+    if home is None:
+        return Checked(None, "no Dagster instance here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            ended = end_dead_runs(instance)
+            still_open = open_runs(instance)
+            queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
+    # Its databases, its configuration and its launcher each raise what they like.
+    except (dg.DagsterError, SQLAlchemyError, ValueError, OSError) as error:
+        raise LayerError(f"the instance of {home} cannot be read: {error}", _REMEDY) from error
+    unknown = [record.dagster_run for record in still_open if owner_state(record.dagster_run.tags) == "unknown"]
+    said = [f"instance of {home}: {len(still_open)} runs open, {queued} queued", *_told(ended)]
+    said += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
+    if not unknown:
+        return Checked(None, "; ".join(said))
+    remedy = (
+        "nothing if they are running; otherwise cancel them in the browser, or leave them to the daemon, which ends "
+        "them when the time in their tag dagster/max_runtime is over"
+    )
+    return Checked(None, "; ".join(said), remedy)
+
+
+def end_tracked_runs(
+    checked: Checked[tuple[ModelVersion, ...]], tracker: MlflowTracker
+) -> Checked[tuple[ModelVersion, ...]]:
+    """MLflow's layer, after its runs whose process is gone were ended as FAILED."""
+    ended = tracker.end_stale(owner_is_alive)
+    if not ended:
+        return checked
+    said = f"{checked.said}; {ended} runs whose process no longer exists were ended as FAILED"
+    return Checked(checked.value, said, checked.remedy)
+
+
+def _home() -> Path | None:
+    """Where `financial-assets run` looks: ``DAGSTER_HOME``, or the current folder; ``None`` without dagster.yaml."""
+    home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
+    return home if (home / "dagster.yaml").is_file() else None
+
+
+def _told(ended: tuple[EndedRun, ...]) -> list[str]:
+    """What was ended, each cause once."""
+    causes = Counter(run.cause for run in ended)
+    return [
+        f"{count} {'run was' if count == 1 else 'runs were'} ended as failed: {cause}"
+        for cause, count in causes.most_common(_SHOWN)
+    ]
