@@ -15,12 +15,20 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from financial_assets.errors import TrackingError
-from financial_assets.tracking import MlflowTracker, NullTracker, Tracker, owner_is_alive
-from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED, owner_tags
+from financial_assets.tracking import MlflowTracker, NullTracker, Tracker, owner_is_alive, owners
+from financial_assets.tracking.owners import (
+    OWNER_BOOT,
+    OWNER_HOST,
+    OWNER_MACHINE,
+    OWNER_NAMESPACE,
+    OWNER_PID,
+    OWNER_STARTED,
+    owner_state,
+    owner_tags,
+)
 from financial_assets.tracking.runs import FAILURE_TAG
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
@@ -164,7 +172,7 @@ def test_more_metrics_and_parameters_than_one_request_takes(tracker: MlflowTrack
     assert found.data.tags["t149"] == "149"
 
 
-def test_only_running_runs_with_a_dead_owner_are_ended(tracker: MlflowTracker) -> None:
+def test_who_opens_a_run_first_ends_running_runs_with_a_dead_owner_and_no_others(tracker: MlflowTracker) -> None:
     client = tracker._connection.client
     with tracker.run("finished") as finished:
         pass
@@ -173,10 +181,13 @@ def test_only_running_runs_with_a_dead_owner_are_ended(tracker: MlflowTracker) -
     dead_owner = {**owner_tags(), OWNER_PID: str(_pid_that_ended())}
     dead = client.create_run(experiment_id, tags=dead_owner).info.run_id
     with tracker.run("alive") as alive:
-        assert tracker.end_stale(owner_is_alive) == 1
+        assert stored(tracker, dead).info.status == "FAILED"
+        assert tracker.end_stale(owner_is_alive) == 0
         assert stored(tracker, alive.id).info.status == "RUNNING"
-    assert stored(tracker, dead).info.status == "FAILED"
-    assert "died" in stored(tracker, dead).data.tags[FAILURE_TAG]
+        died_while_resumed = client.create_run(experiment_id, tags=dead_owner).info.run_id
+        with tracker.resume(finished.id):
+            assert stored(tracker, died_while_resumed).info.status == "FAILED"
+    assert f"its process {dead_owner[OWNER_PID]} on host" in stored(tracker, dead).data.tags[FAILURE_TAG]
     assert stored(tracker, foreign).info.status == "RUNNING"
     assert stored(tracker, finished.id).info.status == "FINISHED"
     assert tracker.end_stale(lambda tags: False) == 0, "a run that this package did not start is left alone"
@@ -195,20 +206,63 @@ def test_a_run_that_ended_after_it_was_looked_for_keeps_its_end(tracker: MlflowT
     assert stored(tracker, run_id).info.status == "FINISHED"
 
 
+def test_a_run_that_was_resumed_after_it_was_looked_for_goes_on(tracker: MlflowTracker) -> None:
+    client = tracker._connection.client
+    run_id = client.create_run(tracker._experiment(), tags=owner_tags()).info.run_id
+    answers = iter([False, True])  # dead when it was found, alive when it was looked at again
+    assert tracker.end_stale(lambda tags: next(answers)) == 0
+    assert stored(tracker, run_id).info.status == "RUNNING"
+
+
+def test_looking_for_dead_runs_makes_neither_store_nor_experiment(tmp_path: Path) -> None:
+    absent = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path)
+    assert absent.end_stale(owner_is_alive) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
 def _pid_that_ended() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
 
 
-def test_an_owner_is_judged_by_host_pid_and_start_time() -> None:
-    mine = owner_tags()
-    assert owner_is_alive(mine)
-    assert not owner_is_alive({**mine, OWNER_PID: str(_pid_that_ended())})
-    assert not owner_is_alive({**mine, OWNER_STARTED: str(psutil.Process().create_time() - 3600)}), "a pid used again"
-    assert owner_is_alive({**mine, OWNER_HOST: f"not-{socket.gethostname()}", OWNER_PID: "1"}), "unknown, so not ended"
-    assert owner_is_alive({OWNER_HOST: socket.gethostname(), OWNER_PID: "not a number"})
-    assert owner_is_alive({})
+HOSTS_OWN = "pid:[4026531836]"  # the process namespace outside all containers
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "alive"),
+        ({OWNER_PID: "ended"}, "gone"),
+        ({OWNER_STARTED: "1000.0"}, "gone"),  # a pid used again
+        ({OWNER_HOST: "another", OWNER_PID: "ended"}, "unknown"),
+        ({OWNER_PID: "not a number"}, "unknown"),
+        ({OWNER_BOOT: "earlier"}, "gone"),  # the same pid and start time after a restart with a wrong clock
+        ({OWNER_BOOT: "earlier", OWNER_MACHINE: "", OWNER_NAMESPACE: "pid:[1]"}, "unknown"),  # container, same name
+        ({OWNER_BOOT: "earlier", OWNER_MACHINE: "another"}, "unknown"),  # two machines of the same name
+        ({OWNER_NAMESPACE: "pid:[1]", OWNER_PID: "ended"}, "unknown"),  # containers that share name and machine
+        ({OWNER_BOOT: "", OWNER_MACHINE: "", OWNER_NAMESPACE: ""}, "alive"),  # tags of an earlier release
+        ({OWNER_BOOT: "", OWNER_MACHINE: "", OWNER_NAMESPACE: "", OWNER_PID: "ended"}, "gone"),
+    ],
+)
+def test_an_owner_is_judged_where_its_process_can_be_seen(
+    changes: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {OWNER_MACHINE: "machine", OWNER_BOOT: "boot", OWNER_NAMESPACE: HOSTS_OWN}
+    monkeypatch.setattr(owners, "_surroundings", lambda: here)
+    if changes.get(OWNER_PID) == "ended":
+        changes = {**changes, OWNER_PID: str(_pid_that_ended())}
+    # A tag of an earlier release is absent, not empty: both mean the same.
+    tags = {name: value for name, value in {**owner_tags(), **changes}.items() if value}
+    assert owner_state(tags) == expected
+    assert owner_is_alive(tags) == (expected != "gone")
+
+
+def test_the_tags_name_all_that_this_system_tells() -> None:
+    assert owner_state(owner_tags()) == "alive"
+    assert owner_state({}) == "unknown"
+    if sys.platform == "linux":
+        assert all(owner_tags()[name] for name in (OWNER_BOOT, OWNER_NAMESPACE))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Alertmanager is a double here, for its faults; the integration tests have a real
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
@@ -28,6 +30,7 @@ from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
 from financial_assets.resources.retraining import RETRAIN, giving_way, past_runs
 from financial_assets.settings import load_settings
+from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 
 EXPERIMENT = "financial-ab-test-experiment"
 CHAMPION, CHALLENGER = "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -215,6 +218,33 @@ def test_a_failed_run_is_repeated_after_the_cool_down_as_another_run(world: Worl
     world.end(world.launch(second), DagsterEventType.RUN_CANCELED)
     assert "RETRAIN_MAX_ATTEMPTS=2" in world.silent(ON_ALERT, retrain_cooldown_hours=0)
     assert world.asked(ON_ALERT, retrain_cooldown_hours=0, retrain_max_attempts=3) is not None
+
+
+def test_a_killed_run_is_ended_and_repeated_at_once_until_the_attempts_are_used_up(world: World) -> None:
+    world.fire(CHAMPION)
+    with subprocess.Popen(["sleep", "600"]) as process:
+        owner = owner_tags() | {
+            OWNER_PID: str(process.pid),
+            OWNER_STARTED: f"{psutil.Process(process.pid).create_time():.2f}",
+        }
+        run = world.launch(world.asked(ON_ALERT), dg.DagsterRunStatus.STARTED)
+        world.instance.add_run_tags(run.run_id, owner)
+        queued_by_hand = world.launch(None, dg.DagsterRunStatus.STARTED)
+        assert run.run_id in str(giving_way(world.instance, queued_by_hand.run_id, datetime.now(UTC)))
+        assert f"retraining {run.run_id} is running" in world.silent(ON_ALERT)
+        process.kill()
+    assert giving_way(world.instance, queued_by_hand.run_id, datetime.now(UTC)) is None
+    world.instance.delete_run(queued_by_hand.run_id)
+    request = world.asked(ON_ALERT)  # with a cool-down of a week
+    assert request is not None
+    assert request.tags["retrain/attempt"] == "2"
+    ended = world.instance.get_run_by_id(run.run_id)
+    assert ended is not None
+    assert ended.status is dg.DagsterRunStatus.FAILURE
+    again = world.launch(request, dg.DagsterRunStatus.STARTED)
+    assert giving_way(world.instance, again.run_id, datetime.now(UTC)) is None
+    world.instance.add_run_tags(again.run_id, owner)
+    assert "RETRAIN_MAX_ATTEMPTS=2" in world.silent(ON_ALERT)
 
 
 def test_a_retraining_by_hand_is_respected(world: World) -> None:

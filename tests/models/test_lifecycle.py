@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,6 +260,28 @@ def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelWorkshop, world
     world.develop(workshop)
     assert client(workshop).get_run(left).info.status == "FAILED"
     assert client(workshop).get_run(mine).info.status == "RUNNING"
+
+
+def test_two_that_train_the_same_at_once_train_it_once(
+    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, both_asked = lifecycle.train, threading.Barrier(2)
+
+    def slow(*arguments: Any, **options: Any) -> Training:
+        time.sleep(0.5)  # long enough for the other to find nothing, if it looked now
+        return train(*arguments, **options)
+
+    def develop(_: int) -> Development:
+        both_asked.wait()
+        return world.develop(workshop)
+
+    monkeypatch.setattr(lifecycle, "train", slow)
+    client(workshop)
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(develop, range(2)))
+    assert trainer.calls == 1
+    assert sorted(development.reused for development in made) == [False, True]
+    assert made[0].run_id == made[1].run_id
 
 
 # --- publish ---------------------------------------------------------------------------------------------------------
