@@ -43,11 +43,11 @@ def cli_command(*arguments: str) -> list[str]:
     return [sys.executable, "-c", "from financial_assets.cli import main; main()", *arguments]
 
 
-def instance_of(folder: Path, home: Path) -> dg.DagsterInstance:
-    """The instance of the repository, kept below ``folder``; ``home`` is its DAGSTER_HOME."""
+def instance_of(folder: Path) -> dg.DagsterInstance:
+    """The instance of the repository, but for where it keeps its files; ``folder`` is its DAGSTER_HOME."""
     text = (ROOT / "dagster.yaml").read_text().replace("base_dir: .dagster", f"base_dir: {folder}")
-    (home / "dagster.yaml").write_text(text)
-    return dg.DagsterInstance.from_config(str(home))
+    (folder / "dagster.yaml").write_text(text)
+    return dg.DagsterInstance.from_config(str(folder))
 
 
 def begin(command: list[str], environment: Mapping[str, str], log: Path | None = None) -> subprocess.Popen[bytes]:
@@ -91,6 +91,15 @@ def reason(instance: dg.DagsterInstance, run_id: str) -> str:
     (event,) = instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     assert event.dagster_event is not None
     return event.dagster_event.message or ""
+
+
+def spans(instance: dg.DagsterInstance, run_id: str, members: tuple[str, ...]) -> list[tuple[float, float]]:
+    """When the steps whose names begin so started and ended, in seconds, in order."""
+    began, ended = (
+        {entry.step_key or "": entry.timestamp for entry in instance.all_logs(run_id, of_type=kind)}
+        for kind in (dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_SUCCESS)
+    )
+    return sorted((start, ended[step]) for step, start in began.items() if step.startswith(members))
 
 
 def left_open(instance: dg.DagsterInstance, tracker: MlflowTracker) -> dict[str, list[str]]:

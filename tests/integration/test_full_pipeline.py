@@ -14,10 +14,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
+import killing
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,12 +35,14 @@ from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
-from financial_assets.tracking import ModelRegistry
+from financial_assets.tracking import MlflowTracker, ModelRegistry
+from financial_assets.tracking.owners import OWNER_PID
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).parents[2]
 REPLAYED = 40
+NOTHING: dict[str, list[str]] = {"dagster": [], "mlflow": [], "slots": []}
 EXPERIMENT = "financial-ab-test-experiment"
 # Each step has a process of its own, forked from one that has imported the graph and done nothing else.
 FORKED = {"forkserver": {"preload_modules": ["financial_assets.definitions"]}}
@@ -51,12 +56,11 @@ class World:
     home: Path
     environment: dict[str, str]
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", *arguments]
+    instance: dg.DagsterInstance
 
-    def execute(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def execute(self, job: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments),
+            killing.job_command(job),
             env=self.environment | environment,
             cwd=ROOT,
             capture_output=True,
@@ -72,6 +76,10 @@ class World:
                 patch.setenv(name, value)
             return CliRunner().invoke(main, list(arguments))
 
+    def left_open(self) -> dict[str, list[str]]:
+        tracker = MlflowTracker(f"sqlite:///{self.home / 'mlflow.db'}", "financial-mlops-pytorch", self.home)
+        return killing.left_open(self.instance, tracker)
+
     def counts(self) -> tuple[int, int]:
         with PredictionLog(f"sqlite:///{self.home / 'predictions.db'}") as log:
             return len(log.routed()), len(log.direct())
@@ -83,13 +91,10 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("home")
-    instance = tmp_path_factory.mktemp("instance")
-    (instance / "dagster.yaml").write_text(
-        f"telemetry: {{enabled: false}}\nstorage: {{sqlite: {{base_dir: {instance}}}}}\n"
-    )
+    folder = tmp_path_factory.mktemp("instance")
     settings = {
         "FINANCIAL_ASSETS_HOME": str(home),
-        "DAGSTER_HOME": str(instance),
+        "DAGSTER_HOME": str(folder),
         "PRICE_SOURCE": "simulated",
         "TICKERS": "AAA,BBB",
         "SIMULATED_SESSIONS": "1000",
@@ -97,10 +102,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
     }
-    try:
-        yield World(home, {**os.environ, **settings})
-    finally:
-        control.stop(home)
+    with killing.instance_of(folder) as instance:
+        try:
+            yield World(home, {**os.environ, **settings}, instance)
+        finally:
+            control.stop(home)
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +114,12 @@ def ran(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The first run, on several processes, is killed while it replays; the next one goes on from there."""
     config = tmp_path_factory.mktemp("config") / "multiprocess.json"
     config.write_text(json.dumps(MULTIPROCESS))
-    with subprocess.Popen(
-        world.command("-j", "full_pipeline", "-c", str(config)),
-        env=world.environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as first:
-        try:
-            _wait_for_predictions(world, first)
-        finally:
-            os.killpg(first.pid, signal.SIGKILL)
-    result = world.execute("-j", "full_pipeline")
+    first = killing.begin(killing.job_command("full_pipeline", "-c", str(config)), world.environment)
+    try:
+        _wait_for_predictions(world, first)
+    finally:
+        killing.kill(first)
+    result = world.execute("full_pipeline")
     assert result.returncode == 0, result.stderr[-4000:]
     return world
 
@@ -145,6 +144,23 @@ def test_a_killed_run_is_finished_by_the_next_without_loss_or_double(ran: World)
     assert set(routed["status"]) == {"ok"}
     assert set(direct["status"]) == {"ok"}
     assert set(routed["model"]) <= {"baseline-predictor-v1", "enhanced-predictor-v2"}
+
+
+def test_a_killed_run_is_failed_by_the_next_and_holds_nothing(ran: World) -> None:
+    killed = [record.dagster_run for record in ran.instance.get_run_records()][-1]
+    assert killed.status is dg.DagsterRunStatus.FAILURE
+    said = killing.reason(ran.instance, killed.run_id)
+    assert f"process {killed.tags[OWNER_PID]} on host" in said
+    assert "no longer exists (killed, out of memory, or power cut)" in said
+    assert ran.left_open() == NOTHING
+
+
+def test_steps_of_a_pool_run_one_at_a_time_in_processes_of_their_own(ran: World) -> None:
+    killed = [record.dagster_run for record in ran.instance.get_run_records()][-1]
+    for members, count in ((("models__", "onnx__"), 6), (("predictors__", "experiment"), 4)):
+        spans = killing.spans(ran.instance, killed.run_id, members)
+        assert len(spans) == count
+        assert all(ended <= began for (_, ended), (began, _) in pairwise(spans)), spans
 
 
 def test_nothing_was_predicted_from_before_the_cutoff_or_after_the_clock(ran: World) -> None:
@@ -213,9 +229,14 @@ def test_the_champion_left_a_sound_signal_of_every_ticker_at_the_clock(ran: Worl
 
 
 def test_another_run_adds_nothing(ran: World) -> None:
+    """`financial-assets run` is killed on the way; the run after it is one from the command line of Dagster."""
     before = ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()
-    result = ran.execute("-j", "full_pipeline")
+    killed = killing.kill_in("price_panel", killing.begin(killing.cli_command("run"), ran.environment), ran.instance)
+    assert ran.left_open()["dagster"] == ["full_pipeline STARTED"]
+    result = ran.execute("full_pipeline")
     assert result.returncode == 0, result.stderr[-4000:]
+    assert ran.left_open() == NOTHING
+    assert "no longer exists" in killing.reason(ran.instance, killed)
     assert (ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()) == before
     assert len(ModelRegistry(f"sqlite:///{ran.home / 'mlflow.db'}").versions()) == 3
 
@@ -223,7 +244,7 @@ def test_another_run_adds_nothing(ran: World) -> None:
 def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran: World) -> None:
     before, clock = ran.counts(), ran.clock()
     assert control.stop(ran.home)
-    result = ran.execute("-j", "daily")
+    result = ran.execute("daily")
     assert result.returncode == 0, result.stderr[-4000:]
     assert ran.clock() > clock
     assert ran.counts() == (before[0] + 2, before[1] + 6)
@@ -286,7 +307,6 @@ def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path
     broken.to_csv(path, index=False)
     home = tmp_path / "home"
     result = world.execute(
-        "-j",
         "full_pipeline",
         PRICE_SOURCE="files",
         PRICE_FILES=str(path),
