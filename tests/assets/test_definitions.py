@@ -169,6 +169,22 @@ def test_one_retraining_passes_the_queue_at_a_time() -> None:
     )
 
 
+@pytest.mark.parametrize("file", ["dagster.yaml", "k8s/base/dagster/instance/dagster.yaml"])
+def test_each_pool_lets_one_step_through_and_dead_runs_free_it(file: str) -> None:
+    instance = yaml.safe_load((ROOT / file).read_text())
+    assert instance["concurrency"]["pools"] == {"granularity": "op", "default_limit": 1}
+    assert instance["run_monitoring"]["enabled"]
+    assert instance["run_monitoring"]["free_slots_after_run_end_seconds"] > 0
+    assert instance["run_monitoring"]["max_runtime_seconds"] > 0
+    nodes = defs.resolve_job_def("full_pipeline").nodes
+    assert {pool for node in nodes for pool in node.definition.pools} == {"training", "serving", "price_source"}
+
+
+def test_every_way_to_run_assets_names_the_owner() -> None:
+    for job in ("daily", "full_pipeline", "retrain", "__ASSET_JOB"):
+        assert defs.resolve_job_def(job).executor_def.name == "owning_executor"
+
+
 def test_both_sensors_launch_the_retraining_and_wait_to_be_switched_on() -> None:
     assert defs.sensors is not None
     assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift"}
@@ -184,7 +200,7 @@ def test_both_sensors_launch_the_retraining_and_wait_to_be_switched_on() -> None
 def test_jobs_run_in_one_process_print_to_the_console_and_end_some_day(job: str) -> None:
     definition = defs.resolve_job_def(job)
     config = dg.validate_run_config(definition, definition.run_config)
-    assert set(config["execution"]["multi_or_in_process_executor"]) == {"in_process"}
+    assert set(config["execution"]["owning_executor"]) == {"in_process"}
     assert set(config["loggers"]) == {"console"}
     assert int(definition.tags["dagster/max_runtime"]) <= 3600
 

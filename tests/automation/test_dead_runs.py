@@ -6,6 +6,7 @@ The instance is the repository's own: its pools, run monitoring and launcher are
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,10 @@ import dagster as dg
 import psutil
 import pytest
 from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.execution.api import execute_run
+from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._daemon.monitoring import run_monitoring
 
 from financial_assets.automation import dead_runs
@@ -227,3 +230,14 @@ def test_the_daemon_ends_dead_runs_and_those_that_take_too_long(
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: time.time() + 3700)
     look(instance, ownerless)
     assert status(instance, ownerless) == "FAILURE"
+
+
+def test_a_run_of_the_command_line_can_be_ended_from_the_browser(instance: dg.DagsterInstance) -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        run_id = begun(instance, owner_tags() | owner_tags_of(process.pid))
+        assert instance.run_launcher.terminate(run_id)
+        assert process.wait(timeout=60) == -signal.SIGINT
+    assert not instance.run_launcher.terminate(run_id), "its process is gone: the next sweep ends the run"
+    launched = begun(instance, {**owner_tags(), GRPC_INFO_TAG: '{"host": "localhost", "port": 1}'})
+    with pytest.raises(DagsterUserCodeUnreachableError):
+        instance.run_launcher.terminate(launched)  # asks the code server, and interrupts no process itself
