@@ -11,7 +11,7 @@ from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.assets.signals import daily_signals
+from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
@@ -39,6 +39,7 @@ defs = dg.Definitions(
         rollout,
         drift,
         daily_signals,
+        completed_session,
     ],
     jobs=[full_pipeline, daily, retrain],
     schedules=[daily_after_close],

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
-from financial_assets.errors import FinancialAssetsError, SourceError
-from financial_assets.market.clock import HistoricalClock
+from financial_assets.errors import FinancialAssetsError, MarketDataError, SourceError
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.metadata import column_schema, link, quality_metadata, table
@@ -30,10 +30,11 @@ _FRESH = dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))
 
 
 class RawPricesConfig(dg.Config):
-    """How far market clock and data cut-off move."""
+    """Which session the run works on, and how far the data cut-off moves."""
 
-    advance_sessions: int = 0
-    """Sessions that a historical clock moves forward; a live clock moves by itself."""
+    advance_sessions: int = Field(default=0, ge=0)
+    """Sessions after a historical clock that the run works on; a live clock moves by itself. The clock moves when all
+    of the session is done (asset ``completed_session``), and one run at a time brings a new session."""
     move_cutoff: bool = False
     """Move the data cut-off of what this run trains up to the clock; only if no other retraining is under way."""
 
@@ -61,6 +62,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     """
     if config.move_cutoff:
         _give_way(context)
+    if config.advance_sessions:
+        _claim_day(market)
     ingestion = _ingest(market)
     yield from _checks(ingestion, len(market.tickers))
     if ingestion.report is None:
@@ -74,7 +77,7 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     prices = market.prices()
     sessions = pd.DatetimeIndex(sorted(prices["date"].unique()))
     market.begin(sessions)
-    _advance(context, market, config.advance_sessions, sessions)
+    _begin_session(context, market, config.advance_sessions, sessions)
     if config.move_cutoff:
         _move_cutoffs(context, market, sessions)
     context.log.info(
@@ -142,15 +145,18 @@ def _give_way(context: dg.AssetExecutionContext) -> None:
         )
 
 
-def _advance(context: dg.AssetExecutionContext, market: Market, count: int, sessions: pd.DatetimeIndex) -> None:
-    clock = market.clock()
-    if count == 0 or not isinstance(clock, HistoricalClock):
-        return
-    later = sessions[sessions > clock.now()]
-    if len(later) < count:
-        context.log.warning(f"the source has {len(later)} sessions after {clock.now():%Y-%m-%d}; the clock stays there")
-        return
-    clock.advance_to(later[count - 1])
+def _claim_day(market: Market) -> None:
+    """End the run here, before it has changed anything, if another one brings a new session."""
+    try:
+        market.claim_day()
+    except MarketDataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _begin_session(context: dg.AssetExecutionContext, market: Market, advance: int, sessions: pd.DatetimeIndex) -> None:
+    session = market.begin_session(sessions, advance)
+    if advance and market.is_historical and session == sessions[-1] == market.last_completed():
+        context.log.warning(f"the source has 0 sessions after {session:%Y-%m-%d}; the clock stays there")
 
 
 def _move_cutoffs(context: dg.AssetExecutionContext, market: Market, sessions: pd.DatetimeIndex) -> None:

@@ -119,12 +119,17 @@ def test_a_retraining_cutoff_is_kept_beside_the_first_one(make_market: Any, mate
     assert (market.first_cutoff().get(), market.cutoff().get()) == (first, later)
 
 
-def test_advancing_moves_the_clock_one_session_a_run(make_market: Any, materialize: Any, bars: pd.DataFrame) -> None:
+def test_the_clock_moves_one_session_when_that_is_complete(
+    make_market: Any, materialize: Any, bars: pd.DataFrame
+) -> None:
     market, days = make_market(), bars["date"].unique()
     materialize(BOTH, market)
     for step in (1, 2):
-        outcome = materialize(BOTH, market, advance=1)
+        outcome = materialize(BOTH, market, advance=1)  # breaks off before the day is complete
         assert outcome.warnings == []
+        assert market.clock().now() == days[CUTOFF_AT + step - 1]
+        assert PricePanel.load(market.panel_path).sessions[-1] == days[CUTOFF_AT + step]
+        assert materialize(BOTH, market, advance=1, complete=True).success
         assert market.clock().now() == days[CUTOFF_AT + step]
         assert PricePanel.load(market.panel_path).sessions[-1] == days[CUTOFF_AT + step]
     assert market.cutoff().get() == days[CUTOFF_AT]

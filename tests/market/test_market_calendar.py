@@ -32,8 +32,8 @@ def test_the_calendar_begins_before_any_data() -> None:
     ("start", "end", "message"),
     [
         ("2020-02-01", "2020-01-01", "reversed"),
-        ("1950-01-01", "2020-01-01", "outside the calendar"),
-        ("2020-01-01", "2999-01-01", "outside the calendar"),
+        ("1950-01-01", "2020-01-01", "outside the XNYS calendar"),
+        ("2020-01-01", "2999-01-01", "outside the XNYS calendar"),
         (pd.NaT, "2020-01-01", "missing"),
         (pd.Timestamp("2020-01-01", tz="UTC"), "2020-01-01", "time zone"),
         ("2020-01-01 10:00", "2020-01-02", "time of day"),
