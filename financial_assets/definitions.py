@@ -14,6 +14,7 @@ from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
+from financial_assets.automation.freshness import watch_prices
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.automation.sensors import make_retrain_sensors
@@ -43,7 +44,7 @@ defs = dg.Definitions(
     ],
     jobs=[full_pipeline, daily, retrain],
     schedules=[daily_after_close],
-    sensors=make_retrain_sensors(_settings.sensor_interval),
+    sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=make_resources(_settings),
     loggers={"console": console_logger},
 )

@@ -18,6 +18,7 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.log_reader import LogReader
+from financial_assets.market.clock import ClockGap
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
 from financial_assets.models.artifact import ONNX_FILE
@@ -82,6 +83,8 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     newest = prices.groupby("ticker")["date"].max()
     late = ", ".join(f"{ticker} {day:%Y-%m-%d}" for ticker, day in newest[newest < now].items())
     said = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
+    if ahead := ClockGap(now, newest.max()).sessions:
+        said += f", {abs(ahead):,} sessions {'before' if ahead > 0 else 'after'} the newest bar"
     if not late:
         return Checked(bars[:_ROWS], said)
     remedy = "`DAGSTER_HOME=$PWD dagster job execute -m financial_assets.definitions -j daily`"
