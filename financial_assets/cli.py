@@ -7,16 +7,18 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from financial_assets.errors import FinancialAssetsError, SettingsError
-from financial_assets.market.clock import ClockGap
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from financial_assets.market.clock import ClockGap
 
 __all__ = ["main"]
 

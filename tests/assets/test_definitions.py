@@ -54,7 +54,7 @@ BLOCKING = {
     **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},
 }
 INFORMING = {
-    "raw_prices": {"extreme_moves"},
+    "raw_prices": {"extreme_moves", "fresh"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
     "rollout": {"guardrails", "approval"},
     "drift": {"no_drift"},
@@ -171,9 +171,9 @@ def test_one_retraining_and_one_daily_pass_the_queue_at_a_time() -> None:
             assert (lane in defs.resolve_job_def(other).tags) == (job == other)
 
 
-def test_both_sensors_launch_the_retraining_and_wait_to_be_switched_on() -> None:
+def test_the_sensors_wait_to_be_switched_on() -> None:
     assert defs.sensors is not None
-    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift"}
+    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift", "watch_prices"}
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)
         assert sensor.job_name == "retrain"
