@@ -8,7 +8,7 @@ import sys
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.table import Table
 from financial_assets.errors import FinancialAssetsError, SettingsError
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from financial_assets.market.clock import ClockGap
 
 __all__ = ["main"]
 
@@ -99,13 +102,21 @@ def _need_local(settings: Settings, command: str) -> None:
 
 def _print_where(settings: Settings) -> None:
     from financial_assets.experiment.policy import load_policy
+    from financial_assets.resources import make_resources
 
     experiment = load_policy(settings.rollout_policy).experiment
     url = _target(settings).endpoint().http_url
     click.echo(f"\nA/B report   {settings.home / 'reports' / 'ab-evaluation.html'}")
     click.echo(f"served at    {url}/v2/models/{experiment}/infer   (header seldon-model: {experiment}.experiment)")
+    _print_clock(make_resources(settings)["market"].clock_gap())
     stop = ", make stop" if settings.serving_target == "local" else ""
     click.echo(f"further      make ui (the graph in the browser), financial-assets status{stop}")
+
+
+def _print_clock(gap: ClockGap) -> None:
+    """Which session is now, where prices go on after it, and what moves the clock."""
+    if gap.sentence:
+        click.echo(gap.sentence)
 
 
 @main.command()
@@ -190,7 +201,9 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 
 @main.command()
 @click.argument("symbol")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals, and the clock."
+)
 def signal(symbol: str, as_json: bool) -> None:
     """Ask the champion for the next session of one ticker: direction, expected range, value at risk."""
     from financial_assets.resources import make_resources
@@ -198,9 +211,10 @@ def signal(symbol: str, as_json: bool) -> None:
 
     resources = make_resources(load_settings())
     found = champion_signal(symbol.upper(), resources["market"], resources["serving"], resources["ab_test"])
+    gap = resources["market"].clock_gap()
     days = {name: f"{found[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
     if as_json:
-        click.echo(json.dumps(found | days, indent=2))
+        click.echo(json.dumps(found | days | gap.fields, indent=2))
         return
     rows = [
         ("direction", found["direction"]),
@@ -212,6 +226,7 @@ def signal(symbol: str, as_json: bool) -> None:
         ("as of the close of", days["as_of"]),
     ]
     Console().print(_table(f"{found['ticker']}, session {days['target_session']}", ("", "signal"), rows))
+    _print_clock(gap)
 
 
 @main.command()

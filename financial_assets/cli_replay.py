@@ -77,6 +77,8 @@ def replay(
     )
     for line in said(report, rate):
         click.echo(line)
+    if clock := market.clock_gap().sentence:
+        click.echo(clock)
 
 
 def said(report: ReplayReport, rate: float | None) -> list[str]:

@@ -11,10 +11,11 @@ from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.assets.signals import daily_signals
+from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
+from financial_assets.automation.freshness import watch_prices
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.automation.sensors import make_retrain_sensors
@@ -41,10 +42,11 @@ defs = dg.Definitions(
         rollout,
         drift,
         daily_signals,
+        completed_session,
     ],
     jobs=[full_pipeline, daily, retrain],
     schedules=[daily_after_close],
-    sensors=make_retrain_sensors(_settings.sensor_interval),
+    sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,
     loggers={"console": console_logger},
     executor=make_owning_executor(_resources["workshop"].tracker),  # of the jobs, and of assets by themselves

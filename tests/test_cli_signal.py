@@ -87,6 +87,14 @@ def test_a_table_for_people(command: Command, gateway: Double) -> None:
     assert lines["model"] == f"{CHAMPION} (version 1)"
     assert lines["as of the close of"] == f"{clock:%Y-%m-%d}"
     assert gateway.asked == [(CHAMPION, 1)]
+    market = make_resources(load_settings())["market"]
+    newest = market.whole_panel().sessions[-1]
+    assert (
+        f"Market clock: {clock:%Y-%m-%d}. Newest bar: {newest:%Y-%m-%d}, 80 sessions later. `financial-assets replay` "
+        "or the `daily` job moves the clock on."
+    ) in shown.output
+    market.clock().advance_to(newest)
+    assert "Market clock" not in command("AAA").output
 
 
 def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway: Double) -> None:
@@ -94,7 +102,11 @@ def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway:
     shown = command("bbb", "--json")
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.output)
-    assert list(found) == list(SIGNAL_SCHEMA.columns)
+    assert list(found) == [*SIGNAL_SCHEMA.columns, "market_clock", "newest_bar", "sessions_to_newest_bar"]
+    market = make_resources(load_settings())["market"]
+    assert found["market_clock"] == found["as_of"] == f"{market.clock().now():%Y-%m-%d}"
+    assert found["newest_bar"] == f"{market.whole_panel().sessions[-1]:%Y-%m-%d}"
+    assert found["sessions_to_newest_bar"] == 80
     assert (found["ticker"], found["direction"], found["version"]) == ("BBB", "up", 1)
     assert found["as_of"] < found["target_session"]
     assert pd.Timestamp(found["target_session"]) > pd.Timestamp(found["as_of"])

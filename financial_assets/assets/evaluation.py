@@ -105,7 +105,7 @@ def ab_evaluation(
     )
     cases = [_case(ab_test, decision, direct, rivals, panel) for decision in decisions]
     path = ab_test.report_path
-    write_report(evaluation, path, cases)
+    write_report(evaluation, path, cases, market.clock_gap().sentence)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(

@@ -6,16 +6,17 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from pydantic import Field
 
-from financial_assets.errors import FinancialAssetsError, SourceError
-from financial_assets.market.clock import HistoricalClock
+from financial_assets.errors import FinancialAssetsError, MarketDataError, SourceError
+from financial_assets.market.freshness import LATENESS, longest_wait, overdue
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import Market
 from financial_assets.resources.retraining import giving_way
 
-__all__ = ["PRICE_CHECKS", "RawPricesConfig", "price_panel", "raw_prices"]
+__all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "price_panel", "raw_prices"]
 
 GROUP = "market_data"
 OWNERS = ["team:market-data"]
@@ -25,15 +26,30 @@ PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "comp
 _LEARNERS = "training"
 """Group of the assets that learn from prices, each up to its data cut-off."""
 
-_FRESH = dg.FreshnessPolicy.time_window(fail_window=dt.timedelta(days=4))
-"""Longer than any weekend with holidays."""
+_SHOWN = 5
+"""Overdue sessions that are named."""
+
+FRESH = "fresh"
+"""Check of the prices' age; the sensor ``watch_prices`` evaluates it between runs."""
+
+
+def _freshness_policy() -> dg.FreshnessPolicy:
+    """A window longer than any weekend with holidays of the coming year, and than a late run.
+
+    Dagster's policies know windows and cron, not calendars: this one notices prices that nobody updates any more. The
+    check ``fresh`` notices each missed session.
+    """
+    today = dt.datetime.now(dt.UTC).date()
+    wait = longest_wait(today - dt.timedelta(days=7), today + dt.timedelta(days=365)) + LATENESS
+    return dg.FreshnessPolicy.time_window(fail_window=wait.to_pytimedelta())
 
 
 class RawPricesConfig(dg.Config):
-    """How far market clock and data cut-off move."""
+    """Which session the run works on, and how far the data cut-off moves."""
 
-    advance_sessions: int = 0
-    """Sessions that a historical clock moves forward; a live clock moves by itself."""
+    advance_sessions: int = Field(default=0, ge=0)
+    """Sessions after a historical clock that the run works on; a live clock moves by itself. The clock moves when all
+    of the session is done (asset ``completed_session``), and one run at a time brings a new session."""
     move_cutoff: bool = False
     """Move the data cut-off of what this run trains up to the clock; only if no other retraining is under way."""
 
@@ -43,7 +59,7 @@ class RawPricesConfig(dg.Config):
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    freshness_policy=_FRESH,
+    freshness_policy=_freshness_policy(),
     retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
     pool="price_source",
     check_specs=[
@@ -51,6 +67,7 @@ class RawPricesConfig(dg.Config):
         dg.AssetCheckSpec(
             "extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"
         ),
+        dg.AssetCheckSpec(FRESH, asset="raw_prices", description="Prices of no session are overdue by the calendar"),
         dg.AssetCheckSpec("delivery", asset="raw_prices", blocking=True, description="Every ticker was delivered"),
     ],
 )
@@ -61,6 +78,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     """
     if config.move_cutoff:
         _give_way(context)
+    if config.advance_sessions:
+        _claim_day(market)
     ingestion = _ingest(market)
     yield from _checks(ingestion, len(market.tickers))
     if ingestion.report is None:
@@ -71,10 +90,12 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
             + "; ".join(f"{name}: {ingestion.failures[name]}" for name in ingestion.never_delivered),
             allow_retries=False,
         )
+    now = pd.Timestamp(dt.datetime.now(dt.UTC))
+    yield fresh_check(overdue(now, now), now)
     prices = market.prices()
     sessions = pd.DatetimeIndex(sorted(prices["date"].unique()))
     market.begin(sessions)
-    _advance(context, market, config.advance_sessions, sessions)
+    _begin_session(context, market, config.advance_sessions, sessions)
     if config.move_cutoff:
         _move_cutoffs(context, market, sessions)
     context.log.info(
@@ -84,6 +105,21 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(market.store().content_hash()),
         metadata=_price_metadata(ingestion, prices, market),
+    )
+
+
+def fresh_check(late: pd.DatetimeIndex, updated: pd.Timestamp) -> dg.AssetCheckResult:
+    """The result of the check ``fresh``: sessions whose prices are overdue, and when prices were last updated (UTC)."""
+    said = "no session is overdue"
+    if len(late):
+        days = ", ".join(f"{day:%Y-%m-%d}" for day in late[-_SHOWN:])
+        said = (
+            f"the prices of these sessions are overdue: {days}{' and earlier ones' if len(late) > _SHOWN else ''}; the "
+            f"last update was on {updated:%Y-%m-%d %H:%M} UTC. Is the Dagster daemon running and the schedule "
+            "daily_after_close on? Run the job `daily`"
+        )
+    return dg.AssetCheckResult(
+        check_name=FRESH, passed=not len(late), severity=dg.AssetCheckSeverity.ERROR, description=said
     )
 
 
@@ -142,15 +178,18 @@ def _give_way(context: dg.AssetExecutionContext) -> None:
         )
 
 
-def _advance(context: dg.AssetExecutionContext, market: Market, count: int, sessions: pd.DatetimeIndex) -> None:
-    clock = market.clock()
-    if count == 0 or not isinstance(clock, HistoricalClock):
-        return
-    later = sessions[sessions > clock.now()]
-    if len(later) < count:
-        context.log.warning(f"the source has {len(later)} sessions after {clock.now():%Y-%m-%d}; the clock stays there")
-        return
-    clock.advance_to(later[count - 1])
+def _claim_day(market: Market) -> None:
+    """End the run here, before it has changed anything, if another one brings a new session."""
+    try:
+        market.claim_day()
+    except MarketDataError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+
+
+def _begin_session(context: dg.AssetExecutionContext, market: Market, advance: int, sessions: pd.DatetimeIndex) -> None:
+    session = market.begin_session(sessions, advance)
+    if advance and market.is_historical and session == sessions[-1] == market.last_completed():
+        context.log.warning(f"the source has 0 sessions after {session:%Y-%m-%d}; the clock stays there")
 
 
 def _move_cutoffs(context: dg.AssetExecutionContext, market: Market, sessions: pd.DatetimeIndex) -> None:

@@ -24,7 +24,11 @@ daily = dg.define_asset_job(
     "daily",
     selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
     | dg.AssetSelection.assets("experiment"),
-    description="One session forward: prices, features, predictions through the gateway, evaluation, drift, signals.",
+    description=(
+        "One session forward: prices, features, predictions through the gateway, evaluation, drift, signals; then the "
+        "market clock. A live source: all sessions since the last complete one. One at a time: a second one waits in "
+        "the queue, and from the command line it ends at once."
+    ),
     config={
         "execution": {"config": _IN_PROCESS},
         "loggers": CONSOLE,
@@ -33,7 +37,8 @@ daily = dg.define_asset_job(
             "predictions": {"config": {"replay": False}},
         },
     },
-    tags={"dagster/max_runtime": 1800},
+    # dagster.yaml lets one run with this tag through the queue at a time.
+    tags={"dagster/max_runtime": 1800, "daily/lane": "single"},
 )
 
 retrain = dg.define_asset_job(

@@ -10,18 +10,19 @@ import pandas as pd
 from financial_assets.automation.dead_runs import end_dead_runs
 from financial_assets.automation.jobs import daily
 from financial_assets.market.calendar import is_session
+from financial_assets.market.freshness import DUE_TIME, EXCHANGE_ZONE
 
 __all__ = ["daily_after_close"]
 
 
 @dg.schedule(
     job=daily,
-    cron_schedule="30 17 * * 1-5",
-    execution_timezone="America/New_York",
+    cron_schedule=f"{DUE_TIME.minute} {DUE_TIME.hour} * * 1-5",
+    execution_timezone=EXCHANGE_ZONE,
     description="17:30 in New York on each XNYS session, an hour and a half after the close: bars are final.",
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run a session; holidays are skipped."""
+    """One run per session; holidays are skipped. A day outside the calendar is an error: it may be a session."""
     if context.instance_ref is not None:
         end_dead_runs(context.instance)  # or they would keep today's run waiting in the queue
     local = context.scheduled_execution_time

@@ -18,6 +18,8 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.log_reader import LogReader
+from financial_assets.market.clock import ClockGap
+from financial_assets.market.day_state import read_days
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
 from financial_assets.models.artifact import ONNX_FILE
@@ -74,6 +76,7 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
         said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
         raise LayerError(f"checks fail: {said}", f"remove {market.store().path}, then {materialize('raw_prices')}")
     now = market.clock().now()
+    _check_days(market.days_path)
     panel = build_panel(prices).until(now)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     if not len(bars):
@@ -82,10 +85,19 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     newest = prices.groupby("ticker")["date"].max()
     late = ", ".join(f"{ticker} {day:%Y-%m-%d}" for ticker, day in newest[newest < now].items())
     said = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
+    if ahead := ClockGap(now, newest.max()).sessions:
+        said += f", {abs(ahead):,} sessions {'before' if ahead > 0 else 'after'} the newest bar"
     if not late:
         return Checked(bars[:_ROWS], said)
     remedy = "`DAGSTER_HOME=$PWD dagster job execute -m financial_assets.definitions -j daily`"
     return Checked(bars[:_ROWS], f"{said}; prices end before it: {late}", remedy)
+
+
+def _check_days(path: Path) -> None:
+    try:
+        read_days(path)
+    except MarketDataError as error:
+        raise LayerError(str(error), f"with no run under way, remove {path}") from error
 
 
 def _stored_prices(market: Market) -> pd.DataFrame:

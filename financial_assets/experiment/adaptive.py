@@ -28,6 +28,7 @@ from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
 from financial_assets.experiment.request_regimes import RequestRegimes
 from financial_assets.experiment.verdict import Guardrail
+from financial_assets.market.calendar import sessions_later
 
 __all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
 
@@ -249,7 +250,7 @@ def _index(rows: pd.DataFrame) -> pd.MultiIndex:
 
 def _health(guardrails: Collection[Guardrail], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:
     fired = {rail.name for rail in guardrails if rail.fired}
-    behind = max(0, len(pd.bdate_range(newest, as_of)) - 2)  # a label is due the session after
+    behind = max(0, sessions_later(newest, as_of) - 1)  # a label is due the session after
     return Health(
         sessions_behind=behind, srm_passed="sample ratio" not in fired, guardrails_passed=not fired - {"sample ratio"}
     )

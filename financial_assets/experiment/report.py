@@ -49,7 +49,7 @@ _TITLES = (
 )
 
 
-def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
+def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = (), clock: str = "") -> str:
     """The page: verdict first, then tables and plots; it refers to nothing outside itself.
 
     Parameters
@@ -58,6 +58,8 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         What log and prices say.
     cases
         The decision about each challenger, with plan and evidence; none without a challenger.
+    clock
+        The market clock beside the newest bar, in words; empty when they are the same session.
     """
     case, others = _main_case(cases)
     environment = Environment(
@@ -80,6 +82,7 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         label = f"Decision: {action}"
     return environment.get_template("report.html.j2").render(
         e=evaluation,
+        clock=clock,
         case=case,
         cases=[case, *others] if case else [],
         others=[(_ACTIONS[other.decision.action], other) for other in others],
@@ -101,9 +104,9 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
     )
 
 
-def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCase] = ()) -> None:
-    """Write the page to ``path`` and the evaluation as JSON beside it, atomically."""
-    atomic_write_text(path, html(evaluation, cases))
+def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCase] = (), clock: str = "") -> None:
+    """Write the page to ``path`` and the evaluation as JSON beside it, atomically; see :func:`html`."""
+    atomic_write_text(path, html(evaluation, cases, clock))
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 

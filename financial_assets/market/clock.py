@@ -19,7 +19,7 @@ from financial_assets.errors import MarketDataError
 from financial_assets.locking import exclusive
 from financial_assets.market import calendar
 
-__all__ = ["HistoricalClock", "LiveClock", "MarketClock", "PinnedSession"]
+__all__ = ["ClockGap", "HistoricalClock", "LiveClock", "MarketClock", "PinnedSession", "held", "read_entries"]
 
 _LOCK_SECONDS = 30.0
 
@@ -30,6 +30,51 @@ class MarketClock(Protocol):
     def now(self) -> pd.Timestamp:
         """The current session (tz-naive)."""
         ...
+
+
+@dataclass(frozen=True)
+class ClockGap:
+    """The market clock beside the newest bar: what is shown is as of the one, prices are known up to the other.
+
+    Attributes
+    ----------
+    clock
+        The session of the market clock.
+    newest_bar
+        The last session of which any bar is stored.
+    """
+
+    clock: pd.Timestamp
+    newest_bar: pd.Timestamp
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of the calendar from the clock to the newest bar; negative when the prices end before the clock."""
+        return calendar.sessions_later(self.clock, self.newest_bar)
+
+    @property
+    def sentence(self) -> str:
+        """What people are told, with the way on; empty when clock and newest bar are the same session."""
+        behind = self.sessions
+        if behind == 0:
+            return ""
+        said = f"Market clock: {self.clock:%Y-%m-%d}. Newest bar: {self.newest_bar:%Y-%m-%d}, {_count(abs(behind))} "
+        if behind > 0:
+            return said + "later. `financial-assets replay` or the `daily` job moves the clock on."
+        return said + "earlier. The `daily` job fetches what is missing."
+
+    @property
+    def fields(self) -> dict[str, str | int]:
+        """The same for programs: days as ISO dates, and the sessions between them."""
+        return {
+            "market_clock": f"{self.clock:%Y-%m-%d}",
+            "newest_bar": f"{self.newest_bar:%Y-%m-%d}",
+            "sessions_to_newest_bar": self.sessions,
+        }
+
+
+def _count(sessions: int) -> str:
+    return f"{sessions:,} session" + ("" if sessions == 1 else "s")
 
 
 def _utc_now() -> pd.Timestamp:
@@ -80,7 +125,7 @@ class PinnedSession:
 
     def set(self, session: pd.Timestamp) -> None:
         """Set it to an XNYS session."""
-        with _held(self.path):
+        with held(self.path):
             _write(self.path, self.key, session)
 
 
@@ -105,7 +150,7 @@ class HistoricalClock:
 
     def start(self, session: pd.Timestamp) -> None:
         """Start at ``session``; a clock that has already started is left where it is."""
-        with _held(self.path):
+        with held(self.path):
             if not self.started:
                 _write(self.path, self._KEY, session)
 
@@ -130,7 +175,7 @@ class HistoricalClock:
         MarketDataError
             ``session`` lies before the clock, is no XNYS session, or the clock was never started.
         """
-        with _held(self.path):
+        with held(self.path):
             now = self.now()
             if session < now:
                 raise MarketDataError(
@@ -145,13 +190,26 @@ class HistoricalClock:
         return None if position == len(sessions) else sessions[position]
 
 
-def _held(path: Path) -> AbstractContextManager[None]:
-    """Keep other processes from writing ``path``."""
+def held(path: Path) -> AbstractContextManager[None]:
+    """Keep other processes from writing ``path``.
+
+    Raises
+    ------
+    MarketDataError
+        Another process held it for half a minute.
+    """
     lock = path.with_name(f".{path.name}.lock")
     return exclusive(lock, _LOCK_SECONDS, error=MarketDataError, purpose=f"writing {path.name}")
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def read_entries(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``, empty when there is no file.
+
+    Raises
+    ------
+    MarketDataError
+        The file holds something else.
+    """
     try:
         entries: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -164,7 +222,7 @@ def _entries(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, key: str) -> pd.Timestamp | None:
-    value = _entries(path).get(key)
+    value = read_entries(path).get(key)
     if value is None:
         return None
     try:
@@ -174,5 +232,5 @@ def _read(path: Path, key: str) -> pd.Timestamp | None:
 
 
 def _write(path: Path, key: str, session: pd.Timestamp) -> None:
-    entries = _entries(path) | {key: calendar.as_session(session).date().isoformat()}
+    entries = read_entries(path) | {key: calendar.as_session(session).date().isoformat()}
     atomic_write_text(path, json.dumps(entries, indent=2, sort_keys=True) + "\n")

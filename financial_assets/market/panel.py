@@ -214,10 +214,14 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
     quality.require_possible(prices, "a price panel cannot be built")
     if prices.empty:
         raise PriceDataError("a price panel cannot be built: there are no prices", prices)
-    stray = ~calendar.is_session(pd.DatetimeIndex(prices["date"]))
-    if stray.any():
-        failures = quality.failure_table(prices, [(stray, "XNYS does not trade on this day")])
-        raise PriceDataError(f"a price panel cannot be built: {len(failures)} bars on days without a session", failures)
+    failures = quality.failure_table(prices, quality.stray_days(pd.DatetimeIndex(prices["date"])))
+    if len(failures):
+        first = failures.iloc[0]
+        raise PriceDataError(
+            f"a price panel cannot be built: {len(failures)} bars on days without a session, the first "
+            f"{first['ticker']} on {first['date']:%Y-%m-%d}: {first['problem']}",
+            failures,
+        )
     rows, tickers = pd.factorize(prices["ticker"], sort=True)
     sessions = calendar.sessions(prices["date"].min(), prices["date"].max())
     columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))

@@ -25,6 +25,7 @@ __all__ = [
     "impossible_values",
     "ohlc_order",
     "require_possible",
+    "stray_days",
 ]
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
@@ -224,15 +225,29 @@ def _missing_keys(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:
-    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are no sessions."""
+    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""
     dated = frame[frame["date"].notna() & frame["ticker"].notna()]
-    stray = ~calendar.is_session(pd.DatetimeIndex(dated["date"]))
-    table = failure_table(dated, [(stray, "XNYS does not trade on this day")])
-    missing = _missing_sessions(dated[~stray])
+    strays = stray_days(pd.DatetimeIndex(dated["date"]))
+    table = failure_table(dated, strays)
+    missing = _missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
     if missing.empty:
         return table
     parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
     return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+
+
+def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
+    """Which of ``dates`` cannot have a bar, and why: rules for :func:`failure_table`, booleans of the same length.
+
+    A day that the calendar does not know is not called a day without trading.
+    """
+    known = ~calendar.outside(dates)
+    early = ~known & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
+    closed = known.copy()
+    closed[known] = ~calendar.is_session(dates[known])
+    begins = f"the XNYS calendar begins at {calendar.CALENDAR_START}: set INGESTION_START_DATE"
+    ends = "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
+    return [(closed, "XNYS does not trade on this day"), (early, begins), (~known & ~early, ends)]
 
 
 def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.statistics.srm import srm_test
+from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accuracy
 from financial_assets.monitoring.log_totals import UNATTRIBUTED, Histogram, LogTotals, read_totals
@@ -127,7 +128,7 @@ class ExperimentCollector(Collector):
             _histogram("ab_test_response_time_seconds", "Seconds to the end of a routed request", totals.latency),
             _histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
             *_traffic(totals),
-            self._age(totals),
+            *self._age(totals),
         ]
 
     def _from_outcomes(
@@ -143,17 +144,21 @@ class ExperimentCollector(Collector):
         health.add_metric(["prices"], 1)
         return _accuracy(scores, f"over the last {self._window} sessions with a known outcome", self._level)
 
-    def _age(self, totals: LogTotals) -> Metric:
-        family = GaugeMetricFamily(
-            "ab_test_seconds_since_last_prediction",
-            "Since the latest answered request, or since the experiment began when there is none",
+    def _age(self, totals: LogTotals) -> list[Metric]:
+        since = "since the latest answered request, or since the experiment began when there is none"
+        seconds = GaugeMetricFamily("ab_test_seconds_since_last_prediction", f"Seconds {since}", labels=["experiment"])
+        sessions = GaugeMetricFamily(
+            "ab_test_sessions_since_last_prediction",
+            f"Sessions of the exchange's calendar that have closed {since}",
             labels=["experiment"],
         )
+        now = self._now()
         first = {epoch.experiment: epoch.opened_at for epoch in reversed(totals.epochs)}
         for experiment, opened in sorted(first.items()):
             last = totals.last_answer.get(experiment, opened)
-            family.add_metric([experiment], (self._now() - last).total_seconds())
-        return family
+            seconds.add_metric([experiment], (now - last).total_seconds())
+            sessions.add_metric([experiment], sessions_closed(last, now))
+        return [seconds, sessions]
 
 
 def _in_force(epochs: Sequence[WeightEpoch]) -> tuple[WeightEpoch, ...]:

@@ -7,27 +7,25 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import dagster as dg
 import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
-from financial_assets.features.graph import FeaturePanel
-from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock, PinnedSession
+from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
 from financial_assets.market.ingestion import Ingestion, ingest
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
+from financial_assets.resources.trading_days import TradingDays
 
 __all__ = ["Market", "make_source"]
 
 
-class Market(dg.ConfigurableResource):
+class Market(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""
 
-    home: str
-    price_source: str
     tickers: list[str]
     price_files: str | None = None
     start: str | None = None
@@ -38,11 +36,6 @@ class Market(dg.ConfigurableResource):
     simulated_signal: float
     simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
     simulated_regime_shift: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The state folder."""
-        return Path(self.home)
 
     def source(self) -> PriceSource:
         """The configured price source."""
@@ -83,9 +76,9 @@ class Market(dg.ConfigurableResource):
         """Bring the store up to date; see ``market.ingestion.ingest``."""
         return ingest(self.source(), self.store(), self.tickers, _date(self.start), _date(self.end))
 
-    def clock(self) -> MarketClock:
-        """Which session is now."""
-        return LiveClock() if self.price_source == "yahoo" else HistoricalClock(self.folder / "clock.json")
+    def clock_gap(self) -> ClockGap:
+        """The market clock beside the newest bar."""
+        return ClockGap(self.clock().now(), pd.Timestamp(self.prices()["date"].max()))
 
     def cutoff(self) -> PinnedSession:
         """The last session that training may use, where the asset that learns has no cut-off of its own."""
@@ -126,7 +119,7 @@ class Market(dg.ConfigurableResource):
         for pin in (self.first_cutoff(), self.cutoff()):
             if pin.get() is None:
                 pin.set(first)
-        clock = self.clock()
+        clock = self._clock()
         if isinstance(clock, HistoricalClock):
             clock.start(first)
 
@@ -158,12 +151,18 @@ class Market(dg.ConfigurableResource):
         return self.folder / "features" / "features.npz"
 
     def load_panel(self) -> PricePanel:
-        """The materialized ``price_panel``."""
-        return PricePanel.load(self.panel_path)
+        """The materialized ``price_panel``; made anew where another run, on another session, has written it since."""
+        stored = PricePanel.load(self.panel_path)
+        return stored if stored.sessions[-1] == self.clock().now() else self.panel()
 
     def load_features(self) -> FeaturePanel:
-        """The materialized ``features``."""
-        return FeaturePanel.load(self.features_path)
+        """The materialized ``features``; computed anew where another run, on another session, has written them."""
+        stored = FeaturePanel.load(self.features_path)
+        if stored.sessions[-1] == self.clock().now():
+            return stored
+        panel = self.load_panel()
+        is_same = stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers
+        return stored if is_same else compute_panel(panel, FeatureGraph())
 
 
 def _read_marker(marker: Path) -> Any:

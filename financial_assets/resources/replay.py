@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pandas as pd
-
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import ReplayError
 from financial_assets.experiment.arms import WeightEpoch
@@ -22,7 +20,6 @@ from financial_assets.experiment.request_regimes import request_regimes
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.experiment.verdict import Decision
-from financial_assets.market.clock import HistoricalClock, MarketClock
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources.conduct import Rivals, decide_now, take_step
@@ -70,16 +67,23 @@ def run_replay(
     ------
     ReplayError
         See :func:`~financial_assets.experiment.replay.replay`; or decisions are wanted of a shadow.
+    MarketDataError
+        Another run is at work on a new session, and this one would move the clock.
     """
     if deciding is not None and mode == "shadow":
         raise ReplayError("decisions change the weights, but --mode shadow keeps the challenger's at 0: choose one")
-    clock, panel = market.clock(), market.whole_panel()
-    horizon = now = clock.now()
+    panel = market.whole_panel()
+    horizon = now = market.clock().now()
     cutoff = market.first_cutoff().get()
-    if sessions is not None and isinstance(clock, HistoricalClock) and cutoff is not None:
+    if sessions is not None and market.is_historical and cutoff is not None:
         horizon = replay_horizon(panel.sessions, cutoff, now, sessions)
     timings: list[Timing] = []
-    with ab_test.log() as log, _weights(mode, log, serving, ab_test) as epoch, _kept(timings, Path(ab_test.home)):
+    with (
+        market.moving_clock(until=horizon),
+        ab_test.log() as log,
+        _weights(mode, log, serving, ab_test) as epoch,
+        _kept(timings, Path(ab_test.home)),
+    ):
         decide = None if deciding is None else _decide(market, deciding, serving, ab_test, panel)
         return replay(
             log=log,
@@ -90,7 +94,7 @@ def run_replay(
             connect=serving.connect,
             lookback=SERVED_LOOKBACK,
             workers=workers or (ab_test.workers if load is None else OPEN_LOOP_PLACES),
-            on_session=lambda session: _move(clock, session),
+            on_session=market.move_clock,
             mode=mode,
             load=load,
             timings=timings,
@@ -152,8 +156,3 @@ def _kept(timings: list[Timing], home: Path) -> Generator[None]:
             path = home / "reports" / "load" / f"{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}.parquet"
             with atomic_path(path) as temporary:
                 timing_frame(timings).to_parquet(temporary, index=False)
-
-
-def _move(clock: MarketClock, session: pd.Timestamp) -> None:
-    if isinstance(clock, HistoricalClock) and session > clock.now():
-        clock.advance_to(session)

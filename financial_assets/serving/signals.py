@@ -23,6 +23,7 @@ __all__ = [
     "BatchInference",
     "ask_signals",
     "check_signals",
+    "has_signals",
     "make_signals",
     "save_signals",
     "without_signal",
@@ -188,10 +189,18 @@ def save_signals(signals: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
     sessions = signals["as_of"].unique()
     if len(sessions) != 1:
         raise ValueError(f"signals of one session are needed, not of {len(sessions)}")
-    name = f"{pd.Timestamp(sessions[0]):%Y-%m-%d}"
-    parquet, csv = folder / f"{name}.parquet", folder / f"{name}.csv"
+    parquet, csv = _files(folder, pd.Timestamp(sessions[0]))
     with atomic_path(parquet) as temporary:
         signals.to_parquet(temporary, index=False)
     with atomic_path(csv) as temporary:
         signals.to_csv(temporary, index=False, date_format="%Y-%m-%d")
     return parquet, csv
+
+
+def has_signals(folder: Path, session: pd.Timestamp) -> bool:
+    """Whether ``folder`` holds both files of ``session``."""
+    return all(path.is_file() for path in _files(folder, session))
+
+
+def _files(folder: Path, session: pd.Timestamp) -> tuple[Path, Path]:
+    return folder / f"{session:%Y-%m-%d}.parquet", folder / f"{session:%Y-%m-%d}.csv"

@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
+from financial_assets.assets.signals import completed_session
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.resources import Market
 
@@ -74,6 +75,11 @@ class Outcome:
         return str(self.checks(asset)[check].metadata["failed rows"].value)
 
 
+@dg.asset(name="drift", deps=["price_panel", "features"])
+def work() -> None:
+    """Stands for what comes between the panel and the end of a day."""
+
+
 Run = Callable[..., Outcome]
 MakeMarket = Callable[..., Market]
 
@@ -106,12 +112,19 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def materialize(instance: dg.DagsterInstance) -> Run:
-    """Runs assets of one market in this process; ``advance`` is the configuration of ``raw_prices``."""
+    """Runs assets of one market in this process; ``advance`` is the configuration of ``raw_prices``.
 
-    def run(assets: Sequence[Any], market: Market, *, advance: int | None = None) -> Outcome:
+    With ``complete`` the session is completed too, without the work that takes a serving plane.
+    """
+
+    def run(assets: Sequence[Any], market: Market, *, advance: int | None = None, complete: bool = False) -> Outcome:
         config = None if advance is None else {"ops": {"raw_prices": {"config": {"advance_sessions": advance}}}}
         result = dg.materialize(
-            list(assets), resources={"market": market}, instance=instance, raise_on_error=False, run_config=config
+            [*assets, *((work, completed_session) if complete else ())],
+            resources={"market": market},
+            instance=instance,
+            raise_on_error=False,
+            run_config=config,
         )
         return Outcome(result, instance)
 

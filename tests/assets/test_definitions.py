@@ -30,6 +30,7 @@ EDGES = {
     "rollout": {"ab_evaluation"},
     "drift": {"features", "predictions"},
     "daily_signals": {"experiment", "predictions"},
+    "completed_session": {"ab_evaluation", "rollout", "drift", "daily_signals"},
 }
 for name in VARIANTS:
     EDGES[f"models/{name}"] = {"features"}
@@ -44,7 +45,7 @@ GROUPS = {
     "serving": {"experiment", *(f"predictors/{name}" for name in VARIANTS)},
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
-    "signals": {"daily_signals"},
+    "signals": {"daily_signals", "completed_session"},
 }
 BLOCKING = {
     "raw_prices": {"schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "delivery"},
@@ -53,7 +54,7 @@ BLOCKING = {
     **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},
 }
 INFORMING = {
-    "raw_prices": {"extreme_moves"},
+    "raw_prices": {"extreme_moves", "fresh"},
     "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
     "rollout": {"guardrails", "approval"},
     "drift": {"no_drift"},
@@ -125,6 +126,7 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
         "rollout",
         "drift",
         "daily_signals",
+        "completed_session",
     }
     assert not {
         asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
@@ -159,14 +161,14 @@ def test_retrain_moves_the_cut_off_and_no_session_and_nobody_else_moves_it() -> 
     }
 
 
-def test_one_retraining_passes_the_queue_at_a_time() -> None:
+def test_one_retraining_and_one_daily_pass_the_queue_at_a_time() -> None:
     instance = yaml.safe_load((ROOT / "dagster.yaml").read_text())
-    (limit,) = instance["concurrency"]["runs"]["tag_concurrency_limits"]
-    assert limit["limit"] == 1
-    assert limit["key"] in defs.resolve_job_def("retrain").tags
-    assert not {limit["key"]} & (
-        set(defs.resolve_job_def("daily").tags) | set(defs.resolve_job_def("full_pipeline").tags)
-    )
+    limits = instance["concurrency"]["runs"]["tag_concurrency_limits"]
+    lanes = {f"{job}/lane": job for job in ("retrain", "daily")}
+    assert {limit["key"]: limit["limit"] for limit in limits} == dict.fromkeys(lanes, 1)
+    for lane, job in lanes.items():
+        for other in ("retrain", "daily", "full_pipeline"):
+            assert (lane in defs.resolve_job_def(other).tags) == (job == other)
 
 
 @pytest.mark.parametrize("file", ["dagster.yaml", "k8s/base/dagster/instance/dagster.yaml"])
@@ -185,9 +187,9 @@ def test_every_way_to_run_assets_names_the_owner() -> None:
         assert defs.resolve_job_def(job).executor_def.name == "owning_executor"
 
 
-def test_both_sensors_launch_the_retraining_and_wait_to_be_switched_on() -> None:
+def test_the_sensors_wait_to_be_switched_on() -> None:
     assert defs.sensors is not None
-    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift"}
+    assert {sensor.name for sensor in defs.sensors} == {"retrain_on_alert", "retrain_on_drift", "watch_prices"}
     for name in ("retrain_on_alert", "retrain_on_drift"):
         sensor = defs.resolve_sensor_def(name)
         assert sensor.job_name == "retrain"

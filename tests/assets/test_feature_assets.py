@@ -55,7 +55,7 @@ def test_one_session_later_the_earlier_ones_are_bit_equal(make_market: Any, mate
     market = make_market()
     before_version = materialize(ALL, market).data_version("features")
     before = FeaturePanel.load(market.features_path)
-    later = materialize(ALL, market, advance=1)
+    later = materialize(ALL, market, advance=1, complete=True)
     after = FeaturePanel.load(market.features_path)
     assert later.data_version("features") != before_version
     assert len(after.sessions) == len(before.sessions) + 1

@@ -14,8 +14,12 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from financial_assets.assets.market import PRICE_CHECKS, RawPricesConfig, price_panel, raw_prices
+from financial_assets.automation import freshness
+from financial_assets.automation.freshness import watch_prices
 from financial_assets.errors import SourceError
+from financial_assets.market.calendar import next_session
 from financial_assets.market.frames import PRICE_COLUMNS
+from financial_assets.market.freshness import due
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.resources import Market
@@ -48,7 +52,7 @@ def test_prices_arrive_and_say_what_they_are(make_market: Any, materialize: Any,
 def test_every_check_is_evaluated_and_passes_on_sound_bars(make_market: Any, materialize: Any) -> None:
     outcome = materialize([raw_prices], make_market())
     checks = outcome.checks("raw_prices")
-    assert set(checks) == {*PRICE_CHECKS, "extreme_moves", "delivery"}
+    assert set(checks) == {*PRICE_CHECKS, "extreme_moves", "delivery", "fresh"}
     assert all(check.passed for check in checks.values())
     assert all(checks[name].metadata["rows checked"].value == 2 * SESSIONS for name in PRICE_CHECKS)
     assert checks["delivery"].metadata["rows checked"].value == 2
@@ -119,12 +123,17 @@ def test_a_retraining_cutoff_is_kept_beside_the_first_one(make_market: Any, mate
     assert (market.first_cutoff().get(), market.cutoff().get()) == (first, later)
 
 
-def test_advancing_moves_the_clock_one_session_a_run(make_market: Any, materialize: Any, bars: pd.DataFrame) -> None:
+def test_the_clock_moves_one_session_when_that_is_complete(
+    make_market: Any, materialize: Any, bars: pd.DataFrame
+) -> None:
     market, days = make_market(), bars["date"].unique()
     materialize(BOTH, market)
     for step in (1, 2):
-        outcome = materialize(BOTH, market, advance=1)
+        outcome = materialize(BOTH, market, advance=1)  # breaks off before the day is complete
         assert outcome.warnings == []
+        assert market.clock().now() == days[CUTOFF_AT + step - 1]
+        assert PricePanel.load(market.panel_path).sessions[-1] == days[CUTOFF_AT + step]
+        assert materialize(BOTH, market, advance=1, complete=True).success
         assert market.clock().now() == days[CUTOFF_AT + step]
         assert PricePanel.load(market.panel_path).sessions[-1] == days[CUTOFF_AT + step]
     assert market.cutoff().get() == days[CUTOFF_AT]
@@ -327,3 +336,53 @@ def test_the_panel_without_prices_names_the_asset_to_run(make_market: Any, mater
     outcome = materialize([price_panel], make_market())
     assert not outcome.success
     assert "materialize raw_prices first" in outcome.failure_text
+
+
+def test_steps_of_a_run_see_its_own_session_and_panel_whatever_another_run_writes(
+    make_market: Any, materialize: Any, bars: pd.DataFrame
+) -> None:
+    market, days = make_market(), bars["date"].unique()
+    materialize(BOTH, market)
+    seen: list[pd.Timestamp] = []
+
+    @dg.asset(deps=[price_panel])
+    def other_run() -> None:
+        market.move_clock(days[CUTOFF_AT + 5])
+        market.panel().save(market.panel_path)
+
+    @dg.asset(deps=[other_run], name="seen")
+    def see(market: Market) -> None:
+        seen.extend([market.clock().now(), market.load_panel().sessions[-1], market.panel().sessions[-1]])
+
+    assert materialize((*BOTH, other_run, see), market).success
+    assert seen == [days[CUTOFF_AT]] * 3
+    assert market.clock().now() == days[CUTOFF_AT + 5]
+
+
+def test_a_missed_session_fails_the_check_of_freshness_once_and_the_next_update_mends_it(
+    make_market: Any, materialize: Any, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tick(cursor: str | None) -> Any:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
+        return watch_prices(context)
+
+    assert isinstance(tick(None), dg.SkipReason)
+    outcome = materialize([raw_prices], make_market())
+    assert outcome.checks("raw_prices")["fresh"].passed
+    assert isinstance(tick(None), dg.SkipReason)
+
+    class Later(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> dt.datetime:
+            return due(next_session(dt.datetime.now(dt.UTC).date())).to_pydatetime() + dt.timedelta(hours=13)
+
+    monkeypatch.setattr(freshness, "datetime", Later)
+    late = tick(None)
+    (evaluation,) = late.asset_events
+    assert not evaluation.passed
+    assert evaluation.severity is dg.AssetCheckSeverity.ERROR
+    assert f"overdue: {next_session(dt.datetime.now(dt.UTC).date()):%Y-%m-%d}" in evaluation.description
+    assert isinstance(tick(late.cursor), dg.SkipReason)
+    monkeypatch.undo()
+    (mended,) = tick(late.cursor).asset_events
+    assert mended.passed

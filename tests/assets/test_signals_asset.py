@@ -15,7 +15,8 @@ import pytest
 
 from financial_assets.assets.signals import daily_signals
 from financial_assets.experiment.arms import Arm
-from financial_assets.market.clock import HistoricalClock
+from financial_assets.market.calendar import session_close
+from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.resources import Experiment, Market, Serving
 from financial_assets.serving.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals
@@ -179,6 +180,41 @@ def test_a_session_later_the_earlier_signals_stay(make_market: Any, run: Run) ->
     assert run(market).success
     assert len(files(market)) == 4
     assert {name: (market.folder / "signals" / name).read_bytes() for name in before} == before
+
+
+def test_missed_sessions_of_a_live_source_get_their_signals_in_order_each_as_of_its_close(
+    make_market: Any, run: Run, gateway: Double, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = begun(make_market())
+    days = market.whole_panel().sessions
+    now = days[340]
+
+    def clock(_: Market) -> LiveClock:
+        return LiveClock(lambda: session_close(now) + pd.Timedelta(hours=2))
+
+    monkeypatch.setattr(Market, "_clock", clock)
+    assert run(market).success
+    assert files(market) == [f"{now:%Y-%m-%d}.csv", f"{now:%Y-%m-%d}.parquet"]  # nothing is known of earlier days
+    market.complete_session(now)
+
+    now = days[344]
+    caught_up = run(market)
+    names = [f"{day:%Y-%m-%d}" for day in days[340:345]]
+    assert files(market) == [f"{name}.{kind}" for name in names for kind in ("csv", "parquet")]
+    assert metadata(caught_up)["caught up"] == ", ".join(names[1:4])
+    punctual = begun(make_market(home="punctual"))
+    now = days[342]
+    run(punctual)
+    late, prompt = (pd.read_parquet(one.folder / "signals" / f"{names[2]}.parquet") for one in (market, punctual))
+    pd.testing.assert_frame_equal(late, prompt)
+
+    now = days[344]  # a run that broke off half-way: what is there stays as it is
+    (market.folder / "signals" / f"{names[3]}.csv").unlink()
+    assert metadata(run(market))["caught up"] == names[3]
+    market.complete_session(now)
+    gateway.asked.clear()
+    assert metadata(run(market))["caught up"] == "none"
+    assert gateway.asked == [CHAMPION]
 
 
 def test_nothing_after_the_clock_reaches_the_model(

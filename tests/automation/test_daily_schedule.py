@@ -11,6 +11,7 @@ import pytest
 from dagster._utils.schedules import cron_string_iterator
 
 from financial_assets.automation.schedules import daily_after_close
+from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -73,3 +74,9 @@ def test_the_time_of_the_tick_is_kept_in_utc() -> None:
     assert isinstance(winter, dg.RunRequest)
     assert summer.tags["scheduled_at"] == "2026-07-01T21:30:00+00:00"
     assert winter.tags["scheduled_at"] == "2026-12-01T22:30:00+00:00"
+
+
+@pytest.mark.parametrize("day", ["1961-12-29", "2199-01-02"])
+def test_a_day_that_the_calendar_does_not_know_is_an_error_not_a_holiday(day: str) -> None:
+    with pytest.raises(MarketDataError, match="outside the XNYS calendar"):
+        tick(day)

@@ -82,6 +82,14 @@ def test_a_ticker_without_prices_another_source_and_a_lost_clock(home: Path, mon
     named_first("price store", said="never started", remedy="`financial-assets run`")
 
 
+@pytest.mark.parametrize("content", ["", "{", '{"claim": 7}'])
+def test_damaged_trading_days(home: Path, content: str) -> None:
+    (home / "days.json").write_text(content)
+    named_first("price store", said="days.json", remedy="remove")
+    (home / "days.json").unlink()
+    assert {finding.layer: finding.state for finding in examine()}["price store"] == "ok"
+
+
 def test_prices_that_end_before_the_clock_are_a_warning(home: Path) -> None:
     path = home / "prices" / "prices.parquet"
     prices = pd.read_parquet(path)

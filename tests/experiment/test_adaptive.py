@@ -12,7 +12,7 @@ from decision_doubles import EPOCH, SPREAD, policy
 from experiment_doubles import CHALLENGER, CUTOFF
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.adaptive import PairedScores, adapt, is_adaptive
+from financial_assets.experiment.adaptive import PairedScores, _health, adapt, is_adaptive
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
@@ -139,3 +139,18 @@ def test_a_day_on_which_one_has_no_score_is_no_step() -> None:
     rows = dict(scores.rows)
     rows["challenger-1"] = rows["challenger-1"].drop(index=2)
     assert len(PairedScores(rows, SPREAD).daily()) == 4
+
+
+@pytest.mark.parametrize(
+    ("newest", "as_of", "behind"),
+    [
+        ("2001-09-10", "2001-09-17", 0),  # closed after the attacks
+        ("2012-10-26", "2012-10-31", 0),  # Sandy
+        ("2020-12-24", "2020-12-28", 0),  # Christmas
+        ("2020-11-25", "2020-11-30", 1),  # the early close after Thanksgiving is a session
+        ("2012-10-26", "2012-10-26", 0),
+        ("2012-07-16", "2012-07-20", 3),
+    ],
+)
+def test_evidence_is_behind_by_sessions_not_weekdays(newest: str, as_of: str, behind: int) -> None:
+    assert _health((), pd.Timestamp(newest), pd.Timestamp(as_of)).sessions_behind == behind

@@ -345,7 +345,10 @@ def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, tmp_path: Path) -> None:
-    report.write_report(evaluation, tmp_path / "reports" / "ab.html", [decided()])
+    clock = "Market clock: 2012-03-01. Newest bar: 2013-03-01, 251 sessions later."
+    report.write_report(evaluation, tmp_path / "reports" / "ab.html", [decided()], clock)
+    assert clock in (tmp_path / "reports" / "ab.html").read_text().split("<h2")[0]
+    assert "Market clock" not in report.html(evaluation, [decided()])
     assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")
     assert json.loads((tmp_path / "reports" / "ab.json").read_text())["as_of"] == "2012-03-01"
     assert sorted(path.name for path in (tmp_path / "reports").iterdir()) == ["ab.html", "ab.json"]

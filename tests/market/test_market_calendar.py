@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 
 import pandas as pd
 import pytest
@@ -32,8 +33,8 @@ def test_the_calendar_begins_before_any_data() -> None:
     ("start", "end", "message"),
     [
         ("2020-02-01", "2020-01-01", "reversed"),
-        ("1950-01-01", "2020-01-01", "outside the calendar"),
-        ("2020-01-01", "2999-01-01", "outside the calendar"),
+        ("1950-01-01", "2020-01-01", "outside the XNYS calendar"),
+        ("2020-01-01", "2999-01-01", "outside the XNYS calendar"),
         (pd.NaT, "2020-01-01", "missing"),
         (pd.Timestamp("2020-01-01", tz="UTC"), "2020-01-01", "time zone"),
         ("2020-01-01 10:00", "2020-01-02", "time of day"),
@@ -98,3 +99,60 @@ def test_instants_without_a_zone_or_outside_are_refused() -> None:
         calendar.last_completed_session(utc("1950-01-01"))
     with pytest.raises(MarketDataError, match="outside"):
         calendar.last_completed_session(utc("2999-01-01"))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda day: calendar.is_session(pd.DatetimeIndex(["2020-01-02", day])),
+        calendar.as_session,
+        calendar.next_session,
+        calendar.previous_session,
+        calendar.session_close,
+        lambda day: calendar.sessions_later(min(day, "2020-01-02"), max(day, "2020-01-02")),
+    ],
+    ids=["is_session", "as_session", "next_session", "previous_session", "session_close", "sessions_later"],
+)
+@pytest.mark.parametrize("day", ["1961-12-29", "2199-01-02"], ids=["before its beginning", "beyond its end"])
+def test_outside_the_calendar_nothing_is_known_and_that_is_said(ask: Callable[[str], object], day: str) -> None:
+    with pytest.raises(MarketDataError, match=rf"{day} lies outside the XNYS calendar \(1962-01-02 to "):
+        ask(day)
+    assert calendar.outside(pd.DatetimeIndex([day, "2020-01-04"])).tolist() == [True, False]
+
+
+def test_a_process_that_lives_long_gets_a_longer_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    today = dt.date(2030, 5, 14)
+    monkeypatch.setattr(calendar, "_today", lambda: today)
+    assert calendar.as_session("2031-05-14") == pd.Timestamp("2031-05-14")
+    with pytest.raises(MarketDataError, match="outside"):
+        calendar.as_session("2031-09-15")
+    today = dt.date(2030, 9, 14)  # the same process, four months later
+    assert calendar.as_session("2031-09-12") == pd.Timestamp("2031-09-12")
+    assert calendar.last_session() == pd.Timestamp("2031-09-30")
+    monkeypatch.undo()
+    with pytest.raises(MarketDataError, match="outside"):
+        calendar.as_session("2031-09-12")
+
+
+@pytest.mark.parametrize(
+    ("session", "other", "count"),
+    [
+        ("2001-09-10", "2001-09-17", 1),  # closed after the attacks
+        ("2012-10-26", "2012-10-31", 1),  # Sandy
+        ("2012-10-26", "2012-10-30", 0),  # and a day of it
+        ("2020-12-24", "2020-12-28", 1),  # Christmas, early close before it
+        ("2020-11-25", "2020-11-30", 2),  # Thanksgiving: the early close of the 27th is a session
+        ("2020-11-30", "2020-11-25", -2),
+        ("2012-07-18", "2013-03-01", 154),
+    ],
+)
+def test_sessions_are_counted_not_weekdays(session: str, other: str, count: int) -> None:
+    assert calendar.sessions_later(session, other) == count
+
+
+def test_sessions_that_have_closed_between_two_instants() -> None:
+    answered = utc("2001-09-10 21:30")
+    assert calendar.sessions_closed(answered, utc("2001-09-17 19:59")) == 0
+    assert calendar.sessions_closed(answered, utc("2001-09-17 20:00")) == 1
+    assert calendar.sessions_closed(utc("2020-11-27 17:59"), utc("2020-11-27 18:00")) == 1  # early close
+    assert calendar.sessions_closed(utc("2020-12-24 18:00"), utc("2020-12-28 20:59")) == 0

@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar, clock
-from financial_assets.market.clock import HistoricalClock, LiveClock, PinnedSession
+from financial_assets.market.clock import ClockGap, HistoricalClock, LiveClock, PinnedSession
 
 # From Python 3.12 on, forking beside pytest-xdist's threads warns; the children here only write files.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -108,6 +108,24 @@ def test_pins_of_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == {"data_cutoff": "2010-06-15", "other": "2010-06-16"}
     with pytest.raises(MarketDataError, match="Saturday"):
         cutoff.set(pd.Timestamp("2010-06-19"))
+
+
+def test_the_clock_beside_the_newest_bar_in_words() -> None:
+    def said(clock: str, newest: str) -> str:
+        return ClockGap(pd.Timestamp(clock), pd.Timestamp(newest)).sentence
+
+    assert said("2012-07-18", "2013-03-01") == (
+        "Market clock: 2012-07-18. Newest bar: 2013-03-01, 154 sessions later. `financial-assets replay` or the "
+        "`daily` job moves the clock on."
+    )
+    assert said("2013-03-01", "2013-03-01") == ""
+    assert "2001-09-17, 1 session later." in said("2001-09-10", "2001-09-17")
+    assert "2001-09-10, 1 session earlier. The `daily` job fetches" in said("2001-09-17", "2001-09-10")
+    assert ClockGap(pd.Timestamp("2012-10-26"), pd.Timestamp("2012-10-31")).fields == {
+        "market_clock": "2012-10-26",
+        "newest_bar": "2012-10-31",
+        "sessions_to_newest_bar": 1,
+    }
 
 
 def test_a_held_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

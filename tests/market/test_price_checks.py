@@ -71,6 +71,18 @@ PLANTED = [
     ("low", 500.0, "ohlc_order", "low is above open"),
     ("low", 500.0, "ohlc_order", "low is above close"),
     ("date", pd.Timestamp("2020-01-18"), "completeness", "XNYS does not trade on this day"),
+    (
+        "date",
+        pd.Timestamp("1961-12-29"),
+        "completeness",
+        "the XNYS calendar begins at 1962-01-02: set INGESTION_START_DATE",
+    ),
+    (
+        "date",
+        pd.Timestamp("2199-01-02"),
+        "completeness",
+        "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE",
+    ),
     ("date", pd.Timestamp("2020-01-17 09:30"), "schema", "date has a time of day"),
     ("date", pd.NaT, "schema", "date is missing"),
     ("ticker", None, "schema", "ticker is missing"),

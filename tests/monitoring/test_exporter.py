@@ -50,7 +50,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def without_ages(samples: Samples) -> Samples:
-    return {key: value for key, value in samples.items() if key[0] != "ab_test_seconds_since_last_prediction"}
+    ages = {f"ab_test_{unit}_since_last_prediction" for unit in ("seconds", "sessions")}
+    return {key: value for key, value in samples.items() if key[0] not in ages}
 
 
 def scrape(url: str) -> Samples:

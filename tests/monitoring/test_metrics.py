@@ -16,6 +16,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.records import Result
+from financial_assets.market.calendar import last_completed_session, next_session, session_close
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.metrics import ExperimentCollector, open_log
 from financial_assets.scoring.intervals import day_clustered_mean, day_clustered_proportion
@@ -194,6 +195,21 @@ def test_the_age_of_the_last_answer(url: str, epoch: WeightEpoch) -> None:
     with PredictionLog(url) as log:
         fill(log, epoch, PRICES, PRICES.sessions[40:41])
     assert 3500 < (age() or 0) < 3600
+
+
+def test_the_age_in_sessions_counts_those_that_have_closed(url: str, epoch: WeightEpoch) -> None:
+    last = last_completed_session(epoch.opened_at)
+    closes = [session_close(last)]
+    for _ in range(3):
+        last = next_session(last)
+        closes.append(session_close(last))
+    for closed, close in enumerate(closes):
+        for moment in (close, close + pd.Timedelta(hours=1)):
+            if moment < epoch.opened_at:
+                continue
+            found = registry(url, now=lambda moment=moment: moment)
+            age = found.get_sample_value("ab_test_sessions_since_last_prediction", {"experiment": EXPERIMENT})
+            assert age == closed
 
 
 def damaged(path: Path) -> None:
