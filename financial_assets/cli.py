@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from financial_assets.disk import explain
 from financial_assets.errors import FinancialAssetsError, SettingsError
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
@@ -23,13 +25,20 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class _Commands(click.Group):
-    """Prints errors raised on purpose as one message, without a traceback."""
+    """Prints errors raised on purpose, and what a disk refuses, as one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FinancialAssetsError as error:
             raise click.ClickException(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            said = explain(error, Path(os.environ.get("FINANCIAL_ASSETS_HOME") or ".financial_assets").absolute())
+            if said is None or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            raise click.ClickException(said) from error
 
 
 @click.group(cls=_Commands, context_settings=_HELP)

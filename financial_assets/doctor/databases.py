@@ -10,6 +10,7 @@ from urllib.parse import quote
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from financial_assets.disk import database_remedy
 from financial_assets.doctor.walk import RUN, LayerError
 
 __all__ = ["need_tables", "reading_engine", "sqlite_file"]
@@ -74,6 +75,7 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
 def _remedy(path: Path | None, said: str, setting: str) -> str:
     if path is None:
         return f"start the database server, or set {setting}"
-    if "locked" in said:
-        return f"`fuser {path}` names the process that holds it: end that, or wait"
+    found = database_remedy(path, said)
+    if found and "put " not in found:
+        return found
     return f"put {path} back from a copy, or move it away and begin anew with {RUN}"
