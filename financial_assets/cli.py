@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.disk import explain
-from financial_assets.errors import FinancialAssetsError, SettingsError
+from financial_assets.errors import FinancialAssetsError, SettingsError, TargetError
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -81,12 +82,16 @@ def _dagster_home() -> Path:
 def _target(settings: Settings) -> ServingTarget:
     """The configured target; that of this machine without what only a cluster needs."""
     if settings.serving_target == "local":
-        from financial_assets.serving.local.target import LocalTarget
-
-        return LocalTarget(settings.home)
+        return _local_target(settings)
     from financial_assets.resources import make_resources
 
     return make_resources(settings)["serving"].target()
+
+
+def _local_target(settings: Settings) -> LocalTarget:
+    from financial_assets.serving.local.restoring import from_registry
+
+    return LocalTarget(settings.home, restore=from_registry(settings.tracking_uri))
 
 
 def _need_local(settings: Settings, command: str) -> None:
@@ -113,20 +118,24 @@ def _print_where(settings: Settings) -> None:
     "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
 )
 def serve(with_monitoring: bool) -> None:
-    """Start the local serving plane with the models that it last held."""
+    """Start the local serving plane with the models that it last held; a damaged file of theirs is put back."""
     from financial_assets.monitoring import local
     from financial_assets.serving.local import control
 
     loaded = load_settings()
     _need_local(loaded, "serve")
-    home, urls = loaded.home, {}
+    home, urls, target = loaded.home, {}, _local_target(loaded)
+    lost = target.mend()
     if with_monitoring:
         settings = {"FINANCIAL_ASSETS_HOME": str(home)}
         urls = local.start(home, local.configuration_folder(), environment=settings)
     ports = control.start(home)
+    target.load()
     click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
     for name, url in urls.items():
         click.echo(f"{name} at {url}")
+    if lost:
+        raise TargetError("; ".join(lost.values()))
 
 
 @main.command()

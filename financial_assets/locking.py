@@ -47,9 +47,7 @@ def exclusive(
             lock.acquire()
     except Timeout:
         advice = remedy or f"`fuser {path}` names the process; end it, or wait until it is done"
-        raise error(
-            f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}; {advice}"
-        ) from None
+        raise error(f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}; {advice}") from None
     try:
         yield
     finally:

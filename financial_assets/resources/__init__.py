@@ -91,4 +91,5 @@ def _serving(settings: Settings, home: str) -> Serving:
         repository=settings.gitops_repository,
         branch=settings.gitops_branch,
         path=settings.gitops_path,
+        tracking_uri=settings.tracking_uri,
     )
