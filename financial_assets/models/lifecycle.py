@@ -152,9 +152,7 @@ class ModelWorkshop:
         training = load_training(training_folder)
         live = live_run(self.tracker, run_id, training, identity, tags)
         if live != run_id:
-            note = (
-                f"run {run_id}, which trained this model, is not in the tracking store (any more): published as {live}"
-            )
+            note = f"run {run_id}, which trained this model, is not in the tracking store; published from run {live}"
             keep_pointer(self._pointer_path(variant), identity, live)
         with self.tracker.resume(live) as run:
             run.set_tags(tags)

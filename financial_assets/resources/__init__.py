@@ -73,6 +73,7 @@ def _market(settings: Settings, home: str) -> Market:
         simulated_signal=settings.simulated_signal,
         simulated_pattern=settings.simulated_pattern,
         simulated_regime_shift=settings.simulated_regime_shift,
+        log_url=settings.log_url,
     )
 
 
