@@ -61,13 +61,13 @@ def examine() -> tuple[Finding, ...]:
         lambda i, _: check_log(i.settings.log_url, i.experiment),
         *(found, home),
     )
-    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.workshop, i.ab_test), found, home)
     walk.step(
         "artefacts",
         RUN,
         lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
         *(found, log, versions, bars),
     )
+    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.workshop, i.ab_test), found, home)
     walk.step(
         "served files",
         "`financial-assets serve`",

@@ -35,8 +35,9 @@ def check_state_files(market: Market, workshop: Workshop, ab_test: Experiment) -
         readings.read(market.panel_path, PricePanel.load, "price_panel")
         readings.read(market.features_path, FeaturePanel.load, "features")
         readings.read(workshop.baselines_path, Baselines.load, "baselines")
-    latest = _cutoff(workshop.baselines_path)
-    for path in sorted((workshop.folder / "baselines").glob("*.json")):
+    fitted = sorted((workshop.folder / "baselines").glob("*.json"))
+    latest = _cutoff(workshop.baselines_path) or max((path.stem for path in fitted), default="")
+    for path in fitted:
         if path.stem == latest:
             readings.read(path, Baselines.load, "baselines")
         else:
