@@ -5,44 +5,55 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from financial_assets.disk import disk_errors
 
 __all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text"]
 
 
 @contextmanager
-def atomic_path(path: Path) -> Generator[Path, None, None]:
+def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, None, None]:
     """A temporary path beside ``path`` that replaces it when the block ends well.
 
     Parameters
     ----------
     path
         The file to write; its folder is made when missing.
+    needed
+        Its bytes, when known: named if the disk is full.
 
     Yields
     ------
     Path
         Where to write. It is flushed to disk and renamed onto ``path`` at the end, and removed if the block raises.
+
+    Raises
+    ------
+    StorageError
+        The disk refuses: full, read-only, not permitted, or something in the way.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with disk_errors(path, "written", needed=needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # a disk that has become read-only: what went wrong before matters more
+                temporary.unlink(missing_ok=True)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically."""
-    with atomic_path(path) as temporary:
+    with atomic_path(path, needed=len(data)) as temporary:
         temporary.write_bytes(data)
 
 

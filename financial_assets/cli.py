@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,7 +15,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from financial_assets.errors import FinancialAssetsError, SettingsError
+from financial_assets.disk import explain
+from financial_assets.errors import FinancialAssetsError, SettingsError, TargetError
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -27,13 +30,20 @@ _HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class _Commands(click.Group):
-    """Prints errors raised on purpose as one message, without a traceback."""
+    """Prints errors raised on purpose, and what a disk refuses, as one message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except FinancialAssetsError as error:
             raise click.ClickException(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            said = explain(error, Path(os.environ.get("FINANCIAL_ASSETS_HOME") or ".financial_assets").absolute())
+            if said is None or getattr(error, "errno", None) == errno.EPIPE:
+                raise
+            raise click.ClickException(said) from error
 
 
 @click.group(cls=_Commands, context_settings=_HELP)
@@ -84,12 +94,16 @@ def _dagster_home() -> Path:
 def _target(settings: Settings) -> ServingTarget:
     """The configured target; that of this machine without what only a cluster needs."""
     if settings.serving_target == "local":
-        from financial_assets.serving.local.target import LocalTarget
-
-        return LocalTarget(settings.home)
+        return _local_target(settings)
     from financial_assets.resources import make_resources
 
     return make_resources(settings)["serving"].target()
+
+
+def _local_target(settings: Settings) -> LocalTarget:
+    from financial_assets.serving.local.restoring import from_registry
+
+    return LocalTarget(settings.home, restore=from_registry(settings.tracking_uri))
 
 
 def _need_local(settings: Settings, command: str) -> None:
@@ -124,20 +138,24 @@ def _print_clock(gap: ClockGap) -> None:
     "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
 )
 def serve(with_monitoring: bool) -> None:
-    """Start the local serving plane with the models that it last held."""
+    """Start the local serving plane with the models that it last held; a damaged file of theirs is put back."""
     from financial_assets.monitoring import local
     from financial_assets.serving.local import control
 
     loaded = load_settings()
     _need_local(loaded, "serve")
-    home, urls = loaded.home, {}
+    home, urls, target = loaded.home, {}, _local_target(loaded)
+    lost = target.mend()
     if with_monitoring:
         settings = {"FINANCIAL_ASSETS_HOME": str(home)}
         urls = local.start(home, local.configuration_folder(), environment=settings)
     ports = control.start(home)
+    target.load()
     click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
     for name, url in urls.items():
         click.echo(f"{name} at {url}")
+    if lost:
+        raise TargetError("; ".join(lost.values()))
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
     FinancialAssetsError
     ├── SettingsError            a setting is missing, malformed or contradicts another
+    ├── StorageError             the disk refuses: full, read-only, not permitted, something in the way
     ├── MarketDataError
     │   ├── SourceError          a price source could not deliver (network, file, format)
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
@@ -62,6 +63,7 @@ __all__ = [
     "ServingError",
     "SettingsError",
     "SourceError",
+    "StorageError",
     "TargetError",
     "TrackingError",
     "TrainingError",
@@ -74,6 +76,10 @@ class FinancialAssetsError(Exception):
 
 class SettingsError(FinancialAssetsError):
     """A setting is missing, malformed or contradicts another."""
+
+
+class StorageError(FinancialAssetsError, OSError):
+    """The disk refuses: full, read-only, not permitted, or something in the way; ``errno`` is the system's."""
 
 
 class MarketDataError(FinancialAssetsError):

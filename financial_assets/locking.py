@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from financial_assets.disk import disk_errors
 from financial_assets.errors import FinancialAssetsError
 
 __all__ = ["exclusive"]
@@ -36,14 +37,17 @@ def exclusive(
     ------
     FinancialAssetsError
         ``error``: somebody else held the lock for ``timeout_s``.
+    StorageError
+        The lock file cannot be made or opened.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=timeout_s)
     try:
-        lock.acquire()
+        with disk_errors(path, "locked"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout:
-        advice = f"; {remedy}" if remedy else ""
-        raise error(f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}{advice}") from None
+        advice = remedy or f"`fuser {path}` names the process; end it, or wait until it is done"
+        raise error(f"{path} was held by another process for {timeout_s:g} s; wanted for {purpose}; {advice}") from None
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "financial_assets"
 
 # Each layer may import itself and what stands before it.
 LAYERS = [
-    {"errors", "atomic", "locking"},
+    {"errors", "disk", "atomic", "locking"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -32,6 +32,7 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
     "errors",
+    "disk",
     "atomic",
     "locking",
     "tracking",

@@ -38,6 +38,8 @@ def make_artifact_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.Asse
         published = workshop.models().publish(
             variant.name, FeatureGraph(), market.load_features(), market.load_panel(), tags=lineage_tags(context)
         )
+        if published.note:
+            context.log.warning(published.note)
         parity = cast("Mapping[str, float]", published.card["parity"])
         how = "already registered as" if published.reused else "registered as"
         context.log.info(

@@ -12,7 +12,9 @@ from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.enforcement import enforce, point_aliases
 from financial_assets.experiment.expectation import expected_spread
+from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.plan import DailySpread, ExperimentPlan
+from financial_assets.experiment.renumbering import follow_registry
 from financial_assets.experiment.rollout import AvailableModel, Rollout
 from financial_assets.metadata import table
 from financial_assets.models.artifact import Artifact
@@ -103,6 +105,7 @@ def experiment(
     target, registry = serving.target(), workshop.registry()
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
+        _follow_registry(context, log, registry, target, rollout.current())
         returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
         plans = Conduct(rollout).register(
@@ -135,17 +138,38 @@ def experiment(
 def _bring_back(
     market: Market, workshop: Workshop, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
 ) -> list[str]:
-    """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's."""
+    """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's.
+
+    The files of the others are put back where they are damaged.
+    """
     held = {model.name for model in _status(target).models}
-    lost = [arm for arm in (() if epoch is None else epoch.arms) if arm.model not in held]
-    for arm in lost:
-        _deploy(market, serving, target, workshop.models().artifact_of(arm.version))
-    return [arm.model for arm in lost]
+    arms = () if epoch is None else epoch.arms
+    whole = {arm.model: workshop.models().artifact_of(arm.version) for arm in arms}
+    lost = [arm.model for arm in arms if arm.model not in held]
+    for model in lost:
+        _deploy(market, serving, target, whole[model])
+    return lost
+
+
+def _follow_registry(
+    context: dg.AssetExecutionContext,
+    log: PredictionLog,
+    registry: ModelRegistry,
+    target: ServingTarget,
+    epoch: WeightEpoch | None,
+) -> None:
+    """Name the arms as the registry counts them now."""
+    if epoch is not None:
+        storage = {model.name: model.storage_uri for model in _status(target).models}
+        followed = follow_registry(log, epoch, registry.versions(), storage)
+        if followed != epoch:
+            context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
 
 
 def _status(target: ServingTarget) -> TargetStatus:
     status = target.status()
-    if status.problems and not status.models:
+    # What the local plane holds is written in its own file, whether it runs or not.
+    if status.problems and not status.models and status.target != "local":
         raise TargetError(f"what the target {status.target} holds cannot be told: {'; '.join(status.problems)}")
     return status
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
+from financial_assets.disk import database_remedy
 from financial_assets.doctor.walk import RUN, LayerError
 
 __all__ = ["need_tables", "reading_engine", "sqlite_file"]
@@ -62,18 +63,33 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
     engine = reading_engine(url)
     try:
         absent = sorted(set(tables) - set(sa.inspect(engine).get_table_names()))
+        if path is not None:
+            _check_pages(engine)
     except SQLAlchemyError as error:
         said = str(getattr(error, "orig", None) or error).strip()
         raise LayerError(f"{shown}: {said}", _remedy(path, said, setting)) from error
     finally:
         engine.dispose()
+    if absent and path is not None and path.stat().st_size == 0:
+        said = f"{shown} lacks the tables {', '.join(absent)}: {path} is empty, so what it held is lost"
+        raise LayerError(said, f"put {path} back from a copy; without one {RUN} begins anew; or set {setting}")
     if absent:
         raise LayerError(f"{shown} lacks the tables {', '.join(absent)}", f"set {setting} to the right database")
+
+
+def _check_pages(engine: sa.Engine) -> None:
+    """Raise ``DatabaseError`` if a page is damaged: a file cut short still lists its tables."""
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if found != "ok":
+        damaged = sqlite3.DatabaseError("database disk image is malformed: " + " ".join(str(found).split()))
+        raise DatabaseError("PRAGMA quick_check", None, damaged)
 
 
 def _remedy(path: Path | None, said: str, setting: str) -> str:
     if path is None:
         return f"start the database server, or set {setting}"
-    if "locked" in said:
-        return f"`fuser {path}` names the process that holds it: end that, or wait"
-    return f"put {path} back from a copy, or move it away and begin anew with {RUN}"
+    found = database_remedy(path, said)
+    if found and "put " not in found:
+        return found
+    return f"put {path} back from a copy; without one what it held is lost: `mv {path} {path}.damaged`, then {RUN}"

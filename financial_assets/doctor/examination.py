@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from financial_assets.doctor.files import check_state_files
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
+from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, mend
 from financial_assets.doctor.stores import (
     check_artefacts,
@@ -22,13 +24,14 @@ __all__ = ["Installation", "check_settings", "examine"]
 
 @dataclass(frozen=True)
 class Installation:
-    """What the settings describe; ``experiment`` is the rollout policy's."""
+    """What the settings describe; ``experiment`` is the name in the rollout policy."""
 
     settings: Settings
     market: Market
     workshop: Workshop
     serving: Serving
     experiment: str
+    ab_test: Experiment
 
 
 def check_settings() -> Checked[Installation]:
@@ -38,7 +41,7 @@ def check_settings() -> Checked[Installation]:
     ab_test: Experiment = made["ab_test"]
     experiment = ab_test.policy().experiment
     said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
-    return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment), said)
+    return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment, ab_test), said)
 
 
 def examine() -> tuple[Finding, ...]:
@@ -68,6 +71,13 @@ def examine() -> tuple[Finding, ...]:
         RUN,
         lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
         *(found, log, versions, bars),
+    )
+    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.workshop, i.ab_test), found, home)
+    walk.step(
+        "served files",
+        "`financial-assets serve`",
+        lambda i, _: check_served_files(i.settings.home, i.settings.serving_target),
+        *(found, home),
     )
     remedy = mend(found.checked.value.settings.serving_target) if found.checked else ""
     status = walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), found, home)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from financial_assets.doctor.damage import read_json
 from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import MarketDataError, SettingsError
@@ -22,10 +23,11 @@ from financial_assets.market.clock import ClockGap
 from financial_assets.market.day_state import read_days
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
-from financial_assets.models.artifact import ONNX_FILE
+from financial_assets.models.artifact import CARD_FILE, ONNX_FILE, is_whole
 from financial_assets.models.export import file_sha256, onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources import Market
+from financial_assets.serving.local.repository import artefact_folder
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
 __all__ = ["LogState", "check_artefacts", "check_log", "check_price_store", "check_registry", "check_state_folder"]
@@ -65,8 +67,6 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
 
 def check_price_store(market: Market) -> Checked[np.ndarray]:
     """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, 7]`` to ask models with."""
-    if not (market.folder / "market.json").exists():
-        raise LayerError(f"{market.folder} holds no prices", RUN)
     prices = _stored_prices(market)
     missing = sorted(set(market.tickers) - set(prices["ticker"]))
     if missing:
@@ -74,8 +74,8 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     failed = [result for result in check_prices(prices) if result.blocking and not result.passed]
     if failed:
         said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
-        raise LayerError(f"checks fail: {said}", f"remove {market.store().path}, then {materialize('raw_prices')}")
-    now = market.clock().now()
+        raise LayerError(f"checks fail: {said}", f"`rm {market.store().path}`, then {materialize('raw_prices')}")
+    now = _pinned(market)
     _check_days(market.days_path)
     panel = build_panel(prices).until(now)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
@@ -97,10 +97,20 @@ def _check_days(path: Path) -> None:
     try:
         read_days(path)
     except MarketDataError as error:
-        raise LayerError(str(error), f"with no run under way, remove {path}") from error
+        raise LayerError(str(error), f"with no run under way, `rm -r {path}`") from error
 
 
 def _stored_prices(market: Market) -> pd.DataFrame:
+    marker, again = market.folder / "market.json", materialize("raw_prices")
+    if not marker.exists():
+        if not (market.folder / "prices").is_dir():
+            raise LayerError(f"{market.folder} holds no prices", RUN)
+        raise LayerError(f"{marker} is missing: which market the stored prices are of", f"{again} takes the settings'")
+    try:
+        read_json(marker)
+    except (OSError, ValueError) as error:
+        remedy = f"`rm -r {marker}`, then {again}, if the prices come from the configured source"
+        raise LayerError(f"{marker} is damaged: {error}", remedy) from error
     try:
         path = market.store().path
     except SettingsError as error:
@@ -109,8 +119,29 @@ def _stored_prices(market: Market) -> pd.DataFrame:
     try:
         return market.prices()
     except MarketDataError as error:
-        remedy = materialize("raw_prices")
-        raise LayerError(str(error), f"remove {path}, then {remedy}" if path.exists() else remedy) from error
+        raise LayerError(str(error), f"`rm -r {path}`, then {again}" if path.exists() else again) from error
+
+
+def _pinned(market: Market) -> pd.Timestamp:
+    """The market clock; it and the data cut-offs can be read."""
+    clock, training = market.folder / "clock.json", market.folder / "training.json"
+    for path, ask, back in (
+        (clock, market.clock().now, "the last session of the prediction log; without a log it begins again"),
+        (training, lambda: _need(market.first_cutoff().get()), "those of the arms in the prediction log"),
+        (training, lambda: _need(market.cutoff().get()), "those of the arms in the prediction log"),
+    ):
+        try:
+            ask()
+        except (MarketDataError, OSError) as error:
+            gone = f"`rm -r {path}`, then " if path.exists() else ""
+            said = f"{path}: {error}" if str(path) not in str(error) else str(error)
+            raise LayerError(said, f"{gone}{materialize('raw_prices')} puts it back to {back}") from error
+    return market.clock().now()
+
+
+def _need(session: pd.Timestamp | None) -> None:
+    if session is None:
+        raise MarketDataError("no data cut-off: what models may learn from is not known")
 
 
 def check_registry(tracking_uri: str) -> Checked[tuple[ModelVersion, ...]]:
@@ -148,19 +179,31 @@ def check_log(url: str, experiment: str) -> Checked[LogState]:
 def check_artefacts(
     models: Path, arms: Sequence[Arm], versions: Sequence[ModelVersion], bars: np.ndarray
 ) -> Checked[tuple[Path, ...]]:
-    """Each arm's ONNX file is there, is the registered one, and answers finite numbers."""
+    """Each arm's ONNX file is there, is the registered one, and answers finite numbers; the registry has a copy."""
     known = {version.version: version for version in versions}
-    return Checked(
-        tuple(_check_artefact(models, arm, known.get(arm.version), bars) for arm in arms),
-        f"{len(arms)} arms: files as registered, answers finite",
-    )
+    found = tuple(_check_artefact(models, arm, known.get(arm.version), bars) for arm in arms)
+    lost = [arm for arm in arms if not _has_copy(known[arm.version])]
+    said = f"{len(arms)} arms: files as registered, answers finite"
+    if not lost:
+        return Checked(found, said)
+    names = ", ".join(arm.model for arm in lost)
+    assets = ",".join(dict.fromkeys(f"onnx/{arm.variant}" for arm in lost))
+    return Checked(found, f"{said}; the registry's copy is damaged: {names}", f"{materialize(assets)} uploads it again")
+
+
+def _has_copy(version: ModelVersion) -> bool:
+    """Whether the registry's own files are whole; only a store on this machine is looked at."""
+    if not version.source.startswith(("file:", "/")):
+        return True
+    return is_whole(artefact_folder(version.source), version.tags.get("onnx_sha256", ""))
 
 
 def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: np.ndarray) -> Path:
-    remedy = materialize(f"onnx/{arm.variant}")
-    if version is None:
+    remedy = materialize(f"onnx/{arm.variant},experiment")
+    if version is None or version.tags.get("variant") != arm.variant:
         raise LayerError(
-            f"{arm.model} takes part, but the registry has no version {arm.version}", "set MLFLOW_TRACKING_URI"
+            f"{arm.model} takes part, but the registry has no version {arm.version} of {arm.variant}",
+            f"set MLFLOW_TRACKING_URI to the registry that has it; if that is gone, {remedy}",
         )
     path = models / arm.variant / version.tags.get("fingerprint", "") / "artifact" / ONNX_FILE
     if not path.is_file():
@@ -175,4 +218,6 @@ def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: 
         raise LayerError(f"{arm.model}: onnxruntime cannot run {path}: {error}", RUN) from error
     if not all(np.isfinite(values).all() for values in answers):
         raise LayerError(f"{arm.model}: {path} answers NaN or infinity for the newest bars", RUN)
+    if not is_whole(path.parent, registered):
+        raise LayerError(f"{arm.model}: {path.parent / CARD_FILE} is missing or damaged", f"{remedy} fetches it again")
     return path

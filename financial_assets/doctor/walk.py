@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from financial_assets.disk import explain
 from financial_assets.errors import FinancialAssetsError
 
 __all__ = ["RUN", "Checked", "Finding", "LayerError", "Reached", "State", "Walk", "first_broken", "materialize"]
@@ -97,7 +99,9 @@ class Walk:
         try:
             checked = check(*values)
         except (FinancialAssetsError, OSError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
+            known = isinstance(error, FinancialAssetsError)
+            told = str(error) if known else explain(error, Path()) or str(error)
+            said = " ".join(told.split()) or type(error).__name__
             self.findings.append(
                 Finding(layer, "broken", said, error.remedy if isinstance(error, LayerError) else remedy)
             )

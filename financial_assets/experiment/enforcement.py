@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.policy import MOST_CHALLENGERS
@@ -96,7 +97,21 @@ def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
     """Let the aliases name the versions in those roles; called after the routes are in force.
 
     ``champion``, ``challenger``, and for further challengers ``challenger-2`` and so on.
+
+    Raises
+    ------
+    ExperimentError
+        The registry does not hold an arm's version.
+    TrackingError
+        It cannot be asked, or refuses.
     """
+    known = {version.version for version in registry.versions()}
+    lost = [arm.model for arm in (epoch.champion, *epoch.challengers) if arm.version not in known]
+    if lost:
+        raise ExperimentError(
+            f"the registry does not hold {', '.join(lost)} of weight epoch {epoch.number} (another tracking server, or "
+            "deleted there): materialize `experiment`, which follows the registry or says what else helps"
+        )
     registry.set_alias("champion", epoch.champion.version)
     for place in range(max(MOST_CHALLENGERS, len(epoch.challengers))):
         alias = "challenger" if place == 0 else f"challenger-{place + 1}"

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
+from financial_assets.disk import database_remedy, disk_errors
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 
@@ -41,8 +42,8 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
     except exc.SQLAlchemyError as error:
         engine.dispose()
         raise LogError(
-            f"prediction log {shown} cannot be used: {_cause(error)}. Set PREDICTION_LOG_URL to a prediction log, "
-            "or to a new SQLite file."
+            f"prediction log {shown} cannot be used: {_cause(error)}{_advice(parsed, error)}. Set PREDICTION_LOG_URL "
+            "to a prediction log, or to a new SQLite file."
         ) from error
     except LogError:
         engine.dispose()
@@ -64,7 +65,7 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
             yield connection
     except exc.SQLAlchemyError as error:
         shown = engine.url.render_as_string(hide_password=True)
-        raise LogError(f"prediction log {shown}: {_cause(error)}") from error
+        raise LogError(f"prediction log {shown}: {_cause(error)}{_advice(engine.url, error)}") from error
 
 
 @contextmanager
@@ -80,7 +81,10 @@ def exclusive(engine: Engine, name: str) -> Generator[None]:
     """
     taken = LogError(f"another replay of {name} is running; wait until it has ended")
     if engine.dialect.name == "sqlite":
-        with Path(f"{engine.url.database}.{name}.lock").open("w") as lock:
+        path = Path(f"{engine.url.database}.{name}.lock")
+        with disk_errors(path, "locked"):
+            opened = path.open("w")
+        with opened as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -114,7 +118,9 @@ def _parse(url: str) -> URL:
 
 
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(str(url.database))
+    with disk_errors(path, "opened"):
+        path.parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -187,3 +193,9 @@ def _refuse_foreign_tables(connection: Connection, shown: str) -> None:
 
 def _cause(error: exc.SQLAlchemyError) -> str:
     return str(getattr(error, "orig", None) or error).strip()
+
+
+def _advice(url: URL, error: exc.SQLAlchemyError) -> str:
+    """What helps against what SQLite complains of."""
+    found = database_remedy(Path(str(url.database)), _cause(error)) if url.get_backend_name() == "sqlite" else ""
+    return f"; {found}" if found else ""

@@ -32,7 +32,9 @@ __all__ = [
     "Artifact",
     "check_integrity",
     "export_artifact",
+    "is_whole",
     "restore_artifact",
+    "restore_by_digest",
 ]
 
 ONNX_FILE = "model.onnx"
@@ -57,6 +59,8 @@ class Artifact:
         The tracked run that made it.
     reused
         The version was registered before.
+    note
+        What had to be put right to give it, empty if nothing.
     """
 
     variant: str
@@ -65,6 +69,7 @@ class Artifact:
     card: Mapping[str, object]
     run_id: str
     reused: bool
+    note: str = ""
 
     @property
     def data_cutoff(self) -> pd.Timestamp:
@@ -164,9 +169,9 @@ def restore_artifact(registry: ModelRegistry, version: ModelVersion, folder: Pat
         The registry's file is not the one that was registered.
     """
     wanted = version.tags["onnx_sha256"]
-    if not _is_whole(folder, wanted):
+    if not is_whole(folder, wanted):
         fetched = registry.download(version.version, folder / MODEL_FOLDER)
-        if not _is_whole(fetched, wanted):
+        if not is_whole(fetched, wanted):
             raise ExportError(f"{fetched} does not hold the files that were registered as version {version.version}")
         for name in (CARD_FILE, ONNX_FILE):
             atomic_write_bytes(folder / name, (fetched / name).read_bytes())
@@ -174,7 +179,23 @@ def restore_artifact(registry: ModelRegistry, version: ModelVersion, folder: Pat
     return Artifact(version.tags["variant"], version.version, folder, card, version.run_id, reused=True)
 
 
-def _is_whole(folder: Path, onnx_sha256: str) -> bool:
+def restore_by_digest(registry: ModelRegistry, sha256: str, folder: Path) -> Artifact:
+    """The artefact whose ONNX file has this SHA-256, put back into ``folder`` from the registry.
+
+    Raises
+    ------
+    ExportError
+        No registered version has it, or its file in the registry is damaged too.
+    TrackingError
+        The registry cannot be asked.
+    """
+    version = next((one for one in registry.versions() if one.tags.get("onnx_sha256") == sha256), None)
+    if version is None:
+        raise ExportError(f"no registered version has a file with the SHA-256 {sha256[:12]}")
+    return restore_artifact(registry, version, folder)
+
+
+def is_whole(folder: Path, onnx_sha256: str) -> bool:
     """Whether ``folder`` holds the file with this hash and its card."""
     try:
         card = json.loads((folder / CARD_FILE).read_text())

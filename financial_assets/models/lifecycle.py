@@ -6,16 +6,14 @@ which names the fingerprint and the tracked run that the next step takes.
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.locking import exclusive
@@ -29,11 +27,12 @@ from financial_assets.models.artifact import (
 )
 from financial_assets.models.export import file_sha256
 from financial_assets.models.fingerprint import fingerprint, training_data_hash
-from financial_assets.models.scores import held_out_scores
+from financial_assets.models.republishing import heal_copy, kept_versions, register_again, remember
 from financial_assets.models.storage import is_finished, load_training, save_training
+from financial_assets.models.tracked import keep_pointer, live_run, log_training, read_pointer, training_params
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import ModelRegistry, Run, Tracker
+from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
 
 __all__ = ["Development", "ModelWorkshop"]
 
@@ -114,10 +113,9 @@ class ModelWorkshop:
         folder = self.folder / variant.name / identity / _TRAINING_FOLDER
         # Another job may be training the same: what it has made by then is reused.
         with self._alone_with(variant.name, identity):
-            known = self._known_run(variant.name, identity, folder)
+            known = self._known_run(variant.name, identity, folder, tags)
             run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
-            pointer = {"fingerprint": identity, "run_id": run_id}
-            atomic_write_text(self._pointer_path(variant.name), json.dumps(pointer))
+            keep_pointer(self._pointer_path(variant.name), identity, run_id)
             return Development(identity, run_id, load_training(folder), reused=known is not None)
 
     def publish(
@@ -155,20 +153,33 @@ class ModelWorkshop:
         tags: Mapping[str, str],
     ) -> Artifact:
         folder = self.folder / variant / identity
-        known = self.registry.find(identity)
+        training_folder = folder / _TRAINING_FOLDER
+
+        def export(to: Path) -> None:
+            found = load_training(training_folder)
+            export_artifact(found, identity, graph, features, panel, to, bayes_accuracy=self.bayes_accuracy)
+
+        known, note = self.registry.find(identity), ""
+        if known is None:
+            again = register_again(self.folder, self.tracker, self.registry)
+            known, note = self.registry.find(identity), _registered_again(again)
         if known is not None:
-            return restore_artifact(self.registry, known, folder / "artifact")
-        training = load_training(folder / _TRAINING_FOLDER)
-        with self.tracker.resume(run_id) as run:
+            if heal_copy(self.registry, known, folder, export):
+                note = f"the files of version {known.version} were gone from the registry and are uploaded again"
+            return replace(self._restored(known, folder), note=note)
+        training = load_training(training_folder)
+        live = live_run(self.tracker, run_id, training, identity, tags)
+        if live != run_id:
+            note = f"run {run_id}, which trained this model, is not in the tracking store; published from run {live}"
+            keep_pointer(self._pointer_path(variant), identity, live)
+        with self.tracker.resume(live) as run:
             run.set_tags(tags)
             check_integrity(training, bayes_accuracy=self.bayes_accuracy)
-            export_artifact(
-                training, identity, graph, features, panel, folder / "artifact", bayes_accuracy=self.bayes_accuracy
-            )
+            export(folder / "artifact")
             run.log_artifacts(folder / "artifact" / MODEL_FOLDER, MODEL_FOLDER)
-            run.log_artifacts(folder / _TRAINING_FOLDER, f"{MODEL_FOLDER}/{_TRAINING_FOLDER}")
+            run.log_artifacts(training_folder, f"{MODEL_FOLDER}/{_TRAINING_FOLDER}")
             version = self.registry.register(
-                run_id,
+                live,
                 MODEL_FOLDER,
                 {
                     **tags,
@@ -178,8 +189,9 @@ class ModelWorkshop:
                     "onnx_sha256": file_sha256(folder / "artifact" / "model.onnx"),
                 },
                 description=f"{variant}, trained on sessions up to {training.cutoff:%Y-%m-%d}",
+                above=max((one.number for one in kept_versions(self.folder)), default=0),
             )
-        return replace(restore_artifact(self.registry, version, folder / "artifact"), reused=False)
+        return replace(self._restored(version, folder), reused=False, note=note)
 
     def current_artifact(self, variant: str) -> Artifact:
         """The registered version of the variant's current training.
@@ -193,7 +205,7 @@ class ModelWorkshop:
         known = self.registry.find(identity)
         if known is None:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
-        return restore_artifact(self.registry, known, self.folder / variant / identity / "artifact")
+        return self._restored(known, self.folder / variant / identity)
 
     def artifact_of(self, version: int) -> Artifact:
         """A registered version, fetched from the registry if its folder is gone or damaged.
@@ -206,8 +218,7 @@ class ModelWorkshop:
             The registry's file is not the one that was registered.
         """
         known = self.registry.get(version)
-        folder = self.folder / known.tags["variant"] / known.tags["fingerprint"] / "artifact"
-        return restore_artifact(self.registry, known, folder)
+        return self._restored(known, self.folder / known.tags["variant"] / known.tags["fingerprint"])
 
     def training_of(self, version: int) -> Training:
         """The training behind a registered version, fetched from the registry if its folder is gone.
@@ -234,6 +245,12 @@ class ModelWorkshop:
             remedy="`fuser` names its process: wait for it, or end it",
         )
 
+    def _restored(self, version: ModelVersion, folder: Path) -> Artifact:
+        """The version's artefact, whole; this machine remembers its number."""
+        found = restore_artifact(self.registry, version, folder / "artifact")
+        remember(folder, version)
+        return found
+
     def _train(
         self,
         variant: Variant,
@@ -244,8 +261,7 @@ class ModelWorkshop:
         folder: Path,
         tags: Mapping[str, str],
     ) -> str:
-        params = {**variant.hyperparameters(), "cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": self.sequence_length}
-        params["seed"] = self.seed
+        params = training_params(variant, cutoff, self.sequence_length, self.seed)
         tags = {**tags, "variant": variant.name, "fingerprint": identity}
         with self.tracker.run(variant.name, tags=tags, params=params) as run:
             training = train(
@@ -258,17 +274,22 @@ class ModelWorkshop:
                 device=self.device,
                 progress=self.progress,
             )
-            _log_training(run, training)
+            log_training(run, training)
             save_training(folder, training)
             return run.id
 
-    def _known_run(self, variant: str, identity: str, folder: Path) -> str | None:
+    def _known_run(self, variant: str, identity: str, folder: Path, tags: Mapping[str, str]) -> str | None:
         """The run that trained this fingerprint; its training is then in ``folder``, fetched if need be."""
         version = self.registry.find(identity)
         if version is None:
-            pointer = self._pointer(variant)
-            trained = pointer.get("fingerprint") == identity and is_finished(folder)
-            return pointer["run_id"] if trained else None
+            if not is_finished(folder):
+                return None
+            try:
+                pointer = self._pointer(variant)
+            except TrainingError:  # damaged; it is written again below
+                pointer = {}
+            run_id = pointer["run_id"] if pointer.get("fingerprint") == identity else ""
+            return live_run(self.tracker, run_id, load_training(folder), identity, tags)
         self._restore_training(version.version, folder)
         return version.run_id
 
@@ -285,7 +306,7 @@ class ModelWorkshop:
 
     def _pointer(self, variant: str) -> dict[str, str]:
         path = self._pointer_path(variant)
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_pointer(path) if path.exists() else {}
 
     def _current(self, variant: str) -> tuple[str, str]:
         pointer = self._pointer(variant)
@@ -294,15 +315,6 @@ class ModelWorkshop:
         return pointer["fingerprint"], pointer["run_id"]
 
 
-def _log_training(run: Run, training: Training) -> None:
-    for epoch in training.history:
-        losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}
-        run.log_metrics(losses, epoch.number)
-    scores = held_out_scores(training.held_out)
-    run.log_metrics(
-        {
-            "best_epoch": float(training.best_epoch),
-            "training_seconds": training.seconds,
-            **{f"held_out_{name.replace('%', 'pct')}": interval.estimate for name, interval in scores.items()},
-        }
-    )
+def _registered_again(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers))
+    return f"the registry had lost versions that this machine keeps; registered again: {shown}" if numbers else ""

@@ -73,6 +73,7 @@ def _market(settings: Settings, home: str) -> Market:
         simulated_signal=settings.simulated_signal,
         simulated_pattern=settings.simulated_pattern,
         simulated_regime_shift=settings.simulated_regime_shift,
+        log_url=settings.log_url,
     )
 
 
@@ -91,4 +92,5 @@ def _serving(settings: Settings, home: str) -> Serving:
         repository=settings.gitops_repository,
         branch=settings.gitops_branch,
         path=settings.gitops_path,
+        tracking_uri=settings.tracking_uri,
     )

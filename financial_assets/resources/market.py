@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+import dagster as dg
 import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
@@ -18,6 +19,7 @@ from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
+from financial_assets.resources.recovery import recover_clock, recover_cutoffs
 from financial_assets.resources.trading_days import TradingDays
 
 __all__ = ["Market", "make_source"]
@@ -36,6 +38,7 @@ class Market(TradingDays):
     simulated_signal: float
     simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
     simulated_regime_shift: int | None = None
+    log_url: str | None = None
 
     def source(self) -> PriceSource:
         """The configured price source."""
@@ -114,7 +117,11 @@ class Market(TradingDays):
         return PinnedSession(self.folder / "training.json", "first_data_cutoff")
 
     def begin(self, sessions: pd.DatetimeIndex) -> None:
-        """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``."""
+        """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``.
+
+        Lost ones are put back from the prediction log first.
+        """
+        self._recover()
         first = sessions[max(0, int(len(sessions) * (1 - self.evaluation_share)) - 1)]
         for pin in (self.first_cutoff(), self.cutoff()):
             if pin.get() is None:
@@ -122,6 +129,15 @@ class Market(TradingDays):
         clock = self._clock()
         if isinstance(clock, HistoricalClock):
             clock.start(first)
+
+    def _recover(self) -> None:
+        clock, lost = self._clock(), list[str]()
+        if self.log_url is not None:
+            lost.append(recover_cutoffs(self.folder / "training.json", self.log_url, self.folder / "models"))
+            if isinstance(clock, HistoricalClock):
+                lost.append(recover_clock(clock, self.log_url))
+        for line in filter(None, lost):
+            dg.get_dagster_logger().warning(line)
 
     def prices(self) -> pd.DataFrame:
         """Stored prices of the universe, sorted by ticker and date."""

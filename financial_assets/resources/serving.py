@@ -10,6 +10,7 @@ import dagster as dg
 from financial_assets.errors import SettingsError
 from financial_assets.serving.artifact_store import ArtifactStore
 from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.local.restoring import from_registry
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import NAMESPACE, Manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
@@ -33,6 +34,7 @@ class Serving(dg.ConfigurableResource):
     repository: str | None = None
     branch: str = ""
     path: str = ""
+    tracking_uri: str | None = None
 
     def check(self) -> None:
         """Look at the settings alone; nothing is reached.
@@ -63,7 +65,8 @@ class Serving(dg.ConfigurableResource):
         """
         self.check()
         if self.target_name == "local":
-            return LocalTarget(Path(self.home), timeout_s=self.ready_timeout)
+            restore = None if self.tracking_uri is None else from_registry(self.tracking_uri)
+            return LocalTarget(Path(self.home), timeout_s=self.ready_timeout, restore=restore)
         return self._gitops() if self.target_name == "gitops" else self._kubernetes()
 
     def connect(self) -> InferenceClient:

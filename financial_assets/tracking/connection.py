@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from financial_assets.atomic import atomic_path
+from financial_assets.disk import database_remedy
 from financial_assets.errors import TrackingError
 from financial_assets.locking import exclusive
 
@@ -131,6 +132,9 @@ class Connection:
             yield
 
     def _advice(self, error: Exception) -> str:
+        if self._database is not None:
+            remedy = database_remedy(self._database, str(error))
+            return f"; {remedy}" if remedy else ""
         unreachable = self.is_server and "Max retries exceeded" in str(error)
         return "; is the server running there? Start it, or set MLFLOW_TRACKING_URI" if unreachable else ""
 

@@ -57,6 +57,10 @@ class Tracker(Protocol):
         """Open an earlier run again, under the same rule for its end."""
         ...
 
+    def is_active(self, run_id: str) -> bool:
+        """Whether there still is such a run: a store may be another one than before, and runs can be deleted."""
+        ...
+
     def find(self, tag: str, value: str) -> str | None:
         """Id of the latest run that ended well and carries the tag, ``None`` if there is none."""
         ...

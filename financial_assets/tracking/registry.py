@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,16 @@ class ModelRegistry:
         """The newest version registered under a fingerprint, or ``None``."""
         return next((one for one in reversed(self.versions()) if one.tags.get(FINGERPRINT_TAG) == fingerprint), None)
 
-    def register(self, run_id: str, model_dir: str, tags: Mapping[str, str], description: str = "") -> ModelVersion:
+    def register(
+        self,
+        run_id: str,
+        model_dir: str,
+        tags: Mapping[str, str],
+        description: str = "",
+        *,
+        number: int = 0,
+        above: int = 0,
+    ) -> ModelVersion:
         """Register artefacts of a run as a new version.
 
         With a sqlite store, processes that register the same fingerprint at the same time get the same version.
@@ -84,6 +93,10 @@ class ModelRegistry:
             Tags of the version. If a version already has the same ``fingerprint``, that one is returned.
         description
             Text for people.
+        number
+            Number that the version had in a registry that is lost; it gets it unless it is taken.
+        above
+            Every other number up to this one is left out: it named another model once.
 
         Raises
         ------
@@ -101,14 +114,19 @@ class ModelRegistry:
                     f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
                 )
             self._make_sure_of_the_model()
-            created = client.create_model_version(
-                self.name,
-                f"{artifact_uri}/{model_dir}",
-                run_id,
-                tags={name: str(value) for name, value in tags.items()},
-                description=description,
-            )
-        return _version(created, {})
+            while True:
+                created = client.create_model_version(
+                    self.name,
+                    f"{artifact_uri}/{model_dir}",
+                    run_id,
+                    tags={name: str(value) for name, value in tags.items()},
+                    description=description,
+                )
+                given = int(created.version)
+                if given == number or given > max(number, above):
+                    return _version(created, {})
+                # MLflow counts by itself, and never gives a number twice.
+                client.delete_model_version(self.name, created.version)
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """All versions, oldest first; empty when the model was never registered."""
@@ -174,6 +192,28 @@ class ModelRegistry:
         finally:
             shutil.rmtree(workplace)
         return folder
+
+    def holds(self, version: int, is_whole: Callable[[Path], bool], names: Sequence[str]) -> bool:
+        """Whether the files ``names`` of a version are still in the artefact store and ``is_whole`` of their copy."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                with self._connection.errors(f"look at version {version} of {self.name}"):
+                    for name in names:
+                        self._files(version).download_artifacts(name, folder)
+            except TrackingError:  # the registry itself has just answered: it is the file that is not there
+                return False
+            return is_whole(Path(folder))
+
+    def upload(self, version: int, folder: Path) -> None:
+        """Put the contents of ``folder`` where the artefacts of a version belong."""
+        with self._connection.errors(f"upload the files of version {version} of {self.name}"):
+            self._files(version).log_artifacts(str(folder))
+
+    def _files(self, version: int) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        uri = self._connection.client.get_model_version_download_uri(self.name, str(version))
+        return get_artifact_repository(uri, tracking_uri=self._connection.uri)
 
     def _make_sure_of_the_model(self) -> None:
         from mlflow.exceptions import MlflowException

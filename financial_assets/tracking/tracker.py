@@ -89,6 +89,18 @@ class MlflowTracker:
                     client.delete_tag(run_id, FAILURE_TAG)
             yield run
 
+    def is_active(self, run_id: str) -> bool:
+        """Whether the store has the run and it is not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        with self._connection.errors(f"look for run {run_id}"):
+            try:
+                return self._connection.client.get_run(run_id).info.lifecycle_stage == "active"
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
+
     def find(self, tag: str, value: str) -> str | None:
         """Id of the latest run of the experiment that ended well and carries the tag, ``None`` if there is none."""
         experiment_id, quoted = self._experiment(), value.replace("'", "''")

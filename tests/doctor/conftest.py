@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from financial_assets.settings import load_settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from doctor_home import ARMS, BASELINE, MARKET, onnx_of, play, write_tiny
+from doctor_home import ARMS, BASELINE, MARKET, keep_derived, onnx_of, play, write_tiny
 
 
 @pytest.fixture(scope="session")
@@ -31,9 +32,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     market = resources["market"]
     market.ingest()
     market.begin(market.whole_panel().sessions)
+    keep_derived(resources)
     registry, tracker = resources["workshop"].registry(), resources["workshop"].tracker()
     for arm in ARMS:
         path = write_tiny(onnx_of(home, arm).parent, float(arm.version)) / "model.onnx"
+        (path.parent / "model-card.json").write_text(json.dumps({"onnx_sha256": file_sha256(path)}))
         with tracker.run(arm.variant, tags={}, params={}) as run:
             run.log_artifacts(path.parent, "model")
         tags = {"variant": arm.variant, "fingerprint": f"print{arm.version}", "onnx_sha256": file_sha256(path)}

@@ -5,19 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from financial_assets.atomic import atomic_write_text
 from financial_assets.doctor import Finding, examine, first_broken
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.models.answers import Answers
+from financial_assets.models.baselines import Baselines
+from financial_assets.models.calibration import Calibration, PlattScaling
+from financial_assets.models.networks import build_network
+from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.storage import save_training
+from financial_assets.models.tracked import keep_pointer
+from financial_assets.models.training import Training
+from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Serving
 from financial_assets.serving.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
@@ -31,6 +44,8 @@ LAYERS = [
     "MLflow",
     "prediction log",
     "artefacts",
+    "state files",
+    "served files",
     "serving target",
     "gateway",
     "routing",
@@ -133,3 +148,56 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
         )
         for path in [folder, *folder.rglob("*")]
     }
+
+
+def keep_derived(resources: Mapping[str, Any]) -> None:
+    """What the assets between prices and models keep, of the right kind and tiny."""
+    market, workshop = resources["market"], resources["workshop"]
+    panel = market.panel()
+    panel.save(market.panel_path)
+    features = np.zeros((len(panel.tickers), 2, len(panel.sessions)), dtype=np.float32)
+    FeaturePanel(("a", "b"), panel.tickers, panel.sessions, features, panel.valid).save(market.features_path)
+    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Baselines)), 0.5)
+    for cutoff in ("2019-01-02", "2020-01-02"):
+        workshop.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
+    for arm in ARMS:
+        folder = workshop.folder / arm.variant
+        save_training(folder / f"print{arm.version}" / "training", _training(VARIANTS[arm.variant]))
+        keep_pointer(folder / "current.json", f"print{arm.version}", "run")
+        atomic_write_text(folder / f"print{arm.version}" / "registered.json", json.dumps({"version": arm.version}))
+    now = f"{market.clock().now():%Y-%m-%d}"
+    for name in (now, "2001-01-02"):
+        for kind in ("parquet", "csv"):
+            path = market.folder / "signals" / f"{name}.{kind}"
+            path.parent.mkdir(exist_ok=True)
+            frame = pd.DataFrame({"ticker": ["AAA", "BBB"]})
+            frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    report = resources["ab_test"].report_path
+    atomic_write_text(report, "<html></html>\n")
+    atomic_write_text(report.with_suffix(".json"), '{"verdict": "none"}')
+    pd.DataFrame({"date": [CUTOFF]}).to_parquet(resources["ab_test"].rivals_path)
+    atomic_write_text(report.parent / "decisions" / "2020-01-03-0123456789ab.json", '{"action": "hold"}')
+
+
+def _training(variant: Variant) -> Training:
+    """An untrained network as a training would be kept."""
+    answers = {field.name: np.ones(3) for field in fields(Answers)} | {"ticker": np.array(["AAA"] * 3)}
+    return Training(
+        variant=variant,
+        seed=1,
+        sequence_length=5,
+        feature_names=("a", "b"),
+        tickers=("AAA", "BBB"),
+        network=build_network(variant, 2),
+        scaler=RobustScaler(torch.zeros(2), torch.ones(2)),
+        calibration=Calibration(),
+        platt=PlattScaling(1.0, 0.0, 1.0),
+        spans={"fit": (CUTOFF, CUTOFF)},
+        cutoff=CUTOFF,
+        windows={"fit": 3},
+        history=(),
+        best_epoch=0,
+        held_out=Answers(**answers),
+        device="cpu",
+        seconds=0.0,
+    )

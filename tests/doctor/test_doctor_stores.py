@@ -59,7 +59,7 @@ def _damage(path: Path) -> None:
 
 def test_a_damaged_store_file(home: Path) -> None:
     _damage(home / "prices" / "prices.parquet")
-    findings = named_first("price store", said="is damaged", remedy="remove")
+    findings = named_first("price store", said="is damaged", remedy="`rm -r ")
     assert {f.layer: f.state for f in findings}["artefacts"] == "not reached"
 
 
@@ -79,7 +79,7 @@ def test_a_ticker_without_prices_another_source_and_a_lost_clock(home: Path, mon
     named_first("price store", said="holds the state of", remedy="FINANCIAL_ASSETS_HOME")
     monkeypatch.delenv("SIMULATED_SIGNAL")
     (home / "clock.json").unlink()
-    named_first("price store", said="never started", remedy="`financial-assets run`")
+    named_first("price store", said="never started", remedy="--select raw_prices` puts it back")
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"claim": 7}'])
@@ -108,8 +108,12 @@ def test_prices_that_end_before_the_clock_are_a_warning(home: Path) -> None:
         (lambda path: path.unlink(), "does not exist"),
         (lambda path: path.write_bytes(b"no database" * 500), "file is not a database"),
         (lambda path: path.write_bytes(b""), "lacks the tables experiments, model_versions"),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+            "database disk image is malformed",
+        ),
     ],
-    ids=["missing", "damaged", "empty"],
+    ids=["missing", "damaged", "empty", "truncated"],
 )
 def test_mlflows_database(
     home: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[Path], object], said: str
@@ -117,7 +121,11 @@ def test_mlflows_database(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     plant(home / "mlflow.db")
     before = snapshot(home)
-    findings = named_first("MLflow", said=said, remedy="mlflow.db" if said == "file is not a database" else "MLFLOW_")
+    findings = named_first(
+        "MLflow",
+        said=said,
+        remedy="MLFLOW_" if said in ("does not exist", "lacks the tables experiments, model_versions") else "`mv ",
+    )
     assert {f.layer: f.state for f in findings}["artefacts"] == "not reached"
     assert snapshot(home) == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -429,3 +430,84 @@ def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelWorksh
     for ask in (lambda: world.publish(workshop), lambda: workshop.current_artifact("tiny")):
         with pytest.raises(TrainingError, match="materialize models/tiny"):
             ask()
+
+
+# --- another store, or one that has lost something -------------------------------------------------------------------
+
+
+@pytest.fixture
+def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trainer) -> ModelWorkshop:
+    """The same folder of models with a copy of its store, which a test may harm."""
+    folder = tmp_path / "again"
+    shutil.copytree(published.workshop.folder, folder / "models")
+    return make_workshop(folder, empty_store, published.workshop.sequence_length)
+
+
+def test_an_empty_store_gets_the_versions_under_their_numbers_without_a_training(
+    again: ModelWorkshop, world: World, trainer: Trainer, published: Published
+) -> None:
+    record = again.folder / "tiny" / published.development.fingerprint / "registered.json"
+    document = json.loads(record.read_text())
+    assert document["version"] == 1
+    document["version"] = 4  # as if three others, lost here too, had come before
+    record.write_text(json.dumps(document))
+    found = world.publish(again)
+    assert (found.version, found.reused, trainer.calls) == (4, True, 0)
+    assert "registered again: 4" in found.note
+    assert file_sha256(found.onnx_path) == file_sha256(published.artifact.onnx_path)
+    (version,) = again.registry.versions()
+    assert version.tags.items() >= {**TAGS, "variant": "tiny"}.items()
+    elsewhere = replace(again, folder=again.folder / "elsewhere")
+    assert world.develop(elsewhere).reused
+    assert world.publish(again).note == ""
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["numbered", "state of an earlier release"])
+def test_a_run_and_its_version_that_are_deleted_are_made_again(
+    again: ModelWorkshop, world: World, trainer: Trainer, published: Published, kept: bool
+) -> None:
+    world.publish(again)
+    first = again.registry.versions()[0]
+    client(again).delete_model_version(first.name, "1")
+    client(again).delete_run(first.run_id)
+    if not kept:
+        (again.folder / "tiny" / published.development.fingerprint / "registered.json").unlink()
+    shutil.rmtree(again.folder / "tiny" / published.development.fingerprint / "artifact" / "model")
+    found = world.publish(again)
+    assert (found.version, found.reused, trainer.calls) == (2, False, 0)
+    assert "is not in the tracking store; published from run" in found.note
+    assert client(again).get_run(found.run_id).data.metrics["held_out_accuracy"] > 0
+    developed = world.develop(again)
+    assert (developed.run_id, developed.reused) == (found.run_id, True)
+
+
+def test_files_that_the_registry_lost_are_uploaded_again_also_for_a_deleted_run(
+    again: ModelWorkshop, world: World, published: Published
+) -> None:
+    world.publish(again)
+    (version,) = again.registry.versions()
+    store = Path(version.source.removeprefix("file://"))
+    client(again).delete_run(version.run_id)
+    local = again.folder / "tiny" / published.development.fingerprint / "artifact"
+    for harm in (lambda: shutil.rmtree(store), lambda: truncate(store / "model.onnx")):
+        harm()
+        found = world.publish(again)
+        assert (found.version, "uploaded again" in found.note) == (1, True)
+        assert file_sha256(store / "model.onnx") == version.tags["onnx_sha256"]
+    # Lost here as well: the training gives the same file again.
+    shutil.rmtree(store)
+    shutil.rmtree(local)
+    found = world.publish(again)
+    assert (found.version, file_sha256(found.onnx_path)) == (1, version.tags["onnx_sha256"])
+
+
+@pytest.mark.parametrize("content", ["", '{"fingerprint": "x', "[]", '{"fingerprint": 7, "run_id": 8}'])
+def test_a_damaged_pointer_names_the_asset_that_writes_it_again(
+    again: ModelWorkshop, world: World, trainer: Trainer, content: str
+) -> None:
+    (again.folder / "tiny" / "current.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"current\.json is damaged.*materialize models/tiny"):
+        world.publish(again)
+    assert world.develop(again).reused
+    assert trainer.calls == 0
+    assert world.publish(again).version == 1

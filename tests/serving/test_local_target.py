@@ -241,16 +241,24 @@ def test_the_whole_plane_comes_back_after_a_stop(home: Path, tmp_path: Path, wri
     assert target.status().ready
     assert set(arms(target, "x-experiment", bars_of, 10)) == {"a"}
     assert (Layout(home).logs / "supervisor.log").read_text().count("supervisor ") >= 2
-    # One model is damaged on disk: the other one serves on after a restart, and the status says so.
-    (Layout(home).models / "b_1" / "model.onnx").write_bytes(b"damaged")
+    # A served file that is damaged comes back from its artefact at the next start, whoever starts; one that is lost
+    # with its artefact is named, with what to materialize, and the other one serves on.
+    for served in ("a_1", "b_1"):
+        (Layout(home).models / served / "model.onnx").write_bytes(b"damaged")
+    original = (tmp_path / "b" / "model.onnx").read_bytes()
+    (tmp_path / "b" / "model.onnx").write_bytes(original[:100])
     control.stop(home)
     control.start(home)
     state = target.status()
+    assert "materialize onnx/" in target.mend()["b"]
     assert {m.name: m.ready for m in state.models} == {"a": True, "b": False}
     assert state.problems == ("Model b does not answer",)
     assert set(arms(target, "x-experiment", bars_of, 10)) == {"a"}
-    # The next apply, whatever it is about, heals it.
-    target.apply([])
+    with pytest.raises(TargetError, match=r"Model b: .* is lost: .*materialize onnx/"):
+        target.set_weights("x-experiment", {"a": 1, "b": 1})
+    # Put back by the registry, the next apply, whatever it is about, heals it.
+    mended = LocalTarget(home, timeout_s=30, restore=lambda folder, _: (folder / "model.onnx").write_bytes(original))
+    mended.apply([])
     assert target.status().ready
     processes = SupervisorState.read(Layout(home).supervisor_state)
     control.stop(home)

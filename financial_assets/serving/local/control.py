@@ -121,6 +121,11 @@ def _find_supervisor(layout: Layout) -> psutil.Process:
         if state is not None and psutil.pid_exists(state.identity.pid):
             return psutil.Process(state.identity.pid)
         time.sleep(0.05)
+    # The file may have been damaged or removed since; the command line of the process stays what it was.
+    command = [_SUPERVISOR, str(layout.home.absolute())]
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[-2:] == command:
+            return process
     raise NotReadyError(
         f"{layout.supervisor_lock} is held by a process that {layout.supervisor_state} does not name; "
         f"`fuser {layout.supervisor_lock}` tells which one to end"

@@ -37,6 +37,10 @@ from mlserver.settings import ModelSettings, Settings
 from mlserver.types import InferenceRequest, TensorData
 from mlserver.utils import install_uvloop_event_loop
 
+from financial_assets.errors import FinancialAssetsError
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.restoring import mend_models
+
 __all__ = ["AgentInterceptor", "PlaneServer", "RawTensorServicer", "main"]
 
 _INTERNAL_HEADER = "seldon-internal-model"
@@ -174,10 +178,21 @@ class _ShortRefusals(logging.Filter):
 
 async def _serve(settings_path: Path) -> None:
     settings = Settings(**json.loads(settings_path.read_text()))
+    _mend(Layout(settings_path.absolute().parents[2]))
     server = PlaneServer(settings)
     grpc_logger.addFilter(_ShortRefusals())
     models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
     await server.start(models)
+
+
+def _mend(layout: Layout) -> None:
+    """Put damaged files back from their artefacts: the supervisor starts this server again without anybody else."""
+    try:
+        lost = mend_models(layout)
+    except FinancialAssetsError as error:  # what can be served is served; the doctor names the rest
+        lost = {"": str(error)}
+    for reason in lost.values():
+        logger.error(reason)
 
 
 def main() -> None:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import httpx
 
-from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.disk import disk_errors
+from financial_assets.errors import FinancialAssetsError, ManifestError, NotReadyError, TargetError
 from financial_assets.serving.local.desired import ServedModel
 from financial_assets.serving.local.loopback import fetch
 from financial_assets.serving.model_settings import MODEL_FILE, SETTINGS_FILE, model_settings
 
-__all__ = ["MODEL_FILE", "Repository", "artefact"]
+__all__ = ["MODEL_FILE", "Repository", "artefact", "artefact_folder", "is_sound"]
 
 
 def artefact(storage_uri: str) -> tuple[Path, str]:
@@ -29,17 +32,62 @@ def artefact(storage_uri: str) -> tuple[Path, str]:
     ManifestError
         Another scheme, or no readable ``model.onnx`` there.
     """
-    parsed = urlparse(storage_uri)
-    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
-        raise ManifestError(f"storageUri {storage_uri!r}: the local plane reads folders and file:// URIs only")
-    folder = Path(unquote(parsed.path) if parsed.scheme else storage_uri)
-    path = folder / MODEL_FILE if folder.is_dir() else folder
+    place = _place(storage_uri)
+    path = place / MODEL_FILE if place.is_dir() else place
     if path.name != MODEL_FILE and path.suffix != ".onnx":
         raise ManifestError(f"storageUri {storage_uri!r}: {path} does not exist or holds no {MODEL_FILE}")
     try:
         return path, hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ManifestError(f"storageUri {storage_uri!r}: no readable {MODEL_FILE}: {error}") from error
+
+
+def artefact_folder(storage_uri: str) -> Path:
+    """The folder of the ONNX file behind a ``storageUri``, whether it exists or not.
+
+    Raises
+    ------
+    ManifestError
+        Another scheme.
+    """
+    place = _place(storage_uri)
+    return place.parent if place.suffix == ".onnx" else place
+
+
+def _place(storage_uri: str) -> Path:
+    parsed = urlparse(storage_uri)
+    if parsed.scheme not in ("", "file") or parsed.netloc not in ("", "localhost"):
+        raise ManifestError(f"storageUri {storage_uri!r}: the local plane reads folders and file:// URIs only")
+    return Path(unquote(parsed.path) if parsed.scheme else storage_uri)
+
+
+def is_sound(folder: Path, model: ServedModel) -> bool:
+    """Whether the repository in ``folder`` holds the file that was applied, and its settings."""
+    place = folder / model.route
+    try:
+        settings = json.loads((place / SETTINGS_FILE).read_text())
+    except (OSError, ValueError):
+        return False
+    return settings == _settings(model) and _digest(place / MODEL_FILE) == model.sha256
+
+
+def _applied_file(model: ServedModel) -> tuple[Path | None, str]:
+    """The file in the artefact's folder, or ``None`` and why it is not the one that was applied."""
+    try:
+        source, digest = artefact(model.manifest["spec"]["storageUri"])
+    except ManifestError as error:
+        return None, str(error)
+    return (source, "") if digest == model.sha256 else (None, f"{source} has the SHA-256 {digest[:12]}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+_log = logging.getLogger(__name__)
 
 
 class Repository:
@@ -51,11 +99,14 @@ class Repository:
         Root of the repository.
     url
         Base URL of MLServer's own HTTP port.
+    restore
+        Puts the registered file with a SHA-256 back into an artefact's folder; ``None``: nothing is put back.
     """
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, restore: Callable[[Path, str], None] | None = None) -> None:
         self._folder = folder
         self._url = url
+        self._restore = restore
 
     def install(self, model: ServedModel) -> None:
         """Copy the artefact into the repository unless it is there and sound; whole or not at all.
@@ -63,28 +114,52 @@ class Repository:
         Raises
         ------
         TargetError
-            The artefact changed since it was read.
+            There is no copy of the file that was applied.
+        StorageError
+            The disk refuses.
         """
-        target = self._folder / model.route
+        target, settings = self._folder / model.route, json.dumps(_settings(model), indent=1)
+        if is_sound(self._folder, model):
+            return
+        source = self._good_copy(model)
         if target.exists():
-            if _digest(target / MODEL_FILE) == model.sha256:
-                return
-            shutil.rmtree(target)  # damaged on disk: a restarted server could not load it
-        source, digest = artefact(model.manifest["spec"]["storageUri"])
-        if digest != model.sha256:
-            raise TargetError(f"{source} is not what was applied as {model.route}; artefacts are immutable")
-        # The server looks for settings in every folder whose name does not begin with a dot.
-        partial = self._folder / f".{model.route}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        shutil.copyfile(source, partial / MODEL_FILE)
-        if _digest(partial / MODEL_FILE) != model.sha256:
-            raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
-        (partial / SETTINGS_FILE).write_text(json.dumps(_settings(model), indent=1))
-        for file in (*partial.iterdir(), partial):
-            _sync(file)
-        partial.rename(target)
-        _sync(self._folder)
+            _log.warning("%s is not what was applied; put back from %s", target, source)
+        with disk_errors(target, "written", needed=source.stat().st_size):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            # The server looks for settings in every folder whose name does not begin with a dot.
+            partial = Path(tempfile.mkdtemp(dir=self._folder, prefix=f".{model.route}."))
+            try:
+                shutil.copyfile(source, partial / MODEL_FILE)
+                if _digest(partial / MODEL_FILE) != model.sha256:
+                    raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
+                (partial / SETTINGS_FILE).write_text(settings)
+                for file in (*partial.iterdir(), partial):
+                    _sync(file)
+                _remove(target)  # damaged on disk: a restarted server could not load it
+                partial.rename(target)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+            _sync(self._folder)
+
+    def _good_copy(self, model: ServedModel) -> Path:
+        """The file that was applied: in the artefact's folder, put back there if it must be."""
+        uri = model.manifest["spec"]["storageUri"]
+        source, why = _applied_file(model)
+        if source is None and self._restore is not None:
+            try:
+                self._restore(artefact_folder(uri), model.sha256)
+                source, why = _applied_file(model)
+                _log.warning("%s is put back from the model registry", source)
+            except FinancialAssetsError as error:
+                why += f"; put back from the registry: {error}"
+        if source is not None:
+            return source
+        variant = model.manifest["metadata"].get("labels", {}).get("variant", "<variant>")
+        raise TargetError(
+            f"Model {model.manifest['metadata']['name']}: the file that was applied as {model.route} "
+            f"(SHA-256 {model.sha256[:12]}) is lost: {why}; artefacts are immutable: materialize onnx/{variant} to "
+            f"have it again, then predictors/{variant}"
+        )
 
     def load(self, model: ServedModel, timeout_s: float) -> None:
         """Load a model unless it is ready; returns when it is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,15 @@ from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.processes import SupervisorState
-from financial_assets.serving.local.repository import Repository, artefact
-from financial_assets.serving.manifests import Manifest, experiment_manifest, parse_experiment, validate_set
+from financial_assets.serving.local.repository import Repository, artefact, is_sound
+from financial_assets.serving.local.restoring import Restore, mend_models
+from financial_assets.serving.manifests import (
+    Manifest,
+    experiment_manifest,
+    kind_and_name,
+    parse_experiment,
+    validate_set,
+)
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -32,12 +39,15 @@ class LocalTarget:
         State folder; one plane a home.
     timeout_s
         How long any one step may take before ``NotReadyError``.
+    restore
+        Where a served file comes from that is lost together with its artefact; default: nowhere.
     """
 
     name = "local"
 
-    def __init__(self, home: Path, *, timeout_s: float = 90.0) -> None:
+    def __init__(self, home: Path, *, timeout_s: float = 90.0, restore: Restore | None = None) -> None:
         self.home = home
+        self._restore = restore
         self._layout = Layout(home)
         self._timeout_s = timeout_s
 
@@ -52,7 +62,7 @@ class LocalTarget:
                     wanted = wanted.with_model(manifest, digests[id(manifest)])
                 elif manifest["kind"] == "Experiment":
                     wanted = wanted.with_experiment(manifest)
-            self._reach(wanted)
+            self._reach(wanted, _models_of(manifests))
 
     def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
         """Replace the weights of an experiment; in force on return."""
@@ -69,7 +79,7 @@ class LocalTarget:
                 namespace=metadata["namespace"],
                 labels=metadata.get("labels"),
             )
-            self._reach(wanted.with_experiment(changed))
+            self._reach(wanted.with_experiment(changed), _models_of([changed]))
 
     def weights(self, experiment: str) -> Mapping[str, int]:
         """The wanted weights of an experiment; :meth:`status` tells whether they are in force."""
@@ -84,7 +94,7 @@ class LocalTarget:
             wanted = Desired.read(self._layout.desired)
             if name not in (wanted.models if kind == "Model" else wanted.experiments):
                 return
-            self._reach(wanted.without(kind, name))
+            self._reach(wanted.without(kind, name), set())
 
     def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
         """Wait until each named Model and Experiment is ready."""
@@ -132,16 +142,41 @@ class LocalTarget:
             self.name, not problems, _endpoint(ports, desired), models, experiments, processes, tuple(problems)
         )
 
-    def _reach(self, wanted: Desired) -> None:
-        """Make before break: load, publish, then remove what nothing names."""
+    def mend(self) -> Mapping[str, str]:
+        """Put back every served file that is not the one that was applied, also while the plane runs.
+
+        Returns
+        -------
+        Mapping
+            Name of each Model that is lost -> why, and what to materialize.
+        """
+        with self._applying():
+            return mend_models(self._layout, self._restore)
+
+    def load(self) -> None:
+        """Load the models that MLServer does not have but could: those that were put back while the plane ran."""
+        ports = control.running_ports(self.home)
+        if ports is not None:
+            repository = self._repository(ports)
+            for model in Desired.read(self._layout.desired).models.values():
+                if is_sound(self._layout.models, model):
+                    repository.load(model, self._timeout_s)
+
+    def _reach(self, wanted: Desired, needed: Collection[str]) -> None:
+        """Make before break: load, publish, then remove what nothing names.
+
+        A model that is lost does not keep others from being served, unless it is among ``needed``.
+        """
         wanted.check()
+        lost = mend_models(self._layout, self._restore)
         ports = control.start(self.home, timeout_s=self._timeout_s)
         repository, gateway = self._repository(ports), Gateway(self._layout, ports)
         before = Desired.read(self._layout.desired)
         try:
-            for model in wanted.models.values():
-                repository.install(model)
-                repository.load(model, self._timeout_s)
+            for name, model in wanted.models.items():
+                if name in needed or name not in lost:
+                    repository.install(model)
+                    repository.load(model, self._timeout_s)
         except TargetError:
             repository.remove_all_but(before.routes.values())
             raise
@@ -162,7 +197,7 @@ class LocalTarget:
         return exclusive(self._layout.apply_lock, self._timeout_s, error=NotReadyError, purpose="applying manifests")
 
     def _repository(self, ports: Ports) -> Repository:
-        return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}")
+        return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}", self._restore)
 
     def _processes(self) -> tuple[ProcessStatus, ...]:
         state = SupervisorState.read(self._layout.supervisor_state)
@@ -202,6 +237,17 @@ def _objects(
         for spec in specs
     )
     return models, experiments
+
+
+def _models_of(manifests: Sequence[Manifest]) -> set[str]:
+    """The models that the manifests are about."""
+    names: set[str] = set()
+    for manifest in manifests:
+        if manifest["kind"] == "Model":
+            names.add(kind_and_name(manifest)[1])
+        elif manifest["kind"] == "Experiment":
+            names |= set(parse_experiment(manifest).members)
+    return names
 
 
 def _is_ready(repository: Repository, route: str) -> bool:

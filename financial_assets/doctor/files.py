@@ -1,0 +1,119 @@
+"""The files of the state folder that no other layer reads: derived ones are made anew, records of the past are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from financial_assets.doctor.damage import Readings, read_json, refuse_damage
+from financial_assets.doctor.walk import Checked
+from financial_assets.errors import MarketDataError
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.artifact import CARD_FILE, ONNX_FILE, is_whole
+from financial_assets.models.baselines import Baselines
+from financial_assets.models.export import file_sha256
+from financial_assets.models.republishing import RECORD_FILE
+from financial_assets.models.storage import load_training
+from financial_assets.models.tracked import read_pointer
+from financial_assets.models.variants import VARIANTS
+from financial_assets.resources import Experiment, Market, Workshop
+
+__all__ = ["check_state_files"]
+
+_SIGNALS = "the signals of that session as they were published"
+_DECISION = "nothing: the record itself is in the prediction log"
+_JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
+
+
+def check_state_files(market: Market, workshop: Workshop, ab_test: Experiment) -> Checked[None]:
+    """What the assets keep between them can be read; nothing is missing once a model was trained."""
+    readings, trained = Readings(), [name for name in VARIANTS if (workshop.folder / name).is_dir()]
+    if trained:
+        readings.read(market.panel_path, PricePanel.load, "price_panel")
+        readings.read(market.features_path, FeaturePanel.load, "features")
+        readings.read(workshop.baselines_path, Baselines.load, "baselines")
+    fitted = sorted((workshop.folder / "baselines").glob("*.json"))
+    latest = _cutoff(workshop.baselines_path) or max((path.stem for path in fitted), default="")
+    for path in fitted:
+        if path.stem == latest:
+            readings.read(path, Baselines.load, "baselines")
+        else:
+            readings.read(path, Baselines.load, remove=[path], lost=_JUDGED)
+    for variant in trained:
+        _read_variant(readings, workshop.folder / variant)
+    _read_reports(readings, ab_test)
+    _read_signals(readings, market)
+    refuse_damage(readings.damages)
+    return Checked(None, f"{len(trained)} variants, panel, features, baselines, reports and signals can be read")
+
+
+def _cutoff(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text())["cutoff"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _read_variant(readings: Readings, folder: Path) -> None:
+    """The pointer, and of the training that it names the files that the next step takes."""
+    variant, found = folder.name, dict[str, str]()
+    readings.read(folder / "current.json", lambda path: found.update(read_pointer(path)), f"models/{variant}")
+    for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
+        is_current = identity.name == found.get("fingerprint", identity.name)
+        training = identity / "training"
+        if is_current:
+            readings.read(training, load_training, f"models/{variant}")
+            readings.read(identity / "artifact", _read_artifact, f"onnx/{variant}", needed=False)
+        else:  # the registry keeps what an earlier arm needs, and it is fetched when it is asked for
+            readings.read(training, load_training, remove=[training], needed=False)
+        record = identity / RECORD_FILE
+        how = {"needed": False} if is_current else {"needed": False, "remove": [record]}
+        readings.read(record, read_json, *([f"onnx/{variant}"] if is_current else []), **how)
+
+
+def _read_artifact(folder: Path) -> None:
+    if not is_whole(folder, file_sha256(folder / ONNX_FILE)):
+        raise ValueError(f"{folder / ONNX_FILE} and {CARD_FILE} do not belong together")
+
+
+def _read_reports(readings: Readings, ab_test: Experiment) -> None:
+    report = ab_test.report_path
+    for path, read in (
+        (report, _read_html),
+        (report.with_suffix(".json"), read_json),
+        (ab_test.rivals_path, pd.read_parquet),
+    ):
+        readings.read(path, read, "ab_evaluation", needed=False)
+    for path in sorted(ab_test.decisions_folder.glob("*.json")):
+        readings.read(path, read_json, remove=[path], lost=_DECISION)
+
+
+def _read_html(path: Path) -> None:
+    if not path.read_text().rstrip().endswith("</html>"):
+        raise ValueError("it does not end as a page does")
+
+
+def _read_signals(readings: Readings, market: Market) -> None:
+    folder = market.folder / "signals"
+    for path in sorted((*folder.glob("*.parquet"), *folder.glob("*.csv"))):
+        read = pd.read_parquet if path.suffix == ".parquet" else _read_table
+        if path.stem == _now(market):
+            readings.read(path, read, "daily_signals")
+        else:
+            readings.read(path, read, remove=[path], lost=_SIGNALS)
+
+
+def _read_table(path: Path) -> None:
+    text = path.read_text()
+    if not text.endswith("\n") or pd.read_csv(path).empty:
+        raise ValueError("it holds no rows, or half of one")
+
+
+def _now(market: Market) -> str:
+    try:
+        return f"{market.clock().now():%Y-%m-%d}"
+    except MarketDataError:  # the price store's layer says so
+        return ""

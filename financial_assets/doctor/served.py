@@ -1,0 +1,72 @@
+"""The files of the local plane: what it serves is what was applied, and what steers it can be read."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from financial_assets.doctor.damage import Readings, read_json
+from financial_assets.doctor.walk import Checked, LayerError, materialize
+from financial_assets.errors import TargetError
+from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.locking import is_held
+from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.repository import is_sound
+
+__all__ = ["check_served_files"]
+
+_SERVE = "`financial-assets serve`"
+
+
+def check_served_files(home: Path, target: str) -> Checked[None]:
+    """Every served file has the digest under which it was applied; ports and configuration are whole."""
+    layout = Layout(home)
+    if target != "local" or not layout.root.is_dir():
+        return Checked(None, "none on this machine" if target != "local" else "no plane was started yet")
+    wanted = _wanted(layout)
+    unsound = [name for name, model in wanted.models.items() if not is_sound(layout.models, model)]
+    steering = _steering(layout)
+    if steering.damages:
+        said = "; ".join(damage.said for damage in steering.damages)
+        gone = " ".join(shlex.quote(str(path)) for damage in steering.damages for path in damage.remove)
+        middle = f"`rm {gone}`, then " if gone else ""
+        raise LayerError(said, f"`financial-assets stop`, then {middle}{_SERVE}")
+    if unsound:
+        said = f"{', '.join(unsound)}: the served file in {layout.models} is not the one that was applied"
+        raise LayerError(said, f"{_SERVE} puts it back, also while the plane runs")
+    return Checked(None, f"{len(wanted.models)} served files as applied")
+
+
+def _wanted(layout: Layout) -> Desired:
+    try:
+        wanted = Desired.read(layout.desired)
+    except (TargetError, OSError) as error:
+        remedy = f"`financial-assets stop`, then `rm -r {layout.desired}`, then {materialize('experiment')}"
+        raise LayerError(str(error), f"{remedy}, which deploys the arms of the weight epoch in force") from error
+    if not layout.desired.exists() and layout.models.is_dir() and any(layout.models.iterdir()):
+        raise LayerError(f"{layout.desired} is missing: what is served is not known", materialize("experiment"))
+    return wanted
+
+
+def _steering(layout: Layout) -> Readings:
+    """Files that a start writes anew; those of a plane that does not run matter only if they keep it from starting."""
+    readings, running = Readings(), is_held(layout.supervisor_lock)
+    readings.read(layout.ports_file, lambda _: layout.read_ports(), remove=[layout.ports_file], needed=running)
+    monitoring = layout.home / "monitoring" / "ports.json"
+    readings.read(monitoring, read_json, remove=[monitoring], needed=False)
+    if running:
+        readings.read(layout.supervisor_state, _read_state)
+        for path in (layout.specs, layout.mlserver / "settings.json", *_envoy(layout)):
+            readings.read(path, read_json)
+    return readings
+
+
+def _envoy(layout: Layout) -> list[Path]:
+    names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
+    return [layout.envoy / f"{name}.json" for name in names]
+
+
+def _read_state(path: Path) -> None:
+    if SupervisorState.read(path) is None:
+        raise ValueError("it does not name the supervisor and its processes")

@@ -1,0 +1,98 @@
+"""A lost market clock and lost data cut-offs, put back from the prediction log and what lies beside the models.
+
+A clock that began again would send the sessions of the log once more, and a cut-off computed anew from a store that
+has grown would lie later than the one that models were trained with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import sqlalchemy as sa
+
+from financial_assets.errors import LogNotFoundError
+from financial_assets.experiment import log_schema
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.log_engine import transaction
+from financial_assets.experiment.log_reader import LogReader
+from financial_assets.market.clock import HistoricalClock, PinnedSession
+from financial_assets.monitoring.metrics import open_log
+
+__all__ = ["recover_clock", "recover_cutoffs"]
+
+
+def recover_clock(clock: HistoricalClock, log_url: str) -> str:
+    """Start a clock that was lost at the last session that was sent; returns what was done, empty if nothing.
+
+    Raises
+    ------
+    LogError
+        The prediction log cannot be read.
+    """
+    if clock.started:
+        return ""
+    with _opened(log_url) as reader:
+        sent = _last_session(reader) if reader is not None else None
+    if sent is None:
+        return ""
+    clock.start(sent)
+    return f"{clock.path} was lost; the market clock is put back to {sent:%Y-%m-%d}, the last session of the log"
+
+
+def recover_cutoffs(path: Path, log_url: str, models: Path) -> str:
+    """Put back the data cut-offs in ``path`` if they were lost; returns what was done, empty if nothing.
+
+    The first cut-off is that of the first weight epoch's arms; a variant whose newest arm has learned from later
+    sessions has a cut-off of its own, and so have the baselines.
+
+    Raises
+    ------
+    LogError
+        The prediction log cannot be read.
+    """
+    if PinnedSession(path, "first_data_cutoff").get() is not None:
+        return ""
+    with _opened(log_url) as reader:
+        epochs = () if reader is None else tuple(sorted(reader.epochs(), key=lambda epoch: epoch.opened_at))
+    if not epochs:
+        return ""
+    first = epochs[0].data_cutoff
+    found = {"first_data_cutoff": first, "data_cutoff": first}
+    own = {f"models/{variant}": cutoff for variant, cutoff in _newest_cutoffs(epochs).items()}
+    fitted = sorted(path.stem for path in (models / "baselines").glob("*.json"))
+    own |= {"baselines": pd.Timestamp(fitted[-1])} if fitted else {}
+    found |= {f"data_cutoff of {learner}": cutoff for learner, cutoff in own.items() if cutoff > first}
+    for key, session in found.items():
+        PinnedSession(path, key).set(session)
+    shown = json.dumps({key: f"{session:%Y-%m-%d}" for key, session in found.items()})
+    return f"{path} was lost; the data cut-offs are put back from the log's arms: {shown}"
+
+
+@contextmanager
+def _opened(log_url: str) -> Generator[LogReader | None]:
+    """The prediction log, ``None`` if there is none: reading must not make one."""
+    try:
+        log = open_log(log_url)
+    except LogNotFoundError:
+        yield None
+        return
+    with log:
+        yield log
+
+
+def _newest_cutoffs(epochs: tuple[WeightEpoch, ...]) -> dict[str, pd.Timestamp]:
+    arms = sorted((arm for epoch in epochs for arm in epoch.arms), key=lambda arm: arm.version)
+    return {arm.variant: arm.data_cutoff for arm in arms}
+
+
+def _last_session(reader: LogReader) -> pd.Timestamp | None:
+    with transaction(reader.engine) as connection:
+        found = [
+            connection.execute(sa.select(sa.func.max(table.c.session))).scalar()
+            for table in (log_schema.routed, log_schema.direct)
+        ]
+    return max((pd.Timestamp(session) for session in found if session is not None), default=None)

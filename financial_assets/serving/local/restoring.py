@@ -1,0 +1,60 @@
+"""Served files are compared with the digests under which they were applied, and put back where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from financial_assets.errors import TargetError
+from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.repository import Repository
+
+__all__ = ["Restore", "from_registry", "mend_models"]
+
+Restore = Callable[[Path, str], None]
+"""Puts the registered file with a SHA-256 back into the folder of an artefact, or raises ``FinancialAssetsError``."""
+
+
+def mend_models(layout: Layout, restore: Restore | None = None) -> dict[str, str]:
+    """Put back every served file that is not the one that was applied.
+
+    Parameters
+    ----------
+    layout
+        The plane; it may run or not.
+    restore
+        Where a file comes from whose own artefact is lost as well; ``None``: nowhere.
+
+    Returns
+    -------
+    dict
+        Name of each Model that could not be put back -> why, and what to materialize.
+
+    Raises
+    ------
+    TargetError
+        ``desired.json`` is damaged.
+    StorageError
+        The disk refuses.
+    """
+    repository, lost = Repository(layout.models, "", restore), dict[str, str]()
+    for name, model in Desired.read(layout.desired).models.items():
+        try:
+            repository.install(model)
+        except TargetError as error:
+            lost[name] = str(error)
+    return lost
+
+
+def from_registry(tracking_uri: str) -> Restore:
+    """Puts files back from the model registry at ``tracking_uri``, which is asked only when a file is lost."""
+
+    def restore(folder: Path, sha256: str) -> None:
+        # Both take seconds to import, and most starts need neither.
+        from financial_assets.models.artifact import restore_by_digest
+        from financial_assets.tracking import ModelRegistry
+
+        restore_by_digest(ModelRegistry(tracking_uri), sha256, folder)
+
+    return restore

@@ -1,0 +1,131 @@
+"""Each file of the state folder, cut short, emptied, deleted or garbled: the doctor sees it and names what mends it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from doctor_home import ARMS, BARS, onnx_of
+
+from financial_assets.doctor import Finding, examine
+from financial_assets.doctor.stores import check_artefacts
+from financial_assets.models.export import file_sha256
+from financial_assets.tracking import ModelVersion
+
+Harm = Callable[[Path], object]
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+HARMS: dict[str, Harm] = {
+    "cut short": cut_short,
+    "empty": lambda path: path.write_bytes(b""),
+    "garbled": lambda path: path.write_bytes(b"\x80\x00no file of ours"),
+    "deleted": Path.unlink,
+}
+# Files that other layers look at, or that can only be seen with a plane, have tests of their own.
+DERIVED = {
+    "panel/price_panel.npz": "price_panel",
+    "features/features.npz": "features",
+    "models/baselines.json": "baselines",
+    "models/baseline/current.json": "models/baseline",
+    "models/enhanced/print2/training/tensors.pt": "models/enhanced",
+    "models/lightweight/print3/training/held_out.npz": "models/lightweight",
+    "models/baseline/print1/training/training.json": "models/baseline",
+}
+OPTIONAL = {
+    "models/baselines/2020-01-02.json": "baselines",
+    "models/enhanced/print2/registered.json": "onnx/enhanced",
+    "reports/ab-evaluation.html": "ab_evaluation",
+    "reports/ab-evaluation.json": "ab_evaluation",
+    "reports/baseline-predictions.parquet": "ab_evaluation",
+}
+PAST = (
+    "models/baselines/2019-01-02.json",
+    "reports/decisions/2020-01-03-0123456789ab.json",
+    "signals/2001-01-02.parquet",
+    "signals/2001-01-02.csv",
+)
+
+
+def finding(layer: str) -> Finding:
+    return next(found for found in examine() if found.layer == layer)
+
+
+def commands(remedy: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", remedy)
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_each_kept_file_is_seen_and_one_remedy_names_all_assets(home: Path, harm: str) -> None:
+    for name in (*DERIVED, *OPTIONAL):
+        HARMS[harm](home / name)
+    found = finding("state files")
+    assert found.state == "broken"
+    seen = DERIVED if harm == "deleted" else DERIVED | OPTIONAL
+    for name in seen:
+        assert str(home / name) in found.said or str((home / name).parent) in found.said, name
+    (command,) = commands(found.remedy)
+    selected = command.split("--select ")[1].split(",")
+    assert sorted(selected) == sorted(set(seen.values()))
+
+
+def test_what_no_asset_makes_again_is_removed_with_what_is_lost(home: Path) -> None:
+    for name in PAST:
+        cut_short(home / name)
+    found = finding("state files")
+    assert found.state == "broken"
+    (command,) = commands(found.remedy)
+    program, option, *paths = shlex.split(command)
+    assert (program, option) == ("rm", "-r")
+    assert sorted(paths) == sorted(str(home / name) for name in PAST)
+    assert "the signals of that session" in found.remedy
+    assert "baselines of that data cut-off" in found.remedy
+    for path in paths:
+        Path(path).unlink()
+    assert finding("state files").state == "ok"
+
+
+def test_what_can_go_without_harm_is_not_missed(home: Path) -> None:
+    for path in [*home.rglob("*.lock"), *home.rglob(".*.lock"), home / "prices" / ".lock"]:
+        path.unlink(missing_ok=True)
+    shutil.rmtree(home / "reports")
+    shutil.rmtree(home / "signals")
+    assert {found.state for found in examine()} == {"ok"}
+
+
+@pytest.mark.parametrize("name", ["clock.json", "training.json", "market.json"])
+@pytest.mark.parametrize("harm", HARMS)
+def test_clock_cutoffs_and_market_are_put_back_by_raw_prices(home: Path, name: str, harm: str) -> None:
+    path = home / name
+    HARMS[harm](path)
+    found = finding("price store")
+    assert found.state == "broken"
+    assert str(path) in found.said
+    *remove, again = commands(found.remedy)
+    assert remove == ([] if harm == "deleted" else [f"rm -r {path}"])
+    assert again.endswith("--select raw_prices")
+
+
+def test_a_card_that_is_damaged_and_a_registry_without_its_copy(home: Path) -> None:
+    card = onnx_of(home, ARMS[0]).parent / "model-card.json"
+    sound = card.read_bytes()
+    cut_short(card)
+    found = finding("artefacts")
+    assert (found.state, str(card) in found.said) == ("broken", True)
+    assert "--select onnx/baseline,experiment" in found.remedy
+    card.write_bytes(sound)
+    copy = shutil.copytree(card.parent, home / "copy")
+    registered = {"variant": "baseline", "fingerprint": "print1", "onnx_sha256": file_sha256(copy / "model.onnx")}
+    version = ModelVersion("m", 1, "run", registered, source=copy.as_uri())
+    assert check_artefacts(home / "models", ARMS[:1], [version], BARS).remedy == ""
+    cut_short(copy / "model.onnx")
+    assert (
+        "--select onnx/baseline` uploads it again" in check_artefacts(home / "models", ARMS[:1], [version], BARS).remedy
+    )
