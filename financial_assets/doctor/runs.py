@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import dagster as dg
-from sqlalchemy.exc import SQLAlchemyError
 
 from financial_assets.automation.dead_runs import EndedRun, end_dead_runs, open_runs
 from financial_assets.doctor.walk import Checked, LayerError
@@ -17,7 +16,11 @@ from financial_assets.tracking.owners import describe_owner, owner_state
 __all__ = ["check_dagster", "end_tracked_runs"]
 
 _SHOWN = 5
-_REMEDY = "set DAGSTER_HOME to a folder whose dagster.yaml can be read and whose database is there"
+_LONGEST = 500
+_REMEDY = (
+    "put dagster.yaml of that folder and the databases that it names right, or set DAGSTER_HOME to another folder; the "
+    "history of runs is all that an instance holds, and a new one begins when its databases are moved away"
+)
 
 
 def check_dagster() -> Checked[None]:
@@ -30,14 +33,15 @@ def check_dagster() -> Checked[None]:
         return Checked(None, "no Dagster instance here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
     try:
         with dg.DagsterInstance.from_config(str(home)) as instance:
+            launcher = type(instance.run_launcher).__name__  # loaded on first use: in the daemon, if not here
             ended = end_dead_runs(instance)
             still_open = open_runs(instance)
             queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
-    # Its databases, its configuration and its launcher each raise what they like.
-    except (dg.DagsterError, SQLAlchemyError, ValueError, OSError) as error:
-        raise LayerError(f"the instance of {home} cannot be read: {error}", _REMEDY) from error
+    except Exception as error:  # its databases, its configuration and its launcher share no base class
+        said = str(error).strip() or type(error).__name__
+        raise LayerError(f"the instance of {home} cannot be read: {said[:_LONGEST]}", _REMEDY) from error
     unknown = [record.dagster_run for record in still_open if owner_state(record.dagster_run.tags) == "unknown"]
-    said = [f"instance of {home}: {len(still_open)} runs open, {queued} queued", *_told(ended)]
+    said = [f"instance of {home}: {launcher}, {len(still_open)} runs open, {queued} queued", *_told(ended)]
     said += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
     if not unknown:
         return Checked(None, "; ".join(said))
