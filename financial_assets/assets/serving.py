@@ -7,6 +7,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.artifacts import artifact_assets
+from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.conduct import Conduct
@@ -95,7 +96,8 @@ predictor_assets = [
     owners=OWNERS,
     kinds={"kubernetes"},
     code_version="1",
-    deps=predictor_assets,
+    # The panel too: `daily` leaves predictors out, and nothing may look at the clock before raw_prices has a session.
+    deps=[price_panel, *predictor_assets],
     pool="serving",
 )
 def experiment(

@@ -117,11 +117,16 @@ class Days:
         Raises
         ------
         MarketDataError
-            Another run is bringing one.
+            Another run is bringing one, or an earlier step of this run has worked on the session of the clock.
         """
         with held(self.path):
             state = read_days(self.path)
             kept = state.sessions.get(run.name)
+            if kept is not None and is_new and not kept.is_new:
+                raise MarketDataError(
+                    f"a step of run {run.name} has worked on session {kept.session.date()} before the run has brought "
+                    "a new one: raw_prices must come first"
+                )
             if kept is None:
                 if is_new:
                     self._refuse_second(state, run)

@@ -24,7 +24,7 @@ EDGES = {
     "price_panel": {"raw_prices"},
     "features": {"price_panel"},
     "baselines": {"features"},
-    "experiment": {f"predictors/{name}" for name in VARIANTS},
+    "experiment": {"price_panel", *(f"predictors/{name}" for name in VARIANTS)},
     "predictions": {"experiment"},
     "ab_evaluation": {"predictions", "baselines"},
     "rollout": {"ab_evaluation"},
@@ -131,6 +131,15 @@ def test_daily_neither_trains_nor_exports_nor_deploys() -> None:
     assert not {
         asset for asset in chosen if asset.startswith(("models/", "onnx/", "predictors/")) or "baseline" in asset
     }
+
+
+@pytest.mark.parametrize("job", ["full_pipeline", "daily", "retrain"])
+def test_raw_prices_comes_before_every_other_step_of_a_job(job: str) -> None:
+    chosen = selected(job)
+    after = {"raw_prices"}
+    while more := {asset for asset in chosen - after if EDGES[asset] & after}:
+        after |= more
+    assert after == chosen
 
 
 def test_daily_moves_the_clock_by_one_and_stops_there() -> None:

@@ -63,6 +63,14 @@ def test_the_clock_moves_once_when_the_day_is_complete(days: Days) -> None:
     assert days.begin(Run("two"), at(THIRD), is_new=True) == THIRD
 
 
+def test_a_run_cannot_bring_a_session_after_it_has_worked_on_another(days: Days) -> None:
+    run = Run("one")
+    assert days.session_of(run) == FIRST
+    with pytest.raises(MarketDataError, match=r"worked on session 2010-06-15 before .* raw_prices must come first"):
+        days.begin(run, at(SECOND), is_new=True)
+    assert days.begin(run, at(SECOND), is_new=False) == FIRST
+
+
 @pytest.mark.parametrize("claim", ["day", "replay"])
 def test_a_second_one_is_refused_while_the_first_lives(days: Days, claim: str) -> None:
     first = Run("first")
