@@ -100,16 +100,16 @@ def test_what_can_go_without_harm_is_not_missed(home: Path) -> None:
     assert {found.state for found in examine()} == {"ok"}
 
 
-@pytest.mark.parametrize("name", ["clock.json", "training.json", "market.json"])
 @pytest.mark.parametrize("harm", HARMS)
-def test_clock_cutoffs_and_market_are_put_back_by_raw_prices(home: Path, name: str, harm: str) -> None:
-    path = home / name
-    HARMS[harm](path)
+def test_clock_cutoffs_market_and_prices_are_put_back_by_raw_prices_together(home: Path, harm: str) -> None:
+    paths = [home / "market.json", home / "prices" / "prices.parquet", home / "clock.json", home / "training.json"]
+    for path in paths:
+        HARMS[harm](path)
     found = finding("price store")
     assert found.state == "broken"
-    assert str(path) in found.said
+    assert [path for path in paths if str(path) not in found.said] == []
     *remove, again = commands(found.remedy)
-    assert remove == ([] if harm == "deleted" else [f"rm -r {path}"])
+    assert remove == ([] if harm == "deleted" else [f"rm -r {' '.join(map(str, paths))}"])
     assert again.endswith("--select raw_prices")
 
 
