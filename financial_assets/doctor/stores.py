@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from financial_assets.doctor.damage import read_json
+from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import MarketDataError, SettingsError
@@ -75,8 +75,8 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     if failed:
         said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
         raise LayerError(f"checks fail: {said}", f"`rm {market.store().path}`, then {materialize('raw_prices')}")
-    now = _pinned(market)
     _check_days(market.days_path)
+    now = market.clock().now()
     panel = build_panel(prices).until(now)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     if not len(bars):
@@ -100,17 +100,29 @@ def _check_days(path: Path) -> None:
         raise LayerError(str(error), f"with no run under way, `rm -r {path}`") from error
 
 
+def _refuse_damage(market: Market) -> None:
+    """The four files that ``raw_prices`` puts back, looked at together: one remedy mends them all."""
+    readings, folder = Readings(), market.folder
+    marker, clock, training = (folder / f"{name}.json" for name in ("market", "clock", "training"))
+    prices = folder / "prices" / "prices.parquet"
+    if not marker.exists() and not prices.parent.is_dir():
+        raise LayerError(f"{folder} holds no prices", RUN)
+    readings.read(marker, read_json, "raw_prices", remove=[marker])
+    readings.read(prices, pd.read_parquet, "raw_prices", remove=[prices])
+    if market.is_historical:
+        readings.read(clock, lambda _: market.clock().now(), "raw_prices", remove=[clock])
+    for pin in (market.first_cutoff(), market.cutoff()):
+        readings.read(training, lambda _, pin=pin: _need(pin.get()), "raw_prices", remove=[training])
+    if readings.damages:
+        raise LayerError(
+            "; ".join(dict.fromkeys(damage.said for damage in readings.damages)),
+            f"{remedy_of(readings.damages)} puts it back: prices from the source, the clock to the last session of the "
+            "prediction log (without a log it begins again), data cut-offs to those of the log's arms",
+        )
+
+
 def _stored_prices(market: Market) -> pd.DataFrame:
-    marker, again = market.folder / "market.json", materialize("raw_prices")
-    if not marker.exists():
-        if not (market.folder / "prices").is_dir():
-            raise LayerError(f"{market.folder} holds no prices", RUN)
-        raise LayerError(f"{marker} is missing: which market the stored prices are of", f"{again} takes the settings'")
-    try:
-        read_json(marker)
-    except (OSError, ValueError) as error:
-        remedy = f"`rm -r {marker}`, then {again}, if the prices come from the configured source"
-        raise LayerError(f"{marker} is damaged: {error}", remedy) from error
+    _refuse_damage(market)
     try:
         path = market.store().path
     except SettingsError as error:
@@ -119,24 +131,8 @@ def _stored_prices(market: Market) -> pd.DataFrame:
     try:
         return market.prices()
     except MarketDataError as error:
+        again = materialize("raw_prices")
         raise LayerError(str(error), f"`rm -r {path}`, then {again}" if path.exists() else again) from error
-
-
-def _pinned(market: Market) -> pd.Timestamp:
-    """The market clock; it and the data cut-offs can be read."""
-    clock, training = market.folder / "clock.json", market.folder / "training.json"
-    for path, ask, back in (
-        (clock, market.clock().now, "the last session of the prediction log; without a log it begins again"),
-        (training, lambda: _need(market.first_cutoff().get()), "those of the arms in the prediction log"),
-        (training, lambda: _need(market.cutoff().get()), "those of the arms in the prediction log"),
-    ):
-        try:
-            ask()
-        except (MarketDataError, OSError) as error:
-            gone = f"`rm -r {path}`, then " if path.exists() else ""
-            said = f"{path}: {error}" if str(path) not in str(error) else str(error)
-            raise LayerError(said, f"{gone}{materialize('raw_prices')} puts it back to {back}") from error
-    return market.clock().now()
 
 
 def _need(session: pd.Timestamp | None) -> None:

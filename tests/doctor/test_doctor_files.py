@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from doctor_home import ARMS, BARS, onnx_of
+from doctor_home import ARMS, BARS, CUTOFF, onnx_of
 
+from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.doctor import Finding, examine
 from financial_assets.doctor.stores import check_artefacts
+from financial_assets.experiment.log import PredictionLog
 from financial_assets.models.export import file_sha256
+from financial_assets.resources import make_resources
+from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
 
 Harm = Callable[[Path], object]
@@ -100,17 +106,44 @@ def test_what_can_go_without_harm_is_not_missed(home: Path) -> None:
     assert {found.state for found in examine()} == {"ok"}
 
 
-@pytest.mark.parametrize("name", ["clock.json", "training.json", "market.json"])
 @pytest.mark.parametrize("harm", HARMS)
-def test_clock_cutoffs_and_market_are_put_back_by_raw_prices(home: Path, name: str, harm: str) -> None:
-    path = home / name
-    HARMS[harm](path)
+def test_clock_cutoffs_market_and_prices_are_put_back_by_raw_prices_together(home: Path, harm: str) -> None:
+    paths = [home / "market.json", home / "prices" / "prices.parquet", home / "clock.json", home / "training.json"]
+    for path in paths:
+        HARMS[harm](path)
     found = finding("price store")
     assert found.state == "broken"
-    assert str(path) in found.said
+    assert [path for path in paths if str(path) not in found.said] == []
     *remove, again = commands(found.remedy)
-    assert remove == ([] if harm == "deleted" else [f"rm -r {path}"])
+    assert remove == ([] if harm == "deleted" else [f"rm -r {' '.join(map(str, paths))}"])
     assert again.endswith("--select raw_prices")
+    for path in paths:
+        path.unlink(missing_ok=True)
+    assert materialized("raw_prices")
+    assert finding("price store").state == "ok"
+    # A clock that began again would send the log's sessions once more; a cut-off computed anew could lie later.
+    with PredictionLog(f"sqlite:///{home / 'predictions.db'}") as log:
+        sent = log.routed()["session"].max()
+    assert json.loads((home / "clock.json").read_text()) == {"as_of": f"{sent:%Y-%m-%d}"}
+    cutoff = f"{CUTOFF:%Y-%m-%d}"
+    assert json.loads((home / "training.json").read_text()) == {"data_cutoff": cutoff, "first_data_cutoff": cutoff}
+
+
+def test_without_a_log_the_clock_begins_and_no_log_is_made(home: Path) -> None:
+    before = (home / "clock.json").read_bytes()
+    for name in ("clock.json", "training.json", "predictions.db"):
+        (home / name).unlink()
+    assert materialized("raw_prices")
+    assert (home / "clock.json").read_bytes() == before
+    assert not (home / "predictions.db").exists()
+
+
+def materialized(asset: str) -> bool:
+    """What the printed command does, in this process."""
+    assets = {one.key.to_user_string(): one for one in (raw_prices, price_panel)}
+    resources = {"market": make_resources(load_settings())["market"]}
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize([assets[asset]], resources=resources, instance=instance, raise_on_error=False).success
 
 
 def test_a_card_that_is_damaged_and_a_registry_without_its_copy(home: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -182,6 +183,14 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
     state = {path: at for path, at in snapshot(home).items() if not path.startswith("serving")}
     assert [(finding.layer, finding.state) for finding in examine()] == [(name, "ok") for name in LAYERS]
     assert {path: at for path, at in snapshot(home).items() if not path.startswith("serving")} == state
+    served = home / "serving" / "models" / f"{BASELINE}_1" / "model.onnx"
+    sound = served.read_bytes()
+    for harm in (lambda: served.write_bytes(sound[: len(sound) // 2]), lambda: served.write_bytes(b""), served.unlink):
+        harm()
+        named_first("served files", said=BASELINE, remedy="`financial-assets serve` puts it back")
+        assert CliRunner().invoke(main, ["serve"]).exit_code == 0
+        assert served.read_bytes() == sound
+    assert {finding.state for finding in examine()} == {"ok"}
     plane.set_weights(EXPERIMENT_NAME, {BASELINE: 1, ENHANCED: 99})
     named_first("routing", said=f"{ENHANCED} 99", remedy="--select experiment")
     assert plane.weights(EXPERIMENT_NAME) == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
@@ -195,5 +204,16 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
         named_first("serving target", said=f"Model {BASELINE} does not answer", remedy="`financial-assets stop`")
     finally:
         os.kill(supervised.identity.pid, signal.SIGCONT)
-    assert control.stop(home)
+    layout = Layout(home)
+    for path in (layout.ports_file, layout.supervisor_state, layout.specs, layout.envoy / "clusters.json"):
+        path.write_text(path.read_text()[:20])
+    findings = named_first("served files", said=str(layout.ports_file), remedy=f"`rm {layout.ports_file}")
+    assert "`financial-assets stop`, then" in findings[LAYERS.index("served files")].remedy
+    assert control.stop(home), "the supervisor is found although its file is damaged"
+    layout.desired.write_text("{")
+    named_first("served files", said="desired.json is damaged", remedy=f"`rm -r {layout.desired}`")
+    for path in (layout.ports_file, layout.desired):
+        path.unlink()
+    named_first("served files", said="desired.json is missing", remedy="--select experiment`")
+    shutil.rmtree(layout.models)
     named_first("serving target", said="no plane runs", remedy="`financial-assets serve`")

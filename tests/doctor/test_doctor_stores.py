@@ -79,7 +79,7 @@ def test_a_ticker_without_prices_another_source_and_a_lost_clock(home: Path, mon
     named_first("price store", said="holds the state of", remedy="FINANCIAL_ASSETS_HOME")
     monkeypatch.delenv("SIMULATED_SIGNAL")
     (home / "clock.json").unlink()
-    named_first("price store", said="never started", remedy="--select raw_prices` puts it back")
+    named_first("price store", said="clock.json is missing", remedy="--select raw_prices` puts it back")
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"claim": 7}'])
