@@ -18,9 +18,9 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local.desired import Desired
-from financial_assets.serving.local.envoy import MAX_BODY_BYTES
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
+from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
 from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes import (
     ChildState,
@@ -190,7 +190,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
         "model_repository_root": str(layout.models),
         "server_name": "financial-assets-local",
         "parallel_workers": 0,
-        "grpc_max_message_length": MAX_BODY_BYTES,
+        "grpc_max_message_length": GRPC_MESSAGE_BYTES,
         "gzip_enabled": False,
         "kafka_enabled": False,
         "tracing_server": None,
