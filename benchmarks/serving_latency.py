@@ -30,7 +30,7 @@ Ask = Callable[[], object]
 MODELS = ("first-predictor-v1", "second-predictor-v1")
 CLIENTS = 8
 ROUNDS = 10
-BATCH = 512
+BATCH = 2000
 
 
 def main() -> int:

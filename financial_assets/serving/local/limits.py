@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "BUFFER_BYTES",
     "CONNECTIONS",
+    "GRPC_INSIDE",
     "GRPC_MESSAGE_BYTES",
     "HEADERS_S",
     "HEAP_BYTES",
@@ -27,18 +28,18 @@ __all__ = [
     "WAITING",
 ]
 
-MAX_ROWS = 512
-"""Tickers in one request: ``signals.BATCH_ROWS``, and the runtime's ``max_batch``."""
+MAX_ROWS = 2048
+"""Tickers in one request: the runtime's ``max_batch``, four times what ``signals.BATCH_ROWS`` sends."""
 
 _VALUES_OF_ROW = 256 * 7  # sessions and channels; literals, because their home imports torch
-_DIGITS = 20  # a float64 price with 17 digits, sign, point, comma and space
+_DIGITS = 12  # on average: nine digits of a float32, point, comma and space; a price rarely needs all of them
 _AROUND = 64 * 2**10  # names, shapes, parameters
 
 REST_BODY_BYTES = MAX_ROWS * _VALUES_OF_ROW * _DIGITS + _AROUND
 GRPC_MESSAGE_BYTES = MAX_ROWS * _VALUES_OF_ROW * 4 + _AROUND
 
 LARGE_BODY_BYTES = 256 * 2**10
-"""Bodies from this size on (seven rows as JSON; this package sends one) are passed on in a stream and parsed one at a
+"""Bodies from this size on (12 rows as JSON; this package sends one) are passed on in a stream and parsed one at a
 time: parsing holds the interpreter, and its lists hold memory. Smaller ones are collected by the gateway first, so that
 a slow sender takes no place in the server."""
 
@@ -51,6 +52,9 @@ INSIDE, WAITING = 64, 256
 LARGE_INSIDE, LARGE_WAITING = 2, 6
 """The same for those with large bodies."""
 
+GRPC_INSIDE = 32
+"""Requests over gRPC inside MLServer; HTTP/2 has no door to wait before."""
+
 CONNECTIONS = 1000
 """Connections of clients to the gateway."""
 
@@ -60,8 +64,9 @@ STREAMS = 256
 HEAP_BYTES = 512 * 2**20
 """Envoy's heap; it answers new requests with 503 when three quarters are in use."""
 
-HEADERS_S, REQUEST_S, IDLE_S = 5, 20, 60
-"""Longest time for a request's headers, for all of it, and between two requests of a connection."""
+HEADERS_S, REQUEST_S, IDLE_S = 5, 60, 60
+"""Longest time for a request's headers, for all of it (which includes a large body's wait for its turn), and between
+two requests of a connection."""
 
 TOO_LARGE = (
     f"the body exceeds {REST_BODY_BYTES} bytes, which is this gateway's limit: {MAX_ROWS} rows of 256 sessions x 7 "

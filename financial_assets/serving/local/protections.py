@@ -57,11 +57,14 @@ def request_filter() -> str:
 
 def circuit_breakers(cluster: str) -> Document:
     """Thresholds of a cluster: the retries of all, and for MLServer's own clusters how many may be inside and wait."""
+    servers = {
+        "mlserver_http": (limits.INSIDE, limits.WAITING),
+        LARGE_CLUSTER: (limits.LARGE_INSIDE, limits.LARGE_WAITING),
+        "mlserver_grpc": (limits.GRPC_INSIDE, limits.GRPC_INSIDE),
+    }
     thresholds: Document = {"max_retries": _RETRIES}
-    if cluster.startswith("mlserver_"):
-        large = cluster == LARGE_CLUSTER
-        inside = limits.LARGE_INSIDE if large else limits.INSIDE
-        waiting = limits.LARGE_WAITING if large else limits.WAITING
+    if cluster in servers:
+        inside, waiting = servers[cluster]
         thresholds |= {"max_connections": inside, "max_pending_requests": waiting, "max_requests": inside}
     return {"thresholds": [thresholds]}
 
@@ -118,6 +121,8 @@ def local_replies() -> Document:
         _reply(413, limits.TOO_LARGE),
         _reply(408, limits.TOO_SLOW),
         _reply(503, limits.TOO_MANY, overflow),
+        # A large body cannot be sent again, because it is not kept; Envoy would answer 507.
+        {**_reply(507, limits.TOO_MANY), "status_code": 503},
         _reply(503, "unavailable: %LOCAL_REPLY_BODY%"),
         _reply(504, "no answer in time: %LOCAL_REPLY_BODY%"),
     ]
