@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.disk import explain
-from financial_assets.errors import FinancialAssetsError, SettingsError, TargetError
+from financial_assets.errors import FinancialAssetsError, NotReadyError, SettingsError, TargetError
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ServingTarget
 from financial_assets.settings import Settings, load_settings
@@ -138,13 +138,22 @@ def _print_clock(gap: ClockGap) -> None:
     "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
 )
 def serve(with_monitoring: bool) -> None:
-    """Start the local serving plane with the models that it last held; a damaged file of theirs is put back."""
+    """Start the local serving plane with the models that it last held.
+
+    A damaged model file is put back; a plane that still serves gets back the supervisor that it has lost.
+    """
     from financial_assets.monitoring import local
     from financial_assets.serving.local import control
+    from financial_assets.serving.local.desired import Desired
+    from financial_assets.serving.local.layout import Layout
 
     loaded = load_settings()
     _need_local(loaded, "serve")
     home, urls, target = loaded.home, {}, _local_target(loaded)
+    if not Desired.read(Layout(home).desired).models:
+        raise NotReadyError(
+            f"FINANCIAL_ASSETS_HOME={home} holds no model; `financial-assets run` trains models and serves them"
+        )
     lost = target.mend()
     if with_monitoring:
         settings = {"FINANCIAL_ASSETS_HOME": str(home)}

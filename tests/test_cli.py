@@ -103,6 +103,13 @@ def test_stop_with_nothing_running_says_so(command: Command) -> None:
     assert (shown.exit_code, shown.output) == (0, "nothing was running\n")
 
 
+def test_serve_without_a_model_says_what_makes_one_and_starts_nothing(command: Command, tmp_path: Path) -> None:
+    refused = command("serve")
+    assert refused.exit_code == 1
+    assert "holds no model; `financial-assets run` trains models and serves them" in refused.output.replace("\n", " ")
+    assert not (tmp_path / "home").exists()
+
+
 def test_status_with_nothing_running_fails_and_says_so(command: Command) -> None:
     shown = command("status")
     assert shown.exit_code == 1

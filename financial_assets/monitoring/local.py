@@ -18,7 +18,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, free_ports, is_free
-from financial_assets.serving.local.processes import ProcessSpec, SupervisorState
+from financial_assets.serving.local.processes import ProcessSpec
 
 __all__ = ["MonitoringPorts", "configuration_folder", "running_urls", "start"]
 
@@ -98,8 +98,8 @@ def start(
 def running_urls(home: Path) -> Mapping[str, str]:
     """Process -> URL of the monitoring that runs with the plane of ``home``; empty if none does."""
     layout = Layout(home)
-    state = SupervisorState.read(layout.supervisor_state) if control.is_running(home) else None
-    if state is None or not {child.name for child in state.children} >= set(_NAMES):
+    running = control.children(home) if control.running_ports(home) is not None else ()
+    if not {child.name for child in running if child.state != "gone"} >= set(_NAMES):
         return {}
     ports = _read_ports(_folder(layout))
     return {name: f"http://{LOOPBACK}:{port}" for name, port in asdict(ports).items()} if ports else {}

@@ -4,7 +4,7 @@ Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``
 ``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module
 imports numpy, onnxruntime and mlserver only, so that it can be copied into a bare MLServer image.
 
-Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 4096),
+Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 2048),
 ``intra_op_threads`` of onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker
 thread so that small ones need not wait for it (default 16), ``offload_ms``: the same for every request of a model that
 usually takes so many milliseconds, so that a slow model does not hold up the others of its server (default 10).
@@ -42,7 +42,7 @@ CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _MODEL_FILE = "model.onnx"
 # Intermediate series of more rows than this leave the processor's cache.
 _CHUNK_ROWS = 256
-_DEFAULTS = {"max_batch": 4096, "intra_op_threads": 1, "offload_rows": 16, "offload_ms": 10}
+_DEFAULTS = {"max_batch": 2048, "intra_op_threads": 1, "offload_rows": 16, "offload_ms": 10}
 _MEMORY = 0.2  # weight of the latest request in what is usual
 _POSITIVE = ("open", "high", "low", "close", "market")
 _UNPROCESSABLE = 422

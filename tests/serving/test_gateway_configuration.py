@@ -113,7 +113,7 @@ def test_the_agent_rewrites_only_the_models_name_and_passes_only_model_calls() -
         else:
             assert rule["match"]["safe_regex"]["regex"].endswith("Model(Infer|Ready|Metadata)")
     rewrites = [r["route"]["regex_rewrite"]["substitution"] for r in rules("agent") if "regex_rewrite" in r["route"]]
-    assert rewrites == ["/v2/models/a_1", "/v2/models/b_4", "/v2/models/c_2"]
+    assert sorted(set(rewrites)) == ["/v2/models/a_1", "/v2/models/b_4", "/v2/models/c_2"]
 
 
 def test_retiring_routes_stay_reachable_inside_but_not_from_outside() -> None:

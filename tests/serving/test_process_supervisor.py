@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,19 @@ import pytest
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
+from financial_assets.serving.local.keeper import Keeper
 from financial_assets.serving.local.layout import Layout, Ports, pick_ports
 from financial_assets.serving.local.locking import is_held
+from financial_assets.serving.local.orphans import find_processes
 from financial_assets.serving.local.processes import (
     ChildState,
     Identity,
     ProcessSpec,
     SupervisorState,
     answers,
-    end_orphans,
     read_specs,
     write_specs,
 )
-from financial_assets.serving.local.supervisor import Keeper
 
 SERVER = textwrap.dedent(
     """
@@ -122,6 +123,51 @@ def test_a_hung_process_is_killed_and_comes_back(keep: Any, tmp_path: Path) -> N
     assert not psutil.pid_exists(first)
 
 
+def test_a_busy_process_is_not_taken_for_hung_unless_it_is_busy_for_ever(keep: Any, tmp_path: Path) -> None:
+    """One thread serves; from its third answer on it works instead, for two seconds or for ever."""
+    code = textwrap.dedent(
+        """
+        import http.server, sys, time
+        class Handler(http.server.BaseHTTPRequestHandler):
+            asked = 0
+            def do_GET(self):
+                Handler.asked += 1
+                until = time.monotonic() + float(sys.argv[2]) * (Handler.asked == 3)
+                while time.monotonic() < until:
+                    pass
+                self.send_response(200)
+                self.end_headers()
+        http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+        """
+    )
+
+    def busy(seconds: str, **change: Any) -> ProcessSpec:
+        port = free_port()
+        command = (sys.executable, "-S", "-c", code, str(port), seconds)
+        return spec(tmp_path, command=command, health_url=f"http://127.0.0.1:{port}/", **change)
+
+    keeper = keep(busy("2"))
+    log = tmp_path / "dummy.log"
+    wait(lambda: log.exists() and log.read_text().count("GET") >= 6, 30)
+    assert (keeper.state.state, keeper.state.restarts) == ("running", 0)
+    endless = keep(busy("1e9", name="endless", busy_grace_s=0.5))
+    wait(lambda: "for 0.5 s, busy all the time" in endless.state.last_exit, 30)
+
+
+def test_what_has_been_well_waits_no_longer_than_its_own_start_takes(
+    keep: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper = keep(spec(tmp_path))
+    starts: list[float] = []
+    for killed in range(1, 6):
+        os.kill(pid_of(keeper), signal.SIGKILL)
+        starts.append(keeper._start_s)
+        wait(lambda killed=killed: keeper.state.restarts == killed)
+    delays = [record.args[2] for record in caplog.records if "starting again" in record.msg]  # type: ignore[index]
+    assert len(delays) == len(starts)
+    assert all(delay <= start for delay, start in zip(delays, starts, strict=True)), (delays, starts)
+
+
 def test_a_crash_loop_slows_down_and_is_told(keep: Any, tmp_path: Path) -> None:
     began = time.monotonic()
     keeper = keep(spec(tmp_path, command=(sys.executable, "-S", "-c", "raise SystemExit(3)")))
@@ -194,7 +240,6 @@ def test_a_damaged_state_file_means_that_nothing_is_known(tmp_path: Path, conten
     if content is not None:
         path.write_text(content)
     assert SupervisorState.read(path) is None
-    assert end_orphans(path) is False
 
 
 def test_stop_ends_nobody_elses_process(tmp_path: Path) -> None:
@@ -227,6 +272,11 @@ def run_supervisor(layout: Layout) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "financial_assets.serving.local.supervisor", str(layout.home)]
     with (layout.logs / "supervisor.log").open("a") as log:  # a pipe would stay open as long as the supervisor lives
         return subprocess.run(command, stdout=log, stderr=log, timeout=30, check=True)
+
+
+def supervisor_of(layout: Layout) -> Identity | None:
+    state = SupervisorState.read(layout.supervisor_state)
+    return state.identity if state else None
 
 
 def children(layout: Layout) -> tuple[ChildState, ...]:
@@ -264,8 +314,43 @@ def test_a_killed_supervisor_leaves_children_that_stop_finds(supervised: Layout)
     os.kill(state.identity.pid, signal.SIGKILL)
     wait(lambda: not is_held(supervised.supervisor_lock))
     assert answers(read_specs(supervised.specs)[0].health_url, 1), "the child serves on"
+    supervised.supervisor_state.unlink()
+    assert [child.state for child in control.children(supervised.home)] == ["running"]
     assert control.stop(supervised.home) is True
     assert not answers(read_specs(supervised.specs)[0].health_url, 1)
+
+
+def test_the_next_supervisor_keeps_the_children_of_a_killed_one(supervised: Layout) -> None:
+    before = SupervisorState.read(supervised.supervisor_state)
+    assert before is not None
+    os.kill(before.identity.pid, signal.SIGKILL)
+    wait(lambda: not is_held(supervised.supervisor_lock))
+    run_supervisor(supervised)
+    assert is_held(supervised.supervisor_lock), "held from the moment on at which the caller goes on"
+    wait(lambda: supervisor_of(supervised) != before.identity and children(supervised)[0].state == "running")
+    [child] = children(supervised)
+    assert (child.identity, child.restarts) == (before.children[0].identity, 0)
+    assert child.identity is not None
+    os.kill(child.identity.pid, signal.SIGKILL)
+    wait(lambda: children(supervised)[0].restarts == 1 and children(supervised)[0].state == "running")
+    assert children(supervised)[0].identity != child.identity
+    assert "only the supervisor that started it" in children(supervised)[0].last_exit
+
+
+def test_a_supervisor_killed_during_a_start_ends_the_wait_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    silent = (sys.executable, "-S", "-c", "import time; time.sleep(600)")
+    spec_ = ProcessSpec("mlserver", silent, str(tmp_path), "http://127.0.0.1:9/")
+    monkeypatch.setattr(control, "plane_specs", lambda *_: (spec_,))
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(control.start, tmp_path, timeout_s=60)
+        wait(lambda: {"mlserver", "supervisor"} <= set(find_processes(layout)), 30)
+        os.kill(find_processes(layout)["supervisor"].pid, signal.SIGKILL)
+        with pytest.raises(NotReadyError, match=r"its supervisor ended; .*supervisor\.log ends: .*start it again"):
+            started.result(timeout=60)
+    assert find_processes(layout) == {}
 
 
 def test_a_plane_whose_home_was_removed_ends_by_itself(supervised: Layout) -> None:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,15 +142,40 @@ def test_a_killed_gateway_recovers_by_itself_and_each_failure_is_counted_once(
     assert all(isinstance(error, GatewayUnavailableError) and error.route is None for error in load.failures)
 
 
-def test_a_killed_supervisor_is_noticed_and_replaced_by_the_next_apply(target: LocalTarget, bars_of: Any) -> None:
+def test_a_killed_supervisor_is_replaced_and_interrupts_no_request(target: LocalTarget, bars_of: Any) -> None:
+    layout = Layout(target.home)
+    before, ports = SupervisorState.read(layout.supervisor_state), control.running_ports(target.home)
+    assert before is not None
+    with Load(target, bars_of(1)) as load:
+        os.kill(before.identity.pid, signal.SIGKILL)
+        wait(lambda: not is_held(layout.supervisor_lock))
+        assert control.running_ports(target.home) == ports, "other commands find the gateway"
+        alone = target.status()
+        assert alone.endpoint == target.endpoint()
+        assert alone.problems == ("serving, but its supervisor is gone: `financial-assets serve` restores it",)
+        with ThreadPoolExecutor(2) as pool:  # two at once; one supervisor results
+            assert list(pool.map(lambda _: control.start(target.home), range(2))) == [ports, ports]
+        assert target.status().ready
+        load.wait_for(20)
+    assert load.failures == []
+    after = SupervisorState.read(layout.supervisor_state)
+    assert after is not None
+    assert [child.identity for child in after.children] == [child.identity for child in before.children], "adopted"
+
+
+def test_a_supervisor_killed_with_the_server_is_replaced_by_the_next_apply(target: LocalTarget, bars_of: Any) -> None:
     layout = Layout(target.home)
     before = SupervisorState.read(layout.supervisor_state)
     assert before is not None
-    os.kill(before.identity.pid, signal.SIGKILL)
+    gateway, server = pid(target, "envoy"), pid(target, "mlserver")
+    for one in (before.identity.pid, server):
+        os.kill(one, signal.SIGKILL)
     wait(lambda: not is_held(layout.supervisor_lock))
-    assert not target.status().ready
+    alone = target.status()
+    assert alone.endpoint is not None
+    assert "mlserver is gone; last exit: unknown, its supervisor is gone too" in alone.problems
     target.apply([])
     assert target.status().ready
-    assert [child for child in before.children if child.identity and child.identity.find()] == [], "no orphan is left"
+    assert (pid(target, "envoy"), pid(target, "mlserver") != server) == (gateway, True)
     with InferenceClient(target.endpoint()) as client:
         assert client.infer("b", bars_of(1)).route == "b"

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -18,26 +19,26 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local.desired import Desired
-from financial_assets.serving.local.envoy import MAX_BODY_BYTES
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
+from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
 from financial_assets.serving.local.locking import is_held
+from financial_assets.serving.local.orphans import SUPERVISOR, end_orphans, find_processes, mark
 from financial_assets.serving.local.processes import (
     ChildState,
+    Identity,
     ProcessSpec,
     SupervisorState,
-    answers,
-    end_orphans,
     end_process,
+    read_specs,
     write_specs,
 )
+from financial_assets.serving.local.waiting import wait_until_well
 
-__all__ = ["envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
+__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
 
 _START_S = 90.0
 _STOP_S = 40.0
-# A process that ended so often without ever getting well will not: its log says why.
-_HOPELESS = 4
 _SUPERVISOR = "financial_assets.serving.local.supervisor"
 _SERVER = "financial_assets.serving.local.mlserver"
 
@@ -50,6 +51,8 @@ def start(
     home: Path, *, timeout_s: float = _START_S, beside: Callable[[Ports], Sequence[ProcessSpec]] = _nothing
 ) -> Ports:
     """Start the plane of ``home`` unless it runs; returns when gateway and server answer.
+
+    A plane that runs without its supervisor gets a new one, which keeps the processes as they are.
 
     Parameters
     ----------
@@ -75,18 +78,40 @@ def start(
                 raise TargetError(
                     f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
                 )
-            _wait_until_well(layout, ports, deadline, patient=True)
+            wait_until_well(layout, ports, deadline, patient=True)
             return ports
-        end_orphans(layout.supervisor_state)
-        ports = _write_configuration(layout, beside)
+        ports = _adoptable(layout)
+        if ports is None:
+            end_orphans(layout)
+            ports = _write_configuration(layout, beside)
         _spawn_supervisor(layout)
         try:
-            _wait_until_well(layout, ports, deadline, patient=False)
+            wait_until_well(layout, ports, deadline, patient=False)
         except NotReadyError:
             # The next start begins afresh, with other ports if these were taken.
             _end_plane(layout, _STOP_S)
             raise
     return ports
+
+
+def _adoptable(layout: Layout) -> Ports | None:
+    """The ports of a plane that only lacks a supervisor; ``None`` when it must be started anew.
+
+    It must when its gateway is gone, or when this version of the package would run or configure it in another way.
+    """
+    if not (layout.ports_file.exists() and layout.specs.exists() and "envoy" in find_processes(layout)):
+        return None
+    try:
+        ports, specs = layout.read_ports(), read_specs(layout.specs)
+    except (TargetError, ValueError, TypeError, KeyError):
+        return None  # damaged; what runs is ended and all of it written anew
+    if ports is None:
+        return None
+    wanted = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in plane_specs(layout, ports)]
+    current = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in specs[: len(wanted)]]
+    files = _static_files(layout, ports)
+    same = all(path.exists() and path.read_text() == content for path, content in files.items())
+    return ports if same and current == wanted else None
 
 
 def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
@@ -99,7 +124,7 @@ def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
     """
     layout = Layout(home)
     if not layout.root.is_dir():
-        return False
+        return end_orphans(layout)
     with exclusive(layout.start_lock, timeout_s, error=NotReadyError, purpose="stopping the plane"):
         return _end_plane(layout, timeout_s)
 
@@ -109,7 +134,7 @@ def _end_plane(layout: Layout, timeout_s: float) -> bool:
     if running:
         end_process(_find_supervisor(layout), timeout_s)
     # A supervisor that had to be killed, now or long ago, leaves its children.
-    left = end_orphans(layout.supervisor_state)
+    left = end_orphans(layout)
     layout.supervisor_state.unlink(missing_ok=True)
     return running or left
 
@@ -118,8 +143,10 @@ def _find_supervisor(layout: Layout) -> psutil.Process:
     """The process that holds the lock: it writes its id right after taking it, and has that id while it holds it."""
     for _ in range(100):
         state = SupervisorState.read(layout.supervisor_state)
-        if state is not None and psutil.pid_exists(state.identity.pid):
-            return psutil.Process(state.identity.pid)
+        process = state.identity.find() if state else None
+        process = process or find_processes(layout).get(SUPERVISOR)
+        if process is not None:
+            return process
         time.sleep(0.05)
     # The file may have been damaged or removed since; the command line of the process stays what it was.
     command = [_SUPERVISOR, str(layout.home.absolute())]
@@ -133,14 +160,43 @@ def _find_supervisor(layout: Layout) -> psutil.Process:
 
 
 def is_running(home: Path) -> bool:
-    """Whether a supervisor keeps the plane of ``home`` alive."""
+    """Whether a supervisor keeps the plane of ``home`` alive; without one it may serve on (:func:`running_ports`)."""
     return is_held(Layout(home).supervisor_lock)
 
 
 def running_ports(home: Path) -> Ports | None:
-    """The ports of a running plane, ``None`` if none runs."""
+    """The ports of a plane that a supervisor keeps or whose gateway answers without one; ``None`` if there is neither.
+
+    Raises
+    ------
+    TargetError
+        Their file is damaged.
+    """
     layout = Layout(home)
-    return layout.read_ports() if is_held(layout.supervisor_lock) else None
+    if is_held(layout.supervisor_lock):
+        return layout.read_ports()
+    if not layout.ports_file.exists() or "envoy" not in find_processes(layout):
+        return None
+    ports = layout.read_ports()
+    return ports if ports is not None and Gateway(layout, ports).revision() is not None else None
+
+
+def children(home: Path) -> tuple[ChildState, ...]:
+    """The plane's processes: as the supervisor sees them, or as they are found when it is gone."""
+    layout = Layout(home)
+    state = SupervisorState.read(layout.supervisor_state)
+    known = state.children if state else ()
+    if is_held(layout.supervisor_lock):
+        return known
+    left = find_processes(layout)
+    kept = {name: ChildState(name, None, "", 0, "") for name in left} | {child.name: child for child in known}
+    return tuple(_unsupervised(child, left.get(child.name)) for child in kept.values())
+
+
+def _unsupervised(child: ChildState, process: psutil.Process | None) -> ChildState:
+    if process is None:
+        return replace(child, identity=None, state="gone", last_exit="unknown, its supervisor is gone too")
+    return replace(child, identity=Identity.of(process.pid), state="running")
 
 
 def envoy_binary() -> str:
@@ -195,11 +251,17 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
         "model_repository_root": str(layout.models),
         "server_name": "financial-assets-local",
         "parallel_workers": 0,
-        "grpc_max_message_length": MAX_BODY_BYTES,
+        "grpc_max_message_length": GRPC_MESSAGE_BYTES,
         "gzip_enabled": False,
         "kafka_enabled": False,
         "tracing_server": None,
     }
+
+
+def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
+    """What the processes read when they start: path -> content."""
+    settings = json.dumps(server_settings(layout, ports), indent=1)
+    return {**Gateway(layout, ports).static_files(), layout.mlserver / "settings.json": settings}
 
 
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
@@ -207,60 +269,24 @@ def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[Proc
         folder.mkdir(parents=True, exist_ok=True)
     ports = pick_ports(layout.home, layout.read_ports())
     layout.write_ports(ports)
-    gateway = Gateway(layout, ports)
-    gateway.write_static()
-    gateway.write(Desired.read(layout.desired).topology)
-    atomic_write_text(layout.mlserver / "settings.json", json.dumps(server_settings(layout, ports), indent=1))
+    for path, content in _static_files(layout, ports).items():
+        atomic_write_text(path, content)
+    Gateway(layout, ports).write(Desired.read(layout.desired).topology)
     write_specs(layout.specs, (*plane_specs(layout, ports), *beside(ports)))
     return ports
 
 
 def _spawn_supervisor(layout: Layout) -> None:
-    layout.supervisor_state.unlink(missing_ok=True)
     package_root = str(Path(financial_assets.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     with (layout.logs / "supervisor.log").open("ab") as log:
         subprocess.run(
             [sys.executable, "-P", "-m", _SUPERVISOR, str(layout.home.absolute())],
             cwd=layout.root,
-            env={**os.environ, "PYTHONPATH": search_path},
+            env={**os.environ, "PYTHONPATH": search_path, **mark(layout.root, SUPERVISOR)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             check=True,
             timeout=30,
         )
-
-
-def _wait_until_well(layout: Layout, ports: Ports, deadline: float, *, patient: bool) -> None:
-    """Wait for every process; unless ``patient``, give up on one that only crashes since the supervisor started."""
-    waiting = {
-        "envoy": lambda: Gateway(layout, ports).revision() is not None,
-        "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
-        "supervisor": lambda: _all_running(layout),
-    }
-    for name, is_well in waiting.items():
-        while not is_well():
-            for child in () if patient else _children(layout):
-                if child.restarts >= _HOPELESS:
-                    what = f"{child.name} {child.last_exit}, {child.restarts} times"
-                    raise NotReadyError(f"the local plane did not start: {what}; {_quote(layout, child.name)}")
-            if time.monotonic() > deadline:
-                raise NotReadyError(f"the local plane did not start: waited for {name}; {_quote(layout, name)}")
-            time.sleep(0.05)
-
-
-def _children(layout: Layout) -> tuple[ChildState, ...]:
-    state = SupervisorState.read(layout.supervisor_state)
-    return state.children if state else ()
-
-
-def _all_running(layout: Layout) -> bool:
-    children = _children(layout)
-    return bool(children) and all(child.state == "running" for child in children)
-
-
-def _quote(layout: Layout, name: str) -> str:
-    path = layout.logs / f"{name}.log"
-    lines = path.read_text(errors="replace").splitlines()[-5:] if path.exists() else []
-    return f"{path} ends: " + (" | ".join(lines) or "(empty)")

@@ -5,35 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from financial_assets.serving.local import limits, protections
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
-from financial_assets.serving.local.routes import PROTOCOLS, TYPE, Document, Topology, discovery_response
+from financial_assets.serving.local.routes import LARGE_CLUSTER, PROTOCOLS, TYPE, Document, Topology, discovery_response
 
-__all__ = ["MAX_BODY_BYTES", "bootstrap", "clusters", "listeners"]
-
-MAX_BODY_BYTES = 64 * 2**20
-# The path's model goes into the header only if the client sent neither header: one that did has already chosen.
-_HEADER_FILTER = """
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  if headers:get("seldon-model") == nil and headers:get("x-seldon-route") == nil then
-    local model = string.match(headers:get(":path") or "", "^/v2/models/([^/?]+)")
-    if model ~= nil then
-      headers:add("seldon-model", model)
-    end
-  end
-end
-"""
+__all__ = ["bootstrap", "clusters", "listeners"]
 
 
 def bootstrap(layout: Layout, ports: Ports) -> Document:
     """The static part: who we are, the admin port, and where the dynamic files lie."""
     return {
         "node": {"id": "financial-assets-local", "cluster": "financial-assets"},
-        "admin": {"address": _address(ports.admin)},
+        # However many connections clients hold, the supervisor's question is answered.
+        "admin": {"address": _address(ports.admin), "ignore_global_conn_limit": True},
         "dynamic_resources": {
             "lds_config": _file(layout.envoy / "listeners.json"),
             "cds_config": _file(layout.envoy / "clusters.json"),
         },
+        **protections.memory_protections(),
     }
 
 
@@ -43,19 +32,14 @@ def listeners(layout: Layout, ports: Ports) -> Document:
         "name": "envoy.filters.http.lua",
         "typed_config": {
             "@type": f"{TYPE}extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": _HEADER_FILTER},
+            "default_source_code": {"inline_string": protections.request_filter()},
         },
     }
-    bounded = {
-        "name": "envoy.filters.http.buffer",
-        "typed_config": {
-            "@type": f"{TYPE}extensions.filters.http.buffer.v3.Buffer",
-            "max_request_bytes": MAX_BODY_BYTES,
-        },
-    }
-    public = _listener(layout, "public", ports.gateway, [lua, bounded])
+    public = _listener(layout, "public", ports.gateway, [lua])
     manager = public["filter_chains"][0]["filters"][0]["typed_config"]
+    manager |= protections.http_protections()
     manager["access_log"] = [_failure_log(layout.logs / "gateway-failures.log")]
+    public["ignore_global_conn_limit"] = False
     return discovery_response(
         "static",
         "config.listener.v3.Listener",
@@ -82,6 +66,7 @@ def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) 
         # MLServer's HTTP server closes connections that idle for 5 s: close them first, lest a request meet the
         # closing.
         _cluster("mlserver_http", ports.mlserver_http, "http", idle="3s"),
+        _cluster(LARGE_CLUSTER, ports.mlserver_http, "http", idle="3s"),
         _cluster("mlserver_grpc", ports.mlserver_grpc, "grpc"),
     ]
     return discovery_response(str(topology.revision), "config.cluster.v3.Cluster", resources)
@@ -107,13 +92,17 @@ def _listener(layout: Layout, name: str, port: int, filters: Sequence[Document] 
                 "pack_trace_reason": False,
             }
         },
+        "http2_protocol_options": protections.http2_options(),
+        **protections.local_replies(),
     }
     return {
         "name": name,
         "address": _address(port),
         # A second plane on the same port must fail to start, not share the traffic.
         "enable_reuse_port": False,
-        "per_connection_buffer_limit_bytes": MAX_BODY_BYTES,
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
+        # Only clients count: a request that was let in must find its way through the inner listeners.
+        "ignore_global_conn_limit": True,
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
@@ -160,8 +149,8 @@ def _cluster(name: str, port: int, protocol: str, *, idle: str = "3600s") -> Doc
         "type": "STATIC",
         "connect_timeout": "5s",
         "lb_policy": "LEAST_REQUEST",
-        "per_connection_buffer_limit_bytes": MAX_BODY_BYTES,
-        "circuit_breakers": {"thresholds": [{"max_retries": 5}]},
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
+        "circuit_breakers": protections.circuit_breakers(name),
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],

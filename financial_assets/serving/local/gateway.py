@@ -34,12 +34,13 @@ class Gateway:
         self._ports = ports
         self._listeners = {"agent": ports.agent, "mirror": ports.mirror, "public": ports.gateway}
 
-    def write_static(self) -> Path:
-        """Write bootstrap and listeners; returns the bootstrap's path."""
-        path = self._layout.envoy / "bootstrap.json"
-        _write(path, envoy.bootstrap(self._layout, self._ports))
-        _write(self._layout.envoy / "listeners.json", envoy.listeners(self._layout, self._ports))
-        return path
+    def static_files(self) -> dict[Path, str]:
+        """Bootstrap and listeners: path -> content."""
+        documents = {
+            "bootstrap": envoy.bootstrap(self._layout, self._ports),
+            "listeners": envoy.listeners(self._layout, self._ports),
+        }
+        return {self._layout.envoy / f"{name}.json": _text(document) for name, document in documents.items()}
 
     def write(self, topology: routes.Topology) -> None:
         """Write clusters and routes without waiting, for an Envoy that does not run yet."""
@@ -122,4 +123,8 @@ class Gateway:
 
 
 def _write(path: Path, document: object) -> None:
-    atomic_write_text(path, json.dumps(document, indent=1))
+    atomic_write_text(path, _text(document))
+
+
+def _text(document: object) -> str:
+    return json.dumps(document, indent=1)

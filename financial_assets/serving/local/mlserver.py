@@ -36,12 +36,14 @@ from mlserver.server import MLServer
 from mlserver.settings import ModelSettings, Settings
 from mlserver.types import InferenceRequest, TensorData
 from mlserver.utils import install_uvloop_event_loop
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_assets.errors import FinancialAssetsError
 from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.local.restoring import mend_models
 
-__all__ = ["AgentInterceptor", "PlaneServer", "RawTensorServicer", "main"]
+__all__ = ["AgentInterceptor", "LargeBodiesOneByOne", "PlaneServer", "RawTensorServicer", "main"]
 
 _INTERNAL_HEADER = "seldon-internal-model"
 _NAME_FIELDS = {"ModelInfer": "model_name", "ModelReady": "name", "ModelMetadata": "name"}
@@ -132,6 +134,32 @@ class _GRPCServer(grpc_server.GRPCServer):
         return self._server
 
 
+class LargeBodiesOneByOne:
+    """ASGI middleware: of the requests with large bodies, one at a time is read, parsed and answered.
+
+    Parsing holds the event loop for as long as the body is large, and its lists hold ten times the body's memory. One
+    after the other, the small requests and the health checks between two of them wait for one, and memory is bounded;
+    a body that waits is not read, so it stays with the gateway.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, when it is its turn."""
+        if scope["type"] == "http" and _content_length(scope) >= LARGE_BODY_BYTES:
+            async with self._turn:
+                await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def _content_length(scope: Scope) -> int:
+    text = dict(scope["headers"]).get(b"content-length", b"")
+    return int(text) if text.isdigit() else 0
+
+
 class PlaneServer(MLServer):
     """MLServer that renames, loads first, and survives a model that cannot be loaded."""
 
@@ -140,6 +168,7 @@ class PlaneServer(MLServer):
         self._grpc_server = _GRPCServer(self._settings, self._data_plane, self._model_repository_handlers)
         application: FastAPI = self._rest_server._app  # pyright: ignore[reportPrivateUsage] # no other way to it
         application.add_exception_handler(RequestValidationError, _refuse_malformed)
+        application.add_middleware(LargeBodiesOneByOne)
 
     async def start(self, models_settings: list[ModelSettings] | None = None) -> None:
         """Load every model, then open the ports and serve until told to stop."""

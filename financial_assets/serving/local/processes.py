@@ -23,8 +23,9 @@ __all__ = [
     "ProcessSpec",
     "SupervisorState",
     "answers",
-    "end_orphans",
+    "busy_seconds",
     "end_process",
+    "has_ended",
     "read_specs",
     "write_specs",
 ]
@@ -58,6 +59,8 @@ class ProcessSpec:
     health_interval_s, health_timeout_s, health_failures
         A process whose health fails that often in a row, asked that often and waited for so long, is killed and
         started again.
+    busy_grace_s
+        Time for which a process that uses the processor while it does not answer counts as busy, not as hung.
     stop_grace_s
         Time between the polite signal and the kill.
     """
@@ -71,6 +74,7 @@ class ProcessSpec:
     health_interval_s: float = 1.0
     health_timeout_s: float = 5.0
     health_failures: int = 3
+    busy_grace_s: float = 60.0
     stop_grace_s: float = 8.0
 
 
@@ -176,32 +180,31 @@ def end_process(process: psutil.Process | subprocess.Popen[bytes], grace_s: floa
     """Ask a process to end, and kill it when it has not after ``grace_s``."""
     with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
         process.terminate()
-        if not _has_ended(process, grace_s):
+        if not has_ended(process, grace_s):
             process.kill()
-            _has_ended(process, 10)
+            has_ended(process, 10)
 
 
-def _has_ended(process: psutil.Process | subprocess.Popen[bytes], timeout_s: float) -> bool:
+def has_ended(process: psutil.Process | subprocess.Popen[bytes], timeout_s: float = 0.0) -> bool:
+    """Whether a process ends within ``timeout_s``."""
     if isinstance(process, subprocess.Popen):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout_s)
         return process.returncode is not None
     # Not our child: whoever its parent is now may take its time to collect it, so a zombie counts as ended.
     deadline = time.monotonic() + timeout_s
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
     return True
 
 
-def end_orphans(state_path: Path) -> bool:
-    """End the children that a killed supervisor left behind; they hold the ports. Returns whether there were any."""
-    left = SupervisorState.read(state_path)
-    found = False
-    for child in left.children if left else ():
-        process = child.identity.find() if child.identity else None
-        if process is not None:
-            found = True
-            end_process(process, 3)
-    return found
+def busy_seconds(pid: int) -> float:
+    """Processor time that a process has used so far; 0 when it is gone."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)

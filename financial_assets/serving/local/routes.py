@@ -18,9 +18,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.manifests import ExperimentSpec
 
-__all__ = ["PROTOCOLS", "REVISION_PATH", "TYPE", "Document", "Topology", "discovery_response", "route_configurations"]
+__all__ = [
+    "LARGE_CLUSTER",
+    "PROTOCOLS",
+    "REVISION_PATH",
+    "TYPE",
+    "Document",
+    "Topology",
+    "discovery_response",
+    "route_configurations",
+]
 
 Document = dict[str, Any]
 
@@ -29,6 +39,10 @@ REVISION_PATH = "/-/revision"
 _HTTP_PREFIX = "/v2"
 _GRPC_PREFIX = "/inference.GRPCInferenceService"
 PROTOCOLS = {"http": _HTTP_PREFIX, "grpc": _GRPC_PREFIX}
+LARGE_CLUSTER = "mlserver_large"
+"""MLServer's HTTP port for requests with large bodies, few of which may be inside at a time."""
+
+_LARGE_BODY = {"name": "content-length", "range_match": {"start": LARGE_BODY_BYTES, "end": 2**62}}
 _MODEL_HEADER = "seldon-model"
 _INTERNAL_HEADER = "seldon-internal-model"
 _ROUTE_HEADER = "x-seldon-route"
@@ -154,6 +168,10 @@ def _agent_routes(route: str) -> list[Document]:
     # refused.
     rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
     return [
+        {
+            "match": {"prefix": "/v2/models/", "headers": [*chosen, _LARGE_BODY]},
+            "route": {"cluster": LARGE_CLUSTER, "timeout": "0s", "regex_rewrite": rewrite},
+        },
         {
             "match": {"prefix": "/v2/models/", "headers": chosen},
             "route": {"cluster": "mlserver_http", "timeout": "0s", "regex_rewrite": rewrite},

@@ -15,7 +15,6 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.gateway import Gateway
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
-from financial_assets.serving.local.processes import SupervisorState
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
 from financial_assets.serving.manifests import (
@@ -135,6 +134,8 @@ class LocalTarget:
         problems = [
             f"{p.name} is {p.state}; last exit: {p.last_exit or 'none'}" for p in processes if p.state != "running"
         ]
+        if not control.is_running(self.home):
+            problems.insert(0, "serving, but its supervisor is gone: `financial-assets serve` restores it")
         problems += [f"Model {model.name} does not answer" for model in models if model.route not in answering]
         if revision != desired.revision:
             problems.append(f"the gateway runs revision {revision}, wanted is {desired.revision}")
@@ -200,12 +201,11 @@ class LocalTarget:
         return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}", self._restore)
 
     def _processes(self) -> tuple[ProcessStatus, ...]:
-        state = SupervisorState.read(self._layout.supervisor_state)
         return tuple(
             ProcessStatus(
                 child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit
             )
-            for child in (state.children if state else ())
+            for child in control.children(self.home)
         )
 
 

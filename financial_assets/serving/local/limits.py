@@ -1,0 +1,79 @@
+"""What the plane accepts at most, and what it says beyond.
+
+Every size follows from the largest batch that anything in this package sends, so that no honest request meets a
+limit and no other one fills the memory.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BUFFER_BYTES",
+    "CONNECTIONS",
+    "GRPC_INSIDE",
+    "GRPC_MESSAGE_BYTES",
+    "HEADERS_S",
+    "HEAP_BYTES",
+    "IDLE_S",
+    "INSIDE",
+    "LARGE_BODY_BYTES",
+    "LARGE_INSIDE",
+    "LARGE_WAITING",
+    "MAX_ROWS",
+    "REQUEST_S",
+    "REST_BODY_BYTES",
+    "STREAMS",
+    "TOO_LARGE",
+    "TOO_MANY",
+    "TOO_SLOW",
+    "WAITING",
+]
+
+MAX_ROWS = 2048
+"""Tickers in one request: the runtime's ``max_batch``, four times what ``signals.BATCH_ROWS`` sends."""
+
+_VALUES_OF_ROW = 256 * 7  # sessions and channels; literals, because their home imports torch
+_DIGITS = 12  # on average: nine digits of a float32, point, comma and space; a price rarely needs all of them
+_AROUND = 64 * 2**10  # names, shapes, parameters
+
+REST_BODY_BYTES = MAX_ROWS * _VALUES_OF_ROW * _DIGITS + _AROUND
+GRPC_MESSAGE_BYTES = MAX_ROWS * _VALUES_OF_ROW * 4 + _AROUND
+
+LARGE_BODY_BYTES = 256 * 2**10
+"""Bodies from this size on (12 rows as JSON; this package sends one) are passed on in a stream and parsed one at a
+time: parsing holds the interpreter, and its lists hold memory. Smaller ones are collected by the gateway first, so that
+a slow sender takes no place in the server."""
+
+BUFFER_BYTES = 256 * 2**10
+"""What one connection of the gateway holds before it tells the one before it to wait."""
+
+INSIDE, WAITING = 64, 256
+"""Requests inside MLServer (replay has at most 64 workers), and before its door; any more are answered 503."""
+
+LARGE_INSIDE, LARGE_WAITING = 2, 6
+"""The same for those with large bodies."""
+
+GRPC_INSIDE = 32
+"""Requests over gRPC inside MLServer; HTTP/2 has no door to wait before."""
+
+CONNECTIONS = 1000
+"""Connections of clients to the gateway."""
+
+STREAMS = 256
+"""Requests at once on one HTTP/2 connection."""
+
+HEAP_BYTES = 512 * 2**20
+"""Envoy's heap; it answers new requests with 503 when three quarters are in use."""
+
+HEADERS_S, REQUEST_S, IDLE_S = 5, 60, 60
+"""Longest time for a request's headers, for all of it (which includes a large body's wait for its turn), and between
+two requests of a connection."""
+
+TOO_LARGE = (
+    f"the body exceeds {REST_BODY_BYTES} bytes, which is this gateway's limit: {MAX_ROWS} rows of 256 sessions x 7 "
+    f"channels as JSON (or {LARGE_BODY_BYTES} bytes in chunks, without Content-Length); send fewer rows per request"
+)
+TOO_MANY = (
+    f"overloaded: this gateway answers {INSIDE} requests at a time and lets {WAITING} wait ({LARGE_INSIDE} and "
+    f"{LARGE_WAITING} of those with bodies of {LARGE_BODY_BYTES} bytes or more); send this one again later"
+)
+TOO_SLOW = f"the request did not arrive in time: {HEADERS_S} s for its headers, {REQUEST_S} s for all of it"
