@@ -111,10 +111,10 @@ def _refuse_non_numbers(content: object) -> None:
 
 
 def _check_id(identity: str | None) -> None:
-    """An id is sent back and stands in logs, so it must be short and have no control characters."""
-    if identity and (len(identity) > _LONGEST_ID or not identity.isprintable()):
+    """MLServer sends an id back in headers as well, which fail where it is long or not plain text."""
+    if identity and (len(identity) > _LONGEST_ID or not (identity.isascii() and identity.isprintable())):
         raise InferenceError(
-            f"id has {len(identity)} characters; at most {_LONGEST_ID} printable ones are allowed, such as a UUID"
+            f"id has {len(identity)} characters; at most {_LONGEST_ID} printable ASCII ones are allowed, such as a UUID"
         )
 
 

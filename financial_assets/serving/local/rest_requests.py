@@ -34,6 +34,7 @@ _MEMBERS = {
     "outputs": {"name", "parameters"},
 }
 _GZIP = 31  # zlib's number for a gzip header and trailer
+_PART = 2**20
 _SEND_JSON = "send the header content-type: application/json and a body in UTF-8"
 
 
@@ -116,18 +117,22 @@ def _encodings(headers: Headers) -> list[str]:
 
 
 def _decompress(content: bytes) -> bytes:
-    """Bounded: a few kilobytes of gzip may hold gigabytes."""
+    """Bounded: a few kilobytes of gzip may hold gigabytes. In parts, so that other requests get their turn."""
     reader = zlib.decompressobj(_GZIP)
+    parts: list[bytes] = []
+    left = MAX_BODY_BYTES
     try:
-        plain = reader.decompress(content, MAX_BODY_BYTES)
+        while content and not reader.eof:
+            parts.append(reader.decompress(content, _PART))
+            content, left = reader.unconsumed_tail, left - len(parts[-1])
+            if left < 0:
+                raise HTTPException(_TOO_LARGE, f"the decompressed body has more than {MAX_BODY_BYTES} bytes")
     except zlib.error as error:
         raise HTTPException(_BAD, f"the body is not gzip, as content-encoding says: {error}") from error
-    if reader.unconsumed_tail:
-        raise HTTPException(_TOO_LARGE, f"the decompressed body has more than {MAX_BODY_BYTES} bytes")
     if not reader.eof or reader.unused_data:
         what = "ends early" if not reader.eof else "goes on after its end"
         raise HTTPException(_BAD, f"the body is not one whole gzip stream: it {what}")
-    return plain
+    return b"".join(parts)
 
 
 def json_fault(content: bytes, document: Any) -> str | None:
