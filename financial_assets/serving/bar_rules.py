@@ -19,9 +19,10 @@ CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 ROUNDING = 2e-5
 """Relative tolerance between the prices of a bar: twice that of the price checks, for the conversion to float32."""
 
-LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e15
-"""Adjusted prices lie between: adjustment takes the oldest close of a serial reverse splitter to 1e13, and a token's to
-1e-10. Features square differences of prices, which float32 holds from 1e-14 to 1e18."""
+LOWEST_PRICE, HIGHEST_PRICE = 1e-13, 1e15
+"""Adjusted prices lie between: adjustment takes the oldest close of a serial reverse splitter to 1e13, and the oldest
+of a share that was split again and again to 1e-5. Features square differences of prices, which float32 holds for prices
+from 1e-14 to 1e18."""
 
 LARGEST_VOLUME = 1e18
 """Adjusted volume: a day's 1e12 shares before splits of 1e6. Features square it; 1e19 squared overflows float32."""
