@@ -42,8 +42,8 @@ LARGEST_VOLUME = 1e12
 """Above any day's volume of one ticker (the largest real ones stay below 1e11)."""
 
 LARGEST_ADJUSTED_VOLUME = 1e18
-"""The same, of volume divided by ``adj_close / close``. Together with the two limits before, it keeps every panel within
-what a served model accepts (``financial_assets.serving.bar_rules``)."""
+"""The same, of volume divided by ``adj_close / close``. With the limits before and ``WIDEST_BAR``, it keeps every panel
+within what a served model accepts (``financial_assets.serving.bar_rules``)."""
 
 WIDEST_BAR = 1000.0
 """Factor between low and high of one bar: as much as between two closes."""
