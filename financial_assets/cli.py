@@ -194,11 +194,15 @@ def stop() -> None:
 
 
 @main.command()
-def status() -> None:
+@click.option("--url", "url_only", is_flag=True, help="Print the gateway's address only, for other commands.")
+def status(url_only: bool) -> None:
     """Show processes, models and weights of the serving target; exit code 1 when something is wrong."""
     from financial_assets.monitoring import local
 
     settings = load_settings()
+    if url_only:
+        click.echo(_target(settings).endpoint().http_url)
+        return
     found = _target(settings).status()
     console = Console()
     if settings.serving_target == "local":
@@ -231,12 +235,16 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 @click.option(
     "--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals, and the clock."
 )
-def signal(symbol: str, as_json: bool) -> None:
+@click.option("--request", is_flag=True, help="Print the V2 request instead of sending it: JSON, for curl -d @-.")
+def signal(symbol: str, as_json: bool, request: bool) -> None:
     """Ask the champion for the next session of one ticker: direction, expected range, value at risk."""
     from financial_assets.resources import make_resources
-    from financial_assets.resources.signals import champion_signal
+    from financial_assets.resources.signals import champion_signal, signal_request
 
     resources = make_resources(load_settings())
+    if request:
+        click.echo(signal_request(symbol.upper(), resources["market"]))
+        return
     found = champion_signal(symbol.upper(), resources["market"], resources["serving"], resources["ab_test"])
     gap = resources["market"].clock_gap()
     days = {name: f"{found[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}

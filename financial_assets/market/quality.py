@@ -36,8 +36,18 @@ ROUNDING = 1e-5
 HIGHEST_PRICE = 1e7
 """Above any price of a listed share (Berkshire Hathaway A: below 1e6)."""
 
+LOWEST_ADJUSTED_CLOSE = 1e-9
+"""Below any real one: splits and dividends of sixty years leave more than 1e-5 of a price."""
+
 LARGEST_VOLUME = 1e12
 """Above any day's volume of one ticker (the largest real ones stay below 1e11)."""
+
+LARGEST_ADJUSTED_VOLUME = 1e18
+"""The same, of volume divided by ``adj_close / close``. With the limits before and ``WIDEST_BAR``, it keeps every panel
+within what a served model accepts (``financial_assets.serving.bar_rules``)."""
+
+WIDEST_BAR = 1000.0
+"""Factor between low and high of one bar: as much as between two closes."""
 
 EXTREME_MOVE = np.log(1.5)
 """Absolute log return of the adjusted close that is worth a look: +50 %, -33 %."""
@@ -133,12 +143,21 @@ def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
             (np.isfinite(value) & (value <= 0), f"{name} is not positive"),
             (np.isfinite(value) & (value > HIGHEST_PRICE), f"{name} is above {HIGHEST_PRICE:.0e}"),
         ]
+    close, adjusted = frame["close"], frame["adj_close"]
+    found += [
+        ((adjusted > 0) & (adjusted < LOWEST_ADJUSTED_CLOSE), f"adj_close is below {LOWEST_ADJUSTED_CLOSE:.0e}"),
+        (frame["high"] > WIDEST_BAR * frame["low"], f"high is more than {WIDEST_BAR:.0f} times low"),
+    ]
     volume = frame["volume"]
     found += [
         (volume.isna(), "volume is missing"),
         (np.isinf(volume), "volume is infinite"),
         (volume < 0, "volume is negative"),
         (np.isfinite(volume) & (volume > LARGEST_VOLUME), f"volume is above {LARGEST_VOLUME:.0e}"),
+        (
+            (adjusted > 0) & (volume * close > LARGEST_ADJUSTED_VOLUME * adjusted),
+            f"volume adjusted for splits is above {LARGEST_ADJUSTED_VOLUME:.0e}",
+        ),
     ]
     return failure_table(frame, found + _impossible_moves(frame))
 

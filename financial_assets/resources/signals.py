@@ -9,12 +9,14 @@ import pandas as pd
 
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
+from financial_assets.serving.transport import request_body
 
-__all__ = ["ask_champion", "champion_signal"]
+__all__ = ["ask_champion", "champion_signal", "signal_request"]
 
 
 def ask_champion(
@@ -25,6 +27,19 @@ def ask_champion(
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
+
+
+def signal_request(symbol: str, market: Market) -> bytes:
+    """The V2 request, as JSON, that asks for the signal of one ticker at the market clock.
+
+    Raises
+    ------
+    MarketDataError
+        The universe has no such ticker, or it cannot have a signal; the text says why.
+    """
+    panel = _panel_with(symbol, market)
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK, [symbol])
+    return request_body(bars)
 
 
 def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: Experiment) -> dict[str, Any]:
@@ -39,14 +54,20 @@ def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: Expe
     ServingError
         The serving plane is not there, did not answer, or its answer is not sound.
     """
+    panel = _panel_with(symbol, market)
+    signals = ask_champion(panel, serving, ab_test, [symbol])
+    failures = check_signals(signals, [symbol])
+    if not failures.empty:
+        raise InferenceError(f"the answer for {symbol} is not sound: {'; '.join(failures['problem'])}")
+    return {str(name): value for name, value in signals.to_dict("records")[0].items()}
+
+
+def _panel_with(symbol: str, market: Market) -> PricePanel:
+    """The panel at the market clock, which holds enough bars of the ticker."""
     if symbol not in market.tickers:
         raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")
     panel = market.panel()
     reasons = without_signal(panel, [symbol])
     if reasons:
         raise MarketDataError(f"{symbol} {reasons[symbol]}")
-    signals = ask_champion(panel, serving, ab_test, [symbol])
-    failures = check_signals(signals, [symbol])
-    if not failures.empty:
-        raise InferenceError(f"the answer for {symbol} is not sound: {'; '.join(failures['problem'])}")
-    return {str(name): value for name, value in signals.to_dict("records")[0].items()}
+    return panel

@@ -1,8 +1,9 @@
 """MLServer runtime for one self-contained ONNX artefact: raw bars in, calibrated answer out.
 
 Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``, outputs ``probability_up`` FP32
-``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module
-imports numpy, onnxruntime and mlserver only, so that it can be copied into a bare MLServer image.
+``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module,
+``bar_rules.py`` and ``request_checks.py`` import numpy, onnxruntime and mlserver only, so that they can be copied into
+a bare MLServer image.
 
 Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 2048),
 ``intra_op_threads`` of onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker
@@ -13,7 +14,6 @@ usually takes so many milliseconds, so that a slow model does not hold up the ot
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,17 +34,16 @@ from mlserver.types import (
 )
 from mlserver.utils import get_model_uri
 
+from financial_assets.serving.bar_rules import CHANNELS, INPUT, bar_fault
+from financial_assets.serving.request_checks import OUTPUTS, check_request, decode_bars
+
 __all__ = ["CHANNELS", "INPUT", "OUTPUTS", "FinancialOnnxRuntime", "check_bars"]
 
-INPUT = "bars"
-OUTPUTS = ("probability_up", "return_quantiles")
-CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _MODEL_FILE = "model.onnx"
 # Intermediate series of more rows than this leave the processor's cache.
 _CHUNK_ROWS = 256
 _DEFAULTS = {"max_batch": 2048, "intra_op_threads": 1, "offload_rows": 16, "offload_ms": 10}
 _MEMORY = 0.2  # weight of the latest request in what is usual
-_POSITIVE = ("open", "high", "low", "close", "market")
 _UNPROCESSABLE = 422
 
 
@@ -89,8 +88,7 @@ class FinancialOnnxRuntime(MLModel):
         MLServerError
             The graph gave something that is no answer (500).
         """
-        wanted = self._requested_outputs(payload)
-        rows = _declared_rows(payload, self._row, self._options["max_batch"])
+        wanted, rows = check_request(payload, self._row, self._options["max_batch"])
         if rows >= self._options["offload_rows"] or 1000 * self._usual_s >= self._options["offload_ms"]:
             answer = await asyncio.to_thread(self._answer, payload.inputs[0])
         else:
@@ -107,18 +105,9 @@ class FinancialOnnxRuntime(MLModel):
         self._session = None
         return True
 
-    def _requested_outputs(self, payload: InferenceRequest) -> tuple[str, ...]:
-        if not payload.outputs:
-            return OUTPUTS
-        wanted = tuple(output.name for output in payload.outputs)
-        unknown = [name for name in wanted if name not in OUTPUTS]
-        if unknown:
-            raise InferenceError(f"unknown output {', '.join(unknown)}; this model gives {', '.join(OUTPUTS)}")
-        return wanted
-
     def _answer(self, tensor: RequestInput) -> dict[str, np.ndarray]:
         began = time.perf_counter()
-        bars = _decode(tensor)
+        bars = decode_bars(tensor)
         check_bars(bars)
         answer = self._run(bars)
         if len(bars) < self._options["offload_rows"]:  # without the wait for a thread, which is not the model's
@@ -161,74 +150,11 @@ def check_bars(bars: np.ndarray) -> None:
     Raises
     ------
     InferenceError
-        A value is not finite, a price or the benchmark level is not positive, or a volume is negative; names the
-        first one.
+        A bar breaks one of the rules of ``bar_rules``; names the first one.
     """
-    names = CHANNELS if bars.shape[-1] == len(CHANNELS) else tuple(map(str, range(bars.shape[-1])))
-    if not np.isfinite(bars).all():
-        _refuse(bars, names, ~np.isfinite(bars), "is not finite")
-    if names != CHANNELS:
-        return
-    for index, name in enumerate(CHANNELS):
-        lowest = bars[..., index].min()
-        if (name in _POSITIVE and lowest <= 0) or (name == "volume" and lowest < 0):
-            bad = np.zeros(bars.shape, dtype=bool)
-            bad[..., index] = bars[..., index] < 0 if name == "volume" else bars[..., index] <= 0
-            _refuse(bars, names, bad, "is negative" if name == "volume" else "is not positive")
-
-
-def _refuse(bars: np.ndarray, names: tuple[str, ...], bad: np.ndarray, problem: str) -> None:
-    row, session, channel = (int(index) for index in np.argwhere(bad)[0])
-    value = bars[row, session, channel]
-    raise InferenceError(
-        f"{INPUT}[{row}, {session}, {names[channel]}] {problem} ({value}); {int(bad.sum())} such value(s)"
-    )
-
-
-def _declared_rows(payload: InferenceRequest, row: tuple[int, ...], max_batch: int) -> int:
-    names = [tensor.name for tensor in payload.inputs]
-    if names != [INPUT]:
-        raise InferenceError(f"expected exactly one input named {INPUT}, got {', '.join(map(repr, names)) or 'none'}")
-    tensor = payload.inputs[0]
-    datatype = getattr(tensor.datatype, "value", tensor.datatype)
-    if datatype != Datatype.FP32.value:
-        raise InferenceError(f"input {INPUT} has datatype {datatype}; expected FP32")
-    shape = tuple(tensor.shape)
-    if len(shape) != len(row) + 1 or shape[1:] != row or shape[0] < 1:
-        raise InferenceError(
-            f"input {INPUT} has shape {list(shape)}; expected [batch >= 1, {', '.join(map(str, row))}]"
-        )
-    if shape[0] > max_batch:
-        raise InferenceError(f"input {INPUT} has a batch of {shape[0]}; at most {max_batch} are allowed in one request")
-    return shape[0]
-
-
-def _decode(tensor: RequestInput) -> np.ndarray:
-    content = getattr(tensor.data, "root", tensor.data)
-    shape = tuple(tensor.shape)
-    try:
-        values = np.asarray(content)
-    except ValueError as error:
-        raise InferenceError(f"input {INPUT}: data is ragged: {error}") from error
-    if values.dtype.kind not in "fiu":
-        raise InferenceError(
-            f"input {INPUT}: {_first_non_number(content)} is not a number (NaN cannot be sent in JSON)"
-        )
-    if values.size != math.prod(shape) or (values.ndim > 1 and values.shape != shape):
-        raise InferenceError(
-            f"input {INPUT}: data has {values.size} elements of shape {list(values.shape)}, "
-            f"but shape {list(shape)} needs {math.prod(shape)}"
-        )
-    with np.errstate(over="ignore"):  # too large for FP32 becomes inf, which check_bars reports
-        return np.ascontiguousarray(values.reshape(shape), dtype=np.float32)
-
-
-def _first_non_number(content: object) -> str:
-    flat = np.asarray(content, dtype=object).ravel().tolist()
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in flat]
-    index = numbers.index(False) if False in numbers else 0
-    kind = "the Boolean " if isinstance(flat[index], bool) else ""
-    return f"data at index {index} ({kind}{str(flat[index])[:40]!r})"
+    fault = bar_fault(bars)
+    if fault is not None:
+        raise InferenceError(fault)
 
 
 def _encode(name: str, value: np.ndarray) -> ResponseOutput:

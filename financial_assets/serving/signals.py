@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.atomic import atomic_path
-from financial_assets.errors import InferenceError, MarketDataError
+from financial_assets.errors import InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.serving.answers import Answer
+from financial_assets.serving.answers import INPUT, Answer
 from financial_assets.serving.signal_schema import QUANTILE_COLUMNS, SIGNAL_SCHEMA, check_signals
 
 __all__ = [
@@ -150,7 +151,7 @@ def ask_signals(
     parts = [
         make_signals(
             names[first : first + batch_rows],
-            client.infer_batch(model, bars[first : first + batch_rows]),
+            _ask(client, model, names[first : first + batch_rows], bars[first : first + batch_rows]),
             as_of=as_of,
             model=model,
             version=version,
@@ -158,6 +159,18 @@ def ask_signals(
         for first in range(0, len(names), batch_rows)
     ]
     return pd.concat(parts).sort_values("ticker", ignore_index=True)
+
+
+def _ask(client: BatchInference, model: str, names: Sequence[str], bars: np.ndarray) -> Answer:
+    """Ask for all rows; a refusal, which names a row, is raised again with the row's ticker."""
+    try:
+        return client.infer_batch(model, bars)
+    except RequestRejectedError as error:
+        row = re.search(rf"{INPUT}\[(\d+)", str(error))
+        if row is None or int(row[1]) >= len(names):
+            raise
+        text = f"the bars of {names[int(row[1])]} are refused: {error}"
+        raise RequestRejectedError(text, status=error.status, route=error.route) from error
 
 
 def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError, Inf
 from financial_assets.serving.answers import INPUT, ROUTE_HEADER, Answer, Arm, last_route, make_answer
 from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 
-__all__ = ["GrpcTransport", "RestTransport"]
+__all__ = ["GrpcTransport", "RestTransport", "request_body"]
 
 _DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
@@ -28,6 +28,13 @@ _REJECTED = {
     grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.RESOURCE_EXHAUSTED,  # the message is too long
 }
+
+
+def request_body(bars: np.ndarray, identity: str | None = None) -> bytes:
+    """The JSON of a request for float32 bars ``[n, session, channel]``."""
+    tensor = {"name": INPUT, "shape": list(bars.shape), "datatype": "FP32", "data": bars.ravel()}
+    named = {} if identity is None else {"id": identity}
+    return orjson.dumps({**named, "inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 class RestTransport:
@@ -55,8 +62,7 @@ class RestTransport:
         """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
         began = time.perf_counter()
         identity = headers["x-request-id"]
-        tensor = {"name": INPUT, "shape": list(bars.shape), "datatype": "FP32", "data": bars.ravel()}
-        body = orjson.dumps({"id": identity, "inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+        body = request_body(bars, identity)
         try:
             response = self._http.post(
                 f"/v2/models/{name}/infer", content=body, headers={**headers, "content-type": "application/json"}

@@ -33,6 +33,7 @@ from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Serving
 from financial_assets.serving.answers import Answer
+from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
@@ -53,7 +54,7 @@ LAYERS = [
 ]
 MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400"}
 CUTOFF = pd.Timestamp("2020-01-02")
-BARS = np.full((2, 256, 7), 100.0, dtype=np.float32)
+BARS = neutral_bars(2, 256)
 
 
 def _arm(variant: str, version: int, role: Any, weight: int) -> Arm:

@@ -112,6 +112,13 @@ def running(root: Path, models: Path) -> Iterator[str]:
         process.wait(30)
 
 
+def _bars(rows: int) -> np.ndarray:
+    """Bars whose mean is a half, days included."""
+    bars = np.full((rows, 256, 7), 0.5)
+    bars[..., 6] = np.arange(256) - 127
+    return bars
+
+
 def _wait(process: subprocess.Popen[Any], url: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
@@ -136,14 +143,14 @@ def test_a_published_artefact_is_loaded_and_answers(tmp_path: Path) -> None:
         folder = as_the_agent(address, models)
         loaded = httpx.post(f"{url}/v2/repository/models/{ROUTE}/load", timeout=60)
         assert loaded.status_code == 200, loaded.text
-        bars = np.full((2, 256, 7), 0.5)
+        bars = _bars(2)
         tensor = {"name": "bars", "datatype": "FP32", "shape": list(bars.shape), "data": bars.ravel().tolist()}
         answer = httpx.post(f"{url}/v2/models/{ROUTE}/infer", json={"inputs": [tensor]}, timeout=30).json()
         assert (answer["model_name"], answer["model_version"]) == (ROUTE, "3")
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
         np.testing.assert_allclose(outputs["probability_up"], [1 / (1 + np.exp(-0.5))] * 2, rtol=1e-6)
         # The Model's parameter arrived.
-        many = np.full((9, 256, 7), 0.5)
+        many = _bars(9)
         tensor |= {"shape": list(many.shape), "data": many.ravel().tolist()}
         refused = httpx.post(f"{url}/v2/models/{ROUTE}/infer", json={"inputs": [tensor]}, timeout=30)
         assert refused.status_code == 400

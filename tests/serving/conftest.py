@@ -69,6 +69,7 @@ def make_bars(rows: int) -> np.ndarray:
     """Valid bars whose mean close differs from row to row."""
     bars = np.full((rows, 256, 7), 100.0, dtype=np.float32)
     bars += np.arange(rows, dtype=np.float32)[:, None, None]
+    bars[..., 6] = np.arange(12000, 12256)
     return bars
 
 

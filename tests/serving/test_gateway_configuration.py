@@ -39,7 +39,7 @@ def for_model(value: str, protocol: str, topology: Topology = TOPOLOGY) -> list[
         model = header(rule, "seldon-model")
         return model is not None and model["string_match"]["exact"] == value
 
-    return [r for r in rules("public", topology) if r["match"]["prefix"] == PROTOCOLS[protocol] and matches(r)]
+    return [r for r in rules("public", topology) if r["match"].get("prefix") == PROTOCOLS[protocol] and matches(r)]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -106,14 +106,32 @@ def test_a_model_outside_an_experiment_has_one_route_without_stickiness() -> Non
 
 
 def test_the_agent_rewrites_only_the_models_name_and_passes_only_model_calls() -> None:
-    for rule in rules("agent"):
+    *passed, last = rules("agent")
+    for rule in passed:
         assert header(rule, "seldon-internal-model") is not None
-        if "prefix" in rule["match"]:
-            assert rule["match"]["prefix"] == "/v2/models/"
-        else:
-            assert rule["match"]["safe_regex"]["regex"].endswith("Model(Infer|Ready|Metadata)")
-    rewrites = [r["route"]["regex_rewrite"]["substitution"] for r in rules("agent") if "regex_rewrite" in r["route"]]
-    assert sorted(set(rewrites)) == ["/v2/models/a_1", "/v2/models/b_4", "/v2/models/c_2"]
+        regex = rule["match"]["safe_regex"]["regex"]
+        assert regex.startswith("/v2/models/") or regex.endswith("Model(Infer|Ready|Metadata)")
+    assert last["direct_response"]["status"] == 404
+    rewrites = [r["route"]["regex_rewrite"]["substitution"] for r in passed if "regex_rewrite" in r["route"]]
+    # Each for bodies that are large, may be once they are decompressed, and any others.
+    assert rewrites == [f"/v2/models/{route}" for route in ("a_1", "b_4", "c_2") for _ in range(3)]
+
+
+def test_what_no_rule_fits_is_a_404_that_names_the_header_and_what_is_served() -> None:
+    def texts(topology: Topology) -> list[str]:
+        found = [rule for rule in rules("public", topology) if "direct_response" in rule]
+        assert found == rules("public", topology)[-len(found) :], "they must come last"
+        assert {rule["direct_response"]["status"] for rule in found} == {404}
+        return [rule["direct_response"]["body"]["inline_string"] for rule in found]
+
+    for text in texts(TOPOLOGY):
+        assert "Served: a, ab-experiment.experiment, b, c" in text
+    assert sum("seldon-model" in text for text in texts(TOPOLOGY)) == 4
+    assert "nothing yet" in texts(Topology(1, {}))[0]
+    # Envoy takes no direct response of more than 4,096 bytes.
+    many = texts(Topology(1, {f"{'long' * 50}-{number}": 1 for number in range(500)}))
+    assert max(map(len, many)) < 4096
+    assert all("and 492 more" in text for text in many)
 
 
 def test_retiring_routes_stay_reachable_inside_but_not_from_outside() -> None:

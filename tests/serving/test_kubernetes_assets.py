@@ -23,6 +23,7 @@ from registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.models.export import file_sha256
 from financial_assets.models.variants import VARIANTS
+from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest, model_name
 
 pytestmark = pytest.mark.integration
@@ -86,7 +87,7 @@ def test_the_default_of_the_experiment_is_asked_alone(world: World) -> None:
     url = world.cluster.target.endpoint().http_url
     drawn = {httpx.get(f"{url}/v2/models/{BASELINE}/ready", headers={"seldon-model": BASELINE}) for _ in range(40)}
     assert {answer.headers["x-seldon-route"][1:-3] for answer in drawn} == {BASELINE, ENHANCED}
-    bars = np.full((3, 256, 7), 100.0, dtype=np.float32)
+    bars = neutral_bars(3, 256)
     for _ in range(8):
         with world.resources["serving"].connect() as client:
             assert dict(client.endpoint.routes) == {}
@@ -96,7 +97,7 @@ def test_the_default_of_the_experiment_is_asked_alone(world: World) -> None:
 
 
 def test_a_client_outlives_a_new_version_of_the_default(world: World, write_tiny: Any, tmp_path: Path) -> None:
-    bars = np.full((1, 256, 7), 100.0, dtype=np.float32)
+    bars = neutral_bars(1, 256)
     plane, served = world.cluster.target, world.cluster.loaded[BASELINE]
     try:
         with world.resources["serving"].connect() as client:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +16,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from financial_assets.serving.bar_rules import neutral_bars
+from financial_assets.serving.local.limits import REST_BODY_BYTES
+from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 
 pytestmark = pytest.mark.integration
 MODEL = "lightweight-predictor-v1"
-GOOD = [100.0] * 1792
+ONES = neutral_bars(1, 256).ravel()
+GOOD = ONES.tolist()
 
 
 def tensor(**change: Any) -> dict[str, Any]:
@@ -27,6 +33,10 @@ def tensor(**change: Any) -> dict[str, Any]:
 
 def body(**change: Any) -> bytes:
     return json.dumps({"inputs": [tensor(**change)]}).encode()
+
+
+def document(**change: Any) -> bytes:
+    return json.dumps({"inputs": [tensor()], **change}).encode()
 
 
 def at(index: int, value: Any) -> list[Any]:
@@ -54,6 +64,8 @@ def still_alive(http: httpx.Client, plane: Any) -> Iterator[None]:
         (body(shape=[2049, 256, 7]), "at most 2048"),
         (body(shape=[2, 256, 7]), "1792 elements"),
         (body(shape=["1", "a"]), "shape"),
+        (body(shape=["1", "256", "7"]), "inputs[0].shape has a size that is not a whole number"),
+        (body(shape=[True, 256, 7]), "inputs[0].shape has a size that is not a whole number"),
         (body(datatype="FP64"), "datatype FP64; expected FP32"),
         (body(datatype="FP31"), "datatype"),
         (body(datatype="BYTES"), "datatype BYTES"),
@@ -61,18 +73,38 @@ def still_alive(http: httpx.Client, plane: Any) -> Iterator[None]:
         (body(data=at(3, 0.0)), "bars[0, 0, close] is not positive"),
         (body(data=at(8, -1.0)), "bars[0, 1, high] is not positive"),
         (body(data=at(4, -1.0)), "volume] is negative"),
+        (body(data=at(5, True)), "index 5 (the Boolean 'True') is not a number"),
+        (body(data=at(13, 0)), "bars[0, 1, day] is not later than the day of the bar before"),
+        (
+            body(data=at(7 * 100 + 1, 0.5)),
+            "bars[0, 100, high] high is below low (0.5 against 1); the bar is of 1970-04",
+        ),
+        (body(data=at(5, 10**400)), "not a V2 inference request"),
         (body(data=at(5, None)), "index 5 ('None') is not a number"),
         (body(data=at(5, "NaN")), "index 5 ('NaN') is not a number"),
         (body(data=at(5, 1e39)), "market] is not finite"),
         (body(data=at(5, float("nan"))), "not a V2 inference request"),
         (body(data=at(5, float("inf"))), "not a V2 inference request"),
-        (body().replace(b"100.0,", b"1e400,", 1), "not a V2 inference request"),
+        (body().replace(b"1.0,", b"1e400,", 1), "not a V2 inference request"),
         (body(data=[GOOD[:7]] * 256), "elements of shape"),
         (body(data=[[1.0], [2.0, 3.0]]), "ragged"),
         (body(data={}), "not a number"),
         (b'{"inputs": []}', "exactly one input named bars, got none"),
         (json.dumps({"inputs": [tensor(), tensor()]}).encode(), "exactly one input"),
         (json.dumps({"inputs": [tensor()], "outputs": [{"name": "x"}]}).encode(), "unknown output x"),
+        (document(outputs=[{"name": "probability_up"}] * 2), "outputs name probability_up more than once"),
+        (document(outputs=[{"name": "x" * 9000}]), "unknown output xxx"),
+        (document(output=[]), "the request has unknown members: output"),
+        (body(layout="x"), "inputs[0] has unknown members: layout"),
+        (document(parameters={"priority": 1}), "unknown parameter of the request: priority"),
+        (body(parameters={"content_type": "pd"}), "parameter content_type of the input is pd"),
+        (document(id="x" * 9000), "id has 9000 characters; at most 512"),
+        (document(id="日本"), "printable ASCII"),
+        (document(id="a\nb"), "printable ASCII"),
+        (body().replace(b'"name": "bars"', b'"name": "x", "name": "bars"'), "key 'name' occurs more than once"),
+        (body().replace(b'"name": "bars"', b'"n\\u0061me": ":", "name": "bars"'), "key 'name' occurs more than once"),
+        (body() + b"}", "not a V2 inference request"),
+        (b"\xef\xbb\xbf" + body(), "not a V2 inference request"),
         (b"{}", "inputs: Field required"),
         (b"[]", "not a V2 inference request"),
         (b"null", "not a V2 inference request"),
@@ -91,41 +123,96 @@ def test_rest(http: httpx.Client, plane: Any, content: bytes, message: str) -> N
     assert len(answer.content) < 1500, "the body must not be echoed"
 
 
+JSON = {"content-type": "application/json"}
+
+
 @pytest.mark.parametrize(
-    ("headers", "content"),
+    ("headers", "content", "status", "message"),
     [
-        ({"content-type": "text/plain"}, b"\xff\xfe\xfd"),
-        ({"content-type": "application/octet-stream"}, b"\xff" * 100),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, b"no gzip"),
-        ({"content-type": "application/json", "content-encoding": "gzip"}, gzip.compress(body())[:100]),
-        ({"content-type": "application/json", "inference-header-content-length": "10"}, b"\x00" * 50),
-        ({"content-type": "application/json; charset=utf-16"}, json.dumps({"a": "é"}).encode("utf-16")),
+        ({"content-type": "text/plain"}, body(), 415, "send the header content-type: application/json"),
+        ({"content-type": "application/octet-stream"}, b"\xff" * 100, 415, "application/json"),
+        ({**JSON, "content-encoding": "gzip"}, b"no gzip", 400, "the body is not gzip"),
+        ({**JSON, "content-encoding": "gzip"}, gzip.compress(body())[:100], 400, "ends early"),
+        ({**JSON, "content-encoding": "gzip"}, gzip.compress(body()) + b"x", 400, "goes on after its end"),
+        ({**JSON, "content-encoding": "gzip, gzip"}, b"", 415, "compressed once with gzip"),
+        ({**JSON, "content-encoding": "br"}, b"x", 415, "content-encoding 'br' is not supported"),
+        ({**JSON, "inference-header-content-length": "10"}, b"\x00" * 50, 415, "binary tensor extension"),
+        ({"content-type": "application/json; charset=utf-16"}, body(), 415, "charset 'utf-16'"),
     ],
-    ids=["text", "octets", "no gzip", "half gzip", "binary extension", "utf-16"],
 )
-def test_other_content(http: httpx.Client, plane: Any, headers: dict[str, str], content: bytes) -> None:
+def test_other_content(
+    http: httpx.Client, plane: Any, headers: dict[str, str], content: bytes, status: int, message: str
+) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
     answer = http.post(url, content=content, headers=headers, timeout=5)
-    assert 400 <= answer.status_code < 500, answer.text
+    assert (answer.status_code, message in answer.json()["error"]) == (status, True), answer.text
 
 
-def test_gzip_is_understood(http: httpx.Client, plane: Any) -> None:
+def test_equivalent_ways_to_send_the_same_body_are_understood(http: httpx.Client, plane: Any) -> None:
     url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
-    headers = {"content-type": "application/json", "content-encoding": "gzip"}
-    assert http.post(url, content=gzip.compress(body()), headers=headers).status_code == 200
+    for headers, content in (
+        ({**JSON, "content-encoding": "gzip"}, gzip.compress(body())),
+        ({**JSON, "content-encoding": "identity"}, body()),
+        ({"content-type": "application/x-www-form-urlencoded"}, body()),  # that of curl -d
+        ({"content-type": 'application/json; charset="UTF-8"'}, body()),
+        ({}, body()),
+        (JSON, iter([body()[:99], body()[99:]])),  # chunked
+        (JSON, document(id="mine: 1", parameters={"binary_data_output": True})),
+        (JSON, body(parameters={"content_type": "np"})),
+        (JSON, body(data=[np.reshape(GOOD, (256, 7)).tolist()])),
+    ):
+        assert http.post(url, content=content, headers=headers).status_code == 200, headers
+    address = ("127.0.0.1", httpx.URL(url).port)
+    head = f"POST /v2/models/{MODEL}/infer HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(f"{head}content-length: {len(body())}\r\n\r\n".encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(body())
+        assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 def test_other_methods(http: httpx.Client, plane: Any, method: str) -> None:
     answer = http.request(method, f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer")
     assert answer.status_code == 405
+    assert answer.json() == {"error": f"{method} is not allowed here; allowed: POST"}
 
 
 @pytest.mark.parametrize(
-    "path", [f"/v2/models/{MODEL}.experiment/infer", "/v2/models//infer", "/v2/models/a%2Fb/infer", "/"]
+    ("path", "headers", "message"),
+    [
+        ("/v2/models/no-such-model/infer", {}, "no such model or experiment: name one in the header seldon-model"),
+        (f"/v2/models/{MODEL}/infer", {"seldon-model": "no-such-model"}, "no such model or experiment"),
+        (f"/v2/models/{EXPERIMENT_NAME}/infer", {}, f"{EXPERIMENT_NAME}.experiment, {MODEL}"),
+        (f"/v2/models/{MODEL}/infer", {"x-seldon-route": ":x_1:"}, "leave x-seldon-route out"),
+        (f"/v2/models/{MODEL}.experiment/infer", {}, "no such model or experiment"),
+        ("/v2/models//infer", {}, "no such model or experiment"),
+        ("/v2/models/a%2Fb/infer", {}, "no such model or experiment"),
+        ("/", {}, "there is nothing at this address"),
+        ("/v1/models/x:predict", {}, "POST /v2/models/<name>/infer"),
+        (f"/v2/models/{MODEL}/infer_stream", {}, "the gateway passes POST /v2/models/<name>/infer"),
+        (f"/v2/models/{EXPERIMENT_NAME}.experiment/infer", {}, "not found"),  # as in the cluster: the header only
+    ],
 )
-def test_other_paths(http: httpx.Client, plane: Any, path: str) -> None:
-    assert http.post(f"{plane.endpoint.http_url}{path}", content=body()).status_code == 404
+def test_other_addresses(http: httpx.Client, plane: Any, path: str, headers: dict[str, str], message: str) -> None:
+    answer = http.post(f"{plane.endpoint.http_url}{path}", content=body(), headers=headers)
+    assert (answer.status_code, message in answer.json()["error"]) == (404, True), answer.text
+
+
+def test_a_small_body_that_decompresses_beyond_the_bound_is_refused(http: httpx.Client, plane: Any) -> None:
+    url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
+    part = zlib.compressobj(1, wbits=31)
+    content = part.compress(b" " * (REST_BODY_BYTES + 1)) + part.flush()
+    answer = http.post(url, content=content, headers={**JSON, "content-encoding": "gzip"}, timeout=30)
+    assert len(content) < REST_BODY_BYTES / 100
+    assert (answer.status_code, "decompressed body" in answer.json()["error"]) == (413, True)
+
+
+def test_a_header_beyond_the_bound_is_refused_in_the_same_shape(http: httpx.Client, plane: Any) -> None:
+    url = f"{plane.endpoint.http_url}/v2/models/{MODEL}/infer"
+    answer = http.post(url, content=body(), headers={"x-long": "x" * 70_000})
+    assert answer.status_code == 431
+    assert answer.json()["error"]
 
 
 def call(plane: Any, request: Any) -> Any:
@@ -143,9 +230,6 @@ def raw(values: np.ndarray, shape: list[int], datatype: str = "FP32", name: str 
     request.inputs.add(name=name, datatype=datatype, shape=shape)
     request.raw_input_contents.append(values.tobytes())
     return request
-
-
-ONES = np.full(1792, 100, np.float32)
 
 
 @pytest.mark.parametrize(
@@ -197,13 +281,48 @@ def test_grpc_bytes_that_are_no_message(plane: Any) -> None:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_grpc_repository_calls_do_not_pass(plane: Any) -> None:
+def test_grpc_contents_in_another_field_or_in_two_are_refused(plane: Any) -> None:
+    from mlserver.grpc import dataplane_pb2 as pb
+
+    request = pb.ModelInferRequest.FromString(raw(ONES, [1, 256, 7]).SerializeToString())
+    request.inputs[0].contents.fp32_contents.extend(GOOD)
+    with pytest.raises(grpc.RpcError) as caught:
+        call(plane, request)
+    assert "fp32_contents beside raw_input_contents" in caught.value.details()
+    del request.raw_input_contents[:]
+    call(plane, request)
+    request.inputs[0].contents.int_contents.extend([1])
+    with pytest.raises(grpc.RpcError) as caught:
+        call(plane, request)
+    assert "FP32 has fp32_contents" in caught.value.details()
+    request.parameters["headers"].int64_param = 1
+    del request.inputs[0].contents.int_contents[:]
+    with pytest.raises(grpc.RpcError) as caught:
+        call(plane, request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_grpc_questions_about_the_server_pass_and_all_else_says_what_does(plane: Any) -> None:
+    headers = (("seldon-model", MODEL),)
     with grpc.insecure_channel(plane.endpoint.grpc_target) as channel:
-        for method in ("RepositoryModelUnload", "RepositoryIndex", "ServerMetadata"):
-            unload = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+
+        def ask(method: str, metadata: Any = headers) -> None:
+            channel.unary_unary(f"/inference.GRPCInferenceService/{method}")(b"", metadata=metadata, timeout=10)
+
+        for method in ("ServerReady", "ServerLive", "ServerMetadata"):
+            ask(method, ())
+        for method, metadata, said in (
+            ("RepositoryModelUnload", headers, "the gateway passes"),
+            ("RepositoryIndex", (), "there is nothing at this address"),
+            ("ModelInfer", (), "no such model or experiment: name one in the header seldon-model"),
+            ("ModelInfer", (("seldon-model", "x"),), MODEL),
+            ("ModelInfer", (*headers, ("x-seldon-route", ":x_1:")), "leave x-seldon-route out"),
+        ):
             with pytest.raises(grpc.RpcError) as caught:
-                unload(b"", metadata=(("seldon-model", MODEL),), timeout=10)
+                ask(method, metadata)
             assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert said in caught.value.details()
+            assert not caught.value.details().startswith("{")
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -131,6 +131,9 @@ def test_model_metadata_and_readiness_pass_but_the_repository_does_not(http: htt
     base = plane.endpoint.http_url
     assert http.get(f"{base}/v2/models/{SHADOW}").json()["inputs"][0]["shape"] == [-1, 256, 7]
     assert http.get(f"{base}/v2/models/{SHADOW}/ready").status_code == 200
+    for headers in ({}, {"seldon-model": SHADOW}):  # of the server as a whole
+        assert http.get(f"{base}/v2/health/ready", headers=headers).status_code == 200
+        assert http.get(f"{base}/v2", headers=headers).json()["name"] == "financial-assets-local"
     assert http.get(f"{base}/v2/models/{SHADOW}/versions/9/ready").status_code == 200  # the agent drops the version
     for path in (f"/v2/repository/models/{SHADOW}_1/unload", "/v2/repository/index"):
         assert http.post(f"{base}{path}", headers={"seldon-model": SHADOW}).status_code == 404
@@ -150,6 +153,7 @@ import json, sys
 import numpy as np
 address, model = sys.argv[1:]
 bars = np.full((2, 256, 7), 100, np.float32)
+bars[..., 6] = np.arange(256)
 found = {}
 for module in ("http", "grpc"):
     client = __import__(f"tritonclient.{module}", fromlist=["x"])

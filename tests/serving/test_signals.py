@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pandas.testing import assert_frame_equal
 
-from financial_assets.errors import GatewayUnavailableError, InferenceError, MarketDataError
+from financial_assets.errors import GatewayUnavailableError, InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
@@ -51,6 +51,7 @@ def panel_of(tickers: int, sessions: int = SERVED_LOOKBACK + 4) -> PricePanel:
     days = calendar.sessions("2009-01-02", "2012-01-03")[:sessions]
     values = np.full((tickers, len(CHANNELS), sessions), 100.0, dtype=np.float32)
     values += np.arange(tickers, dtype=np.float32)[:, None, None]
+    values[:, CHANNELS.index("day")] = days.to_numpy().astype("datetime64[D]").astype(np.int64)
     names = tuple(f"T{row:04d}" for row in range(tickers))
     return PricePanel(names, days, values, np.ones((tickers, sessions), dtype=bool))
 
@@ -254,6 +255,15 @@ def test_an_error_of_the_gateway_comes_through() -> None:
 
     with pytest.raises(GatewayUnavailableError, match="no connection"):
         ask(Double(change=away), panel_of(2))
+
+
+def test_a_refusal_names_the_ticker_of_the_row() -> None:
+    def refuse(_: Answer) -> Answer:
+        raise RequestRejectedError("bars[1, 7, high] high is below low", status=400, route="r")
+
+    with pytest.raises(RequestRejectedError, match=r"the bars of T0001 are refused: bars\[1, 7, high\]") as caught:
+        ask(Double(change=refuse), panel_of(4), batch_rows=2)
+    assert (caught.value.status, caught.value.route) == (400, "r")
 
 
 def incomplete() -> PricePanel:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import numpy as np
 import urllib3
 from scipy.special import chdtrc
 
 from financial_assets.errors import InferenceError
 from financial_assets.serving.answers import ROUTE_HEADER, last_route
+from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.kubernetes.api import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
@@ -62,9 +62,9 @@ class Probes:
         the split.
         """
         # Here and not above: it brings torch, which takes seconds, and nothing else of this target needs it.
-        from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK
+        from financial_assets.models.predictor import SERVED_LOOKBACK
 
-        bars = np.ones((1, SERVED_LOOKBACK, CHANNEL_COUNT), np.float32)
+        bars = neutral_bars(1, SERVED_LOOKBACK)
         try:
             with InferenceClient(self._endpoint, timeout_s=_ANSWER_S) as client:
                 problem = _stranger(experiment, client.infer(experiment.name, bars).route)

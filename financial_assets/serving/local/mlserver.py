@@ -29,6 +29,7 @@ from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc import server as grpc_server
 from mlserver.grpc.logging import logger as grpc_logger
 from mlserver.grpc.servicers import InferenceServicer
+from mlserver.grpc.utils import handle_mlserver_error
 from mlserver.logging import logger
 from mlserver.repository.factory import ModelRepositoryFactory
 from mlserver.rest.responses import Response
@@ -36,9 +37,11 @@ from mlserver.server import MLServer
 from mlserver.settings import ModelSettings, Settings
 from mlserver.types import InferenceRequest, TensorData
 from mlserver.utils import install_uvloop_event_loop
+from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from financial_assets.errors import FinancialAssetsError
+from financial_assets.serving.local import rest_requests
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.local.restoring import mend_models
@@ -96,16 +99,33 @@ class AgentInterceptor(aio.ServerInterceptor):
 class RawTensorServicer(InferenceServicer):
     """Hands raw tensors on as arrays, after checking that their sizes match their shapes."""
 
+    ModelReady = handle_mlserver_error(InferenceServicer.ModelReady)  # a missing model is no failure of the server
+
     def _InsertHeaders(self, request: pb.ModelInferRequest, context: Any) -> InferenceRequest:  # noqa: N802
         raw = list(request.raw_input_contents)
         arrays = [_to_array(tensor, content) for tensor, content in zip(request.inputs, raw, strict=False)]
         if raw and len(raw) != len(request.inputs):
             raise InferenceError(f"{len(request.inputs)} inputs, but {len(raw)} raw contents")
+        for tensor in request.inputs:
+            _check_contents(tensor, raw=bool(raw))
         del request.raw_input_contents[:]
-        payload = super()._InsertHeaders(request, context)
+        try:
+            payload = super()._InsertHeaders(request, context)
+        except ValidationError as error:  # of parameters that MLServer knows, but of another type
+            problems = "; ".join(f"{problem['loc'][-1]}: {problem['msg']}" for problem in error.errors()[:5])
+            raise InferenceError(f"parameters: {problems}") from error
         for tensor, array in zip(payload.inputs, arrays, strict=False):
             tensor.data = TensorData.model_construct(root=array)
         return payload
+
+
+def _check_contents(tensor: Any, *, raw: bool) -> None:
+    """Refuse what MLServer would pass over: contents beside raw ones, or in another field than the datatype's."""
+    given = [field.name for field, _ in tensor.contents.ListFields()]
+    if raw and given:
+        raise InferenceError(f"input {tensor.name}: {', '.join(given)} beside raw_input_contents; send one of them")
+    if tensor.datatype == "FP32" and given not in ([], ["fp32_contents"]):
+        raise InferenceError(f"input {tensor.name}: {', '.join(given)}; FP32 has fp32_contents")
 
 
 def _to_array(tensor: Any, content: bytes) -> np.ndarray:
@@ -148,16 +168,18 @@ class LargeBodiesOneByOne:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, when it is its turn."""
-        if scope["type"] == "http" and _content_length(scope) >= LARGE_BODY_BYTES:
+        if scope["type"] == "http" and _may_be_large(scope):
             async with self._turn:
                 await self._app(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
-def _content_length(scope: Scope) -> int:
-    text = dict(scope["headers"]).get(b"content-length", b"")
-    return int(text) if text.isdigit() else 0
+def _may_be_large(scope: Scope) -> bool:
+    """Whether the body is large as it was sent, or may be once it is decompressed."""
+    headers = dict(scope["headers"])
+    length = headers.get(b"content-length", b"")
+    return b"content-encoding" in headers or (length.isdigit() and int(length) >= LARGE_BODY_BYTES)
 
 
 class PlaneServer(MLServer):
@@ -168,6 +190,7 @@ class PlaneServer(MLServer):
         self._grpc_server = _GRPCServer(self._settings, self._data_plane, self._model_repository_handlers)
         application: FastAPI = self._rest_server._app  # pyright: ignore[reportPrivateUsage] # no other way to it
         application.add_exception_handler(RequestValidationError, _refuse_malformed)
+        rest_requests.install(application)
         application.add_middleware(LargeBodiesOneByOne)
 
     async def start(self, models_settings: list[ModelSettings] | None = None) -> None:

@@ -9,7 +9,8 @@ same failures:
 Copied from there: no route timeout, five retries of 5xx from 0.5 s back-off on, ``x-seldon-route`` absent on weighted
 routes, no retries and no mirror on sticky ones, the default model's own endpoint shares the split. Our own additions:
 the agent only passes inference and metadata calls of models, gRPC is retried when MLServer is unreachable
-(``unavailable``, which REST sees as 503), and each listener answers ``/-/revision`` with the revision that it runs.
+(``unavailable``, which REST sees as 503), each listener answers ``/-/revision`` with the revision that it runs, the
+public one passes questions about the server as a whole, and what no rule fits is a 404 that says what to send.
 """
 
 from __future__ import annotations
@@ -43,9 +44,19 @@ LARGE_CLUSTER = "mlserver_large"
 """MLServer's HTTP port for requests with large bodies, few of which may be inside at a time."""
 
 _LARGE_BODY = {"name": "content-length", "range_match": {"start": LARGE_BODY_BYTES, "end": 2**62}}
+_ENCODED_BODY = {"name": "content-encoding", "present_match": True}  # a small one may hold a large one
 _MODEL_HEADER = "seldon-model"
 _INTERNAL_HEADER = "seldon-internal-model"
 _ROUTE_HEADER = "x-seldon-route"
+_SERVER_PATHS = ("/v2", "/v2/health/live", "/v2/health/ready")
+_SERVER_METHODS = ("ServerLive", "ServerReady", "ServerMetadata")
+_PASSED = (
+    "the gateway passes POST /v2/models/<name>/infer, GET /v2/models/<name>, GET /v2/models/<name>/ready, "
+    "GET /v2/health/ready, GET /v2/health/live and GET /v2, and over gRPC ModelInfer, ModelMetadata, ModelReady, "
+    "ServerMetadata, ServerReady and ServerLive of inference.GRPCInferenceService"
+)
+# Envoy refuses a direct response of more than 4,096 bytes.
+_NAMES_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) ->
         Routes that the agent must still know while their last requests run.
     """
     routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
-    agent = [rule for route in routes for rule in _agent_routes(route)]
+    agent = [rule for route in routes for rule in _agent_routes(route)] + [_refusal("/", _PASSED)]
     mirror = [
         _mirror_route(header, topology.route(experiment.mirror[0]), protocol)
         for experiment in topology.experiments
@@ -90,12 +101,14 @@ def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) ->
         for header in _headers(experiment)
         for protocol in PROTOCOLS
     ]
-    public = [
+    public = _server_routes()
+    public += [
         rule
         for header, weights, shadow in _endpoints(topology)
         for protocol in PROTOCOLS
         for rule in _public_routes(header, weights, shadow, protocol)
     ]
+    public += _refusals(topology)
     return {
         name: _route_configuration(name, topology.revision, rules)
         for name, rules in {"agent": agent, "mirror": mirror, "public": public}.items()
@@ -162,23 +175,62 @@ def _public_routes(
     return [*(sticky if len(weights) > 1 else []), weighted]
 
 
+def _server_routes() -> list[Document]:
+    """Questions about the server as a whole go to MLServer directly, whatever model the request names."""
+    paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
+    paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
+    return [
+        {"match": {"path": path}, "route": {"cluster": cluster, "timeout": "0s"}} for path, cluster in paths.items()
+    ]
+
+
+def _refusals(topology: Topology) -> list[Document]:
+    """What the public listener answers when no rule before fits; gRPC clients get the text as the status' message."""
+    names = sorted({header for header, _, _ in _endpoints(topology)})
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    served = ", ".join(names[:_NAMES_SHOWN]) + more if names else "nothing yet (`financial-assets status` shows why)"
+    named = (
+        f"the gateway has no such model or experiment: name one in the header {_MODEL_HEADER} (over REST, without "
+        f"this header, the name in the path counts). Served: {served}"
+    )
+    stale = f"{_ROUTE_HEADER} names no arm that {_MODEL_HEADER} has now: leave {_ROUTE_HEADER} out. Else {named}"
+    return [
+        *(
+            _refusal(prefix, text, headers)
+            for text, headers in ((stale, [{"name": _ROUTE_HEADER, "present_match": True}]), (named, []))
+            for prefix in (f"{_HTTP_PREFIX}/models/", f"{_GRPC_PREFIX}/Model")
+        ),
+        _refusal("/", f"there is nothing at this address: {_PASSED}. Served: {served}"),
+    ]
+
+
+def _refusal(prefix: str, text: str, headers: Sequence[Document] = ()) -> Document:
+    match: Document = {"prefix": prefix, "headers": list(headers)} if headers else {"prefix": prefix}
+    return {"match": match, "direct_response": {"status": 404, "body": {"inline_string": text}}}
+
+
 def _agent_routes(route: str) -> list[Document]:
     chosen = [{"name": _INTERNAL_HEADER, "string_match": {"exact": route}}]
     # Only the name is replaced, as in the cluster: what follows it, such as a stray ".experiment", stays and is
     # refused.
     rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
+    # MLServer also streams, and serves pages about itself; neither is the gateway's business.
+    passed = {"safe_regex": {"regex": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?"}}
     return [
-        {
-            "match": {"prefix": "/v2/models/", "headers": [*chosen, _LARGE_BODY]},
-            "route": {"cluster": LARGE_CLUSTER, "timeout": "0s", "regex_rewrite": rewrite},
-        },
-        {
-            "match": {"prefix": "/v2/models/", "headers": chosen},
-            "route": {"cluster": "mlserver_http", "timeout": "0s", "regex_rewrite": rewrite},
-        },
+        *(
+            {
+                "match": {**passed, "headers": [*chosen, *sizes]},
+                "route": {"cluster": cluster, "timeout": "0s", "regex_rewrite": rewrite},
+            }
+            for sizes, cluster in (
+                ([_LARGE_BODY], LARGE_CLUSTER),
+                ([_ENCODED_BODY], LARGE_CLUSTER),
+                ([], "mlserver_http"),
+            )
+        ),
         {
             "match": {
-                # MLServer's service also loads and unloads models; that is not the gateway's business.
+                # MLServer's service also loads and unloads models.
                 "safe_regex": {"regex": rf"{_GRPC_PREFIX}/Model(Infer|Ready|Metadata)".replace(".", r"\.")},
                 "headers": chosen,
             },

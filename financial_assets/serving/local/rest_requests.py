@@ -1,0 +1,207 @@
+"""REST requests as the plane's MLServer reads them: one kind of body, read strictly, refused in the protocol's shape.
+
+MLServer alone takes a body of another content type for bytes, decompresses without a bound, keeps the last of two equal
+keys, makes numbers of texts and Booleans in a shape, and drops what it does not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, HTTPException, Request
+from mlserver.rest import app as rest_app
+from mlserver.rest.responses import Response
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
+
+from financial_assets.serving.local.limits import REST_BODY_BYTES
+
+__all__ = ["PlaneRequest", "install", "json_fault"]
+
+_UNSUPPORTED, _TOO_LARGE, _BAD = 415, 413, 400
+# `curl -d` names the second one unless told otherwise.
+_JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
+_CHARSETS = {"", "utf-8", "utf8", "us-ascii"}
+_BINARY_HEADER = "inference-header-content-length"
+_MEMBERS = {
+    "request": {"id", "parameters", "inputs", "outputs"},
+    "inputs": {"name", "shape", "datatype", "parameters", "data"},
+    "outputs": {"name", "parameters"},
+}
+_GZIP = 31  # zlib's number for a gzip header and trailer
+_PART = 2**20
+_SEND_JSON = "send the header content-type: application/json and a body in UTF-8"
+
+
+def install(application: FastAPI) -> None:
+    """Make MLServer's REST application read requests as :class:`PlaneRequest`, and refuse in the V2 shape."""
+    # Its routes look the class up by this name at each request, and have no other way to be given one.
+    rest_app.Request = PlaneRequest
+    application.add_exception_handler(StarletteHTTPException, _refuse)
+
+
+class PlaneRequest(Request):
+    """A request whose body is JSON, whatever equivalent content type the client named."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send | None = None) -> None:
+        self._sent = Headers(scope=scope)
+        others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        # FastAPI parses JSON by this header only; what the client said is checked in ``body``.
+        headers = [*others, (b"content-type", b"application/json")]
+        super().__init__({**scope, "headers": headers}, receive, *([] if send is None else [send]))
+
+    async def body(self) -> bytes:
+        """The decoded body.
+
+        Raises
+        ------
+        HTTPException
+            Another content type, character set or encoding (415), a broken encoding (400), or too large (413).
+        """
+        if not hasattr(self, "_decoded"):
+            problem = _header_fault(self._sent)
+            if problem is not None:
+                raise HTTPException(_UNSUPPORTED, problem, {"accept-encoding": "gzip"})
+            content = await super().body()
+            if _encodings(self._sent):
+                content = await asyncio.to_thread(_decompress, content)
+            self._decoded = content
+        return self._decoded
+
+    async def json(self) -> Any:
+        """The parsed body.
+
+        Raises
+        ------
+        HTTPException
+            A key occurs twice, a member is unknown, or a size is not a whole number (400).
+        """
+        content = await self.body()
+        document = orjson.loads(content)
+        problem = json_fault(content, document)
+        if problem is not None:
+            raise HTTPException(_BAD, problem)
+        return document
+
+
+def _header_fault(headers: Headers) -> str | None:
+    if headers.get(_BINARY_HEADER) is not None:
+        return (
+            f"the binary tensor extension ({_BINARY_HEADER}) is not supported: send `data` as JSON numbers, or raw "
+            "tensors over gRPC"
+        )
+    unknown = set(_encodings(headers)) - {"gzip", "x-gzip"}
+    if unknown or len(_encodings(headers)) > 1:
+        named = ", ".join(_encodings(headers))[:80]
+        return f"content-encoding {named!r} is not supported: send the body as it is, or compressed once with gzip"
+    kind, _, rest = ", ".join(headers.getlist("content-type")).lower().partition(";")
+    kind = kind.strip()
+    is_json = kind.startswith("application/") and kind.endswith("+json")
+    if kind and kind not in _JSON_TYPES and not is_json:
+        return f"content-type {kind[:80]!r} is not supported: {_SEND_JSON}"
+    options = dict(part.strip().partition("=")[::2] for part in rest.split(";"))
+    charset = options.get("charset", "").strip('"')
+    if charset not in _CHARSETS:
+        return f"charset {charset[:80]!r} is not supported: {_SEND_JSON}"
+    return None
+
+
+def _encodings(headers: Headers) -> list[str]:
+    named = ",".join(headers.getlist("content-encoding")).lower().split(",")
+    return [name.strip() for name in named if name.strip() not in ("", "identity")]
+
+
+def _decompress(content: bytes) -> bytes:
+    """Bounded: a few kilobytes of gzip may hold gigabytes. In parts, so that other requests get their turn."""
+    reader = zlib.decompressobj(_GZIP)
+    parts: list[bytes] = []
+    left = REST_BODY_BYTES
+    try:
+        while content and not reader.eof:
+            parts.append(reader.decompress(content, _PART))
+            content, left = reader.unconsumed_tail, left - len(parts[-1])
+            if left < 0:
+                raise HTTPException(_TOO_LARGE, f"the decompressed body has more than {REST_BODY_BYTES} bytes")
+    except zlib.error as error:
+        raise HTTPException(_BAD, f"the body is not gzip, as content-encoding says: {error}") from error
+    if not reader.eof or reader.unused_data:
+        what = "ends early" if not reader.eof else "goes on after its end"
+        raise HTTPException(_BAD, f"the body is not one whole gzip stream: it {what}")
+    return b"".join(parts)
+
+
+def json_fault(content: bytes, document: Any) -> str | None:
+    """Say what a lenient reader would pass over in silence: equal keys, unknown members, sizes that are not numbers.
+
+    Parameters
+    ----------
+    content
+        The body.
+    document
+        The body parsed, of equal keys the last.
+    """
+    # A key costs exactly one colon outside texts, so a plain count finds equal keys without a second parse; where an
+    # escape may hide a colon, the count proves nothing.
+    if b"\\" in content or content.count(b":") != _colons(document):
+        twice = _repeated_key(content)
+        if twice is not None:
+            return f"the key {twice[:80]!r} occurs more than once in one object"
+    if not isinstance(document, dict):
+        return None
+    found = _unknown_members("request", document)
+    for place in ("inputs", "outputs"):
+        members = document.get(place)
+        for index, member in enumerate(members if isinstance(members, list) else ()):
+            if isinstance(member, dict):
+                found = found or _unknown_members(place, member, f"{place}[{index}]")
+                found = found or _shape_fault(member.get("shape"), f"{place}[{index}]")
+    return found
+
+
+def _unknown_members(kind: str, members: dict[str, Any], place: str = "the request") -> str | None:
+    unknown = ", ".join(sorted(set(members) - _MEMBERS[kind]))
+    if not unknown:
+        return None
+    return f"{place} has unknown members: {unknown[:80]}; known: {', '.join(sorted(_MEMBERS[kind]))}"
+
+
+def _shape_fault(shape: Any, place: str) -> str | None:
+    if isinstance(shape, list) and any(isinstance(size, str | bool | None) for size in shape):
+        return f"{place}.shape has a size that is not a whole number"
+    return None
+
+
+def _colons(value: Any) -> int:
+    """Colons that the text of ``value`` needs; fewer where a list holds numbers first and something else later."""
+    if isinstance(value, dict):
+        return sum(1 + key.count(":") + _colons(member) for key, member in value.items())
+    if isinstance(value, str):
+        return value.count(":")
+    if isinstance(value, list) and value and not isinstance(value[0], float | int):
+        return sum(map(_colons, value))
+    return 0
+
+
+def _repeated_key(content: bytes) -> str | None:
+    found: list[str] = []
+
+    def pairs(members: list[tuple[str, Any]]) -> None:
+        names = [name for name, _ in members]
+        found.extend(sorted({name for name in names if names.count(name) > 1}))
+
+    json.loads(content, object_pairs_hook=pairs)
+    return found[0] if found else None
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    text = str(error.detail)
+    allowed = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
+    if allowed:
+        text = f"{request.method[:20]} is not allowed here; allowed: {allowed}"
+    return Response(status_code=error.status_code, content={"error": text}, headers=error.headers)
