@@ -22,7 +22,8 @@
     │       └── InferenceTimeoutError    no answer within the deadline
     ├── ExperimentError
     │   ├── LogError             the prediction log refused a row or is inconsistent
-    │   │   └── LogNotFoundError     ... or was not made yet
+    │   │   ├── LogNotFoundError     ... or was not made yet
+    │   │   └── LockLostError        another replay took over, or the log does not confirm that none did
     │   └── ReplayError          a replay cannot go on
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
         └── AlertsError          Alertmanager cannot be asked, or its answer is none
@@ -47,6 +48,7 @@ __all__ = [
     "InferenceError",
     "InferenceTimeoutError",
     "LeakAlarmError",
+    "LockLostError",
     "LogError",
     "LogNotFoundError",
     "ManifestError",
@@ -179,6 +181,10 @@ class LogError(ExperimentError):
 
 class LogNotFoundError(LogError):
     """There is no prediction log yet, and reading it must not make one."""
+
+
+class LockLostError(LogError):
+    """A replay no longer holds the right to send the requests of its experiment."""
 
 
 class ReplayError(ExperimentError):
