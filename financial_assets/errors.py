@@ -151,12 +151,27 @@ class InferenceError(ServingError):
         HTTP status (or gRPC status code) if one was received.
     route
         The arm that the gateway says it routed to, ``None`` when unknown.
+    sticky
+        The gateway's name for that arm, with which a request stays with it; ``None`` when unknown.
+    answered
+        Whether a model may have had its say. ``False``: there was no connection, it broke before the answer, or the
+        gateway itself or a server that is still loading said no; nothing is known about any model then.
     """
 
-    def __init__(self, message: str, *, status: int | str | None = None, route: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | str | None = None,
+        route: str | None = None,
+        sticky: str | None = None,
+        answered: bool = True,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.route = route
+        self.sticky = sticky
+        self.answered = answered
 
 
 class RequestRejectedError(InferenceError):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from financial_assets.atomic import atomic_path
-from financial_assets.errors import ReplayError
+from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.enforcement import enforce, restore
 from financial_assets.experiment.load import OpenLoop, Timing, timing_frame
@@ -30,6 +30,7 @@ from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
 from financial_assets.resources.workshop import Workshop
+from financial_assets.serving.client import InferenceClient
 
 __all__ = ["OPEN_LOOP_PLACES", "run_replay"]
 
@@ -68,7 +69,7 @@ def run_replay(
 
     Raises
     ------
-    ReplayError
+    ReplayError, LogError
         See :func:`~financial_assets.experiment.replay.replay`; or decisions are wanted of a shadow.
     """
     if deciding is not None and mode == "shadow":
@@ -87,7 +88,8 @@ def run_replay(
             panel=panel,
             sessions=due_sessions(panel.sessions, horizon, epoch),
             routed_after=routed_before(log.routed(epoch.experiment, columns=("epoch", "session")), epoch),
-            connect=serving.connect,
+            connect=Connector(serving),
+            ready_timeout=serving.ready_timeout,
             lookback=SERVED_LOOKBACK,
             workers=workers or (ab_test.workers if load is None else OPEN_LOOP_PLACES),
             on_session=lambda session: _move(clock, session),
@@ -98,6 +100,33 @@ def run_replay(
             regimes=request_regimes(ab_test.policy(), panel),
             progress=ab_test.progress,
         )
+
+
+class Connector:
+    """Opens connections to the gateway, wherever the target says that it is now.
+
+    A gateway may outlive what manages it: while the target names none, the last one is asked. Whether it answers, and
+    for which models, shows there.
+
+    Parameters
+    ----------
+    serving
+        The target, and how long a request may take.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._last: InferenceClient | None = None
+
+    def __call__(self) -> InferenceClient:
+        """A connection; ``NotReadyError`` if there was never a gateway."""
+        try:
+            self._last = self._serving.connect()
+        except NotReadyError:
+            if self._last is None:
+                raise
+            return InferenceClient(self._last.endpoint, timeout_s=self._serving.request_timeout)
+        return self._last
 
 
 @contextmanager

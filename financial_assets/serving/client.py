@@ -21,6 +21,7 @@ from financial_assets.serving.transport import GrpcTransport, RestTransport
 
 __all__ = ["Answer", "InferenceClient", "parse_routes"]
 
+_READY_S = 2.0
 _Transport = RestTransport | GrpcTransport
 
 
@@ -92,6 +93,17 @@ class InferenceClient:
     ) -> Answer:
         """Ask over gRPC with raw tensors; parameters and errors are those of :meth:`infer`."""
         return self._ask(self._grpc, target, bars, route, request_id)
+
+    def problem(self, name: str) -> str:
+        """Why a Model does not answer through the gateway; empty if it does. Asks nothing of the model itself."""
+        problem, answered = self._rest.ready(name, None, _READY_S)
+        if problem or answered in (None, name):
+            return problem
+        # The default model of an experiment shares its endpoint with the split: another arm has answered.
+        if name in self._routes:
+            return self._rest.ready(name, self._routes[name], _READY_S)[0]
+        learnt = Mesh(self.endpoint.http_url, timeout_s=_READY_S).learn(name)
+        return "" if learnt else f"{self.endpoint.http_url} lets others answer for {name}"
 
     def _ask(
         self, transport: _Transport, target: str, bars: np.ndarray, route: str | None, request_id: str | None
