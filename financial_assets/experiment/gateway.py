@@ -64,8 +64,8 @@ class Gateway(Protocol):
         """Ask once for many rows by gRPC."""
         ...
 
-    def problem(self, name: str, /) -> str:
-        """Why a model does not answer; empty if it does."""
+    def check_ready(self, name: str, /) -> None:
+        """Return if a model is ready; otherwise raise the ``InferenceError`` that fits."""
         ...
 
 
@@ -115,7 +115,7 @@ class Unanswered:
 
 
 def ask_routed(
-    client: Gateway, intent: RoutedIntent, bars: np.ndarray, sticky: str | None = None
+    client: Gateway, intent: RoutedIntent, bars: np.ndarray, arms: Sequence[str], sticky: str | None = None
 ) -> Result | Unanswered:
     """Send one routed request, once.
 
@@ -127,6 +127,9 @@ def ask_routed(
         What was committed to the log.
     bars
         float32 ``[1, lookback, 7]``.
+    arms
+        Models that may answer: they are asked if they are there when nobody has answered within the deadline, because
+        the gateway itself waits for a server that is away, and may do so for longer.
     sticky
         The arm that was drawn when this request was sent before.
     """
@@ -136,10 +139,24 @@ def ask_routed(
         answer = client.infer(f"{intent.endpoint}.experiment", bars, request_id=intent.request_id, **pinned)
     except InferenceError as error:
         said = f"{type(error).__name__}: {error}"
-        if not error.answered:
+        elapsed = time.perf_counter() - started
+        unnamed = isinstance(error, InferenceTimeoutError) and error.route is None
+        if not error.answered or (unnamed and _is_away(client, arms)):
             return Unanswered(said, error.route, error.sticky)
-        return Result(intent.id, None, _failure(error), error.route, time.perf_counter() - started, error=said)
+        return Result(intent.id, None, _failure(error), error.route, elapsed, error=said)
     return _result(intent.id, answer, 0, 1, 0, answer.route)
+
+
+def _is_away(client: Gateway, arms: Sequence[str]) -> bool:
+    """Whether one of the arms is not there; one that only does not say so in time is busy, or slow."""
+    for model in arms:
+        try:
+            client.check_ready(model)
+        except InferenceTimeoutError:
+            continue
+        except InferenceError:
+            return True
+    return False
 
 
 def ask_direct(

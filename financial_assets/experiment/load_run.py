@@ -87,6 +87,8 @@ class EpochRun:
         assert state.view is not None
         self.board, self.view = state.board, state.view
         self.board.enter(epoch)
+        weights = (epoch.weights, *epoch.regimes.values())
+        self.routed_to = [model for model in epoch.weights if any(one.get(model, 0) > 0 for one in weights)]
         self.courier = ThreadCourier(state.connect, state.workers, eager=state.timeline is None)
         self.traffic = Traffic(
             log=state.log,
@@ -98,11 +100,10 @@ class EpochRun:
             guard=lambda: state.lock.check(self.traffic.stop),
             timeline=state.timeline,
             timings=state.timings,
+            arms=self.routed_to,
             on_result=lambda intent, result: self.board.routed(result, intent.regime),
         )
         self.outage = Outage(state.connect, state.ready_timeout, self.view.waits, self.traffic.stop)
-        weights = (epoch.weights, *epoch.regimes.values())
-        self.routed_to = [model for model in epoch.weights if any(one.get(model, 0) > 0 for one in weights)]
 
     def __enter__(self) -> EpochRun:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
@@ -81,6 +82,8 @@ class Traffic:
         Instants of an open loop; ``None`` for a closed one.
     timings
         Of an open loop, appended.
+    arms
+        Models that requests are routed to.
     on_result
         Told each result and who was asked about which session.
     unanswered
@@ -97,6 +100,7 @@ class Traffic:
     guard: Callable[[], None]
     timeline: Timeline | None = None
     timings: list[Timing] = field(default_factory=list)
+    arms: Sequence[str] = ()
     on_result: Callable[[RoutedIntent, Result], None] | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     unanswered: set[pd.Timestamp] = field(default_factory=set)
@@ -109,6 +113,7 @@ class Traffic:
     _sticky: dict[int, str] = field(default_factory=dict)
     _dark_since: float | None = None
     _said: str = ""
+    _nobody_at: float = -math.inf
     _silent: int = 0
     _patience: int = _SILENCE
 
@@ -171,14 +176,14 @@ class Traffic:
             if self.stop.is_set() or self._hold.is_set():
                 return None
             self.guard()
-            result = ask_routed(client, intent, bars, sticky)
+            result = ask_routed(client, intent, bars, self.arms, sticky)
             if timeline is None and isinstance(result, Unanswered):
                 self._hold.set()
             return result
 
         sent = _Sent(intent, due, self.courier.now())
         self._flying[self.courier.send(job)] = sent
-        flying = self.places if timeline is None else sum(not future.done() for future in self._flying)
+        flying = self.places if self.timeline is None else sum(not future.done() for future in self._flying)
         self.most_in_flight = max(self.most_in_flight, flying)
 
     def _await_turn(self, timeline: Timeline) -> float:
@@ -209,12 +214,14 @@ class Traffic:
     def _record(self, ended: Collection[Future[Ended]]) -> list[Result]:
         """Commit the results among ``ended``, and forget these requests."""
         found: list[tuple[Future[Ended], Result, float]] = []
-        for future in ended:
-            if future.cancelled() or future.exception() is not None:
-                continue
-            result, at = future.result()
+        well = [(future, *future.result()) for future in ended if not future.cancelled() and not future.exception()]
+        self._nobody_at = max([self._nobody_at, *(at for _, result, at in well if isinstance(result, Unanswered))])
+        for future, result, at in well:
+            sent = self._flying[future]
+            if isinstance(result, Result) and _is_unnamed_timeout(result) and sent.sent <= self._nobody_at:
+                result = Unanswered(str(result.error))  # the gateway waited for the server that others missed too
             if isinstance(result, Unanswered):
-                result = self._give_up(self._flying[future], result)
+                result = self._give_up(sent, result)
             if result is not None:
                 found.append((future, result, at))
         if found:
@@ -265,3 +272,7 @@ class Traffic:
         """Whether it says nothing about any model: no arm is named, or it was given up."""
         unnamed = result.failure in ("failed", "timeout") and result.route is None
         return unnamed or self._tries.get(result.id, 0) >= _MOST_TRIES
+
+
+def _is_unnamed_timeout(result: Result) -> bool:
+    return result.failure == "timeout" and result.route is None

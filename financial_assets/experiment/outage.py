@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from financial_assets.errors import ReplayError, TargetError
+from financial_assets.errors import InferenceError, ReplayError, TargetError
 from financial_assets.experiment.gateway import Connect
 
 __all__ = ["Outage"]
@@ -73,6 +73,8 @@ class Outage:
     def _problem(self, models: Sequence[str]) -> str:
         try:
             with self.connect() as client:
-                return next(filter(None, map(client.problem, models)), "")
-        except TargetError as error:
+                for model in models:
+                    client.check_ready(model)
+        except (TargetError, InferenceError) as error:
             return str(error)
+        return ""

@@ -54,17 +54,27 @@ class RestTransport:
         """Close all connections."""
         self._http.close()
 
-    def ready(self, name: str, route: str | None, timeout_s: float) -> tuple[str, str | None]:
-        """Why the model ``name`` does not answer, empty if it does; and who answered, as the gateway says."""
+    def ready(self, name: str, route: str | None, timeout_s: float) -> str | None:
+        """Who says to be ready when the model ``name`` is asked; raises the :class:`InferenceError` that fits."""
         headers = {"seldon-model": name, **({} if route is None else {ROUTE_HEADER: route})}
         try:
             response = self._http.get(f"/v2/models/{name}/ready", headers=headers, timeout=timeout_s)
+        except httpx.TimeoutException as error:
+            raise InferenceTimeoutError(
+                f"{self._url} does not say within {timeout_s:g} s if {name} is ready"
+            ) from error
         except httpx.TransportError as error:
-            return f"no answer from {self._url} about {name}: {error!r}", None
+            message = f"no answer from {self._url} about {name}: {error!r}"
+            raise GatewayUnavailableError(message, answered=False) from error
         arm = last_route(response.headers.get(ROUTE_HEADER))
         if not response.is_success:
-            return f"{self._url} answers {response.status_code} about {name}", arm[0] if arm else None
-        return "", arm[0] if arm else None
+            raise GatewayUnavailableError(
+                f"{self._url} answers {response.status_code} about {name}",
+                status=response.status_code,
+                route=arm[0] if arm else None,
+                answered=False,
+            )
+        return arm[0] if arm else None
 
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
         """Ask ``name`` once; raises the :class:`InferenceError` that fits."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
@@ -85,9 +86,10 @@ class FakeGateway:
         finally:
             self.closed += 1
 
-    def problem(self, name: str, /) -> str:
+    def check_ready(self, name: str, /) -> None:
         self.asked_ready.append(name)
-        return self.down(name)
+        if why := self.down(name):
+            raise GatewayUnavailableError(why, answered=False)
 
     def infer(
         self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None

@@ -17,7 +17,14 @@ import sqlalchemy as sa
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, Answer, FakeGateway
 from rich.console import Console
 
-from financial_assets.errors import GatewayUnavailableError, LockLostError, LogError, NotReadyError, ReplayError
+from financial_assets.errors import (
+    GatewayUnavailableError,
+    InferenceTimeoutError,
+    LockLostError,
+    LogError,
+    NotReadyError,
+    ReplayError,
+)
 from financial_assets.experiment import log_lock
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.load import OpenLoop
@@ -168,6 +175,26 @@ def test_a_request_that_takes_the_server_down_is_found_alone_and_costs_no_other(
     assert (row.request_id, row.failure, row.model) == (poison, "failed", route)
     assert row.error.startswith("sent 3 times to a plane that was ready")
     assert Counter(gateway.requests)[poison] == 3
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_deadline_that_passes_while_nobody_is_there_is_no_failure(
+    log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, away: bool
+) -> None:
+    """The gateway waits for a server that is away, for longer than the client; a server that is there was too slow."""
+    late, asked = [f"ab-experiment.1.{prices.sessions[prices.sessions > CUTOFF][1].date()}.T02"], [0]
+
+    def before(_target: str, _bars: np.ndarray, request: str | None) -> None:
+        if request in late:
+            late.clear()
+            raise InferenceTimeoutError("no answer within 10 s")
+
+    def down(_model: str) -> str:
+        asked[0] += 1
+        return "503" if away and asked[0] == 1 else ""
+
+    report = run(log, epoch, prices, FakeGateway(before=before, down=down), count=4)
+    assert (report.ok, report.unattributed, report.repeated) == ((16, 0, 1) if away else (15, 1, 0))
 
 
 def test_a_plane_that_stays_away_ends_the_replay_with_its_requests_open(
