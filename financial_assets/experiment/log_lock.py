@@ -28,7 +28,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Engine
 
 from financial_assets.errors import LockLostError, LogError
-from financial_assets.experiment.log_engine import ADVISORY_LOCK, transaction
+from financial_assets.experiment.log_engine import ADVISORY_LOCK, transaction, write_again
 from financial_assets.serving.local.processes import Identity
 
 __all__ = ["ReplayLock", "exclusive", "locks"]
@@ -37,7 +37,6 @@ _RENEW_S = 2.0
 _TRY_AGAIN_S = 0.25
 _TRUSTED_S = 10.0  # without a renewal for so long, nothing more is sent
 _LAPSED_S = 60.0  # longer than the above and the longest request that may still be under way then
-_RELEASE_TRIES = 5
 
 _log = logging.getLogger(__name__)
 # Not in the log's own metadata: a log without this table is whole, and any release may open it.
@@ -151,15 +150,8 @@ class ReplayLock:
         """
         self._ended.set()
         self._keeper.join(_TRUSTED_S)
-        for left in reversed(range(_RELEASE_TRIES)):
-            try:
-                with transaction(self._engine, write=True) as connection:
-                    connection.execute(sa.update(locks).where(*self._row).values(released=True))
-                return
-            except LogError:
-                if left == 0:
-                    raise
-                time.sleep(_TRY_AGAIN_S)
+        released = sa.update(locks).where(*self._row).values(released=True)
+        write_again(self._engine, lambda connection: connection.execute(released))
 
     def _keep(self) -> None:
         while not self._ended.wait(_TRY_AGAIN_S if self._trouble else _RENEW_S):

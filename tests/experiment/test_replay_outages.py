@@ -10,11 +10,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, Answer, FakeGateway
+from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, Answer, FakeGateway, panel
 from rich.console import Console
 
 from financial_assets.errors import (
@@ -233,6 +234,39 @@ def test_a_gateway_that_comes_back_elsewhere_is_found(
     assert sorted(answered.elements()) == sorted(log.routed()["request_id"])
 
 
+@pytest.mark.parametrize("phase", ["waiting", "sending again"])
+def test_a_replay_killed_in_an_outage_goes_on_where_it_was(
+    log: PredictionLog, epoch: WeightEpoch, log_url: str, tmp_path: Path, phase: str
+) -> None:
+    sent, outage = tmp_path / "sent", tmp_path / "outage"
+    script = str(Path(__file__).parent / "replay_child.py")
+
+    def lines(path: Path) -> list[str]:
+        return path.read_text().split() if path.exists() else []
+
+    def reached() -> bool:
+        asked = lines(outage).count("asked")
+        return asked >= 5 if phase == "waiting" else len(lines(outage)) > asked + 8
+
+    with subprocess.Popen([sys.executable, script, log_url, str(sent), "0.02", str(outage)]) as child:
+        deadline = time.monotonic() + 120
+        while not reached():
+            assert child.poll() is None, "the child ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        os.kill(child.pid, signal.SIGKILL)
+    rows = log.routed()
+    completed = set(rows.loc[rows["status"] != "pending", "request_id"])
+    assert len(completed) < len(rows)
+    assert set(rows["status"]) == {"ok", "pending"}
+    prices, gateway = panel(sessions=60, tickers=4), FakeGateway()
+    run(log, epoch, prices, gateway, count=1000)
+    assert not completed & set(gateway.requests)
+    assert set(lines(sent)) | set(gateway.requests) == set(log.routed()["request_id"])
+    assert len(log.routed()) == 4 * int((prices.sessions > CUTOFF).sum())
+    assert log.routed()["status"].eq("ok").all()
+
+
 # --- the lock ----------------------------------------------------------------------------------------------------
 
 
@@ -320,9 +354,7 @@ def test_a_lock_from_another_machine_is_taken_when_it_is_not_renewed(
             lost.prove(connection)
 
 
-def test_unlocking_hides_no_error(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_lock, "_RELEASE_TRIES", 1)
-
+def test_unlocking_hides_no_error(log: PredictionLog) -> None:
     def fail() -> None:
         log_lock.locks.drop(log.engine)
         raise ZeroDivisionError("a bug")
