@@ -149,7 +149,7 @@ class ReplayLock:
             The database does not take that.
         """
         self._ended.set()
-        self._keeper.join(_TRUSTED_S)
+        self._keeper.join(_RENEW_S)
         released = sa.update(locks).where(*self._row).values(released=True)
         write_again(self._engine, lambda connection: connection.execute(released))
 
