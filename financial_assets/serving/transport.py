@@ -20,8 +20,14 @@ __all__ = ["GrpcTransport", "RestTransport"]
 _DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
 # Said by the gateway when it reaches no server, and by a server that has not loaded the model yet; never by a model.
-_NOBODY = {404, 502, 503, *(code.name for code in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE))}
-_NOBODY |= {grpc.StatusCode.UNIMPLEMENTED.name}
+_NOBODY = {
+    404,
+    502,
+    503,
+    grpc.StatusCode.NOT_FOUND.name,
+    grpc.StatusCode.UNIMPLEMENTED.name,
+    grpc.StatusCode.UNAVAILABLE.name,
+}
 _LOADING = "is not ready yet"  # MLServer, with 400
 # What REST says with 4xx.
 _REJECTED = {
