@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from financial_assets.experiment.replay import ReplayReport
 
 __all__ = ["replay"]
+
+_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
 @click.command()
@@ -65,16 +68,20 @@ def replay(
     resources = make_resources(settings)
     market = resources["market"]
     load = None if rate is None else OpenLoop(rate, "uniform" if arrivals == "uniform" else "poisson", market.seed)
-    report = run_replay(
-        market,
-        resources["serving"],
-        resources["ab_test"],
-        sessions=sessions,
-        workers=workers,
-        mode=mode,
-        load=load,
-        deciding=resources["workshop"] if deciding else None,
-    )
+    try:
+        report = run_replay(
+            market,
+            resources["serving"],
+            resources["ab_test"],
+            sessions=sessions,
+            workers=workers,
+            mode=mode,
+            load=load,
+            deciding=resources["workshop"] if deciding else None,
+        )
+    except KeyboardInterrupt:
+        click.echo("interrupted: all answers are in the log; the same command goes on where this one stopped", err=True)
+        sys.exit(_INTERRUPTED)
     for line in said(report, rate):
         click.echo(line)
     if clock := market.clock_gap().sentence:
@@ -87,12 +94,22 @@ def said(report: ReplayReport, rate: float | None) -> list[str]:
         f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
         f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"
     ]
+    if report.unanswered:
+        lines.append(
+            f"no model answered {report.unanswered:,} times; {report.repeated:,} requests were sent again when all "
+            f"arms answered, after {report.waited_s:.1f} s of waiting"
+        )
     if report.decisions:
         lines.append(f"{report.decisions} decisions, {report.epochs} weight epochs opened by them")
     if rate is not None and report.from_schedule:
         lines += [
             f"open loop, {rate:g} requests/s: {report.late:,} of {report.sent:,} could not be sent in time (10 ms), "
             f"the latest {1000 * report.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
+            *(
+                [f"{report.sent_again:,} got no answer at their instant and were sent again; they are in no latency"]
+                if report.sent_again
+                else []
+            ),
             f"latency from the scheduled instant  {_milliseconds(report.from_schedule)}",
             f"service time from sending           {_milliseconds(report.service)}",
         ]

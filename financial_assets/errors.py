@@ -23,7 +23,8 @@
     │       └── InferenceTimeoutError    no answer within the deadline
     ├── ExperimentError
     │   ├── LogError             the prediction log refused a row or is inconsistent
-    │   │   └── LogNotFoundError     ... or was not made yet
+    │   │   ├── LogNotFoundError     ... or was not made yet
+    │   │   └── LockLostError        another replay took over, or the log does not confirm that none did
     │   └── ReplayError          a replay cannot go on
     ├── OrchestrationError       a run of Dagster cannot be judged or must not go on
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
@@ -49,6 +50,7 @@ __all__ = [
     "InferenceError",
     "InferenceTimeoutError",
     "LeakAlarmError",
+    "LockLostError",
     "LogError",
     "LogNotFoundError",
     "ManifestError",
@@ -157,12 +159,27 @@ class InferenceError(ServingError):
         HTTP status (or gRPC status code) if one was received.
     route
         The arm that the gateway says it routed to, ``None`` when unknown.
+    sticky
+        The gateway's name for that arm, with which a request stays with it; ``None`` when unknown.
+    answered
+        Whether a model may have had its say. ``False``: there was no connection, it broke before the answer, or the
+        gateway itself or a server that is still loading said no; nothing is known about any model then.
     """
 
-    def __init__(self, message: str, *, status: int | str | None = None, route: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | str | None = None,
+        route: str | None = None,
+        sticky: str | None = None,
+        answered: bool = True,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.route = route
+        self.sticky = sticky
+        self.answered = answered
 
 
 class RequestRejectedError(InferenceError):
@@ -187,6 +204,10 @@ class LogError(ExperimentError):
 
 class LogNotFoundError(LogError):
     """There is no prediction log yet, and reading it must not make one."""
+
+
+class LockLostError(LogError):
+    """A replay no longer holds the right to send the requests of its experiment."""
 
 
 class ReplayError(ExperimentError):

@@ -248,6 +248,21 @@ def test_an_error_in_a_shadow_gives_the_share_back(command: Command, world: Worl
         assert log.epochs()[-1].weights == {CHAMPION: 70, CHALLENGER: 30}
 
 
+def test_an_interrupted_replay_says_how_to_go_on(command: Command, world: World) -> None:
+    def ctrl_c(_target: str, _bars: np.ndarray, _request: str | None) -> None:
+        if len(world.requests) > 8:
+            raise KeyboardInterrupt
+
+    world.before = ctrl_c
+    stopped = command("--sessions", "5")
+    assert stopped.exit_code == 130
+    assert "the same command goes on where this one stopped" in stopped.output
+    world.before = None
+    assert command("--sessions", "5").exit_code == 0
+    with opened_log() as log:
+        assert log.routed()["status"].eq("ok").all()
+
+
 def test_an_open_loop_prints_both_latencies_and_keeps_every_request(
     command: Command, world: World, tmp_path: Path
 ) -> None:

@@ -1,4 +1,9 @@
-"""Asking the gateway as the replay does: whole requests, repeated a bounded number of times, no failure lost."""
+"""Asking the gateway as the replay does: no failure lost, and none invented.
+
+What a model says, and that it says nothing within the deadline, is a result and is never asked for again: the gateway
+would draw an arm anew, and the failures of one arm would become answers of another. What no model can have answered is
+no result: it is sent again when all arms answer, to the arm that the gateway had drawn if it named one.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +24,7 @@ from financial_assets.errors import (
 )
 from financial_assets.experiment.records import DirectIntent, Failure, Forecast, Result, RoutedIntent
 
-__all__ = ["AnswerLike", "Connect", "Gateway", "Retry", "ask_direct", "ask_routed"]
+__all__ = ["AnswerLike", "Connect", "Gateway", "Retry", "Unanswered", "ask_direct", "ask_routed"]
 
 
 class AnswerLike(Protocol):
@@ -49,12 +54,18 @@ class AnswerLike(Protocol):
 class Gateway(Protocol):
     """The part of the inference client that a replay uses."""
 
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> AnswerLike:
-        """Ask once by REST."""
+    def infer(
+        self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+    ) -> AnswerLike:
+        """Ask once by REST; with a ``route``, that arm."""
         ...
 
     def infer_batch(self, target: str, bars: np.ndarray, /) -> AnswerLike:
         """Ask once for many rows by gRPC."""
+        ...
+
+    def check_ready(self, name: str, /) -> None:
+        """Return if a model is ready; otherwise raise the ``InferenceError`` that fits."""
         ...
 
 
@@ -64,15 +75,14 @@ Connect = Callable[[], AbstractContextManager[Gateway]]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how patiently a whole request is repeated when the gateway gives no answer.
+    """How often and how patiently paired scoring is repeated when a model gives no usable answer.
 
     Attributes
     ----------
     attempts
-        Most times a request is sent.
+        Most times a batch is sent.
     first_wait_s, longest_wait_s
-        Wait before the first repetition; doubled each time up to the longest. The default waits 16 s in all, longer
-        than a supervisor takes to start a killed server again.
+        Wait before the first repetition; doubled each time up to the longest.
     """
 
     attempts: int = 8
@@ -84,10 +94,30 @@ class Retry:
         return min(self.first_wait_s * 2 ** (repetition - 1), self.longest_wait_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A request that no model has answered.
+
+    Attributes
+    ----------
+    said
+        Why, in words.
+    route, sticky
+        The arm that the gateway had drawn, and its name for it; ``None`` if it did not say.
+    asked
+        Whether there was a gateway to ask at all.
+    """
+
+    said: str
+    route: str | None = None
+    sticky: str | None = None
+    asked: bool = True
+
+
 def ask_routed(
-    client: Gateway, intent: RoutedIntent, bars: np.ndarray, retry: Retry, stop: threading.Event
-) -> Result | None:
-    """Send one routed request.
+    client: Gateway, intent: RoutedIntent, bars: np.ndarray, arms: Sequence[str], sticky: str | None = None
+) -> Result | Unanswered:
+    """Send one routed request, once.
 
     Parameters
     ----------
@@ -97,31 +127,36 @@ def ask_routed(
         What was committed to the log.
     bars
         float32 ``[1, lookback, 7]``.
-    retry
-        How often to repeat; a rejected request (4xx) is never repeated.
-    stop
-        When set, no further attempt is made.
-
-    Returns
-    -------
-    Result or None
-        How it ended; ``None`` if stopped before it did, so that the intent stays open.
+    arms
+        Models that may answer: they are asked if they are there when nobody has answered within the deadline, because
+        the gateway itself waits for a server that is away, and may do so for longer.
+    sticky
+        The arm that was drawn when this request was sent before.
     """
-    for attempt in range(1, retry.attempts + 1):
-        if stop.is_set():
-            return None
-        started = time.perf_counter()
+    started = time.perf_counter()
+    pinned = {} if sticky is None else {"route": sticky}
+    try:
+        answer = client.infer(f"{intent.endpoint}.experiment", bars, request_id=intent.request_id, **pinned)
+    except InferenceError as error:
+        said = f"{type(error).__name__}: {error}"
+        elapsed = time.perf_counter() - started
+        unnamed = isinstance(error, InferenceTimeoutError) and error.route is None
+        if not error.answered or (unnamed and _is_away(client, arms)):
+            return Unanswered(said, error.route, error.sticky)
+        return Result(intent.id, None, _failure(error), error.route, elapsed, error=said)
+    return _result(intent.id, answer, 0, 1, 0, answer.route)
+
+
+def _is_away(client: Gateway, arms: Sequence[str]) -> bool:
+    """Whether one of the arms is not there; one that only does not say so in time is busy, or slow."""
+    for model in arms:
         try:
-            answer = client.infer(f"{intent.endpoint}.experiment", bars, request_id=intent.request_id)
-        except InferenceError as error:
-            elapsed = time.perf_counter() - started
-            if attempt == retry.attempts or isinstance(error, RequestRejectedError):
-                said = f"{type(error).__name__}: {error}"
-                return Result(intent.id, None, _failure(error), error.route, elapsed, attempt - 1, said)
-            stop.wait(retry.wait_s(attempt))
-        else:
-            return _result(intent.id, answer, 0, 1, attempt - 1, answer.route)
-    raise AssertionError("unreachable: the last attempt returns")
+            client.check_ready(model)
+        except InferenceTimeoutError:
+            continue
+        except InferenceError:
+            return True
+    return False
 
 
 def ask_direct(
@@ -134,7 +169,7 @@ def ask_direct(
     Raises
     ------
     InferenceError
-        If there is no answer after the last attempt; the intents stay open.
+        If no model has answered, or none well after the last attempt; the intents stay open.
     """
     for attempt in range(1, retry.attempts + 1):
         started = time.perf_counter()
@@ -142,14 +177,16 @@ def ask_direct(
             answer = client.infer_batch(intents[0].model, bars)
             _refuse_other_model(answer, intents[0].model)
         except RequestRejectedError as error:
+            if not error.answered:
+                raise
             if len(intents) > 1:
                 half = len(intents) // 2
                 first = ask_direct(client, intents[:half], bars[:half], retry, stop)
                 return first + ask_direct(client, intents[half:], bars[half:], retry, stop)
             elapsed = time.perf_counter() - started
             return [Result(intents[0].id, None, "rejected", None, elapsed, attempt - 1, str(error))]
-        except InferenceError:
-            if attempt == retry.attempts or stop.wait(retry.wait_s(attempt)):
+        except InferenceError as error:
+            if not error.answered or attempt == retry.attempts or stop.wait(retry.wait_s(attempt)):
                 raise
         else:
             rows = len(intents)

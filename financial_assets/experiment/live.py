@@ -57,7 +57,8 @@ class ArmLine:
 class Snapshot:
     """What the live view shows at one instant.
 
-    ``differences`` are each challenger's less the champion's accuracy, on all rows that these two have.
+    ``differences`` are each challenger's less the champion's accuracy, on all rows that these two have. ``waiting``
+    says what is waited for, if anything.
     """
 
     session: pd.Timestamp | None
@@ -70,6 +71,7 @@ class Snapshot:
     arms: tuple[ArmLine, ...]
     differences: dict[str, Interval]
     verdict: str
+    waiting: str = ""
 
 
 @dataclass
@@ -101,6 +103,7 @@ class Scoreboard:
         self.session: pd.Timestamp | None = None
         self.done = self.total = self.requests = self.failed = self.unattributed = 0
         self.verdict = "no decision yet"
+        self.waiting = ""
         self.enter(epoch)
 
     def enter(self, epoch: WeightEpoch) -> None:
@@ -172,6 +175,7 @@ class Scoreboard:
                 lines,
                 differences,
                 self.verdict,
+                self.waiting,
             )
 
     def _line(self, model: str, arm: _Arm, total: int, right: dict[str, np.ndarray], days: np.ndarray) -> ArmLine:

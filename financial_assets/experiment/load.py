@@ -103,6 +103,9 @@ class Timing:
         When it should have been sent, when it was, and when answer or failure had come (after all repetitions).
     service_s
         Seconds from sending to answer or failure of the last attempt: ``latency_s`` of the prediction log.
+    sent_again
+        No model answered at its instant, and it was sent again when the plane was back: ``ended`` says when that was,
+        not how long a user would have waited.
     """
 
     request_id: str
@@ -110,6 +113,7 @@ class Timing:
     sent: float
     ended: float
     service_s: float | None
+    sent_again: bool = False
 
     @property
     def late(self) -> bool:
@@ -130,6 +134,8 @@ class LoadSummary:
     ----------
     requests, late
         All that ended, and those that were sent later than 10 ms after their instant.
+    sent_again
+        Those that got no answer at their instant and were sent again later; they are in no percentile.
     most_in_flight
         Largest number of requests under way at once.
     longest_delay_s
@@ -140,6 +146,7 @@ class LoadSummary:
 
     requests: int
     late: int
+    sent_again: int
     most_in_flight: int
     longest_delay_s: float
     from_schedule: Mapping[str, float]
@@ -148,13 +155,15 @@ class LoadSummary:
 
 def summarize(timings: Sequence[Timing], most_in_flight: int) -> LoadSummary:
     """Percentiles of both latencies."""
+    in_time = [timing for timing in timings if not timing.sent_again]
     return LoadSummary(
         requests=len(timings),
         late=sum(timing.late for timing in timings),
+        sent_again=len(timings) - len(in_time),
         most_in_flight=most_in_flight,
         longest_delay_s=max((timing.sent - timing.due for timing in timings), default=0.0),
-        from_schedule=percentiles([timing.latency_s for timing in timings]),
-        service=percentiles([timing.service_s for timing in timings if timing.service_s is not None]),
+        from_schedule=percentiles([timing.latency_s for timing in in_time]),
+        service=percentiles([timing.service_s for timing in in_time if timing.service_s is not None]),
     )
 
 
@@ -167,7 +176,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def timing_frame(timings: Sequence[Timing]) -> pd.DataFrame:
-    """One row a request: ``request_id``, then seconds since the first was due, and both latencies."""
+    """One row a request: ``request_id``, then seconds since the first was due, both latencies, whether sent again."""
     origin = min((timing.due for timing in timings), default=0.0)
     return pd.DataFrame(
         {
@@ -177,5 +186,6 @@ def timing_frame(timings: Sequence[Timing]) -> pd.DataFrame:
             "ended_s": [timing.ended - origin for timing in timings],
             "service_s": pd.Series([timing.service_s for timing in timings], dtype="float64"),
             "latency_s": pd.Series([timing.latency_s for timing in timings], dtype="float64"),
+            "sent_again": pd.Series([timing.sent_again for timing in timings], dtype="bool"),
         }
     )

@@ -7,19 +7,22 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol, Self, TypeVar
 
-from financial_assets.experiment.gateway import Connect, Gateway
+from financial_assets.errors import InferenceError, TargetError
+from financial_assets.experiment.gateway import Connect, Gateway, Unanswered
 from financial_assets.experiment.records import Result
 
 __all__ = ["Courier", "Ended", "Job", "ThreadCourier"]
 
-Job = Callable[[Gateway], Result | None]
-Ended = tuple[Result | None, float]
+Job = Callable[[Gateway], Result | Unanswered | None]
+Ended = tuple[Result | Unanswered | None, float]
 """What a job returned, and when."""
 
 _T = TypeVar("_T")
+_Connection = tuple[AbstractContextManager[Gateway], Gateway]
+_LOOK_AGAIN_S = 0.1
 
 
 class Courier(Protocol):
@@ -45,6 +48,8 @@ class Courier(Protocol):
 class ThreadCourier:
     """Threads that share a bounded number of connections; use as a context manager.
 
+    A connection over which no answer came is not used again: the next one asks anew where the gateway is.
+
     Parameters
     ----------
     connect
@@ -57,45 +62,69 @@ class ThreadCourier:
 
     def __init__(self, connect: Connect, places: int, *, eager: bool) -> None:
         self._connect, self._places, self._eager = connect, places, eager
-        self._idle: queue.SimpleQueue[Gateway] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[_Connection] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
-        self._stack = ExitStack()
         self._pool = ThreadPoolExecutor(places, thread_name_prefix="replay")
 
     def __enter__(self) -> Self:
         try:
             for _ in range(self._places if self._eager else 1):
-                self._idle.put(self._another())
+                if (made := self._another()) is not None:
+                    self._idle.put(made)
         except BaseException:
-            self._stack.close()
+            self.renew()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
-        self._stack.close()
+        self.renew()
 
     def now(self) -> float:
         """Seconds of a monotonic clock."""
         return time.perf_counter()
 
     def ask(self, job: Callable[[Gateway], _T]) -> _T:
-        """Run ``job`` here, with a connection of its own."""
-        client = self._take()
+        """Run ``job`` here, with a connection of its own.
+
+        Raises
+        ------
+        TargetError
+            There is no gateway to connect to.
+        """
+        connection = self._take()
+        answered = False
         try:
-            return job(client)
+            result = job(connection[1])
+            answered = not isinstance(result, Unanswered)
+            return result
+        except InferenceError as error:
+            answered = error.answered
+            raise
         finally:
-            self._idle.put(client)
+            if answered:
+                self._idle.put(connection)
+            else:
+                self._discard(connection)
 
     def send(self, job: Job) -> Future[Ended]:
         """Run ``job`` in a thread."""
 
         def timed() -> Ended:
-            result = self.ask(job)
+            try:
+                result = self.ask(job)
+            except TargetError as error:
+                result = Unanswered(str(error), asked=False)
             return result, time.perf_counter()
 
         return self._pool.submit(timed)
+
+    def renew(self) -> None:
+        """Close all connections that are not in use; the next ones ask anew where the gateway is."""
+        with suppress(queue.Empty):
+            while True:
+                self._discard(self._idle.get_nowait())
 
     def wait(self, flying: Collection[Future[Ended]], until: float | None = None) -> set[Future[Ended]]:
         """See :meth:`Courier.wait`."""
@@ -110,16 +139,31 @@ class ThreadCourier:
         """See :meth:`Courier.wait_all`."""
         return wait(flying).done
 
-    def _take(self) -> Gateway:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            with self._lock:
-                if self._open < self._places:
-                    return self._another()
-            return self._idle.get()
+    def _take(self) -> _Connection:
+        while True:
+            try:
+                return self._idle.get_nowait()
+            except queue.Empty:
+                if (made := self._another()) is not None:
+                    return made
+            with suppress(queue.Empty):  # all places are taken; a connection may be thrown away instead of given back
+                return self._idle.get(timeout=_LOOK_AGAIN_S)
 
-    def _another(self) -> Gateway:
-        client = self._stack.enter_context(self._connect())
-        self._open += 1
-        return client
+    def _another(self) -> _Connection | None:
+        """A new connection, ``None`` if there are as many as places."""
+        with self._lock:
+            if self._open >= self._places:
+                return None
+            self._open += 1
+        try:
+            context = self._connect()
+            return context, context.__enter__()
+        except BaseException:
+            with self._lock:
+                self._open -= 1
+            raise
+
+    def _discard(self, connection: _Connection) -> None:
+        with self._lock:
+            self._open -= 1
+        connection[0].__exit__(None, None, None)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from financial_assets.errors import InferenceError, ReplayError
+from financial_assets.errors import InferenceError, LogError, ReplayError, TargetError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.gateway import Connect, Gateway, Retry, ask_direct
 from financial_assets.experiment.live import Scoreboard
@@ -20,6 +20,8 @@ from financial_assets.experiment.load import Timeline, Timing
 from financial_assets.experiment.load_courier import ThreadCourier
 from financial_assets.experiment.load_traffic import Counts, Traffic
 from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.log_lock import ReplayLock
+from financial_assets.experiment.outage import Outage
 from financial_assets.experiment.progress import LiveView
 from financial_assets.experiment.records import DirectIntent, Result, RoutedIntent
 from financial_assets.experiment.verdict import Decision
@@ -34,6 +36,7 @@ Decide = Callable[[], tuple[Sequence[Decision], WeightEpoch]]
 _Prepared = tuple[Sequence[RoutedIntent], Mapping[str, np.ndarray]]
 
 _AHEAD = 16  # sessions whose intents an open loop commits beforehand
+_MOST_TRIES = 3  # of a batch that no model answers although the plane is ready each time
 _BATCH = 256  # rows of a gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
 
 
@@ -47,6 +50,8 @@ class ReplayState:
     lookback: int
     workers: int
     retry: Retry
+    ready_timeout: float
+    lock: ReplayLock
     on_session: Callable[[pd.Timestamp], None] | None
     decide: Decide | None
     counts: Counts = field(default_factory=Counts)
@@ -58,6 +63,8 @@ class ReplayState:
     decisions: int = 0
     epochs: int = 0
     most_in_flight: int = 0
+    waits: int = 0
+    waited_s: float = 0.0
 
     def show(self, stack: ExitStack, epoch: WeightEpoch, total: int, progress: bool, console: Console | None) -> None:
         """Begin the live view, with what the log holds of the pairs already."""
@@ -80,27 +87,40 @@ class EpochRun:
         assert state.view is not None
         self.board, self.view = state.board, state.view
         self.board.enter(epoch)
+        weights = (epoch.weights, *epoch.regimes.values())
+        self.routed_to = [model for model in epoch.weights if any(one.get(model, 0) > 0 for one in weights)]
         self.courier = ThreadCourier(state.connect, state.workers, eager=state.timeline is None)
         self.traffic = Traffic(
             log=state.log,
             epoch=epoch,
             courier=self.courier,
-            retry=state.retry,
             counts=state.counts,
             places=state.workers,
+            patience_s=state.ready_timeout,
+            guard=lambda: state.lock.check(self.traffic.stop),
             timeline=state.timeline,
             timings=state.timings,
+            arms=self.routed_to,
             on_result=lambda intent, result: self.board.routed(result, intent.regime),
         )
+        self.outage = Outage(state.connect, state.ready_timeout, self.view.waits, self.traffic.stop)
 
     def __enter__(self) -> EpochRun:
-        self.courier.__enter__()
+        try:
+            self.courier.__enter__()
+        except TargetError:
+            if not self.state.worked:  # it was not there from the beginning: say so at once
+                raise
+            self._await(self.routed_to)
+            self.courier.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         self.traffic.stop.set()
         self.courier.__exit__(*error)
         self.state.most_in_flight = max(self.state.most_in_flight, self.traffic.most_in_flight)
+        self.state.waits += self.outage.waits
+        self.state.waited_s += self.outage.waited_s
 
     def through(self, work: Sequence[SessionWork]) -> tuple[WeightEpoch, pd.Timestamp] | None:
         """Work through the sessions; the next epoch and the last session of this one, if a decision opened one."""
@@ -114,6 +134,7 @@ class EpochRun:
                 with self.traffic.batch(len(item.routed)):
                     self.traffic.send(self.traffic.begin(item), bars)
             with self._pause():
+                self._send_again(item, bars)
                 if item.direct:
                     self._pairs(item, bars)
                 opened = self._decide()
@@ -123,7 +144,7 @@ class EpochRun:
         return None
 
     def _open_loop(self, work: Sequence[SessionWork]) -> None:
-        """All traffic at its instants, then all pairs."""
+        """All traffic at its instants, then what no model answered of it, then all pairs."""
         with self._ahead(work) as prepared, self.traffic.batch(sum(len(item.routed) for item in work)):
             for item in work:
                 intents, bars = prepared(item) if item.routed else ((), {})
@@ -131,6 +152,9 @@ class EpochRun:
                 self.traffic.send(intents, bars)
                 if not item.direct:
                     self._end()
+        for item in work:
+            if item.session in self.traffic.unanswered:
+                self._send_again(item, self._bars(item, pair=False))
         for item in work:
             if item.direct:
                 self.board.session = item.session
@@ -156,6 +180,20 @@ class EpochRun:
             yield prepared
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _send_again(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
+        """Send what is open of a session until all has ended, each time when all arms answer again."""
+        traffic = self.traffic
+        while item.session in traffic.unanswered:
+            self._await(self.routed_to)
+            others = traffic.unanswered - {item.session}
+            traffic.send_again(traffic.begin(item), bars)
+            traffic.unanswered |= others
+
+    def _await(self, models: Sequence[str]) -> None:
+        """Wait until ``models`` answer, wherever the gateway is by then."""
+        self.outage.wait(models, self.traffic.guard)
+        self.courier.renew()
 
     def _begin(self, item: SessionWork) -> None:
         self.board.session = item.session
@@ -204,15 +242,20 @@ class EpochRun:
                 mine = [intent for intent in intents if intent.model == arm.model]
                 for start in range(0, len(mine), _BATCH):
                     results += self._score(mine[start : start + _BATCH], bars)
-        except InferenceError as error:
-            raise ReplayError(
-                f"session {item.session.date()}: no answer for paired scoring ({error}). See "
-                "`financial-assets status`; replaying again goes on here"
-            ) from error
-        finally:
-            log.complete_direct(results)
-            counts.direct += len(results)
-            counts.direct_failed += sum(result.failure is not None for result in results)
+        except BaseException as error:
+            try:
+                log.complete_direct(results)
+            except LogError as further:  # must not hide what happened
+                error.add_note(f"and the scores of other arms are not in the log: {further}")
+            if isinstance(error, InferenceError):
+                raise ReplayError(
+                    f"session {item.session.date()}: no answer for paired scoring ({error}). See "
+                    "`financial-assets status`; replaying again goes on here"
+                ) from error
+            raise
+        log.complete_direct(results)
+        counts.direct += len(results)
+        counts.direct_failed += sum(result.failure is not None for result in results)
         asked = {intent.id: intent for intent in intents}
         for result in results:
             if result.forecast is not None:
@@ -223,6 +266,16 @@ class EpochRun:
         stacked = np.stack([bars[intent.ticker] for intent in intents])
 
         def job(client: Gateway) -> list[Result]:
+            self.traffic.guard()
             return ask_direct(client, intents, stacked, self.state.retry, self.traffic.stop)
 
-        return self.courier.ask(job)
+        tries = 0
+        while True:
+            try:
+                return self.courier.ask(job)
+            except (InferenceError, TargetError) as error:
+                if isinstance(error, InferenceError):
+                    tries += 1
+                    if error.answered or tries == _MOST_TRIES:
+                        raise
+            self._await([intents[0].model])

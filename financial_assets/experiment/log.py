@@ -12,20 +12,22 @@ that has a result. Outcomes (what the price did) are not in the log: they are jo
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
 from financial_assets.experiment.log_decisions import insert_allocations, insert_approval, insert_decision, insert_plan
-from financial_assets.experiment.log_engine import exclusive, open_engine, transaction
+from financial_assets.experiment.log_engine import open_engine, transaction, write_again
 from financial_assets.experiment.log_epochs import insert_epoch
+from financial_assets.experiment.log_lock import ReplayLock, exclusive
 from financial_assets.experiment.log_reader import LogReader
 from financial_assets.experiment.log_rows import (
     answer_values,
@@ -63,6 +65,7 @@ class PredictionLog(LogReader):
 
     def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
         super().__init__(open_engine(url, busy_timeout_s))
+        self._held: dict[str, ReplayLock] = {}
 
     # --- weight epochs -------------------------------------------------------------------------------------------
 
@@ -168,6 +171,8 @@ class PredictionLog(LogReader):
         ------
         LogError
             If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
+        LockLostError
+            If :meth:`exclusive` is held no longer.
         """
         day, target_day = check_session(session, target, tickers)
         self.known_epoch(epoch.experiment, epoch.number)
@@ -207,14 +212,7 @@ class PredictionLog(LogReader):
             If an intent is unknown or named twice.
         """
         table = schema.routed
-        with transaction(self.engine, write=True) as connection:
-            found = statuses(connection, table, results, table.c.experiment, table.c.epoch, table.c.regime)
-            rows = [
-                {**answer_values(result), **self._attribution(result, found[result.id])}
-                for result in results
-                if found[result.id].status == "pending"
-            ]
-            return complete(connection, table, rows)
+        return self._complete(table, results, self._attribution, table.c.experiment, table.c.epoch, table.c.regime)
 
     # --- direct (paired) predictions -----------------------------------------------------------------------------
 
@@ -245,31 +243,28 @@ class PredictionLog(LogReader):
 
     def complete_direct(self, results: Sequence[Result]) -> int:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
-        table = schema.direct
-        with transaction(self.engine, write=True) as connection:
-            found = statuses(connection, table, results)
-            rows = [
-                {**answer_values(result), "status": result.failure or "ok"}
-                for result in results
-                if found[result.id].status == "pending"
-            ]
-            return complete(connection, table, rows)
+        return self._complete(schema.direct, results, lambda result, _row: {"status": result.failure or "ok"})
 
     # --- one at a time -------------------------------------------------------------------------------------------
 
     @contextmanager
-    def exclusive(self, experiment: str) -> Generator[None]:
+    def exclusive(self, experiment: str) -> Generator[ReplayLock]:
         """Hold the right to send requests of an experiment, so that no two replays send the same intents.
 
-        The lock ends with the process that holds it, however that ends.
+        The lock ends with the process that holds it, however that ends. While it is held, this log writes intents only
+        if it still is.
 
         Raises
         ------
         LogError
             If another replay holds it.
         """
-        with exclusive(self.engine, experiment):
-            yield
+        with exclusive(self.engine, experiment) as lock:
+            self._held[experiment] = lock
+            try:
+                yield lock
+            finally:
+                del self._held[experiment]
 
     # --- inside --------------------------------------------------------------------------------------------------
 
@@ -278,8 +273,28 @@ class PredictionLog(LogReader):
     ) -> Sequence[sa.Row[Any]]:
         if not rows:
             return ()
-        with transaction(self.engine, write=True) as connection:
+
+        def write(connection: Connection) -> Sequence[sa.Row[Any]]:
+            for lock in self._held.values():
+                lock.prove(connection)
             return begin(connection, table, rows, where)
+
+        return write_again(self.engine, write)
+
+    def _complete(
+        self,
+        table: sa.Table,
+        results: Sequence[Result],
+        values_of: Callable[[Result, sa.Row[Any]], dict[str, Any]],
+        *columns: sa.Column[Any],
+    ) -> int:
+        def write(connection: Connection) -> int:
+            found = statuses(connection, table, results, *columns)
+            first = [result for result in results if found[result.id].status == "pending"]
+            rows = [{**answer_values(result), **values_of(result, found[result.id])} for result in first]
+            return complete(connection, table, rows)
+
+        return write_again(self.engine, write)
 
     def _attribution(self, result: Result, row: sa.Row[Any]) -> dict[str, Any]:
         epoch = self.known_epoch(row.experiment, row.epoch)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
-import zlib
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -17,9 +16,13 @@ from financial_assets.disk import database_remedy, disk_errors
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
 
-__all__ = ["exclusive", "open_engine", "transaction"]
+__all__ = ["ADVISORY_LOCK", "open_engine", "transaction", "write_again"]
 
-_ADVISORY_LOCK = 0x66617064  # any constant of our own: keeps our advisory locks in PostgreSQL apart from others'
+_T = TypeVar("_T")
+_AWAY_S = 30.0
+_TRY_AGAIN_S = 0.25
+ADVISORY_LOCK = 0x66617064
+"""Any constant of our own: keeps our advisory locks in PostgreSQL apart from others'."""
 
 
 def open_engine(url: str, busy_timeout_s: float) -> Engine:
@@ -68,37 +71,39 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
         raise LogError(f"prediction log {shown}: {_cause(error)}{_advice(engine.url, error)}") from error
 
 
-@contextmanager
-def exclusive(engine: Engine, name: str) -> Generator[None]:
-    """Hold a lock called ``name``, which ends with this process at the latest.
+def write_again(engine: Engine, write: Callable[[Connection], _T]) -> _T:
+    """Run ``write`` in a writing transaction, again while a database server is away, for half a minute at most.
 
-    For SQLite a file lock beside the database, for PostgreSQL an advisory lock.
+    A server that is started again or ends a connection costs a wait, not the answers that are about to be written. It
+    may have committed and died before it said so: what is written twice must be the same as what is written once.
 
     Raises
     ------
     LogError
-        If it is held already.
+        If the database refuses, or stays away.
     """
-    taken = LogError(f"another replay of {name} is running; wait until it has ended")
-    if engine.dialect.name == "sqlite":
-        path = Path(f"{engine.url.database}.{name}.lock")
-        with disk_errors(path, "locked"):
-            opened = path.open("w")
-        with opened as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise taken from None
-            yield
-        return
-    key = {"space": _ADVISORY_LOCK, "key": zlib.crc32(name.encode()) & 0x7FFFFFFF}
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.execute(sa.text("SELECT pg_try_advisory_lock(:space, :key)"), key).scalar():
-            raise taken
+    deadline = time.monotonic() + _AWAY_S
+    while True:
         try:
-            yield
-        finally:
-            connection.execute(sa.text("SELECT pg_advisory_unlock(:space, :key)"), key)
+            with transaction(engine, write=True) as connection:
+                return write(connection)
+        except LogError as error:
+            if not _is_away(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_TRY_AGAIN_S)
+
+
+def _is_away(error: LogError) -> bool:
+    """Whether the server, not the statement, was the reason: SQLAlchemy's word, or what it says while it starts."""
+    cause = error.__cause__
+    if not isinstance(cause, exc.DBAPIError):
+        return False
+    if cause.connection_invalidated:
+        return True
+    if not isinstance(cause, exc.OperationalError) or "sqlite" in type(cause.orig).__module__:
+        return False
+    state = getattr(cause.orig, "sqlstate", None) or getattr(cause.orig, "pgcode", None)
+    return state is None or state.startswith(("57P", "08"))  # no connection, shutdown, starting
 
 
 def _parse(url: str) -> URL:
@@ -142,7 +147,12 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    return sa.create_engine(url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    arguments: dict[str, object] = {"connect_timeout": 10}
+    if url.get_driver_name() in ("psycopg2", "psycopg"):
+        # A server or network that is gone without a word: known after half a minute, not after two hours.
+        arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+        arguments |= {"tcp_user_timeout": 30_000}
+    return sa.create_engine(url, pool_pre_ping=True, connect_args=arguments)
 
 
 def _prepare(engine: Engine, shown: str) -> None:
@@ -151,7 +161,7 @@ def _prepare(engine: Engine, shown: str) -> None:
     if found is None or found in schema.UPGRADABLE:
         with engine.connect().execution_options(log_write=True) as writer, writer.begin():
             if engine.dialect.name == "postgresql":
-                writer.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                writer.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
             found = _version(writer)
             if found is None:
                 _refuse_foreign_tables(writer, shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -16,6 +17,7 @@ from financial_assets.scoring.intervals import Interval
 
 __all__ = ["LiveView", "as_line", "as_table"]
 
+_WAIT_LINE_S = 10.0
 _LINES = 10  # plain lines of a whole replay
 
 
@@ -36,6 +38,7 @@ class LiveView:
         self._board = board
         self._console = console or Console(stderr=True)
         self._enabled = enabled and board.total > 0
+        self._said_at = 0.0
         self._live = (
             Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=False)
             if self._enabled and self._console.is_terminal
@@ -61,6 +64,14 @@ class LiveView:
         if self._enabled and self._live is None and (board.done % step == 0 or board.done == board.total):
             self._console.print(as_line(board.snapshot()), highlight=False, markup=False, soft_wrap=True)
 
+    def waits(self, text: str) -> None:
+        """What is waited for, and how long already; empty when the wait is over."""
+        began, now = not self._board.waiting, time.monotonic()
+        self._board.waiting = text
+        if text and self._enabled and self._live is None and (began or now > self._said_at + _WAIT_LINE_S):
+            self._said_at = now
+            self._console.print(f"replay: {text}", highlight=False, markup=False, soft_wrap=True)
+
     def _table(self) -> Group:
         return as_table(self._board.snapshot())
 
@@ -78,7 +89,8 @@ def as_table(seen: Snapshot) -> Group:
     lost = f", {seen.unattributed} of no arm" if seen.unattributed else ""
     failed = Text(f"{seen.requests:,} requests, {seen.failed:,} failed{lost}", style="red" if seen.failed else "")
     differences = [Text(line) for line in _differences(seen.differences)]
-    return Group(table, failed, *differences, Text(seen.verdict, style="bold"))
+    waiting = [Text(seen.waiting, style="yellow")] if seen.waiting else []
+    return Group(table, failed, *differences, Text(seen.verdict, style="bold"), *waiting)
 
 
 def as_line(seen: Snapshot) -> str:

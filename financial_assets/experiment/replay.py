@@ -5,6 +5,9 @@ results are committed as they arrive; then every arm and shadow scores the same 
 a decision may be taken, and what follows goes on in the weight epoch that it leads to. Interrupted at any point, a
 replay goes on where it was: what has a result is never sent again.
 
+What no model has answered, because the plane was away, is no result: the replay waits until all arms answer, and sends
+it again. An open loop keeps its schedule meanwhile and sends it after that, apart from the latencies.
+
 Routed requests are sent in a closed loop, as fast as the workers get answers, or in an open one, at instants that were
 fixed beforehand. An open loop does not wait for a session's answers before it goes on to the next; its pairs are scored
 after the traffic. Where each session ends with a decision, the next begins when all answers have come, but its requests
@@ -52,15 +55,19 @@ class ReplayReport:
         Sessions in which something was sent; the others were complete.
     sent, ok, failed, unattributed
         Routed requests of this call, and how they ended; ``sent`` is their sum.
+    unanswered
+        Times that a request was sent and no model answered; the request stays open and is sent again.
     repeated
-        Whole requests that were sent more than once.
+        Requests that were sent again because of that and have ended.
+    waits, waited_s
+        How often the replay waited until all arms answered again, and for how many seconds in all.
     direct, direct_failed
         Paired scorings of this call.
     wall_s
         Seconds.
     decisions, epochs
         Decisions taken, and weight epochs that they opened.
-    late, most_in_flight, longest_delay_s, from_schedule, service
+    late, sent_again, most_in_flight, longest_delay_s, from_schedule, service
         Of an open loop: see :class:`~financial_assets.experiment.load.LoadSummary`; otherwise empty.
     """
 
@@ -70,13 +77,17 @@ class ReplayReport:
     ok: int = 0
     failed: int = 0
     unattributed: int = 0
+    unanswered: int = 0
     repeated: int = 0
+    waits: int = 0
+    waited_s: float = 0.0
     direct: int = 0
     direct_failed: int = 0
     wall_s: float = 0.0
     decisions: int = 0
     epochs: int = 0
     late: int = 0
+    sent_again: int = 0
     most_in_flight: int = 0
     longest_delay_s: float = 0.0
     from_schedule: Mapping[str, float] = field(default_factory=dict)
@@ -93,6 +104,7 @@ def replay(
     lookback: int,
     workers: int = 2,
     retry: Retry | None = None,
+    ready_timeout: float = 120.0,
     on_session: Callable[[pd.Timestamp], None] | None = None,
     target_of: Callable[[pd.Timestamp], pd.Timestamp] | None = None,
     routed_after: pd.Timestamp | None = None,
@@ -123,7 +135,9 @@ def replay(
     workers
         Most requests in flight at a time.
     retry
-        How failed requests are repeated; default :class:`Retry`.
+        How paired scoring is repeated; default :class:`Retry`.
+    ready_timeout
+        Seconds to wait for a plane that gives no answers.
     on_session
         Called with each session that has something to send, before it is sent (to move the market clock).
     target_of
@@ -148,22 +162,26 @@ def replay(
     Raises
     ------
     ReplayError
-        If a session is not after the data cut-offs or not in the panel, or the gateway gives no answer: to 20 requests
-        in a row or all of a session, or to paired scoring. What was done is in the log.
+        If a session is not after the data cut-offs or not in the panel, or no model answers: within ``ready_timeout``,
+        or within their deadline 20 requests in a row or all of a session, or paired scoring. What was done is in the
+        log.
     LogError
         If the log refuses, or another replay of the experiment is running.
+    LockLostError
+        If another replay has taken over meanwhile.
     """
     started = time.perf_counter()
     if workers < 1:
         raise ReplayError(f"workers is {workers}; allowed: 1 or more")
     _check_shadow(mode, epoch)
     asked = pd.DatetimeIndex(list(sessions))
-    state = ReplayState(log, panel, connect, lookback, workers, retry or Retry(), on_session, decide)
-    state.timings = timings if timings is not None else []
-    state.timeline = None if load is None else Timeline(load, time.perf_counter)
     left, pair = asked, mode in (None, "paired")
     with ExitStack() as stack:
-        stack.enter_context(log.exclusive(epoch.experiment))
+        lock = stack.enter_context(log.exclusive(epoch.experiment))
+        retry = retry or Retry()
+        state = ReplayState(log, panel, connect, lookback, workers, retry, ready_timeout, lock, on_session, decide)
+        state.timings = timings if timings is not None else []
+        state.timeline = None if load is None else Timeline(load, time.perf_counter)
         while True:
             route = mode != "paired"
             work = plan_work(
@@ -202,5 +220,7 @@ def _report(state: ReplayState, sessions: int, wall_s: float) -> ReplayReport:
         decisions=state.decisions,
         epochs=state.epochs,
         wall_s=wall_s,
+        waits=state.waits,
+        waited_s=state.waited_s,
         **values,
     )

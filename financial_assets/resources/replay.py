@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from financial_assets.atomic import atomic_path
-from financial_assets.errors import ReplayError
+from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.enforcement import enforce, restore
 from financial_assets.experiment.load import OpenLoop, Timing, timing_frame
@@ -27,6 +27,7 @@ from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
 from financial_assets.resources.workshop import Workshop
+from financial_assets.serving.client import InferenceClient
 
 __all__ = ["OPEN_LOOP_PLACES", "run_replay"]
 
@@ -65,7 +66,7 @@ def run_replay(
 
     Raises
     ------
-    ReplayError
+    ReplayError, LogError
         See :func:`~financial_assets.experiment.replay.replay`; or decisions are wanted of a shadow.
     MarketDataError
         Another run is at work on a new session, and this one would move the clock.
@@ -91,7 +92,8 @@ def run_replay(
             panel=panel,
             sessions=due_sessions(panel.sessions, horizon, epoch),
             routed_after=routed_before(log.routed(epoch.experiment, columns=("epoch", "session")), epoch),
-            connect=serving.connect,
+            connect=Connector(serving),
+            ready_timeout=serving.ready_timeout,
             lookback=SERVED_LOOKBACK,
             workers=workers or (ab_test.workers if load is None else OPEN_LOOP_PLACES),
             on_session=market.move_clock,
@@ -102,6 +104,33 @@ def run_replay(
             regimes=request_regimes(ab_test.policy(), panel),
             progress=ab_test.progress,
         )
+
+
+class Connector:
+    """Opens connections to the gateway, wherever the target says that it is now.
+
+    A gateway may outlive what manages it: while the target names none, the last one is asked. Whether it answers, and
+    for which models, shows there.
+
+    Parameters
+    ----------
+    serving
+        The target, and how long a request may take.
+    """
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._last: InferenceClient | None = None
+
+    def __call__(self) -> InferenceClient:
+        """A connection; ``NotReadyError`` if there was never a gateway."""
+        try:
+            self._last = self._serving.connect()
+        except NotReadyError:
+            if self._last is None:
+                raise
+            return InferenceClient(self._last.endpoint, timeout_s=self._serving.request_timeout)
+        return self._last
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from financial_assets.serving.transport import GrpcTransport, RestTransport
 
 __all__ = ["Answer", "InferenceClient", "parse_routes"]
 
+_READY_S = 2.0
+_NO_ROUTE = 404
 _Transport = RestTransport | GrpcTransport
 
 
@@ -92,6 +94,30 @@ class InferenceClient:
     ) -> Answer:
         """Ask over gRPC with raw tensors; parameters and errors are those of :meth:`infer`."""
         return self._ask(self._grpc, target, bars, route, request_id)
+
+    def check_ready(self, name: str) -> None:
+        """Return if a Model is ready to answer through the gateway; asks nothing of the model itself.
+
+        Raises
+        ------
+        InferenceTimeoutError
+            It does not say within two seconds: it is away, or busy.
+        InferenceError
+            It is not ready, or nobody is there.
+        """
+        own = self._routes.get(name)
+        if own is not None:
+            # Unlike a Model's name, its own route is not shared with a split, and the gateway repeats nothing on it.
+            try:
+                if self._rest.ready(name, own, _READY_S) == name:
+                    return
+            except InferenceError as error:
+                if error.status != _NO_ROUTE or error.route is not None:  # else it is not split: its name is its own
+                    raise
+        if self._rest.ready(name, None, _READY_S) in (None, name):
+            return
+        if Mesh(self.endpoint.http_url, timeout_s=_READY_S).learn(name) is None:
+            raise InferenceError(f"{self.endpoint.http_url} lets others answer for {name}", answered=False)
 
     def _ask(
         self, transport: _Transport, target: str, bars: np.ndarray, route: str | None, request_id: str | None

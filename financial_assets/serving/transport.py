@@ -19,6 +19,16 @@ __all__ = ["GrpcTransport", "RestTransport", "request_body"]
 
 _DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
+# Said by the gateway when it reaches no server, and by a server that has not loaded the model yet; never by a model.
+_NOBODY = {
+    404,
+    502,
+    503,
+    grpc.StatusCode.NOT_FOUND.name,
+    grpc.StatusCode.UNIMPLEMENTED.name,
+    grpc.StatusCode.UNAVAILABLE.name,
+}
+_LOADING = "is not ready yet"  # MLServer, with 400
 # What REST says with 4xx.
 _REJECTED = {
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -58,6 +68,28 @@ class RestTransport:
         """Close all connections."""
         self._http.close()
 
+    def ready(self, name: str, route: str | None, timeout_s: float) -> str | None:
+        """Who says to be ready when the model ``name`` is asked; raises the :class:`InferenceError` that fits."""
+        headers = {"seldon-model": name, **({} if route is None else {ROUTE_HEADER: route})}
+        try:
+            response = self._http.get(f"/v2/models/{name}/ready", headers=headers, timeout=timeout_s)
+        except httpx.TimeoutException as error:
+            raise InferenceTimeoutError(
+                f"{self._url} does not say within {timeout_s:g} s if {name} is ready"
+            ) from error
+        except httpx.TransportError as error:
+            message = f"no answer from {self._url} about {name}: {error!r}"
+            raise GatewayUnavailableError(message, answered=False) from error
+        arm = last_route(response.headers.get(ROUTE_HEADER))
+        if not response.is_success:
+            raise GatewayUnavailableError(
+                f"{self._url} answers {response.status_code} about {name}",
+                status=response.status_code,
+                route=arm[0] if arm else None,
+                answered=False,
+            )
+        return arm[0] if arm else None
+
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
         """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
         began = time.perf_counter()
@@ -67,10 +99,13 @@ class RestTransport:
             response = self._http.post(
                 f"/v2/models/{name}/infer", content=body, headers={**headers, "content-type": "application/json"}
             )
+        except httpx.ConnectTimeout as error:
+            message = f"{name}: no connection to {self._url} within {self._timeout_s:g} s ({error!r})"
+            raise GatewayUnavailableError(message, answered=False) from error
         except httpx.TimeoutException as error:
             raise InferenceTimeoutError(f"{name}: no answer within {self._timeout_s:g} s ({error!r})") from error
         except httpx.TransportError as error:
-            raise GatewayUnavailableError(f"{name}: no answer from {self._url}: {error!r}") from error
+            raise GatewayUnavailableError(f"{name}: no answer from {self._url}: {error!r}", answered=False) from error
         arm = last_route(response.headers.get(ROUTE_HEADER))
         if not response.is_success:
             raise _http_error(name, response, arm)
@@ -145,7 +180,13 @@ class GrpcTransport:
             message = f"{name}: no answer within {self._timeout_s:g} s"
             return InferenceTimeoutError(message, status=code.name, route=route)
         kind = RequestRejectedError if code in _REJECTED else GatewayUnavailableError
-        return kind(f"{name}: {code.name}: {error.details()}", status=code.name, route=route)
+        return kind(
+            f"{name}: {code.name}: {error.details()}",
+            status=code.name,
+            route=route,
+            sticky=_sticky(arm),
+            answered=not _is_nobodys(code.name, str(error.details())),
+        )
 
 
 def _http_error(name: str, response: httpx.Response, arm: Arm | None) -> InferenceError:
@@ -157,7 +198,21 @@ def _http_error(name: str, response: httpx.Response, arm: Arm | None) -> Inferen
         text = "the gateway has no such model, experiment or route"
     kind = RequestRejectedError if 400 <= response.status_code < 500 else GatewayUnavailableError
     message = f"{name}: {response.status_code}: {text or '(no text)'}"
-    return kind(message, status=response.status_code, route=arm[0] if arm else None)
+    return kind(
+        message,
+        status=response.status_code,
+        route=arm[0] if arm else None,
+        sticky=_sticky(arm),
+        answered=not _is_nobodys(response.status_code, text),
+    )
+
+
+def _is_nobodys(status: int | str, text: str) -> bool:
+    return status in _NOBODY or _LOADING in text
+
+
+def _sticky(arm: Arm | None) -> str | None:
+    return f":{arm[0]}_{arm[1]}:" if arm else None
 
 
 def _malformed(name: str, error: Exception, arm: Arm | None) -> GatewayUnavailableError:

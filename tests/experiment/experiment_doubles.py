@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
@@ -63,10 +64,13 @@ def unit(text: str) -> float:
 
 @dataclass
 class FakeGateway:
-    """Routes by a hash of the request id; ``before`` may raise what the real client would."""
+    """Routes by a hash of the request id; ``before`` may raise what the real client would, ``down`` says who is."""
 
     weights: dict[str, int] = field(default_factory=lambda: {CHAMPION: 70, CHALLENGER: 30})
     before: Callable[[str, np.ndarray, str | None], None] | None = None
+    down: Callable[[str], str] = lambda _model: ""
+    asked_ready: list[str] = field(default_factory=list)
+    pinned: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     batches: list[tuple[str, int]] = field(default_factory=list)
     bars: dict[str, np.ndarray] = field(default_factory=dict)
@@ -82,14 +86,23 @@ class FakeGateway:
         finally:
             self.closed += 1
 
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
+    def check_ready(self, name: str, /) -> None:
+        self.asked_ready.append(name)
+        if why := self.down(name):
+            raise GatewayUnavailableError(why, answered=False)
+
+    def infer(
+        self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
         assert request_id is not None
         with self.lock:
             self.requests.append(request_id)
+            if route is not None:
+                self.pinned[request_id] = route
             self.bars[request_id] = bars
         if self.before is not None:
             self.before(target, bars, request_id)
-        return answer(self.route(request_id), bars)
+        return answer(route.strip(":").rsplit("_", 1)[0] if route else self.route(request_id), bars)
 
     def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
         with self.lock:

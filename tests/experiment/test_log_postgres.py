@@ -8,7 +8,9 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +18,7 @@ import pytest
 import sqlalchemy as sa
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGateway, arms, panel
 
-from financial_assets.errors import LogError
+from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.records import Forecast, Result
@@ -38,8 +40,22 @@ def command(*words: str) -> list[str]:
     return ["runuser", "-u", "postgres", "--", *words] if os.geteuid() == 0 else list(words)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running PostgreSQL: its database, and ``pg_ctl``."""
+
+    url: str
+    control: Callable[..., None]
+    options: str
+
+    def restart(self) -> None:
+        """As after a power cut."""
+        self.control("-m", "immediate", "stop")
+        self.control("-o", self.options, "start")
+
+
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def postgres() -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,14 +67,23 @@ def server() -> Iterator[str]:
         initdb = command(str(binaries() / "initdb"), "-D", data, "-U", "tester", "--auth=trust", "-E", "UTF8", "-N")
         subprocess.run(initdb, check=True, capture_output=True, cwd=home)
         options = f"-p {port} -k {home} -h 127.0.0.1 -F"
-        control = command(str(binaries() / "pg_ctl"), "-D", data, "-w", "-l", str(home / "log"))
-        subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd=home)
+        ctl = command(str(binaries() / "pg_ctl"), "-D", data, "-w", "-l", str(home / "log"))
+
+        def control(*words: str) -> None:
+            subprocess.run([*ctl, *words], check=True, capture_output=True, cwd=home)
+
+        control("-o", options, "start")
         try:
-            yield f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres"
+            yield Server(f"postgresql+psycopg2://tester@127.0.0.1:{port}/postgres", control, options)
         finally:
-            subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd=home)
+            control("-m", "immediate", "stop")
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(postgres: Server) -> str:
+    return postgres.url
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +166,71 @@ def test_only_one_replay_at_a_time(log: PredictionLog, server: str) -> None:
             other.exclusive("ab").__enter__()
         with other.exclusive("ab"):
             pass
+
+
+@pytest.mark.parametrize("fault", ["terminate", "idle", "restart"])
+def test_what_happens_to_its_connections_costs_a_replay_nothing(
+    log: PredictionLog, postgres: Server, fault: str
+) -> None:
+    """All connections are ended, again and again, or idle ones, or the server; a second replay is tried meanwhile."""
+    prices, gateway, name = panel(sessions=30, tickers=3), FakeGateway(), f"faults-{fault}"
+    epoch = log.open_epoch(name, arms(), "start", after=0)
+    sessions, refused = prices.sessions[prices.sessions > CUTOFF][:8], list[str]()
+    one_at_a_time = threading.Lock()
+    admin = sa.create_engine(postgres.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    options = {"epoch": epoch, "panel": prices, "sessions": sessions, "lookback": LOOKBACK, "progress": False}
+
+    def terminate(*_: object) -> None:
+        with one_at_a_time, admin.connect() as connection:
+            everyone = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+            connection.execute(sa.text(f"{everyone} AND backend_type = 'client backend'"))
+
+    def disturb(session: pd.Timestamp) -> None:
+        if fault == "restart" and session == sessions[3]:
+            postgres.restart()
+        elif fault == "idle" and session in sessions[2:4]:
+            time.sleep(1.2)
+        if session == sessions[4]:  # at once, and by another process, as far as the database can see
+            with PredictionLog(postgres.url) as other, pytest.raises(LogError) as raised:
+                replay(log=other, connect=gateway.connect, **options)  # type: ignore[arg-type]
+            refused.append(str(raised.value))
+
+    if fault == "terminate":
+        gateway.before = terminate
+    if fault == "idle":
+        with admin.connect() as connection:
+            connection.execute(sa.text("ALTER ROLE tester SET idle_session_timeout = '1s'"))
+    try:
+        with PredictionLog(postgres.url) as own:
+            report = replay(log=own, connect=gateway.connect, on_session=disturb, **options)  # type: ignore[arg-type]
+    finally:
+        with admin.connect() as connection:
+            connection.execute(sa.text("ALTER ROLE tester RESET idle_session_timeout"))
+    assert report.ok == 24
+    assert "another replay of faults-" in refused[0]
+    rows = log.routed(name)
+    assert sorted(gateway.requests) == sorted(rows["request_id"])  # none was sent twice
+    assert rows["status"].eq("ok").all()
+
+
+def test_a_replay_that_another_one_took_over_ends_with_an_error_of_ours(log: PredictionLog, server: str) -> None:
+    prices, first, second = panel(sessions=30, tickers=3), FakeGateway(), FakeGateway()
+    epoch = log.open_epoch("taken", arms(), "start", after=0)
+    sessions = prices.sessions[prices.sessions > CUTOFF][:6]
+    options = {"epoch": epoch, "panel": prices, "sessions": sessions, "lookback": LOOKBACK, "progress": False}
+
+    def take(session: pd.Timestamp) -> None:
+        if session == sessions[2]:
+            with log.engine.begin() as connection:
+                connection.execute(sa.text("UPDATE replay_locks SET generation = generation + 1, released = true"))
+
+    with PredictionLog(server) as own, pytest.raises(LockLostError, match=r"another process has taken .*replay again"):
+        replay(log=own, connect=first.connect, on_session=take, **options)  # type: ignore[arg-type]
+    replay(log=log, connect=second.connect, **options)  # type: ignore[arg-type]
+    rows = log.routed("taken")
+    assert sorted(first.requests + second.requests) == sorted(rows["request_id"])
+    assert len(first.requests) == 6
+    assert rows["status"].eq("ok").all()
 
 
 def test_a_log_of_an_earlier_version_gets_the_new_columns(server: str) -> None:

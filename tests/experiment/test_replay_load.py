@@ -10,9 +10,8 @@ import pytest
 from experiment_doubles import CUTOFF, LOOKBACK, Answer, FakeGateway, panel
 from load_doubles import VirtualCourier
 
-from financial_assets.errors import GatewayUnavailableError, ReplayError
+from financial_assets.errors import GatewayUnavailableError, InferenceTimeoutError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.gateway import Retry
 from financial_assets.experiment.load import OpenLoop, Timeline, Timing, summarize, timing_frame
 from financial_assets.experiment.load_traffic import Counts, Traffic
 from financial_assets.experiment.log import PredictionLog
@@ -20,15 +19,20 @@ from financial_assets.experiment.replay import replay
 from financial_assets.experiment.worklist import SessionWork, plan_work
 from financial_assets.market.panel import PricePanel
 
-ONCE = Retry(attempts=1)
-SERVICE_S, STALL = 0.004, (1.0, 3.0)
+SERVICE_S, STALL, PATIENCE_S = 0.004, (1.0, 3.0), 2.5
+
+
+def free() -> None:
+    """Every request may be sent."""
 
 
 class Timed(FakeGateway):
     """Says that it took the service time."""
 
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
-        said = super().infer(target, bars, request_id=request_id)
+    def infer(
+        self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
+        said = super().infer(target, bars, route=route, request_id=request_id)
         return Answer(said.probability_up, said.return_quantiles, said.route, SERVICE_S)
 
 
@@ -57,7 +61,7 @@ def run(
     work = plan_work(log, epoch, prices, sessions, LOOKBACK, pair=False)
     courier = VirtualCourier(gateway or Timed(), served, places if limited else 10_000)
     timeline = None if load is None else Timeline(load, courier.now)
-    traffic = Traffic(log, epoch, courier, ONCE, Counts(), places, timeline)
+    traffic = Traffic(log, epoch, courier, Counts(), places, PATIENCE_S, free, timeline)
     send_all(traffic, work, prices)
     return traffic, courier, work
 
@@ -149,11 +153,65 @@ def test_no_more_than_the_places_are_ever_in_flight(log: PredictionLog, epoch: W
     assert found.longest_delay_s == pytest.approx(500 / 140 - 0.5, rel=0.1)
 
 
-def test_a_silent_gateway_ends_an_open_loop_and_a_second_run_goes_on(
+class Away(Timed):
+    """Nobody is there in the stall; ``courier`` says what time it is."""
+
+    courier: VirtualCourier
+
+    def infer(
+        self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
+        if STALL[0] <= self.courier.now() < STALL[1]:
+            raise GatewayUnavailableError("connection refused", answered=False)
+        return super().infer(target, bars, route=route, request_id=request_id)
+
+
+def test_an_outage_moves_no_instant_and_what_it_swallowed_is_sent_after_the_schedule(
+    log: PredictionLog, epoch: WeightEpoch, wide: PricePanel
+) -> None:
+    gateway = Away()
+    load = OpenLoop(100.0, "uniform")
+    sessions = wide.sessions[wide.sessions > CUTOFF][:25]
+    work = plan_work(log, epoch, wide, sessions, LOOKBACK, pair=False)
+    gateway.courier = courier = VirtualCourier(gateway, quick)
+    traffic = Traffic(log, epoch, courier, Counts(), 4, PATIENCE_S, free, Timeline(load, courier.now))
+    send_all(traffic, work, wide)
+    np.testing.assert_allclose(courier.sent_at, np.arange(1, 501) / 100)  # nobody waited for the end of the outage
+    swallowed = traffic.counts.unanswered
+    assert swallowed == pytest.approx(200, abs=2)
+    assert log.routed()["status"].value_counts().to_dict() == {"ok": 500 - swallowed, "pending": swallowed}
+    for item in [item for item in work if item.session in traffic.unanswered]:
+        tickers, windows = wide.windows(item.session, LOOKBACK, list(item.routed))
+        traffic.send_again(traffic.begin(item), dict(zip(tickers, windows, strict=True)))
+    assert log.routed()["status"].eq("ok").all()
+    assert sorted(gateway.requests) == sorted(log.routed()["request_id"])  # each was answered once
+    assert (traffic.counts.ok, traffic.counts.repeated) == (500, swallowed)
+    found = summarize(traffic.timings, traffic.most_in_flight)
+    assert (found.requests, found.sent_again) == (500, swallowed)
+    assert found.from_schedule["max"] < 0.1  # an answer that came when the replay asked again is no latency
+    frame = timing_frame(traffic.timings).sort_values("due_s")
+    np.testing.assert_allclose(frame["due_s"], np.arange(500) / 100, atol=1e-9)
+    assert frame["sent_again"].sum() == swallowed
+
+
+def test_an_open_loop_gives_up_on_a_plane_that_stays_away(
+    log: PredictionLog, epoch: WeightEpoch, wide: PricePanel
+) -> None:
+    def away(_target: str, _bars: np.ndarray, _request: str | None) -> None:
+        raise GatewayUnavailableError("connection refused", answered=False)
+
+    with pytest.raises(ReplayError, match=r"READY_TIMEOUT is 2.5 s\): .*connection refused.*goes on there"):
+        run(log, epoch, wide, quick, load=OpenLoop(100.0, seed=2), places=4, gateway=FakeGateway(before=away))
+    assert log.routed()["status"].eq("pending").all()
+    traffic, _, _ = run(log, epoch, wide, quick, load=OpenLoop(100.0, seed=2), places=4)
+    assert traffic.counts.ok == 500
+
+
+def test_a_plane_that_hangs_ends_an_open_loop_and_a_second_run_goes_on(
     log: PredictionLog, epoch: WeightEpoch, wide: PricePanel
 ) -> None:
     def down(_target: str, _bars: np.ndarray, _request: str | None) -> None:
-        raise GatewayUnavailableError("connection refused")
+        raise InferenceTimeoutError("no answer within 10 s")
 
     load = OpenLoop(100.0, seed=2)
     with pytest.raises(ReplayError, match=r"2\d requests in a row"):
@@ -180,7 +238,7 @@ def test_an_interruption_keeps_the_answers_under_way_and_sends_none_twice(
     courier = Interrupted(gateway, lambda _: 0.2)
     timings: list[Timing] = []
     timeline = Timeline(OpenLoop(50.0, seed=1), courier.now)
-    traffic = Traffic(log, epoch, courier, ONCE, Counts(), 64, timeline, timings)
+    traffic = Traffic(log, epoch, courier, Counts(), 64, PATIENCE_S, free, timeline, timings)
     sessions = wide.sessions[wide.sessions > CUTOFF][:25]
     work = plan_work(log, epoch, wide, sessions, LOOKBACK, pair=False)
     with pytest.raises(KeyboardInterrupt):

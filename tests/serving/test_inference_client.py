@@ -152,8 +152,21 @@ def test_a_failure_carries_status_route_and_the_servers_words(
     gateway.reply = lambda _: (status, {"x-seldon-route": ":a_3:"}, b'{"error": "so it is"}')
     with connect(gateway) as client, pytest.raises(kind, match=f"ab-experiment: {status}: so it is") as caught:
         client.infer("ab-experiment", BARS)
-    assert (caught.value.status, caught.value.route) == (status, "a")
+    assert (caught.value.status, caught.value.route, caught.value.sticky) == (status, "a", ":a_3:")
+    assert caught.value.answered is (status not in (404, 503))  # these two never come from a model
     assert len(gateway.seen) == 1, "the client itself repeats nothing"
+
+
+def test_a_server_that_still_loads_has_not_answered_and_nobody_has_without_a_connection(gateway: Gateway) -> None:
+    gateway.reply = lambda _: (400, {}, b'{"error": "Model a_1 is not ready yet."}')
+    with connect(gateway) as client, pytest.raises(RequestRejectedError) as caught:
+        client.infer("ab-experiment", BARS)
+    assert not caught.value.answered
+    with InferenceClient(Endpoint("http://127.0.0.1:1", "127.0.0.1:1")) as client:
+        for ask in (client.infer, client.infer_batch):
+            with pytest.raises(GatewayUnavailableError) as refused:
+                ask("ab-experiment", BARS)
+            assert not refused.value.answered
 
 
 @pytest.mark.parametrize(
@@ -311,6 +324,7 @@ def test_grpc_failures_are_the_same_three(raw_gateway: Any, code: grpc.StatusCod
     with raw_connect(raw_gateway) as client, pytest.raises(kind) as caught:
         client.infer_batch("ab-experiment", BARS)
     assert (caught.value.status, caught.value.route) == (code.name, "a")
+    assert caught.value.answered is (code not in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE))
 
 
 @pytest.mark.parametrize(

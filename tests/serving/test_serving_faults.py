@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +13,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "experiment"))
+
+from experiment_doubles import panel
+
 from financial_assets.errors import GatewayUnavailableError, InferenceError
+from financial_assets.experiment.arms import Arm
+from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.replay import replay
+from financial_assets.resources import Serving
+from financial_assets.resources.replay import Connector
+from financial_assets.serving.answers import Answer
 from financial_assets.serving.client import InferenceClient
 from financial_assets.serving.local import LocalTarget, control
-from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.layout import Layout, pick_ports
 from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes import SupervisorState
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
@@ -179,3 +192,72 @@ def test_a_supervisor_killed_with_the_server_is_replaced_by_the_next_apply(targe
     assert (pid(target, "envoy"), pid(target, "mlserver") != server) == (gateway, True)
     with InferenceClient(target.endpoint()) as client:
         assert client.infer("b", bars_of(1)).route == "b"
+
+
+@dataclass
+class Noting:
+    """Connections that note who got an answer; opened as a replay opens them."""
+
+    connector: Connector
+    answered: list[str | None] = field(default_factory=list)
+
+    def __call__(self) -> InferenceClient:
+        client, infer = self.connector(), self.answered
+        ask = client.infer
+
+        def noted(name: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None) -> Answer:
+            answer = ask(name, bars, route=route, request_id=request_id)
+            infer.append(request_id)
+            return answer
+
+        client.infer = noted  # type: ignore[method-assign]
+        return client
+
+
+def test_a_replay_sits_out_every_death_and_asks_for_no_answer_twice(target: LocalTarget, tmp_path: Path) -> None:
+    """Server, gateway and supervisor are killed, one after the other, then all at once; they come back elsewhere."""
+    layout, prices = Layout(target.home), panel(sessions=290, tickers=5)
+    first, *_, last = sessions = prices.sessions[-9:-1]
+    cutoff = prices.sessions[-10]
+    arms = [Arm("a", "baseline", 1, "champion", 50, cutoff), Arm("b", "enhanced", 2, "challenger", 50, cutoff)]
+    before, starting = target.endpoint(), list[threading.Thread]()
+
+    def kill(name: str) -> None:
+        state = SupervisorState.read(layout.supervisor_state)
+        assert state is not None
+        known = {"supervisor": state.identity} | {child.name: child.identity for child in state.children}
+        os.kill(known[name].pid, signal.SIGKILL)
+
+    def disturb(session: pd.Timestamp) -> None:
+        match list(sessions).index(session):
+            case 1:
+                kill("mlserver")
+            case 3:
+                kill("envoy")
+            case 4:
+                kill("supervisor")
+                wait(lambda: not is_held(layout.supervisor_lock))
+            case 6:
+                kill("mlserver")
+                kill("envoy")
+                layout.write_ports(pick_ports(tmp_path, None))  # where the next one starts
+                starting.append(threading.Thread(target=control.start, args=(target.home,)))
+                starting[0].start()
+
+    serving = Serving(home=str(target.home), target_name="local", request_timeout=20, ready_timeout=120)
+    connect = Noting(Connector(serving))
+    with PredictionLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
+        report = replay(
+            log=log, epoch=log.open_epoch(NAME, arms, "start", after=0), panel=prices, sessions=sessions,
+            connect=connect, lookback=256, on_session=disturb, ready_timeout=120, progress=False,
+        )  # fmt: skip
+        rows, pairs = log.routed(), log.direct()
+    starting[0].join()
+    assert (report.ok, report.failed, report.unattributed, report.direct) == (40, 0, 0, 80)
+    assert report.unanswered >= 3
+    assert report.waits >= 3
+    assert sorted(connect.answered) == sorted(rows["request_id"])
+    assert {first, last} <= set(rows["session"])
+    assert rows["status"].eq("ok").all()
+    assert pairs["status"].eq("ok").all()
+    assert target.endpoint().http_url != before.http_url

@@ -18,6 +18,7 @@ from scipy import stats
 
 from financial_assets.errors import (
     GatewayUnavailableError,
+    InferenceError,
     InferenceTimeoutError,
     RequestRejectedError,
     TargetError,
@@ -26,6 +27,7 @@ from financial_assets.serving.client import Answer, InferenceClient
 from financial_assets.serving.golden import golden_request
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.manifests import EXPERIMENT_NAME
+from financial_assets.serving.target import Endpoint
 
 pytestmark = pytest.mark.integration
 BASELINE, ENHANCED, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v1", "lightweight-predictor-v1"
@@ -46,6 +48,17 @@ def test_a_model_answers_for_itself_even_when_it_shares_its_endpoint(
     np.testing.assert_allclose(answer.return_quantiles, quantiles, rtol=1e-6)
     assert answer.request_id == "id-1"
     assert 0 < answer.latency_s < 5
+
+
+def test_a_model_is_ready_by_its_own_word(plane: Any, client: InferenceClient) -> None:
+    """Not by that of another arm, which answers for the default of a split; here it is known, and there learnt."""
+    for model in (BASELINE, ENHANCED, SHADOW):
+        client.check_ready(model)
+    with pytest.raises(InferenceError, match="answers 404 about nobody"):
+        client.check_ready("nobody")
+    with InferenceClient(Endpoint(plane.endpoint.http_url, plane.endpoint.grpc_target)) as stranger:
+        for _ in range(4):
+            stranger.check_ready(BASELINE)
 
 
 def test_two_thousand_requests_split_as_the_weights_say(client: InferenceClient, bars_of: Any) -> None:
