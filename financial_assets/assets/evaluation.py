@@ -1,5 +1,6 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
+import math
 from collections.abc import Mapping
 
 import dagster as dg
@@ -173,7 +174,8 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
                 "Brier": "" if brier is None else f"{brier.estimate:.4f}",
                 "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",
                 "return after costs": "" if pnl is None else f"{pnl.total_return:.1%}",
-                "Sharpe": "" if pnl is None else f"{pnl.sharpe:.2f}",
+                "Sharpe": "" if pnl is None else "not defined" if math.isnan(pnl.sharpe) else f"{pnl.sharpe:.2f}",
+                "wiped out": "" if pnl is None else pnl.wiped_out or "no",
             }
         )
     return pd.DataFrame(rows)

@@ -23,6 +23,7 @@ from financial_assets.experiment.chart_style import (
 )
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.results import EpochTraffic, Skill
+from financial_assets.scoring.performance import equity_curve
 
 __all__ = ["CHARTS", "png", "svg"]
 
@@ -242,4 +243,7 @@ def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:
 
 def _value(daily: tuple[float, ...]) -> np.ndarray:
     """Value of one unit of capital, the start included."""
-    return np.concatenate([[1.0], np.cumprod(1 + np.array(daily))])
+    return np.concatenate([[1.0], np.minimum(equity_curve(daily), _TALLEST)])
+
+
+_TALLEST = 1e12  # an axis cannot be drawn up to the largest float

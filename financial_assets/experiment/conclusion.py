@@ -6,12 +6,12 @@ favourable interval would find a "better" challenger among equals in a third of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, Verdict
+from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, ProfitAndLoss, Verdict
 from financial_assets.scoring.performance import SESSIONS_PER_YEAR
 
-__all__ = ["FEWEST_DAYS", "conclude", "conclude_all"]
+__all__ = ["FEWEST_DAYS", "conclude", "conclude_all", "ruin_remarks"]
 
 FEWEST_DAYS = 30
 """Below, the day-clustered interval is too narrow to be believed."""
@@ -101,6 +101,17 @@ def conclude(
     if verdict != "challenger_better" and pair[0].difference.days >= FEWEST_DAYS:
         sentence += _unbeaten(against, f" {challenger} nor {champion}" if several else "")
     return Conclusion(verdict, sentence, tuple(remarks))
+
+
+def ruin_remarks(books: Mapping[str, ProfitAndLoss | None]) -> tuple[str, ...]:
+    """One sentence for each book that lost all its capital in a session; ``books`` are by forecaster."""
+    return tuple(
+        f"The book of {name} was wiped out on {book.wiped_out}: it lost its whole capital in one session, as a short "
+        "position can when a price more than doubles. It does not trade again; its ratios are those of the days until "
+        "then."
+        for name, book in books.items()
+        if book is not None and book.wiped_out is not None
+    )
 
 
 def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, str]:
