@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from financial_assets.assets.evaluation import ab_evaluation
 from financial_assets.assets.rollout import rollout
 from financial_assets.cli import main
 from financial_assets.experiment.conduct import Conduct
@@ -313,6 +314,42 @@ def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatc
     assert (plane.weights, plane.aliases) == ({CHALLENGER: 100}, {"champion": 2})
     with make_resources(load_settings())["ab_test"].log() as log:
         assert str(log.approved_by(record)).startswith("risk manager, by Dagster run ")
+
+
+def squeeze(home: Path) -> str:
+    """Every price opens at six times the day before's while the champion's book is short; the day it did."""
+    with make_resources(load_settings())["ab_test"].log() as log:
+        direct = log.direct([CHAMPION])
+    sides = np.sign(direct["probability_up"] - 0.5).groupby(direct["session"]).mean()
+    decided = sides.index[sides <= -0.5][0]
+    prices = PriceStore(home / "prices").read()
+    sessions = pd.DatetimeIndex(prices["date"].unique()).sort_values()
+    day = sessions[sessions.get_loc(decided) + 2]
+    for column in ("open", "high", "low", "close", "adj_close"):
+        prices.loc[prices["date"] >= day, column] *= 6.0
+    PriceStore(home / "prices").upsert(prices)
+    return f"{day:%Y-%m-%d}"
+
+
+def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane()
+    monkeypatch.setattr(Serving, "target", lambda _: plane)
+    monkeypatch.setattr(Workshop, "registry", lambda _: plane)
+    advance(LATE)
+    day = squeeze(home)
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = dg.materialize(
+            [ab_evaluation, rollout], resources=make_resources(load_settings()), instance=instance, raise_on_error=False
+        )
+    assert found.success
+    (shown,) = found.asset_materializations_for_node("ab_evaluation")
+    assert day in str(shown.metadata["arms"].value)
+    page = (home / "reports" / "ab-evaluation.html").read_text()
+    assert f"The book of {CHAMPION} was wiped out on {day}" in page
+    assert plane.weights
+    report = json.loads((home / "reports" / "ab-evaluation.json").read_text())
+    (book,) = (skill["pnl"] for skill in report["skills"] if skill["name"] == CHAMPION)
+    assert (book["wiped_out"], book["max_drawdown"], book["total_return"]) == (day, -1.0, -1.0)
 
 
 def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
