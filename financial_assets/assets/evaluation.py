@@ -117,7 +117,7 @@ def ab_evaluation(
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
-            **decisions_metadata(decisions),
+            **decisions_metadata([(case.decision, case.plan) for case in cases]),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),

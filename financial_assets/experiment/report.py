@@ -15,6 +15,7 @@ from financial_assets.experiment import charts
 from financial_assets.experiment.candidates import ALWAYS_ALPHA, AlwaysValid
 from financial_assets.experiment.chart_style import png_of, svg_of
 from financial_assets.experiment.decision_case import DecisionCase
+from financial_assets.experiment.decision_words import guardrail_lines, progress, reasons_in_words
 from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence_chart import evidence
@@ -35,7 +36,7 @@ _UNITS = {
     "average accuracy so far": ("pp", 100, 1),
     "log loss": ("nats", 1, 4),
     "pinball loss": ("bp", 10_000, 2),
-    "net profit a day": ("bp", 10_000, 1),
+    "net profit per day": ("bp", 10_000, 1),
 }
 _ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
 
@@ -83,6 +84,9 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         case=case,
         cases=[case, *others] if case else [],
         others=[(_ACTIONS[other.decision.action], other) for other in others],
+        reasons={one.plan.challenger: reasons_in_words(one.decision, one.plan) for one in cases},
+        rails={one.plan.challenger: guardrail_lines(one.decision, one.plan) for one in cases},
+        progress={one.plan.challenger: progress(one.decision, one.plan) for one in cases},
         evidence={one.plan.challenger: _drawn(one, place) for place, one in enumerate([case, *others]) if one},
         label=label,
         mood=mood,
@@ -145,8 +149,13 @@ def _main_difference(evaluation: Evaluation) -> Estimate | None:
     return next((item.difference for item in found), None)
 
 
+_HUGE = 1e6  # returns of a market that nobody will see are shown short
+
+
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or value != value else f"{100 * value:.{digits}f} %"
+    if value is None or value != value:
+        return "–"
+    return f"{100 * value:.{digits}f} %" if abs(value) < _HUGE else f"{100 * value:.1e} %"
 
 
 def _points(value: float | None) -> str:
@@ -182,10 +191,7 @@ def _size(value: float, metric: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """A reason as a sentence; a model's name keeps its first letter."""
-    first = text.split(" ", 1)[0]
-    start = text[:1] if any(sign.isdigit() for sign in first) else text[:1].upper()
-    return f"{start}{text[1:].rstrip('.')}."
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Markup:
