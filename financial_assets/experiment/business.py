@@ -118,7 +118,7 @@ class Promotion:
 
     @property
     def amount(self) -> str:
-        """The expected value as ``a loss of 14.1%``."""
+        """The expected value as ``a loss of 14.1 %``."""
         return _side(self.value.estimate, self.money)
 
     @property
@@ -230,16 +230,16 @@ def _sentence(horizon: Estimate, money: Money | None, case: BusinessCase) -> str
         end = f"The whole interval says that promotion {side} money; it describes one look, and decides nothing."
     verb = "gain" if value.estimate >= 0 else "lose"
     return (
-        f"Promotion is expected to {verb} {_size(value.estimate, money)} {span} ({value.level:.0%} interval: between "
+        f"Promotion is expected to {verb} {_size(value.estimate, money)} {span} ({100 * value.level:.0f} % interval: between "
         f"{_side(value.low, money)} and {_side(value.high, money)}), {after}. {end}"
     )
 
 
 def _size(value: float, money: Money | None) -> str:
-    return f"{abs(value):.1%} of the capital" if money is None else f"{abs(value):,.0f}"
+    return f"{100 * abs(value):.1f} % of the capital" if money is None else f"{abs(value):,.0f}"
 
 
 def _side(value: float, money: Money | None) -> str:
-    """``a loss of 14.1%``: a sign alone is overlooked."""
-    size = f"{abs(value):.1%}" if money is None else f"{abs(value):,.0f}"
+    """``a loss of 14.1 %``: a sign alone is overlooked."""
+    size = f"{100 * abs(value):.1f} %" if money is None else f"{abs(value):,.0f}"
     return f"a {'gain' if value >= 0 else 'loss'} of {size}"

@@ -1,4 +1,4 @@
-"""What a person reads of a decision: sentences and guardrails, the same on the page, in Dagster, MLflow and the console.
+"""What a person reads of a decision: its sentences and guardrails, alike on the page, in Dagster, MLflow and consoles.
 
 The reasons inside a record are part of its digest, which approvals and repeated computations go by. They are never
 reworded; a person is shown the sentences of this module instead, made from the figures of record and plan. A record
@@ -208,8 +208,8 @@ def _in_favour(decision: Decision, plan: ExperimentPlan) -> str | None:
         )
     if always.clears(plan.test.margin):
         return (
-            f"{beaten}: on every day, with {_confidence(plan)} confidence, its advantage in {_NAMES[metric]} is at least "
-            f"{amount(always.low, metric)}; more than {amount(plan.test.margin, metric)} was needed."
+            f"{beaten}: on every day its advantage in {_NAMES[metric]} is at least {amount(always.low, metric)}, with "
+            f"{_confidence(plan)} confidence; more than {amount(plan.test.margin, metric)} was needed."
         )
     return None
 

@@ -19,6 +19,7 @@ from financial_assets.experiment.decision_words import guardrail_lines, progress
 from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence_chart import evidence
+from financial_assets.experiment.var_backtest import FAMILY_ALPHA, TailBackTest
 from financial_assets.experiment.verdict import Decision
 
 __all__ = ["html", "leading_decision", "plots", "write_report"]
@@ -87,6 +88,8 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         reasons={one.plan.challenger: reasons_in_words(one.decision, one.plan) for one in cases},
         rails={one.plan.challenger: guardrail_lines(one.decision, one.plan) for one in cases},
         progress={one.plan.challenger: progress(one.decision, one.plan) for one in cases},
+        tails=_worst_tails(evaluation),
+        family_alpha=FAMILY_ALPHA,
         evidence={one.plan.challenger: _drawn(one, place) for place, one in enumerate([case, *others]) if one},
         label=label,
         mood=mood,
@@ -124,6 +127,17 @@ def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
     """The decision that a page is about first: one that changes the traffic before one that holds."""
     order = {"promote": 0, "rollback": 1, "hold": 2}
     return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
+
+
+_MOST_TAILS = 48
+
+
+def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
+    """The back-tests that have room on a page, in their order."""
+    found = evaluation.backtests
+    order = sorted(found, key=lambda one: min(p for p in (one.kupiec, one.independence, 1.0) if p is not None))
+    kept = {id(one) for one in order[:_MOST_TAILS]}
+    return [one for one in found if id(one) in kept]
 
 
 def _drawn(case: DecisionCase, place: int) -> Markup:
