@@ -230,8 +230,8 @@ def _sentence(horizon: Estimate, money: Money | None, case: BusinessCase) -> str
         end = f"The whole interval says that promotion {side} money; it describes one look, and decides nothing."
     verb = "gain" if value.estimate >= 0 else "lose"
     return (
-        f"Promotion is expected to {verb} {_size(value.estimate, money)} {span} ({100 * value.level:.0f} % interval: between "
-        f"{_side(value.low, money)} and {_side(value.high, money)}), {after}. {end}"
+        f"Promotion is expected to {verb} {_size(value.estimate, money)} {span} ({100 * value.level:.0f} % interval: "
+        f"between {_side(value.low, money)} and {_side(value.high, money)}), {after}. {end}"
     )
 
 
