@@ -111,7 +111,7 @@ def test_a_young_challenger_does_not_shorten_what_is_known_of_another() -> None:
 def test_each_challenger_has_a_line_of_its_own() -> None:
     console = Console(file=io.StringIO(), width=150, record=True)
     console.print(as_table(several().snapshot()))
-    lines = [line for line in console.export_text().splitlines() if "less champion" in line]
+    lines = [line for line in console.export_text().splitlines() if "minus champion" in line]
     assert sum(f"{CHALLENGER} minus champion" in line for line in lines) == 1
     assert sum(f"{SECOND} minus champion" in line for line in lines) == 1
     assert len(lines) == 2
