@@ -82,11 +82,12 @@ def conclude(
     arms = {champion, challenger} - {None}
     mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
-    remarks = _traffic_remarks(epochs, mine) + [_remark(c, c.second) for c in against]
-    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
+    remarks = _traffic_remarks(epochs, mine)
     broken = next((epoch for epoch in mine if not epoch.passed), None)
-    if broken is not None:
+    if broken is not None:  # what may not be compared is not compared in the remarks either
         return Conclusion("refused", _refusal(broken), tuple(remarks))
+    remarks += [_remark(c, c.second) for c in against]
+    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
     if challenger is None:
         return Conclusion("no_data", f"No conclusion: {champion} serves alone, there is no challenger.", tuple(remarks))
     pair = [c for c in comparisons if (c.first, c.second, c.score) == (challenger, champion, "accuracy")]

@@ -20,7 +20,7 @@ from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence_chart import evidence
 from financial_assets.experiment.var_backtest import FAMILY_ALPHA, TailBackTest
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.verdict import AlwaysOn, Decision
 
 __all__ = ["html", "leading_decision", "plots", "write_report"]
 
@@ -184,12 +184,15 @@ def _ms(value: float) -> str:
     return "–" if value != value else f"{1000 * value:.2f}"
 
 
+_NO_BOUND = "no bound yet"
+
+
 def _difference(value: float | None, metric: str) -> str:
     """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
     if value is None:
         return "–"
     if metric in ("accuracy", "brier") and abs(value) >= 1:
-        return "no bound yet"
+        return _NO_BOUND
     match metric:
         case "accuracy":
             return f"{100 * value:+.1f} pp"
@@ -197,6 +200,16 @@ def _difference(value: float | None, metric: str) -> str:
             return f"{10_000 * value:+.2f} bp"
         case _:
             return f"{value:+.4f}"
+
+
+def _bounds(interval: AlwaysOn, metric: str) -> str:
+    """Both ends of an interval, or the one that says something."""
+    low, high = (_difference(bound, metric) for bound in (interval.low, interval.high))
+    if low == high:
+        return low
+    if high == _NO_BOUND:
+        return f"at least {low}"
+    return f"at most {high}" if low == _NO_BOUND else f"{low} to {high}"
 
 
 def _size(value: float, metric: str) -> str:
@@ -248,6 +261,7 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "difference": _difference,
     "sentence": _sentence,
     "size": _size,
+    "bounds": _bounds,
     "always": _always,
     "e_value": _e_value,
 }
