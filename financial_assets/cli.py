@@ -230,6 +230,9 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     return table
 
 
+_BACKTEST_FIELDS = ("side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
+
+
 @main.command()
 @click.argument("symbol")
 @click.option(
@@ -239,7 +242,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 def signal(symbol: str, as_json: bool, request: bool) -> None:
     """Ask the champion for the next session of one ticker: direction, expected range, value at risk."""
     from financial_assets.resources import make_resources
-    from financial_assets.resources.signals import champion_signal, signal_request
+    from financial_assets.resources.signals import champion_backtest, champion_signal, signal_request
 
     resources = make_resources(load_settings())
     if request:
@@ -247,9 +250,11 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         return
     found = champion_signal(symbol.upper(), resources["market"], resources["serving"], resources["ab_test"])
     gap = resources["market"].clock_gap()
+    tails = champion_backtest(symbol.upper(), resources["market"], resources["ab_test"])
     days = {name: f"{found[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
     if as_json:
-        click.echo(json.dumps(found | days | gap.fields, indent=2))
+        held = [{name: getattr(one, name) for name in _BACKTEST_FIELDS} for one in tails]
+        click.echo(json.dumps(found | days | gap.fields | {"var_backtest": held}, indent=2))
         return
     rows = [
         ("direction", found["direction"]),
@@ -257,6 +262,7 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         ("expected range, 5 to 95 %", f"{found['expected_low']:+.2%} to {found['expected_high']:+.2%}"),
         ("value at risk, 95 %", f"{found['var_95']:.2%}"),
         ("value at risk, 99 %", f"{found['var_99']:.2%}"),
+        *((f"{one.name}, so far", one.sentence) for one in tails if one.side == "lower"),
         ("model", f"{found['model']} (version {found['version']})"),
         ("as of the close of", days["as_of"]),
     ]

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
+from financial_assets.assets.evaluation import ab_evaluation
 from financial_assets.assets.rollout import rollout
 from financial_assets.cli import main
 from financial_assets.experiment.conduct import Conduct
@@ -139,7 +140,7 @@ def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
     assert shown.exit_code == 0, shown.output
     (decision,) = decisions()
     assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
-    assert decision.reasons[0] in words(shown)
+    assert "Too early to decide: the first planned look is on day 10, and this is day 4." in words(shown)
     assert "planned looks" not in shown.output
     assert command("decide").output == shown.output
     assert decisions() == (decision,), "the same decision is one record"
@@ -156,12 +157,14 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
     for said in (
         "PROMOTE",
         decision.plan_digest[:12],
-        "0.3: the test",
-        f"{decision.detectable:.3g} in 20 days with 80% power",
+        "30.0 percentage points: the test",
+        f"{100 * decision.detectable:.1f} percentage points in 20 days with 80% power",
+        "24 days; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",
-        f"difference in [{decision.always_on.low:+.3f}, {decision.always_on.high:+.3f}] with 99% confidence",
+        f"between {100 * decision.always_on.low:+.1f} percentage points and "
+        f"{100 * decision.always_on.high:+.1f} percentage points",
         "sample ratio",
         CHALLENGER,
     ):
@@ -313,6 +316,45 @@ def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatc
     assert (plane.weights, plane.aliases) == ({CHALLENGER: 100}, {"champion": 2})
     with make_resources(load_settings())["ab_test"].log() as log:
         assert str(log.approved_by(record)).startswith("risk manager, by Dagster run ")
+
+
+def squeeze(home: Path) -> str:
+    """Every price opens at six times the day before's while the champion's book is short; the day it did."""
+    with make_resources(load_settings())["ab_test"].log() as log:
+        direct = log.direct([CHAMPION])
+    sides = np.sign(direct["probability_up"] - 0.5).groupby(direct["session"]).mean()
+    decided = sides.index[sides <= -0.5][0]
+    prices = PriceStore(home / "prices").read()
+    sessions = pd.DatetimeIndex(prices["date"].unique()).sort_values()
+    day = sessions[sessions.get_loc(decided) + 2]
+    for column in ("open", "high", "low", "close", "adj_close"):
+        prices.loc[prices["date"] >= day, column] *= 6.0
+    PriceStore(home / "prices").upsert(prices)
+    return f"{day:%Y-%m-%d}"
+
+
+def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane = Plane()
+    monkeypatch.setattr(Serving, "target", lambda _: plane)
+    monkeypatch.setattr(Workshop, "registry", lambda _: plane)
+    advance(LATE)
+    day = squeeze(home)
+    with dg.DagsterInstance.ephemeral() as instance:
+        found = dg.materialize(
+            [ab_evaluation, rollout], resources=make_resources(load_settings()), instance=instance, raise_on_error=False
+        )
+    assert found.success
+    (shown,) = found.asset_materializations_for_node("ab_evaluation")
+    assert day in str(shown.metadata["arms"].value)
+    (backtest,) = (one for one in found.get_asset_check_evaluations() if one.check_name == "var_backtest")
+    assert (backtest.passed, backtest.blocking) == (True, False)
+    assert "Too few sessions for a back-test: 24 have a known outcome" in str(backtest.description)
+    page = (home / "reports" / "ab-evaluation.html").read_text()
+    assert f"The book of {CHAMPION} was wiped out on {day}" in page
+    assert plane.weights
+    report = json.loads((home / "reports" / "ab-evaluation.json").read_text())
+    (book,) = (skill["pnl"] for skill in report["skills"] if skill["name"] == CHAMPION)
+    assert (book["wiped_out"], book["max_drawdown"], book["total_return"]) == (day, -1.0, -1.0)
 
 
 def test_without_a_plan_nothing_is_decided(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

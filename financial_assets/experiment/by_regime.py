@@ -11,7 +11,7 @@ import pandas as pd
 from financial_assets.experiment.allocation.regimes import trend_directions, volatility_terciles
 from financial_assets.experiment.estimates import Estimate, hac_mean
 from financial_assets.experiment.results import Skill
-from financial_assets.experiment.risk_view import correlation, equal_correlations
+from financial_assets.experiment.risk_view import correlation, days_of_both, equal_correlations
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.scoring.classification import hits
 
@@ -38,7 +38,7 @@ class RegimeRow:
     profit
         The same in daily net return.
     correlation
-        Of the two arms' daily net returns.
+        Of the two arms' daily net returns, on the days on which neither book was wiped out yet.
     """
 
     dimension: str
@@ -137,9 +137,10 @@ def _row(
     if first is not None and second is not None:
         advantage = _advantage(daily, first.name, second.name, inside, level)
         if first.pnl is not None and second.pnl is not None:
-            one, two = (np.asarray(s.pnl.daily, np.float64)[inside] for s in (first, second) if s.pnl is not None)
-            alike = correlation(one, two, level) if one.size >= _FEWEST_DAYS else None
-            profit = hac_mean(one - two, level)[0] if one.size >= _FEWEST_DAYS else None
+            one, two = (np.asarray(s.pnl.daily, np.float64) for s in (first, second) if s.pnl is not None)
+            lived = inside & (np.arange(one.size) < days_of_both(one, two))
+            alike = correlation(one[lived], two[lived], level) if lived.sum() >= _FEWEST_DAYS else None
+            profit = hac_mean((one - two)[inside], level)[0] if inside.sum() >= _FEWEST_DAYS else None
     return RegimeRow(dimension, value, int(np.sum(inside)), accuracy, advantage, profit, alike)
 
 

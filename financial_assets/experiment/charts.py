@@ -23,6 +23,7 @@ from financial_assets.experiment.chart_style import (
 )
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.results import EpochTraffic, Skill
+from financial_assets.scoring.performance import equity_curve
 
 __all__ = ["CHARTS", "png", "svg"]
 
@@ -67,7 +68,7 @@ def profit(evaluation: Evaluation) -> Figure:
         value = _value(pnl.daily)
         axes.plot(days, value[1:] - 1, style, color=colour, linewidth=1.4 if colour != RULE else 2.5, label=name)
         below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, style, color=colour, linewidth=1)
-    for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp a side"), (below, "from peak")):
+    for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp per side"), (below, "from peak")):
         panel.axhline(0, color=INK, linewidth=0.8)
         panel.yaxis.set_major_formatter(_percent)
         panel.set_ylabel(label)
@@ -88,7 +89,7 @@ def differences(evaluation: Evaluation) -> Figure:
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
     axes.axvline(evaluation.plan["worthwhile"], color=INK, linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(shown)), [f"{item.first}\nless {item.second}" for item in reversed(shown)], fontsize=9)
+    axes.set_yticks(range(len(shown)), [f"{item.first}\nminus {item.second}" for item in reversed(shown)], fontsize=9)
     axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
     axes.set_xlabel(f"pp, {evaluation.level:.0%} interval; dotted: would matter")
@@ -242,4 +243,7 @@ def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:
 
 def _value(daily: tuple[float, ...]) -> np.ndarray:
     """Value of one unit of capital, the start included."""
-    return np.concatenate([[1.0], np.cumprod(1 + np.array(daily))])
+    return np.concatenate([[1.0], np.minimum(equity_curve(daily), _TALLEST)])
+
+
+_TALLEST = 1e12  # an axis cannot be drawn up to the largest float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -15,7 +15,7 @@ from financial_assets.experiment.business_view import Business, business_of
 from financial_assets.experiment.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.candidates import candidates
 from financial_assets.experiment.comparison import compare
-from financial_assets.experiment.conclusion import conclude_all
+from financial_assets.experiment.conclusion import conclude_all, ruin_remarks
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evaluation_rows import baseline_rows, common_keys, common_rows, due_rows, rows_of
 from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
@@ -25,6 +25,7 @@ from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
 from financial_assets.experiment.statistics.srm import SRM_ALPHA
 from financial_assets.experiment.traffic import arm_traffic, epoch_traffic
+from financial_assets.experiment.var_backtest import backtest_arms
 from financial_assets.market.panel import PricePanel
 
 __all__ = ["DIRECT_COLUMNS", "MUST_BEAT", "ROUTED_COLUMNS", "Evaluation", "EvaluationPlan", "evaluate"]
@@ -120,13 +121,15 @@ def evaluate(
     main = rows.get(current.champion.model)
     followed = {model for epoch in epochs if epoch.follows_scores for model in epoch.weights}
     challengers = [arm.model for arm in current.challengers]
+    conclusion = conclude_all(current.champion.model, challengers, traffic, comparisons)
+    books = {skill.name: skill.pnl for skill in scored.skills} | {"buy and hold": scored.buy_and_hold}
     return Evaluation(
         experiment=current.experiment,
         as_of=_iso(as_of),
         first_session=None if main is None else _iso(main["session"].min()),
         last_session=None if main is None else _iso(main["session"].max()),
         arms=tuple(arm_to_json(arm) for arm in current.arms),
-        conclusion=conclude_all(current.champion.model, challengers, traffic, comparisons),
+        conclusion=replace(conclusion, remarks=(*ruin_remarks(books), *conclusion.remarks)),
         comparisons=comparisons,
         epochs=traffic,
         traffic=tuple(
@@ -146,6 +149,7 @@ def evaluate(
         regimes=scored.regimes,
         candidates=candidates(due, current, panel.sessions, level=plan.level, cost_bps=plan.cost_bps),
         routed=routed_view(routed_due, due, epochs, plan.level),
+        backtests=backtest_arms(due, {arm.model: arm.role for arm in current.arms}),
     )
 
 

@@ -42,7 +42,8 @@ def deflated_sharpe(
     Returns
     -------
     float or None
-        In [0, 1]; ``None`` with fewer than 20 days or without any profit or loss.
+        In [0, 1]; 0 for a book that was wiped out, whatever it earned before; ``None`` with fewer than 20 days or
+        without any profit or loss.
     """
     mine = direct[
         (direct["model"] == plan.challenger)
@@ -55,6 +56,8 @@ def deflated_sharpe(
     grid = trading_grid(rows, panel.sessions)
     answers = rows.dropna(subset=["probability_up"])
     profit = profit_of(answers, grid, cost_bps) if len(answers) else None
+    if profit is not None and profit.wiped_out is not None:
+        return 0.0
     if profit is None or not np.ptp(profit.daily):
         return None
     days = np.asarray(profit.daily, np.float64)

@@ -80,6 +80,10 @@ class ArmTraffic:
 class ProfitAndLoss:
     """Long or short by the predicted direction, equal money in each ticker, in at the next open, out at the one after.
 
+    A book that loses all its capital or more in one session is wiped out: ``wiped_out`` is the session at whose open
+    the loss was realised (ISO date), its return is -1, and it earns and costs nothing from then on. Sharpe ratio and
+    win rate are those of its life: the sessions until that one, included.
+
     ``daily`` are net simple returns of the sessions in ``Evaluation.trading_days``; ``turnover_cost`` is the sum of
     costs; Sharpe ratio and mean return are annualised with 252 sessions. A trade is one position in one ticker from its
     entry to its exit or reversal; ``per_trade`` is its mean net return on the ticker's share of the capital, ``None``
@@ -94,6 +98,7 @@ class ProfitAndLoss:
     trades: int
     per_trade: float | None
     daily: tuple[float, ...]
+    wiped_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

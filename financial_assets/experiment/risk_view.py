@@ -5,6 +5,9 @@ skewness and fat tails counted), and with the years that a difference would need
 testing with the Sharpe ratio): decades, as a rule. Correlations have an interval on Fisher's scale with the variance of
 their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring 1975), and
 are compared between regimes by chi-square (Rao 1973, section 6g.3). All of these take days for independent.
+
+Risk is that of a book's life: days after it was wiped out would only water it down. Two books are compared on the days
+on which both lived, the last one included.
 """
 
 from __future__ import annotations
@@ -17,10 +20,10 @@ import numpy as np
 from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.results import ProfitAndLoss
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
-from financial_assets.scoring.performance import SESSIONS_PER_YEAR, sharpe_ratio
+from financial_assets.scoring.performance import SESSIONS_PER_YEAR, sharpe_ratio, until_ruin
 from financial_assets.scoring.risk import expected_shortfall, historical_var
 
-__all__ = ["Risk", "SharpeGap", "correlation", "equal_correlations", "risk_of", "sharpe_gap"]
+__all__ = ["Risk", "SharpeGap", "correlation", "days_of_both", "equal_correlations", "risk_of", "sharpe_gap"]
 
 POWER = 0.8
 WORTHWHILE_SHARPE = 0.5
@@ -71,7 +74,7 @@ class SharpeGap:
 
 def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
     """The risk of one strategy's daily net returns; ``level`` is that of the Sharpe ratio's interval."""
-    daily = np.asarray(pnl.daily, np.float64)
+    daily = until_ruin(pnl.daily)
     skewness, kurtosis = _moments(daily)
     return Risk(
         name=name,
@@ -124,7 +127,8 @@ def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> E
 
 def equal_correlations(found: list[Estimate]) -> float | None:
     """p-value of "the correlation is the same in all of these samples"; ``None`` where two cannot be compared."""
-    usable = [one for one in found if abs(one.estimate) < 1 - 1e-12]
+    # An interval that reaches 1 or has no width has no place on Fisher's scale.
+    usable = [one for one in found if -1 < one.low < one.high < 1]
     if len(usable) < 2 or len(usable) < len(found):
         return None
     z = np.arctanh([one.estimate for one in usable])
@@ -133,6 +137,11 @@ def equal_correlations(found: list[Estimate]) -> float | None:
     weights = (np.array(scales) / np.array(halves)) ** 2
     mean = float(weights @ z / weights.sum())
     return chi_square_tail(float(weights @ (z - mean) ** 2), len(usable) - 1)
+
+
+def days_of_both(first: np.ndarray, second: np.ndarray) -> int:
+    """Days until one of two books was wiped out, that one included; all of them if neither was."""
+    return min(until_ruin(first).size, until_ruin(second).size)
 
 
 def _sharpe(daily: np.ndarray, level: float) -> Estimate | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -36,12 +36,15 @@ class TradingGrid:
     ----------
     tickers, sessions
         Axes.
+    exits
+        Session at whose open a position of each session is left ``[session]``: the second after it.
     returns
         Simple returns ``[ticker, session]``, open t+1 to open t+2; NaN where not known or not evaluated.
     """
 
     tickers: pd.Index
     sessions: pd.DatetimeIndex
+    exits: pd.DatetimeIndex
     returns: np.ndarray
 
     def place(self, rows: pd.DataFrame, column: str) -> np.ndarray:
@@ -56,8 +59,10 @@ def trading_grid(rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> TradingGrid:
     """The grid of ``rows`` (``session``, ``ticker``, ``traded_return``) on the calendar ``sessions``."""
     within = sessions[(sessions >= rows["session"].min()) & (sessions <= rows["session"].max())]
     tickers = pd.Index(sorted(rows["ticker"].unique()))
-    grid = TradingGrid(tickers, within, np.full((len(tickers), len(within)), np.nan))
-    return TradingGrid(tickers, within, grid.place(rows, "traded_return"))
+    # Beyond the calendar nothing is traded yet, so that the last session may stand for those to come.
+    exits = sessions[np.minimum(sessions.get_indexer(within) + 2, len(sessions) - 1)]
+    grid = TradingGrid(tickers, within, exits, np.full((len(tickers), len(within)), np.nan))
+    return replace(grid, returns=grid.place(rows, "traded_return"))
 
 
 def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_bps: float, level: float) -> Skill:
@@ -117,7 +122,7 @@ def buy_and_hold(grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
     """Long in every evaluated ticker all the time."""
     if not np.isfinite(grid.returns).any():
         return None
-    return _summary(finance.buy_and_hold(grid.returns, cost_bps))
+    return _summary(finance.buy_and_hold(grid.returns, cost_bps), grid)
 
 
 def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
@@ -188,19 +193,21 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     if not np.isfinite(grid.returns).any():
         return None
     positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"), missing="flat")
-    return _summary(finance.profit_and_loss(positions, grid.returns, cost_bps))
+    return _summary(finance.profit_and_loss(positions, grid.returns, cost_bps), grid)
 
 
-def _summary(result: finance.ProfitAndLoss) -> ProfitAndLoss:
+def _summary(result: finance.ProfitAndLoss, grid: TradingGrid) -> ProfitAndLoss:
+    life = performance.until_ruin(result.net)
     net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])
     trades = int(np.count_nonzero((result.held != 0) & (result.held != before)))
     return ProfitAndLoss(
-        sharpe=performance.sharpe_ratio(net),
+        sharpe=performance.sharpe_ratio(life),
         total_return=performance.cumulative_return(net),
         max_drawdown=performance.max_drawdown(net),
-        win_rate=performance.win_rate(net),
+        win_rate=performance.win_rate(life),
         turnover_cost=float(result.costs.sum()),
         trades=trades,
         per_trade=float(net.sum()) * len(result.held) / trades if trades else None,
         daily=tuple(map(float, net)),
+        wiped_out=None if result.wiped_out is None else grid.exits[result.wiped_out].date().isoformat(),
     )

@@ -3,6 +3,9 @@
 A decision is taken after the close of session t; the position is entered at the open of t+1 and left at the open of
 t+2. Matrices are ``[ticker, session]``, indexed by the session of the decision; ``traded_returns`` are simple returns
 from the open of t+1 to the open of t+2. Successive positions meet at one open, so only the change is traded there.
+
+A book can lose more than it has: a short position does in a stock that more than doubles. Such a book is *wiped out*:
+its return of that session is -100 %, and it never trades again.
 """
 
 from __future__ import annotations
@@ -89,6 +92,9 @@ class ProfitAndLoss:
         Positions really held ``[ticker, session]``.
     untradable
         Positions wanted where no traded return is known, and so not taken.
+    wiped_out
+        Place of the session in which all capital or more was lost; ``None`` if there is none. ``gross`` and ``costs``
+        hold the whole loss of that session, also what exceeds the capital; in all later ones everything is 0.
     """
 
     gross: NDArray[np.float64]
@@ -96,11 +102,12 @@ class ProfitAndLoss:
     turnover: NDArray[np.float64]
     held: NDArray[np.float64]
     untradable: int
+    wiped_out: int | None = None
 
     @property
     def net(self) -> NDArray[np.float64]:
-        """Return after costs ``[session]``."""
-        return self.gross - self.costs
+        """Return after costs ``[session]``, at least -1: a book has no more to lose than its capital."""
+        return np.maximum(self.gross - self.costs, -1.0)
 
 
 def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
@@ -135,13 +142,14 @@ def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: f
     traded = np.abs(np.diff(held, axis=1, prepend=0.0))
     traded[:, -1] += np.abs(held[:, -1])
     turnover = traded.mean(axis=0)
-    return ProfitAndLoss(
-        gross=(held * np.where(known, returns, 0.0)).mean(axis=0),
-        costs=turnover * cost_bps * _BASIS_POINT,
-        turnover=turnover,
-        held=held,
-        untradable=int(np.count_nonzero(wanted[~known])),
-    )
+    gross = (held * np.where(known, returns, 0.0)).mean(axis=0)
+    costs = turnover * cost_bps * _BASIS_POINT
+    ruined = np.flatnonzero(gross - costs <= -1)
+    wiped_out = int(ruined[0]) if ruined.size else None
+    if wiped_out is not None:
+        for series in (gross, costs, turnover, held):  # the session is the last axis of each
+            series[..., wiped_out + 1 :] = 0.0
+    return ProfitAndLoss(gross, costs, turnover, held, int(np.count_nonzero(wanted[~known])), wiped_out)
 
 
 def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:

@@ -1,4 +1,8 @@
-"""Figures of merit of a series of daily simple returns ``[session]``."""
+"""Figures of merit of a series of daily simple returns ``[session]``.
+
+A return of -100 % ends a book: nothing is left to trade with. What comes after it says nothing about the strategy, so
+that ratios of a book that was wiped out are taken from :func:`until_ruin`.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,26 @@ __all__ = [
     "max_drawdown",
     "sharpe_ratio",
     "sortino_ratio",
+    "until_ruin",
     "win_rate",
 ]
 
 SESSIONS_PER_YEAR = 252
 # A standard deviation below this share of the values' size is rounding, not risk.
 _ROUNDING = 1e-12
+_LARGEST_LOG = float(np.log(np.finfo(np.float64).max))
 
 
 def equity_curve(returns: ArrayLike) -> NDArray[np.float64]:
-    """Value of one unit of capital after each session ``[session]``, gains reinvested."""
-    return np.cumprod(1 + _returns(returns)).astype(np.float64)
+    """Value of one unit of capital after each session ``[session]``, gains reinvested; at most the largest float."""
+    return np.exp(np.minimum(_log_equity(returns), _LARGEST_LOG))
+
+
+def until_ruin(returns: ArrayLike) -> NDArray[np.float64]:
+    """The returns up to and including the first of -100 %; all of them if there is none."""
+    data = _returns(returns)
+    ruined = np.flatnonzero(data <= -1)
+    return data[: ruined[0] + 1] if ruined.size else data
 
 
 def cumulative_return(returns: ArrayLike) -> float:
@@ -62,8 +75,8 @@ def sortino_ratio(returns: ArrayLike, target: float = 0.0, periods: int = SESSIO
 
 def max_drawdown(returns: ArrayLike) -> float:
     """Largest loss from a peak of the equity curve, its start included: in [-1, 0]."""
-    equity = np.concatenate([[1.0], equity_curve(returns)])
-    return float(np.min(equity / np.maximum.accumulate(equity) - 1))
+    value = np.concatenate([[0.0], _log_equity(returns)])
+    return float(np.expm1(np.min(value - np.maximum.accumulate(value))))
 
 
 def win_rate(returns: ArrayLike) -> float:
@@ -71,6 +84,12 @@ def win_rate(returns: ArrayLike) -> float:
     data = _returns(returns)
     moved = data[data != 0]
     return float(np.mean(moved > 0)) if moved.size else float("nan")
+
+
+def _log_equity(returns: ArrayLike) -> NDArray[np.float64]:
+    """Logarithm of the equity curve: a product of many large gains would overflow."""
+    with np.errstate(divide="ignore"):  # of nothing left it is minus infinity
+        return np.cumsum(np.log1p(_returns(returns)))
 
 
 def _returns(returns: ArrayLike) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ __all__ = [
     "probabilistic_sharpe_ratio",
 ]
 
+_ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
 _MOST_BLOCKS = 20  # 184,756 ways to halve them
 
 
@@ -48,7 +49,7 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, observations: int, ske
     """
     if observations < 2:
         raise ValueError(f"observations must be at least 2, not {observations}")
-    variance = 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
+    variance = _variance(sharpe, skewness, kurtosis)
     if not variance > 0:
         raise ValueError(
             f"skewness {skewness:g} and kurtosis {kurtosis:g} do not go together with a ratio of {sharpe:g}"
@@ -57,13 +58,18 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, observations: int, ske
 
 
 def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> float:
-    """``probabilistic_sharpe`` of a series of returns ``[session]``; NaN where the ratio is not defined."""
+    """``probabilistic_sharpe`` of a series of returns ``[session]``; NaN without a ratio, or without a variance of it.
+
+    That variance is 0 for some series of only two values, such as equal days and one jump.
+    """
     data = vector("returns", returns)
     sharpe = sharpe_ratio(data, periods=1)
     if math.isnan(sharpe):
         return sharpe
     standardised = (data - float(data.mean())) / float(data.std())
     skewness, kurtosis = float((standardised**3).mean()), float((standardised**4).mean())
+    if not _variance(sharpe, skewness, kurtosis) > _ROUNDING:
+        return float("nan")
     return probabilistic_sharpe(sharpe, benchmark, data.size, skewness, kurtosis)
 
 
@@ -170,6 +176,11 @@ def backtest_overfitting(returns: ArrayLike, blocks: int = 16) -> BacktestOverfi
     middle = 2 * below + equal + 1 - (strategies + 1)
     probability = float(np.mean((middle < 0) + 0.5 * (middle == 0)))
     return BacktestOverfitting(probability, logits, float(np.mean(own <= 0)), blocks, strategies)
+
+
+def _variance(sharpe: float, skewness: float, kurtosis: float) -> float:
+    """Of an estimated ratio, times the number of sessions (2012, equation 9)."""
+    return 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2
 
 
 def _ratios(sums: NDArray[np.float64], squares: NDArray[np.float64], count: int) -> NDArray[np.float64]:
