@@ -8,6 +8,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from financial_assets.folders import make_folder
+
 __all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text"]
 
 
@@ -18,14 +20,14 @@ def atomic_path(path: Path) -> Generator[Path, None, None]:
     Parameters
     ----------
     path
-        The file to write; its folder is made when missing.
+        The file to write; its folder is made when missing, private to its owner.
 
     Yields
     ------
     Path
         Where to write. It is flushed to disk and renamed onto ``path`` at the end, and removed if the block raises.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(descriptor)
     temporary = Path(name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from financial_assets.errors import FinancialAssetsError
+from financial_assets.folders import make_folder
 
 __all__ = ["exclusive"]
 
@@ -37,7 +38,7 @@ def exclusive(
     FinancialAssetsError
         ``error``: somebody else held the lock for ``timeout_s``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     lock = FileLock(path, timeout=timeout_s)
     try:
         lock.acquire()

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "financial_assets"
 
 # Each layer may import itself and what stands before it.
 LAYERS = [
-    {"errors", "atomic", "locking"},
+    {"redaction", "folders"},
+    {"errors", "atomic", "locking", "drivers"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -31,9 +32,12 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
+    "redaction",
+    "folders",
     "errors",
     "atomic",
     "locking",
+    "drivers",
     "tracking",
     "market",
     "features",

@@ -16,6 +16,7 @@ import psutil
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.envoy import MAX_BODY_BYTES
@@ -199,7 +200,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
 
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     ports = pick_ports(layout.home, layout.read_ports())
     layout.write_ports(ports)
     gateway = Gateway(layout, ports)
