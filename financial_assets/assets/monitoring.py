@@ -144,11 +144,11 @@ def _inputs_sentence(report: DriftReport) -> str:
 
 def _passed_sentence(report: DriftReport) -> str:
     """Alarms that were raised once and do not hold."""
-    rows = report.streams.set_index("name")
+    rows: dict[Any, dict[Any, Any]] = report.streams.set_index("name").to_dict("index")
     told = [
-        f"The alarm of {name} of {rows.at[name, 'since']:%Y-%m-%d} no longer holds: its sum had come down again by as "
-        f"much as the threshold on {rows.at[name, 'ended']:%Y-%m-%d}. It now stands at {rows.at[name, 'now']:.1f} of "
-        f"the threshold. A year without drift goes as far with a probability {_chance(float(rows.at[name, 'chance']))}."
+        f"The alarm of {name} of {rows[name]['since']:%Y-%m-%d} no longer holds: its sum had come down again by as "
+        f"much as the threshold on {rows[name]['ended']:%Y-%m-%d}. It now stands at {rows[name]['now']:.1f} of the "
+        f"threshold. A year without drift goes as far with a probability {_chance(float(rows[name]['chance']))}."
         for name in report.passed[:5]
     ]
     more = len(report.passed) - len(told)

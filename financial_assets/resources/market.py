@@ -102,7 +102,7 @@ class Market(dg.ConfigurableResource):
             return False
         if found.get("PRICE_FILES") == self.price_files or found.get(_RESOLVED) == identity[_RESOLVED]:
             return True
-        return same_bars(store.read(self.tickers), self.source().fetch(self.tickers).prices)
+        return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
 
     def _identity(self) -> dict[str, Any]:
         """What makes prices of two runs the same market."""

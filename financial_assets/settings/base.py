@@ -34,7 +34,7 @@ def check_server(value: str) -> str:
     except ValueError:
         is_whole = False
     # An @ behind the host is what is left of a password with an unescaped slash or question mark.
-    if not is_whole or "@" in parts.path + parts.query + parts.fragment:
+    if not is_whole or len(value.split()) > 1 or "@" in parts.path + parts.query + parts.fragment:
         raise ValueError(
             "is not an address such as http://host:5000; is the port a number from 1 to 65535, and is every special "
             "character of a password percent-encoded (@ is %40, / is %2F)?"
@@ -45,8 +45,11 @@ def check_server(value: str) -> str:
 
 
 def check_database(value: str) -> str:
-    """``value`` with an installed driver named in it."""
-    return with_driver(value)
+    """``value`` with an installed driver named in it; a file, where it is SQLite."""
+    found = with_driver(value)
+    if found.startswith("sqlite:") and found.partition(":///")[2].partition("?")[0] in ("", ":memory:"):
+        raise ValueError("names no file, and a database in memory is lost with the process: sqlite:////folder/name.db")
+    return found
 
 
 def check_path(value: object) -> object:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from financial_assets.redaction import has_credentials, has_password
+from financial_assets.redaction import has_credentials, has_password, redact_address, without_user
 from financial_assets.settings.base import SettingsGroup, check_scheme, check_server
 
 __all__ = ["ServingSettings"]
@@ -91,7 +91,9 @@ class ServingSettings(SettingsGroup):
     @field_validator("gitops_repository")
     @classmethod
     def _check_repository(cls, value: str | None) -> str | None:
-        if value is not None and has_password(value):
+        if value is not None and (
+            has_password(value) or redact_address(without_user(value)[0]) != without_user(value)[0]
+        ):
             raise ValueError(
                 "holds a password, which every process list and log would show; use an SSH key or a Git credential "
                 "helper"
