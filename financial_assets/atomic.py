@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from financial_assets.disk import disk_errors
+from financial_assets.folders import make_folder
 
 __all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text"]
 
@@ -20,7 +21,7 @@ def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, Non
     Parameters
     ----------
     path
-        The file to write; its folder is made when missing.
+        The file to write; its folder is made when missing, private to its owner.
     needed
         Its bytes, when known: named if the disk is full.
 
@@ -35,7 +36,7 @@ def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, Non
         The disk refuses: full, read-only, not permitted, or something in the way.
     """
     with disk_errors(path, "written", needed=needed):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(descriptor)
         temporary = Path(name)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from pathlib import Path
+
 import dagster as dg
 
 from financial_assets.assets.artifacts import artifact_assets
@@ -19,6 +23,7 @@ from financial_assets.automation.freshness import watch_prices
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.automation.sensors import make_retrain_sensors
+from financial_assets.folders import tighten
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
@@ -26,6 +31,12 @@ __all__ = ["defs"]
 
 _settings = load_settings()
 _resources = make_resources(_settings)
+
+# Earlier versions made these folders readable by everybody; what is in them is nobody else's business.
+for _folder in (_settings.home, Path(os.environ.get("DAGSTER_HOME") or ".") / ".dagster"):
+    _tightened = tighten(_folder)
+    if _tightened:
+        logging.getLogger("financial_assets").warning(_tightened)
 
 defs = dg.Definitions(
     assets=[

@@ -30,12 +30,14 @@
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
         └── AlertsError          Alertmanager cannot be asked, or its answer is none
 
-Messages name what was wrong, where, and the setting or command that mends it.
+Messages name what was wrong, where, and the setting or command that mends it. They never hold a password.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from financial_assets.redaction import redact
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +75,14 @@ __all__ = [
 
 
 class FinancialAssetsError(Exception):
-    """Root of all errors raised on purpose by this package."""
+    """Root of all errors raised on purpose by this package.
+
+    Messages end up on terminals, in logs and in Dagster's storage, so passwords of addresses are taken out of all of
+    them here, whoever writes the message.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact(value) if isinstance(value, str) else value for value in args))
 
 
 class SettingsError(FinancialAssetsError):

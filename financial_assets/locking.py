@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from financial_assets.disk import disk_errors
 from financial_assets.errors import FinancialAssetsError
+from financial_assets.folders import make_folder
 
 __all__ = ["exclusive"]
 
@@ -43,7 +44,7 @@ def exclusive(
     lock = FileLock(path, timeout=timeout_s)
     try:
         with disk_errors(path, "locked"):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             lock.acquire()
     except Timeout:
         advice = remedy or f"`fuser {path}` names the process; end it, or wait until it is done"

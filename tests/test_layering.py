@@ -15,7 +15,8 @@ RUNTIME = ("runtime", "request_checks", "bar_rules")
 
 # Each layer may import itself and what stands before it.
 LAYERS = [
-    {"errors", "disk", "atomic", "locking"},
+    {"redaction", "folders"},
+    {"errors", "disk", "atomic", "locking", "drivers"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -33,10 +34,13 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
+    "redaction",
+    "folders",
     "errors",
     "disk",
     "atomic",
     "locking",
+    "drivers",
     "tracking",
     "market",
     "features",

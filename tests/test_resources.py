@@ -5,12 +5,16 @@ from __future__ import annotations
 import datetime as dt
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from financial_assets.errors import FinancialAssetsError, MarketDataError, SettingsError, TargetError
+from financial_assets.errors import MarketDataError, SettingsError, SourceError, TargetError
+from financial_assets.market.calendar import sessions
 from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
@@ -146,6 +150,29 @@ def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
         Market(**values).source()
 
 
+def bars(*tickers: str, level: float = 10.0) -> pd.DataFrame:
+    """Sixty sound bars of each ticker."""
+    days = sessions(dt.date(2020, 1, 2), dt.date(2020, 6, 1))[:60]
+    close = level + np.arange(60) % 7
+    frame = pd.DataFrame({"date": days, "open": close, "high": close + 1, "low": close - 1, "close": close})
+    frame = frame.assign(volume=1e6, adj_close=close)
+    return pd.concat([frame.assign(ticker=ticker) for ticker in tickers], ignore_index=True)
+
+
+def fill(home: Path, **changes: Any) -> Market:
+    """A home with prices of the configured market."""
+    filled = market(home, **changes)
+    filled.store().upsert(bars("AAPL", "MSFT"))
+    return filled
+
+
+def bar_files(folder: Path, level: float = 10.0) -> str:
+    folder.mkdir()
+    for ticker in ("AAPL", "MSFT"):
+        bars(ticker, level=level).to_csv(folder / f"{ticker}.csv", index=False)
+    return str(folder)
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -155,30 +182,68 @@ def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_home_filled_from_another_source_is_refused(tmp_path: Path, other: dict[str, Any]) -> None:
-    market(tmp_path, price_source="sample").store()
+    fill(tmp_path, price_source="sample")
     with pytest.raises(SettingsError, match="FINANCIAL_ASSETS_HOME") as caught:
         market(tmp_path, **other).store()
-    for part in (str(tmp_path), "sample", other["price_source"]):
+    for part in (str(tmp_path), "PRICE_SOURCE=sample", f"PRICE_SOURCE={other['price_source']}"):
         assert part in str(caught.value)
+    assert not set("{}'") & set(str(caught.value))  # names and values as they are written in a shell
     market(tmp_path, price_source="sample").store()
 
 
-def test_a_home_filled_from_other_files_is_refused(tmp_path: Path) -> None:
-    market(tmp_path, price_source="files", price_files="one.csv").store()
-    with pytest.raises(SettingsError, match=r"one\.csv.*two\.csv"):
-        market(tmp_path, price_source="files", price_files="two.csv").store()
+def test_a_run_that_stored_nothing_binds_the_home_to_nothing(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no file there"):
+        market(tmp_path, price_source="files", price_files=str(tmp_path / "none")).ingest()
+    assert not (tmp_path / "market.json").exists()
+    # What such a run of an earlier version leaves.
+    (tmp_path / "market.json").write_text(json.dumps({"PRICE_SOURCE": "files", "PRICE_FILES": "bars/"}))
+    fill(tmp_path, price_source="sample")
+    with pytest.raises(SettingsError, match="PRICE_SOURCE=sample"):
+        market(tmp_path, price_source="yahoo").store()
+    (tmp_path / "prices" / "prices.parquet").unlink()  # models may be left of it
+    (tmp_path / "training.json").write_text("{}")
+    with pytest.raises(SettingsError, match="PRICE_SOURCE=sample"):
+        market(tmp_path, price_source="yahoo").store()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null"])
+def test_files_are_the_same_market_wherever_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, first = tmp_path / "home", bar_files(tmp_path / "bars")
+
+    def files(path: str) -> Market:
+        return market(home, price_source="files", price_files=path)
+
+    assert files(first).ingest().report is not None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "moved").mkdir()
+    other = bar_files(tmp_path / "other", level=11.0)
+    shutil.move(first, tmp_path / "moved" / "bars")
+    (tmp_path / "link").symlink_to(tmp_path / "moved")
+    with pytest.raises(SettingsError, match=rf"PRICE_FILES={first}, .*PRICE_FILES={other};"):
+        files(other).ingest()
+    for spelling in ("moved/bars", str(tmp_path / "moved" / "bars") + "/", "./link/bars/*.csv"):
+        files(spelling).store()
+        assert files(spelling).ingest().report is not None
+        assert json.loads((home / "market.json").read_text())["PRICE_FILES"] == spelling
+    shutil.rmtree(tmp_path / "moved")
+    files("./link/bars/*.csv").prices()  # the same words need no bars to be read
+
+
+def test_a_marker_of_an_earlier_version_keeps_opening(tmp_path: Path) -> None:
+    fill(tmp_path, price_source="files", price_files="bars/")
+    (tmp_path / "market.json").write_text(json.dumps({"PRICE_SOURCE": "files", "PRICE_FILES": "bars/"}))
+    assert len(market(tmp_path, price_source="files", price_files="bars/").prices()) == 120
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", "{}"])
 def test_a_damaged_marker_is_told_with_what_mends_it(tmp_path: Path, damage: str) -> None:
-    market(tmp_path).store()
+    fill(tmp_path)
     (tmp_path / "market.json").write_text(damage)
-    with pytest.raises(FinancialAssetsError, match="FINANCIAL_ASSETS_HOME"):
+    with pytest.raises(SettingsError, match=r"FINANCIAL_ASSETS_HOME: .*market\.json is damaged"):
         market(tmp_path).store()
 
 
 def test_a_home_holds_one_simulated_market(tmp_path: Path) -> None:
-    market(tmp_path, price_source="simulated").store()
+    fill(tmp_path, price_source="simulated")
     for changes in (
         {"seed": 7},
         {"simulated_signal": 0.4},
@@ -191,9 +256,9 @@ def test_a_home_holds_one_simulated_market(tmp_path: Path) -> None:
 
 
 def test_the_marker_is_written_once(tmp_path: Path) -> None:
-    market(tmp_path).store()
+    fill(tmp_path)
     written = (tmp_path / "market.json").stat().st_mtime_ns
-    market(tmp_path, seed=7, simulated_signal=0.4).store()
+    fill(tmp_path, seed=7, simulated_signal=0.4)
     assert (tmp_path / "market.json").stat().st_mtime_ns == written
     assert json.loads((tmp_path / "market.json").read_text())["PRICE_SOURCE"] == "sample"
 
@@ -215,7 +280,7 @@ def test_each_target_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_what_the_target_refuses_of_its_settings_is_told_at_once(tmp_path: Path) -> None:
     changes = {"gitops_repository": "https://me:secret@host/repository.git"}
-    with pytest.raises(SettingsError, match="GITOPS_REPOSITORY: holds a password"):
+    with pytest.raises(SettingsError, match=r"GITOPS_REPOSITORY: .*holds a password"):
         resources(tmp_path, serving_target="gitops", **(CLUSTER | changes))
 
 

@@ -54,6 +54,9 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         if alertmanager is None:
             return dg.SkipReason("ALERTMANAGER_URL is not set: there are no alerts to read")
         alerts = alertmanager.active()
+        unseen = alertmanager.unseen_mutes(alerts)
+        if unseen is not None:
+            context.log.warning(unseen)
         triggers = [
             Trigger("alert", alert.name, alert.labels.get("experiment", ""), alert.model, alert.starts_at)
             for alert in alerts
@@ -63,7 +66,8 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     @dg.sensor(
         job=retrain,
         minimum_interval_seconds=interval_s,
-        description="Retrains the champion's variant when the latest drift check failed.",
+        description="Retrains the champion's variant when the latest drift check failed as an error, "
+        "also one that failed before this was switched on.",
     )
     def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
         _end_dead_runs(context)
@@ -72,7 +76,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
         if found.passed:
             return dg.SkipReason(f"the latest drift check passed: {found.description}")
-        if found.severity == dg.AssetCheckSeverity.WARN:  # inputs have moved, the loss has not
+        if found.severity == dg.AssetCheckSeverity.WARN:  # only inputs have moved, or the alarm no longer holds
             return dg.SkipReason(f"the latest drift check only warns: {found.description}")
         return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
 

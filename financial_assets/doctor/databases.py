@@ -12,6 +12,8 @@ from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from financial_assets.disk import database_remedy
 from financial_assets.doctor.walk import RUN, LayerError
+from financial_assets.drivers import connect_timeout, with_driver
+from financial_assets.redaction import conceal, harmless
 
 __all__ = ["need_tables", "reading_engine", "sqlite_file"]
 
@@ -28,8 +30,10 @@ def reading_engine(url: str) -> sa.Engine:
     """An engine for an SQLite or PostgreSQL database whose connections may only read."""
     path = sqlite_file(url)
     if path is None:
-        arguments = {"connect_timeout": 10, "options": "-c default_transaction_read_only=on"}
-        return sa.create_engine(url, connect_args=arguments, poolclass=sa.NullPool)
+        found = with_driver(url)
+        options = {"postgresql_readonly": True} if found.startswith("postgresql") else {}
+        arguments = connect_timeout(found, 10)
+        return sa.create_engine(found, connect_args=arguments, poolclass=sa.NullPool, execution_options=options)
     return sa.create_engine("sqlite://", creator=lambda: _connect(path.absolute()), poolclass=sa.NullPool)
 
 
@@ -57,17 +61,20 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
     LayerError
         With the remedy for what was found.
     """
-    path, shown = sqlite_file(url), sa.make_url(url).render_as_string(hide_password=True)
+    path, shown = sqlite_file(url), conceal(url)
     if path is not None and not path.is_file():
         raise LayerError(f"{path} does not exist", f"{RUN} makes it; or set {setting}")
-    engine = reading_engine(url)
+    try:
+        engine = reading_engine(url)
+    except ValueError as error:
+        raise LayerError(f"{shown} {error}", f"set {setting}") from None
     try:
         absent = sorted(set(tables) - set(sa.inspect(engine).get_table_names()))
         if path is not None:
             _check_pages(engine)
     except SQLAlchemyError as error:
         said = str(getattr(error, "orig", None) or error).strip()
-        raise LayerError(f"{shown}: {said}", _remedy(path, said, setting)) from error
+        raise LayerError(f"{shown}: {said}", _remedy(path, said, setting)) from harmless(error)
     finally:
         engine.dispose()
     if absent and path is not None and path.stat().st_size == 0:

@@ -19,6 +19,7 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.log_reader import LogReader
+from financial_assets.folders import is_open_to_others
 from financial_assets.market.clock import ClockGap
 from financial_assets.market.day_state import read_days
 from financial_assets.market.panel import build_panel
@@ -62,7 +63,11 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
     said, remedy = f"{home}, {free / 1e9:.1f} GB free", f"make room on the disk of {home}, or set FINANCIAL_ASSETS_HOME"
     if free < LEAST_BYTES:
         raise LayerError(said, remedy)
-    return Checked(home, said, remedy if free < SCARCE_BYTES else "")
+    if free < SCARCE_BYTES:
+        return Checked(home, said, remedy)
+    if is_open_to_others(home):
+        return Checked(home, f"{said}; other users of this machine can read it", f"`chmod 700 {home}`")
+    return Checked(home, said)
 
 
 def check_price_store(market: Market) -> Checked[np.ndarray]:
@@ -142,7 +147,8 @@ def _need(session: pd.Timestamp | None) -> None:
 
 def check_registry(tracking_uri: str) -> Checked[tuple[ModelVersion, ...]]:
     """MLflow answers, and its registry holds versions and the alias that the experiment sets."""
-    if sqlite_file(tracking_uri) is not None:
+    if not tracking_uri.startswith(("http://", "https://")) and sqlite_file(tracking_uri) != Path(":memory:"):
+        # Asked first: MLflow itself tries again for minutes where a database cannot be reached.
         need_tables(tracking_uri, ("experiments", "model_versions"), "MLFLOW_TRACKING_URI")
     versions = ModelRegistry(tracking_uri).versions()
     if not versions:

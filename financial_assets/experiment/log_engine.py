@@ -13,8 +13,11 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, Connection, Engine
 
 from financial_assets.disk import database_remedy, disk_errors
+from financial_assets.drivers import connect_timeout, with_driver
 from financial_assets.errors import LogError
 from financial_assets.experiment import log_schema as schema
+from financial_assets.folders import make_folder
+from financial_assets.redaction import conceal, harmless, reveal
 
 __all__ = ["ADVISORY_LOCK", "open_engine", "transaction", "write_again"]
 
@@ -34,12 +37,14 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
         If the URL is malformed or of an unsupported kind, the database is unreachable or no database, or its schema
         is of another version.
     """
-    parsed = _parse(url)
-    shown = parsed.render_as_string(hide_password=True)
+    parsed = _parse(reveal(url))
+    shown = _shown(parsed)
     try:
         engine = _sqlite(parsed, busy_timeout_s) if parsed.get_backend_name() == "sqlite" else _postgresql(parsed)
     except (exc.ArgumentError, ImportError, OSError, TypeError) as error:
-        raise LogError(f"prediction log {shown} cannot be opened: {error}. Set PREDICTION_LOG_URL.") from error
+        raise LogError(f"prediction log {shown} cannot be opened: {error}. Set PREDICTION_LOG_URL.") from harmless(
+            error
+        )
     try:
         _prepare(engine, shown)
     except exc.SQLAlchemyError as error:
@@ -47,7 +52,7 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
         raise LogError(
             f"prediction log {shown} cannot be used: {_cause(error)}{_advice(parsed, error)}. Set PREDICTION_LOG_URL "
             "to a prediction log, or to a new SQLite file."
-        ) from error
+        ) from harmless(error)
     except LogError:
         engine.dispose()
         raise
@@ -67,8 +72,8 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
         with engine.connect().execution_options(log_write=write) as connection, connection.begin():
             yield connection
     except exc.SQLAlchemyError as error:
-        shown = engine.url.render_as_string(hide_password=True)
-        raise LogError(f"prediction log {shown}: {_cause(error)}{_advice(engine.url, error)}") from error
+        said = f"prediction log {_shown(engine.url)}: {_cause(error)}{_advice(engine.url, error)}"
+        raise LogError(said) from harmless(error)
 
 
 def write_again(engine: Engine, write: Callable[[Connection], _T]) -> _T:
@@ -109,14 +114,18 @@ def _is_away(error: LogError) -> bool:
 def _parse(url: str) -> URL:
     try:
         parsed = sa.make_url(url)
-        backend = parsed.get_backend_name()
-    except (exc.ArgumentError, ValueError) as error:
+    except (exc.ArgumentError, ValueError):
         raise LogError(
             "PREDICTION_LOG_URL is not a database URL such as sqlite:////folder/predictions.db or "
-            "postgresql+psycopg2://user:password@host/database"
-        ) from error
+            "postgresql://user:password@host/database"
+        ) from None
+    backend = parsed.drivername.partition("+")[0]
     if backend not in ("sqlite", "postgresql"):
         raise LogError(f"PREDICTION_LOG_URL names the database kind {backend!r}; allowed: sqlite, postgresql")
+    try:
+        parsed = sa.make_url(with_driver(url))
+    except ValueError as error:
+        raise LogError(f"PREDICTION_LOG_URL={url} {error}") from None
     if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise LogError("PREDICTION_LOG_URL must name a file: an SQLite log in memory would not survive a crash")
     return parsed
@@ -125,7 +134,7 @@ def _parse(url: str) -> URL:
 def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
     path = Path(str(url.database))
     with disk_errors(path, "opened"):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     engine = sa.create_engine(url, connect_args={"timeout": busy_timeout_s, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -147,12 +156,16 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    arguments: dict[str, object] = {"connect_timeout": 10}
+    arguments = connect_timeout(url.drivername, 10)
     if url.get_driver_name() in ("psycopg2", "psycopg"):
         # A server or network that is gone without a word: known after half a minute, not after two hours.
         arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
         arguments |= {"tcp_user_timeout": 30_000}
     return sa.create_engine(url, pool_pre_ping=True, connect_args=arguments)
+
+
+def _shown(url: URL) -> str:
+    return conceal(url.render_as_string(hide_password=False))
 
 
 def _prepare(engine: Engine, shown: str) -> None:

@@ -19,10 +19,14 @@ from financial_assets.market import quality
 from financial_assets.market.corporate_actions import explain_restatement, find_corporate_actions
 from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
 
-__all__ = ["PriceStore", "UpsertReport"]
+__all__ = ["PriceStore", "UpsertReport", "same_bars"]
 
 RESTATED = 1e-5
 """Relative difference above which a delivered value is another one: Yahoo sends float32 noise below it."""
+
+
+_SAME = 0.99
+"""Share of common bars that must agree in two deliveries of one market; the rest may have been corrected."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,20 @@ class PriceStore:
             for leftover in self.root.glob(f".{self.path.name}.*"):
                 leftover.unlink(missing_ok=True)
             yield
+
+
+def same_bars(stored: pd.DataFrame, delivered: pd.DataFrame) -> bool:
+    """Whether two price frames are of one market: they have sessions of a ticker in common, and there the same bars.
+
+    ``adj_close`` is left out, since each dividend changes all of it.
+    """
+    names = [name for name in VALUE_COLUMNS if name != "adj_close"]
+    both = stored.merge(delivered, on=["ticker", "date"], suffixes=("_stored", "_delivered"))
+    if both.empty:
+        return False
+    before, after = (both[[f"{name}_{kind}" for name in names]].to_numpy() for kind in ("stored", "delivered"))
+    agree = np.isclose(before, after, rtol=RESTATED, atol=0.0, equal_nan=True).all(axis=1)
+    return bool(agree.mean() >= _SAME)
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:

@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from financial_assets.errors import ExportError
+from financial_assets.folders import make_folder
 from financial_assets.models.export import INPUT_NAME, OUTPUT_NAMES
 from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK
 
@@ -74,7 +75,7 @@ def save_mlflow_model(
             [TensorSpec(float32, (-1, width), name) for name, width in zip(OUTPUT_NAMES, widths, strict=True)]
         ),
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         mlflow_onnx.save_model(

@@ -19,6 +19,7 @@ import torch
 
 from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import TrainingError
+from financial_assets.folders import make_folder
 from financial_assets.models.answers import Answers
 from financial_assets.models.calibration import Calibration, PlattScaling
 from financial_assets.models.networks import build_network
@@ -46,7 +47,7 @@ def save_training(folder: Path, training: Training) -> Path:
     Path
         ``folder``.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         new = staging / "new"

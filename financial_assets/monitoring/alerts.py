@@ -1,10 +1,15 @@
-"""What Alertmanager says is wrong: the alerts that are active, neither silenced nor inhibited."""
+"""What Alertmanager says is wrong: the alerts that are active, neither silenced nor inhibited nor muted.
+
+A route may mute its alerts by time intervals. Since 0.28 Alertmanager tells which alerts are muted (``mutedBy``).
+Earlier versions do not, and call them active.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -13,11 +18,14 @@ from typing import Any, cast
 import httpx
 
 from financial_assets.errors import AlertsError
+from financial_assets.redaction import conceal, harmless, reveal, without_user
 
 __all__ = ["Alert", "AlertmanagerClient"]
 
-_PATH = "/api/v2/alerts"
+_ALERTS, _STATUS = "/api/v2/alerts", "/api/v2/status"
 _QUERY = {"active": "true", "silenced": "false", "inhibited": "false"}
+_MUTING_ROUTE = re.compile(r"^\s+(?:- )?(?:mute|active)_time_intervals:", re.MULTILINE)
+"""Within a route; at the margin stand the definitions, which mute nothing by themselves."""
 _MOST_BYTES = 64 * 2**20
 """Some 100,000 alerts; a server that sends more sends nonsense."""
 
@@ -38,6 +46,8 @@ class Alert:
         UTC instant at which it began to fire, by the clock of Prometheus.
     fingerprint
         Alertmanager's hash of the labels.
+    muted_by
+        Time intervals that mute it; ``None`` if Alertmanager does not tell.
     """
 
     name: str
@@ -45,6 +55,7 @@ class Alert:
     labels: Mapping[str, str]
     starts_at: datetime
     fingerprint: str
+    muted_by: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ class AlertmanagerClient:
     Parameters
     ----------
     url
-        Base URL, with the route prefix if it has one.
+        Base URL, with the route prefix if it has one; a user and password in it are sent as basic authentication.
     timeout_s
         Longest wait for the whole answer.
     """
@@ -63,18 +74,14 @@ class AlertmanagerClient:
     timeout_s: float = 10.0
 
     def active(self) -> tuple[Alert, ...]:
-        """The active alerts, each once, by fingerprint.
+        """The active alerts, each once, by fingerprint; without those that are known to be muted by a time interval.
 
         Raises
         ------
         AlertsError
             Alertmanager is not reachable, does not answer in time, refuses, or answers something else than alerts.
         """
-        content = self._get()
-        try:
-            rows: Any = json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise self._error(f"it answered no JSON ({error})") from error
+        rows = self._ask(_ALERTS, _QUERY)
         if not isinstance(rows, list):
             raise self._error(f"it answered no list of alerts, but {_shown(rows)}")
         alerts: dict[str, Alert] = {}
@@ -84,17 +91,45 @@ class AlertmanagerClient:
             except (KeyError, TypeError, ValueError) as error:
                 raise self._error(f"it answered {_shown(row)}, which is no alert ({error!r})") from error
             alerts[alert.fingerprint] = alert
-        return tuple(alerts[fingerprint] for fingerprint in sorted(alerts))
+        return tuple(alerts[fingerprint] for fingerprint in sorted(alerts) if not alerts[fingerprint].muted_by)
 
-    def _get(self) -> bytes:
+    def unseen_mutes(self, alerts: Iterable[Alert]) -> str | None:
+        """Why some of ``alerts`` may be muted although they were answered as active; ``None`` if none can be.
+
+        Asks for Alertmanager's version and configuration, unless every alert tells by what it is muted.
+        """
+        if all(alert.muted_by is not None for alert in alerts):
+            return None
+        doubt = "an alert that is muted by a time interval counts as active here"
+        try:
+            status: Any = self._ask(_STATUS, {})
+            version, configuration = str(status["versionInfo"]["version"]), str(status["config"]["original"])
+        except (AlertsError, KeyError, TypeError) as error:
+            return f"{doubt}: Alertmanager does not tell which ones are, nor its configuration ({error})"
+        if _MUTING_ROUTE.search(configuration) is None:
+            return None
+        return f"{doubt}: its configuration mutes by time, but Alertmanager {version} does not tell what; 0.28 does"
+
+    def _ask(self, path: str, parameters: Mapping[str, str]) -> Any:
+        content = self._get(path, parameters)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise self._error(f"it answered no JSON ({error})") from error
+
+    def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """The body; httpx limits each wait, not their sum, so a server that drips is cut off here."""
         deadline = time.monotonic() + self.timeout_s
         content = bytearray()
+        # Sent apart from the address, which httpx writes into its log.
+        url, user = without_user(reveal(self.url))
+        name, _, password = user.partition(":")
+        login = httpx.BasicAuth(name, password) if user else None
         try:
             # Alerts say what is wrong with our own service: no proxy from the environment comes between.
             with (
-                httpx.Client(timeout=self.timeout_s, trust_env=False, verify=self.url.startswith("https:")) as client,
-                client.stream("GET", f"{self.url.rstrip('/')}{_PATH}", params=_QUERY) as response,
+                httpx.Client(timeout=self.timeout_s, trust_env=False, verify=url.startswith("https:")) as client,
+                client.stream("GET", f"{url.rstrip('/')}{path}", params=parameters, auth=login) as response,
             ):
                 if response.status_code != 200:
                     raise self._error(f"it answered {response.status_code} {response.reason_phrase}")
@@ -105,15 +140,15 @@ class AlertmanagerClient:
                     if time.monotonic() > deadline:
                         raise self._error(f"its answer was not complete within {self.timeout_s:g} s")
         except httpx.TimeoutException as error:
-            raise self._error(f"no answer within {self.timeout_s:g} s ({error!r})") from error
+            raise self._error(f"no answer within {self.timeout_s:g} s ({error!r})") from harmless(error)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._error(repr(error)) from error
+            raise self._error(repr(error)) from harmless(error)
         return bytes(content)
 
     def _error(self, problem: str) -> AlertsError:
         return AlertsError(
-            f"no alerts from Alertmanager at {self.url}: {problem}. Is it running (financial-assets status), and does "
-            "ALERTMANAGER_URL name it?"
+            f"no alerts from Alertmanager at {conceal(self.url)}: {problem}. Is it running "
+            "(financial-assets status), and does ALERTMANAGER_URL name it?"
         )
 
 
@@ -129,7 +164,15 @@ def _alert(row: Any) -> Alert:
         labels=MappingProxyType(named),
         starts_at=_instant(row["startsAt"]),
         fingerprint=_identity(row["fingerprint"]),
+        muted_by=_muted_by(row.get("status")),
     )
+
+
+def _muted_by(status: Any) -> tuple[str, ...] | None:
+    named = cast("dict[str, Any]", status).get("mutedBy") if isinstance(status, dict) else None
+    if named is not None and not isinstance(named, list):
+        raise TypeError("mutedBy is no list")
+    return None if named is None else tuple(_text(name) for name in cast("list[Any]", named))
 
 
 def _text(value: Any) -> str:

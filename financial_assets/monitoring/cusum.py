@@ -17,7 +17,16 @@ import numpy as np
 
 from financial_assets.errors import MonitoringError
 
-__all__ = ["ALLOWANCE", "MINIMUM_REFERENCE", "Autoregression", "Cusum", "fit_autoregression", "run_cusum"]
+__all__ = [
+    "ALLOWANCE",
+    "MINIMUM_REFERENCE",
+    "Autoregression",
+    "Cusum",
+    "Episode",
+    "fit_autoregression",
+    "last_episode",
+    "run_cusum",
+]
 
 ALLOWANCE = 0.25
 """Innovation deviations a day that are forgiven (k): tuned to shifts of twice as much."""
@@ -187,13 +196,58 @@ class Cusum:
         return self.larger.max(axis=1, initial=0.0)
 
 
-def run_cusum(innovations: np.ndarray, allowance: float = ALLOWANCE) -> Cusum:
-    """Sum what innovations ``[stream, session]`` exceed the allowance by, never below zero (Page 1954)."""
+def run_cusum(innovations: np.ndarray, allowance: float = ALLOWANCE, bounds: np.ndarray | None = None) -> Cusum:
+    """Sum what innovations ``[stream, session]`` exceed the allowance by, never below zero (Page 1954).
+
+    Parameters
+    ----------
+    innovations
+        See ``Autoregression.innovations``.
+    allowance
+        Forgiven each session.
+    bounds
+        Thresholds ``[stream]``. With them a sum that has been beyond its threshold starts anew from zero once it has
+        come down from its peak by as much as the threshold. That is the same test the other way round: the evidence
+        that the change is over is then as strong as it had to be that there was one.
+    """
     upper, lower = np.empty_like(innovations), np.empty_like(innovations)
-    high, low = np.zeros(len(innovations)), np.zeros(len(innovations))
-    for at in range(innovations.shape[1]):
-        step = innovations[:, at]
-        high = np.maximum(0.0, high + step - allowance)
-        low = np.maximum(0.0, low - step - allowance)
-        upper[:, at], lower[:, at] = high, low
+    for side, sign in ((upper, 1.0), (lower, -1.0)):
+        value, peak = np.zeros(len(innovations)), np.zeros(len(innovations))
+        for at in range(innovations.shape[1]):
+            value = np.maximum(0.0, value + sign * innovations[:, at] - allowance)
+            if bounds is not None:
+                peak = np.where((peak > 0) | (value > bounds), np.maximum(peak, value), 0.0)
+                is_over = (peak > 0) & (peak - value >= bounds)
+                value, peak = np.where(is_over, 0.0, value), np.where(is_over, 0.0, peak)
+            side[:, at] = value
     return Cusum(upper, lower)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """From a sum's last zero before an alarm to its next zero after it, as places of sessions.
+
+    Attributes
+    ----------
+    onset
+        The session after the zero before the alarm, the estimated change point (Page 1954).
+    crossed
+        First session beyond the threshold.
+    end
+        First session at zero after the last one beyond the threshold; ``None``: the alarm holds.
+    """
+
+    onset: int
+    crossed: int
+    end: int | None
+
+
+def last_episode(side: np.ndarray, bound: float) -> Episode | None:
+    """The latest alarm of one sum ``[session]``; ``None`` if it never went beyond ``bound``."""
+    beyond = np.flatnonzero(side > bound)
+    if not len(beyond):
+        return None
+    zeros = np.flatnonzero(side == 0.0)
+    earlier, later = zeros[zeros < beyond[-1]], zeros[zeros > beyond[-1]]
+    onset = int(earlier[-1]) + 1 if len(earlier) else 0
+    return Episode(onset, int(beyond[beyond >= onset][0]), int(later[0]) if len(later) else None)

@@ -3,6 +3,10 @@
 Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
 alarms a year. The reference is fixed: one that moves along hides slow drift.
 
+An alarm holds from the session on which the sum crosses its threshold until the sum has come down from its peak by as
+much as the threshold; then the sum starts anew from zero (``cusum.run_cusum``). A change that lasts does not let it
+come down so far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
+
 Features are judged by their normal scores, both ways. The loss is judged as it is, since its mean is what counts, and
 upwards only. ``docs/drift.md`` has the measured error rates and what each step is for.
 """
@@ -16,7 +20,14 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, Autoregression, Cusum, fit_autoregression, run_cusum
+from financial_assets.monitoring.cusum import (
+    MINIMUM_REFERENCE,
+    Autoregression,
+    Cusum,
+    fit_autoregression,
+    last_episode,
+    run_cusum,
+)
 from financial_assets.monitoring.divergence import kolmogorov_smirnov, population_stability
 from financial_assets.monitoring.scores import normal_scores
 from financial_assets.monitoring.thresholds import drift_free_chance, threshold
@@ -50,19 +61,19 @@ class DriftReport:
     Attributes
     ----------
     alarm
-        Whether a stream is beyond its threshold, or was: an alarm stands until the reference is renewed by a later
-        training.
+        Whether the alarm of a stream holds: its sum has been beyond the threshold, and has not started anew since.
     streams
         A row a stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
         ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
-        ``statistic`` (highest value of the larger sum so far), ``threshold``, ``alarmed``, ``since`` (first session
-        beyond the threshold), ``onset`` (estimated first session of the new mean: the one after the sum was last
-        zero), ``direction`` (``up``, ``down``), ``shift`` (mean since the onset minus the reference's, in the
+        ``statistic`` (highest value of the larger sum so far), ``threshold``, ``now`` (the larger sum over the
+        threshold on the last session), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or
+        not: ``since`` (its first session beyond the threshold), ``ended`` (session on which the sum started anew;
+        NaT: it holds), ``onset`` (estimated first session of the new mean: the one after the sum was last zero),
+        ``direction`` (``up``, ``down``), ``shift`` (mean from the onset to the end minus the reference's, in the
         reference's standard deviations), ``chance`` (that a year without drift goes as far, all streams of the same
-        budget together; of those that alarm), ``psi``, ``ks`` (for display only), ``reference`` (sessions) and
-        ``coefficient`` (AR(1)).
+        budget together). Then ``psi``, ``ks`` (for display only), ``reference`` (sessions) and ``coefficient`` (AR(1)).
     moved
-        Names of the features that alarm, the clearest first.
+        Names of the features whose alarm holds, the clearest first.
     paths
         Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. NaN
         where a stream has no value, or is not judged.
@@ -79,10 +90,15 @@ class DriftReport:
         return bool(self.streams.loc[self.streams["name"] == LOSS, "alarmed"].any())
 
     @property
+    def passed(self) -> tuple[str, ...]:
+        """Names of the streams whose alarm no longer holds, in the order of ``streams``."""
+        return tuple(self.streams.loc[self.streams["ended"].notna(), "name"])
+
+    @property
     def since(self) -> pd.Timestamp | None:
-        """First session of the loss's alarm, else of the earliest one of a feature; ``None`` without any."""
+        """First session of the loss's alarm, else of the earliest one of a feature; ``None`` where none holds."""
         loss = self.streams["name"] == LOSS
-        first = self.streams.loc[loss if self.loss_alarm else ~loss, "since"].min()
+        first = self.streams.loc[self.streams["alarmed"] & (loss if self.loss_alarm else ~loss), "since"].min()
         return None if pd.isna(first) else pd.Timestamp(first)
 
 
@@ -128,7 +144,7 @@ def detect_drift(
     strength = rows["statistic"] / rows["threshold"]
     rows = rows.loc[strength.sort_values(ascending=False, na_position="last", kind="stable").index]
     streams = pd.DataFrame([*loss_rows.to_dict("records"), *rows.to_dict("records")]).astype(
-        {"since": "datetime64[ns]", "onset": "datetime64[ns]"}
+        dict.fromkeys(("since", "ended", "onset"), "datetime64[ns]")
     )
     return DriftReport(
         alarm=bool(streams["alarmed"].any()),
@@ -154,22 +170,22 @@ def _judge(
     scored, later = (known, values) if is_loss else (normal_scores(known, known), normal_scores(known, values))
     scored[measured.constant] = 0.0
     fitted = fit_autoregression(scored)
-    sums = _sums(fitted.innovations(later), is_loss)
     bounds = _thresholds(fitted, scored, budget, is_loss)
+    sums = _sums(fitted.innovations(later), is_loss, bounds)
     judged = [_judge_one(place, names, fitted, sums, bounds, known, monitored) for place in range(len(names))]
     for row in judged:
-        if row["alarmed"]:
+        if pd.notna(row["since"]):
             row["chance"] = drift_free_chance(
-                row["statistic"], len(names), row["reference"], row["coefficient"], sides=1 if is_loss else 2
+                row.pop("peak"), len(names), row["reference"], row["coefficient"], sides=1 if is_loss else 2
             )
     signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
     signed[np.isnan(values) | fitted.constant[:, None]] = np.nan
     return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
 
 
-def _sums(innovations: np.ndarray, is_loss: bool) -> Cusum:
+def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> Cusum:
     """Both sums; for the loss only the upper one, since a model that does better than expected needs no alarm."""
-    sums = run_cusum(innovations)
+    sums = run_cusum(innovations, bounds=bounds)
     return Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
 
 
@@ -204,26 +220,31 @@ def _judge_one(
         **_row(names[place], "watched", count),
         "statistic": float(sums.larger[place].max()),
         "threshold": float(bounds[place]),
+        "now": float(sums.larger[place, -1] / bounds[place]),
         "psi": population_stability(before, after),
         "ks": kolmogorov_smirnov(before, after),
         "coefficient": float(fitted.coefficient[place]),
     }
-    beyond = np.flatnonzero(sums.larger[place] > bounds[place])
-    if not len(beyond):
+    found = {
+        way: episode
+        for way, side in (("up", sums.upper[place]), ("down", sums.lower[place]))
+        if (episode := last_episode(side, bounds[place])) is not None
+    }
+    if not found:
         return row
-    at = int(beyond[0])
-    upward = bool(sums.upper[place, at] >= sums.lower[place, at])
-    side = (sums.upper if upward else sums.lower)[place, : at + 1]
-    zeros = np.flatnonzero(side == 0.0)
-    onset = int(zeros[-1]) + 1 if len(zeros) else 0
-    moved_by = (float(np.nanmean(values[onset:])) - float(before.mean())) / float(before.std(ddof=1))
+    # An alarm that holds comes before one that does not, then the later one.
+    way, episode = max(found.items(), key=lambda item: (item[1].end is None, item[1].crossed))
+    span = slice(episode.onset, episode.end)
+    moved_by = (float(np.nanmean(values[span])) - float(before.mean())) / float(before.std(ddof=1))
     return {
         **row,
-        "alarmed": True,
-        "since": monitored.index[at],
-        "onset": monitored.index[onset],
-        "direction": "up" if upward else "down",
+        "alarmed": episode.end is None,
+        "since": monitored.index[episode.crossed],
+        "ended": pd.NaT if episode.end is None else monitored.index[episode.end],
+        "onset": monitored.index[episode.onset],
+        "direction": way,
         "shift": moved_by,
+        "peak": float((sums.upper if way == "up" else sums.lower)[place, span].max()),
     }
 
 
@@ -235,8 +256,10 @@ def _row(name: str, state: str, reference: int) -> dict[str, Any]:
         "state": state,
         "statistic": float("nan"),
         "threshold": float("nan"),
+        "now": float("nan"),
         "alarmed": False,
         "since": pd.NaT,
+        "ended": pd.NaT,
         "onset": pd.NaT,
         "direction": "",
         **nothing,

@@ -16,6 +16,7 @@ import jinja2
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
+from financial_assets.folders import make_folder
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, free_ports, is_free
 from financial_assets.serving.local.processes import ProcessSpec
@@ -126,7 +127,7 @@ def _prepare(
 ) -> Sequence[ProcessSpec]:
     """Pick ports, write the configuration, say what to run."""
     folder = _folder(layout)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     ports = _pick_ports(folder, set(asdict(plane).values()))
     atomic_write_text(folder / "ports.json", json.dumps(asdict(ports)))
     template = jinja2.Template((configuration / "prometheus.yml.j2").read_text(), undefined=jinja2.StrictUndefined)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from financial_assets.redaction import conceal
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.retraining import Retraining
@@ -15,7 +16,11 @@ __all__ = ["Experiment", "Market", "Retraining", "Serving", "Workshop", "make_re
 
 
 def make_resources(settings: Settings) -> dict[str, Any]:
-    """All resources of the graph, by the name that assets ask for."""
+    """All resources of the graph, by the name that assets ask for.
+
+    Dagster shows their values in the browser and stores them with each run, so addresses are handed over without
+    their passwords; who opens the connection looks them up (``redaction.reveal``).
+    """
     home = str(settings.home)
     market = _market(settings, home)
     serving = _serving(settings, home)
@@ -24,7 +29,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
         "market": market,
         "workshop": Workshop(
             home=home,
-            tracking_uri=settings.tracking_uri,
+            tracking_uri=conceal(settings.tracking_uri),
             experiment=settings.mlflow_experiment_name,
             sequence_length=settings.sequence_length,
             seed=settings.seed,
@@ -35,7 +40,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
         "serving": serving,
         "ab_test": Experiment(
             home=home,
-            log_url=settings.log_url,
+            log_url=conceal(settings.log_url),
             policy_path=_text(settings.rollout_policy),
             replay_sessions=settings.replay_sessions,
             workers=settings.replay_workers,
@@ -47,7 +52,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             business_implementation_cost=settings.business_implementation_cost,
         ),
         "retraining": Retraining(
-            alertmanager_url=settings.alertmanager_url,
+            alertmanager_url=settings.alertmanager_url and conceal(settings.alertmanager_url),
             cooldown_hours=settings.retrain_cooldown_hours,
             max_attempts=settings.retrain_max_attempts,
             sensor_interval_s=settings.sensor_interval,
@@ -89,7 +94,7 @@ def _serving(settings: Settings, home: str) -> Serving:
         gateway_grpc=settings.gateway_grpc,
         context=settings.kubernetes_context,
         namespace=settings.kubernetes_namespace,
-        repository=settings.gitops_repository,
+        repository=settings.gitops_repository and conceal(settings.gitops_repository),
         branch=settings.gitops_branch,
         path=settings.gitops_path,
         tracking_uri=settings.tracking_uri,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import dagster as dg
 import pandas as pd
@@ -18,11 +20,14 @@ from financial_assets.market.ingestion import Ingestion, ingest
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
-from financial_assets.market.store import PriceStore
+from financial_assets.market.store import PriceStore, UpsertReport, same_bars
 from financial_assets.resources.recovery import recover_clock, recover_cutoffs
 from financial_assets.resources.trading_days import TradingDays
 
 __all__ = ["Market", "make_source"]
+
+_RESOLVED = "resolved"
+"""Key of the marker: ``PRICE_FILES`` may be relative, this one is not."""
 
 
 class Market(TradingDays):
@@ -51,25 +56,56 @@ class Market(TradingDays):
         return source.bayes_accuracy if isinstance(source, SimulatedPrices) else None
 
     def store(self) -> PriceStore:
-        """The price store; refuses a state folder that was filled from another source."""
-        marker = self.folder / "market.json"
+        """The price store; refuses a state folder that was filled from another market.
+
+        The folder belongs to a market from the first prices on that are stored in it: a run that stores nothing binds
+        it to nothing.
+        """
+        store = _BindingStore(self.folder / "prices", self._bind)
+        found = self._bound_to(store)
+        if found is not None and not self._is_same_market(found, store):
+            raise SettingsError(
+                f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(found)}, but the settings say "
+                f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
+                "remove this one"
+            )
+        return store
+
+    @property
+    def _marker(self) -> Path:
+        return self.folder / "market.json"
+
+    def _bound_to(self, store: PriceStore) -> dict[str, Any] | None:
+        """The market that the state folder belongs to; ``None``: none yet."""
+        if not self._marker.exists():
+            return None
+        # Earlier versions, and a run that was killed just before it stored, leave a marker without any state.
+        has_state = store.path.exists() or (self.folder / "training.json").exists()
+        return _read_marker(self._marker) if has_state else None
+
+    def _bind(self) -> None:
+        """Make the state folder this market's; called before prices are stored, so that none are without owner."""
         identity = self._identity()
-        if marker.exists():
-            found = _read_marker(marker)
-            if found != identity:
-                raise SettingsError(
-                    f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {found}, but the settings say {identity}; "
-                    "set FINANCIAL_ASSETS_HOME to another folder, or remove this one"
-                )
-        else:
-            atomic_write_text(marker, json.dumps(identity))
-        return PriceStore(self.folder / "prices")
+        if not self._marker.exists() or _read_marker(self._marker) != identity:
+            atomic_write_text(self._marker, json.dumps(identity))
+
+    def _is_same_market(self, found: dict[str, Any], store: PriceStore) -> bool:
+        """Files are the same market wherever they lie: the path counts first, then the bars."""
+        identity = self._identity()
+        if identity == found:
+            return True
+        if (self.price_source, found.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
+            return False
+        if found.get("PRICE_FILES") == self.price_files or found.get(_RESOLVED) == identity[_RESOLVED]:
+            return True
+        return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
 
     def _identity(self) -> dict[str, Any]:
         """What makes prices of two runs the same market."""
         identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
-        if self.price_source == "files":
+        if self.price_source == "files" and self.price_files is not None:
             identity["PRICE_FILES"] = self.price_files
+            identity[_RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
         if self.price_source == "simulated":
             names = ("seed", "simulated_sessions", "simulated_signal", "simulated_pattern", "simulated_regime_shift")
             identity |= {name.upper(): getattr(self, name) for name in names}
@@ -181,14 +217,37 @@ class Market(TradingDays):
         return stored if is_same else compute_panel(panel, FeatureGraph())
 
 
-def _read_marker(marker: Path) -> Any:
+class _BindingStore(PriceStore):
+    """A price store whose folder is bound to its market before anything is stored."""
+
+    def __init__(self, root: Path, bind: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._bind = bind
+
+    def upsert(self, frame: pd.DataFrame) -> UpsertReport:
+        """See ``PriceStore.upsert``."""
+        self._bind()
+        return super().upsert(frame)
+
+
+def _read_marker(marker: Path) -> dict[str, Any]:
     try:
-        return json.loads(marker.read_text())
+        found = json.loads(marker.read_text())
+        if not isinstance(found, dict) or "PRICE_SOURCE" not in found:
+            raise ValueError("it names no PRICE_SOURCE")
     except ValueError as error:
         raise SettingsError(
             f"FINANCIAL_ASSETS_HOME: {marker} is damaged ({error}); remove it if the folder's prices come from the "
             "configured source"
         ) from error
+    return cast("dict[str, Any]", found)
+
+
+def _described(identity: Mapping[str, Any]) -> str:
+    """``PRICE_SOURCE=files, PRICE_FILES=bars``."""
+    return ", ".join(
+        f"{name}={'(not set)' if value is None else value}" for name, value in identity.items() if name != _RESOLVED
+    )
 
 
 def make_source(market: Market) -> PriceSource:

@@ -122,6 +122,8 @@ class _Volume:
 
     def write(self, path: str, data: bytes) -> None:
         """Put one file."""
+        # Unlike folders of state, these are for other users: the model servers.
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(Path(path), data)
 
 

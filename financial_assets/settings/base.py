@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["SettingsGroup", "check_scheme"]
+from financial_assets.drivers import with_driver
+
+__all__ = ["SettingsGroup", "check_database", "check_path", "check_scheme", "check_server"]
 
 
 class SettingsGroup(BaseSettings):
@@ -20,4 +23,37 @@ def check_scheme(value: str | None, allowed: Sequence[str]) -> str | None:
     """``value`` itself when it is unset or a URL of an allowed scheme."""
     if value is not None and urlsplit(value).scheme.split("+")[0] not in allowed:
         raise ValueError(f"must start with one of {', '.join(name + '://' for name in allowed)}")
+    return value
+
+
+def check_server(value: str) -> str:
+    """``value`` itself when it is an address of HTTP with a host, a possible port and no query."""
+    parts = urlsplit(value)
+    try:
+        is_whole = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_whole = False
+    # An @ behind the host is what is left of a password with an unescaped slash or question mark.
+    if not is_whole or len(value.split()) > 1 or "@" in parts.path + parts.query + parts.fragment:
+        raise ValueError(
+            "is not an address such as http://host:5000; is the port a number from 1 to 65535, and is every special "
+            "character of a password percent-encoded (@ is %40, / is %2F)?"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its host, port or path: no query and no fragment")
+    return value
+
+
+def check_database(value: str) -> str:
+    """``value`` with an installed driver named in it; a file, where it is SQLite."""
+    found = with_driver(value)
+    if found.startswith("sqlite:") and found.partition(":///")[2].partition("?")[0] in ("", ":memory:"):
+        raise ValueError("names no file, and a database in memory is lost with the process: sqlite:////folder/name.db")
+    return found
+
+
+def check_path(value: object) -> object:
+    """``value`` itself unless it is an address: what is meant is a path of this machine."""
+    if isinstance(value, str | Path) and "://" in str(value):
+        raise ValueError("is an address; give a path of this machine")
     return value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from financial_assets.settings.base import SettingsGroup
+from financial_assets.settings.base import SettingsGroup, check_database, check_path, check_scheme
 
 __all__ = ["ExperimentSettings"]
 
@@ -14,7 +14,7 @@ __all__ = ["ExperimentSettings"]
 class ExperimentSettings(SettingsGroup):
     """Prediction log, rollout policy and replay."""
 
-    prediction_log_url: str | None = None
+    prediction_log_url: str | None = Field(default=None, repr=False)
     """SQLAlchemy URL of the prediction log; default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     rollout_policy: Path | None = None
@@ -28,3 +28,13 @@ class ExperimentSettings(SettingsGroup):
 
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
     """Trading cost a side, in basis points of the traded notional."""
+
+    @field_validator("prediction_log_url")
+    @classmethod
+    def _check_log(cls, value: str | None) -> str | None:
+        return None if check_scheme(value, ("sqlite", "postgresql")) is None else check_database(str(value))
+
+    @field_validator("rollout_policy", mode="before")
+    @classmethod
+    def _check_policy(cls, value: object) -> object:
+        return check_path(value)

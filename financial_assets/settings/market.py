@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from financial_assets.settings.base import SettingsGroup
+from financial_assets.settings.base import SettingsGroup, check_path
 
 __all__ = ["MarketSettings"]
 
@@ -47,6 +47,11 @@ class MarketSettings(SettingsGroup):
 
     simulated_regime_shift: int | None = Field(default=None, ge=1)
     """For ``PRICE_SOURCE=simulated``: session number from which the signal turns against what was learnt."""
+
+    @field_validator("price_files", mode="before")
+    @classmethod
+    def _check_files(cls, value: object) -> object:
+        return check_path(value)
 
     @field_validator("tickers", mode="before")
     @classmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from financial_assets.settings.base import SettingsGroup, check_scheme
+from financial_assets.settings.base import SettingsGroup, check_scheme, check_server
 
 __all__ = ["RetrainingSettings"]
 
@@ -12,7 +12,7 @@ __all__ = ["RetrainingSettings"]
 class RetrainingSettings(SettingsGroup):
     """Alerts, sensors and their limits."""
 
-    alertmanager_url: str | None = None
+    alertmanager_url: str | None = Field(default=None, repr=False)
     """Alertmanager's base URL, e.g. http://127.0.0.1:9093; unset: no alerts are read."""
 
     retrain_cooldown_hours: float = Field(default=168.0, ge=0, le=8760)
@@ -27,4 +27,4 @@ class RetrainingSettings(SettingsGroup):
     @field_validator("alertmanager_url")
     @classmethod
     def _check_alertmanager(cls, value: str | None) -> str | None:
-        return check_scheme(value, ("http", "https"))
+        return None if check_scheme(value, ("http", "https")) is None else check_server(str(value))

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from financial_assets.settings.base import SettingsGroup, check_scheme
+from financial_assets.redaction import has_credentials, has_password, redact_address, without_user
+from financial_assets.settings.base import SettingsGroup, check_scheme, check_server
 
 __all__ = ["ServingSettings"]
 
@@ -25,7 +26,7 @@ class ServingSettings(SettingsGroup):
     serving_target: Literal["local", "kubernetes", "gitops"] = "local"
     """Where models are served: ``local`` (Envoy and MLServer on this machine), ``kubernetes`` or ``gitops``."""
 
-    artifact_store_uri: str | None = None
+    artifact_store_uri: str | None = Field(default=None, repr=False)
     """Where artefacts are put for a cluster to read: ``s3://bucket/path``, ``gs://bucket/path``, or ``file:///path``
     of a volume that this program and the model servers mount at the same path."""
 
@@ -33,7 +34,7 @@ class ServingSettings(SettingsGroup):
     """Secret of the serving namespace with which the model servers read the store (the Models' ``secretName``);
     default: what the cluster's model servers are configured with."""
 
-    serving_gateway_url: str | None = None
+    serving_gateway_url: str | None = Field(default=None, repr=False)
     """Base URL of the cluster's gateway (Seldon's mesh) as reached from here, e.g. http://seldon-mesh."""
 
     serving_gateway_grpc: str | None = None
@@ -45,7 +46,7 @@ class ServingSettings(SettingsGroup):
     kubernetes_namespace: str = "financial-inference"
     """Namespace of Models and Experiments; also written into the manifests of ``gitops``."""
 
-    gitops_repository: str | None = None
+    gitops_repository: str | None = Field(default=None, repr=False)
     """For ``SERVING_TARGET=gitops``: URL or path of the Git repository that the cluster is synchronised from."""
 
     gitops_branch: str = "main"
@@ -66,7 +67,7 @@ class ServingSettings(SettingsGroup):
         if check_scheme(value, ("s3", "gs", "file")) is None:
             return None
         parts = urlsplit(value or "")
-        if parts.query or parts.fragment or "@" in parts.netloc:
+        if parts.query or parts.fragment or has_credentials(value or "") or "@" in (value or "").split("/", 3)[2]:
             raise ValueError("is an address only: no user, query or fragment (credentials come from the environment)")
         if parts.scheme == "file" and (parts.netloc or not PurePosixPath(parts.path).is_absolute()):
             raise ValueError("a volume is given as an absolute path after three slashes, e.g. file:///mnt/artifacts")
@@ -79,10 +80,25 @@ class ServingSettings(SettingsGroup):
     @field_validator("serving_gateway_url")
     @classmethod
     def _check_gateway(cls, value: str | None) -> str | None:
-        check_scheme(value, ("http", "https"))
-        if value is not None and not urlsplit(value).hostname:
+        if check_scheme(value, ("http", "https")) is None:
+            return None
+        if not urlsplit(str(value)).netloc:
             raise ValueError("names no host, e.g. http://seldon-mesh")
-        return value and value.rstrip("/")
+        if has_credentials(str(value)):
+            raise ValueError("is shown to everybody who may ask for predictions: it must hold no user and no password")
+        return check_server(str(value)).rstrip("/")
+
+    @field_validator("gitops_repository")
+    @classmethod
+    def _check_repository(cls, value: str | None) -> str | None:
+        if value is not None and (
+            has_password(value) or redact_address(without_user(value)[0]) != without_user(value)[0]
+        ):
+            raise ValueError(
+                "holds a password, which every process list and log would show; use an SSH key or a Git credential "
+                "helper"
+            )
+        return value
 
     @field_validator("serving_gateway_grpc")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from financial_assets.settings.base import SettingsGroup, check_scheme
+from financial_assets.settings.base import SettingsGroup, check_database, check_scheme, check_server
 
 __all__ = ["MAX_SEQUENCE_LENGTH", "TrainingSettings"]
 
@@ -29,7 +29,7 @@ class TrainingSettings(SettingsGroup):
     progress: bool = True
     """Whether long work shows a progress bar."""
 
-    mlflow_tracking_uri: str | None = None
+    mlflow_tracking_uri: str | None = Field(default=None, repr=False)
     """MLflow server or database; default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
@@ -38,4 +38,6 @@ class TrainingSettings(SettingsGroup):
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _check_tracking_uri(cls, value: str | None) -> str | None:
-        return check_scheme(value, ("http", "https", "sqlite", "postgresql"))
+        if check_scheme(value, ("http", "https", "sqlite", "postgresql", "mysql")) is None:
+            return None
+        return check_server(str(value)) if str(value).lower().startswith("http") else check_database(str(value))

@@ -10,12 +10,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from financial_assets.atomic import atomic_path
 from financial_assets.disk import database_remedy
+from financial_assets.drivers import with_driver
 from financial_assets.errors import TrackingError
 from financial_assets.locking import exclusive
+from financial_assets.redaction import RedactingFilter, conceal, harmless, reveal
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -47,13 +48,23 @@ class Connection:
     Parameters
     ----------
     uri
-        An MLflow tracking URI: ``sqlite:///<path>``, another database URI, or ``http(s)://`` of a tracking server.
+        An MLflow tracking URI: ``sqlite:///<path>``, another database URI, or ``http(s)://`` of a tracking server. One
+        whose password was concealed is revealed.
+
+    Attributes
+    ----------
+    shown
+        The URI without its password.
     """
 
     def __init__(self, uri: str) -> None:
         if not uri.strip():
             raise TrackingError("MLFLOW_TRACKING_URI is empty: give sqlite:///<path> or http(s)://<server>")
-        self.uri = uri
+        try:
+            self.uri = uri = with_driver(reveal(uri))
+        except ValueError as error:
+            raise TrackingError(f"MLFLOW_TRACKING_URI={uri} {error}") from None
+        self.shown = conceal(uri)
         self.is_sqlite = uri.startswith("sqlite:")
         self.is_server = uri.startswith(("http://", "https://"))
         self._database = _sqlite_path(uri) if self.is_sqlite else None
@@ -104,12 +115,9 @@ class Connection:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.uri}): {reason}{self._advice(error)}"
-            password = urlsplit(self.uri).password
-            if password:
-                # The cause repeats the URI, and tracebacks end up in logs.
-                raise TrackingError(message.replace(f":{password}@", ":***@")) from None
-            raise TrackingError(message) from error
+            message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.shown}): {reason}{self._advice(error)}"
+            # The cause may repeat the URI, and tracebacks end up in logs.
+            raise TrackingError(message) from harmless(error)
 
     @contextmanager
     def exclusive(self) -> Generator[None, None, None]:
@@ -148,7 +156,11 @@ def _quieten() -> None:
     import mlflow  # noqa: F401  (its import sets the levels that are set here)  # pyright: ignore[reportUnusedImport]
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        for handler in logger.handlers:
+            if not any(isinstance(one, RedactingFilter) for one in handler.filters):
+                handler.addFilter(RedactingFilter())
 
 
 def _connect(uri: str) -> MlflowClient:

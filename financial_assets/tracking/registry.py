@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from financial_assets.errors import TrackingError
+from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection
 
 __all__ = ["FINGERPRINT_TAG", "REGISTERED_MODEL", "ModelRegistry", "ModelVersion"]
@@ -176,7 +177,7 @@ class ModelRegistry:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         client = self._connection.client
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         arriving = workplace / "arriving"
         arriving.mkdir()

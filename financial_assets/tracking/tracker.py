@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from financial_assets.errors import TrackingError
+from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
 from financial_assets.tracking.protocols import Run
@@ -182,7 +183,7 @@ class MlflowTracker:
 
         client, location = self._connection.client, None
         if not self._connection.is_server:
-            self.artifact_root.mkdir(parents=True, exist_ok=True)
+            make_folder(self.artifact_root)
             location = self.artifact_root.as_uri()
         try:
             client.create_experiment(self.experiment, artifact_location=location)

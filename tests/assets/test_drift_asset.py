@@ -34,6 +34,7 @@ from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
 
 SHIFT = 690
+NUMBERS = {"statistic_over_threshold", "features/statistic_over_threshold"}
 TINY = Variant("tiny", layers=1, hidden=8, dropout=0.1, epochs=6, learning_rate=1e-2, batch_size=128)
 MODEL = make_model_asset(TINY)
 
@@ -141,7 +142,10 @@ def test_a_steady_market_passes(steady: World) -> None:
     assert steady.result.success
     assert steady.check.passed
     assert steady.check.check_name == "no_drift"
-    assert steady.said == {"model": "tiny-predictor-v1", "loss alarm": False, "features moved": [], "since": ""}
+    numbers = {name: steady.said[name] for name in NUMBERS}
+    assert {name for name, value in steady.said.items() if value} - NUMBERS == {"model"}
+    assert (steady.said["loss alarm"], steady.said["since"]) == (False, "")
+    assert all(0 <= value < 1 for value in numbers.values())
     assert steady.shown["verdict"] == "tiny-predictor-v1: no drift"
     assert 0 <= steady.shown["loss/over threshold"] < 1
     assert 0 <= steady.shown["features/over threshold"] < 1
@@ -152,8 +156,8 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     assert not shifted.check.passed
     assert shifted.check.severity == dg.AssetCheckSeverity.ERROR
     assert shifted.said["loss alarm"] is True
-    assert "its loss against the majority's has risen since" in (shifted.check.description or "")
-    assert "a year without drift goes as far with a probability below 0.1 %" in (shifted.check.description or "")
+    assert "Its loss against the majority's has risen since" in (shifted.check.description or "")
+    assert "A year without drift goes as far with a probability below 0.1 %" in (shifted.check.description or "")
     sessions = shifted.market.whole_panel().sessions
     since = sessions.get_loc(pd.Timestamp(shifted.said["since"]))
     assert SHIFT - 1 <= since <= SHIFT + 30
@@ -183,10 +187,38 @@ def test_moved_inputs_alone_are_a_warning() -> None:
     assert not found[False].passed
     assert found[False].severity == dg.AssetCheckSeverity.WARN
     assert "1 of 3 inputs have moved since" in (found[False].description or "")
-    assert "its loss has not risen" in (found[False].description or "")
+    assert "Its loss has not risen" in (found[False].description or "")
     assert found[True].severity == dg.AssetCheckSeverity.ERROR
     assert "b +" in (found[True].description or "")
-    assert re.search(r"the sum now stands at \d+\.\d of its threshold", found[True].description or "")
+    assert found[False].metadata["loss alarm"].value is False
+    assert re.search(r"The sum now stands at \d+\.\d of its threshold", found[True].description or "")
+
+
+def test_an_alarm_that_no_longer_holds_is_told_and_only_warned_of() -> None:
+    rng = np.random.default_rng(1)
+    days = pd.bdate_range("2020-01-02", periods=400)
+    means = pd.DataFrame(rng.standard_normal((400, 3)), days, ["a", "b", "c"])
+    loss = pd.Series(rng.standard_normal(400), days)
+    loss.iloc[310:330] += 2.5
+    parts = {"feature_reference": means.iloc[:300], "features": means.iloc[300:], "loss_reference": loss.iloc[:300]}
+    report = detect_drift(**parts, loss=loss.iloc[300:])
+    check = monitoring._check(report, "m-v1")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    said = check.description or ""
+    for fact in (
+        "The alarm of loss of 2021-03",
+        "no longer holds",
+        "down again by as much as the threshold on 2021-06",
+        "Nothing has to be done",
+    ):
+        assert fact in said
+    found = {name: value.value for name, value in check.metadata.items()}
+    assert (found["loss alarm"], found["since"], found["no longer holds"]) == (False, "", ["loss"])
+    assert isinstance(found["statistic_over_threshold"], float)
+    assert found["statistic_over_threshold"] < 1
+    live = monitoring._check(detect_drift(**parts, loss=loss.iloc[300:330]), "m-v1")
+    assert (live.passed, live.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "the job `retrain`" in (live.description or "")
 
 
 def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) -> None:

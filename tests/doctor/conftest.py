@@ -24,7 +24,7 @@ from doctor_home import ARMS, BASELINE, MARKET, keep_derived, onnx_of, play, wri
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home as a run leaves it, with tiny models and without a plane."""
     home = tmp_path_factory.mktemp("made") / "home"
-    home.mkdir()
+    home.mkdir(mode=0o700)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**MARKET, "FINANCIAL_ASSETS_HOME": str(home)}.items():
             patch.setenv(name, value)

@@ -20,6 +20,7 @@ class FaultyAlertmanager(ThreadingHTTPServer):
         self.status = 200
         self.body = b"[]"
         self.asked: list[str] = []
+        self.logins: list[str | None] = []
         self.drips = self.says_nothing = False
         self.released = threading.Event()
 
@@ -36,6 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.logins.append(self.headers["authorization"])
         if self.server.says_nothing:
             self.server.released.wait(30)
             self.close_connection = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 from financial_assets.errors import AlertsError, MonitoringError
 from financial_assets.monitoring.alerts import AlertmanagerClient
+from financial_assets.redaction import conceal
 
 
 @pytest.fixture
@@ -34,6 +36,60 @@ def test_active_alerts_only_are_asked_for_and_read(alertmanager: FaultyAlertmana
     (asked,) = alertmanager.asked
     assert urlsplit(asked).path == "/api/v2/alerts"
     assert parse_qs(urlsplit(asked).query) == {"active": ["true"], "silenced": ["false"], "inhibited": ["false"]}
+
+
+def muted(number: int, *intervals: str) -> dict[str, Any]:
+    """One alert as version 0.28 writes it."""
+    return row(number, status={"inhibitedBy": [], "silencedBy": [], "mutedBy": list(intervals), "state": "active"})
+
+
+def test_an_alert_that_a_time_interval_mutes_is_not_active(alertmanager: FaultyAlertmanager) -> None:
+    alertmanager.answer([muted(1), muted(2, "nights", "weekends"), muted(3)])
+    client = AlertmanagerClient(alertmanager.url)
+    found = client.active()
+    assert [int(alert.fingerprint) for alert in found] == [1, 3]
+    assert client.unseen_mutes(found) is None
+    assert len(alertmanager.asked) == 1  # it has told already: nothing more to ask
+    alertmanager.answer([row(1, status={"mutedBy": "nights"})])
+    with pytest.raises(AlertsError, match="mutedBy"):
+        client.active()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "doubts"),
+    [
+        ("route:\n  receiver: kept\n  routes:\n  - mute_time_intervals:\n    - nights\n", True),
+        ("route:\n  receiver: kept\n  active_time_intervals:\n  - days\n", True),
+        ("route:\n  receiver: kept\ntime_intervals:\n- name: nights\n", False),
+        ("route:\n  receiver: kept\nmute_time_intervals:\n- name: nights\n", False),
+    ],
+)
+def test_an_alertmanager_that_does_not_tell_mutes_is_doubted_where_it_has_some(
+    alertmanager: FaultyAlertmanager, configuration: str, doubts: bool
+) -> None:
+    alertmanager.answer([row()])
+    client = AlertmanagerClient(alertmanager.url)
+    found = client.active()
+    assert len(found) == 1
+    alertmanager.answer({"versionInfo": {"version": "0.25.0"}, "config": {"original": configuration}})
+    said = client.unseen_mutes(found)
+    assert (said is not None) == doubts
+    if doubts:
+        assert "muted by a time interval counts as active" in str(said)
+        assert "Alertmanager 0.25.0 does not tell" in str(said)
+    alertmanager.status = 403
+    assert "it answered 403" in str(client.unseen_mutes(found))  # not known, and said so
+    assert client.unseen_mutes([]) is None
+
+
+def test_a_password_is_sent_and_shown_nowhere(
+    alertmanager: FaultyAlertmanager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    client = AlertmanagerClient(conceal(alertmanager.url.replace("//", "//someone:open%40sesame@")))
+    assert client.active() == ()
+    assert alertmanager.logins == [f"Basic {base64.b64encode(b'someone:open@sesame').decode()}"]
+    assert "sesame" not in caplog.text + repr(client)
 
 
 def test_a_route_prefix_is_kept(alertmanager: FaultyAlertmanager) -> None:

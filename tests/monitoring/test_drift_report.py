@@ -118,14 +118,54 @@ def test_heavy_tails_and_skewness_raise_no_alarm() -> None:
     pd.testing.assert_series_equal(one.streams["statistic"], other.streams["statistic"])
 
 
-def test_an_alarm_stands_after_the_stream_has_come_back() -> None:
-    means, loss = world()
-    loss.iloc[REFERENCE + 30 : REFERENCE + 90] += 0.02
-    first = report(means.iloc[: REFERENCE + 100], loss.iloc[: REFERENCE + 100])
-    assert first.loss_alarm
-    later = report(means, loss)
-    assert later.loss_alarm
-    assert later.since == first.since  # an episode keeps its name
+def test_an_alarm_holds_until_its_sum_has_come_down_by_a_threshold_and_a_new_one_begins_anew() -> None:
+    means, loss = world(features=2)
+    at, end = REFERENCE + 30, REFERENCE + 60
+    loss.iloc[at:end] += 0.02
+    means.iloc[at:end, 0] += 4.0
+    during = report(means.iloc[:end], loss.iloc[:end])
+    assert during.loss_alarm
+    assert during.passed == ()
+    after = report(means, loss)
+    assert not after.alarm
+    assert after.moved == ()
+    assert after.since is None
+    assert after.passed == (LOSS, NAMES[0])
+    for name in after.passed:
+        stream = row(after, name)
+        assert stream["since"] == row(during, name)["since"] < stream["ended"]  # what fired and when is kept
+        path = after.paths[name]
+        assert path[stream["ended"]] <= 0  # the upper sum began anew; a lower one may be on its way
+        before_end = path[: stream["ended"] - pd.offsets.BDay(1)]
+        assert 0 < before_end.max() - before_end.iloc[-1] < 1  # in units of the threshold
+        assert before_end.iloc[-1] > 1  # it holds as long, and need not come down to zero
+        assert stream["now"] < 1 < stream["statistic"] / stream["threshold"]
+        assert stream["shift"] > 0.5
+    again = REFERENCE + 200
+    loss.iloc[again:] += 0.02
+    renewed = report(means, loss)
+    assert renewed.loss_alarm
+    assert renewed.passed == (NAMES[0],)
+    assert SESSIONS[again] <= row(renewed, LOSS)["since"] == renewed.since
+    assert abs(SESSIONS.get_loc(row(renewed, LOSS)["onset"]) - again) <= 15
+
+
+def test_a_change_that_lasts_goes_on_holding_and_its_episode_keeps_its_name() -> None:
+    """At each session after the crossing; by the threshold alone, a fourth of the worlds would be let go in between."""
+    kept: list[bool] = []
+    below: list[bool] = []
+    for seed in range(40):
+        means, loss = world(seed, features=1)
+        loss.iloc[REFERENCE + 30 :] += 0.007
+        path = report(means, loss).paths[LOSS]
+        crossed = path[path > 1].index[:1]
+        if len(crossed) and SESSIONS.get_loc(crossed[0]) < REFERENCE + LATER - 60:
+            kept.append(bool((path[crossed[0] :] > 0).all()))
+            below.append(bool((path[crossed[0] :] < 1).any()))
+            assert (report(means, loss).since == crossed[0]) == kept[-1]
+    assert len(kept) >= 30
+    assert np.mean(kept) > 0.95
+    assert np.mean(below) > 0.2
 
 
 def test_the_same_sessions_give_the_same_report() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -319,6 +322,46 @@ def test_an_unreachable_remote_is_named(remote: GitRemote, repository: str, word
     status = target.status()
     assert not status.ready
     assert "GITOPS_REPOSITORY" in status.problems[0]
+
+
+def test_a_token_is_given_to_git_and_not_to_its_process_list(
+    remote: GitRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that wants a password looks at all processes while git waits for it."""
+    seen: list[str] = []
+    logins: list[str | None] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            logins.append(self.headers["authorization"])
+            seen.extend(" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+            self.send_response(401)
+            self.send_header("www-authenticate", "Basic realm=git")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Silent."""
+
+    helper = tmp_path / "helper"
+    helper.write_text('#!/bin/sh\nwhile read -r line && test -n "$line"; do :; done\necho password=opensesame\n')
+    helper.chmod(0o755)
+    (tmp_path / "config").write_text(f"[credential]\n\thelper = {helper}\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        try:
+            target = remote.target(repository=f"http://ghp%5Fabcdef@127.0.0.1:{server.server_address[1]}/r.git")
+            with pytest.raises(TargetError, match=r"GITOPS_REPOSITORY: http://\*\*\*@127") as caught:
+                target.weights("x-experiment")
+        finally:
+            server.shutdown()
+    assert f"Basic {base64.b64encode(b'ghp_abcdef:opensesame').decode()}" in logins
+    calls = [line for line in seen if "ls-remote" in line or "remote-http" in line]
+    assert calls
+    for text in (*calls, "".join(traceback.format_exception(caught.value))):
+        assert "abcdef" not in text
+        assert "opensesame" not in text
 
 
 def test_an_unreachable_remote_leaves_the_last_known_state_to_be_seen(remote: GitRemote) -> None:

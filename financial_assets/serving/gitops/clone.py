@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
+from financial_assets.redaction import conceal, without_user
 from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race, is_refusal
-from financial_assets.serving.gitops.git import GitError, run_git, without_credentials
+from financial_assets.serving.gitops.git import GitError, run_git, user_variables
 from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot, read_folder, write_commit
 from financial_assets.serving.kubernetes.api import Deadline
 
@@ -56,7 +58,10 @@ class Clone:
     def __init__(self, folder: Path, repository: str, branch: str, path: str, author: tuple[str, str]) -> None:
         self._folder = folder.absolute()
         self._repository = repository
-        self._shown = without_credentials(repository)
+        self._shown = conceal(repository)
+        is_web = repository.startswith(("http://", "https://"))
+        self._address, user = without_user(repository) if is_web else (repository, "")
+        self._variables = user_variables(user)
         self._branch = branch
         self._path = path
         self._author = author
@@ -132,7 +137,7 @@ class Clone:
         refspec = f"+refs/heads/{self._branch}:{_HEAD}"
         options = ("--quiet", "--no-tags", "--depth=1", "--no-write-fetch-head", "--no-recurse-submodules")
         try:
-            self._git(deadline, "fetch", *options, "--", self._repository, refspec)
+            self._git(deadline, "fetch", *options, "--", self._address, refspec)
         except GitError as error:
             if error.timed_out:
                 raise explain_remote(self._shown, error) from error
@@ -144,7 +149,8 @@ class Clone:
         heads: dict[str, str] = {}
         try:
             for pattern in (f"refs/heads/{self._branch}", "refs/heads/*"):
-                answer = run_git(["ls-remote", "--", self._repository, pattern], deadline).decode(errors="replace")
+                said = run_git(["ls-remote", "--", self._address, pattern], deadline, variables=self._variables)
+                answer = said.decode(errors="replace")
                 heads = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
                 if f"refs/heads/{self._branch}" in heads:
                     return heads[f"refs/heads/{self._branch}"]
@@ -165,7 +171,7 @@ class Clone:
         branch = f"refs/heads/{self._branch}"
         options = ("--porcelain", "--no-verify", "--recurse-submodules=no", f"--force-with-lease={branch}:{expected}")
         try:
-            self._git(deadline, "push", *options, "--", self._repository, f"{commit}:{branch}")
+            self._git(deadline, "push", *options, "--", self._address, f"{commit}:{branch}")
             return
         except GitError as error:
             fault = error
@@ -192,7 +198,8 @@ class Clone:
                 raise
 
     def _git(self, deadline: Deadline, *arguments: str) -> str:
-        return run_git(list(arguments), deadline, folder=self._folder).decode(errors="replace").rstrip("\n")
+        said = run_git(list(arguments), deadline, folder=self._folder, variables=self._variables)
+        return said.decode(errors="replace").rstrip("\n")
 
     def _healing(self, work: Callable[[], _Result]) -> _Result:
         """Do ``work``; if the cache turns out damaged or locked by a dead process, once more with a fresh one."""
@@ -217,7 +224,7 @@ class Clone:
         if self._is_ours() and (self._folder / "HEAD").exists():
             return
         self._discard()
-        self._folder.mkdir(parents=True)
+        make_folder(self._folder)
         # The mark comes first: a folder without it is never removed.
         (self._folder / _MARK).write_bytes(self._identity)
         kind = "sha1" if len(head) == 40 else "sha256"
@@ -249,7 +256,7 @@ class Clone:
     def _locked(self, deadline: Deadline) -> AbstractContextManager[None]:
         lock = self._folder.with_name(f"{self._folder.name}.lock")
         try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(lock.parent)
             lock.touch()
         except OSError as error:
             raise TargetError(

@@ -8,16 +8,16 @@ options smuggled through what it adds on top.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from financial_assets.errors import TargetError
+from financial_assets.redaction import redact
 from financial_assets.serving.kubernetes.api import Deadline
 
-__all__ = ["GitError", "run_git", "without_credentials"]
+__all__ = ["GitError", "run_git", "user_variables"]
 
 # Where a surrounding call (a hook, an alias) says what *its* repository is; credentials and transports are kept.
 _REPOSITORY_VARIABLES = (
@@ -51,7 +51,6 @@ _OPTIONS = (
     *("-c", "push.followTags=false"),
     *("-c", "push.gpgSign=false"),
 )
-_SECRET = re.compile(r"(?<=\bhttp://)[^/\s@]+(?=@)|(?<=\bhttps://)[^/\s@]+(?=@)")
 
 
 class GitError(TargetError):
@@ -128,18 +127,29 @@ def run_git(
         _kill(process)
         raise
     if process.returncode:
-        words = without_credentials(said.decode(errors="replace")).strip()
+        words = redact(said.decode(errors="replace")).strip()
         raise GitError(
             f"git {arguments[0]}: {_one_line(words) or f'ended with {process.returncode}'}",
             said=words,
-            output=output.decode(errors="replace"),
+            output=redact(output.decode(errors="replace")),
         )
     return output
 
 
-def without_credentials(text: str) -> str:
-    """``text`` with user names, which may be tokens, and passwords of web addresses blotted out."""
-    return _SECRET.sub("***", text)
+def user_variables(user: str) -> dict[str, str]:
+    """Variables that tell ``git`` whose credentials to look for, instead of the address.
+
+    The address stands in the process list, there and again for each helper that ``git`` starts; and a user may be a
+    token.
+    """
+    if not user:
+        return {}
+    number = int(os.environ.get("GIT_CONFIG_COUNT") or 0)
+    return {
+        "GIT_CONFIG_COUNT": str(number + 1),
+        f"GIT_CONFIG_KEY_{number}": "credential.username",
+        f"GIT_CONFIG_VALUE_{number}": user,
+    }
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

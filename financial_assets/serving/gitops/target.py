@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
+from financial_assets.redaction import conceal, has_password, reveal
 from financial_assets.serving.gitops.clone import Clone
-from financial_assets.serving.gitops.git import without_credentials
 from financial_assets.serving.gitops.messages import describe
 from financial_assets.serving.gitops.overlay import Overlay, read_overlay
 from financial_assets.serving.gitops.probes import Probes
@@ -89,7 +88,8 @@ class GitOpsTarget:
         timeout_s: float = 120.0,
         author: str = _AUTHOR,
     ) -> None:
-        self._where = f"{_path(path) or '.'} of branch {branch} of {without_credentials(repository)}"
+        repository = reveal(repository)
+        self._where = f"{_path(path) or '.'} of branch {branch} of {conceal(repository)}"
         self._clone = Clone(clone, _repository(repository), _branch(branch), _path(path), _author(author))
         self._endpoint = Endpoint(http_url, grpc_target)
         self._probes = Probes(self._endpoint)
@@ -233,7 +233,7 @@ _ABSENT = "was never applied"
 def _repository(repository: str) -> str:
     if not repository or repository.startswith("-"):
         raise SettingsError(f"GITOPS_REPOSITORY: {repository!r} is no address of a Git repository")
-    if "://" in repository and urlsplit(repository).password is not None:
+    if has_password(repository):
         raise SettingsError(
             "GITOPS_REPOSITORY: holds a password, which every process list and log would show; "
             "use an SSH key or a Git credential helper"

@@ -17,6 +17,7 @@ import psutil
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.serving.local.desired import Desired
 from financial_assets.serving.local.gateway import Gateway
@@ -266,7 +267,7 @@ def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
 
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     ports = pick_ports(layout.home, layout.read_ports())
     layout.write_ports(ports)
     for path, content in _static_files(layout, ports).items():

@@ -1,0 +1,92 @@
+"""Variables of the environment that look like settings and are not.
+
+A misspelt setting would be left out without a word: the run goes on with the default, and its results answer another
+question than the one that was asked. So it is refused, like any other setting that cannot be used; a warning would be
+lost in the log of a daemon. In turn the rule must never take a variable of another program for one of ours. It looks
+at whole names only, leaves out short words that are names of other things (``SPEED``, ``DEVICES``), and leaves out what
+Kubernetes and Docker write into every container for each service there is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+__all__ = ["misspelt"]
+
+_PREFIX = "FINANCIAL_ASSETS_"
+_SHARED = "MLFLOW_"
+"""Many more variables of this family are MLflow's own, so only a single typing error counts."""
+_SHORTEST = 7
+"""Shorter names (``SEED``, ``DEVICE``) are next to too many ordinary words."""
+_LONG = 12
+"""From this length on two typing errors are allowed for, below one."""
+_WORDS = 3
+"""A name of so many words is also recognised without its last one: ``RETRAIN_COOLDOWN``."""
+_FOREIGN_WORDS = frozenset({"ID", "IDS", "NAME", "NAMES", "HOST", "PORT", "USER", "USERNAME", "PASSWORD", "TOKEN"})
+"""A name that differs from ours only by ending in one of these says something else on purpose."""
+_SERVICE_LINK = re.compile(r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
+
+
+def misspelt(found: Iterable[str], settings: Sequence[str]) -> list[str]:
+    """One line for each variable that looks like a setting and is not one.
+
+    Parameters
+    ----------
+    found
+        Names of the environment's variables; upper and lower case are the same, as they are for settings.
+    settings
+        Names of all settings, in capitals.
+    """
+    lines: list[str] = []
+    for name in sorted(found):
+        nearest = _nearest(name.upper(), settings)
+        if nearest:
+            lines.append(
+                f"{name}: is not a setting; did you mean {nearest}? Rename or unset it; if it belongs to another "
+                f"program, start this one with `env -u {name} ...`"
+            )
+    return lines
+
+
+def _nearest(name: str, settings: Sequence[str]) -> str | None:
+    """The setting that ``name`` was probably meant to be; ``None`` if it is one, or none of our business."""
+    if name in settings or _SERVICE_LINK.fullmatch(name):
+        return None
+    close = [(_edits(name, setting), setting) for setting in settings if _is_close(name, setting)]
+    if not close and name.startswith(_PREFIX):
+        # Only one setting has the prefix, but who has seen that one writes it before the others, too.
+        meant = name.removeprefix(_PREFIX)
+        close = [
+            (_edits(meant, setting), setting)
+            for setting in settings
+            if setting == meant or setting.endswith(f"_{meant}") or _is_close(meant, setting)
+        ]
+    return min(close)[1] if close else None
+
+
+def _is_close(name: str, setting: str) -> bool:
+    words, wanted = name.split("_"), setting.split("_")
+    if setting.startswith(_SHARED):
+        return _edits(name, setting) == 1
+    if len(wanted) >= _WORDS and words == wanted[:-1]:
+        return True
+    if len(setting) < _SHORTEST or abs(len(name) - len(setting)) > 2:
+        return False
+    if words[:-1] == wanted[:-1] and words[-1] in _FOREIGN_WORDS:
+        return False
+    return _edits(name, setting) <= (2 if len(setting) >= _LONG else 1)
+
+
+def _edits(one: str, other: str) -> int:
+    """Insertions, deletions, replacements and swaps of neighbours between two words (optimal string alignment)."""
+    before: list[int] = []
+    above = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        line = [row]
+        for column, wanted in enumerate(other, 1):
+            best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != wanted))
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted
+            line.append(min(best, before[column - 2] + 1) if swapped else best)
+        before, above = above, line
+    return above[-1]
