@@ -11,8 +11,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import psutil
@@ -28,6 +30,7 @@ from financial_assets.automation import dead_runs
 from financial_assets.automation.dead_runs import claim, end_dead_runs, sweeping
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.launcher import OwningRunLauncher
+from financial_assets.automation.schedules import daily_after_close
 from financial_assets.errors import OrchestrationError, TrackingError
 from financial_assets.tracking import NullTracker
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_LOST, OWNER_PID, OWNER_STARTED, owner_tags
@@ -230,6 +233,14 @@ def test_the_daemon_ends_dead_runs_and_those_that_take_too_long(
     monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: time.time() + 3700)
     look(instance, ownerless)
     assert status(instance, ownerless) == "FAILURE"
+
+
+def test_a_tick_of_the_schedule_ends_dead_runs(instance: dg.DagsterInstance, dead: dict[str, str]) -> None:
+    killed = begun(instance, dead)
+    at = datetime(2026, 11, 25, 17, 30, tzinfo=ZoneInfo("America/New_York"))
+    with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
+        daily_after_close(context)
+    assert status(instance, killed) == "FAILURE"
 
 
 def test_a_run_of_the_command_line_can_be_ended_from_the_browser(instance: dg.DagsterInstance) -> None:

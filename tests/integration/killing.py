@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +64,17 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def kill_in(step: str, process: subprocess.Popen[bytes], instance: dg.DagsterInstance) -> str:
-    """Kill when the step (``raw_prices``, ``models__baseline``) has started; the id of the run that was killed."""
+def kill_in(
+    step: str, process: subprocess.Popen[bytes], instance: dg.DagsterInstance, when: Callable[[], object] = lambda: True
+) -> str:
+    """Kill when the step (``raw_prices``, ``models__baseline``) has started and ``when`` holds; the killed run's id."""
     deadline = time.monotonic() + _PATIENCE_S
     try:
         while time.monotonic() < deadline:
             assert process.poll() is None, f"the run ended before it could be killed in {step}"
             for run_id in _runs_of(process, instance):
                 started = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START)
-                if step in {event.step_key for event in started}:
+                if step in {event.step_key for event in started} and when():
                     return run_id
             time.sleep(0.1)
     finally:
