@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Readings:
     @contextmanager
     def of(
         self, path: Path, *assets: str, remove: Sequence[Path] = (), needed: bool = True, lost: str = ""
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """What the block raises is damage of ``path``, which ``assets`` make anew after ``remove`` are gone.
 
         A missing file is damage only if it is ``needed``.

@@ -24,7 +24,7 @@ from financial_assets.resources import Experiment, Market, Workshop
 __all__ = ["check_state_files"]
 
 _SIGNALS = "the signals of that session as they were published"
-_DECISION = "nothing: the record itself is in the prediction log"
+_DECISION = "that copy of a decision, whose record is in the prediction log"
 _JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
 
 

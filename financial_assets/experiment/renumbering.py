@@ -85,8 +85,9 @@ def is_registered(arm: Arm, versions: Sequence[ModelVersion], stored: str | None
     cutoff = f"{arm.data_cutoff:%Y-%m-%d}"
     if own is None or own.tags.get("variant") != arm.variant or own.tags.get("data_cutoff", cutoff) != cutoff:
         return False
-    is_local = stored is not None and stored.startswith(("file:", "/"))
-    return not is_local or own.tags.get("fingerprint", "") in stored.split("/")
+    if stored is None or not stored.startswith(("file:", "/")):
+        return True
+    return own.tags.get("fingerprint", "") in stored.split("/")
 
 
 def _same_files(arm: Arm, versions: Sequence[ModelVersion], stored: str | None) -> ModelVersion | None:
