@@ -179,19 +179,24 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
     return table
 
 
+_BACKTEST_FIELDS = ("side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
+
+
 @main.command()
 @click.argument("symbol")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the names and values of daily_signals.")
 def signal(symbol: str, as_json: bool) -> None:
     """Ask the champion for the next session of one ticker: direction, expected range, value at risk."""
     from financial_assets.resources import make_resources
-    from financial_assets.resources.signals import champion_signal
+    from financial_assets.resources.signals import champion_backtest, champion_signal
 
     resources = make_resources(load_settings())
     found = champion_signal(symbol.upper(), resources["market"], resources["serving"], resources["ab_test"])
+    tails = champion_backtest(symbol.upper(), resources["market"], resources["ab_test"])
     days = {name: f"{found[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
     if as_json:
-        click.echo(json.dumps(found | days, indent=2))
+        held = [{name: getattr(one, name) for name in _BACKTEST_FIELDS} for one in tails]
+        click.echo(json.dumps(found | days | {"var_backtest": held}, indent=2))
         return
     rows = [
         ("direction", found["direction"]),
@@ -199,6 +204,7 @@ def signal(symbol: str, as_json: bool) -> None:
         ("expected range, 5 to 95 %", f"{found['expected_low']:+.2%} to {found['expected_high']:+.2%}"),
         ("value at risk, 95 %", f"{found['var_95']:.2%}"),
         ("value at risk, 99 %", f"{found['var_99']:.2%}"),
+        *((f"{one.name}, so far", one.sentence) for one in tails if one.side == "lower"),
         ("model", f"{found['model']} (version {found['version']})"),
         ("as of the close of", days["as_of"]),
     ]

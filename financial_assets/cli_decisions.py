@@ -11,7 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.paired_score import in_words
+from financial_assets.experiment.decision_words import (
+    amount,
+    guardrail_lines,
+    progress,
+    reasons_in_words,
+    signed_amount,
+)
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.verdict import Decision
 from financial_assets.settings import load_settings
@@ -58,12 +64,12 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         of = f"  {decision.challenger}" if len(decisions) > 1 else ""
         verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
         console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
-        for reason in decision.reasons:
+        with ab_test.log() as log:
+            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+        assert plan is not None  # nothing is decided without one
+        for reason in reasons_in_words(decision, plan):
             console.print(f"  {reason}", highlight=False)
         if explain:
-            with ab_test.log() as log:
-                plan = log.plan(decision.experiment, decision.champion, decision.challenger)
-            assert plan is not None
             _explain(console, plan, decision)
 
 
@@ -101,10 +107,14 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
     test = plan.test
     rows = [
         ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
-        ("metric", f"{test.metric}, margin {test.margin:g}, plausible effect {test.plausible_effect:g}"),
-        ("daily deviation", f"{plan.spread.deviation:.3g}: {plan.spread.basis}"),
-        ("detectable", f"{plan.detectable:.3g} in {plan.looks[-1]} days with {test.power:.0%} power"),
-        ("days for the plausible", f"{plan.days_for_plausible:,}"),
+        ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
+        ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
+        (
+            "smallest detectable",
+            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {test.power:.0%} power",
+        ),
+        ("most to be expected", f"{amount(test.plausible_effect, test.metric)}, in {plan.days_for_plausible:,} days"),
+        ("progress", "; ".join(progress(decision, plan))),
         (
             "error rates",
             f"{plan.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} always"
@@ -124,25 +134,18 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
     ]
     console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
     always = decision.always_on
-    low, high = (in_words(bound, test.metric) for bound in (always.low, always.high))
-    mean = "-" if decision.estimate is None else in_words(decision.estimate, test.metric)
+    low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
+    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
     console.print(
-        f"always on: difference in [{low}, {high}] with {plan.confidence} confidence on every day; "
-        f"{decision.days} days so far, mean {mean}",
+        f"{decision.challenger} minus {decision.champion}: {mean}; with {plan.confidence} confidence on every day "
+        f"between {low} and {high}",
         highlight=False,
     )
     rows = [
-        (
-            rail.name,
-            rail.model or "experiment",
-            f"{rail.observed:.2%}",
-            f"{rail.objective:.2%}",
-            f"{rail.count:,}",
-            "[red]fired[/red]" if rail.fired else "fine",
-        )
-        for rail in decision.guardrails
+        (line.name, f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state, line.sentence)
+        for line in guardrail_lines(decision, plan)
     ]
-    console.print(_table("guardrails", ("", "of", "seen", "allowed", "requests", ""), rows))
+    console.print(_table("guardrails", ("", "state", "what was seen"), rows))
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:

@@ -140,7 +140,7 @@ def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
     assert shown.exit_code == 0, shown.output
     (decision,) = decisions()
     assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
-    assert decision.reasons[0] in words(shown)
+    assert "Too early to decide: the first planned look is on day 10, and this is day 4." in words(shown)
     assert "planned looks" not in shown.output
     assert command("decide").output == shown.output
     assert decisions() == (decision,), "the same decision is one record"
@@ -157,12 +157,14 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
     for said in (
         "PROMOTE",
         decision.plan_digest[:12],
-        "0.3: the test",
-        f"{decision.detectable:.3g} in 20 days with 80% power",
+        "30.0 percentage points: the test",
+        f"{100 * decision.detectable:.1f} percentage points in 20 days with 80% power",
+        "24 days; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",
-        f"difference in [{decision.always_on.low:+.3f}, {decision.always_on.high:+.3f}] with 99% confidence",
+        f"between {100 * decision.always_on.low:+.1f} percentage points and "
+        f"{100 * decision.always_on.high:+.1f} percentage points",
         "sample ratio",
         CHALLENGER,
     ):
@@ -344,6 +346,9 @@ def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monke
     assert found.success
     (shown,) = found.asset_materializations_for_node("ab_evaluation")
     assert day in str(shown.metadata["arms"].value)
+    (backtest,) = (one for one in found.get_asset_check_evaluations() if one.check_name == "var_backtest")
+    assert (backtest.passed, backtest.blocking) == (True, False)
+    assert "Too few sessions for a back-test: 24 have a known outcome" in str(backtest.description)
     page = (home / "reports" / "ab-evaluation.html").read_text()
     assert f"The book of {CHAMPION} was wiped out on {day}" in page
     assert plane.weights

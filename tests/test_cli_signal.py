@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from financial_assets.cli import main
 from financial_assets.experiment.arms import Arm
+from financial_assets.experiment.records import Forecast
+from financial_assets.experiment.records import Result as Ended
 from financial_assets.resources import Serving, make_resources
 from financial_assets.serving.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA
@@ -94,11 +97,36 @@ def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway:
     shown = command("bbb", "--json")
     assert shown.exit_code == 0, shown.output
     found = json.loads(shown.output)
-    assert list(found) == list(SIGNAL_SCHEMA.columns)
+    assert list(found) == [*SIGNAL_SCHEMA.columns, "var_backtest"]
     assert (found["ticker"], found["direction"], found["version"]) == ("BBB", "up", 1)
     assert found["as_of"] < found["target_session"]
     assert pd.Timestamp(found["target_session"]) > pd.Timestamp(found["as_of"])
     assert found["var_95"] == pytest.approx(1 - np.exp(-0.02))
+
+
+def predicted(sessions: int) -> None:
+    """The log has forecasts of AAA for this many sessions, and the clock stands where all are known."""
+    resources = make_resources(load_settings())
+    market, ab_test = resources["market"], resources["ab_test"]
+    panel = market.panel()
+    with ab_test.log() as log:
+        epoch = ab_test.current_epoch(log)
+        for session, target in list(itertools.pairwise(panel.sessions))[-sessions:]:
+            direct = log.begin_direct(epoch.arms, session, target, ("AAA",))
+            said = Forecast(0.5, (-0.5, -0.4, 0.0, 0.4, 0.5))
+            log.complete_direct([Ended(one.id, said, latency_s=0.001) for one in direct])
+
+
+def test_the_value_at_risk_comes_with_what_became_of_earlier_ones(command: Command, gateway: Double) -> None:
+    begin()
+    assert json.loads(command("AAA", "--json").output)["var_backtest"] == []
+    predicted(60)
+    shown = " ".join(command("AAA").output.replace("│", " ").split())
+    assert "VaR 95 %, so far 0 of 60 sessions beyond it (3 expected; Kupiec p = 0.013, independence p = 1)" in shown
+    assert "VaR 99 %, so far 0 of 60 sessions beyond it (0.6 expected; too few for a test, 250 sessions" in shown
+    (lower, _, _, upper) = json.loads(command("AAA", "--json").output)["var_backtest"]
+    assert (lower["side"], lower["level"], lower["sessions"], lower["beyond"]) == ("lower", 0.95, 60, 0)
+    assert (upper["side"], upper["level"], upper["kupiec"]) == ("upper", 0.99, None)
 
 
 def test_an_unknown_ticker_is_told_by_the_setting(command: Command, gateway: Double) -> None:

@@ -1,7 +1,7 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
 import pandas as pd
@@ -15,6 +15,7 @@ from financial_assets.experiment.decision_case import DecisionCase, case_of
 from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.report import leading_decision, plots, write_report
+from financial_assets.experiment.var_backtest import TailBackTest, summary
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
@@ -79,6 +80,9 @@ def predictions(
         dg.AssetCheckSpec("sample_ratio", asset="ab_evaluation", description="Traffic was split as the weights say"),
         dg.AssetCheckSpec("attribution", asset="ab_evaluation", description="Every answer names its arm"),
         dg.AssetCheckSpec("no_leak_alarm", asset="ab_evaluation", description="No arm is too good to be true"),
+        dg.AssetCheckSpec(
+            "var_backtest", asset="ab_evaluation", description="The champion's value at risk holds on every ticker"
+        ),
     ],
 )
 def ab_evaluation(
@@ -112,12 +116,13 @@ def ab_evaluation(
     return dg.MaterializeResult(
         check_results=[
             *_checks(evaluation),
+            _var_check([one for one in evaluation.backtests if one.role == "champion"]),
             _leak_check(leak_checks(direct, epoch.arms, panel, bayes_accuracy=market.bayes_accuracy)),
         ],
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
-            **decisions_metadata(decisions),
+            **decisions_metadata([(case.decision, case.plan) for case in cases]),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
@@ -157,6 +162,19 @@ def _leak_check(verdicts: Mapping[str, LeakCheck]) -> dg.AssetCheckResult:
         check_name="no_leak_alarm",
         passed=not any(verdict.alarm for verdict in verdicts.values()),
         metadata={name: str(verdict) for name, verdict in verdicts.items()},
+    )
+
+
+def _var_check(tails: Sequence[TailBackTest]) -> dg.AssetCheckResult:
+    """It warns: how often a value at risk was exceeded is known only afterwards, and blocks nothing."""
+    columns = ("ticker", "side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
+    rows = pd.DataFrame([{name: getattr(one, name) for name in columns} for one in tails], columns=list(columns))
+    return dg.AssetCheckResult(
+        check_name="var_backtest",
+        passed=not any(one.failed for one in tails),
+        severity=dg.AssetCheckSeverity.WARN,
+        description=summary(tails),
+        metadata={"tails": table(rows), "rejected tails": sum(one.failed for one in tails)},
     )
 
 

@@ -9,7 +9,14 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.experiment.conduct import Conduct
+from financial_assets.experiment.decision_words import (
+    first_reason,
+    guardrail_lines,
+    guardrail_sentence,
+    reasons_in_words,
+)
 from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.verdict import Decision
 from financial_assets.metadata import table
@@ -20,6 +27,7 @@ __all__ = ["RolloutConfig", "decisions_metadata", "rollout"]
 
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
+_NOTHING = "There is no challenger: nothing to decide."
 
 
 class RolloutConfig(dg.Config):
@@ -53,10 +61,14 @@ def rollout(
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
         waiting = [one for one in decisions if one.action == "promote" and not conduct.is_approved(one)]
+        plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
     step = take_step(decisions, workshop, serving, ab_test)
-    said = "\n".join(f"{one.action}: {one.reasons[0]}" for one in decisions) or "no challenger, nothing to decide"
+    judged = [(one, plan) for one, plan in zip(decisions, plans, strict=True) if plan is not None]
+    said = "\n".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in judged) or _NOTHING
     context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
-    fired = {rail.reason: rail for one in decisions for rail in one.guardrails if rail.fired}
+    fired = dict.fromkeys(
+        guardrail_sentence(rail, one, plan) for one, plan in judged for rail in one.guardrails if rail.fired
+    )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
         check_results=[
@@ -64,7 +76,7 @@ def rollout(
                 check_name="guardrails",
                 passed=not fired,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(fired) or "none has fired",
+                description=" ".join(fired) or "none has fired",
             ),
             dg.AssetCheckResult(
                 check_name="approval",
@@ -77,7 +89,7 @@ def rollout(
             "decision": said,
             "weight epoch": step.epoch.number,
             "epoch opened because": step.epoch.reason,
-            **decisions_metadata(decisions),
+            **decisions_metadata(judged),
             **{f"share/{model}": float(weight) for model, weight in step.epoch.weights.items()},
         },
     )
@@ -102,17 +114,18 @@ def _how_to_approve(decision: Decision) -> str:
     )
 
 
-def decisions_metadata(decisions: Sequence[Decision]) -> dict[str, Any]:
+def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dict[str, Any]:
     """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
     found: dict[str, Any] = {}
-    for place, decision in enumerate(decisions, start=1):
+    for place, (decision, plan) in enumerate(judged, start=1):
         of = "" if place == 1 else f", {decision.challenger}"
+        lines = [dataclasses.asdict(line) for line in guardrail_lines(decision, plan)]
         found |= {
             f"action{of}": decision.action,
-            f"reasons{of}": "\n".join(decision.reasons),
+            f"reasons{of}": "\n".join(reasons_in_words(decision, plan)),
             f"evaluated days{of}": decision.days,
             f"alpha spent{of}": decision.alpha_spent,
-            f"guardrails{of}": table(pd.DataFrame([dataclasses.asdict(rail) for rail in decision.guardrails])),
+            f"guardrails{of}": table(pd.DataFrame(lines)),
             f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
         }
     return found

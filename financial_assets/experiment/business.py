@@ -111,6 +111,21 @@ class Promotion:
     case: BusinessCase
     sentence: str
 
+    @property
+    def value(self) -> Estimate:
+        """Over the horizon: in money where assets are known, else as a share of the capital."""
+        return self.horizon if self.money is None else self.money.net
+
+    @property
+    def amount(self) -> str:
+        """The expected value as ``a loss of 14.1 %``."""
+        return _side(self.value.estimate, self.money)
+
+    @property
+    def range(self) -> str:
+        """Its interval in the same words."""
+        return f"{_side(self.value.low, self.money)} to {_side(self.value.high, self.money)}"
+
 
 def slower_by(routed: pd.DataFrame, challenger: str, champion: str, level: float) -> Estimate | None:
     """Mean response time of the challenger less the champion's in seconds, clustered by session.
@@ -197,20 +212,34 @@ def _half(value: Estimate) -> float:
 def _sentence(horizon: Estimate, money: Money | None, case: BusinessCase) -> str:
     span = f"over {case.horizon_sessions:,} sessions"
     if money is None:
-        value, said = horizon, f"{horizon.estimate:+.1%} of the capital ({horizon.low:+.1%} to {horizon.high:+.1%})"
+        value = horizon
         after = "after trading costs; without BUSINESS_AUM it is not put into money, and other costs are left out"
     else:
-        value, said = money.net, f"{money.net.estimate:+,.0f} ({money.net.low:+,.0f} to {money.net.high:+,.0f})"
+        value = money.net
         after = "after trading, latency and implementation costs"
         if case.latency_cost_per_ms > 0 and money.latency is None:
             after = (
                 "after trading and implementation costs; the cost of latency is left out, both must be routed for it"
             )
     if value.low == value.high == 0:
-        return f"Promotion is expected to bring nothing {span}: both arms traded alike."
+        return f"Promotion is expected to change nothing {span}: both arms traded alike."
     if value.spans_zero:
-        end = "The interval spans zero: these days cannot tell whether promotion earns or loses money."
+        end = "The interval spans zero: these days do not show whether promotion earns or loses money."
     else:
         side = "earns" if value.low > 0 else "loses"
         end = f"The whole interval says that promotion {side} money; it describes one look, and decides nothing."
-    return f"Promotion is expected to bring {said} {span}, {value.level:.0%} interval, {after}. {end}"
+    verb = "gain" if value.estimate >= 0 else "lose"
+    return (
+        f"Promotion is expected to {verb} {_size(value.estimate, money)} {span} ({100 * value.level:.0f} % interval: "
+        f"between {_side(value.low, money)} and {_side(value.high, money)}), {after}. {end}"
+    )
+
+
+def _size(value: float, money: Money | None) -> str:
+    return f"{100 * abs(value):.1f} % of the capital" if money is None else f"{abs(value):,.0f}"
+
+
+def _side(value: float, money: Money | None) -> str:
+    """``a loss of 14.1 %``: a sign alone is overlooked."""
+    size = f"{100 * abs(value):.1f} %" if money is None else f"{abs(value):,.0f}"
+    return f"a {'gain' if value >= 0 else 'loss'} of {size}"

@@ -42,7 +42,7 @@ class AlwaysValid:
     Attributes
     ----------
     name
-        ``average accuracy so far``, ``log loss``, ``pinball loss`` or ``net profit a day``; positive is better.
+        ``average accuracy so far``, ``log loss``, ``pinball loss`` or ``net profit per day``; positive is better.
     mean, low, high
         In the score's unit; ``None`` before the sequence says anything.
     guarantee
@@ -187,7 +187,7 @@ def _profit(pair: _Pair, sessions: pd.DatetimeIndex, cost_bps: float) -> Sequenc
     ours, theirs = (profit_of(rows, grid, cost_bps) for rows in (pair.ours, pair.theirs))
     if ours is None or theirs is None:
         return []
-    return [_asymptotic("net profit a day", np.asarray(ours.daily) - np.asarray(theirs.daily))]
+    return [_asymptotic("net profit per day", np.asarray(ours.daily) - np.asarray(theirs.daily))]
 
 
 def _asymptotic(name: str, days: np.ndarray) -> AlwaysValid:

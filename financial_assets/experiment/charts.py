@@ -68,7 +68,7 @@ def profit(evaluation: Evaluation) -> Figure:
         value = _value(pnl.daily)
         axes.plot(days, value[1:] - 1, style, color=colour, linewidth=1.4 if colour != RULE else 2.5, label=name)
         below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, style, color=colour, linewidth=1)
-    for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp a side"), (below, "from peak")):
+    for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp per side"), (below, "from peak")):
         panel.axhline(0, color=INK, linewidth=0.8)
         panel.yaxis.set_major_formatter(_percent)
         panel.set_ylabel(label)
@@ -89,7 +89,7 @@ def differences(evaluation: Evaluation) -> Figure:
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
     axes.axvline(evaluation.plan["worthwhile"], color=INK, linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(shown)), [f"{item.first}\nless {item.second}" for item in reversed(shown)], fontsize=9)
+    axes.set_yticks(range(len(shown)), [f"{item.first}\nminus {item.second}" for item in reversed(shown)], fontsize=9)
     axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
     axes.set_xlabel(f"pp, {evaluation.level:.0%} interval; dotted: would matter")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from financial_assets.experiment.results import Comparison, Conclusion, EpochTraffic, ProfitAndLoss, Verdict
-from financial_assets.scoring.performance import SESSIONS_PER_YEAR
 
 __all__ = ["FEWEST_DAYS", "conclude", "conclude_all", "ruin_remarks"]
 
@@ -83,11 +82,12 @@ def conclude(
     arms = {champion, challenger} - {None}
     mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
-    remarks = _traffic_remarks(epochs, mine) + [_remark(c, c.second) for c in against]
-    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
+    remarks = _traffic_remarks(epochs, mine)
     broken = next((epoch for epoch in mine if not epoch.passed), None)
-    if broken is not None:
+    if broken is not None:  # what may not be compared is not compared in the remarks either
         return Conclusion("refused", _refusal(broken), tuple(remarks))
+    remarks += [_remark(c, c.second) for c in against]
+    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
     if challenger is None:
         return Conclusion("no_data", f"No conclusion: {champion} serves alone, there is no challenger.", tuple(remarks))
     pair = [c for c in comparisons if (c.first, c.second, c.score) == (challenger, champion, "accuracy")]
@@ -119,7 +119,7 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
     if d.days < FEWEST_DAYS:
         return "underpowered", (
             f"Too few days to conclude anything: {seen}, and with {d.days} days even the interval is not to be trusted "
-            f"(at least {FEWEST_DAYS} are needed).{_needed(main)}"
+            f"(at least {FEWEST_DAYS} are needed)."
         )
     if main.disagreements < _FEWEST_DISAGREEMENTS:
         return "no_difference", (
@@ -139,7 +139,7 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
         )
     return "underpowered", (
         f"It cannot be concluded that {main.first} is better or worse than {main.second}: {seen}, which includes no "
-        f"difference.{_needed(main)}"
+        "difference."
     )
 
 
@@ -148,16 +148,6 @@ def _seen(main: Comparison) -> str:
     return (
         f"the difference in accuracy over {d.days} days is {_signed(d.estimate)} ({d.level:.0%} interval "
         f"{_signed(d.low)} to {_signed(d.high)})"
-    )
-
-
-def _needed(main: Comparison) -> str:
-    if main.mde is None or main.days_needed is None or main.worthwhile is None:
-        return ""
-    return (
-        f" With these days the smallest difference found with {main.power:.0%} power is {_size(main.mde)}; for "
-        f"{_size(main.worthwhile)} about {main.days_needed:,} days would do "
-        f"({main.days_needed / SESSIONS_PER_YEAR:.1f} years)."
     )
 
 
@@ -179,7 +169,15 @@ def _unbeaten(against: Sequence[Comparison], names: str) -> str:
         return ""
     worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
     said = f" Neither{names} has been shown to beat {' and '.join(baselines)}"
-    return said + (f", and both are worse than {' and '.join(worse)}." if worse else ".")
+    said += f", and both are worse than {' and '.join(worse)}." if worse else "."
+    ahead = [name for name in baselines if all(c.difference.estimate < 0 for c in against if c.second == name)]
+    for name in (name for name in ahead if name not in worse):
+        mine = [c for c in against if c.second == name]
+        by = " and ".join(_size(c.difference.estimate) for c in mine)
+        clear = " and ".join(c.first for c in mine if c.difference.high < 0)
+        how = f"significantly so only against {clear}" if clear else "but not significantly"
+        said += f" The baseline {name} was right more often than both (by {by}), {how}."
+    return said
 
 
 def _refusal(epoch: EpochTraffic) -> str:
@@ -189,7 +187,7 @@ def _refusal(epoch: EpochTraffic) -> str:
     return (
         f"No conclusion may be drawn: in weight epoch {epoch.label} the requests went {split}, where the weights "
         f"{weights} ask for {asked} (sample-ratio mismatch, p = {epoch.p_value:.1e}); assignment or logging is broken, "
-        "and until that is mended nothing in this experiment can be compared."
+        "and until that is fixed nothing in this experiment can be compared."
     )
 
 
@@ -211,25 +209,27 @@ def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic
 
 def _remark(item: Comparison, baseline: str) -> str:
     d = item.difference
-    said = "beats" if d.low > 0 else "is worse than" if d.high < 0 else "cannot be told from"
-    return (
-        f"{item.first} {said} the baseline {baseline}: {_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
-    )
+    found = f"{_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
+    if d.low <= 0 <= d.high:
+        return f"No measurable difference in accuracy between {item.first} and the baseline {baseline}: {found}"
+    return f"{item.first} {'beats' if d.low > 0 else 'is worse than'} the baseline {baseline}: {found}"
 
 
 def _brier_remark(item: Comparison) -> str:
     d = item.difference
-    said = "better than" if d.low > 0 else "worse than" if d.high < 0 else "not to be told from"
     word, sign = ("lower", 1) if d.estimate >= 0 else ("higher", -1)
     low, high = sorted((sign * d.low, sign * d.high))
-    return (
-        f"The probabilities of {item.first} are {said} those of {item.second}: Brier score {word} by "
-        f"{abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
-    )
+    found = f"Brier score {word} by {abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
+    if d.low <= 0 <= d.high:
+        return (
+            f"No measurable difference in the quality of the probabilities of {item.first} and {item.second}: {found}"
+        )
+    said = "better" if d.low > 0 else "worse"
+    return f"The probabilities of {item.first} are {said} than those of {item.second}: {found}"
 
 
 def _size(value: float) -> str:
-    return f"{100 * value:.1f} pp"
+    return f"{abs(100 * value):.1f} pp"
 
 
 def _signed(value: float) -> str:

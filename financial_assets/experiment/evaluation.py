@@ -25,6 +25,7 @@ from financial_assets.experiment.routed_view import routed_view
 from financial_assets.experiment.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
 from financial_assets.experiment.statistics.srm import SRM_ALPHA
 from financial_assets.experiment.traffic import arm_traffic, epoch_traffic
+from financial_assets.experiment.var_backtest import backtest_arms
 from financial_assets.market.panel import PricePanel
 
 __all__ = ["DIRECT_COLUMNS", "MUST_BEAT", "ROUTED_COLUMNS", "Evaluation", "EvaluationPlan", "evaluate"]
@@ -148,6 +149,7 @@ def evaluate(
         regimes=scored.regimes,
         candidates=candidates(due, current, panel.sessions, level=plan.level, cost_bps=plan.cost_bps),
         routed=routed_view(routed_due, due, epochs, plan.level),
+        backtests=backtest_arms(due, {arm.model: arm.role for arm in current.arms}),
     )
 
 

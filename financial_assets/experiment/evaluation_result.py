@@ -21,6 +21,7 @@ from financial_assets.experiment.results import (
     TickerSkill,
 )
 from financial_assets.experiment.routed_view import RoutedView
+from financial_assets.experiment.var_backtest import TailBackTest
 
 __all__ = ["Evaluation"]
 
@@ -32,7 +33,8 @@ class Evaluation:
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
     holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions;
     they, the skills and the plots are about what the champion and the challengers have in common. ``candidates`` has
-    each challenger and shadow on its own rows; ``routed`` is ``None`` unless weights followed scores.
+    each challenger and shadow on its own rows; ``routed`` is ``None`` unless weights followed scores; ``backtests`` are
+    of each arm's value at risk, on its own rows.
     """
 
     experiment: str
@@ -57,6 +59,7 @@ class Evaluation:
     regimes: RegimeView | None
     candidates: tuple[Candidate, ...] = ()
     routed: RoutedView | None = None
+    backtests: tuple[TailBackTest, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not a number becomes ``None``."""

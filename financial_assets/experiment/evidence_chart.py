@@ -23,7 +23,7 @@ _SETTLED = 20
 
 
 def evidence(case: DecisionCase) -> Figure:
-    """Challenger less champion: mean of all days so far, and when it would be enough."""
+    """Challenger minus champion: mean of all days so far, and when it would be enough."""
     made, axes = figure(height=4.0, width=5.6)
     plan, days = case.plan, np.arange(1, len(case.differences) + 1)
     level = plan.confidence
@@ -39,8 +39,8 @@ def evidence(case: DecisionCase) -> Figure:
     for line in case.lines:
         axes.axvline(line.day, color=RULE, linewidth=0.9, linestyle="--")
     for done, face, label in (
-        (True, INK, "needed at a look that took place"),
-        (False, "white", "needed at a look to come"),
+        (True, INK, "needed for promotion at a look that took place"),
+        (False, "white", "needed for promotion at a look to come"),
     ):
         points = [(line.day, line.needed) for line in shown if (line.found is not None) == done]
         if points:

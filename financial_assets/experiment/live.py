@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision_words import first_reason
 from financial_assets.experiment.load import percentiles
+from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.records import Result
 from financial_assets.experiment.verdict import Decision
 from financial_assets.market.outcomes import next_session_return
@@ -142,10 +144,13 @@ class Scoreboard:
             grid = self._hits.setdefault(model, np.full(self._up.shape, np.nan, dtype=np.float32))
             grid[rows, columns] = np.where(self._known[rows, columns], right, np.nan)
 
-    def decided(self, decisions: Sequence[Decision]) -> None:
-        """Decisions were taken, one for each challenger."""
+    def decided(self, decisions: Sequence[Decision], plans: Sequence[ExperimentPlan | None]) -> None:
+        """Decisions were taken, one for each challenger, under these plans."""
         if decisions:
-            self.verdict = "; ".join(f"{one.action} as of {one.as_of}: {one.reasons[0]}" for one in decisions)
+            self.verdict = " ".join(
+                f"{one.action} as of {one.as_of}: {first_reason(one, plan)}"
+                for one, plan in zip(decisions, plans, strict=True)
+            )
         else:
             self.verdict = f"{self.epoch.champion.model} serves alone: nothing to decide"
 

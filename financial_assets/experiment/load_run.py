@@ -176,7 +176,8 @@ class EpochRun:
             return None
         decisions, epoch = self.state.decide()
         self.state.decisions += len(decisions)
-        self.board.decided(decisions)
+        plans = [self.state.log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
+        self.board.decided(decisions, plans)
         if epoch == self.epoch:
             return None
         self.state.epochs += 1

@@ -108,10 +108,11 @@ def _cells(arm: ArmLine) -> tuple[str, ...]:
 def _differences(found: Mapping[str, Interval]) -> list[str]:
     """One line a challenger; the last says what they are."""
     if not found:
-        return ["challenger less champion: not known yet"]
+        return ["challenger minus champion: not known yet"]
     names = list(found) if len(found) > 1 else ["challenger"]
     said = [
-        f"{name} less champion {one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}] on {one.days} days"
+        f"{name} minus champion {100 * one.estimate:+.1f} pp [{100 * one.low:+.1f}, {100 * one.high:+.1f}] on "
+        f"{one.days} days"
         for name, one in zip(names, found.values(), strict=True)
     ]
     return [*said[:-1], f"{said[-1]} (95 %, by day; for the eye, not for a decision)"]

@@ -15,10 +15,12 @@ from financial_assets.experiment import charts
 from financial_assets.experiment.candidates import ALWAYS_ALPHA, AlwaysValid
 from financial_assets.experiment.chart_style import png_of, svg_of
 from financial_assets.experiment.decision_case import DecisionCase
+from financial_assets.experiment.decision_words import guardrail_lines, progress, reasons_in_words
 from financial_assets.experiment.estimates import Estimate
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence_chart import evidence
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.var_backtest import FAMILY_ALPHA, TailBackTest
+from financial_assets.experiment.verdict import AlwaysOn, Decision
 
 __all__ = ["html", "leading_decision", "plots", "write_report"]
 
@@ -35,7 +37,7 @@ _UNITS = {
     "average accuracy so far": ("pp", 100, 1),
     "log loss": ("nats", 1, 4),
     "pinball loss": ("bp", 10_000, 2),
-    "net profit a day": ("bp", 10_000, 1),
+    "net profit per day": ("bp", 10_000, 1),
 }
 _ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
 
@@ -83,6 +85,11 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> str:
         case=case,
         cases=[case, *others] if case else [],
         others=[(_ACTIONS[other.decision.action], other) for other in others],
+        reasons={one.plan.challenger: reasons_in_words(one.decision, one.plan) for one in cases},
+        rails={one.plan.challenger: guardrail_lines(one.decision, one.plan) for one in cases},
+        progress={one.plan.challenger: progress(one.decision, one.plan) for one in cases},
+        tails=_worst_tails(evaluation),
+        family_alpha=FAMILY_ALPHA,
         evidence={one.plan.challenger: _drawn(one, place) for place, one in enumerate([case, *others]) if one},
         label=label,
         mood=mood,
@@ -122,6 +129,17 @@ def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
     return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
 
 
+_MOST_TAILS = 48
+
+
+def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
+    """The back-tests that have room on a page, in their order."""
+    found = evaluation.backtests
+    order = sorted(found, key=lambda one: min(p for p in (one.kupiec, one.independence, 1.0) if p is not None))
+    kept = {id(one) for one in order[:_MOST_TAILS]}
+    return [one for one in found if id(one) in kept]
+
+
 def _drawn(case: DecisionCase, place: int) -> Markup:
     return Markup(svg_of(lambda: evidence(case), f"evidence-{place}" if place else "evidence"))
 
@@ -145,8 +163,13 @@ def _main_difference(evaluation: Evaluation) -> Estimate | None:
     return next((item.difference for item in found), None)
 
 
+_HUGE = 1e6  # returns of a market that nobody will see are shown short
+
+
 def _percent(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None or value != value else f"{100 * value:.{digits}f} %"
+    if value is None or value != value:
+        return "–"
+    return f"{100 * value:.{digits}f} %" if abs(value) < _HUGE else f"{100 * value:.1e} %"
 
 
 def _points(value: float | None) -> str:
@@ -161,12 +184,15 @@ def _ms(value: float) -> str:
     return "–" if value != value else f"{1000 * value:.2f}"
 
 
+_NO_BOUND = "no bound yet"
+
+
 def _difference(value: float | None, metric: str) -> str:
     """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
     if value is None:
         return "–"
     if metric in ("accuracy", "brier") and abs(value) >= 1:
-        return "no bound yet"
+        return _NO_BOUND
     match metric:
         case "accuracy":
             return f"{100 * value:+.1f} pp"
@@ -176,16 +202,23 @@ def _difference(value: float | None, metric: str) -> str:
             return f"{value:+.4f}"
 
 
+def _bounds(interval: AlwaysOn, metric: str) -> str:
+    """Both ends of an interval, or the one that says something."""
+    low, high = (_difference(bound, metric) for bound in (interval.low, interval.high))
+    if low == high:
+        return low
+    if high == _NO_BOUND:
+        return f"at least {low}"
+    return f"at most {high}" if low == _NO_BOUND else f"{low} to {high}"
+
+
 def _size(value: float, metric: str) -> str:
     """A size of a difference: no sign."""
     return _difference(abs(value), metric).removeprefix("+")
 
 
 def _sentence(text: str) -> str:
-    """A reason as a sentence; a model's name keeps its first letter."""
-    first = text.split(" ", 1)[0]
-    start = text[:1] if any(sign.isdigit() for sign in first) else text[:1].upper()
-    return f"{start}{text[1:].rstrip('.')}."
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Markup:
@@ -228,6 +261,7 @@ _FILTERS: Mapping[str, Callable[..., Any]] = {
     "difference": _difference,
     "sentence": _sentence,
     "size": _size,
+    "bounds": _bounds,
     "always": _always,
     "e_value": _e_value,
 }

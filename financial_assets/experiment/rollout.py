@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.decision_words import first_reason
 from financial_assets.experiment.lineup import AvailableModel, first_arms, next_arms, ordered, split_share
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.policy import RolloutPolicy
@@ -97,7 +98,7 @@ class Rollout:
             *(replace(arm, role="champion", weight=100) for arm in current.arms if arm.model == decision.challenger),
             *(replace(arm, role="shadow", weight=0) for arm in current.arms if arm.model != decision.challenger),
         )
-        return self.log.open_epoch(self.policy.experiment, arms, _reason([decision]), after=current.number)
+        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, [decision]), after=current.number)
 
     def withdraw(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """Challengers are scored in pairs only, the champion takes over their requests; the others keep theirs.
@@ -123,7 +124,7 @@ class Rollout:
             else replace(arm, weight=weights.get(arm.model, 0))
             for arm in current.arms
         )
-        return self.log.open_epoch(self.policy.experiment, arms, _reason(left), after=current.number)
+        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, left), after=current.number)
 
     def take_step(self, share: int, reason: str) -> WeightEpoch:
         """Give the challengers together another share of the requests, in percent, in equal parts."""
@@ -181,8 +182,9 @@ class Rollout:
         return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=own)
 
 
-def _reason(decisions: Sequence[Decision]) -> str:
-    return "; ".join(f"{decision.action}: {decision.reasons[0]}" for decision in decisions)
+def _reason(log: PredictionLog, decisions: Sequence[Decision]) -> str:
+    plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
+    return " ".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in zip(decisions, plans, strict=True))
 
 
 def _check_in_force(decision: Decision, current: WeightEpoch) -> None:

@@ -6,6 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from financial_assets.experiment.decision_words import reasons_in_words
 from financial_assets.experiment.plan import ExperimentPlan
 from financial_assets.experiment.verdict import Decision
 from financial_assets.tracking import Tracker
@@ -44,7 +45,7 @@ def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -
         "decision.epoch": str(decision.epoch),
         "decision.champion": decision.champion,
         "decision.challenger": decision.challenger,
-        "mlflow.note.content": "\n".join(decision.reasons),
+        "mlflow.note.content": "\n".join(reasons_in_words(decision, plan)),
     }
     name = f"{decision.experiment}, {decision.as_of}: {decision.action}"
     with tracker.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:

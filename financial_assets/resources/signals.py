@@ -8,13 +8,15 @@ from typing import Any
 import pandas as pd
 
 from financial_assets.errors import InferenceError, MarketDataError
+from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.var_backtest import TAILS, TailBackTest, backtest_arm
 from financial_assets.market.panel import PricePanel
 from financial_assets.resources.experiment import Experiment
 from financial_assets.resources.market import Market
 from financial_assets.resources.serving import Serving
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
-__all__ = ["ask_champion", "champion_signal"]
+__all__ = ["ask_champion", "champion_backtest", "champion_signal"]
 
 
 def ask_champion(
@@ -25,6 +27,19 @@ def ask_champion(
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
+
+
+def champion_backtest(symbol: str, market: Market, ab_test: Experiment) -> tuple[TailBackTest, ...]:
+    """How the champion's value at risk of one ticker held so far, by tail; its p-values count its other tickers too.
+
+    Empty before an outcome of its predictions is known.
+    """
+    with ab_test.log() as log:
+        champion = ab_test.current_epoch(log).champion
+        direct = log.direct((champion.model,), columns=("session", "ticker", "status", *TAILS))
+    answered = direct[(direct["status"] == "ok") & (direct["session"] > champion.data_cutoff)]
+    found = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
+    return tuple(one for one in found if one.ticker == symbol)
 
 
 def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: Experiment) -> dict[str, Any]:

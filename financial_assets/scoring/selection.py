@@ -58,9 +58,9 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, observations: int, ske
 
 
 def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> float:
-    """``probabilistic_sharpe`` of a series of returns ``[session]``; NaN where the ratio or its variance is not defined.
+    """``probabilistic_sharpe`` of a series of returns ``[session]``; NaN without a ratio, or without a variance of it.
 
-    The variance is 0 for some series of only two values, such as equal days and one jump.
+    That variance is 0 for some series of only two values, such as equal days and one jump.
     """
     data = vector("returns", returns)
     sharpe = sharpe_ratio(data, periods=1)

@@ -54,7 +54,7 @@ BLOCKING = {
 }
 INFORMING = {
     "raw_prices": {"extreme_moves"},
-    "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm"},
+    "ab_evaluation": {"sample_ratio", "attribution", "no_leak_alarm", "var_backtest"},
     "rollout": {"guardrails", "approval"},
     "drift": {"no_drift"},
     "daily_signals": {"coverage", "current"},

@@ -101,7 +101,7 @@ def test_without_assets_there_are_only_returns() -> None:
     found = worth(0.0004, case=replace(CASE, aum=None))
     assert found.money is None
     assert found.horizon.estimate == pytest.approx(0.04)
-    assert "+4.0% of the capital" in found.sentence
+    assert "expected to gain 4.0 % of the capital" in found.sentence
     assert "without BUSINESS_AUM it is not put into money" in found.sentence
 
 

@@ -41,10 +41,10 @@ def test_a_candidate_is_compared_by_every_score() -> None:
     assert one.holm == one.p_value < 1e-6
     assert one.better
     by_name = {value.name: value for value in one.further}
-    assert list(by_name) == ["average accuracy so far", "log loss", "pinball loss", "net profit a day"]
+    assert list(by_name) == ["average accuracy so far", "log loss", "pinball loss", "net profit per day"]
     assert {name: value.guarantee for name, value in by_name.items()} == {
         "average accuracy so far": "exact",
-        **dict.fromkeys(("log loss", "pinball loss", "net profit a day"), "asymptotic"),
+        **dict.fromkeys(("log loss", "pinball loss", "net profit per day"), "asymptotic"),
     }
     assert by_name["average accuracy so far"].low > 0  # type: ignore[operator]
     assert by_name["log loss"].low > 0  # type: ignore[operator]

@@ -111,9 +111,9 @@ def test_a_young_challenger_does_not_shorten_what_is_known_of_another() -> None:
 def test_each_challenger_has_a_line_of_its_own() -> None:
     console = Console(file=io.StringIO(), width=150, record=True)
     console.print(as_table(several().snapshot()))
-    lines = [line for line in console.export_text().splitlines() if "less champion" in line]
-    assert sum(f"{CHALLENGER} less champion" in line for line in lines) == 1
-    assert sum(f"{SECOND} less champion" in line for line in lines) == 1
+    lines = [line for line in console.export_text().splitlines() if "minus champion" in line]
+    assert sum(f"{CHALLENGER} minus champion" in line for line in lines) == 1
+    assert sum(f"{SECOND} minus champion" in line for line in lines) == 1
     assert len(lines) == 2
     assert "on 4 days (95 %" in lines[-1]
 
@@ -134,7 +134,9 @@ def filled() -> Scoreboard:
     made.session = DAYS[12]
     for number in range(10):
         made.routed(Result(number, FORECAST, route=CHAMPION if number < 8 else CHALLENGER, latency_s=0.004))
-    made.decided([decide(plan(), EPOCH, evidence(0.0, 30), QUIET, as_of="2010-03-01", deflated_sharpe=lambda: None)])
+    made.decided(
+        [decide(plan(), EPOCH, evidence(0.0, 30), QUIET, as_of="2010-03-01", deflated_sharpe=lambda: None)], [plan()]
+    )
     return made
 
 
@@ -147,10 +149,10 @@ def test_a_terminal_shows_a_table() -> None:
         "70%",
         "4.0",
         "hold as of 2010-03-01",
-        "too early",
+        "Too early to decide",
     ):
         assert part in shown
-    assert "challenger less champion" in shown
+    assert "challenger minus champion" in shown
     assert "\x1b[?25h" in shown  # the cursor is back
 
 

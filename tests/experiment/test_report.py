@@ -22,6 +22,7 @@ from financial_assets.experiment.chart_style import svg_of
 from financial_assets.experiment.charts import CHARTS, png, svg
 from financial_assets.experiment.decision import decide
 from financial_assets.experiment.decision_case import DecisionCase, case_of
+from financial_assets.experiment.decision_words import reasons_in_words
 from financial_assets.experiment.evaluation_result import Evaluation
 from financial_assets.experiment.evidence import gather
 from financial_assets.experiment.evidence_chart import evidence
@@ -208,10 +209,10 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
     case = decided(20)
     text = words(evaluation, case)
     decision, rules = case.decision, case.plan
-    reason = decision.reasons[0].rstrip(".")
+    reason = reasons_in_words(decision, rules)[0]
     order = [
         "Decision: hold",
-        reason[1:],
+        reason,
         "It cannot be concluded",
         "The evidence over time",
         "Guardrails",
@@ -231,6 +232,23 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_page_does_not_contradict_itself(evaluation: Evaluation) -> None:
+    rail = Guardrail("sample ratio", "", "hold", False, 0.319, 0.3, 1000, "")
+    over = words(evaluation, decided(60, traffic=Traffic((rail,), "even"), plausible_effect=0.001))
+    assert "60 of 40" not in over
+    assert "60 days the planned test ended on day 40" in over
+    assert "31.90 % weights ask for 30.00 %; alarm at p = 0.001 or below" in over
+    assert "days for 2.0 pp, one look" in over, "days of the plan and days of one look are told apart"
+    assert "expected to bring" not in over
+    assert " less " not in over
+    young = words(evaluation, decided(1))
+    assert "no bound yet" in young
+    assert "no bound yet to" not in young
+    refused = replace(evaluation, conclusion=Conclusion("refused", "No conclusion may be drawn.", ()))
+    assert "value of promotion not defined the traffic split is broken" in words(refused, decided(20))
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("skill", "label", "mood"),
     [(1.0, "promote", "good"), (0.0, "roll back", "bad")],
@@ -243,9 +261,9 @@ def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label:
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_fired_guardrail_stands_out(evaluation: Evaluation) -> None:
-    rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "enhanced-predictor-v2 is too slow")
+    rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "too slow")
     page = report.html(evaluation, [decided(traffic=Traffic((rail,), "slow"))])
-    assert "<strong>Decision: roll back</strong>\n<p>enhanced-predictor-v2 is too slow.</p>" in page
+    assert "<strong>Decision: roll back</strong>\n<p>30.0 % of 500 requests to enhanced-predictor-v2 took" in page
     assert '<td class="bad-text">FIRED</td>' in page
     assert "1 of 2 fired" in " ".join(page.split())
 

@@ -87,15 +87,15 @@ def test_the_decision_that_changes_traffic_leads_and_the_others_follow(
     blocks = re.findall(r"<h2>The evidence over time: (\S+)</h2>", page)
     assert blocks == [CHALLENGER, SECOND]
     assert list(report.plots(evaluation, found))[:2] == ["evidence", f"evidence, {SECOND}"]
-    assert f"a side: {CHALLENGER}</h2>" in page
-    assert f"<th>{CHALLENGER} less champion, pp</th>" in page
+    assert f"per side: {CHALLENGER}</h2>" in page
+    assert f"<th>{CHALLENGER} minus champion, pp</th>" in page
 
 
 def test_candidates_stand_in_two_tables_that_say_what_holds_when(
     judged: tuple[Evaluation, list[DecisionCase]], undrawn: None
 ) -> None:
     page = report.html(judged[0])
-    table = page[page.index("<h2>Several candidates") : page.index("What it is worth")]
+    table = page[page.index("<h2>Several candidates") : page.index("Value at risk per ticker")]
     for words in ("Holm", "better by e-BH", "no finite-sample guarantee", "only the registered plans decide"):
         assert words in table
     assert [table.count(f"<tr><td>{name}</td>") for name in (CHALLENGER, SECOND, SHADOW)] == [2, 2, 2]

@@ -19,6 +19,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.conduct import Conduct
 from financial_assets.experiment.decision import decide, due_looks, watch
+from financial_assets.experiment.decision_words import first_reason
 from financial_assets.experiment.enforcement import manifest_of
 from financial_assets.experiment.evidence import Evidence
 from financial_assets.experiment.lineup import AvailableModel, next_arms, split_share
@@ -128,7 +129,8 @@ def test_one_is_rolled_back_and_the_other_keeps_its_requests_and_its_plan(log: P
     epoch = conduct.carry_out(decisions)
     assert epoch.weights == {BASE: 85, THIRD: 15}
     assert [arm.model for arm in epoch.shadows] == [SECOND]
-    assert epoch.reason == f"rollback: {decisions[0].reasons[0]}"
+    tested = log.plan(decisions[0].experiment, BASE, SECOND)
+    assert epoch.reason == f"rollback: {first_reason(decisions[0], tested)}"
     assert conduct.carry_out(decisions) == epoch
     (plan,) = conduct.plans()
     assert (plan.challenger, plan.family) == (THIRD, 2)

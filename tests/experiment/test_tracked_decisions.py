@@ -10,6 +10,7 @@ import pytest
 from decision_doubles import EPOCH, QUIET, evidence, plan
 
 from financial_assets.experiment.decision import decide
+from financial_assets.experiment.decision_words import reasons_in_words
 from financial_assets.experiment.plan import plan_from_json
 from financial_assets.experiment.tracked_decisions import DECISION_TAG, track_decision
 from financial_assets.experiment.verdict import Decision, decision_from_json
@@ -38,7 +39,7 @@ def test_each_decision_is_one_run_with_record_plan_and_figures(tmp_path: Path) -
     assert run.data.tags[DECISION_TAG] == promoted.digest
     assert run.data.tags["decision.plan"] == plan().digest
     assert run.data.tags["decision.action"] == "promote"
-    assert run.data.tags["mlflow.note.content"] == "\n".join(promoted.reasons)
+    assert run.data.tags["mlflow.note.content"] == "\n".join(reasons_in_words(promoted, plan()))
     assert run.data.metrics["estimate"] == promoted.estimate
     assert run.data.metrics["look_z"] == promoted.looks[-1].z
     assert run.data.metrics["guardrail_missing"] == 0.0

@@ -17,6 +17,7 @@ import yaml
 from ab_world import World, environment, policy
 from sick_models import Change, failing_after, release, slow_by
 
+from financial_assets.experiment.decision_words import first_reason
 from financial_assets.experiment.verdict import Decision, Guardrail
 from financial_assets.serving.local import control
 
@@ -68,7 +69,7 @@ def assert_rolled_back(world: World, decision: Decision) -> None:
     epoch = world.epoch()
     assert (epoch.weights, epoch.challengers) == ({decision.champion: 100}, ())
     assert decision.challenger in {arm.model for arm in epoch.shadows}
-    assert epoch.reason == f"rollback: {decision.reasons[0]}"
+    assert epoch.reason == f"rollback: {first_reason(decision, world.plan(decision))}"
     routes = world.routes()
     assert (routes.default, dict(routes.weights), routes.mirror) == (decision.champion, {decision.champion: 100}, None)
     assert world.aliases() == {"champion": epoch.champion.version}

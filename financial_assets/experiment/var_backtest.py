@@ -1,0 +1,191 @@
+"""Back-tests of the value at risk that the models forecast: per arm, ticker and tail, on sessions with a known outcome.
+
+The 5 % and 1 % quantiles of the predicted log return are the value at risk at 95 and 99 %; the 95 % and 99 % quantiles
+are the same for who is short. A session is *beyond* one if its return is. Kupiec's test asks whether that happens as
+often as promised, Christoffersen's whether it happens on days that are independent of each other. Their distribution is
+that of large samples: below 2.5 expected sessions nothing is said.
+
+One arm has many of them, so that its p-values are adjusted by Holm's method (1979) over its tickers, tails and both
+tests: at one look, the chance that any of them is called wrong although all are right is at most ``FAMILY_ALPHA``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.statistics.multiplicity import holm
+from financial_assets.scoring.risk import christoffersen_independence, kupiec_unconditional_coverage
+
+__all__ = ["FAMILY_ALPHA", "TAILS", "TailBackTest", "backtest_arm", "backtest_arms", "summary"]
+
+FAMILY_ALPHA = 0.01
+"""Chance that an arm whose value at risk is right has a back-test that says otherwise, at one look."""
+
+_FEWEST_EXPECTED = 2.5  # sessions beyond: a year of 250 sessions for 99 %
+Side = Literal["lower", "upper"]
+TAILS: Mapping[str, tuple[Side, float]] = {
+    "q05": ("lower", 0.95),
+    "q01": ("lower", 0.99),
+    "q95": ("upper", 0.95),
+    "q99": ("upper", 0.99),
+}
+"""Quantile column -> side of the return, and level of the value at risk."""
+
+
+@dataclass(frozen=True, slots=True)
+class TailBackTest:
+    """One tail of one ticker's forecasts by one arm.
+
+    Attributes
+    ----------
+    model, role, ticker
+        Whose forecasts, of what.
+    side, level
+        ``lower``: losses of who is long; ``upper``: of who is short. 0.95 or 0.99.
+    sessions, beyond
+        Sessions with a known outcome, and those beyond the value at risk.
+    expected
+        ``sessions * (1 - level)``.
+    kupiec, independence
+        p-values of Kupiec's test of the frequency and Christoffersen's of independence; ``None`` with too few sessions.
+    kupiec_holm, independence_holm
+        The same, adjusted for the number of tests of the arm.
+    """
+
+    model: str
+    role: str
+    ticker: str
+    side: Side
+    level: float
+    sessions: int
+    beyond: int
+    expected: float
+    kupiec: float | None
+    independence: float | None
+    kupiec_holm: float | None = None
+    independence_holm: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``fine``, ``too many``, ``too few``, ``in clusters``, or how many sessions are needed."""
+        if self.kupiec_holm is None or self.independence_holm is None:
+            return f"{_fewest(self.level):,} sessions are needed"
+        if self.kupiec_holm <= FAMILY_ALPHA:
+            return "too many" if self.beyond > self.expected else "too few"
+        return "in clusters" if self.independence_holm <= FAMILY_ALPHA else "fine"
+
+    @property
+    def failed(self) -> bool:
+        """Whether a test rejects after adjustment."""
+        return self.verdict in ("too many", "too few", "in clusters")
+
+    @property
+    def name(self) -> str:
+        """``VaR 95 %``; of the upper tail ``VaR 95 % of a short position``."""
+        return f"VaR {100 * self.level:g} %" + (" of a short position" if self.side == "upper" else "")
+
+    @property
+    def sentence(self) -> str:
+        """``26 of 500 sessions beyond it (25 expected; Kupiec p = 0.84, independence p = 0.51)``."""
+        expected = f"{round(self.expected, 1):g} expected"
+        if self.kupiec is None or self.independence is None:
+            tests = f"too few for a test, {_fewest(self.level):,} sessions are needed"
+        else:
+            tests = f"Kupiec p = {self.kupiec:.2g}, independence p = {self.independence:.2g}"
+        return f"{self.beyond:,} of {self.sessions:,} sessions beyond it ({expected}; {tests})"
+
+
+def backtest_arms(rows: Mapping[str, pd.DataFrame], roles: Mapping[str, str]) -> tuple[TailBackTest, ...]:
+    """The back-tests of all arms, in the order of ``roles``.
+
+    Parameters
+    ----------
+    rows
+        Model -> its due predictions, see :func:`backtest_arm`.
+    roles
+        Model -> role.
+    """
+    return tuple(
+        one for model, role in roles.items() if model in rows for one in backtest_arm(model, role, rows[model])
+    )
+
+
+def backtest_arm(model: str, role: str, rows: pd.DataFrame) -> tuple[TailBackTest, ...]:
+    """The back-tests of one arm, by ticker and tail.
+
+    Parameters
+    ----------
+    model, role
+        Of the arm.
+    rows
+        ``session``, ``ticker``, ``q01``, ``q05``, ``q95``, ``q99`` and ``log_return``; each session and ticker once.
+        Sessions without a row are left out: the one after such a gap counts as the next.
+    """
+    known = rows.dropna(subset=[*TAILS, "log_return"]).sort_values(["ticker", "session"])
+    found = [
+        _tail(model, role, str(ticker), column, mine)
+        for ticker, mine in known.groupby("ticker", sort=True)
+        for column in TAILS
+    ]
+    return _adjusted(found)
+
+
+def summary(found: Sequence[TailBackTest]) -> str:
+    """What the back-tests of one arm say together, in one sentence or two."""
+    tested = [one for one in found if one.kupiec is not None]
+    if not tested:
+        most = max((one.sessions for one in found), default=0)
+        return f"Too few sessions for a back-test: {most:,} have a known outcome, {_fewest(0.95):,} are needed."
+    wrong = [f"{one.ticker}, {one.name}: {one.verdict}, {one.sentence}" for one in found if one.failed]
+    family = f"at a family level of {100 * FAMILY_ALPHA:g} % (Holm)"
+    if wrong:
+        return f"{len(wrong)} of {len(tested)} tails are rejected {family}. {'; '.join(wrong)}."
+    untested = len(found) - len(tested)
+    left = f" {untested} more have too few sessions." if untested else ""
+    return f"No tail is rejected of {len(tested)} {family}.{left}"
+
+
+def _tail(model: str, role: str, ticker: str, column: str, rows: pd.DataFrame) -> TailBackTest:
+    side, level = TAILS[column]
+    outcome, bound = rows["log_return"].to_numpy(np.float64), rows[column].to_numpy(np.float64)
+    beyond = outcome < bound if side == "lower" else outcome > bound
+    rate, enough = 1 - level, len(rows) >= _fewest(level)
+    return TailBackTest(
+        model=model,
+        role=role,
+        ticker=ticker,
+        side=side,
+        level=level,
+        sessions=len(rows),
+        beyond=int(beyond.sum()),
+        expected=len(rows) * rate,
+        kupiec=kupiec_unconditional_coverage(beyond, rate).p_value if enough else None,
+        independence=christoffersen_independence(beyond).p_value if enough else None,
+    )
+
+
+def _adjusted(found: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
+    names = {f"{place} {test}": value for place, one in enumerate(found) for test, value in _tests(one).items()}
+    adjusted = holm(names)
+    return tuple(
+        replace(
+            one,
+            kupiec_holm=adjusted.get(f"{place} kupiec"),
+            independence_holm=adjusted.get(f"{place} independence"),
+        )
+        for place, one in enumerate(found)
+    )
+
+
+def _tests(one: TailBackTest) -> dict[str, float]:
+    tests = {"kupiec": one.kupiec, "independence": one.independence}
+    return {name: value for name, value in tests.items() if value is not None}
+
+
+def _fewest(level: float) -> int:
+    return round(_FEWEST_EXPECTED / (1 - level))
