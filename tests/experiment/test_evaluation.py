@@ -181,6 +181,7 @@ def test_the_originals_published_split_is_refused() -> None:
     assert "ask for 1,750 and 750" in result.conclusion.sentence
     assert "p = 1.0e-05" in result.conclusion.sentence
     assert not result.epochs[0].passed
+    assert not any("measurable" in remark or "beats" in remark for remark in result.conclusion.remarks)
 
 
 def test_a_mismatch_between_other_arms_is_remarked_but_does_not_void_this_pair() -> None:

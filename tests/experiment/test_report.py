@@ -232,6 +232,23 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_page_does_not_contradict_itself(evaluation: Evaluation) -> None:
+    rail = Guardrail("sample ratio", "", "hold", False, 0.319, 0.3, 1000, "")
+    over = words(evaluation, decided(60, traffic=Traffic((rail,), "even"), plausible_effect=0.001))
+    assert "60 of 40" not in over
+    assert "60 days the planned test ended on day 40" in over
+    assert "31.90 % weights ask for 30.00 %; alarm at p = 0.001 or below" in over
+    assert "days for 2.0 pp, one look" in over, "days of the plan and days of one look are told apart"
+    assert "expected to bring" not in over
+    assert " less " not in over
+    young = words(evaluation, decided(1))
+    assert "no bound yet" in young
+    assert "no bound yet to" not in young
+    refused = replace(evaluation, conclusion=Conclusion("refused", "No conclusion may be drawn.", ()))
+    assert "value of promotion not defined the traffic split is broken" in words(refused, decided(20))
+
+
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("skill", "label", "mood"),
     [(1.0, "promote", "good"), (0.0, "roll back", "bad")],

@@ -97,7 +97,7 @@ markets = st.tuples(st.integers(1, 3), st.integers(1, 45)).flatmap(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(markets)
 def test_no_market_ends_the_evaluation_and_every_figure_is_a_number(undrawn: None, drawn: tuple) -> None:
     path, gaps, said, other = drawn
