@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -84,7 +84,7 @@ def run_replay(
     timings: list[Timing] = []
     with ab_test.log() as log, _weights(mode, log, serving, ab_test) as epoch, _kept(timings, Path(ab_test.home)):
         decide = None if deciding is None else _decide(market, deciding, serving, ab_test, panel)
-        missed: tuple[Decision, ...] = ()
+        missed: Sequence[Decision] = ()
         before, regimes = epoch, request_regimes(ab_test.policy(), panel)
         if decide is not None and _is_undecided(log, epoch, panel, now, regimes):
             with log.exclusive(epoch.experiment):
