@@ -334,6 +334,30 @@ def test_an_interrupted_deciding_replay_ends_as_an_uninterrupted_one(command: Co
     assert len(routed) == 120
 
 
+def test_a_decision_that_was_missed_is_taken_by_the_next_replay(
+    command: Command, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when all of a session was in the log and nothing decided yet."""
+    from financial_assets.resources import replay as module
+
+    taken, decide = [0], module.decide_now
+
+    def killed(*values: Any, **options: Any) -> tuple[Decision, ...]:
+        taken[0] += 1
+        if taken[0] == 3:
+            raise KeyboardInterrupt
+        return decide(*values, **options)
+
+    monkeypatch.setattr(module, "decide_now", killed)
+    assert command("--sessions", "4", "--decide").exit_code == 130
+    shown = command("--sessions", "4", "--decide")
+    assert "2 decisions, 0 weight epochs opened" in shown.output
+    with opened_log() as log:
+        sessions, decisions = log.routed()["session"].unique(), log.decisions("ab-experiment")
+    assert [pd.Timestamp(one.as_of) for one in decisions] == list(sessions)
+    assert len(decisions) == 4
+
+
 def test_the_ladder_is_climbed_during_the_replay(command: Command, world: World, tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(POLICY.format(mode="ladder"))
     with opened_log() as log:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+import pandas as pd
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import NotReadyError, ReplayError
@@ -16,10 +19,11 @@ from financial_assets.experiment.load_run import Decide
 from financial_assets.experiment.load_shadow import enter_shadow, is_shadow_replay, leave_shadow
 from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.replay import Mode, ReplayReport, replay
-from financial_assets.experiment.request_regimes import request_regimes
+from financial_assets.experiment.request_regimes import RequestRegimes, request_regimes
 from financial_assets.experiment.rollout import Rollout
 from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
 from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.worklist import plan_work
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources.conduct import Rivals, decide_now, take_step
@@ -86,7 +90,12 @@ def run_replay(
         _kept(timings, Path(ab_test.home)),
     ):
         decide = None if deciding is None else _decide(market, deciding, serving, ab_test, panel)
-        return replay(
+        missed: Sequence[Decision] = ()
+        before, regimes = epoch, request_regimes(ab_test.policy(), panel)
+        if decide is not None and _is_undecided(log, epoch, panel, now, regimes):
+            with log.exclusive(epoch.experiment):
+                missed, epoch = decide()
+        report = replay(
             log=log,
             epoch=epoch,
             panel=panel,
@@ -101,9 +110,26 @@ def run_replay(
             load=load,
             timings=timings,
             decide=decide,
-            regimes=request_regimes(ab_test.policy(), panel),
+            regimes=regimes,
             progress=ab_test.progress,
         )
+    opened = report.epochs + (epoch != before)
+    return dataclasses.replace(report, decisions=report.decisions + len(missed), epochs=opened)
+
+
+def _is_undecided(
+    log: PredictionLog, epoch: WeightEpoch, panel: PricePanel, now: pd.Timestamp, regimes: RequestRegimes | None
+) -> bool:
+    """Whether the present session is complete and was never decided: a replay was killed between the two."""
+    session = due_sessions(panel.sessions[panel.sessions == now], now, epoch)
+    if not len(session) or not epoch.challengers:
+        return False
+    routed = log.routed(epoch.experiment, columns=("epoch", "session"))
+    if not (routed["session"] == now).any():
+        return False
+    after = routed_before(routed, epoch)
+    left = plan_work(log, epoch, panel, session, SERVED_LOOKBACK, routed_after=after, regimes=regimes)
+    return not left and all(pd.Timestamp(one.as_of) < now for one in log.decisions(epoch.experiment))
 
 
 class Connector:
