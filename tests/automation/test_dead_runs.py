@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,21 @@ def test_a_process_that_comes_too_late_does_not_take_the_run_up_again(
     taken_over = begun(instance, dead, dg.DagsterRunStatus.STARTING)
     claim(instance, taken_over)
     assert end_dead_runs(instance) == ()
+
+
+def test_a_run_that_its_process_takes_over_during_a_sweep_goes_on(
+    instance: dg.DagsterInstance, dead: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = begun(instance, dead, dg.DagsterRunStatus.STARTING)
+
+    @contextmanager
+    def taken_over(_: dg.DagsterInstance) -> Iterator[None]:
+        instance.add_run_tags(run_id, owner_tags())
+        yield
+
+    monkeypatch.setattr(dead_runs, "_alone", taken_over)  # the sweep's wait for its turn
+    assert end_dead_runs(instance) == ()
+    assert status(instance, run_id) == "STARTING"
 
 
 def test_a_run_that_waits_sees_that_another_died_meanwhile(
