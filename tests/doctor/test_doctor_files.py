@@ -73,7 +73,7 @@ def test_each_kept_file_is_seen_and_one_remedy_names_all_assets(home: Path, harm
     for name in (*DERIVED, *OPTIONAL):
         HARMS[harm](home / name)
     found = finding("state files")
-    assert found.state == ("warn" if harm == "deleted" else "broken")
+    assert found.state == "broken"
     seen = DERIVED if harm == "deleted" else DERIVED | OPTIONAL
     for name in seen:
         assert str(home / name) in found.said or str((home / name).parent) in found.said, name
