@@ -13,10 +13,11 @@ from pathlib import Path
 
 from financial_assets.errors import StorageError
 
-__all__ = ["database_remedy", "disk_errors", "explain", "storage_error"]
+__all__ = ["database_remedy", "disk_errors", "explain", "state_of_disk", "storage_error"]
 
 _ELSEWHERE = "or choose another folder (FINANCIAL_ASSETS_HOME)"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_LEAST_BYTES = 1 << 20  # SQLite needs room for its journal before it can say that there is none
 _OF_DISKS = {
     *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP),
     *_FULL,
@@ -99,7 +100,7 @@ def database_remedy(path: Path, said: str) -> str:
             return wrong
         if path.is_dir():
             return f"{path} is a folder where a file is needed: move it away"
-        return _permission(path)
+        return state_of_disk(path)
     if "not a database" in said or "malformed" in said:
         return f"put {path} back from a copy, or move it away to begin with an empty one"
     return ""
@@ -130,6 +131,17 @@ def _reason(error: OSError, path: Path, needed: int | None) -> str:
     if code == errno.EISDIR:
         return f"{path} is a folder where a file is needed: move it away"
     return f"{said}; make sure that {path.parent} is a folder on a healthy disk, {_ELSEWHERE}"
+
+
+def state_of_disk(path: Path) -> str:
+    """Why nothing can be written to ``path``, and what helps; for SQLite, which tells little, and for the doctor."""
+    folder = _existing(path)
+    found = os.statvfs(folder)
+    if found.f_flag & os.ST_RDONLY:
+        return f"{folder} is on a read-only file system: mount it for writing, {_ELSEWHERE}"
+    if found.f_bavail * found.f_frsize < _LEAST_BYTES:
+        return f"no space left: {_room(path, None)}"
+    return _permission(path)
 
 
 def _room(path: Path, needed: int | None) -> str:

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from financial_assets.doctor.walk import LayerError, materialize
+from financial_assets.doctor.walk import materialize
 from financial_assets.errors import FinancialAssetsError
 
-__all__ = ["Damage", "Readings", "read_json", "refuse_damage", "remedy_of"]
+__all__ = ["Damage", "Readings", "read_json", "remedy_of"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ class Damage:
         What makes them anew, in this order.
     lost
         What no remedy brings back, empty if nothing.
+    missing
+        There is no such file, rather than a damaged one.
     """
 
     said: str
     remove: tuple[Path, ...] = ()
     assets: tuple[str, ...] = ()
     lost: str = ""
+    missing: bool = False
 
 
 class Readings:
@@ -53,7 +56,7 @@ class Readings:
         """
         if not path.exists() and not path.is_symlink():
             if needed:
-                self.damages.append(Damage(f"{path} is missing", (), assets, lost))
+                self.damages.append(Damage(f"{path} is missing", (), assets, lost, missing=True))
             yield
             return
         try:
@@ -87,9 +90,3 @@ def remedy_of(damages: Iterable[Damage]) -> str:
     commands += [materialize(",".join(assets))] if assets else []
     lost = list(dict.fromkeys(damage.lost for damage in found if damage.lost))
     return ", then ".join(commands) + (f"; lost: {'; '.join(lost)}" if lost else "")
-
-
-def refuse_damage(damages: Sequence[Damage]) -> None:
-    """Raise ``LayerError`` if there is any."""
-    if damages:
-        raise LayerError("; ".join(damage.said for damage in damages), remedy_of(damages))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from financial_assets.doctor.damage import Readings, read_json, refuse_damage
-from financial_assets.doctor.walk import Checked
+from financial_assets.doctor.damage import Readings, read_json, remedy_of
+from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.errors import MarketDataError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
@@ -29,7 +29,7 @@ _JUDGED = "baselines of that data cut-off: later decisions of plans that began w
 
 
 def check_state_files(market: Market, workshop: Workshop, ab_test: Experiment) -> Checked[None]:
-    """What the assets keep between them can be read; nothing is missing once a model was trained."""
+    """What the assets keep between them can be read; what is missing once a model was trained is worth a look."""
     readings, trained = Readings(), [name for name in VARIANTS if (workshop.folder / name).is_dir()]
     if trained:
         readings.read(market.panel_path, PricePanel.load, "price_panel")
@@ -46,7 +46,11 @@ def check_state_files(market: Market, workshop: Workshop, ab_test: Experiment) -
         _read_variant(readings, workshop.folder / variant)
     _read_reports(readings, ab_test)
     _read_signals(readings, market)
-    refuse_damage(readings.damages)
+    said, remedy = "; ".join(damage.said for damage in readings.damages), remedy_of(readings.damages)
+    if any(not damage.missing for damage in readings.damages):
+        raise LayerError(said, remedy)
+    if readings.damages:  # what is served does not need them, and a machine that only serves never had them
+        return Checked(None, said, remedy)
     return Checked(None, f"{len(trained)} variants, panel, features, baselines, reports and signals can be read")
 
 

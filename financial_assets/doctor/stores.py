@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from financial_assets.disk import state_of_disk
 from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
@@ -58,7 +59,7 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
     if not home.is_dir():
         raise LayerError(f"{home} is no folder", "set FINANCIAL_ASSETS_HOME to a folder")
     if not os.access(home, os.W_OK | os.X_OK):
-        raise LayerError(f"{home} cannot be written to", f"`chown -R $USER {home}`, or set FINANCIAL_ASSETS_HOME")
+        raise LayerError(f"{home} cannot be written to", state_of_disk(home / "market.json"))
     free = shutil.disk_usage(home).free if free_bytes is None else free_bytes
     said, remedy = f"{home}, {free / 1e9:.1f} GB free", f"make room on the disk of {home}, or set FINANCIAL_ASSETS_HOME"
     if free < LEAST_BYTES:

@@ -206,7 +206,9 @@ def test_status_and_doctor_of_a_cluster(world: World, monkeypatch: pytest.Monkey
         assert text in found.output
     healthy = command("doctor", "--json")
     assert healthy.exit_code == 0, healthy.output
-    assert {layer["state"] for layer in json.loads(healthy.output)["layers"]} == {"ok"}
+    states = {layer["layer"]: layer["state"] for layer in json.loads(healthy.output)["layers"]}
+    assert states.pop("state files") == "warn", "this machine serves what was trained elsewhere"
+    assert set(states.values()) == {"ok"}
     monkeypatch.setenv("SERVING_GATEWAY_URL", "http://127.0.0.1:1")
     broken = command("doctor", "--json")
     first = next(one for one in json.loads(broken.output)["layers"] if one["state"] == "broken")
