@@ -156,7 +156,8 @@ def json_fault(content: bytes, document: Any) -> str | None:
     found = _unknown_members("request", document)
     for place in ("inputs", "outputs"):
         members = document.get(place)
-        for index, member in enumerate(members if isinstance(members, list) else ()):
+        entries: list[Any] = members if isinstance(members, list) else []
+        for index, member in enumerate(entries):
             if isinstance(member, dict):
                 where = f"{place}[{index}]"
                 found = found or _unknown_members(place, member, where) or _shape_fault(member.get("shape"), where)
