@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +152,7 @@ class Sender:
 
 
 @contextlib.contextmanager
-def valid_requests(endpoint: Endpoint) -> Iterator[list[tuple[float, float]]]:
+def valid_requests(endpoint: Endpoint) -> Generator[list[tuple[float, float]]]:
     """Valid requests from a process of its own; on leaving, when each was sent and how long it took (-1: failed)."""
     command = [sys.executable, __file__, "--valid", endpoint.http_url, MODELS[1]]
     found: list[tuple[float, float]] = []

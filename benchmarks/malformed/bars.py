@@ -11,7 +11,7 @@ __all__ = ["BROKEN"]
 
 _OPEN, _HIGH, _LOW, _CLOSE, _VOLUME, _MARKET, _DAY = range(7)
 _LEVELS = (_OPEN, _HIGH, _LOW, _CLOSE, _MARKET)
-_FLOAT32 = np.finfo(np.float32)
+_SMALLEST = 1.2e-38  # that float32 holds with all its digits
 
 
 def _high_below_low(row: np.ndarray, rng: Generator) -> None:
@@ -81,7 +81,7 @@ def _absurd_market(row: np.ndarray, rng: Generator) -> None:
 
 
 def _not_positive(row: np.ndarray, rng: Generator) -> None:
-    row[_bar(rng), rng.choice(_LEVELS)] = rng.choice([0.0, -0.0, -5.0, -_FLOAT32.tiny])
+    row[_bar(rng), rng.choice(_LEVELS)] = rng.choice([0.0, -0.0, -5.0, -_SMALLEST])
 
 
 BROKEN: dict[str, Callable[[np.ndarray, Generator], None]] = {

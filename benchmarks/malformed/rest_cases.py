@@ -186,10 +186,7 @@ def transfer_makers(model: str) -> list[tuple[str, Maker]]:
     path = f"/v2/models/{model}/infer"
 
     def case(content: bytes, **headers: str) -> Case:
-        named = {"content-type": "application/json"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        return Case("", content, tuple(named.items()), path=path)
+        return Case("", content, _named(headers), path=path)
 
     def content_encoding(rng: Generator) -> Case:
         good = json.dumps(_document(rng)).encode()
@@ -236,10 +233,7 @@ def address_makers(model: str, experiment: str) -> list[tuple[str, Maker]]:
     infer = f"/v2/models/{model}/infer"
 
     def case(rng: Generator, path: str, method: str = "POST", **headers: str) -> Case:
-        named = {"content-type": "application/json"} | {
-            name.replace("_", "-"): value for name, value in headers.items()
-        }
-        return Case("", json.dumps(_document(rng)).encode(), tuple(named.items()), method, path)
+        return Case("", json.dumps(_document(rng)).encode(), _named(headers), method, path)
 
     def path(rng: Generator) -> Case:
         paths = [

@@ -96,10 +96,15 @@ class AgentInterceptor(aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(renamed, response_serializer=handler.response_serializer)
 
 
+_MODEL_READY: Callable[..., Awaitable[Any]] = handle_mlserver_error(InferenceServicer.ModelReady)
+
+
 class RawTensorServicer(InferenceServicer):
     """Hands raw tensors on as arrays, after checking that their sizes match their shapes."""
 
-    ModelReady = handle_mlserver_error(InferenceServicer.ModelReady)  # a missing model is no failure of the server
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> Any:  # noqa: N802
+        """Whether a model is ready; one that is missing is not found, not a failure of the server."""
+        return await _MODEL_READY(self, request, context)
 
     def _InsertHeaders(self, request: pb.ModelInferRequest, context: Any) -> InferenceRequest:  # noqa: N802
         raw = list(request.raw_input_contents)

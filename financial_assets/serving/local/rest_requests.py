@@ -104,8 +104,8 @@ def _header_fault(headers: Headers) -> str | None:
     is_json = kind.startswith("application/") and kind.endswith("+json")
     if kind and kind not in _JSON_TYPES and not is_json:
         return f"content-type {kind[:80]!r} is not supported: {_SEND_JSON}"
-    options = dict(part.strip().partition("=")[::2] for part in rest.split(";"))
-    charset = options.get("charset", "").strip('"')
+    named = [part.strip().removeprefix("charset=") for part in rest.split(";") if part.strip().startswith("charset=")]
+    charset = named[-1].strip('"') if named else ""
     if charset not in _CHARSETS:
         return f"charset {charset[:80]!r} is not supported: {_SEND_JSON}"
     return None
@@ -156,10 +156,11 @@ def json_fault(content: bytes, document: Any) -> str | None:
     found = _unknown_members("request", document)
     for place in ("inputs", "outputs"):
         members = document.get(place)
-        for index, member in enumerate(members if isinstance(members, list) else ()):
+        entries: list[Any] = members if isinstance(members, list) else []
+        for index, member in enumerate(entries):
             if isinstance(member, dict):
-                found = found or _unknown_members(place, member, f"{place}[{index}]")
-                found = found or _shape_fault(member.get("shape"), f"{place}[{index}]")
+                where = f"{place}[{index}]"
+                found = found or _unknown_members(place, member, where) or _shape_fault(member.get("shape"), where)
     return found
 
 
