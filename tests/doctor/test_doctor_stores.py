@@ -85,7 +85,7 @@ def test_a_ticker_without_prices_another_source_and_a_lost_clock(home: Path, mon
 @pytest.mark.parametrize("content", ["", "{", '{"claim": 7}'])
 def test_damaged_trading_days(home: Path, content: str) -> None:
     (home / "days.json").write_text(content)
-    named_first("price store", said="days.json", remedy="remove")
+    named_first("price store", said="days.json", remedy=f"`rm -r {home}/days.json`")
     (home / "days.json").unlink()
     assert {finding.layer: finding.state for finding in examine()}["price store"] == "ok"
 
