@@ -81,9 +81,9 @@ class Keeper(threading.Thread):
                 break
             if time.monotonic() - started > _STABLE_S:
                 delay = 0.0
-            # What has been well is back in twice the time that it takes to start, however often it is killed; only
-            # what never gets well is tried less and less.
-            longest = _LAST_DELAY_S if self._start_s is None else self._start_s
+            # What has been well is back in less than twice the time that it takes to start, however often it is
+            # killed; only what never gets well is tried less and less.
+            longest = _LAST_DELAY_S if self._start_s is None else self._start_s / 2
             delay = min(max(2 * delay, _FIRST_DELAY_S), longest)
             _log.warning("%s: %s; starting again in %.1f s", self._spec.name, last_exit, delay)
             self._set(None, "back-off", restarts=self.state.restarts + 1, last_exit=last_exit)
