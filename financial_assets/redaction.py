@@ -124,7 +124,10 @@ class RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true: a record is changed, never dropped."""
-        record.msg, record.args = redact(record.getMessage()), None
+        said = record.getMessage()
+        shown = redact(said)
+        if shown != said:
+            record.msg, record.args = shown, None
         if record.exc_info:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
         return True

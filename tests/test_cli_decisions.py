@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -272,6 +273,9 @@ class Plane:
 
     def wait_ready(self, names: list[str], timeout_s: float) -> None:
         assert names == [EXPERIMENT]
+
+    def versions(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(version=number) for number in (1, 2, 3)]
 
     def set_alias(self, alias: str, version: int) -> None:
         self.aliases[alias] = version

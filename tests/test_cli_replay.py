@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,9 @@ class World(FakeGateway):
         return TargetStatus("double", ready=True, endpoint=None, experiments=(split,))
 
     # --- the registry ---
+    def versions(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(version=number) for number in (1, 2, 3)]
+
     def set_alias(self, alias: str, version: int) -> None:
         self.aliases.append((alias, version))
 

@@ -24,7 +24,7 @@ from financial_assets.assets.training import make_model_asset
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.records import Forecast, Result
 from financial_assets.features.catalogue import FEATURE_NAMES
-from financial_assets.features.graph import FeatureGraph
+from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.models.predictor import build_predictor
 from financial_assets.models.variants import Variant
 from financial_assets.monitoring.drift import detect_drift
@@ -235,7 +235,7 @@ def test_every_feature_but_the_calendar_and_the_loss_are_shown(steady: World) ->
 
 def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
     """A replay moves the clock past the stored features; the day they end is not the day that is judged."""
-    assert steady.market.load_features().sessions[-1] == steady.champion.data_cutoff
+    assert FeaturePanel.load(steady.market.features_path).sessions[-1] == steady.champion.data_cutoff
     now = steady.market.clock().now()
     assert now > steady.champion.data_cutoff
     judged = monitoring._current_features(steady.market, steady.market.panel())

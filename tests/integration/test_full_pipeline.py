@@ -281,8 +281,7 @@ def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_
     assert set(direct["status"]) == {"ok"}
     # Each request has one row and one end; those that met a dead process were sent again, or are failures on record.
     assert set(routed["status"]) <= {"ok", "failed", "unattributed", "timeout"}
-    sent_again = max(routed["attempts"].max(), direct["attempts"].max()) > 1
-    assert sent_again or (routed["status"] != "ok").any(), "killing both processes touched no request"
+    assert reached < len(routed), "the replay had no request left when the last process was killed"
 
 
 def test_the_doctor_finds_the_run_healthy_and_names_what_was_stopped(ran: World) -> None:

@@ -34,7 +34,7 @@ class World(RegisteredHome):
 def deployed(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[World]:
     root: Path = tmp_path_factory.mktemp("world")
     for name in ("home", "volume"):
-        (root / name).mkdir()
+        (root / name).mkdir(mode=0o700)
     remote, plane = GitRemote(root / "git"), LocalTarget(root / "plane", timeout_s=60)
     url = f"http://127.0.0.1:{control.start(plane.home, timeout_s=60).gateway}"
     serving = {"SERVING_TARGET": "gitops", "GITOPS_REPOSITORY": str(remote.bare), "SERVING_GATEWAY_URL": url}

@@ -44,7 +44,7 @@ class World(RegisteredHome):
 def deployed(tmp_path_factory: pytest.TempPathFactory, write_tiny: Any) -> Iterator[World]:
     """All predictors and the experiment, materialized once."""
     root: Path = tmp_path_factory.mktemp("world")
-    (root / "home").mkdir()
+    (root / "home").mkdir(mode=0o700)
     with (
         pytest.MonkeyPatch.context() as patch,
         object_store(root / "s3.log") as store,

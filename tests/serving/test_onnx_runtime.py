@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import asyncio
 import math
 import sys
@@ -260,12 +261,10 @@ def test_unloading_leaves_running_requests_alone(tmp_path: Path, write_tiny: Any
 def test_the_runtime_stands_alone() -> None:
     folder = Path(__file__).parents[2] / "financial_assets" / "serving"
     own = {"runtime", "request_checks", "bar_rules"}
-    imported = {
-        line.split()[1].removeprefix("financial_assets.serving.").split(".")[0]
-        for name in own
-        for line in (folder / f"{name}.py").read_text().splitlines()
-        if line.startswith(("import ", "from ")) and "__future__" not in line
-    }
+    statements = [node for name in own for node in ast.walk(ast.parse((folder / f"{name}.py").read_text()))]
+    modules = {alias.name for node in statements if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {str(node.module) for node in statements if isinstance(node, ast.ImportFrom)}
+    imported = {module.removeprefix("financial_assets.serving.").split(".")[0] for module in modules}
     assert imported <= own | set(sys.stdlib_module_names) | {"numpy", "onnxruntime", "mlserver"}
 
 

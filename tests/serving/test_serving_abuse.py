@@ -103,9 +103,9 @@ def test_slow_senders_are_cut_off_and_hold_up_nobody(plane: Any, client: Inferen
 
 @pytest.mark.integration
 @pytest.mark.parametrize("keep", [False, True])
-def test_http_1_0_is_answered_and_kept_open_only_when_asked(plane: Any, keep: bool) -> None:
+def test_http_1_0_is_answered_and_kept_open_only_when_asked(plane: Any, bars_of: Any, keep: bool) -> None:
     content = json.dumps(
-        {"inputs": [{"name": "bars", "shape": [1, 256, 7], "datatype": "FP32", "data": [100.0] * 1792}]}
+        {"inputs": [{"name": "bars", "shape": [1, 256, 7], "datatype": "FP32", "data": bars_of(1).ravel().tolist()}]}
     )
     asked = f"POST {INFER} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(content)}\r\n"
     asked += "connection: keep-alive\r\n" if keep else ""

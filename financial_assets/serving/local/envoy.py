@@ -83,7 +83,6 @@ def _listener(layout: Layout, name: str, port: int, filters: Sequence[Document] 
         "codec_type": "AUTO",
         "rds": {"route_config_name": name, "config_source": _file(layout.envoy / f"routes-{name}.json")},
         "http_filters": [*filters, router],
-        "local_reply_config": _local_replies(),
         # The client's x-request-id is the key of the prediction log: keep it as it is, and give it back.
         "preserve_external_request_id": True,
         "always_set_request_id_in_response": True,
@@ -107,23 +106,6 @@ def _listener(layout: Layout, name: str, port: int, filters: Sequence[Document] 
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
-    }
-
-
-def _local_replies() -> Document:
-    """Failures that Envoy answers itself have the shape of the protocol: a V2 error, and a plain message over gRPC."""
-    body = "%LOCAL_REPLY_BODY%"
-    failed = {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "financial_assets.v2_error"}}}
-    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
-    # The first that fits counts.
-    return {
-        "mappers": [
-            {
-                "filter": {"header_filter": {"header": grpc}},
-                "body_format_override": {"text_format_source": {"inline_string": body}},
-            },
-            {"filter": {"status_code_filter": failed}, "body_format_override": {"json_format": {"error": body}}},
-        ]
     }
 
 

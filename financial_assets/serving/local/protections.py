@@ -115,8 +115,12 @@ def memory_protections() -> Document:
 
 
 def local_replies() -> Document:
-    """The gateway's own refusals in the V2 protocol's error shape; gRPC has its status and message already."""
+    """The gateway's own refusals in the protocol's shape: a V2 error over REST, a plain message over gRPC."""
+    body = "%LOCAL_REPLY_BODY%"
+    failed = {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "financial_assets.v2_error"}}}
+    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     overflow = {"response_flag_filter": {"flags": ["UO"]}}
+    # The first that fits counts.
     mappers = [
         _reply(413, limits.TOO_LARGE),
         _reply(408, limits.TOO_SLOW),
@@ -125,6 +129,11 @@ def local_replies() -> Document:
         {**_reply(507, limits.TOO_MANY), "status_code": 503},
         _reply(503, "unavailable: %LOCAL_REPLY_BODY%"),
         _reply(504, "no answer in time: %LOCAL_REPLY_BODY%"),
+        {
+            "filter": {"header_filter": {"header": grpc}},
+            "body_format_override": {"text_format_source": {"inline_string": body}},
+        },
+        {"filter": {"status_code_filter": failed}, "body_format_override": {"json_format": {"error": body}}},
     ]
     return {"local_reply_config": {"mappers": mappers}}
 
