@@ -64,12 +64,14 @@ def run() -> None:
         import dagster as dg
 
         from financial_assets.automation.dead_runs import end_dead_tracked_runs, sweeping
-        from financial_assets.definitions import defs
         from financial_assets.resources import make_resources
         from financial_assets.tracking.owners import owner_tags
 
         say = partial(click.echo, err=True)
         with dg.DagsterInstance.from_config(str(instance_home)) as instance, sweeping(instance, say):
+            # Not before Dagster has made its folder, which the definitions make private.
+            from financial_assets.definitions import defs
+
             end_dead_tracked_runs(make_resources(settings)["workshop"].tracker(), say)
             # Dagster replaces the job's executor here, which would have named the owner.
             result = defs.resolve_job_def("full_pipeline").execute_in_process(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import ROUTED_ROLES, Arm, WeightEpoch
 from financial_assets.experiment.log import PredictionLog
+from financial_assets.models.artifact import ARTIFACT_FOLDER
 from financial_assets.serving.manifests import model_name
 from financial_assets.tracking import ModelVersion
 
@@ -85,13 +86,18 @@ def is_registered(arm: Arm, versions: Sequence[ModelVersion], stored: str | None
     cutoff = f"{arm.data_cutoff:%Y-%m-%d}"
     if own is None or own.tags.get("variant") != arm.variant or own.tags.get("data_cutoff", cutoff) != cutoff:
         return False
-    if stored is None or not stored.startswith(("file:", "/")):
-        return True
-    return own.tags.get("fingerprint", "") in stored.split("/")
+    fingerprint = _fingerprint_in(stored)
+    return fingerprint is None or own.tags.get("fingerprint") == fingerprint
 
 
 def _same_files(arm: Arm, versions: Sequence[ModelVersion], stored: str | None) -> ModelVersion | None:
     """The newest version of the arm's variant whose fingerprint the served artefact's path names."""
-    parts = (stored or "").split("/")
+    fingerprint = _fingerprint_in(stored)
     matching = [one for one in versions if one.tags.get("variant") == arm.variant]
-    return next((one for one in reversed(matching) if one.tags.get("fingerprint") in parts), None)
+    return next((one for one in reversed(matching) if one.tags.get("fingerprint", "") == fingerprint), None)
+
+
+def _fingerprint_in(stored: str | None) -> str | None:
+    """That of ``<variant>/<fingerprint>/artifact``; ``None`` for a store that names artefacts by their digest."""
+    parts = (stored or "").split("/")
+    return parts[-2] if len(parts) > 2 and parts[-1] == ARTIFACT_FOLDER else None

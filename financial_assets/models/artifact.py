@@ -26,6 +26,7 @@ from financial_assets.models.training import Training
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
 __all__ = [
+    "ARTIFACT_FOLDER",
     "CARD_FILE",
     "MODEL_FOLDER",
     "ONNX_FILE",
@@ -39,6 +40,8 @@ __all__ = [
 
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model-card.json"
+ARTIFACT_FOLDER = "artifact"
+"""Of ``<variant>/<fingerprint>/artifact``: what is exported and published of a training."""
 MODEL_FOLDER = "model"
 """Folder of an MLflow model, below the artefact's folder and in its tracked run."""
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import ExportError
-from financial_assets.models.artifact import CARD_FILE, MODEL_FOLDER, ONNX_FILE, is_whole
+from financial_assets.models.artifact import ARTIFACT_FOLDER, CARD_FILE, MODEL_FOLDER, ONNX_FILE, is_whole
 from financial_assets.models.storage import is_finished
 from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
 
 __all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register_again", "remember"]
 
 RECORD_FILE = "registered.json"
-_ARTIFACT, _TRAINING = "artifact", "training"
+_TRAINING = "training"
 _log = logging.getLogger(__name__)
 
 
@@ -81,7 +81,7 @@ def register_again(models: Path, tracker: Tracker, registry: ModelRegistry) -> t
     missing = [one for one in kept if one.number > newest]
     registered: list[int] = []
     for one in missing:
-        model = one.folder / _ARTIFACT / MODEL_FOLDER
+        model = one.folder / ARTIFACT_FOLDER / MODEL_FOLDER
         if not is_whole(model, one.tags.get("onnx_sha256", "")) or not (model / "MLmodel").is_file():
             _log.warning("version %d is not registered again: %s is not whole", one.number, model)
             continue
@@ -124,7 +124,7 @@ def heal_copy(registry: ModelRegistry, version: ModelVersion, folder: Path, expo
     sha256 = version.tags["onnx_sha256"]
     if registry.holds(version.version, lambda copy: is_whole(copy, sha256), (ONNX_FILE, CARD_FILE)):
         return False
-    artifact = folder / _ARTIFACT
+    artifact = folder / ARTIFACT_FOLDER
     if not (is_whole(artifact / MODEL_FOLDER, sha256) and (artifact / MODEL_FOLDER / "MLmodel").is_file()):
         _export_again(version, artifact, export)
     if is_finished(folder / _TRAINING):

@@ -40,8 +40,10 @@ def test_a_registry_that_counts_as_before_changes_nothing(log: PredictionLog, ep
     assert follow_registry(log, epoch, SAME, STORAGE) == epoch
     assert follow_registry(log, epoch, [*SAME, version("enhanced", 4, fingerprint="newer")], STORAGE) == epoch
     assert follow_registry(log, epoch, SAME, {}) == epoch, "what the target has lost is brought back under its name"
-    on_a_cluster = {name: f"gs://bucket/{name}" for name in STORAGE}
-    assert follow_registry(log, epoch, SAME, on_a_cluster) == epoch
+    # Stores outside the state folder name an artefact by the digest of its files.
+    for store in ("gs://bucket", "file:///volume", "/volume"):
+        stored = {name: f"{store}/{name}-0123456789ab" for name in STORAGE}
+        assert follow_registry(log, epoch, SAME, stored) == epoch
     assert log.current_epoch(epoch.experiment) == epoch
 
 

@@ -72,7 +72,9 @@ def test_predictors_and_experiment_are_files_of_the_branch(world: World) -> None
     assert dict(status.experiments[0].weights) == {BASELINE: 70, ENHANCED: 30}
     assert command("status").exit_code == 0
     healthy = command("doctor", "--json")
-    assert {layer["state"] for layer in json.loads(healthy.output)["layers"]} == {"ok"}, healthy.output
+    states = {layer["layer"]: layer["state"] for layer in json.loads(healthy.output)["layers"]}
+    assert states.pop("state files") == "warn", "this machine serves what was trained elsewhere"
+    assert set(states.values()) == {"ok"}, healthy.output
 
 
 def test_a_second_run_makes_no_commit(world: World) -> None:
