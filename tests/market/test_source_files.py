@@ -115,7 +115,7 @@ def test_a_broken_file_is_named_with_column_and_line(tmp_path: Path, text: str, 
     ("name", "content"),
     [
         ("bars.csv.gz", b"not gzip"),
-        ("bars.csv.gz", gzip.compress(b"date,ticker\n" * 5000)[:-20]),
+        ("bars.csv.gz", gzip.compress(b"date,ticker\n" * 5000, mtime=0)[:-20]),
         ("bars.parquet", b"not parquet"),
         ("bars.csv", b"\xff\xfe\x00"),
     ],
