@@ -60,6 +60,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("ALERTMANAGER_URL", "localhost:9093", ["localhost:9093", "http://"]),
         ("MLFLOW_TRACKING_URI", "file:///tmp/x", ["file:///tmp/x", "sqlite://"]),
         ("MLFLOW_TRACKING_URI", " http://host:99999", ["blank"]),
+        ("MLFLOW_TRACKING_URI", "postgresql:/user:open@host/d", ["postgresql:***@host/d", "postgresql://"]),
+        ("PREDICTION_LOG_URL", "sqlite:name.db", ["sqlite://"]),
         ("PREDICTION_LOG_URL", "postgresql://host/d\n", ["blank"]),
         ("DEVICE", "tpu", ["tpu", "auto"]),
         ("ARTIFACT_STORE_URI", "ftp://host/x", ["ftp://host/x", "s3://", "gs://", "file://"]),
