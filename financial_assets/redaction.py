@@ -35,7 +35,7 @@ HIDDEN = "***"
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]+")
 _QUERY_START = re.compile(r"\?(?=[\w.-]+=)")
-_KEY = r"[\w.-]*(?:passw|pwd|passphrase|secret|token|api_?-?key|access_?-?key|auth|signature|credential)[\w.-]*"
+_KEY = r"(?:key|[\w.-]*(?:pass|pwd|secret|token|api_?-?key|access_?-?key|auth|signature|credential)[\w.-]*)"
 _QUERY = re.compile(rf"(?P<key>[?&;]{_KEY}=)(?P<value>[^&]+)", re.IGNORECASE | re.DOTALL)
 _PATH_QUERY = re.compile(rf"(?P<key>[?&;]{_KEY}=)(?P<value>[^&;#\s\"'<>`]+)", re.IGNORECASE)
 _KEYWORD = re.compile(

@@ -228,6 +228,18 @@ def test_files_are_the_same_market_wherever_they_lie(tmp_path: Path, monkeypatch
     files("./link/bars/*.csv").prices()  # the same words need no bars to be read
 
 
+def test_a_relative_path_of_another_folder_is_another_market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder, level in (("one", 10.0), ("two", 11.0)):
+        (tmp_path / folder).mkdir()
+        bar_files(tmp_path / folder / "bars", level=level)
+    source = market(tmp_path / "home", price_source="files", price_files="bars")
+    monkeypatch.chdir(tmp_path / "one")
+    source.ingest()
+    monkeypatch.chdir(tmp_path / "two")
+    with pytest.raises(SettingsError, match=r"PRICE_FILES=bars \(.*/one/bars\), .*PRICE_FILES=bars \(.*/two/bars\);"):
+        source.ingest()
+
+
 def test_a_marker_of_an_earlier_version_keeps_opening(tmp_path: Path) -> None:
     fill(tmp_path, price_source="files", price_files="bars/")
     (tmp_path / "market.json").write_text(json.dumps({"PRICE_SOURCE": "files", "PRICE_FILES": "bars/"}))

@@ -72,12 +72,19 @@ def cause_of_death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | 
     state = owner_state(run.tags)
     if state == "gone":
         return f"its {describe_owner(run.tags)} no longer exists (killed, out of memory, or power cut)"
-    if run.status in _BEFORE_IT_BEGAN and OWNER_PID not in run.tags:
+    if OWNER_PID not in run.tags and (run.status in _BEFORE_IT_BEGAN or _has_no_step(instance, run)):
         waited = datetime.now(UTC) - record.update_timestamp.astimezone(UTC)
         allowed = instance.run_monitoring_start_timeout_seconds
         if waited.total_seconds() > allowed:
             return f"it was asked for and never began: whoever launched it is gone (waited {allowed} s)"
     return None
+
+
+def _has_no_step(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run has started and come to no step: it was killed before it named its owner."""
+    if run.status is not dg.DagsterRunStatus.STARTED:
+        return False
+    return not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -99,4 +100,5 @@ def _remedy(path: Path | None, said: str, setting: str) -> str:
     found = database_remedy(path, said)
     if found and "put " not in found:
         return found
-    return f"put {path} back from a copy; without one what it held is lost: `mv {path} {path}.damaged`, then {RUN}"
+    quoted = shlex.quote(str(path))
+    return f"put {path} back from a copy; without one what it held is lost: `mv {quoted} {quoted}.damaged`, then {RUN}"

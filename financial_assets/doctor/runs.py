@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 from financial_assets.automation.dead_runs import EndedRun, end_dead_runs, open_runs
 from financial_assets.doctor.walk import Checked, LayerError
@@ -31,8 +33,15 @@ def check_dagster() -> Checked[None]:
     home = _home()
     if home is None:
         return Checked(None, "no Dagster instance here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
+    found = [_examine(home, place) for place in _places(home)]
+    remedies = dict.fromkeys(checked.remedy for checked in found if checked.remedy)
+    return Checked(None, "; ".join(checked.said for checked in found), "; ".join(remedies))
+
+
+def _examine(home: Path, place: Path) -> Checked[None]:
+    """The instance of ``home`` as runs that were started in the folder ``place`` have it."""
     try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with chdir(place), dg.DagsterInstance.from_config(str(home)) as instance:
             launcher = type(instance.run_launcher).__name__  # loaded on first use: in the daemon, if not here
             ended = end_dead_runs(instance)
             still_open = open_runs(instance)
@@ -41,7 +50,8 @@ def check_dagster() -> Checked[None]:
         said = str(error).strip() or type(error).__name__
         raise LayerError(f"the instance of {home} cannot be read: {said[:_LONGEST]}", _REMEDY) from error
     unknown = [record.dagster_run for record in still_open if owner_state(record.dagster_run.tags) == "unknown"]
-    said = [f"instance of {home}: {launcher}, {len(still_open)} runs open, {queued} queued", *_told(ended)]
+    where = f"{home}" if place == home else f"{home}, kept in {place}"
+    said = [f"instance of {where}: {launcher}, {len(still_open)} runs open, {queued} queued", *_told(ended)]
     said += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
     if not unknown:
         return Checked(None, "; ".join(said))
@@ -67,6 +77,22 @@ def _home() -> Path | None:
     """Where `financial-assets run` looks: ``DAGSTER_HOME``, or the current folder; ``None`` without dagster.yaml."""
     home = Path(os.environ.get("DAGSTER_HOME") or Path.cwd())
     return home if (home / "dagster.yaml").is_file() else None
+
+
+def _places(home: Path) -> list[Path]:
+    """Folders in which runs have left their record.
+
+    Dagster takes a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs that
+    were started elsewhere would not be seen, and opening the instance would make another, empty one here.
+    """
+    try:
+        base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        base = None  # another database, or a damaged file, of which Dagster itself says what is wrong
+    if not isinstance(base, str) or Path(base).is_absolute():
+        return [home]
+    places = dict.fromkeys((Path.cwd(), home.resolve()))
+    return [place for place in places if (place / base).is_dir()] or [home]
 
 
 def _told(ended: tuple[EndedRun, ...]) -> list[str]:

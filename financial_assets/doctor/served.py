@@ -42,7 +42,8 @@ def _wanted(layout: Layout) -> Desired:
     try:
         wanted = Desired.read(layout.desired)
     except (TargetError, OSError) as error:
-        remedy = f"`financial-assets stop`, then `rm -r {layout.desired}`, then {materialize('experiment')}"
+        gone = shlex.quote(str(layout.desired))
+        remedy = f"`financial-assets stop`, then `rm -r {gone}`, then {materialize('experiment')}"
         raise LayerError(str(error), f"{remedy}, which deploys the arms of the weight epoch in force") from error
     if not layout.desired.exists() and layout.models.is_dir() and any(layout.models.iterdir()):
         raise LayerError(f"{layout.desired} is missing: what is served is not known", materialize("experiment"))

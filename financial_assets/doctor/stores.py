@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,7 +68,9 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
     if free < SCARCE_BYTES:
         return Checked(home, said, remedy)
     if is_open_to_others(home):
-        return Checked(home, f"{said}; other users of this machine can read it", f"`chmod 700 {home}`")
+        return Checked(
+            home, f"{said}; other users of this machine can read it", f"`chmod 700 {shlex.quote(str(home))}`"
+        )
     return Checked(home, said)
 
 
@@ -80,7 +83,8 @@ def check_price_store(market: Market) -> Checked[np.ndarray]:
     failed = [result for result in check_prices(prices) if result.blocking and not result.passed]
     if failed:
         said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
-        raise LayerError(f"checks fail: {said}", f"`rm {market.store().path}`, then {materialize('raw_prices')}")
+        prices_file = shlex.quote(str(market.store().path))
+        raise LayerError(f"checks fail: {said}", f"`rm {prices_file}`, then {materialize('raw_prices')}")
     _check_days(market.days_path)
     now = market.clock().now()
     panel = build_panel(prices).until(now)
@@ -103,7 +107,13 @@ def _check_days(path: Path) -> None:
     try:
         read_days(path)
     except MarketDataError as error:
-        raise LayerError(str(error), f"with no run under way, `rm -r {path}`") from error
+        raise LayerError(str(error), f"with no run under way, `rm -r {shlex.quote(str(path))}`") from error
+
+
+def _read_marker(path: Path) -> None:
+    found = read_json(path)
+    if not isinstance(found, dict) or "PRICE_SOURCE" not in found:
+        raise ValueError("it names no PRICE_SOURCE")
 
 
 def _refuse_damage(market: Market) -> None:
@@ -113,7 +123,7 @@ def _refuse_damage(market: Market) -> None:
     prices = folder / "prices" / "prices.parquet"
     if not marker.exists() and not prices.parent.is_dir():
         raise LayerError(f"{folder} holds no prices", RUN)
-    readings.read(marker, read_json, "raw_prices", remove=[marker])
+    readings.read(marker, _read_marker, "raw_prices", remove=[marker])
     readings.read(prices, pd.read_parquet, "raw_prices", remove=[prices])
     if market.is_historical:
         readings.read(clock, lambda _: market.clock().now(), "raw_prices", remove=[clock])
@@ -138,7 +148,8 @@ def _stored_prices(market: Market) -> pd.DataFrame:
         return market.prices()
     except MarketDataError as error:
         again = materialize("raw_prices")
-        raise LayerError(str(error), f"`rm -r {path}`, then {again}" if path.exists() else again) from error
+        remove = f"`rm -r {shlex.quote(str(path))}`, then " if path.exists() else ""
+        raise LayerError(str(error), f"{remove}{again}") from error
 
 
 def _need(session: pd.Timestamp | None) -> None:

@@ -96,7 +96,9 @@ class Market(TradingDays):
             return True
         if (self.price_source, found.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
             return False
-        if found.get("PRICE_FILES") == self.price_files or found.get(_RESOLVED) == identity[_RESOLVED]:
+        # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
+        is_clear = _RESOLVED not in found or Path(self.price_files).is_absolute()
+        if found.get(_RESOLVED) == identity[_RESOLVED] or (is_clear and found.get("PRICE_FILES") == self.price_files):
             return True
         return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
 
@@ -244,10 +246,11 @@ def _read_marker(marker: Path) -> dict[str, Any]:
 
 
 def _described(identity: Mapping[str, Any]) -> str:
-    """``PRICE_SOURCE=files, PRICE_FILES=bars``."""
-    return ", ".join(
-        f"{name}={'(not set)' if value is None else value}" for name, value in identity.items() if name != _RESOLVED
-    )
+    """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
+    shown = {name: "(not set)" if value is None else value for name, value in identity.items() if name != _RESOLVED}
+    if _RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
+        shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[_RESOLVED]})"
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def make_source(market: Market) -> PriceSource:

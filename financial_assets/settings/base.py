@@ -21,7 +21,9 @@ class SettingsGroup(BaseSettings):
 
 def check_scheme(value: str | None, allowed: Sequence[str]) -> str | None:
     """``value`` itself when it is unset or a URL of an allowed scheme."""
-    if value is not None and urlsplit(value).scheme.split("+")[0] not in allowed:
+    if value is not None and value != value.strip():
+        raise ValueError("begins or ends with a blank or a line break: take that away")
+    if value is not None and ("://" not in value or urlsplit(value).scheme.split("+")[0] not in allowed):
         raise ValueError(f"must start with one of {', '.join(name + '://' for name in allowed)}")
     return value
 

@@ -23,7 +23,11 @@ _LONG = 12
 """From this length on two typing errors are allowed for, below one."""
 _WORDS = 3
 """A name of so many words is also recognised without its last one: ``RETRAIN_COOLDOWN``."""
-_FOREIGN_WORDS = frozenset({"ID", "IDS", "NAME", "NAMES", "HOST", "PORT", "USER", "USERNAME", "PASSWORD", "TOKEN"})
+_CUT = 3
+"""A last word of so many letters can be a longer one cut short."""
+_FOREIGN_WORDS = frozenset(
+    {"ID", "IDS", "NAME", "NAMES", "HOST", "PORT", "USER", "USERNAME", "PASSWORD", "TOKEN", "TIME"}
+)
 """A name that differs from ours only by ending in one of these says something else on purpose."""
 _SERVICE_LINK = re.compile(r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
 
@@ -71,11 +75,20 @@ def _is_close(name: str, setting: str) -> bool:
         return _edits(name, setting) == 1
     if len(wanted) >= _WORDS and words == wanted[:-1]:
         return True
+    if _shortens(words, wanted):
+        return True
     if len(setting) < _SHORTEST or abs(len(name) - len(setting)) > 2:
         return False
     if words[:-1] == wanted[:-1] and words[-1] in _FOREIGN_WORDS:
         return False
     return _edits(name, setting) <= (2 if len(setting) >= _LONG else 1)
+
+
+def _shortens(words: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the last of several words is cut short and the others are the same: ``SEQUENCE_LEN``."""
+    if len(words) != len(wanted) or len(words) == 1 or words[:-1] != wanted[:-1] or words[-1] in _FOREIGN_WORDS:
+        return False
+    return len(words[-1]) >= _CUT and wanted[-1].startswith(words[-1])
 
 
 def _edits(one: str, other: str) -> int:

@@ -134,7 +134,7 @@ def test_what_lives_or_cannot_be_judged_is_left_alone(instance: dg.DagsterInstan
 def test_a_run_that_nobody_began_is_ended_when_its_time_to_start_is_over(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    never = [begun(instance, {}, dg.DagsterRunStatus[name]) for name in ("NOT_STARTED", "STARTING")]
+    never = [begun(instance, {}, dg.DagsterRunStatus[name]) for name in ("NOT_STARTED", "STARTING", "STARTED")]
     assert end_dead_runs(instance) == ()
     monkeypatch.setattr(dg.DagsterInstance, "run_monitoring_start_timeout_seconds", -1)
     assert {run.run_id for run in end_dead_runs(instance)} == set(never)

@@ -106,6 +106,13 @@ def test_what_can_go_without_harm_is_not_missed(home: Path) -> None:
     assert {found.state for found in examine()} == {"ok"}
 
 
+def test_a_marker_that_names_no_market_is_damaged(home: Path) -> None:
+    (home / "market.json").write_text('["PRICE_SOURCE"]')
+    found = finding("price store")
+    assert found.state == "broken"
+    assert commands(found.remedy)[0] == f"rm -r {home / 'market.json'}"
+
+
 @pytest.mark.parametrize("harm", HARMS)
 def test_clock_cutoffs_market_and_prices_are_put_back_by_raw_prices_together(home: Path, harm: str) -> None:
     paths = [home / "market.json", home / "prices" / "prices.parquet", home / "clock.json", home / "training.json"]

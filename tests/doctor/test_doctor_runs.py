@@ -62,6 +62,20 @@ def test_dead_runs_are_ended_and_told_and_others_left(folder: Path) -> None:
         assert "dagster/max_runtime" in again.remedy
 
 
+def test_dead_runs_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, elsewhere, dead = tmp_path / "home", tmp_path / "elsewhere", killed_owner()
+    for folder in (home, elsewhere):
+        folder.mkdir()
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.chdir(home)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.create_run_for_job(daily, tags=dead, status=dg.DagsterRunStatus.STARTED)
+    monkeypatch.chdir(elsewhere)
+    assert f"1 run was ended as failed: its process {dead[OWNER_PID]} on host" in check_dagster().said
+    assert list(elsewhere.iterdir()) == []  # no second, empty instance
+
+
 def test_without_an_instance_there_is_nothing_to_examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
