@@ -33,7 +33,8 @@ _settings = load_settings()
 _resources = make_resources(_settings)
 
 # Earlier versions made these folders readable by everybody; what is in them is nobody else's business.
-for _folder in (_settings.home, Path(os.environ.get("DAGSTER_HOME") or ".") / ".dagster"):
+# Dagster takes `.dagster` from the current folder of each process, earlier ones may have had that of DAGSTER_HOME.
+for _folder in (_settings.home, Path(".dagster"), Path(os.environ.get("DAGSTER_HOME") or ".") / ".dagster"):
     _tightened = tighten(_folder)
     if _tightened:
         logging.getLogger("financial_assets").warning(_tightened)

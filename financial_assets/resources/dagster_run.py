@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping
 
 import dagster as dg
@@ -10,7 +9,7 @@ import psutil
 
 from financial_assets.market.days import Run
 from financial_assets.tracking import owner_is_alive
-from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED
+from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 
 __all__ = ["run_of"]
 
@@ -43,7 +42,7 @@ def _owner(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, str]:
             started = psutil.Process(int(str(pid.value))).create_time()
         except psutil.NoSuchProcess:
             continue
-        return {OWNER_HOST: socket.gethostname(), OWNER_PID: str(pid.value), OWNER_STARTED: f"{started:.2f}"}
+        return owner_tags() | {OWNER_PID: str(pid.value), OWNER_STARTED: f"{started:.2f}"}
     return {}
 
 
