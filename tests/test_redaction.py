@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from financial_assets import redaction
 from financial_assets.errors import TrackingError
 from financial_assets.redaction import (
     RedactingFilter,
@@ -21,6 +22,12 @@ from financial_assets.redaction import (
     reveal,
     without_user,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redaction, "_known", {})
+    monkeypatch.setattr(redaction, "_concealed", {})
 
 
 @pytest.mark.parametrize(
@@ -122,3 +129,9 @@ def test_records_of_libraries_are_cleaned(caplog: pytest.LogCaptureFixture) -> N
         logging.getLogger("library").exception("at %s", "http://u:batterystaple@h")
     assert "batterystaple" not in caplog.text
     assert "at http://***@h" in caplog.text
+
+
+def test_a_secret_that_is_a_word_does_not_hide_the_name_of_another() -> None:
+    assert conceal("https://token@h/x") == "https://***@h/x"
+    assert redact("the token was refused") == "the *** was refused"
+    assert redact("https://h/x?access_token=ab12&token=cd34") == "https://h/x?access_token=***&token=***"
