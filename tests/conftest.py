@@ -38,6 +38,15 @@ def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROGRESS", "false")
 
 
+@pytest.fixture(autouse=True)
+def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A word that was a password in one test must not be hidden in the messages of the next."""
+    from financial_assets import redaction
+
+    for name in ("_known", "_concealed"):
+        monkeypatch.setattr(redaction, name, dict(getattr(redaction, name)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests whose Debian package is absent, unless ``REQUIRE_INTEGRATION`` is set: then they run and fail."""
     if os.environ.get("REQUIRE_INTEGRATION"):
