@@ -27,10 +27,10 @@ import numpy as np
 from malformed.cases import Case, generate
 from serving_latency import random_bars, small_graph
 
+from financial_assets.serving.client.transport import RestTransport
 from financial_assets.serving.local import LocalTarget, stop
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint
-from financial_assets.serving.transport import RestTransport
 
 MODELS = ("first-predictor-v1", "second-predictor-v1")
 BURST = 100

@@ -20,11 +20,11 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
+from financial_assets.serving.client.transport import GrpcTransport, RestTransport
 from financial_assets.serving.local import LocalTarget, start, stop
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint
-from financial_assets.serving.transport import GrpcTransport, RestTransport
 
 Ask = Callable[[], object]
 MODELS = ("first-predictor-v1", "second-predictor-v1")

@@ -23,12 +23,12 @@ from onnx import numpy_helper
 from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.load import OpenLoop, Timing, percentiles
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import ReplayReport, replay
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, percentiles
+from financial_assets.experiment.replay.replay import ReplayReport, replay
 from financial_assets.market.calendar import sessions as trading_sessions
 from financial_assets.market.panel import PricePanel
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import LocalTarget, start, status, stop
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.settings import Settings
 
 COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter"}
@@ -60,7 +60,7 @@ def test_a_bad_setting_ends_every_command_by_its_name(
 def test_an_error_leaves_no_traceback_on_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKERS", "AAPL,AAPL")
     refused = subprocess.run(
-        [sys.executable, "-c", "from financial_assets.cli import main; main()", "status"],
+        [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "status"],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -77,7 +77,7 @@ def test_an_error_that_nobody_expected_keeps_its_traceback(command: Command, mon
     def broken() -> Settings:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("financial_assets.cli.load_settings", broken)
+    monkeypatch.setattr("financial_assets.cli.main.load_settings", broken)
     assert isinstance(command("status").exception, ZeroDivisionError)
 
 

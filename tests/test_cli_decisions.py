@@ -19,20 +19,20 @@ from click.testing import CliRunner, Result
 
 from financial_assets.assets.evaluation import ab_evaluation
 from financial_assets.assets.rollout import rollout
-from financial_assets.cli import main
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.cli.main import main
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan import DailySpread
-from financial_assets.experiment.records import Forecast
-from financial_assets.experiment.records import Result as Ended
-from financial_assets.experiment.rollout import AvailableModel, Rollout
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast
+from financial_assets.experiment.prediction_log.records import Result as Ended
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.resources import Serving, Workshop, make_resources
+from financial_assets.resources import Models, Serving, make_resources
 from financial_assets.settings import load_settings
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -109,8 +109,8 @@ def home(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     use(tmp_path / "home", monkeypatch)
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
-        conduct = Conduct(Rollout(log, ab_test.policy()))
-        conduct.register(lambda _: DailySpread(0.3, "the test"), conduct.rollout.started().data_cutoff)
+        conduct = ExperimentController(Rollout(log, ab_test.policy()))
+        conduct.register(lambda _: DailyDeviation(0.3, "the test"), conduct.rollout.started().data_cutoff)
     return tmp_path / "home"
 
 
@@ -249,13 +249,16 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
     promotion = decisions()[-1]
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
-        assert Conduct(Rollout(log, ab_test.policy())).carry_out([promotion]).number == 1
+        assert ExperimentController(Rollout(log, ab_test.policy())).apply_decisions([promotion]).number == 1
     approved = command("approve", promotion.digest[:12], "--by", "risk manager")
     assert approved.exit_code == 0, approved.output
     assert f"{CHALLENGER} may replace {CHAMPION}" in approved.output
     with ab_test.log() as log:
         assert log.approved_by(promotion.digest) == "risk manager"
-        assert Conduct(Rollout(log, ab_test.policy())).carry_out([promotion]).champion.model == CHALLENGER
+        assert (
+            ExperimentController(Rollout(log, ab_test.policy())).apply_decisions([promotion]).champion.model
+            == CHALLENGER
+        )
     shown = command("decide")
     assert shown.exit_code == 0
     assert "there is no challenger: nothing to decide" in shown.output
@@ -288,7 +291,7 @@ class Plane:
 def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
     monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Workshop, "registry", lambda _: plane)
+    monkeypatch.setattr(Models, "registry", lambda _: plane)
 
     def run(**config: str) -> dg.ExecuteInProcessResult:
         with dg.DagsterInstance.ephemeral() as instance:
@@ -340,7 +343,7 @@ def squeeze(home: Path) -> str:
 def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
     monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Workshop, "registry", lambda _: plane)
+    monkeypatch.setattr(Models, "registry", lambda _: plane)
     advance(LATE)
     day = squeeze(home)
     with dg.DagsterInstance.ephemeral() as instance:

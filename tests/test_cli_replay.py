@@ -19,17 +19,17 @@ sys.path.insert(0, str(Path(__file__).parent / "experiment"))
 
 from experiment_doubles import CHALLENGER, CHAMPION, SHADOW, Answer, FakeGateway
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.errors import GatewayUnavailableError
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.load_shadow import enter_shadow
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan import DailySpread
-from financial_assets.experiment.rollout import AvailableModel, Rollout
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.shadow import enter_shadow
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.market.panel import CHANNELS
-from financial_assets.resources import Serving, Workshop, make_resources
+from financial_assets.resources import Models, Serving, make_resources
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
 
@@ -134,11 +134,11 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World()
     monkeypatch.setattr(Serving, "connect", lambda _: made.connect())
     monkeypatch.setattr(Serving, "target", lambda _: made)
-    monkeypatch.setattr(Workshop, "registry", lambda _: made)
-    monkeypatch.setattr(Workshop, "baselines_for", lambda *_: made)
-    monkeypatch.setattr("financial_assets.resources.conduct.compute_panel", lambda *_: None)
+    monkeypatch.setattr(Models, "registry", lambda _: made)
+    monkeypatch.setattr(Models, "baselines_for", lambda *_: made)
+    monkeypatch.setattr("financial_assets.workflows.decisions.compute_panel", lambda *_: None)
     monkeypatch.setattr(
-        "financial_assets.resources.conduct.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)
+        "financial_assets.workflows.decisions.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)
     )
     resources = make_resources(load_settings())
     market, ab_test = resources["market"], resources["ab_test"]
@@ -151,9 +151,9 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
         for version, name in enumerate((CHAMPION, CHALLENGER, SHADOW), 1)
     ]
     with ab_test.log() as log:
-        conduct = Conduct(Rollout(log, ab_test.policy()))
+        conduct = ExperimentController(Rollout(log, ab_test.policy()))
         conduct.rollout.bootstrap(models)
-        conduct.register(lambda _: DailySpread(0.3, "the test"), cutoff)
+        conduct.register(lambda _: DailyDeviation(0.3, "the test"), cutoff)
     ups = outcome_frame(panel).set_index(["session", "ticker"])["up"]
     assert panel.values.shape[1] == len(CHANNELS)
     for row, ticker in enumerate(panel.tickers):
@@ -291,7 +291,7 @@ def test_what_was_measured_is_kept_when_the_gateway_falls_silent(
         if len(world.requests) > 8:
             raise GatewayUnavailableError("connection refused")
 
-    monkeypatch.setattr("financial_assets.experiment.gateway.Retry.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("financial_assets.experiment.replay.requests.Retry.wait_s", lambda *_: 0.0)
     world.before = falls_silent
     refused = command("--sessions", "10", "--rate", "5000", "--workers", "2")
     assert refused.exit_code == 1
@@ -342,7 +342,7 @@ def test_a_decision_that_was_missed_is_taken_by_the_next_replay(
     command: Command, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed when all of a session was in the log and nothing decided yet."""
-    from financial_assets.resources import replay as module
+    from financial_assets.workflows import replay as module
 
     taken, decide = [0], module.decide_now
 

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.records import Forecast
-from financial_assets.experiment.records import Result as Ended
+from financial_assets.experiment.prediction_log.records import Forecast
+from financial_assets.experiment.prediction_log.records import Result as Ended
 from financial_assets.resources import Serving, make_resources
-from financial_assets.serving.answers import Answer
+from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA
 from financial_assets.settings import load_settings
 

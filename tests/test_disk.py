@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 from financial_assets.atomic import atomic_path, atomic_write_bytes
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.disk import database_remedy, disk_errors, explain
 from financial_assets.errors import FinancialAssetsError, LogError, MarketDataError, StorageError
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.locking import exclusive
 
 

@@ -20,7 +20,7 @@ from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices
 from financial_assets.market.sources.yahoo import YahooPrices
-from financial_assets.resources import Experiment, Market, Retraining, Serving, Workshop, make_resources
+from financial_assets.resources import ABTest, Market, Models, Retraining, Serving, make_resources
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -89,7 +89,7 @@ NOT_CARRIED = {"financial_assets_home", "price_files", "serving_target"}
 
 
 def fields(found: dict[str, Any]) -> dict[str, Any]:
-    kinds = (Market, Workshop, Serving, Experiment, Retraining)
+    kinds = (Market, Models, Serving, ABTest, Retraining)
     assert all(isinstance(resource, kinds) for resource in found.values())
     return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from financial_assets.assets.monitoring import drift
 from financial_assets.automation.sensors import make_retrain_sensors
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.errors import SettingsError
-from financial_assets.resources import Workshop, make_resources
+from financial_assets.resources import Models, make_resources
 from financial_assets.settings import Settings, load_settings
 
 SECRET = "Zq7Sword%40Fish"
@@ -82,7 +82,7 @@ def test_an_address_that_is_refused_is_shown_without_its_secret(
 
 
 @dg.asset
-def versions(workshop: Workshop) -> None:
+def versions(workshop: Models) -> None:
     """What every asset of models does first."""
     workshop.registry().versions()
 

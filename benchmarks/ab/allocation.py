@@ -36,8 +36,8 @@ from financial_assets.experiment.allocation.limits import Limits
 from financial_assets.experiment.allocation.posterior import best_of_betas, best_of_means
 from financial_assets.experiment.allocation.record import Health
 from financial_assets.experiment.allocation.regimes import Regime
-from financial_assets.experiment.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.experiment.statistics.capital import log_e_process
+from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.selection import (
     backtest_overfitting,

@@ -20,11 +20,11 @@ from worlds import ARMS, CHALLENGER, CHAMPION, DAYS, EPOCH, Court, Ending, Years
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.guardrails import watch_traffic
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.policy import load_policy
-from financial_assets.experiment.rollout import Rollout
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.plan.policy import load_policy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import Rollout
 
 PART = 250  # worlds simulated at once: bounds the memory
 
@@ -182,7 +182,7 @@ def s16(rng: np.random.Generator) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, PredictionLog(f"sqlite:///{folder}/log.db") as log:
         log.open_epoch(EPOCH.experiment, EPOCH.arms, "start", after=0)
         try:
-            Conduct(Rollout(log, replace(load_policy(), experiment=EPOCH.experiment))).plans()
+            ExperimentController(Rollout(log, replace(load_policy(), experiment=EPOCH.experiment))).plans()
             answer = "decided"
         except ExperimentError as error:
             answer = "refused: " + str(error).split(":")[0]

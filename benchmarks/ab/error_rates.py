@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy import stats
 from table import NEVER, Array, Goal, Row, ever, first, main, running_z, said, share, verdict
 
-from financial_assets.experiment.power import planned_days
 from financial_assets.experiment.statistics import bernstein, guardrails, srm_sequential
 from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, asymptotic_radius, precision_for
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
+from financial_assets.experiment.statistics.power import planned_days
 from financial_assets.experiment.statistics.stagewise import z_of_t
 
 

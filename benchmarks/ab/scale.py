@@ -21,20 +21,20 @@ import pandas as pd
 import sqlalchemy as sa
 from table import Goal, Row, main, verdict
 
-from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.conduct import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, Conduct
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
-from financial_assets.experiment.evidence import gather
-from financial_assets.experiment.guardrails import watch_traffic
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.luck import deflated_sharpe
-from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
-from financial_assets.experiment.policy import RolloutPolicy, load_policy
-from financial_assets.experiment.rollout import Rollout
+from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.evaluation.deflated_sharpe import deflated_sharpe
+from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, ExperimentController
+from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.statistics.betting import BettingSequence
-from financial_assets.experiment.verdict import Decision
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
 
@@ -124,7 +124,7 @@ def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: i
     epoch = log.open_epoch("ab-experiment", arms, "start", after=0)
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
-    plan = make_plan(rules, epoch, epoch.challengers[0], DailySpread(0.1, "the benchmark"), CUTOFF)
+    plan = make_plan(rules, epoch, epoch.challengers[0], DailyDeviation(0.1, "the benchmark"), CUTOFF)
     world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
     return replace(world, rows=write(world, rng, after))
 
@@ -175,7 +175,7 @@ def best(run: Callable[[], Run], times: int = 3) -> Run:
 
 
 def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
-    """Seconds to read and evaluate, then to decide as :class:`Conduct` does, which reads what it needs itself; wall."""
+    """Seconds to read and evaluate, then to decide as the controller does, which reads what it needs itself; wall."""
     wall = time.perf_counter()
     marks = [time.process_time()]
     routed = world.log.routed(world.epoch.experiment, columns=ROUTED_COLUMNS)
@@ -183,7 +183,7 @@ def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
     marks.append(time.process_time())
     evaluate(routed=routed, direct=direct, epochs=[world.epoch], panel=world.panel, baselines=world.rivals)
     marks.append(time.process_time())
-    Conduct(Rollout(world.log, world.rules)).decide(
+    ExperimentController(Rollout(world.log, world.rules)).decide(
         world.panel, lambda _: world.rivals, as_of=world.panel.sessions[-1], deflated_sharpe=lambda _: None
     )
     deflated_sharpe(world.plan, direct, world.panel, versions=3, cost_bps=5.0)

@@ -18,14 +18,14 @@ from scipy import special
 from table import NEVER, Array, Bools, first, running_z
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.evidence import Evidence, PairedDays
-from financial_assets.experiment.guardrails import watch_traffic
-from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
-from financial_assets.experiment.policy import load_policy
+from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.record import Decision, TrafficEvidence
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.statistics.stagewise import z_of_t
-from financial_assets.experiment.verdict import Decision, Traffic
 from financial_assets.scoring.finance import profit_and_loss
 from financial_assets.scoring.selection import deflated_sharpe_ratio
 
@@ -99,7 +99,7 @@ def plan_for(edge_hoped: float | None = None) -> ExperimentPlan:
     Its plausible effect is the given one, or the smallest whole point that it is able to find.
     """
     reference = simulate(np.random.default_rng(0), 1, edge=0.0, skill=0.52, rivals=0.5).daily("champion")[0]
-    spread = DailySpread.of_days(reference, "a simulated calibration year")
+    spread = DailyDeviation.of_days(reference, "a simulated calibration year")
     assert spread is not None
     rules = load_policy()
     rules = replace(rules, experiment="ab-experiment")
@@ -178,7 +178,7 @@ class Court:
         net = profit_and_loss(positions, returns, COST_BPS).net
         return deflated_sharpe_ratio(net, VERSIONS, 1 / day) if day > 1 else 0.0
 
-    def _traffic(self, world: int, day: int) -> Traffic:
+    def _traffic(self, world: int, day: int) -> TrafficEvidence:
         chosen = self.years.routed[world, :day].ravel()
         frame = {
             "epoch": np.ones(chosen.size, np.int64),

@@ -10,9 +10,9 @@ from financial_assets.assets.features import features
 from financial_assets.assets.training import lineage_tags, model_assets
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.metadata import link, table
-from financial_assets.models.artifact import Artifact
+from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Market, Workshop
+from financial_assets.resources import Market, Models
 from financial_assets.tracking import REGISTERED_MODEL
 
 __all__ = ["artifact_assets", "make_artifact_asset"]
@@ -34,7 +34,7 @@ def make_artifact_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.Asse
             "torch is proven on real bars before the version is registered."
         ),
     )
-    def artifact(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
+    def artifact(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
         published = workshop.models().publish(
             variant.name, FeatureGraph(), market.load_features(), market.load_panel(), tags=lineage_tags(context)
         )

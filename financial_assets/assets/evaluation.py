@@ -10,19 +10,19 @@ from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
-from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.decision_case import DecisionCase, case_of
-from financial_assets.experiment.evaluation import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
-from financial_assets.experiment.evaluation_result import Evaluation
-from financial_assets.experiment.report import leading_decision, plots, write_report
-from financial_assets.experiment.var_backtest import TailBackTest, summary
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
+from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.leak_check import leak_checks
+from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
+from financial_assets.experiment.report.decision_case import DecisionCase, case_of
+from financial_assets.experiment.report.html import leading_decision, plots, write_report
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
-from financial_assets.resources import Experiment, Market, Serving, Workshop
-from financial_assets.resources.conduct import Rivals, decide_now
-from financial_assets.resources.replay import run_replay
+from financial_assets.resources import ABTest, Market, Models, Serving
+from financial_assets.workflows.decisions import BaselinePredictions, decide_now
+from financial_assets.workflows.replay import run_replay
 
 __all__ = ["PredictionsConfig", "ab_evaluation", "predictions"]
 
@@ -43,7 +43,7 @@ def predictions(
     config: PredictionsConfig,
     market: Market,
     serving: Serving,
-    ab_test: Experiment,
+    ab_test: ABTest,
 ) -> dg.MaterializeResult:
     """Out-of-sample sessions through the gateway under the market clock: routed by the split, and scored in pairs.
 
@@ -86,7 +86,7 @@ def predictions(
     ],
 )
 def ab_evaluation(
-    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, ab_test: Experiment
+    context: dg.AssetExecutionContext, market: Market, workshop: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
     panel = market.panel()
@@ -94,7 +94,7 @@ def ab_evaluation(
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    rivals = Rivals(workshop, panel)
+    rivals = BaselinePredictions(workshop, panel)
     with atomic_path(ab_test.rivals_path) as temporary:
         rivals.of(epoch).to_parquet(temporary, index=False)
     decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
@@ -134,7 +134,7 @@ def ab_evaluation(
 
 
 def _case(
-    ab_test: Experiment, decision: Decision, direct: pd.DataFrame, rivals: Rivals, panel: PricePanel
+    ab_test: ABTest, decision: Decision, direct: pd.DataFrame, rivals: BaselinePredictions, panel: PricePanel
 ) -> DecisionCase:
     with ab_test.log() as log:
         plan = log.plan(decision.experiment, decision.champion, decision.challenger)

@@ -14,7 +14,7 @@ from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import Market
-from financial_assets.resources.retraining import giving_way
+from financial_assets.workflows.run_history import superseded_by
 
 __all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "price_panel", "raw_prices"]
 
@@ -169,7 +169,7 @@ def _first_rows(failures: pd.DataFrame) -> str:
 
 def _give_way(context: dg.AssetExecutionContext) -> None:
     """End the run here, before it has changed anything, if another retraining came first."""
-    reason = giving_way(context.instance, context.run.run_id, dt.datetime.now(dt.UTC))
+    reason = superseded_by(context.instance, context.run.run_id, dt.datetime.now(dt.UTC))
     if reason is not None:
         raise dg.Failure(
             f"{reason}: nothing was changed. Launch it again when that one is over; `financial-assets doctor` ends "

@@ -7,7 +7,7 @@ import pandas as pd
 
 from financial_assets.assets.evaluation import predictions
 from financial_assets.assets.features import features
-from financial_assets.experiment.evaluation import DIRECT_COLUMNS
+from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
@@ -20,7 +20,7 @@ from financial_assets.monitoring.streams import (
     majority_share,
     served_excess_loss,
 )
-from financial_assets.resources import Experiment, Market, Workshop
+from financial_assets.resources import ABTest, Market, Models
 
 __all__ = ["CALENDAR", "drift"]
 
@@ -45,9 +45,7 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
         )
     ],
 )
-def drift(
-    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, ab_test: Experiment
-) -> dg.MaterializeResult:
+def drift(context: dg.AssetExecutionContext, market: Market, workshop: Models, ab_test: ABTest) -> dg.MaterializeResult:
     """Daily feature means and the champion's daily loss since its data cut-off, against those it was trained on.
 
     One prewhitened CUSUM a stream, thresholds set by false alarms a year. An alarm holds until its sum has come down

@@ -8,20 +8,20 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.decision_words import (
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import (
     first_reason,
     guardrail_lines,
     guardrail_sentence,
     reasons_in_words,
 )
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.rollout import Rollout
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.metadata import table
-from financial_assets.resources import Experiment, Serving, Workshop
-from financial_assets.resources.conduct import take_step
+from financial_assets.resources import ABTest, Models, Serving
+from financial_assets.workflows.decisions import take_step
 
 __all__ = ["RolloutConfig", "decisions_metadata", "rollout"]
 
@@ -52,11 +52,11 @@ class RolloutConfig(dg.Config):
     ],
 )
 def rollout(
-    context: dg.AssetExecutionContext, config: RolloutConfig, workshop: Workshop, serving: Serving, ab_test: Experiment
+    context: dg.AssetExecutionContext, config: RolloutConfig, workshop: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
     with ab_test.log() as log:
-        conduct = Conduct(Rollout(log, ab_test.policy()))
+        conduct = ExperimentController(Rollout(log, ab_test.policy()))
         decisions = conduct.latest()
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)

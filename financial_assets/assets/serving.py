@@ -10,21 +10,21 @@ from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.enforcement import enforce, point_aliases
-from financial_assets.experiment.expectation import expected_spread
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.plan import DailySpread, ExperimentPlan
-from financial_assets.experiment.renumbering import follow_registry
-from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.plan.expected_deviation import expected_deviation
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.renumbering import follow_registry
+from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.metadata import table
-from financial_assets.models.artifact import Artifact
-from financial_assets.models.export import onnx_session, run_onnx
+from financial_assets.models.artifacts.artifact import Artifact
+from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Experiment, Market, Serving, Workshop
+from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.serving.deployment import deploy
-from financial_assets.serving.golden import golden_request
+from financial_assets.serving.deployment_check import golden_request
 from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
@@ -49,7 +49,7 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         description=f"The registered {variant.name} version, deployed; it answers a golden request as its file does.",
     )
     def predictor(
-        context: dg.AssetExecutionContext, market: Market, workshop: Workshop, serving: Serving
+        context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving
     ) -> dg.MaterializeResult:
         current = workshop.models().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
@@ -101,7 +101,7 @@ predictor_assets = [
     pool="serving",
 )
 def experiment(
-    context: dg.AssetExecutionContext, market: Market, workshop: Workshop, serving: Serving, ab_test: Experiment
+    context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """The split of traffic between champion and challenger, reconciled to the rollout state and never reset."""
     target, registry = serving.target(), workshop.registry()
@@ -110,12 +110,12 @@ def experiment(
         _follow_registry(context, log, registry, target, rollout.current())
         returned = _bring_back(market, workshop, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
-        plans = Conduct(rollout).register(
+        plans = ExperimentController(rollout).register(
             lambda challenger: _spread(context, market, workshop, rollout, epoch.champion, challenger),
             market.clock().now(),
         )
         former = rollout.former_regimes()
-    manifest = enforce(epoch, target, serving.namespace, serving.ready_timeout, former=former)
+    manifest = apply_epoch(epoch, target, serving.namespace, serving.ready_timeout, former=former)
     route = _ask_once(market, serving, epoch)
     point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)
@@ -138,7 +138,7 @@ def experiment(
 
 
 def _bring_back(
-    market: Market, workshop: Workshop, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
+    market: Market, workshop: Models, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
 ) -> list[str]:
     """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's.
 
@@ -208,19 +208,19 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
 def _spread(
     context: dg.AssetExecutionContext,
     market: Market,
-    workshop: Workshop,
+    workshop: Models,
     rollout: Rollout,
     champion: Arm,
     challenger: Arm,
-) -> DailySpread:
+) -> DailyDeviation:
     """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
     models, metric, tickers = workshop.models(), rollout.policy.test.metric, len(market.tickers)
     try:
         theirs, ours = (models.training_of(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
-        return DailySpread.assumed(tickers, metric)
-    return expected_spread(theirs, ours, metric, tickers)
+        return DailyDeviation.assumed(tickers, metric)
+    return expected_deviation(theirs, ours, metric, tickers)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:

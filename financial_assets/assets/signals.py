@@ -13,8 +13,7 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_metadata, table
-from financial_assets.resources import Experiment, Market, Serving
-from financial_assets.resources.signals import ask_champion
+from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signals import (
     SIGNAL_SCHEMA,
     check_signals,
@@ -22,6 +21,7 @@ from financial_assets.serving.signals import (
     save_signals,
     without_signal,
 )
+from financial_assets.workflows.signals import ask_champion
 
 __all__ = ["completed_session", "daily_signals"]
 
@@ -46,7 +46,7 @@ _SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_hig
     pool="serving",
 )
 def daily_signals(
-    context: dg.AssetExecutionContext, market: Market, serving: Serving, ab_test: Experiment
+    context: dg.AssetExecutionContext, market: Market, serving: Serving, ab_test: ABTest
 ) -> Iterator[Any]:
     """The champion's word on the next session: direction, probability, expected range and value at risk a ticker.
 
@@ -91,7 +91,7 @@ def daily_signals(
 
 
 def _catch_up(
-    context: dg.AssetExecutionContext, panel: PricePanel, market: Market, serving: Serving, ab_test: Experiment
+    context: dg.AssetExecutionContext, panel: PricePanel, market: Market, serving: Serving, ab_test: ABTest
 ) -> list[pd.Timestamp]:
     """Write the signals of missed sessions; those that have theirs, or that the champion has learned from, stay."""
     missed = [one for one in market.uncompleted(panel.sessions)[:-1] if not has_signals(market.folder / "signals", one)]

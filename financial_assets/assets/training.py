@@ -7,13 +7,13 @@ from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.models.export import file_sha256
 from financial_assets.models.leak import check_answers
-from financial_assets.models.lifecycle import Development
+from financial_assets.models.lifecycle import TrainedModel
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.plots import plot_history
 from financial_assets.models.scores import check_not_constant, held_out_scores
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Market, Workshop
+from financial_assets.resources import Market, Models
 
 __all__ = ["baselines", "lineage_tags", "make_model_asset", "model_assets"]
 
@@ -45,7 +45,7 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
-def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
+def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
     """Majority class, persistence, logistic regression and historical quantiles, fitted on the networks' own blocks."""
     fitted = fit_baselines(
         market.load_features(),
@@ -91,7 +91,7 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("beats_majority", asset=key, description="Held-out accuracy above the majority class"),
         ],
     )
-    def model(context: dg.AssetExecutionContext, market: Market, workshop: Workshop) -> dg.MaterializeResult:
+    def model(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
         developed = workshop.models().develop(
             variant,
             market.load_features(),
@@ -114,7 +114,7 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     return model
 
 
-def _checks(developed: Development, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
+def _checks(developed: TrainedModel, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
     answers = developed.training.held_out
     constant, leak = check_not_constant(answers), check_answers(answers, bayes_accuracy=bayes_accuracy)
     margin = held_out_scores(answers)["accuracy_minus_majority"]
@@ -146,7 +146,7 @@ def _checks(developed: Development, bayes_accuracy: float | None) -> list[dg.Ass
     ]
 
 
-def _metadata(developed: Development) -> dict[str, dg.MetadataValue | float | str]:
+def _metadata(developed: TrainedModel) -> dict[str, dg.MetadataValue | float | str]:
     training = developed.training
     scores = held_out_scores(training.held_out)
     rows = pd.DataFrame(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from financial_assets.automation.console import CONSOLE
-from financial_assets.resources.retraining import RETRAIN
+from financial_assets.workflows.run_history import RETRAIN
 
 __all__ = ["daily", "full_pipeline", "retrain"]
 

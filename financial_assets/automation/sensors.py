@@ -17,11 +17,11 @@ from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.market.calendar import session_close
-from financial_assets.monitoring.episodes import Trigger
+from financial_assets.monitoring.incidents import Trigger
 from financial_assets.monitoring.metrics import open_log
 from financial_assets.monitoring.retraining import Request, Skipped, decide
-from financial_assets.resources import Experiment, Retraining
-from financial_assets.resources.retraining import past_runs, request_tags
+from financial_assets.resources import ABTest, Retraining
+from financial_assets.workflows.run_history import past_runs, request_tags
 
 __all__ = ["make_retrain_sensors"]
 
@@ -47,7 +47,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=interval_s,
         description="Retrains a variant whose served model Alertmanager reports as degraded.",
     )
-    def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
+    def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
         """Alertmanager that cannot be asked fails the tick: a watchman who sees nothing must not report quiet."""
         _end_dead_runs(context)
         alertmanager = retraining.alertmanager()
@@ -69,7 +69,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         description="Retrains the champion's variant when the latest drift check failed as an error, "
         "also one that failed before this was switched on.",
     )
-    def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment) -> Answer:
+    def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
         _end_dead_runs(context)
         found = latest_check(context.instance, _DRIFT_CHECK)
         if found is None:
@@ -111,7 +111,7 @@ def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:
 
 
 def _answer(
-    context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: Experiment, triggers: Sequence[Trigger]
+    context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest, triggers: Sequence[Trigger]
 ) -> Answer:
     """What follows from the triggers, the arms in force and the runs there were."""
     if not triggers:

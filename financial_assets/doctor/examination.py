@@ -16,7 +16,7 @@ from financial_assets.doctor.stores import (
     check_state_folder,
 )
 from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materialize
-from financial_assets.resources import Experiment, Market, Serving, Workshop, make_resources
+from financial_assets.resources import ABTest, Market, Models, Serving, make_resources
 from financial_assets.settings import Settings, load_settings
 
 __all__ = ["Installation", "check_settings", "examine"]
@@ -28,17 +28,17 @@ class Installation:
 
     settings: Settings
     market: Market
-    workshop: Workshop
+    workshop: Models
     serving: Serving
     experiment: str
-    ab_test: Experiment
+    ab_test: ABTest
 
 
 def check_settings() -> Checked[Installation]:
     """The environment makes valid settings, and the rollout policy can be read."""
     settings = load_settings()
     made = make_resources(settings)
-    ab_test: Experiment = made["ab_test"]
+    ab_test: ABTest = made["ab_test"]
     experiment = ab_test.policy().experiment
     said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
     return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment, ab_test), said)

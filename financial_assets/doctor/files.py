@@ -12,14 +12,14 @@ from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.errors import MarketDataError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.artifact import CARD_FILE, ONNX_FILE, is_whole
+from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
+from financial_assets.models.artifacts.republishing import RECORD_FILE
+from financial_assets.models.artifacts.storage import load_training
+from financial_assets.models.artifacts.tracked import read_pointer
 from financial_assets.models.baselines import Baselines
-from financial_assets.models.export import file_sha256
-from financial_assets.models.republishing import RECORD_FILE
-from financial_assets.models.storage import load_training
-from financial_assets.models.tracked import read_pointer
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
-from financial_assets.resources import Experiment, Market, Workshop
+from financial_assets.resources import ABTest, Market, Models
 
 __all__ = ["check_state_files"]
 
@@ -28,7 +28,7 @@ _DECISION = "that copy of a decision, whose record is in the prediction log"
 _JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
 
 
-def check_state_files(market: Market, workshop: Workshop, ab_test: Experiment) -> Checked[None]:
+def check_state_files(market: Market, workshop: Models, ab_test: ABTest) -> Checked[None]:
     """What the assets keep between them can be read; what is missing once a model was trained is worth a look."""
     readings, trained = Readings(), [name for name in VARIANTS if (workshop.folder / name).is_dir()]
     if trained:
@@ -83,7 +83,7 @@ def _read_artifact(folder: Path) -> None:
         raise ValueError(f"{folder / ONNX_FILE} and {CARD_FILE} do not belong together")
 
 
-def _read_reports(readings: Readings, ab_test: Experiment) -> None:
+def _read_reports(readings: Readings, ab_test: ABTest) -> None:
     report = ab_test.report_path
     for path, read in (
         (report, _read_html),

@@ -8,10 +8,10 @@ from pathlib import Path
 from financial_assets.doctor.damage import Readings, read_json
 from financial_assets.doctor.walk import Checked, LayerError, materialize
 from financial_assets.errors import TargetError
-from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.locking import is_held
-from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.repository import is_sound
 
 __all__ = ["check_served_files"]
@@ -38,9 +38,9 @@ def check_served_files(home: Path, target: str) -> Checked[None]:
     return Checked(None, f"{len(wanted.models)} served files as applied")
 
 
-def _wanted(layout: Layout) -> Desired:
+def _wanted(layout: Layout) -> DesiredState:
     try:
-        wanted = Desired.read(layout.desired)
+        wanted = DesiredState.read(layout.desired)
     except (TargetError, OSError) as error:
         gone = shlex.quote(str(layout.desired))
         remedy = f"`financial-assets stop`, then `rm -r {gone}`, then {materialize('experiment')}"

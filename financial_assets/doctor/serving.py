@@ -13,7 +13,7 @@ from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import InferenceError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.serving.answers import ROUTE_HEADER, Answer
+from financial_assets.serving.client.answers import ROUTE_HEADER, Answer
 from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import TargetStatus
 from financial_assets.tracking import ModelVersion

@@ -18,16 +18,16 @@ from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.databases import need_tables, reading_engine, sqlite_file
 from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import MarketDataError, SettingsError
-from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.log_reader import LogReader
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.folders import is_open_to_others
 from financial_assets.market.clock import ClockGap
 from financial_assets.market.day_state import read_days
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
-from financial_assets.models.artifact import CARD_FILE, ONNX_FILE, is_whole
-from financial_assets.models.export import file_sha256, onnx_session, run_onnx
+from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
+from financial_assets.models.onnx.export import file_sha256, onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources import Market
 from financial_assets.serving.local.repository import artefact_folder

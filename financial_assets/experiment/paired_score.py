@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.scoring.classification import hits, log_losses, squared_errors
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 

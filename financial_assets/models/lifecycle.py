@@ -18,30 +18,36 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.locking import exclusive
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.artifact import (
+from financial_assets.models.artifacts.artifact import (
     MODEL_FOLDER,
     Artifact,
     check_integrity,
     export_artifact,
     restore_artifact,
 )
-from financial_assets.models.export import file_sha256
-from financial_assets.models.fingerprint import fingerprint, training_data_hash
-from financial_assets.models.republishing import heal_copy, kept_versions, register_again, remember
-from financial_assets.models.storage import is_finished, load_training, save_training
-from financial_assets.models.tracked import keep_pointer, live_run, log_training, read_pointer, training_params
+from financial_assets.models.artifacts.fingerprint import fingerprint, training_data_hash
+from financial_assets.models.artifacts.republishing import heal_copy, kept_versions, register_again, remember
+from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
+from financial_assets.models.artifacts.tracked import (
+    keep_pointer,
+    live_run,
+    log_training,
+    read_pointer,
+    training_params,
+)
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
 
-__all__ = ["Development", "ModelWorkshop"]
+__all__ = ["ModelLifecycle", "TrainedModel"]
 
 _TRAINING_FOLDER = "training"
 _LONGEST_TRAINING_S = 3600.0
 
 
 @dataclass(frozen=True)
-class Development:
+class TrainedModel:
     """A trained variant.
 
     Attributes
@@ -63,7 +69,7 @@ class Development:
 
 
 @dataclass(frozen=True)
-class ModelWorkshop:
+class ModelLifecycle:
     """Where models are trained, exported and registered.
 
     Parameters
@@ -95,7 +101,7 @@ class ModelWorkshop:
         *,
         cutoff: pd.Timestamp,
         tags: Mapping[str, str],
-    ) -> Development:
+    ) -> TrainedModel:
         """Train ``variant`` on what is known at ``cutoff``, unless its fingerprint was trained already.
 
         Raises
@@ -116,7 +122,7 @@ class ModelWorkshop:
             known = self._known_run(variant.name, identity, folder, tags)
             run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
             keep_pointer(self._pointer_path(variant.name), identity, run_id)
-            return Development(identity, run_id, load_training(folder), reused=known is not None)
+            return TrainedModel(identity, run_id, load_training(folder), reused=known is not None)
 
     def publish(
         self,

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.log_reader import LogReader
 from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion

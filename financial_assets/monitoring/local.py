@@ -19,7 +19,7 @@ from financial_assets.errors import TargetError
 from financial_assets.folders import make_folder
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, free_ports, is_free
-from financial_assets.serving.local.processes import ProcessSpec
+from financial_assets.serving.local.processes.process import ProcessSpec
 
 __all__ = ["MonitoringPorts", "configuration_folder", "running_urls", "start"]
 
@@ -146,7 +146,7 @@ def _specs(
 ) -> tuple[ProcessSpec, ...]:
     package_root = str(Path(financial_assets.__file__).parents[1])
     search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    command = "from financial_assets.cli import main; main()"
+    command = "from financial_assets.cli.main import main; main()"
     prometheus, alertmanager = f"{LOOPBACK}:{ports.prometheus}", f"{LOOPBACK}:{ports.alertmanager}"
     return (
         ProcessSpec(

@@ -15,10 +15,10 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from financial_assets.experiment import log_schema as schema
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log_engine import transaction
-from financial_assets.experiment.log_epochs import select_epochs
+from financial_assets.experiment.prediction_log import schema
+from financial_assets.experiment.prediction_log.engine import transaction
+from financial_assets.experiment.prediction_log.epochs import select_epochs
 
 __all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals"]
 

@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError
 from financial_assets.errors import FinancialAssetsError, LogNotFoundError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.statistics.srm import srm_test
 from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel

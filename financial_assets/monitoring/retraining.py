@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.monitoring.episodes import PastRun, Source, Trigger, episode_of
+from financial_assets.monitoring.incidents import PastRun, Source, Trigger, episode_of
 
-__all__ = ["KNOWN_CAUSES", "Decision", "Request", "RetrainingPolicy", "Skipped", "decide", "refusal"]
+__all__ = ["KNOWN_CAUSES", "Request", "RetrainingDecision", "RetrainingPolicy", "Skipped", "decide", "superseded_by"]
 
 KNOWN_CAUSES: Mapping[Source, frozenset[str]] = {
     "alert": frozenset({"ModelAccuracyDegraded"}),
@@ -70,7 +70,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Decision:
+class RetrainingDecision:
     """One request or none; each trigger is the requested one or skipped.
 
     Attributes
@@ -91,7 +91,7 @@ def decide(
     history: Sequence[PastRun],
     now: datetime,
     policy: RetrainingPolicy,
-) -> Decision:
+) -> RetrainingDecision:
     """What to retrain now.
 
     A trigger is considered if its cause is known and its model is an arm of ``epoch`` that gets requests and that no
@@ -120,16 +120,16 @@ def decide(
         else:
             wanted.append(_request(trigger, epoch, history))
     if not wanted:
-        return Decision(None, tuple(skipped))
+        return RetrainingDecision(None, tuple(skipped))
     waiting = _must_wait(history, now, policy)
     if waiting is not None:
-        return Decision(None, (*skipped, *(Skipped(request.trigger, waiting) for request in wanted)))
+        return RetrainingDecision(None, (*skipped, *(Skipped(request.trigger, waiting) for request in wanted)))
     first = wanted[0]
     skipped += [Skipped(other.trigger, _behind(other, first)) for other in wanted[1:]]
-    return Decision(first, tuple(skipped))
+    return RetrainingDecision(first, tuple(skipped))
 
 
-def refusal(own: PastRun, history: Sequence[PastRun], now: datetime) -> str | None:
+def superseded_by(own: PastRun, history: Sequence[PastRun], now: datetime) -> str | None:
     """Why a run that has begun must not go on; ``None`` if it may.
 
     Two sensors that look at the same instant do not see each other's request, nor does a person. So each run looks

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from financial_assets.redaction import conceal
-from financial_assets.resources.experiment import Experiment
+from financial_assets.resources.ab_test import ABTest
 from financial_assets.resources.market import Market
+from financial_assets.resources.models import Models
 from financial_assets.resources.retraining import Retraining
 from financial_assets.resources.serving import Serving
-from financial_assets.resources.workshop import Workshop
 from financial_assets.settings import Settings
 
-__all__ = ["Experiment", "Market", "Retraining", "Serving", "Workshop", "make_resources"]
+__all__ = ["ABTest", "Market", "Models", "Retraining", "Serving", "make_resources"]
 
 
 def make_resources(settings: Settings) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     serving.check()  # a target that cannot be had is told now, not after the training
     return {
         "market": market,
-        "workshop": Workshop(
+        "workshop": Models(
             home=home,
             tracking_uri=conceal(settings.tracking_uri),
             experiment=settings.mlflow_experiment_name,
@@ -38,7 +38,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             bayes_accuracy=market.bayes_accuracy,
         ),
         "serving": serving,
-        "ab_test": Experiment(
+        "ab_test": ABTest(
             home=home,
             log_url=conceal(settings.log_url),
             policy_path=_text(settings.rollout_policy),

@@ -15,10 +15,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from financial_assets.errors import LogNotFoundError
-from financial_assets.experiment import log_schema
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log_engine import transaction
-from financial_assets.experiment.log_reader import LogReader
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.engine import transaction
+from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.clock import HistoricalClock, PinnedSession
 from financial_assets.monitoring.metrics import open_log
 

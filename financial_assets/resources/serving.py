@@ -9,7 +9,7 @@ import dagster as dg
 
 from financial_assets.errors import SettingsError
 from financial_assets.serving.artifact_store import ArtifactStore
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local.restoring import from_registry
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import NAMESPACE, Manifest, model_manifest

@@ -18,7 +18,7 @@ class ExperimentSettings(SettingsGroup):
     """SQLAlchemy URL of the prediction log; default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     rollout_policy: Path | None = None
-    """YAML file of arms and weights; default: the packaged ``financial_assets/experiment/policy.yaml``."""
+    """YAML file of arms and weights; default: the packaged ``financial_assets/experiment/plan/policy.yaml``."""
 
     replay_sessions: int = Field(default=500, ge=0)
     """Sessions that ``full_pipeline`` replays through the gateway, the rest is left to ``daily``; 0: all."""

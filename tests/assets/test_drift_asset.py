@@ -22,7 +22,7 @@ from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.monitoring import CALENDAR, drift
 from financial_assets.assets.training import make_model_asset
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.records import Forecast, Result
+from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.models.predictor import build_predictor

@@ -24,9 +24,9 @@ from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.models.baselines import Baselines
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
-from financial_assets.resources.retraining import RETRAIN
 from financial_assets.settings import load_settings
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED
+from financial_assets.workflows.run_history import RETRAIN
 
 ONE, OTHER = (
     Variant(name, layers=1, hidden=4, dropout=0.1, epochs=1, learning_rate=1e-2, batch_size=256)

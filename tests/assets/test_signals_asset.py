@@ -17,8 +17,8 @@ from financial_assets.assets.signals import daily_signals
 from financial_assets.experiment.arms import Arm
 from financial_assets.market.calendar import session_close
 from financial_assets.market.clock import HistoricalClock, LiveClock
-from financial_assets.resources import Experiment, Market, Serving
-from financial_assets.serving.answers import Answer
+from financial_assets.resources import ABTest, Market, Serving
+from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals
 
 CUTOFF = pd.Timestamp("2000-01-03")
@@ -58,8 +58,8 @@ def gateway(monkeypatch: pytest.MonkeyPatch) -> Double:
     return double
 
 
-def experiment_at(home: Path) -> Experiment:
-    return Experiment(
+def experiment_at(home: Path) -> ABTest:
+    return ABTest(
         home=str(home),
         log_url=f"sqlite:///{home / 'log.db'}",
         replay_sessions=0,
@@ -70,7 +70,7 @@ def experiment_at(home: Path) -> Experiment:
 
 
 @pytest.fixture
-def ab_test(tmp_path: Path) -> Experiment:
+def ab_test(tmp_path: Path) -> ABTest:
     """An experiment whose champion is the baseline."""
     resource = experiment_at(tmp_path)
     champion = Arm(CHAMPION, "baseline", 1, "champion", 70, CUTOFF)
@@ -84,8 +84,8 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 
 
 @pytest.fixture
-def run(instance: dg.DagsterInstance, gateway: Double, ab_test: Experiment, tmp_path: Path) -> Run:
-    def execute(market: Market, experiment: Experiment = ab_test) -> dg.ExecuteInProcessResult:
+def run(instance: dg.DagsterInstance, gateway: Double, ab_test: ABTest, tmp_path: Path) -> Run:
+    def execute(market: Market, experiment: ABTest = ab_test) -> dg.ExecuteInProcessResult:
         serving = Serving(home=str(tmp_path), target_name="local", request_timeout=1.0, ready_timeout=1.0)
         return dg.materialize(
             [daily_signals],
@@ -313,7 +313,7 @@ def test_signals_of_another_model_are_refused(make_market: Any, run: Run, gatewa
 
 
 def test_after_a_promotion_the_new_champion_is_asked(
-    make_market: Any, run: Run, gateway: Double, ab_test: Experiment
+    make_market: Any, run: Run, gateway: Double, ab_test: ABTest
 ) -> None:
     market = begun(make_market())
     champion = Arm(CHALLENGER, "enhanced", 2, "champion", 100, CUTOFF)

@@ -24,13 +24,13 @@ from financial_assets.automation.sensors import latest_check, make_retrain_senso
 from financial_assets.definitions import defs
 from financial_assets.errors import AlertsError, LogError, MonitoringError
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.calendar import session_close
 from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
-from financial_assets.resources.retraining import RETRAIN, giving_way, past_runs
 from financial_assets.settings import load_settings
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
+from financial_assets.workflows.run_history import RETRAIN, past_runs, superseded_by
 
 EXPERIMENT = "financial-ab-test-experiment"
 CHAMPION, CHALLENGER = "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -230,10 +230,10 @@ def test_a_killed_run_is_ended_and_repeated_at_once_until_the_attempts_are_used_
         run = world.launch(world.asked(ON_ALERT), dg.DagsterRunStatus.STARTED)
         world.instance.add_run_tags(run.run_id, owner)
         queued_by_hand = world.launch(None, dg.DagsterRunStatus.STARTED)
-        assert run.run_id in str(giving_way(world.instance, queued_by_hand.run_id, datetime.now(UTC)))
+        assert run.run_id in str(superseded_by(world.instance, queued_by_hand.run_id, datetime.now(UTC)))
         assert f"retraining {run.run_id} is running" in world.silent(ON_ALERT)
         process.kill()
-    assert giving_way(world.instance, queued_by_hand.run_id, datetime.now(UTC)) is None
+    assert superseded_by(world.instance, queued_by_hand.run_id, datetime.now(UTC)) is None
     world.instance.delete_run(queued_by_hand.run_id)
     request = world.asked(ON_ALERT)  # with a cool-down of a week
     assert request is not None
@@ -242,7 +242,7 @@ def test_a_killed_run_is_ended_and_repeated_at_once_until_the_attempts_are_used_
     assert ended is not None
     assert ended.status is dg.DagsterRunStatus.FAILURE
     again = world.launch(request, dg.DagsterRunStatus.STARTED)
-    assert giving_way(world.instance, again.run_id, datetime.now(UTC)) is None
+    assert superseded_by(world.instance, again.run_id, datetime.now(UTC)) is None
     world.instance.add_run_tags(again.run_id, owner)
     assert "RETRAIN_MAX_ATTEMPTS=2" in world.silent(ON_ALERT)
 
@@ -383,10 +383,10 @@ def test_two_sensors_that_looked_at_once_launch_one_retraining(world: World) -> 
     requests = [world.asked(ON_ALERT), world.asked(ON_DRIFT)]
     first, second = (world.launch(request, dg.DagsterRunStatus.STARTED) for request in requests)
     now = datetime.now(UTC)
-    assert giving_way(world.instance, first.run_id, now) is None
-    assert first.run_id in str(giving_way(world.instance, second.run_id, now))
+    assert superseded_by(world.instance, first.run_id, now) is None
+    assert first.run_id in str(superseded_by(world.instance, second.run_id, now))
     world.end(first, DagsterEventType.RUN_SUCCESS)
-    assert "has answered" in str(giving_way(world.instance, second.run_id, now))
+    assert "has answered" in str(superseded_by(world.instance, second.run_id, now))
     world.end(second, DagsterEventType.RUN_FAILURE)
     for sensor in (ON_ALERT, ON_DRIFT):
         assert "answered once" in world.silent(sensor, retrain_cooldown_hours=0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from financial_assets.experiment.records import Forecast, Result
-from financial_assets.models.export import file_sha256
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.resources import make_resources
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.settings import load_settings

@@ -23,17 +23,17 @@ from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.models.answers import Answers
+from financial_assets.models.artifacts.storage import save_training
+from financial_assets.models.artifacts.tracked import keep_pointer
 from financial_assets.models.baselines import Baselines
 from financial_assets.models.calibration import Calibration, PlattScaling
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
-from financial_assets.models.storage import save_training
-from financial_assets.models.tracked import keep_pointer
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Serving
-from financial_assets.serving.answers import Answer
 from financial_assets.serving.bar_rules import neutral_bars
+from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 

@@ -16,8 +16,8 @@ from doctor_home import ARMS, BARS, CUTOFF, onnx_of
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.doctor import Finding, examine
 from financial_assets.doctor.stores import check_artefacts
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.models.export import file_sha256
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion

@@ -31,16 +31,16 @@ from doctor_home import (
     snapshot,
 )
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.doctor import examine
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target
 from financial_assets.doctor.stores import LogState
 from financial_assets.doctor.walk import LayerError
 from financial_assets.resources import Serving
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, TargetStatus

@@ -17,9 +17,9 @@ from doctor_home import ARMS, BARS, named_first, onnx_of, snapshot, write_tiny
 from financial_assets.doctor import examine
 from financial_assets.doctor.stores import check_artefacts, check_log, check_registry, check_state_folder
 from financial_assets.doctor.walk import LayerError
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.records import Result
-from financial_assets.models.export import file_sha256
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Result
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from experiment_doubles import arms, panel
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.panel import PricePanel
 
 

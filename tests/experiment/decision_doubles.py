@@ -9,12 +9,12 @@ import pandas as pd
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, arms
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.evidence import Evidence, PairedDays
-from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
-from financial_assets.experiment.policy import RolloutPolicy, load_policy
-from financial_assets.experiment.verdict import Traffic
+from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.record import TrafficEvidence
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 
-QUIET = Traffic((), "quiet")
+QUIET = TrafficEvidence((), "quiet")
 OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
 EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
 SPREAD = 0.1
@@ -30,7 +30,7 @@ def policy(**test: object) -> RolloutPolicy:
 def plan(**test: object) -> ExperimentPlan:
     """A plan that can find its plausible effect of 3 points within its 252 days."""
     rules = policy(**{"plausible_effect": 0.03, **test})
-    return make_plan(rules, EPOCH, EPOCH.challengers[0], DailySpread(SPREAD, "the test"), CUTOFF)
+    return make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
 
 
 def days(values: np.ndarray) -> PairedDays:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 from experiment_doubles import FakeGateway
 
-from financial_assets.experiment.load_courier import Ended, Job
+from financial_assets.experiment.replay.sender import Ended, Job
 
 
 class VirtualCourier:

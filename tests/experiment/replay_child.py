@@ -14,9 +14,9 @@ import numpy as np
 from experiment_doubles import CUTOFF, LOOKBACK, FakeGateway, panel
 
 from financial_assets.errors import GatewayUnavailableError
-from financial_assets.experiment.load import OpenLoop
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import replay
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.open_loop import OpenLoop
+from financial_assets.experiment.replay.replay import replay
 
 _AWAY_AFTER, _ASKS = 10, 20
 

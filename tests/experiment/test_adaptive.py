@@ -12,11 +12,11 @@ from decision_doubles import EPOCH, SPREAD, policy
 from experiment_doubles import CHALLENGER, CUTOFF
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.adaptive import PairedScores, _health, adapt, is_adaptive
 from financial_assets.experiment.allocation.record import AllocationRecord
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.policy import RolloutPolicy
-from financial_assets.experiment.verdict import Guardrail
+from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.adaptive import PairedScores, _health, adapt, is_adaptive
 
 
 def adaptive(mode: str = "hedge", **traffic: object) -> RolloutPolicy:

@@ -13,12 +13,12 @@ from experiment_doubles import CHALLENGER, CHAMPION, panel
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.business import BusinessCase, Promotion, slower_by, value_of_promotion
-from financial_assets.experiment.by_regime import view_by_regime
-from financial_assets.experiment.estimates import Estimate, hac_mean
-from financial_assets.experiment.results import ProfitAndLoss, Skill
-from financial_assets.experiment.risk_view import correlation, equal_correlations, risk_of, sharpe_gap
-from financial_assets.experiment.skill import buy_and_hold, trading_grid
+from financial_assets.experiment.evaluation.business import BusinessCase, Promotion, slower_by, value_of_promotion
+from financial_assets.experiment.evaluation.by_regime import view_by_regime
+from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
+from financial_assets.experiment.evaluation.risk import correlation, equal_correlations, risk_of, sharpe_gap
+from financial_assets.experiment.evaluation.skill import buy_and_hold, trading_grid
+from financial_assets.experiment.statistics.estimates import Estimate, hac_mean
 from financial_assets.market.panel import CHANNELS
 from financial_assets.scoring.selection import probabilistic_sharpe_ratio
 

@@ -12,10 +12,10 @@ from scipy import stats
 from test_evaluation import EPOCH, evidence, forecasts
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.candidates import ALWAYS_ALPHA, Candidate, candidates
-from financial_assets.experiment.evaluation import evaluate
-from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
+from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA, Candidate, candidates
+from financial_assets.experiment.evaluation.evaluate import evaluate
 from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 

@@ -15,14 +15,14 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, SHADOW, panel
 from test_evidence import frames
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment import log_schema
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan import DailySpread
-from financial_assets.experiment.records import Forecast, Result
-from financial_assets.experiment.rollout import AvailableModel, Rollout
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.market.panel import PricePanel
 
 PRICES = panel(sessions=62, tickers=4)
@@ -33,14 +33,14 @@ MODELS = tuple(
 )
 
 
-def conducted(log: PredictionLog, **traffic: object) -> Conduct:
+def conducted(log: PredictionLog, **traffic: object) -> ExperimentController:
     rules = policy(plausible_effect=0.3, horizon_sessions=20, looks=2, deflated_sharpe=0.0)
-    return Conduct(Rollout(log, replace(rules, traffic=replace(rules.traffic, **traffic))))
+    return ExperimentController(Rollout(log, replace(rules, traffic=replace(rules.traffic, **traffic))))
 
 
-def begin(conduct: Conduct) -> None:
+def begin(conduct: ExperimentController) -> None:
     conduct.rollout.bootstrap(MODELS)
-    conduct.register(lambda _: DailySpread(0.3, "the test"), CUTOFF)
+    conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
 
 
 def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | None = None) -> None:
@@ -70,7 +70,7 @@ def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | No
         )
 
 
-def decide(conduct: Conduct, session: pd.Timestamp | None = None) -> Decision:
+def decide(conduct: ExperimentController, session: pd.Timestamp | None = None) -> Decision:
     (decision,) = conduct.decide(PRICES, rivals, as_of=session or PRICES.sessions[-1], deflated_sharpe=lambda _: None)
     return decision
 
@@ -85,12 +85,12 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     predict(log, PRICES, 0.98)
     decision = decide(conduct)
     assert decision.action == "promote", decision.reasons
-    epoch = conduct.carry_out([decision])
+    epoch = conduct.apply_decisions([decision])
     assert (epoch.champion.model, epoch.challengers) == (CHALLENGER, ())
     assert epoch.weights == {CHALLENGER: 100}
     assert {arm.model for arm in epoch.shadows} == {CHAMPION, SHADOW}
     assert "promote" in epoch.reason
-    assert conduct.carry_out([decision]) == epoch  # a crash after the epoch was opened: nothing is done twice
+    assert conduct.apply_decisions([decision]) == epoch  # a crash after the epoch was opened: nothing is done twice
     assert log.epochs()[-1] == epoch
     assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
 
@@ -99,7 +99,7 @@ def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypat
     conduct = conducted(log)
     begin(conduct)
     predict(log, PRICES, 0.02)
-    conduct.carry_out([decide(conduct)])
+    conduct.apply_decisions([decide(conduct)])
     monkeypatch.setattr(PredictionLog, "routed", lambda *_, **__: pytest.fail("there is nothing to judge"))
     assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
 
@@ -110,7 +110,7 @@ def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     predict(log, PRICES, 0.02)
     decision = decide(conduct)
     assert decision.action == "rollback", decision.reasons
-    epoch = conduct.carry_out([decision])
+    epoch = conduct.apply_decisions([decision])
     assert epoch.weights == {CHAMPION: 100}
     assert {arm.model for arm in epoch.shadows} == {CHALLENGER, SHADOW}
     assert conduct.rollout.reconcile(MODELS) == epoch, "a rolled-back model does not come back by itself"
@@ -138,9 +138,9 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
     conduct.rollout.bootstrap(MODELS)
     with pytest.raises(ExperimentError, match="no plan was registered"):
         decide(conduct)
-    first = conduct.register(lambda _: DailySpread(0.3, "the test"), CUTOFF)
+    first = conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
     changed = replace(conduct.rollout.policy, test=replace(conduct.rollout.policy.test, margin=0.1))
-    later = Conduct(replace(conduct.rollout, policy=changed))
+    later = ExperimentController(replace(conduct.rollout, policy=changed))
     assert later.register(lambda _: pytest.fail("a plan that stands is not made again"), CUTOFF) == first
     assert later.plans() == first
 
@@ -150,7 +150,7 @@ def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> Non
     conduct.rollout.bootstrap(MODELS)
     predict(log, PRICES, 0.98, 14)  # by a replay before the plan, or by an experiment of another name
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    (plan,) = conduct.register(lambda _: DailySpread(0.3, "the test"), later[10])
+    (plan,) = conduct.register(lambda _: DailyDeviation(0.3, "the test"), later[10])
     assert plan.starts_after == f"{later[9]:%Y-%m-%d}", "the outcome of the clock's own session is not known yet"
     assert decide(conduct, later[10]).days == 0
     assert decide(conduct, later[14]).days == 4
@@ -162,11 +162,11 @@ def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: Prediction
     predict(log, PRICES, 0.98)
     early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
     assert (early.action, late.action) == ("promote", "promote")
-    assert conduct.carry_out([late]).number == 1
+    assert conduct.apply_decisions([late]).number == 1
     log.approve(early.digest, "risk manager")
     log.approve(early.digest, "somebody later")
     assert log.approved_by(early.digest) == "risk manager"
-    assert conduct.carry_out([late]).champion.model == CHALLENGER
+    assert conduct.apply_decisions([late]).champion.model == CHALLENGER
     with pytest.raises(LogError, match="no decision"):
         log.approve("0" * 64, "risk manager")
 
@@ -179,7 +179,7 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
         epoch = conduct.rollout.started()
         shares.append(epoch.challengers[0].weight)
         predict(log, PRICES, 0.5, last)
-        conduct.carry_out([decide(conduct, later[last - 1])])
+        conduct.apply_decisions([decide(conduct, later[last - 1])])
     assert shares == [0, 0, 10, 30]
 
 
@@ -191,15 +191,15 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     begun = conduct.rollout.started()
     decision = decide(conduct, later[13])
     assert decision.action == "hold", decision.reasons
-    epoch = conduct.carry_out([decision])
+    epoch = conduct.apply_decisions([decision])
     steps = log.allocations(begun.experiment, begun)
     assert len(steps) == decision.days
     assert epoch.weights == dict(zip((CHAMPION, CHALLENGER), steps[-1].after, strict=True))
     assert steps[-1].after[1] > 30
     assert epoch.reason.startswith("hedge: ")
-    assert conduct.carry_out([decision]) == epoch  # it is about an epoch that is over
+    assert conduct.apply_decisions([decision]) == epoch  # it is about an epoch that is over
     again = decide(conduct, later[13])
-    assert conduct.carry_out([again]) == epoch
+    assert conduct.apply_decisions([again]) == epoch
     assert log.allocations(begun.experiment, begun) == steps
 
 
@@ -213,8 +213,8 @@ def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog
         ("hold", 19, False),
         ("hold", 20, True),
     ]
-    assert conduct.carry_out([at_the_end]).number == 1
-    assert conduct.carry_out([before]).number == 2
+    assert conduct.apply_decisions([at_the_end]).number == 1
+    assert conduct.apply_decisions([before]).number == 2
 
 
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
@@ -226,7 +226,7 @@ def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> N
     assert decision.action == "promote", decision.reasons
     conduct.rollout.reconcile((*MODELS, newer))
     with pytest.raises(ExperimentError, match="decide again"):
-        conduct.carry_out([decision])
+        conduct.apply_decisions([decision])
 
 
 def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:

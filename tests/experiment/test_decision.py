@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.decision import decide, due_looks, watch
-from financial_assets.experiment.evidence import Evidence
-from financial_assets.experiment.guardrails import watch_traffic
-from financial_assets.experiment.plan import ExperimentPlan
+from financial_assets.experiment.decision.evidence import Evidence
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence, decision_from_json
+from financial_assets.experiment.decision.rule import decide, due_looks, watch
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
-from financial_assets.experiment.verdict import Decision, Guardrail, Traffic, decision_from_json
 
 
 def judged(
-    registered: ExperimentPlan, seen: Evidence, traffic: Traffic = QUIET, sharpe: float | None = 0.99
+    registered: ExperimentPlan, seen: Evidence, traffic: TrafficEvidence = QUIET, sharpe: float | None = 0.99
 ) -> Decision:
     return decide(registered, EPOCH, seen, traffic, as_of="2011-02-01", deflated_sharpe=lambda: sharpe)
 
@@ -91,8 +91,8 @@ def test_the_deflated_sharpe_ratio_is_asked_for_only_when_a_promotion_hangs_on_i
     assert decide(plan(), EPOCH, evidence(0.0), QUIET, as_of="2011-02-01", deflated_sharpe=never).action == "hold"
 
 
-def rail(action: str) -> Traffic:
-    return Traffic((Guardrail("latency", CHALLENGER, action, True, 0.5, 0.01, 99, "too slow"),), "x")  # type: ignore[arg-type]
+def rail(action: str) -> TrafficEvidence:
+    return TrafficEvidence((Guardrail("latency", CHALLENGER, action, True, 0.5, 0.01, 99, "too slow"),), "x")  # type: ignore[arg-type]
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,16 +10,16 @@ import pytest
 from decision_doubles import EPOCH, QUIET, evidence, plan
 from experiment_doubles import CHALLENGER, CHAMPION
 
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.decision_words import (
+from financial_assets.experiment.decision.evidence import Evidence
+from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.words import (
     first_reason,
     guardrail_lines,
     progress,
     reasons_in_words,
 )
-from financial_assets.experiment.evidence import Evidence
-from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.verdict import Decision, Guardrail, Traffic
+from financial_assets.experiment.plan.plan import ExperimentPlan
 
 SLOW = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "as the record says it")
 UNLUCKY = Guardrail("errors", CHALLENGER, "rollback", False, 0.025, 0.01, 40, "")
@@ -32,7 +32,7 @@ def judged(
     seen: Evidence, *rails: Guardrail, sharpe: float | None = 0.99, **test: object
 ) -> tuple[Decision, ExperimentPlan]:
     rules = plan(**test)
-    made = decide(rules, EPOCH, seen, Traffic(rails, "x"), as_of="2011-02-01", deflated_sharpe=lambda: sharpe)
+    made = decide(rules, EPOCH, seen, TrafficEvidence(rails, "x"), as_of="2011-02-01", deflated_sharpe=lambda: sharpe)
     return made, rules
 
 

@@ -12,19 +12,19 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, SHADOW, arms, panel
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.business import BusinessCase
-from financial_assets.experiment.comparison import compare
-from financial_assets.experiment.conclusion import conclude
-from financial_assets.experiment.evaluation import (
+from financial_assets.experiment.evaluation.business import BusinessCase
+from financial_assets.experiment.evaluation.comparison import compare
+from financial_assets.experiment.evaluation.conclusion import conclude
+from financial_assets.experiment.evaluation.evaluate import (
     DIRECT_COLUMNS,
     ROUTED_COLUMNS,
     Evaluation,
     EvaluationPlan,
     evaluate,
 )
-from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
+from financial_assets.experiment.evaluation.measures import Comparison
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.results import Comparison
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 
 QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)

@@ -9,10 +9,10 @@ from decision_doubles import plan
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, panel
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.evidence import gather
-from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
+from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGateway, arms, panel
 
 from financial_assets.errors import LockLostError, LogError
-from financial_assets.experiment import log_schema
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.records import Forecast, Result
-from financial_assets.experiment.replay import replay
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.replay.replay import replay
 
 pytestmark = [pytest.mark.debian("postgresql"), pytest.mark.integration]
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.off_policy import (
+from financial_assets.experiment.statistics.off_policy import (
     LoggedRewards,
     OffPolicyLimits,
     doubly_robust,

@@ -7,7 +7,7 @@ import pytest
 from statsmodels.stats.power import NormalIndPower
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.power import (
+from financial_assets.experiment.statistics.power import (
     autocorrelation_effect,
     days_needed,
     minimum_detectable_effect,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.records import Forecast, Result
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
 
 DAY, NEXT = pd.Timestamp("2010-02-01"), pd.Timestamp("2010-02-02")
 FORECAST = Forecast(0.6, (-0.03, -0.02, 0.0, 0.02, 0.03))
@@ -268,7 +268,9 @@ def test_concurrent_writers_lose_and_double_nothing(log: PredictionLog, epoch: W
 
 
 def test_processes_may_create_the_log_at_the_same_time(log_url: str) -> None:
-    code = f"from financial_assets.experiment.log import PredictionLog; PredictionLog({log_url!r}).close()"
+    code = (
+        f"from financial_assets.experiment.prediction_log.log import PredictionLog; PredictionLog({log_url!r}).close()"
+    )
     command = [sys.executable, "-c", code]
     children = [subprocess.Popen(command) for _ in range(2)]
     assert [child.wait(timeout=120) for child in children] == [0, 0]

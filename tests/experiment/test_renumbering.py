@@ -7,10 +7,10 @@ import pytest
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.policy import load_policy
-from financial_assets.experiment.renumbering import follow_registry
-from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.plan.policy import load_policy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.renumbering import follow_registry
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.tracking import ModelVersion
 
 NUMBERS = {"baseline": 1, "enhanced": 2, "lightweight": 3}

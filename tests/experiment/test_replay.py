@@ -20,9 +20,9 @@ from financial_assets.errors import (
     RequestRejectedError,
 )
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.gateway import Retry
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import ReplayReport, replay
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.replay import ReplayReport, replay
+from financial_assets.experiment.replay.requests import Retry
 from financial_assets.market.panel import PricePanel
 
 FAST = Retry(attempts=3, first_wait_s=0.001, longest_wait_s=0.002)

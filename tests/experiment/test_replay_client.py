@@ -15,12 +15,12 @@ import pytest
 from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, SHADOW, FakeGateway, answer
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.gateway import Gateway, Retry
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import replay
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.requests import Gateway, Retry
 from financial_assets.market.panel import PricePanel
-from financial_assets.serving.client import InferenceClient
-from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
+from financial_assets.serving.client.inference import InferenceClient
+from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.target import Endpoint
 
 ROUTER = FakeGateway()

@@ -13,13 +13,13 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGatew
 from rich.console import Console
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.live import Scoreboard
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.progress import LiveView, as_table
-from financial_assets.experiment.records import Forecast, Result
-from financial_assets.experiment.replay import replay
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.replay.live_view import LiveView, as_table
+from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.scoreboard import Scoreboard
 from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.intervals import day_clustered_mean
 

@@ -12,11 +12,11 @@ from load_doubles import VirtualCourier
 
 from financial_assets.errors import GatewayUnavailableError, InferenceTimeoutError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.load import OpenLoop, Timeline, Timing, summarize, timing_frame
-from financial_assets.experiment.load_traffic import Counts, Traffic
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import replay
-from financial_assets.experiment.worklist import SessionWork, plan_work
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.dispatch import Counts, RequestDispatcher
+from financial_assets.experiment.replay.open_loop import OpenLoop, Timeline, Timing, summarize, timing_frame
+from financial_assets.experiment.replay.pending import SessionWork, plan_work
+from financial_assets.experiment.replay.replay import replay
 from financial_assets.market.panel import PricePanel
 
 SERVICE_S, STALL, PATIENCE_S = 0.004, (1.0, 3.0), 2.5
@@ -55,18 +55,18 @@ def run(
     places: int,
     gateway: FakeGateway | None = None,
     limited: bool = False,
-) -> tuple[Traffic, VirtualCourier, list[SessionWork]]:
+) -> tuple[RequestDispatcher, VirtualCourier, list[SessionWork]]:
     """All routed requests of all sessions; ``limited``: the courier has the places, as threads have."""
     sessions = prices.sessions[prices.sessions > CUTOFF][:25]
     work = plan_work(log, epoch, prices, sessions, LOOKBACK, pair=False)
     courier = VirtualCourier(gateway or Timed(), served, places if limited else 10_000)
     timeline = None if load is None else Timeline(load, courier.now)
-    traffic = Traffic(log, epoch, courier, Counts(), places, PATIENCE_S, free, timeline)
+    traffic = RequestDispatcher(log, epoch, courier, Counts(), places, PATIENCE_S, free, timeline)
     send_all(traffic, work, prices)
     return traffic, courier, work
 
 
-def send_all(traffic: Traffic, work: list[SessionWork], prices: PricePanel) -> None:
+def send_all(traffic: RequestDispatcher, work: list[SessionWork], prices: PricePanel) -> None:
     with traffic.batch(sum(len(item.routed) for item in work)):
         for item in work:
             tickers, windows = prices.windows(item.session, LOOKBACK, list(item.routed))
@@ -174,7 +174,7 @@ def test_an_outage_moves_no_instant_and_what_it_swallowed_is_sent_after_the_sche
     sessions = wide.sessions[wide.sessions > CUTOFF][:25]
     work = plan_work(log, epoch, wide, sessions, LOOKBACK, pair=False)
     gateway.courier = courier = VirtualCourier(gateway, quick)
-    traffic = Traffic(log, epoch, courier, Counts(), 4, PATIENCE_S, free, Timeline(load, courier.now))
+    traffic = RequestDispatcher(log, epoch, courier, Counts(), 4, PATIENCE_S, free, Timeline(load, courier.now))
     send_all(traffic, work, wide)
     np.testing.assert_allclose(courier.sent_at, np.arange(1, 501) / 100)  # nobody waited for the end of the outage
     swallowed = traffic.counts.unanswered
@@ -238,7 +238,7 @@ def test_an_interruption_keeps_the_answers_under_way_and_sends_none_twice(
     courier = Interrupted(gateway, lambda _: 0.2)
     timings: list[Timing] = []
     timeline = Timeline(OpenLoop(50.0, seed=1), courier.now)
-    traffic = Traffic(log, epoch, courier, Counts(), 64, PATIENCE_S, free, timeline, timings)
+    traffic = RequestDispatcher(log, epoch, courier, Counts(), 64, PATIENCE_S, free, timeline, timings)
     sessions = wide.sessions[wide.sessions > CUTOFF][:25]
     work = plan_work(log, epoch, wide, sessions, LOOKBACK, pair=False)
     with pytest.raises(KeyboardInterrupt):

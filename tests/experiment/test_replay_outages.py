@@ -26,11 +26,11 @@ from financial_assets.errors import (
     NotReadyError,
     ReplayError,
 )
-from financial_assets.experiment import log_lock
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.load import OpenLoop
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.replay import ReplayReport, replay
+from financial_assets.experiment.prediction_log import lock as log_lock
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.open_loop import OpenLoop
+from financial_assets.experiment.replay.replay import ReplayReport, replay
 from financial_assets.market.panel import PricePanel
 
 REFUSED = GatewayUnavailableError("connection refused", answered=False)
@@ -46,7 +46,7 @@ def run(
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("financial_assets.experiment.outage._LOOK_S", 0.001)
+    monkeypatch.setattr("financial_assets.experiment.replay.outage._LOOK_S", 0.001)
 
 
 class Outage:
@@ -322,7 +322,7 @@ def test_a_lock_is_renewed_and_that_of_a_dead_process_is_free_at_once(
             assert time.monotonic() < deadline
             time.sleep(0.01)
     holds = (
-        "import sys; from financial_assets.experiment.log import PredictionLog\n"
+        "import sys; from financial_assets.experiment.prediction_log.log import PredictionLog\n"
         "with PredictionLog(sys.argv[1]) as log, log.exclusive('ab'):\n    print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -14,20 +14,15 @@ from decision_doubles import EPOCH, QUIET, plan
 from experiment_doubles import CHALLENGER, CUTOFF, panel
 from test_evidence import frames
 
-from financial_assets.experiment import report
-from financial_assets.experiment.business import BusinessCase
-from financial_assets.experiment.business_view import business_of
-from financial_assets.experiment.by_regime import RegimeRow, RegimeView
-from financial_assets.experiment.chart_style import svg_of
-from financial_assets.experiment.charts import CHARTS, png, svg
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.decision_case import DecisionCase, case_of
-from financial_assets.experiment.decision_words import reasons_in_words
-from financial_assets.experiment.evaluation_result import Evaluation
-from financial_assets.experiment.evidence import gather
-from financial_assets.experiment.evidence_chart import evidence
-from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.results import (
+from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.record import Guardrail, TrafficEvidence
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.words import reasons_in_words
+from financial_assets.experiment.evaluation.business import BusinessCase
+from financial_assets.experiment.evaluation.business_view import business_of
+from financial_assets.experiment.evaluation.by_regime import RegimeRow, RegimeView
+from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.measures import (
     ArmTraffic,
     Comparison,
     Conclusion,
@@ -38,8 +33,13 @@ from financial_assets.experiment.results import (
     Skill,
     TickerSkill,
 )
+from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.report import html as report
+from financial_assets.experiment.report.charts import CHARTS, png, svg
+from financial_assets.experiment.report.decision_case import DecisionCase, case_of
+from financial_assets.experiment.report.evidence_chart import evidence
+from financial_assets.experiment.report.style import svg_of
 from financial_assets.experiment.statistics.stagewise import daily_z
-from financial_assets.experiment.verdict import Guardrail, Traffic
 
 DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
 ROUTED = pd.DataFrame({"status": [], "model": [], "epoch": [], "session": [], "latency_s": []})
@@ -117,7 +117,7 @@ def evaluation() -> Evaluation:
 PRICES = panel(sessions=80, tickers=3)
 
 
-def decided(days: int = 40, skill: float = 0.5, traffic: Traffic = QUIET, **test: object) -> DecisionCase:
+def decided(days: int = 40, skill: float = 0.5, traffic: TrafficEvidence = QUIET, **test: object) -> DecisionCase:
     """A decision on the first days of a plan with looks on days 20 and 40; one arm is right as often as told."""
     rules = plan(**{"horizon_sessions": 40, "looks": 2, "deflated_sharpe": 0.0, **test})
     direct, rivals = frames(PRICES)
@@ -234,7 +234,7 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
 @pytest.mark.usefixtures("undrawn")
 def test_a_page_does_not_contradict_itself(evaluation: Evaluation) -> None:
     rail = Guardrail("sample ratio", "", "hold", False, 0.319, 0.3, 1000, "")
-    over = words(evaluation, decided(60, traffic=Traffic((rail,), "even"), plausible_effect=0.001))
+    over = words(evaluation, decided(60, traffic=TrafficEvidence((rail,), "even"), plausible_effect=0.001))
     assert "60 of 40" not in over
     assert "60 days the planned test ended on day 40" in over
     assert "31.90 % weights ask for 30.00 %; alarm at p = 0.001 or below" in over
@@ -262,7 +262,7 @@ def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label:
 @pytest.mark.usefixtures("undrawn")
 def test_a_fired_guardrail_stands_out(evaluation: Evaluation) -> None:
     rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "too slow")
-    page = report.html(evaluation, [decided(traffic=Traffic((rail,), "slow"))])
+    page = report.html(evaluation, [decided(traffic=TrafficEvidence((rail,), "slow"))])
     assert "<strong>Decision: roll back</strong>\n<p>30.0 % of 500 requests to enhanced-predictor-v2 took" in page
     assert '<td class="bad-text">FIRED</td>' in page
     assert "1 of 2 fired" in " ".join(page.split())

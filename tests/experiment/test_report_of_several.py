@@ -14,18 +14,18 @@ from experiment_doubles import CHALLENGER, CHAMPION, CUTOFF, SHADOW
 from test_candidates import SECOND, routed_by_scores
 from test_evaluation import EPOCH, evidence
 
-from financial_assets.experiment import report
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.charts import CHARTS, svg
-from financial_assets.experiment.conclusion import conclude_all
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.decision_case import DecisionCase, case_of
-from financial_assets.experiment.evaluation import evaluate
-from financial_assets.experiment.evaluation_result import Evaluation
-from financial_assets.experiment.evidence import gather
-from financial_assets.experiment.plan import DailySpread, make_plan
-from financial_assets.experiment.routed_view import routed_view
-from financial_assets.experiment.traffic import FOLLOWED, arm_traffic
+from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.evaluation.conclusion import conclude_all
+from financial_assets.experiment.evaluation.evaluate import evaluate
+from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.routed import routed_view
+from financial_assets.experiment.evaluation.traffic import FOLLOWED, arm_traffic
+from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
+from financial_assets.experiment.report import html as report
+from financial_assets.experiment.report.charts import CHARTS, svg
+from financial_assets.experiment.report.decision_case import DecisionCase, case_of
 from financial_assets.market.panel import PricePanel
 
 THREE = replace(
@@ -45,7 +45,7 @@ def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> 
     made: list[DecisionCase] = []
     for arm in THREE.challengers:
         rules = policy(plausible_effect=0.03, deflated_sharpe=0.0, looks=2, horizon_sessions=120)
-        plan = make_plan(rules, THREE, arm, DailySpread(SPREAD, "the test"), CUTOFF)
+        plan = make_plan(rules, THREE, arm, DailyDeviation(SPREAD, "the test"), CUTOFF)
         as_of = prices.sessions[-1]
         found = gather(plan, direct[direct["session"] > CUTOFF], baselines, prices, as_of=as_of)
         decision = decide(plan, THREE, found, QUIET, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)

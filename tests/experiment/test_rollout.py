@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.log import PredictionLog
-from financial_assets.experiment.policy import load_policy
-from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.plan.policy import load_policy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 
 CUTOFF = pd.Timestamp("2010-01-29")
 

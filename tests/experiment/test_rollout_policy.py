@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from financial_assets.errors import SettingsError
-from financial_assets.experiment.policy import ArmPolicy, RolloutPolicy, load_policy
+from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy, load_policy
 
 GOOD = """
 experiment: my-experiment

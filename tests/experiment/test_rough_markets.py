@@ -16,14 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_evaluation import EPOCH, QUANTILES, routed_rows
 
-from financial_assets.experiment import report
-from financial_assets.experiment.alarm import leak_checks
-from financial_assets.experiment.evaluation import Evaluation, evaluate
-from financial_assets.experiment.log_schema import QUANTILE_COLUMNS
-from financial_assets.experiment.luck import deflated_sharpe
+from financial_assets.experiment.evaluation.deflated_sharpe import deflated_sharpe
+from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
+from financial_assets.experiment.evaluation.leak_check import leak_checks
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan import DailySpread, make_plan
-from financial_assets.experiment.policy import load_policy
+from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
+from financial_assets.experiment.plan.policy import load_policy
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.experiment.report import html as report
 from financial_assets.market.panel import CHANNELS, PricePanel
 
 WARM_UP = 19  # sessions of the panel until the cut-off
@@ -155,7 +155,7 @@ def test_profit_that_ended_in_ruin_is_the_worst_there_is_for_a_decision() -> Non
     keys = outcome_frame(prices)
     steady = answers(prices, keys, {CHALLENGER: 0.7})
     rules = replace(load_policy(), experiment=EPOCH.experiment)
-    plan = make_plan(rules, EPOCH, EPOCH.challengers[0], DailySpread(0.1, "the test"), CUTOFF)
+    plan = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(0.1, "the test"), CUTOFF)
     found = deflated_sharpe(plan, steady, prices, versions=3, cost_bps=5.0)
     assert found is not None
     assert 0 < found <= 1

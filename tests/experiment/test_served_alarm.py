@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from experiment_doubles import CHALLENGER, CHAMPION, SHADOW, arms, panel
 
-from financial_assets.experiment.alarm import leak_checks
+from financial_assets.experiment.evaluation.leak_check import leak_checks
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.market.panel import PricePanel
 

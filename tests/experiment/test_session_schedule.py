@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.schedule import due_sessions, replay_horizon, routed_before
+from financial_assets.experiment.replay.sessions import due_sessions, replay_horizon, routed_before
 from financial_assets.market import calendar
 
 SESSIONS = calendar.sessions("2010-01-04", "2010-04-30")

@@ -17,19 +17,19 @@ from test_evidence import frames
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.conduct import Conduct
-from financial_assets.experiment.decision import decide, due_looks, watch
-from financial_assets.experiment.decision_words import first_reason
-from financial_assets.experiment.enforcement import manifest_of
-from financial_assets.experiment.evidence import Evidence
-from financial_assets.experiment.lineup import AvailableModel, next_arms, split_share
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.decision.evidence import Evidence
+from financial_assets.experiment.decision.record import Decision, TrafficEvidence
+from financial_assets.experiment.decision.rule import decide, due_looks, watch
+from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.plan import DailySpread, ExperimentPlan, make_plan
-from financial_assets.experiment.policy import ArmPolicy, RolloutPolicy
-from financial_assets.experiment.records import Forecast, Result
-from financial_assets.experiment.rollout import Rollout
-from financial_assets.experiment.verdict import Decision, Traffic
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.roles import AvailableModel, next_arms, split_share
+from financial_assets.experiment.rollout.routing import manifest_of
+from financial_assets.experiment.rollout.state import Rollout
 
 PRICES = panel(sessions=62, tickers=4)
 QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
@@ -55,10 +55,10 @@ def rules(**sections: Mapping[str, object]) -> RolloutPolicy:
     )
 
 
-def begin(log: PredictionLog, **sections: Mapping[str, object]) -> Conduct:
-    conduct = Conduct(Rollout(log, rules(**sections)))
+def begin(log: PredictionLog, **sections: Mapping[str, object]) -> ExperimentController:
+    conduct = ExperimentController(Rollout(log, rules(**sections)))
     conduct.rollout.bootstrap(MODELS)
-    conduct.register(lambda _: DailySpread(0.3, "the test"), CUTOFF)
+    conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
     return conduct
 
 
@@ -83,7 +83,7 @@ def answer(intent: int, up: bool, route: str | None = None) -> Result:
     return Result(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
 
 
-def judged(conduct: Conduct, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
+def judged(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
     return conduct.decide(
         PRICES,
         lambda _: frames(PRICES)[1],
@@ -99,7 +99,7 @@ def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: Predictio
     assert {(plan.family, plan.alpha_planned, plan.alpha_always) for plan in plans} == {(2, 0.02, 0.005)}
     assert plans[0].confidence == "99.5%"
     alone = make_plan(policy(plausible_effect=0.3, horizon_sessions=20, looks=2), EPOCH, EPOCH.challengers[0],
-                      DailySpread(0.3, "the test"), CUTOFF)  # fmt: skip
+                      DailyDeviation(0.3, "the test"), CUTOFF)  # fmt: skip
     assert plans[0].detectable > alone.detectable, "sharing has its price, and the plan names it"
     assert plans[0].boundaries > alone.boundaries
     assert conduct.register(lambda _: pytest.fail("both have a plan"), CUTOFF) == plans
@@ -111,10 +111,10 @@ def test_the_better_of_two_that_win_is_promoted_and_the_tests_end(log: Predictio
     decisions = judged(conduct)
     assert [one.action for one in decisions] == ["promote", "promote"], [one.reasons for one in decisions]
     assert decisions[1].estimate > decisions[0].estimate  # type: ignore[operator]
-    epoch = conduct.carry_out(decisions)
+    epoch = conduct.apply_decisions(decisions)
     assert (epoch.champion.model, epoch.weights) == (THIRD, {THIRD: 100})
     assert {arm.model for arm in epoch.shadows} == {BASE, SECOND}
-    assert conduct.carry_out(decisions) == epoch
+    assert conduct.apply_decisions(decisions) == epoch
     assert conduct.latest() == ()
     assert judged(conduct) == ()
 
@@ -126,12 +126,12 @@ def test_one_is_rolled_back_and_the_other_keeps_its_requests_and_its_plan(log: P
     decisions = judged(conduct, later[16])
     assert [one.action for one in decisions] == ["rollback", "hold"], [one.reasons for one in decisions]
     assert decisions[0].weights == {BASE: 85, THIRD: 15}
-    epoch = conduct.carry_out(decisions)
+    epoch = conduct.apply_decisions(decisions)
     assert epoch.weights == {BASE: 85, THIRD: 15}
     assert [arm.model for arm in epoch.shadows] == [SECOND]
     tested = log.plan(decisions[0].experiment, BASE, SECOND)
     assert epoch.reason == f"rollback: {first_reason(decisions[0], tested)}"
-    assert conduct.carry_out(decisions) == epoch
+    assert conduct.apply_decisions(decisions) == epoch
     (plan,) = conduct.plans()
     assert (plan.challenger, plan.family) == (THIRD, 2)
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, first=16)
@@ -149,10 +149,10 @@ def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_ada
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     decisions = judged(conduct, later[16])
     assert [one.action for one in decisions] == ["rollback", "hold"], [one.reasons for one in decisions]
-    withdrawn = conduct.carry_out(decisions)
+    withdrawn = conduct.apply_decisions(decisions)
     assert withdrawn.weights == {BASE: 85, THIRD: 15}
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, first=16, last=17)
-    conduct.carry_out(judged(conduct, later[17]))
+    conduct.apply_decisions(judged(conduct, later[17]))
     steps = log.allocations(withdrawn.experiment, withdrawn)
     assert steps[0].before == (85, 15)
     for step in steps:
@@ -165,8 +165,8 @@ def test_released_at_the_horizon_the_champion_serves_alone(log: PredictionLog) -
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     early, late = judged(conduct, later[19]), judged(conduct, later[20])
     assert {one.action for one in (*early, *late)} == {"hold"}
-    assert conduct.carry_out(early).number == 1
-    epoch = conduct.carry_out(late)
+    assert conduct.apply_decisions(early).number == 1
+    epoch = conduct.apply_decisions(late)
     assert epoch.weights == {BASE: 100}
     assert "is scored in pairs only" in epoch.reason
 
@@ -176,7 +176,7 @@ def test_the_ladder_is_climbed_together(log: PredictionLog) -> None:
     assert conduct.rollout.started().weights == {BASE: 96, SECOND: 2, THIRD: 2}
     predict(log, {BASE: 0.5, SECOND: 0.5, THIRD: 0.5}, last=4)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    assert conduct.carry_out(judged(conduct, later[3])).weights == {BASE: 89, SECOND: 6, THIRD: 5}
+    assert conduct.apply_decisions(judged(conduct, later[3])).weights == {BASE: 89, SECOND: 6, THIRD: 5}
 
 
 def test_a_retrained_version_takes_the_place_of_its_variant(log: PredictionLog) -> None:
@@ -191,7 +191,7 @@ def test_a_retrained_version_takes_the_place_of_its_variant(log: PredictionLog) 
 def test_a_free_place_is_taken_first(log: PredictionLog) -> None:
     conduct = begin(log)
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, last=16)
-    conduct.carry_out(judged(conduct, PRICES.sessions[PRICES.sessions > CUTOFF][16]))
+    conduct.apply_decisions(judged(conduct, PRICES.sessions[PRICES.sessions > CUTOFF][16]))
     epoch = conduct.rollout.reconcile((*MODELS, model("baseline", 4)))
     assert [arm.model for arm in epoch.challengers] == [THIRD, "baseline-predictor-v4"]
     assert sum(epoch.weights.values()) == 100
@@ -239,7 +239,7 @@ def test_a_share_is_split_into_whole_and_nearly_equal_parts(share: int, parts: i
 
 def plan(family: int) -> ExperimentPlan:
     several = replace(policy(plausible_effect=0.04, deflated_sharpe=0.0), challengers=(ArmPolicy("x", 1),) * family)
-    return make_plan(several, EPOCH, EPOCH.challengers[0], DailySpread(SPREAD, "the test"), CUTOFF)
+    return make_plan(several, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
 
 
 def test_equal_challengers_are_promoted_as_seldom_as_one_would_be() -> None:
@@ -264,5 +264,7 @@ def test_the_always_on_interval_is_wider_for_each_of_several() -> None:
     shared, alone = watch(plan(5), evidence), watch(plan(1), evidence)
     assert shared.low < alone.low
     assert shared.high > alone.high
-    decision = decide(plan(5), EPOCH, evidence, Traffic((), "quiet"), as_of="2010-09-01", deflated_sharpe=lambda: None)
+    decision = decide(
+        plan(5), EPOCH, evidence, TrafficEvidence((), "quiet"), as_of="2010-09-01", deflated_sharpe=lambda: None
+    )
     assert decision.always_on == shared

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from decision_doubles import EPOCH, QUIET, evidence, plan
 
-from financial_assets.experiment.decision import decide
-from financial_assets.experiment.decision_words import reasons_in_words
-from financial_assets.experiment.plan import plan_from_json
-from financial_assets.experiment.tracked_decisions import DECISION_TAG, track_decision
-from financial_assets.experiment.verdict import Decision, decision_from_json
+from financial_assets.experiment.decision.record import Decision, decision_from_json
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.words import reasons_in_words
+from financial_assets.experiment.plan.plan import plan_from_json
+from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
 from financial_assets.tracking import MlflowTracker, NullTracker
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.

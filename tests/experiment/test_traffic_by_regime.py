@@ -19,19 +19,19 @@ from hypothesis import strategies as st
 from test_several_challengers import BASE, PRICES, SECOND, answer, begin, judged, predict
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment import log_schema
 from financial_assets.experiment.allocation.regimes import market_regimes
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.enforcement import enforce, regime_manifests, restore
-from financial_assets.experiment.guardrails import watch_traffic
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.evaluation.traffic import epoch_traffic
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.policy import RolloutPolicy
-from financial_assets.experiment.replay import replay
-from financial_assets.experiment.request_regimes import request_regimes
-from financial_assets.experiment.rollout import AvailableModel, Rollout
+from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.rollout.regimes import request_regimes
+from financial_assets.experiment.rollout.routing import apply_epoch, regime_manifests, repair_routing
+from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm, StratifiedSrm
-from financial_assets.experiment.traffic import epoch_traffic
 from financial_assets.market.panel import CHANNELS
 from financial_assets.monitoring.metrics import ExperimentCollector
 from financial_assets.serving.manifests import model_manifest, parse_experiment, validate_set
@@ -198,31 +198,31 @@ def test_wherever_a_promotion_is_killed_the_next_call_heals_it(log: PredictionLo
     plane, rollout = Plane(), Rollout(log, contextual("sector"))
     before = split_epoch(log)
     stranger = ExperimentStatus("ab-fast-experiment", None, {CHAMPION: 100}, None, ready=True)
-    enforce(before, plane, "space", 1.0)  # type: ignore[arg-type]
+    apply_epoch(before, plane, "space", 1.0)  # type: ignore[arg-type]
     plane.splits[stranger.name] = stranger
     after = rollout.change_weights({CHAMPION: 40, CHALLENGER: 60}, "all alike")
     assert rollout.former_regimes() == {"tech", "banks"}
     plane.dies_after = dies_after
     try:
-        enforce(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
+        apply_epoch(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
     except KeyboardInterrupt:
         plane.dies_after = 99
         assert plane.splits["ab-experiment"].default == CHAMPION
-        assert restore(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
+        assert repair_routing(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
     else:
         assert dies_after == 4, "apply, wait and two deletions are all there is to die in"
     plane.dies_after = 99
     assert set(plane.splits) == {"ab-experiment", "ab-fast-experiment"}
     assert dict(plane.splits["ab-experiment"].weights) == {CHAMPION: 40, CHALLENGER: 60}
-    assert not restore(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
+    assert not repair_routing(after, plane, "space", 1.0, former=rollout.former_regimes())  # type: ignore[arg-type]
 
 
 def test_a_missing_regime_is_restored(log: PredictionLog) -> None:
     plane, epoch = Plane(), split_epoch(log)
-    assert not restore(epoch, plane, "space", 1.0), "an experiment that nobody began is left alone"  # type: ignore[arg-type]
-    enforce(epoch, plane, "space", 1.0)  # type: ignore[arg-type]
+    assert not repair_routing(epoch, plane, "space", 1.0), "an experiment that nobody began is left alone"  # type: ignore[arg-type]
+    apply_epoch(epoch, plane, "space", 1.0)  # type: ignore[arg-type]
     del plane.splits["ab-tech-experiment"]
-    assert restore(epoch, plane, "space", 1.0)  # type: ignore[arg-type]
+    assert repair_routing(epoch, plane, "space", 1.0)  # type: ignore[arg-type]
     assert dict(plane.splits["ab-tech-experiment"].weights) == SPLIT["tech"]
 
 
@@ -339,7 +339,7 @@ def test_every_kind_of_request_learns_from_its_own_rows(log: PredictionLog) -> N
     later = PRICES.sessions[PRICES.sessions > EPOCH.data_cutoff]
     decisions = judged(conduct, later[13])
     assert {one.action for one in decisions} == {"hold"}, [one.reasons for one in decisions]
-    epoch = conduct.carry_out(decisions)
+    epoch = conduct.apply_decisions(decisions)
     assert set(epoch.regimes) == {"good", "bad"}
     assert epoch.regimes["good"][SECOND] > 40
     assert epoch.regimes["bad"][SECOND] < 20
@@ -348,7 +348,7 @@ def test_every_kind_of_request_learns_from_its_own_rows(log: PredictionLog) -> N
     for weights in epoch.regimes.values():
         assert sum(weights.values()) == 100
         assert min(weights.values()) >= 10
-    assert conduct.carry_out(judged(conduct, later[13])) == epoch
+    assert conduct.apply_decisions(judged(conduct, later[13])) == epoch
     again = log.allocations("ab-good-experiment", epoch)
     assert len(again) == decisions[0].days
     with pytest.raises(LogError):
@@ -359,7 +359,7 @@ def test_a_new_challenger_begins_without_regimes_and_a_fixed_policy_ends_them(lo
     conduct = begin(log, test={"horizon_sessions": 200}, traffic=BY_SECTOR)
     by_ticker(log, 10)
     later = PRICES.sessions[PRICES.sessions > EPOCH.data_cutoff]
-    epoch = conduct.carry_out(judged(conduct, later[9]))
+    epoch = conduct.apply_decisions(judged(conduct, later[9]))
     assert epoch.regimes
     models = [arm_model(arm) for arm in epoch.arms]
     assert conduct.rollout.reconcile(models) == epoch

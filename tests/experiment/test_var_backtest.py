@@ -8,8 +8,14 @@ import pytest
 from experiment_doubles import CHALLENGER, CHAMPION
 from test_evaluation import judge
 
-from financial_assets.experiment import report
-from financial_assets.experiment.var_backtest import FAMILY_ALPHA, TailBackTest, backtest_arm, backtest_arms, summary
+from financial_assets.experiment.evaluation.var_backtest import (
+    FAMILY_ALPHA,
+    TailBackTest,
+    backtest_arm,
+    backtest_arms,
+    summary,
+)
+from financial_assets.experiment.report import html as report
 
 FORECAST = {"q01": -0.03, "q05": -0.02, "q95": 0.02, "q99": 0.03}
 

@@ -24,22 +24,23 @@ from mlflow.tracking import MlflowClient
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.plan import ExperimentPlan
-from financial_assets.experiment.verdict import Decision
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.resources import make_resources
-from financial_assets.resources.conduct import Rivals, Step, decide_now, take_step
-from financial_assets.resources.replay import run_replay
 from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
+from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_now, take_step
+from financial_assets.workflows.replay import run_replay
 
 __all__ = ["ROOT", "World", "environment", "policy"]
 
 ROOT = Path(__file__).parents[2]
 _KILLED = """
 import os, signal
-from financial_assets.resources import conduct, make_resources
+from financial_assets.resources import make_resources
+from financial_assets.workflows import decisions as conduct
 from financial_assets.settings import load_settings
 conduct.{part} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
@@ -171,8 +172,8 @@ class World:
         return self.resources["market"].whole_panel()
 
     @cached_property
-    def rivals(self) -> Rivals:
-        return Rivals(self.resources["workshop"], self.panel)
+    def rivals(self) -> BaselinePredictions:
+        return BaselinePredictions(self.resources["workshop"], self.panel)
 
     # What can be seen.
 

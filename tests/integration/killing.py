@@ -40,7 +40,7 @@ def job_command(job: str, *arguments: str) -> list[str]:
 
 def cli_command(*arguments: str) -> list[str]:
     """``financial-assets`` with these arguments."""
-    return [sys.executable, "-c", "from financial_assets.cli import main; main()", *arguments]
+    return [sys.executable, "-c", "from financial_assets.cli.main import main; main()", *arguments]
 
 
 def instance_of(folder: Path) -> dg.DagsterInstance:

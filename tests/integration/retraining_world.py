@@ -21,9 +21,9 @@ from click.testing import CliRunner
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.tracking import ModelRegistry
 

@@ -17,9 +17,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from financial_assets.models.artifact import CARD_FILE, MODEL_FOLDER, ONNX_FILE
-from financial_assets.models.export import file_sha256
-from financial_assets.resources import Workshop
+from financial_assets.models.artifacts.artifact import CARD_FILE, MODEL_FOLDER, ONNX_FILE
+from financial_assets.models.onnx.export import file_sha256
+from financial_assets.resources import Models
 
 __all__ = ["failing_after", "release", "slow_by"]
 
@@ -30,7 +30,7 @@ _WIDTH = 128
 Change = Callable[[onnx.ModelProto], None]
 
 
-def release(workshop: Workshop, variant: str, change: Change) -> int:
+def release(workshop: Models, variant: str, change: Change) -> int:
     """Register a version of a variant whose graph was changed, as the one to be deployed next; its number."""
     models, registry = workshop.models(), workshop.registry()
     healthy = models.current_artifact(variant)

@@ -17,8 +17,8 @@ import yaml
 from ab_world import World, environment, policy
 from sick_models import Change, failing_after, release, slow_by
 
-from financial_assets.experiment.decision_words import first_reason
-from financial_assets.experiment.verdict import Decision, Guardrail
+from financial_assets.experiment.decision.record import Decision, Guardrail
+from financial_assets.experiment.decision.words import first_reason
 from financial_assets.serving.local import control
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

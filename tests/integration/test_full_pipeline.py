@@ -26,8 +26,8 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-from financial_assets.cli import main
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.cli.main import main
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.panel import build_panel
 from financial_assets.market.store import PriceStore
@@ -256,7 +256,7 @@ def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran
 def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_logged_once(ran: World) -> None:
     before = ran.counts()
     with subprocess.Popen(
-        [sys.executable, "-c", "from financial_assets.cli import main; main()", "replay", "--sessions", "160"],
+        [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "replay", "--sessions", "160"],
         env=ran.environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,

@@ -25,7 +25,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.monitoring import local
 from financial_assets.resources import make_resources
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ProcessStatus

@@ -104,7 +104,11 @@ def test_torch_is_the_makefiles_and_the_extras_are_the_packages() -> None:
 
 def test_what_git_and_editors_leave_is_not_sent() -> None:
     sent: Callable[[str], bool] = is_sent
-    for path in ("constraints.txt", "financial_assets/serving/runtime.py", "financial_assets/experiment/policy.yaml"):
+    for path in (
+        "constraints.txt",
+        "financial_assets/serving/runtime.py",
+        "financial_assets/experiment/plan/policy.yaml",
+    ):
         assert sent(path), path
     for path in (
         ".git/config",

@@ -17,11 +17,11 @@ from financial_assets.errors import ExportError, ParityError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration
-from financial_assets.models.card import model_card, write_model_card
-from financial_assets.models.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
 from financial_assets.models.networks import build_network
-from financial_assets.models.parity import (
+from financial_assets.models.onnx.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
+from financial_assets.models.onnx.parity import (
     PROBABILITY_TOLERANCE,
     ParityReport,
     degenerate_windows,

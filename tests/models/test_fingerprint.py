@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from financial_assets.market.panel import PricePanel
-from financial_assets.models import fingerprint as module
-from financial_assets.models.fingerprint import code_version, fingerprint, training_data_hash
+from financial_assets.models.artifacts import fingerprint as module
+from financial_assets.models.artifacts.fingerprint import code_version, fingerprint, training_data_hash
 from financial_assets.models.variants import VARIANTS
 
 BASE: dict[str, Any] = {

@@ -24,10 +24,11 @@ from onnx import numpy_helper
 from financial_assets.errors import ExportError, FinancialAssetsError, LeakAlarmError, ParityError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models import artifact, lifecycle
-from financial_assets.models.artifact import Artifact
-from financial_assets.models.export import export_onnx, file_sha256
-from financial_assets.models.lifecycle import Development, ModelWorkshop
+from financial_assets.models import lifecycle
+from financial_assets.models.artifacts import artifact
+from financial_assets.models.artifacts.artifact import Artifact
+from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
+from financial_assets.models.onnx.export import export_onnx, file_sha256
 from financial_assets.models.training import Training
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowTracker, ModelRegistry
@@ -47,7 +48,7 @@ class World:
     panel: PricePanel
     cutoff: pd.Timestamp
 
-    def develop(self, workshop: ModelWorkshop, **changes: Any) -> Development:
+    def develop(self, workshop: ModelLifecycle, **changes: Any) -> TrainedModel:
         arguments: dict[str, Any] = {
             "features": self.features,
             "panel": self.panel,
@@ -56,7 +57,7 @@ class World:
         }
         return workshop.develop(changes.pop("variant", self.variant), **{**arguments, **changes})
 
-    def publish(self, workshop: ModelWorkshop) -> Artifact:
+    def publish(self, workshop: ModelLifecycle) -> Artifact:
         return workshop.publish(self.variant.name, self.graph, self.features, self.panel, tags=TAGS)
 
 
@@ -73,16 +74,16 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
-def make_workshop(folder: Path, store: Path, sequence_length: int, seed: int = 7) -> ModelWorkshop:
+def make_workshop(folder: Path, store: Path, sequence_length: int, seed: int = 7) -> ModelLifecycle:
     if not (folder / "mlflow.db").exists():
         shutil.copy(store, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     tracker = MlflowTracker(uri, "experiment", folder / "artifacts")
-    return ModelWorkshop(folder / "models", tracker, ModelRegistry(uri), sequence_length, seed, device="cpu")
+    return ModelLifecycle(folder / "models", tracker, ModelRegistry(uri), sequence_length, seed, device="cpu")
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelWorkshop:
+def workshop(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelLifecycle:
     return make_workshop(tmp_path, empty_store, sequence_length)
 
 
@@ -90,11 +91,11 @@ def workshop(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelWo
 class Published:
     """A workshop whose model is registered."""
 
-    workshop: ModelWorkshop
-    development: Development
+    workshop: ModelLifecycle
+    development: TrainedModel
     artifact: Artifact
 
-    def elsewhere(self, folder: Path) -> ModelWorkshop:
+    def elsewhere(self, folder: Path) -> ModelLifecycle:
         """The same registry, another machine's disk."""
         return replace(self.workshop, folder=folder)
 
@@ -126,12 +127,12 @@ def trainer(training: Training, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     return found
 
 
-def client(workshop: ModelWorkshop) -> Any:
+def client(workshop: ModelLifecycle) -> Any:
     assert isinstance(workshop.tracker, MlflowTracker)
     return workshop.tracker._connection.client
 
 
-def runs(workshop: ModelWorkshop) -> list[tuple[str, str]]:
+def runs(workshop: ModelLifecycle) -> list[tuple[str, str]]:
     """Status and recorded reason of each tracked run, the newest first."""
     assert isinstance(workshop.tracker, MlflowTracker)
     found = client(workshop).search_runs([workshop.tracker._experiment()])
@@ -161,7 +162,7 @@ def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Publish
     )
 
 
-def test_the_same_question_is_trained_once(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+def test_the_same_question_is_trained_once(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
     first, second = world.develop(workshop), world.develop(workshop)
     assert (trainer.calls, len(runs(workshop))) == (1, 1)
     assert (first.reused, second.reused) == (False, True)
@@ -170,7 +171,7 @@ def test_the_same_question_is_trained_once(workshop: ModelWorkshop, world: World
 
 
 def test_sessions_after_the_cutoff_are_another_day_of_the_same_model(
-    workshop: ModelWorkshop, world: World, trainer: Trainer
+    workshop: ModelLifecycle, world: World, trainer: Trainer
 ) -> None:
     shorter = world.panel.until(world.cutoff + pd.Timedelta(days=30))
     assert len(shorter.sessions) < len(world.panel.sessions)
@@ -198,7 +199,7 @@ def other_price(world: World) -> dict[str, Any]:
     ids=["seed", "sequence length", "cut-off", "hyperparameter", "one price"],
 )
 def test_any_other_question_is_trained_anew(
-    workshop: ModelWorkshop, world: World, trainer: Trainer, change: Callable[[World], dict[str, Any]]
+    workshop: ModelLifecycle, world: World, trainer: Trainer, change: Callable[[World], dict[str, Any]]
 ) -> None:
     first = world.develop(workshop)
     changes = change(world)
@@ -211,7 +212,7 @@ def test_any_other_question_is_trained_anew(
 
 @pytest.mark.parametrize("error", [TrainingError("too few sessions"), KeyboardInterrupt()])
 def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
-    workshop: ModelWorkshop, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    workshop: ModelLifecycle, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(*_: Any, **__: Any) -> Training:
         raise error
@@ -225,7 +226,7 @@ def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
 
 
 def test_a_death_before_the_training_is_saved_trains_again(
-    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any) -> Path:
         raise KeyboardInterrupt
@@ -239,7 +240,7 @@ def test_a_death_before_the_training_is_saved_trains_again(
     assert [status for status, _ in runs(workshop)] == ["FINISHED", "FAILED"]
 
 
-def test_a_damaged_training_is_made_again(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+def test_a_damaged_training_is_made_again(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
     first = world.develop(workshop)
     tensors = workshop.folder / "tiny" / first.fingerprint / "training" / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:-1])
@@ -249,7 +250,7 @@ def test_a_damaged_training_is_made_again(workshop: ModelWorkshop, world: World,
     assert same_weights(again.training, first.training)
 
 
-def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelWorkshop, world: World, trainer: Trainer) -> None:
+def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
     gone = subprocess.Popen(["sleep", "60"])
     owner = {**owner_tags(), OWNER_PID: str(gone.pid), OWNER_STARTED: f"{psutil.Process(gone.pid).create_time():.2f}"}
     assert isinstance(workshop.tracker, MlflowTracker)
@@ -264,7 +265,7 @@ def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelWorkshop, world
 
 
 def test_two_that_train_the_same_at_once_train_it_once(
-    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train, both_asked = lifecycle.train, threading.Barrier(2)
 
@@ -272,7 +273,7 @@ def test_two_that_train_the_same_at_once_train_it_once(
         time.sleep(0.5)  # long enough for the other to find nothing, if it looked now
         return train(*arguments, **options)
 
-    def develop(_: int) -> Development:
+    def develop(_: int) -> TrainedModel:
         both_asked.wait()
         return world.develop(workshop)
 
@@ -378,7 +379,7 @@ def planted(training: Training, monkeypatch: pytest.MonkeyPatch, **answers: np.n
     monkeypatch.setattr(lifecycle, "train", Trainer(replace(training, held_out=replace(training.held_out, **answers))))
 
 
-def refused(workshop: ModelWorkshop, world: World, error: type[FinancialAssetsError], match: str) -> None:
+def refused(workshop: ModelLifecycle, world: World, error: type[FinancialAssetsError], match: str) -> None:
     """Publishing fails as ``error``, registers nothing, and the run says why."""
     world.develop(workshop)
     assert runs(workshop) == [("FINISHED", "")]
@@ -393,21 +394,21 @@ def refused(workshop: ModelWorkshop, world: World, error: type[FinancialAssetsEr
 
 
 def test_a_clairvoyant_is_not_registered(
-    workshop: ModelWorkshop, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+    workshop: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(training, monkeypatch, logit=np.where(training.held_out.up, 2.0, -2.0))
     refused(workshop, world, LeakAlarmError, "leak alarm")
 
 
 def test_a_network_that_always_says_the_same_is_not_registered(
-    workshop: ModelWorkshop, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+    workshop: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(training, monkeypatch, logit=np.full_like(training.held_out.logit, 0.3))
     refused(workshop, world, TrainingError, "answers the same")
 
 
 def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
-    workshop: ModelWorkshop, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(predictor: Any, path: Path, **options: Any) -> str:
         export_onnx(predictor, path, **options)
@@ -426,7 +427,7 @@ def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
     assert runs(workshop) == [("FINISHED", "")]
 
 
-def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelWorkshop, world: World) -> None:
+def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelLifecycle, world: World) -> None:
     for ask in (lambda: world.publish(workshop), lambda: workshop.current_artifact("tiny")):
         with pytest.raises(TrainingError, match="materialize models/tiny"):
             ask()
@@ -436,7 +437,7 @@ def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelWorksh
 
 
 @pytest.fixture
-def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trainer) -> ModelWorkshop:
+def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trainer) -> ModelLifecycle:
     """The same folder of models with a copy of its store, which a test may harm."""
     folder = tmp_path / "again"
     shutil.copytree(published.workshop.folder, folder / "models")
@@ -444,7 +445,7 @@ def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trai
 
 
 def test_an_empty_store_gets_the_versions_under_their_numbers_without_a_training(
-    again: ModelWorkshop, world: World, trainer: Trainer, published: Published
+    again: ModelLifecycle, world: World, trainer: Trainer, published: Published
 ) -> None:
     record = again.folder / "tiny" / published.development.fingerprint / "registered.json"
     document = json.loads(record.read_text())
@@ -464,7 +465,7 @@ def test_an_empty_store_gets_the_versions_under_their_numbers_without_a_training
 
 @pytest.mark.parametrize("kept", [True, False], ids=["numbered", "state of an earlier release"])
 def test_a_run_and_its_version_that_are_deleted_are_made_again(
-    again: ModelWorkshop, world: World, trainer: Trainer, published: Published, kept: bool
+    again: ModelLifecycle, world: World, trainer: Trainer, published: Published, kept: bool
 ) -> None:
     world.publish(again)
     first = again.registry.versions()[0]
@@ -482,7 +483,7 @@ def test_a_run_and_its_version_that_are_deleted_are_made_again(
 
 
 def test_files_that_the_registry_lost_are_uploaded_again_also_for_a_deleted_run(
-    again: ModelWorkshop, world: World, published: Published
+    again: ModelLifecycle, world: World, published: Published
 ) -> None:
     world.publish(again)
     (version,) = again.registry.versions()
@@ -503,7 +504,7 @@ def test_files_that_the_registry_lost_are_uploaded_again_also_for_a_deleted_run(
 
 @pytest.mark.parametrize("content", ["", '{"fingerprint": "x', "[]", '{"fingerprint": 7, "run_id": 8}'])
 def test_a_damaged_pointer_names_the_asset_that_writes_it_again(
-    again: ModelWorkshop, world: World, trainer: Trainer, content: str
+    again: ModelLifecycle, world: World, trainer: Trainer, content: str
 ) -> None:
     (again.folder / "tiny" / "current.json").write_text(content)
     with pytest.raises(TrainingError, match=r"current\.json is damaged.*materialize models/tiny"):

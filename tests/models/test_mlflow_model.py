@@ -10,8 +10,8 @@ import yaml
 from onnx import TensorProto, helper
 
 from financial_assets.errors import ExportError
-from financial_assets.models.export import onnx_session, run_onnx
-from financial_assets.models.mlflow_model import save_mlflow_model
+from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
+from financial_assets.models.onnx.export import onnx_session, run_onnx
 
 EXAMPLE = np.linspace(1, 2, 256 * 7, dtype=np.float32).reshape(256, 7)
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import ExportError
-from financial_assets.models.onnx_writer import write_onnx
-from financial_assets.models.tracing import BATCH, trace
+from financial_assets.models.onnx.tracing import BATCH, trace
+from financial_assets.models.onnx.writer import write_onnx
 
 Function = Callable[[Tensor], Tensor]
 

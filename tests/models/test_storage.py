@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from financial_assets.errors import TrainingError
-from financial_assets.models import storage
-from financial_assets.models.storage import is_finished, load_training, save_training
+from financial_assets.models.artifacts import storage
+from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.training import Training
 
 
@@ -88,7 +88,7 @@ def test_a_rename_that_fails_brings_the_old_one_back(
 SAVE_FOR_EVER = """
 import sys
 from pathlib import Path
-from financial_assets.models.storage import load_training, save_training
+from financial_assets.models.artifacts.storage import load_training, save_training
 training = load_training(Path(sys.argv[1]))
 while True:
     save_training(Path(sys.argv[2]), training)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.records import Forecast, Result
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.monitoring import local

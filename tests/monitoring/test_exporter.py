@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from monitoring_doubles import EXPERIMENT, arms, fill, panel
 from prometheus_client.parser import text_string_to_metric_families
 
-from financial_assets.cli import main
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.cli.main import main
+from financial_assets.experiment.prediction_log.log import PredictionLog
 
 PRICES = panel(sessions=30, tickers=2)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -33,7 +33,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(*arguments: str) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", "from financial_assets.cli import main; main()", "exporter", *arguments],
+            [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "exporter", *arguments],
             env={**os.environ, "FINANCIAL_ASSETS_HOME": str(tmp_path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,14 +16,14 @@ import pytest
 from click.testing import CliRunner
 from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
-from financial_assets.cli import main
+from financial_assets.cli.main import main
 from financial_assets.errors import TargetError
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.monitoring import local
 from financial_assets.resources import make_resources
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports
-from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.settings import load_settings
 
 SETTINGS = {"PRICE_SOURCE": "sample", "TICKERS": "AAPL,MSFT", "PROGRESS": "false"}

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from financial_assets.errors import LogError, MarketDataError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.log import PredictionLog
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.records import Result
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Result
 from financial_assets.market.calendar import last_completed_session, next_session, session_close
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.metrics import ExperimentCollector, open_log

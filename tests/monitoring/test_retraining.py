@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, Role, WeightEpoch
-from financial_assets.monitoring.episodes import LONGEST_RUN, PastRun, RunState, Trigger
-from financial_assets.monitoring.retraining import Decision, RetrainingPolicy, decide, refusal
+from financial_assets.monitoring.incidents import LONGEST_RUN, PastRun, RunState, Trigger
+from financial_assets.monitoring.retraining import RetrainingDecision, RetrainingPolicy, decide, superseded_by
 
 EXPERIMENT = "ab"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -64,16 +64,16 @@ def run(
 
 def ask(
     triggers: Sequence[Trigger], *history: PastRun, at: datetime = NOW, policy: RetrainingPolicy = POLICY
-) -> Decision:
+) -> RetrainingDecision:
     return decide(triggers, epoch(), history, at, policy)
 
 
-def reasons(decision: Decision) -> str:
+def reasons(decision: RetrainingDecision) -> str:
     return " | ".join(skip.reason for skip in decision.skipped)
 
 
 def test_nothing_wrong_nothing_asked() -> None:
-    assert ask([]) == Decision(None, ())
+    assert ask([]) == RetrainingDecision(None, ())
 
 
 @pytest.mark.parametrize("trigger", [alert(), drift(), drift(cause="feature_drift"), alert(CHALLENGER)])
@@ -249,31 +249,31 @@ def own(number: int = 5, *, hours: float = 0.1, model: str | None = CHAMPION) ->
 
 def test_the_first_of_two_goes_on_and_the_second_gives_way() -> None:
     first, second = own(4), own(5)
-    assert refusal(first, (first, second), NOW) is None
-    assert "asked for before this one, is running" in str(refusal(second, (first, second), NOW))
+    assert superseded_by(first, (first, second), NOW) is None
+    assert "asked for before this one, is running" in str(superseded_by(second, (first, second), NOW))
 
 
 @pytest.mark.parametrize("model", [CHAMPION, CHALLENGER, None])
 @pytest.mark.parametrize("status", ["queued", "running"])
 def test_every_run_gives_way_to_one_under_way(model: str | None, status: RunState) -> None:
     for mine in (own(), own(model=None)):
-        assert refusal(mine, (run(status, model, hours=0.5, number=4),), NOW) is not None
-        assert refusal(mine, (run("running", model, hours=3, number=4),), NOW) is None, "that one was killed"
+        assert superseded_by(mine, (run(status, model, hours=0.5, number=4),), NOW) is not None
+        assert superseded_by(mine, (run("running", model, hours=3, number=4),), NOW) is None, "that one was killed"
 
 
 def test_an_answered_episode_is_not_answered_again() -> None:
     before = run("succeeded", hours=5, number=4)
-    assert "has answered ab/baseline-predictor-v1 already" in str(refusal(own(), (before,), NOW))
-    assert refusal(own(model=CHALLENGER), (before,), NOW) is None
-    assert refusal(own(model=None), (before,), NOW) is None, "a person may"
+    assert "has answered ab/baseline-predictor-v1 already" in str(superseded_by(own(), (before,), NOW))
+    assert superseded_by(own(model=CHALLENGER), (before,), NOW) is None
+    assert superseded_by(own(model=None), (before,), NOW) is None, "a person may"
 
 
 @pytest.mark.parametrize("model", [CHAMPION, CHALLENGER, None])
 def test_a_request_that_did_not_see_the_one_before_gives_way(model: str | None) -> None:
     before = replace(run("failed", model, hours=0.5, number=4), ended_at=NOW - timedelta(minutes=2))
-    assert "was still under way when this one was asked for" in str(refusal(own(hours=0.1), (before,), NOW))
-    assert refusal(own(hours=0.01), (before,), NOW) is None, "asked for after the end: a second attempt"
-    assert refusal(own(hours=0.1, model=None), (before,), NOW) is None, "a person may"
+    assert "was still under way when this one was asked for" in str(superseded_by(own(hours=0.1), (before,), NOW))
+    assert superseded_by(own(hours=0.01), (before,), NOW) is None, "asked for after the end: a second attempt"
+    assert superseded_by(own(hours=0.1, model=None), (before,), NOW) is None, "a person may"
 
 
 # --- laws ---
@@ -364,5 +364,5 @@ def test_however_often_one_looks_a_request_that_is_under_way_is_the_only_one(
 @given(st.permutations([2, 3, 4, 5]), st.data())
 def test_of_runs_asked_for_at_once_exactly_one_goes_on(numbers: list[int], data: st.DataObject) -> None:
     started = [own(number, model=data.draw(st.sampled_from([CHAMPION, CHALLENGER]))) for number in numbers]
-    gone_on = [mine.number for mine in started if refusal(mine, started, NOW) is None]
+    gone_on = [mine.number for mine in started if superseded_by(mine, started, NOW) is None]
     assert gone_on == [2]

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from monitoring_doubles import EXPERIMENT, arms, fill, panel
 
-from financial_assets.experiment.log import PredictionLog
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.monitoring.metrics import ExperimentCollector
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"

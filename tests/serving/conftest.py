@@ -14,7 +14,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import LocalTarget, control
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, ServingTarget

@@ -11,8 +11,8 @@ from typing import Any
 import dagster as dg
 from click.testing import CliRunner, Result
 
-from financial_assets.cli import main
-from financial_assets.models.export import file_sha256
+from financial_assets.cli.main import main
+from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
 from financial_assets.serving.manifests import model_name

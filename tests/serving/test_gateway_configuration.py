@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.serving.local.control import envoy_binary, plane_specs
-from financial_assets.serving.local.envoy import bootstrap, clusters, listeners
+from financial_assets.serving.local.envoy.config import bootstrap, clusters, listeners
+from financial_assets.serving.local.envoy.routes import PROTOCOLS, Topology, route_configurations
 from financial_assets.serving.local.layout import Layout, Ports
-from financial_assets.serving.local.routes import PROTOCOLS, Topology, route_configurations
 from financial_assets.serving.manifests import ExperimentSpec
 
 PORTS = Ports(*range(20001, 20008))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from financial_assets.errors import NotReadyError
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.manifests import Manifest, experiment_manifest, model_manifest
 
 pytestmark = [pytest.mark.integration, pytest.mark.debian("git")]

@@ -22,8 +22,8 @@ from financial_assets.errors import (
     InferenceTimeoutError,
     RequestRejectedError,
 )
-from financial_assets.serving.client import InferenceClient, parse_routes
-from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
+from financial_assets.serving.client.inference import InferenceClient, parse_routes
+from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.target import Endpoint
 
 Reply = tuple[int, dict[str, str], bytes]

@@ -14,12 +14,12 @@ import pytest
 
 from financial_assets.errors import InferenceError, ManifestError, NotReadyError, RequestRejectedError, TargetError
 from financial_assets.locking import exclusive
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import LocalTarget, control, status
 from financial_assets.serving.local import target as module
-from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.processes import SupervisorState
+from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.manifests import experiment_manifest, model_manifest, server_manifest
 
 pytestmark = pytest.mark.integration
@@ -76,7 +76,7 @@ def test_weights_are_in_force_when_the_call_returns(target: LocalTarget, model: 
 def test_a_refused_apply_changes_nothing(target: LocalTarget, model: Any, tmp_path: Path) -> None:
     name, good = model("good")
     target.apply([good])
-    before, folders = Desired.read(Layout(target.home).desired), repository(target)
+    before, folders = DesiredState.read(Layout(target.home).desired), repository(target)
     corrupt = tmp_path / "corrupt"
     corrupt.mkdir()
     (corrupt / "model.onnx").write_bytes(b"no model")
@@ -92,7 +92,7 @@ def test_a_refused_apply_changes_nothing(target: LocalTarget, model: Any, tmp_pa
     ]:
         with pytest.raises(ManifestError, match=message):
             target.apply(manifests)
-    assert Desired.read(Layout(target.home).desired) == before
+    assert DesiredState.read(Layout(target.home).desired) == before
     assert repository(target) == folders
     assert {m.name: m.ready for m in target.status().models}[name]
 
@@ -102,12 +102,12 @@ def test_artefacts_are_immutable(
 ) -> None:
     name, manifest = model("a", 0.0)
     target.apply([manifest])
-    revision = Desired.read(Layout(target.home).desired).models[name]
+    revision = DesiredState.read(Layout(target.home).desired).models[name]
     target.apply([manifest])
-    assert Desired.read(Layout(target.home).desired).models[name] == revision
+    assert DesiredState.read(Layout(target.home).desired).models[name] == revision
     labelled = {**manifest, "metadata": {**manifest["metadata"], "labels": {"variant": "a"}}}
     target.apply([labelled])
-    served = Desired.read(Layout(target.home).desired).models[name]
+    served = DesiredState.read(Layout(target.home).desired).models[name]
     assert (served.version, served.manifest) == (1, labelled)
     other = write_tiny(tmp_path / "other", 1.0)
     (tmp_path / "a" / "model.onnx").write_bytes((other / "model.onnx").read_bytes())
@@ -139,7 +139,7 @@ def test_a_new_storage_uri_is_a_new_version_and_stale_routes_heal(
     target.delete("Experiment", "v-experiment")
     target.delete("Model", a)
     target.apply([first])
-    assert Desired.read(Layout(target.home).desired).models[a].version == 3
+    assert DesiredState.read(Layout(target.home).desired).models[a].version == 3
 
 
 def test_experiments_without_a_default_split_beside_the_one_that_has_it(

@@ -21,11 +21,10 @@ import pytest
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
-from financial_assets.serving.local.keeper import Keeper
 from financial_assets.serving.local.layout import Layout, Ports, pick_ports
 from financial_assets.serving.local.locking import is_held
-from financial_assets.serving.local.orphans import find_processes
-from financial_assets.serving.local.processes import (
+from financial_assets.serving.local.processes.orphans import find_processes
+from financial_assets.serving.local.processes.process import (
     ChildState,
     Identity,
     ProcessSpec,
@@ -34,6 +33,7 @@ from financial_assets.serving.local.processes import (
     read_specs,
     write_specs,
 )
+from financial_assets.serving.local.processes.watchdog import ProcessWatchdog
 
 SERVER = textwrap.dedent(
     """
@@ -82,11 +82,11 @@ def wait(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 @pytest.fixture
-def keep(tmp_path: Path) -> Iterator[Callable[[ProcessSpec], Keeper]]:
-    keepers: list[Keeper] = []
+def keep(tmp_path: Path) -> Iterator[Callable[[ProcessSpec], ProcessWatchdog]]:
+    keepers: list[ProcessWatchdog] = []
 
-    def start(what: ProcessSpec) -> Keeper:
-        keepers.append(Keeper(what, tmp_path, lambda: None))
+    def start(what: ProcessSpec) -> ProcessWatchdog:
+        keepers.append(ProcessWatchdog(what, tmp_path, lambda: None))
         keepers[-1].start()
         return keepers[-1]
 
@@ -97,7 +97,7 @@ def keep(tmp_path: Path) -> Iterator[Callable[[ProcessSpec], Keeper]]:
         assert not keeper.is_alive()
 
 
-def pid_of(keeper: Keeper) -> int:
+def pid_of(keeper: ProcessWatchdog) -> int:
     wait(lambda: keeper.state.state == "running")
     assert keeper.state.identity is not None
     return keeper.state.identity.pid
@@ -402,14 +402,14 @@ def test_a_start_that_cannot_succeed_fails_soon_says_why_and_leaves_nothing(
 
 def test_a_keeper_that_stumbles_goes_on(keep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stumbles = iter([True])
-    watch = Keeper._watch
+    watch = ProcessWatchdog._watch
 
-    def stumble(self: Keeper, process: Any) -> str | None:
+    def stumble(self: ProcessWatchdog, process: Any) -> str | None:
         if next(stumbles, False):
             raise RuntimeError("no such luck")
         return watch(self, process)
 
-    monkeypatch.setattr(Keeper, "_watch", stumble)
+    monkeypatch.setattr(ProcessWatchdog, "_watch", stumble)
     keeper = keep(spec(tmp_path))
     assert pid_of(keeper)
     assert "no such luck" in keeper.state.last_exit

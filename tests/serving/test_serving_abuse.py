@@ -19,7 +19,7 @@ import pytest
 from financial_assets.errors import RequestRejectedError
 from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK
 from financial_assets.serving import runtime, signals
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import limits
 
 MODEL = "lightweight-predictor-v1"

@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from financial_assets.serving.bar_rules import neutral_bars
+from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.local.limits import REST_BODY_BYTES
 from financial_assets.serving.manifests import EXPERIMENT_NAME
-from financial_assets.serving.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 
 pytestmark = pytest.mark.integration
 MODEL = "lightweight-predictor-v1"

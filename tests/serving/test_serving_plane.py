@@ -23,8 +23,8 @@ from financial_assets.errors import (
     RequestRejectedError,
     TargetError,
 )
-from financial_assets.serving.client import Answer, InferenceClient
-from financial_assets.serving.golden import golden_request
+from financial_assets.serving.client.inference import Answer, InferenceClient
+from financial_assets.serving.deployment_check import golden_request
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.target import Endpoint

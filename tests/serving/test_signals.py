@@ -18,8 +18,8 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError, Mar
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.serving.answers import Answer
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.answers import Answer
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.signals import (
     SIGNAL_SCHEMA,
     ask_signals,

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.serial import from_text, to_text
 
-__all__ = ["ODDS", "Guardrail", "fair_share", "log_e_value"]
+__all__ = ["ODDS", "RateEProcess", "fair_share", "log_e_value"]
 
 ODDS = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0)
 """Odds ratios that are bet on; of rare events they are ratios of rates."""
@@ -57,7 +57,7 @@ def log_e_value(bad: ArrayLike, answers: ArrayLike, allowed: float) -> NDArray[n
 
 
 @dataclass(frozen=True, slots=True)
-class Guardrail:
+class RateEProcess:
     """State of one guardrail, fed with batches of answers.
 
     Attributes
@@ -75,7 +75,7 @@ class Guardrail:
     log_parts: tuple[float, ...] = (0.0,) * len(ODDS)
     log_peak: float = 0.0
 
-    def update(self, bad: int, answers: int, *, allowed: float) -> Guardrail:
+    def update(self, bad: int, answers: int, *, allowed: float) -> RateEProcess:
         """The state after more answers.
 
         Parameters
@@ -116,7 +116,7 @@ class Guardrail:
         return to_text("guardrail", {**dataclasses.asdict(self), "odds": list(ODDS)})
 
     @classmethod
-    def from_json(cls, text: str) -> Guardrail:
+    def from_json(cls, text: str) -> RateEProcess:
         """The state that :meth:`to_json` wrote; ``ExperimentError`` when it bet on other odds than this version."""
         body = from_text("guardrail", text)
         if body["odds"] != list(ODDS):

@@ -9,12 +9,12 @@ import urllib3
 from scipy.special import chdtrc
 
 from financial_assets.errors import InferenceError
-from financial_assets.serving.answers import ROUTE_HEADER, last_route
 from financial_assets.serving.bar_rules import neutral_bars
-from financial_assets.serving.client import InferenceClient
+from financial_assets.serving.client.answers import ROUTE_HEADER, last_route
+from financial_assets.serving.client.inference import InferenceClient
+from financial_assets.serving.client.probe import GatewayProbe
 from financial_assets.serving.kubernetes.api import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
-from financial_assets.serving.mesh import Mesh
 from financial_assets.serving.target import Endpoint
 
 __all__ = ["Probes"]
@@ -38,7 +38,7 @@ class Probes:
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float = 2.0) -> None:
-        self.mesh = Mesh(endpoint.http_url, timeout_s=timeout_s)
+        self.mesh = GatewayProbe(endpoint.http_url, timeout_s=timeout_s)
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager()

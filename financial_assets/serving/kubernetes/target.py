@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from kubernetes.client import ApiClient
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.serving.client.probe import GatewayProbe
 from financial_assets.serving.kubernetes.api import PLURALS, ApiCallError, Deadline, SeldonApi
 from financial_assets.serving.kubernetes.conditions import judge, members, restarts
 from financial_assets.serving.kubernetes.status import experiment_status, model_status
@@ -24,7 +25,6 @@ from financial_assets.serving.manifests import (
     kind_and_name,
     validate_set,
 )
-from financial_assets.serving.mesh import Mesh
 from financial_assets.serving.target import Endpoint, TargetStatus
 
 __all__ = ["KubernetesTarget"]
@@ -74,7 +74,7 @@ class KubernetesTarget:
         settle_s: float = 2.0,
     ) -> None:
         self._api = SeldonApi(connection, namespace, request_timeout_s=request_timeout_s)
-        self._mesh = Mesh(http_url)
+        self._mesh = GatewayProbe(http_url)
         self._endpoint = Endpoint(http_url, grpc_target)
         self._volume = volume
         self._timeout_s = timeout_s

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from financial_assets.errors import NotReadyError, TargetError
+from financial_assets.serving.client.probe import GatewayProbe
 from financial_assets.serving.kubernetes.api import ApiCallError, Deadline, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
-from financial_assets.serving.mesh import Mesh
 
 __all__ = ["Awaited", "wait_absent", "wait_for"]
 
@@ -38,7 +38,9 @@ class Awaited:
     seen: str = "nothing yet"
 
 
-def wait_for(api: SeldonApi, mesh: Mesh, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float) -> None:
+def wait_for(
+    api: SeldonApi, mesh: GatewayProbe, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float
+) -> None:
     """Wait until every object is ready and every Model answers through the mesh.
 
     Parameters
@@ -95,7 +97,7 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
         time.sleep(min(_POLL_S, deadline.left))
 
 
-def _is_ready(api: SeldonApi, mesh: Mesh, item: Awaited, deadline: Deadline, settled: bool) -> bool:
+def _is_ready(api: SeldonApi, mesh: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
     try:
         found = api.read(item.kind, item.name, deadline)
     except ApiCallError as fault:

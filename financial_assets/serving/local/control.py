@@ -19,13 +19,13 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
-from financial_assets.serving.local.desired import Desired
-from financial_assets.serving.local.gateway import Gateway
+from financial_assets.serving.local.desired import DesiredState
+from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
 from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
 from financial_assets.serving.local.locking import is_held
-from financial_assets.serving.local.orphans import SUPERVISOR, end_orphans, find_processes, mark
-from financial_assets.serving.local.processes import (
+from financial_assets.serving.local.processes.orphans import SUPERVISOR, end_orphans, find_processes, mark
+from financial_assets.serving.local.processes.process import (
     ChildState,
     Identity,
     ProcessSpec,
@@ -179,7 +179,7 @@ def running_ports(home: Path) -> Ports | None:
     if not layout.ports_file.exists() or "envoy" not in find_processes(layout):
         return None
     ports = layout.read_ports()
-    return ports if ports is not None and Gateway(layout, ports).revision() is not None else None
+    return ports if ports is not None and EnvoyPublisher(layout, ports).revision() is not None else None
 
 
 def children(home: Path) -> tuple[ChildState, ...]:
@@ -262,7 +262,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
 def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
     """What the processes read when they start: path -> content."""
     settings = json.dumps(server_settings(layout, ports), indent=1)
-    return {**Gateway(layout, ports).static_files(), layout.mlserver / "settings.json": settings}
+    return {**EnvoyPublisher(layout, ports).static_files(), layout.mlserver / "settings.json": settings}
 
 
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
@@ -272,7 +272,7 @@ def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[Proc
     layout.write_ports(ports)
     for path, content in _static_files(layout, ports).items():
         atomic_write_text(path, content)
-    Gateway(layout, ports).write(Desired.read(layout.desired).topology)
+    EnvoyPublisher(layout, ports).write(DesiredState.read(layout.desired).topology)
     write_specs(layout.specs, (*plane_specs(layout, ports), *beside(ports)))
     return ports
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
-from financial_assets.serving.local.routes import Topology
+from financial_assets.serving.local.envoy.routes import Topology
 from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment, validate_set
 
-__all__ = ["Desired", "ServedModel"]
+__all__ = ["DesiredState", "ServedModel"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _nothing() -> Mapping[str, int]:
 
 
 @dataclass(frozen=True)
-class Desired:
+class DesiredState:
     """Everything wanted.
 
     Attributes
@@ -73,7 +73,7 @@ class Desired:
         """``<model>_<n>`` of each Model."""
         return {name: model.route for name, model in self.models.items()}
 
-    def with_model(self, manifest: Manifest, sha256: str) -> Desired:
+    def with_model(self, manifest: Manifest, sha256: str) -> DesiredState:
         """Add or change a Model; an unchanged one keeps its version.
 
         Raises
@@ -99,11 +99,11 @@ class Desired:
             versions={**self.versions, name: version},
         )
 
-    def with_experiment(self, manifest: Manifest) -> Desired:
+    def with_experiment(self, manifest: Manifest) -> DesiredState:
         """Add or replace an Experiment."""
         return replace(self, experiments={**self.experiments, kind_and_name(manifest)[1]: manifest})
 
-    def without(self, kind: str, name: str) -> Desired:
+    def without(self, kind: str, name: str) -> DesiredState:
         """Without one object."""
         models = {key: model for key, model in self.models.items() if (kind, name) != ("Model", key)}
         experiments = {key: value for key, value in self.experiments.items() if (kind, name) != ("Experiment", key)}
@@ -124,7 +124,7 @@ class Desired:
         atomic_write_text(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
-    def read(cls, path: Path) -> Desired:
+    def read(cls, path: Path) -> DesiredState:
         """What the file says; nothing wanted if there is none.
 
         Raises

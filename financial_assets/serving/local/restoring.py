@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from financial_assets.errors import TargetError
-from financial_assets.serving.local.desired import Desired
+from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.repository import Repository
 
@@ -39,7 +39,7 @@ def mend_models(layout: Layout, restore: Restore | None = None) -> dict[str, str
         The disk refuses.
     """
     repository, lost = Repository(layout.models, "", restore), dict[str, str]()
-    for name, model in Desired.read(layout.desired).models.items():
+    for name, model in DesiredState.read(layout.desired).models.items():
         try:
             repository.install(model)
         except TargetError as error:
@@ -52,7 +52,7 @@ def from_registry(tracking_uri: str) -> Restore:
 
     def restore(folder: Path, sha256: str) -> None:
         # Both take seconds to import, and most starts need neither.
-        from financial_assets.models.artifact import restore_by_digest
+        from financial_assets.models.artifacts.artifact import restore_by_digest
         from financial_assets.tracking import ModelRegistry
 
         restore_by_digest(ModelRegistry(tracking_uri), sha256, folder)

@@ -22,10 +22,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from financial_assets.serving.local.keeper import Keeper
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.orphans import find_processes, mark
-from financial_assets.serving.local.processes import Identity, SupervisorState, read_specs
+from financial_assets.serving.local.processes.orphans import find_processes, mark
+from financial_assets.serving.local.processes.process import Identity, SupervisorState, read_specs
+from financial_assets.serving.local.processes.watchdog import ProcessWatchdog
 
 __all__ = ["main", "supervise"]
 
@@ -38,7 +38,7 @@ def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
     me = Identity.of(os.getpid())
     assert me is not None
     writing = threading.Lock()
-    keepers: list[Keeper] = []
+    keepers: list[ProcessWatchdog] = []
 
     def write_state() -> None:
         if not layout.root.is_dir():  # removed: do not make it again
@@ -52,7 +52,7 @@ def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
     left = find_processes(layout)
     for spec in read_specs(layout.specs):
         marked = replace(spec, environment={**spec.environment, **mark(layout.root, spec.name)})
-        keepers.append(Keeper(marked, layout.logs, write_state, left.get(spec.name)))
+        keepers.append(ProcessWatchdog(marked, layout.logs, write_state, left.get(spec.name)))
     write_state()
     for keeper in keepers:
         keeper.start()
@@ -106,7 +106,7 @@ def _take(lock: TextIO) -> bool:
     return False
 
 
-def _end_in_order(keepers: Sequence[Keeper]) -> None:
+def _end_in_order(keepers: Sequence[ProcessWatchdog]) -> None:
     """The first spec ends first: the gateway stops taking requests before the servers behind it go."""
     for keeper in keepers:
         keeper.end()

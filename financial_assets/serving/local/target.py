@@ -12,8 +12,8 @@ import httpx
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
-from financial_assets.serving.local.desired import Desired
-from financial_assets.serving.local.gateway import Gateway
+from financial_assets.serving.local.desired import DesiredState
+from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
@@ -55,7 +55,7 @@ class LocalTarget:
         validate_set(manifests, closed=False)
         digests = {id(m): artefact(m["spec"]["storageUri"])[1] for m in manifests if m["kind"] == "Model"}
         with self._applying():
-            wanted = Desired.read(self._layout.desired)
+            wanted = DesiredState.read(self._layout.desired)
             for manifest in manifests:
                 if manifest["kind"] == "Model":
                     wanted = wanted.with_model(manifest, digests[id(manifest)])
@@ -66,7 +66,7 @@ class LocalTarget:
     def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
         """Replace the weights of an experiment; in force on return."""
         with self._applying():
-            wanted = Desired.read(self._layout.desired)
+            wanted = DesiredState.read(self._layout.desired)
             manifest = self._experiment(wanted, experiment)
             spec = parse_experiment(manifest)
             metadata = manifest["metadata"]
@@ -82,7 +82,7 @@ class LocalTarget:
 
     def weights(self, experiment: str) -> Mapping[str, int]:
         """The wanted weights of an experiment; :meth:`status` tells whether they are in force."""
-        manifest = self._experiment(Desired.read(self._layout.desired), experiment)
+        manifest = self._experiment(DesiredState.read(self._layout.desired), experiment)
         return dict(parse_experiment(manifest).weights)
 
     def delete(self, kind: str, name: str) -> None:
@@ -90,7 +90,7 @@ class LocalTarget:
         if kind not in ("Model", "Experiment", "Server"):
             raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
         with self._applying():
-            wanted = Desired.read(self._layout.desired)
+            wanted = DesiredState.read(self._layout.desired)
             if name not in (wanted.models if kind == "Model" else wanted.experiments):
                 return
             self._reach(wanted.without(kind, name), set())
@@ -116,11 +116,11 @@ class LocalTarget:
         ports = control.running_ports(self.home)
         if ports is None:
             raise NotReadyError(f"no plane runs for {self.home}; `financial-assets serve` starts it")
-        return _endpoint(ports, Desired.read(self._layout.desired))
+        return _endpoint(ports, DesiredState.read(self._layout.desired))
 
     def status(self) -> TargetStatus:
         """How the plane is."""
-        desired = Desired.read(self._layout.desired)
+        desired = DesiredState.read(self._layout.desired)
         ports = control.running_ports(self.home)
         if ports is None:
             models, experiments = _objects(desired, set(), in_force=False)
@@ -128,7 +128,7 @@ class LocalTarget:
             return TargetStatus(self.name, False, None, models, experiments, (), (problem,))
         repository = self._repository(ports)
         answering = {route for route in desired.routes.values() if _is_ready(repository, route)}
-        revision = Gateway(self._layout, ports).revision()
+        revision = EnvoyPublisher(self._layout, ports).revision()
         models, experiments = _objects(desired, answering, in_force=revision == desired.revision)
         processes = self._processes()
         problems = [
@@ -159,11 +159,11 @@ class LocalTarget:
         ports = control.running_ports(self.home)
         if ports is not None:
             repository = self._repository(ports)
-            for model in Desired.read(self._layout.desired).models.values():
+            for model in DesiredState.read(self._layout.desired).models.values():
                 if is_sound(self._layout.models, model):
                     repository.load(model, self._timeout_s)
 
-    def _reach(self, wanted: Desired, needed: Collection[str]) -> None:
+    def _reach(self, wanted: DesiredState, needed: Collection[str]) -> None:
         """Make before break: load, publish, then remove what nothing names.
 
         A model that is lost does not keep others from being served, unless it is among ``needed``.
@@ -171,8 +171,8 @@ class LocalTarget:
         wanted.check()
         lost = mend_models(self._layout, self._restore)
         ports = control.start(self.home, timeout_s=self._timeout_s)
-        repository, gateway = self._repository(ports), Gateway(self._layout, ports)
-        before = Desired.read(self._layout.desired)
+        repository, gateway = self._repository(ports), EnvoyPublisher(self._layout, ports)
+        before = DesiredState.read(self._layout.desired)
         try:
             for name, model in wanted.models.items():
                 if name in needed or name not in lost:
@@ -187,7 +187,7 @@ class LocalTarget:
         gateway.publish(wanted.topology, retiring=retiring, timeout_s=self._timeout_s)
         repository.remove_all_but(wanted.routes.values())
 
-    def _experiment(self, desired: Desired, name: str) -> Manifest:
+    def _experiment(self, desired: DesiredState, name: str) -> Manifest:
         try:
             return desired.experiments[name]
         except KeyError:
@@ -214,12 +214,12 @@ def status(home: Path) -> TargetStatus:
     return LocalTarget(home).status()
 
 
-def _endpoint(ports: Ports, desired: Desired) -> Endpoint:
+def _endpoint(ports: Ports, desired: DesiredState) -> Endpoint:
     return Endpoint(f"http://{LOOPBACK}:{ports.gateway}", f"{LOOPBACK}:{ports.gateway}", desired.routes)
 
 
 def _objects(
-    desired: Desired, answering: set[str], *, in_force: bool
+    desired: DesiredState, answering: set[str], *, in_force: bool
 ) -> tuple[tuple[ModelStatus, ...], tuple[ExperimentStatus, ...]]:
     models = tuple(
         ModelStatus(name, model.route, in_force and model.route in answering, model.manifest["spec"]["storageUri"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from financial_assets.errors import NotReadyError
-from financial_assets.serving.local.gateway import Gateway
+from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.locking import is_held
-from financial_assets.serving.local.orphans import SUPERVISOR
-from financial_assets.serving.local.processes import ChildState, SupervisorState, answers
+from financial_assets.serving.local.processes.orphans import SUPERVISOR
+from financial_assets.serving.local.processes.process import ChildState, SupervisorState, answers
 
 __all__ = ["wait_until_well"]
 
@@ -20,7 +20,7 @@ _HOPELESS = 4
 def wait_until_well(layout: Layout, ports: Ports, deadline: float, *, patient: bool) -> None:
     """Wait for every process; unless ``patient``, give up on one that only crashes since the supervisor started."""
     waiting = {
-        "envoy": lambda: Gateway(layout, ports).revision() is not None,
+        "envoy": lambda: EnvoyPublisher(layout, ports).revision() is not None,
         "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
         "supervisor": lambda: _all_running(layout),
     }

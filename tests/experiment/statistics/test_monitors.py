@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.guardrails import ODDS, Guardrail, fair_share, log_e_value
+from financial_assets.experiment.statistics.guardrails import ODDS, RateEProcess, fair_share, log_e_value
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from financial_assets.experiment.statistics.srm_sequential import CONCENTRATION, SequentialSrm, log_bayes_factor
 
@@ -84,7 +84,9 @@ def test_a_guardrail_is_a_mixture_of_likelihood_ratios() -> None:
     allowed, bad, answers = 0.02, 7, 150
     rates = np.array([odds * allowed / (1 - allowed + odds * allowed) for odds in ODDS])
     ratios = stats.binom.pmf(bad, answers, rates) / stats.binom.pmf(bad, answers, allowed)
-    assert math.exp(Guardrail().update(bad, answers, allowed=allowed).log_e) == pytest.approx(ratios.mean(), rel=1e-9)
+    assert math.exp(RateEProcess().update(bad, answers, allowed=allowed).log_e) == pytest.approx(
+        ratios.mean(), rel=1e-9
+    )
     assert float(log_e_value(bad, answers, allowed)) == pytest.approx(math.log(ratios.mean()), abs=1e-9)
 
 
@@ -109,25 +111,27 @@ def test_an_incident_of_both_arms_is_not_laid_at_the_challengers_door() -> None:
     allowed = fair_share(30, 70)
     assert allowed == pytest.approx(0.3)
     assert fair_share(30, 70, tolerance=2) == pytest.approx(60 / 130)
-    both = Guardrail().update(120, 400, allowed=allowed)  # 120 of the 400 bad answers are the challenger's: its share
+    both = RateEProcess().update(
+        120, 400, allowed=allowed
+    )  # 120 of the 400 bad answers are the challenger's: its share
     assert not both.breached(0.01)
-    assert Guardrail().update(120, 3000, allowed=0.01).breached(0.01)  # against the objective it would be
-    assert Guardrail().update(40, 60, allowed=allowed).breached(0.01)
+    assert RateEProcess().update(120, 3000, allowed=0.01).breached(0.01)  # against the objective it would be
+    assert RateEProcess().update(40, 60, allowed=allowed).breached(0.01)
 
 
 def test_guardrail_states_add_up_survive_and_remember() -> None:
     batches = [(1, 20), (0, 30), (9, 25), (0, 400)]
-    state = Guardrail()
+    state = RateEProcess()
     for bad, answers in batches:
-        state = Guardrail.from_json(state.to_json()).update(bad, answers, allowed=0.02)
+        state = RateEProcess.from_json(state.to_json()).update(bad, answers, allowed=0.02)
     assert state.log_e == pytest.approx(float(log_e_value(10, 475, 0.02)), abs=1e-9)
     assert state.breached(0.01)  # it was, after the third batch
-    assert not Guardrail().update(10, 475, allowed=0.02).breached(0.01)
+    assert not RateEProcess().update(10, 475, allowed=0.02).breached(0.01)
     for wrong in (lambda: state.update(2, 1, allowed=0.1), lambda: state.update(0, 1, allowed=1.0)):
         with pytest.raises(ExperimentError):
             wrong()
     with pytest.raises(ExperimentError, match="odds"):
-        Guardrail.from_json(state.to_json().replace("16.0", "17.0"))
+        RateEProcess.from_json(state.to_json().replace("16.0", "17.0"))
     with pytest.raises(ExperimentError):
         fair_share(0, 70)
 

@@ -1,0 +1,157 @@
+"""Commands about decisions: take one, explain it, compute it anew, approve it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import (
+    amount,
+    guardrail_lines,
+    progress,
+    reasons_in_words,
+    signed_amount,
+)
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.settings import load_settings
+
+__all__ = ["approve", "decide"]
+
+
+def _resources() -> dict[str, Any]:
+    from financial_assets.resources import make_resources
+
+    return make_resources(load_settings())
+
+
+@click.command()
+@click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option(
+    "--repeat", "digest", metavar="RECORD", help="Compute a recorded decision anew and compare it bit for bit."
+)
+def decide(explain: bool, as_json: bool, digest: str | None) -> None:
+    """Promote, hold or roll back, as of the market clock; recorded here, carried out by the asset rollout."""
+    from financial_assets.workflows.decisions import decide_now, repeat_decision
+
+    resources = _resources()
+    market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+    if digest is not None:
+        recorded = _find(ab_test, digest)
+        again = repeat_decision(recorded, market, workshop, ab_test)
+        if again.to_json() != recorded.to_json():
+            raise click.ClickException(
+                f"{recorded.digest[:12]} is not what log and prices give now:\n{_changes(recorded, again)}"
+            )
+        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
+        return
+    decisions = decide_now(market, workshop, ab_test)
+    if as_json:
+        records = [json.loads(decision.to_json()) for decision in decisions]
+        click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
+        return
+    if not decisions:
+        click.echo("there is no challenger: nothing to decide")
+    console = Console()
+    for decision in decisions:
+        of = f"  {decision.challenger}" if len(decisions) > 1 else ""
+        verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
+        console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
+        with ab_test.log() as log:
+            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+        assert plan is not None  # nothing is decided without one
+        for reason in reasons_in_words(decision, plan):
+            console.print(f"  {reason}", highlight=False)
+        if explain:
+            _explain(console, plan, decision)
+
+
+@click.command()
+@click.argument("record")
+@click.option("--by", default=getpass.getuser, help="Who approves; default: the user of this machine.")
+def approve(record: str, by: str) -> None:
+    """Let a promotion go ahead that waits for approval (traffic.approval: manual of the rollout policy)."""
+    ab_test = _resources()["ab_test"]
+    decision = _find(ab_test, record)
+    if decision.action != "promote":
+        raise click.ClickException(f"{decision.digest[:12]} says {decision.action}: there is nothing to approve")
+    with ab_test.log() as log:
+        log.approve(decision.digest, by)
+    click.echo(f"{decision.challenger} may replace {decision.champion}; the next run of `rollout` does it")
+
+
+def _find(ab_test: Any, digest: str) -> Decision:
+    with ab_test.log() as log:
+        decisions = log.decisions(ab_test.policy().experiment)
+    found = [one for one in decisions if one.digest.startswith(digest.lower())]
+    if len(found) != 1:
+        known = ", ".join(f"{one.digest[:12]} ({one.as_of}, {one.action})" for one in decisions[-5:]) or "none"
+        many = "no recorded decision begins" if not found else f"{len(found)} recorded decisions begin"
+        raise ExperimentError(f"{many} with {digest!r}; the latest: {known}")
+    return found[0]
+
+
+def _changes(recorded: Decision, again: Decision) -> str:
+    before, after = json.loads(recorded.to_json()), json.loads(again.to_json())
+    return "\n".join(f"  {name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name])
+
+
+def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
+    test = plan.test
+    rows = [
+        ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
+        ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
+        ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
+        (
+            "smallest detectable",
+            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {test.power:.0%} power",
+        ),
+        ("most to be expected", f"{amount(test.plausible_effect, test.metric)}, in {plan.days_for_plausible:,} days"),
+        ("progress", "; ".join(progress(decision, plan))),
+        (
+            "error rates",
+            f"{plan.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} always"
+            + (f": those of {plan.family} challengers, shared" if plan.family > 1 else ""),
+        ),
+    ]
+    console.print(_table("plan", ("", ""), rows))
+    looks = {look.day: look for look in decision.looks}
+    rows = [
+        (
+            str(day),
+            f"{bound:.2f}",
+            f"{looks[day].z:.2f}" if day in looks else "-",
+            ", ".join(f"{name} {z:.2f}" for name, z in looks[day].against.items()) if day in looks else "-",
+        )
+        for day, bound in zip(plan.looks, plan.boundaries, strict=True)
+    ]
+    console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
+    always = decision.always_on
+    low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
+    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
+    console.print(
+        f"{decision.challenger} minus {decision.champion}: {mean}; with {plan.confidence} confidence on every day "
+        f"between {low} and {high}",
+        highlight=False,
+    )
+    rows = [
+        (line.name, f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state, line.sentence)
+        for line in guardrail_lines(decision, plan)
+    ]
+    console.print(_table("guardrails", ("", "state", "what was seen"), rows))
+
+
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table

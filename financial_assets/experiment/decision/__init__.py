@@ -1,0 +1,1 @@
+"""Promote, hold or roll back: evidence in, an immutable decision record out. Pure functions."""

@@ -1,0 +1,186 @@
+"""The values that make up a decision: frozen, plain, written as canonical JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from financial_assets.errors import ExperimentError
+
+__all__ = ["Action", "ConfidenceSequence", "Decision", "Guardrail", "Look", "TrafficEvidence", "decision_from_json"]
+
+Action = Literal["promote", "hold", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One planned look: the day count, the z-value of the challenger's advantage beyond the margin, the boundary.
+
+    ``against`` are the z-values of the challenger against each baseline that it must beat, at the same day.
+    """
+
+    day: int
+    session: str
+    z: float
+    boundary: float
+    against: Mapping[str, float]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the challenger is better than the champion *and* than every baseline at this look."""
+        return self.z >= self.boundary and all(z >= self.boundary for z in self.against.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceSequence:
+    """The confidence sequence that holds on every day at once.
+
+    ``low`` and ``high`` bound the mean daily difference; ``against`` are the lower bounds against each baseline;
+    ``log_e`` is the logarithm of the e-value against "not better than the margin".
+    """
+
+    low: float
+    high: float
+    log_e: float
+    against: Mapping[str, float]
+
+    def clears(self, margin: float) -> bool:
+        """Whether the challenger is shown to be better by more than ``margin``, and than every baseline.
+
+        A bound is itself refuted, so that reaching the margin is enough.
+        """
+        return self.low >= margin and all(low >= 0 for low in self.against.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """One guardrail of one arm.
+
+    Attributes
+    ----------
+    name
+        ``latency``, ``errors``, ``sample ratio``, ``missing`` ...
+    model
+        Whose; empty where it concerns the experiment.
+    action
+        What follows if it fires: ``rollback`` or ``hold``.
+    fired
+        Whether it did.
+    observed, objective
+        Share seen and share allowed.
+    count
+        Requests behind it.
+    reason
+        One sentence.
+    """
+
+    name: str
+    model: str
+    action: Action
+    fired: bool
+    observed: float
+    objective: float
+    count: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficEvidence:
+    """What the routed requests say: guardrails, and the SHA-256 of what they were computed from."""
+
+    guardrails: tuple[Guardrail, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision and all that it rests on.
+
+    Attributes
+    ----------
+    action
+        What is done.
+    reasons
+        Why, one sentence each; the first decides.
+    experiment, champion, challenger
+        Names as served.
+    as_of
+        The market clock (ISO date).
+    epoch
+        Weight epoch in force.
+    plan_digest, evidence_digest, traffic_digest
+        SHA-256 of what was looked at.
+    days
+        Evaluated days.
+    estimate, detectable
+        Mean daily difference, and the plan's minimum detectable effect.
+    looks
+        Planned looks that were due, in order.
+    always_on
+        The sequence that holds on every day.
+    alpha_spent
+        Two-sided error probability spent by the planned looks so far, of the plan's ``alpha_planned``.
+    guardrails
+        All of them.
+    deflated_sharpe
+        Of the challenger; ``None`` where it is not defined.
+    ended
+        Whether the test is over: nothing more will be concluded from this plan.
+    weights
+        Weights that follow, by served name.
+    """
+
+    action: Action
+    reasons: tuple[str, ...]
+    experiment: str
+    champion: str
+    challenger: str
+    as_of: str
+    epoch: int
+    plan_digest: str
+    evidence_digest: str
+    traffic_digest: str
+    days: int
+    estimate: float | None
+    detectable: float
+    looks: tuple[Look, ...]
+    always_on: ConfidenceSequence
+    alpha_spent: float
+    guardrails: tuple[Guardrail, ...]
+    deflated_sharpe: float | None
+    ended: bool
+    weights: Mapping[str, int]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: the record's name."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys; doubles read back equal."""
+        return json.dumps(dataclasses.asdict(self), allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def decision_from_json(text: str) -> Decision:
+    """The decision that :meth:`Decision.to_json` wrote.
+
+    Raises
+    ------
+    ExperimentError
+        It is none.
+    """
+    try:
+        values: dict[str, Any] = json.loads(text)
+        values |= {
+            "reasons": tuple(values["reasons"]),
+            "looks": tuple(Look(**look) for look in values["looks"]),
+            "always_on": ConfidenceSequence(**values["always_on"]),
+            "guardrails": tuple(Guardrail(**guardrail) for guardrail in values["guardrails"]),
+        }
+        return Decision(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ExperimentError(f"no decision: {error!r} in {text[:200]}") from error

@@ -1,0 +1,1 @@
+"""What the report and the checks show: skill, comparison, profit, risk, leaks."""

@@ -1,0 +1,86 @@
+"""An evaluation as a whole: everything that the report shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from financial_assets.experiment.evaluation.business_view import Business
+from financial_assets.experiment.evaluation.by_regime import RegimeView
+from financial_assets.experiment.evaluation.candidates import Candidate
+from financial_assets.experiment.evaluation.measures import (
+    ArmTraffic,
+    Comparison,
+    Conclusion,
+    EpochTraffic,
+    ProfitAndLoss,
+    Skill,
+    TickerSkill,
+)
+from financial_assets.experiment.evaluation.routed import RoutedView
+from financial_assets.experiment.evaluation.var_backtest import TailBackTest
+
+__all__ = ["Evaluation"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything the report shows.
+
+    Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
+    holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions;
+    they, the skills and the plots are about what the champion and the challengers have in common. ``candidates`` has
+    each challenger and shadow on its own rows; ``routed`` is ``None`` unless weights followed scores; ``backtests`` are
+    of each arm's value at risk, on its own rows.
+    """
+
+    experiment: str
+    as_of: str
+    first_session: str | None
+    last_session: str | None
+    arms: tuple[dict[str, Any], ...]
+    conclusion: Conclusion
+    comparisons: tuple[Comparison, ...]
+    epochs: tuple[EpochTraffic, ...]
+    traffic: tuple[ArmTraffic, ...]
+    skills: tuple[Skill, ...]
+    tickers: tuple[TickerSkill, ...]
+    trading_days: tuple[str, ...]
+    buy_and_hold: ProfitAndLoss | None
+    cost_bps: float
+    level: float
+    plan: dict[str, Any]
+    outcomes_not_due: int
+    data_hash: str
+    business: Business | None
+    regimes: RegimeView | None
+    candidates: tuple[Candidate, ...] = ()
+    routed: RoutedView | None = None
+    backtests: tuple[TailBackTest, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values; what is not a number becomes ``None``."""
+        return _plain(dataclasses.asdict(self))
+
+    def to_json(self) -> str:
+        """Strict JSON (no NaN)."""
+        return json.dumps(self.to_dict(), allow_nan=False, indent=2)
+
+    def skill(self, name: str) -> Skill | None:
+        """The skill of the forecaster called ``name``."""
+        return next((skill for skill in self.skills if skill.name == name), None)
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case float() if not math.isfinite(value):
+            return None
+        case _:
+            return value

@@ -1,0 +1,163 @@
+"""Risk of each arm's profit, and how alike two arms trade: reported beside a decision, never a reason for it.
+
+Sharpe ratios come with the interval that they deserve (Mertens 2002, Comments on variance of the IID estimator:
+skewness and fat tails counted), and with the years that a difference would need (Memmel 2003, Performance hypothesis
+testing with the Sharpe ratio): decades, as a rule. Correlations have an interval on Fisher's scale with the variance of
+their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring 1975), and
+are compared between regimes by chi-square (Rao 1973, section 6g.3). All of these take days for independent.
+
+Risk is that of a book's life: days after it was wiped out would only water it down. Two books are compared on the days
+on which both lived, the last one included.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from financial_assets.experiment.evaluation.measures import ProfitAndLoss
+from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
+from financial_assets.scoring.performance import SESSIONS_PER_YEAR, sharpe_ratio, until_ruin
+from financial_assets.scoring.risk import expected_shortfall, historical_var
+
+__all__ = ["Risk", "SharpeGap", "correlation", "days_of_both", "equal_correlations", "risk_of", "sharpe_gap"]
+
+POWER = 0.8
+WORTHWHILE_SHARPE = 0.5
+"""Difference in annual Sharpe ratio that a report speaks of: large, for one model in place of another."""
+
+_TAIL = 0.95
+_FEWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """One strategy's risk.
+
+    Attributes
+    ----------
+    name
+        Whose.
+    sharpe
+        Annual; ``None`` where it is not defined.
+    value_at_risk, expected_shortfall
+        Loss of a day, by history at 95 %: positive is a loss.
+    worst_day
+        Smallest net return.
+    skewness, kurtosis
+        Of the daily returns; kurtosis is 3 for a normal distribution. ``None`` without variation.
+    """
+
+    name: str
+    sharpe: Estimate | None
+    value_at_risk: float
+    expected_shortfall: float
+    worst_day: float
+    skewness: float | None
+    kurtosis: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class SharpeGap:
+    """Difference of two annual Sharpe ratios on the same days.
+
+    ``years`` of such days would find a true difference of ``worthwhile`` with 80 % power.
+    """
+
+    difference: Estimate
+    worthwhile: float
+    years: float
+
+
+def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
+    """The risk of one strategy's daily net returns; ``level`` is that of the Sharpe ratio's interval."""
+    daily = until_ruin(pnl.daily)
+    skewness, kurtosis = _moments(daily)
+    return Risk(
+        name=name,
+        sharpe=_sharpe(daily, level),
+        value_at_risk=historical_var(daily, _TAIL),
+        expected_shortfall=expected_shortfall(daily, _TAIL),
+        worst_day=float(daily.min()),
+        skewness=skewness,
+        kurtosis=kurtosis,
+    )
+
+
+def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> SharpeGap | None:
+    """First Sharpe ratio less second, annual; ``None`` with fewer than 20 days, or where one is not defined.
+
+    The variance of a day is ``2 (1 - r) + (a**2 + b**2 - 2 a b r**2) / 2`` with daily ratios a, b and correlation r of
+    the returns (Memmel 2003, equation 4).
+    """
+    a, b = sharpe_ratio(first, periods=1), sharpe_ratio(second, periods=1)
+    if first.size < _FEWEST or math.isnan(a) or math.isnan(b):
+        return None
+    r = float(np.corrcoef(first, second)[0, 1])
+    variance = max(2 * (1 - r) + (a * a + b * b - 2 * a * b * r * r) / 2, 0.0)
+    scale = math.sqrt(SESSIONS_PER_YEAR)
+    half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / first.size) * scale
+    gap = (a - b) * scale
+    wanted = (normal_quantile(0.5 + level / 2) + normal_quantile(POWER)) ** 2
+    return SharpeGap(
+        Estimate(gap, gap - half, gap + half, first.size, first.size, level),
+        WORTHWHILE_SHARPE,
+        wanted * variance / WORTHWHILE_SHARPE**2,
+    )
+
+
+def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Estimate | None:
+    """Correlation of two series of daily returns; ``None`` with too few days, or if one does not move."""
+    days = first.size
+    if days < _FEWEST or not np.ptp(first) or not np.ptp(second):
+        return None
+    r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
+    if abs(r) > 1 - 1e-12:
+        return Estimate(r, r, r, days, days, level)
+    one, two = ((series - series.mean()) / series.std() for series in (first, second))
+    influence = one * two - r * (one**2 + two**2) / 2
+    error = float(influence.std()) / (1 - r * r) / math.sqrt(days - 3)
+    half = normal_quantile(0.5 + level / 2) * error
+    low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+    return Estimate(r, low, high, days, days, level)
+
+
+def equal_correlations(found: list[Estimate]) -> float | None:
+    """p-value of "the correlation is the same in all of these samples"; ``None`` where two cannot be compared."""
+    # An interval that reaches 1 or has no width has no place on Fisher's scale.
+    usable = [one for one in found if -1 < one.low < one.high < 1]
+    if len(usable) < 2 or len(usable) < len(found):
+        return None
+    z = np.arctanh([one.estimate for one in usable])
+    halves = [(math.atanh(one.high) - math.atanh(one.low)) / 2 for one in usable]
+    scales = [normal_quantile(0.5 + one.level / 2) for one in usable]
+    weights = (np.array(scales) / np.array(halves)) ** 2
+    mean = float(weights @ z / weights.sum())
+    return chi_square_tail(float(weights @ (z - mean) ** 2), len(usable) - 1)
+
+
+def days_of_both(first: np.ndarray, second: np.ndarray) -> int:
+    """Days until one of two books was wiped out, that one included; all of them if neither was."""
+    return min(until_ruin(first).size, until_ruin(second).size)
+
+
+def _sharpe(daily: np.ndarray, level: float) -> Estimate | None:
+    ratio = sharpe_ratio(daily, periods=1)
+    skewness, kurtosis = _moments(daily)
+    if daily.size < _FEWEST or math.isnan(ratio) or skewness is None or kurtosis is None:
+        return None
+    variance = max(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2, 0.0)
+    half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / (daily.size - 1))
+    scale = math.sqrt(SESSIONS_PER_YEAR)
+    return Estimate(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)
+
+
+def _moments(daily: np.ndarray) -> tuple[float | None, float | None]:
+    deviation = float(daily.std())
+    if not deviation > 0:
+        return None, None
+    standardised = (daily - float(daily.mean())) / deviation
+    return float((standardised**3).mean()), float((standardised**4).mean())

@@ -1,0 +1,213 @@
+"""Scores of one forecaster on given rows: accuracy, proper scores, quantiles, profit and loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.evaluation.measures import Estimate, ProfitAndLoss, ReliabilityBin, Skill, TickerSkill
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.scoring import finance, performance
+from financial_assets.scoring.classification import LOG_LOSS_CLIP, hits, reliability_curve
+from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
+
+__all__ = [
+    "TradingGrid",
+    "accuracy_of",
+    "buy_and_hold",
+    "estimate",
+    "profit_of",
+    "skill_of",
+    "ticker_skills",
+    "trading_grid",
+]
+
+_BINS = 10
+
+
+@dataclass(frozen=True)
+class TradingGrid:
+    """Traded returns on all evaluated tickers and every session from the first evaluated one to the last.
+
+    Attributes
+    ----------
+    tickers, sessions
+        Axes.
+    exits
+        Session at whose open a position of each session is left ``[session]``: the second after it.
+    returns
+        Simple returns ``[ticker, session]``, open t+1 to open t+2; NaN where not known or not evaluated.
+    """
+
+    tickers: pd.Index
+    sessions: pd.DatetimeIndex
+    exits: pd.DatetimeIndex
+    returns: np.ndarray
+
+    def place(self, rows: pd.DataFrame, column: str) -> np.ndarray:
+        """A column of ``rows`` as ``[ticker, session]``; NaN where there is no row."""
+        grid = np.full(self.returns.shape, np.nan)
+        row = self.tickers.get_indexer(pd.Index(rows["ticker"]))
+        grid[row, self.sessions.get_indexer(pd.DatetimeIndex(rows["session"]))] = rows[column]
+        return grid
+
+
+def trading_grid(rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> TradingGrid:
+    """The grid of ``rows`` (``session``, ``ticker``, ``traded_return``) on the calendar ``sessions``."""
+    within = sessions[(sessions >= rows["session"].min()) & (sessions <= rows["session"].max())]
+    tickers = pd.Index(sorted(rows["ticker"].unique()))
+    # Beyond the calendar nothing is traded yet, so that the last session may stand for those to come.
+    exits = sessions[np.minimum(sessions.get_indexer(within) + 2, len(sessions) - 1)]
+    grid = TradingGrid(tickers, within, exits, np.full((len(tickers), len(within)), np.nan))
+    return replace(grid, returns=grid.place(rows, "traded_return"))
+
+
+def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_bps: float, level: float) -> Skill:
+    """Score one forecaster.
+
+    Parameters
+    ----------
+    name, role
+        As shown.
+    rows
+        One row a session and ticker: ``probability_up``, ``q01`` ... ``q99`` (NaN where it gives none), ``up``,
+        ``log_return``.
+    grid
+        Traded returns.
+    cost_bps
+        Costs a side in basis points.
+    level
+        Confidence of the intervals.
+    """
+    direction = rows.dropna(subset=["probability_up"])
+    quantiles = rows.dropna(subset=list(QUANTILE_COLUMNS))
+    probability, up = direction["probability_up"].to_numpy(), direction["up"].to_numpy()
+    clipped = np.clip(probability, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
+    losses = -np.where(up, np.log(clipped), np.log1p(-clipped))
+    known = len(direction) > 0
+    return Skill(
+        name=name,
+        role=role,
+        accuracy=accuracy_of(direction, level),
+        brier=_mean((probability - up) ** 2, direction, level),
+        log_loss=_mean(losses, direction, level),
+        pinball=_pinball(quantiles, level),
+        coverage_90=_coverage(quantiles, "q05", "q95", level),
+        coverage_98=_coverage(quantiles, "q01", "q99", level),
+        share_up=float(np.mean(probability > 0.5)) if known else None,
+        pnl=profit_of(direction, grid, cost_bps) if known else None,
+        reliability=_reliability(probability, up) if known else (),
+    )
+
+
+def accuracy_of(rows: pd.DataFrame, level: float) -> Estimate | None:
+    """Share of right directions with its day-clustered interval; ``None`` with fewer than two days."""
+    if rows["session"].nunique() < 2:
+        return None
+    right = hits(rows["probability_up"].to_numpy(), rows["up"].to_numpy())
+    return estimate(day_clustered_proportion(right, rows["session"].to_numpy(), level))
+
+
+def estimate(interval: Interval) -> Estimate:
+    """An interval as a result value."""
+    return Estimate(
+        interval.estimate, interval.low, interval.high, interval.days, interval.observations, interval.level
+    )
+
+
+def buy_and_hold(grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
+    """Long in every evaluated ticker all the time."""
+    if not np.isfinite(grid.returns).any():
+        return None
+    return _summary(finance.buy_and_hold(grid.returns, cost_bps), grid)
+
+
+def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
+    """Accuracy by ticker of each forecaster; ``rows`` are frames by forecaster, the first gives the counts."""
+    if not rows:
+        return ()
+    reference = next(iter(rows.values()))
+    shares = {
+        name: frame.assign(right=hits(frame["probability_up"].to_numpy(), frame["up"].to_numpy()))
+        .groupby("ticker")["right"]
+        .mean()
+        for name, frame in rows.items()
+    }
+    return tuple(
+        TickerSkill(
+            ticker=str(ticker),
+            observations=len(group),
+            share_up=float(group["up"].mean()),
+            accuracy={name: float(share[ticker]) for name, share in shares.items() if ticker in share},
+        )
+        for ticker, group in reference.groupby("ticker")
+    )
+
+
+def _mean(values: np.ndarray, rows: pd.DataFrame, level: float) -> Estimate | None:
+    if rows["session"].nunique() < 2:
+        return None
+    return estimate(day_clustered_mean(values, rows["session"].to_numpy(), level))
+
+
+def _pinball(rows: pd.DataFrame, level: float) -> Estimate | None:
+    if rows.empty:
+        return None
+    actual = rows["log_return"].to_numpy()
+    levels = zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
+    losses = [pinball_losses(actual, rows[column].to_numpy(), tau) for column, tau in levels]
+    return _mean(np.mean(losses, axis=0), rows, level)
+
+
+def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Estimate | None:
+    if rows["session"].nunique() < 2:
+        return None
+    inside = rows["log_return"].between(rows[low], rows[high]).to_numpy()
+    return estimate(day_clustered_proportion(inside, rows["session"].to_numpy(), level))
+
+
+def _reliability(probability: np.ndarray, up: np.ndarray) -> tuple[ReliabilityBin, ...]:
+    curve = reliability_curve(probability, up, _BINS)
+    return tuple(
+        ReliabilityBin(float(predicted), float(observed), int(count))
+        for predicted, observed, count in zip(curve.predicted, curve.observed, curve.counts, strict=True)
+        if count
+    )
+
+
+def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
+    """Profit and loss of taking the side of each answer; ``None`` where no return is known.
+
+    Parameters
+    ----------
+    rows
+        ``session``, ``ticker``, ``probability_up`` without NaN.
+    grid
+        Traded returns.
+    cost_bps
+        Costs a side in basis points.
+    """
+    if not np.isfinite(grid.returns).any():
+        return None
+    positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"), missing="flat")
+    return _summary(finance.profit_and_loss(positions, grid.returns, cost_bps), grid)
+
+
+def _summary(result: finance.ProfitAndLoss, grid: TradingGrid) -> ProfitAndLoss:
+    life = performance.until_ruin(result.net)
+    net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])
+    trades = int(np.count_nonzero((result.held != 0) & (result.held != before)))
+    return ProfitAndLoss(
+        sharpe=performance.sharpe_ratio(life),
+        total_return=performance.cumulative_return(net),
+        max_drawdown=performance.max_drawdown(net),
+        win_rate=performance.win_rate(life),
+        turnover_cost=float(result.costs.sum()),
+        trades=trades,
+        per_trade=float(net.sum()) * len(result.held) / trades if trades else None,
+        daily=tuple(map(float, net)),
+        wiped_out=None if result.wiped_out is None else grid.exits[result.wiped_out].date().isoformat(),
+    )

@@ -1,0 +1,279 @@
+"""The pre-registration: what is fixed before the first look at the evidence of one challenger against one champion."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.paired_score import PairedMetric
+from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
+from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
+
+__all__ = ["MUST_BEAT", "DailyDeviation", "ExperimentPlan", "make_plan", "plan_from_json", "planned_looks"]
+
+MUST_BEAT = ("majority", "logistic")
+"""Baselines that a promoted model must be shown to beat."""
+
+_FEWEST_REFERENCE_DAYS = 20
+_CLIP_DEVIATIONS = 8.0
+_NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
+
+
+@dataclass(frozen=True, slots=True)
+class DailyDeviation:
+    """What the daily paired differences are expected to vary by.
+
+    Attributes
+    ----------
+    deviation
+        Standard deviation of one day's mean difference, in units of the score.
+    basis
+        Where the number comes from, in words.
+    """
+
+    deviation: float
+    basis: str
+
+    @classmethod
+    def of_days(cls, differences: np.ndarray, basis: str) -> DailyDeviation | None:
+        """Measured on days that are no evidence of the test; ``None`` with fewer than 20 or without any difference."""
+        if len(differences) < _FEWEST_REFERENCE_DAYS:
+            return None
+        deviation = float(np.std(differences, ddof=1))
+        return cls(deviation, f"{len(differences)} days of {basis}") if deviation > 0 else None
+
+    @classmethod
+    def assumed(
+        cls, tickers: int, metric: PairedMetric = "accuracy", *, discordance: float = 0.5, correlation: float = 0.4
+    ) -> DailyDeviation:
+        """Cautious figures for when nothing was measured: models that disagree half the time, correlated tickers.
+
+        The variance of a day's mean over ``tickers`` is ``discordance * (1 + (tickers - 1) * correlation) / tickers``
+        (Kish 1965, Survey sampling: the design effect). It is that of right or wrong, and an upper bound for Brier
+        scores.
+
+        Raises
+        ------
+        ExperimentError
+            Without a ticker, or for a loss without bound, about which nothing can be assumed.
+        """
+        if tickers < 1:
+            raise ExperimentError("a plan needs at least one ticker")
+        if metric not in ("accuracy", "brier"):
+            raise ExperimentError(
+                f"how much the two models differ in {metric} from day to day was not measured on 20 common days of "
+                "calibration, and it cannot be assumed: train both here, or set test.metric of the rollout policy to "
+                "accuracy or brier"
+            )
+        variance = discordance * (1 + (tickers - 1) * correlation) / tickers
+        basis = f"assumed: discordance {discordance:g}, correlation {correlation:g} between {tickers} tickers"
+        return cls(math.sqrt(variance), basis)
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentPlan:
+    """One test, as registered. Nothing in it is ever changed; another pair of models gets another plan.
+
+    Attributes
+    ----------
+    experiment, champion, challenger
+        Names as served.
+    starts_after
+        Evidence are sessions after this one: the later data cut-off, or the last session on which both were known to be
+        right or wrong when the plan was registered (ISO date).
+    registered_as_of
+        Market clock at registration (ISO date).
+    test, guardrails
+        The rules.
+    spread
+        What the horizon and the effect were computed from.
+    looks
+        Evaluated days at which the planned looks take place, rising; the last is the horizon.
+    boundaries, spent
+        z-values that the looks must reach, and the two-sided error probability spent up to each.
+    bound
+        Size at which a daily difference is clipped before it is bet on: 1 for accuracy, which needs none; eight
+        expected deviations for the others: differences in Brier score are so small that bets on a range of 1 would see
+        nothing, those in log and pinball loss have no range. What is said then holds for the clipped mean.
+    detectable
+        Minimum detectable effect at the horizon with the plan's power.
+    days_for_plausible
+        Days after which the plausible effect would be found with the plan's power.
+    must_beat
+        Baselines.
+    family
+        Challengers that are tested at the same time: each test gets this part of the error probabilities.
+    """
+
+    experiment: str
+    champion: str
+    challenger: str
+    starts_after: str
+    registered_as_of: str
+    test: TestPolicy
+    guardrails: GuardrailPolicy
+    spread: DailyDeviation
+    looks: tuple[int, ...]
+    boundaries: tuple[float, ...]
+    spent: tuple[float, ...]
+    bound: float
+    detectable: float
+    days_for_plausible: int
+    must_beat: tuple[str, ...] = MUST_BEAT
+    family: int = 1
+
+    @property
+    def alpha_planned(self) -> float:
+        """Two-sided error probability of this test's planned looks.
+
+        Holm's procedure (1979) begins with alpha over the number of tests. Its later, milder steps never come: the
+        first challenger that is shown to be better ends the test for all.
+        """
+        return self.test.alpha_planned / self.family
+
+    @property
+    def alpha_always(self) -> float:
+        """Two-sided error probability of this test's always-on confidence sequence."""
+        return self.test.alpha_always / self.family
+
+    @property
+    def confidence(self) -> str:
+        """That of the always-on confidence sequence, in words: ``99%``."""
+        return f"{100 * (1 - self.alpha_always):.4g}%"
+
+    @property
+    def can_promote(self) -> bool:
+        """Whether the test is able to find the plausible effect by its horizon."""
+        return self.detectable <= self.test.plausible_effect
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the plan's canonical JSON: what a decision was taken under."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(self.to_json())
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no blanks; doubles read back equal.
+
+        Rules that came later are left out while they are not used, so that older plans keep their digest.
+        """
+        values = dataclasses.asdict(self)
+        if self.family == 1:
+            del values["family"]
+        if self.test.at_horizon == "keep":
+            del values["test"]["at_horizon"]
+        return json.dumps(values, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
+    """Evenly spaced days of the planned looks; the last is the horizon."""
+    if not 1 <= looks <= horizon:
+        raise ExperimentError(f"{looks} looks do not fit into a horizon of {horizon} sessions")
+    return tuple(round(horizon * place / looks) for place in range(1, looks + 1))
+
+
+def make_plan(
+    policy: RolloutPolicy,
+    epoch: WeightEpoch,
+    challenger: Arm | None,
+    spread: DailyDeviation,
+    as_of: pd.Timestamp,
+    *,
+    seen: pd.Timestamp | None = None,
+) -> ExperimentPlan:
+    """The plan of testing one of an epoch's challengers.
+
+    Parameters
+    ----------
+    policy
+        The rules.
+    epoch, challenger
+        The arms with their data cut-offs, and the one that is tested against the champion.
+    spread
+        Expected variation of the daily differences.
+    as_of
+        The market clock.
+    seen
+        Last session whose paired outcome could be looked at before; ``None`` if there is none. What was seen is no
+        evidence.
+
+    Raises
+    ------
+    ExperimentError
+        It is no challenger of this epoch, or the margin lies beyond any difference that could be seen.
+    """
+    if challenger is None or challenger not in epoch.challengers:
+        who = "nobody" if challenger is None else challenger.model
+        raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")
+    test, family = policy.test, max(len(policy.challengers), len(epoch.challengers))
+    looks = planned_looks(test.horizon_sessions, test.looks)
+    design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
+    drift = design.drift_for(test.power)
+    bound = 1.0 if test.metric == "accuracy" else _CLIP_DEVIATIONS * spread.deviation
+    bound = min(1.0, bound) if test.metric == "brier" else bound
+    if test.margin > bound / 2:
+        raise ExperimentError(
+            f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
+            f"{test.metric} that the plan expects: lower test.margin of the rollout policy"
+        )
+    return ExperimentPlan(
+        experiment=epoch.experiment,
+        champion=epoch.champion.model,
+        challenger=challenger.model,
+        starts_after=max(filter(None, (epoch.champion.data_cutoff, challenger.data_cutoff, seen))).date().isoformat(),
+        registered_as_of=as_of.date().isoformat(),
+        test=test,
+        guardrails=policy.guardrails,
+        spread=spread,
+        looks=looks,
+        boundaries=tuple(min(z, _NEVER) for z in design.upper),
+        spent=tuple(2 * share for share in design.spent),
+        bound=bound,
+        detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
+        days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
+        family=family,
+    )
+
+
+def plan_from_json(text: str) -> ExperimentPlan:
+    """The plan that :meth:`ExperimentPlan.to_json` wrote.
+
+    Raises
+    ------
+    ExperimentError
+        It is none.
+    """
+    try:
+        values: dict[str, Any] = json.loads(text)
+        values |= {
+            "test": TestPolicy(**values["test"]),
+            "guardrails": GuardrailPolicy(**values["guardrails"]),
+            "spread": DailyDeviation(**values["spread"]),
+            **{name: tuple(values[name]) for name in ("looks", "boundaries", "spent", "must_beat")},
+        }
+        return ExperimentPlan(**values)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ExperimentError(f"no experiment plan: {error!r} in {text[:200]}") from error
+
+
+def _days_for_plausible(deviation: float, test: TestPolicy, drift: float) -> int:
+    beyond = test.plausible_effect - test.margin
+    if beyond <= 0:
+        raise ExperimentError(
+            f"the plausible effect {test.plausible_effect:g} does not exceed the margin {test.margin:g}: set "
+            "test.plausible_effect of the rollout policy above test.margin"
+        )
+    return math.ceil((drift * deviation / beyond) ** 2)

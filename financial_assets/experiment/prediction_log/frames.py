@@ -1,0 +1,86 @@
+"""Reading the prediction log into typed frames, fast.
+
+Rows are fetched from the driver's cursor: SQLAlchemy's per-value conversion would take most of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from financial_assets.errors import LogError
+from financial_assets.experiment.prediction_log.schema import UtcInstant
+
+__all__ = ["driver_rows", "read_frame"]
+
+
+def driver_rows(connection: Connection, query: sa.Executable) -> list[tuple[Any, ...]]:
+    """All rows as the driver gives them: dates and instants are text in SQLite, objects in PostgreSQL."""
+    cursor: Any = connection.execute(query).cursor
+    return cursor.fetchall()
+
+
+def read_frame(
+    connection: Connection,
+    table: sa.Table,
+    where: Sequence[sa.ColumnElement[bool]],
+    order: Sequence[str],
+    columns: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The rows of ``table`` for which all of ``where`` hold, ordered; all columns or the named ones.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Sessions as ``datetime64[ns]``, instants as ``datetime64[ns, UTC]``, numbers as ``float64``, ids, epochs and
+        attempts as ``int64``, ``model_version`` as nullable ``Int64``, text as strings or ``None``.
+
+    Raises
+    ------
+    LogError
+        For a column that the table does not have.
+    """
+    unknown = sorted(set(columns or ()) - set(table.c.keys()))
+    if unknown:
+        raise LogError(f"{table.name} has no columns {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
+    wanted = [table.c[name] for name in (columns or table.c.keys())]
+    query = sa.select(*wanted).where(*where).order_by(*(table.c[name] for name in order))
+    values = _columns(connection.execute(query).cursor, len(wanted))
+    return pd.DataFrame({column.name: _typed(column, cells) for column, cells in zip(wanted, values, strict=True)})
+
+
+def _columns(cursor: Any, count: int) -> list[list[Any]]:
+    """The rows turned into columns, a batch at a time: a million tuples at once would not fit into any cache."""
+    columns: list[list[Any]] = [[] for _ in range(count)]
+    while rows := cursor.fetchmany(_BATCH):
+        for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
+            column.extend(cells)
+    return columns
+
+
+_BATCH = 2000
+
+
+def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
+    kind = column.type
+    if isinstance(kind, UtcInstant):
+        return pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype("datetime64[ns, UTC]")
+    if isinstance(kind, sa.Date):
+        codes, sessions = pd.factorize(np.array(values, dtype=object))  # few sessions, many rows
+        return pd.DatetimeIndex(pd.to_datetime(sessions)).astype("datetime64[ns]")[codes]
+    if isinstance(kind, sa.Float):
+        return np.array(values, dtype=np.float64)
+    if isinstance(kind, sa.Integer):
+        return np.array(values, dtype=np.int64) if not column.nullable else pd.array(values, dtype="Int64")
+    return pd.Series(_shared(values), dtype=object)
+
+
+def _shared(values: Sequence[str | None]) -> list[str | None]:
+    """The same texts, equal ones being one object: few models, many rows, and comparing and hashing them is faster."""
+    known: dict[str | None, str | None] = {}
+    return [known.setdefault(value, value) for value in values]

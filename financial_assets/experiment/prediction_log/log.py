@@ -1,0 +1,320 @@
+"""The prediction log: an append-only record of weight epochs, routed predictions and paired (direct) predictions.
+
+The protocol that lets a crash lose and double nothing:
+
+1. ``begin_*`` commits the *intent* of each request, before anything is sent, and returns what has to be sent;
+2. the request is sent;
+3. ``complete_*`` commits how it ended; the first result of an intent stands for ever.
+
+After a crash ``begin_*`` returns the intents without a result again, with ``attempts`` counted up, and never one
+that has a result. Outcomes (what the price did) are not in the log: they are joined from prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from financial_assets.errors import LogError
+from financial_assets.experiment.allocation.record import AllocationRecord
+from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log import schema
+from financial_assets.experiment.prediction_log.decisions import (
+    insert_allocations,
+    insert_approval,
+    insert_decision,
+    insert_plan,
+)
+from financial_assets.experiment.prediction_log.engine import open_engine, transaction, write_again
+from financial_assets.experiment.prediction_log.epochs import insert_epoch
+from financial_assets.experiment.prediction_log.lock import ReplayLock, exclusive
+from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.prediction_log.records import DirectIntent, Result, RoutedIntent
+from financial_assets.experiment.prediction_log.rows import (
+    answer_values,
+    begin,
+    check_session,
+    complete,
+    refuse_repeats,
+    statuses,
+    utc_now,
+)
+
+__all__ = ["PredictionLog"]
+
+
+class PredictionLog(LogReader):
+    """Predictions and weight epochs in one SQL database.
+
+    Safe for any number of concurrent threads and processes.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL of an SQLite file (made when missing) or a PostgreSQL database.
+    busy_timeout_s
+        How long a writer waits for another one (SQLite).
+
+    Raises
+    ------
+    LogError
+        If the URL is malformed, the database cannot be used, or its schema is of another version.
+    """
+
+    def __init__(self, url: str, *, busy_timeout_s: float = 30.0) -> None:
+        super().__init__(open_engine(url, busy_timeout_s))
+        self._held: dict[str, ReplayLock] = {}
+
+    # --- weight epochs -------------------------------------------------------------------------------------------
+
+    def open_epoch(
+        self,
+        experiment: str,
+        arms: Sequence[Arm],
+        reason: str,
+        *,
+        after: int,
+        regimes: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> WeightEpoch:
+        """Open the epoch ``after + 1`` of an experiment.
+
+        Parameters
+        ----------
+        experiment
+            Its name.
+        arms
+            Who takes part, with which weights.
+        reason
+            Why, for the reader of the history.
+        after
+            Number of the epoch that the caller believes to be the latest, 0 for none: two writers cannot both succeed.
+        regimes
+            Weights of their own for requests of some regimes, by label.
+
+        Raises
+        ------
+        LogError
+            If ``after`` is not the latest epoch, or a name or the reason is empty.
+        ExperimentError
+            If the arms cannot be an epoch.
+        """
+        if not experiment or not reason:
+            raise LogError("a weight epoch needs the name of its experiment and a reason")
+        check_arms(tuple(arms))
+        epoch = WeightEpoch(experiment, after + 1, pd.Timestamp(utc_now()), tuple(arms), reason, dict(regimes or {}))
+        with transaction(self.engine, write=True) as connection:
+            insert_epoch(connection, epoch)
+        return epoch
+
+    # --- plans and decisions -------------------------------------------------------------------------------------
+
+    def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
+        """Register a plan before the first look; the plan that stands, if this pair has one already."""
+        with transaction(self.engine, write=True) as connection:
+            return insert_plan(connection, plan)
+
+    def record_decision(self, decision: Decision) -> bool:
+        """Record a decision, for ever; returns whether it is new."""
+        with transaction(self.engine, write=True) as connection:
+            return insert_decision(connection, decision)
+
+    def approve(self, digest: str, by: str) -> None:
+        """Record who approved a decision; the first approval stands."""
+        with transaction(self.engine, write=True) as connection:
+            insert_approval(connection, digest, by)
+
+    def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
+        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.
+
+        Parameters
+        ----------
+        arms
+            An epoch with the arms that the steps are about.
+        steps
+            Name of an experiment -> its steps; all are written, or none.
+        """
+        with transaction(self.engine, write=True) as connection:
+            for experiment, records in steps.items():
+                insert_allocations(connection, experiment, arms, records)
+
+    # --- routed predictions --------------------------------------------------------------------------------------
+
+    def begin_routed(
+        self,
+        epoch: WeightEpoch,
+        session: pd.Timestamp,
+        target: pd.Timestamp,
+        tickers: Sequence[str],
+        regimes: Mapping[str, str] | None = None,
+    ) -> tuple[RoutedIntent, ...]:
+        """Commit the intents of one session's routed requests.
+
+        Parameters
+        ----------
+        epoch
+            Weight epoch in force.
+        session, target
+            The session as of which is predicted and the one that is predicted, both tz-naive.
+        tickers
+            One request each.
+        regimes
+            Ticker -> regime of its request, where it is known; kept if the epoch has weights of its own for it.
+
+        Returns
+        -------
+        tuple of RoutedIntent
+            What is still to be sent: new intents and those that a crash left without a result.
+
+        Raises
+        ------
+        LogError
+            If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
+        LockLostError
+            If :meth:`exclusive` is held no longer.
+        """
+        day, target_day = check_session(session, target, tickers)
+        self.known_epoch(epoch.experiment, epoch.number)
+        rows = [
+            {
+                "request_id": f"{epoch.experiment}.{epoch.number}.{day.isoformat()}.{ticker}",
+                "experiment": epoch.experiment,
+                "epoch": epoch.number,
+                "session": day,
+                "target_session": target_day,
+                "ticker": ticker,
+                "regime": regime if (regime := (regimes or {}).get(ticker)) in epoch.regimes else None,
+            }
+            for ticker in tickers
+        ]
+        table = schema.routed
+        where = (table.c.experiment == epoch.experiment, table.c.epoch == epoch.number, table.c.session == day)
+        found = self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
+        return tuple(
+            RoutedIntent(
+                r.id, r.request_id, r.experiment, r.epoch, pd.Timestamp(r.session), r.ticker, r.attempts, r.regime
+            )
+            for r in found
+        )
+
+    def complete_routed(self, results: Sequence[Result]) -> int:
+        """Commit how routed requests ended; the first result of an intent stands.
+
+        Returns
+        -------
+        int
+            How many intents were completed by this call (the others had a result already).
+
+        Raises
+        ------
+        LogError
+            If an intent is unknown or named twice.
+        """
+        table = schema.routed
+        return self._complete(table, results, self._attribution, table.c.experiment, table.c.epoch, table.c.regime)
+
+    # --- direct (paired) predictions -----------------------------------------------------------------------------
+
+    def begin_direct(
+        self, arms: Sequence[Arm], session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]
+    ) -> tuple[DirectIntent, ...]:
+        """Commit the intents of scoring every arm on the same bars of one session; see :meth:`begin_routed`."""
+        day, target_day = check_session(session, target, tickers)
+        refuse_repeats("model", [arm.model for arm in arms])
+        rows = [
+            {
+                "session": day,
+                "target_session": target_day,
+                "ticker": ticker,
+                "model": arm.model,
+                "variant": arm.variant,
+                "model_version": arm.version,
+            }
+            for arm in arms
+            for ticker in tickers
+        ]
+        table = schema.direct
+        models = [arm.model for arm in arms]
+        found = self._begin(
+            table, rows, (table.c.session == day, table.c.model.in_(models), table.c.ticker.in_(tickers))
+        )
+        return tuple(DirectIntent(r.id, pd.Timestamp(r.session), r.ticker, r.model, r.attempts) for r in found)
+
+    def complete_direct(self, results: Sequence[Result]) -> int:
+        """Commit how direct scorings ended; see :meth:`complete_routed`."""
+        return self._complete(schema.direct, results, lambda result, _row: {"status": result.failure or "ok"})
+
+    # --- one at a time -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def exclusive(self, experiment: str) -> Generator[ReplayLock]:
+        """Hold the right to send requests of an experiment, so that no two replays send the same intents.
+
+        The lock ends with the process that holds it, however that ends. While it is held, this log writes intents only
+        if it still is.
+
+        Raises
+        ------
+        LogError
+            If another replay holds it.
+        """
+        with exclusive(self.engine, experiment) as lock:
+            self._held[experiment] = lock
+            try:
+                yield lock
+            finally:
+                del self._held[experiment]
+
+    # --- inside --------------------------------------------------------------------------------------------------
+
+    def _begin(
+        self, table: sa.Table, rows: Sequence[dict[str, Any]], where: Sequence[sa.ColumnElement[bool]]
+    ) -> Sequence[sa.Row[Any]]:
+        if not rows:
+            return ()
+
+        def write(connection: Connection) -> Sequence[sa.Row[Any]]:
+            for lock in self._held.values():
+                lock.prove(connection)
+            return begin(connection, table, rows, where)
+
+        return write_again(self.engine, write)
+
+    def _complete(
+        self,
+        table: sa.Table,
+        results: Sequence[Result],
+        values_of: Callable[[Result, sa.Row[Any]], dict[str, Any]],
+        *columns: sa.Column[Any],
+    ) -> int:
+        def write(connection: Connection) -> int:
+            found = statuses(connection, table, results, *columns)
+            first = [result for result in results if found[result.id].status == "pending"]
+            rows = [{**answer_values(result), **values_of(result, found[result.id])} for result in first]
+            return complete(connection, table, rows)
+
+        return write_again(self.engine, write)
+
+    def _attribution(self, result: Result, row: sa.Row[Any]) -> dict[str, Any]:
+        epoch = self.known_epoch(row.experiment, row.epoch)
+        arm = None if result.route is None else epoch.arm(result.route)
+        if arm is not None and arm.role != "shadow":
+            return {
+                "status": result.failure or "ok",
+                "model": arm.model,
+                "variant": arm.variant,
+                "model_version": arm.version,
+                "propensity": epoch.propensity(arm.model, row.regime),
+            }
+        nobody = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        if result.failure is not None:
+            return {"status": "unattributed", **nobody}
+        said = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
+        problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
+        return {"status": "unattributed", **nobody, **problem}

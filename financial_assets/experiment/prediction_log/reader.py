@@ -1,0 +1,161 @@
+"""Reading the prediction log: epochs, what is completed, and typed frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from typing import Self
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from financial_assets.errors import LogError
+from financial_assets.experiment.allocation.record import AllocationRecord
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log import schema
+from financial_assets.experiment.prediction_log.decisions import (
+    approved_by,
+    select_allocations,
+    select_decisions,
+    select_plan,
+)
+from financial_assets.experiment.prediction_log.engine import transaction
+from financial_assets.experiment.prediction_log.epochs import select_epochs
+from financial_assets.experiment.prediction_log.frames import driver_rows, read_frame
+
+__all__ = ["LogReader"]
+
+
+class LogReader:
+    """The reading half of a prediction log.
+
+    Parameters
+    ----------
+    engine
+        Database whose tables exist.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._epochs: dict[tuple[str, int], WeightEpoch] = {}
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def epochs(self, experiment: str | None = None) -> tuple[WeightEpoch, ...]:
+        """All weight epochs of one or of every experiment, by experiment and number."""
+        with transaction(self.engine) as connection:
+            return select_epochs(connection, experiment)
+
+    def current_epoch(self, experiment: str) -> WeightEpoch | None:
+        """The latest weight epoch, ``None`` before the first."""
+        found = self.epochs(experiment)
+        return found[-1] if found else None
+
+    def known_epoch(self, experiment: str, number: int) -> WeightEpoch:
+        """One weight epoch.
+
+        Raises
+        ------
+        LogError
+            There is none of that number.
+        """
+        key = (experiment, number)
+        if key not in self._epochs:
+            self._epochs |= {(epoch.experiment, epoch.number): epoch for epoch in self.epochs(experiment)}
+        if key not in self._epochs:
+            raise LogError(f"experiment {experiment} has no weight epoch {number}: materialize the asset `experiment`")
+        return self._epochs[key]
+
+    def plan(self, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
+        """The registered plan of a pair, ``None`` before its registration."""
+        with transaction(self.engine) as connection:
+            return select_plan(connection, experiment, champion, challenger)
+
+    def decisions(self, experiment: str) -> tuple[Decision, ...]:
+        """All decisions of an experiment, in the order in which they were taken."""
+        with transaction(self.engine) as connection:
+            return select_decisions(connection, experiment)
+
+    def allocations(
+        self, experiment: str, arms: WeightEpoch, *, last: int | None = None
+    ) -> tuple[AllocationRecord, ...]:
+        """The steps of adaptive allocation among the routed arms of an epoch, in order; only the ``last`` of them."""
+        with transaction(self.engine) as connection:
+            return select_allocations(connection, experiment, arms, last)
+
+    def approved_by(self, digest: str) -> str | None:
+        """Who approved a decision, ``None`` if nobody did."""
+        with transaction(self.engine) as connection:
+            return approved_by(connection, digest)
+
+    def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
+        """The (session, ticker) pairs of an epoch that have a result."""
+        table = schema.routed
+        query = sa.select(table.c.session, table.c.ticker).where(
+            table.c.experiment == experiment, table.c.epoch == epoch, table.c.status != "pending"
+        )
+        with transaction(self.engine) as connection:
+            return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
+
+    def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
+        """The (session, ticker, model) triples that have a result."""
+        table = schema.direct
+        query = sa.select(table.c.session, table.c.ticker, table.c.model).where(
+            table.c.model.in_(list(models)), table.c.status != "pending"
+        )
+        with transaction(self.engine) as connection:
+            return {(_stamp(session), ticker, model) for session, ticker, model in driver_rows(connection, query)}
+
+    def routed(
+        self,
+        experiment: str | None = None,
+        *,
+        epoch: int | None = None,
+        since: pd.Timestamp | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Routed predictions as a typed frame, ordered by experiment, epoch, session and ticker.
+
+        Parameters
+        ----------
+        experiment, epoch
+            Only these.
+        since
+            Only sessions from this one on.
+        columns
+            Only these, in this order; default all.
+        """
+        table = schema.routed
+        where = [] if experiment is None else [table.c.experiment == experiment]
+        where += [] if epoch is None else [table.c.epoch == epoch]
+        where += [] if since is None else [table.c.session >= since.date()]
+        with transaction(self.engine) as connection:
+            return read_frame(connection, table, where, ("experiment", "epoch", "session", "ticker"), columns)
+
+    def direct(
+        self,
+        models: Iterable[str] | None = None,
+        *,
+        since: pd.Timestamp | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`."""
+        table = schema.direct
+        where = [] if models is None else [table.c.model.in_(list(models))]
+        where += [] if since is None else [table.c.session >= since.date()]
+        with transaction(self.engine) as connection:
+            return read_frame(connection, table, where, ("session", "ticker", "model"), columns)
+
+
+_stamp = cache(pd.Timestamp)  # few sessions, many rows

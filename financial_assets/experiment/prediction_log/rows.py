@@ -1,0 +1,121 @@
+"""Intents and results in the prediction log's database: the two writes that every request needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pandas as pd
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from financial_assets.errors import LogError
+from financial_assets.experiment.prediction_log.records import Result
+from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+
+__all__ = ["answer_values", "begin", "check_session", "complete", "refuse_repeats", "statuses", "utc_now"]
+
+
+def utc_now() -> datetime:
+    """The present instant."""
+    return datetime.now(UTC)
+
+
+def begin(
+    connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]], where: Sequence[sa.ColumnElement[bool]]
+) -> Sequence[sa.Row[Any]]:
+    """Add the intents that are not there yet, count an attempt on every open one, and return the open ones.
+
+    Parameters
+    ----------
+    connection
+        In a writing transaction.
+    table
+        ``routed`` or ``direct``.
+    rows
+        Keys and fixed columns of the intents.
+    where
+        Conditions that hold for these intents and no other.
+    """
+    now = utc_now()
+    new = [{**row, "status": "pending", "attempts": 0, "intended_at": now, "sent_at": now} for row in rows]
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    connection.execute(insert(table).on_conflict_do_nothing(), new)
+    pending = sa.and_(*where, table.c.status == "pending")
+    connection.execute(sa.update(table).where(pending).values(attempts=table.c.attempts + 1, sent_at=now))
+    return connection.execute(sa.select(table).where(pending).order_by(table.c.id)).all()
+
+
+def statuses(
+    connection: Connection, table: sa.Table, results: Sequence[Result], *columns: sa.Column[Any]
+) -> dict[int, sa.Row[Any]]:
+    """Id -> status and further columns of the intents that ``results`` complete, locked until the transaction ends.
+
+    Raises
+    ------
+    LogError
+        If an intent is unknown or named twice.
+    """
+    ids = [result.id for result in results]
+    if len(set(ids)) != len(ids):
+        raise LogError("an intent is completed more than once in one call")
+    query = sa.select(table.c.id, table.c.status, *columns).where(table.c.id.in_(ids)).with_for_update()
+    found = {row.id: row for row in connection.execute(query)}
+    unknown = sorted(set(ids) - set(found))
+    if unknown:
+        raise LogError(f"no intent with id {', '.join(map(str, unknown[:5]))} in {table.name}: begin it first")
+    return found
+
+
+def answer_values(result: Result) -> dict[str, Any]:
+    """The columns that a result fills, and ``row_id`` and ``extra_attempts`` for :func:`complete`."""
+    forecast = result.forecast
+    quantiles = (None,) * len(QUANTILE_COLUMNS) if forecast is None else map(float, forecast.quantiles)
+    return {
+        "row_id": result.id,
+        "extra_attempts": result.extra_attempts,
+        "failure": result.failure,
+        "error": result.error,
+        "probability_up": None if forecast is None else float(forecast.probability_up),
+        **dict(zip(QUANTILE_COLUMNS, quantiles, strict=True)),
+        "latency_s": None if result.latency_s is None else float(result.latency_s),
+        "completed_at": utc_now(),
+    }
+
+
+def complete(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
+    """Write results (:func:`answer_values` and ``status``) to intents that are still open; how many there were."""
+    if rows:
+        columns = [name for name in rows[0] if name not in ("row_id", "extra_attempts")]
+        update = (
+            sa.update(table)
+            .where(table.c.id == sa.bindparam("row_id"), table.c.status == "pending")
+            .values(
+                **{name: sa.bindparam(name) for name in columns},
+                attempts=table.c.attempts + sa.bindparam("extra_attempts"),
+            )
+        )
+        connection.execute(update, list(rows))
+    return len(rows)
+
+
+def refuse_repeats(what: str, names: Sequence[str]) -> None:
+    """Raise ``LogError`` for empty or repeated names."""
+    if any(not name for name in names):
+        raise LogError(f"a {what} without a name")
+    if len(set(names)) != len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        raise LogError(f"{what} named more than once: {', '.join(repeated)}")
+
+
+def check_session(session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]) -> tuple[date, date]:
+    """The two sessions as dates; ``LogError`` unless they are tz-naive dates in order and the tickers are distinct."""
+    for value in (session, target):
+        if pd.isna(value) or value.tz is not None or value != value.normalize():
+            raise LogError(f"{value!r} is not a tz-naive session date")
+    if target <= session:
+        raise LogError(f"target session {target.date()} is not after session {session.date()}")
+    refuse_repeats("ticker", tickers)
+    return session.date(), target.date()

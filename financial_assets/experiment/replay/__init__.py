@@ -1,0 +1,1 @@
+"""Sessions sent through the gateway: what is due, requests, senders, outages, live view."""

@@ -1,0 +1,208 @@
+"""What is known while a replay runs: traffic per arm, latency, accuracy on the same bars so far, the last verdict."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import first_reason
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.records import Result
+from financial_assets.experiment.replay.open_loop import percentiles
+from financial_assets.market.outcomes import next_session_return
+from financial_assets.market.panel import PricePanel
+from financial_assets.scoring.classification import hits
+from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
+
+__all__ = ["ArmLine", "Scoreboard", "Snapshot"]
+
+_RECENT = 10_000  # latencies kept of each arm
+
+
+@dataclass(frozen=True, slots=True)
+class ArmLine:
+    """One arm in the live view.
+
+    Attributes
+    ----------
+    model, role
+        Served name and present role.
+    weight, share
+        Planned share of the routed requests in this weight epoch, by their regimes, and the observed one; ``None``
+        without requests.
+    requests, failed
+        Attributed to it in this epoch.
+    latency
+        ``p50`` ... in seconds from sending; empty without answers.
+    accuracy
+        Share of right directions where all routed arms were scored, with day-clustered interval.
+    """
+
+    model: str
+    role: str
+    weight: float
+    share: float | None
+    requests: int
+    failed: int
+    latency: dict[str, float]
+    accuracy: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the live view shows at one instant.
+
+    ``differences`` are each challenger's less the champion's accuracy, on all rows that these two have. ``waiting``
+    says what is waited for, if anything.
+    """
+
+    session: pd.Timestamp | None
+    done: int
+    total: int
+    epoch: int
+    requests: int
+    failed: int
+    unattributed: int
+    arms: tuple[ArmLine, ...]
+    differences: dict[str, Interval]
+    verdict: str
+    waiting: str = ""
+
+
+@dataclass
+class _Arm:
+    requests: int = 0
+    failed: int = 0
+    expected: float = 0.0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
+
+
+class Scoreboard:
+    """Collects what a replay learns; safe to read from the thread that draws.
+
+    Parameters
+    ----------
+    epoch
+        Weight epoch in force.
+    panel
+        Prices; an outcome counts only when the replay has reached its session.
+    """
+
+    def __init__(self, epoch: WeightEpoch, panel: PricePanel) -> None:
+        self._panel = panel
+        returns = next_session_return(panel)
+        self._known, self._up = np.isfinite(returns), returns > 0
+        self._rows = {ticker: row for row, ticker in enumerate(panel.tickers)}
+        self._hits: dict[str, np.ndarray] = {}
+        self._lock = threading.Lock()
+        self.session: pd.Timestamp | None = None
+        self.done = self.total = self.requests = self.failed = self.unattributed = 0
+        self.verdict = "no decision yet"
+        self.waiting = ""
+        self.enter(epoch)
+
+    def enter(self, epoch: WeightEpoch) -> None:
+        """Another weight epoch is in force: shares are counted anew."""
+        with self._lock:
+            self.epoch = epoch
+            self._arms = {model: _Arm() for model in epoch.weights}
+
+    def routed(self, result: Result, regime: str | None = None) -> None:
+        """One routed request has ended; ``regime`` is that of its weights."""
+        with self._lock:
+            self.requests += 1
+            self.failed += result.failure is not None
+            arm = self._arms.get(result.route or "")
+            if arm is None:
+                self.unattributed += 1
+                return
+            for model, one in self._arms.items():
+                one.expected += self.epoch.propensity(model, regime)
+            arm.requests += 1
+            arm.failed += result.failure is not None
+            if result.failure is None and result.latency_s is not None:
+                arm.latencies.append(result.latency_s)
+
+    def scored(self, model: str, session: pd.Timestamp, ticker: str, probability_up: float) -> None:
+        """One paired scoring has ended well."""
+        self.score_many(model, pd.DatetimeIndex([session]), [ticker], np.array([probability_up]))
+
+    def score_many(
+        self, model: str, sessions: pd.DatetimeIndex, tickers: list[str], probability_up: np.ndarray
+    ) -> None:
+        """Paired scorings, one a row; those of other tickers or sessions than the panel's are left out."""
+        columns = self._panel.sessions.get_indexer(sessions)
+        rows = np.array([self._rows.get(ticker, -1) for ticker in tickers], dtype=np.intp)
+        inside = (columns >= 0) & (rows >= 0)
+        rows, columns = rows[inside], columns[inside]
+        right = hits(np.asarray(probability_up, np.float64)[inside], self._up[rows, columns])
+        with self._lock:
+            grid = self._hits.setdefault(model, np.full(self._up.shape, np.nan, dtype=np.float32))
+            grid[rows, columns] = np.where(self._known[rows, columns], right, np.nan)
+
+    def decided(self, decisions: Sequence[Decision], plans: Sequence[ExperimentPlan | None]) -> None:
+        """Decisions were taken, one for each challenger, under these plans."""
+        if decisions:
+            self.verdict = " ".join(
+                f"{one.action} as of {one.as_of}: {first_reason(one, plan)}"
+                for one, plan in zip(decisions, plans, strict=True)
+            )
+        else:
+            self.verdict = f"{self.epoch.champion.model} serves alone: nothing to decide"
+
+    def snapshot(self) -> Snapshot:
+        """Everything, at this instant."""
+        with self._lock:
+            right, days = self._paired(list(self._arms))
+            total = sum(arm.requests for arm in self._arms.values())
+            lines = tuple(self._line(model, arm, total, right, days) for model, arm in self._arms.items())
+            champion = self.epoch.champion.model
+            differences: dict[str, Interval] = {}
+            for arm in self.epoch.challengers:
+                pair, when = self._paired([champion, arm.model])
+                if pair and len(np.unique(when)) > 1:
+                    differences[arm.model] = day_clustered_mean(pair[arm.model] - pair[champion], when)
+            return Snapshot(
+                self.session,
+                self.done,
+                self.total,
+                self.epoch.number,
+                self.requests,
+                self.failed,
+                self.unattributed,
+                lines,
+                differences,
+                self.verdict,
+                self.waiting,
+            )
+
+    def _line(self, model: str, arm: _Arm, total: int, right: dict[str, np.ndarray], days: np.ndarray) -> ArmLine:
+        known = self.epoch.arm(model)
+        assert known is not None
+        several = model in right and len(np.unique(days)) > 1
+        return ArmLine(
+            model=model,
+            role=known.role,
+            weight=arm.expected / total if total else self.epoch.propensity(model),
+            share=arm.requests / total if total else None,
+            requests=arm.requests,
+            failed=arm.failed,
+            latency=percentiles(list(arm.latencies)),
+            accuracy=day_clustered_proportion(right[model], days) if several else None,
+        )
+
+    def _paired(self, models: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Right or wrong of each model on the rows that all of them have, and the day of each row."""
+        grids = {model: self._hits[model] for model in models if model in self._hits}
+        if len(grids) < len(models) or self.session is None:
+            return {}, np.empty(0)
+        both = np.logical_and.reduce([np.isfinite(grid) for grid in grids.values()])
+        both[:, self._panel.sessions >= self.session] = False  # the outcome is that of the session after
+        return {model: grid[both].astype(np.float64) for model, grid in grids.items()}, np.nonzero(both)[1]

@@ -1,0 +1,256 @@
+"""Shares that follow the daily scores: one allocation step a session of evidence, kept in the log, replayed from it.
+
+Off unless the policy's ``traffic.mode`` is ``thompson`` or ``hedge``. What it may do is bounded: a floor for each arm,
+at most ten points a session, a session's hold, hysteresis, and the policy's own weights at once when a guardrail fires,
+the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and shares of
+its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired scores.
+Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive ones.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
+from financial_assets.experiment.allocation.contextual import advance_regimes, join_regimes
+from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance, replay, resume
+from financial_assets.experiment.allocation.limits import TOTAL, Limits
+from financial_assets.experiment.allocation.record import AllocationRecord, Health
+from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
+from financial_assets.experiment.arms import FOLLOWING_MODES, Arm, WeightEpoch
+from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.regimes import RequestRegimes
+from financial_assets.experiment.rollout.roles import share_of
+from financial_assets.market.calendar import sessions_later
+
+__all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
+
+
+_RECENT = 24
+"""Records that a day's step looks at: enough for a regime to have had evidence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairedScores:
+    """The evidence of all challengers of one champion.
+
+    Attributes
+    ----------
+    rows
+        Challenger -> ``session``, ``ticker``, ``difference``: its score less the champion's.
+    deviation
+        Largest expected standard deviation of a day's difference, as planned.
+    """
+
+    rows: Mapping[str, pd.DataFrame]
+    deviation: float
+
+    def daily(self, labels: pd.Series | None = None, label: str | None = None) -> pd.DataFrame:
+        """Mean difference of each session ``[session, challenger]`` where all have one; of a regime's rows only."""
+        columns: dict[str, pd.Series] = {}
+        for challenger, rows in self.rows.items():
+            mine = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
+            columns[challenger] = mine.groupby("session")["difference"].mean()
+        return pd.DataFrame(columns).dropna().sort_index()
+
+    def after(self, session: dt.date | None) -> PairedScores:
+        """Those of later sessions; of all, for ``None``."""
+        if session is None:
+            return self
+        later = {name: rows[rows["session"] > pd.Timestamp(session)] for name, rows in self.rows.items()}
+        return PairedScores(later, self.deviation)
+
+    def index(self) -> pd.MultiIndex:
+        """Every session and ticker that occurs."""
+        return pd.MultiIndex.from_frame(pd.concat(self.rows.values())[["session", "ticker"]].drop_duplicates())
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveShares:
+    """Where the weights stand after the latest step.
+
+    Attributes
+    ----------
+    weights
+        Model -> weight, for requests of no regime of its own.
+    regimes
+        Regime label -> the same.
+    reason
+        Why, for the history.
+    """
+
+    weights: Mapping[str, int]
+    regimes: Mapping[str, Mapping[str, int]]
+    reason: str
+
+
+def is_adaptive(policy: RolloutPolicy) -> bool:
+    """Whether shares follow the scores."""
+    return policy.traffic.mode in FOLLOWING_MODES
+
+
+def allocation_policy(policy: RolloutPolicy, challengers: Sequence[Arm], deviation: float) -> AllocationPolicy:
+    """What was agreed before the first step: allocator, limits, and the policy's weights for times of trouble.
+
+    Each challenger has the share that the policy gives its variant: one that was withdrawn leaves its own to the
+    champion, not to the others.
+
+    Parameters
+    ----------
+    policy
+        The rules.
+    challengers
+        Those in force.
+    deviation
+        Expected standard deviation of a day's difference.
+    """
+    traffic, shares = policy.traffic, [share_of(policy, arm.variant) for arm in challengers]
+    allocator: Allocator = Hedge() if traffic.mode == "hedge" else ThompsonGaussian(prior_sd=deviation)
+    limits = Limits(
+        floor=traffic.floor,
+        cap=TOTAL - traffic.floor,
+        step=min(traffic.maximum_step, 10),
+        hysteresis=traffic.hysteresis,
+    )
+    default = limits.ideal([share / TOTAL for share in (TOTAL - sum(shares), *shares)])
+    return AllocationPolicy(allocator, default=default, limits=limits)
+
+
+def adapt(
+    log: PredictionLog,
+    policy: RolloutPolicy,
+    epoch: WeightEpoch,
+    scores: PairedScores,
+    guardrails: Collection[Guardrail],
+    as_of: pd.Timestamp,
+    regimes: RequestRegimes | None = None,
+) -> AdaptiveShares | None:
+    """Take the steps that are due, keep them in the log, and say where the weights stand; ``None`` before any.
+
+    A day's scores are the challengers' advantages and the champion's zero: only differences matter to an allocator.
+
+    Parameters
+    ----------
+    log
+        Keeps the steps.
+    policy, epoch
+        What was agreed, and the arms.
+    scores
+        The evidence; sessions that have their step already are not taken again.
+    guardrails
+        As of now: the newest session is judged by them.
+    as_of
+        The market clock.
+    regimes
+        Which rows belong to which kind of request; ``None``: all are alike.
+
+    Raises
+    ------
+    ExperimentError
+        The steps in the log are not what this policy would have made.
+    """
+    agreed = allocation_policy(policy, epoch.challengers, scores.deviation)
+    days = scores.daily()
+    health = [Health()] * (len(days) - 1)
+    if len(days):
+        health.append(_health(guardrails, days.index[-1], as_of))
+    if regimes is None:
+        _adapt_all(log, agreed, epoch, days, health)
+    else:
+        _adapt_each(log, agreed, epoch, scores, days.index, health, regimes)
+    return adaptive_shares(log, policy, epoch)
+
+
+def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoch) -> AdaptiveShares | None:
+    """Where the weights of an epoch's arms stand by the log; ``None`` before the first step."""
+    models = (epoch.champion.model, *(arm.model for arm in epoch.challengers))
+    mode = policy.traffic.mode
+    if not policy.traffic.regimes:
+        steps = log.allocations(epoch.experiment, epoch, last=1)
+        if not steps:
+            return None
+        return AdaptiveShares(dict(zip(models, steps[-1].after, strict=True)), {}, f"{mode}: {steps[-1].reason}")
+    found: dict[str, dict[str, int]] = {}
+    for regime in policy.traffic.every_regime():
+        steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch, last=1)
+        if steps:
+            found[regime.label] = dict(zip(models, steps[-1].after, strict=True))
+    if not found:
+        return None
+    moved = [
+        f"{label} {'/'.join(map(str, weights.values()))}"
+        for label, weights in found.items()
+        if weights != epoch.weights_in(label)
+    ]
+    reason = f"{mode} by {', '.join(policy.traffic.regimes)}: {'; '.join(moved) or 'weights stay'}"
+    return AdaptiveShares(epoch.weights, found, reason)
+
+
+def _adapt_all(
+    log: PredictionLog, agreed: AllocationPolicy, epoch: WeightEpoch, days: pd.DataFrame, health: Sequence[Health]
+) -> None:
+    state = _state(log, agreed, epoch.experiment, epoch)
+    records: list[AllocationRecord] = []
+    for place, (session, values) in enumerate(zip(days.index, days.to_numpy(np.float64), strict=True)):
+        if state.session is None or session.date() > state.session:
+            state, record = advance(agreed, state, session.date(), (0.0, *map(float, values)), health[place])
+            records.append(record)
+    log.record_allocations(epoch, {epoch.experiment: records})
+
+
+def _adapt_each(
+    log: PredictionLog,
+    agreed: AllocationPolicy,
+    epoch: WeightEpoch,
+    scores: PairedScores,
+    sessions: pd.Index,
+    health: Sequence[Health],
+    regimes: RequestRegimes,
+) -> None:
+    """A step of every regime in every session; those without a row of theirs learn nothing in it."""
+    every = regimes.policy.traffic.every_regime()
+    names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
+    state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
+    latest = state.states[0].session
+    fresh = scores.after(latest)
+    index = fresh.index()
+    labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
+    days = {regime: fresh.daily(labels, regime.label) for regime in every}
+    records: dict[Regime, list[AllocationRecord]] = {regime: [] for regime in every}
+    for place, session in enumerate(sessions):
+        if latest is None or session.date() > latest:
+            given = {one: _scores(mine, session) for one, mine in days.items() if session in mine.index}
+            state, made = advance_regimes(agreed, state, session.date(), given, health[place])
+            for regime, record in made.items():
+                records[regime].append(record)
+    log.record_allocations(epoch, {name: records[regime] for regime, name in names.items()})
+
+
+def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch: WeightEpoch) -> AllocationState:
+    """Where allocation stands by the log: from the newest records where these suffice, else from all."""
+    latest = log.allocations(experiment, epoch, last=_RECENT)
+    found = resume(agreed, latest) if len(latest) == _RECENT else None
+    return found or replay(agreed, log.allocations(experiment, epoch))
+
+
+def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:
+    return (0.0, *map(float, days.loc[session].to_numpy(np.float64)))
+
+
+def _index(rows: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(rows[["session", "ticker"]])
+
+
+def _health(guardrails: Collection[Guardrail], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:
+    fired = {rail.name for rail in guardrails if rail.fired}
+    behind = max(0, sessions_later(newest, as_of) - 1)  # a label is due the session after
+    return Health(
+        sessions_behind=behind, srm_passed="sample ratio" not in fired, guardrails_passed=not fired - {"sample ratio"}
+    )

@@ -1,0 +1,246 @@
+"""Conducting tests: register their plans, decide as of a session, carry out what follows. All state is in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.decision.evidence import Evidence, gather
+from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.paired_score import answer_columns
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, adaptive_shares, is_adaptive
+from financial_assets.experiment.rollout.ladder import next_share
+from financial_assets.experiment.rollout.regimes import request_regimes
+from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.market.panel import PricePanel
+
+__all__ = ["Baselines", "ExperimentController"]
+
+Baselines = Callable[[ExperimentPlan], pd.DataFrame]
+"""Plan -> daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``."""
+
+EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
+TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentController:
+    """One experiment's plan, decisions and steps.
+
+    Parameters
+    ----------
+    rollout
+        The rollout state, its log and policy.
+    """
+
+    rollout: Rollout
+
+    def register(self, spread: Callable[[Arm], DailyDeviation], as_of: pd.Timestamp) -> tuple[ExperimentPlan, ...]:
+        """The plans of the present challengers, each registered if it has none.
+
+        Parameters
+        ----------
+        spread
+            Gives the expected variation of a challenger's daily differences; asked for only for a new plan.
+        as_of
+            The market clock.
+        """
+        epoch, log, policy = self.rollout.started(), self.rollout.log, self.rollout.policy
+        return tuple(
+            log.plan(epoch.experiment, epoch.champion.model, arm.model)
+            or log.register_plan(make_plan(policy, epoch, arm, spread(arm), as_of, seen=self._seen(epoch, arm, as_of)))
+            for arm in epoch.challengers
+        )
+
+    def _seen(self, epoch: WeightEpoch, challenger: Arm, as_of: pd.Timestamp) -> pd.Timestamp | None:
+        """Last session on which the outcome of both arms is known already, by an earlier experiment or replay."""
+        pair = [epoch.champion.model, challenger.model]
+        rows = self.rollout.log.direct(pair, columns=("session", "model"))
+        by_model = [set(rows.loc[(rows["model"] == model) & (rows["session"] < as_of), "session"]) for model in pair]
+        return max(by_model[0] & by_model[1], default=None)
+
+    def plans(self) -> tuple[ExperimentPlan, ...]:
+        """The registered plans of the present challengers, in their order.
+
+        Raises
+        ------
+        ExperimentError
+            A challenger has no plan.
+        """
+        epoch = self.rollout.started()
+        found = [self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
+        for arm, plan in zip(epoch.challengers, found, strict=True):
+            if plan is None:
+                raise ExperimentError(
+                    f"no plan was registered for {arm.model} against {epoch.champion.model}, so nothing can be "
+                    "decided: materialize the asset `experiment`"
+                )
+        return tuple(plan for plan in found if plan is not None)
+
+    def decide(
+        self,
+        panel: PricePanel,
+        baselines: Baselines,
+        *,
+        as_of: pd.Timestamp,
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
+    ) -> tuple[Decision, ...]:
+        """Decide about every challenger as of a session, and record it; empty without one.
+
+        Parameters
+        ----------
+        panel
+            Prices, for the outcomes.
+        baselines
+            Gives the daily predictions of the baselines that saw nothing of a plan's evidence.
+        as_of
+            Nothing later is looked at.
+        deflated_sharpe
+            Gives that of a plan's challenger; see :func:`~financial_assets.experiment.decision.rule.decide`.
+        """
+        log, policy, epoch, plans = self.rollout.log, self.rollout.policy, self.rollout.started(), self.plans()
+        routed = self._routed(as_of) if plans else pd.DataFrame()
+        decisions: list[Decision] = []
+        tests: dict[str, tuple[ExperimentPlan, Evidence]] = {}
+        for plan in plans:
+            evidence, direct = self._evidence(plan, panel, baselines, as_of)
+            tests[plan.challenger] = plan, evidence
+            decisions.append(self._decide(plan, epoch, evidence, routed, direct, as_of, deflated_sharpe))
+            log.record_decision(decisions[-1])
+        if is_adaptive(policy) and decisions and all(decision.action == "hold" for decision in decisions):
+            scores = PairedScores(
+                {challenger: evidence.by_ticker for challenger, (_, evidence) in tests.items()},
+                max(plan.spread.deviation for plan, _ in tests.values()),
+            )
+            guardrails = [rail for decision in decisions for rail in decision.guardrails]
+            adapt(log, policy, epoch, scores, guardrails, as_of, request_regimes(policy, panel))
+        return tuple(decisions)
+
+    def latest(self) -> tuple[Decision, ...]:
+        """The latest recorded decision about each challenger in the epoch in force; none before it is taken."""
+        epoch = self.rollout.started()
+        known = {
+            one.challenger: one for one in self.rollout.log.decisions(epoch.experiment) if one.epoch == epoch.number
+        }
+        return tuple(known[arm.model] for arm in epoch.challengers if arm.model in known)
+
+    def repeat(
+        self,
+        decision: Decision,
+        panel: PricePanel,
+        baselines: Baselines,
+        *,
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
+    ) -> Decision:
+        """The same decision, computed from the log anew; equal bit for bit unless log, prices or rules were changed.
+
+        Raises
+        ------
+        ExperimentError
+            The plan or the epoch that it rests on is gone.
+        """
+        log = self.rollout.log
+        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+        if plan is None:
+            raise ExperimentError(f"the plan {decision.plan_digest[:12]} of this decision is not in the log")
+        epoch = log.known_epoch(decision.experiment, decision.epoch)
+        as_of = pd.Timestamp(decision.as_of)
+        evidence, direct = self._evidence(plan, panel, baselines, as_of)
+        return self._decide(plan, epoch, evidence, self._routed(as_of), direct, as_of, deflated_sharpe)
+
+    def _decide(
+        self,
+        plan: ExperimentPlan,
+        epoch: WeightEpoch,
+        evidence: Evidence,
+        routed: pd.DataFrame,
+        direct: pd.DataFrame,
+        as_of: pd.Timestamp,
+        deflated_sharpe: Callable[[ExperimentPlan], float | None],
+    ) -> Decision:
+        epochs = [known for known in self.rollout.log.epochs(plan.experiment) if known.number <= epoch.number]
+        return decide(
+            plan,
+            epoch,
+            evidence,
+            watch_traffic(plan, epochs, routed, direct),
+            as_of=as_of.date().isoformat(),
+            deflated_sharpe=lambda: deflated_sharpe(plan),
+        )
+
+    def apply_decisions(self, decisions: Sequence[Decision]) -> WeightEpoch:
+        """What follows from the decisions of one session: another weight epoch, or nothing.
+
+        Of several challengers that are to be promoted, the one that gains most is; that ends the others' tests.
+        Otherwise those that are rolled back, or released at their horizon, give up their requests, and what remains
+        may take a step. With manual approval a promotion waits until a person has approved it; a rollback waits for
+        nobody.
+        """
+        promoted = [one for one in decisions if one.action == "promote" and self.is_approved(one)]
+        if promoted:
+            return self.rollout.promote(max(promoted, key=lambda one: one.estimate or 0.0))
+        withdrawn = [one for one in decisions if one.action == "rollback" or self._is_released(one)]
+        if withdrawn:
+            return self.rollout.withdraw(withdrawn)
+        if any(one.action == "promote" for one in decisions):
+            return self.rollout.started()
+        return self._follow_scores(decisions) if is_adaptive(self.rollout.policy) else self._climb(decisions)
+
+    def _is_released(self, decision: Decision) -> bool:
+        """Whether a test that ended without a winner takes its challenger's requests away."""
+        return decision.action == "hold" and decision.challenger not in decision.weights
+
+    def is_approved(self, decision: Decision) -> bool:
+        """Whether a promotion may go ahead: this one, or an earlier one of the same test, was approved."""
+        if self.rollout.policy.traffic.approval == "automatic":
+            return True
+        log = self.rollout.log
+        same = [
+            other
+            for other in log.decisions(decision.experiment)
+            if other.action == "promote" and other.plan_digest == decision.plan_digest
+        ]
+        return any(log.approved_by(other.digest) is not None for other in same)
+
+    def _follow_scores(self, decisions: Sequence[Decision]) -> WeightEpoch:
+        """Adaptive shares: those of the latest allocation step."""
+        epoch = self.rollout.started()
+        shares = adaptive_shares(self.rollout.log, self.rollout.policy, epoch)
+        if shares is None or not _are_about(decisions, epoch):
+            return epoch
+        return self.rollout.change_weights(shares.weights, shares.reason, regimes=shares.regimes)
+
+    def _climb(self, decisions: Sequence[Decision]) -> WeightEpoch:
+        epoch, log = self.rollout.started(), self.rollout.log
+        if not _are_about(decisions, epoch) or all(decision.ended for decision in decisions):
+            return epoch  # a test that has ended without a winner gives no reason for more exposure
+        routed = log.routed(epoch.experiment, epoch=epoch.number, columns=("session",))
+        share = sum(challenger.weight for challenger in epoch.challengers)
+        guardrails = [rail for decision in decisions for rail in decision.guardrails]
+        step = next_share(self.rollout.policy.traffic, share, routed["session"].nunique(), guardrails)
+        return epoch if step is None else self.rollout.take_step(*step)
+
+    def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
+        routed = self.rollout.log.routed(self.rollout.policy.experiment, columns=TRAFFIC_COLUMNS)
+        return routed[routed["session"] <= as_of]
+
+    def _evidence(
+        self, plan: ExperimentPlan, panel: PricePanel, baselines: Baselines, as_of: pd.Timestamp
+    ) -> tuple[Evidence, pd.DataFrame]:
+        """The evidence of a plan, and the paired predictions that it comes from."""
+        since = pd.Timestamp(plan.starts_after)
+        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+        rows = self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=columns)
+        direct = rows[rows["session"] <= as_of]
+        return gather(plan, direct, baselines(plan), panel, as_of=as_of), direct
+
+
+def _are_about(decisions: Sequence[Decision], epoch: WeightEpoch) -> bool:
+    return bool(decisions) and all(decision.epoch == epoch.number for decision in decisions) and bool(epoch.challengers)

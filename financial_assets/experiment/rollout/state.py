@@ -1,0 +1,204 @@
+"""Rollout state: which models take part in the experiment, with which weights. The only source of weights.
+
+The state is the latest weight epoch in the prediction log. It is reconciled with the models that exist, never reset:
+weights belong to the roles, and only :meth:`Rollout.change_weights` changes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import first_reason
+from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.roles import AvailableModel, first_arms, next_arms, ordered, split_share
+
+__all__ = ["AvailableModel", "Rollout"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """The rollout state of one experiment.
+
+    Parameters
+    ----------
+    log
+        Where weight epochs are kept.
+    policy
+        Who takes part at the start.
+    """
+
+    log: PredictionLog
+    policy: RolloutPolicy
+
+    def current(self) -> WeightEpoch | None:
+        """The weight epoch in force, ``None`` before the start."""
+        return self.log.current_epoch(self.policy.experiment)
+
+    def reconcile(self, available: Iterable[AvailableModel]) -> WeightEpoch:
+        """The weight epoch that fits the available models; opened only if arms differ from those in force.
+
+        See :func:`~financial_assets.experiment.rollout.roles.next_arms`.
+
+        Raises
+        ------
+        ExperimentError
+            If a model that the rollout needs is not available.
+        """
+        models = ordered(available)
+        current = self.current()
+        if current is None:
+            return self.bootstrap(models)
+        arms = next_arms(self.policy, current, models)
+        same = set(arms) == set(current.arms)  # their order says nothing
+        if same and (self.policy.traffic.regimes or not current.regimes):
+            return current
+        reason = "all requests are split alike again" if same else _describe(current.arms, arms)
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
+
+    def former_regimes(self) -> set[str]:
+        """Labels of regimes that had weights of their own once and have none now."""
+        epochs = self.log.epochs(self.policy.experiment)
+        return {label for epoch in epochs for label in epoch.regimes} - set(epochs[-1].regimes if epochs else ())
+
+    def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
+        """Open the first epoch from the policy; the current epoch if there is one already.
+
+        Raises
+        ------
+        ExperimentError
+            If the champion's or the challenger's variant, or a shadow's, is not available.
+        """
+        current = self.current()
+        if current is not None:
+            return current
+        arms = first_arms(self.policy, available)
+        return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
+
+    def promote(self, decision: Decision) -> WeightEpoch:
+        """The challenger becomes champion and answers everything, all other arms are scored in pairs.
+
+        An epoch has one champion by construction, so that a crash leaves either the old one or the new one. The
+        current epoch if that is so already.
+
+        Raises
+        ------
+        ExperimentError
+            The decision is about other arms than those in force.
+        """
+        current = self.started()
+        if current.champion.model == decision.challenger:
+            return current
+        _check_in_force(decision, current)
+        arms = (
+            *(replace(arm, role="champion", weight=100) for arm in current.arms if arm.model == decision.challenger),
+            *(replace(arm, role="shadow", weight=0) for arm in current.arms if arm.model != decision.challenger),
+        )
+        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, [decision]), after=current.number)
+
+    def withdraw(self, decisions: Sequence[Decision]) -> WeightEpoch:
+        """Challengers are scored in pairs only, the champion takes over their requests; the others keep theirs.
+
+        The current epoch if none of them has requests.
+
+        Raises
+        ------
+        ExperimentError
+            A decision is about other arms than those in force.
+        """
+        current = self.started()
+        left = [one for one in decisions if one.champion != current.champion.model or one.challenger in current.weights]
+        if not left:
+            return current
+        for decision in left:
+            _check_in_force(decision, current)
+        losers = {decision.challenger for decision in left}
+        weights = current.without(*losers)
+        arms = tuple(
+            replace(arm, role="shadow", weight=0)
+            if arm.model in losers
+            else replace(arm, weight=weights.get(arm.model, 0))
+            for arm in current.arms
+        )
+        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, left), after=current.number)
+
+    def take_step(self, share: int, reason: str) -> WeightEpoch:
+        """Give the challengers together another share of the requests, in percent, in equal parts."""
+        current = self.started()
+        if not current.challengers:
+            raise ExperimentError(f"{current.champion.model} serves alone: there is no challenger to route to")
+        shares = split_share(share, len(current.challengers))
+        weights = {arm.model: part for arm, part in zip(current.challengers, shares, strict=True)}
+        return self.change_weights({current.champion.model: 100 - share, **weights}, reason)
+
+    def started(self) -> WeightEpoch:
+        """The weight epoch in force.
+
+        Raises
+        ------
+        ExperimentError
+            There is none.
+        """
+        current = self.current()
+        if current is None:
+            raise ExperimentError(
+                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
+            )
+        return current
+
+    def change_weights(
+        self, weights: Mapping[str, int], reason: str, *, regimes: Mapping[str, Mapping[str, int]] | None = None
+    ) -> WeightEpoch:
+        """Open an epoch with other weights for the routed arms; the current one if they are in force already.
+
+        Parameters
+        ----------
+        weights
+            Served model name -> weight, for exactly the routed arms.
+        reason
+            Why.
+        regimes
+            Weights of their own for requests of some regimes, by label; of all others ``weights`` hold.
+
+        Raises
+        ------
+        ExperimentError
+            If the experiment has not started or ``weights`` names other models than the routed arms.
+        """
+        current = self.started()
+        if set(weights) != set(current.weights):
+            raise ExperimentError(
+                f"weights are for {', '.join(sorted(weights))}, but the routed arms of epoch {current.number} are "
+                f"{', '.join(sorted(current.weights))}"
+            )
+        arms = tuple(replace(arm, weight=weights.get(arm.model, arm.weight)) for arm in current.arms)
+        own = {label: dict(given) for label, given in (regimes or {}).items()}
+        if arms == current.arms and own == current.regimes:
+            return current
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=own)
+
+
+def _reason(log: PredictionLog, decisions: Sequence[Decision]) -> str:
+    plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
+    return " ".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in zip(decisions, plans, strict=True))
+
+
+def _check_in_force(decision: Decision, current: WeightEpoch) -> None:
+    pair = {decision.champion, decision.challenger}
+    if decision.epoch != current.number or decision.champion != current.champion.model or pair - set(current.weights):
+        raise ExperimentError(
+            f"the decision of {decision.as_of} is about {decision.challenger} against {decision.champion} in weight "
+            f"epoch {decision.epoch}, but epoch {current.number} with {', '.join(current.weights)} is in force: decide "
+            "again"
+        )
+
+
+def _describe(before: Sequence[Arm], after: Sequence[Arm]) -> str:
+    roles = {arm.model: arm.role for arm in before}
+    entered = [f"{arm.model} enters as {arm.role}" for arm in after if roles.get(arm.model) != arm.role]
+    left = [f"{arm.model} leaves" for arm in before if arm.model not in {other.model for other in after}]
+    return "; ".join(entered + left)

@@ -1,0 +1,79 @@
+"""Decisions in the experiment tracker: one run each, beside the trainings of the models that they are about."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import reasons_in_words
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.tracking import Tracker
+
+__all__ = ["DECISION_TAG", "track_decision"]
+
+DECISION_TAG = "decision"
+"""Tag of a run that holds a decision; its value is the record's SHA-256."""
+
+
+def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -> str:
+    """Record a decision with its plan as a tracked run; the run that holds it already, if there is one.
+
+    A process that dies in between leaves a run that has not ended well: it does not count, and the next call records
+    the decision anew.
+
+    Returns
+    -------
+    str
+        Id of the run.
+
+    Raises
+    ------
+    TrackingError
+        The tracker cannot be reached or refuses.
+    """
+    known = tracker.find(DECISION_TAG, decision.digest)
+    if known is not None:
+        return known
+    tags = {
+        DECISION_TAG: decision.digest,
+        "decision.plan": plan.digest,
+        "decision.action": decision.action,
+        "decision.as_of": decision.as_of,
+        "decision.experiment": decision.experiment,
+        "decision.epoch": str(decision.epoch),
+        "decision.champion": decision.champion,
+        "decision.challenger": decision.challenger,
+        "mlflow.note.content": "\n".join(reasons_in_words(decision, plan)),
+    }
+    name = f"{decision.experiment}, {decision.as_of}: {decision.action}"
+    with tracker.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:
+        run.log_metrics(_metrics(decision))
+        for title, text in (("decision", decision.to_json()), ("plan", plan.to_json())):
+            path = Path(folder) / f"{title}.json"
+            path.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
+            run.log_artifact(path)
+        return run.id
+
+
+def _metrics(decision: Decision) -> dict[str, float]:
+    """Figures to compare decisions by; shares as shares, nothing that is not defined yet."""
+    always = decision.always_on
+    latest = decision.looks[-1] if decision.looks else None
+    optional = {
+        "estimate": decision.estimate,
+        "deflated_sharpe": decision.deflated_sharpe,
+        "look_z": None if latest is None else latest.z,
+        "look_boundary": None if latest is None else latest.boundary,
+    }
+    return {
+        "days": float(decision.days),
+        "detectable": decision.detectable,
+        "alpha_spent": decision.alpha_spent,
+        "always_on_low": always.low,
+        "always_on_high": always.high,
+        "always_on_log_e": always.log_e,
+        **{name: value for name, value in optional.items() if value is not None},
+        **{f"guardrail_{rail.name.replace(' ', '_')}": rail.observed for rail in decision.guardrails},
+    }

@@ -1,0 +1,1 @@
+"""Model versions as immutable files: fingerprint, card, storage, registration in MLflow."""

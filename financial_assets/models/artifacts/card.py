@@ -1,0 +1,129 @@
+"""The model card: what a model is, what it was made from and how good it is, as plain JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import ExportError
+from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.models.leak import check_answers
+from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES
+from financial_assets.models.onnx.parity import ParityReport
+from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.scores import check_not_constant, held_out_scores
+from financial_assets.models.training import Training
+
+__all__ = ["model_card", "write_model_card"]
+
+
+def model_card(
+    training: Training,
+    predictor: Predictor,
+    parity: ParityReport,
+    *,
+    fingerprint: str,
+    data_hash: str,
+    code_version: str,
+    onnx_sha256: str,
+    bayes_accuracy: float | None = None,
+) -> dict[str, Any]:
+    """Everything a reader or an auditor needs beside the artefact.
+
+    Parameters
+    ----------
+    training, predictor, parity
+        The model, its served form and the proof that the artefact equals it.
+    fingerprint, data_hash, code_version
+        Identity, from ``fingerprint``.
+    onnx_sha256
+        Of the artefact.
+    bayes_accuracy
+        Of a simulated market, see ``leak_alarm``.
+    """
+    check, leak = check_not_constant(training.held_out), check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
+    return {
+        "model": "financial-direction-predictor",
+        "variant": training.variant.name,
+        "fingerprint": fingerprint,
+        "hyperparameters": training.variant.hyperparameters(),
+        "parameters": sum(parameter.numel() for parameter in predictor.network.parameters()),
+        "seed": training.seed,
+        "sequence_length": training.sequence_length,
+        "interface": {
+            "input": {INPUT_NAME: ["batch", SERVED_LOOKBACK, CHANNEL_COUNT]},
+            "outputs": {OUTPUT_NAMES[0]: ["batch", 1], OUTPUT_NAMES[1]: ["batch", len(QUANTILE_LEVELS)]},
+            "quantile_levels": list(QUANTILE_LEVELS),
+            "target": "log return of the adjusted close from this session to the next",
+            "opset": OPSET,
+        },
+        "features": _features(training.feature_names),
+        "feature_lookback": predictor.graph.lookback,
+        "bars_needed": predictor.bars_needed,
+        "tickers": list(training.tickers),
+        "benchmark": {
+            "kind": "equal-weighted index of the universe, computed causally",
+            "constituents": list(training.tickers),
+        },
+        "data_cutoff": f"{training.cutoff:%Y-%m-%d}",
+        "blocks": {
+            name: {"first": f"{first:%Y-%m-%d}", "last": f"{last:%Y-%m-%d}", "windows": training.windows[name]}
+            for name, (first, last) in training.spans.items()
+        },
+        "data_hash": data_hash,
+        "code_version": code_version,
+        "training": {
+            "device": training.device,
+            "seconds": round(training.seconds, 3),
+            "best_epoch": training.best_epoch,
+            "history": [asdict(epoch) for epoch in training.history],
+        },
+        "calibration": {**asdict(training.platt), "quantile_shifts": training.calibration.shifts.tolist()},
+        "held_out": {
+            "block": "calibrate, uncalibrated answers; the network never saw it",
+            "scores": {name: asdict(interval) for name, interval in held_out_scores(training.held_out).items()},
+            "majority_rate": training.held_out.majority_rate,
+            "constant_check": asdict(check),
+            "leak_alarm": {"alarm": leak.alarm, "lower_bound": leak.accuracy.low},
+        },
+        "parity": parity.to_dict(),
+        "onnx_sha256": onnx_sha256,
+        "limits": [
+            "Quantile coverage is calibrated on past sessions and measured afterwards, never promised.",
+            "The universe is a list chosen today: scores carry survivorship bias.",
+            "Daily direction is nearly unpredictable: expect 50-53 %. Not investment advice.",
+        ],
+    }
+
+
+def write_model_card(card: dict[str, Any], path: Path) -> None:
+    """Write the card as JSON, atomically.
+
+    Raises
+    ------
+    ExportError
+        If it holds a value that JSON does not have, such as NaN.
+    """
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"the model card cannot be written as JSON: {error}") from error
+    atomic_write_text(path, text + "\n")
+
+
+def _features(names: tuple[str, ...]) -> list[dict[str, Any]]:
+    known = {feature.name: feature for feature in CATALOGUE}
+    return [
+        {
+            "name": name,
+            **(
+                {key: getattr(known[name], key) for key in ("family", "lookback", "formula", "source")}
+                if name in known
+                else {}
+            ),
+        }
+        for name in names
+    ]

@@ -1,0 +1,154 @@
+"""What a registry has lost is registered again, from what this machine keeps of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from financial_assets.atomic import atomic_write_bytes, atomic_write_text
+from financial_assets.errors import ExportError
+from financial_assets.models.artifacts.artifact import ARTIFACT_FOLDER, CARD_FILE, MODEL_FOLDER, ONNX_FILE, is_whole
+from financial_assets.models.artifacts.storage import is_finished
+from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
+
+__all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register_again", "remember"]
+
+RECORD_FILE = "registered.json"
+_TRAINING = "training"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KeptVersion:
+    """A version as this machine remembers it.
+
+    Attributes
+    ----------
+    number
+        Of the version.
+    folder
+        ``<variant>/<fingerprint>``: its artefact, its training, and this record.
+    tags, description
+        Of the version.
+    """
+
+    number: int
+    folder: Path
+    tags: Mapping[str, str]
+    description: str
+
+
+def remember(folder: Path, version: ModelVersion) -> None:
+    """Keep in ``folder`` (``<variant>/<fingerprint>``) under which number and tags its artefact is registered."""
+    document = {"version": version.version, "tags": dict(version.tags), "description": version.description}
+    text = json.dumps(document, indent=1, sort_keys=True) + "\n"
+    path = folder / RECORD_FILE
+    if not path.is_file() or path.read_bytes() != text.encode():
+        atomic_write_text(path, text)
+
+
+def kept_versions(models: Path) -> list[KeptVersion]:
+    """Every version that this machine remembers, by number; a damaged record is logged and left out."""
+    found: list[KeptVersion] = []
+    for path in models.glob(f"*/*/{RECORD_FILE}"):
+        try:
+            document: dict[str, Any] = json.loads(path.read_text())
+            tags = {str(name): str(value) for name, value in document["tags"].items()}
+            found.append(KeptVersion(int(document["version"]), path.parent, tags, str(document["description"])))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            _log.warning("%s is damaged (%r): its version is not known here", path, error)
+    return sorted(found, key=lambda one: one.number)
+
+
+def register_again(models: Path, tracker: Tracker, registry: ModelRegistry) -> tuple[int, ...]:
+    """Register the kept versions that are newer than every version of the registry, under their own numbers.
+
+    That is nothing, unless the registry is another one or was emptied. Served models, weight epochs and evidence name
+    these numbers. A version whose files are lost here too leaves a gap.
+
+    Returns
+    -------
+    tuple
+        The numbers.
+    """
+    newest = max((version.version for version in registry.versions()), default=0)
+    kept = kept_versions(models)
+    missing = [one for one in kept if one.number > newest]
+    registered: list[int] = []
+    for one in missing:
+        model = one.folder / ARTIFACT_FOLDER / MODEL_FOLDER
+        if not is_whole(model, one.tags.get("onnx_sha256", "")) or not (model / "MLmodel").is_file():
+            _log.warning("version %d is not registered again: %s is not whole", one.number, model)
+            continue
+        with tracker.run(one.tags.get("variant", one.folder.parent.name), tags=one.tags) as run:
+            run.log_artifacts(model, MODEL_FOLDER)
+            if is_finished(one.folder / _TRAINING):
+                run.log_artifacts(one.folder / _TRAINING, f"{MODEL_FOLDER}/{_TRAINING}")
+        version = registry.register(
+            run.id, MODEL_FOLDER, one.tags, one.description, number=one.number, above=kept[-1].number
+        )
+        remember(one.folder, version)
+        registered.append(version.version)
+    return tuple(registered)
+
+
+def heal_copy(registry: ModelRegistry, version: ModelVersion, folder: Path, export: Callable[[Path], None]) -> bool:
+    """Upload the files of a registered version again if the registry does not have them any more.
+
+    Parameters
+    ----------
+    registry, version
+        What is registered.
+    folder
+        ``<variant>/<fingerprint>``.
+    export
+        Writes the artefact of the training in ``folder`` into the folder that it is given.
+
+    Returns
+    -------
+    bool
+        Whether anything was uploaded.
+
+    Raises
+    ------
+    ExportError
+        They are lost here too, and the training does not give the same file any more.
+    TrackingError
+        The registry does not take them.
+    """
+    sha256 = version.tags["onnx_sha256"]
+    if registry.holds(version.version, lambda copy: is_whole(copy, sha256), (ONNX_FILE, CARD_FILE)):
+        return False
+    artifact = folder / ARTIFACT_FOLDER
+    if not (is_whole(artifact / MODEL_FOLDER, sha256) and (artifact / MODEL_FOLDER / "MLmodel").is_file()):
+        _export_again(version, artifact, export)
+    if is_finished(folder / _TRAINING):
+        shutil.copytree(folder / _TRAINING, artifact / MODEL_FOLDER / _TRAINING, dirs_exist_ok=True)
+    registry.upload(version.version, artifact / MODEL_FOLDER)
+    return True
+
+
+def _export_again(version: ModelVersion, artifact: Path, export: Callable[[Path], None]) -> None:
+    """Write the artefact anew; the same training and the same code give the same file."""
+    staging = artifact.with_name(f".{artifact.name}.again")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        export(staging)
+        if not is_whole(staging, version.tags["onnx_sha256"]):
+            raise ExportError(
+                f"version {version.version} is lost: neither the registry nor {artifact} has its file, and its "
+                f"training gives another one now; materialize models/{version.tags['variant']}, then "
+                f"onnx/{version.tags['variant']}, to have a new version"
+            )
+        shutil.rmtree(artifact / MODEL_FOLDER, ignore_errors=True)
+        artifact.mkdir(parents=True, exist_ok=True)
+        (staging / MODEL_FOLDER).replace(artifact / MODEL_FOLDER)
+        for name in (ONNX_FILE, CARD_FILE):
+            atomic_write_bytes(artifact / name, (staging / name).read_bytes())
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

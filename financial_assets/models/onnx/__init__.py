@@ -1,0 +1,1 @@
+"""The exported graph: traced, written as ONNX, proven equal to torch."""

@@ -1,0 +1,197 @@
+"""Proof that the artefact answers as the model it was made from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import expit
+
+from financial_assets.errors import ParityError
+from financial_assets.features.graph import FeaturePanel
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.onnx.export import onnx_session, run_onnx
+from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
+from financial_assets.models.training_data import panel_volatility
+
+__all__ = ["PROBABILITY_TOLERANCE", "QUANTILE_TOLERANCE", "ParityReport", "degenerate_windows", "prove_parity"]
+
+PROBABILITY_TOLERANCE = 1e-5
+"""Largest allowed difference of a probability between onnxruntime and torch, absolute."""
+
+QUANTILE_TOLERANCE = 1e-5
+"""Largest allowed difference of a return quantile (a log return), absolute."""
+
+_REFERENCE_TOLERANCE = 1e-6
+_CHUNK = 128
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Largest absolute differences found; all within tolerance, or there would be no report.
+
+    Attributes
+    ----------
+    windows, degenerate_windows
+        Real and degenerate windows compared.
+    panel_window
+        Features, volatility and answers computed on the panel against those from single windows, both eager: 0 means
+        bit-equal.
+    reference_probability
+        The predictor against one sigmoid and the calibration written out in numpy.
+    onnx_probability, onnx_quantiles
+        onnxruntime against torch, one thread.
+    """
+
+    windows: int
+    degenerate_windows: int
+    panel_window: float
+    reference_probability: float
+    onnx_probability: float
+    onnx_quantiles: float
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Flat mapping, with the tolerances."""
+        return {
+            **asdict(self),
+            "tolerance_probability": PROBABILITY_TOLERANCE,
+            "tolerance_quantiles": QUANTILE_TOLERANCE,
+        }
+
+
+def prove_parity(
+    predictor: Predictor,
+    onnx_path: Path,
+    features: FeaturePanel,
+    panel: PricePanel,
+    *,
+    windows: int = 512,
+    seed: int = 0,
+) -> ParityReport:
+    """Compare training path, serving path and artefact on real and degenerate bars.
+
+    Parameters
+    ----------
+    predictor
+        In evaluation mode, on the CPU.
+    onnx_path
+        Its exported file.
+    features, panel
+        Eagerly computed feature panel and the prices it was computed from.
+    windows
+        Real windows to draw at random.
+    seed
+        Of the draw.
+
+    Raises
+    ------
+    ParityError
+        If panel and window differ by a single bit, torch and onnxruntime by more than the tolerance, an answer is not
+        finite, or there is no window to compare.
+    """
+    ticker, session = _draw_windows(features, panel, windows, seed)
+    steps = np.arange(1 - SERVED_LOOKBACK, 1)
+    bars = np.ascontiguousarray(panel.values.transpose(0, 2, 1)[ticker[:, None], session[:, None] + steps])
+    panel_window, reference = _compare_panel(predictor, features, panel_volatility(panel), ticker, session, bars)
+    odd = degenerate_windows(bars[0])
+    probability, quantiles = _compare_onnx(predictor, onnx_path, np.concatenate([bars, odd]))
+    report = ParityReport(len(bars), len(odd), panel_window, reference, probability, quantiles)
+    if panel_window != 0.0:
+        raise ParityError(
+            f"panel and window paths differ by {panel_window:.3g}: a feature is not finite in its lookback or not eager"
+        )
+    if reference > _REFERENCE_TOLERANCE:
+        raise ParityError(
+            f"the predictor's probability differs from one sigmoid of its calibrated logit by {reference:.3g}"
+        )
+    if probability > PROBABILITY_TOLERANCE or quantiles > QUANTILE_TOLERANCE:
+        raise ParityError(
+            f"{onnx_path.name} differs from torch by {probability:.3g} in probability (allowed "
+            f"{PROBABILITY_TOLERANCE:g}) and {quantiles:.3g} in return quantiles (allowed {QUANTILE_TOLERANCE:g}): "
+            "export it again"
+        )
+    return report
+
+
+def degenerate_windows(window: np.ndarray) -> np.ndarray:
+    """Windows that break careless arithmetic, made from a real one ``[256, 7]``: float32 ``[6, 256, 7]``.
+
+    Without volume; flat; flat and without volume; a single jump; a one-bar spike in volume; prices a million times
+    smaller.
+    """
+    ones = np.ones((len(window), 1), dtype=np.float32)
+    no_volume, jump, spike, small = (window.copy() for _ in range(4))
+    no_volume[:, 4] = 0.0
+    flat = window.copy()
+    flat[:, :4] = ones * window[-1, 3]
+    flat_no_volume = flat.copy()
+    flat_no_volume[:, 4] = 0.0
+    jump[:, :4] = flat[:, :4]
+    jump[-5:, :4] *= 3.0
+    spike[-3, 4] *= 1e4
+    small[:, :4] *= 1e-6
+    return np.stack([no_volume, flat, flat_no_volume, jump, spike, small]).astype(np.float32)
+
+
+def _draw_windows(features: FeaturePanel, panel: PricePanel, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions ``(ticker, session)`` with a full served window, at most ``count``, the last session among them."""
+    ticker, session = np.nonzero(features.valid & (panel.listed_bars() >= SERVED_LOOKBACK))
+    if not len(ticker):
+        raise ParityError(
+            f"no ticker has {SERVED_LOOKBACK} bars: parity cannot be shown; set an earlier INGESTION_START_DATE"
+        )
+    drawn = np.random.default_rng(seed).permutation(len(ticker))[:count]
+    drawn[0] = int(session.argmax())
+    return ticker[drawn], session[drawn]
+
+
+@torch.no_grad()
+def _compare_panel(
+    predictor: Predictor,
+    features: FeaturePanel,
+    volatility: torch.Tensor,
+    ticker: np.ndarray,
+    session: np.ndarray,
+    bars: np.ndarray,
+) -> tuple[float, float]:
+    """Largest difference of the panel path, and of the calibration written out in numpy, from the predictor."""
+    steps = np.arange(1 - predictor.sequence_length, 1)
+    layer = predictor.calibration
+    panel_window, reference = 0.0, 0.0
+    for start in range(0, len(bars), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        window = predictor.prepare(torch.from_numpy(bars[chunk]))
+        gathered = features.values[ticker[chunk, None], :, session[chunk, None] + steps]
+        inputs = torch.from_numpy(np.ascontiguousarray(gathered))
+        from_panel = inputs, volatility[ticker[chunk], session[chunk]].unsqueeze(1)
+        served = predictor(torch.from_numpy(bars[chunk]))
+        pairs = zip((*window, *served), (*from_panel, *predictor.answer(*from_panel)), strict=True)
+        panel_window = max(panel_window, *(_difference(one, other) for one, other in pairs))
+        logit = predictor.network(predictor.scaler(inputs))[0].double().numpy()
+        once = expit(float(layer.scale) * logit + float(layer.bias))
+        reference = max(reference, _difference(served[0], torch.from_numpy(once)))
+    return panel_window, reference
+
+
+@torch.no_grad()
+def _compare_onnx(predictor: Predictor, onnx_path: Path, bars: np.ndarray) -> tuple[float, float]:
+    """Largest differences of onnxruntime from torch, in chunks and one by one (the batch axis is dynamic)."""
+    session = onnx_session(onnx_path)
+    probability, quantiles = 0.0, 0.0
+    chunks = [bars[start : start + _CHUNK] for start in range(0, len(bars), _CHUNK)] + [bars[:1], bars[-1:]]
+    for chunk in chunks:
+        expected = predictor(torch.from_numpy(chunk))
+        found = run_onnx(session, chunk)
+        probability = max(probability, _difference(expected[0], torch.from_numpy(found[0])))
+        quantiles = max(quantiles, _difference(expected[1], torch.from_numpy(found[1])))
+    return probability, quantiles
+
+
+def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
+    if one.shape != other.shape:
+        raise ParityError(f"answers have shapes {tuple(one.shape)} and {tuple(other.shape)}")
+    if not (bool(torch.isfinite(one).all()) and bool(torch.isfinite(other).all())):
+        raise ParityError("an answer is not finite")
+    return float((one - other).abs().max())

@@ -1,0 +1,112 @@
+"""A traced module as a compact ONNX model: equal values are computed once, equal constants stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+from financial_assets.errors import ExportError
+from financial_assets.models.onnx.operators import convert
+from financial_assets.models.onnx.tracing import Ref, Trace
+
+__all__ = ["write_onnx"]
+
+
+class _Writer:
+    """Builds the graph; ``emit`` and ``constant`` return the name of an existing equal value where there is one."""
+
+    def __init__(self, source: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.values: dict[Ref, str] = {Ref(0): source}
+        self._known: dict[tuple[object, ...], str] = {}
+
+    def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        key = (kind, *inputs, *sorted(attributes.items()))
+        if key not in self._known:
+            name = f"v{len(self._known)}"
+            self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+            self._known[key] = name
+        return self._known[key]
+
+    def constant(self, value: np.ndarray) -> str:
+        key = ("constant", value.dtype.str, value.shape, value.tobytes())
+        if key not in self._known:
+            name = f"c{len(self._known)}"
+            self.initializers.append(numpy_helper.from_array(value, name))
+            self._known[key] = name
+        return self._known[key]
+
+    def integers(self, *values: int) -> str:
+        return self.constant(np.asarray(values, dtype=np.int64))
+
+    def operand(self, value: object) -> str:
+        """Name of a value, a constant tensor or a number (float32: the only arithmetic there is in a feature)."""
+        if isinstance(value, Ref):
+            return self.values[value]
+        if isinstance(value, Tensor):
+            array = value.numpy()
+            return self.constant(array.astype(np.float32) if array.dtype == np.float64 else array)
+        if isinstance(value, (bool, int, float)):
+            return self.constant(np.asarray(value, dtype=np.float32))
+        raise ExportError(f"{value!r} is no operand")
+
+
+def write_onnx(
+    traced: Trace,
+    *,
+    source: tuple[str, Sequence[str | int]],
+    outputs: Mapping[str, Sequence[str | int]],
+    opset: int,
+    ir_version: int,
+) -> onnx.ModelProto:
+    """The ONNX model of a trace; float32 in, float32 out.
+
+    Parameters
+    ----------
+    traced
+        What to write.
+    source
+        Name and shape of the input.
+    outputs
+        Names and shapes of the outputs, in the order of the trace.
+    opset, ir_version
+        Of the model.
+
+    Raises
+    ------
+    ExportError
+        If an operation has no converter here.
+    """
+    writer = _Writer(source[0])
+    for operation in traced.operations:
+        results = convert(writer, operation)
+        for part, name in enumerate([results] if isinstance(results, str) else results):
+            writer.values[Ref(operation.result, part)] = name
+    for name, ref in zip(outputs, traced.outputs, strict=True):
+        writer.nodes.append(helper.make_node("Identity", [writer.values[ref]], [name]))
+    nodes = _needed(writer.nodes, set(outputs))
+    used = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "features",
+        [helper.make_tensor_value_info(source[0], TensorProto.FLOAT, list(source[1]))],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs.items()],
+        [constant for constant in writer.initializers if constant.name in used],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that an output depends on."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]

@@ -1,0 +1,1 @@
+"""V2 inference through the gateway: client, transports, answers, probe."""

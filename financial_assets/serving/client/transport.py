@@ -1,0 +1,224 @@
+"""The two ways to carry a V2 request: JSON over HTTP, and raw tensors over gRPC."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import orjson
+
+from financial_assets.errors import GatewayUnavailableError, InferenceError, InferenceTimeoutError, RequestRejectedError
+from financial_assets.serving.client.answers import INPUT, ROUTE_HEADER, Answer, Arm, last_route, make_answer
+from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
+
+__all__ = ["GrpcTransport", "RestTransport", "request_body"]
+
+_DTYPES = {"FP32": np.dtype("<f4")}
+_MAX_MESSAGE_BYTES = 64 * 2**20
+# Said by the gateway when it reaches no server, and by a server that has not loaded the model yet; never by a model.
+_NOBODY = {
+    404,
+    502,
+    503,
+    grpc.StatusCode.NOT_FOUND.name,
+    grpc.StatusCode.UNIMPLEMENTED.name,
+    grpc.StatusCode.UNAVAILABLE.name,
+}
+_LOADING = "is not ready yet"  # MLServer, with 400
+# What REST says with 4xx.
+_REJECTED = {
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.FAILED_PRECONDITION,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,  # the message is too long
+}
+
+
+def request_body(bars: np.ndarray, identity: str | None = None) -> bytes:
+    """The JSON of a request for float32 bars ``[n, session, channel]``."""
+    tensor = {"name": INPUT, "shape": list(bars.shape), "datatype": "FP32", "data": bars.ravel()}
+    named = {} if identity is None else {"id": identity}
+    return orjson.dumps({**named, "inputs": [tensor]}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+class RestTransport:
+    """JSON over HTTP.
+
+    Parameters
+    ----------
+    url
+        Base URL of the gateway.
+    timeout_s
+        Longest wait for a connection, for sending and for each part of the answer.
+    """
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        self._url = url
+        self._timeout_s = timeout_s
+        # Without TLS there is nothing to verify, and loading the certificates takes longer than a hundred requests.
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, verify=url.startswith("https:"))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def ready(self, name: str, route: str | None, timeout_s: float) -> str | None:
+        """Who says to be ready when the model ``name`` is asked; raises the :class:`InferenceError` that fits."""
+        headers = {"seldon-model": name, **({} if route is None else {ROUTE_HEADER: route})}
+        try:
+            response = self._http.get(f"/v2/models/{name}/ready", headers=headers, timeout=timeout_s)
+        except httpx.TimeoutException as error:
+            raise InferenceTimeoutError(
+                f"{self._url} does not say within {timeout_s:g} s if {name} is ready"
+            ) from error
+        except httpx.TransportError as error:
+            message = f"no answer from {self._url} about {name}: {error!r}"
+            raise GatewayUnavailableError(message, answered=False) from error
+        arm = last_route(response.headers.get(ROUTE_HEADER))
+        if not response.is_success:
+            raise GatewayUnavailableError(
+                f"{self._url} answers {response.status_code} about {name}",
+                status=response.status_code,
+                route=arm[0] if arm else None,
+                answered=False,
+            )
+        return arm[0] if arm else None
+
+    def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
+        """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
+        began = time.perf_counter()
+        identity = headers["x-request-id"]
+        body = request_body(bars, identity)
+        try:
+            response = self._http.post(
+                f"/v2/models/{name}/infer", content=body, headers={**headers, "content-type": "application/json"}
+            )
+        except httpx.ConnectTimeout as error:
+            message = f"{name}: no connection to {self._url} within {self._timeout_s:g} s ({error!r})"
+            raise GatewayUnavailableError(message, answered=False) from error
+        except httpx.TimeoutException as error:
+            raise InferenceTimeoutError(f"{name}: no answer within {self._timeout_s:g} s ({error!r})") from error
+        except httpx.TransportError as error:
+            raise GatewayUnavailableError(f"{name}: no answer from {self._url}: {error!r}", answered=False) from error
+        arm = last_route(response.headers.get(ROUTE_HEADER))
+        if not response.is_success:
+            raise _http_error(name, response, arm)
+        try:
+            document = orjson.loads(response.content)
+            outputs = {o["name"]: np.asarray(o["data"], np.float32).reshape(o["shape"]) for o in document["outputs"]}
+            model_name = str(document["model_name"])
+            return make_answer(outputs, len(bars), arm, model_name, time.perf_counter() - began, identity)
+        except (ValueError, KeyError, TypeError) as error:
+            raise _malformed(name, error, arm) from error
+
+
+class GrpcTransport:
+    """Raw tensors over gRPC.
+
+    Parameters
+    ----------
+    target
+        ``host:port`` of the gateway.
+    timeout_s
+        Deadline of a request.
+    """
+
+    def __init__(self, target: str, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        options = [
+            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.enable_http_proxy", 0),  # as over REST: no proxy from the environment comes between
+            # By default a channel waits up to two minutes before it tries a gateway again that was away.
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        self._channel = grpc.insecure_channel(target, options=options)
+        self._infer = self._channel.unary_unary(
+            INFER_METHOD,
+            request_serializer=ModelInferRequest.SerializeToString,
+            response_deserializer=ModelInferResponse.FromString,
+        )
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
+        """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
+        began = time.perf_counter()
+        identity = headers["x-request-id"]
+        request = ModelInferRequest(model_name=name, id=identity)
+        request.inputs.add(name=INPUT, datatype="FP32", shape=bars.shape)
+        request.raw_input_contents.append(bars.tobytes())
+        try:
+            response, call = self._infer.with_call(request, metadata=tuple(headers.items()), timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            raise self._error(name, error) from error
+        arm = last_route(_metadata(call).get(ROUTE_HEADER))
+        try:
+            outputs = {
+                output.name: np.frombuffer(content, dtype=_DTYPES[output.datatype]).reshape(output.shape)
+                for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
+            }
+            latency_s = time.perf_counter() - began
+            return make_answer(outputs, len(bars), arm, response.model_name, latency_s, identity)
+        except (ValueError, KeyError) as error:
+            raise _malformed(name, error, arm) from error
+
+    def _error(self, name: str, error: Any) -> InferenceError:
+        code: grpc.StatusCode = error.code()
+        arm = last_route(_metadata(error).get(ROUTE_HEADER))
+        route = arm[0] if arm else None
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            message = f"{name}: no answer within {self._timeout_s:g} s"
+            return InferenceTimeoutError(message, status=code.name, route=route)
+        kind = RequestRejectedError if code in _REJECTED else GatewayUnavailableError
+        return kind(
+            f"{name}: {code.name}: {error.details()}",
+            status=code.name,
+            route=route,
+            sticky=_sticky(arm),
+            answered=not _is_nobodys(code.name, str(error.details())),
+        )
+
+
+def _http_error(name: str, response: httpx.Response, arm: Arm | None) -> InferenceError:
+    try:
+        text = str(orjson.loads(response.content)["error"])
+    except (ValueError, KeyError, TypeError):
+        text = response.text[:500]
+    if response.status_code == 404 and not text:
+        text = "the gateway has no such model, experiment or route"
+    kind = RequestRejectedError if 400 <= response.status_code < 500 else GatewayUnavailableError
+    message = f"{name}: {response.status_code}: {text or '(no text)'}"
+    return kind(
+        message,
+        status=response.status_code,
+        route=arm[0] if arm else None,
+        sticky=_sticky(arm),
+        answered=not _is_nobodys(response.status_code, text),
+    )
+
+
+def _is_nobodys(status: int | str, text: str) -> bool:
+    return status in _NOBODY or _LOADING in text
+
+
+def _sticky(arm: Arm | None) -> str | None:
+    return f":{arm[0]}_{arm[1]}:" if arm else None
+
+
+def _malformed(name: str, error: Exception, arm: Arm | None) -> GatewayUnavailableError:
+    return GatewayUnavailableError(f"{name}: the answer is not a V2 answer: {error!r}", route=arm[0] if arm else None)
+
+
+def _metadata(call: Any) -> dict[str, str]:
+    pairs: Iterable[tuple[str, str]] = (*(call.initial_metadata() or ()), *(call.trailing_metadata() or ()))
+    return dict(pairs)

@@ -1,0 +1,1 @@
+"""Envoy's configuration as documents, and its publication to a running Envoy."""

@@ -1,0 +1,1 @@
+"""Processes of the local plane: started, watched, found again."""

@@ -1,0 +1,1 @@
+"""Use-cases composed from resources: one step of the rollout, a replay, the daily signals, retraining history."""
