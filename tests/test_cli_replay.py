@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-
-sys.path.insert(0, str(Path(__file__).parent / "experiment"))
-
-from experiment_doubles import CHALLENGER, CHAMPION, SHADOW, Answer, FakeGateway
 
 from financial_assets.cli.main import main
 from financial_assets.errors import GatewayUnavailableError
@@ -32,6 +27,7 @@ from financial_assets.market.panel import CHANNELS
 from financial_assets.resources import Models, Serving, make_resources
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
+from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, Answer, FakeGateway
 
 POLICY = """
 experiment: ab-experiment

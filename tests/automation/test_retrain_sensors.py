@@ -18,7 +18,6 @@ import psutil
 import pytest
 from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 from financial_assets.automation.sensors import latest_check, make_retrain_sensors
 from financial_assets.definitions import defs
@@ -31,6 +30,7 @@ from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 from financial_assets.workflows.run_history import RETRAIN, past_runs, superseded_by
+from tests.monitoring.faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 EXPERIMENT = "financial-ab-test-experiment"
 CHAMPION, CHALLENGER = "baseline-predictor-v1", "enhanced-predictor-v2"

@@ -15,21 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from doctor_home import (
-    ARMS,
-    BARS,
-    BASELINE,
-    ENHANCED,
-    EPOCH,
-    LAYERS,
-    LIGHTWEIGHT,
-    FakeClient,
-    healthy_status,
-    named_first,
-    onnx_of,
-    play,
-    snapshot,
-)
 
 from financial_assets.cli.main import main
 from financial_assets.doctor import examine
@@ -45,6 +30,21 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, TargetStatus
 from financial_assets.tracking import ModelVersion
+from tests.doctor.doctor_home import (
+    ARMS,
+    BARS,
+    BASELINE,
+    ENHANCED,
+    EPOCH,
+    LAYERS,
+    LIGHTWEIGHT,
+    FakeClient,
+    healthy_status,
+    named_first,
+    onnx_of,
+    play,
+    snapshot,
+)
 
 
 def test_a_healthy_home_is_ok_in_every_layer_and_nothing_in_it_changes(

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 import pandas as pd
 import pytest
 import yaml
-from ab_world import World, environment, policy
-from sick_models import Change, failing_after, release, slow_by
 
 from financial_assets.experiment.decision.record import Decision, Guardrail
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.serving.local import control
+from tests.integration.ab_world import World, environment, policy
+from tests.integration.sick_models import Change, failing_after, release, slow_by
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

@@ -20,7 +20,6 @@ from typing import Any
 
 import dagster as dg
 import httpx
-import killing
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +36,7 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
+from tests.integration import killing
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 

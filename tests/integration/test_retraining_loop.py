@@ -17,8 +17,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
-from monitoring_doubles import hasty_configuration
-from retraining_world import EXPERIMENT, Prometheus, Timeline, World, alerted, wait
 
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.market.panel import PricePanel
@@ -30,6 +28,8 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ProcessStatus
 from financial_assets.settings import Settings, load_settings
+from tests.integration.retraining_world import EXPERIMENT, Prometheus, Timeline, World, alerted, wait
+from tests.monitoring.monitoring_doubles import hasty_configuration
 
 pytestmark = [
     pytest.mark.integration,

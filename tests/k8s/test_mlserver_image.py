@@ -18,10 +18,10 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from container_files import ROOT, read
 from onnx import TensorProto, helper, numpy_helper
 
 from financial_assets.serving.artifact_store import ArtifactStore
+from tests.k8s.container_files import ROOT, read
 
 pytestmark = pytest.mark.integration
 

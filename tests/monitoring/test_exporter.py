@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from monitoring_doubles import EXPERIMENT, arms, fill, panel
 from prometheus_client.parser import text_string_to_metric_families
 
 from financial_assets.cli.main import main
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from tests.monitoring.monitoring_doubles import EXPERIMENT, arms, fill, panel
 
 PRICES = panel(sessions=30, tickers=2)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]

@@ -14,7 +14,6 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
-from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
 from financial_assets.cli.main import main
 from financial_assets.errors import TargetError
@@ -25,6 +24,7 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.settings import load_settings
+from tests.monitoring.monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
 SETTINGS = {"PRICE_SOURCE": "sample", "TICKERS": "AAPL,MSFT", "PROGRESS": "false"}
 NAMES = {"exporter", "prometheus", "alertmanager"}

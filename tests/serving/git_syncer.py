@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any
 
 import yaml
-from git_remote import PATH, GitRemote
 
 from financial_assets.serving.local import LocalTarget
 from financial_assets.serving.manifests import kind_and_name
+from tests.serving.git_remote import PATH, GitRemote
 
 
 class Syncer:

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from git_remote import PATH, GitRemote, git, model, split
 
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.serving.gitops import GitOpsTarget, clone
 from financial_assets.serving.manifests import experiment_manifest
+from tests.serving.git_remote import PATH, GitRemote, git, model, split
 
 pytestmark = pytest.mark.debian("git")
 
@@ -132,9 +132,8 @@ def test_many_threads_with_two_clones_lose_nothing(remote: GitRemote) -> None:
 
 SCRIPT = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
 from pathlib import Path
-from git_remote import model, split
+from tests.serving.git_remote import model, split
 from financial_assets.serving.gitops import GitOpsTarget, clone
 target = GitOpsTarget({url!r}, branch="main", path={path!r}, clone=Path({clone!r}),
                       http_url="http://127.0.0.1:9", grpc_target="127.0.0.1:9", timeout_s=60)
@@ -143,9 +142,10 @@ target = GitOpsTarget({url!r}, branch="main", path={path!r}, clone=Path({clone!r
 
 def start(remote: GitRemote, clone_name: str, body: str) -> subprocess.Popen[str]:
     """A process of its own that has the target in ``target``."""
-    setting = {"tests": str(Path(__file__).parent), "url": str(remote.bare), "path": PATH}
+    setting = {"url": str(remote.bare), "path": PATH}
     code = SCRIPT.format(**setting, clone=str(remote.root / clone_name)) + body
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    root = Path(__file__).parents[2]
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, cwd=root)
 
 
 def test_processes_that_share_a_clone_and_one_that_does_not_lose_nothing(remote: GitRemote) -> None:

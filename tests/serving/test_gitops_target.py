@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from git_remote import KUSTOMIZATION, PATH, GitRemote, git, model, split
 from scipy.stats import binom
 
 from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
 from financial_assets.serving.gitops import probes
 from financial_assets.serving.gitops.yaml_text import replace_resources
 from financial_assets.serving.manifests import experiment_manifest, kind_and_name, model_manifest
+from tests.serving.git_remote import KUSTOMIZATION, PATH, GitRemote, git, model, split
 
 pytestmark = pytest.mark.debian("git")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_api import Fault, KubeApi, kubeconfig, status_body
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.kubernetes import KubernetesTarget, connect, waiting
 from financial_assets.serving.kubernetes import api as calls_module
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
+from tests.serving.kube_api import Fault, KubeApi, kubeconfig, status_body
 
 A = "baseline-predictor-v1"
 MODEL = model_manifest(A, f"s3://models/{A}")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_api import Fault, KubeApi, condition, kubeconfig, ready_at_once
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.kubernetes import KubernetesTarget, connect, waiting
 from financial_assets.serving.kubernetes import api as calls_module
 from financial_assets.serving.manifests import experiment_manifest, model_manifest, server_manifest
 from financial_assets.serving.target import ServingTarget
+from tests.serving.kube_api import Fault, KubeApi, condition, kubeconfig, ready_at_once
 
 A, B, C = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
 AB = "ab-experiment"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,10 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiment"))
-
-from experiment_doubles import panel
 
 from financial_assets.errors import GatewayUnavailableError, InferenceError
 from financial_assets.experiment.arms import Arm
@@ -34,6 +29,7 @@ from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
+from tests.experiment.builders import panel
 
 pytestmark = pytest.mark.integration
 NAME = "load-experiment"

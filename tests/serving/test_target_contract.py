@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kube_api import KubeApi, kubeconfig
 
 from financial_assets.errors import ManifestError, NotReadyError
 from financial_assets.serving.kubernetes import KubernetesTarget, connect
 from financial_assets.serving.local import LocalTarget, control
 from financial_assets.serving.manifests import Manifest, experiment_manifest, model_manifest, server_manifest
 from financial_assets.serving.target import ServingTarget
+from tests.serving.kube_api import KubeApi, kubeconfig
 
 pytestmark = pytest.mark.integration
 
