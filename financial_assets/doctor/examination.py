@@ -28,7 +28,7 @@ class Installation:
 
     settings: Settings
     market: Market
-    workshop: Models
+    models: Models
     serving: Serving
     experiment: str
     ab_test: ABTest
@@ -41,7 +41,7 @@ def check_settings() -> Checked[Installation]:
     ab_test: ABTest = made["ab_test"]
     experiment = ab_test.policy().experiment
     said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
-    return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment, ab_test), said)
+    return Checked(Installation(settings, made["market"], made["models"], made["serving"], experiment, ab_test), said)
 
 
 def examine() -> tuple[Finding, ...]:
@@ -57,7 +57,7 @@ def examine() -> tuple[Finding, ...]:
     versions = walk.step(
         "MLflow",
         "set MLFLOW_TRACKING_URI",
-        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.workshop.tracker()),
+        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.models.tracker()),
         *(found, home),
     )
     log = walk.step(
@@ -69,10 +69,10 @@ def examine() -> tuple[Finding, ...]:
     walk.step(
         "artefacts",
         RUN,
-        lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
+        lambda i, log, versions, bars: check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
         *(found, log, versions, bars),
     )
-    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.workshop, i.ab_test), found, home)
+    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.models, i.ab_test), found, home)
     walk.step(
         "served files",
         "`financial-assets serve`",

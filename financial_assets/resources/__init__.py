@@ -27,7 +27,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     serving.check()  # a target that cannot be had is told now, not after the training
     return {
         "market": market,
-        "workshop": Models(
+        "models": Models(
             home=home,
             tracking_uri=conceal(settings.tracking_uri),
             experiment=settings.mlflow_experiment_name,

@@ -65,7 +65,7 @@ class Models(dg.ConfigurableResource):
         """MLflow model registry."""
         return ModelRegistry(self.tracking_uri)
 
-    def models(self) -> ModelLifecycle:
+    def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""
         return ModelLifecycle(
             folder=self.folder,

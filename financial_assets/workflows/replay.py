@@ -66,7 +66,7 @@ def run_replay(
     load
         Instants of an open loop; the time of every request is then kept under ``reports/load``.
     deciding
-        With the models' workshop given, a decision is taken and carried out after every session.
+        The trained models: if given, a decision is taken and carried out after every session.
 
     Raises
     ------
@@ -189,14 +189,14 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: A
         settle(leave_shadow)
 
 
-def _decide(market: Market, workshop: Models, serving: Serving, ab_test: ABTest, panel: PricePanel) -> Decide:
+def _decide(market: Market, models: Models, serving: Serving, ab_test: ABTest, panel: PricePanel) -> Decide:
     """Decide as of the market clock and carry it out."""
-    take_step((), workshop, serving, ab_test)  # what an interrupted step has left undone
-    rivals = BaselinePredictions(workshop, panel)
+    take_step((), models, serving, ab_test)  # what an interrupted step has left undone
+    rivals = BaselinePredictions(models, panel)
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
-        decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
-        return decisions, take_step(decisions, workshop, serving, ab_test, always=False).epoch
+        decisions = decide_now(market, models, ab_test, panel=panel, rivals=rivals)
+        return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 
     return decide
 
