@@ -21,7 +21,7 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 __all__ = ["RequestRegimes", "request_regimes"]
 
 _AFTER_THE_CLOSE = "closed"
-"""The graph predicts after the close; clients that ask during a session take its part from ``session_time``."""
+"""The graph predicts after the close, so its own requests are always of this part of the day."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.allocation.regimes import market_regimes
+from financial_assets.experiment.allocation.regimes import Regime, trend_directions, volatility_terciles
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.evaluation.traffic import epoch_traffic
@@ -99,7 +99,10 @@ def test_the_regime_of_a_session_comes_from_the_bars_before_it() -> None:
     found = request_regimes(contextual("volatility", "trend"), prices)
     assert found is not None
     level = prices.values[0, CHANNELS.index("market")].astype(np.float64)
-    expected = market_regimes(level)
+    expected = [
+        Regime.of(volatility=volatility, trend=trend) if volatility and trend else None
+        for volatility, trend in zip(volatility_terciles(level), trend_directions(level), strict=True)
+    ]
     assert [found.of(session, "T00") for session in prices.sessions] == expected
     assert {one.label for one in expected if one} <= {one.label for one in found.policy.traffic.every_regime()}
     values = prices.values.copy()

@@ -1,7 +1,9 @@
-"""The indicators of the system that this one replaces, each with its scale-invariant counterpart in the catalogue.
+"""Writes ``docs/features.md``: the catalogue, and where each indicator of the original system went.
 
-Fed raw, most of them carry the price or volume level into the model: the same pattern at another price looks different,
-and every split breaks the series. Their names are as in the original, without the ticker suffix.
+    python docs/write_features.py > docs/features.md
+
+Fed raw, most indicators of the original carry the price or volume level into the model: the same pattern at another
+price looks different, and every split breaks the series. Their names are as in the original, without the ticker suffix.
 """
 
 from __future__ import annotations
@@ -10,8 +12,6 @@ from dataclasses import dataclass
 
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
-
-__all__ = ["ORIGINALS", "Original", "counterparts", "feature_table"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ ORIGINALS: tuple[Original, ...] = (
     *(Original(name, "basic", formula) for name, formula in _BASIC),
     *(Original(name, "advanced", formula) for name, formula in _ADVANCED),
 )
-"""17 basic indicators a ticker and the shared daily return (35 for two tickers), and the 32 advanced ones."""
+"""17 basic indicators per ticker and the shared daily return (35 for two tickers), and the 32 advanced ones."""
 
 
 def counterparts(original: str) -> tuple[Feature, ...]:
@@ -75,12 +75,12 @@ def feature_table() -> str:
     lines = [
         "# Features",
         "",
-        "Written by `python -m financial_assets.features.originals > docs/features.md`; a test keeps it up to date.",
+        "Written by `python docs/write_features.py > docs/features.md`; a test keeps it up to date.",
         "",
         f"{len(CATALOGUE)} features in {len(families)} families; the longest looks back "
         f"{max(feature.lookback for feature in CATALOGUE)} bars. `x[-n]` is the value n bars ago, `scale` the root",
         "mean square of the last 60 daily log returns. All are causal, unchanged when prices, volume or the market are",
-        "multiplied, and equal to their neutral value when nothing moves (`financial_assets/features/laws.py`).",
+        "multiplied, and equal to their neutral value when nothing moves (`tests/features/feature_laws.py`).",
     ]
     for family, members in families.items():
         lines += ["", f"## {family}", "", "| feature | bars | formula | neutral | range | source |"]

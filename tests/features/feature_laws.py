@@ -1,38 +1,21 @@
-"""The laws that every feature keeps, as checkers.
+"""The laws that every feature keeps, as checkers: causal, fixed lookback, scale-invariant, always finite.
 
-Property tests run them over the whole catalogue, and against planted violators that they must catch; the ``features``
-asset runs the causality check on real bars. Bars are float32 ``[ticker, 7, session]`` in the channel order of
-``PricePanel``.
+The property tests run them over the whole catalogue, and against planted violators that they must catch. Bars are
+float32 ``[ticker, 7, session]`` in the channel order of ``PricePanel``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from financial_assets.features.bars import Bars
+from financial_assets.features.causality import same_bits
 from financial_assets.features.graph import FeatureGraph
-
-if TYPE_CHECKING:
-    from financial_assets.market.panel import PricePanel
-
-__all__ = [
-    "SCALE_TOLERANCE",
-    "Violation",
-    "causal_violations",
-    "causality_violations",
-    "finite_violations",
-    "neutral_violations",
-    "scale_violations",
-    "tightness_violations",
-    "total_violations",
-]
 
 SCALE_TOLERANCE = 2e-3
 """Largest change, as a share of a feature's range, when bars are multiplied by a factor that is no power of two.
@@ -61,9 +44,9 @@ def causal_violations(graph: FeatureGraph, bars: Tensor, later: Tensor) -> tuple
     return _differences("causal", graph, alone, followed, "changes with later bars")
 
 
-def finite_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
+def fixed_lookback_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
     """Features whose last value is not, bit for bit, that of their last ``lookback`` bars alone, or after NaN."""
-    found: list[Violation] = []
+    violations: list[Violation] = []
     with torch.inference_mode():
         whole = graph(bars)[..., -1:]
         for lookback, rows in _by_lookback(graph):
@@ -72,25 +55,27 @@ def finite_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...
             poisoned = bars.clone()
             poisoned[..., :-lookback] = torch.nan
             window, after_nan = graph(bars[..., -lookback:])[..., -1:], graph(poisoned)[..., -1:]
-            found += _differences("finite", graph, whole, window, f"needs more than {lookback} bars", rows)
-            found += _differences("finite", graph, whole, after_nan, f"NaN {lookback} bars ago matters", rows)
-    return tuple(found)
+            violations += _differences("fixed_lookback", graph, whole, window, f"needs more than {lookback} bars", rows)
+            violations += _differences(
+                "fixed_lookback", graph, whole, after_nan, f"NaN {lookback} bars ago matters", rows
+            )
+    return tuple(violations)
 
 
 def tightness_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
     """Features that never feel the oldest of their ``lookback`` bars: they claim more than they need."""
-    found: list[Violation] = []
+    violations: list[Violation] = []
     with torch.inference_mode():
         whole = graph(bars)[..., -1]
         for lookback, rows in _by_lookback(graph):
             moved = [graph(_oldest_moved(bars[..., -lookback:], factor))[..., -1] for factor in (3.0, 1.0 / 3.0)]
             felt = torch.stack([whole != other for other in moved]).any(dim=0).any(dim=0)
-            found += [
+            violations += [
                 Violation("tight", graph.names[row], f"does not depend on the oldest of {lookback} bars")
                 for row in rows
                 if not bool(felt[row])
             ]
-    return tuple(found)
+    return tuple(violations)
 
 
 def scale_violations(
@@ -115,12 +100,12 @@ def scale_violations(
     return _differences("scale", graph, before, after, detail)
 
 
-def total_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
+def always_finite_violations(graph: FeatureGraph, bars: Tensor) -> tuple[Violation, ...]:
     """Features that are not finite somewhere, before they are clipped: clipping would hide an infinity."""
     with torch.inference_mode():
         sound = torch.isfinite(graph.unclipped(bars))
     rows = torch.nonzero(~sound.movedim(-2, 0).flatten(1).all(dim=1)).flatten().tolist()
-    return tuple(Violation("total", graph.names[row], "is not finite") for row in rows)
+    return tuple(Violation("always_finite", graph.names[row], "is not finite") for row in rows)
 
 
 def neutral_violations(
@@ -133,7 +118,7 @@ def neutral_violations(
     with torch.inference_mode():
         values = graph(still)[..., -1]
     return tuple(
-        Violation("total", feature.name, f"is {values[..., row].flatten()[0]:g}, not neutral {feature.neutral:g}")
+        Violation("always_finite", feature.name, f"is {values[..., row].flatten()[0]:g}, not {feature.neutral:g}")
         for row, feature in enumerate(graph.features)
         if feature.neutral is not None
         and (families is None or feature.family in families)
@@ -141,57 +126,10 @@ def neutral_violations(
     )
 
 
-def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 3, seed: int = 0) -> pd.DataFrame:
-    """Where features of a panel cut short differ from those of the whole panel.
-
-    Parameters
-    ----------
-    graph
-        The features.
-    panel
-        Real bars.
-    cuts
-        Sessions, drawn at random, at which the panel is cut.
-    seed
-        Of that draw.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a feature, ticker and cut: ``date``, ``ticker``, ``feature``, ``whole``, ``cut_short``, ``problem``;
-        empty when all agree bit for bit.
-    """
-    sessions = len(panel.sessions)
-    drawn = np.random.default_rng(seed).choice(sessions, size=min(cuts, sessions), replace=False)
-    bars = torch.from_numpy(panel.values)
-    rows: list[dict[str, Any]] = []
-    with torch.inference_mode():
-        whole = graph(bars)
-        for cut in sorted(int(at) for at in drawn):
-            short = graph(bars[..., : cut + 1])[..., -1]
-            expected = whole[..., cut]
-            rows += [
-                {
-                    "date": panel.sessions[cut],
-                    "ticker": panel.tickers[ticker],
-                    "feature": graph.names[feature],
-                    "whole": float(expected[ticker, feature]),
-                    "cut_short": float(short[ticker, feature]),
-                    "problem": "later bars change the value",
-                }
-                for ticker, feature in torch.nonzero(~_same(short, expected)).tolist()
-            ]
-    return pd.DataFrame(rows, columns=["date", "ticker", "feature", "whole", "cut_short", "problem"])
-
-
-def _same(a: Tensor, b: Tensor) -> Tensor:
-    return (a == b) | (torch.isnan(a) & torch.isnan(b))
-
-
 def _differences(
     law: str, graph: FeatureGraph, a: Tensor, b: Tensor, detail: str, rows: Sequence[int] | None = None
 ) -> tuple[Violation, ...]:
-    agree = _same(a, b).movedim(-2, 0).flatten(1).all(dim=1)
+    agree = same_bits(a, b).movedim(-2, 0).flatten(1).all(dim=1)
     return tuple(
         Violation(law, name, detail)
         for row, name in enumerate(graph.names)
