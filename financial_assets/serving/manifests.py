@@ -31,7 +31,6 @@ __all__ = [
     "model_manifest",
     "model_name",
     "parse_experiment",
-    "server_manifest",
     "validate",
     "validate_set",
 ]
@@ -142,18 +141,6 @@ def experiment_manifest(
     if mirror is not None:
         spec["mirror"] = {"name": mirror[0], "percent": mirror[1]}
     return _manifest("Experiment", name, namespace, spec, labels)
-
-
-def server_manifest(name: str, *, server_config: str, replicas: int = 1, namespace: str = NAMESPACE) -> Manifest:
-    """A validated Server that offers our capability; the local plane accepts and ignores it.
-
-    Raises
-    ------
-    ManifestError
-        A value breaks a rule.
-    """
-    spec: Manifest = {"serverConfig": server_config, "extraCapabilities": [CAPABILITY], "replicas": replicas}
-    return _manifest("Server", name, namespace, spec, None)
 
 
 def is_ours(document: Manifest) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from serving_objects import server_manifest
 
 from financial_assets.errors import ManifestError
 from financial_assets.serving.manifests import (
@@ -17,7 +18,6 @@ from financial_assets.serving.manifests import (
     model_manifest,
     model_name,
     parse_experiment,
-    server_manifest,
     validate,
     validate_set,
 )
@@ -160,7 +160,7 @@ def test_a_malformed_model_is_refused_by_field(change: dict[str, Any], message: 
 
 
 def test_a_server_offers_our_capability() -> None:
-    manifest = server_manifest("mlserver-financial", server_config="mlserver")
+    manifest = server_manifest("mlserver-financial")
     assert manifest["spec"]["extraCapabilities"] == ["financial-onnx"]
     manifest["spec"]["extraCapabilities"] = "financial-onnx"
     with pytest.raises(ManifestError, match="capabilities"):

@@ -113,7 +113,7 @@ def test_changing_weights_and_models_under_load_fails_no_request(
 ) -> None:
     with Load(target, bars_of(1)) as load:
         for weights in ({"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 30, "b": 70}):
-            target.set_weights(NAME, weights)
+            target.apply([experiment_manifest(NAME, default="a", weights=weights)])
             load.wait_for(5)
         target.apply([model_manifest("c", str(write_tiny(tmp_path / "c", 1.0)))])
         target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "c": 50}, mirror=("b", 50))])

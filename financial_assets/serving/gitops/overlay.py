@@ -10,7 +10,7 @@ import yaml
 
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.serving.gitops.trees import Folder
-from financial_assets.serving.gitops.yaml_text import render, replace_resources, replace_weights
+from financial_assets.serving.gitops.yaml_text import render, replace_resources
 from financial_assets.serving.manifests import API_VERSION, MANAGED_BY, Manifest, is_ours, kind_and_name, validate
 
 __all__ = ["Key", "Object", "Overlay", "file_name", "read_overlay"]
@@ -90,31 +90,6 @@ class Overlay:
             changes[file] = render(wanted)
         objects = {**self.objects, key: Object(file, wanted, True)}
         return self._with(changes, objects, _inserted(self.resources, file))
-
-    def with_weights(self, name: str, manifest: Manifest) -> Overlay:
-        """The overlay with the candidates of an Experiment replaced by those of ``manifest``.
-
-        Raises
-        ------
-        ManifestError
-            The file is somebody else's.
-        """
-        key, file = ("Experiment", name), file_name("Experiment", name)
-        before = self._own_document(key)
-        if before is None:
-            raise ManifestError(f"no Experiment {name!r}")
-        old = {item["name"]: item["weight"] for item in before["spec"]["candidates"]}
-        new = {item["name"]: item["weight"] for item in manifest["spec"]["candidates"]}
-        if old == new:
-            return self
-        if set(old) == set(new):
-            text = replace_weights(self._text(file), new)
-            wanted: Manifest = yaml.safe_load(text)
-        else:
-            wanted = {**before, "spec": {**before["spec"], "candidates": manifest["spec"]["candidates"]}}
-            text = render(wanted)
-        objects = {**self.objects, key: Object(file, wanted, True)}
-        return self._with({**self.changes, file: text}, objects, self.resources)
 
     def without(self, kind: str, name: str) -> Overlay:
         """The overlay without an object; the same if there is none.

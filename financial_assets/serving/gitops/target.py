@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -21,10 +21,8 @@ from financial_assets.serving.kubernetes.status import experiment_status, model_
 from financial_assets.serving.manifests import (
     NAMESPACE,
     Manifest,
-    experiment_manifest,
     is_experiment,
     parse_experiment,
-    validate,
     validate_set,
 )
 from financial_assets.serving.target import Endpoint, TargetStatus
@@ -39,9 +37,9 @@ _READ_S, _STATUS_S = 30.0, 10.0
 class GitOpsTarget:
     """Commits Models and Experiments to a Git repository; implements ``ServingTarget``.
 
-    What is different from a target that reaches its cluster: :meth:`apply`, :meth:`set_weights` and :meth:`delete`
-    return when the branch holds the change, not when the cluster does. :meth:`wait_ready` then asks the gateway whether
-    a Model answers, who takes part in an Experiment, and in which shares.
+    :meth:`apply` and :meth:`delete` return when the branch holds the change, not when the cluster does.
+    :meth:`wait_ready` then asks the gateway whether a Model answers, which Models an Experiment routes to, and in which
+    shares.
 
     Parameters
     ----------
@@ -109,24 +107,6 @@ class GitOpsTarget:
             return overlay
 
         self._change(edit)
-
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Commit new weights: one commit that changes the candidates of this Experiment and nothing else."""
-
-        def edit(overlay: Overlay) -> Overlay:
-            found = parse_experiment(self._experiment(overlay, experiment))
-            whole = experiment_manifest(
-                experiment, default=found.default, weights=weights, mirror=found.mirror, namespace=self._namespace
-            )
-            check_against([whole], overlay)
-            return overlay.with_weights(experiment, whole)
-
-        self._change(edit)
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The weights that the branch's head holds."""
-        _, overlay = self._read(Deadline(self._timeout_s))
-        return dict(parse_experiment(self._experiment(overlay, experiment)).weights)
 
     def delete(self, kind: str, name: str) -> None:
         """Commit the removal of one object."""
@@ -210,13 +190,6 @@ class GitOpsTarget:
             return read_overlay(snapshot.folder if snapshot else {}, self._namespace)
         except TargetError:  # the caller has told already what is wrong
             return read_overlay({}, self._namespace)
-
-    def _experiment(self, overlay: Overlay, name: str) -> Manifest:
-        found = overlay.of_kind("Experiment").get(name)
-        if found is None:
-            unread = f" ({'; '.join(overlay.problems)})" if overlay.problems else ""
-            raise ManifestError(f"no Experiment {name!r} in {self._where}; apply it first{unread}")
-        return validate(found)
 
     def _problem(self, name: str, overlay: Overlay) -> str:
         """Why an object does not answer yet; empty if it does."""

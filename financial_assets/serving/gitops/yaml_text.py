@@ -10,7 +10,7 @@ import yaml
 
 from financial_assets.errors import TargetError
 
-__all__ = ["render", "replace_resources", "replace_weights"]
+__all__ = ["render", "replace_resources"]
 
 # Plain only where every YAML reader sees text: others take 1e3 for a number and y for a truth value.
 _PLAIN = re.compile(r"(?=.*[A-Za-z]{2})[A-Za-z][\w./:-]*[\w/]")
@@ -33,26 +33,6 @@ _Dumper.add_representer(str, _text)
 def render(document: Mapping[str, Any]) -> str:
     """The one text of a document: keys sorted, no line folded."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20)
-
-
-def replace_weights(text: str, weights: Mapping[str, int]) -> str:
-    """An Experiment's text with other weights for the candidates it has, all else byte for byte.
-
-    Raises
-    ------
-    TargetError
-        The text is not laid out as an Experiment.
-    """
-    document = yaml.safe_load(text)
-    spots: list[tuple[int, int, int]] = []
-    for item in _items(_value(_value(yaml.compose(text, yaml.SafeLoader), "spec"), "candidates")):
-        name, weight = _value(item, "name"), _value(item, "weight")
-        spots.append((weight.start_mark.index, weight.end_mark.index, weights[name.value]))
-    for start, end, value in reversed(spots):
-        text = f"{text[:start]}{value}{text[end:]}"
-    for candidate in document["spec"]["candidates"]:
-        candidate["weight"] = weights[candidate["name"]]
-    return _checked(text, document, "the Experiment's candidates")
 
 
 def replace_resources(text: str, resources: Sequence[str]) -> str:
@@ -112,10 +92,6 @@ def _lines_of(node: yaml.Node) -> range:
 
 def _block(resources: Sequence[str]) -> str:
     return "resources:" + ("".join(f"\n- {name}" for name in resources) or " []") + "\n"
-
-
-def _items(node: Any) -> list[Any]:
-    return node.value if isinstance(node, yaml.SequenceNode) else []
 
 
 def _value(node: Any, key: str) -> Any:

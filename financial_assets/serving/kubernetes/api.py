@@ -26,7 +26,6 @@ _METHODS = {
     "read": ("GET", "application/json"),
     "list": ("GET", "application/json"),
     "apply": ("PATCH", "application/apply-patch+yaml"),
-    "patch": ("PATCH", "application/merge-patch+json"),
     "delete": ("DELETE", "application/json"),
 }
 _ATTEMPTS = 4
@@ -151,16 +150,6 @@ class SeldonApi:
             if fault.managers != (FIELD_MANAGER,):
                 raise
         return send(force=True)
-
-    def patch(self, kind: str, name: str, changes: Manifest, deadline: Deadline) -> Manifest:
-        """Merge ``changes`` into an object; a ``metadata.resourceVersion`` among them is a precondition.
-
-        Raises
-        ------
-        ApiCallError
-            Refused (``reason`` is ``Conflict`` if the precondition fails), or no answer.
-        """
-        return self._call("patch", kind, name, deadline, {"fieldManager": FIELD_MANAGER}, changes)
 
     def delete(self, kind: str, name: str, deadline: Deadline) -> None:
         """Ask for the removal of one object; it stays until its finalizers are gone.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ from kubernetes.client import ApiClient
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.kubernetes.api import PLURALS, ApiCallError, Deadline, SeldonApi
+from financial_assets.serving.kubernetes.api import PLURALS, Deadline, SeldonApi
 from financial_assets.serving.kubernetes.conditions import judge, members, restarts
 from financial_assets.serving.kubernetes.status import experiment_status, model_status
 from financial_assets.serving.kubernetes.waiting import Awaited, wait_absent, wait_for
@@ -19,7 +19,6 @@ from financial_assets.serving.manifests import (
     MANAGED_BY,
     NAMESPACE,
     Manifest,
-    experiment_manifest,
     is_experiment,
     is_ours,
     kind_and_name,
@@ -28,8 +27,6 @@ from financial_assets.serving.manifests import (
 from financial_assets.serving.target import Endpoint, TargetStatus
 
 __all__ = ["KubernetesTarget"]
-
-_WEIGHT_ATTEMPTS = 5
 
 
 class KubernetesTarget:
@@ -100,31 +97,6 @@ class KubernetesTarget:
         awaited = [Awaited("Experiment" if is_experiment(name) else "Model", name) for name in names]
         self._wait(awaited, Deadline(timeout_s))
 
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Replace the weights by one patch that fails if the Experiment changed since it was read."""
-        deadline = Deadline(self._timeout_s)
-        for _ in range(_WEIGHT_ATTEMPTS):
-            found = self._experiment(experiment, deadline)
-            self._check_ours(found)
-            changes = self._new_weights(found, weights, deadline)
-            try:
-                written = self._api.patch("Experiment", experiment, changes, deadline)
-            except ApiCallError as fault:
-                if fault.reason != "Conflict":
-                    raise
-                continue
-            stale = written if restarts(found, written) else None
-            return self._wait([Awaited("Experiment", experiment, stale)], deadline)
-        raise TargetError(
-            f"patch Experiment {self._api.namespace}/{experiment}: changed by somebody else {_WEIGHT_ATTEMPTS} times "
-            "in a row; find out who (metadata.managedFields) before the weights are set again"
-        )
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The weights that the cluster's Experiment holds."""
-        spec = self._experiment(experiment, Deadline(self._timeout_s))["spec"]
-        return {candidate["name"]: candidate["weight"] for candidate in spec["candidates"]}
-
     def status(self) -> TargetStatus:
         """How the cluster's objects are; what cannot be read is a problem in words."""
         deadline = Deadline(min(self._timeout_s, 10.0))
@@ -182,27 +154,6 @@ class KubernetesTarget:
 
     def _wait(self, awaited: Sequence[Awaited], deadline: Deadline) -> None:
         wait_for(self._api, self._mesh, awaited, deadline, self._settle_s)
-
-    def _experiment(self, name: str, deadline: Deadline) -> Manifest:
-        found = self._api.read("Experiment", name, deadline)
-        if found is None:
-            raise ManifestError(f"no Experiment {name!r} in namespace {self._api.namespace}; apply it first")
-        return {"kind": "Experiment", **found}
-
-    def _new_weights(self, found: Manifest, weights: Mapping[str, int], deadline: Deadline) -> Manifest:
-        """The patch, checked like a whole manifest."""
-        metadata, spec = found["metadata"], found["spec"]
-        mirror = spec.get("mirror")
-        whole = experiment_manifest(
-            metadata["name"],
-            default=spec.get("default") or None,
-            weights=weights,
-            mirror=(mirror["name"], mirror["percent"]) if mirror else None,
-            namespace=self._api.namespace,
-        )
-        self._check_against_cluster([whole], deadline)
-        version = {"resourceVersion": metadata["resourceVersion"]}
-        return {"metadata": version, "spec": {"candidates": whole["spec"]["candidates"]}}
 
     def _check_ours(self, stored: Manifest) -> None:
         if not is_ours(stored):
