@@ -24,6 +24,7 @@ __all__ = [
     "NAMESPACE",
     "ExperimentSpec",
     "Manifest",
+    "check_kind",
     "experiment_manifest",
     "is_experiment",
     "is_ours",
@@ -147,6 +148,18 @@ def is_ours(document: Manifest) -> bool:
     """Whether an object of a cluster was made here."""
     label, value = MANAGED_BY
     return (document["metadata"].get("labels") or {}).get(label) == value
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind that no target serves.
+
+    Raises
+    ------
+    ManifestError
+        Names the kinds that are allowed.
+    """
+    if kind not in ("Model", "Experiment", "Server"):
+        raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
 
 
 def kind_and_name(manifest: Manifest) -> tuple[str, str]:

@@ -406,9 +406,9 @@ def test_a_path_through_something_else_than_folders_is_refused(remote: GitRemote
     git(desk, "push", "-q", "origin", "HEAD:main")
     head = remote.head()
     for path, words in {
-        "link": "link is no folder",
-        "link/serving": "link is no folder",
-        "file/serving": "file is no folder",
+        "link": "link is not a folder",
+        "link/serving": "link is not a folder",
+        "file/serving": "file is not a folder",
         "overlay": r"kustomization",
     }.items():
         with pytest.raises(TargetError, match=f"GITOPS_PATH.*{words}"):

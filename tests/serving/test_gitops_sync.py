@@ -71,7 +71,9 @@ def test_nothing_is_ready_before_the_branch_was_followed(synced: Any, write_tiny
     synced.pause()
     try:
         target.apply(split(synced, write_tiny, "early", {"a": 0.0, "b": 1.0}))
-        with pytest.raises(NotReadyError, match=r"early-a: the gateway answers HTTP 404.*early-experiment: the golden"):
+        with pytest.raises(
+            NotReadyError, match=r"early-a: the gateway answers HTTP 404.*early-experiment: the deployment check"
+        ):
             target.wait_ready(["early-a", "early-experiment"], 0.2)
         status = target.status()
         assert not {"early-a", "early-experiment"} & {i.name for i in (*status.models, *status.experiments) if i.ready}

@@ -163,7 +163,7 @@ def test_a_plain_folder_of_manifests_is_not_turned_into_a_kustomization(remote: 
         ("namePrefix: dev-\n", "namePrefix"),
         ("namespace: elsewhere\n", "elsewhere.*KUBERNETES_NAMESPACE is financial-inference"),
         ("resources: {a: b}\n", "list of names"),
-        ("resources: [a\n", "no YAML"),
+        ("resources: [a\n", "not YAML"),
         ("- a\n", "list of names"),
         ("a: 1\n---\nb: 1\n", "list of names"),
     ],

@@ -100,7 +100,7 @@ def test_applying_the_same_again_changes_nothing(api: KubeApi, target: Any) -> N
 @pytest.mark.parametrize(
     ("manifests", "message"),
     [
-        ([split()], f"names {A}, {B}, which is no Model of the cluster"),
+        ([split()], f"names {A}, {B}, which is not a Model of the cluster"),
         ([model(A) | {"metadata": {"name": A, "namespace": "other"}}], "is for namespace other"),
         ([model_manifest(A, "file:///tmp/m")], "lies on this machine.*ARTIFACT_STORE_URI"),
         ([model_manifest(A, "/tmp/m")], "lies on this machine"),
@@ -233,7 +233,7 @@ def test_weights_that_an_earlier_version_patched_are_taken_over(api: KubeApi, ta
     ("weights", "message"),
     [
         ({A: 0, B: 0}, "weights sum to 0"),
-        ({A: 1, "unknown": 1}, "names unknown, which is no Model"),
+        ({A: 1, "unknown": 1}, "names unknown, which is not a Model"),
         ({B: 1}, "must be the first candidate"),
         ({A: -1, B: 2}, "weight of baseline-predictor-v1 is -1"),
     ],

@@ -284,7 +284,7 @@ def test_an_apply_that_died_half_way_is_completed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Gateway, "publish", die)
+        patch.setattr(module.EnvoyPublisher, "publish", die)
         with pytest.raises(KeyboardInterrupt):
             target.apply([second, experiment_manifest("h-experiment", default=a, weights={a: 0, b: 1})])
     assert not target.status().ready

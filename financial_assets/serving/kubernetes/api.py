@@ -14,10 +14,11 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from yaml import YAMLError
 
 from financial_assets.errors import TargetError
+from financial_assets.serving.cluster.deadline import Deadline
 from financial_assets.serving.kubernetes.faults import ApiCallError, explain, retry_after
 from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_name
 
-__all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "Deadline", "SeldonApi", "connect"]
+__all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "SeldonApi", "connect"]
 
 FIELD_MANAGER = "financial-assets"
 PLURALS: Mapping[str, str] = {"Server": "servers", "Model": "models", "Experiment": "experiments"}
@@ -30,24 +31,6 @@ _METHODS = {
 }
 _ATTEMPTS = 4
 _BACK_OFF_S = 0.2
-
-
-class Deadline:
-    """A point in time that a row of calls shares."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds until it, never negative."""
-        return max(self._end - time.monotonic(), 0.0)
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is over."""
-        return self.left == 0.0
 
 
 def connect(context: str | None = None, *, kubeconfig: Path | None = None) -> client.ApiClient:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import DesiredState
@@ -17,7 +17,7 @@ from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
-from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment, validate_set
+from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name, parse_experiment, validate_set
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -59,8 +59,7 @@ class LocalTarget:
 
     def delete(self, kind: str, name: str) -> None:
         """Remove one object; routes go first, then running requests end, then the model is unloaded."""
-        if kind not in ("Model", "Experiment", "Server"):
-            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        check_kind(kind)
         with self._applying():
             wanted = DesiredState.read(self._layout.desired)
             if name not in (wanted.models if kind == "Model" else wanted.experiments):
