@@ -144,7 +144,7 @@ class Clone:
         return self._git(deadline, "rev-parse", "--verify", f"{_HEAD}^{{commit}}")
 
     def _remote_head(self, deadline: Deadline) -> str:
-        """The remote's head, asked apart from the fetch: if only the fetch fails, the cache is to blame and is replaced."""
+        """The remote's head, asked apart from the fetch: if only the fetch fails, the cache is to blame."""
         heads: dict[str, str] = {}
         try:
             for pattern in (f"refs/heads/{self._branch}", "refs/heads/*"):
