@@ -12,7 +12,7 @@ import pandas as pd
 from pydantic import PrivateAttr
 
 from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock
-from financial_assets.market.days import Days, Run, RunClock
+from financial_assets.market.days import Days, RunClock, TradingRun
 from financial_assets.resources.dagster_run import run_of
 
 __all__ = ["TradingDays"]
@@ -27,7 +27,7 @@ class TradingDays(dg.ConfigurableResource):
     home: str
     price_source: str
 
-    _run: Run | None = PrivateAttr(default=None)
+    _run: TradingRun | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: a run keeps its session."""
@@ -110,7 +110,7 @@ class TradingDays(dg.ConfigurableResource):
         if until <= self.clock().now():
             yield
             return
-        days, run = self._days(), self._run or Run(f"replay-{os.getpid()}")
+        days, run = self._days(), self._run or TradingRun(f"replay-{os.getpid()}")
         is_mine = days.claim(run)
         try:
             yield

@@ -191,9 +191,9 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
         assert CliRunner().invoke(main, ["serve"]).exit_code == 0
         assert served.read_bytes() == sound
     assert {finding.state for finding in examine()} == {"ok"}
-    plane.set_weights(EXPERIMENT_NAME, {BASELINE: 1, ENHANCED: 99})
+    plane.apply([experiment_manifest(default=BASELINE, weights={BASELINE: 1, ENHANCED: 99})])
     named_first("routing", said=f"{ENHANCED} 99", remedy="--select experiment")
-    assert plane.weights(EXPERIMENT_NAME) == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
+    assert plane.status().experiments[0].weights == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
     supervised = SupervisorState.read(Layout(home).supervisor_state)
     assert supervised is not None
     (server,) = (child.identity for child in supervised.children if child.name == "mlserver")

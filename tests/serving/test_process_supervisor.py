@@ -19,10 +19,9 @@ import psutil
 import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
-from financial_assets.locking import exclusive
+from financial_assets.locking import exclusive, is_held
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports, pick_ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.orphans import find_processes
 from financial_assets.serving.local.processes.process import (
     ChildState,

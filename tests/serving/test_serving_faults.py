@@ -20,12 +20,12 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.replay import replay
+from financial_assets.locking import is_held
 from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import LocalTarget, control
 from financial_assets.serving.local.layout import Layout, pick_ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
@@ -109,7 +109,7 @@ def test_changing_weights_and_models_under_load_fails_no_request(
 ) -> None:
     with Load(target, bars_of(1)) as load:
         for weights in ({"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 30, "b": 70}):
-            target.set_weights(NAME, weights)
+            target.apply([experiment_manifest(NAME, default="a", weights=weights)])
             load.wait_for(5)
         target.apply([model_manifest("c", str(write_tiny(tmp_path / "c", 1.0)))])
         target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "c": 50}, mirror=("b", 50))])

@@ -4,9 +4,9 @@ A daily stream is judged against a reference: AR(1) mean, coefficient and innova
 stream's innovations are divided by that deviation, and their excess over an allowance is summed (Page 1954). Without
 the whitening an autocorrelated stream alarms many times as often as it should.
 
-An AR(1) model knows yesterday only. What is left of dependence shows in the long-run variance of the innovations
-(prewhitened kernel estimate: Andrews and Monahan 1992); where that is larger than their variance, the innovations are
-divided by its root, so that a stream which wanders over months is not taken for one that forgets overnight.
+An AR(1) model knows only the day before. Dependence beyond it shows in the long-run variance of the innovations
+(prewhitened kernel estimate: Andrews and Monahan 1992); where that exceeds their variance, the innovations are divided
+by its root, so that a stream that wanders for months is not taken for one that forgets overnight.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from financial_assets.errors import MonitoringError
 __all__ = [
     "ALLOWANCE",
     "MINIMUM_REFERENCE",
+    "Alarm",
     "Autoregression",
     "Cusum",
-    "Episode",
     "fit_autoregression",
-    "last_episode",
+    "last_alarm",
     "run_cusum",
 ]
 
 ALLOWANCE = 0.25
-"""Innovation deviations a day that are forgiven (k): tuned to shifts of twice as much."""
+"""Innovation deviations per day that are forgiven (k): tuned to shifts of twice that size."""
 
 MINIMUM_REFERENCE = 60
-"""Sessions of reference: with fewer the estimation error is larger than what is looked for."""
+"""Sessions of reference: with fewer, the estimation error exceeds the shifts that are looked for."""
 
 _LARGEST_COEFFICIENT = 0.99
 _WILD = 4.0
-"""Innovations, and the value before them, count up to so many deviations: one wild day is no drift."""
+"""Innovations, and the value before them, are clipped at this many deviations: one wild day is not drift."""
 
 _LONGEST_BATCH = 63
 _BATCHES = 10
@@ -48,7 +48,7 @@ _CONSTANT = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Autoregression:
-    """AR(1) processes, one a stream: ``x_t - mean = coefficient (x_{t-1} - mean) + deviation e_t``.
+    """AR(1) processes, one per stream: ``x_t - mean = coefficient (x_{t-1} - mean) + deviation e_t``.
 
     Attributes
     ----------
@@ -112,6 +112,8 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     reference = np.asarray(reference, dtype=np.float64)
     if np.isinf(reference).any():
         raise MonitoringError("a reference holds infinite values")
+    # Streams have gaps (a feature that needs more history, a session without a valid ticker), so every sum runs over
+    # known values only: a gap holds 0 after centring and drops out of both factors of a product.
     known = np.isfinite(reference)
     count = known.sum(axis=1)
     if reference.shape[1] == 0 or count.min(initial=MINIMUM_REFERENCE) < MINIMUM_REFERENCE:
@@ -128,11 +130,14 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     past, present = centred[:, :-1] * paired, centred[:, 1:] * paired
     power = np.where(constant, 1.0, (past**2).sum(axis=1))
     raw = (past * present).sum(axis=1) / np.where(power > 0, power, 1.0)
+    # Kendall (1954): the estimate is too small by (1 + 3 c) / n on average. Beyond 0.99 a stream is a random walk,
+    # whose mean means nothing.
     coefficient = np.clip(raw + (1.0 + 3.0 * raw) / count, -_LARGEST_COEFFICIENT, _LARGEST_COEFFICIENT)
     coefficient = np.where(constant, 0.0, coefficient)
     freedom = np.maximum(paired.sum(axis=1) - 2.0, 1.0)
     deviation = np.sqrt(((present - coefficient[:, None] * past) ** 2).sum(axis=1) / freedom)
     deviation = np.where(constant, 0.0, deviation)
+    # The long-run variance is taken of the same clipped innovations that the sums will add up.
     innovations = _clipped_innovations(reference[:, 1:], reference[:, :-1], mean, coefficient, deviation, spread)
     inflation = np.maximum(1.0, _long_run_deviation(innovations))
     return Autoregression(mean, coefficient, deviation, inflation, spread, count, reference[:, -1])
@@ -167,8 +172,10 @@ def _long_run_deviation(innovations: np.ndarray) -> np.ndarray:
     centred = np.where(known, total - (total.sum(axis=1) / np.maximum(count, 1))[:, None], 0.0)
     sessions = innovations.shape[1]
     length = min(_LONGEST_BATCH, sessions // _BATCHES)
+    # Sums over all windows of one length, as differences of one running sum.
     running = np.cumsum(np.pad(centred, ((0, 0), (1, 0))), axis=1)
     batches = running[:, length:] - running[:, :-length]
+    # A window holds fewer known innovations than sessions; the last factor corrects for the mean that was subtracted.
     covered = np.maximum(length * count / sessions, 1.0)
     return np.sqrt((batches**2).mean(axis=1) / covered * sessions / (sessions - length))
 
@@ -206,25 +213,27 @@ def run_cusum(innovations: np.ndarray, allowance: float = ALLOWANCE, bounds: np.
     allowance
         Forgiven each session.
     bounds
-        Thresholds ``[stream]``. With them a sum that has been beyond its threshold starts anew from zero once it has
-        come down from its peak by as much as the threshold. That is the same test the other way round: the evidence
-        that the change is over is then as strong as it had to be that there was one.
+        Thresholds ``[stream]``. With them a sum that has been beyond its threshold restarts at zero once it has come
+        down from its peak by as much as the threshold. That is the same test the other way round: the evidence that
+        the change is over is then as strong as the evidence for the change had to be.
     """
     upper, lower = np.empty_like(innovations), np.empty_like(innovations)
     for side, sign in ((upper, 1.0), (lower, -1.0)):
         value, peak = np.zeros(len(innovations)), np.zeros(len(innovations))
-        for at in range(innovations.shape[1]):
-            value = np.maximum(0.0, value + sign * innovations[:, at] - allowance)
+        # Session by session, because each sum depends on the one before; all streams at once.
+        for session in range(innovations.shape[1]):
+            value = np.maximum(0.0, value + sign * innovations[:, session] - allowance)
             if bounds is not None:
+                # A peak of 0 means that no alarm holds; only a crossing starts one.
                 peak = np.where((peak > 0) | (value > bounds), np.maximum(peak, value), 0.0)
                 is_over = (peak > 0) & (peak - value >= bounds)
                 value, peak = np.where(is_over, 0.0, value), np.where(is_over, 0.0, peak)
-            side[:, at] = value
+            side[:, session] = value
     return Cusum(upper, lower)
 
 
 @dataclass(frozen=True)
-class Episode:
+class Alarm:
     """From a sum's last zero before an alarm to its next zero after it, as places of sessions.
 
     Attributes
@@ -242,7 +251,7 @@ class Episode:
     end: int | None
 
 
-def last_episode(side: np.ndarray, bound: float) -> Episode | None:
+def last_alarm(side: np.ndarray, bound: float) -> Alarm | None:
     """The latest alarm of one sum ``[session]``; ``None`` if it never went beyond ``bound``."""
     beyond = np.flatnonzero(side > bound)
     if not len(beyond):
@@ -250,4 +259,4 @@ def last_episode(side: np.ndarray, bound: float) -> Episode | None:
     zeros = np.flatnonzero(side == 0.0)
     earlier, later = zeros[zeros < beyond[-1]], zeros[zeros > beyond[-1]]
     onset = int(earlier[-1]) + 1 if len(earlier) else 0
-    return Episode(onset, int(beyond[beyond >= onset][0]), int(later[0]) if len(later) else None)
+    return Alarm(onset, int(beyond[beyond >= onset][0]), int(later[0]) if len(later) else None)

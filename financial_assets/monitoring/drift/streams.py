@@ -1,7 +1,7 @@
-"""What drift is looked for in: one number a session for every feature, and one for the champion's loss.
+"""The streams that are watched for drift: one value per session for every feature, and one for the champion's loss.
 
-The loss is measured in units of what the model itself puts at stake. A model is bolder in some months than in others,
-its excess loss is as many times as large then, and a sum of such losses drifts off without any drift.
+The loss is measured in units of what the model itself puts at stake. A model is bolder in some months than in others;
+its excess loss grows in proportion, and a sum of unscaled losses would wander off without any drift.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _PARTS = 10
-"""Parts of the held-out block, each calibrated by what the others say; more where the others would be too few."""
+"""Parts of the held-out block, each calibrated on the others; more where the others would be too few."""
 
 
 def feature_means(features: FeaturePanel) -> pd.DataFrame:
@@ -40,16 +40,17 @@ def feature_means(features: FeaturePanel) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        float64, index session, a column a feature; sessions without a valid ticker are left out.
+        float64, index session, one column per feature; sessions without a valid ticker are left out.
     """
     valid = features.valid.astype(np.float64)
     tickers = valid.sum(axis=0)
-    seen = tickers > 0
-    means = np.empty((int(seen.sum()), len(features.names)))
-    for place in range(len(features.names)):
-        known = np.where(features.valid, features.values[:, place, :], 0.0)
-        means[:, place] = known.sum(axis=0, dtype=np.float64)[seen] / tickers[seen]
-    return pd.DataFrame(means, index=pd.DatetimeIndex(features.sessions[seen]), columns=list(features.names))
+    has_tickers = tickers > 0
+    means = np.empty((int(has_tickers.sum()), len(features.names)))
+    # Feature by feature: a float64 copy of the whole panel would triple the memory.
+    for column in range(len(features.names)):
+        values = np.where(features.valid, features.values[:, column, :], 0.0)
+        means[:, column] = values.sum(axis=0, dtype=np.float64)[has_tickers] / tickers[has_tickers]
+    return pd.DataFrame(means, index=pd.DatetimeIndex(features.sessions[has_tickers]), columns=list(features.names))
 
 
 def daily_excess_loss(
@@ -57,7 +58,7 @@ def daily_excess_loss(
 ) -> pd.Series:
     """Log loss of a session's answers beyond that of always answering ``majority_up``, over its standard deviation.
 
-    The baseline sees the same outcomes, so a session that was hard for everybody is not held against the model. An
+    The baseline sees the same outcomes, so a session that was hard for everybody does not count against the model. An
     answer p instead of the baseline's m puts ``w = logit(p) - logit(m)`` at stake: the difference of both losses takes
     two values, w apart, and its standard deviation is ``|w| sqrt(m (1 - m))`` if the baseline is right. A session is
     the mean difference over the root mean square of those deviations; 0 where nothing is at stake.
@@ -65,14 +66,14 @@ def daily_excess_loss(
     Parameters
     ----------
     sessions, probability_up, up
-        One answer a row ``[n]``.
+        One answer per row ``[n]``.
     majority_up
         The constant probability, strictly between 0 and 1.
 
     Raises
     ------
     MonitoringError
-        If ``majority_up`` is no such probability.
+        If ``majority_up`` is not such a probability.
     """
     if not 0.0 < majority_up < 1.0:
         raise MonitoringError(f"the majority baseline answers {majority_up}: the fit block holds one direction only")
@@ -90,24 +91,24 @@ def daily_excess_loss(
 
 
 def _log_odds(probability: np.ndarray) -> np.ndarray:
-    """What separates both outcomes' losses, probabilities limited as they are in the loss."""
-    none, every = np.zeros(len(probability), dtype=bool), np.ones(len(probability), dtype=bool)
-    return log_losses(probability, none) - log_losses(probability, every)
+    """Log odds as the difference of both outcomes' losses: with the loss's own limits, 0 and 1 stay finite."""
+    never, always = np.zeros(len(probability), dtype=bool), np.ones(len(probability), dtype=bool)
+    return log_losses(probability, never) - log_losses(probability, always)
 
 
 def majority_share(training: Training, panel: PricePanel) -> float:
     """Share of "up" among the outcomes of the training's own fit block and tickers: the majority baseline's answer."""
     first, last = training.spans["fit"]
     inside = (panel.sessions >= first) & (panel.sessions <= last)
-    rows = [place for place, ticker in enumerate(panel.tickers) if ticker in set(training.tickers)]
+    rows = [row for row, ticker in enumerate(panel.tickers) if ticker in set(training.tickers)]
     outcome = next_session_return(panel)[rows][:, inside]
-    known = np.isfinite(outcome)
-    if not known.any():
+    outcome = outcome[np.isfinite(outcome)]
+    if not len(outcome):
         raise MonitoringError(
             f"no price of the model's fit block ({first:%Y-%m-%d} to {last:%Y-%m-%d}) is left: set "
             "INGESTION_START_DATE back, or train again"
         )
-    return float((outcome[known] > 0).mean())
+    return float((outcome > 0).mean())
 
 
 def held_out_excess_loss(training: Training, majority_up: float) -> pd.Series:
@@ -121,9 +122,9 @@ def held_out_excess_loss(training: Training, majority_up: float) -> pd.Series:
 def cross_fitted_excess_loss(answers: Answers, majority_up: float) -> pd.Series:
     """Daily excess loss of uncalibrated answers on a block, each calibrated by the rest of the block.
 
-    No network has seen the calibrate block, but the two numbers of the Platt scaling were fitted on it, the share of
-    ups among them: judged by its own calibration a model looks better than it will be, and what follows looks like a
-    rise. So each tenth of the sessions is answered with the calibration that the others give (cross-fitting).
+    No network has seen the calibrate block, but the two parameters of the Platt scaling were fitted on it, the share of
+    ups among them. Judged by its own calibration a model looks better than it is, and its later loss would look like a
+    rise. So each tenth of the sessions is calibrated on the others (cross-fitting).
 
     Raises
     ------

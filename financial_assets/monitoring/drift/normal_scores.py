@@ -18,16 +18,17 @@ def normal_scores(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     reference
-        float ``[stream, session]``; NaN where unknown, at least one known value a stream.
+        float ``[stream, session]``; NaN where unknown, at least one known value per stream.
     values
         float ``[stream, any]`` of the same streams; NaN stays NaN.
     """
     scores = np.full(values.shape, np.nan)
-    for place, (before, row) in enumerate(zip(reference, values, strict=True)):
+    for stream, (before, row) in enumerate(zip(reference, values, strict=True)):
         ordered = np.sort(before[np.isfinite(before)])
-        known = np.isfinite(row)
-        below = np.searchsorted(ordered, row[known], side="left")
-        not_above = np.searchsorted(ordered, row[known], side="right")
+        finite = np.isfinite(row)
+        below = np.searchsorted(ordered, row[finite], side="left")
+        not_above = np.searchsorted(ordered, row[finite], side="right")
+        # Mean of the lowest and the highest rank that the value can take, over n + 1: never 0 or 1, so always finite.
         share = (below + not_above + 1.0) / (2.0 * (len(ordered) + 1.0))
-        scores[place, known] = ndtri(share)
+        scores[stream, finite] = ndtri(share)
     return scores

@@ -1,11 +1,11 @@
-"""Drift: which inputs have moved, and whether the model's loss has, against what the model was trained on.
+"""Drift: which inputs have shifted, and whether the model's loss has risen, since the model was trained.
 
 Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
-alarms a year. The reference is fixed: one that moves along hides slow drift.
+alarms per year. The reference is fixed: one that moves along hides slow drift.
 
 An alarm holds from the session on which the sum crosses its threshold until the sum has come down from its peak by as
-much as the threshold; then the sum starts anew from zero (``cusum.run_cusum``). A change that lasts does not let it
-come down so far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
+much as the threshold; then the sum restarts at zero (``cusum.run_cusum``). A lasting change does not let it come down
+that far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
 
 Features are judged by their normal scores, both ways. The loss is judged as it is, since its mean is what counts, and
 upwards only. ``docs/drift.md`` has the measured error rates and what each step is for.
@@ -20,17 +20,17 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.cusum import (
+from financial_assets.monitoring.drift.cusum import (
     MINIMUM_REFERENCE,
     Autoregression,
     Cusum,
     fit_autoregression,
-    last_episode,
+    last_alarm,
     run_cusum,
 )
-from financial_assets.monitoring.divergence import kolmogorov_smirnov, population_stability
-from financial_assets.monitoring.scores import normal_scores
-from financial_assets.monitoring.thresholds import drift_free_chance, threshold
+from financial_assets.monitoring.drift.divergence import kolmogorov_smirnov, population_stability
+from financial_assets.monitoring.drift.normal_scores import normal_scores
+from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
 
 __all__ = ["LOSS", "DriftPolicy", "DriftReport", "detect_drift"]
 
@@ -40,14 +40,14 @@ LOSS = "loss"
 
 @dataclass(frozen=True)
 class DriftPolicy:
-    """How many false alarms are put up with.
+    """How many false alarms are acceptable.
 
     Attributes
     ----------
     features_a_year
-        False alarms a year of all features together.
+        False alarms per year of all features together.
     loss_a_year
-        False alarms a year of the loss.
+        False alarms per year of the loss.
     """
 
     features_a_year: float = 0.1
@@ -56,18 +56,18 @@ class DriftPolicy:
 
 @dataclass(frozen=True, eq=False)
 class DriftReport:
-    """What has moved.
+    """Which streams have shifted.
 
     Attributes
     ----------
     alarm
-        Whether the alarm of a stream holds: its sum has been beyond the threshold, and has not started anew since.
+        Whether the alarm of a stream holds: its sum has been beyond the threshold, and has not restarted since.
     streams
-        A row a stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
+        One row per stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
         ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
         ``statistic`` (highest value of the larger sum so far), ``threshold``, ``now`` (the larger sum over the
         threshold on the last session), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or
-        not: ``since`` (its first session beyond the threshold), ``ended`` (session on which the sum started anew;
+        not: ``since`` (its first session beyond the threshold), ``ended`` (session on which the sum restarted;
         NaT: it holds), ``onset`` (estimated first session of the new mean: the one after the sum was last zero),
         ``direction`` (``up``, ``down``), ``shift`` (mean from the onset to the end minus the reference's, in the
         reference's standard deviations), ``chance`` (that a year without drift goes as far, all streams of the same
@@ -113,12 +113,12 @@ def detect_drift(
     """Judge the streams after the data cut-off against their reference.
 
     A reference of fewer than 60 sessions is completed with the first sessions after it, which are then not judged.
-    Every threshold is at least as high as the statistic ever came on the reference itself: a stream that is no
-    process like those simulated shows it there.
+    Every threshold is at least as high as the statistic ever came on the reference itself: a stream unlike the
+    simulated processes shows it there.
 
-    What it cannot see: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the
-    innovations by ``d sqrt((1 - c) / (1 + c))`` only. Streams that hardly forget need long to be told from their usual
-    wandering, and nothing is seen of changes that leave the daily mean where it was.
+    Limits: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the innovations by
+    only ``d sqrt((1 - c) / (1 + c))``, so persistent streams need long until a shift stands out from their usual
+    wandering. Changes that leave the daily mean where it was are not seen at all.
 
     Parameters
     ----------
@@ -159,98 +159,97 @@ def _judge(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     _check(reference, monitored)
     lacking = MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
-    if lacking > 0:
+    if lacking > 0:  # without overlap: a session that made the reference cannot be evidence against it
         reference, monitored = pd.concat([reference, monitored.iloc[:lacking]]), monitored.iloc[lacking:]
     names = list(map(str, monitored.columns))
     if int(reference.notna().sum().min()) < MINIMUM_REFERENCE:
         blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
         return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
-    known, values = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
-    measured = fit_autoregression(known)
-    scored, later = (known, values) if is_loss else (normal_scores(known, known), normal_scores(known, values))
-    scored[measured.constant] = 0.0
-    fitted = fit_autoregression(scored)
-    bounds = _thresholds(fitted, scored, budget, is_loss)
+    before, after = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
+    scores, later = (before, after) if is_loss else (normal_scores(before, before), normal_scores(before, after))
+    # Judged by the values: ranks would make a moving stream of the rounding noise of a constant one.
+    scores[fit_autoregression(before).constant] = 0.0
+    fitted = fit_autoregression(scores)
+    bounds = _thresholds(fitted, scores, budget, is_loss)
     sums = _sums(fitted.innovations(later), is_loss, bounds)
-    judged = [_judge_one(place, names, fitted, sums, bounds, known, monitored) for place in range(len(names))]
-    for row in judged:
+    judged: list[dict[str, Any]] = []
+    for stream, name in enumerate(names):
+        row = _stream_row(name, stream, fitted, sums, bounds[stream], before[stream], monitored.iloc[:, stream])
         if pd.notna(row["since"]):
             row["chance"] = drift_free_chance(
                 row.pop("peak"), len(names), row["reference"], row["coefficient"], sides=1 if is_loss else 2
             )
+        judged.append(row)
     signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
-    signed[np.isnan(values) | fitted.constant[:, None]] = np.nan
+    signed[np.isnan(after) | fitted.constant[:, None]] = np.nan
     return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
 
 
 def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> Cusum:
-    """Both sums; for the loss only the upper one, since a model that does better than expected needs no alarm."""
+    """Both sums; only the upper one for the loss, because a model that does better than expected needs no alarm."""
     sums = run_cusum(innovations, bounds=bounds)
     return Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
 
 
 def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float, is_loss: bool) -> np.ndarray:
-    streams = len(reference)
+    """The simulated threshold of each stream, or the highest value on its own reference where that is higher."""
     calibrated = [
-        threshold(budget, streams, int(count), float(coefficient), sides=1 if is_loss else 2)
+        threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2)
         for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
     ]
-    own = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()
-    return np.maximum(calibrated, own)
+    highest = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()
+    return np.maximum(calibrated, highest)
 
 
-def _judge_one(
-    place: int,
-    names: list[str],
+def _stream_row(
+    name: str,
+    stream: int,
     fitted: Autoregression,
     sums: Cusum,
-    bounds: np.ndarray,
+    bound: float,
     reference: np.ndarray,
-    monitored: pd.DataFrame,
+    monitored: pd.Series,
 ) -> dict[str, Any]:
-    count = int(fitted.sessions[place])
-    if fitted.constant[place]:
-        return _row(names[place], "constant", count)
-    before = reference[place][np.isfinite(reference[place])]
-    values = monitored.iloc[:, place].to_numpy(np.float64)
+    """One row of ``DriftReport.streams``; with an alarm, the sum's ``peak`` in place of its ``chance``."""
+    count = int(fitted.sessions[stream])
+    if fitted.constant[stream]:
+        return _row(name, "constant", count)
+    before = reference[np.isfinite(reference)]
+    values = monitored.to_numpy(np.float64)
     after = values[np.isfinite(values)]
     if not len(after):
-        return {**_row(names[place], "waiting", count), "threshold": float(bounds[place])}
+        return {**_row(name, "waiting", count), "threshold": float(bound)}
     row = {
-        **_row(names[place], "watched", count),
-        "statistic": float(sums.larger[place].max()),
-        "threshold": float(bounds[place]),
-        "now": float(sums.larger[place, -1] / bounds[place]),
+        **_row(name, "watched", count),
+        "statistic": float(sums.larger[stream].max()),
+        "threshold": float(bound),
+        "now": float(sums.larger[stream, -1] / bound),
         "psi": population_stability(before, after),
         "ks": kolmogorov_smirnov(before, after),
-        "coefficient": float(fitted.coefficient[place]),
+        "coefficient": float(fitted.coefficient[stream]),
     }
-    found = {
-        way: episode
-        for way, side in (("up", sums.upper[place]), ("down", sums.lower[place]))
-        if (episode := last_episode(side, bounds[place])) is not None
-    }
-    if not found:
+    sides = {"up": sums.upper[stream], "down": sums.lower[stream]}
+    alarms = [(direction, alarm) for direction, side in sides.items() if (alarm := last_alarm(side, bound)) is not None]
+    if not alarms:
         return row
     # An alarm that holds comes before one that does not, then the later one.
-    way, episode = max(found.items(), key=lambda item: (item[1].end is None, item[1].crossed))
-    span = slice(episode.onset, episode.end)
-    moved_by = (float(np.nanmean(values[span])) - float(before.mean())) / float(before.std(ddof=1))
+    direction, alarm = max(alarms, key=lambda item: (item[1].end is None, item[1].crossed))
+    span = slice(alarm.onset, alarm.end)
     return {
         **row,
-        "alarmed": episode.end is None,
-        "since": monitored.index[episode.crossed],
-        "ended": pd.NaT if episode.end is None else monitored.index[episode.end],
-        "onset": monitored.index[episode.onset],
-        "direction": way,
-        "shift": moved_by,
-        "peak": float((sums.upper if way == "up" else sums.lower)[place, span].max()),
+        "alarmed": alarm.end is None,
+        "since": monitored.index[alarm.crossed],
+        "ended": pd.NaT if alarm.end is None else monitored.index[alarm.end],
+        "onset": monitored.index[alarm.onset],
+        "direction": direction,
+        "shift": (float(np.nanmean(values[span])) - float(before.mean())) / float(before.std(ddof=1)),
+        "peak": float(sides[direction][span].max()),
     }
 
 
 def _row(name: str, state: str, reference: int) -> dict[str, Any]:
-    """A stream that says nothing."""
-    nothing = dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan"))
+    """A stream without a statistic."""
+    unknown = dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan"))
     return {
         "name": name,
         "state": state,
@@ -262,7 +261,7 @@ def _row(name: str, state: str, reference: int) -> dict[str, Any]:
         "ended": pd.NaT,
         "onset": pd.NaT,
         "direction": "",
-        **nothing,
+        **unknown,
         "reference": reference,
         "coefficient": float("nan"),
     }

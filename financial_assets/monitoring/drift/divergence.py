@@ -1,4 +1,4 @@
-"""How far two samples lie apart, for the eye only: used as alarms, daily, both are false-alarm generators."""
+"""How far two samples lie apart, for display only: as daily alarms both raise far too many false ones."""
 
 from __future__ import annotations
 

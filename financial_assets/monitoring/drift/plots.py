@@ -1,4 +1,4 @@
-"""Pictures of drift: the statistic over time, and which streams came closest to their thresholds."""
+"""Plots of drift: the statistic over time, and the streams closest to their thresholds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from financial_assets.monitoring.drift import LOSS, DriftReport
+from financial_assets.monitoring.drift.detection import LOSS, DriftReport
 
 __all__ = ["plot_drift"]
 
@@ -34,8 +34,8 @@ def _draw_paths(axes: Axes, report: DriftReport) -> None:
     quiet = [name for name in report.paths.columns if name != LOSS and name not in report.moved]
     if quiet and len(sessions):
         axes.plot(sessions, report.paths[quiet].to_numpy(), color=_QUIET, linewidth=0.6)
-    for place, name in enumerate(report.moved):
-        label = name if place < _NAMED else None
+    for rank, name in enumerate(report.moved):
+        label = name if rank < _NAMED else None
         axes.plot(sessions, report.paths[name].to_numpy(), color=_ALARM, linewidth=1.0, alpha=0.7, label=label)
     axes.plot(sessions, report.paths[LOSS].to_numpy(), color=_LOSS, linewidth=1.8, label="loss against majority's")
     for bound in (-1.0, 1.0):
@@ -53,8 +53,8 @@ def _draw_closest(axes: Axes, report: DriftReport) -> None:
     watched = report.streams[report.streams["state"] == "watched"]
     ratio = (watched["statistic"] / watched["threshold"]).to_numpy()
     order = np.argsort(ratio)[::-1][:_BARS][::-1]
-    colours = [_ALARM if watched["alarmed"].iloc[place] else _QUIET for place in order]
+    colours = [_ALARM if watched["alarmed"].iloc[row] else _QUIET for row in order]
     axes.barh(range(len(order)), ratio[order], color=colours)
-    axes.set_yticks(range(len(order)), [str(watched["name"].iloc[place]) for place in order], fontsize=8)
+    axes.set_yticks(range(len(order)), [str(watched["name"].iloc[row]) for row in order], fontsize=8)
     axes.axvline(1.0, color=_INK, linewidth=0.9, linestyle="--")
     axes.set_xlabel("highest CUSUM over threshold")

@@ -1,4 +1,4 @@
-"""From false alarms a year to the threshold of a CUSUM, estimation error of the reference included."""
+"""From false alarms per year to the threshold of a CUSUM, estimation error of the reference included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
+from financial_assets.monitoring.drift.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
 
 __all__ = ["SESSIONS_A_YEAR", "drift_free_chance", "false_alarm_probability", "threshold", "yearly_peaks"]
 
@@ -21,7 +21,8 @@ _SEED = 20_150_614
 _TAIL = 0.02
 _REFERENCES = (60, 80, 120, 180, 250, 350, 500, 700, 1000)
 _COEFFICIENTS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
-"""Simulated lengths and AR(1) coefficients: a stream takes the next shorter and the next larger one, the safe side."""
+"""Simulated lengths and AR(1) coefficients. A stream takes the next shorter length and the next larger coefficient,
+which give the higher threshold."""
 
 
 def threshold(
@@ -55,6 +56,7 @@ def threshold(
     MonitoringError
         If the budget or the number of streams is not positive, or the reference is too short.
     """
+    # A one-sided stream has half the alarms of the simulated two-sided one, so its budget counts twice.
     probability = false_alarm_probability(2 / sides * false_alarms_a_year, streams)
     peaks = _peaks_at_least(reference_sessions, coefficient)
     if probability >= _TAIL:
@@ -76,8 +78,9 @@ def drift_free_chance(
         either = _TAIL * math.exp((border - statistic) / excess)
     else:
         either = float(np.mean(peaks >= statistic))
-    one = either if sides == 2 else 1.0 - math.sqrt(1.0 - either)
-    return min(1.0, streams * one)
+    # Both sides are mirror images without drift: 1 - either = (1 - single)².
+    single = either if sides == 2 else 1.0 - math.sqrt(1.0 - either)
+    return min(1.0, streams * single)
 
 
 def false_alarm_probability(false_alarms_a_year: float, streams: int) -> float:
@@ -112,8 +115,9 @@ def yearly_peaks(
     rng = np.random.default_rng([seed, reference_sessions, round(1000 * coefficient)])
     peaks: list[np.ndarray] = []
     for start in range(0, worlds, _CHUNK):
+        # In chunks: 10,000 worlds of 1,252 sessions at once would take some hundred megabytes several times over.
         shocks = rng.standard_normal((min(_CHUNK, worlds - start), reference_sessions + sessions))
-        shocks[:, 0] /= math.sqrt(1.0 - coefficient**2)  # starts in its stationary law
+        shocks[:, 0] /= math.sqrt(1.0 - coefficient**2)  # the first value has the stationary variance, not a shock's
         values = np.asarray(lfilter([1.0], [1.0, -coefficient], shocks, axis=1))
         fitted = fit_autoregression(values[:, :reference_sessions])
         peaks.append(run_cusum(fitted.innovations(values[:, reference_sessions:])).peak())
