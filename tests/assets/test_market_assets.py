@@ -262,7 +262,7 @@ def use(monkeypatch: pytest.MonkeyPatch, source: Faltering) -> None:
     def made(market: Market) -> Faltering:
         return source
 
-    monkeypatch.setattr("financial_assets.resources.market.make_source", made)
+    monkeypatch.setattr("financial_assets.installation.market.make_source", made)
 
 
 def test_a_ticker_that_fails_today_is_served_from_the_store(

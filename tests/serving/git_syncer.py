@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from git_remote import PATH, GitRemote
 
-from financial_assets.serving.local import LocalTarget
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import kind_and_name
 
 

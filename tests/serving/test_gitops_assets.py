@@ -15,7 +15,8 @@ from git_syncer import Syncer
 from registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_manifest, model_name
 
 pytestmark = [pytest.mark.integration, pytest.mark.debian("git")]
