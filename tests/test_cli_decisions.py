@@ -83,13 +83,13 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         use(home, patch)
         resources = make_resources(load_settings())
-        market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+        market, models, ab_test = (resources[name] for name in ("market", "models", "ab_test"))
         market.ingest()
         panel = market.whole_panel()
         market.begin(panel.sessions)
         cutoff = market.first_cutoff().get()
         known = panel.until(cutoff)
-        workshop.keep_baselines(
+        models.keep_baselines(
             fit_baselines(compute_panel(known, FeatureGraph()), known, cutoff=cutoff, sequence_length=10)
         )
         variants = enumerate(("baseline", "enhanced"), 1)
@@ -98,7 +98,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
             predict(log, panel)
-        workshop.tracker().find("makes", "the store")
+        models.tracker().find("makes", "the store")
     return home
 
 
@@ -180,7 +180,7 @@ def test_json_is_the_record(home: Path) -> None:
     assert json.loads(shown.output) == json.loads(decision.to_json())
     file = home / "reports" / "decisions" / f"{decision.as_of}-{decision.digest[:12]}.json"
     assert json.loads(file.read_text()) == json.loads(decision.to_json())
-    assert make_resources(load_settings())["workshop"].tracker().find("decision", decision.digest) is not None
+    assert make_resources(load_settings())["models"].tracker().find("decision", decision.digest) is not None
 
 
 @pytest.mark.usefixtures("home")

@@ -112,7 +112,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
 def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
     found = resources(tmp_path)
     assert {resource.home for name, resource in found.items() if name != "retraining"} == {str(tmp_path)}
-    assert found["workshop"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert found["models"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
 
 

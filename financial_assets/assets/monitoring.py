@@ -45,7 +45,7 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
         )
     ],
 )
-def drift(context: dg.AssetExecutionContext, market: Market, workshop: Models, ab_test: ABTest) -> dg.MaterializeResult:
+def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest) -> dg.MaterializeResult:
     """Daily feature means and the champion's daily loss since its data cut-off, against those it was trained on.
 
     One prewhitened CUSUM a stream, thresholds set by false alarms a year. An alarm holds until its sum has come down
@@ -57,7 +57,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, workshop: Models, a
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
-    training = workshop.models().training_of(champion.version)
+    training = models.lifecycle().training_of(champion.version)
     majority_up = majority_share(training, panel)
     means = feature_means(_current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index

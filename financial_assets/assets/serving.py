@@ -49,9 +49,9 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         description=f"The registered {variant.name} version, deployed; it answers a golden request as its file does.",
     )
     def predictor(
-        context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving
+        context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving
     ) -> dg.MaterializeResult:
-        current = workshop.models().current_artifact(variant.name)
+        current = models.lifecycle().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
         manifest, difference = _deploy(market, serving, serving.target(), current)
         url = serving.target().endpoint().http_url
@@ -101,17 +101,17 @@ predictor_assets = [
     pool="serving",
 )
 def experiment(
-    context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving, ab_test: ABTest
+    context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """The split of traffic between champion and challenger, reconciled to the rollout state and never reset."""
-    target, registry = serving.target(), workshop.registry()
+    target, registry = serving.target(), models.registry()
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
         _follow_registry(context, log, registry, target, rollout.current())
-        returned = _bring_back(market, workshop, serving, target, rollout.current())
+        returned = _bring_back(market, models, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
         plans = ExperimentController(rollout).register(
-            lambda challenger: _spread(context, market, workshop, rollout, epoch.champion, challenger),
+            lambda challenger: _spread(context, market, models, rollout, epoch.champion, challenger),
             market.clock().now(),
         )
         former = rollout.former_regimes()
@@ -138,7 +138,7 @@ def experiment(
 
 
 def _bring_back(
-    market: Market, workshop: Models, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
+    market: Market, models: Models, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
 ) -> list[str]:
     """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's.
 
@@ -146,7 +146,7 @@ def _bring_back(
     """
     held = {model.name for model in _status(target).models}
     arms = () if epoch is None else epoch.arms
-    whole = {arm.model: workshop.models().artifact_of(arm.version) for arm in arms}
+    whole = {arm.model: models.lifecycle().artifact_of(arm.version) for arm in arms}
     lost = [arm.model for arm in arms if arm.model not in held]
     for model in lost:
         _deploy(market, serving, target, whole[model])
@@ -208,15 +208,15 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
 def _spread(
     context: dg.AssetExecutionContext,
     market: Market,
-    workshop: Models,
+    models: Models,
     rollout: Rollout,
     champion: Arm,
     challenger: Arm,
 ) -> DailyDeviation:
     """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
-    models, metric, tickers = workshop.models(), rollout.policy.test.metric, len(market.tickers)
+    lifecycle, metric, tickers = models.lifecycle(), rollout.policy.test.metric, len(market.tickers)
     try:
-        theirs, ours = (models.training_of(arm.version) for arm in (champion, challenger))
+        theirs, ours = (lifecycle.training_of(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
         return DailyDeviation.assumed(tickers, metric)

@@ -42,17 +42,17 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     from financial_assets.workflows.decisions import decide_now, repeat_decision
 
     resources = _resources()
-    market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+    market, models, ab_test = (resources[name] for name in ("market", "models", "ab_test"))
     if digest is not None:
         recorded = _find(ab_test, digest)
-        again = repeat_decision(recorded, market, workshop, ab_test)
+        again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
                 f"{recorded.digest[:12]} is not what log and prices give now:\n{_changes(recorded, again)}"
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
         return
-    decisions = decide_now(market, workshop, ab_test)
+    decisions = decide_now(market, models, ab_test)
     if as_json:
         records = [json.loads(decision.to_json()) for decision in decisions]
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))

@@ -72,7 +72,7 @@ def run() -> None:
             # Not before Dagster has made its folder, which the definitions make private.
             from financial_assets.definitions import defs
 
-            end_dead_tracked_runs(make_resources(settings)["workshop"].tracker(), say)
+            end_dead_tracked_runs(make_resources(settings)["models"].tracker(), say)
             # Dagster replaces the job's executor here, which would have named the owner.
             result = defs.resolve_job_def("full_pipeline").execute_in_process(
                 instance=instance, tags=owner_tags(), raise_on_error=False

@@ -77,7 +77,7 @@ def replay(
             workers=workers,
             mode=mode,
             load=load,
-            deciding=resources["workshop"] if deciding else None,
+            deciding=resources["models"] if deciding else None,
         )
     except KeyboardInterrupt:
         click.echo("interrupted: all answers are in the log; the same command goes on where this one stopped", err=True)

@@ -28,22 +28,22 @@ _DECISION = "that copy of a decision, whose record is in the prediction log"
 _JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
 
 
-def check_state_files(market: MarketState, workshop: ModelStore, ab_test: ABTestState) -> Checked[None]:
+def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestState) -> Checked[None]:
     """What the assets keep between them can be read; what is missing once a model was trained is worth a look."""
-    readings, trained = Readings(), [name for name in VARIANTS if (workshop.folder / name).is_dir()]
+    readings, trained = Readings(), [name for name in VARIANTS if (models.folder / name).is_dir()]
     if trained:
         readings.read(market.panel_path, PricePanel.load, "price_panel")
         readings.read(market.features_path, FeaturePanel.load, "features")
-        readings.read(workshop.baselines_path, Baselines.load, "baselines")
-    fitted = sorted((workshop.folder / "baselines").glob("*.json"))
-    latest = _cutoff(workshop.baselines_path) or max((path.stem for path in fitted), default="")
+        readings.read(models.baselines_path, Baselines.load, "baselines")
+    fitted = sorted((models.folder / "baselines").glob("*.json"))
+    latest = _cutoff(models.baselines_path) or max((path.stem for path in fitted), default="")
     for path in fitted:
         if path.stem == latest:
             readings.read(path, Baselines.load, "baselines")
         else:
             readings.read(path, Baselines.load, remove=[path], lost=_JUDGED)
     for variant in trained:
-        _read_variant(readings, workshop.folder / variant)
+        _read_variant(readings, models.folder / variant)
     _read_reports(readings, ab_test)
     _read_signals(readings, market)
     said, remedy = "; ".join(damage.said for damage in readings.damages), remedy_of(readings.damages)

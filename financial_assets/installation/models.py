@@ -72,7 +72,7 @@ class ModelStore(BaseModel):
         """MLflow model registry."""
         return ModelRegistry(self.tracking_uri)
 
-    def models(self) -> ModelLifecycle:
+    def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""
         from financial_assets.models.lifecycle import ModelLifecycle  # torch
 

@@ -20,7 +20,7 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     serving.check()  # a target that cannot be used is reported now, not after the training
     return {
         "market": market,
-        "workshop": Models(**values["models"], bayes_accuracy=market.bayes_accuracy),
+        "models": Models(**values["models"], bayes_accuracy=market.bayes_accuracy),
         "serving": serving,
         "ab_test": ABTest(**values["ab_test"]),
         "retraining": Retraining(

@@ -66,7 +66,7 @@ def run_replay(
     load
         Instants of an open loop; the time of every request is then kept under ``reports/load``.
     deciding
-        With the models' workshop given, a decision is taken and carried out after every session.
+        The trained models: if given, a decision is taken and carried out after every session.
 
     Raises
     ------
@@ -192,15 +192,15 @@ def _weights(
 
 
 def _decide(
-    market: MarketState, workshop: ModelStore, serving: ServingAccess, ab_test: ABTestState, panel: PricePanel
+    market: MarketState, models: ModelStore, serving: ServingAccess, ab_test: ABTestState, panel: PricePanel
 ) -> Decide:
     """Decide as of the market clock and carry it out."""
-    take_step((), workshop, serving, ab_test)  # what an interrupted step has left undone
-    rivals = BaselinePredictions(workshop, panel)
+    take_step((), models, serving, ab_test)  # what an interrupted step has left undone
+    rivals = BaselinePredictions(models, panel)
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
-        decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
-        return decisions, take_step(decisions, workshop, serving, ab_test, always=False).epoch
+        decisions = decide_now(market, models, ab_test, panel=panel, rivals=rivals)
+        return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 
     return decide
 

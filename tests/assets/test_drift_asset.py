@@ -57,7 +57,7 @@ class World:
             progress=False,
         )
         self.resources = make_resources(settings)
-        self.market, self.workshop = self.resources["market"], self.resources["workshop"]
+        self.market, self.models = self.resources["market"], self.resources["models"]
         self.instance = instance
         assert self.run(raw_prices, price_panel, features).success
         if trained is not None:  # the same bars up to the cut-off: the same fingerprint, nothing to train again
@@ -72,15 +72,15 @@ class World:
 
     def _register(self) -> ModelVersion:
         """The version that the asset of the ONNX file would register; the file itself is not needed here."""
-        pointer = json.loads((self.workshop.folder / "tiny" / "current.json").read_text())
-        registry, identity = self.workshop.registry(), pointer["fingerprint"]
-        with self.workshop.tracker().resume(pointer["run_id"]) as run:
-            run.log_artifacts(self.workshop.folder / "tiny" / identity / "training", "model/training")
+        pointer = json.loads((self.models.folder / "tiny" / "current.json").read_text())
+        registry, identity = self.models.registry(), pointer["fingerprint"]
+        with self.models.tracker().resume(pointer["run_id"]) as run:
+            run.log_artifacts(self.models.folder / "tiny" / identity / "training", "model/training")
         return registry.register(pointer["run_id"], "model", {"variant": "tiny", "fingerprint": identity}, "tiny")
 
     def _serve(self, version: ModelVersion) -> Arm:
         """What a replay leaves: an epoch, the model's answers in the log, the clock at the end."""
-        training = self.workshop.models().training_of(version.version)
+        training = self.models.lifecycle().training_of(version.version)
         arm = Arm("tiny-predictor-v1", "tiny", version.version, "champion", 100, training.cutoff)
         whole, predictor = self.market.whole_panel(), build_predictor(training, FeatureGraph()).eval()
         later = whole.sessions[whole.sessions > arm.data_cutoff]
@@ -135,7 +135,7 @@ def shifted(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance
 def test_the_champion_is_the_same_in_both_markets(steady: World, shifted: World) -> None:
     """So only the shift tells them apart: the training was found again by its fingerprint over the same bars."""
     assert (shifted.champion, shifted.champion.version) == (steady.champion, 1)
-    assert len(shifted.workshop.registry().versions()) == 1
+    assert len(shifted.models.registry().versions()) == 1
 
 
 def test_a_steady_market_passes(steady: World) -> None:
@@ -244,11 +244,11 @@ def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
 
 
 def test_the_reference_loss_is_the_champions_own(steady: World) -> None:
-    training = steady.workshop.models().training_of(steady.champion.version)
+    training = steady.models.lifecycle().training_of(steady.champion.version)
     majority = majority_share(training, steady.market.panel())
     assert 0.4 < majority < 0.6
-    shutil.rmtree(steady.workshop.folder / "tiny")  # a machine that never trained: the registry has it
-    fetched = steady.workshop.models().training_of(steady.champion.version)
+    shutil.rmtree(steady.models.folder / "tiny")  # a machine that never trained: the registry has it
+    fetched = steady.models.lifecycle().training_of(steady.champion.version)
     loss = held_out_excess_loss(fetched, majority)
     pd.testing.assert_series_equal(loss, held_out_excess_loss(training, majority))
     assert loss.index.is_monotonic_increasing

@@ -153,16 +153,16 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
 
 def keep_derived(resources: Mapping[str, Any]) -> None:
     """What the assets between prices and models keep, of the right kind and tiny."""
-    market, workshop = resources["market"], resources["workshop"]
+    market, models = resources["market"], resources["models"]
     panel = market.panel()
     panel.save(market.panel_path)
     features = np.zeros((len(panel.tickers), 2, len(panel.sessions)), dtype=np.float32)
     FeaturePanel(("a", "b"), panel.tickers, panel.sessions, features, panel.valid).save(market.features_path)
     values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Baselines)), 0.5)
     for cutoff in ("2019-01-02", "2020-01-02"):
-        workshop.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
+        models.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
     for arm in ARMS:
-        folder = workshop.folder / arm.variant
+        folder = models.folder / arm.variant
         save_training(folder / f"print{arm.version}" / "training", _training(VARIANTS[arm.variant]))
         keep_pointer(folder / "current.json", f"print{arm.version}", "run")
         atomic_write_text(folder / f"print{arm.version}" / "registered.json", json.dumps({"version": arm.version}))
