@@ -122,7 +122,7 @@ def _answer(
     except LogNotFoundError as error:
         return dg.SkipReason(str(error))
     if not epochs:
-        return dg.SkipReason("the experiment has not started: materialize the asset `experiment` first")
+        return dg.SkipReason("the experiment has not started; run `financial-assets run`")
     life = epochs[0].opened_at.isoformat()
     history = past_runs(context.instance, life)
     decision = decide(triggers, epochs[-1], history, datetime.now(UTC), retraining.policy())
