@@ -29,10 +29,11 @@ from financial_assets.experiment.prediction_log.records import Result as Ended
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.resources import Models, Serving, make_resources
+from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -290,8 +291,8 @@ class Plane:
 @pytest.mark.usefixtures("home")
 def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
 
     def run(**config: str) -> dg.ExecuteInProcessResult:
         with dg.DagsterInstance.ephemeral() as instance:
@@ -342,8 +343,8 @@ def squeeze(home: Path) -> str:
 
 def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
     advance(LATE)
     day = squeeze(home)
     with dg.DagsterInstance.ephemeral() as instance:

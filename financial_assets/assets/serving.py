@@ -20,7 +20,7 @@ from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.metadata import rounded, table
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.onnx.export import onnx_session, run_onnx
-from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.serving.deployment import deploy

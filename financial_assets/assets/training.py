@@ -40,7 +40,7 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
     """
     cutoff = market.cutoff_of(context.asset_key.to_user_string())
     if cutoff is None:
-        raise TrainingError("there is no data cut-off yet: materialize raw_prices first")
+        raise TrainingError("there is no data cut-off yet; run `financial-assets run`")
     return cutoff
 
 

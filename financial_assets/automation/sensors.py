@@ -123,7 +123,7 @@ def _answer(
     except LogNotFoundError as error:
         return dg.SkipReason(str(error))
     if not epochs:
-        return dg.SkipReason("the experiment has not started: materialize the asset `experiment` first")
+        return dg.SkipReason("the experiment has not started; run `financial-assets run`")
     experiment_started_at = epochs[0].opened_at.isoformat()
     history = past_runs(context.instance, experiment_started_at)
     decision = decide(triggers, epochs[-1], history, datetime.now(UTC), retraining.policy())

@@ -23,11 +23,11 @@ from financial_assets.experiment.rollout.routing import apply_epoch, point_alias
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.tracking import track_decision
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.models import ModelStore
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.models import Models
-from financial_assets.resources.serving import Serving
 
 __all__ = ["BaselinePredictions", "Step", "decide_now", "repeat_decision", "take_step"]
 
@@ -52,7 +52,7 @@ class BaselinePredictions:
         Prices.
     """
 
-    def __init__(self, models: Models, panel: PricePanel) -> None:
+    def __init__(self, models: ModelStore, panel: PricePanel) -> None:
         self._models, self._panel = models, panel
         self._known: dict[pd.Timestamp, pd.DataFrame] = {}
 
@@ -75,9 +75,9 @@ class BaselinePredictions:
 
 
 def decide_now(
-    market: Market,
-    models: Models,
-    ab_test: ABTest,
+    market: MarketState,
+    models: ModelStore,
+    ab_test: ABTestState,
     *,
     panel: PricePanel | None = None,
     rivals: BaselinePredictions | None = None,
@@ -113,7 +113,12 @@ def decide_now(
 
 
 def take_step(
-    decisions: Sequence[Decision], models: Models, serving: Serving, ab_test: ABTest, *, always: bool = True
+    decisions: Sequence[Decision],
+    models: ModelStore,
+    serving: ServingAccess,
+    ab_test: ABTestState,
+    *,
+    always: bool = True,
 ) -> Step:
     """Carry decisions out: open the epoch that follows, route as it says, then move the aliases.
 
@@ -140,7 +145,7 @@ def take_step(
     return Step(tuple(decisions), epoch, moved)
 
 
-def repeat_decision(decision: Decision, market: Market, models: Models, ab_test: ABTest) -> Decision:
+def repeat_decision(decision: Decision, market: MarketState, models: ModelStore, ab_test: ABTestState) -> Decision:
     """The decision computed anew from log and prices, as of its own session."""
     panel = market.whole_panel().until(pd.Timestamp(decision.as_of))
     with ab_test.log() as log:

@@ -24,12 +24,12 @@ from financial_assets.experiment.replay.shadow import enter_shadow, is_shadow_re
 from financial_assets.experiment.rollout.regimes import RequestRegimes, request_regimes
 from financial_assets.experiment.rollout.routing import apply_epoch, repair_routing
 from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.models import ModelStore
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.models import Models
-from financial_assets.resources.serving import Serving
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.workflows.decisions import BaselinePredictions, decide_now, take_step
 
@@ -40,15 +40,15 @@ OPEN_LOOP_PLACES = 64
 
 
 def run_replay(
-    market: Market,
-    serving: Serving,
-    ab_test: ABTest,
+    market: MarketState,
+    serving: ServingAccess,
+    ab_test: ABTestState,
     *,
     sessions: int | None,
     workers: int | None = None,
     mode: Mode | None = None,
     load: OpenLoop | None = None,
-    deciding: Models | None = None,
+    deciding: ModelStore | None = None,
 ) -> ReplayReport:
     """Predict what is due through the gateway.
 
@@ -144,7 +144,7 @@ class Connector:
         The target, and how long a request may take.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: ServingAccess) -> None:
         self._serving = serving
         self._last: InferenceClient | None = None
 
@@ -160,7 +160,9 @@ class Connector:
 
 
 @contextmanager
-def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: ABTest) -> Generator[WeightEpoch]:
+def _weights(
+    mode: Mode | None, log: PredictionLog, serving: ServingAccess, ab_test: ABTestState
+) -> Generator[WeightEpoch]:
     """The epoch to replay in; for a shadow one without a share for the challenger, which gets it back afterwards."""
     rollout, before = Rollout(log, ab_test.policy()), ab_test.current_epoch(log)
 
@@ -189,7 +191,9 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: A
         settle(leave_shadow)
 
 
-def _decide(market: Market, models: Models, serving: Serving, ab_test: ABTest, panel: PricePanel) -> Decide:
+def _decide(
+    market: MarketState, models: ModelStore, serving: ServingAccess, ab_test: ABTestState, panel: PricePanel
+) -> Decide:
     """Decide as of the market clock and carry it out."""
     take_step((), models, serving, ab_test)  # what an interrupted step has left undone
     rivals = BaselinePredictions(models, panel)

@@ -266,4 +266,4 @@ def test_before_the_experiment_it_says_what_to_do(tmp_path: Path) -> None:
     assert not failed.success
     (event,) = failed.get_step_failure_events()
     data: Any = event.event_specific_data
-    assert "materialize the asset `experiment` first" in str(data.error.cause)
+    assert "run `financial-assets run`" in str(data.error.cause)

@@ -360,7 +360,7 @@ def test_before_the_experiment_both_wait_and_make_no_state(tmp_path: Path) -> No
         world.fire(CHAMPION)
         world.drift()
         for sensor in (ON_ALERT, ON_DRIFT):
-            assert "materialize the asset `experiment` first" in world.silent(sensor)
+            assert "run `financial-assets run`" in world.silent(sensor)
         assert not world.home.exists()
         with PredictionLog(world.configured()["ab_test"].log_url):
             """An empty log, as a run that failed early leaves it."""

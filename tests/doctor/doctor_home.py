@@ -20,6 +20,7 @@ from financial_assets.doctor import Finding, examine, first_broken
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.installation import ServingAccess
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
@@ -29,7 +30,6 @@ from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Serving
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
@@ -112,8 +112,8 @@ def healthy_status(weights: Mapping[str, int] | None = None) -> TargetStatus:
 
 
 def play(patch: pytest.MonkeyPatch, status: TargetStatus | None = None, client: FakeClient | None = None) -> None:
-    patch.setattr(Serving, "target", lambda _: FakeTarget(status or healthy_status()))
-    patch.setattr(Serving, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
+    patch.setattr(ServingAccess, "target", lambda _: FakeTarget(status or healthy_status()))
+    patch.setattr(ServingAccess, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
 
 
 def named_first(layer: str, *, said: str, remedy: str) -> tuple[Finding, ...]:

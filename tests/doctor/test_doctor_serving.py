@@ -21,7 +21,7 @@ from financial_assets.doctor import examine
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target
 from financial_assets.doctor.stores import LogState
 from financial_assets.doctor.walk import LayerError
-from financial_assets.resources import Serving
+from financial_assets.installation import ServingAccess
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout
@@ -118,7 +118,7 @@ def test_a_gateway_that_nobody_answers_at(home: Path, monkeypatch: pytest.Monkey
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         nobody = Endpoint(f"http://127.0.0.1:{port}", f"127.0.0.1:{port}")
-        monkeypatch.setattr(Serving, "connect", lambda _: InferenceClient(nobody, timeout_s=2))
+        monkeypatch.setattr(ServingAccess, "connect", lambda _: InferenceClient(nobody, timeout_s=2))
         findings = named_first("gateway", said="HTTP at", remedy="`financial-assets stop`")
     assert [finding.state for finding in findings[-2:]] == ["not reached"] * 2
 
@@ -168,8 +168,8 @@ def test_an_answer_without_a_route_or_from_an_unregistered_version(home: Path, m
 def plane(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalTarget]:
     """The home's tiny models, served by the local plane."""
     target = LocalTarget(home)
-    monkeypatch.setattr(Serving, "target", lambda _: target)
-    monkeypatch.setattr(Serving, "connect", lambda _: InferenceClient(target.endpoint(), timeout_s=10))
+    monkeypatch.setattr(ServingAccess, "target", lambda _: target)
+    monkeypatch.setattr(ServingAccess, "connect", lambda _: InferenceClient(target.endpoint(), timeout_s=10))
     models = [model_manifest(arm.model, onnx_of(home, arm).parent.as_uri()) for arm in ARMS]
     try:
         target.apply([*models, experiment_manifest(EXPERIMENT_NAME, default=BASELINE, weights=EPOCH.weights)])

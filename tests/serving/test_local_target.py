@@ -15,11 +15,12 @@ import pytest
 from financial_assets.errors import InferenceError, ManifestError, NotReadyError, RequestRejectedError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control, status
+from financial_assets.serving.local import control
 from financial_assets.serving.local import target as module
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.processes.process import SupervisorState
+from financial_assets.serving.local.target import LocalTarget, status
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from tests.serving.serving_objects import server_manifest, weights_of
 

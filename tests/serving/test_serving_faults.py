@@ -24,9 +24,10 @@ from financial_assets.locking import is_held
 from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, pick_ports
 from financial_assets.serving.local.processes.process import SupervisorState
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
 from tests.experiment.builders import panel

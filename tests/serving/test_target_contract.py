@@ -12,7 +12,8 @@ import pytest
 
 from financial_assets.errors import ManifestError, NotReadyError
 from financial_assets.serving.kubernetes import KubernetesTarget, connect
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import Manifest, experiment_manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
 from tests.serving.kube_api import KubeApi, kubeconfig

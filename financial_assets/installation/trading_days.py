@@ -7,13 +7,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import dagster as dg
 import pandas as pd
-from pydantic import PrivateAttr
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock
 from financial_assets.market.days import Days, RunClock, TradingRun
-from financial_assets.resources.dagster_run import run_of
 
 __all__ = ["TradingDays"]
 
@@ -21,17 +19,15 @@ _MOST_CAUGHT_UP = 252
 """Sessions whose signals one run makes up for at most: a year."""
 
 
-class TradingDays(dg.ConfigurableResource):
+class TradingDays(BaseModel):
     """Which session is now, which one this run works on, and which was completed last."""
+
+    model_config = ConfigDict(frozen=True)
 
     home: str
     price_source: str
 
     _run: TradingRun | None = PrivateAttr(default=None)
-
-    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Learn which run this is: a run keeps its session."""
-        self._run = run_of(context)
 
     @property
     def folder(self) -> Path:

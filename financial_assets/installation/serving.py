@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import dagster as dg
+from pydantic import BaseModel, ConfigDict
 
 from financial_assets.errors import SettingsError
 from financial_assets.serving.artifact_store import ArtifactStore
@@ -15,11 +15,13 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import NAMESPACE, Manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
 
-__all__ = ["Serving"]
+__all__ = ["ServingAccess"]
 
 
-class Serving(dg.ConfigurableResource):
+class ServingAccess(BaseModel):
     """The serving target, the way to ask it, and where it finds artefacts."""
+
+    model_config = ConfigDict(frozen=True)
 
     home: str
     target_name: str

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dagster as dg
+from pydantic import BaseModel, ConfigDict
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.evaluation.business import BusinessCase
-from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 
-__all__ = ["ABTest"]
+if TYPE_CHECKING:
+    from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
+
+__all__ = ["ABTestState"]
 
 
-class ABTest(dg.ConfigurableResource):
+class ABTestState(BaseModel):
     """The A/B experiment: policy, log, rollout state, replay and report settings."""
+
+    model_config = ConfigDict(frozen=True)
 
     home: str
     log_url: str
@@ -33,6 +37,10 @@ class ABTest(dg.ConfigurableResource):
 
     def evaluation_plan(self) -> EvaluationPlan:
         """What an evaluation fixes before looking, and what only the user knows."""
+        # Imports the whole evaluation, torch included; a signal or a decision needs the log alone.
+        from financial_assets.experiment.evaluation.business import BusinessCase
+        from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
+
         case = BusinessCase(
             aum=self.business_aum,
             horizon_sessions=self.business_horizon_sessions,
@@ -65,7 +73,7 @@ class ABTest(dg.ConfigurableResource):
         return Path(self.home) / "reports" / "baseline-predictions.parquet"
 
     def current_epoch(self, log: PredictionLog) -> WeightEpoch:
-        """The weight epoch in force.
+        """The current weight epoch.
 
         Raises
         ------
@@ -74,5 +82,5 @@ class ABTest(dg.ConfigurableResource):
         """
         epoch = log.current_epoch(self.policy().experiment)
         if epoch is None:
-            raise ExperimentError("the experiment has not started: materialize the asset `experiment` first")
+            raise ExperimentError("the experiment has not started; run `financial-assets run`")
         return epoch

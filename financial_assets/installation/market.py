@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-import dagster as dg
 import pandas as pd
+from pydantic import Field
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
-from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
-from financial_assets.market.ingestion import Ingestion, ingest
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore, UpsertReport, same_bars
-from financial_assets.resources.recovery import recover_clock, recover_cutoffs
-from financial_assets.resources.trading_days import TradingDays
+from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
-__all__ = ["Market", "make_source"]
+if TYPE_CHECKING:
+    from financial_assets.features.graph import FeaturePanel
+    from financial_assets.market.ingestion import Ingestion
 
-_RESOLVED = "resolved"
-"""Key of the marker: ``PRICE_FILES`` may be relative, this one is not."""
+__all__ = ["MarketState", "make_source"]
 
 
-class Market(TradingDays):
+class MarketState(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""
 
     tickers: list[str]
@@ -44,6 +44,8 @@ class Market(TradingDays):
     simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
     simulated_regime_shift: int | None = None
     log_url: str | None = None
+    remembered: dict[str, str] = Field(default={})
+    """Settings, by variable, that the state folder keeps for later commands."""
 
     def source(self) -> PriceSource:
         """The configured price source."""
@@ -62,43 +64,31 @@ class Market(TradingDays):
         it to nothing.
         """
         store = _BindingStore(self.folder / "prices", self._bind)
-        found = self._bound_to(store)
-        if found is not None and not self._is_same_market(found, store):
+        marker = read_marker(self.folder)
+        if marker is not None and not self._is_same_market(marker, store):
             raise SettingsError(
-                f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(found)}, but the settings say "
+                f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
                 f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
                 "remove this one"
             )
         return store
 
-    @property
-    def _marker(self) -> Path:
-        return self.folder / "market.json"
-
-    def _bound_to(self, store: PriceStore) -> dict[str, Any] | None:
-        """The market that the state folder belongs to; ``None``: none yet."""
-        if not self._marker.exists():
-            return None
-        # Earlier versions, and a run that was killed just before it stored, leave a marker without any state.
-        has_state = store.path.exists() or (self.folder / "training.json").exists()
-        return _read_marker(self._marker) if has_state else None
-
     def _bind(self) -> None:
         """Make the state folder this market's; called before prices are stored, so that none are without owner."""
-        identity = self._identity()
-        if not self._marker.exists() or _read_marker(self._marker) != identity:
-            atomic_write_text(self._marker, json.dumps(identity))
+        content = self._identity() | {SETTINGS: self.remembered}
+        if read_marker(self.folder) != content:
+            atomic_write_text(marker_path(self.folder), json.dumps(content))
 
-    def _is_same_market(self, found: dict[str, Any], store: PriceStore) -> bool:
+    def _is_same_market(self, marker: dict[str, Any], store: PriceStore) -> bool:
         """Files are the same market wherever they lie: the path counts first, then the bars."""
         identity = self._identity()
-        if identity == found:
+        if identity == {name: value for name, value in marker.items() if name != SETTINGS}:
             return True
-        if (self.price_source, found.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
+        if (self.price_source, marker.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
             return False
         # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
-        is_clear = _RESOLVED not in found or Path(self.price_files).is_absolute()
-        if found.get(_RESOLVED) == identity[_RESOLVED] or (is_clear and found.get("PRICE_FILES") == self.price_files):
+        is_clear = RESOLVED not in marker or Path(self.price_files).is_absolute()
+        if marker.get(RESOLVED) == identity[RESOLVED] or (is_clear and marker.get("PRICE_FILES") == self.price_files):
             return True
         return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
 
@@ -107,7 +97,7 @@ class Market(TradingDays):
         identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
         if self.price_source == "files" and self.price_files is not None:
             identity["PRICE_FILES"] = self.price_files
-            identity[_RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
+            identity[RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
         if self.price_source == "simulated":
             names = ("seed", "simulated_sessions", "simulated_signal", "simulated_pattern", "simulated_regime_shift")
             identity |= {name.upper(): getattr(self, name) for name in names}
@@ -115,6 +105,8 @@ class Market(TradingDays):
 
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""
+        from financial_assets.market.ingestion import ingest  # pandera
+
         return ingest(self.source(), self.store(), self.tickers, _date(self.start), _date(self.end))
 
     def clock_gap(self) -> ClockGap:
@@ -169,21 +161,24 @@ class Market(TradingDays):
             clock.start(first)
 
     def _recover(self) -> None:
+        from financial_assets.installation.recovery import recover_clock, recover_cutoffs
+
         clock, lost = self._clock(), list[str]()
         if self.log_url is not None:
             lost.append(recover_cutoffs(self.folder / "training.json", self.log_url, self.folder / "models"))
             if isinstance(clock, HistoricalClock):
                 lost.append(recover_clock(clock, self.log_url))
         for line in filter(None, lost):
-            dg.get_dagster_logger().warning(line)
+            self._warn(line)
+
+    def _warn(self, line: str) -> None:
+        logging.getLogger("financial_assets").warning(line)
 
     def prices(self) -> pd.DataFrame:
         """Stored prices of the universe, sorted by ticker and date."""
         frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
         if frame.empty:
-            raise MarketDataError(
-                f"no prices of {', '.join(self.tickers)} in {self.home}; materialize raw_prices first"
-            )
+            raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
         return frame
 
     def whole_panel(self) -> PricePanel:
@@ -211,6 +206,8 @@ class Market(TradingDays):
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""
+        from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel  # torch
+
         stored = FeaturePanel.load(self.features_path)
         if stored.sessions[-1] == self.clock().now():
             return stored
@@ -232,28 +229,19 @@ class _BindingStore(PriceStore):
         return super().upsert(frame)
 
 
-def _read_marker(marker: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(marker.read_text())
-        if not isinstance(found, dict) or "PRICE_SOURCE" not in found:
-            raise ValueError("it names no PRICE_SOURCE")
-    except ValueError as error:
-        raise SettingsError(
-            f"FINANCIAL_ASSETS_HOME: {marker} is damaged ({error}); remove it if the folder's prices come from the "
-            "configured source"
-        ) from error
-    return cast("dict[str, Any]", found)
-
-
 def _described(identity: Mapping[str, Any]) -> str:
     """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
-    shown = {name: "(not set)" if value is None else value for name, value in identity.items() if name != _RESOLVED}
-    if _RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
-        shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[_RESOLVED]})"
+    shown = {
+        name: "(not set)" if value is None else value
+        for name, value in identity.items()
+        if name not in (RESOLVED, SETTINGS)
+    }
+    if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
+        shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
     return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
-def make_source(market: Market) -> PriceSource:
+def make_source(market: MarketState) -> PriceSource:
     """The price source that the settings name."""
     from financial_assets.market.sources.files import FilePrices
     from financial_assets.market.sources.sample import SamplePrices

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dagster as dg
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
-from financial_assets.models.baselines import Baselines
-from financial_assets.models.lifecycle import ModelLifecycle
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
-__all__ = ["Models"]
+if TYPE_CHECKING:
+    from financial_assets.models.baselines import Baselines
+    from financial_assets.models.lifecycle import ModelLifecycle
+
+__all__ = ["ModelStore"]
 
 
-class Models(dg.ConfigurableResource):
+class ModelStore(BaseModel):
     """Training, export, tracking and registry."""
+
+    model_config = ConfigDict(frozen=True)
 
     home: str
     tracking_uri: str
@@ -52,6 +57,8 @@ class Models(dg.ConfigurableResource):
         TrainingError
             There are none, or they are damaged.
         """
+        from financial_assets.models.baselines import Baselines  # scikit-learn and torch
+
         paths = [*sorted((self.folder / "baselines").glob("*.json")), self.baselines_path]
         fitted = sorted((Baselines.load(path) for path in paths), key=lambda found: found.cutoff)
         earlier = [found for found in fitted if pd.Timestamp(found.cutoff) <= cutoff]
@@ -67,6 +74,8 @@ class Models(dg.ConfigurableResource):
 
     def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""
+        from financial_assets.models.lifecycle import ModelLifecycle  # torch
+
         return ModelLifecycle(
             folder=self.folder,
             tracker=self.tracker(),
