@@ -34,6 +34,7 @@ from financial_assets.automation.launcher import OwningRunLauncher
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.errors import OrchestrationError, TrackingError
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_LOST, OWNER_PID, OWNER_STARTED, owner_tags
+from tests.waiting import wait
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,10 +187,7 @@ def test_a_run_that_waits_sees_that_another_died_meanwhile(
     said: list[str] = []
     with sweeping(instance, said.append):
         killed = begun(instance, dead)
-        deadline = time.monotonic() + 60
-        while status(instance, killed) != "FAILURE":
-            assert time.monotonic() < deadline, "nobody ended it"
-            time.sleep(0.05)
+        wait("somebody ends it", lambda: status(instance, killed) == "FAILURE", poll_s=0.05)
     assert killed in said[0]
 
 

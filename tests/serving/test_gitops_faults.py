@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from financial_assets.serving.gitops import GitOpsTarget, clone
 from financial_assets.serving.manifests import experiment_manifest
 from tests.serving.git_remote import PATH, GitRemote, git, model, split
 from tests.serving.serving_objects import weights_of
+from tests.waiting import wait
 
 pytestmark = pytest.mark.debian("git")
 
@@ -155,7 +155,7 @@ def test_processes_that_share_a_clone_and_one_that_does_not_lose_nothing(remote:
         start(remote, folder, body.replace("{name}", name).replace("{{n}}", "{n}")) for name, folder in names.items()
     ]
     for process in running:
-        assert process.wait(120) == 0, process.communicate()[1]
+        assert process.wait() == 0, process.communicate()[1]
         process.communicate()
     assert sorted(specs(remote)) == sorted(f"model-{name}-{n}.yaml" for name in names for n in range(4))
 
@@ -165,7 +165,7 @@ def test_a_process_killed_in_the_middle_leaves_nothing_half_done(remote: GitRemo
     start_head = remote.head()
     body = f"clone.Clone.{place} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\ntarget.apply(split('x', 70, 30))"
     process = start(remote, "clone", body)
-    assert process.wait(120) == -9, process.communicate()[1]
+    assert process.wait() == -9, process.communicate()[1]
     process.communicate()
     assert remote.head() == start_head
     remote.target().apply([model("z")])
@@ -292,10 +292,8 @@ def test_a_remote_that_hangs_ends_with_the_deadline(remote: GitRemote, monkeypat
     with pytest.raises(TargetError, match=r"GITOPS_REPOSITORY.*not done within 3 s"):
         remote.target(repository=url, timeout_s=3).apply([model("x-a")])
     # It was told to end; somebody else's child, it may take a moment to go and then wait to be reaped.
-    until, sleeper = time.monotonic() + 30, int(pid.read_text())
-    while is_running(sleeper):
-        assert time.monotonic() < until, "what git had started still runs"
-        time.sleep(0.05)
+    sleeper = int(pid.read_text())
+    wait("what git had started has ended", lambda: not is_running(sleeper))
 
 
 def test_nobody_is_asked_for_a_password(remote: GitRemote, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
+from tests import waiting
 from tests.experiment.builders import panel
 
 pytestmark = pytest.mark.integration
@@ -62,12 +63,12 @@ class Load:
             assert not thread.is_alive()
         assert self.sent == len(self.answers) + len(self.failures)
 
-    def wait_for(self, more: int, seconds: float = 30) -> None:
+    def wait_for(self, more: int) -> None:
         """Wait for that many further answers."""
-        wanted, deadline = len(self.answers) + more, time.monotonic() + seconds
-        while len(self.answers) < wanted:
-            assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers; {self.failures[-1:]}"
-            time.sleep(0.01)
+        wanted = len(self.answers) + more
+        waiting.wait(
+            f"{wanted} answers", lambda: len(self.answers) >= wanted, progress=lambda: len(self.answers), poll_s=0.01
+        )
 
     def _run(self, number: int) -> None:
         with InferenceClient(self.target.endpoint(), timeout_s=30) as client:
@@ -98,11 +99,8 @@ def pid(target: LocalTarget, name: str) -> int:
     return process.pid
 
 
-def wait(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait(condition: Callable[[], object]) -> None:
+    waiting.wait("the condition holds", condition, poll_s=0.05)
 
 
 def test_changing_weights_and_models_under_load_fails_no_request(

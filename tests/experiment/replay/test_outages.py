@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from financial_assets.experiment.replay.replay import ReplayReport, replay
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, Answer, FakeGateway, panel
 from tests.experiment.replay.replay_child import start_child
+from tests.waiting import wait, wait_on
 
 REFUSED = GatewayUnavailableError("connection refused", answered=False)
 
@@ -249,11 +249,7 @@ def test_a_replay_killed_in_an_outage_goes_on_where_it_was(
         return asked >= 5 if phase == "waiting" else len(lines(outage)) > asked + 8
 
     with start_child(log_url, str(sent), "0.02", str(outage)) as child:
-        deadline = time.monotonic() + 120
-        while not reached():
-            assert child.poll() is None, "the child ended before it was killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
+        wait_on(child, "it was killed", reached, poll_s=0.002)
         os.kill(child.pid, signal.SIGKILL)
     rows = log.routed()
     completed = set(rows.loc[rows["status"] != "pending", "request_id"])
@@ -317,10 +313,8 @@ def test_a_lock_is_renewed_and_that_of_a_dead_process_is_free_at_once(
 ) -> None:
     monkeypatch.setattr(log_lock, "_RENEW_S", 0.01)
     with log.exclusive("ab") as lock:
-        renewed, deadline = lock._renewed_at, time.monotonic() + 60
-        while lock._renewed_at == renewed:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        renewed = lock._renewed_at
+        wait("the lock is renewed", lambda: lock._renewed_at != renewed)
     holds = (
         "import sys; from financial_assets.experiment.prediction_log.log import PredictionLog\n"
         "with PredictionLog(sys.argv[1]) as log, log.exclusive('ab'):\n    print('held', flush=True); sys.stdin.read()"

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from tests.experiment.builders import (
     panel,
 )
 from tests.experiment.replay.replay_child import start_child
+from tests.waiting import finish, wait_on
 
 FAST = Retry(attempts=3, first_wait_s=0.001, longest_wait_s=0.002)
 
@@ -299,13 +299,9 @@ def test_a_killed_replay_goes_on_where_it_was(
     for kill_after in (11, 52):
         start = len(sent(requests))
         with start_child(log_url, str(requests), "0.004", stderr=subprocess.PIPE) as child:
-            deadline = time.monotonic() + 60
-            while len(sent(requests)) < kill_after:
-                assert child.poll() is None, "the child ended before it was killed"
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
+            wait_on(child, "it was killed", lambda wanted=kill_after: len(sent(requests)) >= wanted, poll_s=0.002)
             os.kill(child.pid, ending)
-            child.communicate(timeout=60)
+            finish(child)
             assert child.returncode == -ending if ending == signal.SIGKILL else child.returncode != 0
         assert not completed & set(sent(requests)[start:])
         rows = log.routed()
