@@ -20,6 +20,7 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
 from financial_assets.locking import is_held
 from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
@@ -242,10 +243,8 @@ def test_a_replay_sits_out_every_death_and_asks_for_no_answer_twice(target: Loca
     serving = Serving(home=str(target.home), target_name="local", request_timeout=20, ready_timeout=120)
     connect = Noting(Connector(serving))
     with PredictionLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
-        report = replay(
-            log=log, epoch=log.open_epoch(NAME, arms, "start", after=0), panel=prices, sessions=sessions,
-            connect=connect, lookback=256, on_session=disturb, ready_timeout=120, progress=False,
-        )  # fmt: skip
+        request = ReplayRequest(log.open_epoch(NAME, arms, "start", after=0), pd.DatetimeIndex(sessions), 256)
+        report = replay(request, log, prices, connect, ReplayHooks(on_session=disturb))
         rows, pairs = log.routed(), log.direct()
     starting[0].join()
     assert (report.ok, report.failed, report.unattributed, report.direct) == (40, 0, 0, 80)

@@ -109,7 +109,7 @@ def test_weights_are_changed_for_exactly_the_routed_arms(rollout: Rollout) -> No
 
 
 def test_models_that_do_not_differ_are_refused(rollout: Rollout) -> None:
-    with pytest.raises(ExperimentError, match="do not differ in their version"):
+    with pytest.raises(ExperimentError, match="have the same version"):
         rollout.reconcile((*FIRST, model("extra", 3)))
 
 

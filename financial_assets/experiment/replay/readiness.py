@@ -1,4 +1,4 @@
-"""Waiting for a serving plane that gives no answers, until every arm answers again."""
+"""Waiting for a serving plane that does not answer, until every arm answers again."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from financial_assets.errors import InferenceError, ReplayError, TargetError
-from financial_assets.experiment.replay.requests import Connect
+from financial_assets.experiment.replay.counts import Counts
+from financial_assets.serving.client.inference import Connect
 
-__all__ = ["Outage"]
+__all__ = ["ReadinessWait"]
 
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
-@dataclass
-class Outage:
-    """The times at which no model answered, and the waits for their end.
+@dataclass(frozen=True, slots=True)
+class ReadinessWait:
+    """Waits until arms answer again.
 
-    Nothing is sent again before *all* arms answer: if only some did, the requests of the others would move to them, and
-    the split would say something about the outage, not about the weights.
+    Nothing is sent again before *all* arms answer. If only some did, the requests of the others would move to them, and
+    the split would reflect the outage instead of the weights.
 
     Attributes
     ----------
@@ -28,20 +29,19 @@ class Outage:
         Opens a connection to the gateway, wherever it is by now.
     timeout_s
         Longest wait.
-    say
-        Told how the wait goes, in a sentence; with an empty text when it is over.
+    show
+        Called with the state of the wait as a sentence; with an empty text when it is over.
     stop
         Ends a wait when set.
-    waits, waited_s
-        How often was waited, and for how many seconds in all.
+    counts
+        Counts the waits and their seconds.
     """
 
     connect: Connect
     timeout_s: float
-    say: Callable[[str], None]
+    show: Callable[[str], None]
     stop: threading.Event
-    waits: int = 0
-    waited_s: float = 0.0
+    counts: Counts
 
     def wait(self, models: Sequence[str], check: Callable[[], None]) -> None:
         """Return when all ``models`` answer; ``check`` is called meanwhile and may raise.
@@ -49,7 +49,7 @@ class Outage:
         Raises
         ------
         ReplayError
-            They do not within the time; all intents without an answer stay open.
+            They do not answer in time; all intents without an answer stay open.
         """
         began = time.monotonic()
         try:
@@ -58,17 +58,17 @@ class Outage:
                 if waited > self.timeout_s:
                     raise ReplayError(
                         f"no answer from the serving plane: waited {self.timeout_s:g} s (READY_TIMEOUT) for all arms "
-                        f"({problem}). Nothing is lost: what was not answered stays open in the log. See "
+                        f"({problem}). Nothing is lost: unanswered requests stay open in the log. See "
                         "`financial-assets status`, start the plane with `financial-assets serve`, then replay again: "
-                        "it goes on here"
+                        "it continues here"
                     )
-                self.say(f"waiting for the gateway ({waited:.0f} s of {self.timeout_s:g} s): {problem}")
+                self.show(f"waiting for the gateway ({waited:.0f} s of {self.timeout_s:g} s): {problem}")
                 check()
-                self.stop.wait(_LOOK_S)
+                self.stop.wait(_POLL_S)
         finally:
-            self.waits += 1
-            self.waited_s += time.monotonic() - began
-            self.say("")
+            self.counts.waits += 1
+            self.counts.waited_s += time.monotonic() - began
+            self.show("")
 
     def _problem(self, models: Sequence[str]) -> str:
         try:
