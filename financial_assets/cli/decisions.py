@@ -11,14 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.decision.guardrail_words import guardrail_lines
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.words import (
-    amount,
-    guardrail_lines,
-    progress,
-    reasons_in_words,
-    signed_amount,
-)
+from financial_assets.experiment.decision.words import amount, progress, reasons_in_words, signed_amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.settings import load_settings
 
@@ -35,7 +30,7 @@ def _resources() -> dict[str, Any]:
 @click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 @click.option(
-    "--repeat", "digest", metavar="RECORD", help="Compute a recorded decision anew and compare it bit for bit."
+    "--repeat", "digest", metavar="RECORD", help="Recompute a recorded decision and compare it bit for bit."
 )
 def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     """Promote, hold or roll back, as of the market clock; recorded here, carried out by the asset rollout."""
@@ -48,9 +43,9 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         again = repeat_decision(recorded, market, workshop, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
-                f"{recorded.digest[:12]} is not what log and prices give now:\n{_changes(recorded, again)}"
+                f"{recorded.digest[:12]} differs from what log and prices give now:\n{_changes(recorded, again)}"
             )
-        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
+        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
     decisions = decide_now(market, workshop, ab_test)
     if as_json:
@@ -58,7 +53,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
     if not decisions:
-        click.echo("there is no challenger: nothing to decide")
+        click.echo("There is no challenger: nothing to decide.")
     console = Console()
     for decision in decisions:
         of = f"  {decision.challenger}" if len(decisions) > 1 else ""
