@@ -439,7 +439,7 @@ def test_the_page_is_about_the_decision_that_changes_something_first() -> None:
 def test_the_head_names_tickers_span_and_run_and_versions_are_links_to_a_server_only(evaluation: Evaluation) -> None:
     made_by = report.Provenance("0f1e2d3c", "predictor", "sqlite:///mlflow.db", 4)
     text = report.html(evaluation, provenance=made_by)
-    head = " ".join(" ".join(Page(text[: text.index("<nav")] + "</body></html>").words).split())
+    head = " ".join(" ".join(Page(text[: text.index("<main")] + "</body></html>").words).split())
     for part in (DAYS[0], DAYS[-1], "AAPL", "Dagster run 0f1e2d3c"):
         assert part in head
     assert "with up to 4 requests at once" in text

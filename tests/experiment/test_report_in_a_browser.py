@@ -138,6 +138,9 @@ def test_the_keyboard_reaches_the_decision_and_every_table(browser: Browser, pag
     assert {tuple(box) for box in wide} == {(True, "block", "visible", 0)}, "focus, hint, and a first column that stays"
     targets = page.evaluate("[...document.querySelectorAll('nav a')].map(a => document.querySelector(a.hash)?.tagName)")
     assert set(targets) == {"H2"}
+    assert page.evaluate("document.querySelector('.verdict').getBoundingClientRect().top") < 300, (
+        "the verdict comes first"
+    )
     page.close()
 
 

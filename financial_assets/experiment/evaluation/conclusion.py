@@ -131,7 +131,7 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
     if main.worthwhile is not None and max(-d.low, d.high) <= main.worthwhile:
         return "no_difference", (
             f"No difference that matters: {seen}; a difference of {points(main.worthwhile)} or more is excluded with "
-            f"{d.level:.0%} confidence."
+            f"{100 * d.level:.0f} % confidence."
         )
     return "underpowered", (
         f"It cannot be concluded that {main.first} is better or worse than {main.second}: {seen}, which includes no "
@@ -142,7 +142,7 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
 def _seen(main: Comparison) -> str:
     d = main.difference
     return (
-        f"the difference in accuracy over {d.days} days is {signed_points(d.estimate)} ({d.level:.0%} interval "
+        f"the difference in accuracy over {d.days} days is {signed_points(d.estimate)} ({100 * d.level:.0f} % interval "
         f"{signed_points(d.low)} to {signed_points(d.high)})"
     )
 
