@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
-
-sys.path.insert(0, str(Path(__file__).parent / "experiment"))
-
-from experiment_doubles import CHALLENGER, CHAMPION, SHADOW, Answer, FakeGateway
 
 from financial_assets.cli.main import main
 from financial_assets.errors import GatewayUnavailableError
@@ -31,8 +26,10 @@ from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.panel import CHANNELS
 from financial_assets.resources import make_resources
+from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
+from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
 
 POLICY = """
 experiment: ab-experiment
@@ -58,12 +55,14 @@ class World(FakeGateway):
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
 
     # --- the gateway ---
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
-        routed = super().infer(target, bars, request_id=request_id).route
+    def infer(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
+        routed = super().infer(target, bars, route=route, request_id=request_id).route
         assert routed is not None
         return self.forecast(routed, bars)
 
-    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+    def infer_batch(self, target: str, bars: np.ndarray, **_: object) -> Answer:
         super().infer_batch(target, bars)
         return self.forecast(target, bars)
 
@@ -71,7 +70,7 @@ class World(FakeGateway):
         ups = np.array([self.ups.get(row[-1].tobytes(), True) for row in bars])
         right = self.rng.random(len(bars)) < self.skill[model]
         quantiles = np.tile([-0.03, -0.02, 0.0, 0.02, 0.03], (len(bars), 1))
-        return Answer(np.where(ups == right, 0.7, 0.3), quantiles, model, 0.003)
+        return said(np.where(ups == right, 0.7, 0.3), quantiles, model, 0.003)
 
     # --- the target ---
     def apply(self, manifests: Sequence[dict[str, Any]]) -> None:
@@ -292,7 +291,7 @@ def test_what_was_measured_is_kept_when_the_gateway_falls_silent(
         if len(world.requests) > 8:
             raise GatewayUnavailableError("connection refused")
 
-    monkeypatch.setattr("financial_assets.experiment.replay.requests.Retry.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("financial_assets.experiment.replay.asking._FIRST_WAIT_S", 0.0)
     world.before = falls_silent
     refused = command("--sessions", "10", "--rate", "5000", "--workers", "2")
     assert refused.exit_code == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from financial_assets.cli import examples
 
 if TYPE_CHECKING:
-    from financial_assets.experiment.replay.replay import ReplayReport
+    from financial_assets.experiment.replay.counts import ReplayReport
 
 __all__ = ["replay"]
 
@@ -65,26 +66,27 @@ def replay(
     settings = load_settings()  # before the imports below, which take seconds
     from financial_assets.experiment.replay.open_loop import OpenLoop
     from financial_assets.installation import open_installation
-    from financial_assets.workflows.replay import run_replay
+    from financial_assets.workflows.replay import decide_between_sessions, run_replay
 
     installation = open_installation(settings)
-    market = installation.market
+    market, serving, ab_test = installation.market, installation.serving, installation.ab_test
     load = None if rate is None else OpenLoop(rate, "uniform" if arrivals == "uniform" else "poisson", market.seed)
     try:
         report = run_replay(
             market,
-            installation.serving,
-            installation.ab_test,
+            serving,
+            ab_test,
             sessions=sessions,
             workers=workers,
             mode=mode,
             load=load,
-            deciding=installation.models if deciding else None,
+            deciding=partial(decide_between_sessions, market, installation.models, serving, ab_test)
+            if deciding
+            else None,
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            "all answers are in the log; the same command continues where this one stopped"
-        ) from None
+        message = "all answers are in the log; the same command continues where this one stopped"
+        raise KeyboardInterrupt(message) from None
     for line in report_lines(report, rate):
         click.echo(line)
     if clock := market.clock_gap().sentence:
@@ -104,17 +106,18 @@ def report_lines(report: ReplayReport, rate: float | None) -> list[str]:
         )
     if report.decisions:
         lines.append(f"{report.decisions} decisions, {report.epochs} weight epochs opened by them")
-    if rate is not None and report.from_schedule:
+    if report.load is not None and report.load.requests:
+        load = report.load
         lines += [
-            f"open loop, {rate:g} requests/s: {report.late:,} of {report.sent:,} could not be sent in time (10 ms), "
-            f"the latest {1000 * report.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
+            f"open loop, {rate:g} requests/s: {load.late:,} of {report.sent:,} could not be sent in time (10 ms), "
+            f"the latest {1000 * load.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
             *(
-                [f"{report.sent_again:,} got no answer at their instant and were sent again; they are in no latency"]
-                if report.sent_again
+                [f"{load.sent_again:,} got no answer at their instant and were sent again; they are in no latency"]
+                if load.sent_again
                 else []
             ),
-            f"latency from the scheduled instant  {_milliseconds(report.from_schedule)}",
-            f"service time from sending           {_milliseconds(report.service)}",
+            f"latency from the scheduled instant  {_milliseconds(load.from_schedule)}",
+            f"service time from sending           {_milliseconds(load.service)}",
         ]
     return lines
 

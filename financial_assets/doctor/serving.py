@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -13,31 +11,16 @@ from financial_assets.doctor.walk import RUN, Checked, LayerError, materialize
 from financial_assets.errors import InferenceError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.serving.client.answers import ROUTE_HEADER, Answer
+from financial_assets.serving.client.answers import ROUTE_HEADER
+from financial_assets.serving.client.inference import Connect
 from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import TargetStatus
 from financial_assets.tracking import ModelVersion
 
-__all__ = ["RESTART", "Client", "check_attribution", "check_gateway", "check_routing", "check_target", "mend"]
+__all__ = ["RESTART", "check_attribution", "check_gateway", "check_routing", "check_target", "mend"]
 
-_REGISTRY = "set MLFLOW_TRACKING_URI to the registry that it comes from"
 _LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
 RESTART = "`financial-assets stop`, then `financial-assets serve`"
-
-
-class Client(Protocol):
-    """The part of ``InferenceClient`` that is used here."""
-
-    def infer(self, target: str, bars: np.ndarray) -> Answer:
-        """Ask over REST."""
-        ...
-
-    def infer_batch(self, target: str, bars: np.ndarray) -> Answer:
-        """Ask over gRPC."""
-        ...
-
-
-Connect = Callable[[], AbstractContextManager[Client]]
 
 
 def check_target(status: TargetStatus) -> Checked[TargetStatus]:

@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock
-from financial_assets.market.days import Days, Run, RunClock
+from financial_assets.market.days import Days, RunClock, TradingRun
 
 __all__ = ["TradingDays"]
 
@@ -27,7 +27,7 @@ class TradingDays(BaseModel):
     home: str
     price_source: str
 
-    _run: Run | None = PrivateAttr(default=None)
+    _run: TradingRun | None = PrivateAttr(default=None)
 
     @property
     def folder(self) -> Path:
@@ -106,7 +106,7 @@ class TradingDays(BaseModel):
         if until <= self.clock().now():
             yield
             return
-        days, run = self._days(), self._run or Run(f"replay-{os.getpid()}")
+        days, run = self._days(), self._run or TradingRun(f"replay-{os.getpid()}")
         is_mine = days.claim(run)
         try:
             yield

@@ -1,4 +1,4 @@
-"""Which retrainings were asked for before: run requests and past runs of the job, by the tags that they carry."""
+"""Which retrainings were requested before: run requests and past runs of the job, identified by their tags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ __all__ = ["RETRAIN", "past_runs", "request_tags", "superseded_by"]
 RETRAIN = "retrain"
 """Name of the job, whoever launches it."""
 
-_EPISODE, _ATTEMPT, _LIFE = f"{RETRAIN}/episode", f"{RETRAIN}/attempt", f"{RETRAIN}/life"
+# Tags of runs in Dagster's history: their spelling stays.
+_INCIDENT, _ATTEMPT, _STARTED = f"{RETRAIN}/episode", f"{RETRAIN}/attempt", f"{RETRAIN}/life"
 _STATUS: Mapping[dg.DagsterRunStatus, RunState] = {
     dg.DagsterRunStatus.QUEUED: "queued",
     dg.DagsterRunStatus.SUCCESS: "succeeded",
@@ -29,21 +30,21 @@ _STATUS: Mapping[dg.DagsterRunStatus, RunState] = {
 """All others have begun, or are about to."""
 
 
-def request_tags(request: Request, life: str) -> dict[str, str]:
+def request_tags(request: Request, experiment_started_at: str) -> dict[str, str]:
     """Tags of the run that answers ``request``; ``past_runs`` reads them.
 
     Parameters
     ----------
     request
         What is asked for.
-    life
+    experiment_started_at
         When the experiment began: a state folder that was begun again has models of the same names.
     """
     trigger = request.trigger
     return {
-        _EPISODE: request.episode,
+        _INCIDENT: request.incident,
         _ATTEMPT: str(request.attempt),
-        _LIFE: life,
+        _STARTED: experiment_started_at,
         f"{RETRAIN}/variant": request.variant,
         f"{RETRAIN}/model": trigger.model,
         f"{RETRAIN}/cause": trigger.cause,
@@ -52,30 +53,31 @@ def request_tags(request: Request, life: str) -> dict[str, str]:
     }
 
 
-def past_runs(instance: dg.DagsterInstance, life: str | None) -> tuple[PastRun, ...]:
-    """All runs of the job ``retrain`` in the order in which they were asked for, by sensors and by hand.
+def past_runs(instance: dg.DagsterInstance, experiment_started_at: str | None) -> tuple[PastRun, ...]:
+    """All runs of the job ``retrain`` in the order of their requests, by sensors and by hand.
 
     Parameters
     ----------
     instance
         Whose.
-    life
-        See ``request_tags``. Runs of another life are in the way like those launched by hand, but close no episode.
+    experiment_started_at
+        See ``request_tags``. Runs of an earlier experiment count like those launched by hand: they answer no incident.
 
     Raises
     ------
     MonitoringError
-        A run carries an attempt that is no number.
+        A run carries an attempt that is not a number.
     """
     records = instance.get_run_records(dg.RunsFilter(job_name=RETRAIN))
-    return tuple(_past_run(record, life) for record in sorted(records, key=lambda record: record.storage_id))
+    in_order = sorted(records, key=lambda record: record.storage_id)
+    return tuple(_past_run(record, experiment_started_at) for record in in_order)
 
 
 def superseded_by(instance: dg.DagsterInstance, run_id: str, now: datetime) -> str | None:
     """Why the retraining that this process has begun must not go on; see ``monitoring.retraining.superseded_by``.
 
-    Runs whose process was killed are in nobody's way. Those whose process cannot be known, because it is another host's
-    or has left no name, are taken for alive until ``LONGEST_RUN`` is over.
+    Runs whose process was killed block no other run. Those whose process cannot be identified, because it belongs to
+    another host or left no name, count as alive until ``LONGEST_RUN`` is over.
 
     Raises
     ------
@@ -85,11 +87,11 @@ def superseded_by(instance: dg.DagsterInstance, run_id: str, now: datetime) -> s
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         raise MonitoringError(f"run {run_id} is not in the instance that executes it")
-    life = record.dagster_run.tags.get(_LIFE)
-    return retraining.superseded_by(_past_run(record, life), past_runs(instance, life), now)
+    started_at = record.dagster_run.tags.get(_STARTED)
+    return retraining.superseded_by(_past_run(record, started_at), past_runs(instance, started_at), now)
 
 
-def _past_run(record: dg.RunRecord, life: str | None) -> PastRun:
+def _past_run(record: dg.RunRecord, experiment_started_at: str | None) -> PastRun:
     run = record.dagster_run
     attempt = run.tags.get(_ATTEMPT, "1")
     if not attempt.isdecimal():
@@ -104,7 +106,7 @@ def _past_run(record: dg.RunRecord, life: str | None) -> PastRun:
     return PastRun(
         run_id=run.run_id,
         number=record.storage_id,
-        episode=run.tags.get(_EPISODE) if run.tags.get(_LIFE) == life else None,
+        incident=run.tags.get(_INCIDENT) if run.tags.get(_STARTED) == experiment_started_at else None,
         attempt=int(attempt),
         status=status,
         asked_at=record.create_timestamp.astimezone(UTC),

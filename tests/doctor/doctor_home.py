@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -68,18 +66,6 @@ ARMS = (
 )
 BASELINE, ENHANCED, LIGHTWEIGHT = (arm.model for arm in ARMS)
 EPOCH = WeightEpoch(EXPERIMENT_NAME, 1, pd.Timestamp("2024-01-02", tz="UTC"), ARMS, "start")
-
-
-def write_tiny(folder: Path, logit: float) -> Path:
-    """The tiny ONNX graph of the serving tests."""
-    spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parents[1] / "serving" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "tiny_models", module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-    return module.write_model(folder, logit)
 
 
 def onnx_of(home: Path, arm: Arm) -> Path:

@@ -15,21 +15,6 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from doctor_home import (
-    ARMS,
-    BARS,
-    BASELINE,
-    ENHANCED,
-    EPOCH,
-    LAYERS,
-    LIGHTWEIGHT,
-    FakeClient,
-    healthy_status,
-    named_first,
-    onnx_of,
-    play,
-    snapshot,
-)
 
 from financial_assets.cli.main import main
 from financial_assets.doctor import examine
@@ -45,6 +30,21 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, TargetStatus
 from financial_assets.tracking import ModelVersion
+from tests.doctor.doctor_home import (
+    ARMS,
+    BARS,
+    BASELINE,
+    ENHANCED,
+    EPOCH,
+    LAYERS,
+    LIGHTWEIGHT,
+    FakeClient,
+    healthy_status,
+    named_first,
+    onnx_of,
+    play,
+    snapshot,
+)
 
 
 def test_a_healthy_home_is_ok_in_every_layer_and_nothing_in_it_changes(
@@ -191,9 +191,9 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
         assert CliRunner().invoke(main, ["serve"]).exit_code == 0
         assert served.read_bytes() == sound
     assert {finding.state for finding in examine()} == {"ok"}
-    plane.set_weights(EXPERIMENT_NAME, {BASELINE: 1, ENHANCED: 99})
+    plane.apply([experiment_manifest(default=BASELINE, weights={BASELINE: 1, ENHANCED: 99})])
     named_first("routing", said=f"{ENHANCED} 99", remedy="--select experiment")
-    assert plane.weights(EXPERIMENT_NAME) == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
+    assert plane.status().experiments[0].weights == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
     supervised = SupervisorState.read(Layout(home).supervisor_state)
     assert supervised is not None
     (server,) = (child.identity for child in supervised.children if child.name == "mlserver")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
 from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_now, take_step
 from financial_assets.workflows.replay import run_replay
+from tests.waiting import run
 
 __all__ = ["ROOT", "World", "environment", "policy"]
 
@@ -103,9 +103,7 @@ class World:
     def run_job(self, job: str) -> None:
         """A job from the command line."""
         command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", "-j", job]
-        done = subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-        )
+        done = run(command, env=self.environment, cwd=ROOT)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     def command(self, *arguments: str) -> Result:
@@ -158,10 +156,8 @@ class World:
 
     def killed_before(self, part: str) -> None:
         """Carry the latest decision out in a process that is killed where it comes to ``part``."""
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT, check=False, timeout=120
-        )
-        assert done.returncode == -signal.SIGKILL
+        done = run([sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL, done.stderr
 
     # What is there already, read once.
 

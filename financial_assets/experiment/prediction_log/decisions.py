@@ -30,10 +30,10 @@ __all__ = [
 
 
 def insert_plan(connection: Connection, plan: ExperimentPlan) -> ExperimentPlan:
-    """Register a plan; the one that stands if this pair has a plan already."""
-    found = select_plan(connection, plan.experiment, plan.champion, plan.challenger)
-    if found is not None:
-        return found
+    """Register a plan; returns the existing one if this pair has a plan already."""
+    registered = select_plan(connection, plan.experiment, plan.champion, plan.challenger)
+    if registered is not None:
+        return registered
     connection.execute(
         sa.insert(schema.plans).values(
             experiment=plan.experiment,
@@ -53,7 +53,7 @@ def select_plan(connection: Connection, experiment: str, champion: str, challeng
     Raises
     ------
     LogError
-        It was changed since.
+        It was changed after its registration.
     """
     table = schema.plans
     query = sa.select(table.c.document, table.c.digest).where(
@@ -92,21 +92,21 @@ def select_decisions(connection: Connection, experiment: str) -> tuple[Decision,
     Raises
     ------
     LogError
-        One was changed since.
+        One was changed after it was recorded.
     """
     table = schema.decisions
     query = sa.select(table.c.document, table.c.digest).where(table.c.experiment == experiment).order_by(table.c.id)
-    found: list[Decision] = []
+    decisions: list[Decision] = []
     for row in connection.execute(query):
         decision = decision_from_json(row.document)
         if decision.digest != row.digest:
             raise LogError(f"the decision {row.digest[:12]} is not the one that was recorded: it was edited")
-        found.append(decision)
-    return tuple(found)
+        decisions.append(decision)
+    return tuple(decisions)
 
 
 def insert_approval(connection: Connection, digest: str, by: str) -> None:
-    """Record who approved a decision; the first approval stands.
+    """Record who approved a decision; the first approval is final.
 
     Raises
     ------

@@ -1,12 +1,12 @@
 """The prediction log: an append-only record of weight epochs, routed predictions and paired (direct) predictions.
 
-The protocol that lets a crash lose and double nothing:
+The protocol that makes a crash lose nothing and double nothing:
 
-1. ``begin_*`` commits the *intent* of each request, before anything is sent, and returns what has to be sent;
+1. ``begin_*`` commits the *intent* of each request before anything is sent, and returns what has to be sent;
 2. the request is sent;
-3. ``complete_*`` commits how it ended; the first result of an intent stands for ever.
+3. ``complete_*`` commits how it ended; the first result of an intent is final.
 
-After a crash ``begin_*`` returns the intents without a result again, with ``attempts`` counted up, and never one
+After a crash ``begin_*`` returns the intents without a result again, with ``attempts`` incremented, and never one
 that has a result. Outcomes (what the price did) are not in the log: they are joined from prices.
 """
 
@@ -60,7 +60,7 @@ class PredictionLog(LogReader):
     url
         SQLAlchemy URL of an SQLite file (made when missing) or a PostgreSQL database.
     busy_timeout_s
-        How long a writer waits for another one (SQLite).
+        How long a writer waits for another writer (SQLite).
 
     Raises
     ------
@@ -90,11 +90,11 @@ class PredictionLog(LogReader):
         experiment
             Its name.
         arms
-            Who takes part, with which weights.
+            Participants and their weights.
         reason
             Why, for the reader of the history.
         after
-            Number of the epoch that the caller believes to be the latest, 0 for none: two writers cannot both succeed.
+            Number of the epoch that the caller believes to be the latest, 0 for none. Of two writers, one fails.
         regimes
             Weights of their own for requests of some regimes, by label.
 
@@ -116,17 +116,17 @@ class PredictionLog(LogReader):
     # --- plans and decisions -------------------------------------------------------------------------------------
 
     def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
-        """Register a plan before the first look; the plan that stands, if this pair has one already."""
+        """Register a plan before the first look; returns the existing plan if this pair has one already."""
         with transaction(self.engine, write=True) as connection:
             return insert_plan(connection, plan)
 
     def record_decision(self, decision: Decision) -> bool:
-        """Record a decision, for ever; returns whether it is new."""
+        """Record a decision permanently; returns whether it is new."""
         with transaction(self.engine, write=True) as connection:
             return insert_decision(connection, decision)
 
     def approve(self, digest: str, by: str) -> None:
-        """Record who approved a decision; the first approval stands."""
+        """Record who approved a decision; the first approval is final."""
         with transaction(self.engine, write=True) as connection:
             insert_approval(connection, digest, by)
 
@@ -159,25 +159,25 @@ class PredictionLog(LogReader):
         Parameters
         ----------
         epoch
-            Weight epoch in force.
+            Current weight epoch.
         session, target
-            The session as of which is predicted and the one that is predicted, both tz-naive.
+            The session whose close is the latest known price, and the session that is predicted; both tz-naive.
         tickers
-            One request each.
+            One request per ticker.
         regimes
             Ticker -> regime of its request, where it is known; kept if the epoch has weights of its own for it.
 
         Returns
         -------
         tuple of RoutedIntent
-            What is still to be sent: new intents and those that a crash left without a result.
+            What is still to be sent: new intents, and those that a crash left without a result.
 
         Raises
         ------
         LogError
             If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
         LockLostError
-            If :meth:`exclusive` is held no longer.
+            If :meth:`exclusive` is no longer held.
         """
         day, target_day = check_session(session, target, tickers)
         self.known_epoch(epoch.experiment, epoch.number)
@@ -195,21 +195,20 @@ class PredictionLog(LogReader):
         ]
         table = schema.routed
         where = (table.c.experiment == epoch.experiment, table.c.epoch == epoch.number, table.c.session == day)
-        found = self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
         return tuple(
             RoutedIntent(
                 r.id, r.request_id, r.experiment, r.epoch, pd.Timestamp(r.session), r.ticker, r.attempts, r.regime
             )
-            for r in found
+            for r in self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
         )
 
     def complete_routed(self, results: Sequence[Result]) -> int:
-        """Commit how routed requests ended; the first result of an intent stands.
+        """Commit how routed requests ended; the first result of an intent is final.
 
         Returns
         -------
         int
-            How many intents were completed by this call (the others had a result already).
+            How many intents this call completed; the others had a result already.
 
         Raises
         ------
@@ -224,9 +223,10 @@ class PredictionLog(LogReader):
     def begin_direct(
         self, arms: Sequence[Arm], session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]
     ) -> tuple[DirectIntent, ...]:
-        """Commit the intents of scoring every arm on the same bars of one session; see :meth:`begin_routed`."""
+        """Commit the intents to score every arm on the same bars of one session; see :meth:`begin_routed`."""
         day, target_day = check_session(session, target, tickers)
-        refuse_repeats("model", [arm.model for arm in arms])
+        models = [arm.model for arm in arms]
+        refuse_repeats("model", models)
         rows = [
             {
                 "session": day,
@@ -240,24 +240,24 @@ class PredictionLog(LogReader):
             for ticker in tickers
         ]
         table = schema.direct
-        models = [arm.model for arm in arms]
-        found = self._begin(
-            table, rows, (table.c.session == day, table.c.model.in_(models), table.c.ticker.in_(tickers))
+        where = (table.c.session == day, table.c.model.in_(models), table.c.ticker.in_(tickers))
+        return tuple(
+            DirectIntent(r.id, pd.Timestamp(r.session), r.ticker, r.model, r.attempts)
+            for r in self._begin(table, rows, where)
         )
-        return tuple(DirectIntent(r.id, pd.Timestamp(r.session), r.ticker, r.model, r.attempts) for r in found)
 
     def complete_direct(self, results: Sequence[Result]) -> int:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
         return self._complete(schema.direct, results, lambda result, _row: {"status": result.failure or "ok"})
 
-    # --- one at a time -------------------------------------------------------------------------------------------
+    # --- one replay at a time ----------------------------------------------------------------------------------------
 
     @contextmanager
     def exclusive(self, experiment: str) -> Generator[ReplayLock]:
         """Hold the right to send requests of an experiment, so that no two replays send the same intents.
 
-        The lock ends with the process that holds it, however that ends. While it is held, this log writes intents only
-        if it still is.
+        The lock ends with the process that holds it, however that process ends. While this log holds it, every intent
+        is written in a transaction that proves it is still held.
 
         Raises
         ------
@@ -271,7 +271,7 @@ class PredictionLog(LogReader):
             finally:
                 del self._held[experiment]
 
-    # --- inside --------------------------------------------------------------------------------------------------
+    # --- private -------------------------------------------------------------------------------------------------
 
     def _begin(
         self, table: sa.Table, rows: Sequence[dict[str, Any]], where: Sequence[sa.ColumnElement[bool]]
@@ -294,9 +294,9 @@ class PredictionLog(LogReader):
         *columns: sa.Column[Any],
     ) -> int:
         def write(connection: Connection) -> int:
-            found = statuses(connection, table, results, *columns)
-            first = [result for result in results if found[result.id].status == "pending"]
-            rows = [{**answer_values(result), **values_of(result, found[result.id])} for result in first]
+            intents = statuses(connection, table, results, *columns)
+            first = [result for result in results if intents[result.id].status == "pending"]
+            rows = [{**answer_values(table, result), **values_of(result, intents[result.id])} for result in first]
             return complete(connection, table, rows)
 
         return write_again(self.engine, write)
@@ -312,9 +312,9 @@ class PredictionLog(LogReader):
                 "model_version": arm.version,
                 "propensity": epoch.propensity(arm.model, row.regime),
             }
-        nobody = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        no_arm = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        unattributed = {"status": "unattributed", **no_arm}
         if result.failure is not None:
-            return {"status": "unattributed", **nobody}
-        said = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
-        problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
-        return {"status": "unattributed", **nobody, **problem}
+            return unattributed
+        named = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
+        return {**unattributed, "failure": "unknown_route", "error": f"the gateway's answer named {named}"}

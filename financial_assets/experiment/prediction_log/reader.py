@@ -1,4 +1,4 @@
-"""Reading the prediction log: epochs, what is completed, and typed frames."""
+"""Reading the prediction log: epochs, completed requests, and typed frames."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class LogReader:
         self.close()
 
     def epochs(self, experiment: str | None = None) -> tuple[WeightEpoch, ...]:
-        """All weight epochs of one or of every experiment, by experiment and number."""
+        """All weight epochs of one experiment or of all, by experiment and number."""
         with transaction(self.engine) as connection:
             return select_epochs(connection, experiment)
 
     def current_epoch(self, experiment: str) -> WeightEpoch | None:
         """The latest weight epoch, ``None`` before the first."""
-        found = self.epochs(experiment)
-        return found[-1] if found else None
+        epochs = self.epochs(experiment)
+        return epochs[-1] if epochs else None
 
     def known_epoch(self, experiment: str, number: int) -> WeightEpoch:
         """One weight epoch.
@@ -107,6 +107,14 @@ class LogReader:
         )
         with transaction(self.engine) as connection:
             return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
+
+    def last_routed(self, experiment: str, *, before: int) -> pd.Timestamp | None:
+        """The last session with routed requests, sent or only intended, of an epoch ``before`` this number."""
+        table = schema.routed
+        query = sa.select(sa.func.max(table.c.session)).where(table.c.experiment == experiment, table.c.epoch < before)
+        with transaction(self.engine) as connection:
+            session = connection.execute(query).scalar()
+        return None if session is None else pd.Timestamp(session)
 
     def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
         """The (session, ticker, model) triples that have a result."""

@@ -7,6 +7,8 @@ the deadline and never repeats one itself. Which arm answered is read from the h
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import grpc
@@ -19,7 +21,7 @@ from financial_assets.serving.client.transport import GrpcTransport, RestTranspo
 from financial_assets.serving.manifests import is_experiment
 from financial_assets.serving.target import Endpoint
 
-__all__ = ["Answer", "InferenceClient", "parse_routes"]
+__all__ = ["Answer", "Connect", "InferenceClient", "parse_routes"]
 
 _READY_S = 2.0
 _NO_ROUTE = 404
@@ -185,3 +187,7 @@ class InferenceClient:
         if answer.route is not None and answer.sticky is not None:
             self._routes[answer.route] = answer.sticky
         return answer
+
+
+Connect = Callable[[], AbstractContextManager[InferenceClient]]
+"""Opens a connection to the gateway, wherever it is by then."""
