@@ -34,7 +34,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     """
     from financial_assets.settings import load_settings
 
-    settings = load_settings()
+    settings = load_settings()  # before the imports below, which take seconds
     from rich.console import Console
 
     from financial_assets.experiment.decision.words import reasons_in_words
