@@ -241,6 +241,7 @@ class PredictionLog(LogReader, DecisionWriter):
             return ()
 
         def write(connection: Connection) -> Sequence[sa.Row[Any]]:
+            # In the same transaction as the intents: a replay that has lost its lock cannot add any.
             for lock in self._held.values():
                 lock.prove(connection)
             return begin(connection, table, rows, where)
@@ -256,6 +257,7 @@ class PredictionLog(LogReader, DecisionWriter):
     ) -> int:
         def write(connection: Connection) -> int:
             intents = statuses(connection, table, results, *columns)
+            # write_again() may repeat this after a commit whose confirmation was lost: then nothing is pending.
             first = [result for result in results if intents[result.id].status == "pending"]
             rows = [{**answer_values(table, result), **values_of(result, intents[result.id])} for result in first]
             return complete(connection, table, rows)

@@ -159,6 +159,7 @@ class RequestDispatcher:
                     break
 
     def _send(self, intent: RoutedIntent, bars: np.ndarray, timeline: Timeline | None) -> None:
+        # Taken before the job waits for a connection: in an open loop that wait belongs to the latency.
         due = self.sender.now() if timeline is None else self._await_turn(timeline)
         sticky = self._drawn_arm.get(intent.id)
 
@@ -167,6 +168,7 @@ class RequestDispatcher:
                 return None
             self.guard()
             result = ask_routed(client, intent, bars, self.arms, sticky)
+            # A closed loop stops here until all arms answer; an open one keeps its schedule through an outage.
             if timeline is None and isinstance(result, Unanswered):
                 self._on_hold.set()
             return result
@@ -193,6 +195,7 @@ class RequestDispatcher:
     def _collect(self, ended: Collection[Future[Completion]]) -> None:
         session = max((self._in_flight[future].intent.session for future in ended), default=pd.NaT)
         results = self._record(ended)
+        # Only now: a defect in one job must not cost the results of the others.
         for future in ended:
             if not future.cancelled() and (error := future.exception()) is not None:
                 raise error
@@ -237,6 +240,7 @@ class RequestDispatcher:
         self.unanswered.add(sent.intent.session)
         self._first_sent.setdefault(id_, sent)
         self._last_reason = unanswered.reason
+        # Without a gateway no server saw the request, so it cannot have taken one down.
         if unanswered.had_gateway:
             self._tries[id_] = self._tries.get(id_, 0) + 1
             if unanswered.sticky is not None and unanswered.route in self.epoch.weights:

@@ -135,6 +135,7 @@ class InferenceClient:
             return answer
         # The default model of an experiment shares its endpoint with the split; only its sticky route is its own.
         sticky = ""
+        # Twice, because the first attempt may use a stale route and thereby learn the current one.
         for _ in range(2):
             sticky = self._own_route(name)
             self._in_split.add(name)

@@ -96,7 +96,7 @@ class RestTransport:
             response = self._http.post(
                 f"/v2/models/{name}/infer", content=body, headers={**headers, "content-type": "application/json"}
             )
-        except httpx.ConnectTimeout as error:
+        except httpx.ConnectTimeout as error:  # before TimeoutException, its base: no model can have seen this request
             message = f"{name}: no connection to {self._url} within {self._timeout_s:g} s ({error!r})"
             raise GatewayUnavailableError(message, answered=False) from error
         except httpx.TimeoutException as error:
