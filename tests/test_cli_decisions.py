@@ -96,7 +96,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         variants = enumerate(("baseline", "enhanced"), 1)
         with ab_test.log() as log:
-            Rollout(log, ab_test.policy()).bootstrap(
+            Rollout(log, ab_test.policy()).reconcile(
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
             predict(log, panel)

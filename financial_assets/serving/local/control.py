@@ -35,7 +35,7 @@ from financial_assets.serving.local.processes.process import (
 )
 from financial_assets.serving.local.waiting import wait_until_well
 
-__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
+__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "server_settings", "start", "stop"]
 
 _START_S = 90.0
 _STOP_S = 40.0
