@@ -9,7 +9,6 @@ import dagster as dg
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation.business import BusinessCase
-from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 
@@ -31,15 +30,14 @@ class ABTest(dg.ConfigurableResource):
     business_latency_cost_per_ms: float = 0.0
     business_implementation_cost: float = 0.0
 
-    def evaluation_plan(self) -> EvaluationPlan:
-        """What an evaluation fixes before looking, and what only the user knows."""
-        case = BusinessCase(
+    def business_case(self) -> BusinessCase:
+        """What only the user knows."""
+        return BusinessCase(
             aum=self.business_aum,
             horizon_sessions=self.business_horizon_sessions,
             latency_cost_per_ms=self.business_latency_cost_per_ms,
             implementation_cost=self.business_implementation_cost,
         )
-        return EvaluationPlan(cost_bps=self.cost_bps, business=case)
 
     def log(self) -> PredictionLog:
         """The prediction log."""

@@ -14,6 +14,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, timing_frame
 from financial_assets.experiment.replay.pending import plan_work
@@ -31,7 +32,7 @@ from financial_assets.resources.market import Market
 from financial_assets.resources.models import Models
 from financial_assets.resources.serving import Serving
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.workflows.decisions import BaselinePredictions, decide_now, take_step
+from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, take_step, update_allocation
 
 __all__ = ["OPEN_LOOP_PLACES", "run_replay"]
 
@@ -192,10 +193,14 @@ def _weights(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: A
 def _decide(market: Market, workshop: Models, serving: Serving, ab_test: ABTest, panel: PricePanel) -> Decide:
     """Decide as of the market clock and carry it out."""
     take_step((), workshop, serving, ab_test)  # what an interrupted step has left undone
-    rivals = BaselinePredictions(workshop, panel)
+    baselines = BaselinePredictions(workshop, panel)
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
-        decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
+        as_of = market.clock().now()
+        visible = panel.until(as_of)
+        judgements = decide_as_of(as_of, visible.sessions, outcome_frame(visible), baselines, workshop, ab_test)
+        update_allocation(judgements, visible, as_of, ab_test)
+        decisions = tuple(judgement.decision for judgement in judgements)
         return decisions, take_step(decisions, workshop, serving, ab_test, always=False).epoch
 
     return decide

@@ -9,7 +9,7 @@ import pandas as pd
 
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.experiment.evaluation.var_backtest import TAILS, TailBackTest, backtest_arm
-from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.resources.ab_test import ABTest
@@ -53,7 +53,7 @@ def champion_backtest(symbol: str, market: Market, ab_test: ABTest) -> tuple[Tai
         champion = ab_test.current_epoch(log).champion
         direct = log.direct((champion.model,), columns=("session", "ticker", "status", *TAILS))
     answered = direct[(direct["status"] == "ok") & (direct["session"] > champion.data_cutoff)]
-    found = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
+    found = backtest_arm(champion.model, "champion", join_outcomes(answered, outcome_frame(market.panel())))
     return tuple(one for one in found if one.ticker == symbol)
 
 

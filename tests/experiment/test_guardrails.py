@@ -11,11 +11,11 @@ from decision_doubles import EPOCH, plan, requests
 from experiment_doubles import CHALLENGER, CHAMPION
 
 from financial_assets.experiment.decision.guardrails import peak_log_e, watch_traffic
-from financial_assets.experiment.decision.record import RateEProcess
-from financial_assets.experiment.statistics.guardrails import RateEProcess as Capital
+from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.statistics.guardrails import RateEProcess
 
 
-def rails(rows: pd.DataFrame) -> dict[str, RateEProcess]:
+def rails(rows: pd.DataFrame) -> dict[str, Guardrail]:
     return {rail.name: rail for rail in watch_traffic(plan(), [EPOCH], rows).guardrails}
 
 
@@ -50,7 +50,7 @@ def test_who_holds_up_a_shared_server_is_told_by_asking_each_alone() -> None:
     """Routed requests queue behind the slow arm's, so that both are slow there."""
     rows = requests(2000, slow=0.9, champion_slow=0.9)
 
-    def latency(direct: pd.DataFrame | None) -> RateEProcess:
+    def latency(direct: pd.DataFrame | None) -> Guardrail:
         return next(r for r in watch_traffic(plan(), [EPOCH], rows, direct).guardrails if r.name == "latency")
 
     assert latency(None).action == "hold"
@@ -103,7 +103,7 @@ def test_no_requests_are_no_alarm() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.01, 0.3, 1.0])
 def test_all_answers_at_once_give_what_one_at_a_time_gives(rate: float) -> None:
     bad = np.random.default_rng(4).random(400) < rate
-    capital = Capital()
+    capital = RateEProcess()
     for one in bad:
         capital = capital.update(int(one), 1, allowed=0.02)
     assert peak_log_e(bad, 0.02) == pytest.approx(capital.log_peak, abs=1e-9)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation.measures import Comparison, Conclusion, EpochTraffic, ProfitAndLoss, Verdict
 
 __all__ = ["FEWEST_DAYS", "conclude", "conclude_all", "ruin_remarks"]
@@ -34,6 +35,7 @@ def conclude_all(
     challengers: Sequence[str],
     epochs: Sequence[EpochTraffic],
     comparisons: Sequence[Comparison],
+    splits: Mapping[str, Guardrail],
 ) -> Conclusion:
     """Judge the evidence about all challengers: the most definite verdict, and every one's sentence.
 
@@ -43,18 +45,24 @@ def conclude_all(
         Served names; with one challenger, or none, it is that of :func:`conclude`.
     epochs, comparisons
         As there.
+    splits
+        The guardrail "sample ratio" by challenger.
     """
-    found: list[Conclusion] = []
+    conclusions: list[Conclusion] = []
     for challenger in challengers:
         others = set(challengers) - {challenger}
-        mine = [item for item in comparisons if not {item.first, item.second} & others]
-        found.append(conclude(champion, challenger, epochs, mine, several=bool(others)))
-    if len(found) < 2:
-        return found[0] if found else conclude(champion, None, epochs, comparisons)
-    found.sort(key=lambda one: _STRENGTH.index(one.verdict))
-    sentences = dict.fromkeys(one.sentence for one in found)  # a refusal is one sentence for all
-    remarks = dict.fromkeys(remark for one in found for remark in one.remarks)
-    return Conclusion(found[0].verdict, " ".join(sentences), tuple(remarks))
+        own = [item for item in comparisons if not {item.first, item.second} & others]
+        conclusions.append(
+            conclude(champion, challenger, epochs, own, split=splits.get(challenger), several=bool(others))
+        )
+    if not challengers:
+        return conclude(champion, None, epochs, comparisons, split=splits.get(champion))
+    if len(conclusions) == 1:
+        return conclusions[0]
+    conclusions.sort(key=lambda conclusion: _STRENGTH.index(conclusion.verdict))
+    sentences = dict.fromkeys(conclusion.sentence for conclusion in conclusions)  # a refusal is one sentence for all
+    remarks = dict.fromkeys(remark for conclusion in conclusions for remark in conclusion.remarks)
+    return Conclusion(conclusions[0].verdict, " ".join(sentences), tuple(remarks))
 
 
 def conclude(
@@ -63,6 +71,7 @@ def conclude(
     epochs: Sequence[EpochTraffic],
     comparisons: Sequence[Comparison],
     *,
+    split: Guardrail | None = None,
     several: bool = False,
 ) -> Conclusion:
     """Judge the evidence.
@@ -72,20 +81,22 @@ def conclude(
     champion, challenger
         Served names of the two arms.
     epochs
-        Traffic by weight epoch. A sample-ratio mismatch in an epoch of these two arms refuses the analysis; one
-        between other arms is remarked.
+        Traffic by weight epoch. An epoch whose own test fails is remarked.
     comparisons
         Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
+    split
+        The guardrail "sample ratio" that the decision about these two arms goes by: if it has fired, the analysis is
+        refused here as well. Without a challenger, that of the champion.
     several
         Whether sentences about other challengers stand beside it, so that it must name its arms.
     """
     arms = {champion, challenger} - {None}
-    mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
-    remarks = _traffic_remarks(epochs, mine)
-    broken = next((epoch for epoch in mine if not epoch.passed), None)
-    if broken is not None:  # what may not be compared is not compared in the remarks either
-        return Conclusion("refused", _refusal(broken), tuple(remarks))
+    own = [epoch for epoch in epochs if arms <= set(epoch.weights)]
+    is_broken = split is not None and split.fired
+    remarks = _traffic_remarks(epochs, own, is_broken)
+    if is_broken:  # what may not be compared is not compared in the remarks either
+        return Conclusion("refused", _refusal(min(own, key=lambda epoch: epoch.p_value)), tuple(remarks))
     remarks += [_remark(c, c.second) for c in against]
     remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
     if challenger is None:
@@ -152,12 +163,12 @@ def _seen(main: Comparison) -> str:
 
 
 def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
-    mine = [c for c in against if c.first == challenger]
-    if not mine:
+    own = [c for c in against if c.first == challenger]
+    if not own:
         return ""
-    unbeaten = [c.second for c in mine if c.difference.low <= 0]
+    unbeaten = [c.second for c in own if c.difference.low <= 0]
     if not unbeaten:
-        return f"; it also beats {' and '.join(c.second for c in mine)}"
+        return f"; it also beats {' and '.join(c.second for c in own)}"
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so that nothing is gained yet"
 
 
@@ -168,16 +179,16 @@ def _unbeaten(against: Sequence[Comparison], names: str) -> str:
     if len(arms) < 2 or any(all(c.difference.low > 0 for c in against if c.first == arm) for arm in arms):
         return ""
     worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
-    said = f" Neither{names} has been shown to beat {' and '.join(baselines)}"
-    said += f", and both are worse than {' and '.join(worse)}." if worse else "."
+    sentence = f" Neither{names} has been shown to beat {' and '.join(baselines)}"
+    sentence += f", and both are worse than {' and '.join(worse)}." if worse else "."
     ahead = [name for name in baselines if all(c.difference.estimate < 0 for c in against if c.second == name)]
     for name in (name for name in ahead if name not in worse):
-        mine = [c for c in against if c.second == name]
-        by = " and ".join(_size(c.difference.estimate) for c in mine)
-        clear = " and ".join(c.first for c in mine if c.difference.high < 0)
+        gaps = [c for c in against if c.second == name]
+        by = " and ".join(_size(c.difference.estimate) for c in gaps)
+        clear = " and ".join(c.first for c in gaps if c.difference.high < 0)
         how = f"significantly so only against {clear}" if clear else "but not significantly"
-        said += f" The baseline {name} was right more often than both (by {by}), {how}."
-    return said
+        sentence += f" The baseline {name} was right more often than both (by {by}), {how}."
+    return sentence
 
 
 def _refusal(epoch: EpochTraffic) -> str:
@@ -191,12 +202,17 @@ def _refusal(epoch: EpochTraffic) -> str:
     )
 
 
-def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic]) -> list[str]:
+def _traffic_remarks(epochs: Sequence[EpochTraffic], own: Sequence[EpochTraffic], is_broken: bool) -> list[str]:
     remarks: list[str] = []
     for epoch in epochs:
         total = sum(epoch.observed.values()) + epoch.unattributed
-        if not epoch.passed and epoch not in mine:
+        if not epoch.passed and epoch not in own:
             remarks.append(f"The traffic split of weight epoch {epoch.label}, between other arms, was broken.")
+        elif not epoch.passed and not is_broken:
+            remarks.append(
+                f"The traffic split of weight epoch {epoch.label} looks broken by itself (p = {epoch.p_value:.1e}), "
+                "but not together with the other epochs of these arms, which is what decides."
+            )
         if epoch.unattributed > _MOST_UNATTRIBUTED * total:
             remarks.append(
                 f"In weight epoch {epoch.label}, {epoch.unattributed:,} of {total:,} requests ended without a known "
@@ -209,23 +225,23 @@ def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic
 
 def _remark(item: Comparison, baseline: str) -> str:
     d = item.difference
-    found = f"{_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
+    shown = f"{_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
     if d.low <= 0 <= d.high:
-        return f"No measurable difference in accuracy between {item.first} and the baseline {baseline}: {found}"
-    return f"{item.first} {'beats' if d.low > 0 else 'is worse than'} the baseline {baseline}: {found}"
+        return f"No measurable difference in accuracy between {item.first} and the baseline {baseline}: {shown}"
+    return f"{item.first} {'beats' if d.low > 0 else 'is worse than'} the baseline {baseline}: {shown}"
 
 
 def _brier_remark(item: Comparison) -> str:
     d = item.difference
     word, sign = ("lower", 1) if d.estimate >= 0 else ("higher", -1)
     low, high = sorted((sign * d.low, sign * d.high))
-    found = f"Brier score {word} by {abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
+    shown = f"Brier score {word} by {abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
     if d.low <= 0 <= d.high:
         return (
-            f"No measurable difference in the quality of the probabilities of {item.first} and {item.second}: {found}"
+            f"No measurable difference in the quality of the probabilities of {item.first} and {item.second}: {shown}"
         )
-    said = "better" if d.low > 0 else "worse"
-    return f"The probabilities of {item.first} are {said} than those of {item.second}: {found}"
+    verdict = "better" if d.low > 0 else "worse"
+    return f"The probabilities of {item.first} are {verdict} than those of {item.second}: {shown}"
 
 
 def _size(value: float) -> str:

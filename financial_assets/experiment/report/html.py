@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
-from financial_assets.experiment.decision.record import ConfidenceSequence, Decision
+from financial_assets.experiment.decision.judgement import leading_decision
+from financial_assets.experiment.decision.record import ConfidenceSequence
 from financial_assets.experiment.decision.words import guardrail_lines, progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA, AlwaysValid
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -20,9 +21,9 @@ from financial_assets.experiment.report import charts
 from financial_assets.experiment.report.decision_case import DecisionCase
 from financial_assets.experiment.report.evidence_chart import evidence
 from financial_assets.experiment.report.style import png_of, svg_of
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.scoring.intervals import Interval
 
-__all__ = ["html", "leading_decision", "plots", "write_report"]
+__all__ = ["html", "plots", "write_report"]
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -113,7 +114,8 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = (), clock: str 
 
 def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCase] = (), clock: str = "") -> None:
     """Write the page to ``path`` and the evaluation as JSON beside it, atomically; see :func:`html`."""
-    atomic_write_text(path, html(evaluation, cases, clock))
+    page = html(evaluation, cases, clock)
+    atomic_write_text(path, page)
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 
@@ -124,12 +126,6 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
     for case in others:
         shown[f"evidence, {case.plan.challenger}"] = png_of(lambda case=case: evidence(case), "evidence")
     return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
-
-
-def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
-    """The decision that a page is about first: one that changes the traffic before one that holds."""
-    order = {"promote": 0, "rollback": 1, "hold": 2}
-    return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
 
 
 _MOST_TAILS = 48
@@ -158,7 +154,7 @@ def _leader(evaluation: Evaluation) -> str | None:
     return next((arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"), None)
 
 
-def _main_difference(evaluation: Evaluation) -> Estimate | None:
+def _main_difference(evaluation: Evaluation) -> Interval | None:
     """First challenger less champion in accuracy, over all days."""
     role = {arm["model"]: arm["role"] for arm in evaluation.arms}
     first = [item for item in evaluation.comparisons if item.first == _leader(evaluation)]
@@ -224,7 +220,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Markup:
+def _interval(value: Interval | None, digits: int = 1, scale: float = 100) -> Markup:
     if value is None:
         return Markup("–")
     low, high = scale * value.low, scale * value.high
@@ -246,7 +242,7 @@ def _e_value(log_e: float) -> str:
     return f"{math.exp(log_e):.3g}" if log_e < 20 else f"10^{log_e / math.log(10):.0f}"
 
 
-def _range_cell(value: Estimate | None, scale: float, digits: int) -> Markup:
+def _range_cell(value: Interval | None, scale: float, digits: int) -> Markup:
     if value is None:
         return Markup("<td>–</td>")
     shown = value.times(scale)

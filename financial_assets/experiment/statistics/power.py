@@ -3,7 +3,7 @@
 The usual normal approximation for a mean of independent days: Lachin, "Introduction to sample size determination and
 power analysis for clinical trials", Controlled Clinical Trials 2 (1981). :func:`minimum_detectable_effect` and
 :func:`days_needed` speak of days that have been seen; :func:`planned_effect` and :func:`planned_days` of days to come,
-under assumptions that stand in the plan, with the design effect of tickers that move together (Kish 1965) and of days
+under the assumptions of the plan, with the design effect of tickers that move together (Kish 1965) and of days
 that do, and the inflation of a horizon that planned looks cost.
 """
 
@@ -32,9 +32,9 @@ def minimum_detectable_effect(daily: np.ndarray, *, level: float = 0.95, power: 
     Parameters
     ----------
     daily
-        One value a day.
+        One value per day.
     level
-        1 less the two-sided error rate of the test.
+        1 minus the two-sided error rate of the test.
     power
         Probability of finding it.
 
@@ -61,10 +61,10 @@ def planned_deviation(
     Parameters
     ----------
     row_variance
-        Variance of the difference on one row. For accuracy: the share of rows on which only one arm is right, less the
+        Variance of the difference on one row. For accuracy: the share of rows on which only one arm is right, minus the
         square of the expected difference (which is negligible).
     tickers
-        Rows a day.
+        Rows per day.
     correlation
         Of the differences of two tickers on one day.
     autocorrelation
@@ -92,7 +92,7 @@ def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     Parameters
     ----------
     daily
-        One value a day.
+        One value per day.
     lags
         Days after which no correlation is left; 0 gives 1.
 

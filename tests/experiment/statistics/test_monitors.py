@@ -50,8 +50,8 @@ def test_a_wrong_split_is_found_a_right_one_seldom_blamed() -> None:
 
 
 def test_the_split_that_a_published_comparison_rested_on_is_refused() -> None:
-    assert not SequentialSrm.start(WEIGHTS).update({"champion": 1851, "challenger": 649}).passed()
-    assert SequentialSrm.start(WEIGHTS).update({"champion": 1751, "challenger": 749}).passed()
+    assert not SequentialSrm.start(WEIGHTS).update({"champion": 1851, "challenger": 649}).passed(0.001)
+    assert SequentialSrm.start(WEIGHTS).update({"champion": 1751, "challenger": 749}).passed(0.001)
 
 
 def test_epochs_share_one_error_rate_and_states_survive_as_text() -> None:
@@ -70,7 +70,7 @@ def test_epochs_share_one_error_rate_and_states_survive_as_text() -> None:
 def test_requests_that_no_chance_explains() -> None:
     state = SequentialSrm.start({"champion": 100, "challenger": 0}).update({"champion": 50})
     assert state.log_e == 0.0
-    assert state.passed()
+    assert state.passed(0.001)
     broken = state.update({"challenger": 1})
     assert broken.p_value == 0.0
     assert SequentialSrm.from_json(broken.to_json()).log_e == math.inf
