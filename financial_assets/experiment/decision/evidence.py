@@ -88,6 +88,7 @@ def gather(plan: ExperimentPlan, direct: pd.DataFrame, baselines: pd.DataFrame, 
     )
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
     due = _due(pair, outcomes)
+    # The pair is compared by the plan's metric; baselines and the safeguard always by accuracy.
     by_ticker = paired_differences(challenger, champion, plan.test.metric)
     main = daily_means(by_ticker)
     accuracy = main if plan.test.metric == "accuracy" else paired_days(challenger, champion, "accuracy")
@@ -136,6 +137,7 @@ def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
 
 def _digest(series: list[PairedDays]) -> str:
     digest = hashlib.sha256()
+    # Days and doubles in a fixed byte order: a repeated decision must agree to the last bit on any machine.
     for days in series:
         digest.update(np.asarray(days.sessions, dtype="datetime64[D]").astype("<i8").tobytes())
         digest.update(days.differences.astype("<f8").tobytes())

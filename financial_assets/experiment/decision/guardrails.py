@@ -77,10 +77,11 @@ def peak_log_e(bad: np.ndarray, allowed: float) -> float:
     """
     if not len(bad):
         return 0.0
+    # The capital after every single answer, at once: the peak counts, because somebody may look at any instant.
     count = np.cumsum(bad, dtype=np.float64)
     answers = np.arange(1, len(bad) + 1, dtype=np.float64)
     parts = np.stack([count * math.log(odds) - answers * math.log1p(allowed * (odds - 1)) for odds in ODDS])
-    largest = parts.max(axis=0)
+    largest = parts.max(axis=0)  # taken out before exp, which overflows after some hundred bad answers
     mixed = largest + np.log(np.exp(parts - largest).mean(axis=0))
     return max(0.0, float(mixed.max()))
 
@@ -115,6 +116,7 @@ def _arm(
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     capital = RateEProcess()
+    # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
     guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy()]
     for number, regime, model in zip(guilty["epoch"], guilty["regime"], guilty["model"], strict=True):
         weights = epochs[int(number)].weights_in(regime)
@@ -223,6 +225,7 @@ def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
 
 def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
+    # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
         digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())

@@ -93,7 +93,7 @@ def view_by_regime(
         Confidence of intervals.
     """
     market = panel.values[0, CHANNELS.index("market")].astype(np.float64)
-    place = panel.sessions.get_indexer(sessions)
+    place = panel.sessions.get_indexer(sessions)  # regimes need the history before the first evaluated session
     labels = {
         "volatility": np.array(volatility_terciles(market), dtype=object)[place],
         "trend": np.array(trend_directions(market), dtype=object)[place],

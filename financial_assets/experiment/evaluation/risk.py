@@ -179,6 +179,7 @@ def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> I
     days = first.size
     if days < _FEWEST or not np.ptp(first) or not np.ptp(second):
         return None
+    # Rounding may put r just outside [-1, 1], where atanh is not defined.
     r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
     if abs(r) > 1 - 1e-12:
         return Interval(r, r, r, days, days, level)

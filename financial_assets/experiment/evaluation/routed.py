@@ -103,6 +103,7 @@ def routed_view(
 
 
 def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, WeightEpoch]) -> LoggedRewards:
+    # A request that failed has no probability; whatever stands in for it, it is counted as wrong below.
     right = hits(rows["probability_up"].fillna(_COIN).to_numpy(np.float64), rows["up"].to_numpy(bool))
     strata = list(zip(rows["epoch"], rows["regime"], strict=True))
     shares = {

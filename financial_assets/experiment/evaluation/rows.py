@@ -53,6 +53,7 @@ def common_rows(due: Mapping[str, pd.DataFrame], epoch: WeightEpoch) -> dict[str
         return {}
     pairs = {arm.model: common_keys([champion, due.get(arm.model, missing)]) for arm in epoch.challengers}
     days = {model: int(frame["session"].nunique()) for model, frame in pairs.items()}
+    # One challenger of a few days would cut everybody's common days down to its own.
     young = {model for model, count in days.items() if count < max(days.values()) / 2}
     basis = common_keys([champion, *(frame for model, frame in pairs.items() if model not in young)])
     rows = {model: rows_of(frame, basis) for model, frame in due.items() if model not in young}

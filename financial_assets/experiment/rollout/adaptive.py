@@ -159,6 +159,7 @@ def adapt(
     """
     agreed = allocation_policy(policy, epoch.challengers, scores.deviation)
     days = scores.daily()
+    # Guardrails are known as of now only: sessions that are caught up with are taken for healthy ones.
     health = [Health()] * (len(days) - 1)
     if len(days):
         health.append(_health(guardrails, days.index[-1], as_of))
@@ -219,7 +220,7 @@ def _adapt_each(
     every = regimes.policy.traffic.every_regime()
     names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
     state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
-    latest = state.states[0].session
+    latest = state.states[0].session  # all regimes step in every session, so that one of them dates them all
     fresh = scores.after(latest)
     index = fresh.index()
     labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)

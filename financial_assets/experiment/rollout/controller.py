@@ -235,6 +235,7 @@ class ExperimentController:
         may take a step. With manual approval a promotion waits until a person has approved it; a rollback waits for
         nobody.
         """
+        # A promotion ends all tests, so it comes first; a rollback waits for nobody, so it comes before what waits.
         promoted = [one for one in decisions if one.action == "promote" and self.is_approved(one)]
         if promoted:
             return self.rollout.promote(max(promoted, key=lambda one: one.estimate or 0.0))
