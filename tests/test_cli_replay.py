@@ -344,7 +344,7 @@ def test_a_decision_that_was_missed_is_taken_by_the_next_replay(
     """Killed when all of a session was in the log and nothing decided yet."""
     from financial_assets.workflows import replay as module
 
-    taken, decide = [0], module.decide_now
+    taken, decide = [0], module.decide_as_of
 
     def killed(*values: Any, **options: Any) -> tuple[Decision, ...]:
         taken[0] += 1
@@ -352,7 +352,7 @@ def test_a_decision_that_was_missed_is_taken_by_the_next_replay(
             raise KeyboardInterrupt
         return decide(*values, **options)
 
-    monkeypatch.setattr(module, "decide_now", killed)
+    monkeypatch.setattr(module, "decide_as_of", killed)
     assert command("--sessions", "4", "--decide").exit_code == 130
     shown = command("--sessions", "4", "--decide")
     assert "2 decisions, 0 weight epochs opened" in shown.output

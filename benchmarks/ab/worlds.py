@@ -18,10 +18,11 @@ from scipy import special
 from table import NEVER, Array, Bools, first, running_z
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.decision.record import Decision, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes

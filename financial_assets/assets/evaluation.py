@@ -1,7 +1,7 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 import pandas as pd
@@ -10,22 +10,21 @@ from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
-from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.judgement import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
-from financial_assets.experiment.evaluation.leak_check import leak_checks
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
-from financial_assets.experiment.report.decision_case import DecisionCase, case_of
-from financial_assets.experiment.report.html import Provenance, leading_decision, plots, write_report
-from financial_assets.market.panel import PricePanel
+from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.plan.criteria import Criteria
+from financial_assets.experiment.report.decision_case import case_of
+from financial_assets.experiment.report.html import Provenance, plots, write_report
 from financial_assets.metadata import link, plot, table
-from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.tracking import REGISTERED_MODEL
-from financial_assets.workflows.decisions import BaselinePredictions, decide_now
+from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, update_allocation
 from financial_assets.workflows.replay import run_replay
 
-__all__ = ["PredictionsConfig", "ab_evaluation", "predictions"]
+__all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "traffic_checks"]
 
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
@@ -90,26 +89,35 @@ def ab_evaluation(
     context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
+    as_of = market.clock().now()
     panel = market.panel()
+    outcomes = outcome_frame(panel)
+    baselines = BaselinePredictions(models, panel)
+    judgements = decide_as_of(as_of, panel.sessions, outcomes, baselines, models, ab_test)
+    update_allocation(judgements, panel, as_of, ab_test)
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    rivals = BaselinePredictions(models, panel)
     with atomic_path(ab_test.rivals_path) as temporary:
-        rivals.of(epoch).to_parquet(temporary, index=False)
-    decisions = decide_now(market, models, ab_test, panel=panel, rivals=rivals)
-    leading = leading_decision(decisions)
+        baselines.of(epoch).to_parquet(temporary, index=False)
+    leading = leading_decision([judgement.decision for judgement in judgements])
+    policy = ab_test.policy()
     evaluation = evaluate(
         routed=routed,
         direct=direct,
         epochs=epochs,
         panel=panel,
-        baselines=rivals.of(epoch),
-        plan=ab_test.evaluation_plan(),
+        outcomes=outcomes,
+        baselines=baselines.of(epoch),
+        judgements=judgements,
+        default=Criteria.of_policy(policy.test, policy.guardrails),
         leading=None if leading is None else leading.challenger,
+        cost_bps=ab_test.cost_bps,
+        business=ab_test.business_case(),
+        bayes_accuracy=market.bayes_accuracy,
     )
-    cases = [_case(ab_test, decision, direct, rivals, panel) for decision in decisions]
+    cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.workers)
     write_report(evaluation, path, cases, market.clock_gap().sentence, made_by)
@@ -117,15 +125,19 @@ def ab_evaluation(
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
         check_results=[
-            *_checks(evaluation),
-            _var_check([one for one in evaluation.backtests if one.role == "champion"]),
-            _leak_check(leak_checks(direct, epoch.arms, panel, bayes_accuracy=market.bayes_accuracy)),
+            *traffic_checks(evaluation),
+            _var_check([tail for tail in evaluation.backtests if tail.role == "champion"]),
+            dg.AssetCheckResult(
+                check_name="no_leak_alarm",
+                passed=not any(leak.alarm for leak in evaluation.leaks.values()),
+                metadata={model: str(leak) for model, leak in evaluation.leaks.items()},
+            ),
         ],
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
             "remarks": "\n".join(evaluation.conclusion.remarks),
-            **decisions_metadata([(case.decision, case.plan) for case in cases]),
+            **decisions_metadata([(judgement.decision, judgement.plan) for judgement in judgements]),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
@@ -136,23 +148,20 @@ def ab_evaluation(
     )
 
 
-def _case(
-    ab_test: ABTest, decision: Decision, direct: pd.DataFrame, rivals: BaselinePredictions, panel: PricePanel
-) -> DecisionCase:
-    with ab_test.log() as log:
-        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
-    assert plan is not None  # nothing is decided without one
-    return case_of(decision, plan, direct, rivals(plan), panel)
-
-
-def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
-    broken = [epoch for epoch in evaluation.epochs if not epoch.passed]
+def traffic_checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
+    """The checks of the routed requests; the split fails if and only if the decision's guardrail has fired."""
     unattributed = sum(epoch.unattributed for epoch in evaluation.epochs)
+    splits = evaluation.sample_ratio
     return [
         dg.AssetCheckResult(
             check_name="sample_ratio",
-            passed=not broken,
-            metadata={f"epoch {epoch.label}: p-value": float(epoch.p_value) for epoch in evaluation.epochs},
+            passed=not any(split.fired for split in splits.values()),
+            description=" ".join(f"{split.reason}." for split in splits.values()),
+            metadata={
+                "fails at an anytime-valid p-value of": evaluation.plan["srm_alpha"],
+                "as fixed by": evaluation.plan["basis"],
+                **{f"epoch {epoch.label}: p-value": float(epoch.p_value) for epoch in evaluation.epochs},
+            },
         ),
         dg.AssetCheckResult(
             check_name="attribution", passed=unattributed == 0, metadata={"unattributed requests": unattributed}
@@ -160,24 +169,16 @@ def _checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:
     ]
 
 
-def _leak_check(verdicts: Mapping[str, LeakCheck]) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name="no_leak_alarm",
-        passed=not any(verdict.alarm for verdict in verdicts.values()),
-        metadata={name: str(verdict) for name, verdict in verdicts.items()},
-    )
-
-
 def _var_check(tails: Sequence[TailBackTest]) -> dg.AssetCheckResult:
     """It warns: how often a value at risk was exceeded is known only afterwards, and blocks nothing."""
     columns = ("ticker", "side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
-    rows = pd.DataFrame([{name: getattr(one, name) for name in columns} for one in tails], columns=list(columns))
+    rows = pd.DataFrame([{name: getattr(tail, name) for name in columns} for tail in tails], columns=list(columns))
     return dg.AssetCheckResult(
         check_name="var_backtest",
-        passed=not any(one.failed for one in tails),
+        passed=not any(tail.failed for tail in tails),
         severity=dg.AssetCheckSeverity.WARN,
         description=summary(tails),
-        metadata={"tails": table(rows), "rejected tails": sum(one.failed for one in tails)},
+        metadata={"tails": table(rows), "rejected tails": sum(tail.failed for tail in tails)},
     )
 
 

@@ -1,4 +1,4 @@
-"""The asset ``rollout``: what was decided is carried out."""
+"""The asset ``rollout``: decisions are applied."""
 
 import dataclasses
 import json
@@ -50,20 +50,23 @@ class RolloutConfig(dg.Config):
 def rollout(
     context: dg.AssetExecutionContext, config: RolloutConfig, models: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
-    """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
+    """The latest decisions applied: promoted, held or rolled back; routes first, aliases last."""
     with ab_test.log() as log:
-        conduct = ExperimentController(Rollout(log, ab_test.policy()))
-        decisions = conduct.latest()
+        controller = ExperimentController(Rollout(log, ab_test.policy()))
+        decisions = controller.latest()
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
-        waiting = [one for one in decisions if one.action == "promote" and not conduct.is_approved(one)]
-        plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
+        promotions = [decision for decision in decisions if decision.action == "promote"]
+        waiting = [decision for decision in promotions if not controller.is_approved(decision)]
+        judged = [(decision, controller.plan_of(decision)) for decision in decisions]
     step = take_step(decisions, models, serving, ab_test)
-    judged = [(one, plan) for one, plan in zip(decisions, plans, strict=True) if plan is not None]
-    said = "\n".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in judged) or _NOTHING
-    context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
+    summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in judged) or _NOTHING
+    context.log.info(summary + (f"; weight epoch {step.epoch.number}" if step.moved else ""))
     fired = dict.fromkeys(
-        guardrail_sentence(rail, one, plan) for one, plan in judged for rail in one.guardrails if rail.fired
+        guardrail_sentence(rail, decision, plan)
+        for decision, plan in judged
+        for rail in decision.guardrails
+        if rail.fired
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(f"{step.epoch.experiment}-{step.epoch.number}"),
@@ -78,11 +81,11 @@ def rollout(
                 check_name="approval",
                 passed=not waiting,
                 severity=dg.AssetCheckSeverity.WARN,
-                description="; ".join(_how_to_approve(one) for one in waiting) or "nothing waits for one",
+                description="; ".join(map(_how_to_approve, waiting)) or "no promotion waits",
             ),
         ],
         metadata={
-            "decision": said,
+            "decision": summary,
             "weight epoch": step.epoch.number,
             "epoch opened because": step.epoch.reason,
             **decisions_metadata(judged),
@@ -93,13 +96,14 @@ def rollout(
 
 def _approve(log: PredictionLog, decisions: Sequence[Decision], config: RolloutConfig, run_id: str) -> None:
     """Record the approval of one of the latest promotions."""
-    found = [one for one in decisions if one.digest.startswith(config.approve) and one.action == "promote"]
-    if len(found) != 1:
-        known = ", ".join(one.digest[:12] for one in decisions if one.action == "promote") or "none"
+    promotions = [decision.digest for decision in decisions if decision.action == "promote"]
+    matching = [digest for digest in promotions if digest.startswith(config.approve)]
+    if len(matching) != 1:
+        waiting = ", ".join(digest[:12] for digest in promotions) or "none"
         raise dg.Failure(
-            f"approve: {len(found)} of the promotions that wait begin with {config.approve!r}; they are: {known}"
+            f"approve: {len(matching)} of the promotions that wait begin with {config.approve!r}; they are: {waiting}"
         )
-    log.approve(found[0].digest, f"{config.by or 'somebody'}, by Dagster run {run_id}")
+    log.approve(matching[0], f"{config.by or 'somebody'}, by Dagster run {run_id}")
 
 
 def _how_to_approve(decision: Decision) -> str:
@@ -112,11 +116,11 @@ def _how_to_approve(decision: Decision) -> str:
 
 def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dict[str, Any]:
     """Decisions as Dagster shows them; with several challengers each name of a figure says whose it is."""
-    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     for place, (decision, plan) in enumerate(judged, start=1):
         of = "" if place == 1 else f", {decision.challenger}"
         lines = [dataclasses.asdict(line) for line in guardrail_lines(decision, plan)]
-        found |= {
+        metadata |= {
             f"action{of}": decision.action,
             f"reasons{of}": "\n".join(reasons_in_words(decision, plan)),
             f"evaluated days{of}": decision.days,
@@ -124,4 +128,4 @@ def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dic
             f"guardrails{of}": table(pd.DataFrame(lines)),
             f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
         }
-    return found
+    return metadata

@@ -52,21 +52,19 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
-    decisions = decide_now(market, models, ab_test)
+    judgements = decide_now(market, models, ab_test)
     if as_json:
-        records = [json.loads(decision.to_json()) for decision in decisions]
+        records = [json.loads(one.decision.to_json()) for one in judgements]
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
-    if not decisions:
+    if not judgements:
         click.echo("There is no challenger: nothing to decide.")
     console = Console()
-    for decision in decisions:
-        of = f"  {decision.challenger}" if len(decisions) > 1 else ""
+    for judgement in judgements:
+        decision, plan = judgement.decision, judgement.plan
+        of = f"  {decision.challenger}" if len(judgements) > 1 else ""
         verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
         console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
-        with ab_test.log() as log:
-            plan = log.plan(decision.experiment, decision.champion, decision.challenger)
-        assert plan is not None  # nothing is decided without one
         for reason in reasons_in_words(decision, plan):
             console.print(f"  {reason}", highlight=False)
         if explain:

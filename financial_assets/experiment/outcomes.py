@@ -11,15 +11,15 @@ from financial_assets.market.panel import PricePanel
 __all__ = ["join_outcomes", "outcome_frame"]
 
 
-def outcome_frame(panel: PricePanel, as_of: pd.Timestamp | None = None) -> pd.DataFrame:
+def outcome_frame(panel: PricePanel) -> pd.DataFrame:
     """One row for each session and ticker whose label is known.
+
+    It covers the whole universe: build it once per evaluation and pass it on.
 
     Parameters
     ----------
     panel
-        Prices.
-    as_of
-        Nothing after this session is used; default the panel's last.
+        Prices up to the session that is evaluated: nothing later can enter the outcomes.
 
     Returns
     -------
@@ -27,14 +27,14 @@ def outcome_frame(panel: PricePanel, as_of: pd.Timestamp | None = None) -> pd.Da
         ``session``, ``ticker``, ``log_return`` (adjusted close t to t+1), ``up`` (bool: it is positive) and
         ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown).
     """
-    visible = panel if as_of is None else panel.until(as_of)
-    labels = np.asarray(next_session_return(visible), dtype=np.float64)
-    traded = np.asarray(traded_return(visible), dtype=np.float64)
+    labels = np.asarray(next_session_return(panel), dtype=np.float64)
+    traded = np.asarray(traded_return(panel), dtype=np.float64)
+    # A label is NaN where the next session is missing or not over yet: such rows are not due.
     ticker, session = np.nonzero(np.isfinite(labels))
     return pd.DataFrame(
         {
-            "session": visible.sessions[session],
-            "ticker": np.array(visible.tickers, dtype=object)[ticker],
+            "session": panel.sessions[session],
+            "ticker": np.array(panel.tickers, dtype=object)[ticker],
             "log_return": labels[ticker, session],
             "up": labels[ticker, session] > 0,
             "traded_return": traded[ticker, session],
@@ -42,14 +42,14 @@ def outcome_frame(panel: PricePanel, as_of: pd.Timestamp | None = None) -> pd.Da
     )
 
 
-def join_outcomes(predictions: pd.DataFrame, panel: PricePanel, as_of: pd.Timestamp | None = None) -> pd.DataFrame:
+def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
     """The predictions whose outcome is due, with the columns of :func:`outcome_frame`.
 
     Parameters
     ----------
     predictions
         Frame with ``session`` and ``ticker``; every row keeps its other columns.
-    panel, as_of
+    outcomes
         See :func:`outcome_frame`.
     """
-    return predictions.merge(outcome_frame(panel, as_of), on=["session", "ticker"], how="inner", validate="m:1")
+    return predictions.merge(outcomes, on=["session", "ticker"], how="inner", validate="m:1")

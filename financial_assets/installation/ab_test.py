@@ -13,7 +13,7 @@ from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 
 if TYPE_CHECKING:
-    from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
+    from financial_assets.experiment.evaluation.business import BusinessCase
 
 __all__ = ["ABTestState"]
 
@@ -35,19 +35,17 @@ class ABTestState(BaseModel):
     business_latency_cost_per_ms: float = 0.0
     business_implementation_cost: float = 0.0
 
-    def evaluation_plan(self) -> EvaluationPlan:
-        """What an evaluation fixes before looking, and what only the user knows."""
-        # Imports the whole evaluation, torch included; a signal or a decision needs the log alone.
+    def business_case(self) -> BusinessCase:
+        """What only the user knows."""
+        # Imports torch; a signal or a decision needs the log alone.
         from financial_assets.experiment.evaluation.business import BusinessCase
-        from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
 
-        case = BusinessCase(
+        return BusinessCase(
             aum=self.business_aum,
             horizon_sessions=self.business_horizon_sessions,
             latency_cost_per_ms=self.business_latency_cost_per_ms,
             implementation_cost=self.business_implementation_cost,
         )
-        return EvaluationPlan(cost_bps=self.cost_bps, business=case)
 
     def log(self) -> PredictionLog:
         """The prediction log."""

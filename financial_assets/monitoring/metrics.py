@@ -8,7 +8,7 @@ system where their meaning is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from sqlalchemy.exc import ArgumentError
 from financial_assets.errors import FinancialAssetsError, LogNotFoundError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.plan.sections import GuardrailPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.statistics.srm import srm_test
+from financial_assets.experiment.statistics.srm_sequential import StratifiedSrm
 from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accuracy
@@ -109,7 +110,8 @@ class ExperimentCollector(Collector):
         try:
             with closing(self._open()) as log:
                 totals = read_totals(log.engine, LATENCY_BUCKETS, PROBABILITY_BUCKETS)
-                families += self._from_log(totals)
+                alphas = {epoch.experiment: _srm_alpha(log, epoch) for epoch in _in_force(totals.epochs)}
+                families += self._from_log(totals, alphas)
                 health.add_metric(["log"], 1)
                 families += self._from_outcomes(log, _in_force(totals.epochs), health)
         except (FinancialAssetsError, OSError) as error:
@@ -120,12 +122,12 @@ class ExperimentCollector(Collector):
         yield health
         yield from families
 
-    def _from_log(self, totals: LogTotals) -> list[Metric]:
+    def _from_log(self, totals: LogTotals, srm_alphas: Mapping[str, float]) -> list[Metric]:
         return [
             *_requests(totals),
             _histogram("ab_test_response_time_seconds", "Seconds to the end of a routed request", totals.latency),
             _histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
-            *_traffic(totals),
+            *_traffic(totals, srm_alphas),
             *self._age(totals),
         ]
 
@@ -201,32 +203,67 @@ def _histogram(name: str, meaning: str, histograms: Sequence[Histogram]) -> Metr
     return family
 
 
-def _traffic(totals: LogTotals) -> Iterator[Metric]:
-    number = GaugeMetricFamily("ab_test_weight_epoch", "Number of the weight epoch in force", labels=["experiment"])
+def _srm_alpha(log: PredictionLog, epoch: WeightEpoch) -> float:
+    """The registered error probability of the sample-ratio test; the smallest of several challengers' plans.
+
+    Where no test is registered it is the default of the rollout policy, which the exporter does not read.
+    """
+    plans = [log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
+    return min((plan.guardrails.srm_alpha for plan in plans if plan), default=GuardrailPolicy().srm_alpha)
+
+
+def _traffic(totals: LogTotals, srm_alphas: Mapping[str, float]) -> Iterator[Metric]:
+    number = GaugeMetricFamily("ab_test_weight_epoch", "Number of the current weight epoch", labels=["experiment"])
     wanted = GaugeMetricFamily("ab_test_traffic_weight_percentage", "Share that the weights ask for", labels=_ARM)
     got = GaugeMetricFamily(
-        "ab_test_traffic_percentage", "Share of the attributed requests of the weight epoch in force", labels=_ARM
+        "ab_test_traffic_percentage", "Share of the attributed requests of the current weight epoch", labels=_ARM
     )
     mismatch = GaugeMetricFamily(
         "ab_test_srm_p_value",
-        "Sample-ratio test of the weight epoch in force: chance of a split this far from its weights, if obeyed; the "
-        "smallest of its regimes' (Bonferroni)",
+        "Sequential sample-ratio test over all weight epochs of the current arms: a p-value that is valid at every "
+        "scrape",
+        labels=["experiment"],
+    )
+    alpha = GaugeMetricFamily(
+        "ab_test_srm_alpha",
+        "Error probability of that test as registered in the plan: at this p-value the split is broken",
         labels=["experiment"],
     )
     for epoch in _in_force(totals.epochs):
         number.add_metric([epoch.experiment], epoch.number)
-        p_values: list[float] = []
         for regime in (None, *epoch.regimes):
-            name, weights = regime_experiment(epoch.experiment, regime), epoch.weights_in(regime)
-            seen = _attributed(totals, epoch, regime)
-            for model in weights:
+            name, requests = regime_experiment(epoch.experiment, regime), _attributed(totals, epoch, regime)
+            for model in epoch.weights_in(regime):
                 wanted.add_metric((model, name), 100 * epoch.propensity(model, regime))
-            for model, count in seen.items():
-                if total := sum(seen.values()):
+            for model, count in requests.items():
+                if total := sum(requests.values()):
                     got.add_metric((model, name), 100 * count / total)
-            p_values.append(srm_test(seen, weights).p_value)
-        mismatch.add_metric([epoch.experiment], min(1.0, len(p_values) * min(p_values)))  # Bonferroni, over regimes
-    yield from (number, wanted, got, mismatch)
+        mismatch.add_metric([epoch.experiment], _split_p_value(totals, epoch))
+        alpha.add_metric([epoch.experiment], srm_alphas[epoch.experiment])
+    yield from (number, wanted, got, mismatch, alpha)
+
+
+def _split_p_value(totals: LogTotals, current: WeightEpoch) -> float:
+    """The decision's test, looked at now: 1 over the present e-value is a p-value at whatever instant one looks.
+
+    It covers the epochs in which a current challenger was tested against the current champion, as the decision does.
+    """
+    challengers = {arm.model for arm in current.challengers}
+    tested = [
+        epoch
+        for epoch in totals.epochs
+        if (epoch.experiment, epoch.champion.model) == (current.experiment, current.champion.model)
+        and challengers & {arm.model for arm in epoch.challengers}
+    ]
+    test = StratifiedSrm()
+    test.update(
+        {
+            (epoch.number, regime): (epoch.weights_in(regime), _attributed(totals, epoch, regime))
+            for epoch in tested or [current]
+            for regime in (None, *epoch.regimes)
+        }
+    )
+    return test.p_value
 
 
 def _attributed(totals: LogTotals, epoch: WeightEpoch, regime: str | None) -> dict[str, int]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.scoring.arguments import same_shape
 
 __all__ = [
-    "ProfitAndLoss",
+    "PortfolioReturns",
     "Rule",
     "buy_and_hold",
     "positions_from_probabilities",
@@ -73,7 +73,7 @@ def positions_from_probabilities(
 
 
 @dataclass(frozen=True)
-class ProfitAndLoss:
+class PortfolioReturns:
     """Daily simple returns of a portfolio that gives each ticker an equal, constant share of the capital.
 
     A share waits as cash, without interest, while its ticker has no position; gains and losses are levelled out each
@@ -109,7 +109,7 @@ class ProfitAndLoss:
         return np.maximum(self.gross - self.costs, -1.0)
 
 
-def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
+def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: float) -> PortfolioReturns:
     """Profit and loss of positions, with costs on each change of a ticker's position.
 
     Parameters
@@ -148,10 +148,10 @@ def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: f
     if wiped_out is not None:
         for series in (gross, costs, turnover, held):  # the session is the last axis of each
             series[..., wiped_out + 1 :] = 0.0
-    return ProfitAndLoss(gross, costs, turnover, held, int(np.count_nonzero(wanted[~known])), wiped_out)
+    return PortfolioReturns(gross, costs, turnover, held, int(np.count_nonzero(wanted[~known])), wiped_out)
 
 
-def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
+def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> PortfolioReturns:
     """Profit and loss of being long every ticker whenever it can be traded; parameters as for ``profit_and_loss``."""
     returns = _matrix("traded_returns", traded_returns)
     return profit_and_loss((~np.isnan(returns)).astype(np.float64), returns, cost_bps)

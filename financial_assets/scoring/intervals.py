@@ -45,6 +45,16 @@ class Interval:
     observations: int
     level: float
 
+    @property
+    def spans_zero(self) -> bool:
+        """Whether zero cannot be excluded."""
+        return self.low <= 0 <= self.high
+
+    def times(self, factor: float) -> Interval:
+        """The same in another unit; a negative factor swaps the bounds."""
+        low, high = sorted((factor * self.low, factor * self.high))
+        return Interval(factor * self.estimate, low, high, self.days, self.observations, self.level)
+
     def __str__(self) -> str:
         return f"{self.estimate:.4g} [{self.low:.4g}, {self.high:.4g}]"
 

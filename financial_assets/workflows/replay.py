@@ -13,6 +13,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, timing_frame
@@ -30,7 +31,7 @@ from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.workflows.decisions import BaselinePredictions, decide_now, take_step
+from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, take_step, update_allocation
 
 __all__ = ["OPEN_LOOP_LIMIT", "Connector", "decide_between_sessions", "run_replay"]
 
@@ -118,7 +119,11 @@ def decide_between_sessions(
     baselines = BaselinePredictions(models, panel)  # computed once per replay, not once per session
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
-        decisions = decide_now(market, models, ab_test, panel=panel, rivals=baselines)
+        as_of = market.clock().now()
+        visible = panel.until(as_of)
+        judgements = decide_as_of(as_of, visible.sessions, outcome_frame(visible), baselines, models, ab_test)
+        update_allocation(judgements, visible, as_of, ab_test)
+        decisions = tuple(judgement.decision for judgement in judgements)
         return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 
     return decide

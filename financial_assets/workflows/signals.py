@@ -9,7 +9,7 @@ import pandas as pd
 
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.experiment.evaluation.var_backtest import TAILS, TailBackTest, backtest_arm
-from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
 from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.serving import ServingAccess
@@ -53,7 +53,7 @@ def champion_backtest(symbol: str, market: MarketState, ab_test: ABTestState) ->
         champion = ab_test.current_epoch(log).champion
         direct = log.direct((champion.model,), columns=("session", "ticker", "status", *TAILS))
     answered = direct[(direct["status"] == "ok") & (direct["session"] > champion.data_cutoff)]
-    backtests = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
+    backtests = backtest_arm(champion.model, "champion", join_outcomes(answered, outcome_frame(market.panel())))
     return tuple(backtest for backtest in backtests if backtest.ticker == symbol)
 
 

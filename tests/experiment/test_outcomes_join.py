@@ -23,7 +23,7 @@ def test_labels_and_trades_are_those_of_the_designs_timing(prices: PricePanel) -
 
 def test_only_due_outcomes_are_joined(prices: PricePanel) -> None:
     as_of = prices.sessions[30]
-    frame = outcome_frame(prices, as_of)
+    frame = outcome_frame(prices.until(as_of))
     assert frame["session"].max() == prices.sessions[29]  # its label needs session 30
     assert frame.loc[frame["traded_return"].notna(), "session"].max() == prices.sessions[28]
     earlier = outcome_frame(prices)
@@ -41,7 +41,7 @@ def test_predictions_without_an_outcome_are_left_out_and_columns_kept(prices: Pr
             "probability_up": [0.4, 0.5, 0.6],
         }
     )
-    joined = join_outcomes(predictions, prices)
+    joined = join_outcomes(predictions, outcome_frame(prices))
     assert list(joined["probability_up"]) == [0.4]
     assert {"log_return", "up", "traded_return"} <= set(joined)
 

@@ -26,11 +26,12 @@ from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.cli.main import main
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.resources import make_resources
 from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
-from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_now, take_step
+from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_as_of, take_step, update_allocation
 from financial_assets.workflows.replay import run_replay
 from tests.waiting import run
 
@@ -140,7 +141,7 @@ class World:
         market, models, serving, ab_test = (self.resources[name] for name in ("market", "models", "serving", "ab_test"))
         for sessions in range(first, until + 1, every):
             run_replay(market, serving, ab_test, sessions=sessions)
-            decisions = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
+            decisions = self.decide_all()
             if any(decision.action == short_of for decision in decisions):
                 return Step(decisions, self.epoch(), moved=False)
             self.history.append(take_step(decisions, models, serving, ab_test, always=False))
@@ -150,9 +151,17 @@ class World:
 
     def decide(self) -> Decision:
         """The decision about the only challenger, now."""
-        market, models, ab_test = (self.resources[name] for name in ("market", "models", "ab_test"))
-        (decision,) = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
+        (decision,) = self.decide_all()
         return decision
+
+    def decide_all(self) -> tuple[Decision, ...]:
+        """The decisions about all challengers, now; adaptive shares learn from their evidence."""
+        market, models, ab_test = (self.resources[name] for name in ("market", "models", "ab_test"))
+        as_of = market.clock().now()
+        known = self.panel.until(as_of)
+        judgements = decide_as_of(as_of, known.sessions, outcome_frame(known), self.rivals, models, ab_test)
+        update_allocation(judgements, known, as_of, ab_test)
+        return tuple(judgement.decision for judgement in judgements)
 
     def killed_before(self, part: str) -> None:
         """Carry the latest decision out in a process that is killed where it comes to ``part``."""

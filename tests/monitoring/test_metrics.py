@@ -120,13 +120,16 @@ def test_traffic_is_that_of_the_epoch_in_force(url: str, epoch: WeightEpoch) -> 
         fill(log, epoch, PRICES, PRICES.sessions[30:50], route=lambda *_: BASELINE)
     found = registry(url)
     assert found.get_sample_value("ab_test_traffic_percentage", of(BASELINE)) == 100
-    assert found.get_sample_value("ab_test_srm_p_value", {"experiment": EXPERIMENT}) < 1e-6
+    alpha = found.get_sample_value("ab_test_srm_alpha", {"experiment": EXPERIMENT})
+    assert alpha == 0.001, "no test is registered here: the default of the policy"
+    assert found.get_sample_value("ab_test_srm_p_value", {"experiment": EXPERIMENT}) < alpha
     with PredictionLog(url) as log:
         second = log.open_epoch(EXPERIMENT, arms(1, 0), "all to the champion", after=1)
         fill(log, second, PRICES, PRICES.sessions[50:52], route=lambda *_: BASELINE)
     found = registry(url)
     assert found.get_sample_value("ab_test_weight_epoch", {"experiment": EXPERIMENT}) == 2
-    assert found.get_sample_value("ab_test_srm_p_value", {"experiment": EXPERIMENT}) == 1
+    assert found.get_sample_value("ab_test_traffic_percentage", of(BASELINE)) == 100
+    assert found.get_sample_value("ab_test_srm_p_value", {"experiment": EXPERIMENT}) < alpha, "as in the decision"
 
 
 def test_accuracy_is_that_of_the_logged_answers_joined_to_prices(url: str, epoch: WeightEpoch) -> None:

@@ -43,7 +43,7 @@ def test_each_alert_fires_and_stays_silent_as_its_cases_say() -> None:
         ("ab_test_accuracy_advantage_upper < 0", "ab_test_model_accuracy < 75"),
         ('{status!="ok"}', "{}"),
         ("sum by (le, experiment, model_name)", "sum by (le, experiment)"),
-        ("ab_test_srm_p_value < 0.0001", "abs(ab_test_traffic_percentage - 70) > 15"),
+        ("ab_test_srm_p_value <= on (experiment) ab_test_srm_alpha", "abs(ab_test_traffic_percentage - 70) > 15"),
         ("for: 17h", "for: 12h"),
         ("or ab_test_exporter_up == 0", ""),
     ],

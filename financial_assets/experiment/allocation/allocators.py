@@ -138,7 +138,7 @@ class ThompsonGaussian:
     The conjugate normal-inverse-Wishart posterior of the vector of means (Gelman et al. 2013, Bayesian Data Analysis,
     3rd ed., section 3.6). Days on which all arms do well cancel, because the posterior keeps the arms' covariance.
 
-    ``totals`` are sums of the scores less the day's mean over arms; ``more`` is the matrix of the sums of their
+    ``totals`` are sums of the scores minus the day's mean over arms; ``more`` is the matrix of the sums of their
     products ``[arm, arm]``, row by row.
 
     Attributes
@@ -174,7 +174,7 @@ class ThompsonGaussian:
         return Memory(0.0, (0.0,) * arms, (0.0,) * arms**2)
 
     def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
-        """The day's scores less their mean are added."""
+        """The day's scores minus their mean are added."""
         keep, middle = math.exp(-1 / self.memory_days), math.fsum(scores) / len(scores)
         rest = [score - middle for score in scores]
         products = [a * b for a in rest for b in rest]
@@ -198,7 +198,7 @@ class Hedge:
     Freund and Schapire (1997), A decision-theoretic generalization of on-line learning; learning rate ``ln k / D``, D
     the sum of the mixability gaps so far, by de Rooij, van Erven, Grünwald and Koolen (2014), Follow the leader if you
     can, hedge if you must, JMLR 15. Shares do not change when all scores are scaled or shifted. For scores that span at
-    most S a day the regret against the best arm after T days is at most ``S sqrt(T ln k) + S (4/3 ln k + 2)``, whatever
+    most S per day the regret to the best arm after T days is at most ``S sqrt(T ln k) + S (4/3 ln k + 2)``, whatever
     the scores: no assumption about the market at all. The limits on weights cost more: a floor of f on every other arm
     costs f times its gap each day, for ever.
 
@@ -215,7 +215,7 @@ class Hedge:
         return Memory(0.0, (0.0,) * arms, (0.0,))
 
     def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
-        """Scores are added, and the day's mixability gap: expected score less the mix, both as losses."""
+        """Scores are added, and the day's mixability gap: expected score minus the mix, both as losses."""
         rate = self._rate(memory)
         held = [(p, x) for p, x in zip(self.shares(memory), scores, strict=True) if p > 0]
         top = max(score for _, score in held)

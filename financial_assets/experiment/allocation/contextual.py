@@ -29,7 +29,7 @@ __all__ = ["ContextualState", "advance_regimes", "join_regimes", "start_regimes"
 
 @dataclass(frozen=True, slots=True)
 class ContextualState:
-    """Where allocation stands in every regime.
+    """The state of allocation in every regime.
 
     Attributes
     ----------

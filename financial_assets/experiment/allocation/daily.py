@@ -1,4 +1,4 @@
-"""One step of adaptive allocation a session: evidence and health in, weights and a record out.
+"""One step of adaptive allocation per session: evidence and health in, weights and a record out.
 
 Pure: the state is plain data, and everything that a step used is in its record, so that :func:`replay` makes the same
 weights from the log bit for bit.
@@ -49,7 +49,7 @@ class AllocationPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AllocationState:
-    """Where allocation stands.
+    """The state of allocation.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ def advance(
     Parameters
     ----------
     policy, state
-        What was agreed, and where it stands.
+        What was agreed, and the state it is in.
     session
         Later than the state's.
     scores

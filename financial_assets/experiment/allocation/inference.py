@@ -46,7 +46,7 @@ class RoutedScores:
     challenger
         Whether the row went to the challenger ``[n]``, else to the champion.
     score
-        ``[n]`` in [0, 1], larger is better: hits, or 1 less the Brier score.
+        ``[n]`` in [0, 1], larger is better: hits, or 1 minus the Brier score.
     propensity
         Logged probability ``[n]`` that the row went where it went, fixed before the session.
     allocation
@@ -83,14 +83,14 @@ class RoutedScores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DailyDifferences:
-    """One unbiased number a day.
+    """One unbiased number per day.
 
     Attributes
     ----------
     session
         Rising ``[day]``.
     value
-        Challenger less champion ``[day]``.
+        Challenger minus champion ``[day]``.
     bound
         Largest possible size of each value ``[day]``, known before the day: half of one over its smallest propensity.
     """
@@ -101,7 +101,7 @@ class DailyDifferences:
 
 
 def naive_difference(rows: RoutedScores, level: float = 0.95) -> Interval:
-    """Mean score of the challenger's rows less that of the champion's, with a day-clustered interval.
+    """Mean score of the challenger's rows minus that of the champion's, with a day-clustered interval.
 
     For a fixed split, at one planned look.
 

@@ -54,7 +54,7 @@ class Limits:
         if not self.floor <= self.cap <= TOTAL - self.floor:
             raise ExperimentError(f"allocation cap is {self.cap}; allowed: {self.floor} to {TOTAL - self.floor}")
         if not 1 <= self.step <= 10:
-            raise ExperimentError(f"allocation step is {self.step}; allowed: 1 to 10 points a session")
+            raise ExperimentError(f"allocation step is {self.step}; allowed: 1 to 10 points per session")
         if self.hold < 1:
             raise ExperimentError(f"allocation hold is {self.hold}; allowed: at least 1 session, a label cycle")
         if not 0 <= self.hysteresis <= TOTAL:

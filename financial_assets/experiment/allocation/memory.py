@@ -21,7 +21,7 @@ class Memory:
     days
         Days seen; fewer where old days are discounted.
     totals
-        One number an arm; the allocator says what.
+        One number per arm; the allocator says what.
     more
         Further numbers; the allocator says what.
     """

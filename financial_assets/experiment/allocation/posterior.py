@@ -54,7 +54,7 @@ def best_of_means(
     Parameters
     ----------
     days, totals, products
-        Number of days, sums ``[arm]`` and sums of products ``[arm * arm]`` of daily scores less their mean over arms.
+        Number of days, sums ``[arm]`` and sums of products ``[arm * arm]`` of daily scores minus their mean over arms.
     prior_days, prior_sd
         Strength of the prior, and the daily standard deviation expected by it.
     seed
@@ -64,7 +64,7 @@ def best_of_means(
     # A prior of arms + 2 degrees of freedom: the weakest whole number for which the covariance has a mean, its scale.
     freedom, weight = days + 3.0, days + prior_days
     if arms == 2:
-        # Scores less their mean over two arms are +x and -x: everything follows from the sums of x and of its square.
+        # Scores minus their mean over two arms are +x and -x: everything follows from the sums of x and of its square.
         pull = totals[0] ** 2 / days if days else 0.0
         square = products[0] - pull + pull * prior_days / weight
         spread = math.sqrt((2 * prior_sd**2 + 4 * square) / (weight * freedom))

@@ -1,4 +1,4 @@
-"""The evidence of a test: one number a day, champion and challenger on the same bars, after both data cut-offs."""
+"""The evidence of a test: one number per day, champion and challenger on the same bars, after both data cut-offs."""
 
 from __future__ import annotations
 
@@ -10,41 +10,17 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.paired_score import PairedMetric, answer_columns, paired_score
+from financial_assets.experiment.paired_score import (
+    KEYS,
+    PairedDays,
+    answer_columns,
+    daily_means,
+    paired_days,
+    paired_differences,
+)
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.market.panel import PricePanel
 
-__all__ = ["Evidence", "PairedDays", "gather"]
-
-_KEYS = ["session", "ticker"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PairedDays:
-    """Daily mean differences of a score between two forecasters, in order.
-
-    Attributes
-    ----------
-    sessions
-        Days with a known outcome ``[days]``.
-    differences
-        First less second, mean over the tickers of the day ``[days]``.
-    rows, disagreements
-        Predictions behind them, and those on which the two scores differed.
-    """
-
-    sessions: pd.DatetimeIndex
-    differences: np.ndarray
-    rows: int
-    disagreements: int
-
-    def __len__(self) -> int:
-        return len(self.differences)
-
-    def until(self, days: int) -> PairedDays:
-        """The first ``days`` days; counts stay those of all."""
-        return PairedDays(self.sessions[:days], self.differences[:days], self.rows, self.disagreements)
+__all__ = ["Evidence", "gather"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,15 +57,8 @@ class Evidence:
         return self.missing / self.due if self.due else 0.0
 
 
-def gather(
-    plan: ExperimentPlan,
-    direct: pd.DataFrame,
-    baselines: pd.DataFrame,
-    panel: PricePanel,
-    *,
-    as_of: pd.Timestamp | None = None,
-) -> Evidence:
-    """The evidence of a plan as of a session.
+def gather(plan: ExperimentPlan, direct: pd.DataFrame, baselines: pd.DataFrame, outcomes: pd.DataFrame) -> Evidence:
+    """The evidence of a plan.
 
     Parameters
     ----------
@@ -100,52 +69,49 @@ def gather(
         quantiles for pinball loss.
     baselines
         Daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``.
-    panel
-        Prices, for the outcomes.
-    as_of
-        Nothing later is used; default the panel's last session.
+    outcomes
+        What is known as of the decision (:func:`~financial_assets.experiment.outcomes.outcome_frame`).
 
     Raises
     ------
     ExperimentError
-        A prediction stands twice, or a baseline of the plan is not among ``baselines``.
+        A prediction occurs twice, or a baseline of the plan is not among ``baselines``.
     """
-    known = panel if as_of is None else panel.until(as_of)
-    outcomes = outcome_frame(known)[[*_KEYS, "up", "log_return"]]
-    outcomes = outcomes[outcomes["session"] > pd.Timestamp(plan.starts_after)]
+    outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, "up", "log_return"]]
     pair = direct[direct["model"].isin((plan.champion, plan.challenger)) & (direct["status"] != "pending")]
     _refuse_repeats(pair, "paired predictions")
     answered = pair[pair["status"] == "ok"]
-    columns = tuple(dict.fromkeys(("probability_up", *answer_columns(plan.test.metric))))
-    challenger, champion = (_answers(answered, name, outcomes, columns) for name in (plan.challenger, plan.champion))
+    columns = [*KEYS, *dict.fromkeys(("probability_up", *answer_columns(plan.test.metric)))]
+    challenger, champion = (
+        answered.loc[answered["model"] == model, columns].merge(outcomes, on=KEYS, validate="1:1")
+        for model in (plan.challenger, plan.champion)
+    )
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
     due = _due(pair, outcomes)
-    complete = challenger.merge(champion[_KEYS], on=_KEYS)
-    by_ticker = _differences(challenger, champion, plan.test.metric)
-    main = _daily(by_ticker)
-    against = {name: _paired(challenger, rows, "accuracy") for name, rows in rivals.items()}
-    accuracy = main if plan.test.metric == "accuracy" else _paired(challenger, champion, "accuracy")
+    # The pair is compared by the plan's metric; baselines and the safeguard always by accuracy.
+    by_ticker = paired_differences(challenger, champion, plan.test.metric)
+    main = daily_means(by_ticker)
+    accuracy = main if plan.test.metric == "accuracy" else paired_days(challenger, champion, "accuracy")
+    against = {name: paired_days(challenger, rows, "accuracy") for name, rows in rivals.items()}
     return Evidence(
         main=main,
         accuracy=accuracy,
         against=against,
         due=due,
-        missing=due - len(complete),
+        missing=due - len(challenger.merge(champion[KEYS], on=KEYS)),
         digest=_digest([main, accuracy, *against.values()]),
         by_ticker=by_ticker,
     )
 
 
 def _due(pair: pd.DataFrame, outcomes: pd.DataFrame) -> int:
-    """Rows that should exist: from the first time that a ticker was asked about, every session with an outcome."""
+    """Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
+
+    Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
+    """
     begun = pair.groupby("ticker", sort=False)["session"].min().rename("first").reset_index()
     rows = outcomes.merge(begun, on="ticker")
     return int((rows["session"] >= rows["first"]).sum())
-
-
-def _answers(answered: pd.DataFrame, model: str, outcomes: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    rows = answered.loc[answered["model"] == model, [*_KEYS, *columns]]
-    return rows.merge(outcomes, on=_KEYS, validate="1:1")
 
 
 def _baseline(baselines: pd.DataFrame, name: str, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -157,11 +123,11 @@ def _baseline(baselines: pd.DataFrame, name: str, outcomes: pd.DataFrame) -> pd.
         )
     _refuse_repeats(rows.rename(columns={"date": "session"}), "baseline predictions")
     rows = rows[["date", "ticker", "probability_up"]].rename(columns={"date": "session"})
-    return rows.merge(outcomes, on=_KEYS, validate="1:1")
+    return rows.merge(outcomes, on=KEYS, validate="1:1")
 
 
 def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
-    repeated = rows.duplicated([*_KEYS, "model"])
+    repeated = rows.duplicated([*KEYS, "model"])
     if repeated.any():
         first = rows[repeated].iloc[0]
         raise ExperimentError(
@@ -169,36 +135,9 @@ def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:
         )
 
 
-def _paired(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric) -> PairedDays:
-    return _daily(_differences(first, second, metric))
-
-
-def _differences(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric) -> pd.DataFrame:
-    columns = [*answer_columns(metric)]
-    others = {column: f"{column}_second" for column in columns}
-    both = first.dropna(subset=columns).merge(
-        second.dropna(subset=columns)[[*_KEYS, *columns]].rename(columns=others), on=_KEYS, validate="1:1"
-    )
-    outcome = both["up"].to_numpy(bool), both["log_return"].to_numpy(np.float64)
-    theirs = both[[*others.values()]].rename(columns={name: column for column, name in others.items()})
-    difference = (
-        paired_score(metric, both[columns], *outcome) - paired_score(metric, theirs, *outcome)
-        if len(both)
-        else np.empty(0)
-    )
-    return both[_KEYS].assign(difference=difference)
-
-
-def _daily(rows: pd.DataFrame) -> PairedDays:
-    if rows.empty:
-        return PairedDays(pd.DatetimeIndex([]), np.empty(0), 0, 0)
-    daily = rows["difference"].groupby(rows["session"].to_numpy(), sort=True).mean()
-    unequal = int(np.count_nonzero(rows["difference"]))
-    return PairedDays(pd.DatetimeIndex(daily.index), daily.to_numpy(np.float64), len(rows), unequal)
-
-
 def _digest(series: list[PairedDays]) -> str:
     digest = hashlib.sha256()
+    # Days and doubles in a fixed byte order: a repeated decision must agree to the last bit on any machine.
     for days in series:
         digest.update(np.asarray(days.sessions, dtype="datetime64[D]").astype("<i8").tobytes())
         digest.update(days.differences.astype("<f8").tobytes())

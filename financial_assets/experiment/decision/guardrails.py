@@ -1,4 +1,4 @@
-"""What only live routing can tell: whether the challenger is slow or failing, and traffic split as the weights say.
+"""What only live routing shows: whether the challenger is slow or failing, and whether traffic obeys the weights.
 
 No outcome is needed, so a bad challenger is rolled back within the session in which it goes wrong. Every guardrail is
 valid at every look. A breach that the champion shares is the plane's, not the challenger's: it is laid at the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,11 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.guardrails import ODDS, RateEProcess, fair_share
 from financial_assets.experiment.statistics.srm_sequential import StratifiedSrm
 
-__all__ = ["peak_log_e", "watch_traffic"]
+__all__ = ["peak_log_e", "sample_ratio", "sequential_srm", "watch_traffic"]
 
 _COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
+_LOOK = 500  # requests between looks at the split
 
 
 def watch_traffic(
@@ -44,8 +45,8 @@ def watch_traffic(
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
     """
-    mine = {epoch.number: epoch for epoch in epochs if _is_of(plan, epoch)}
-    rows = routed.loc[routed["epoch"].isin(list(mine)) & (routed["status"] != "pending"), _COLUMNS]
+    tested = {epoch.number: epoch for epoch in epochs if _is_of(plan, epoch)}
+    rows = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"), _COLUMNS]
     rules = plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
@@ -53,9 +54,9 @@ def watch_traffic(
     late = f"took over {rules.latency_objective_s:g} s"
     return TrafficEvidence(
         guardrails=(
-            _arm(plan, mine, rows, failed, "errors", rules.error_share, "failed"),
-            _arm(plan, mine, rows, slow, "latency", rules.slow_share, late, alone),
-            _split(plan, mine, rows),
+            _arm(plan, tested, rows, failed, "errors", rules.error_share, "failed"),
+            _arm(plan, tested, rows, slow, "latency", rules.slow_share, late, alone),
+            sample_ratio(plan.challenger, tested, rows, plan.guardrails.srm_alpha),
             _unattributed(plan, rows),
         ),
         digest=_digest(rows, alone),
@@ -65,7 +66,7 @@ def watch_traffic(
 def peak_log_e(bad: np.ndarray, allowed: float) -> float:
     """Largest logarithm of a guardrail's e-value over all answers so far.
 
-    The same as feeding :class:`~financial_assets.experiment.statistics.guardrails.Guardrail` one answer at a time.
+    The same as feeding :class:`~financial_assets.experiment.statistics.guardrails.RateEProcess` one answer at a time.
 
     Parameters
     ----------
@@ -76,10 +77,11 @@ def peak_log_e(bad: np.ndarray, allowed: float) -> float:
     """
     if not len(bad):
         return 0.0
+    # The capital after every single answer, at once: the peak counts, because somebody may look at any instant.
     count = np.cumsum(bad, dtype=np.float64)
     answers = np.arange(1, len(bad) + 1, dtype=np.float64)
     parts = np.stack([count * math.log(odds) - answers * math.log1p(allowed * (odds - 1)) for odds in ODDS])
-    largest = parts.max(axis=0)
+    largest = parts.max(axis=0)  # taken out before exp, which overflows after some hundred bad answers
     mixed = largest + np.log(np.exp(parts - largest).mean(axis=0))
     return max(0.0, float(mixed.max()))
 
@@ -106,16 +108,17 @@ def _arm(
     evidence = peak_log_e(of_challenger, allowed)
     breached, p_value = evidence >= level, math.exp(-evidence)
     shared = peak_log_e(of_champion, allowed) >= level
-    said = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
+    seen = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
     if breached and shared and not (_is_its_own(plan, epochs, rows, bad) or _is_slow_alone(plan, alone)):
-        said = f"{said}, but {plan.champion} does no better"
-        return Guardrail(name, "", "hold", True, share, allowed, count, said, p_value)
-    return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, said, p_value)
+        seen = f"{seen}, but {plan.champion} does no better"
+        return Guardrail(name, "", "hold", True, share, allowed, count, seen, p_value)
+    return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, seen, p_value)
 
 
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     capital = RateEProcess()
+    # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
     guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy()]
     for number, regime, model in zip(guilty["epoch"], guilty["regime"], guilty["model"], strict=True):
         weights = epochs[int(number)].weights_in(regime)
@@ -130,8 +133,8 @@ def _alone(plan: ExperimentPlan, direct: pd.DataFrame | None) -> np.ndarray:
     """Sessions in which one arm alone was slow in paired scoring: whether that was the challenger, in order."""
     if direct is None:
         return np.empty(0, bool)
-    mine = direct[direct["model"].isin((plan.champion, plan.challenger))]
-    longest = mine.groupby(["session", "model"])["latency_s"].max().unstack()
+    pair = direct[direct["model"].isin((plan.champion, plan.challenger))]
+    longest = pair.groupby(["session", "model"])["latency_s"].max().unstack()
     if longest.shape[1] < 2:
         return np.empty(0, bool)
     slow = longest.dropna() > plan.guardrails.latency_objective_s
@@ -143,17 +146,23 @@ def _is_slow_alone(plan: ExperimentPlan, alone: np.ndarray | None) -> bool:
     return alone is not None and peak_log_e(alone, 0.5) >= -math.log(plan.guardrails.alpha)
 
 
-def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame) -> Guardrail:
-    """The sequential sample-ratio test over the pair's epochs, with a look every 500 requests.
+def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> StratifiedSrm:
+    """The sequential sample-ratio test of weight epochs, with a look every 500 requests.
 
-    Requests of a regime with weights of its own are tested against these.
+    Requests of a regime with weights of its own are tested against these; strata are (number, regime label).
+
+    Parameters
+    ----------
+    epochs
+        Number -> weight epoch.
+    routed
+        Attributed requests in the order of the log: ``epoch``, ``regime``, ``model``.
     """
     test = StratifiedSrm()
-    attributed = rows[rows["status"] != "unattributed"]
     for number, epoch in epochs.items():
-        mine = attributed[attributed["epoch"] == number]
-        models, labels = mine["model"].to_numpy(), mine["regime"].to_numpy()
-        for start in range(0, len(mine), _LOOK):
+        rows = routed[routed["epoch"] == number]
+        models, labels = rows["model"].to_numpy(), rows["regime"].to_numpy()
+        for start in range(0, len(rows), _LOOK):
             look = slice(start, start + _LOOK)
             counts = Counter(zip(labels[look], models[look].astype(str), strict=True))
             test.update(
@@ -162,9 +171,30 @@ def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFr
                     for label in dict.fromkeys(labels[look])
                 }
             )
-    p_value, alpha = test.p_value, plan.guardrails.srm_alpha
-    share = float((attributed["model"] == plan.challenger).mean()) if len(attributed) else 0.0
-    wanted = _expected_share(plan, epochs, attributed)
+    return test
+
+
+def sample_ratio(model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame, alpha: float) -> Guardrail:
+    """Whether requests are split as the weights say: one test over all of ``epochs``, valid at every look.
+
+    Parameters
+    ----------
+    model
+        Whose share is told: any arm of these epochs.
+    epochs
+        Number -> weight epoch.
+    routed
+        Routed requests in the order of the log: ``epoch``, ``regime``, ``model``, ``status``.
+    alpha
+        Error probability over all looks.
+    """
+    rows = routed[routed["epoch"].isin(list(epochs)) & ~routed["status"].isin(("pending", "unattributed"))]
+    p_value = sequential_srm(epochs, rows).p_value
+    share = float((rows["model"] == model).mean()) if len(rows) else 0.0
+    strata = Counter(zip(rows["epoch"].to_numpy(), rows["regime"].to_numpy(), strict=True))
+    # Weights change between epochs and regimes: the share asked for is the mean over the requests as they came.
+    asked_for = sum(count * epochs[int(number)].propensity(model, regime) for (number, regime), count in strata.items())
+    expected = asked_for / len(rows) if len(rows) else 0.0
     return Guardrail(
         name="sample ratio",
         model="",
@@ -172,26 +202,13 @@ def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFr
         fired=p_value <= alpha,
         p_value=p_value,
         observed=share,
-        objective=wanted,
-        count=len(attributed),
-        reason=f"traffic is not split as the weights say: {plan.challenger} got {share:.1%} of {len(attributed):,} "
-        f"requests instead of {wanted:.1%} (anytime-valid p = {p_value:.1g})"
+        objective=expected,
+        count=len(rows),
+        reason=f"traffic is not split as the weights say: {model} got {share:.1%} of {len(rows):,} requests instead "
+        f"of {expected:.1%} (anytime-valid p = {p_value:.1g})"
         if p_value <= alpha
-        else f"{plan.challenger} got {share:.1%} of {len(attributed):,} requests; the weights say {wanted:.1%}",
+        else f"{model} got {share:.1%} of {len(rows):,} requests; the weights say {expected:.1%}",
     )
-
-
-_LOOK = 500  # requests between looks at the split
-
-
-def _expected_share(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], attributed: pd.DataFrame) -> float:
-    if not len(attributed):
-        return 0.0
-    strata = Counter(zip(attributed["epoch"].to_numpy(), attributed["regime"].to_numpy(), strict=True))
-    expected = sum(
-        count * epochs[int(number)].propensity(plan.challenger, regime) for (number, regime), count in strata.items()
-    )
-    return expected / len(attributed)
 
 
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
@@ -213,6 +230,7 @@ def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
 
 def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
+    # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
         digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())

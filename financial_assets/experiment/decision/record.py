@@ -115,7 +115,7 @@ class Decision:
     as_of
         The market clock (ISO date).
     epoch
-        Weight epoch in force.
+        The current weight epoch.
     plan_digest, evidence_digest, traffic_digest
         SHA-256 of what was looked at.
     days

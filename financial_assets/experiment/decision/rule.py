@@ -16,7 +16,7 @@ import numpy as np
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import (
     Action,
     ConfidenceSequence,
@@ -25,7 +25,7 @@ from financial_assets.experiment.decision.record import (
     Look,
     TrafficEvidence,
 )
-from financial_assets.experiment.paired_score import in_words
+from financial_assets.experiment.paired_score import PairedDays, in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.asymptotic import Clipping
 from financial_assets.experiment.statistics.betting import BettingSequence
@@ -51,7 +51,7 @@ def decide(
     plan
         The pre-registration of exactly this pair.
     epoch
-        Weight epoch in force.
+        The current weight epoch.
     evidence, traffic
         What is known.
     as_of
@@ -162,7 +162,7 @@ def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
 
 
 def _z(days: PairedDays, count: int, margin: float) -> float:
-    """Standardised mean of the first ``count`` days; 0 without variation, which is no evidence of anything."""
+    """Standardised mean of the first ``count`` days; 0 without variation, which proves nothing."""
     values = days.differences[:count]
     if len(values) < 2 or float(np.ptp(values)) <= _ROUNDING:
         return 0.0
@@ -170,7 +170,7 @@ def _z(days: PairedDays, count: int, margin: float) -> float:
 
 
 _ROUNDING = 1e-12  # days that differ by less are equal: a deviation of rounding errors would make any mean significant
-_LARGEST_Z = 38.0  # beyond, the normal tail is no double any more, and infinity has no place in a record
+_LARGEST_Z = 38.0  # beyond, the normal tail underflows a double, and infinity has no place in a record
 
 
 def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:
@@ -234,7 +234,7 @@ def _in_favour(plan: ExperimentPlan, looks: Sequence[Look], always_on: Confidenc
 
 
 def _against(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | None) -> list[str]:
-    """What stands against a promotion although the evidence is in favour."""
+    """What speaks against a promotion although the evidence is in favour."""
     against: list[str] = []
     if not plan.can_promote:
         against.append(_underpowered(plan))

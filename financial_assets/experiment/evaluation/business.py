@@ -1,13 +1,13 @@
 """What a promotion is worth in profit, with its interval: what a person who pays for it would ask.
 
-The unit is the day: the challenger's net return less the champion's, both trading the same bars. The interval is of the
-mean of these days, by Student's t with the long-run variance of Newey and West (1987): tickers of a day are in one
+The unit is the day: the challenger's net return minus the champion's, both trading the same bars. The interval is of
+the mean of these days, by Student's t with the long-run variance of Newey and West (1987): tickers of a day are in one
 number already, and positions that are carried over make neighbouring days move together. Negative autocorrelation is
 not believed, so the interval is never narrower than that of independent days. A block bootstrap would need a seed and a
-thousand draws to say the same.
+thousand draws for the same result.
 
-Nothing here decides: profits of so few years cannot tell arms apart, as :mod:`.risk_view` computes. No amount is
-assumed either: assets, latency and implementation cost are what the user says; without assets there are only returns.
+Nothing here decides: profits of so few years do not separate the arms, as :mod:`.risk` computes. No amount is assumed
+either: assets, latency and implementation cost are set by the user; without assets there are only returns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.estimates import Estimate, hac_mean
-from financial_assets.scoring.intervals import day_clustered_difference
+from financial_assets.experiment.statistics.estimates import hac_mean
+from financial_assets.scoring.intervals import Interval, day_clustered_difference
 
 __all__ = [
     "FEWEST_DAYS",
@@ -46,7 +46,7 @@ class BusinessCase:
     horizon_sessions
         Sessions over which the promotion is to pay.
     latency_cost_per_ms
-        Money that each millisecond of slower mean response costs in a session.
+        Money that each millisecond of slower mean response costs per session.
     implementation_cost
         Money that the promotion costs once.
     """
@@ -71,10 +71,10 @@ class Money:
     ``latency`` is ``None`` where it costs nothing, or where the arms were not routed side by side.
     """
 
-    gain: Estimate
-    latency: Estimate | None
+    gain: Interval
+    latency: Interval | None
     implementation: float
-    net: Estimate
+    net: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +103,16 @@ class Promotion:
 
     challenger: str
     champion: str
-    daily: Estimate
+    daily: Interval
     lags: int
-    horizon: Estimate
-    slower_s: Estimate | None
+    horizon: Interval
+    slower_s: Interval | None
     money: Money | None
     case: BusinessCase
     sentence: str
 
     @property
-    def value(self) -> Estimate:
+    def value(self) -> Interval:
         """Over the horizon: in money where assets are known, else as a share of the capital."""
         return self.horizon if self.money is None else self.money.net
 
@@ -127,31 +127,30 @@ class Promotion:
         return f"{_side(self.value.low, self.money)} to {_side(self.value.high, self.money)}"
 
 
-def slower_by(routed: pd.DataFrame, challenger: str, champion: str, level: float) -> Estimate | None:
-    """Mean response time of the challenger less the champion's in seconds, clustered by session.
+def slower_by(routed: pd.DataFrame, challenger: str, champion: str, level: float) -> Interval | None:
+    """Mean response time of the challenger minus the champion's in seconds, clustered by session.
 
     Of answered requests, in the weight epochs in which both got any; ``None`` with fewer than two sessions of either.
     """
     rows = routed[(routed["status"] == "ok") & routed["model"].isin((challenger, champion))]
     arms = rows.groupby("epoch")["model"].nunique()
     rows = rows[rows["epoch"].isin(arms.index[arms == 2])]
-    one, two = (rows[rows["model"] == name] for name in (challenger, champion))
-    if min(one["session"].nunique(), two["session"].nunique()) < 2:
+    ours, theirs = (rows[rows["model"] == name] for name in (challenger, champion))
+    if min(ours["session"].nunique(), theirs["session"].nunique()) < 2:
         return None
-    found = day_clustered_difference(
-        one["latency_s"].to_numpy(),
-        one["session"].to_numpy(),
-        two["latency_s"].to_numpy(),
-        two["session"].to_numpy(),
+    return day_clustered_difference(
+        ours["latency_s"].to_numpy(),
+        ours["session"].to_numpy(),
+        theirs["latency_s"].to_numpy(),
+        theirs["session"].to_numpy(),
         level,
     )
-    return Estimate(found.estimate, found.low, found.high, found.days, found.observations, found.level)
 
 
 def value_of_promotion(
     names: tuple[str, str],
     daily: tuple[np.ndarray, np.ndarray],
-    slower_s: Estimate | None,
+    slower_s: Interval | None,
     case: BusinessCase,
     level: float = 0.95,
 ) -> Promotion | None:
@@ -173,7 +172,7 @@ def value_of_promotion(
     Promotion or None
         ``None`` with fewer than 30 days.
     """
-    first, second = (np.asarray(one, np.float64) for one in daily)
+    first, second = (np.asarray(returns, np.float64) for returns in daily)
     if first.shape != second.shape:
         raise ExperimentError("challenger and champion must have traded the same sessions")
     if first.size < FEWEST_DAYS:
@@ -194,22 +193,22 @@ def value_of_promotion(
     )
 
 
-def _money(horizon: Estimate, slower_s: Estimate | None, case: BusinessCase, aum: float) -> Money:
+def _money(horizon: Interval, slower_s: Interval | None, case: BusinessCase, aum: float) -> Money:
     gain, latency = horizon.times(aum), None
     if case.latency_cost_per_ms > 0 and slower_s is not None:
         latency = slower_s.times(1000 * case.latency_cost_per_ms * case.horizon_sessions)
     value = gain.estimate - (latency.estimate if latency else 0.0) - case.implementation_cost
     # The parts are unrelated: their symmetric half-widths add as squares.
     half = math.hypot(_half(gain), _half(latency) if latency else 0.0)
-    net = Estimate(value, value - half, value + half, gain.days, gain.observations, gain.level)
+    net = Interval(value, value - half, value + half, gain.days, gain.observations, gain.level)
     return Money(gain, latency, case.implementation_cost, net)
 
 
-def _half(value: Estimate) -> float:
+def _half(value: Interval) -> float:
     return (value.high - value.low) / 2
 
 
-def _sentence(horizon: Estimate, money: Money | None, case: BusinessCase) -> str:
+def _sentence(horizon: Interval, money: Money | None, case: BusinessCase) -> str:
     span = f"over {case.horizon_sessions:,} sessions"
     if money is None:
         value = horizon

@@ -17,7 +17,7 @@ from financial_assets.experiment.evaluation.business import (
 )
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import Risk, SharpeGap, correlation, days_of_both, risk_of, sharpe_gap
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.scoring.intervals import Interval
 
 __all__ = ["Business", "business_of"]
 
@@ -33,7 +33,7 @@ class Business:
     risks
         Of the arms, of the baselines, and of holding everything.
     gap
-        Challenger's Sharpe ratio less the champion's; of several, the one that comes first.
+        Challenger's Sharpe ratio minus the champion's; of several, the one that comes first.
     correlation
         Of the two arms' daily net returns.
     no_value
@@ -43,7 +43,7 @@ class Business:
     promotion: Promotion | None
     risks: tuple[Risk, ...]
     gap: SharpeGap | None
-    correlation: Estimate | None
+    correlation: Interval | None
     no_value: str = ""
 
 
@@ -73,18 +73,18 @@ def business_of(
     first, second = (next((s for s in skills if s.role == role), None) for role in ("challenger", "champion"))
     if first is None or second is None or first.pnl is None or second.pnl is None:
         return Business(None, tuple(risks), None, None, _TOO_FEW)
-    one, two = np.asarray(first.pnl.daily), np.asarray(second.pnl.daily)
+    ours, theirs = np.asarray(first.pnl.daily), np.asarray(second.pnl.daily)
     promotion, no_value = None, _ruin(first, second)
     if not no_value:
         slower = slower_by(routed, first.name, second.name, level)
-        promotion = value_of_promotion((first.name, second.name), (one, two), slower, case, level)
+        promotion = value_of_promotion((first.name, second.name), (ours, theirs), slower, case, level)
         no_value = _TOO_FEW if promotion is None else ""
-    lived = days_of_both(one, two)
+    traded = days_of_both(ours, theirs)
     return Business(
         promotion=promotion,
         risks=tuple(risks),
-        gap=sharpe_gap(one[:lived], two[:lived], level),
-        correlation=correlation(one[:lived], two[:lived], level),
+        gap=sharpe_gap(ours[:traded], theirs[:traded], level),
+        correlation=correlation(ours[:traded], theirs[:traded], level),
         no_value=no_value,
     )
 
@@ -96,10 +96,12 @@ _TOO_FEW = (
 
 
 def _ruin(challenger: Skill, champion: Skill) -> str:
-    """Why a mean of daily returns is no forecast of a horizon's: a book that was wiped out has no further days."""
-    lost = [one for one in (challenger, champion) if one.pnl is not None and one.pnl.wiped_out is not None]
-    if not lost:
+    """Why a mean of daily returns forecasts no horizon: a book that was wiped out has no further days."""
+    wiped_out = {
+        skill.name: skill.pnl.wiped_out for skill in (challenger, champion) if skill.pnl and skill.pnl.wiped_out
+    }
+    if not wiped_out:
         return ""
-    books = " and ".join(f"that of {one.name} on {one.pnl.wiped_out}" for one in lost if one.pnl is not None)
-    worst = " Promotion would have cost the whole capital." if lost == [challenger] else ""
+    books = " and ".join(f"that of {name} on {session}" for name, session in wiped_out.items())
+    worst = " Promotion would have cost the whole capital." if [*wiped_out] == [challenger.name] else ""
     return f"The value of a promotion is not defined: a book was wiped out, {books}.{worst}"

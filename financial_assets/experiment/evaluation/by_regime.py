@@ -11,9 +11,10 @@ import pandas as pd
 from financial_assets.experiment.allocation.regimes import trend_directions, volatility_terciles
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.evaluation.risk import correlation, days_of_both, equal_correlations
-from financial_assets.experiment.statistics.estimates import Estimate, hac_mean
+from financial_assets.experiment.statistics.estimates import hac_mean
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.scoring.classification import hits
+from financial_assets.scoring.intervals import Interval
 
 __all__ = ["RegimeRow", "RegimeView", "view_by_regime"]
 
@@ -34,7 +35,7 @@ class RegimeRow:
     accuracy
         Share of right directions by forecaster.
     advantage
-        Challenger less champion in accuracy, one number a day; ``None`` with fewer than 30 days.
+        Challenger minus champion in accuracy, one number per day; ``None`` with fewer than 30 days.
     profit
         The same in daily net return.
     correlation
@@ -45,9 +46,9 @@ class RegimeRow:
     value: str
     days: int
     accuracy: dict[str, float]
-    advantage: Estimate | None
-    profit: Estimate | None
-    correlation: Estimate | None
+    advantage: Interval | None
+    profit: Interval | None
+    correlation: Interval | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +93,19 @@ def view_by_regime(
         Confidence of intervals.
     """
     market = panel.values[0, CHANNELS.index("market")].astype(np.float64)
-    place = panel.sessions.get_indexer(sessions)
+    place = panel.sessions.get_indexer(sessions)  # regimes need the history before the first evaluated session
     labels = {
         "volatility": np.array(volatility_terciles(market), dtype=object)[place],
         "trend": np.array(trend_directions(market), dtype=object)[place],
     }
     daily = {name: _daily_accuracy(frame, sessions) for name, frame in rows.items()}
     pair = [next((s for s in skills if s.role == role), None) for role in ("challenger", "champion")]
-    found = tuple(
+    every = tuple(
         _row(dimension, value, labels[dimension] == value, daily, pair, level)
         for dimension, values in _VALUES.items()
         for value in values
     )
-    shown = tuple(row for row in found if row.days)
+    shown = tuple(row for row in every if row.days)
     return RegimeView(
         rows=shown,
         unknown=int(np.sum((labels["volatility"] == None) | (labels["trend"] == None))),  # noqa: E711 (elementwise)
@@ -137,16 +138,16 @@ def _row(
     if first is not None and second is not None:
         advantage = _advantage(daily, first.name, second.name, inside, level)
         if first.pnl is not None and second.pnl is not None:
-            one, two = (np.asarray(s.pnl.daily, np.float64) for s in (first, second) if s.pnl is not None)
-            lived = inside & (np.arange(one.size) < days_of_both(one, two))
-            alike = correlation(one[lived], two[lived], level) if lived.sum() >= _FEWEST_DAYS else None
-            profit = hac_mean((one - two)[inside], level)[0] if inside.sum() >= _FEWEST_DAYS else None
+            ours, theirs = (np.asarray(s.pnl.daily, np.float64) for s in (first, second) if s.pnl is not None)
+            traded = inside & (np.arange(ours.size) < days_of_both(ours, theirs))
+            alike = correlation(ours[traded], theirs[traded], level) if traded.sum() >= _FEWEST_DAYS else None
+            profit = hac_mean((ours - theirs)[inside], level)[0] if inside.sum() >= _FEWEST_DAYS else None
     return RegimeRow(dimension, value, int(np.sum(inside)), accuracy, advantage, profit, alike)
 
 
 def _advantage(
     daily: Mapping[str, tuple[np.ndarray, np.ndarray]], first: str, second: str, inside: np.ndarray, level: float
-) -> Estimate | None:
+) -> Interval | None:
     if first not in daily or second not in daily:
         return None
     (right, count), (other, others) = daily[first], daily[second]
@@ -157,5 +158,5 @@ def _advantage(
 
 
 def _stable(rows: Sequence[RegimeRow]) -> float | None:
-    found = [row.correlation for row in rows if row.correlation is not None]
-    return equal_correlations(found) if len(found) == len(rows) else None
+    correlations = [row.correlation for row in rows if row.correlation is not None]
+    return equal_correlations(correlations) if len(correlations) == len(rows) else None

@@ -1,76 +1,107 @@
 """Paired comparison of two forecasters on the same rows.
 
-The unit of evidence is the day: the mean over tickers of the difference of two scores, one number a day. Predictions do
-not move the market, so that both outcomes are known on every row and pairing is legitimate.
+The unit of evidence is the day: the mean over tickers of the difference of two scores, one number per day. Predictions
+do not move the market, so that both outcomes are known on every row and pairing is legitimate.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Mapping
+
 import pandas as pd
 
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation.measures import Comparison, Score
-from financial_assets.experiment.evaluation.skill import estimate
+from financial_assets.experiment.evaluation.rows import baseline_rows, common_keys
+from financial_assets.experiment.paired_score import paired_days, rows_of
+from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.statistics.power import days_needed, minimum_detectable_effect
-from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import day_clustered_mean
 
-__all__ = ["compare"]
+__all__ = ["compare", "comparisons"]
+
+
+def comparisons(
+    common: Mapping[str, pd.DataFrame],
+    due: Mapping[str, pd.DataFrame],
+    baselines: pd.DataFrame,
+    epoch: WeightEpoch,
+    criteria: Mapping[str, Criteria],
+) -> Iterator[Comparison]:
+    """Each challenger against champion and baselines, then the champion against the baselines.
+
+    Parameters
+    ----------
+    common
+        Rows by forecaster on what champion and challengers have in common.
+    due
+        All due rows by model.
+    baselines
+        Due rows of all baselines.
+    epoch
+        The current weight epoch.
+    criteria
+        By arm.
+    """
+    champion = epoch.champion.model
+    for model in [arm.model for arm in epoch.challengers if arm.model in due and champion in due]:
+        basis, rows = common_keys([due[model], due[champion]]), common
+        # A challenger that is younger than the others, or older, is compared on all rows that it has with the champion.
+        if model not in common or len(basis) != len(common[champion]):
+            rows = {name: rows_of(due[name], basis) for name in (model, champion)}
+            rows |= baseline_rows(baselines, rows)
+        yield from _compared(rows, model, champion, criteria[model], "accuracy")
+        yield from _compared(rows, model, champion, criteria[model], "brier")
+        for baseline in criteria[model].must_beat:
+            yield from _compared(rows, model, baseline, criteria[model], "accuracy")
+    for baseline in criteria[champion].must_beat:
+        yield from _compared(common, champion, baseline, criteria[champion], "accuracy")
+
+
+def _compared(
+    rows: Mapping[str, pd.DataFrame], first: str, second: str, criteria: Criteria, score: Score
+) -> Iterator[Comparison]:
+    comparison = compare(first, second, rows, criteria, score) if {first, second} <= set(rows) else None
+    if comparison is not None:
+        yield comparison
 
 
 def compare(
-    first: tuple[str, pd.DataFrame],
-    second: tuple[str, pd.DataFrame],
-    *,
-    level: float,
-    power: float,
-    score: Score = "accuracy",
-    worthwhile: float | None = None,
+    first: str, second: str, rows: Mapping[str, pd.DataFrame], criteria: Criteria, score: Score = "accuracy"
 ) -> Comparison | None:
     """How much better the first forecaster is, on the rows that both have.
 
     Parameters
     ----------
     first, second
-        Name and rows (``session``, ``ticker``, ``probability_up``, ``up``), each row once.
-    level, power
-        Confidence of the interval; power of the smallest detectable difference.
+        Names.
+    rows
+        Rows by name (``session``, ``ticker``, ``probability_up``, ``up``, ``log_return``), each row once.
+    criteria
+        Confidence of the interval, power, and the difference that would matter.
     score
         By what.
-    worthwhile
-        Difference that would matter, for the days needed.
 
     Returns
     -------
     Comparison or None
         ``None`` with fewer than two common days.
     """
-    keys = ["session", "ticker"]
-    known = [frame.dropna(subset=["probability_up"]) for _, frame in (first, second)]
-    both = known[0].merge(known[1][[*keys, "probability_up"]], on=keys, validate="1:1", suffixes=("", "_second"))
-    if both["session"].nunique() < 2:
+    days = paired_days(rows[first], rows[second], score)
+    if len(days) < 2:
         return None
-    up = both["up"].to_numpy()
-    difference = _points(both["probability_up"].to_numpy(), up, score)
-    difference = difference - _points(both["probability_up_second"].to_numpy(), up, score)
-    daily = pd.Series(difference).groupby(both["session"].to_numpy()).mean()
-    values = daily.to_numpy()
+    # The plausible effect is in the unit of the test's metric, and says nothing about another score.
+    worthwhile = criteria.plausible_effect if score == criteria.metric else None
+    level, power = criteria.level, criteria.power
     return Comparison(
         score=score,
-        first=first[0],
-        second=second[0],
-        difference=estimate(day_clustered_mean(values, daily.index.to_numpy(), level)),
-        disagreements=int(np.count_nonzero(difference)),
-        rows=len(both),
-        mde=minimum_detectable_effect(values, level=level, power=power),
+        first=first,
+        second=second,
+        difference=day_clustered_mean(days.differences, days.sessions.to_numpy(), level),
+        disagreements=days.disagreements,
+        rows=days.rows,
+        mde=minimum_detectable_effect(days.differences, level=level, power=power),
         power=power,
         worthwhile=worthwhile,
-        days_needed=None if worthwhile is None else days_needed(values, worthwhile, level=level, power=power),
+        days_needed=None if worthwhile is None else days_needed(days.differences, worthwhile, level=level, power=power),
     )
-
-
-def _points(probability: np.ndarray, up: np.ndarray, score: Score) -> np.ndarray:
-    """Score of each row, larger is better."""
-    if score == "accuracy":
-        return hits(probability, up).astype(np.float64)
-    return -((probability - up) ** 2)

@@ -6,8 +6,9 @@ favourable interval would find a "better" challenger among equals in a third of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation.measures import Comparison, Conclusion, EpochTraffic, Verdict
 from financial_assets.experiment.evaluation.remarks import (
     brier_remark,
@@ -40,6 +41,7 @@ def conclude_all(
     challengers: Sequence[str],
     epochs: Sequence[EpochTraffic],
     comparisons: Sequence[Comparison],
+    splits: Mapping[str, Guardrail],
 ) -> Conclusion:
     """Judge the evidence about all challengers: the most definite verdict, and every one's sentence.
 
@@ -49,17 +51,22 @@ def conclude_all(
         Served names; with one challenger, or none, it is that of :func:`conclude`.
     epochs, comparisons
         As there.
+    splits
+        The guardrail "sample ratio" by challenger.
     """
     conclusions: list[Conclusion] = []
     for challenger in challengers:
         others = set(challengers) - {challenger}
-        pairs = [item for item in comparisons if not {item.first, item.second} & others]
-        conclusions.append(conclude(champion, challenger, epochs, pairs, several=bool(others)))
-    if len(conclusions) < 2:
-        return conclusions[0] if conclusions else conclude(champion, None, epochs, comparisons)
+        own = [item for item in comparisons if not {item.first, item.second} & others]
+        conclusions.append(
+            conclude(champion, challenger, epochs, own, split=splits.get(challenger), several=bool(others))
+        )
+    if not challengers:
+        return conclude(champion, None, epochs, comparisons, split=splits.get(champion))
+    if len(conclusions) == 1:
+        return conclusions[0]
     conclusions.sort(key=lambda conclusion: _STRENGTH.index(conclusion.verdict))
-    # Dictionaries as ordered sets: a refusal, and what concerns the champion alone, are said once for all.
-    sentences = dict.fromkeys(conclusion.sentence for conclusion in conclusions)
+    sentences = dict.fromkeys(conclusion.sentence for conclusion in conclusions)  # a refusal is one sentence for all
     remarks = dict.fromkeys(remark for conclusion in conclusions for remark in conclusion.remarks)
     return Conclusion(conclusions[0].verdict, " ".join(sentences), tuple(remarks))
 
@@ -70,6 +77,7 @@ def conclude(
     epochs: Sequence[EpochTraffic],
     comparisons: Sequence[Comparison],
     *,
+    split: Guardrail | None = None,
     several: bool = False,
 ) -> Conclusion:
     """Judge the evidence.
@@ -79,20 +87,22 @@ def conclude(
     champion, challenger
         Served names of the two arms.
     epochs
-        Traffic by weight epoch. A sample-ratio mismatch in an epoch of these two arms refuses the analysis; one
-        between other arms gets a remark.
+        Traffic by weight epoch. An epoch whose own test fails is remarked.
     comparisons
         Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
+    split
+        The guardrail "sample ratio" that the decision about these two arms goes by: if it has fired, the analysis is
+        refused here as well. Without a challenger, that of the champion.
     several
         Whether sentences about other challengers follow, so that this one must name its arms.
     """
     arms = {champion, challenger} - {None}
-    own = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
-    remarks = traffic_remarks(epochs, own)
-    broken = next((epoch for epoch in own if not epoch.passed), None)
-    if broken is not None:  # what may not be compared is not compared in the remarks either
-        return Conclusion("refused", _refusal(broken), tuple(remarks))
+    own = [epoch for epoch in epochs if arms <= set(epoch.weights)]
+    is_broken = split is not None and split.fired
+    remarks = traffic_remarks(epochs, own, is_broken)
+    if is_broken:  # what may not be compared is not compared in the remarks either
+        return Conclusion("refused", _refusal(min(own, key=lambda epoch: epoch.p_value)), tuple(remarks))
     remarks += [reference_remark(c) for c in against]
     remarks += [brier_remark(c) for c in comparisons if c.score == "brier"]
     if challenger is None:
@@ -148,12 +158,12 @@ def _seen(main: Comparison) -> str:
 
 
 def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
-    mine = [c for c in against if c.first == challenger]
-    if not mine:
+    own = [c for c in against if c.first == challenger]
+    if not own:
         return ""
-    unbeaten = [c.second for c in mine if c.difference.low <= 0]
+    unbeaten = [c.second for c in own if c.difference.low <= 0]
     if not unbeaten:
-        return f"; it also beats {' and '.join(c.second for c in mine)}"
+        return f"; it also beats {' and '.join(c.second for c in own)}"
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so nothing is gained yet"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation.business_view import Business
 from financial_assets.experiment.evaluation.by_regime import RegimeView
 from financial_assets.experiment.evaluation.candidates import Candidate
@@ -22,6 +23,7 @@ from financial_assets.experiment.evaluation.measures import (
 )
 from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
+from financial_assets.models.leak import LeakCheck
 
 __all__ = ["Evaluation"]
 
@@ -31,10 +33,12 @@ class Evaluation:
     """Everything the report shows.
 
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
-    holds what was fixed before looking, by name. ``business`` and ``regimes`` are ``None`` without scored sessions;
-    they, the skills and the plots are about what the champion and the challengers have in common. ``candidates`` has
-    each challenger and shadow on its own rows; ``routed`` is ``None`` unless weights followed scores; ``backtests`` are
-    of each arm's value at risk, on its own rows.
+    holds what was fixed before looking, by name, and where it comes from. ``sample_ratio`` is the guardrail of that
+    name by challenger, as the decisions have it; without a challenger, that of the champion. ``business`` and
+    ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what the champion and the
+    challengers have in common. ``candidates`` has each challenger and shadow on its own rows; ``routed`` is ``None``
+    unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own rows, and ``leaks`` the
+    leak alarms of the same rows.
     """
 
     experiment: str
@@ -60,6 +64,8 @@ class Evaluation:
     candidates: tuple[Candidate, ...] = ()
     routed: RoutedView | None = None
     backtests: tuple[TailBackTest, ...] = ()
+    sample_ratio: dict[str, Guardrail] = field(default_factory=dict)
+    leaks: dict[str, LeakCheck] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not a number becomes ``None``."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.scoring.intervals import Interval
 
 __all__ = [
     "ArmTraffic",
     "Comparison",
     "Conclusion",
     "EpochTraffic",
-    "Estimate",
     "ProfitAndLoss",
     "ReliabilityBin",
     "Score",
@@ -72,7 +71,7 @@ class ArmTraffic:
     latency_p95: float
     latency_p99: float
     latency_grid: tuple[float, ...]
-    accuracy: Estimate | None
+    accuracy: Interval | None
     refused: str = ""
 
 
@@ -82,7 +81,7 @@ class ProfitAndLoss:
 
     A book that loses all its capital or more in one session is wiped out: ``wiped_out`` is the session at whose open
     the loss was realised (ISO date), its return is -1, and it earns and costs nothing from then on. Sharpe ratio and
-    win rate are those of its life: the sessions until that one, included.
+    win rate are those of the sessions until that one, included.
 
     ``daily`` are net simple returns of the sessions in ``Evaluation.trading_days``; ``turnover_cost`` is the sum of
     costs; Sharpe ratio and mean return are annualised with 252 sessions. A trade is one position in one ticker from its
@@ -121,12 +120,12 @@ class Skill:
 
     name: str
     role: str
-    accuracy: Estimate | None
-    brier: Estimate | None
-    log_loss: Estimate | None
-    pinball: Estimate | None
-    coverage_90: Estimate | None
-    coverage_98: Estimate | None
+    accuracy: Interval | None
+    brier: Interval | None
+    log_loss: Interval | None
+    pinball: Interval | None
+    coverage_90: Interval | None
+    coverage_98: Interval | None
     share_up: float | None
     pnl: ProfitAndLoss | None
     reliability: tuple[ReliabilityBin, ...]
@@ -149,7 +148,7 @@ class Comparison:
     Attributes
     ----------
     score
-        ``accuracy``: that of the first less that of the second. ``brier``: the second's Brier score less the first's.
+        ``accuracy``: that of the first minus that of the second. ``brier``: the second's Brier score minus the first's.
     difference
         Mean of the daily mean differences, with its interval.
     disagreements
@@ -168,7 +167,7 @@ class Comparison:
     score: Score
     first: str
     second: str
-    difference: Estimate
+    difference: Interval
     disagreements: int
     rows: int
     mde: float | None

@@ -75,13 +75,26 @@ _REFERENCES = {
 }
 
 
-def traffic_remarks(epochs: Sequence[EpochTraffic], own: Sequence[EpochTraffic]) -> list[str]:
-    """What is unusual about the traffic; ``own`` are the epochs of the two arms that are judged."""
+def traffic_remarks(epochs: Sequence[EpochTraffic], own: Sequence[EpochTraffic], is_broken: bool) -> list[str]:
+    """What is unusual about the traffic.
+
+    Parameters
+    ----------
+    epochs, own
+        All weight epochs, and those of the two arms that are judged.
+    is_broken
+        Whether the test over all epochs of the two arms, which decides, found their split broken.
+    """
     remarks: list[str] = []
     for epoch in epochs:
         total = sum(epoch.observed.values()) + epoch.unattributed
         if not epoch.passed and epoch not in own:
             remarks.append(f"The traffic split of weight epoch {epoch.label}, between other arms, was broken.")
+        elif not epoch.passed and not is_broken:
+            remarks.append(
+                f"The traffic split of weight epoch {epoch.label} looks broken by itself (p = {epoch.p_value:.1e}), "
+                "but not together with the other epochs of these arms, which is what decides."
+            )
         if epoch.unattributed > _MOST_UNATTRIBUTED * total:
             remarks.append(
                 f"In weight epoch {epoch.label}, {epoch.unattributed:,} of {total:,} requests ended without a known "

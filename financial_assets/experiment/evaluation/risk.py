@@ -6,8 +6,10 @@ testing with the Sharpe ratio): decades, as a rule. Correlations have an interva
 their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring 1975), and
 are compared between regimes by chi-square (Rao 1973, section 6g.3). All of these take days for independent.
 
-Risk is that of a book's life: days after it was wiped out would only water it down. Two books are compared on the days
-on which both lived, the last one included.
+Risk is that of the days until a book was wiped out: the empty days after it would only dilute it. Two books are
+compared on the days on which neither was wiped out yet, the last one included.
+
+The deflated Sharpe ratio is the exception: a registered plan may ask for it before a promotion.
 """
 
 from __future__ import annotations
@@ -16,14 +18,28 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
+from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
+from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.performance import SESSIONS_PER_YEAR, sharpe_ratio, until_ruin
 from financial_assets.scoring.risk import expected_shortfall, historical_var
+from financial_assets.scoring.selection import deflated_sharpe_ratio
 
-__all__ = ["Risk", "SharpeGap", "correlation", "days_of_both", "equal_correlations", "risk_of", "sharpe_gap"]
+__all__ = [
+    "Risk",
+    "SharpeGap",
+    "correlation",
+    "days_of_both",
+    "deflated_sharpe",
+    "equal_correlations",
+    "risk_of",
+    "sharpe_gap",
+]
 
 POWER = 0.8
 WORTHWHILE_SHARPE = 0.5
@@ -52,7 +68,7 @@ class Risk:
     """
 
     name: str
-    sharpe: Estimate | None
+    sharpe: Interval | None
     value_at_risk: float
     expected_shortfall: float
     worst_day: float
@@ -67,7 +83,7 @@ class SharpeGap:
     ``years`` of such days would find a true difference of ``worthwhile`` with 80 % power.
     """
 
-    difference: Estimate
+    difference: Interval
     worthwhile: float
     years: float
 
@@ -87,8 +103,57 @@ def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
     )
 
 
+def deflated_sharpe(
+    plan: ExperimentPlan,
+    direct: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    sessions: pd.DatetimeIndex,
+    *,
+    versions: int,
+    cost_bps: float,
+) -> float | None:
+    """Deflated Sharpe ratio of the challenger's daily profit after costs on its evidence.
+
+    The probability that its Sharpe ratio exceeds what the best of N skill-less trials would show. Every registered
+    version is a trial, tested or not, and their ratios are taken to vary as those of models without skill do: by
+    ``1 / days`` (Bailey and López de Prado 2014, The deflated Sharpe ratio).
+
+    Parameters
+    ----------
+    plan
+        Who the challenger is, and since when its predictions count.
+    direct
+        Paired predictions: ``session``, ``ticker``, ``model``, ``status``, ``probability_up``.
+    outcomes, sessions
+        What is known as of the decision, and the sessions with prices up to it.
+    versions
+        Registered versions.
+    cost_bps
+        Costs per side in basis points.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; 0 for a book that was wiped out, whatever it earned before; ``None`` with fewer than 20 days or
+        without any profit or loss.
+    """
+    own = direct[(direct["model"] == plan.challenger) & (direct["status"] == "ok")]
+    rows = join_outcomes(own[own["session"] > pd.Timestamp(plan.starts_after)], outcomes)
+    if rows["session"].nunique() < _FEWEST:
+        return None
+    answers = rows.dropna(subset=["probability_up"])
+    profit = profit_of(answers, trading_grid(rows, sessions), cost_bps) if len(answers) else None
+    if profit is None:
+        return None
+    if profit.wiped_out is not None:
+        return 0.0
+    days = np.asarray(profit.daily, np.float64)
+    value = deflated_sharpe_ratio(days, versions, 1 / len(days)) if np.ptp(days) else math.nan
+    return None if math.isnan(value) else float(value)
+
+
 def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> SharpeGap | None:
-    """First Sharpe ratio less second, annual; ``None`` with fewer than 20 days, or where one is not defined.
+    """First Sharpe ratio minus second, annual; ``None`` with fewer than 20 days, or where one is not defined.
 
     The variance of a day is ``2 (1 - r) + (a**2 + b**2 - 2 a b r**2) / 2`` with daily ratios a, b and correlation r of
     the returns (Memmel 2003, equation 4).
@@ -103,37 +168,38 @@ def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Sh
     gap = (a - b) * scale
     wanted = (normal_quantile(0.5 + level / 2) + normal_quantile(POWER)) ** 2
     return SharpeGap(
-        Estimate(gap, gap - half, gap + half, first.size, first.size, level),
+        Interval(gap, gap - half, gap + half, first.size, first.size, level),
         WORTHWHILE_SHARPE,
         wanted * variance / WORTHWHILE_SHARPE**2,
     )
 
 
-def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Estimate | None:
+def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval | None:
     """Correlation of two series of daily returns; ``None`` with too few days, or if one does not move."""
     days = first.size
     if days < _FEWEST or not np.ptp(first) or not np.ptp(second):
         return None
+    # Rounding may put r just outside [-1, 1], where atanh is not defined.
     r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
     if abs(r) > 1 - 1e-12:
-        return Estimate(r, r, r, days, days, level)
-    one, two = ((series - series.mean()) / series.std() for series in (first, second))
-    influence = one * two - r * (one**2 + two**2) / 2
+        return Interval(r, r, r, days, days, level)
+    x, y = ((series - series.mean()) / series.std() for series in (first, second))
+    influence = x * y - r * (x**2 + y**2) / 2
     error = float(influence.std()) / (1 - r * r) / math.sqrt(days - 3)
     half = normal_quantile(0.5 + level / 2) * error
     low, high = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
-    return Estimate(r, low, high, days, days, level)
+    return Interval(r, low, high, days, days, level)
 
 
-def equal_correlations(found: list[Estimate]) -> float | None:
+def equal_correlations(correlations: list[Interval]) -> float | None:
     """p-value of "the correlation is the same in all of these samples"; ``None`` where two cannot be compared."""
     # An interval that reaches 1 or has no width has no place on Fisher's scale.
-    usable = [one for one in found if -1 < one.low < one.high < 1]
-    if len(usable) < 2 or len(usable) < len(found):
+    usable = [value for value in correlations if -1 < value.low < value.high < 1]
+    if len(usable) < 2 or len(usable) < len(correlations):
         return None
-    z = np.arctanh([one.estimate for one in usable])
-    halves = [(math.atanh(one.high) - math.atanh(one.low)) / 2 for one in usable]
-    scales = [normal_quantile(0.5 + one.level / 2) for one in usable]
+    z = np.arctanh([value.estimate for value in usable])
+    halves = [(math.atanh(value.high) - math.atanh(value.low)) / 2 for value in usable]
+    scales = [normal_quantile(0.5 + value.level / 2) for value in usable]
     weights = (np.array(scales) / np.array(halves)) ** 2
     mean = float(weights @ z / weights.sum())
     return chi_square_tail(float(weights @ (z - mean) ** 2), len(usable) - 1)
@@ -144,7 +210,7 @@ def days_of_both(first: np.ndarray, second: np.ndarray) -> int:
     return min(until_ruin(first).size, until_ruin(second).size)
 
 
-def _sharpe(daily: np.ndarray, level: float) -> Estimate | None:
+def _sharpe(daily: np.ndarray, level: float) -> Interval | None:
     ratio = sharpe_ratio(daily, periods=1)
     skewness, kurtosis = _moments(daily)
     if daily.size < _FEWEST or math.isnan(ratio) or skewness is None or kurtosis is None:
@@ -152,7 +218,7 @@ def _sharpe(daily: np.ndarray, level: float) -> Estimate | None:
     variance = max(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2, 0.0)
     half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / (daily.size - 1))
     scale = math.sqrt(SESSIONS_PER_YEAR)
-    return Estimate(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)
+    return Interval(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)
 
 
 def _moments(daily: np.ndarray) -> tuple[float | None, float | None]:

@@ -15,12 +15,10 @@ import pandas as pd
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.inference import RoutedScores, ipw_log_e_process
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.evaluation.measures import Estimate
-from financial_assets.experiment.evaluation.skill import estimate
 from financial_assets.experiment.statistics.multiplicity import holm
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.scoring.classification import hits
-from financial_assets.scoring.intervals import day_clustered_mean
+from financial_assets.scoring.intervals import Interval, day_clustered_mean
 
 __all__ = ["RoutedArm", "RoutedView", "routed_view"]
 
@@ -36,10 +34,10 @@ class RoutedArm:
     """
 
     model: str
-    ips: Estimate
-    snips: Estimate
-    doubly_robust: Estimate
-    paired: Estimate | None
+    ips: Interval
+    snips: Interval
+    doubly_robust: Interval
+    paired: Interval | None
     p_value: float | None = None
 
 
@@ -66,7 +64,7 @@ class RoutedView:
 def routed_view(
     due: pd.DataFrame, paired: Mapping[str, pd.DataFrame], epochs: Sequence[WeightEpoch], level: float
 ) -> RoutedView | None:
-    """Estimates for the arms in force; ``None`` unless some of their weights followed the scores.
+    """Estimates for the current arms; ``None`` unless some of their weights followed the scores.
 
     Parameters
     ----------
@@ -81,27 +79,31 @@ def routed_view(
         Confidence.
     """
     arms = [epochs[-1].champion.model, *(arm.model for arm in epochs[-1].challengers)]
-    mine = {one.number: one for one in epochs if set(one.weights) == set(arms) and all(one.weights.values())}
-    if len(arms) < 2 or not any(one.follows_scores for one in mine.values()):
+    # Epochs of other arms, or in which one of these got nothing, have no propensities for all of them.
+    usable = {
+        epoch.number: epoch for epoch in epochs if set(epoch.weights) == set(arms) and all(epoch.weights.values())
+    }
+    if len(arms) < 2 or not any(epoch.follows_scores for epoch in usable.values()):
         return None
-    rows = due[due["epoch"].isin(list(mine)) & due["model"].isin(arms)].sort_values(["session", "ticker"])
+    rows = due[due["epoch"].isin(list(usable)) & due["model"].isin(arms)].sort_values(["session", "ticker"])
     days = int(rows["session"].nunique())
     if rows.empty:
         return RoutedView((), 0, 0, "no routed request has a known outcome yet")
     try:
-        log = _logged(rows, arms, mine)
+        log = _logged(rows, arms, usable)
         expected = past_means(log, _COIN)
-        found = [
+        estimates = [
             _arm(log, place, arm, expected, _truth(paired.get(arm), rows, level), level)
             for place, arm in enumerate(arms)
         ]
         p_values = holm({arm: _p_value(log, place) for place, arm in enumerate(arms) if place})
     except ExperimentError as error:
         return RoutedView((), len(rows), days, str(error))
-    return RoutedView(tuple(replace(arm, p_value=p_values.get(arm.model)) for arm in found), len(rows), days)
+    return RoutedView(tuple(replace(arm, p_value=p_values.get(arm.model)) for arm in estimates), len(rows), days)
 
 
 def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, WeightEpoch]) -> LoggedRewards:
+    # A request that failed has no probability; whatever stands in for it, it is counted as wrong below.
     right = hits(rows["probability_up"].fillna(_COIN).to_numpy(np.float64), rows["up"].to_numpy(bool))
     strata = list(zip(rows["epoch"], rows["regime"], strict=True))
     shares = {
@@ -122,21 +124,21 @@ def _arm(
     place: int,
     model: str,
     expected: np.ndarray,
-    truth: Estimate | None,
+    truth: Interval | None,
     level: float,
 ) -> RoutedArm:
     target = np.zeros_like(log.propensity)
     target[:, place] = 1.0
     return RoutedArm(
         model=model,
-        ips=estimate(ips(log, target, level=level)),
-        snips=estimate(snips(log, target, level=level)),
-        doubly_robust=estimate(doubly_robust(log, target, expected, level=level)),
+        ips=ips(log, target, level=level),
+        snips=snips(log, target, level=level),
+        doubly_robust=doubly_robust(log, target, expected, level=level),
         paired=truth,
     )
 
 
-def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> Estimate | None:
+def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> Interval | None:
     """What the arm got right on the same sessions and tickers."""
     if answers is None:
         return None
@@ -144,7 +146,7 @@ def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> Es
     if same["session"].nunique() < 2:
         return None
     right = hits(same["probability_up"].to_numpy(), same["up"].to_numpy()).astype(np.float64)
-    return estimate(day_clustered_mean(right, same["session"].to_numpy(), level))
+    return day_clustered_mean(right, same["session"].to_numpy(), level)
 
 
 def _p_value(log: LoggedRewards, place: int) -> float:
@@ -153,14 +155,14 @@ def _p_value(log: LoggedRewards, place: int) -> float:
     Which arm of the two got a request is as random as before once it is known that another one did not: the propensity
     is that of the arm in the pair's.
     """
-    mine = np.isin(log.arm, (0, place))
-    pair = log.propensity[mine][:, [0, place]]
+    of_pair = np.isin(log.arm, (0, place))
+    pair = log.propensity[of_pair][:, [0, place]]
     pair = pair / pair.sum(axis=1, keepdims=True)
-    challenger = log.arm[mine] == place
+    challenger = log.arm[of_pair] == place
     scores = RoutedScores(
-        session=log.session[mine],
+        session=log.session[of_pair],
         challenger=challenger,
-        score=log.reward[mine],
+        score=log.reward[of_pair],
         propensity=np.where(challenger, pair[:, 1], pair[:, 0]),
         allocation="adaptive",
     )

@@ -1,16 +1,24 @@
-"""Scores of one forecaster on given rows: accuracy, proper scores, quantiles, profit and loss."""
+"""Scores of one forecaster on given rows: accuracy, proper scores, quantiles, profit and loss, and the leak alarm."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.evaluation.measures import Estimate, ProfitAndLoss, ReliabilityBin, Skill, TickerSkill
+from financial_assets.experiment.evaluation.measures import ProfitAndLoss, ReliabilityBin, Skill, TickerSkill
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.models.leak import LeakCheck, leak_alarm
 from financial_assets.scoring import finance, performance
-from financial_assets.scoring.classification import LOG_LOSS_CLIP, hits, reliability_curve
+from financial_assets.scoring.classification import (
+    hits,
+    log_losses,
+    majority_rate,
+    reliability_curve,
+    squared_errors,
+)
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
@@ -18,7 +26,7 @@ __all__ = [
     "TradingGrid",
     "accuracy_of",
     "buy_and_hold",
-    "estimate",
+    "leak_checks",
     "profit_of",
     "skill_of",
     "ticker_skills",
@@ -73,49 +81,40 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
     name, role
         As shown.
     rows
-        One row a session and ticker: ``probability_up``, ``q01`` ... ``q99`` (NaN where it gives none), ``up``,
+        One row per session and ticker: ``probability_up``, ``q01`` ... ``q99`` (NaN where it gives none), ``up``,
         ``log_return``.
     grid
         Traded returns.
     cost_bps
-        Costs a side in basis points.
+        Costs per side in basis points.
     level
         Confidence of the intervals.
     """
     direction = rows.dropna(subset=["probability_up"])
     quantiles = rows.dropna(subset=list(QUANTILE_COLUMNS))
     probability, up = direction["probability_up"].to_numpy(), direction["up"].to_numpy()
-    clipped = np.clip(probability, LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)
-    losses = -np.where(up, np.log(clipped), np.log1p(-clipped))
-    known = len(direction) > 0
+    has_direction = len(direction) > 0
     return Skill(
         name=name,
         role=role,
         accuracy=accuracy_of(direction, level),
-        brier=_mean((probability - up) ** 2, direction, level),
-        log_loss=_mean(losses, direction, level),
+        brier=_mean(squared_errors(probability, up), direction, level) if has_direction else None,
+        log_loss=_mean(log_losses(probability, up), direction, level) if has_direction else None,
         pinball=_pinball(quantiles, level),
         coverage_90=_coverage(quantiles, "q05", "q95", level),
         coverage_98=_coverage(quantiles, "q01", "q99", level),
-        share_up=float(np.mean(probability > 0.5)) if known else None,
-        pnl=profit_of(direction, grid, cost_bps) if known else None,
-        reliability=_reliability(probability, up) if known else (),
+        share_up=float(np.mean(probability > 0.5)) if has_direction else None,
+        pnl=profit_of(direction, grid, cost_bps) if has_direction else None,
+        reliability=_reliability(probability, up) if has_direction else (),
     )
 
 
-def accuracy_of(rows: pd.DataFrame, level: float) -> Estimate | None:
+def accuracy_of(rows: pd.DataFrame, level: float) -> Interval | None:
     """Share of right directions with its day-clustered interval; ``None`` with fewer than two days."""
     if rows["session"].nunique() < 2:
         return None
     right = hits(rows["probability_up"].to_numpy(), rows["up"].to_numpy())
-    return estimate(day_clustered_proportion(right, rows["session"].to_numpy(), level))
-
-
-def estimate(interval: Interval) -> Estimate:
-    """An interval as a result value."""
-    return Estimate(
-        interval.estimate, interval.low, interval.high, interval.days, interval.observations, interval.level
-    )
+    return day_clustered_proportion(right, rows["session"].to_numpy(), level)
 
 
 def buy_and_hold(grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
@@ -147,13 +146,13 @@ def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
     )
 
 
-def _mean(values: np.ndarray, rows: pd.DataFrame, level: float) -> Estimate | None:
+def _mean(values: np.ndarray, rows: pd.DataFrame, level: float) -> Interval | None:
     if rows["session"].nunique() < 2:
         return None
-    return estimate(day_clustered_mean(values, rows["session"].to_numpy(), level))
+    return day_clustered_mean(values, rows["session"].to_numpy(), level)
 
 
-def _pinball(rows: pd.DataFrame, level: float) -> Estimate | None:
+def _pinball(rows: pd.DataFrame, level: float) -> Interval | None:
     if rows.empty:
         return None
     actual = rows["log_return"].to_numpy()
@@ -162,11 +161,11 @@ def _pinball(rows: pd.DataFrame, level: float) -> Estimate | None:
     return _mean(np.mean(losses, axis=0), rows, level)
 
 
-def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Estimate | None:
+def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Interval | None:
     if rows["session"].nunique() < 2:
         return None
     inside = rows["log_return"].between(rows[low], rows[high]).to_numpy()
-    return estimate(day_clustered_proportion(inside, rows["session"].to_numpy(), level))
+    return day_clustered_proportion(inside, rows["session"].to_numpy(), level)
 
 
 def _reliability(probability: np.ndarray, up: np.ndarray) -> tuple[ReliabilityBin, ...]:
@@ -188,7 +187,7 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     grid
         Traded returns.
     cost_bps
-        Costs a side in basis points.
+        Costs per side in basis points.
     """
     if not np.isfinite(grid.returns).any():
         return None
@@ -196,18 +195,46 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     return _summary(finance.profit_and_loss(positions, grid.returns, cost_bps), grid)
 
 
-def _summary(result: finance.ProfitAndLoss, grid: TradingGrid) -> ProfitAndLoss:
-    life = performance.until_ruin(result.net)
+def _summary(result: finance.PortfolioReturns, grid: TradingGrid) -> ProfitAndLoss:
+    # Ratios of a book that was wiped out are those of the days until then: the empty days after would dilute them.
+    until_ruin = performance.until_ruin(result.net)
     net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])
     trades = int(np.count_nonzero((result.held != 0) & (result.held != before)))
     return ProfitAndLoss(
-        sharpe=performance.sharpe_ratio(life),
+        sharpe=performance.sharpe_ratio(until_ruin),
         total_return=performance.cumulative_return(net),
         max_drawdown=performance.max_drawdown(net),
-        win_rate=performance.win_rate(life),
+        win_rate=performance.win_rate(until_ruin),
         turnover_cost=float(result.costs.sum()),
         trades=trades,
         per_trade=float(net.sum()) * len(result.held) / trades if trades else None,
         daily=tuple(map(float, net)),
         wiped_out=None if result.wiped_out is None else grid.exits[result.wiped_out].date().isoformat(),
     )
+
+
+def leak_checks(rows: Mapping[str, pd.DataFrame], *, bayes_accuracy: float | None = None) -> dict[str, LeakCheck]:
+    """The leak alarm on served answers: no arm may be right too often to be honest.
+
+    Parameters
+    ----------
+    rows
+        Model -> its due answers after its own data cut-off (``session``, ``probability_up``, ``up``).
+    bayes_accuracy
+        Of a simulated market, see ``leak_alarm``.
+
+    Returns
+    -------
+    dict
+        Model name to verdict, for arms with due outcomes on at least two days (an interval needs two).
+    """
+    return {
+        model: leak_alarm(
+            hits(answers["probability_up"].to_numpy(), answers["up"].to_numpy()),
+            answers["session"].to_numpy(),
+            majority_rate(answers["up"].to_numpy()),
+            bayes_accuracy=bayes_accuracy,
+        )
+        for model, answers in rows.items()
+        if answers["session"].nunique() > 1
+    }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision.guardrails import sequential_srm
 from financial_assets.experiment.evaluation.measures import ArmTraffic, EpochTraffic
 from financial_assets.experiment.evaluation.skill import accuracy_of
-from financial_assets.experiment.statistics.srm import srm_test
 
 __all__ = ["FOLLOWED", "arm_traffic", "epoch_traffic"]
 
@@ -18,10 +18,10 @@ FOLLOWED = "weights followed the scores, which makes the share of right answers 
 """Why an arm's accuracy is refused."""
 
 
-def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> tuple[EpochTraffic, ...]:
-    """One record a weight epoch and regime, with a sample-ratio test of the requests that can be attributed.
+def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: float) -> Iterator[EpochTraffic]:
+    """One record per weight epoch and regime, each with a sequential sample-ratio test of its own attributed requests.
 
-    Requests that are split by weights of their regime are a record for each regime that had any, the others are one.
+    Requests that are split by weights of their regime are one record for each regime that had any, the others are one.
 
     Parameters
     ----------
@@ -30,17 +30,41 @@ def epoch_traffic(routed: pd.DataFrame, epochs: Sequence[WeightEpoch], alpha: fl
     epochs
         Its weight epochs.
     alpha
-        Level of the sample-ratio test.
+        Error probability of the test.
     """
-    found: list[EpochTraffic] = []
     for epoch in epochs:
         rows = routed[routed["epoch"] == epoch.number]
-        mine = {label: rows[rows["regime"] == label] for label in epoch.regimes}
         others = rows[rows["regime"].isna()] if epoch.regimes else rows
         if len(others) or not len(rows):
-            found.append(_epoch(others, epoch, None, alpha))
-        found += [_epoch(part, epoch, label, alpha) for label, part in mine.items() if len(part)]
-    return tuple(found)
+            yield _epoch(others, epoch, None, alpha)
+        for label in epoch.regimes:
+            if (of_regime := rows["regime"] == label).any():
+                yield _epoch(rows[of_regime], epoch, label, alpha)
+
+
+def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, regime: str | None, alpha: float) -> EpochTraffic:
+    weights = epoch.weights_in(regime)
+    ended = rows[rows["status"] != "pending"]
+    attributed = ended[ended["status"] != "unattributed"]
+    requests = attributed["model"].value_counts()
+    p_value = sequential_srm({epoch.number: epoch}, attributed).p_value
+    return EpochTraffic(
+        number=epoch.number,
+        opened_at=epoch.opened_at.isoformat(timespec="seconds"),
+        reason=epoch.reason,
+        weights=weights,
+        observed={model: int(requests.get(model, 0)) for model in {**weights, **requests}},
+        expected={
+            model: len(attributed) * weights.get(model, 0) / sum(weights.values()) for model in {**weights, **requests}
+        },
+        unattributed=len(ended) - len(attributed),
+        pending=len(rows) - len(ended),
+        p_value=p_value,
+        method="sequential",
+        alpha=alpha,
+        passed=p_value > alpha,
+        regime=regime,
+    )
 
 
 def arm_traffic(
@@ -80,27 +104,4 @@ def arm_traffic(
         latency_grid=tuple(map(float, grid)) if len(answered) else (),
         accuracy=None if followed else accuracy_of(scored, level),
         refused=FOLLOWED if followed else "",
-    )
-
-
-def _epoch(rows: pd.DataFrame, epoch: WeightEpoch, regime: str | None, alpha: float) -> EpochTraffic:
-    weights = epoch.weights_in(regime)
-    ended = rows[rows["status"] != "pending"]
-    attributed = ended.loc[ended["status"] != "unattributed", "model"].value_counts()
-    observed = {model: int(attributed.get(model, 0)) for model in {**weights, **attributed}}
-    test = srm_test(observed, weights, alpha=alpha)
-    return EpochTraffic(
-        number=epoch.number,
-        opened_at=epoch.opened_at.isoformat(timespec="seconds"),
-        reason=epoch.reason,
-        weights=weights,
-        observed=observed,
-        expected=dict(test.expected),
-        unattributed=int((ended["status"] == "unattributed").sum()),
-        pending=int((rows["status"] == "pending").sum()),
-        p_value=test.p_value,
-        method=test.method,
-        alpha=test.alpha,
-        passed=test.passed,
-        regime=regime,
     )

@@ -111,7 +111,7 @@ def backtest_arms(rows: Mapping[str, pd.DataFrame], roles: Mapping[str, str]) ->
         Model -> role.
     """
     return tuple(
-        one for model, role in roles.items() if model in rows for one in backtest_arm(model, role, rows[model])
+        tail for model, role in roles.items() if model in rows for tail in backtest_arm(model, role, rows[model])
     )
 
 
@@ -126,26 +126,26 @@ def backtest_arm(model: str, role: str, rows: pd.DataFrame) -> tuple[TailBackTes
         ``session``, ``ticker``, ``q01``, ``q05``, ``q95``, ``q99`` and ``log_return``; each session and ticker once.
         Sessions without a row are left out: the one after such a gap counts as the next.
     """
-    known = rows.dropna(subset=[*TAILS, "log_return"]).sort_values(["ticker", "session"])
-    found = [
-        _tail(model, role, str(ticker), column, mine)
-        for ticker, mine in known.groupby("ticker", sort=True)
+    answered = rows.dropna(subset=[*TAILS, "log_return"]).sort_values(["ticker", "session"])
+    tails = [
+        _tail(model, role, str(ticker), column, own)
+        for ticker, own in answered.groupby("ticker", sort=True)
         for column in TAILS
     ]
-    return _adjusted(found)
+    return _adjusted(tails)
 
 
-def summary(found: Sequence[TailBackTest]) -> str:
+def summary(tails: Sequence[TailBackTest]) -> str:
     """What the back-tests of one arm say together, in one sentence or two."""
-    tested = [one for one in found if one.kupiec is not None]
+    tested = [tail for tail in tails if tail.kupiec is not None]
     if not tested:
-        most = max((one.sessions for one in found), default=0)
+        most = max((tail.sessions for tail in tails), default=0)
         return f"Too few sessions for a back-test: {most:,} have a known outcome, {_fewest(0.95):,} are needed."
-    wrong = [f"{one.ticker}, {one.name}: {one.verdict}, {one.sentence}" for one in found if one.failed]
+    wrong = [f"{tail.ticker}, {tail.name}: {tail.verdict}, {tail.sentence}" for tail in tails if tail.failed]
     family = f"at a family level of {100 * FAMILY_ALPHA:g} % (Holm)"
     if wrong:
         return f"{len(wrong)} of {len(tested)} tails are rejected {family}. {'; '.join(wrong)}."
-    untested = len(found) - len(tested)
+    untested = len(tails) - len(tested)
     left = f" {untested} more have too few sessions." if untested else ""
     return f"No tail is rejected of {len(tested)} {family}.{left}"
 
@@ -169,21 +169,21 @@ def _tail(model: str, role: str, ticker: str, column: str, rows: pd.DataFrame) -
     )
 
 
-def _adjusted(found: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
-    names = {f"{place} {test}": value for place, one in enumerate(found) for test, value in _tests(one).items()}
+def _adjusted(tails: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
+    names = {f"{place} {test}": value for place, tail in enumerate(tails) for test, value in _tests(tail).items()}
     adjusted = holm(names)
     return tuple(
         replace(
-            one,
+            tail,
             kupiec_holm=adjusted.get(f"{place} kupiec"),
             independence_holm=adjusted.get(f"{place} independence"),
         )
-        for place, one in enumerate(found)
+        for place, tail in enumerate(tails)
     )
 
 
-def _tests(one: TailBackTest) -> dict[str, float]:
-    tests = {"kupiec": one.kupiec, "independence": one.independence}
+def _tests(tail: TailBackTest) -> dict[str, float]:
+    tests = {"kupiec": tail.kupiec, "independence": tail.independence}
     return {name: value for name, value in tests.items() if value is not None}
 
 

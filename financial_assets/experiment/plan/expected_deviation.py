@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from scipy.special import expit
 
-from financial_assets.experiment.paired_score import PairedMetric, paired_score
+from financial_assets.experiment.paired_score import PairedMetric, paired_days
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.training import Training
@@ -35,21 +35,24 @@ def expected_deviation(champion: Training, challenger: Training, metric: PairedM
     ExperimentError
         See :meth:`.DailyDeviation.assumed`.
     """
-    keys = ["session", "ticker"]
-    both = _scores(champion, metric).merge(_scores(challenger, metric), on=keys, suffixes=("", "_challenger"))
-    daily = (both["score_challenger"] - both["score"]).groupby(both["session"]).mean().to_numpy(np.float64)
-    measured = DailyDeviation.of_days(daily, "the calibration block") if len(daily) else None
+    days = paired_days(_answers(challenger, metric), _answers(champion, metric), metric)
+    measured = DailyDeviation.of_days(days.differences, "the calibration block")
     return measured or DailyDeviation.assumed(tickers, metric)
 
 
-def _scores(training: Training, metric: PairedMetric) -> pd.DataFrame:
+def _answers(training: Training, metric: PairedMetric) -> pd.DataFrame:
+    """What a training's model answers in its calibration block, in the columns of an arm's rows."""
     answers = training.held_out
-    probability = expit(training.platt.scale * answers.logit + training.platt.bias)
-    given = {"probability_up": probability}
+    columns = {
+        "session": answers.session,
+        "ticker": answers.ticker,
+        "probability_up": expit(training.platt.scale * answers.logit + training.platt.bias),
+        "up": answers.up,
+        "log_return": answers.outcome,
+    }
     if metric == "pinball":
-        given |= dict(zip(QUANTILE_COLUMNS, _quantiles(training).T, strict=True))
-    score = paired_score(metric, pd.DataFrame(given), answers.up, answers.outcome)
-    return pd.DataFrame({"session": answers.session, "ticker": answers.ticker, "score": np.asarray(score, np.float64)})
+        columns |= dict(zip(QUANTILE_COLUMNS, _quantiles(training).T, strict=True))
+    return pd.DataFrame(columns)
 
 
 @torch.no_grad()

@@ -224,6 +224,7 @@ def make_plan(
     looks = planned_looks(test.horizon_sessions, test.looks)
     design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
     drift = design.drift_for(test.power)
+    # Bets need bounded differences: the bound is fixed here, before any of them is seen.
     bound = 1.0 if test.metric == "accuracy" else _CLIP_DEVIATIONS * spread.deviation
     bound = min(1.0, bound) if test.metric == "brier" else bound
     if test.margin > bound / 2:
@@ -235,6 +236,7 @@ def make_plan(
         experiment=epoch.experiment,
         champion=epoch.champion.model,
         challenger=challenger.model,
+        # Whatever could have been seen before registration is no evidence, for whichever reason it could be seen.
         starts_after=max(filter(None, (epoch.champion.data_cutoff, challenger.data_cutoff, seen))).date().isoformat(),
         registered_as_of=as_of.date().isoformat(),
         test=test,
@@ -242,7 +244,7 @@ def make_plan(
         spread=spread,
         looks=looks,
         boundaries=tuple(min(z, _NEVER) for z in design.upper),
-        spent=tuple(2 * share for share in design.spent),
+        spent=tuple(2 * share for share in design.spent),  # the design counts one side
         bound=bound,
         detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
         days_for_plausible=_days_for_plausible(spread.deviation, test, drift),

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from financial_assets.experiment.decision.record import ConfidenceSequence
 from financial_assets.experiment.evaluation.candidates import AlwaysValid
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.scoring.intervals import Interval
 
 __all__ = ["FILTERS"]
 
@@ -76,7 +76,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _interval(value: Estimate | None, digits: int = 1, scale: float = 100, sign: str = "") -> Markup:
+def _interval(value: Interval | None, digits: int = 1, scale: float = 100, sign: str = "") -> Markup:
     """A mean with its interval; ``sign`` is ``+`` where a sign belongs to every figure."""
     return Markup("–") if value is None else _range(value.estimate, value.low, value.high, digits, scale, sign)
 

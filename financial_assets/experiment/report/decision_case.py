@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.record import Decision, Look
 from financial_assets.experiment.decision.rule import always_on_path
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.market.panel import PricePanel
 
 __all__ = ["DecisionCase", "LookLine", "case_of"]
 
@@ -57,8 +56,6 @@ class DecisionCase:
         Always-on bounds after each day ``[day]``.
     lines
         The planned looks.
-    same_evidence
-        Whether the days are those of the record; not so if predictions came in between.
     """
 
     decision: Decision
@@ -68,7 +65,6 @@ class DecisionCase:
     low: np.ndarray
     high: np.ndarray
     lines: tuple[LookLine, ...]
-    same_evidence: bool
 
     @property
     def running_mean(self) -> np.ndarray:
@@ -76,31 +72,16 @@ class DecisionCase:
         return np.cumsum(self.differences) / np.arange(1, len(self.differences) + 1)
 
 
-def case_of(
-    decision: Decision, plan: ExperimentPlan, direct: pd.DataFrame, baselines: pd.DataFrame, panel: PricePanel
-) -> DecisionCase:
-    """The case of a decision.
-
-    Parameters
-    ----------
-    decision, plan
-        Record and the plan that it was taken under.
-    direct
-        The log's paired predictions, of the pair at least.
-    baselines
-        Daily predictions of the baselines.
-    panel
-        Prices up to the decision's session or later.
-    """
-    later = direct[direct["session"] > pd.Timestamp(plan.starts_after)]
-    evidence = gather(plan, later, baselines, panel, as_of=pd.Timestamp(decision.as_of))
-    differences = evidence.main.differences
+def case_of(judgement: Judgement) -> DecisionCase:
+    """The case of a decision, from the very evidence that it was taken on."""
+    decision, plan, days = judgement.decision, judgement.plan, judgement.evidence.main
+    differences = days.differences
     bounds = np.array(always_on_path(plan, differences)).reshape(-1, 2)
     found = {look.day: look for look in decision.looks}
     return DecisionCase(
         decision=decision,
         plan=plan,
-        sessions=evidence.main.sessions,
+        sessions=days.sessions,
         differences=differences,
         low=bounds[:, 0],
         high=bounds[:, 1],
@@ -108,7 +89,6 @@ def case_of(
             LookLine(day, boundary, spent, _needed(plan, differences, day, boundary), found.get(day))
             for day, boundary, spent in zip(plan.looks, plan.boundaries, plan.spent, strict=True)
         ),
-        same_evidence=evidence.digest == decision.evidence_digest,
     )
 
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.judgement import leading_decision
 from financial_assets.experiment.decision.words import progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -25,7 +25,7 @@ from financial_assets.experiment.report.evidence_chart import evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
 
-__all__ = ["Provenance", "html", "leading_decision", "plots", "write_report"]
+__all__ = ["Provenance", "html", "plots", "write_report"]
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -178,12 +178,6 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
     for case in others:
         shown[f"evidence, {case.plan.challenger}"] = png_of(lambda case=case: evidence(case), "evidence")
     return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
-
-
-def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
-    """The decision that a page is about first: one that changes the traffic before one that holds."""
-    order = {"promote": 0, "rollback": 1, "hold": 2}
-    return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
 
 
 def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:

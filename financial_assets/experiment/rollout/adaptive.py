@@ -1,10 +1,11 @@
-"""Shares that follow the daily scores: one allocation step a session of evidence, kept in the log, replayed from it.
+"""Shares that follow the daily scores: one allocation step per session of evidence, kept in the log, replayed from it.
 
 Off unless the policy's ``traffic.mode`` is ``thompson`` or ``hedge``. What it may do is bounded: a floor for each arm,
-at most ten points a session, a session's hold, hysteresis, and the policy's own weights at once when a guardrail fires,
-the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and shares of
-its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired scores.
-Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive ones.
+at most ten points per session, a hold of one session, hysteresis, and the policy's own weights at once when a guardrail
+fires, the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and
+shares of its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired
+scores. Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive
+ones.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class PairedScores:
     Attributes
     ----------
     rows
-        Challenger -> ``session``, ``ticker``, ``difference``: its score less the champion's.
+        Challenger -> ``session``, ``ticker``, ``difference``: its score minus the champion's.
     deviation
         Largest expected standard deviation of a day's difference, as planned.
     """
@@ -56,8 +57,8 @@ class PairedScores:
         """Mean difference of each session ``[session, challenger]`` where all have one; of a regime's rows only."""
         columns: dict[str, pd.Series] = {}
         for challenger, rows in self.rows.items():
-            mine = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
-            columns[challenger] = mine.groupby("session")["difference"].mean()
+            selected = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
+            columns[challenger] = selected.groupby("session")["difference"].mean()
         return pd.DataFrame(columns).dropna().sort_index()
 
     def after(self, session: dt.date | None) -> PairedScores:
@@ -74,7 +75,7 @@ class PairedScores:
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveShares:
-    """Where the weights stand after the latest step.
+    """The weights after the latest step.
 
     Attributes
     ----------
@@ -107,7 +108,7 @@ def allocation_policy(policy: RolloutPolicy, challengers: Sequence[Arm], deviati
     policy
         The rules.
     challengers
-        Those in force.
+        The current ones.
     deviation
         Expected standard deviation of a day's difference.
     """
@@ -132,7 +133,7 @@ def adapt(
     as_of: pd.Timestamp,
     regimes: RequestRegimes | None = None,
 ) -> AdaptiveShares | None:
-    """Take the steps that are due, keep them in the log, and say where the weights stand; ``None`` before any.
+    """Take the steps that are due, keep them in the log, and return the weights that follow; ``None`` before any.
 
     A day's scores are the challengers' advantages and the champion's zero: only differences matter to an allocator.
 
@@ -158,6 +159,7 @@ def adapt(
     """
     agreed = allocation_policy(policy, epoch.challengers, scores.deviation)
     days = scores.daily()
+    # Guardrails are known as of now only: sessions that are caught up with are taken for healthy ones.
     health = [Health()] * (len(days) - 1)
     if len(days):
         health.append(_health(guardrails, days.index[-1], as_of))
@@ -169,7 +171,7 @@ def adapt(
 
 
 def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoch) -> AdaptiveShares | None:
-    """Where the weights of an epoch's arms stand by the log; ``None`` before the first step."""
+    """The weights of an epoch's arms by the log; ``None`` before the first step."""
     models = (epoch.champion.model, *(arm.model for arm in epoch.challengers))
     mode = policy.traffic.mode
     if not policy.traffic.regimes:
@@ -177,20 +179,20 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
         if not steps:
             return None
         return AdaptiveShares(dict(zip(models, steps[-1].after, strict=True)), {}, f"{mode}: {steps[-1].reason}")
-    found: dict[str, dict[str, int]] = {}
+    weights_by_regime: dict[str, dict[str, int]] = {}
     for regime in policy.traffic.every_regime():
         steps = log.allocations(regime_experiment(epoch.experiment, regime.label), epoch, last=1)
         if steps:
-            found[regime.label] = dict(zip(models, steps[-1].after, strict=True))
-    if not found:
+            weights_by_regime[regime.label] = dict(zip(models, steps[-1].after, strict=True))
+    if not weights_by_regime:
         return None
     moved = [
         f"{label} {'/'.join(map(str, weights.values()))}"
-        for label, weights in found.items()
+        for label, weights in weights_by_regime.items()
         if weights != epoch.weights_in(label)
     ]
     reason = f"{mode} by {', '.join(policy.traffic.regimes)}: {'; '.join(moved) or 'weights stay'}"
-    return AdaptiveShares(epoch.weights, found, reason)
+    return AdaptiveShares(epoch.weights, weights_by_regime, reason)
 
 
 def _adapt_all(
@@ -218,7 +220,7 @@ def _adapt_each(
     every = regimes.policy.traffic.every_regime()
     names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
     state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
-    latest = state.states[0].session
+    latest = state.states[0].session  # all regimes step in every session, so that one of them dates them all
     fresh = scores.after(latest)
     index = fresh.index()
     labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
@@ -226,7 +228,7 @@ def _adapt_each(
     records: dict[Regime, list[AllocationRecord]] = {regime: [] for regime in every}
     for place, session in enumerate(sessions):
         if latest is None or session.date() > latest:
-            given = {one: _scores(mine, session) for one, mine in days.items() if session in mine.index}
+            given = {regime: _scores(own, session) for regime, own in days.items() if session in own.index}
             state, made = advance_regimes(agreed, state, session.date(), given, health[place])
             for regime, record in made.items():
                 records[regime].append(record)
@@ -234,10 +236,10 @@ def _adapt_each(
 
 
 def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch: WeightEpoch) -> AllocationState:
-    """Where allocation stands by the log: from the newest records where these suffice, else from all."""
+    """The state of allocation by the log: from the newest records where these suffice, else from all."""
     latest = log.allocations(experiment, epoch, last=_RECENT)
-    found = resume(agreed, latest) if len(latest) == _RECENT else None
-    return found or replay(agreed, log.allocations(experiment, epoch))
+    resumed = resume(agreed, latest) if len(latest) == _RECENT else None
+    return resumed or replay(agreed, log.allocations(experiment, epoch))
 
 
 def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:

@@ -1,18 +1,20 @@
-"""Conducting tests: register their plans, decide as of a session, carry out what follows. All state is in the log."""
+"""One experiment's tests: register their plans, decide as of a session, apply what follows. All state is in the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision.evidence import Evidence, gather
+from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, adaptive_shares, is_adaptive
@@ -21,10 +23,7 @@ from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["Baselines", "ExperimentController"]
-
-Baselines = Callable[[ExperimentPlan], pd.DataFrame]
-"""Plan -> daily predictions of the baselines: ``date``, ``ticker``, ``model``, ``probability_up``."""
+__all__ = ["ExperimentController"]
 
 EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
 TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
@@ -75,105 +74,158 @@ class ExperimentController:
             A challenger has no plan.
         """
         epoch = self.rollout.started()
-        found = [self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
-        for arm, plan in zip(epoch.challengers, found, strict=True):
+        plans = [self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
+        for arm, plan in zip(epoch.challengers, plans, strict=True):
             if plan is None:
                 raise ExperimentError(
                     f"no plan was registered for {arm.model} against {epoch.champion.model}, so nothing can be "
                     "decided: materialize the asset `experiment`"
                 )
-        return tuple(plan for plan in found if plan is not None)
+        return tuple(plan for plan in plans if plan is not None)
 
     def decide(
         self,
-        panel: PricePanel,
-        baselines: Baselines,
+        outcomes: pd.DataFrame,
+        sessions: pd.DatetimeIndex,
+        baselines: Mapping[str, pd.DataFrame],
         *,
         as_of: pd.Timestamp,
-        deflated_sharpe: Callable[[ExperimentPlan], float | None],
-    ) -> tuple[Decision, ...]:
+        cost_bps: float,
+    ) -> tuple[Judgement, ...]:
         """Decide about every challenger as of a session, and record it; empty without one.
+
+        It moves nothing: see :meth:`update_allocation` and :meth:`apply_decisions`.
 
         Parameters
         ----------
-        panel
-            Prices, for the outcomes.
+        outcomes, sessions
+            Outcomes that are known as of that session, and the sessions with prices up to it.
         baselines
-            Gives the daily predictions of the baselines that saw nothing of a plan's evidence.
+            Challenger -> daily predictions of the baselines that saw nothing of its plan's evidence: ``date``,
+            ``ticker``, ``model``, ``probability_up``.
         as_of
-            Nothing later is looked at.
-        deflated_sharpe
-            Gives that of a plan's challenger; see :func:`~financial_assets.experiment.decision.rule.decide`.
+            The market clock; no later prediction is looked at.
+        cost_bps
+            Trading costs per side in basis points.
         """
-        log, policy, epoch, plans = self.rollout.log, self.rollout.policy, self.rollout.started(), self.plans()
+        epoch, plans = self.rollout.started(), self.plans()
         routed = self._routed(as_of) if plans else pd.DataFrame()
-        decisions: list[Decision] = []
-        tests: dict[str, tuple[ExperimentPlan, Evidence]] = {}
-        for plan in plans:
-            evidence, direct = self._evidence(plan, panel, baselines, as_of)
-            tests[plan.challenger] = plan, evidence
-            decisions.append(self._decide(plan, epoch, evidence, routed, direct, as_of, deflated_sharpe))
-            log.record_decision(decisions[-1])
-        if is_adaptive(policy) and decisions and all(decision.action == "hold" for decision in decisions):
-            scores = PairedScores(
-                {challenger: evidence.by_ticker for challenger, (_, evidence) in tests.items()},
-                max(plan.spread.deviation for plan, _ in tests.values()),
-            )
-            guardrails = [rail for decision in decisions for rail in decision.guardrails]
-            adapt(log, policy, epoch, scores, guardrails, as_of, request_regimes(policy, panel))
-        return tuple(decisions)
+        judgements = tuple(
+            self._judge(plan, epoch, routed, outcomes, sessions, baselines[plan.challenger], as_of, cost_bps)
+            for plan in plans
+        )
+        for judgement in judgements:
+            self.rollout.log.record_decision(judgement.decision)
+        return judgements
+
+    def update_allocation(self, judgements: Sequence[Judgement], panel: PricePanel, as_of: pd.Timestamp) -> None:
+        """Take the allocation steps that the evidence of all challengers gives; without adaptive shares, nothing.
+
+        No step is taken in a session in which a decision promotes or rolls back: the arms are about to change.
+
+        Parameters
+        ----------
+        judgements
+            All of one session.
+        panel
+            Prices, for the regimes of requests.
+        as_of
+            The market clock.
+        """
+        log, policy = self.rollout.log, self.rollout.policy
+        if not is_adaptive(policy) or not judgements or any(one.decision.action != "hold" for one in judgements):
+            return
+        scores = PairedScores(
+            {one.plan.challenger: one.evidence.by_ticker for one in judgements},
+            max(one.plan.spread.deviation for one in judgements),
+        )
+        guardrails = [rail for one in judgements for rail in one.decision.guardrails]
+        adapt(log, policy, self.rollout.started(), scores, guardrails, as_of, request_regimes(policy, panel))
 
     def latest(self) -> tuple[Decision, ...]:
-        """The latest recorded decision about each challenger in the epoch in force; none before it is taken."""
+        """The latest recorded decision about each challenger in the current epoch; none before it is taken."""
         epoch = self.rollout.started()
-        known = {
-            one.challenger: one for one in self.rollout.log.decisions(epoch.experiment) if one.epoch == epoch.number
-        }
-        return tuple(known[arm.model] for arm in epoch.challengers if arm.model in known)
+        decisions = self.rollout.log.decisions(epoch.experiment)
+        latest_by_challenger = {one.challenger: one for one in decisions if one.epoch == epoch.number}
+        return tuple(latest_by_challenger[arm.model] for arm in epoch.challengers if arm.model in latest_by_challenger)
 
     def repeat(
         self,
         decision: Decision,
-        panel: PricePanel,
-        baselines: Baselines,
+        outcomes: pd.DataFrame,
+        sessions: pd.DatetimeIndex,
+        baselines: pd.DataFrame,
         *,
-        deflated_sharpe: Callable[[ExperimentPlan], float | None],
+        cost_bps: float,
     ) -> Decision:
         """The same decision, computed from the log anew; equal bit for bit unless log, prices or rules were changed.
+
+        Parameters
+        ----------
+        decision
+            A recorded one.
+        outcomes, sessions
+            Outcomes that were known as of its session, and the sessions with prices up to it.
+        baselines
+            Daily predictions of the baselines that saw nothing of its plan's evidence.
+        cost_bps
+            Trading costs per side in basis points.
 
         Raises
         ------
         ExperimentError
             The plan or the epoch that it rests on is gone.
         """
-        log = self.rollout.log
-        plan = log.plan(decision.experiment, decision.champion, decision.challenger)
+        plan, epoch = self.plan_of(decision), self.rollout.log.known_epoch(decision.experiment, decision.epoch)
+        as_of = pd.Timestamp(decision.as_of)
+        routed = self._routed(as_of)
+        return self._judge(plan, epoch, routed, outcomes, sessions, baselines, as_of, cost_bps).decision
+
+    def plan_of(self, decision: Decision) -> ExperimentPlan:
+        """The registered plan that a decision was taken under.
+
+        Raises
+        ------
+        ExperimentError
+            It is not in the log.
+        """
+        plan = self.rollout.log.plan(decision.experiment, decision.champion, decision.challenger)
         if plan is None:
             raise ExperimentError(f"the plan {decision.plan_digest[:12]} of this decision is not in the log")
-        epoch = log.known_epoch(decision.experiment, decision.epoch)
-        as_of = pd.Timestamp(decision.as_of)
-        evidence, direct = self._evidence(plan, panel, baselines, as_of)
-        return self._decide(plan, epoch, evidence, self._routed(as_of), direct, as_of, deflated_sharpe)
+        return plan
 
-    def _decide(
+    def _judge(
         self,
         plan: ExperimentPlan,
         epoch: WeightEpoch,
-        evidence: Evidence,
         routed: pd.DataFrame,
-        direct: pd.DataFrame,
+        outcomes: pd.DataFrame,
+        sessions: pd.DatetimeIndex,
+        baselines: pd.DataFrame,
         as_of: pd.Timestamp,
-        deflated_sharpe: Callable[[ExperimentPlan], float | None],
-    ) -> Decision:
-        epochs = [known for known in self.rollout.log.epochs(plan.experiment) if known.number <= epoch.number]
-        return decide(
+        cost_bps: float,
+    ) -> Judgement:
+        """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
+        log, pair = self.rollout.log, (plan.champion, plan.challenger)
+        epochs = [one for one in log.epochs(plan.experiment) if one.number <= epoch.number]
+        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+        direct = log.direct(pair, since=pd.Timestamp(plan.starts_after), columns=columns)
+        direct = direct[direct["session"] <= as_of]
+        # Versions of all variants are numbered together, so that the newest one counts the trials.
+        versions = max(arm.version for one in epochs for arm in one.arms)
+        evidence = gather(plan, direct, baselines, outcomes)
+        decision = decide(
             plan,
             epoch,
             evidence,
             watch_traffic(plan, epochs, routed, direct),
             as_of=as_of.date().isoformat(),
-            deflated_sharpe=lambda: deflated_sharpe(plan),
+            # Profits are computed only if a promotion hangs on them.
+            deflated_sharpe=lambda: deflated_sharpe(
+                plan, direct, outcomes, sessions, versions=versions, cost_bps=cost_bps
+            ),
         )
+        return Judgement(decision, plan, evidence)
 
     def apply_decisions(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """What follows from the decisions of one session: another weight epoch, or nothing.
@@ -183,6 +235,7 @@ class ExperimentController:
         may take a step. With manual approval a promotion waits until a person has approved it; a rollback waits for
         nobody.
         """
+        # A promotion ends all tests, so it comes first; a rollback waits for nobody, so it comes before what waits.
         promoted = [one for one in decisions if one.action == "promote" and self.is_approved(one)]
         if promoted:
             return self.rollout.promote(max(promoted, key=lambda one: one.estimate or 0.0))
@@ -230,16 +283,6 @@ class ExperimentController:
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
         routed = self.rollout.log.routed(self.rollout.policy.experiment, columns=TRAFFIC_COLUMNS)
         return routed[routed["session"] <= as_of]
-
-    def _evidence(
-        self, plan: ExperimentPlan, panel: PricePanel, baselines: Baselines, as_of: pd.Timestamp
-    ) -> tuple[Evidence, pd.DataFrame]:
-        """The evidence of a plan, and the paired predictions that it comes from."""
-        since = pd.Timestamp(plan.starts_after)
-        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
-        rows = self.rollout.log.direct((plan.champion, plan.challenger), since=since, columns=columns)
-        direct = rows[rows["session"] <= as_of]
-        return gather(plan, direct, baselines(plan), panel, as_of=as_of), direct
 
 
 def _are_about(decisions: Sequence[Decision], epoch: WeightEpoch) -> bool:

@@ -5,7 +5,7 @@ conditional means of the days *so far*, whatever path they take: the weak null h
 now", where :mod:`.betting` tests the strong one "better on no day" (Choe and Ramdas 2024, Comparing sequential
 forecasters, Operations Research, arXiv 2110.00115; Howard et al. 2021, Ann. Stat. 49, empirical Bernstein bounds).
 
-Let ``S`` be the sum of differences less their conditional means, ``V`` the sum of squared distances to the mean of the
+Let ``S`` be the sum of differences minus their conditional means, ``V`` the sum of squared distances to the mean of the
 days before, all differences in ``[-b, b]`` so that none is farther than ``c = 2 b`` from that mean, and
 ``psi(s) = -log(1 - s) - s``. Then ``exp(s S / c - psi(s) V / c^2)`` is a supermartingale for each s in (0, 1) (Fan,
 Grama and Liu 2015), and so is a mixture over s, in equal parts.

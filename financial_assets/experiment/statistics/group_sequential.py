@@ -107,7 +107,7 @@ def exit_probabilities(
     times = _fractions(fractions)
     bottoms = [-math.inf] * len(times) if lower is None else list(lower)
     if not len(times) == len(upper) == len(bottoms):
-        raise ExperimentError("each look needs one information fraction and one boundary a side")
+        raise ExperimentError("each look needs one information fraction and one boundary per side")
     inside, up, down = _Inside(drift), list[float](), list[float]()
     for time, top, bottom in zip(times, upper, bottoms, strict=True):
         up.append(inside.above(time, top))

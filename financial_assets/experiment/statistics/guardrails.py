@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.serial import from_text, to_text
 
 __all__ = ["ODDS", "RateEProcess", "fair_share", "log_e_value"]
 
@@ -110,17 +109,3 @@ class RateEProcess:
     def breached(self, alpha: float) -> bool:
         """Whether the rate is above the allowed one, with error rate ``alpha`` over all looks."""
         return self.p_value <= alpha
-
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        return to_text("guardrail", {**dataclasses.asdict(self), "odds": list(ODDS)})
-
-    @classmethod
-    def from_json(cls, text: str) -> RateEProcess:
-        """The state that :meth:`to_json` wrote; ``ExperimentError`` when it bet on other odds than this version."""
-        body = from_text("guardrail", text)
-        if body["odds"] != list(ODDS):
-            raise ExperimentError(
-                f"the stored guardrail bet on odds {body['odds']}, this version on {ODDS}: replay the log"
-            )
-        return cls(body["bad"], body["answers"], tuple(body["log_parts"]), body["log_peak"])

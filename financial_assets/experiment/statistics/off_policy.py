@@ -229,7 +229,7 @@ def _weights(log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyL
 def _check_policy(name: str, values: NDArray[np.float64], rows: int) -> None:
     if values.ndim != 2 or values.shape[0] != rows or values.shape[1] < 2:
         raise ExperimentError(
-            f"{name} must have one row for each of {rows} rewards and a column an arm: {values.shape}"
+            f"{name} must have one row for each of {rows} rewards and one column per arm: {values.shape}"
         )
     if not np.all(values >= 0) or not np.allclose(values.sum(axis=1), 1.0, atol=_ROUNDING, rtol=0):
         raise ExperimentError(f"{name} must hold probabilities that add up to 1 in every row")

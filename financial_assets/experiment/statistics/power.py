@@ -26,9 +26,9 @@ def minimum_detectable_effect(daily: np.ndarray, *, level: float = 0.95, power: 
     Parameters
     ----------
     daily
-        One value a day.
+        One value per day.
     level
-        1 less the two-sided error rate of the test.
+        1 minus the two-sided error rate of the test.
     power
         Probability of finding it.
 
@@ -56,7 +56,7 @@ def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     Parameters
     ----------
     daily
-        One value a day.
+        One value per day.
     lags
         Days after which no correlation is left; 0 gives 1.
 

@@ -35,7 +35,7 @@ def from_text(kind: str, text: str) -> dict[str, Any]:
     Raises
     ------
     ExperimentError
-        When it is no state, or that of another kind of test.
+        When it is not a state, or that of another kind of test.
     """
     try:
         body = json.loads(text)

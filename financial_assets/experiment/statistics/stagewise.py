@@ -14,7 +14,7 @@ __all__ = ["daily_z", "z_of_t"]
 
 
 def daily_z(differences: ArrayLike, margin: float = 0.0) -> float:
-    """Standardised mean of daily differences less ``margin``: the normal deviate with the p-value of Student's t.
+    """Standardised mean of daily differences minus ``margin``: the normal deviate with the p-value of Student's t.
 
     The significance-level approach of Jennison and Turnbull (2000, section 3.8): boundaries that were made for a known
     variance are kept honest with few days.

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from financial_assets.errors import MonitoringError
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
@@ -163,7 +163,7 @@ def served_excess_loss(direct: pd.DataFrame, arm: Arm, panel: PricePanel, majori
         See ``daily_excess_loss``.
     """
     mine = direct[(direct["status"] == "ok") & (direct["model"] == arm.model) & (direct["session"] > arm.data_cutoff)]
-    rows = join_outcomes(mine, panel)
+    rows = join_outcomes(mine, outcome_frame(panel))
     return daily_excess_loss(
         rows["session"].to_numpy(), rows["probability_up"].to_numpy(np.float64), rows["up"].to_numpy(bool), majority_up
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.record import TrafficEvidence
+from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
+from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
+from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms
 
 QUIET = TrafficEvidence((), "quiet")
@@ -19,6 +24,11 @@ OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
 EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
 SPREAD = 0.1
 """Standard deviation of a day: 10 tickers, of which some three in ten are disagreed on."""
+
+
+def evaluated(*, panel: PricePanel, **given: Any) -> Evaluation:
+    """An evaluation as of the panel's last session."""
+    return evaluate(panel=panel, outcomes=outcome_frame(panel), **given)
 
 
 def policy(**test: object) -> RolloutPolicy:

@@ -17,6 +17,7 @@ from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, panel
 from tests.experiment.decision.builders import plan
 
 PRICES = panel(sessions=80, tickers=3)
+OUTCOMES = outcome_frame(PRICES)
 
 
 def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -37,7 +38,7 @@ def prices_keys(prices: PricePanel) -> pd.DataFrame:
 
 def test_a_day_is_the_mean_over_tickers_of_the_difference_in_being_right() -> None:
     direct, rivals = frames()
-    found = gather(plan(), direct, rivals, PRICES)
+    found = gather(plan(), direct, rivals, OUTCOMES)
     outcomes = outcome_frame(PRICES).set_index(["session", "ticker"])["up"]
     wide = direct.set_index(["session", "ticker", "model"])["probability_up"].unstack()
     right = (wide > 0.5).eq(outcomes.reindex(wide.index), axis=0)
@@ -53,11 +54,11 @@ def test_a_day_is_the_mean_over_tickers_of_the_difference_in_being_right() -> No
 def test_nothing_later_than_the_session_is_used() -> None:
     direct, rivals = frames()
     middle = PRICES.sessions[50]
-    found = gather(plan(), direct, rivals, PRICES, as_of=middle)
+    found = gather(plan(), direct, rivals, outcome_frame(PRICES.until(middle)))
     assert found.main.sessions[-1] < middle  # the outcome of the day itself is not known yet
-    again = gather(plan(), direct, rivals, PRICES.until(middle))
-    assert again.digest == found.digest
-    assert gather(plan(), direct, rivals, PRICES).digest != found.digest
+    until = direct[direct["session"] <= middle]
+    assert gather(plan(), until, rivals, outcome_frame(PRICES.until(middle))).digest == found.digest
+    assert gather(plan(), direct, rivals, OUTCOMES).digest != found.digest
 
 
 @pytest.mark.parametrize("hole", ["row", "failed", "pending"])
@@ -68,7 +69,7 @@ def test_what_is_missing_is_counted_and_not_scored(hole: str) -> None:
         direct = direct.drop(at)
     else:
         direct.loc[at, ["status", "probability_up"]] = [hole, np.nan]
-    found = gather(plan(), direct, rivals, PRICES)
+    found = gather(plan(), direct, rivals, OUTCOMES)
     assert found.missing == 3
     assert PRICES.sessions[40] not in found.main.sessions
 
@@ -76,26 +77,26 @@ def test_what_is_missing_is_counted_and_not_scored(hole: str) -> None:
 def test_a_month_without_any_prediction_is_missing_too() -> None:
     direct, rivals = frames()
     gap = (direct["session"] >= PRICES.sessions[30]) & (direct["session"] < PRICES.sessions[50])
-    assert gather(plan(), direct[~gap], rivals, PRICES).missing == 20 * 3
+    assert gather(plan(), direct[~gap], rivals, OUTCOMES).missing == 20 * 3
 
 
 def test_a_repeated_prediction_is_refused() -> None:
     direct, rivals = frames()
     with pytest.raises(ExperimentError, match="paired predictions hold"):
-        gather(plan(), pd.concat([direct, direct.tail(1)]), rivals, PRICES)
+        gather(plan(), pd.concat([direct, direct.tail(1)]), rivals, OUTCOMES)
     with pytest.raises(ExperimentError, match="baseline predictions hold"):
-        gather(plan(), direct, pd.concat([rivals, rivals.tail(1)]), PRICES)
+        gather(plan(), direct, pd.concat([rivals, rivals.tail(1)]), OUTCOMES)
 
 
 def test_a_baseline_that_must_be_beaten_must_be_there() -> None:
     direct, rivals = frames()
     with pytest.raises(ExperimentError, match="beat 'logistic'"):
-        gather(plan(), direct, rivals[rivals["model"] == "majority"], PRICES)
+        gather(plan(), direct, rivals[rivals["model"] == "majority"], OUTCOMES)
 
 
 def test_before_anything_is_predicted_there_is_no_evidence() -> None:
     direct, rivals = frames()
-    found = gather(plan(), direct.iloc[:0], rivals, PRICES)
+    found = gather(plan(), direct.iloc[:0], rivals, OUTCOMES)
     assert (len(found.main), found.due, found.missing, found.missing_share) == (0, 0, 0, 0.0)
 
 
@@ -103,8 +104,8 @@ def test_other_models_change_nothing() -> None:
     direct, rivals = frames()
     more = direct.assign(model="somebody-else")
     assert (
-        gather(plan(), pd.concat([direct, more]), rivals, PRICES).digest
-        == gather(plan(), direct, rivals, PRICES).digest
+        gather(plan(), pd.concat([direct, more]), rivals, OUTCOMES).digest
+        == gather(plan(), direct, rivals, OUTCOMES).digest
     )
 
 
@@ -113,7 +114,7 @@ def test_losses_are_paired_row_by_row(metric: PairedMetric) -> None:
     direct, rivals = frames()
     rng = np.random.default_rng(7)
     direct = direct.assign(**{name: rng.normal(0, 0.02, len(direct)) for name in QUANTILE_COLUMNS})
-    found = gather(plan(metric=metric, plausible_effect=0.03), direct, rivals, PRICES)
+    found = gather(plan(metric=metric, plausible_effect=0.03), direct, rivals, OUTCOMES)
     outcomes = outcome_frame(PRICES)
     rows = direct.merge(outcomes, on=["session", "ticker"])
     chance = np.where(rows["up"], rows["probability_up"], 1 - rows["probability_up"])
@@ -129,7 +130,7 @@ def test_losses_are_paired_row_by_row(metric: PairedMetric) -> None:
     by_hand = (wide[CHAMPION] - wide[CHALLENGER]).groupby("session").mean()
     np.testing.assert_allclose(found.main.differences, by_hand[by_hand.index > CUTOFF].to_numpy(), rtol=1e-9)
     assert len(found.by_ticker) == found.main.rows
-    accuracy = gather(plan(), direct, rivals, PRICES).main.differences
+    accuracy = gather(plan(), direct, rivals, OUTCOMES).main.differences
     np.testing.assert_allclose(found.accuracy.differences, accuracy)
 
 
@@ -138,6 +139,6 @@ def test_an_answer_without_quantiles_has_no_pinball_loss() -> None:
     direct = direct.assign(**dict.fromkeys(QUANTILE_COLUMNS, 0.0))
     at = direct.index[direct["session"] == PRICES.sessions[40]]
     direct.loc[at, "q05"] = np.nan
-    found = gather(plan(metric="pinball", plausible_effect=0.03), direct, rivals, PRICES)
+    found = gather(plan(metric="pinball", plausible_effect=0.03), direct, rivals, OUTCOMES)
     assert PRICES.sessions[40] not in found.main.sessions
     assert PRICES.sessions[40] in found.accuracy.sessions

@@ -17,8 +17,9 @@ from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import correlation, equal_correlations, risk_of, sharpe_gap
 from financial_assets.experiment.evaluation.skill import buy_and_hold, trading_grid
-from financial_assets.experiment.statistics.estimates import Estimate, hac_mean
+from financial_assets.experiment.statistics.estimates import hac_mean
 from financial_assets.market.panel import CHANNELS
+from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.selection import probabilistic_sharpe_ratio
 from tests.experiment.builders import CHALLENGER, CHAMPION, panel
 
@@ -35,7 +36,7 @@ def moving(days: int, memory: float, rng: np.random.Generator, runs: int = 1) ->
 
 
 def worth(
-    mean: float, *, days: int = 250, slower: Estimate | None = None, case: BusinessCase | None = None
+    mean: float, *, days: int = 250, slower: Interval | None = None, case: BusinessCase | None = None
 ) -> Promotion:
     rng = np.random.default_rng(0)
     champion, gain = 0.01 * rng.standard_normal(days), 0.001 * rng.standard_normal(days)
@@ -77,7 +78,7 @@ def test_days_that_move_together_are_covered_where_independence_would_not() -> N
 
 
 def test_the_value_is_made_of_what_the_user_said_and_nothing_else() -> None:
-    slower = Estimate(0.003, 0.001, 0.005, 250, 500, 0.95)
+    slower = Interval(0.003, 0.001, 0.005, 250, 500, 0.95)
     found = worth(0.0004, slower=slower, case=CASE)
     money = found.money
     assert money is not None

@@ -11,12 +11,12 @@ from scipy import stats
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA, Candidate, candidates
-from financial_assets.experiment.evaluation.evaluate import evaluate
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from tests.experiment.builders import CHALLENGER, CHAMPION, panel
+from tests.experiment.decision.builders import evaluated
 from tests.experiment.evaluation.test_evaluation import EPOCH, evidence, forecasts
 
 PRICES = panel(sessions=142, tickers=4)
@@ -123,8 +123,13 @@ def test_each_challenger_keeps_its_own_days_and_the_table_has_common_ones() -> N
     routed = routed.iloc[:0]
     young = (direct["model"] == SECOND) & (direct["session"] < prices.sessions[200])
     for leading in (None, SECOND):
-        result = evaluate(
-            routed=routed, direct=direct[~young], epochs=[several()], panel=prices, baselines=baselines, leading=leading
+        result = evaluated(
+            routed=routed,
+            direct=direct[~young],
+            epochs=[several()],
+            panel=prices,
+            baselines=baselines,
+            leading=leading,
         )
         days = {c.first: c.difference.days for c in result.comparisons if (c.second, c.score) == (CHAMPION, "accuracy")}
         assert days[SECOND] < 100 < 200 < days[CHALLENGER]
@@ -132,8 +137,13 @@ def test_each_challenger_keeps_its_own_days_and_the_table_has_common_ones() -> N
         assert result.conclusion.verdict == "challenger_better"
         assert result.conclusion.sentence.count(CHALLENGER) >= 1
         assert SECOND in result.conclusion.sentence
-    given = {"routed": routed, "direct": direct, "panel": prices, "baselines": baselines}
-    whole = evaluate(**given, epochs=[several()], leading=SECOND)  # type: ignore[arg-type]
+    given = {
+        "routed": routed,
+        "direct": direct,
+        "panel": prices,
+        "baselines": baselines,
+    }
+    whole = evaluated(**given, epochs=[several()], leading=SECOND)  # type: ignore[arg-type]
     assert [skill.name for skill in whole.skills[:3]] == [CHAMPION, SECOND, CHALLENGER]
     assert whole.business is not None
     assert whole.business.promotion is not None
@@ -182,7 +192,7 @@ def routed_by_scores(bias: float, seed: int = 0) -> tuple[pd.DataFrame, pd.DataF
 def test_after_adaptive_weights_the_naive_share_is_refused_and_estimates_stand_beside_the_truth() -> None:
     routed, direct, epochs = routed_by_scores(0.25)
     baselines = pd.DataFrame(columns=["date", "ticker", "model", "probability_up", *QUANTILE_COLUMNS])
-    result = evaluate(routed=routed, direct=direct, epochs=epochs, panel=PRICES, baselines=baselines)
+    result = evaluated(routed=routed, direct=direct, epochs=epochs, panel=PRICES, baselines=baselines)
     assert [arm.accuracy for arm in result.traffic] == [None, None]
     view = result.routed
     assert view is not None
@@ -200,7 +210,7 @@ def test_after_adaptive_weights_the_naive_share_is_refused_and_estimates_stand_b
     assert champion.p_value is None
     assert challenger.p_value is not None
     assert challenger.p_value > 0.05
-    fixed = evaluate(routed=routed, direct=direct, epochs=[replace(one, reason="x") for one in epochs], panel=PRICES,
+    fixed = evaluated(routed=routed, direct=direct, epochs=[replace(one, reason="x") for one in epochs], panel=PRICES,
                      baselines=baselines)  # fmt: skip
     assert fixed.routed is None
     assert fixed.traffic[0].accuracy is not None
@@ -210,7 +220,7 @@ def test_too_little_is_refused_in_words() -> None:
     routed, direct, epochs = routed_by_scores(0.0)
     few = routed[routed["session"] > PRICES.sessions[135]]
     baselines = pd.DataFrame(columns=["date", "ticker", "model", "probability_up", *QUANTILE_COLUMNS])
-    view = evaluate(routed=few, direct=direct, epochs=epochs, panel=PRICES, baselines=baselines).routed
+    view = evaluated(routed=few, direct=direct, epochs=epochs, panel=PRICES, baselines=baselines).routed
     assert view is not None
     assert view.arms == ()
     assert "refused" in view.refused

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from financial_assets.experiment.evaluation.deflated_sharpe import deflated_sharpe
-from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
-from financial_assets.experiment.evaluation.leak_check import leak_checks
+from financial_assets.experiment.evaluation.evaluate import Evaluation
+from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
 from financial_assets.experiment.plan.policy import load_policy
@@ -24,6 +23,7 @@ from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.report import html as report
 from financial_assets.market.panel import CHANNELS, PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, panel
+from tests.experiment.decision.builders import evaluated
 from tests.experiment.evaluation.test_evaluation import EPOCH, QUANTILES, routed_rows
 
 WARM_UP = 19  # sessions of the panel until the cut-off
@@ -55,8 +55,7 @@ def judged(prices: PricePanel, ups: dict[str, Sequence[float] | float]) -> Evalu
     baselines = pd.concat([majority, logistic, historical]).rename(columns={"session": "date"})
     baselines[list(QUANTILE_COLUMNS)] = QUANTILES
     routed = routed_rows(keys, np.random.default_rng(0))
-    leak_checks(direct, EPOCH.arms, prices)
-    return evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
+    return evaluated(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
 
 
 def answers(prices: PricePanel, keys: pd.DataFrame, ups: dict[str, Sequence[float] | float]) -> pd.DataFrame:
@@ -156,8 +155,9 @@ def test_profit_that_ended_in_ruin_is_the_worst_there_is_for_a_decision() -> Non
     steady = answers(prices, keys, {CHALLENGER: 0.7})
     rules = replace(load_policy(), experiment=EPOCH.experiment)
     plan = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(0.1, "the test"), CUTOFF)
-    found = deflated_sharpe(plan, steady, prices, versions=3, cost_bps=5.0)
+    known = {"outcomes": keys, "sessions": prices.sessions, "versions": 3, "cost_bps": 5.0}
+    found = deflated_sharpe(plan, steady, **known)
     assert found is not None
     assert 0 < found <= 1
-    assert deflated_sharpe(plan, answers(prices, keys, {CHALLENGER: 0.3}), prices, versions=3, cost_bps=5.0) == 0.0
+    assert deflated_sharpe(plan, answers(prices, keys, {CHALLENGER: 0.3}), **known) == 0.0
     assert math.isfinite(found)

@@ -63,7 +63,7 @@ def test_days_for_the_plausible_effect_agree_with_the_detectable_one() -> None:
     assert registered.days_for_plausible == pytest.approx(252 * scale, abs=1.0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(deviation=st.floats(0.001, 1.0), plausible=st.floats(0.001, 0.5))
 def test_a_plan_can_promote_only_if_it_finds_what_is_plausible(deviation: float, plausible: float) -> None:
     registered = make_plan(

@@ -12,19 +12,20 @@ import pytest
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.judgement import Judgement, leading_decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.conclusion import conclude_all
-from financial_assets.experiment.evaluation.evaluate import evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.routed import routed_view
 from financial_assets.experiment.evaluation.traffic import FOLLOWED, arm_traffic
+from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
 from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
-from tests.experiment.decision.builders import QUIET, SPREAD, policy
+from tests.experiment.decision.builders import QUIET, SPREAD, evaluated, policy
 from tests.experiment.evaluation.test_candidates import SECOND, routed_by_scores
 from tests.experiment.evaluation.test_evaluation import EPOCH, evidence
 
@@ -47,9 +48,9 @@ def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> 
         rules = policy(plausible_effect=0.03, deflated_sharpe=0.0, looks=2, horizon_sessions=120)
         plan = make_plan(rules, THREE, arm, DailyDeviation(SPREAD, "the test"), CUTOFF)
         as_of = prices.sessions[-1]
-        found = gather(plan, direct[direct["session"] > CUTOFF], baselines, prices, as_of=as_of)
+        found = gather(plan, direct[direct["session"] > CUTOFF], baselines, outcome_frame(prices))
         decision = decide(plan, THREE, found, QUIET, as_of=as_of.date().isoformat(), deflated_sharpe=lambda: None)
-        made.append(case_of(decision, plan, direct, baselines, prices))
+        made.append(case_of(Judgement(decision, plan, found)))
     return made
 
 
@@ -57,9 +58,9 @@ def cases(prices: PricePanel, direct: pd.DataFrame, baselines: pd.DataFrame) -> 
 def judged() -> tuple[Evaluation, list[DecisionCase]]:
     prices, routed, direct, baselines = evidence(SKILLS, days=130, tickers=4)
     found = cases(prices, direct, baselines)
-    leading = report.leading_decision([case.decision for case in found])
+    leading = leading_decision([case.decision for case in found])
     assert leading is not None
-    result = evaluate(
+    result = evaluated(
         routed=routed.iloc[:0], direct=direct, epochs=[THREE], panel=prices, baselines=baselines,
         leading=leading.challenger,
     )  # fmt: skip
@@ -122,15 +123,28 @@ def test_brier_differences_of_the_candidates_are_those_of_the_comparisons(
 def test_only_the_leading_challenger_changes_its_place(judged: tuple[Evaluation, list[DecisionCase]]) -> None:
     assert [arm["model"] for arm in judged[0].arms] == [CHAMPION, CHALLENGER, SECOND, SHADOW]
     prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.5, SHADOW: 0.5}, days=40, tickers=2)
-    one = evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines, leading=CHALLENGER)
+    one = evaluated(
+        routed=routed,
+        direct=direct,
+        epochs=[EPOCH],
+        panel=prices,
+        baselines=baselines,
+        leading=CHALLENGER,
+    )
     assert [skill.name for skill in one.skills[:3]] == [CHAMPION, CHALLENGER, SHADOW]
 
 
 def test_sentences_beside_each_other_name_their_arms() -> None:
     prices, routed, direct, baselines = evidence({**SKILLS, CHALLENGER: 0.5}, days=130, tickers=4)
-    several = evaluate(routed=routed.iloc[:0], direct=direct, epochs=[THREE], panel=prices, baselines=baselines)
+    several = evaluated(
+        routed=routed.iloc[:0],
+        direct=direct,
+        epochs=[THREE],
+        panel=prices,
+        baselines=baselines,
+    )
     assert f"Neither {SECOND} nor {CHAMPION} has been shown to beat" in several.conclusion.sentence
-    alone = conclude_all(CHAMPION, [SECOND], (), [c for c in several.comparisons if CHALLENGER not in (c.first,)])
+    alone = conclude_all(CHAMPION, [SECOND], (), [c for c in several.comparisons if CHALLENGER not in (c.first,)], {})
     assert "Neither has been shown to beat" in alone.sentence
 
 
@@ -216,8 +230,12 @@ def test_a_refused_accuracy_says_why(undrawn: None) -> None:
     arm = arm_traffic(CHAMPION, routed, scored, 0.95, followed=True)
     assert (arm.accuracy, arm.refused) == (None, FOLLOWED)
     successor = WeightEpoch(EPOCH.experiment, 3, EPOCH.opened_at, (replace(EPOCH.champion, weight=100),), "promote: x")
-    alone = evaluate(
-        routed=routed, direct=direct, epochs=[*epochs, successor], panel=prices, baselines=baselines.iloc[:0]
+    alone = evaluated(
+        routed=routed,
+        direct=direct,
+        epochs=[*epochs, successor],
+        panel=prices,
+        baselines=baselines.iloc[:0],
     )
     assert alone.routed is None
     page = " ".join(unescape(report.html(alone)).split())
@@ -237,7 +255,7 @@ def test_weights_that_follow_scores_are_told_by_their_reason(reason: str, expect
 def test_without_a_challenger_the_headline_says_so(undrawn: None) -> None:
     arms = (replace(EPOCH.champion, weight=100), Arm(SHADOW, "lightweight", 3, "shadow", 0, CUTOFF))
     prices, routed, direct, baselines = evidence({CHAMPION: 0.5, SHADOW: 0.5}, days=40, tickers=2)
-    result = evaluate(
+    result = evaluated(
         routed=routed.assign(model=np.array([CHAMPION] * len(routed), dtype=object)), direct=direct,
         epochs=[replace(EPOCH, arms=arms)], panel=prices, baselines=baselines,
     )  # fmt: skip

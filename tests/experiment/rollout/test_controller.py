@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from financial_assets.errors import ExperimentError, LogError
+from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
@@ -71,12 +72,20 @@ def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | No
 
 
 def decide(conduct: ExperimentController, session: pd.Timestamp | None = None) -> Decision:
-    (decision,) = conduct.decide(PRICES, rivals, as_of=session or PRICES.sessions[-1], deflated_sharpe=lambda _: None)
-    return decision
+    (judgement,) = judge(conduct, session)
+    return judgement.decision
 
 
-def rivals(_plan: object = None) -> pd.DataFrame:
-    return frames(PRICES)[1]
+def judge(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Judgement, ...]:
+    known = PRICES.until(session or PRICES.sessions[-1])
+    rivals = {CHALLENGER: frames(PRICES)[1]}
+    as_of = session or PRICES.sessions[-1]
+    return conduct.decide(outcome_frame(known), known.sessions, rivals, as_of=as_of, cost_bps=5.0)
+
+
+def repeat(conduct: ExperimentController, decision: Decision, prices: PricePanel = PRICES) -> Decision:
+    known = prices.until(pd.Timestamp(decision.as_of))
+    return conduct.repeat(decision, outcome_frame(known), known.sessions, frames(PRICES)[1], cost_bps=5.0)
 
 
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
@@ -92,7 +101,7 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     assert "promote" in epoch.reason
     assert conduct.apply_decisions([decision]) == epoch  # a crash after the epoch was opened: nothing is done twice
     assert log.epochs()[-1] == epoch
-    assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
+    assert judge(conduct) == ()
 
 
 def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +110,7 @@ def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypat
     predict(log, PRICES, 0.02)
     conduct.apply_decisions([decide(conduct)])
     monkeypatch.setattr(PredictionLog, "routed", lambda *_, **__: pytest.fail("there is nothing to judge"))
-    assert conduct.decide(PRICES, rivals, as_of=PRICES.sessions[-1], deflated_sharpe=lambda _: None) == ()
+    assert judge(conduct) == ()
 
 
 def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
@@ -126,11 +135,11 @@ def test_the_log_gives_every_decision_again_bit_for_bit(log: PredictionLog) -> N
     early, late = decide(conduct, PRICES.sessions[40]), decide(conduct)
     conduct.rollout.take_step(50, "by hand")
     for decision in (early, late):
-        again = conduct.repeat(decision, PRICES, rivals, deflated_sharpe=lambda _: None)
+        again = repeat(conduct, decision)
         assert again.to_json() == decision.to_json()
     assert log.decisions("ab-experiment") == (early, late)
     restated = replace(PRICES, values=PRICES.values[::-1].copy())
-    assert conduct.repeat(late, restated, rivals, deflated_sharpe=lambda _: None) != late
+    assert repeat(conduct, late, restated) != late
 
 
 def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
@@ -189,8 +198,11 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     predict(log, PRICES, 0.7, 14)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     begun = conduct.rollout.started()
-    decision = decide(conduct, later[13])
+    judgements = judge(conduct, later[13])
+    decision = judgements[0].decision
     assert decision.action == "hold", decision.reasons
+    assert log.allocations(begun.experiment, begun) == (), "a decision moves no allocation"
+    conduct.update_allocation(judgements, PRICES, later[13])
     epoch = conduct.apply_decisions([decision])
     steps = log.allocations(begun.experiment, begun)
     assert len(steps) == decision.days
@@ -198,8 +210,9 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     assert steps[-1].after[1] > 30
     assert epoch.reason.startswith("hedge: ")
     assert conduct.apply_decisions([decision]) == epoch  # it is about an epoch that is over
-    again = decide(conduct, later[13])
-    assert conduct.apply_decisions([again]) == epoch
+    again = judge(conduct, later[13])
+    conduct.update_allocation(again, PRICES, later[13])
+    assert conduct.apply_decisions([again[0].decision]) == epoch
     assert log.allocations(begun.experiment, begun) == steps
 
 

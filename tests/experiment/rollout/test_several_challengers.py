@@ -84,12 +84,11 @@ def answer(intent: int, up: bool, route: str | None = None) -> Result:
 
 
 def judged(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
-    return conduct.decide(
-        PRICES,
-        lambda _: frames(PRICES)[1],
-        as_of=session or PRICES.sessions[-1],
-        deflated_sharpe=lambda _: None,
-    )
+    as_of = session or PRICES.sessions[-1]
+    known, baselines = PRICES.until(as_of), dict.fromkeys((SECOND, THIRD), frames(PRICES)[1])
+    judgements = conduct.decide(outcome_frame(known), known.sessions, baselines, as_of=as_of, cost_bps=5.0)
+    conduct.update_allocation(judgements, known, as_of)
+    return tuple(judgement.decision for judgement in judgements)
 
 
 def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: PredictionLog) -> None:
@@ -138,9 +137,9 @@ def test_one_is_rolled_back_and_the_other_keeps_its_requests_and_its_plan(log: P
     (again,) = judged(conduct)
     assert again.days > decisions[1].days
     assert not [rail for rail in again.guardrails if rail.fired]
-    assert conduct.repeat(
-        decisions[0], PRICES, lambda _: frames(PRICES)[1], deflated_sharpe=lambda _: None
-    ).to_json() == decisions[0].to_json()  # fmt: skip
+    known = PRICES.until(later[16])
+    repeated = conduct.repeat(decisions[0], outcome_frame(known), known.sessions, frames(PRICES)[1], cost_bps=5.0)
+    assert repeated.to_json() == decisions[0].to_json()
 
 
 def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_adapt(log: PredictionLog) -> None:
