@@ -56,10 +56,10 @@ def slow(context):
         for _ in range(3000):  # training runs Python all the time, it does not sleep in one system call
             time.sleep(0.1)
 
-defs = dg.Definitions(
-    assets=[good, bad, slow],
-    jobs=[dg.define_asset_job("steps", executor_def=dg.multiprocess_executor.configured({"max_concurrent": 3}))],
-)
+# Each step has a process of its own, forked from one that has imported all this and done nothing else.
+forked = {"forkserver": {"preload_modules": ["financial_assets.tracking", "mlflow.store.tracking.sqlalchemy_store"]}}
+processes = dg.multiprocess_executor.configured({"max_concurrent": 3, "start_method": forked})
+defs = dg.Definitions(assets=[good, bad, slow], jobs=[dg.define_asset_job("steps", executor_def=processes)])
 """
 
 

@@ -127,10 +127,14 @@ def test_stagewise_inference_with_one_look_is_the_usual_one() -> None:
     assert (result.low, result.estimate, result.high) == pytest.approx((2.3 - 1.95996, 2.3, 2.3 + 1.95996), abs=1e-4)
 
 
-def test_stagewise_estimates_are_not_flattered_by_stopping() -> None:
+@pytest.mark.parametrize(
+    ("runs", "above_band", "covered_band"),
+    [(50, 0.2, 0.1), pytest.param(400, 0.07, 0.035, marks=pytest.mark.statistics)],
+)
+def test_stagewise_estimates_are_not_flattered_by_stopping(runs: int, above_band: float, covered_band: float) -> None:
     rng, times, drift = np.random.default_rng(2), np.array(equal(4)), 2.5
     design = GroupSequentialDesign.of(times.tolist(), 0.05, "pocock")
-    z = np.cumsum(rng.standard_normal((400, 4)) * 0.5 + drift / 4, axis=1) / np.sqrt(times)
+    z = np.cumsum(rng.standard_normal((runs, 4)) * 0.5 + drift / 4, axis=1) / np.sqrt(times)
     above, covered, naive = [], [], []
     for path in z:
         crossed = np.flatnonzero(np.abs(path) >= design.upper)
@@ -139,8 +143,8 @@ def test_stagewise_estimates_are_not_flattered_by_stopping() -> None:
         above.append(result.estimate > drift)
         covered.append(result.low <= drift <= result.high)
         naive.append(path[look - 1] / math.sqrt(times[look - 1]))
-    assert np.mean(above) == pytest.approx(0.5, abs=0.07)
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.035)
+    assert np.mean(above) == pytest.approx(0.5, abs=above_band)
+    assert np.mean(covered) == pytest.approx(0.95, abs=covered_band)
     assert np.mean(naive) > drift + 0.3  # the ordinary estimate is too good
 
 
