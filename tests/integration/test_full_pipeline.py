@@ -32,10 +32,11 @@ from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
-from financial_assets.tracking import MlflowTracker, ModelRegistry
+from financial_assets.tracking import ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
 from tests.in_process import execute_job, financial_assets
 from tests.integration import killing
+from tests.mlflow_store import client_of
 from tests.waiting import finish, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
@@ -65,8 +66,7 @@ class World:
         return financial_assets(*arguments, environment=self.environment)
 
     def left_open(self) -> dict[str, list[str]]:
-        tracker = MlflowTracker(f"sqlite:///{self.home / 'mlflow.db'}", "financial-mlops-pytorch", self.home)
-        return killing.left_open(self.instance, tracker)
+        return killing.left_open(self.instance, client_of(f"sqlite:///{self.home / 'mlflow.db'}"))
 
     def counts(self) -> tuple[int, int]:
         with PredictionLog(f"sqlite:///{self.home / 'predictions.db'}") as log:
