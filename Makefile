@@ -9,10 +9,10 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test ui check bench bench-ab stop clean
+.PHONY: help setup run test test-statistics ui check bench bench-ab stop clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(SETUP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 (Debian: apt install python3.11 python3.11-venv) or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -26,8 +26,11 @@ setup: $(SETUP) ## virtual environment with pinned packages
 run: $(SETUP) ## prices -> features -> models -> serving -> A/B report
 	@$(BIN)/financial-assets run
 
-test: $(SETUP) ## all tests (those that need an absent Debian package are skipped, naming it)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(SETUP) ## the tests (those that need an absent Debian package are skipped, naming it)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not statistics"
+
+test-statistics: $(SETUP) ## error rates by simulation, which make test leaves out
+	$(BIN)/python -m pytest -n 2 --dist load -m statistics
 
 ui: $(SETUP) ## Dagster in the browser
 	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)

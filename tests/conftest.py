@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,31 @@ def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("_known", "_concealed"):
         monkeypatch.setattr(redaction, name, dict(getattr(redaction, name)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mlflow_migrates_one_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Later stores are copies of the first: MLflow's migrations take more than a second of processor time each.
+
+    A folder in which a process died while it made a store gets its store in the real way.
+    """
+    from financial_assets.atomic import atomic_path
+    from financial_assets.tracking import connection
+
+    template, create = tmp_path_factory.mktemp("mlflow") / "mlflow.db", connection._create
+
+    def copy_or_create(database: Path) -> None:
+        if any(database.parent.glob(f".{database.name}.*")):
+            create(database)
+            return
+        if not template.exists():
+            create(template)
+        with atomic_path(database) as unfinished:
+            shutil.copyfile(template, unfinished)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connection, "_create", copy_or_create)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

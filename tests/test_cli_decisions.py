@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -22,23 +21,18 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.cli.main import main
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import amount, signed_amount
-from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
-from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.prediction_log.records import Forecast
-from financial_assets.experiment.prediction_log.records import Result as Ended
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.installation import ModelStore, ServingAccess
-from financial_assets.market.panel import PricePanel
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
+from tests.experiment.rollout.builders import predict
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
-QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
 EARLY, LATE = 5, 25  # sessions after the cut-off
 POLICY = {
     "experiment": EXPERIMENT,
@@ -54,27 +48,6 @@ Command = Callable[..., Result]
 def use(home: Path, patch: pytest.MonkeyPatch) -> None:
     for name, value in {**SETTINGS, "FINANCIAL_ASSETS_HOME": home, "ROLLOUT_POLICY": home / "policy.yaml"}.items():
         patch.setenv(name, str(value))
-
-
-def predict(log: PredictionLog, prices: PricePanel) -> None:
-    """The champion is right half the time, the challenger nearly always."""
-    rng, skill = np.random.default_rng(3), {CHAMPION: 0.5, CHALLENGER: 0.98}
-    ups = outcome_frame(prices).set_index(["session", "ticker"])["up"]
-    epoch = log.current_epoch(EXPERIMENT)
-    assert epoch is not None
-    later = prices.sessions[prices.sessions > epoch.data_cutoff]
-
-    def ended(intent: int, up: bool, route: str | None = None) -> Ended:
-        return Ended(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
-
-    for session, target in list(itertools.pairwise(later))[:LATE]:
-        direct = log.begin_direct(epoch.arms, session, target, prices.tickers)
-        right = [bool(rng.random() < skill[one.model]) for one in direct]
-        log.complete_direct(
-            [ended(one.id, bool(ups[(session, one.ticker)]) == hit) for one, hit in zip(direct, right, strict=True)]
-        )
-        routed = log.begin_routed(epoch, session, target, prices.tickers)
-        log.complete_routed([ended(one.id, True, CHALLENGER if rng.random() < 0.5 else CHAMPION) for one in routed])
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +72,8 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
             Rollout(log, ab_test.policy()).reconcile(
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
-            predict(log, panel)
+            # The champion is right half the time, the challenger nearly always.
+            predict(log, {CHAMPION: 0.5, CHALLENGER: 0.98}, panel, experiment=EXPERIMENT, last=LATE)
         models.tracker().find("makes", "the store")
     return home
 

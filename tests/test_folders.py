@@ -13,6 +13,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.folders import is_open_to_others, make_folder, tighten
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
+from tests.mlflow_store import client_of
 
 
 def mode(path: Path) -> int:
@@ -46,7 +47,7 @@ def test_every_way_to_begin_a_state_folder_makes_it_private(tmp_path: Path) -> N
         elif name == "log":
             resources["ab_test"].log().close()
         elif name == "mlflow":
-            resources["models"].registry()._connection.exclusive().__enter__()
+            client_of(f"sqlite:///{home / 'mlflow.db'}")
         else:
             atomic_write_text(home / "x.json", "{}")
         assert mode(home) == 0o700, name

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.runs import FAILURE_TAG
+from tests.mlflow_store import client_of
 from tests.waiting import wait_on
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
@@ -56,10 +56,10 @@ def slow(context):
         for _ in range(3000):  # training runs Python all the time, it does not sleep in one system call
             time.sleep(0.1)
 
-defs = dg.Definitions(
-    assets=[good, bad, slow],
-    jobs=[dg.define_asset_job("steps", executor_def=dg.multiprocess_executor.configured({"max_concurrent": 3}))],
-)
+# Each step has a process of its own, forked from one that has imported all this and done nothing else.
+forked = {"forkserver": {"preload_modules": ["financial_assets.tracking", "mlflow.store.tracking.sqlalchemy_store"]}}
+processes = dg.multiprocess_executor.configured({"max_concurrent": 3, "start_method": forked})
+defs = dg.Definitions(assets=[good, bad, slow], jobs=[dg.define_asset_job("steps", executor_def=processes)])
 """
 
 
@@ -108,8 +108,11 @@ def interrupt(process: subprocess.Popen[bytes]) -> int:
 
 
 def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
-    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", "experiment", folder / "artifacts")
-    runs = tracker._connection.client.search_runs([tracker._experiment()])
+    if not (folder / "mlflow.db").exists():
+        return {}
+    client = client_of(f"sqlite:///{folder / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("experiment")
+    runs = client.search_runs([experiment.experiment_id]) if experiment else []
     return {run.info.run_name: (run.info.status, run.data.tags.get(FAILURE_TAG)) for run in runs}
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from financial_assets.tracking import MlflowTracker, ModelRegistry, owner_is_alive
 from financial_assets.tracking.runs import FAILURE_TAG
+from tests.mlflow_store import client_of, experiment_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = [
@@ -88,7 +89,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
-    client = tracker._connection.client
+    client = client_of(uri)
     with ExitStack() as stack:
         processes = {
             sent: stack.enter_context(started(_TRAIN, [uri, tmp_path / "artifacts"]))
@@ -116,7 +117,7 @@ def test_a_process_that_dies_while_it_makes_the_store_leaves_no_half_of_one(tmp_
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     with tracker.run("train") as run:
         pass
-    assert tracker._connection.client.get_run(run.id).info.status == "FINISHED"
+    assert client_of(uri).get_run(run.id).info.status == "FINISHED"
     assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock", "artifacts"}
 
 
@@ -139,8 +140,8 @@ def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> 
     assert {own, shared[0]} == {1, 2}
     registry = ModelRegistry(uri)
     assert [version.version for version in registry.versions()] == [1, 2]
-    tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
-    runs = tracker._connection.client.search_runs([tracker._experiment()])
+    client = client_of(uri)
+    runs = client.search_runs([experiment_of(client)])
     assert [run.info.status for run in runs] == ["FINISHED"] * len(processes)
     for version in registry.versions():
         folder = registry.download(version.version, tmp_path / "downloaded")

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking import MlflowTracker, owner_is_alive, owners
@@ -30,6 +31,7 @@ from financial_assets.tracking.owners import (
     owner_tags,
 )
 from financial_assets.tracking.runs import FAILURE_TAG
+from tests.mlflow_store import client_of, experiment_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -39,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy i
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the schema and nothing in it; making one takes seconds, copying one does not."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowTracker(f"sqlite:///{database}", "unused", database.parent / "artifacts")._connection.client  # noqa: B018
+    client_of(f"sqlite:///{database}")
     return database
 
 
@@ -54,15 +56,18 @@ def tracker(uri: str, tmp_path: Path) -> MlflowTracker:
     return MlflowTracker(uri, "experiment", tmp_path / "artifacts")
 
 
-def stored(tracker: MlflowTracker, run_id: str):
-    return tracker._connection.client.get_run(run_id)
+@pytest.fixture
+def client(uri: str) -> MlflowClient:
+    return client_of(uri)
 
 
 class Interrupted(BaseException):
     """As an orchestrator raises it: not an ``Exception``."""
 
 
-def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(
+    tracker: MlflowTracker, client: MlflowClient, tmp_path: Path
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights.bin").write_bytes(b"weights")
     (tmp_path / "note.txt").write_text("note")
@@ -73,15 +78,15 @@ def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(tracker: Mlf
         run.log_artifact(tmp_path / "note.txt", "notes")
         run.set_tags({"later": "yes"})
         assert run.url is None
-        assert stored(tracker, run.id).info.status == "RUNNING"
-    found = stored(tracker, run.id)
+        assert client.get_run(run.id).info.status == "RUNNING"
+    found = client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert found.info.end_time is not None
     assert found.info.run_name == "train"
     assert found.data.params == {"hidden": "24", "lr": "0.003"}
     assert found.data.metrics["loss"] == 0.6
     assert math.isnan(found.data.metrics["undefined"])
-    history = tracker._connection.client.get_metric_history(run.id, "loss")
+    history = client.get_metric_history(run.id, "loss")
     assert [(one.step, one.value) for one in history] == [(1, 0.7), (2, 0.6)]
     assert found.data.tags.items() >= {"variant": "baseline", "later": "yes"}.items()
     artifacts = tmp_path / "artifacts" / run.id / "artifacts"
@@ -90,48 +95,50 @@ def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(tracker: Mlf
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(3), Interrupted("stop")])
-def test_anything_raised_in_a_run_fails_it_with_the_reason(tracker: MlflowTracker, error: BaseException) -> None:
+def test_anything_raised_in_a_run_fails_it_with_the_reason(
+    tracker: MlflowTracker, client: MlflowClient, error: BaseException
+) -> None:
     with pytest.raises(type(error)) as raised, tracker.run("train") as run:
         raise error
     assert raised.value is error
-    found = stored(tracker, run.id)
+    found = client.get_run(run.id)
     assert found.info.status == "FAILED"
     assert found.data.tags[FAILURE_TAG] == f"{type(error).__name__}: {error}"
 
 
-def test_a_failure_to_log_the_parameters_fails_the_run(tracker: MlflowTracker) -> None:
+def test_a_failure_to_log_the_parameters_fails_the_run(tracker: MlflowTracker, client: MlflowClient) -> None:
     with (
         pytest.raises(TrackingError, match=r"'features'.*artefact"),
         tracker.run("train", params={"features": "x" * 9999}),
     ):
         pytest.fail("the block must not be entered")
-    (run,) = tracker._connection.client.search_runs([tracker._experiment()])
+    (run,) = client.search_runs([experiment_of(client)])
     assert run.info.status == "FAILED"
 
 
-def test_runs_nest_and_end_each_as_it_was(tracker: MlflowTracker) -> None:
+def test_runs_nest_and_end_each_as_it_was(tracker: MlflowTracker, client: MlflowClient) -> None:
     with tracker.run("outer") as outer:
         with pytest.raises(ValueError, match="inner"), tracker.run("inner") as inner:
             raise ValueError("inner")
         outer.log_metrics({"still": 1})
-    assert stored(tracker, outer.id).info.status == "FINISHED"
-    assert stored(tracker, inner.id).info.status == "FAILED"
+    assert client.get_run(outer.id).info.status == "FINISHED"
+    assert client.get_run(inner.id).info.status == "FAILED"
 
 
-def test_a_failed_run_can_be_resumed_and_finished(tracker: MlflowTracker) -> None:
+def test_a_failed_run_can_be_resumed_and_finished(tracker: MlflowTracker, client: MlflowClient) -> None:
     with pytest.raises(ValueError, match="first"), tracker.run("train", params={"hidden": 24}) as run:
         raise ValueError("first")
     with tracker.resume(run.id) as again:
         assert again.id == run.id
-        assert stored(tracker, run.id).info.status == "RUNNING"
+        assert client.get_run(run.id).info.status == "RUNNING"
         again.log_metrics({"parity": 0.0})
-    found = stored(tracker, run.id)
+    found = client.get_run(run.id)
     assert found.info.status == "FINISHED"
     assert FAILURE_TAG not in found.data.tags
     assert found.data.metrics == {"parity": 0.0}
     with pytest.raises(ValueError, match="second"), tracker.resume(run.id):
         raise ValueError("second")
-    assert stored(tracker, run.id).info.status == "FAILED"
+    assert client.get_run(run.id).info.status == "FAILED"
 
 
 def test_resuming_an_unknown_run_names_it(tracker: MlflowTracker) -> None:
@@ -154,64 +161,63 @@ def test_a_parameter_cannot_change_its_value(tracker: MlflowTracker) -> None:
     ],
 )
 def test_what_cannot_be_recorded_is_refused_by_name(
-    tracker: MlflowTracker, tmp_path: Path, log: Callable, named: str
+    tracker: MlflowTracker, client: MlflowClient, tmp_path: Path, log: Callable, named: str
 ) -> None:
     with pytest.raises(TrackingError, match=named), tracker.run("train") as run:
         log(run, tmp_path)
-    assert stored(tracker, run.id).info.status == "FAILED"
+    assert client.get_run(run.id).info.status == "FAILED"
 
 
-def test_more_metrics_and_parameters_than_one_request_takes(tracker: MlflowTracker) -> None:
+def test_more_metrics_and_parameters_than_one_request_takes(tracker: MlflowTracker, client: MlflowClient) -> None:
     params, metrics = {f"p{i}": i for i in range(150)}, {f"m{i}": float(i) for i in range(1200)}
     with tracker.run("wide", params=params) as run:
         run.log_metrics(metrics)
         run.set_tags({f"t{i}": str(i) for i in range(150)})
-    found = stored(tracker, run.id)
+    found = client.get_run(run.id)
     assert len(found.data.params) == 150
     assert found.data.metrics == metrics
     assert found.data.tags["t149"] == "149"
 
 
-def test_who_opens_a_run_first_ends_running_runs_with_a_dead_owner_and_no_others(tracker: MlflowTracker) -> None:
-    client = tracker._connection.client
+def test_who_opens_a_run_first_ends_running_runs_with_a_dead_owner_and_no_others(
+    tracker: MlflowTracker, client: MlflowClient
+) -> None:
     with tracker.run("finished") as finished:
         pass
-    experiment_id = tracker._experiment()
+    experiment_id = experiment_of(client)
     foreign = client.create_run(experiment_id, run_name="not ours").info.run_id
     dead_owner = {**owner_tags(), OWNER_PID: str(_pid_that_ended())}
     dead = client.create_run(experiment_id, tags=dead_owner).info.run_id
     with tracker.run("alive") as alive:
-        assert stored(tracker, dead).info.status == "FAILED"
+        assert client.get_run(dead).info.status == "FAILED"
         assert tracker.end_stale(owner_is_alive) == 0
-        assert stored(tracker, alive.id).info.status == "RUNNING"
+        assert client.get_run(alive.id).info.status == "RUNNING"
         died_while_resumed = client.create_run(experiment_id, tags=dead_owner).info.run_id
         with tracker.resume(finished.id):
-            assert stored(tracker, died_while_resumed).info.status == "FAILED"
-    assert f"its process {dead_owner[OWNER_PID]} on host" in stored(tracker, dead).data.tags[FAILURE_TAG]
-    assert stored(tracker, foreign).info.status == "RUNNING"
-    assert stored(tracker, finished.id).info.status == "FINISHED"
+            assert client.get_run(died_while_resumed).info.status == "FAILED"
+    assert f"its process {dead_owner[OWNER_PID]} on host" in client.get_run(dead).data.tags[FAILURE_TAG]
+    assert client.get_run(foreign).info.status == "RUNNING"
+    assert client.get_run(finished.id).info.status == "FINISHED"
     assert tracker.end_stale(lambda tags: False) == 0, "a run that this package did not start is left alone"
-    assert stored(tracker, foreign).info.status == "RUNNING"
+    assert client.get_run(foreign).info.status == "RUNNING"
 
 
-def test_a_run_that_ended_after_it_was_looked_for_keeps_its_end(tracker: MlflowTracker) -> None:
-    client = tracker._connection.client
-    run_id = client.create_run(tracker._experiment(), tags=owner_tags()).info.run_id
+def test_a_run_that_ended_after_it_was_looked_for_keeps_its_end(tracker: MlflowTracker, client: MlflowClient) -> None:
+    run_id = client.create_run(experiment_of(client), tags=owner_tags()).info.run_id
 
     def finishes_meanwhile(tags: object) -> bool:
         client.set_terminated(run_id, "FINISHED")
         return False
 
     assert tracker.end_stale(finishes_meanwhile) == 0
-    assert stored(tracker, run_id).info.status == "FINISHED"
+    assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_a_run_that_was_resumed_after_it_was_looked_for_goes_on(tracker: MlflowTracker) -> None:
-    client = tracker._connection.client
-    run_id = client.create_run(tracker._experiment(), tags=owner_tags()).info.run_id
+def test_a_run_that_was_resumed_after_it_was_looked_for_goes_on(tracker: MlflowTracker, client: MlflowClient) -> None:
+    run_id = client.create_run(experiment_of(client), tags=owner_tags()).info.run_id
     answers = iter([False, True])  # dead when it was found, alive when it was looked at again
     assert tracker.end_stale(lambda tags: next(answers)) == 0
-    assert stored(tracker, run_id).info.status == "RUNNING"
+    assert client.get_run(run_id).info.status == "RUNNING"
 
 
 def test_looking_for_dead_runs_makes_neither_store_nor_experiment(tmp_path: Path) -> None:
@@ -274,12 +280,12 @@ def nobody_handles_sigterm() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("nobody_handles_sigterm")
-def test_sigterm_in_a_run_is_an_exit_and_the_handler_is_put_back(tracker: MlflowTracker) -> None:
+def test_sigterm_in_a_run_is_an_exit_and_the_handler_is_put_back(tracker: MlflowTracker, client: MlflowClient) -> None:
     with pytest.raises(SystemExit) as raised, tracker.run("train") as run:
         _terminate_this_process()
     assert raised.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert stored(tracker, run.id).info.status == "FAILED"
+    assert client.get_run(run.id).info.status == "FAILED"
 
 
 def _terminate_this_process() -> None:
@@ -298,7 +304,7 @@ def test_a_sigterm_handler_of_somebody_else_is_left_alone(tracker: MlflowTracker
     assert received == [signal.SIGTERM]
 
 
-def test_threads_track_their_own_runs(tracker: MlflowTracker) -> None:
+def test_threads_track_their_own_runs(tracker: MlflowTracker, client: MlflowClient) -> None:
     ended: dict[str, str] = {}
 
     def work(number: int) -> None:
@@ -312,17 +318,19 @@ def test_threads_track_their_own_runs(tracker: MlflowTracker) -> None:
     for thread in threads:
         thread.join()
     assert len(ended) == 4
-    assert {stored(tracker, run_id).data.metrics["number"] for run_id in ended} == {0, 1, 2, 3}
-    assert {stored(tracker, run_id).info.status for run_id in ended} == {"FINISHED"}
+    assert {client.get_run(run_id).data.metrics["number"] for run_id in ended} == {0, 1, 2, 3}
+    assert {client.get_run(run_id).info.status for run_id in ended} == {"FINISHED"}
 
 
-def test_a_second_tracker_finds_the_same_experiment(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
+def test_a_second_tracker_finds_the_same_experiment(
+    tracker: MlflowTracker, client: MlflowClient, uri: str, tmp_path: Path
+) -> None:
     with tracker.run("one"):
         pass
     again = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     with again.run("two"):
         pass
-    assert len(again._connection.client.search_runs([tracker._experiment()])) == 2
+    assert len(client.search_runs([experiment_of(client)])) == 2
 
 
 def test_artefacts_that_were_moved_away_are_noticed(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
@@ -334,8 +342,8 @@ def test_artefacts_that_were_moved_away_are_noticed(tracker: MlflowTracker, uri:
         pytest.fail("the block must not be entered")
 
 
-def test_a_deleted_experiment_is_named(tracker: MlflowTracker, uri: str, tmp_path: Path) -> None:
-    tracker._connection.client.delete_experiment(tracker._experiment())
+def test_a_deleted_experiment_is_named(tracker: MlflowTracker, client: MlflowClient, uri: str, tmp_path: Path) -> None:
+    client.delete_experiment(experiment_of(client))
     again = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     with pytest.raises(TrackingError, match=r"MLFLOW_EXPERIMENT_NAME=experiment.*deleted"), again.run("two"):
         pytest.fail("the block must not be entered")
@@ -411,9 +419,11 @@ def test_an_unreachable_server_is_named_soon_and_without_its_password(tmp_path: 
     assert "secret" not in str(raised.value)
 
 
-def test_a_store_lost_during_a_run_does_not_hide_why_the_run_failed(tracker: MlflowTracker, tmp_path: Path) -> None:
+def test_a_store_lost_during_a_run_does_not_hide_why_the_run_failed(
+    tracker: MlflowTracker, client: MlflowClient, tmp_path: Path
+) -> None:
     def work() -> None:
-        tracker._connection.client._tracking_client.store.engine.dispose()
+        client._tracking_client.store.engine.dispose()
         (tmp_path / "mlflow.db").write_text("overwritten by somebody, and no database any more" * 50)
         raise ValueError("the real reason")
 

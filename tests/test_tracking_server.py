@@ -16,6 +16,7 @@ import pytest
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
+from tests.mlflow_store import client_of
 from tests.waiting import wait_on
 
 pytestmark = pytest.mark.integration
@@ -73,10 +74,10 @@ def test_runs_artefacts_and_versions_over_http(server: str, tmp_path: Path) -> N
         assert run.url is not None
         assert run.url.startswith(f"{server}/#/experiments/")
         assert run.url.endswith(f"/runs/{run.id}")
-    assert tracker._connection.client.get_run(run.id).info.status == "FINISHED"
+    assert client_of(server).get_run(run.id).info.status == "FINISHED"
     with pytest.raises(KeyboardInterrupt), tracker.run("train") as interrupted:
         raise KeyboardInterrupt
-    assert tracker._connection.client.get_run(interrupted.id).info.status == "FAILED"
+    assert client_of(server).get_run(interrupted.id).info.status == "FAILED"
     made = registry.register(run.id, "model", {"fingerprint": "abc"}, "first")
     registry.set_alias("champion", made.version)
     assert registry.find("abc") == registry.by_alias("champion") == registry.get(1)

@@ -14,6 +14,7 @@ from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, OWNER_STARTED, owner_tags
+from tests.mlflow_store import client_of, experiment_of
 
 ORIGIN = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__").get_job_origin("daily")
 ROOT = Path(__file__).parents[2]
@@ -101,9 +102,10 @@ def test_an_instance_that_cannot_be_read_is_broken(folder: Path, file: str, text
 
 
 def test_tracked_runs_of_dead_processes_are_told_with_the_registry(tmp_path: Path) -> None:
-    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path / "artifacts")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    tracker, client = MlflowTracker(uri, "experiment", tmp_path / "artifacts"), client_of(uri)
     healthy = Checked((), "3 model versions")
     assert end_tracked_runs(healthy, tracker) == healthy
-    tracker._connection.client.create_run(tracker._experiment(), tags=killed_owner())
+    client.create_run(experiment_of(client), tags=killed_owner())
     assert "1 runs whose process no longer exists were ended" in end_tracked_runs(healthy, tracker).detail
     assert end_tracked_runs(healthy, tracker) == healthy

@@ -15,15 +15,13 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
-import pytest
 import yaml
-from click.testing import CliRunner, Result
+from click.testing import Result
 from mlflow.tracking import MlflowClient
 
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.cli.main import main
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
@@ -33,6 +31,7 @@ from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
 from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_as_of, take_step, update_allocation
 from financial_assets.workflows.replay import run_replay
+from tests.in_process import execute_job, financial_assets
 from tests.waiting import run
 
 __all__ = ["ROOT", "World", "environment", "policy"]
@@ -103,16 +102,12 @@ class World:
 
     def run_job(self, job: str) -> None:
         """A job from the command line."""
-        command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", "-j", job]
-        done = run(command, env=self.environment, cwd=ROOT)
-        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+        done = execute_job(job, self.environment)
+        assert done.exit_code == 0, done.output[-6000:]
 
     def command(self, *arguments: str) -> Result:
         """``financial-assets`` with these arguments; it must succeed."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            done = CliRunner().invoke(main, list(arguments))
+        done = financial_assets(*arguments, environment=self.environment)
         assert done.exit_code == 0, done.output
         return done
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from mlflow.tracking import MlflowClient
 
-from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_PID
 from tests.waiting import wait_on
 
@@ -105,11 +105,12 @@ def spans(instance: dg.DagsterInstance, run_id: str, members: tuple[str, ...]) -
     return sorted((start, ended[step]) for step, start in began.items() if step.startswith(members))
 
 
-def left_open(instance: dg.DagsterInstance, tracker: MlflowTracker) -> dict[str, list[str]]:
+def left_open(instance: dg.DagsterInstance, client: MlflowClient) -> dict[str, list[str]]:
     """Runs of Dagster and of MLflow that have not ended, and runs that hold a pool slot: all must be empty."""
     records = instance.get_run_records(dg.RunsFilter(statuses=_OPEN))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return {
         "dagster": [f"{record.dagster_run.job_name} {record.dagster_run.status.value}" for record in records],
-        "mlflow": [run.info.run_id for run in tracker._running()],
+        "mlflow": [run.info.run_id for run in client.search_runs(experiments, "status = 'RUNNING'")],
         "slots": sorted(instance.event_log_storage.get_concurrency_run_ids()),
     }

@@ -16,16 +16,14 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import psutil
-import pytest
-from click.testing import CliRunner
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick
 
-from financial_assets.cli.main import main
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.tracking import ModelRegistry
+from tests.in_process import execute_job, financial_assets
 from tests.waiting import run
 
 ROOT = Path(__file__).parents[2]
@@ -68,25 +66,29 @@ class World:
     # Commands, as a person or a scheduler runs them.
 
     def execute(self, job: str) -> None:
-        """Run a job from the command line."""
-        self._command("dagster", "job", "execute", "-m", "financial_assets.definitions", "-j", job)
+        """Run a job as from the command line."""
+        done = execute_job(job, self.environment)
+        assert done.exit_code == 0, done.output[-6000:]
 
     def start_sensors(self) -> None:
         """Switch all sensors on, as the button of the UI does."""
-        self._command("dagster", "sensor", "start", "--start-all", "-w", str(ROOT / "workspace.yaml"))
+        command = [
+            sys.executable,
+            "-m",
+            "dagster",
+            "sensor",
+            "start",
+            "--start-all",
+            "-w",
+            str(ROOT / "workspace.yaml"),
+        ]
+        done = run(command, env=self.environment, cwd=ROOT)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     def replay(self, sessions: int) -> None:
         """Predict the sessions up to the given number after the first data cut-off."""
-        with pytest.MonkeyPatch.context() as patch:  # here, because importing everything takes as long as the replay
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            done = CliRunner().invoke(main, ["replay", "--sessions", str(sessions)])
+        done = financial_assets("replay", "--sessions", str(sessions), environment=self.environment)
         assert done.exit_code == 0, done.output
-
-    def _command(self, module: str, *arguments: str) -> None:
-        command = [sys.executable, "-m", module, *arguments]
-        done = run(command, env=self.environment, cwd=ROOT)
-        assert done.returncode == 0, f"{' '.join(command[1:])}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     # The daemon: sensors, run queue and the server of the code.
 

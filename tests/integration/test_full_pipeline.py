@@ -22,20 +22,22 @@ import httpx
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from financial_assets.cli.main import main
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.panel import build_panel
+from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
-from financial_assets.tracking import MlflowTracker, ModelRegistry
+from financial_assets.tracking import ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
+from tests.in_process import execute_job, financial_assets
 from tests.integration import killing
+from tests.mlflow_store import client_of
 from tests.waiting import finish, run, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
@@ -58,19 +60,14 @@ class World:
 
     instance: dg.DagsterInstance
 
-    def execute(self, job: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return run(killing.job_command(job), env=self.environment | environment, cwd=ROOT)
+    def execute(self, job: str) -> Result:
+        return execute_job(job, self.environment)
 
     def ask(self, *arguments: str) -> Result:
-        """``financial-assets`` with these arguments, in this process: importing everything takes most of its time."""
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in self.environment.items():
-                patch.setenv(name, value)
-            return CliRunner().invoke(main, list(arguments))
+        return financial_assets(*arguments, environment=self.environment)
 
     def left_open(self) -> dict[str, list[str]]:
-        tracker = MlflowTracker(f"sqlite:///{self.home / 'mlflow.db'}", "financial-mlops-pytorch", self.home)
-        return killing.left_open(self.instance, tracker)
+        return killing.left_open(self.instance, client_of(f"sqlite:///{self.home / 'mlflow.db'}"))
 
     def counts(self) -> tuple[int, int]:
         with PredictionLog(f"sqlite:///{self.home / 'predictions.db'}") as log:
@@ -112,7 +109,7 @@ def ran(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
     finally:
         killing.kill(first)
     result = world.execute("full_pipeline")
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.exit_code == 0, result.output[-4000:]
     return world
 
 
@@ -220,7 +217,7 @@ def test_another_run_adds_nothing(ran: World) -> None:
     killed = killing.kill_in("price_panel", killing.begin(killing.cli_command("run"), ran.environment), ran.instance)
     assert ran.left_open()["dagster"] == ["full_pipeline STARTED"]
     result = ran.execute("full_pipeline")
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.exit_code == 0, result.output[-4000:]
     assert ran.left_open() == NOTHING
     assert "no longer exists" in killing.reason(ran.instance, killed)
     assert (ran.counts(), PriceStore(ran.home / "prices").content_hash(), ran.clock()) == before
@@ -231,7 +228,7 @@ def test_daily_moves_one_session_forward_and_starts_a_plane_that_was_stopped(ran
     before, clock = ran.counts(), ran.clock()
     assert control.stop(ran.home)
     result = ran.execute("daily")
-    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.exit_code == 0, result.output[-4000:]
     assert ran.clock() > clock
     assert ran.counts() == (before[0] + 2, before[1] + 6)
     assert LocalTarget(ran.home).status().ready
@@ -283,18 +280,14 @@ def test_the_doctor_finds_the_run_healthy_and_names_what_was_stopped(ran: World)
 
 
 def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path) -> None:
-    prices = PriceStore(world.home / "prices").read()
-    broken = prices.copy()
+    broken = SimulatedPrices(SimulatedMarket(sessions=400)).fetch(["AAA", "BBB"]).prices
     broken.loc[100, "high"] = broken.loc[100, "low"] / 2
     path = tmp_path / "prices.csv"
     broken.to_csv(path, index=False)
     home = tmp_path / "home"
-    result = world.execute(
-        "full_pipeline",
-        PRICE_SOURCE="files",
-        PRICE_FILES=str(path),
-        FINANCIAL_ASSETS_HOME=str(home),
-    )
+    files = {"PRICE_SOURCE": "files", "PRICE_FILES": str(path), "FINANCIAL_ASSETS_HOME": str(home)}
+    # A process of its own: what counts is what it prints.
+    result = run(killing.job_command("full_pipeline"), env=world.environment | files, cwd=ROOT)
     assert result.returncode != 0
     printed = " ".join((result.stderr + result.stdout).split())
     assert broken.loc[100, "ticker"] in printed

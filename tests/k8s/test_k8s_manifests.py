@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,41 +16,13 @@ from sqlalchemy import create_engine
 
 from financial_assets.serving.gitops.yaml_text import replace_resources
 from tests.k8s import k8s_access_rules as access
-from tests.k8s import k8s_kinds as kinds
-from tests.k8s import k8s_network_rules as network
-from tests.k8s import k8s_workload_rules as workloads
 from tests.k8s.k8s_objects import Object, instance, instance_files, of_kind, one
+from tests.k8s.k8s_rules import RULES
 
 pytestmark = pytest.mark.debian("kubernetes-client")
 
 ROOT = Path(__file__).parents[2]
 Render = Callable[[str], list[Object]]
-Rule = Callable[[Sequence[Object]], Iterator[str]]
-RULES: dict[str, Rule] = {
-    rule.__name__: rule
-    for rule in (
-        kinds.shapes,
-        kinds.seldon,
-        workloads.limits,
-        workloads.hardened,
-        workloads.probed,
-        workloads.labelled,
-        workloads.disruption,
-        workloads.services,
-        workloads.images,
-        workloads.seldon_names,
-        workloads.volumes,
-        network.default_deny,
-        network.flows,
-        network.ports,
-        access.rights,
-        access.bindings,
-        access.settings,
-        access.documented,
-        access.environment,
-        access.workspace,
-    )
-}
 
 
 @pytest.mark.parametrize("rule", RULES)

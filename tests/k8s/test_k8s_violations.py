@@ -8,7 +8,7 @@ import pytest
 
 from tests.k8s.k8s_mistakes import PLANTED, Mutation, policy
 from tests.k8s.k8s_objects import Object, of_kind
-from tests.k8s.test_k8s_manifests import RULES
+from tests.k8s.k8s_rules import RULES
 
 pytestmark = pytest.mark.debian("kubernetes-client")
 

@@ -157,9 +157,10 @@ def rises(reference: pd.Series, served: pd.Series) -> bool:
     return bool(sums.upper.max() > bound)
 
 
-def test_a_model_without_skill_seldom_alarms_and_the_naive_loss_too_often() -> None:
+@pytest.mark.parametrize("worlds", [30, pytest.param(300, marks=pytest.mark.statistics)])
+def test_a_model_without_skill_seldom_alarms_and_the_naive_loss_too_often(worlds: int) -> None:
     """Negative control: nats, against a reference that was calibrated on itself."""
-    rng, worlds = np.random.default_rng(3), 300
+    rng = np.random.default_rng(3)
     found = [skill_free(rng) for _ in range(worlds)]
     ours = sum(rises(reference, served) for reference, served, _, _ in found)
     naive = sum(rises(reference, served) for _, _, reference, served in found)
@@ -168,11 +169,12 @@ def test_a_model_without_skill_seldom_alarms_and_the_naive_loss_too_often() -> N
     assert naive > allowed
 
 
-def test_the_reference_is_calibrated_by_other_sessions_only() -> None:
+@pytest.mark.parametrize("worlds", [40, pytest.param(150, marks=pytest.mark.statistics)])
+def test_the_reference_is_calibrated_by_other_sessions_only(worlds: int) -> None:
     """On noise a model calibrated on the very sessions that judge it beats the majority; here it may not."""
     rng = np.random.default_rng(4)
     gaps: list[float] = []
-    for _ in range(150):
+    for _ in range(worlds):
         days = pd.bdate_range("2000-01-03", periods=120).to_numpy()
         logit, up = 0.3 * rng.standard_normal(120), rng.random(120) < 0.5
         platt = fit_platt(logit, up, days)

@@ -10,14 +10,14 @@ from scipy import stats
 from financial_assets.monitoring.metrics import LEVEL, WINDOW
 from financial_assets.scoring.intervals import day_clustered_mean
 
-WORLDS, YEAR, PERSIST = 1000, 252, 3  # three closes span the rule's two days
+YEAR, PERSIST = 252, 3  # three closes span the rule's two days
 TICKERS = 2
 
 
-def daily_advantage(accuracy: float) -> np.ndarray:
+def daily_advantage(accuracy: float, worlds: int) -> np.ndarray:
     """Hits of a model minus hits of a constant that is right half the time, by day ``[world, day]``."""
     rng = np.random.default_rng(0)
-    shape = (WORLDS, YEAR + WINDOW - 1, TICKERS)
+    shape = (worlds, YEAR + WINDOW - 1, TICKERS)
     return ((rng.random(shape) < accuracy) * 1.0 - (rng.random(shape) < 0.5)).mean(axis=2)
 
 
@@ -35,16 +35,20 @@ def alarmed(advantage: np.ndarray, level: float) -> float:
 
 
 def test_the_bound_is_that_of_the_exporter() -> None:
-    days = daily_advantage(0.5)[:1, :WINDOW]
+    days = daily_advantage(0.5, 1)[:1, :WINDOW]
     expected = day_clustered_mean(days[0], np.arange(WINDOW), LEVEL).high
     assert upper_bounds(days, LEVEL)[0, 0] == pytest.approx(expected)
 
 
-def test_a_model_as_good_as_the_majority_class_seldom_alarms() -> None:
-    advantage = daily_advantage(0.5)
-    assert 0.05 < alarmed(advantage, LEVEL) < 0.13
+@pytest.mark.parametrize(
+    ("worlds", "least", "most"), [(100, 0.0, 0.2), pytest.param(1000, 0.05, 0.13, marks=pytest.mark.statistics)]
+)
+def test_a_model_as_good_as_the_majority_class_seldom_alarms(worlds: int, least: float, most: float) -> None:
+    advantage = daily_advantage(0.5, worlds)
+    assert least < alarmed(advantage, LEVEL) < most
     assert alarmed(advantage, 0.95) > 0.25  # what the usual level would do, looked at daily
 
 
-def test_a_model_that_turned_wrong_is_found_within_the_year() -> None:
-    assert alarmed(daily_advantage(0.40), LEVEL) > 0.75
+@pytest.mark.parametrize("worlds", [100, pytest.param(1000, marks=pytest.mark.statistics)])
+def test_a_model_that_turned_wrong_is_found_within_the_year(worlds: int) -> None:
+    assert alarmed(daily_advantage(0.40, worlds), LEVEL) > 0.75

@@ -17,7 +17,7 @@ from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.market.panel import PricePanel
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 
 QUIET = TrafficEvidence((), "quiet")
 OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
@@ -85,3 +85,23 @@ def requests(
             "latency_s": np.where(late, 1.0, 0.003),
         }
     )
+
+
+PRICES = panel(sessions=80, tickers=3)
+OUTCOMES = outcome_frame(PRICES)
+
+
+def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Paired predictions of both arms and of the baselines, on every session of the panel."""
+    rng = np.random.default_rng(seed)
+    keys = prices_keys(prices)
+    arms = [
+        keys.assign(model=name, status="ok", probability_up=rng.random(len(keys))) for name in (CHAMPION, CHALLENGER)
+    ]
+    rivals = [keys.assign(model=name, probability_up=0.4) for name in ("majority", "logistic")]
+    return pd.concat(arms, ignore_index=True), pd.concat(rivals).rename(columns={"session": "date"})
+
+
+def prices_keys(prices: PricePanel) -> pd.DataFrame:
+    index = pd.MultiIndex.from_product([prices.sessions, prices.tickers], names=["session", "ticker"])
+    return index.to_frame(index=False)

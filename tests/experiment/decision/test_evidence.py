@@ -11,29 +11,9 @@ from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
-from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, panel
-from tests.experiment.decision.builders import plan
-
-PRICES = panel(sessions=80, tickers=3)
-OUTCOMES = outcome_frame(PRICES)
-
-
-def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Paired predictions of both arms and of the baselines, on every session of the panel."""
-    rng = np.random.default_rng(seed)
-    keys = prices_keys(prices)
-    arms = [
-        keys.assign(model=name, status="ok", probability_up=rng.random(len(keys))) for name in (CHAMPION, CHALLENGER)
-    ]
-    rivals = [keys.assign(model=name, probability_up=0.4) for name in ("majority", "logistic")]
-    return pd.concat(arms, ignore_index=True), pd.concat(rivals).rename(columns={"session": "date"})
-
-
-def prices_keys(prices: PricePanel) -> pd.DataFrame:
-    index = pd.MultiIndex.from_product([prices.sessions, prices.tickers], names=["session", "ticker"])
-    return index.to_frame(index=False)
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF
+from tests.experiment.decision.builders import OUTCOMES, PRICES, frames, plan
 
 
 def test_a_day_is_the_mean_over_tickers_of_the_difference_in_being_right() -> None:

@@ -129,9 +129,15 @@ def test_an_edited_record_is_no_decision() -> None:
         decision_from_json(judged(plan(), evidence(0.0)).to_json().replace('"looks"', '"books"'))
 
 
-def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would() -> None:
-    """Looked at every day, in 2,000 worlds; a naive t test every day is the control that must fail."""
-    registered, runs, day = plan(), 2000, np.arange(30, 253)
+@pytest.mark.parametrize(
+    ("runs", "promoted", "rolled_back"),
+    [(60, 0.14, 0.08), pytest.param(2000, 0.035, 0.01, marks=pytest.mark.statistics)],
+)
+def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would(
+    runs: int, promoted: float, rolled_back: float
+) -> None:
+    """Looked at every day; a naive t test every day is the control that must fail."""
+    registered, day = plan(), np.arange(30, 253)
     worlds = np.clip(SPREAD * np.random.default_rng(1).standard_normal((runs, 252)), -1, 1)
     level = math.log(2 / registered.test.alpha_always)
     stakes = planned_stakes(registered.test.plausible_effect, SPREAD)
@@ -142,8 +148,8 @@ def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would(
     planned = np.array([found[-1].crossed for found in looks])
     mean, square = (np.cumsum(power, axis=1)[:, 29:] / day for power in (worlds, worlds**2))
     naive = (np.abs(mean / np.sqrt(square - mean**2) * np.sqrt(day)) > 1.96).any(axis=1)
-    assert upper(int((planned | sure).sum()), runs) <= 0.035
-    assert upper(int(worse.sum()), runs) <= 0.01
+    assert upper(int((planned | sure).sum()), runs) <= promoted
+    assert upper(int(worse.sum()), runs) <= rolled_back
     assert naive.mean() > 0.25
 
 
@@ -155,9 +161,10 @@ def test_the_day_by_day_watch_is_the_same_process() -> None:
     assert found.low < float(seen.main.differences.mean()) < found.high
 
 
-def test_a_harmful_challenger_is_never_promoted_and_mostly_rolled_back() -> None:
+@pytest.mark.parametrize("runs", [10, pytest.param(60, marks=pytest.mark.statistics)])
+def test_a_harmful_challenger_is_never_promoted_and_mostly_rolled_back(runs: int) -> None:
     """Five points worse."""
-    registered, runs = plan(), 60
+    registered = plan()
     outcomes = [judged(registered, evidence(-0.05, seed=seed)).action for seed in range(runs)]
     assert outcomes.count("promote") == 0
     assert outcomes.count("rollback") >= 0.85 * runs
@@ -174,16 +181,17 @@ def test_a_plan_with_a_margin_promotes_and_rolls_back_beyond_it_only(metric: str
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "brier"])
-def test_equals_at_the_margin_are_hardly_ever_promoted(metric: str) -> None:
+@pytest.mark.parametrize(("runs", "most"), [(60, 0.11), pytest.param(600, 0.05, marks=pytest.mark.statistics)])
+def test_equals_at_the_margin_are_hardly_ever_promoted(metric: str, runs: int, most: float) -> None:
     """The null hypothesis is the margin, not 0: truly better by exactly the margin is not enough."""
-    registered, runs = plan(metric=metric, margin=0.02, plausible_effect=0.05, horizon_sessions=60), 600
+    registered = plan(metric=metric, margin=0.02, plausible_effect=0.05, horizon_sessions=60)
     worlds = np.clip(0.02 + SPREAD * np.random.default_rng(7).standard_normal((runs, 60)), -1, 1)
     looks = [due_looks(registered, Evidence(series, series, {}, 0, 0, "")) for series in map(days, worlds)]
     stakes = planned_stakes(0.03, SPREAD, registered.bound)
     clipped = np.clip(worlds, -registered.bound, registered.bound)
     sure = log_e_process(clipped, 0.02, bound=registered.bound, stakes=stakes) >= math.log(2 / 0.01)
     found = np.array([one[-1].crossed for one in looks]) | sure.any(axis=1)
-    assert upper(int(found.sum()), runs) <= 0.05
+    assert upper(int(found.sum()), runs) <= most
     assert watch(registered, Evidence(days(worlds[0]), days(worlds[0]), {}, 0, 0, "")).log_e == pytest.approx(
         log_e_process(clipped[0], 0.02, bound=registered.bound, stakes=stakes)[-1], abs=1e-9
     )
@@ -191,14 +199,17 @@ def test_equals_at_the_margin_are_hardly_ever_promoted(metric: str) -> None:
 
 @pytest.mark.parametrize("disagreement", [0.02, 0.3])
 @pytest.mark.parametrize("horizon", [20, 120])
-def test_one_ticker_and_few_disagreements_do_not_fool_the_looks(disagreement: float, horizon: int) -> None:
-    registered, runs = plan(horizon_sessions=horizon, plausible_effect=0.4), 600
+@pytest.mark.parametrize(("runs", "most"), [(60, 0.14), pytest.param(600, 0.05, marks=pytest.mark.statistics)])
+def test_one_ticker_and_few_disagreements_do_not_fool_the_looks(
+    disagreement: float, horizon: int, runs: int, most: float
+) -> None:
+    registered = plan(horizon_sessions=horizon, plausible_effect=0.4)
     rng = np.random.default_rng(horizon)
     worlds = rng.choice((-1.0, 1.0), (runs, horizon)) * (rng.random((runs, horizon)) < disagreement)
     crossed = [
         due_looks(registered, Evidence(series, series, {}, 0, 0, ""))[-1].crossed for series in map(days, worlds)
     ]
-    assert upper(sum(crossed), runs) <= 0.05
+    assert upper(sum(crossed), runs) <= most
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,12 @@ from scipy import stats
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA, Candidate, candidates
-from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
-from tests.experiment.builders import CHALLENGER, CHAMPION, panel
+from tests.experiment.builders import CHALLENGER, CHAMPION
 from tests.experiment.decision.builders import evaluated
-from tests.experiment.evaluation.test_evaluation import EPOCH, evidence, forecasts
-
-PRICES = panel(sessions=142, tickers=4)
-KEYS = outcome_frame(PRICES)
+from tests.experiment.evaluation.builders import EPOCH, KEYS, PRICES, SECOND, evidence, forecasts, routed_by_scores
 
 
 def judged(skills: dict[str, float], seed: int = 0) -> dict[str, Candidate]:
@@ -106,9 +102,6 @@ def test_more_candidates_make_each_p_value_larger() -> None:
     assert [one.role for one in crowd.values()] == ["challenger", "shadow", "shadow", "shadow"]
 
 
-SECOND = "tiny-predictor-v4"
-
-
 def several() -> WeightEpoch:
     arms = (
         replace(EPOCH.champion, weight=60),
@@ -149,44 +142,6 @@ def test_each_challenger_keeps_its_own_days_and_the_table_has_common_ones() -> N
     assert whole.business.promotion is not None
     assert whole.business.promotion.challenger == SECOND
     assert {one.name for one in whole.candidates} == {CHALLENGER, SECOND}
-
-
-def routed_by_scores(bias: float, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, list[WeightEpoch]]:
-    """Routed and paired rows of two weight epochs, of which the second follows scores, in a market that gets harder."""
-    rng = np.random.default_rng(seed)
-    keys = KEYS[KEYS["session"] > PRICES.sessions[21]].reset_index(drop=True)
-    early = (keys["session"] < PRICES.sessions[80]).to_numpy()
-    skill = np.where(early, 0.5 + bias, 0.5)
-    right = {name: rng.random(len(keys)) < skill for name in (CHAMPION, CHALLENGER)}
-    up = keys["up"].to_numpy()
-    probability = {name: np.where(up == hit, 0.6, 0.4) for name, hit in right.items()}
-    share = np.where(early, 0.2, 0.8)
-    chosen = rng.random(len(keys)) < share
-    frame = keys[["session", "ticker"]].assign(
-        experiment="ab-experiment",
-        epoch=np.where(early, 1, 2),
-        regime=None,
-        model=np.where(chosen, CHALLENGER, CHAMPION).astype(object),
-        probability_up=np.where(chosen, probability[CHALLENGER], probability[CHAMPION]),
-        status="ok",
-        attempts=1,
-        latency_s=0.002,
-        **dict.fromkeys(QUANTILE_COLUMNS, 0.0),
-    )
-    direct = pd.concat(
-        [frame.assign(model=name, probability_up=values) for name, values in probability.items()], ignore_index=True
-    )
-    weights = ((80, 20), (20, 80))
-    epochs = [
-        replace(
-            EPOCH,
-            number=number,
-            arms=(replace(EPOCH.champion, weight=one), replace(EPOCH.arms[1], weight=other)),
-            reason=reason,
-        )
-        for number, (one, other), reason in zip((1, 2), weights, ("start", "hedge: would give 0.2/0.8"), strict=True)
-    ]
-    return frame, direct, epochs
 
 
 def test_after_adaptive_weights_the_naive_share_is_refused_and_estimates_stand_beside_the_truth() -> None:

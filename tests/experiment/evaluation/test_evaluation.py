@@ -20,63 +20,10 @@ from financial_assets.experiment.evaluation.evaluate import (
     Evaluation,
 )
 from financial_assets.experiment.evaluation.measures import Comparison
-from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.criteria import Criteria
-from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
-from financial_assets.market.panel import PricePanel
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW, arms, panel
+from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, arms
 from tests.experiment.decision.builders import evaluated
-
-QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
-OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
-EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
-
-
-def forecasts(keys: pd.DataFrame, skill: float, rng: np.random.Generator, stretch: float = 0.1) -> pd.DataFrame:
-    """Directions that are right with probability ``skill``."""
-    right = rng.random(len(keys)) < skill
-    sign = np.where(keys["up"].to_numpy() == right, 1.0, -1.0)
-    rows = keys[["session", "ticker"]].assign(probability_up=0.5 + stretch * sign)
-    return rows.assign(**dict(zip(QUANTILE_COLUMNS, QUANTILES, strict=True)))
-
-
-def evidence(
-    skills: dict[str, float], *, days: int = 260, tickers: int = 10, seed: int = 1
-) -> tuple[PricePanel, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Panel, routed, direct and baseline frames with forecasters of given skills."""
-    rng = np.random.default_rng(seed)
-    prices = panel(sessions=days + 22, tickers=tickers, seed=seed)
-    keys = outcome_frame(prices)
-    keys = keys[keys["session"] > CUTOFF].reset_index(drop=True)
-    direct = [forecasts(keys, skill, rng).assign(model=name, status="ok") for name, skill in skills.items()]
-    baselines = [
-        keys[["session", "ticker"]].assign(model="majority", probability_up=0.53),
-        forecasts(keys, 0.5, rng).assign(model="logistic")[["session", "ticker", "model", "probability_up"]],
-        keys[["session", "ticker"]].assign(
-            model="historical", probability_up=np.nan, **dict(zip(QUANTILE_COLUMNS, QUANTILES, strict=True))
-        ),
-    ]
-    frame = pd.concat(baselines).rename(columns={"session": "date"})
-    return prices, routed_rows(keys, rng), pd.concat(direct, ignore_index=True), frame
-
-
-def routed_rows(keys: pd.DataFrame, rng: np.random.Generator, share: float = 0.7) -> pd.DataFrame:
-    rows = forecasts(keys, 0.5, rng)
-    return rows.assign(
-        experiment="ab-experiment",
-        epoch=1,
-        regime=None,
-        propensity=np.nan,
-        model=np.where(rng.random(len(rows)) < share, CHAMPION, CHALLENGER).astype(object),
-        status="ok",
-        attempts=1,
-        latency_s=rng.gamma(4, 0.001, len(rows)),
-    )
-
-
-def judge(skills: dict[str, float], **options: int) -> Evaluation:
-    prices, routed, direct, baselines = evidence(skills, **options)
-    return evaluated(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
+from tests.experiment.evaluation.builders import EPOCH, OPENED, evidence, judge
 
 
 def difference(evaluation: Evaluation, first: str = CHALLENGER, second: str = CHAMPION) -> Comparison:

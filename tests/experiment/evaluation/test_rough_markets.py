@@ -24,7 +24,7 @@ from financial_assets.experiment.report import html as report
 from financial_assets.market.panel import CHANNELS, PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, panel
 from tests.experiment.decision.builders import evaluated
-from tests.experiment.evaluation.test_evaluation import EPOCH, QUANTILES, routed_rows
+from tests.experiment.evaluation.builders import EPOCH, QUANTILES, routed_rows
 
 WARM_UP = 19  # sessions of the panel until the cut-off
 

@@ -15,7 +15,7 @@ from financial_assets.experiment.evaluation.var_backtest import (
 )
 from financial_assets.experiment.report import html as report
 from tests.experiment.builders import CHALLENGER, CHAMPION
-from tests.experiment.evaluation.test_evaluation import judge
+from tests.experiment.evaluation.builders import judge
 
 FORECAST = {"q01": -0.03, "q05": -0.02, "q95": 0.02, "q99": 0.03}
 

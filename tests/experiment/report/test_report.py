@@ -39,8 +39,7 @@ from financial_assets.experiment.report.style import svg_of
 from financial_assets.experiment.statistics.stagewise import daily_z
 from financial_assets.scoring.intervals import Interval
 from tests.experiment.builders import CHALLENGER, CUTOFF, panel
-from tests.experiment.decision.builders import EPOCH, QUIET, plan
-from tests.experiment.decision.test_evidence import frames
+from tests.experiment.decision.builders import EPOCH, QUIET, frames, plan
 
 DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
 ROUTED = pd.DataFrame({"status": [], "model": [], "epoch": [], "session": [], "latency_s": []})

@@ -26,8 +26,7 @@ from financial_assets.experiment.report.decision_case import DecisionCase, case_
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
 from tests.experiment.decision.builders import QUIET, SPREAD, evaluated, policy
-from tests.experiment.evaluation.test_candidates import SECOND, routed_by_scores
-from tests.experiment.evaluation.test_evaluation import EPOCH, evidence
+from tests.experiment.evaluation.builders import EPOCH, SECOND, evidence, routed_by_scores
 
 THREE = replace(
     EPOCH,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
@@ -18,16 +16,13 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.market.panel import PricePanel
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW, panel
-from tests.experiment.decision.builders import policy
-from tests.experiment.decision.test_evidence import frames
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
+from tests.experiment.decision.builders import frames, policy
+from tests.experiment.rollout.builders import PRICES, predict
 
-PRICES = panel(sessions=62, tickers=4)
-QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
 MODELS = tuple(
     AvailableModel(f"{variant}-predictor-v{version}", variant, version, CUTOFF)
     for version, variant in enumerate(("baseline", "enhanced", "lightweight"), 1)
@@ -44,31 +39,9 @@ def begin(conduct: ExperimentController) -> None:
     conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
 
 
-def predict(log: PredictionLog, prices: PricePanel, skill: float, last: int | None = None) -> None:
-    """Sessions after the cut-off: the champion is right half the time, the challenger with probability ``skill``."""
-    epoch = log.current_epoch("ab-experiment")
-    assert epoch is not None
-    rng = np.random.default_rng(2)
-    ups = outcome_frame(prices).set_index(["session", "ticker"])["up"]
-    skills = {CHAMPION: 0.5, CHALLENGER: skill, SHADOW: 0.5}
-
-    def result(intent: int, up: bool, route: str | None = None) -> Result:
-        return Result(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
-
-    for session, target in list(itertools.pairwise(prices.sessions[prices.sessions > CUTOFF]))[:last]:
-        direct = log.begin_direct(epoch.arms, session, target, prices.tickers)
-        right = [bool(rng.random() < skills[intent.model]) for intent in direct]
-        log.complete_direct(
-            [result(one.id, bool(ups[(session, one.ticker)]) == hit) for one, hit in zip(direct, right, strict=True)]
-        )
-        drawn = rng.random(len(prices.tickers)) < epoch.propensity(CHALLENGER)
-        routed = log.begin_routed(epoch, session, target, prices.tickers)
-        log.complete_routed(
-            [
-                result(one.id, True, CHALLENGER if drawn[prices.tickers.index(one.ticker)] else CHAMPION)
-                for one in routed
-            ]
-        )
+def skills(challenger: float) -> dict[str, float]:
+    """The others are right half the time."""
+    return {CHAMPION: 0.5, CHALLENGER: challenger, SHADOW: 0.5}
 
 
 def decide(conduct: ExperimentController, session: pd.Timestamp | None = None) -> Decision:
@@ -91,7 +64,7 @@ def repeat(conduct: ExperimentController, decision: Decision, prices: PricePanel
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.98)
+    predict(log, skills(0.98))
     decision = decide(conduct)
     assert decision.action == "promote", decision.reasons
     epoch = conduct.apply_decisions([decision])
@@ -107,7 +80,7 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
 def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypatch: pytest.MonkeyPatch) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.02)
+    predict(log, skills(0.02))
     conduct.apply_decisions([decide(conduct)])
     monkeypatch.setattr(PredictionLog, "routed", lambda *_, **__: pytest.fail("there is nothing to judge"))
     assert judge(conduct) == ()
@@ -116,7 +89,7 @@ def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypat
 def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.02)
+    predict(log, skills(0.02))
     decision = decide(conduct)
     assert decision.action == "rollback", decision.reasons
     epoch = conduct.apply_decisions([decision])
@@ -131,7 +104,7 @@ def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
 def test_the_log_gives_every_decision_again_bit_for_bit(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.6)
+    predict(log, skills(0.6))
     early, late = decide(conduct, PRICES.sessions[40]), decide(conduct)
     conduct.rollout.take_step(50, "by hand")
     for decision in (early, late):
@@ -157,7 +130,7 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
 def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> None:
     conduct = conducted(log)
     conduct.rollout.reconcile(MODELS)
-    predict(log, PRICES, 0.98, 14)  # by a replay before the plan, or by an experiment of another name
+    predict(log, skills(0.98), last=14)  # by a replay before the plan, or by an experiment of another name
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     (plan,) = conduct.register(lambda _: DailyDeviation(0.3, "the test"), later[10])
     assert plan.starts_after == f"{later[9]:%Y-%m-%d}", "the outcome of the clock's own session is not known yet"
@@ -168,7 +141,7 @@ def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> Non
 def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: PredictionLog) -> None:
     conduct = conducted(log, approval="manual")
     begin(conduct)
-    predict(log, PRICES, 0.98)
+    predict(log, skills(0.98))
     early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
     assert (early.action, late.action) == ("promote", "promote")
     assert conduct.apply_decisions([late]).number == 1
@@ -187,7 +160,7 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
     for last in (2, 4, 8, 12):
         epoch = conduct.rollout.started()
         shares.append(epoch.challengers[0].weight)
-        predict(log, PRICES, 0.5, last)
+        predict(log, skills(0.5), last=last)
         conduct.apply_decisions([decide(conduct, later[last - 1])])
     assert shares == [0, 0, 10, 30]
 
@@ -195,7 +168,7 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
 def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog) -> None:
     conduct = conducted(log, mode="hedge")
     begin(conduct)
-    predict(log, PRICES, 0.7, 14)
+    predict(log, skills(0.7), last=14)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     begun = conduct.rollout.started()
     judgements = judge(conduct, later[13])
@@ -219,7 +192,7 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
 def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog) -> None:
     conduct = conducted(log, mode="ladder", steps=(0, 10, 30), dwell_sessions=3)
     begin(conduct)
-    predict(log, PRICES, 0.5)
+    predict(log, skills(0.5))
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     before, at_the_end = decide(conduct, later[19]), decide(conduct, later[20])
     assert [(one.action, one.days, one.ended) for one in (before, at_the_end)] == [
@@ -233,7 +206,7 @@ def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.98)
+    predict(log, skills(0.98))
     decision = decide(conduct)
     newer = AvailableModel("enhanced-predictor-v4", "enhanced", 4, PRICES.sessions[58])
     assert decision.action == "promote", decision.reasons
@@ -245,7 +218,7 @@ def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> N
 def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:
     conduct = conducted(log)
     begin(conduct)
-    predict(log, PRICES, 0.5, 5)
+    predict(log, skills(0.5), last=5)
     decide(conduct)
     for table in (log_schema.decisions, log_schema.plans):
         with log.engine.begin() as connection:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,80 +13,29 @@ from hypothesis import strategies as st
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
-from financial_assets.experiment.decision.record import Decision, TrafficEvidence
+from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.decision.rule import decide, due_looks, watch
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
-from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy
+from financial_assets.experiment.plan.policy import ArmPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.prediction_log.records import Forecast, Result
-from financial_assets.experiment.rollout.controller import ExperimentController
-from financial_assets.experiment.rollout.roles import AvailableModel, next_arms, split_share
+from financial_assets.experiment.rollout.roles import next_arms, split_share
 from financial_assets.experiment.rollout.routing import manifest_of
-from financial_assets.experiment.rollout.state import Rollout
-from tests.experiment.builders import CUTOFF, panel
-from tests.experiment.decision.builders import EPOCH, SPREAD, days, policy
-from tests.experiment.decision.test_evidence import frames
-
-PRICES = panel(sessions=62, tickers=4)
-QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
-BASE, SECOND, THIRD = "baseline-predictor-v1", "enhanced-predictor-v2", "lightweight-predictor-v3"
-
-
-def model(variant: str, version: int) -> AvailableModel:
-    return AvailableModel(f"{variant}-predictor-v{version}", variant, version, CUTOFF)
-
-
-MODELS = (model("baseline", 1), model("enhanced", 2), model("lightweight", 3))
-
-
-def rules(**sections: Mapping[str, object]) -> RolloutPolicy:
-    quick = {"plausible_effect": 0.3, "horizon_sessions": 20, "looks": 2, "deflated_sharpe": 0.0}
-    found = policy(**{**quick, **sections.get("test", {})})
-    return replace(
-        found,
-        champion=ArmPolicy("baseline", 60),
-        challengers=(ArmPolicy("enhanced", 25), ArmPolicy("lightweight", 15)),
-        shadow=(),
-        traffic=replace(found.traffic, **sections.get("traffic", {})),
-    )
-
-
-def begin(log: PredictionLog, **sections: Mapping[str, object]) -> ExperimentController:
-    conduct = ExperimentController(Rollout(log, rules(**sections)))
-    conduct.rollout.reconcile(MODELS)
-    conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
-    return conduct
-
-
-def predict(log: PredictionLog, skills: Mapping[str, float], *, first: int = 0, last: int | None = None) -> None:
-    """Sessions after the cut-off: every arm is right with its probability; requests go where the weights say."""
-    epoch = log.current_epoch("ab-experiment")
-    assert epoch is not None
-    ups = outcome_frame(PRICES).set_index(["session", "ticker"])["up"]
-    for session, target in list(itertools.pairwise(PRICES.sessions[PRICES.sessions > CUTOFF]))[first:last]:
-        rng = np.random.default_rng(int(session.value % 2**32))
-        direct = log.begin_direct(epoch.arms, session, target, PRICES.tickers)
-        right = {(one.model, one.ticker): rng.random() < skills[one.model] for one in direct}
-        log.complete_direct(
-            [answer(one.id, bool(ups[(session, one.ticker)]) == right[(one.model, one.ticker)]) for one in direct]
-        )
-        models, shares = list(epoch.weights), [epoch.propensity(name) for name in epoch.weights]
-        routed = log.begin_routed(epoch, session, target, PRICES.tickers)
-        log.complete_routed([answer(one.id, True, str(rng.choice(models, p=shares))) for one in routed])
-
-
-def answer(intent: int, up: bool, route: str | None = None) -> Result:
-    return Result(intent, Forecast(0.6 if up else 0.4, QUANTILES), route=route, latency_s=0.002)
-
-
-def judged(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
-    as_of = session or PRICES.sessions[-1]
-    known, baselines = PRICES.until(as_of), dict.fromkeys((SECOND, THIRD), frames(PRICES)[1])
-    judgements = conduct.decide(outcome_frame(known), known.sessions, baselines, as_of=as_of, cost_bps=5.0)
-    conduct.update_allocation(judgements, known, as_of)
-    return tuple(judgement.decision for judgement in judgements)
+from tests.experiment.builders import CUTOFF
+from tests.experiment.decision.builders import EPOCH, SPREAD, days, frames, policy
+from tests.experiment.rollout.builders import (
+    BASE,
+    MODELS,
+    PRICES,
+    SECOND,
+    THIRD,
+    begin,
+    judged,
+    model,
+    predict,
+    rules,
+)
 
 
 def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: PredictionLog) -> None:

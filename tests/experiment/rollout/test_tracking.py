@@ -15,6 +15,7 @@ from financial_assets.experiment.plan.plan import plan_from_json
 from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
 from financial_assets.tracking import MlflowTracker
 from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
+from tests.mlflow_store import client_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
@@ -33,7 +34,7 @@ def test_each_decision_is_one_run_with_record_plan_and_figures(tmp_path: Path) -
     assert track_decision(tracker, plan(), promoted) == ids["promoted"], "recorded again"
     assert track_decision(tracker, plan(), replace(promoted, as_of="2011-01-03")) not in ids.values()
 
-    client = tracker._connection.client
+    client = client_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = client.get_run(ids["promoted"])
     assert run.info.status == "FINISHED"
     assert run.data.tags[DECISION_TAG] == promoted.digest

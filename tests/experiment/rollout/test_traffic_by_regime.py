@@ -34,7 +34,7 @@ from financial_assets.serving.manifests import model_manifest, parse_experiment,
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from tests.experiment.builders import CHALLENGER, CHAMPION, FakeGateway, panel, play
 from tests.experiment.decision.builders import EPOCH, OPENED, plan, policy, requests
-from tests.experiment.rollout.test_several_challengers import BASE, PRICES, SECOND, answer, begin, judged, predict
+from tests.experiment.rollout.builders import BASE, PRICES, SECOND, answer, begin, judged, predict
 
 SPLIT = {"tech": {CHAMPION: 20, CHALLENGER: 80}, "banks": {CHAMPION: 90, CHALLENGER: 10}}
 SECTORS = {"T00": "tech", "T01": "tech", "T02": "banks"}
