@@ -18,7 +18,7 @@ from financial_assets.resources.dagster_run import run_of
 __all__ = ["TradingDays"]
 
 _MOST_CAUGHT_UP = 252
-"""Sessions whose signals one run makes up for at most: a year."""
+"""Most missed sessions for which one run makes signals: a year."""
 
 
 class TradingDays(dg.ConfigurableResource):
