@@ -191,6 +191,6 @@ def _forms(secret: str) -> Iterator[str]:
 def _blot(secret: str, text: str) -> str:
     if len(secret) >= _DISTINCT:
         return text.replace(secret, HIDDEN)
-    # A short one may be a word, such as "token": as part of a name, or as the name before a value, it is no secret, and
-    # hiding it there would keep the value from being found.
+    # A short one may be a word, such as "token": as part of a name, or as the name before a value, it is not a secret,
+    # and hiding it there would keep the value from being found.
     return re.sub(rf"(?<![A-Za-z0-9_]){re.escape(secret)}(?![A-Za-z0-9_=])", HIDDEN, text)

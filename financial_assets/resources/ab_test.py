@@ -65,7 +65,7 @@ class ABTest(dg.ConfigurableResource):
         return Path(self.home) / "reports" / "baseline-predictions.parquet"
 
     def current_epoch(self, log: PredictionLog) -> WeightEpoch:
-        """The weight epoch in force.
+        """The current weight epoch.
 
         Raises
         ------
