@@ -1,4 +1,4 @@
-"""What a disk refuses, as an error that names the path, what is needed and what helps."""
+"""Refusals of a disk as errors that name the path, what is needed and what helps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def disk_errors(path: Path, purpose: str, *, needed: int | None = None) -> Gener
     except StorageError:
         raise
     except OSError as error:
-        # Without a number it is a library's complaint about content; with another file's name, it is about that one.
+        # Without a number a library complains about content; with another file's name, the error is about that file.
         if error.errno is None or not _concerns(error, path):
             raise
         raise storage_error(error, path, purpose, needed=needed) from error
@@ -55,13 +55,13 @@ def disk_errors(path: Path, purpose: str, *, needed: int | None = None) -> Gener
 
 def storage_error(error: OSError, path: Path, purpose: str, *, needed: int | None = None) -> StorageError:
     """``error`` as a ``StorageError`` that names ``path``, what is needed and what helps."""
-    found = StorageError(f"{path} cannot be {purpose}: {_reason(error, path, needed)}")
-    found.errno = error.errno
-    return found
+    refusal = StorageError(f"{path} cannot be {purpose}: {_reason(error, path, needed)}")
+    refusal.errno = error.errno
+    return refusal
 
 
 def explain(error: BaseException, home: Path) -> str | None:
-    """What to tell about an error that nobody expected; ``None`` unless a disk or a database on one is behind it.
+    """The text for an unexpected error; ``None`` unless a disk, or a database on one, is behind it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def explain(error: BaseException, home: Path) -> str | None:
             return str(cause)
         if isinstance(cause, sqlite3.Error):
             remedy = database_remedy(home, str(cause))
-            return f"a database says: {cause}; {remedy}" if remedy else None
+            return f"a database reports: {cause}; {remedy}" if remedy else None
         if isinstance(cause, OSError) and (cause.errno in _OF_DISKS or (cause.filename and cause.errno)):
             named = cause.filename
             path = Path(os.fsdecode(named)) if isinstance(named, (str, bytes)) else home
@@ -87,21 +87,21 @@ def explain(error: BaseException, home: Path) -> str | None:
     return None
 
 
-def database_remedy(path: Path, said: str) -> str:
-    """What helps when SQLite says ``said`` about the database in ``path``; empty if that is not about the disk."""
-    said = said.lower()
-    if "disk is full" in said:
+def database_remedy(path: Path, message: str) -> str:
+    """What helps with SQLite's ``message`` about the database in ``path``; empty if it is not about the disk."""
+    message = message.lower()
+    if "disk is full" in message:
         return f"no space left: {_room(path, None)}"
-    if "locked" in said:
+    if "locked" in message:
         return f"another process holds it: `fuser {path}` names it; end that process, or wait until it is done"
-    if "readonly database" in said or "unable to open database file" in said or "disk i/o error" in said:
-        wrong = _obstacle(path)
-        if wrong is not None:
-            return wrong
+    if any(text in message for text in ("readonly database", "unable to open database file", "disk i/o error")):
+        obstacle = _obstacle(path)
+        if obstacle is not None:
+            return obstacle
         if path.is_dir():
             return f"{path} is a folder where a file is needed: move it away"
         return state_of_disk(path)
-    if "not a database" in said or "malformed" in said:
+    if "not a database" in message or "malformed" in message:
         return f"put {path} back from a copy, or move it away to begin with an empty one"
     return ""
 
@@ -115,7 +115,7 @@ def _concerns(error: OSError, path: Path) -> bool:
 
 
 def _reason(error: OSError, path: Path, needed: int | None) -> str:
-    code, said = error.errno, error.strerror or str(error)
+    code = error.errno
     if code in _FULL:
         return f"no space left: {_room(path, needed)}"
     if code == errno.EFBIG:
@@ -130,16 +130,16 @@ def _reason(error: OSError, path: Path, needed: int | None) -> str:
         return _permission(path)
     if code == errno.EISDIR:
         return f"{path} is a folder where a file is needed: move it away"
-    return f"{said}; make sure that {path.parent} is a folder on a healthy disk, {_ELSEWHERE}"
+    return f"{error.strerror or error}; make sure that {path.parent} is a folder on a healthy disk, {_ELSEWHERE}"
 
 
 def state_of_disk(path: Path) -> str:
-    """Why nothing can be written to ``path``, and what helps; for SQLite, which tells little, and for the doctor."""
+    """Why nothing can be written to ``path``, and what helps; SQLite itself does not say."""
     folder = _existing(path)
-    found = os.statvfs(folder)
-    if found.f_flag & os.ST_RDONLY:
+    file_system = os.statvfs(folder)
+    if file_system.f_flag & os.ST_RDONLY:
         return f"{folder} is on a read-only file system: mount it for writing, {_ELSEWHERE}"
-    if found.f_bavail * found.f_frsize < _LEAST_BYTES:
+    if file_system.f_bavail * file_system.f_frsize < _LEAST_BYTES:
         return f"no space left: {_room(path, None)}"
     return _permission(path)
 
@@ -156,7 +156,7 @@ def _permission(path: Path) -> str:
     try:
         owner = folder.owner()
     except (KeyError, OSError):
-        owner = "somebody unknown"
+        owner = "unknown"
     mode = f"{folder.stat().st_mode & 0o777:04o}"
     advice = f"`chown -R {user} {folder}`" if owner != user else f"`chmod -R u+rwX {folder}`, or `lsattr -d {folder}`"
     return f"{user} may not write to {folder} (owner {owner}, mode {mode}): {advice}, {_ELSEWHERE}"

@@ -49,9 +49,9 @@ def with_driver(url: str) -> str:
     if not separator or kind not in _DRIVERS:
         return url
     driver = _named_driver(kind, named) if named else _installed_driver(kind)
-    found = f"{kind}://{rest}" if kind == "sqlite" else f"{kind}+{driver}://{rest}"
-    _parse(found)
-    return found
+    address = f"{kind}://{rest}" if kind == "sqlite" else f"{kind}+{driver}://{rest}"
+    _check_address(address)
+    return address
 
 
 def connect_timeout(url: str, seconds: int) -> dict[str, Any]:
@@ -60,33 +60,30 @@ def connect_timeout(url: str, seconds: int) -> dict[str, Any]:
 
 
 def _installed_driver(kind: str) -> str:
-    found = next((name for name, module, _ in _DRIVERS[kind] if _is_installed(module)), None)
-    if found is None:
+    driver = next((name for name, module, _ in _DRIVERS[kind] if _is_installed(module)), None)
+    if driver is None:
         raise ValueError(
             f"no driver for {kind}:// is installed; pip install {_ADVISED[kind]} "
             f"(or one of {', '.join(package for _, _, package in _DRIVERS[kind])})"
         )
-    return found
+    return driver
 
 
 def _named_driver(kind: str, named: str) -> str:
-    known = {name: (module, package) for name, module, package in _DRIVERS[kind]}
+    drivers = {name: (module, package) for name, module, package in _DRIVERS[kind]}
     if named in _ASYNCHRONOUS:
-        raise ValueError(f"names the asynchronous driver {named}; write {kind}://, or name one of {', '.join(known)}")
-    if named not in known:
-        raise ValueError(f"names the driver {named!r}, which is not known; write {kind}:// or one of {_forms(kind)}")
-    module, package = known[named]
+        raise ValueError(f"names the asynchronous driver {named}; write {kind}://, or name one of {', '.join(drivers)}")
+    if named not in drivers:
+        forms = ", ".join(f"{kind}+{name}://" for name in drivers)
+        raise ValueError(f"names the driver {named!r}, which is not known; write {kind}:// or one of {forms}")
+    module, package = drivers[named]
     if not _is_installed(module):
         raise ValueError(f"the driver {named} is not installed; pip install {package}, or write {kind}://")
     return named
 
 
-def _forms(kind: str) -> str:
-    return ", ".join(f"{kind}+{name}://" for name, _, _ in _DRIVERS[kind])
-
-
 def _is_installed(module: str) -> bool:
-    # Imported, not only looked for: psycopg without its C library is found and cannot be used.
+    # Imported instead of looked up: psycopg without its C library is found but cannot be used.
     try:
         importlib.import_module(module)
     except ImportError:
@@ -94,14 +91,14 @@ def _is_installed(module: str) -> bool:
     return True
 
 
-def _parse(url: str) -> None:
+def _check_address(url: str) -> None:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        # SQLAlchemy's own words repeat the address, or say "invalid literal for int()".
+        # SQLAlchemy's message repeats the address, or reads "invalid literal for int()".
         raise ValueError(
             "is not a database address such as postgresql://user:password@host:5432/database; is the port a number, "
             "and is every special character of the password percent-encoded?"

@@ -10,14 +10,14 @@
     ├── TrainingError
     │   └── LeakAlarmError       out-of-sample accuracy too good to be true
     ├── ExportError
-    │   └── ParityError          an artefact does not answer as the model it was made from
+    │   └── ParityError          an ONNX file returns different predictions from its model
     ├── TrackingError            the experiment tracker or model registry refused or is unreachable
     ├── ServingError
     │   ├── ArtifactStoreError       an artefact cannot be put where a cluster reads it
-    │   ├── ManifestError        a manifest is not one the serving plane can run
+    │   ├── ManifestError        a manifest breaks a rule of the serving plane
     │   ├── TargetError          the serving target failed to reach the wanted state
     │   │   └── NotReadyError    ... in the time allowed
-    │   └── InferenceError       a request did not get an answer; ``status`` and ``route`` say what is known
+    │   └── InferenceError       a request got no answer; ``status`` and ``route`` hold what is known
     │       ├── RequestRejectedError     the server says the request is wrong (4xx)
     │       ├── GatewayUnavailableError  no connection, or 5xx
     │       └── InferenceTimeoutError    no answer within the deadline
@@ -25,12 +25,12 @@
     │   ├── LogError             the prediction log refused a row or is inconsistent
     │   │   ├── LogNotFoundError     ... or was not made yet
     │   │   └── LockLostError        another replay took over, or the log does not confirm that none did
-    │   └── ReplayError          a replay cannot go on
-    ├── OrchestrationError       a run of Dagster cannot be judged or must not go on
+    │   └── ReplayError          a replay cannot continue
+    ├── OrchestrationError       a run of Dagster cannot be judged or must not continue
     └── MonitoringError          what is watched cannot be judged: too short, not finite, contradictory
-        └── AlertsError          Alertmanager cannot be asked, or its answer is none
+        └── AlertsError          Alertmanager cannot be reached, or its answer is not a list of alerts
 
-Messages name what was wrong, where, and the setting or command that mends it. They never hold a password.
+Messages name the cause, the place, and the setting or command that fixes it. They never hold a password.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ class SourceError(MarketDataError):
 
 
 class PriceDataError(MarketDataError):
-    """Prices that cannot be true.
+    """Impossible prices.
 
     Attributes
     ----------
     failures
-        The offending rows, one a line, with a column ``problem``.
+        The offending rows, with a column ``problem``.
     """
 
     def __init__(self, message: str, failures: pd.DataFrame) -> None:
@@ -133,7 +133,7 @@ class ExportError(FinancialAssetsError):
 
 
 class ParityError(ExportError):
-    """An artefact does not answer as the model it was made from."""
+    """An ONNX file returns different predictions from its model."""
 
 
 class TrackingError(FinancialAssetsError):
@@ -149,7 +149,7 @@ class ArtifactStoreError(ServingError):
 
 
 class ManifestError(ServingError):
-    """A manifest is not one that the serving plane can run."""
+    """A manifest breaks a rule of the serving plane."""
 
 
 class TargetError(ServingError):
@@ -172,8 +172,8 @@ class InferenceError(ServingError):
     sticky
         The gateway's name for that arm, with which a request stays with it; ``None`` when unknown.
     answered
-        Whether a model may have had its say. ``False``: there was no connection, it broke before the answer, or the
-        gateway itself or a server that is still loading said no; nothing is known about any model then.
+        Whether a model may have answered. ``False``: there was no connection, it broke before the answer, or the
+        gateway itself or a server that is still loading refused; nothing is known about any model then.
     """
 
     def __init__(
@@ -221,11 +221,11 @@ class LockLostError(LogError):
 
 
 class ReplayError(ExperimentError):
-    """A replay cannot go on."""
+    """A replay cannot continue."""
 
 
 class OrchestrationError(FinancialAssetsError):
-    """A run of Dagster cannot be judged, or must not go on."""
+    """A run of Dagster cannot be judged, or must not continue."""
 
 
 class MonitoringError(FinancialAssetsError):
@@ -233,4 +233,4 @@ class MonitoringError(FinancialAssetsError):
 
 
 class AlertsError(MonitoringError):
-    """Alertmanager is not reachable, or what it answers is no list of alerts."""
+    """Alertmanager cannot be reached, or its answer is not a list of alerts."""

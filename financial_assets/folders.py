@@ -1,4 +1,4 @@
-"""Folders of state, which nobody but their owner may look into."""
+"""Folders of state, private to their owner."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["is_open_to_others", "make_folder", "tighten"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SHARED = stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
-"""Somebody has made the folder writable for several users on purpose: that is not taken back."""
+"""Somebody has made the folder writable for several users on purpose; that is kept."""
 
 
 def make_folder(folder: Path) -> None:
@@ -40,8 +40,8 @@ def tighten(folder: Path) -> str | None:
     """
     if not folder.is_dir():
         return None
-    found = folder.stat()
-    if found.st_uid != os.geteuid() or found.st_mode & _SHARED or not found.st_mode & _OTHERS:
+    status = folder.stat()
+    if status.st_uid != os.geteuid() or status.st_mode & _SHARED or not status.st_mode & _OTHERS:
         return None
     folder.chmod(stat.S_IRWXU)
-    return f"{folder} could be read by other users (mode {stat.S_IMODE(found.st_mode):04o}); it is private now (0700)"
+    return f"{folder} could be read by other users (mode {stat.S_IMODE(status.st_mode):04o}); it is private now (0700)"

@@ -51,16 +51,17 @@ _SHORTEST = 3
 _DISTINCT = 8
 """From this length on a secret is also found inside a longer word."""
 
-_known: dict[str, None] = {}
+_secrets: dict[str, None] = {}
 _concealed: dict[str, str] = {}
 
 
 def redact(text: str) -> str:
     """``text`` without passwords, tokens and the like; the same text if it holds none."""
-    for secret in sorted(_known, key=len, reverse=True):
+    # The longest first: a secret that is part of another would spoil the search for that one.
+    for secret in sorted(_secrets, key=len, reverse=True):
         if secret in text:
             text = _blot(secret, text)
-    text = _WORD.sub(lambda found: _Address.of(found[0]).shown, text)
+    text = _WORD.sub(lambda match: _Address.of(match[0]).shown, text)
     for pattern in (_PATH_QUERY, _KEYWORD, _HEADER):
         text = pattern.sub(rf"\g<key>{HIDDEN}", text)
     return text
@@ -95,7 +96,7 @@ def conceal(url: str) -> str:
     """The address without its secrets, which are remembered for ``redact`` and ``reveal``."""
     shown = redact_address(url)
     if shown != url:
-        _known.update(dict.fromkeys(form for secret in _Address.of(url).secrets() for form in _forms(secret)))
+        _secrets.update(dict.fromkeys(form for secret in _Address.of(url).secrets() for form in _forms(secret)))
         _concealed[shown] = url
     return shown
 
@@ -124,9 +125,9 @@ class RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Always true: a record is changed, never dropped."""
-        said = record.getMessage()
-        shown = redact(said)
-        if shown != said:
+        message = record.getMessage()
+        shown = redact(message)
+        if shown != message:
             record.msg, record.args = shown, None
         if record.exc_info:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
@@ -176,7 +177,7 @@ class _Address:
         secret = password if colon else "" if self.has_named_user else name
         if secret:
             yield secret
-        yield from (found["value"] for found in _QUERY.finditer(self.query or f"{self.user}@{self.host}"))
+        yield from (match["value"] for match in _QUERY.finditer(self.query or f"{self.user}@{self.host}"))
 
 
 def _forms(secret: str) -> Iterator[str]:
@@ -190,6 +191,6 @@ def _forms(secret: str) -> Iterator[str]:
 def _blot(secret: str, text: str) -> str:
     if len(secret) >= _DISTINCT:
         return text.replace(secret, HIDDEN)
-    # A short one may be a word, such as "token": as part of a name, or as the name before a value, it is no secret, and
-    # hiding it there would keep the value from being found.
+    # A short one may be a word, such as "token": as part of a name, or as the name before a value, it is not a secret,
+    # and hiding it there would keep the value from being found.
     return re.sub(rf"(?<![A-Za-z0-9_]){re.escape(secret)}(?![A-Za-z0-9_=])", HIDDEN, text)

@@ -48,7 +48,7 @@ def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A word that was a password in one test must not be hidden in the messages of the next."""
     from financial_assets import redaction
 
-    for name in ("_known", "_concealed"):
+    for name in ("_secrets", "_concealed"):
         monkeypatch.setattr(redaction, name, dict(getattr(redaction, name)))
 
 

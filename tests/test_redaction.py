@@ -26,7 +26,7 @@ from financial_assets.redaction import (
 
 @pytest.fixture(autouse=True)
 def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redaction, "_known", {})
+    monkeypatch.setattr(redaction, "_secrets", {})
     monkeypatch.setattr(redaction, "_concealed", {})
 
 

@@ -46,7 +46,11 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
 def baselines(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
-    """Majority class, persistence, logistic regression and historical quantiles, fitted on the networks' own blocks."""
+    """Reference forecasters: majority class, persistence, logistic regression and historical quantiles.
+
+    They are fitted on the same blocks as the networks, and every model is compared with them. The variant called
+    `baseline` is a network and not one of them.
+    """
     fitted = fit_baselines(
         market.load_features(),
         market.load_panel(),

@@ -1,7 +1,7 @@
-"""A lost market clock and lost data cut-offs, put back from the prediction log and what lies beside the models.
+"""Restores a lost market clock and lost data cut-offs from the prediction log and the files beside the models.
 
-A clock that began again would send the sessions of the log once more, and a cut-off computed anew from a store that
-has grown would lie later than the one that models were trained with.
+A clock that starts over would send the sessions of the log again, and a cut-off computed again from a store that has
+grown would lie later than the one that models were trained with.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pandas as pd
 import sqlalchemy as sa
 
 from financial_assets.errors import LogNotFoundError
-from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.reader import LogReader
@@ -40,7 +39,7 @@ def recover_clock(clock: HistoricalClock, log_url: str) -> str:
     if sent is None:
         return ""
     clock.start(sent)
-    return f"{clock.path} was lost; the market clock is put back to {sent:%Y-%m-%d}, the last session of the log"
+    return f"{clock.path} was lost; the market clock is restored to {sent:%Y-%m-%d}, the last session of the log"
 
 
 def recover_cutoffs(path: Path, log_url: str, models: Path) -> str:
@@ -61,15 +60,17 @@ def recover_cutoffs(path: Path, log_url: str, models: Path) -> str:
     if not epochs:
         return ""
     first = epochs[0].data_cutoff
-    found = {"first_data_cutoff": first, "data_cutoff": first}
-    own = {f"models/{variant}": cutoff for variant, cutoff in _newest_cutoffs(epochs).items()}
+    cutoffs = {"first_data_cutoff": first, "data_cutoff": first}
+    # In the order of versions, so that the newest arm of a variant has the last word.
+    arms = sorted((arm for epoch in epochs for arm in epoch.arms), key=lambda arm: arm.version)
+    own = {f"models/{arm.variant}": arm.data_cutoff for arm in arms}
     fitted = sorted(path.stem for path in (models / "baselines").glob("*.json"))
     own |= {"baselines": pd.Timestamp(fitted[-1])} if fitted else {}
-    found |= {f"data_cutoff of {learner}": cutoff for learner, cutoff in own.items() if cutoff > first}
-    for key, session in found.items():
+    cutoffs |= {f"data_cutoff of {learner}": cutoff for learner, cutoff in own.items() if cutoff > first}
+    for key, session in cutoffs.items():
         PinnedSession(path, key).set(session)
-    shown = json.dumps({key: f"{session:%Y-%m-%d}" for key, session in found.items()})
-    return f"{path} was lost; the data cut-offs are put back from the log's arms: {shown}"
+    shown = json.dumps({key: f"{session:%Y-%m-%d}" for key, session in cutoffs.items()})
+    return f"{path} was lost; the data cut-offs are restored from the log's arms: {shown}"
 
 
 @contextmanager
@@ -84,15 +85,10 @@ def _opened(log_url: str) -> Generator[LogReader | None]:
         yield log
 
 
-def _newest_cutoffs(epochs: tuple[WeightEpoch, ...]) -> dict[str, pd.Timestamp]:
-    arms = sorted((arm for epoch in epochs for arm in epoch.arms), key=lambda arm: arm.version)
-    return {arm.variant: arm.data_cutoff for arm in arms}
-
-
 def _last_session(reader: LogReader) -> pd.Timestamp | None:
     with transaction(reader.engine) as connection:
-        found = [
+        sessions = [
             connection.execute(sa.select(sa.func.max(table.c.session))).scalar()
             for table in (log_schema.routed, log_schema.direct)
         ]
-    return max((pd.Timestamp(session) for session in found if session is not None), default=None)
+    return max((pd.Timestamp(session) for session in sessions if session is not None), default=None)

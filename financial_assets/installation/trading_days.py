@@ -16,7 +16,7 @@ from financial_assets.market.days import Days, RunClock, TradingRun
 __all__ = ["TradingDays"]
 
 _MOST_CAUGHT_UP = 252
-"""Sessions whose signals one run makes up for at most: a year."""
+"""Most missed sessions for which one run makes signals: a year."""
 
 
 class TradingDays(BaseModel):

@@ -1,4 +1,4 @@
-"""How right an arm has been of late: its logged predictions joined to what prices did afterwards."""
+"""Recent accuracy of each arm: its logged predictions joined to the outcomes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RollingAccuracy:
         Share of the same rows that the majority class gets right: the direction that was more frequent *before* the
         window. The more frequent one within it would be known only afterwards, and no constant can beat it.
     accuracy
-        Share of right directions with its day-clustered interval; ``None`` with fewer than two days.
+        Share of correct directions with its day-clustered interval; ``None`` with fewer than two days.
     advantage
         Accuracy minus ``majority`` on the same rows, paired, with its interval; ``None`` with fewer than two days.
     """
@@ -54,15 +54,15 @@ def rolling_accuracy(
 ) -> tuple[RollingAccuracy, ...]:
     """The arms of each of ``epochs`` over the last ``window`` sessions whose outcome is known.
 
-    A model's routed and direct answers are one and the same function of the same bars, so each (session, ticker, model)
-    counts once, whichever way it was asked. Sessions that the model learned from do not count.
+    Each (session, ticker, model) counts once, whether it was routed or asked directly. Sessions that the model was
+    trained on do not count.
 
     Parameters
     ----------
     log
         Predictions.
     epochs
-        The weight epoch in force of each experiment.
+        The current weight epoch of each experiment.
     panel
         Prices up to now.
     window
@@ -76,24 +76,22 @@ def rolling_accuracy(
         The log cannot be read.
     """
     outcomes = outcome_frame(panel)
-    known = np.unique(outcomes["session"])
-    if not len(known):
+    sessions = np.unique(outcomes["session"])
+    if not len(sessions):
         return tuple(_score(epoch.experiment, arm, outcomes, True, level) for epoch in epochs for arm in epoch.arms)
-    start = pd.Timestamp(known[-window:][0])
+    start = pd.Timestamp(sessions[-window:][0])
     before = outcomes.loc[outcomes["session"] < start, "up"]
     mostly_up = bool(before.mean() >= 0.5) if len(before) else True
-    due = _answers(log, start).merge(outcomes, on=["session", "ticker"], how="inner", validate="m:1")
+    frames = [log.routed(since=start, columns=_COLUMNS), log.direct(since=start, columns=_COLUMNS)]
+    answers = pd.concat([frame[frame["status"] == "ok"] for frame in frames], ignore_index=True)
+    # Routed and direct answers of a model are one function of the same bars: each counts once.
+    answers = answers.drop_duplicates(["session", "ticker", "model"])
+    scored = answers.merge(outcomes, on=["session", "ticker"], how="inner", validate="m:1")
     return tuple(
-        _score(epoch.experiment, arm, due[due["model"] == arm.model], mostly_up, level)
+        _score(epoch.experiment, arm, scored[scored["model"] == arm.model], mostly_up, level)
         for epoch in epochs
         for arm in epoch.arms
     )
-
-
-def _answers(log: LogReader, start: pd.Timestamp) -> pd.DataFrame:
-    frames = [log.routed(since=start, columns=_COLUMNS), log.direct(since=start, columns=_COLUMNS)]
-    rows = pd.concat([frame[frame["status"] == "ok"] for frame in frames], ignore_index=True)
-    return rows.drop_duplicates(["session", "ticker", "model"])
 
 
 def _score(experiment: str, arm: Arm, rows: pd.DataFrame, mostly_up: bool, level: float) -> RollingAccuracy:

@@ -1,4 +1,4 @@
-"""What Alertmanager says is wrong: the alerts that are active, neither silenced nor inhibited nor muted.
+"""Active alerts of Alertmanager: neither silenced, inhibited nor muted.
 
 A route may mute its alerts by time intervals. Since 0.28 Alertmanager tells which alerts are muted (``mutedBy``).
 Earlier versions do not, and call them active.
@@ -27,7 +27,7 @@ _QUERY = {"active": "true", "silenced": "false", "inhibited": "false"}
 _MUTING_ROUTE = re.compile(r"^\s+(?:- )?(?:mute|active)_time_intervals:", re.MULTILINE)
 """Within a route; at the margin stand the definitions, which mute nothing by themselves."""
 _MOST_BYTES = 64 * 2**20
-"""Some 100,000 alerts; a server that sends more sends nonsense."""
+"""Some 100,000 alerts; a longer answer does not come from a working Alertmanager."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class AlertmanagerClient:
         """
         rows = self._ask(_ALERTS, _QUERY)
         if not isinstance(rows, list):
-            raise self._error(f"it answered no list of alerts, but {_shown(rows)}")
+            raise self._error(f"it answered {_shown(rows)} instead of a list of alerts")
         alerts: dict[str, Alert] = {}
         for row in cast("list[Any]", rows):
             try:
                 alert = _alert(row)
             except (KeyError, TypeError, ValueError) as error:
-                raise self._error(f"it answered {_shown(row)}, which is no alert ({error!r})") from error
+                raise self._error(f"it answered {_shown(row)}, which is not an alert ({error!r})") from error
             alerts[alert.fingerprint] = alert
         return tuple(alerts[fingerprint] for fingerprint in sorted(alerts) if not alerts[fingerprint].muted_by)
 
@@ -115,10 +115,10 @@ class AlertmanagerClient:
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:
-            raise self._error(f"it answered no JSON ({error})") from error
+            raise self._error(f"its answer is not JSON ({error})") from error
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
-        """The body; httpx limits each wait, not their sum, so a server that drips is cut off here."""
+        """The body. httpx limits each wait but not their sum, so a server that sends byte by byte is cut off here."""
         deadline = time.monotonic() + self.timeout_s
         content = bytearray()
         # Sent apart from the address, which httpx writes into its log.
@@ -126,7 +126,7 @@ class AlertmanagerClient:
         name, _, password = user.partition(":")
         login = httpx.BasicAuth(name, password) if user else None
         try:
-            # Alerts say what is wrong with our own service: no proxy from the environment comes between.
+            # Alertmanager belongs to our own service: no proxy from the environment may come between.
             with (
                 httpx.Client(timeout=self.timeout_s, trust_env=False, verify=url.startswith("https:")) as client,
                 client.stream("GET", f"{url.rstrip('/')}{path}", params=parameters, auth=login) as response,
@@ -153,17 +153,20 @@ class AlertmanagerClient:
 
 
 def _alert(row: Any) -> Alert:
-    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is no alert."""
+    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is not an alert."""
     labels = row["labels"]
     if not isinstance(labels, dict):
-        raise TypeError("labels are no object")
+        raise TypeError("labels are not an object")
+    fingerprint = _text(row["fingerprint"])
+    if not fingerprint:
+        raise ValueError("the fingerprint is empty")
     named = {str(name): _text(value) for name, value in cast("dict[Any, Any]", labels).items()}
     return Alert(
         name=named.get("alertname", ""),
         model=named.get("model_name", ""),
         labels=MappingProxyType(named),
         starts_at=_instant(row["startsAt"]),
-        fingerprint=_identity(row["fingerprint"]),
+        fingerprint=fingerprint,
         muted_by=_muted_by(row.get("status")),
     )
 
@@ -171,19 +174,13 @@ def _alert(row: Any) -> Alert:
 def _muted_by(status: Any) -> tuple[str, ...] | None:
     named = cast("dict[str, Any]", status).get("mutedBy") if isinstance(status, dict) else None
     if named is not None and not isinstance(named, list):
-        raise TypeError("mutedBy is no list")
+        raise TypeError("mutedBy is not a list")
     return None if named is None else tuple(_text(name) for name in cast("list[Any]", named))
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _identity(value: Any) -> str:
-    if not _text(value):
-        raise ValueError("the fingerprint is empty")
+        raise TypeError(f"{value!r} is not a text")
     return value
 
 

@@ -23,7 +23,7 @@ from financial_assets.experiment.prediction_log.epochs import select_epochs
 __all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals"]
 
 UNATTRIBUTED = "unattributed"
-"""Stands for the model where the gateway did not name an arm; no served model can have this name."""
+"""In place of the model where the gateway did not name an arm; no served model can have this name."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,15 @@ _model = sa.func.coalesce(schema.routed.c.model, UNATTRIBUTED)
 def _requests(connection: Connection) -> tuple[Requests, ...]:
     table = schema.routed
     keys = (table.c.experiment, table.c.epoch, _model, table.c.status, table.c.regime)
-    found = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4, 5")))
-    rows: list[tuple[Any, ...]] = sorted((tuple(row) for row in found), key=lambda row: (*row[:4], row[4] or ""))
+    groups = connection.execute(sa.select(*keys, sa.func.count()).group_by(sa.text("1, 2, 3, 4, 5")))
+    rows: list[tuple[Any, ...]] = sorted((tuple(row) for row in groups), key=lambda row: (*row[:4], row[4] or ""))
     return tuple(Requests(*row) for row in rows)
 
 
 def _histograms(
     connection: Connection, value: sa.Column[float], bounds: Sequence[float], where: sa.ColumnElement[bool]
 ) -> tuple[Histogram, ...]:
-    # The number of the first bucket that holds a value: one pass, where a sum for each bound would be many.
+    # The number of the first bucket that holds a value: one pass over the log instead of one per bound.
     bucket = sa.case(*((value <= bound, number) for number, bound in enumerate(bounds)), else_=len(bounds))
     keys = (schema.routed.c.experiment, _model, bucket.label("bucket"))
     query = sa.select(*keys, sa.func.count(), sa.func.sum(value)).where(where, value.is_not(None))

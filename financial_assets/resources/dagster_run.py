@@ -23,7 +23,7 @@ def run_of(context: dg.InitResourceContext) -> TradingRun | None:
         name=run.run_id,
         parent=run.parent_run_id,
         owner=lambda: _owner(instance, run.run_id),
-        has_ended=lambda name: _has_ended(instance, name),
+        has_ended=lambda name: _has_ended(instance.get_run_by_id(name)),
     )
 
 
@@ -46,6 +46,5 @@ def _owner(instance: dg.DagsterInstance, run_id: str) -> Mapping[str, str]:
     return {}
 
 
-def _has_ended(instance: dg.DagsterInstance, run_id: str) -> bool:
-    run = instance.get_run_by_id(run_id)
+def _has_ended(run: dg.DagsterRun | None) -> bool:
     return run is not None and (run.is_finished or not owner_is_alive(run.tags))

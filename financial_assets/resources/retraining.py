@@ -1,4 +1,4 @@
-"""Retraining: where alerts are read, and when the sensors may ask."""
+"""Retraining: where alerts are read, and when the sensors may request a retraining."""
 
 from __future__ import annotations
 

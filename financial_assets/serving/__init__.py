@@ -1,1 +1,1 @@
-"""The answer, served: manifests, serving targets, the MLServer runtime and the V2 client."""
+"""Serving: manifests, targets that run them, the MLServer runtime, the V2 client and signals."""

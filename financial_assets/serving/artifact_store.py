@@ -1,8 +1,8 @@
 """Artefacts where a cluster can read them: an object store, or a volume that both sides mount at the same path.
 
-An artefact's address holds the digest of its content, so what is behind an address never changes: publishing again
-is harmless, two publishers of the same artefact cannot hurt each other, and a new content gets a new address (which
-is what makes a model server load it).
+An artefact's address holds the digest of its content, so the content of an address never changes: publishing again
+is harmless, two publishers of the same artefact cannot disturb each other, and new content gets a new address, which
+makes a model server load it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["ArtifactStore"]
 _DIGEST_CHARACTERS = 12
 _CLIENTS = {"s3": ("s3fs", "financial-assets[cluster]"), "gs": ("gcsfs", "gcsfs")}
 _CONNECT_S, _READ_S = 10, 60
-_SPOILT = "nothing names it yet, so materialize again, and look at what stands between here and the store"
+_SPOILT = "nothing names it yet: materialize again, and check the network and proxies between here and the store"
 
 
 class ArtifactStore:
@@ -66,7 +66,7 @@ class ArtifactStore:
         return Path(self._root) if self._scheme == "file" else None
 
     def publish(self, folder: Path, name: str) -> str:
-        """Put an artefact into the store, whole and verified; what is there already is verified only.
+        """Put an artefact into the store, whole and verified; existing files are only verified.
 
         Parameters
         ----------
@@ -83,35 +83,33 @@ class ArtifactStore:
         Raises
         ------
         ArtifactStoreError
-            There is no artefact, the store refuses or cannot be reached, or does not hold what was written.
+            There is no artefact, the store refuses or cannot be reached, or holds something else than was written.
         """
         files = _contents(folder, name)
         address = f"{self._root}/{name}-{_digest(files)}"
         shown = address if self._scheme == "file" else f"{self._scheme}://{address}"
         try:
-            place = _Volume() if self._scheme == "file" else _Bucket(self._scheme)
-            missing = {path: data for path, data in files.items() if place.read(f"{address}/{path}") != data}
+            storage = _Volume() if self._scheme == "file" else _Bucket(self._scheme)
+            missing = {path: data for path, data in files.items() if storage.read(f"{address}/{path}") != data}
             for path, data in missing.items():
-                place.write(f"{address}/{path}", data)
-            spoilt = [path for path, data in missing.items() if place.read(f"{address}/{path}") != data]
+                storage.write(f"{address}/{path}", data)
+            # Read back: a store may accept an upload and keep something else.
+            spoilt = [path for path, data in missing.items() if storage.read(f"{address}/{path}") != data]
         except Exception as error:  # the stores' clients share no public base class of errors
-            raise self._failure(shown, error) from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ArtifactStoreError(
+                f"ARTIFACT_STORE_URI: {shown} cannot be written and verified ({type(error).__name__}: {reason}); "
+                + _remedy(self._scheme, error)
+            ) from error
         if spoilt:
             raise ArtifactStoreError(
-                f"ARTIFACT_STORE_URI: {shown} does not hold what was written ({', '.join(spoilt)}); {_SPOILT}"
+                f"ARTIFACT_STORE_URI: {shown} holds something else than was written ({', '.join(spoilt)}); {_SPOILT}"
             )
         return shown
 
-    def _failure(self, address: str, error: Exception) -> ArtifactStoreError:
-        said = " ".join(str(error).split()) or type(error).__name__
-        return ArtifactStoreError(
-            f"ARTIFACT_STORE_URI: {address} cannot be written and verified ({type(error).__name__}: {said}); "
-            + _remedy(self._scheme, error)
-        )
-
 
 class _Volume:
-    """Files; each is whole or not there."""
+    """Files, each whole or absent."""
 
     def read(self, path: str) -> bytes | None:
         """A file's content, ``None`` if there is none."""
@@ -128,7 +126,7 @@ class _Volume:
 
 
 class _Bucket:
-    """Objects; a put is whole or not there."""
+    """Objects, each whole or absent."""
 
     def __init__(self, scheme: str) -> None:
         options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
@@ -167,9 +165,9 @@ def _remedy(scheme: str, error: Exception) -> str:
         return "mount the volume there, writable for this user"
     if isinstance(error, FileNotFoundError):
         return "make the bucket, or name another"
-    word = type(error).__name__
-    if "Checksum" in word:
+    kind = type(error).__name__  # the clients' own classes cannot be imported where they are not installed
+    if "Checksum" in kind:
         return _SPOILT
-    if isinstance(error, PermissionError) or "Credential" in word:
+    if isinstance(error, PermissionError) or "Credential" in kind:
         return "give credentials that may read and write there (AWS_ACCESS_KEY_ID, AWS_PROFILE, a service account ...)"
-    return "check that the store is up and reachable from here (AWS_ENDPOINT_URL for other stores than AWS)"
+    return "check that the store is up and reachable from here (AWS_ENDPOINT_URL for stores other than AWS)"

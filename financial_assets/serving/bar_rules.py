@@ -1,7 +1,8 @@
-"""What a window of bars must obey before a model answers it: the rules of a market, and the limits of float32.
+"""Rules that a window of bars must obey before a model answers it: those of a market, and the limits of float32.
 
-The module imports numpy only, so that it can be copied into a bare MLServer image beside ``runtime.py``. Whatever the
-price checks let into a panel passes here: each limit is wider than theirs (``financial_assets.market.quality``).
+The module imports numpy only, so that it can be copied into a bare MLServer image beside ``runtime.py``. Everything
+that the price checks admit to a panel passes here: each limit is wider than theirs
+(``financial_assets.market.quality``).
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ written as 20240131 lie beyond."""
 
 
 _ROWS_AT_ONCE = 64
-"""So many rows stay in the processor's cache while all rules pass over them."""
+"""Rows that stay in the processor's cache while all rules pass over them."""
 
 
 class _Rule(NamedTuple):
-    """A rule and the places that break it."""
+    """A rule and the values that break it."""
 
     broken: np.ndarray  # bool [channel, row, bar]
     first_channel: int  # channel of ``broken[0]``
@@ -54,7 +55,7 @@ class _Rule(NamedTuple):
 
 
 def bar_fault(bars: np.ndarray) -> str | None:
-    """Say what is wrong with the first value that no market can produce.
+    """Describe the first value that no market can produce.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def neutral_bars(rows: int, sessions: int) -> np.ndarray:
 
 
 def _rules(series: np.ndarray) -> Iterator[_Rule]:
-    """The rules in the order in which they are told; each may rely on those before it."""
+    """The rules in the order in which they are reported; each may rely on those before it."""
     yield _Rule(~np.isfinite(series), 0, 0, "is not finite")
     if len(series) != len(CHANNELS):
         return
@@ -129,11 +130,11 @@ def _describe(series: np.ndarray, rule: _Rule, first_row: int) -> str:
     row, bar, channel = (int(index) for index in np.argwhere(rows_first)[0])
     other = "" if rule.other is None else f" against {rule.other[channel, row, bar]:.8g}"
     bar, channel = bar + rule.first_bar, channel + rule.first_channel
-    known = len(series) == len(CHANNELS)
-    date = _date(series[CHANNELS.index("day"), row, bar]) if known else None
+    is_served = len(series) == len(CHANNELS)
+    date = _date(series[CHANNELS.index("day"), row, bar]) if is_served else None
     count = int(rule.broken.sum())
     return (
-        f"{INPUT}[{first_row + row}, {bar}, {CHANNELS[channel] if known else channel}] {rule.problem} "
+        f"{INPUT}[{first_row + row}, {bar}, {CHANNELS[channel] if is_served else channel}] {rule.problem} "
         f"({series[channel, row, bar]:.8g}{other})"
         + (f"; the bar is of {date}" if date else "")
         + (f"; {count} such values" if count > 1 else "")

@@ -38,12 +38,12 @@ __all__ = [
 
 
 MANAGED_BY = ("app.kubernetes.io/managed-by", "financial-assets")
-"""Label of every object that is made here: on a shared cluster, nothing without it is changed or removed."""
+"""Label of every object of this program: on a shared cluster, nothing without it is changed or deleted."""
 
 
 @dataclass(frozen=True)
 class ExperimentSpec:
-    """What an Experiment manifest says.
+    """The values of an Experiment manifest.
 
     Attributes
     ----------
@@ -145,7 +145,7 @@ def experiment_manifest(
 
 
 def is_ours(document: Manifest) -> bool:
-    """Whether an object of a cluster was made here."""
+    """Whether this program made an object of a cluster."""
     label, value = MANAGED_BY
     return (document["metadata"].get("labels") or {}).get(label) == value
 

@@ -1,6 +1,6 @@
-"""What a V2 request must be before its bars are looked at: one tensor of numbers, and nothing that is not understood.
+"""Checks of a V2 request before its values are read: one tensor of numbers, and nothing that would be ignored.
 
-A copy stands in the bare MLServer image beside ``runtime.py``, so this module imports numpy and mlserver only.
+The module is copied into the bare MLServer image beside ``runtime.py``, so it imports numpy and mlserver only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ __all__ = ["OUTPUTS", "check_request", "decode_bars"]
 OUTPUTS = ("probability_up", "return_quantiles")
 _LONGEST_ID = 512
 _LONGEST_SHOWN = 100
-# Parameters that change nothing here. MLServer adds ``headers``; its clients send ``content_type`` np; Triton's ask for
-# binary outputs by default and read JSON ones as well.
-_UNDERSTOOD = {
+# Parameters without an effect here. MLServer adds ``headers``; its clients send ``content_type`` np; Triton's clients
+# ask for binary outputs by default and read JSON ones as well.
+_SUPPORTED = {
     "request": {"headers", "content_type", "binary_data_output"},
     "input": {"content_type"},
     "output": {"content_type", "binary_data"},
@@ -89,7 +89,7 @@ def decode_bars(tensor: RequestInput) -> np.ndarray:
 
 
 def _refuse_non_numbers(content: object) -> None:
-    """Look at the type of every element: numpy makes a number of a Boolean that stands among numbers."""
+    """Check the type of every element: numpy converts a Boolean among numbers to a number."""
     flat: list[Any] = content if isinstance(content, list) else [content]
     try:
         while flat and isinstance(flat[0], list):
@@ -98,11 +98,11 @@ def _refuse_non_numbers(content: object) -> None:
         raise InferenceError(f"input {INPUT}: data is ragged: {error}") from error
     if set(map(type, flat)) <= {float, int}:
         return
-    index = next(at for at, value in enumerate(flat) if type(value) not in (float, int))
+    index = next(position for position, value in enumerate(flat) if type(value) not in (float, int))
     if isinstance(flat[index], list):
         raise InferenceError(f"input {INPUT}: data is ragged: a list stands at index {index} among numbers")
     kind = type(flat[index]).__name__
-    # Only of a scalar the text: that of a deeply nested value may exceed the interpreter's stack.
+    # Only scalars are shown: the text of a deeply nested value may exceed the interpreter's stack.
     shown = f"{str(flat[index])[:40]!r}" if isinstance(flat[index], str | bool | None) else f"a {kind}"
     boolean = "the Boolean " if kind == "bool" else ""
     raise InferenceError(
@@ -111,7 +111,7 @@ def _refuse_non_numbers(content: object) -> None:
 
 
 def _check_id(identity: str | None) -> None:
-    """MLServer sends an id back in headers as well, which fail where it is long or not plain text."""
+    """MLServer returns an id in headers as well, which fail where it is long or not plain text."""
     if identity and (len(identity) > _LONGEST_ID or not (identity.isascii() and identity.isprintable())):
         raise InferenceError(
             f"id has {len(identity)} characters; at most {_LONGEST_ID} printable ASCII ones are allowed, such as a UUID"
@@ -119,7 +119,7 @@ def _check_id(identity: str | None) -> None:
 
 
 def _check_parameters(payload: InferenceRequest) -> None:
-    """Refuse parameters that ask for something this model does not do: it must not look as if it had been done."""
+    """Refuse parameters that ask for something this model does not do: silence would look like consent."""
     places: list[tuple[str, Iterable[Any]]] = [
         ("request", (payload,)),
         ("input", payload.inputs or ()),
@@ -129,9 +129,9 @@ def _check_parameters(payload: InferenceRequest) -> None:
         for owner in owners:
             parameters = getattr(owner, "parameters", None)
             given = {name: value for name, value in parameters or () if value is not None}
-            unknown = sorted(set(given) - _UNDERSTOOD[place])
+            unknown = sorted(set(given) - _SUPPORTED[place])
             if unknown:
-                allowed = ", ".join(sorted(_UNDERSTOOD[place] - {"headers"}))
+                allowed = ", ".join(sorted(_SUPPORTED[place] - {"headers"}))
                 raise InferenceError(
                     f"unknown parameter of the {place}: {_short(', '.join(unknown))}; understood: {allowed}"
                 )
@@ -157,8 +157,8 @@ def _requested_outputs(payload: InferenceRequest) -> tuple[str, ...]:
 def _declared_rows(payload: InferenceRequest, row: tuple[int, ...], max_batch: int) -> int:
     names = [tensor.name for tensor in payload.inputs]
     if names != [INPUT]:
-        got = _short(", ".join(map(repr, names))) or "none"
-        raise InferenceError(f"expected exactly one input named {INPUT}, got {got}")
+        received = _short(", ".join(map(repr, names))) or "none"
+        raise InferenceError(f"expected exactly one input named {INPUT}, got {received}")
     tensor = payload.inputs[0]
     datatype = getattr(tensor.datatype, "value", tensor.datatype)
     if datatype != Datatype.FP32.value:
@@ -174,6 +174,6 @@ def _declared_rows(payload: InferenceRequest, row: tuple[int, ...], max_batch: i
 
 
 def _short(value: object) -> str:
-    """The text of a value of the client's, cut so that a refusal stays small whatever was sent."""
+    """The text of a client's value, cut so that a refusal stays small whatever was sent."""
     text = str(value)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ..."

@@ -1,4 +1,4 @@
-"""MLServer runtime for one self-contained ONNX artefact: raw bars in, calibrated answer out.
+"""MLServer runtime for one self-contained ONNX file: raw bars in, calibrated answer out.
 
 Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``, outputs ``probability_up`` FP32
 ``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module,
@@ -43,7 +43,7 @@ _MODEL_FILE = "model.onnx"
 # Intermediate series of more rows than this leave the processor's cache.
 _CHUNK_ROWS = 256
 _DEFAULTS = {"max_batch": 2048, "intra_op_threads": 1, "offload_rows": 16, "offload_ms": 10}
-_MEMORY = 0.2  # weight of the latest request in what is usual
+_MEMORY = 0.2  # weight of the latest request in the moving average of a model's time
 _UNPROCESSABLE = 422
 
 
@@ -70,7 +70,7 @@ class FinancialOnnxRuntime(MLModel):
         ]
         self._usual_s = 0.0
         try:
-            for _ in range(2):  # the first run also sets up what later ones find
+            for _ in range(2):  # the first run also allocates what later ones reuse
                 began = time.perf_counter()
                 await asyncio.to_thread(self._run, np.ones((1, *self._row), dtype=np.float32))
                 self._usual_s = time.perf_counter() - began
@@ -86,7 +86,7 @@ class FinancialOnnxRuntime(MLModel):
         InferenceError
             The request is wrong (400); the text says where.
         MLServerError
-            The graph gave something that is no answer (500).
+            The graph returned something that is not an answer (500).
         """
         wanted, rows = check_request(payload, self._row, self._options["max_batch"])
         if rows >= self._options["offload_rows"] or 1000 * self._usual_s >= self._options["offload_ms"]:
@@ -110,7 +110,8 @@ class FinancialOnnxRuntime(MLModel):
         bars = decode_bars(tensor)
         check_bars(bars)
         answer = self._run(bars)
-        if len(bars) < self._options["offload_rows"]:  # without the wait for a thread, which is not the model's
+        # Requests in a worker thread are left out: their wait for the thread is not the model's time.
+        if len(bars) < self._options["offload_rows"]:
             self._usual_s += _MEMORY * (time.perf_counter() - began - self._usual_s)
         return answer
 
@@ -129,12 +130,12 @@ class FinancialOnnxRuntime(MLModel):
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
                 raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)
-            # The graph was finite on neutral bars when it was loaded, so this is about these bars; asking again is no
-            # use.
-            hopeless = np.flatnonzero(~np.isfinite(value).all(axis=1))
-            if len(hopeless):
+            # The graph was finite on neutral bars when it was loaded, so these bars are the cause: a 400, which no
+            # client retries.
+            extreme = np.flatnonzero(~np.isfinite(value).all(axis=1))
+            if len(extreme):
                 raise InferenceError(
-                    f"{INPUT}[{hopeless[0]}] is so extreme that {name} of model {self.name} is not finite"
+                    f"{INPUT}[{extreme[0]}] is so extreme that {name} of model {self.name} is not finite"
                 )
         return answer
 
@@ -158,7 +159,7 @@ def check_bars(bars: np.ndarray) -> None:
 
 
 def _encode(name: str, value: np.ndarray) -> ResponseOutput:
-    # The values are floats already: validating each again would cost more than small graphs take to run.
+    # Without validation: the values are floats already, and checking each would take longer than a small graph runs.
     data = TensorData.model_construct(root=value.ravel().tolist())
     return ResponseOutput.model_construct(
         _fields_set={"name", "shape", "datatype", "data"},

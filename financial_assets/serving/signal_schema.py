@@ -1,4 +1,4 @@
-"""The pandera schema of signals, and what in them breaks it."""
+"""The pandera schema of signals, and the check of signals against it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,6 @@ __all__ = ["QUANTILE_COLUMNS", "SIGNAL_SCHEMA", "check_signals"]
 
 QUANTILE_COLUMNS = tuple(f"q{100 * level:02.0f}" for level in QUANTILE_LEVELS)
 """Columns of the served quantiles, in the order of their levels."""
-
-
-def _in_order(signals: pd.DataFrame) -> pd.Series:
-    return (signals[list(QUANTILE_COLUMNS)].diff(axis=1).iloc[:, 1:] >= 0).all(axis=1)
-
-
-def _later(signals: pd.DataFrame) -> pd.Series:
-    return signals["target_session"] > signals["as_of"]
 
 
 def _return(description: str) -> pa.Column:
@@ -46,7 +38,7 @@ SIGNAL_SCHEMA = pa.DataFrameSchema(
         ),
         "probability_up": pa.Column(
             "float64",
-            pa.Check.in_range(0, 1, error="is no probability", description="from 0 to 1"),
+            pa.Check.in_range(0, 1, error="is not a probability", description="from 0 to 1"),
             description="Calibrated probability that the direction is up",
         ),
         "expected_low": _return("Simple return that 5 % of outcomes stay below"),
@@ -59,7 +51,7 @@ SIGNAL_SCHEMA = pa.DataFrameSchema(
                 pa.Check.in_range(
                     -IMPOSSIBLE_MOVE,
                     IMPOSSIBLE_MOVE,
-                    error="is no log return of a listed share",
+                    error="is not a possible log return of a listed share",
                     description=f"from {-IMPOSSIBLE_MOVE:.2f} to {IMPOSSIBLE_MOVE:.2f}",
                 ),
                 description=f"{level:.0%} quantile of the log return to the target session, as served",
@@ -70,24 +62,32 @@ SIGNAL_SCHEMA = pa.DataFrameSchema(
         "version": pa.Column("int64", pa.Check.ge(1), description="Its version in the registry"),
     },
     checks=[
-        pa.Check(_in_order, error="has quantiles out of order", description="quantiles do not fall with their level"),
-        pa.Check(_later, error="is about a session that is over", description="the target session comes later"),
+        pa.Check(
+            lambda signals: (signals[list(QUANTILE_COLUMNS)].diff(axis=1).iloc[:, 1:] >= 0).all(axis=1),
+            error="has quantiles out of order",
+            description="quantiles do not fall with their level",
+        ),
+        pa.Check(
+            lambda signals: signals["target_session"] > signals["as_of"],
+            error="is about a session that is over",
+            description="the target session comes later",
+        ),
     ],
     unique=["ticker"],
     strict=True,
     ordered=True,
     name="signals",
-    description="One row a ticker that traded, sorted by ticker",
+    description="One row per ticker that traded, sorted by ticker",
 )
 
 
 def check_signals(signals: pd.DataFrame, expected: Sequence[str]) -> pd.DataFrame:
-    """What is wrong with signals that should have one sound row for each of ``expected`` and no other.
+    """Problems of signals that should have exactly one valid row for each of ``expected``.
 
     Returns
     -------
     pandas.DataFrame
-        ``ticker`` (empty when a whole column is at fault) and ``problem``, one row a failure; empty when all is well.
+        ``ticker`` (empty when a whole column is at fault) and ``problem``, one row per failure; no rows if none failed.
     """
     problems: list[tuple[str, str]] = []
     held = signals["ticker"].value_counts() if "ticker" in signals else pd.Series(dtype="int64")
@@ -113,5 +113,5 @@ def _problem(signals: pd.DataFrame, case: dict) -> tuple[str, str]:
         problem = str(rule)
     else:
         problem = f"{column} {rule} ({value})"
-    known = "ticker" in signals and label in signals.index
-    return (str(signals["ticker"].loc[label]) if known else ""), problem
+    has_ticker = "ticker" in signals and label in signals.index
+    return (str(signals["ticker"].loc[label]) if has_ticker else ""), problem

@@ -1,4 +1,4 @@
-"""Bars -> one signal a ticker: where the next session's adjusted close is expected, and what could be lost."""
+"""Bars -> one signal per ticker: where the next session's adjusted close is expected, and what could be lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 BATCH_ROWS = 512
-"""Tickers in one gRPC request: 3.7 MB of bars, below gRPC's customary limit of 4 MB a message."""
+"""Tickers in one gRPC request: 3.7 MB of bars, below gRPC's default limit of 4 MB per message."""
 
 _UP = 0.5
 """As in ``scoring.classification``: "up" when the probability is greater."""
@@ -39,7 +39,7 @@ _UP = 0.5
 def make_signals(
     tickers: Sequence[str], answer: Answer, *, as_of: pd.Timestamp, model: str, version: int
 ) -> pd.DataFrame:
-    """One row a ticker from what the model answered; values are taken as they are, see ``check_signals``.
+    """One row per ticker from a model's answer; values are taken as they are, see ``check_signals``.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def make_signals(
     as_of
         Session of the last bar.
     model, version
-        Who was asked, and its version in the registry.
+        The model that was asked, and its version in the registry.
 
     Returns
     -------
@@ -74,9 +74,9 @@ def make_signals(
             f"{quantiles.shape}",
             route=answer.route,
         )
-    at = dict(zip(QUANTILE_COLUMNS, quantiles.T, strict=True))
-    with np.errstate(over="ignore"):  # an absurd quantile overflows to infinity and is refused as such
-        returns = {name: np.expm1(values) for name, values in at.items()}
+    columns = dict(zip(QUANTILE_COLUMNS, quantiles.T, strict=True))
+    with np.errstate(over="ignore"):  # an absurd quantile overflows to infinity, which check_signals refuses
+        returns = {name: np.expm1(values) for name, values in columns.items()}
     rows = pd.DataFrame(
         {
             "ticker": list(tickers),
@@ -88,7 +88,7 @@ def make_signals(
             "expected_high": returns["q95"],
             "var_95": -returns["q05"],
             "var_99": -returns["q01"],
-            **at,
+            **columns,
             "model": pd.Series([model] * count, dtype=object),
             "version": np.full(count, version, dtype=np.int64),
         }
@@ -153,7 +153,7 @@ def ask_signals(
 
 
 def _ask(client: InferenceClient, model: str, names: Sequence[str], bars: np.ndarray) -> Answer:
-    """Ask for all rows; a refusal, which names a row, is raised again with the row's ticker."""
+    """Ask for all rows; a refusal, which names a row, is raised again with that row's ticker."""
     try:
         return client.infer_batch(model, bars)
     except RequestRejectedError as error:

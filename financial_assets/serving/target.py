@@ -47,7 +47,7 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class ExperimentStatus:
-    """One Experiment: default (if it has one), relative weights, mirror, and whether exactly this is in force."""
+    """One Experiment: default (if it has one), relative weights, mirror, and whether exactly this is applied."""
 
     name: str
     default: str | None
@@ -69,9 +69,9 @@ class ProcessStatus:
     state
         ``starting``, ``running``, ``back-off`` or ``stopped``.
     restarts
-        How often it had to be started again.
+        How often it was restarted.
     last_exit
-        Why the last one ended, in words; empty if none did.
+        Why the previous process ended, in words; empty if none has.
     """
 
     name: str
@@ -83,14 +83,14 @@ class ProcessStatus:
 
 @dataclass(frozen=True)
 class TargetStatus:
-    """How a target is.
+    """The state of a target.
 
     Attributes
     ----------
     target
         The target's name.
     ready
-        Everything wanted is in force and answers.
+        Everything wanted is applied and answers.
     endpoint
         Where the gateway answers, ``None`` while nothing runs.
     models, experiments, processes
@@ -117,7 +117,7 @@ class ServingTarget(Protocol):
         ...
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Create or update the given objects, leave all others alone; returns once they are in force.
+        """Create or update the given objects, leave all others alone; returns once they are applied.
 
         Raises
         ------
@@ -141,11 +141,11 @@ class ServingTarget(Protocol):
         ...
 
     def status(self) -> TargetStatus:
-        """How the target is; never raises because something is down."""
+        """The state of the target; never raises because something is down."""
         ...
 
     def delete(self, kind: str, name: str) -> None:
-        """Remove one object in the order that loses no request; removing what is absent is no error.
+        """Delete one object in the order that loses no request; deleting an absent object does nothing.
 
         Raises
         ------

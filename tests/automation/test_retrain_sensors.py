@@ -310,7 +310,7 @@ def test_ten_thousand_alerts_of_others_make_a_short_reason(world: World) -> None
 
 @pytest.mark.parametrize(
     ("status", "body", "said"),
-    [(200, b"<html>", "no JSON"), (200, b"{}", "no list of alerts"), (503, b"[]", "it answered 503")],
+    [(200, b"<html>", "not JSON"), (200, b"{}", "instead of a list of alerts"), (503, b"[]", "it answered 503")],
 )
 def test_a_tick_that_cannot_see_is_red(world: World, status: int, body: bytes, said: str) -> None:
     world.alertmanager.status, world.alertmanager.body = status, body

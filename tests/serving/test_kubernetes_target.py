@@ -171,7 +171,7 @@ def test_ready_from_before_a_change_does_not_count(api: KubeApi, tmp_path: Path)
     target = make_target(api, tmp_path, timeout_s=0.6)
     target.apply([model(A)])
     api.operator = lambda api, d: None
-    with pytest.raises(NotReadyError, match="that is from before the change"):
+    with pytest.raises(NotReadyError, match="that may be from before the change"):
         target.apply([model(A, storageUri="s3://models/other")])
     api.operator = ready_at_once
     target.apply([model(A, storageUri="s3://models/third")])

@@ -331,7 +331,7 @@ def test_the_next_supervisor_keeps_the_children_of_a_killed_one(supervised: Layo
     os.kill(child.identity.pid, signal.SIGKILL)
     wait(lambda: children(supervised)[0].restarts == 1 and children(supervised)[0].state == "running")
     assert children(supervised)[0].identity != child.identity
-    assert "only the supervisor that started it" in children(supervised)[0].last_exit
+    assert "known only to the supervisor that started it" in children(supervised)[0].last_exit
 
 
 def test_a_supervisor_killed_during_a_start_ends_the_wait_and_leaves_nothing(
@@ -397,7 +397,7 @@ def test_a_start_that_cannot_succeed_fails_soon_says_why_and_leaves_nothing(
     assert control.stop(tmp_path) is False
 
 
-def test_a_keeper_that_stumbles_goes_on(keep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watchdog_that_fails_continues(keep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stumbles = iter([True])
     watch = ProcessWatchdog._watch
 

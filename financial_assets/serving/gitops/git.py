@@ -99,7 +99,7 @@ def run_git(
     GitError
         It failed, or was not done in time.
     TargetError
-        There is no such program.
+        Git is not installed.
     """
     if deadline.passed:
         raise GitError(f"git {arguments[0]}: no time left of {deadline.seconds:g} s", timed_out=True)
