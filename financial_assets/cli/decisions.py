@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 
 from financial_assets.errors import ExperimentError
@@ -29,9 +30,7 @@ def _resources() -> dict[str, Any]:
 @click.command()
 @click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@click.option(
-    "--repeat", "digest", metavar="RECORD", help="Recompute a recorded decision and compare it bit for bit."
-)
+@click.option("--repeat", "digest", metavar="RECORD", help="Recompute a recorded decision and compare it bit for bit.")
 def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     """Promote, hold or roll back, as of the market clock; recorded here, carried out by the asset rollout."""
     from financial_assets.workflows.decisions import decide_now, repeat_decision
@@ -63,7 +62,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
             plan = log.plan(decision.experiment, decision.champion, decision.challenger)
         assert plan is not None  # nothing is decided without one
         for reason in reasons_in_words(decision, plan):
-            console.print(f"  {reason}", highlight=False)
+            console.print(Padding(reason, (0, 0, 0, 2)), highlight=False)
         if explain:
             _explain(console, plan, decision)
 
@@ -85,12 +84,12 @@ def approve(record: str, by: str) -> None:
 def _find(ab_test: Any, digest: str) -> Decision:
     with ab_test.log() as log:
         decisions = log.decisions(ab_test.policy().experiment)
-    found = [one for one in decisions if one.digest.startswith(digest.lower())]
-    if len(found) != 1:
-        known = ", ".join(f"{one.digest[:12]} ({one.as_of}, {one.action})" for one in decisions[-5:]) or "none"
-        many = "no recorded decision begins" if not found else f"{len(found)} recorded decisions begin"
-        raise ExperimentError(f"{many} with {digest!r}; the latest: {known}")
-    return found[0]
+    matches = [record for record in decisions if record.digest.startswith(digest.lower())]
+    if len(matches) != 1:
+        latest = ", ".join(f"{record.digest[:12]} ({record.as_of}, {record.action})" for record in decisions[-5:])
+        count = f"{len(matches)} recorded decisions begin" if matches else "no recorded decision begins"
+        raise ExperimentError(f"{count} with {digest!r}; the latest: {latest or 'none'}")
+    return matches[0]
 
 
 def _changes(recorded: Decision, again: Decision) -> str:
@@ -101,19 +100,26 @@ def _changes(recorded: Decision, again: Decision) -> str:
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     test = plan.test
     rows = [
-        ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
+        (
+            "registered",
+            f"as of {plan.registered_as_of}; evidence: sessions after {plan.starts_after}; plan {plan.digest[:12]}",
+        ),
         ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
         ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
         (
             "smallest detectable",
-            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {test.power:.0%} power",
+            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {100 * test.power:.0f} % power",
         ),
-        ("most to be expected", f"{amount(test.plausible_effect, test.metric)}, in {plan.days_for_plausible:,} days"),
+        (
+            "most one can expect",
+            f"{amount(test.plausible_effect, test.metric)}, which takes {plan.days_for_plausible:,} days",
+        ),
         ("progress", "; ".join(progress(decision, plan))),
         (
-            "error rates",
-            f"{plan.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} always"
-            + (f": those of {plan.family} challengers, shared" if plan.family > 1 else ""),
+            "error probability",
+            f"{plan.alpha_planned:g} for the planned looks ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} "
+            "for the interval that is valid on every day"
+            + (f"; each of {plan.family} challengers gets this part" if plan.family > 1 else ""),
         ),
     ]
     console.print(_table("plan", ("", ""), rows))
@@ -127,20 +133,26 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         )
         for day, bound in zip(plan.looks, plan.boundaries, strict=True)
     ]
-    console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
+    console.print(_table("planned looks", ("day", "needed z", "z seen", "z against references"), rows))
     always = decision.always_on
     low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
     mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
     console.print(
-        f"{decision.challenger} minus {decision.champion}: {mean}; with {plan.confidence} confidence on every day "
-        f"between {low} and {high}",
+        f"{decision.challenger} minus {decision.champion}: {mean}. With {plan.confidence.rstrip('%')} % confidence, "
+        f"valid on every day: between {low} and {high}.",
         highlight=False,
     )
     rows = [
-        (line.name, f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state, line.sentence)
+        (
+            line.name,
+            f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state,
+            f"{line.seen} of {line.requests}",
+            line.expected,
+            f"{line.p_value} ({line.alarm})",
+        )
         for line in guardrail_lines(decision, plan)
     ]
-    console.print(_table("guardrails", ("", "state", "what was seen"), rows))
+    console.print(_table("guardrails", ("", "state", "seen", "expected", "p-value"), rows))
 
 
 def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:

@@ -148,12 +148,12 @@ def _seen(main: Comparison) -> str:
 
 
 def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
-    mine = [c for c in against if c.first == challenger]
-    if not mine:
+    pairs = [c for c in against if c.first == challenger]
+    if not pairs:
         return ""
-    unbeaten = [c.second for c in mine if c.difference.low <= 0]
+    unbeaten = [c.second for c in pairs if c.difference.low <= 0]
     if not unbeaten:
-        return f"; it also beats {' and '.join(c.second for c in mine)}"
+        return f"; it also beats {' and '.join(c.second for c in pairs)}"
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so nothing is gained yet"
 
 

@@ -125,13 +125,13 @@ def html(
         cases=ordered,
         ahead=[remark for remark in ahead_remarks(evaluation.skills, evaluation.comparisons) if remark in remarks],
         others=[(_ACTIONS[other.decision.action], other) for other in others],
-        reasons={one.plan.challenger: reasons_in_words(one.decision, one.plan) for one in cases},
-        rails={one.plan.challenger: guardrail_lines(one.decision, one.plan) for one in cases},
-        progress={one.plan.challenger: progress(one.decision, one.plan) for one in cases},
+        reasons={each.plan.challenger: reasons_in_words(each.decision, each.plan) for each in cases},
+        rails={each.plan.challenger: guardrail_lines(each.decision, each.plan) for each in cases},
+        progress={each.plan.challenger: progress(each.decision, each.plan) for each in cases},
         tails=_worst_tails(evaluation),
         family_alpha=FAMILY_ALPHA,
         # Plots are drawn here from numbers: nothing of a user's text becomes markup.
-        evidence={one.plan.challenger: Markup(_evidence_svg(one, place)) for place, one in enumerate(ordered)},
+        evidence={each.plan.challenger: Markup(_evidence_svg(each, place)) for place, each in enumerate(ordered)},
         svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},
         charts=charts.CHARTS,
         label=label,
@@ -141,7 +141,7 @@ def html(
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         units=_UNITS,
         always_alpha=ALWAYS_ALPHA,
-        scores=max((one.further for one in evaluation.candidates), key=len, default=()),
+        scores=max((candidate.further for candidate in evaluation.candidates), key=len, default=()),
         leader=leader,
         crowd=len(challengers) > 1,
         main=next(
@@ -183,7 +183,7 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
 def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
     """The decision that a page is about first: one that changes the traffic before one that holds."""
     order = {"promote": 0, "rollback": 1, "hold": 2}
-    return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
+    return min(decisions, key=lambda decision: (order[decision.action], -(decision.estimate or 0.0)), default=None)
 
 
 def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
