@@ -135,7 +135,7 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
         "PROMOTE",
         decision.plan_digest[:12],
         "30 points: the test",
-        f"{amount(decision.detectable, 'accuracy')} in 20 days with 80% power",
+        f"{amount(decision.detectable, 'accuracy')} in 20 days with 80 % power",
         "24 days seen; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",

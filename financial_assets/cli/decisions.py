@@ -36,6 +36,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
 
     settings = load_settings()  # before the imports below, which take seconds
     from rich.console import Console
+    from rich.padding import Padding
 
     from financial_assets.experiment.decision.words import reasons_in_words
     from financial_assets.installation import open_installation
@@ -48,7 +49,8 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
-                f"{recorded.digest[:12]} differs from what log and prices give now:\n{_changes(recorded, again)}"
+                f"{recorded.digest[:12]} differs from what log and prices give now: it was made by an earlier version, or "
+                f"log or prices have changed since.\n{_changes(recorded, again)}"
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
@@ -66,7 +68,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         verdict = f"[bold]{decision.action.upper()}[/bold]{of}"
         console.print(f"{verdict}  as of {decision.as_of}  record {decision.digest[:12]}", soft_wrap=True)
         for reason in reasons_in_words(decision, plan):
-            console.print(f"  {reason}", highlight=False)
+            console.print(Padding(reason, (0, 0, 0, 2)), highlight=False)
         if explain:
             _explain(console, plan, decision)
 
@@ -94,11 +96,11 @@ def approve(record: str, by: str) -> None:
 def _find(ab_test: ABTestState, digest: str) -> Decision:
     with ab_test.log() as log:
         decisions = log.decisions(ab_test.policy().experiment)
-    matches = [decision for decision in decisions if decision.digest.startswith(digest.lower())]
+    matches = [record for record in decisions if record.digest.startswith(digest.lower())]
     if len(matches) != 1:
-        latest = ", ".join(f"{known.digest[:12]} ({known.as_of}, {known.action})" for known in decisions[-5:]) or "none"
-        how_many = "no recorded decision begins" if not matches else f"{len(matches)} recorded decisions begin"
-        raise ExperimentError(f"{how_many} with {digest!r}; the latest: {latest}")
+        latest = ", ".join(f"{record.digest[:12]} ({record.as_of}, {record.action})" for record in decisions[-5:])
+        count = f"{len(matches)} recorded decisions begin" if matches else "no recorded decision begins"
+        raise ExperimentError(f"{count} with {digest!r}; the latest: {latest or 'none'}")
     return matches[0]
 
 
@@ -114,19 +116,26 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
 
     test = plan.test
     rows = [
-        ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
+        (
+            "registered",
+            f"as of {plan.registered_as_of}; evidence: sessions after {plan.starts_after}; plan {plan.digest[:12]}",
+        ),
         ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
         ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
         (
             "smallest detectable",
-            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {test.power:.0%} power",
+            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {100 * test.power:.0f} % power",
         ),
-        ("most to be expected", f"{amount(test.plausible_effect, test.metric)}, in {plan.days_for_plausible:,} days"),
+        (
+            "most one can expect",
+            f"{amount(test.plausible_effect, test.metric)}, which takes {plan.days_for_plausible:,} days",
+        ),
         ("progress", "; ".join(progress(decision, plan))),
         (
-            "error rates",
-            f"{plan.alpha_planned:g} planned ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} always"
-            + (f": those of {plan.family} challengers, shared" if plan.family > 1 else ""),
+            "error probability",
+            f"{plan.alpha_planned:g} for the planned looks ({decision.alpha_spent:.2g} spent), {plan.alpha_always:g} "
+            "for the interval that is valid on every day"
+            + (f"; each of {plan.family} challengers gets this part" if plan.family > 1 else ""),
         ),
     ]
     console.print(make_table("plan", ("", ""), rows))
@@ -140,17 +149,23 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         )
         for day, bound in zip(plan.looks, plan.boundaries, strict=True)
     ]
-    console.print(make_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
+    console.print(make_table("planned looks", ("day", "needed z", "z seen", "z against references"), rows))
     always = decision.always_on
     low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
     mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
     console.print(
-        f"{decision.challenger} minus {decision.champion}: {mean}; with {plan.confidence} confidence on every day "
-        f"between {low} and {high}",
+        f"{decision.challenger} minus {decision.champion}: {mean}. With {plan.confidence.rstrip('%')} % confidence, "
+        f"valid on every day: between {low} and {high}.",
         highlight=False,
     )
     rows = [
-        (line.name, f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state, line.sentence)
+        (
+            line.name,
+            f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state,
+            f"{line.seen} of {line.requests}",
+            line.expected,
+            f"{line.p_value} ({line.alarm})",
+        )
         for line in guardrail_lines(decision, plan)
     ]
-    console.print(make_table("guardrails", ("", "state", "what was seen"), rows))
+    console.print(make_table("guardrails", ("", "state", "seen", "expected", "p-value"), rows))

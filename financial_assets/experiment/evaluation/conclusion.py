@@ -158,12 +158,12 @@ def _seen(main: Comparison) -> str:
 
 
 def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
-    own = [c for c in against if c.first == challenger]
-    if not own:
+    pairs = [c for c in against if c.first == challenger]
+    if not pairs:
         return ""
-    unbeaten = [c.second for c in own if c.difference.low <= 0]
+    unbeaten = [c.second for c in pairs if c.difference.low <= 0]
     if not unbeaten:
-        return f"; it also beats {' and '.join(c.second for c in own)}"
+        return f"; it also beats {' and '.join(c.second for c in pairs)}"
     return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so nothing is gained yet"
 
 

@@ -32,7 +32,7 @@ class LookLine:
     boundary: float
     spent: float
     needed: float | None
-    found: Look | None
+    look: Look | None
 
     @property
     def impossible(self) -> bool:

@@ -44,7 +44,7 @@ def evidence(case: DecisionCase) -> Figure:
         (True, INK, "needed for promotion at a past look"),
         (False, "white", "needed for promotion at a coming look"),
     ):
-        points = [(line.day, line.needed) for line in shown if (line.found is not None) == done]
+        points = [(line.day, line.needed) for line in shown if (line.look is not None) == done]
         if points:
             axes.scatter(*zip(*points, strict=True), marker="v", s=46, color=face, edgecolor=INK, label=label, zorder=3)
     axes.axhline(

@@ -108,7 +108,7 @@ def test_enough_days_exclude_a_difference_that_matters() -> None:
         default=criteria,
     )
     assert result.conclusion.verdict == "no_difference"
-    assert "a difference of 5.0 pp or more is excluded with 95% confidence" in result.conclusion.sentence
+    assert "a difference of 5.0 pp or more is excluded with 95 % confidence" in result.conclusion.sentence
 
 
 def test_a_few_days_decide_nothing_however_clear_they_look() -> None:

@@ -278,7 +278,7 @@ def test_the_evidence_ends_where_the_decision_stands() -> None:
     assert case.running_mean[-1] == pytest.approx(case.decision.estimate)
     assert np.all(np.diff(case.low) >= 0)  # a bound that held is never taken back
     for line in case.lines:
-        assert line.found is not None
+        assert line.look is not None
         assert line.needed is not None
         shifted = case.differences[: line.day] - case.differences[: line.day].mean() + line.needed
         assert daily_z(shifted) == pytest.approx(line.boundary)  # the triangle is where the look would have crossed
