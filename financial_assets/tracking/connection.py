@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -115,6 +116,8 @@ class Connection:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
+            if self.is_server and (cause := re.search(r"\[Errno -?\d+\] [^\"'()]+|timed out", reason)):
+                reason = cause[0]  # requests wraps it in three layers that repeat the address
             message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.shown}): {reason}{self._advice(error)}"
             # The cause may repeat the URI, and tracebacks end up in logs.
             raise TrackingError(message) from harmless(error)
