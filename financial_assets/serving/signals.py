@@ -173,7 +173,8 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
     for name in tickers:
         if name not in rows:
             reasons[name] = (
-                "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what it lacks)"
+                "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what "
+                "it lacks)"
             )
         elif not bars[rows[name]]:
             reasons[name] = f"had no bar until {as_of}"
