@@ -32,8 +32,8 @@ __all__ = ["defs"]
 _settings = load_settings()
 _resources = make_resources(_settings)
 
-# Earlier versions made these folders readable by everybody; what is in them is nobody else's business.
-# Dagster takes `.dagster` from the current folder of each process, earlier ones may have had that of DAGSTER_HOME.
+# Earlier versions made these folders readable by everybody, though they hold prices, models and run logs. Dagster takes
+# `.dagster` from the current folder of each process; earlier processes may have used that of DAGSTER_HOME.
 for _folder in (_settings.home, Path(".dagster"), Path(os.environ.get("DAGSTER_HOME") or ".") / ".dagster"):
     _tightened = tighten(_folder)
     if _tightened:

@@ -43,6 +43,15 @@ def test_a_filled_folder_needs_no_variable_repeated(home: Path, monkeypatch: pyt
     assert set(market().prices()["ticker"]) == {"AAA", "BBB"}
 
 
+def test_dagster_sees_the_same(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from financial_assets.resources import make_resources
+
+    fill(monkeypatch, **SIMULATED)
+    resource = make_resources(load_settings())["market"]
+    assert (resource.price_source, resource.tickers, resource.seed) == ("simulated", ["BBB", "AAA"], 7)
+    assert not resource.prices().empty
+
+
 def test_files_and_policy_are_remembered_by_absolute_path(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
-                f"{recorded.digest[:12]} differs from what log and prices give now: it was made by an earlier version, or "
+                f"{recorded.digest[:12]} differs from what log and prices give now: made by an earlier version, or "
                 f"log or prices have changed since.\n{_changes(recorded, again)}"
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")

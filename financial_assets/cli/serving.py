@@ -83,11 +83,12 @@ def status(url_only: bool) -> None:
 
     target = _target(settings).status()
     console = Console()
-    if settings.serving_target == "local":
+    if target.processes:
         rows = [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in target.processes]
         console.print(make_table("processes", ("name", "pid", "state", "restarts"), rows))
-    rows = [(m.name, m.route or "-", "yes" if m.ready else "no") for m in target.models]
-    console.print(make_table("models", ("name", "route", "ready"), rows))
+    if target.models:
+        rows = [(m.name, m.route or "-", "yes" if m.ready else "no") for m in target.models]
+        console.print(make_table("models", ("name", "route", "ready"), rows))
     for experiment in target.experiments:
         rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
         console.print(make_table(experiment.name, ("model", "weight"), rows))

@@ -172,7 +172,10 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name in tickers:
         if name not in rows:
-            reasons[name] = "has no prices in the store; the check `delivery` of raw_prices says why"
+            reasons[name] = (
+                "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what "
+                "it lacks)"
+            )
         elif not bars[rows[name]]:
             reasons[name] = f"had no bar until {as_of}"
         elif not panel.valid[rows[name], -1]:

@@ -1,4 +1,4 @@
-"""What all groups of settings share."""
+"""The base class of all groups of settings, and checks that several of them use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SettingsGroup(BaseSettings):
 def check_scheme(value: str | None, allowed: Sequence[str]) -> str | None:
     """``value`` itself when it is unset or a URL of an allowed scheme."""
     if value is not None and value != value.strip():
-        raise ValueError("begins or ends with a blank or a line break: take that away")
+        raise ValueError("begins or ends with a blank or a line break: remove it")
     if value is not None and ("://" not in value or urlsplit(value).scheme.split("+")[0] not in allowed):
         raise ValueError(f"must start with one of {', '.join(name + '://' for name in allowed)}")
     return value
@@ -48,10 +48,10 @@ def check_server(value: str) -> str:
 
 def check_database(value: str) -> str:
     """``value`` with an installed driver named in it; a file, where it is SQLite."""
-    found = with_driver(value)
-    if found.startswith("sqlite:") and found.partition(":///")[2].partition("?")[0] in ("", ":memory:"):
+    url = with_driver(value)
+    if url.startswith("sqlite:") and url.partition(":///")[2].partition("?")[0] in ("", ":memory:"):
         raise ValueError("names no file, and a database in memory is lost with the process: sqlite:////folder/name.db")
-    return found
+    return url
 
 
 def check_path(value: object) -> object:

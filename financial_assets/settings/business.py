@@ -1,4 +1,4 @@
-"""What a promotion is worth to you: nothing of it is assumed."""
+"""What a promotion is worth to you; there are no assumptions in place of missing figures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["BusinessSettings"]
 
 
 class BusinessSettings(SettingsGroup):
-    """Figures of the business view. Money is in one currency, yours."""
+    """Figures of the business view; money is in a currency of your choice."""
 
     business_aum: float | None = Field(default=None, gt=0, le=1e15, allow_inf_nan=False)
     """Assets that would trade by the promoted model, in money; unset: the report shows returns only."""

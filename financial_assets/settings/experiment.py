@@ -27,7 +27,7 @@ class ExperimentSettings(SettingsGroup):
     """Concurrent requests of a replay."""
 
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
-    """Trading cost a side, in basis points of the traded notional."""
+    """Trading cost per side, in basis points of the traded notional."""
 
     @field_validator("prediction_log_url")
     @classmethod

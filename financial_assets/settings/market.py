@@ -67,7 +67,7 @@ class MarketSettings(SettingsGroup):
             raise ValueError("needs at least one ticker, e.g. AAPL,MSFT")
         for ticker in value:
             if not 1 <= len(ticker) <= 16 or not set(ticker) <= _TICKER_CHARACTERS:
-                raise ValueError(f"{ticker!r} is no ticker: letters, digits and . - ^ = only, up to 16")
+                raise ValueError(f"{ticker!r} is not a ticker: letters, digits and . - ^ = only, at most 16")
         repeated = sorted({ticker for ticker in value if value.count(ticker) > 1})
         if repeated:
             raise ValueError(f"{', '.join(repeated)} is listed more than once")

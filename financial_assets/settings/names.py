@@ -1,10 +1,10 @@
 """Variables of the environment that look like settings and are not.
 
-A misspelt setting would be left out without a word: the run goes on with the default, and its results answer another
-question than the one that was asked. So it is refused, like any other setting that cannot be used; a warning would be
-lost in the log of a daemon. In turn the rule must never take a variable of another program for one of ours. It looks
-at whole names only, leaves out short words that are names of other things (``SPEED``, ``DEVICES``), and leaves out what
-Kubernetes and Docker write into every container for each service there is.
+A misspelt setting would be ignored silently: the run would use the default, and its results would answer a question
+that nobody asked. It is therefore refused, like any other setting that cannot be used; a warning would be lost in the
+log of a daemon. In turn, the rule must never mistake a variable of another program for a setting. It compares whole
+names only, skips short words that are names of other things (``SPEED``, ``DEVICES``), and skips what Kubernetes and
+Docker write into every container for each service.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CUT = 3
 _FOREIGN_WORDS = frozenset(
     {"ID", "IDS", "NAME", "NAMES", "HOST", "PORT", "USER", "USERNAME", "PASSWORD", "TOKEN", "TIME"}
 )
-"""A name that differs from ours only by ending in one of these says something else on purpose."""
+"""A name that differs from a setting only by ending in one of these means something else on purpose."""
 _SERVICE_LINK = re.compile(r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
 
 
@@ -58,12 +58,12 @@ def misspelt(variables: Iterable[str], settings: Sequence[str], *, file: str | N
 
 
 def _nearest(name: str, settings: Sequence[str]) -> str | None:
-    """The setting that ``name`` was probably meant to be; ``None`` if it is one, or none of our business."""
+    """The setting that ``name`` was probably meant to be; ``None`` if it is one, or another program's variable."""
     if name in settings or _SERVICE_LINK.fullmatch(name):
         return None
     close = [(_edits(name, setting), setting) for setting in settings if _is_close(name, setting)]
     if not close and name.startswith(_PREFIX):
-        # Only one setting has the prefix, but who has seen that one writes it before the others, too.
+        # Only FINANCIAL_ASSETS_HOME has the prefix, but whoever has seen it may expect it on the others, too.
         meant = name.removeprefix(_PREFIX)
         close = [
             (_edits(meant, setting), setting)
@@ -95,15 +95,16 @@ def _shortens(words: Sequence[str], wanted: Sequence[str]) -> bool:
     return len(words[-1]) >= _CUT and wanted[-1].startswith(words[-1])
 
 
-def _edits(one: str, other: str) -> int:
+def _edits(word: str, setting: str) -> int:
     """Insertions, deletions, replacements and swaps of neighbours between two words (optimal string alignment)."""
+    # Rows of the table of distances between all beginnings; a swap of neighbours looks two rows back.
     before: list[int] = []
-    above = list(range(len(other) + 1))
-    for row, letter in enumerate(one, 1):
+    above = list(range(len(setting) + 1))
+    for row, letter in enumerate(word, 1):
         line = [row]
-        for column, wanted in enumerate(other, 1):
+        for column, wanted in enumerate(setting, 1):
             best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != wanted))
-            swapped = row > 1 and column > 1 and letter == other[column - 2] and one[row - 2] == wanted
+            swapped = row > 1 and column > 1 and letter == setting[column - 2] and word[row - 2] == wanted
             line.append(min(best, before[column - 2] + 1) if swapped else best)
         before, above = above, line
     return above[-1]

@@ -22,7 +22,7 @@ class RetrainingSettings(SettingsGroup):
     """How many attempts an incident gets, failed and cancelled runs included."""
 
     sensor_interval: int = Field(default=60, ge=5, le=86400)
-    """Seconds between two looks of a sensor."""
+    """Seconds between two evaluations of a sensor."""
 
     @field_validator("alertmanager_url")
     @classmethod

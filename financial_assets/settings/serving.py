@@ -103,8 +103,8 @@ class ServingSettings(SettingsGroup):
     @field_validator("serving_gateway_grpc")
     @classmethod
     def _check_address(cls, value: str | None) -> str | None:
-        found = _ADDRESS.fullmatch(value) if value is not None else None
-        if value is not None and (found is None or not 0 < int(found["port"]) < 2**16):
+        address = None if value is None else _ADDRESS.fullmatch(value)
+        if value is not None and (address is None or not 0 < int(address["port"]) < 2**16):
             raise ValueError("must be host:port, without a scheme, e.g. seldon-mesh:80")
         return value
 
@@ -112,14 +112,14 @@ class ServingSettings(SettingsGroup):
     @classmethod
     def _check_name(cls, value: str | None) -> str | None:
         if value is not None and not _LABEL.fullmatch(value):
-            raise ValueError("is no name of Kubernetes: lower-case letters, digits and hyphens, at most 63")
+            raise ValueError("is not a Kubernetes name: lower-case letters, digits and hyphens, at most 63")
         return value
 
     @field_validator("gitops_branch")
     @classmethod
     def _check_branch(cls, value: str) -> str:
         if not _BRANCH.fullmatch(value):
-            raise ValueError("is no branch name, e.g. main or environments/dev")
+            raise ValueError("is not a branch name, e.g. main or environments/dev")
         return value
 
     @field_validator("gitops_path")
