@@ -1,4 +1,4 @@
-"""One self-contained ONNX file a model: raw bars in, calibrated answer out."""
+"""One self-contained ONNX file per model: raw bars in, calibrated answer out."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _check_interface(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Generator[None, None, None]:
-    """Hide what torch's exporter says about its own internals (deprecations inside torch; missing torchvision)."""
+    """Silence torch's exporter about its own internals (deprecations inside torch; missing torchvision)."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
