@@ -36,9 +36,14 @@ _BETWEEN = ("features", "volatility")
 def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
     """Write ``predictor`` as one ONNX file with a dynamic batch axis and no side file.
 
-    The feature graph is traced and written by ``onnx_writer``: torch's exporter spends milliseconds on every node,
-    which is made for networks, not for thousands of slices and additions. Scaler, network and calibration go through
-    ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX operator of the same name. The two parts are merged.
+    The feature graph is traced and written by ``writer``, which computes equal values once and stores equal constants
+    once. Scaler, network and calibration go through ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX
+    operator of the same name. The two parts are merged.
+
+    ``python benchmarks/onnx_export.py --every 4`` compares the file with those of others: torch's TorchScript exporter
+    writes 3.1 times the nodes and 6.5 times the bytes, which take 8 times as long to load. onnxslim brings its nodes
+    down to ours, at 4.5 times our bytes; from ours, onnxslim and onnxoptimizer remove 2 % of the nodes. All differ
+    from torch by the same 6e-8.
 
     Parameters
     ----------
