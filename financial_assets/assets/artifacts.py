@@ -1,4 +1,4 @@
-"""Group artifacts: one ONNX file a variant, proven equal to its model before it is registered."""
+"""Group artifacts: one ONNX file per variant, proven equal to its model before it is registered."""
 
 from collections.abc import Mapping
 from typing import Any, cast

@@ -110,21 +110,21 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
 
 def fresh_check(late: pd.DatetimeIndex, updated: pd.Timestamp) -> dg.AssetCheckResult:
     """The result of the check ``fresh``: sessions whose prices are overdue, and when prices were last updated (UTC)."""
-    said = "no session is overdue"
+    message = "no session is overdue"
     if len(late):
         days = ", ".join(f"{day:%Y-%m-%d}" for day in late[-_SHOWN:])
-        said = (
+        message = (
             f"the prices of these sessions are overdue: {days}{' and earlier ones' if len(late) > _SHOWN else ''}; the "
             f"last update was on {updated:%Y-%m-%d %H:%M} UTC. Is the Dagster daemon running and the schedule "
             "daily_after_close on? Run the job `daily`"
         )
     return dg.AssetCheckResult(
-        check_name=FRESH, passed=not len(late), severity=dg.AssetCheckSeverity.ERROR, description=said
+        check_name=FRESH, passed=not len(late), severity=dg.AssetCheckSeverity.ERROR, description=message
     )
 
 
 def _ingest(market: Market) -> Ingestion:
-    """Ingest; only what a network may mend by itself is worth another attempt."""
+    """Ingest; only network failures are worth another attempt."""
     try:
         return market.ingest()
     except FinancialAssetsError as error:

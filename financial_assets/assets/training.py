@@ -96,30 +96,30 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         ],
     )
     def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
-        developed = models.lifecycle().develop(
+        trained = models.lifecycle().develop(
             variant,
             market.load_features(),
             market.load_panel(),
             cutoff=data_cutoff(context, market),
             tags=lineage_tags(context),
         )
-        accuracy = held_out_scores(developed.training.held_out)["accuracy"]
-        how = "reused" if developed.reused else f"trained in {developed.training.seconds:.1f} s"
+        accuracy = held_out_scores(trained.training.held_out)["accuracy"]
+        how = "reused" if trained.reused else f"trained in {trained.training.seconds:.1f} s"
         context.log.info(
-            f"{how}, best epoch {developed.training.best_epoch}; held-out accuracy {accuracy.estimate:.1%} "
-            f"[{accuracy.low:.1%}, {accuracy.high:.1%}], majority {developed.training.held_out.majority_rate:.1%}"
+            f"{how}, best epoch {trained.training.best_epoch}; held-out accuracy {accuracy.estimate:.1%} "
+            f"[{accuracy.low:.1%}, {accuracy.high:.1%}], majority {trained.training.held_out.majority_rate:.1%}"
         )
         return dg.MaterializeResult(
-            data_version=dg.DataVersion(developed.fingerprint),
-            check_results=_checks(developed, market.bayes_accuracy),
-            metadata=_metadata(developed),
+            data_version=dg.DataVersion(trained.fingerprint),
+            check_results=_checks(trained, market.bayes_accuracy),
+            metadata=_metadata(trained),
         )
 
     return model
 
 
-def _checks(developed: TrainedModel, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
-    answers = developed.training.held_out
+def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
+    answers = trained.training.held_out
     constant, leak = check_not_constant(answers), check_answers(answers, bayes_accuracy=bayes_accuracy)
     margin = held_out_scores(answers)["accuracy_minus_majority"]
     return [
@@ -150,8 +150,8 @@ def _checks(developed: TrainedModel, bayes_accuracy: float | None) -> list[dg.As
     ]
 
 
-def _metadata(developed: TrainedModel) -> dict[str, dg.MetadataValue | float | str]:
-    training = developed.training
+def _metadata(trained: TrainedModel) -> dict[str, dg.MetadataValue | float | str]:
+    training = trained.training
     scores = held_out_scores(training.held_out)
     rows = pd.DataFrame(
         [
@@ -160,9 +160,9 @@ def _metadata(developed: TrainedModel) -> dict[str, dg.MetadataValue | float | s
         ]
     )
     return {
-        "fingerprint": developed.fingerprint,
-        "reused": str(developed.reused),
-        "mlflow run": developed.run_id,
+        "fingerprint": trained.fingerprint,
+        "reused": str(trained.reused),
+        "mlflow run": trained.run_id,
         "device": training.device,
         "seconds": training.seconds,
         "best epoch": float(training.best_epoch),

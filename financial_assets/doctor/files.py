@@ -14,7 +14,7 @@ from financial_assets.features.graph import FeaturePanel
 from financial_assets.installation import ABTestState, MarketState, ModelStore
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
-from financial_assets.models.artifacts.republishing import RECORD_FILE
+from financial_assets.models.artifacts.registration import RECORD_FILE
 from financial_assets.models.artifacts.storage import load_training
 from financial_assets.models.artifacts.tracked import read_pointer
 from financial_assets.models.baselines import Baselines

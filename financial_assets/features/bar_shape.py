@@ -22,22 +22,6 @@ def _intraday(bars: Bars) -> Tensor:
     return rolling.log_ratio(bars.close, bars.open)
 
 
-def _close_location(bars: Bars) -> Tensor:
-    return rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
-
-
-def _body(bars: Bars) -> Tensor:
-    return rolling.ratio(bars.close - bars.open, bars.high - bars.low)
-
-
-def _upper_shadow(bars: Bars) -> Tensor:
-    return rolling.ratio(bars.high - torch.maximum(bars.open, bars.close), bars.high - bars.low)
-
-
-def _lower_shadow(bars: Bars) -> Tensor:
-    return rolling.ratio(torch.minimum(bars.open, bars.close) - bars.low, bars.high - bars.low)
-
-
 def _range_overlap(bars: Bars) -> Tensor:
     high, low = rolling.lag(bars.high, 1), rolling.lag(bars.low, 1)
     common = torch.minimum(bars.high, high) - torch.maximum(bars.low, low)
@@ -106,16 +90,23 @@ FEATURES: tuple[Feature, ...] = (
         1,
         "(2 close - high - low) / (high - low)",
         "Chaikin (1980s)",
-        _close_location,
+        lambda bars: rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low),
     ),
-    Feature("body", "bar_shape", 1, "(close - open) / (high - low)", NISON, _body),
+    Feature(
+        "body",
+        "bar_shape",
+        1,
+        "(close - open) / (high - low)",
+        NISON,
+        lambda bars: rolling.ratio(bars.close - bars.open, bars.high - bars.low),
+    ),
     Feature(
         "upper_shadow",
         "bar_shape",
         1,
         "(high - max(open, close)) / (high - low)",
         NISON,
-        _upper_shadow,
+        lambda bars: rolling.ratio(bars.high - torch.maximum(bars.open, bars.close), bars.high - bars.low),
         bounds=(0.0, 1.0),
     ),
     Feature(
@@ -124,7 +115,7 @@ FEATURES: tuple[Feature, ...] = (
         1,
         "(min(open, close) - low) / (high - low)",
         NISON,
-        _lower_shadow,
+        lambda bars: rolling.ratio(torch.minimum(bars.open, bars.close) - bars.low, bars.high - bars.low),
         bounds=(0.0, 1.0),
     ),
     Feature(

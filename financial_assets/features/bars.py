@@ -28,7 +28,7 @@ SCALE_LOOKBACK = SCALE_WINDOW + 1
 
 
 class Bars(NamedTuple):
-    """One tensor ``[..., session]`` a channel, oldest session first.
+    """One tensor ``[..., session]`` per channel, oldest session first.
 
     Attributes
     ----------

@@ -45,10 +45,6 @@ def _day_of_month(bars: Bars) -> Tensor:
     return _day_of_march_year(bars) - _divide(153.0 * _march_month(bars) + 2.0, 5)
 
 
-def _month_position(bars: Bars) -> Tensor:
-    return _day_of_month(bars) / 15.0 - 1.0
-
-
 def _quarter_position(bars: Bars) -> Tensor:
     month = _remainder(_march_month(bars) + 2.0, 3)
     return (31.0 * month + _day_of_month(bars)) / 46.0 - 1.0
@@ -60,10 +56,6 @@ def _weekday_angle(bars: Bars) -> Tensor:
 
 def _season_angle(bars: Bars) -> Tensor:
     return _day_of_march_year(bars) * (2.0 * math.pi / 366.0)
-
-
-def _session_gap(bars: Bars) -> Tensor:
-    return (rolling.diff(bars.day) - 1.0) / 3.0
 
 
 FEATURES: tuple[Feature, ...] = (
@@ -109,7 +101,7 @@ FEATURES: tuple[Feature, ...] = (
         1,
         "(day of month - 1) / 15 - 1",
         "turn of the month; Ariel (1987)",
-        _month_position,
+        lambda bars: _day_of_month(bars) / 15.0 - 1.0,
         neutral=None,
         bounds=(-1.0, 1.0),
     ),
@@ -129,7 +121,7 @@ FEATURES: tuple[Feature, ...] = (
         2,
         "(days since the previous session - 1) / 3: 0 overnight, 2/3 after a weekend",
         "weekend and holiday effects; Fields (1934)",
-        _session_gap,
+        lambda bars: (rolling.diff(bars.day) - 1.0) / 3.0,
         neutral=None,
         bounds=(0.0, 3.0),
     ),

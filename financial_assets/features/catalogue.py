@@ -1,4 +1,9 @@
-"""The registry of features: every family, in a fixed order."""
+"""The registry of features: every family, in a fixed order.
+
+To add an indicator, add a ``Feature`` to ``FEATURES`` in its family's file and run ``python docs/write_features.py >
+docs/features.md``. The laws are tested over the whole catalogue, so they cover it at once; models are trained again,
+because the code that decides their weights has changed (``tests/models/test_fingerprint.py`` says what to record).
+"""
 
 from __future__ import annotations
 

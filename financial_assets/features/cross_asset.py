@@ -49,10 +49,6 @@ def _idiosyncratic_volatility(bars: Bars) -> Tensor:
     return ANNUAL * torch.sqrt(torch.clamp(unexplained, min=0.0) / 60.0)
 
 
-def _residual_momentum(bars: Bars) -> Tensor:
-    return in_daily_scale(bars, log_return(bars, 20) - _beta(bars) * market_return(bars, 20), 20)
-
-
 def _relative_strength(window: int) -> Feature:
     return Feature(
         f"relative_strength_{window}",
@@ -145,7 +141,7 @@ FEATURES: tuple[Feature, ...] = (
         SCALE_LOOKBACK,
         "(log(close / close[-20]) - beta_60 * log(market / market[-20])) / (scale * sqrt(20))",
         "Blitz, Huij and Martens (2011), one factor",
-        _residual_momentum,
+        lambda bars: in_daily_scale(bars, log_return(bars, 20) - _beta(bars) * market_return(bars, 20), 20),
         bounds=(-6.0, 6.0),
     ),
     Feature(

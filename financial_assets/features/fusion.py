@@ -4,7 +4,8 @@ Each feature is a pure function of the bars. Traced one after the other they rep
 average), and they ask for the same windows of many series. ``fuse`` traces them all, drops repetitions, and evaluates
 calls of a window primitive that agree in shape and do not depend on each other as one call on stacked series. Stacking
 changes no operation on any bar, so the result is bit for bit that of the separate functions, with several times fewer
-and larger operations: that is what keeps the ONNX file small and quick to start.
+and larger operations: that keeps the ONNX file small and quick to load. It belongs to the features and not to the
+exporter, because the panel that models are trained on is computed by the fused graph as well.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
     nodes = list(outputs[0].graph.nodes)
     originals = _originals(nodes)
     kept = [node for node in nodes if originals[node] is node]
+    # Primitives of one level do not depend on each other, so that those of equal shape can be stacked.
     levels = _levels(kept, originals)
     fused = _Fused(originals)
     for level in range(max(levels.values()) + 1):
@@ -94,7 +96,7 @@ class _Fused:
         return self.values[self.originals[node]]
 
     def add(self, node: fx.Node) -> None:
-        """Copy a node that is no primitive."""
+        """Copy a node that is not a primitive."""
         source = self.originals[node.all_input_nodes[0]] if node.all_input_nodes else node
         if node.target is operator.getitem and source in self._parts:
             stacked, row, size = self._parts[source]

@@ -108,7 +108,7 @@ class FeaturePanel:
             )
 
     def to_frame(self) -> pd.DataFrame:
-        """Tidy frame with columns date, ticker and one a feature: valid rows only, sorted by date and ticker."""
+        """Tidy frame with columns date, ticker and one per feature: valid rows only, sorted by date and ticker."""
         session, ticker = np.nonzero(self.valid.T)
         frame = pd.DataFrame(self.values[ticker, :, session], columns=list(self.names))
         frame.insert(0, "ticker", np.asarray(self.tickers, dtype=object)[ticker])
@@ -192,14 +192,14 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, compiled: bool = Fa
             # One shape for every chunk: the compiled graph is specialised to it.
             filler = part[-1:].expand(chunk - len(part), -1, -1) if compiled else part[:0]
             values[start : start + chunk] = run(torch.cat((part, filler)))[: len(part)].numpy()
-    known = listed >= graph.lookback
-    values[~np.broadcast_to(known[:, None, :], values.shape)] = np.nan
-    _require_finite(graph, panel, values, known)
-    return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & known)
+    complete = listed >= graph.lookback
+    values[~np.broadcast_to(complete[:, None, :], values.shape)] = np.nan
+    _require_finite(graph, panel, values, complete)
+    return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 
 
-def _require_finite(graph: FeatureGraph, panel: PricePanel, values: np.ndarray, known: np.ndarray) -> None:
-    broken = ~np.isfinite(values) & known[:, None, :]
+def _require_finite(graph: FeatureGraph, panel: PricePanel, values: np.ndarray, complete: np.ndarray) -> None:
+    broken = ~np.isfinite(values) & complete[:, None, :]
     if broken.any():
         ticker, feature, session = (int(axis[0]) for axis in np.nonzero(broken))
         raise FeatureError(

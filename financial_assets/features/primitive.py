@@ -71,5 +71,5 @@ def _all_equal(*static: Hashable, **named: Hashable) -> Hashable:
 
 
 def primitive_of(target: object) -> Primitive | None:
-    """The declaration of a traced call's target, ``None`` when it is no primitive."""
+    """The declaration of a traced call's target, ``None`` when it is not a primitive."""
     return getattr(target, _ATTRIBUTE, None)

@@ -7,7 +7,7 @@ arithmetic.
 Shapes: every function maps ``[..., session]`` to ``[..., session]``. Before the first bar the series is continued with
 its first value; outputs mean something from the window's length onwards.
 
-Every output bar is computed by the same operations in the same order wherever it stands, and only with operations that
+Every output bar is computed by the same operations in the same order at every position, and only with operations that
 IEEE 754 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree
 bit for bit. That rules out ``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round
 differently. Averages are merged as ``a + (b - a) * share``: the average of a constant is exactly that constant.
@@ -73,6 +73,7 @@ def ratio(numerator: Tensor, denominator: Tensor, neutral: float = 0.0) -> Tenso
     """
     defined = denominator > 0
     if neutral == 0.0:
+        # A number over infinity is exactly 0, so no second ``where`` is needed, and 0 / 0 never arises.
         return numerator / torch.where(defined, denominator, math.inf)
     return torch.where(defined, numerator / denominator, neutral)
 
@@ -108,7 +109,7 @@ def mean(x: Tensor, window: int) -> Tensor:
 @primitive(outputs=2)
 def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average and sum of squared deviations of the last ``window`` bars (Chan, Golub and LeVeque 1983)."""
-    if window == 1:
+    if window == 1:  # a single bar holds no deviations, see ``_plus``
         return x, torch.zeros_like(x)
     average, squares = _merged((x,), window, _merge_moments)
     return average, squares
@@ -149,6 +150,7 @@ def max_(x: Tensor, window: int) -> Tensor:
     """Maximum of the last ``window`` bars, from two overlapping power-of-two maxima."""
     sessions = x.shape[-1]
     block, size = _extended(x, window - 1), 1
+    # Two power-of-two blocks cover the window and overlap: a maximum may count a bar twice, a sum may not.
     while size * 2 <= window:
         block, size = torch.maximum(block[..., size:], block[..., :-size]), size * 2
     return torch.maximum(block[..., :sessions], block[..., window - size :])
@@ -190,6 +192,8 @@ def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> 
     bars, sessions = lengths.pop(), x.shape[-1]
     block, size = _extended(x, bars - 1), 1
     while size < bars:
+        # The average of 2n bars lies between those of the newer and the older n. The share is normalised in each step,
+        # so that the weights add up to one and a constant stays exactly itself.
         share = _constant(decay, lambda d, n=size: d**n / (1.0 + d**n), x)
         recent = block[..., size:]
         block = recent + (block[..., :-size] - recent) * share
@@ -249,6 +253,8 @@ def _merged(leaves: State, window: int, merge: Merge) -> State:
     if window < 1:
         raise ValueError(f"a window has at least one bar, not {window}")
     sessions = leaves[0].shape[-1]
+    # ``block`` holds the state of ``size`` bars for every place where they can end; the extension gives the first
+    # sessions a whole window, too. ``result`` collects, from the newest bar backwards, a block per digit of ``window``.
     block: State = tuple(_extended(leaf, window - 1) for leaf in leaves)
     result: State | None = None
     size, done = 1, 0
@@ -270,7 +276,7 @@ def _merge_sums(recent: State, _n: int, older: State, _m: int) -> State:
 
 
 def _merge_means(recent: State, n: int, older: State, m: int) -> State:
-    if n == m:
+    if n == m:  # halving is exact in binary, and one operation less
         return ((recent[0] + older[0]) * 0.5,)
     return (recent[0] + (older[0] - recent[0]) * (m / (n + m)),)
 
@@ -307,5 +313,5 @@ def _plus(between: Tensor, recent: State, older: State, place: int) -> Tensor:
 
 
 def _merge_ages(recent: State, n: int, older: State, _: int) -> State:
-    beaten = older[0] > recent[0]
+    beaten = older[0] > recent[0]  # strictly: of equal maxima the newer one counts
     return torch.where(beaten, older[0], recent[0]), torch.where(beaten, older[1] + float(n), recent[1])

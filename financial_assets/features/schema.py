@@ -15,7 +15,7 @@ __all__ = ["check_features", "feature_schema"]
 
 
 def feature_schema(features: Sequence[Feature] = CATALOGUE) -> pa.DataFrameSchema:
-    """Schema of ``FeaturePanel.to_frame()``: one row a date and ticker, every value within its feature's bounds."""
+    """Schema of ``FeaturePanel.to_frame()``: one row per date and ticker, every value within its feature's bounds."""
     columns: dict[str, pa.Column] = {
         "date": pa.Column("datetime64[ns]", description="XNYS session at whose close the features are known"),
         "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Ticker symbol"),
@@ -38,7 +38,7 @@ def check_features(frame: pd.DataFrame, features: Sequence[Feature] = CATALOGUE)
     Returns
     -------
     pandas.DataFrame
-        One row a failure: ``date`` and ``ticker`` (missing when a whole column is at fault), ``column``, ``check``,
+        One row per failure: ``date`` and ``ticker`` (missing when a whole column is at fault), ``column``, ``check``,
         ``value``, ``problem``; empty when the frame is sound.
     """
     schema = feature_schema(features)

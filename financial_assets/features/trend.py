@@ -120,10 +120,6 @@ def _directional_difference(bars: Bars) -> Tensor:
     return rolling.relative_difference(rolling.ema(plus, decay), rolling.ema(minus, decay))
 
 
-def _adx(bars: Bars) -> Tensor:
-    return rolling.ema(_directional_difference(bars).abs(), wilder_decay(WILDER_PERIOD))
-
-
 def _aroon(bars: Bars, window: int) -> Tensor:
     since_high = rolling.age_of_max(bars.high, window + 1)
     since_low = rolling.age_of_max(-bars.low, window + 1)
@@ -223,7 +219,7 @@ FEATURES: tuple[Feature, ...] = (
         2 * ema_bars(wilder_decay(WILDER_PERIOD)),
         "Wilder average (14) of |+DI - -DI| / (+DI + -DI)",
         WILDER,
-        _adx,
+        lambda bars: rolling.ema(_directional_difference(bars).abs(), wilder_decay(WILDER_PERIOD)),
         bounds=(0.0, 1.0),
     ),
     Feature(

@@ -141,10 +141,6 @@ def _band_feature(name: str, side: float) -> Feature:
     )
 
 
-def _bollinger_position(bars: Bars) -> Tensor:
-    return rolling.ratio(bars.close - close_mean(bars, 20), _bollinger_width(bars))
-
-
 def _squeeze(bars: Bars) -> Tensor:
     return rolling.relative_difference(_bollinger_width(bars), 1.5 * rolling.mean(true_range(bars), 20))
 
@@ -235,7 +231,7 @@ FEATURES: tuple[Feature, ...] = (
         20,
         "(close - SMA(close, 20)) / (2 SD(close, 20))",
         BOLLINGER,
-        _bollinger_position,
+        lambda bars: rolling.ratio(bars.close - close_mean(bars, 20), _bollinger_width(bars)),
         bounds=(-2.2, 2.2),
         replaces=("bb_position",),
     ),

@@ -59,10 +59,6 @@ def _signed(change: Tensor, size: Tensor) -> Tensor:
     return torch.where(change > 0, size, torch.where(change < 0, -size, 0.0))
 
 
-def _on_balance(bars: Bars) -> Tensor:
-    return _balance(_signed(rolling.diff(bars.close), bars.volume), bars.volume, 20)
-
-
 def _chaikin_money_flow(bars: Bars) -> Tensor:
     location = rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
     return _balance(location * bars.volume, bars.volume, 20)
@@ -73,10 +69,6 @@ def _money_flow_index(bars: Bars) -> Tensor:
     change = rolling.diff(price)
     flow = torch.where(change != 0, price * bars.volume, 0.0)
     return _balance(_signed(change, flow), flow, 14)
-
-
-def _price_volume_trend(bars: Bars) -> Tensor:
-    return _balance(log_return(bars) * bars.volume, absolute_return(bars) * bars.volume, 20)
 
 
 def _illiquidity(bars: Bars) -> Tensor:
@@ -141,7 +133,7 @@ FEATURES: tuple[Feature, ...] = (
         21,
         "(volume on days up - volume on days down) / volume, 20 bars",
         "Granville (1963), over a window",
-        _on_balance,
+        lambda bars: _balance(_signed(rolling.diff(bars.close), bars.volume), bars.volume, 20),
     ),
     Feature(
         "chaikin_money_flow_20",
@@ -165,7 +157,7 @@ FEATURES: tuple[Feature, ...] = (
         21,
         "sum r * volume / sum |r| * volume, 20 bars",
         "price-volume trend over a window",
-        _price_volume_trend,
+        lambda bars: _balance(log_return(bars) * bars.volume, absolute_return(bars) * bars.volume, 20),
     ),
     Feature(
         "illiquidity_trend_20_60",

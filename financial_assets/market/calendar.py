@@ -54,7 +54,7 @@ def _today() -> dt.date:
     return dt.datetime.now(dt.UTC).date()
 
 
-def _known() -> _Calendar:
+def _present() -> _Calendar:
     """The calendar of today: a process that lives for years gets a longer one each month."""
     today = _today()
     return _built(today.year, today.month)
@@ -84,10 +84,10 @@ def _as_day(value: DateLike) -> pd.Timestamp:
     return day
 
 
-def _inside(value: DateLike, known: _Calendar) -> pd.Timestamp:
+def _inside(value: DateLike, calendar: _Calendar) -> pd.Timestamp:
     day = _as_day(value)
-    if not known.first <= day <= known.last:
-        raise MarketDataError(f"{day.date()} lies outside {known.span}: whether it is a session is not known")
+    if not calendar.first <= day <= calendar.last:
+        raise MarketDataError(f"{day.date()} lies outside {calendar.span}: whether it is a session is not known")
     return day
 
 
@@ -102,21 +102,21 @@ def sessions(start: DateLike, end: DateLike) -> pd.DatetimeIndex:
     first, last = _as_day(start), _as_day(end)
     if first > last:
         raise MarketDataError(f"the span {first.date()} to {last.date()} is reversed")
-    known = _known()
-    if first < known.first or last > known.last:
-        raise MarketDataError(f"{first.date()} to {last.date()} reaches outside {known.span}")
-    return known.sessions[known.sessions.searchsorted(first) : known.sessions.searchsorted(last, side="right")]
+    calendar = _present()
+    if first < calendar.first or last > calendar.last:
+        raise MarketDataError(f"{first.date()} to {last.date()} reaches outside {calendar.span}")
+    return calendar.sessions[calendar.sessions.searchsorted(first) : calendar.sessions.searchsorted(last, side="right")]
 
 
 def last_session() -> pd.Timestamp:
     """The last session that the calendar knows: about a year from now."""
-    return _known().sessions[-1]
+    return _present().sessions[-1]
 
 
 def outside(dates: pd.DatetimeIndex) -> np.ndarray:
     """Which of ``dates`` (tz-naive) lie outside the calendar: a boolean array of the same length."""
-    known = _known()
-    return np.asarray((dates < known.first) | (dates > known.last))
+    calendar = _present()
+    return np.asarray((dates < calendar.first) | (dates > calendar.last))
 
 
 def is_session(dates: pd.DatetimeIndex) -> np.ndarray:
@@ -127,11 +127,11 @@ def is_session(dates: pd.DatetimeIndex) -> np.ndarray:
     MarketDataError
         One of them lies outside the calendar.
     """
-    known = _known()
+    calendar = _present()
     unknown = outside(dates)
     if unknown.any():
-        _inside(dates[unknown][0].normalize(), known)
-    return np.asarray(dates.isin(known.sessions))
+        _inside(dates[unknown][0].normalize(), calendar)
+    return np.asarray(dates.isin(calendar.sessions))
 
 
 def as_session(value: DateLike) -> pd.Timestamp:
@@ -142,10 +142,10 @@ def as_session(value: DateLike) -> pd.Timestamp:
     MarketDataError
         XNYS does not trade that day, or the day lies outside the calendar.
     """
-    known = _known()
-    day = _inside(value, known)
-    if day not in known.sessions:
-        raise MarketDataError(f"{day.date()} ({day.day_name()}) is no XNYS session")
+    calendar = _present()
+    day = _inside(value, calendar)
+    if day not in calendar.sessions:
+        raise MarketDataError(f"{day.date()} ({day.day_name()}) is not an XNYS session")
     return day
 
 
@@ -157,13 +157,13 @@ def next_session(session: DateLike) -> pd.Timestamp:
     MarketDataError
         The day lies outside the calendar, or is its last session.
     """
-    known = _known()
-    position = int(known.sessions.searchsorted(_inside(session, known), side="right"))
-    if position == len(known.sessions):
+    calendar = _present()
+    position = int(calendar.sessions.searchsorted(_inside(session, calendar), side="right"))
+    if position == len(calendar.sessions):
         raise MarketDataError(
-            f"the XNYS calendar ends at {known.sessions[-1].date()}: no session after {session} is known"
+            f"the XNYS calendar ends at {calendar.sessions[-1].date()}: no session after {session} is known"
         )
-    return known.sessions[position]
+    return calendar.sessions[position]
 
 
 def sessions_later(session: DateLike, other: DateLike) -> int:
@@ -176,15 +176,17 @@ def sessions_later(session: DateLike, other: DateLike) -> int:
     MarketDataError
         One of the days lies outside the calendar.
     """
-    known = _known()
-    first, last = (int(known.sessions.searchsorted(_inside(day, known), side="right")) for day in (session, other))
+    calendar = _present()
+    first, last = (
+        int(calendar.sessions.searchsorted(_inside(day, calendar), side="right")) for day in (session, other)
+    )
     return last - first
 
 
 def session_close(session: DateLike) -> pd.Timestamp:
     """The instant (UTC) at which ``session`` closes, early closes included."""
-    known = _known()
-    return known.closes[int(known.sessions.searchsorted(as_session(session)))]
+    calendar = _present()
+    return calendar.closes[int(calendar.sessions.searchsorted(as_session(session)))]
 
 
 def sessions_closed(since: pd.Timestamp, until: pd.Timestamp) -> int:
@@ -206,14 +208,14 @@ def last_completed_session(now: pd.Timestamp) -> pd.Timestamp:
     MarketDataError
         ``now`` carries no time zone, or lies outside the calendar.
     """
-    return _known().sessions[_closed(now) - 1]
+    return _present().sessions[_closed(now) - 1]
 
 
 def _closed(now: pd.Timestamp) -> int:
     """How many sessions of the calendar have closed at the instant ``now``."""
     if now.tzinfo is None:
         raise MarketDataError(f"{now} carries no time zone; an instant must")
-    known = _known()
-    if now < known.closes[0] or now > known.closes[-1]:
-        raise MarketDataError(f"{now} lies outside {known.span}")
-    return int(known.closes.searchsorted(now.tz_convert("UTC"), side="right"))
+    calendar = _present()
+    if now < calendar.closes[0] or now > calendar.closes[-1]:
+        raise MarketDataError(f"{now} lies outside {calendar.span}")
+    return int(calendar.closes.searchsorted(now.tz_convert("UTC"), side="right"))

@@ -58,10 +58,10 @@ class ClockGap:
         behind = self.sessions
         if behind == 0:
             return ""
-        said = f"Market clock: {self.clock:%Y-%m-%d}. Newest bar: {self.newest_bar:%Y-%m-%d}, {_count(abs(behind))} "
+        dates = f"Market clock: {self.clock:%Y-%m-%d}. Newest bar: {self.newest_bar:%Y-%m-%d}, {_count(abs(behind))} "
         if behind > 0:
-            return said + "later. `financial-assets replay` or the `daily` job moves the clock on."
-        return said + "earlier. The `daily` job fetches what is missing."
+            return dates + "later. `financial-assets replay` or the `daily` job moves the clock on."
+        return dates + "earlier. The `daily` job fetches what is missing."
 
     @property
     def fields(self) -> dict[str, str | int]:
@@ -173,13 +173,13 @@ class HistoricalClock:
         Raises
         ------
         MarketDataError
-            ``session`` lies before the clock, is no XNYS session, or the clock was never started.
+            ``session`` lies before the clock, is not an XNYS session, or the clock was never started.
         """
         with held(self.path):
             now = self.now()
             if session < now:
                 raise MarketDataError(
-                    f"the market clock stands at {now.date()} and cannot go back to {session.date()}; "
+                    f"the market clock is at {now.date()} and cannot go back to {session.date()}; "
                     f"remove {self.path} to begin again"
                 )
             _write(self.path, self._KEY, session)
@@ -215,9 +215,9 @@ def read_entries(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise MarketDataError(f"{path} is no JSON ({error}); remove it to begin again") from error
+        raise MarketDataError(f"{path} is not JSON ({error}); remove it to begin again") from error
     if not isinstance(entries, dict):
-        raise MarketDataError(f"{path} holds no JSON object; remove it to begin again")
+        raise MarketDataError(f"{path} does not hold a JSON object; remove it to begin again")
     return dict(entries)
 
 

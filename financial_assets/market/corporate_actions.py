@@ -10,7 +10,7 @@ import pandas as pd
 __all__ = ["explain_restatement", "find_corporate_actions"]
 
 SMALLEST_STEP = 5e-5
-"""Relative step of close / adj_close that counts: below it stands the sources' rounding."""
+"""Relative step of close / adj_close that counts; smaller ones are the sources' rounding."""
 
 _SPLIT_TOLERANCE = 2e-3
 _SPLITS = sorted(
@@ -22,7 +22,7 @@ _NAMES = [f"{r.numerator}:{r.denominator}" for r in _SPLITS] + [f"{r.denominator
 
 
 def find_corporate_actions(prices: pd.DataFrame) -> pd.DataFrame:
-    """Splits and dividends that the prices tell of.
+    """Splits and dividends, inferred from the prices.
 
     On an ex-date, close / adj_close falls by the factor q: a split n:m makes q = n / m in raw prices (in
     split-adjusted ones it leaves no trace), a dividend D makes q = 1 / (1 - D / P) with P the close of the session
@@ -37,13 +37,14 @@ def find_corporate_actions(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         ``date`` (ex-date), ``ticker``, ``kind`` (``split``, ``dividend`` or ``other``: the adjusted close was lowered,
-        e.g. by a correction), ``ratio`` (q), ``detail`` (``2:1``, or ``about 0.24 USD``: sources that reckon with
-        the close of the ex-date instead differ by the day's move).
+        e.g. by a correction), ``ratio`` (q), ``detail`` (``2:1``, or ``about 0.24 USD``: sources that use the
+        close of the ex-date instead differ by the day's move).
     """
     close = prices["close"].to_numpy(np.float64)
     factor = close / prices["adj_close"].to_numpy(np.float64)
     ticker = prices["ticker"].to_numpy()
     same = ticker[1:] == ticker[:-1]
+    # A ticker's first row has no row before: its step stays 1, so ``at - 1`` never reaches another ticker.
     step = np.ones(len(prices))
     step[1:] = np.where(same, factor[:-1] / factor[1:], 1.0)
     at = np.flatnonzero(np.abs(step - 1.0) > SMALLEST_STEP)
@@ -78,7 +79,7 @@ def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], 
 
 
 def explain_restatement(restated: pd.DataFrame) -> pd.DataFrame:
-    """Why a source tells stored history otherwise, ticker by ticker.
+    """Why a source now delivers other values for stored history, ticker by ticker.
 
     A split-adjusted source divides all earlier prices by a later split's ratio and multiplies the volumes; any source
     multiplies earlier adjusted closes by one factor at a later dividend. What follows no such pattern is a correction.
@@ -103,6 +104,7 @@ def _explain(rows: pd.DataFrame) -> tuple[object, ...]:
     close = (rows["close_delivered"] / rows["close_stored"]).to_numpy(np.float64)
     adjusted = (rows["adj_close_delivered"] / rows["adj_close_stored"]).to_numpy(np.float64)
     middle, adjusted_middle = float(np.median(close)), float(np.median(adjusted))
+    # Close times volume does not change in a split, whatever its ratio; that tells it from a uniform correction.
     turnover = rows["close_delivered"] * rows["volume_delivered"] / (rows["close_stored"] * rows["volume_stored"])
     uniform = _is_uniform(close) and _is_uniform(adjusted)
     if uniform and abs(middle - 1.0) > _SPLIT_TOLERANCE and _is_uniform(turnover.fillna(1.0).to_numpy(), 1.0):

@@ -1,4 +1,4 @@
-"""The price frame: one row a ticker and session."""
+"""The price frame: one row per ticker and session."""
 
 from __future__ import annotations
 

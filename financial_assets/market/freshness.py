@@ -53,4 +53,4 @@ def overdue(updated: pd.Timestamp, now: pd.Timestamp) -> pd.DatetimeIndex:
 def longest_wait(first: dt.date, last: dt.date) -> pd.Timedelta:
     """The longest time from a session's close until the next session's prices are due, between two days."""
     sessions = calendar.sessions(first, last)
-    return max(due(later) - calendar.session_close(one) for one, later in pairwise(sessions))
+    return max(due(later) - calendar.session_close(earlier) for earlier, later in pairwise(sessions))

@@ -93,14 +93,14 @@ def _ingest_span(
     end: dt.date | None,
 ) -> Ingestion:
     fetched = source.fetch(tickers, start, end)
-    known = set(stored["ticker"].unique())
+    already_stored = set(stored["ticker"].unique())
     quality = check_prices(fetched.prices)
     if not _blocks(quality) and not stored.empty:
         quality = tuple(_joined(result, stored, fetched.prices) for result in quality)
     return Ingestion(
         prices=fetched.prices,
         failures=fetched.failures,
-        never_delivered=tuple(sorted(set(fetched.failures) - known)),
+        never_delivered=tuple(sorted(set(fetched.failures) - already_stored)),
         quality=quality,
         report=None if _blocks(quality) else store.upsert(fetched.prices),
     )

@@ -20,9 +20,9 @@ def next_session_return(panel: PricePanel) -> np.ndarray:
     close = _channel(panel, "close")
     outcome = np.full(close.shape, np.nan)
     outcome[:, :-1] = np.log(close[:, 1:]) - np.log(close[:, :-1])
-    known = np.zeros(close.shape, dtype=bool)
-    known[:, :-1] = panel.valid[:, :-1] & panel.valid[:, 1:]
-    return np.where(known, outcome, np.nan)
+    settled = np.zeros(close.shape, dtype=bool)
+    settled[:, :-1] = panel.valid[:, :-1] & panel.valid[:, 1:]
+    return np.where(settled, outcome, np.nan)
 
 
 def traded_return(panel: PricePanel) -> np.ndarray:
@@ -37,9 +37,9 @@ def traded_return(panel: PricePanel) -> np.ndarray:
     opening = _channel(panel, "open")
     outcome = np.full(opening.shape, np.nan)
     outcome[:, :-2] = opening[:, 2:] / opening[:, 1:-1] - 1.0
-    known = np.zeros(opening.shape, dtype=bool)
-    known[:, :-2] = panel.valid[:, :-2] & panel.valid[:, 1:-1] & panel.valid[:, 2:]
-    return np.where(known, outcome, np.nan)
+    settled = np.zeros(opening.shape, dtype=bool)
+    settled[:, :-2] = panel.valid[:, :-2] & panel.valid[:, 1:-1] & panel.valid[:, 2:]
+    return np.where(settled, outcome, np.nan)
 
 
 def _channel(panel: PricePanel, name: str) -> np.ndarray:

@@ -71,13 +71,13 @@ class PricePanel:
         MarketDataError
             The panel does not hold it.
         """
-        found = int(self.sessions.get_indexer(pd.DatetimeIndex([session]))[0])
-        if found < 0:
+        position = int(self.sessions.get_indexer(pd.DatetimeIndex([session]))[0])
+        if position < 0:
             raise MarketDataError(
-                f"{pd.Timestamp(session).date()} is no session of the panel "
+                f"{pd.Timestamp(session).date()} is not a session of the panel "
                 f"({self.sessions[0].date()} to {self.sessions[-1].date()})"
             )
-        return found
+        return position
 
     def until(self, session: pd.Timestamp) -> PricePanel:
         """The panel as it was known after the close of ``session``.
@@ -196,7 +196,7 @@ class PricePanel:
         except FileNotFoundError as error:
             raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise MarketDataError(f"{path} is no price panel ({error}); materialize price_panel again") from error
+            raise MarketDataError(f"{path} is not a price panel ({error}); materialize price_panel again") from error
 
 
 def build_panel(prices: pd.DataFrame) -> PricePanel:
@@ -231,6 +231,7 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
     values = np.full((len(tickers), len(CHANNELS), len(sessions)), np.nan, dtype=np.float32)
     adjusted = np.full((len(tickers), len(sessions)), np.nan)
     adjusted[rows, columns] = prices["adj_close"].to_numpy(np.float64)
+    # In float64, and rounded once: raw and split-adjusted sources then give the same float32.
     factor = prices["adj_close"].to_numpy(np.float64) / prices["close"].to_numpy(np.float64)
     for name in _PRICES:
         values[rows, CHANNELS.index(name), columns] = prices[name].to_numpy(np.float64) * factor
@@ -244,6 +245,7 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
 
 def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:
     """Fill sessions without a bar, after the first one, with the last close and zero volume, in place."""
+    # The place of the latest bar at each session; -1 before the listing, where nothing may be filled in.
     index = np.where(valid, np.arange(valid.shape[1]), -1)
     last = np.maximum.accumulate(index, axis=1)
     row, session = np.nonzero(~valid & (last >= 0))
@@ -263,6 +265,7 @@ def _market_index(tickers: Sequence[str], adjusted: np.ndarray, valid: np.ndarra
     if held.any():
         adjusted, valid = adjusted[held], valid[held]
     last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1]), -1), axis=1)
+    # A ticker that was halted yesterday returns from its latest close, which may be days ago.
     before = last[:, :-1]
     earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
     traded = valid[:, 1:] & (before >= 0)

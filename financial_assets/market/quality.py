@@ -1,4 +1,4 @@
-"""Quality rules of price frames: each yields the offending rows and says what is wrong with them.
+"""Quality rules of price frames: each yields the offending rows and what is wrong with them.
 
 Every rule takes a *parsed* frame: all price columns present, dates as datetimes (NaT where none could be read), values
 as floats (NaN likewise). Moves are judged on the adjusted close, because raw closes contain splits.
@@ -88,7 +88,7 @@ class QualityResult:
 
 
 def failure_table(
-    frame: pd.DataFrame, found: Iterable[tuple[np.ndarray | pd.Series, str]], *, shown: pd.DataFrame | None = None
+    frame: pd.DataFrame, rules: Iterable[tuple[np.ndarray | pd.Series, str]], *, shown: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """The rows that each mask marks, with its problem, sorted by date and ticker.
 
@@ -96,12 +96,12 @@ def failure_table(
     ----------
     frame
         The parsed frame.
-    found
+    rules
         Masks over its rows and what is wrong with the marked ones.
     shown
         What to show instead of ``frame``, row by row.
     """
-    marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in found]
+    marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in rules]
     rows = np.concatenate([np.empty(0, dtype=np.intp), *(at for at, _ in marked)])
     table = (frame if shown is None else shown)[list(PRICE_COLUMNS)].iloc[rows].reset_index(drop=True)
     table["problem"] = pd.Series([problem for at, problem in marked for _ in at], dtype="object")
@@ -134,22 +134,22 @@ def ohlc_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with a missing, infinite, non-positive or absurd value, or a move that cannot be."""
-    found: list[tuple[np.ndarray | pd.Series, str]] = []
+    rules: list[tuple[np.ndarray | pd.Series, str]] = []
     for name in PRICE_FIELDS:
         value = frame[name]
-        found += [
+        rules += [
             (value.isna(), f"{name} is missing"),
             (np.isinf(value), f"{name} is infinite"),
             (np.isfinite(value) & (value <= 0), f"{name} is not positive"),
             (np.isfinite(value) & (value > HIGHEST_PRICE), f"{name} is above {HIGHEST_PRICE:.0e}"),
         ]
     close, adjusted = frame["close"], frame["adj_close"]
-    found += [
+    rules += [
         ((adjusted > 0) & (adjusted < LOWEST_ADJUSTED_CLOSE), f"adj_close is below {LOWEST_ADJUSTED_CLOSE:.0e}"),
         (frame["high"] > WIDEST_BAR * frame["low"], f"high is more than {WIDEST_BAR:.0f} times low"),
     ]
     volume = frame["volume"]
-    found += [
+    rules += [
         (volume.isna(), "volume is missing"),
         (np.isinf(volume), "volume is infinite"),
         (volume < 0, "volume is negative"),
@@ -159,7 +159,7 @@ def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
             f"volume adjusted for splits is above {LARGEST_ADJUSTED_VOLUME:.0e}",
         ),
     ]
-    return failure_table(frame, found + _impossible_moves(frame))
+    return failure_table(frame, rules + _impossible_moves(frame))
 
 
 def _impossible_moves(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
@@ -180,7 +180,7 @@ class _Succession:
     def __init__(self, frame: pd.DataFrame) -> None:
         codes = pd.factorize(frame["ticker"], sort=True)[0]
         date = frame["date"].to_numpy()
-        self._order = np.lexsort((date, codes))
+        self._order = np.lexsort((date, codes))  # by ticker, then date: the last key is the primary one
         # An unknown ticker (code -1) has no bar before.
         self._follows = (codes[self._order][1:] == codes[self._order][:-1]) & (codes[self._order][1:] >= 0)
 
@@ -195,6 +195,7 @@ class _Succession:
 
     def spikes(self, moves: np.ndarray, size: float) -> np.ndarray:
         """Rows that a move beyond ``size`` leads to and an opposite one of about that size leads away from."""
+        # A crash that the next bar half recovers is real; a slipped decimal point comes back all the way.
         here = moves[self._order]
         after = np.append(here[1:], np.nan)
         return self._by_row((np.abs(here) > size) & (np.abs(after) > size) & (np.abs(here + after) < 0.5 * size))
@@ -260,23 +261,24 @@ def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
 
     A day that the calendar does not know is not called a day without trading.
     """
-    known = ~calendar.outside(dates)
-    early = ~known & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
-    closed = known.copy()
-    closed[known] = ~calendar.is_session(dates[known])
+    inside = ~calendar.outside(dates)
+    early = ~inside & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
+    closed = inside.copy()
+    closed[inside] = ~calendar.is_session(dates[inside])
     begins = f"the XNYS calendar begins at {calendar.CALENDAR_START}: set INGESTION_START_DATE"
     ends = "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
-    return [(closed, "XNYS does not trade on this day"), (early, begins), (~known & ~early, ends)]
+    return [(closed, "XNYS does not trade on this day"), (early, begins), (~inside & ~early, ends)]
 
 
 def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
     if bars.empty:
         return pd.DataFrame({"date": [], "ticker": [], "problem": []})
-    known = calendar.sessions(bars["date"].min(), bars["date"].max())
+    sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
     codes, names = pd.factorize(bars["ticker"], sort=True)
-    position = known.get_indexer(pd.DatetimeIndex(bars["date"]))
-    seen = np.zeros((len(names), len(known)), dtype=bool)
+    position = sessions.get_indexer(pd.DatetimeIndex(bars["date"]))
+    seen = np.zeros((len(names), len(sessions)), dtype=bool)
     seen[codes, position] = True
+    # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.
     listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
     ticker, session = np.nonzero(listed & ~seen)
-    return pd.DataFrame({"date": known[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})
+    return pd.DataFrame({"date": sessions[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})

@@ -47,7 +47,7 @@ PRICE_SCHEMA = pa.DataFrameSchema(
         ),
         "ticker": pa.Column(
             "object",
-            pa.Check(_is_ticker, error="is no ticker", description="one word"),
+            pa.Check(_is_ticker, error="is not a ticker", description="one word"),
             description="Symbol as the source spells it",
         ),
         "open": _price("First price, USD, raw or split-adjusted like the whole row"),
@@ -61,7 +61,7 @@ PRICE_SCHEMA = pa.DataFrameSchema(
     },
     checks=pa.Check(_in_order, error="is not sorted by ticker and date", description="sorted by ticker and date"),
     name="prices",
-    description="Daily bars, one row a ticker and session",
+    description="Daily bars, one row per ticker and session",
     strict=False,
 )
 """Form of a price frame; see ``check_prices`` for the rules that span columns and rows."""
@@ -154,12 +154,12 @@ def _schema_failures(prices: pd.DataFrame, given: pd.DataFrame, frame: pd.DataFr
             could_not_run.add(f"{column}: {rule}: {case['failure_case']}")
     if not whole and not rows:  # otherwise a wrong type is the reason, and has been told
         whole |= could_not_run
-    found = [
+    rules = [
         ((columns[name].notna() & frame[name].isna()).to_numpy(), f"{name} cannot be read") for name in PRICE_COLUMNS
     ]
-    found += [(frame.index.isin(list(at)), problem) for problem, at in rows.items()]
+    rules += [(frame.index.isin(list(at)), problem) for problem, at in rows.items()]
     # Shown as given, because what cannot be read is the point.
-    table = quality.failure_table(frame, found, shown=columns).astype("object")
+    table = quality.failure_table(frame, rules, shown=columns).astype("object")
     head = pd.DataFrame({"problem": sorted(whole)}).reindex(columns=table.columns).astype("object")
     return pd.concat([head, table], ignore_index=True) if len(head) else table
 

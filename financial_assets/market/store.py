@@ -40,8 +40,8 @@ class UpsertReport:
     unchanged
         Rows that were stored with the same values.
     restated
-        Stored rows that the source now tells otherwise: date, ticker, and for each value column ``<name>_stored`` and
-        ``<name>_delivered``.
+        Stored rows that the source now delivers with other values: date, ticker, and for each value column
+        ``<name>_stored`` and ``<name>_delivered``.
     corporate_actions
         Splits and dividends on the added or restated sessions: see ``find_corporate_actions``.
     held_back
@@ -57,7 +57,7 @@ class UpsertReport:
 
     @property
     def restatements(self) -> pd.DataFrame:
-        """Why history was restated, one row a ticker: see ``explain_restatement``."""
+        """Why history was restated, one row per ticker: see ``explain_restatement``."""
         return explain_restatement(self.restated)
 
 

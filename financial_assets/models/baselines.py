@@ -25,7 +25,7 @@ from financial_assets.models.training_data import TrainingData, panel_volatility
 __all__ = ["PREDICTION_COLUMNS", "Baselines", "fit_baselines"]
 
 PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
-"""Tidy prediction table; NaN where a baseline does not answer the question."""
+"""Tidy prediction table; NaN where a baseline makes no such forecast."""
 
 HISTORY = 500
 """Sessions behind the historical quantiles (two years, the usual window of historical simulation)."""
@@ -103,7 +103,7 @@ class Baselines:
         Returns
         -------
         pandas.DataFrame
-            ``PREDICTION_COLUMNS``, sorted by date, ticker, model; a row for each valid (session, ticker) and model.
+            ``PREDICTION_COLUMNS``, sorted by date, ticker, model; one row per valid (session, ticker) and model.
         """
         if tuple(features.names) != self.feature_names:
             raise TrainingError("the baselines were fitted on other features: fit them again")
@@ -190,6 +190,7 @@ def _session_returns(panel: PricePanel) -> np.ndarray:
 def _trailing_quantiles(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
     """Quantiles of each ticker's last ``HISTORY`` returns up to and including the session, ``[n, 5]``."""
     padded = np.pad(returns, ((0, 0), (HISTORY - 1, 0)), constant_values=np.nan)
+    # A view: indexing it copies 500 values per row, so it is read in chunks.
     windows = np.lib.stride_tricks.sliding_window_view(padded, HISTORY, axis=1)
     result = np.empty((len(ticker), len(QUANTILE_LEVELS)))
     for start in range(0, len(ticker), 4096):

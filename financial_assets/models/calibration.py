@@ -72,6 +72,7 @@ def fit_platt(logits: np.ndarray, up: np.ndarray, days: np.ndarray) -> PlattScal
     if up.min() == up.max():
         raise TrainingError("the calibrate block holds one direction only: a probability cannot be calibrated on it")
 
+    # Rows of one day share a weight of one, however many tickers traded.
     _, day, rows = np.unique(np.asarray(days).ravel(), return_inverse=True, return_counts=True)
     weight = 1.0 / rows[day]
 
@@ -92,13 +93,14 @@ def fit_platt(logits: np.ndarray, up: np.ndarray, days: np.ndarray) -> PlattScal
         loss, by_scale, by_bias = negative_log_likelihood(float(point[0]), float(point[1]))
         return loss, np.array([by_scale, by_bias])
 
+    # (0, 0) is the identity, scale exp(0) and no bias: without evidence the optimiser does not move away from it.
     log_scale, bias = minimize(guarded, np.zeros(2), jac=True, method="L-BFGS-B", bounds=[(-8, 4), (None, None)]).x
     unconstrained = minimize(plain, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(-1e3, 1e3)] * 2).x[0]
     return PlattScaling(scale=float(np.exp(log_scale)), bias=float(bias), unconstrained_scale=float(unconstrained))
 
 
 def conformal_shifts(multiples: np.ndarray, scaled_returns: np.ndarray) -> np.ndarray:
-    """One additive correction a level: split conformal quantiles (Romano, Patterson & Candes 2019), one-sided.
+    """One additive correction per level: split conformal quantiles (Romano, Patterson & Candes 2019), one-sided.
 
     Under exchangeability a lower quantile is undercut with at most its level's probability, an upper one exceeded with
     at most one minus its level. Days are not exchangeable: coverage is measured, never promised.
@@ -123,6 +125,8 @@ def conformal_shifts(multiples: np.ndarray, scaled_returns: np.ndarray) -> np.nd
         if level == 0.5:
             shifts[column] = np.median(residuals[:, column])
             continue
+        # n + 1, because the next residual takes any rank among n + 1 with equal chance. Rounding goes outwards, to the
+        # side on which the promise holds; with too few rows the outermost residual is all there is.
         rank = np.floor((count + 1) * level) if level < 0.5 else np.ceil((count + 1) * level)
         shifts[column] = residuals[int(np.clip(rank, 1, count)) - 1, column]
     return shifts

@@ -106,6 +106,8 @@ def usable_windows(valid: np.ndarray, outcome: np.ndarray, sequence_length: int)
     numpy.ndarray
         bool ``[ticker, session]``.
     """
+    # A ticker that halts keeps its carried-forward bars: once its features are complete they stay so. Only the session
+    # of the decision must have traded.
     ready = np.maximum.accumulate(valid, axis=1)
     first_step_ready = np.zeros_like(ready)
     first_step_ready[:, sequence_length - 1 :] = ready[:, : max(ready.shape[1] - sequence_length + 1, 0)]
@@ -191,6 +193,7 @@ class WindowDataset:
         steps = self._session[index].unsqueeze(1) + self._steps
         outcome, volatility = self._return[index], self._volatility[index]
         return Batch(
+            # Index tensors [B, 1] and [B, L] on adjacent axes of a view give [B, L, F] in one gather, without a copy.
             inputs=self._features.transpose(1, 2)[self._ticker[index].unsqueeze(1), steps],
             up=(outcome > 0).to(self._features.dtype),
             scaled_return=outcome / volatility,

@@ -15,7 +15,7 @@ ALARM_ACCURACY = 0.60
 """Daily direction of liquid stocks is right 50-53 % of the time out of sample; 60 % needs an explanation first."""
 
 ALARM_LOWER_BOUND = 0.55
-"""What the lower confidence bound must exceed for the alarm: a lucky small sample is no leak."""
+"""What the lower confidence bound must exceed for the alarm: a lucky small sample is not a leak."""
 
 _TWO_SIDED_LEVEL = 0.998
 """Its lower end is a one-sided 99.9 % bound."""

@@ -1,4 +1,4 @@
-"""A model's way from panel to registry: trained once, exported, proven equal, registered; a step that stands is reused.
+"""A model from panel to registry: trained once, exported, proven equal, registered; existing results are reused.
 
 State lies below one folder: ``<variant>/<fingerprint>/training`` and ``.../artifact``, and ``<variant>/current.json``,
 which names the fingerprint and the tracked run that the next step takes.
@@ -6,9 +6,8 @@ which names the fingerprint and the tracked run that the next step takes.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,14 +18,16 @@ from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.locking import exclusive
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.artifact import (
-    MODEL_FOLDER,
+    ARTIFACT_FOLDER,
+    TRAINING_FOLDER,
     Artifact,
     check_integrity,
     export_artifact,
     restore_artifact,
+    restore_training,
 )
 from financial_assets.models.artifacts.fingerprint import fingerprint, training_data_hash
-from financial_assets.models.artifacts.republishing import heal_copy, kept_versions, register_again, remember
+from financial_assets.models.artifacts.registration import heal_copy, register, register_again, remember
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.artifacts.tracked import (
     keep_pointer,
@@ -35,14 +36,12 @@ from financial_assets.models.artifacts.tracked import (
     read_pointer,
     training_params,
 )
-from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
 
 __all__ = ["ModelLifecycle", "TrainedModel"]
 
-_TRAINING_FOLDER = "training"
 _LONGEST_TRAINING_S = 3600.0
 
 
@@ -59,7 +58,7 @@ class TrainedModel:
     training
         The training itself.
     reused
-        Nothing was trained: the fingerprint was known.
+        Nothing was trained: a training with this fingerprint exists.
     """
 
     fingerprint: str
@@ -116,13 +115,13 @@ class ModelLifecycle:
             sequence_length=self.sequence_length,
             cutoff=cutoff,
         )
-        folder = self.folder / variant.name / identity / _TRAINING_FOLDER
-        # Another job may be training the same: what it has made by then is reused.
+        folder = self.folder / variant.name / identity / TRAINING_FOLDER
+        # Looked up under the lock: another job may be training the same, and its result is then reused.
         with self._alone_with(variant.name, identity):
-            known = self._known_run(variant.name, identity, folder, tags)
-            run_id = known or self._train(variant, features, panel, cutoff, identity, folder, tags)
-            keep_pointer(self._pointer_path(variant.name), identity, run_id)
-            return TrainedModel(identity, run_id, load_training(folder), reused=known is not None)
+            earlier = self._earlier_run(variant.name, identity, folder, tags)
+            run_id = earlier or self._train(variant, features, panel, cutoff, identity, folder, tags)
+            keep_pointer(self._pointer(variant.name), identity, run_id)
+            return TrainedModel(identity, run_id, load_training(folder), reused=earlier is not None)
 
     def publish(
         self,
@@ -133,7 +132,7 @@ class ModelLifecycle:
         *,
         tags: Mapping[str, str],
     ) -> Artifact:
-        """Export the variant's current training, prove that the file answers alike, and register it.
+        """Export the variant's current training, prove that the file predicts the same, and register it.
 
         Raises
         ------
@@ -145,59 +144,38 @@ class ModelLifecycle:
             The file is not equal to the model.
         """
         identity, run_id = self._current(variant)
-        with self._alone_with(variant, identity):
-            return self._publish(variant, identity, run_id, graph, features, panel, tags)
-
-    def _publish(
-        self,
-        variant: str,
-        identity: str,
-        run_id: str,
-        graph: FeatureGraph,
-        features: FeaturePanel,
-        panel: PricePanel,
-        tags: Mapping[str, str],
-    ) -> Artifact:
         folder = self.folder / variant / identity
-        training_folder = folder / _TRAINING_FOLDER
 
         def export(to: Path) -> None:
-            found = load_training(training_folder)
-            export_artifact(found, identity, graph, features, panel, to, bayes_accuracy=self.bayes_accuracy)
+            training = load_training(folder / TRAINING_FOLDER)
+            export_artifact(training, identity, graph, features, panel, to, bayes_accuracy=self.bayes_accuracy)
 
-        known, note = self.registry.find(identity), ""
-        if known is None:
-            again = register_again(self.folder, self.tracker, self.registry)
-            known, note = self.registry.find(identity), _registered_again(again)
-        if known is not None:
-            if heal_copy(self.registry, known, folder, export):
-                note = f"the files of version {known.version} were gone from the registry and are uploaded again"
-            return replace(self._restored(known, folder), note=note)
-        training = load_training(training_folder)
-        live = live_run(self.tracker, run_id, training, identity, tags)
-        if live != run_id:
-            note = f"run {run_id}, which trained this model, is not in the tracking store; published from run {live}"
-            keep_pointer(self._pointer_path(variant), identity, live)
-        with self.tracker.resume(live) as run:
-            run.set_tags(tags)
-            check_integrity(training, bayes_accuracy=self.bayes_accuracy)
-            export(folder / "artifact")
-            run.log_artifacts(folder / "artifact" / MODEL_FOLDER, MODEL_FOLDER)
-            run.log_artifacts(training_folder, f"{MODEL_FOLDER}/{_TRAINING_FOLDER}")
-            version = self.registry.register(
-                live,
-                MODEL_FOLDER,
-                {
-                    **tags,
-                    "variant": variant,
-                    "data_cutoff": f"{training.cutoff:%Y-%m-%d}",
-                    "fingerprint": identity,
-                    "onnx_sha256": file_sha256(folder / "artifact" / "model.onnx"),
-                },
-                description=f"{variant}, trained on sessions up to {training.cutoff:%Y-%m-%d}",
-                above=max((one.number for one in kept_versions(self.folder)), default=0),
-            )
-        return replace(self._restored(version, folder), reused=False, note=note)
+        with self._alone_with(variant, identity):
+            version, note = self.registry.find(identity), ""
+            if version is None:
+                # Before a new version takes a number: an emptied registry must give the old ones theirs back.
+                again = register_again(self.folder, self.tracker, self.registry)
+                if again:
+                    numbers = ", ".join(map(str, again))
+                    note = f"the registry had lost versions that this machine keeps; registered again: {numbers}"
+                version = self.registry.find(identity)
+            if version is not None:
+                if heal_copy(self.registry, version, folder, export):
+                    note = f"the files of version {version.version} were gone from the registry and are uploaded again"
+                return replace(self._restored(version, folder), note=note)
+            training = load_training(folder / TRAINING_FOLDER)
+            live = live_run(self.tracker, run_id, training, identity, tags)
+            if live != run_id:
+                note = (
+                    f"run {run_id}, which trained this model, is not in the tracking store; published from run {live}"
+                )
+                keep_pointer(self._pointer(variant), identity, live)
+            with self.tracker.resume(live) as run:
+                run.set_tags(tags)
+                check_integrity(training, bayes_accuracy=self.bayes_accuracy)
+                export(folder / ARTIFACT_FOLDER)
+                version = register(run, self.registry, self.folder, training, identity, tags)
+            return replace(self._restored(version, folder), reused=False, note=note)
 
     def current_artifact(self, variant: str) -> Artifact:
         """The registered version of the variant's current training.
@@ -208,10 +186,10 @@ class ModelLifecycle:
             It was not trained, or not registered.
         """
         identity, _ = self._current(variant)
-        known = self.registry.find(identity)
-        if known is None:
+        version = self.registry.find(identity)
+        if version is None:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
-        return self._restored(known, self.folder / variant / identity)
+        return self._restored(version, self.folder / variant / identity)
 
     def artifact_of(self, version: int) -> Artifact:
         """A registered version, fetched from the registry if its folder is gone or damaged.
@@ -223,8 +201,8 @@ class ModelLifecycle:
         ExportError
             The registry's file is not the one that was registered.
         """
-        known = self.registry.get(version)
-        return self._restored(known, self.folder / known.tags["variant"] / known.tags["fingerprint"])
+        registered = self.registry.get(version)
+        return self._restored(registered, self._folder_of(registered))
 
     def training_of(self, version: int) -> Training:
         """The training behind a registered version, fetched from the registry if its folder is gone.
@@ -236,13 +214,25 @@ class ModelLifecycle:
         TrainingError
             Its files are damaged.
         """
-        known = self.registry.get(version)
-        folder = self.folder / known.tags["variant"] / known.tags["fingerprint"] / _TRAINING_FOLDER
-        self._restore_training(version, folder)
+        folder = self._folder_of(self.registry.get(version)) / TRAINING_FOLDER
+        restore_training(self.registry, version, folder)
         return load_training(folder)
 
+    def _folder_of(self, version: ModelVersion) -> Path:
+        return self.folder / version.tags["variant"] / version.tags["fingerprint"]
+
+    def _pointer(self, variant: str) -> Path:
+        return self.folder / variant / "current.json"
+
+    def _current(self, variant: str) -> tuple[str, str]:
+        """Fingerprint and run of the variant's current training."""
+        if not self._pointer(variant).exists():
+            raise TrainingError(f"variant {variant!r} was not trained: materialize models/{variant}")
+        pointer = read_pointer(self._pointer(variant))
+        return pointer["fingerprint"], pointer["run_id"]
+
     def _alone_with(self, variant: str, identity: str) -> AbstractContextManager[None]:
-        """Hold the fingerprint against other processes; the kernel lets go of it when its holder dies."""
+        """Hold the fingerprint against other processes; the kernel releases it when its holder dies."""
         return exclusive(
             self.folder / variant / f"{identity}.lock",
             _LONGEST_TRAINING_S,
@@ -253,9 +243,9 @@ class ModelLifecycle:
 
     def _restored(self, version: ModelVersion, folder: Path) -> Artifact:
         """The version's artefact, whole; this machine remembers its number."""
-        found = restore_artifact(self.registry, version, folder / "artifact")
+        artifact = restore_artifact(self.registry, version, folder / ARTIFACT_FOLDER)
         remember(folder, version)
-        return found
+        return artifact
 
     def _train(
         self,
@@ -284,43 +274,16 @@ class ModelLifecycle:
             save_training(folder, training)
             return run.id
 
-    def _known_run(self, variant: str, identity: str, folder: Path, tags: Mapping[str, str]) -> str | None:
+    def _earlier_run(self, variant: str, identity: str, folder: Path, tags: Mapping[str, str]) -> str | None:
         """The run that trained this fingerprint; its training is then in ``folder``, fetched if need be."""
         version = self.registry.find(identity)
-        if version is None:
-            if not is_finished(folder):
-                return None
-            try:
-                pointer = self._pointer(variant)
-            except TrainingError:  # damaged; it is written again below
-                pointer = {}
-            run_id = pointer["run_id"] if pointer.get("fingerprint") == identity else ""
-            return live_run(self.tracker, run_id, load_training(folder), identity, tags)
-        self._restore_training(version.version, folder)
-        return version.run_id
-
-    def _restore_training(self, version: int, folder: Path) -> None:
+        if version is not None:
+            restore_training(self.registry, version.version, folder)
+            return version.run_id
         if not is_finished(folder):
-            fetched = self.registry.download(version, folder.parent / "artifact" / MODEL_FOLDER)
-            if not (fetched / _TRAINING_FOLDER).is_dir():
-                raise TrainingError(f"version {version} was registered without what is kept of its training")
-            shutil.rmtree(folder, ignore_errors=True)
-            shutil.copytree(fetched / _TRAINING_FOLDER, folder)
-
-    def _pointer_path(self, variant: str) -> Path:
-        return self.folder / variant / "current.json"
-
-    def _pointer(self, variant: str) -> dict[str, str]:
-        path = self._pointer_path(variant)
-        return read_pointer(path) if path.exists() else {}
-
-    def _current(self, variant: str) -> tuple[str, str]:
-        pointer = self._pointer(variant)
-        if not pointer:
-            raise TrainingError(f"variant {variant!r} was not trained: materialize models/{variant}")
-        return pointer["fingerprint"], pointer["run_id"]
-
-
-def _registered_again(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers))
-    return f"the registry had lost versions that this machine keeps; registered again: {shown}" if numbers else ""
+            return None
+        pointer: Mapping[str, str] = {}
+        with suppress(TrainingError):  # missing or damaged: the caller writes it again
+            pointer = read_pointer(self._pointer(variant))
+        run_id = pointer["run_id"] if pointer.get("fingerprint") == identity else ""
+        return live_run(self.tracker, run_id, load_training(folder), identity, tags)

@@ -35,7 +35,7 @@ _EVALUATION_BATCH = 2048
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the fit block; losses are means a window, as ``training_loss`` defines them."""
+    """One pass over the fit block; losses are means per window, as ``training_loss`` defines them."""
 
     number: int
     fit_loss: float
@@ -200,6 +200,7 @@ def _fit(
             )
         history.append(Epoch(number, fit_loss, stop_loss, accuracy, time.perf_counter() - started))
         advance(history[-1])
+        # Strictly better: of equal epochs the earlier one, which has fitted less.
         if stop_loss < best_loss:
             best_epoch, best_loss, best_state = number, stop_loss, deepcopy(network.state_dict())
         elif number - best_epoch >= variant.patience:

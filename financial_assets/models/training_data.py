@@ -71,9 +71,9 @@ class TrainingData:
         _check_axes(features, panel)
         if sequence_length < 1:
             raise TrainingError(f"SEQUENCE_LENGTH must be at least 1, not {sequence_length}")
-        known = panel.until(cutoff)
-        count = len(known.sessions)
-        outcome = np.asarray(next_session_return(known), dtype=np.float32)
+        past = panel.until(cutoff)
+        count = len(past.sessions)
+        outcome = np.asarray(next_session_return(past), dtype=np.float32)
         usable = usable_windows(features.valid[:, :count], outcome, sequence_length)
         if not usable.any():
             raise TrainingError(
@@ -82,11 +82,11 @@ class TrainingData:
             )
         data = cls(
             tickers=panel.tickers,
-            sessions=known.sessions,
+            sessions=past.sessions,
             feature_names=tuple(features.names),
             features=torch.from_numpy(features.values[:, :, :count]),
             outcome=torch.from_numpy(outcome),
-            volatility=panel_volatility(known),
+            volatility=panel_volatility(past),
             usable=usable,
             blocks=chronological_blocks(count, int(usable.any(axis=0).argmax())),
             sequence_length=sequence_length,
@@ -127,10 +127,10 @@ class TrainingData:
 
     def _check_counts(self) -> None:
         for name, needed in MINIMUM_WINDOWS.items():
-            found = len(getattr(self, name))
-            if found < needed:
+            count = len(getattr(self, name))
+            if count < needed:
                 raise TrainingError(
-                    f"the {name} block has {found} windows, {needed} are needed: add TICKERS, set an earlier "
+                    f"the {name} block has {count} windows, {needed} are needed: add TICKERS, set an earlier "
                     f"INGESTION_START_DATE or a SEQUENCE_LENGTH shorter than {self.sequence_length}"
                 )
 

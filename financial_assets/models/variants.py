@@ -1,4 +1,4 @@
-"""The registry of model variants: one frozen line each.
+"""The model variants: one frozen line each.
 
 ``baseline`` and ``enhanced`` keep the sizes, epochs and rates of the system this project replaces, so that the two can
 be compared.
@@ -72,4 +72,5 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         )
     }
 )
-"""All variants by name; one line in the tuple adds one."""
+"""All variants by name. A line in the tuple adds one, with its assets, checks and served model; another architecture
+also needs a constructor in ``networks.NETWORKS``."""

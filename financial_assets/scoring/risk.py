@@ -77,7 +77,7 @@ class BackTest:
 
 
 def kupiec_unconditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
-    """Whether losses exceed the value at risk as often as it says.
+    """Whether losses exceed the value at risk as often as it promises.
 
     Parameters
     ----------

@@ -166,7 +166,7 @@ def _quieten() -> None:
         logger = logging.getLogger(name)
         logger.setLevel(logging.WARNING)
         for handler in logger.handlers:
-            if not any(isinstance(one, RedactingFilter) for one in handler.filters):
+            if not any(isinstance(present, RedactingFilter) for present in handler.filters):
                 handler.addFilter(RedactingFilter())
 
 
@@ -207,7 +207,7 @@ def _sqlite_path(uri: str) -> Path:
 def _identity(database: Path | None) -> tuple[int, int] | None:
     """Which file a path leads to, by device and inode; ``None`` when to none."""
     try:
-        found = database.stat() if database is not None else None
+        status = database.stat() if database is not None else None
     except FileNotFoundError:
         return None
-    return (found.st_dev, found.st_ino) if found is not None else None
+    return (status.st_dev, status.st_ino) if status is not None else None

@@ -68,7 +68,9 @@ class ModelRegistry:
 
     def find(self, fingerprint: str) -> ModelVersion | None:
         """The newest version registered under a fingerprint, or ``None``."""
-        return next((one for one in reversed(self.versions()) if one.tags.get(FINGERPRINT_TAG) == fingerprint), None)
+        return next(
+            (version for version in reversed(self.versions()) if version.tags.get(FINGERPRINT_TAG) == fingerprint), None
+        )
 
     def register(
         self,
@@ -131,23 +133,23 @@ class ModelRegistry:
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """All versions, oldest first; empty when the model was never registered."""
-        client, found, token = self._connection.client, [], None
+        client, entries, token = self._connection.client, [], None
         with self._connection.errors(f"list versions of {self.name}"):
             while True:
                 page = client.search_model_versions(f"name = '{self.name}'", max_results=_PAGE, page_token=token)
-                found += page
+                entries += page
                 token = page.token
                 if not token:
                     break
             # A search leaves the aliases of a version empty; they belong to the registered model.
-            aliases = client.get_registered_model(self.name).aliases if found else {}
-        return tuple(sorted((_version(one, aliases) for one in found), key=lambda one: one.version))
+            aliases = client.get_registered_model(self.name).aliases if entries else {}
+        return tuple(sorted((_version(entry, aliases) for entry in entries), key=lambda version: version.version))
 
     def get(self, version: int) -> ModelVersion:
         """One version; ``TrackingError`` when there is no such version."""
         with self._connection.errors(f"get version {version} of {self.name}"):
-            found = self._connection.client.get_model_version(self.name, str(version))
-            return _version(found, self._connection.client.get_registered_model(self.name).aliases)
+            entry = self._connection.client.get_model_version(self.name, str(version))
+            return _version(entry, self._connection.client.get_registered_model(self.name).aliases)
 
     def set_alias(self, alias: str, version: int) -> None:
         """Point an alias to a version, away from the version that had it."""
@@ -155,14 +157,14 @@ class ModelRegistry:
             self._connection.client.set_registered_model_alias(self.name, alias, str(version))
 
     def remove_alias(self, alias: str) -> None:
-        """Let an alias name nothing; that it names nothing already is no error."""
+        """Let an alias name nothing; it is not an error if it names nothing already."""
         if self.by_alias(alias) is not None:
             with self._connection.errors(f"remove the alias {alias}"):
                 self._connection.client.delete_registered_model_alias(self.name, alias)
 
     def by_alias(self, alias: str) -> ModelVersion | None:
         """The version that an alias points to, or ``None``."""
-        return next((one for one in self.versions() if alias in one.aliases), None)
+        return next((version for version in self.versions() if alias in version.aliases), None)
 
     def download(self, version: int, folder: Path) -> Path:
         """Copy the artefacts of a version to a folder, replacing what is there.
@@ -228,13 +230,13 @@ class ModelRegistry:
                 raise
 
 
-def _version(found: Any, aliases: Mapping[str, str]) -> ModelVersion:
+def _version(entry: Any, aliases: Mapping[str, str]) -> ModelVersion:
     return ModelVersion(
-        name=found.name,
-        version=int(found.version),
-        run_id=found.run_id or "",
-        tags=dict(found.tags or {}),
-        aliases=tuple(sorted(alias for alias, version in aliases.items() if int(version) == int(found.version))),
-        source=found.source or "",
-        description=found.description or "",
+        name=entry.name,
+        version=int(entry.version),
+        run_id=entry.run_id or "",
+        tags=dict(entry.tags or {}),
+        aliases=tuple(sorted(alias for alias, version in aliases.items() if int(version) == int(entry.version))),
+        source=entry.source or "",
+        description=entry.description or "",
     )

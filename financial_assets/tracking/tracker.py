@@ -79,14 +79,14 @@ class MlflowTracker:
         client = self._connection.client
         self.end_stale(owner_is_alive)
         with self._connection.errors(f"resume run {run_id}"):
-            found = client.get_run(run_id)
-        run = MlflowRun(self._connection, run_id, found.info.experiment_id)
+            earlier = client.get_run(run_id)
+        run = MlflowRun(self._connection, run_id, earlier.info.experiment_id)
         # The owner first: a RUNNING run of an owner long dead would be ended as stale.
         run.set_tags(owner_tags())
         with self._ended_as_it_was(run):
             with self._connection.errors(f"resume run {run_id}"):
                 client.update_run(run_id, status="RUNNING")
-                if FAILURE_TAG in found.data.tags:
+                if FAILURE_TAG in earlier.data.tags:
                     client.delete_tag(run_id, FAILURE_TAG)
             yield run
 
@@ -106,10 +106,10 @@ class MlflowTracker:
         """Id of the latest run of the experiment that ended well and carries the tag, ``None`` if there is none."""
         experiment_id, quoted = self._experiment(), value.replace("'", "''")
         with self._connection.errors(f"look for a run with {tag} {value!r}"):
-            found = self._connection.client.search_runs(
+            matching = self._connection.client.search_runs(
                 [experiment_id], f"attributes.status = 'FINISHED' and tags.`{tag}` = '{quoted}'", max_results=1
             )
-        return found[0].info.run_id if found else None
+        return matching[0].info.run_id if matching else None
 
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
         """Mark as FAILED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
@@ -144,16 +144,16 @@ class MlflowTracker:
             experiment = self._connection.client.get_experiment_by_name(self.experiment)
         if experiment is None:
             return []
-        experiment_id, found, token = str(experiment.experiment_id), [], None
+        experiment_id, running, token = str(experiment.experiment_id), [], None
         with self._connection.errors("look for stale runs"):
             while True:
                 page = self._connection.client.search_runs(
                     [experiment_id], "attributes.status = 'RUNNING'", max_results=_PAGE, page_token=token
                 )
-                found += [run for run in page if OWNER_PID in run.data.tags]
+                running += [run for run in page if OWNER_PID in run.data.tags]
                 token = page.token
                 if not token:
-                    return found
+                    return running
 
     @contextmanager
     def _ended_as_it_was(self, run: MlflowRun) -> Generator[None, None, None]:
@@ -173,9 +173,9 @@ class MlflowTracker:
         if self._experiment_id is None:
             client = self._connection.client
             with self._connection.errors(f"open experiment {self.experiment!r}"), self._connection.exclusive():
-                found = client.get_experiment_by_name(self.experiment) or self._create_experiment()
-            self._check(found)
-            self._experiment_id = str(found.experiment_id)
+                experiment = client.get_experiment_by_name(self.experiment) or self._create_experiment()
+            self._check(experiment)
+            self._experiment_id = str(experiment.experiment_id)
         return self._experiment_id
 
     def _create_experiment(self) -> Any:
@@ -192,13 +192,13 @@ class MlflowTracker:
                 raise
         return client.get_experiment_by_name(self.experiment)
 
-    def _check(self, found: Any) -> None:
-        if found.lifecycle_stage != "active":
+    def _check(self, experiment: Any) -> None:
+        if experiment.lifecycle_stage != "active":
             raise TrackingError(
                 f"MLFLOW_EXPERIMENT_NAME={self.experiment}: that experiment is deleted; restore it "
-                f"(mlflow experiments restore -x {found.experiment_id}) or choose another name"
+                f"(mlflow experiments restore -x {experiment.experiment_id}) or choose another name"
             )
-        location = urlsplit(found.artifact_location)
+        location = urlsplit(experiment.artifact_location)
         folder = Path(unquote(location.path))
         if self._connection.is_sqlite and location.scheme == "file" and not folder.is_dir():
             raise TrackingError(

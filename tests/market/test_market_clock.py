@@ -46,7 +46,7 @@ def test_it_only_moves_forward(tmp_path: Path) -> None:
     historical.start(DAY)
     historical.advance_to(DAY)
     historical.advance_to(NEXT)
-    with pytest.raises(MarketDataError, match="stands at 2010-06-16 and cannot go back to 2010-06-15"):
+    with pytest.raises(MarketDataError, match="is at 2010-06-16 and cannot go back to 2010-06-15"):
         historical.advance_to(DAY)
     assert historical.now() == NEXT
 

@@ -88,7 +88,7 @@ PLANTED = [
     ("date", pd.Timestamp("2020-01-17 09:30"), "schema", "date has a time of day"),
     ("date", pd.NaT, "schema", "date is missing"),
     ("ticker", None, "schema", "ticker is missing"),
-    ("ticker", "A B", "schema", "ticker is no ticker"),
+    ("ticker", "A B", "schema", "ticker is not a ticker"),
 ]
 
 

@@ -191,7 +191,7 @@ def test_windows_that_cannot_be(make_prices: MakePrices) -> None:
         panel.window("AAA", panel.sessions[5], 7)
     with pytest.raises(MarketDataError, match="has no ZZZ; it holds AAA, BBB"):
         panel.window("ZZZ", panel.sessions[5], 3)
-    with pytest.raises(MarketDataError, match="2020-01-04 is no session of the panel"):
+    with pytest.raises(MarketDataError, match="2020-01-04 is not a session of the panel"):
         panel.window("AAA", pd.Timestamp("2020-01-04"), 3)
     with pytest.raises(MarketDataError, match="at least one bar"):
         panel.windows(panel.sessions[5], 0)
@@ -226,11 +226,11 @@ def test_a_damaged_panel_is_named(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(MarketDataError, match="there is no price panel at"):
         PricePanel.load(tmp_path / "panel.npz")
     (tmp_path / "panel.npz").write_bytes(content)
-    with pytest.raises(MarketDataError, match=r"panel\.npz is no price panel"):
+    with pytest.raises(MarketDataError, match=r"panel\.npz is not a price panel"):
         PricePanel.load(tmp_path / "panel.npz")
     with (tmp_path / "panel.npz").open("wb") as stream:
         np.savez(stream, values=np.zeros(3))
-    with pytest.raises(MarketDataError, match=r"panel\.npz is no price panel"):
+    with pytest.raises(MarketDataError, match=r"panel\.npz is not a price panel"):
         PricePanel.load(tmp_path / "panel.npz")
 
 

@@ -84,16 +84,16 @@ def test_a_parquet_index_of_zoned_dates_is_read(tmp_path: Path, make_prices: Mak
 
 
 BROKEN = [
-    (HEADER + ROW + "\n" + ROW.replace("10.5", "ten"), r"bars\.csv, column close, line 4: 'ten' is no number"),
-    (HEADER + ROW + ROW.replace("1000", '"1,000"'), r"column volume, line 3: '1,000' is no number"),
+    (HEADER + ROW + "\n" + ROW.replace("10.5", "ten"), r"bars\.csv, column close, line 4: 'ten' is not a number"),
+    (HEADER + ROW + ROW.replace("1000", '"1,000"'), r"column volume, line 3: '1,000' is not a number"),
     (
         HEADER + ROW + ROW.replace("2020-01-02", "02/01/2020"),
-        r"column date, line 3: '02/01/2020' is no date; write YYYY",
+        r"column date, line 3: '02/01/2020' is not a date; write YYYY",
     ),
-    (HEADER + ROW.replace("2020-01-02", "20200102"), r"column date, line 2: .*20200102.* is no date"),
-    (HEADER + ROW.replace("2020-01-02", "2020-01-02x"), "column date, line 2: '2020-01-02x' is no date"),
-    (HEADER + ROW.replace("2020-01-02", "2020-02-30"), "line 2: '2020-02-30' is no date"),
-    (HEADER + ROW.replace("2020-01-02", ""), "column date, line 2: '' is no date"),
+    (HEADER + ROW.replace("2020-01-02", "20200102"), r"column date, line 2: .*20200102.* is not a date"),
+    (HEADER + ROW.replace("2020-01-02", "2020-01-02x"), "column date, line 2: '2020-01-02x' is not a date"),
+    (HEADER + ROW.replace("2020-01-02", "2020-02-30"), "line 2: '2020-02-30' is not a date"),
+    (HEADER + ROW.replace("2020-01-02", ""), "column date, line 2: '' is not a date"),
     (HEADER + ROW + ROW.strip() + ",7\n", r"bars\.csv: cannot be read: .*line 3"),
     (HEADER + ROW.strip() + ",7\n", r"bars\.csv: cannot be read"),
     (HEADER.replace(",adj_close", "") + ROW, r"bars\.csv: cannot be read"),

@@ -92,7 +92,7 @@ class Published:
     """A lifecycle whose model is registered."""
 
     lifecycle: ModelLifecycle
-    development: TrainedModel
+    trained: TrainedModel
     artifact: Artifact
 
     def elsewhere(self, folder: Path) -> ModelLifecycle:
@@ -148,18 +148,14 @@ def same_weights(one: Training, other: Training) -> bool:
 
 
 def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Published, world: World) -> None:
-    assert not published.development.reused
-    run = client(published.lifecycle).get_run(published.development.run_id)
+    assert not published.trained.reused
+    run = client(published.lifecycle).get_run(published.trained.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params.items() >= {"seed": "7", "hidden": "8", "cutoff": f"{world.cutoff:%Y-%m-%d}"}.items()
-    assert (
-        run.data.tags.items() >= {**TAGS, "variant": "tiny", "fingerprint": published.development.fingerprint}.items()
-    )
+    assert run.data.tags.items() >= {**TAGS, "variant": "tiny", "fingerprint": published.trained.fingerprint}.items()
     history = client(published.lifecycle).get_metric_history(run.info.run_id, "val_loss")
-    assert [point.step for point in history] == [epoch.number for epoch in published.development.training.history]
-    assert run.data.metrics["held_out_accuracy"] == pytest.approx(
-        published.development.training.held_out.correct.mean()
-    )
+    assert [point.step for point in history] == [epoch.number for epoch in published.trained.training.history]
+    assert run.data.metrics["held_out_accuracy"] == pytest.approx(published.trained.training.held_out.correct.mean())
 
 
 def test_the_same_question_is_trained_once(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
@@ -282,7 +278,7 @@ def test_two_that_train_the_same_at_once_train_it_once(
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(develop, range(2)))
     assert trainer.calls == 1
-    assert sorted(development.reused for development in made) == [False, True]
+    assert sorted(trained.reused for trained in made) == [False, True]
     assert made[0].run_id == made[1].run_id
 
 
@@ -293,14 +289,14 @@ def test_a_version_carries_lineage_signature_and_proof(published: Published, wor
     found = published.artifact
     assert (found.version, found.reused, found.variant) == (1, False, "tiny")
     (version,) = published.lifecycle.registry.versions()
-    assert version.run_id == published.development.run_id == found.run_id
+    assert version.run_id == published.trained.run_id == found.run_id
     assert (
         version.tags.items()
         >= {
             **TAGS,
             "variant": "tiny",
             "data_cutoff": f"{world.cutoff:%Y-%m-%d}",
-            "fingerprint": published.development.fingerprint,
+            "fingerprint": published.trained.fingerprint,
             "onnx_sha256": file_sha256(found.onnx_path),
         }.items()
     )
@@ -326,9 +322,9 @@ def test_what_this_machine_lost_comes_back_from_the_registry(
     fresh = published.elsewhere(tmp_path / "another disk")
     developed = world.develop(fresh)
     assert developed.reused
-    assert developed.run_id == published.development.run_id
+    assert developed.run_id == published.trained.run_id
     assert trainer.calls == 0
-    assert same_weights(developed.training, published.development.training)
+    assert same_weights(developed.training, published.trained.training)
     restored = world.publish(fresh)
     assert (restored.version, restored.reused) == (1, True)
     assert restored.card == published.artifact.card
@@ -348,7 +344,7 @@ def test_a_file_that_is_damaged_or_gone_is_restored(
 ) -> None:
     there = published.elsewhere(tmp_path / "models")
     shutil.copytree(published.lifecycle.folder, there.folder)
-    path = there.folder / "tiny" / published.development.fingerprint / "artifact" / name
+    path = there.folder / "tiny" / published.trained.fingerprint / "artifact" / name
     sound = path.read_bytes()
     harm(path)
     assert there.current_artifact("tiny").card == published.artifact.card
@@ -360,7 +356,7 @@ def test_a_registry_that_gives_another_file_is_not_believed(
 ) -> None:
     there = published.elsewhere(tmp_path / "models")
     shutil.copytree(published.lifecycle.folder, there.folder)
-    folder = there.folder / "tiny" / published.development.fingerprint / "artifact"
+    folder = there.folder / "tiny" / published.trained.fingerprint / "artifact"
     truncate(folder / "model.onnx")
     download = ModelRegistry.download
 
@@ -405,7 +401,7 @@ def test_a_network_that_always_says_the_same_is_not_registered(
     lifecycle: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(training, monkeypatch, logit=np.full_like(training.held_out.logit, 0.3))
-    refused(lifecycle, world, TrainingError, "answers the same")
+    refused(lifecycle, world, TrainingError, "predicts the same")
 
 
 def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
@@ -448,7 +444,7 @@ def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trai
 def test_an_empty_store_gets_the_versions_under_their_numbers_without_a_training(
     again: ModelLifecycle, world: World, trainer: Trainer, published: Published
 ) -> None:
-    record = again.folder / "tiny" / published.development.fingerprint / "registered.json"
+    record = again.folder / "tiny" / published.trained.fingerprint / "registered.json"
     document = json.loads(record.read_text())
     assert document["version"] == 1
     document["version"] = 4  # as if three others, lost here too, had come before
@@ -473,8 +469,8 @@ def test_a_run_and_its_version_that_are_deleted_are_made_again(
     client(again).delete_model_version(first.name, "1")
     client(again).delete_run(first.run_id)
     if not kept:
-        (again.folder / "tiny" / published.development.fingerprint / "registered.json").unlink()
-    shutil.rmtree(again.folder / "tiny" / published.development.fingerprint / "artifact" / "model")
+        (again.folder / "tiny" / published.trained.fingerprint / "registered.json").unlink()
+    shutil.rmtree(again.folder / "tiny" / published.trained.fingerprint / "artifact" / "model")
     found = world.publish(again)
     assert (found.version, found.reused, trainer.calls) == (2, False, 0)
     assert "is not in the tracking store; published from run" in found.note
@@ -490,7 +486,7 @@ def test_files_that_the_registry_lost_are_uploaded_again_also_for_a_deleted_run(
     (version,) = again.registry.versions()
     store = Path(version.source.removeprefix("file://"))
     client(again).delete_run(version.run_id)
-    local = again.folder / "tiny" / published.development.fingerprint / "artifact"
+    local = again.folder / "tiny" / published.trained.fingerprint / "artifact"
     for harm in (lambda: shutil.rmtree(store), lambda: truncate(store / "model.onnx")):
         harm()
         found = world.publish(again)

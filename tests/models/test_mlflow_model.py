@@ -71,6 +71,6 @@ def test_example_must_be_one_window(onnx_path: Path, tmp_path: Path) -> None:
 
 def test_a_broken_file_leaves_no_folder(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    with pytest.raises(ExportError, match="no ONNX model"):
+    with pytest.raises(ExportError, match="not an ONNX model"):
         save_mlflow_model(tmp_path / "model.onnx", tmp_path / "model", example=EXAMPLE)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]

@@ -1,4 +1,8 @@
-"""Where prices come from. A source delivers price frames; it never decides what the rest may see."""
+"""Where prices come from. A source delivers price frames; it never decides what the rest may see.
+
+To add one: a module here that fulfils ``PriceSource``, its name in ``settings.market`` (``price_source``), and a case
+in ``make_source``, which gives it its settings.
+"""
 
 from __future__ import annotations
 

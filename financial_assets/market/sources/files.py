@@ -65,17 +65,17 @@ class FilePrices:
     def _files(self) -> list[Path]:
         place = Path(self.paths).expanduser()
         if place.is_dir():
-            found = [path for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
-            found = [path for path in found if path.name.lower().endswith(_SUFFIXES)]
+            paths = [path for path in place.iterdir() if path.is_file() and not path.name.startswith(".")]
+            paths = [path for path in paths if path.name.lower().endswith(_SUFFIXES)]
         elif place.is_file():
-            found = [place]
+            paths = [place]
         else:
-            found = [Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file()]
-        if not found:
+            paths = [Path(name) for name in glob.glob(str(place), recursive=True) if Path(name).is_file()]
+        if not paths:
             raise SourceError(
                 f"PRICE_FILES={self.paths}: no file there; give a file ({', '.join(_SUFFIXES)}), a folder or a glob"
             )
-        return sorted(found)
+        return sorted(paths)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -140,13 +140,13 @@ def _dates(path: Path, column: pd.Series, is_text: bool) -> pd.Series:
     text = column.astype("string").str.strip()
     text = text.where(text.str.len().eq(10) | text.str.slice(10, 11).isin(["T", " "]))
     days = pd.to_datetime(text.str.slice(0, 10), format="%Y-%m-%d", errors="coerce")
-    _refuse(path, column, days.isna(), "is no date; write YYYY-MM-DD", is_text)
+    _refuse(path, column, days.isna(), "is not a date; write YYYY-MM-DD", is_text)
     return days.astype("datetime64[ns]")
 
 
 def _numbers(path: Path, column: pd.Series, is_text: bool) -> pd.Series:
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
-    _refuse(path, column, numbers.isna() & column.notna(), "is no number", is_text)
+    _refuse(path, column, numbers.isna() & column.notna(), "is not a number", is_text)
     return numbers
 
 

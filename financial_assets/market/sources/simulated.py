@@ -134,10 +134,10 @@ def direction_rule(market: SimulatedMarket, returns: np.ndarray, surprise: np.nd
 
 
 def _sessions(market: SimulatedMarket) -> pd.DatetimeIndex:
-    known = calendar.sessions(market.start, calendar.last_session())
-    if len(known) < market.sessions:
-        raise SourceError(f"SIMULATED_SESSIONS={market.sessions}: the calendar has {len(known)} from {market.start} on")
-    return known[: market.sessions]
+    days = calendar.sessions(market.start, calendar.last_session())
+    if len(days) < market.sessions:
+        raise SourceError(f"SIMULATED_SESSIONS={market.sessions}: the calendar has {len(days)} from {market.start} on")
+    return days[: market.sessions]
 
 
 def _simulate(market: SimulatedMarket, ticker: str, days: pd.DatetimeIndex) -> pd.DataFrame:

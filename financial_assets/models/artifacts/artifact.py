@@ -17,6 +17,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.artifacts.fingerprint import code_version, training_data_hash
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
+from financial_assets.models.artifacts.storage import is_finished
 from financial_assets.models.leak import check_answers
 from financial_assets.models.onnx.export import export_onnx, file_sha256
 from financial_assets.models.onnx.parity import prove_parity
@@ -30,18 +31,22 @@ __all__ = [
     "CARD_FILE",
     "MODEL_FOLDER",
     "ONNX_FILE",
+    "TRAINING_FOLDER",
     "Artifact",
     "check_integrity",
     "export_artifact",
     "is_whole",
     "restore_artifact",
     "restore_by_digest",
+    "restore_training",
 ]
 
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model-card.json"
 ARTIFACT_FOLDER = "artifact"
 """Of ``<variant>/<fingerprint>/artifact``: what is exported and published of a training."""
+TRAINING_FOLDER = "training"
+"""Of ``<variant>/<fingerprint>/training``, and of the copy in the tracked run of the model."""
 MODEL_FOLDER = "model"
 """Folder of an MLflow model, below the artefact's folder and in its tracked run."""
 
@@ -63,7 +68,7 @@ class Artifact:
     reused
         The version was registered before.
     note
-        What had to be put right to give it, empty if nothing.
+        What had to be repaired first; empty if nothing.
     """
 
     variant: str
@@ -91,14 +96,14 @@ def check_integrity(training: Training, *, bayes_accuracy: float | None = None) 
     Raises
     ------
     TrainingError
-        It answers (nearly) the same whatever it is asked.
+        It predicts (nearly) the same for every input.
     LeakAlarmError
-        It is right too often to be honest.
+        Its accuracy is too good to be true.
     """
     constant = check_not_constant(training.held_out)
     if constant.constant:
         raise TrainingError(
-            f"variant {training.variant.name!r} answers the same whatever it is asked "
+            f"variant {training.variant.name!r} predicts the same for every input "
             f"(deviation of the probability {constant.probability_deviation:.2g})"
         )
     leak = check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
@@ -192,10 +197,27 @@ def restore_by_digest(registry: ModelRegistry, sha256: str, folder: Path) -> Art
     TrackingError
         The registry cannot be asked.
     """
-    version = next((one for one in registry.versions() if one.tags.get("onnx_sha256") == sha256), None)
-    if version is None:
+    matching = [version for version in registry.versions() if version.tags.get("onnx_sha256") == sha256]
+    if not matching:
         raise ExportError(f"no registered version has a file with the SHA-256 {sha256[:12]}")
-    return restore_artifact(registry, version, folder)
+    return restore_artifact(registry, matching[0], folder)
+
+
+def restore_training(registry: ModelRegistry, version: int, folder: Path) -> None:
+    """Put the training of a registered version back into ``folder``, unless a whole one is there.
+
+    Raises
+    ------
+    TrainingError
+        The registry has the version without its training.
+    """
+    if is_finished(folder):
+        return
+    fetched = registry.download(version, folder.parent / ARTIFACT_FOLDER / MODEL_FOLDER)
+    if not (fetched / TRAINING_FOLDER).is_dir():
+        raise TrainingError(f"version {version} was registered without the files of its training")
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(fetched / TRAINING_FOLDER, folder)
 
 
 def is_whole(folder: Path, onnx_sha256: str) -> bool:

@@ -115,13 +115,13 @@ def write_model_card(card: dict[str, Any], path: Path) -> None:
 
 
 def _features(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    known = {feature.name: feature for feature in CATALOGUE}
+    catalogue = {feature.name: feature for feature in CATALOGUE}
     return [
         {
             "name": name,
             **(
-                {key: getattr(known[name], key) for key in ("family", "lookback", "formula", "source")}
-                if name in known
+                {key: getattr(catalogue[name], key) for key in ("family", "lookback", "formula", "source")}
+                if name in catalogue
                 else {}
             ),
         }

@@ -36,7 +36,7 @@ DECIDING = (
 and names what is missing. The exporter is not among them: a file is proven equal to its weights before it is served."""
 
 _EARLIER: Mapping[str, Mapping[str, str]] = {
-    "5fc502d9398526d4": {"2.13.0+cpu": "6c19ea1bff74cc44"},
+    "7d6f85fd003cb0f7": {"2.13.0+cpu": "6c19ea1bff74cc44"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

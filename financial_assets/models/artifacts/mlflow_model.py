@@ -46,7 +46,7 @@ def save_mlflow_model(
     Raises
     ------
     ExportError
-        If the folder exists, the example is not one window, or the file is no ONNX model.
+        If the folder exists, the example is not one window, or the file is not an ONNX model.
     """
     if folder.exists():
         raise ExportError(f"{folder} exists: an artefact is never overwritten")
@@ -55,7 +55,7 @@ def save_mlflow_model(
     try:
         model = onnx.load(onnx_path)
     except (OSError, DecodeError) as error:
-        raise ExportError(f"{onnx_path} is no ONNX model ({error}): export it again") from error
+        raise ExportError(f"{onnx_path} is not an ONNX model ({error}): export it again") from error
     for variable in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
         os.environ.setdefault(variable, "true")
     # Importing mlflow takes seconds; only this function needs it.

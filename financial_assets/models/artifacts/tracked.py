@@ -24,7 +24,7 @@ def keep_pointer(path: Path, identity: str, run_id: str) -> None:
 
 
 def read_pointer(path: Path) -> dict[str, str]:
-    """What ``current.json`` says: ``fingerprint`` and ``run_id``.
+    """The content of ``current.json``: ``fingerprint`` and ``run_id``.
 
     Raises
     ------
@@ -47,9 +47,9 @@ def live_run(tracker: Tracker, run_id: str, training: Training, identity: str, t
     """
     if run_id and tracker.is_active(run_id):
         return run_id
-    found = tracker.find("fingerprint", identity)
-    if found is not None:
-        return found
+    run_of_same = tracker.find("fingerprint", identity)
+    if run_of_same is not None:
+        return run_of_same
     variant = training.variant
     with tracker.run(
         variant.name,

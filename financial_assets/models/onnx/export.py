@@ -1,4 +1,4 @@
-"""One self-contained ONNX file a model: raw bars in, calibrated answer out."""
+"""One self-contained ONNX file per model: raw bars in, calibrated answer out."""
 
 from __future__ import annotations
 
@@ -36,9 +36,14 @@ _BETWEEN = ("features", "volatility")
 def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
     """Write ``predictor`` as one ONNX file with a dynamic batch axis and no side file.
 
-    The feature graph is traced and written by ``onnx_writer``: torch's exporter spends milliseconds on every node,
-    which is made for networks, not for thousands of slices and additions. Scaler, network and calibration go through
-    ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX operator of the same name. The two parts are merged.
+    The feature graph is traced and written by ``writer``, which computes equal values once and stores equal constants
+    once. Scaler, network and calibration go through ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX
+    operator of the same name. The two parts are merged.
+
+    ``python benchmarks/onnx_export.py --every 4`` compares the file with those of others: torch's TorchScript exporter
+    writes 3.1 times the nodes and 6.5 times the bytes, which take 8 times as long to load. onnxslim brings its nodes
+    down to ours, at 4.5 times our bytes; from ours, onnxslim and onnxoptimizer remove 2 % of the nodes. All differ
+    from torch by the same 6e-8.
 
     Parameters
     ----------
@@ -181,7 +186,7 @@ def _check_interface(model: onnx.ModelProto) -> None:
 
 @contextmanager
 def _quiet_exporter() -> Generator[None, None, None]:
-    """Hide what torch's exporter says about its own internals (deprecations inside torch; missing torchvision)."""
+    """Silence torch's exporter about its own internals (deprecations inside torch; missing torchvision)."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How each aten operation is said in ONNX.
+"""How each aten operation is written in ONNX.
 
 Only what features need, and only where the two agree to the last bit or nearly so; anything else is refused by name.
 """
@@ -124,8 +124,8 @@ def _expand(writer: Emitter, operation: Operation) -> str:
 
 def _transpose(writer: Emitter, operation: Operation) -> str:
     order = list(range(operation.rank))
-    one, other = (axis % operation.rank for axis in operation.args[1:3])
-    order[one], order[other] = other, one
+    first, second = (axis % operation.rank for axis in operation.args[1:3])
+    order[first], order[second] = second, first
     return writer.emit("Transpose", [writer.operand(operation.args[0])], perm=tuple(order))
 
 
@@ -190,8 +190,8 @@ def _not_equal(writer: Emitter, operation: Operation) -> str:
 
 
 def _reversed_subtraction(writer: Emitter, operation: Operation) -> str:
-    value, other = operation.args[:2]
-    return writer.emit("Sub", [writer.operand(other), writer.operand(value)])
+    subtrahend, minuend = operation.args[:2]
+    return writer.emit("Sub", [writer.operand(minuend), writer.operand(subtrahend)])
 
 
 def _to_float(writer: Emitter, operation: Operation) -> str:

@@ -168,7 +168,7 @@ def _compare_panel(
         from_panel = inputs, volatility[ticker[chunk], session[chunk]].unsqueeze(1)
         served = predictor(torch.from_numpy(bars[chunk]))
         pairs = zip((*window, *served), (*from_panel, *predictor.answer(*from_panel)), strict=True)
-        panel_window = max(panel_window, *(_difference(one, other) for one, other in pairs))
+        panel_window = max(panel_window, *(_difference(a, b) for a, b in pairs))
         logit = predictor.network(predictor.scaler(inputs))[0].double().numpy()
         once = expit(float(layer.scale) * logit + float(layer.bias))
         reference = max(reference, _difference(served[0], torch.from_numpy(once)))
@@ -183,15 +183,15 @@ def _compare_onnx(predictor: Predictor, onnx_path: Path, bars: np.ndarray) -> tu
     chunks = [bars[start : start + _CHUNK] for start in range(0, len(bars), _CHUNK)] + [bars[:1], bars[-1:]]
     for chunk in chunks:
         expected = predictor(torch.from_numpy(chunk))
-        found = run_onnx(session, chunk)
-        probability = max(probability, _difference(expected[0], torch.from_numpy(found[0])))
-        quantiles = max(quantiles, _difference(expected[1], torch.from_numpy(found[1])))
+        answers = run_onnx(session, chunk)
+        probability = max(probability, _difference(expected[0], torch.from_numpy(answers[0])))
+        quantiles = max(quantiles, _difference(expected[1], torch.from_numpy(answers[1])))
     return probability, quantiles
 
 
-def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    if one.shape != other.shape:
-        raise ParityError(f"answers have shapes {tuple(one.shape)} and {tuple(other.shape)}")
-    if not (bool(torch.isfinite(one).all()) and bool(torch.isfinite(other).all())):
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    if a.shape != b.shape:
+        raise ParityError(f"answers have shapes {tuple(a.shape)} and {tuple(b.shape)}")
+    if not (bool(torch.isfinite(a).all()) and bool(torch.isfinite(b).all())):
         raise ParityError("an answer is not finite")
-    return float((one - other).abs().max())
+    return float((a - b).abs().max())

@@ -1,8 +1,8 @@
 """A torch module as the list of aten operations that it runs, with the batch axis left open.
 
-Made for the feature graph: thousands of slices and additions, on each of which ``torch.export`` and its translation to
-ONNX spend milliseconds, and no control flow that depends on data. So running it once and noting each operation says all
-there is to know. It is run for two batch sizes: whatever differs between the two lists must be the batch size itself.
+Made for the feature graph: thousands of slices and additions, and no control flow that depends on data. Running it once
+and noting each operation gives the whole program. It is run for two batch sizes: whatever differs between the two lists
+must be the batch size itself.
 """
 
 from __future__ import annotations
@@ -76,12 +76,12 @@ def trace(module: nn.Module, example: Callable[[int], Tensor]) -> Trace:
     Raises
     ------
     ExportError
-        If what is run depends on the batch size otherwise than by sizes equal to it.
+        If the operations depend on the batch size in any other way than by sizes equal to it.
     """
     first, second = (_record(module, example(size)) for size in _BATCH_SIZES)
     if len(first.operations) != len(second.operations) or first.outputs != second.outputs:
         raise ExportError("the module runs other operations for another batch size: it cannot be exported")
-    merged = [_merge_operations(one, other) for one, other in zip(first.operations, second.operations, strict=True)]
+    merged = [_merge_operations(a, b) for a, b in zip(first.operations, second.operations, strict=True)]
     return Trace(tuple(merged), first.outputs)
 
 
@@ -135,23 +135,24 @@ def _record(module: nn.Module, example: Tensor) -> Trace:
     return Trace(tuple(recorder.operations), tuple(recorder.refs[id(output)] for output in outputs))
 
 
-def _merge_operations(one: Operation, other: Operation) -> Operation:
-    signatures = [(part.name, part.result, part.parts, part.rank, set(part.kwargs)) for part in (one, other)]
+def _merge_operations(a: Operation, b: Operation) -> Operation:
+    signatures = [(part.name, part.result, part.parts, part.rank, set(part.kwargs)) for part in (a, b)]
     if signatures[0] != signatures[1]:
-        raise ExportError(f"{one.name} becomes {other.name} for another batch size: the module cannot be exported")
-    args = _merge(one.args, other.args, one.name)
-    kwargs = {key: _merge(value, other.kwargs[key], one.name) for key, value in one.kwargs.items()}
-    return replace(one, args=args, kwargs=kwargs)
+        raise ExportError(f"{a.name} becomes {b.name} for another batch size: the module cannot be exported")
+    args = _merge(a.args, b.args, a.name)
+    kwargs = {key: _merge(value, b.kwargs[key], a.name) for key, value in a.kwargs.items()}
+    return replace(a, args=args, kwargs=kwargs)
 
 
-def _merge(one: Any, other: Any, name: str) -> Any:
-    if isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other):
-        return one
-    if isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other):
-        return tuple(_merge(a, b, name) for a, b in zip(one, other, strict=True))
-    if not isinstance(one, Tensor) and not isinstance(other, Tensor):
-        if one == other:
-            return one
-        if (one, other) == _BATCH_SIZES:
+def _merge(a: Any, b: Any, name: str) -> Any:
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and torch.equal(a, b):
+        return a
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return tuple(_merge(x, y, name) for x, y in zip(a, b, strict=True))
+    if not isinstance(a, Tensor) and not isinstance(b, Tensor):
+        if a == b:
+            return a
+        # Two runs with batches of 2 and 3: a number that follows them is the batch size itself.
+        if (a, b) == _BATCH_SIZES:
             return BATCH
     raise ExportError(f"an argument of {name} depends on the batch size in a way that cannot be exported")

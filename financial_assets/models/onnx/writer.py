@@ -54,7 +54,7 @@ class _Writer:
             return self.constant(array.astype(np.float32) if array.dtype == np.float64 else array)
         if isinstance(value, (bool, int, float)):
             return self.constant(np.asarray(value, dtype=np.float32))
-        raise ExportError(f"{value!r} is no operand")
+        raise ExportError(f"{value!r} is not an operand")
 
 
 def write_onnx(

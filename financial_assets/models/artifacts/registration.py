@@ -1,4 +1,4 @@
-"""What a registry has lost is registered again, from what this machine keeps of it."""
+"""Versions in the registry and what this machine remembers of them, so that a lost registry gets them back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import ExportError
-from financial_assets.models.artifacts.artifact import ARTIFACT_FOLDER, CARD_FILE, MODEL_FOLDER, ONNX_FILE, is_whole
+from financial_assets.models.artifacts.artifact import (
+    ARTIFACT_FOLDER,
+    CARD_FILE,
+    MODEL_FOLDER,
+    ONNX_FILE,
+    TRAINING_FOLDER,
+    is_whole,
+)
 from financial_assets.models.artifacts.storage import is_finished
-from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
+from financial_assets.models.onnx.export import file_sha256
+from financial_assets.models.training import Training
+from financial_assets.tracking import ModelRegistry, ModelVersion, Run, Tracker
 
-__all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register_again", "remember"]
+__all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register", "register_again", "remember"]
 
 RECORD_FILE = "registered.json"
-_TRAINING = "training"
 _log = logging.getLogger(__name__)
 
 
@@ -54,15 +62,49 @@ def remember(folder: Path, version: ModelVersion) -> None:
 
 def kept_versions(models: Path) -> list[KeptVersion]:
     """Every version that this machine remembers, by number; a damaged record is logged and left out."""
-    found: list[KeptVersion] = []
+    kept: list[KeptVersion] = []
     for path in models.glob(f"*/*/{RECORD_FILE}"):
         try:
             document: dict[str, Any] = json.loads(path.read_text())
             tags = {str(name): str(value) for name, value in document["tags"].items()}
-            found.append(KeptVersion(int(document["version"]), path.parent, tags, str(document["description"])))
+            kept.append(KeptVersion(int(document["version"]), path.parent, tags, str(document["description"])))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            _log.warning("%s is damaged (%r): its version is not known here", path, error)
-    return sorted(found, key=lambda one: one.number)
+            _log.warning("%s is damaged (%r): its version is left out", path, error)
+    return sorted(kept, key=lambda version: version.number)
+
+
+def register(
+    run: Run, registry: ModelRegistry, models: Path, training: Training, identity: str, tags: Mapping[str, str]
+) -> ModelVersion:
+    """Upload an exported training to its run and register it as a new version.
+
+    Parameters
+    ----------
+    run
+        The tracked run that trained it.
+    registry
+        Where it is registered.
+    models
+        State of all models: ``<variant>/<fingerprint>`` below it holds the artefact and the training.
+    training, identity
+        What is registered, and its fingerprint.
+    tags
+        Of the version, beside those that describe the model.
+    """
+    variant, cutoff = training.variant.name, f"{training.cutoff:%Y-%m-%d}"
+    folder = models / variant / identity
+    run.log_artifacts(folder / ARTIFACT_FOLDER / MODEL_FOLDER, MODEL_FOLDER)
+    run.log_artifacts(folder / TRAINING_FOLDER, f"{MODEL_FOLDER}/{TRAINING_FOLDER}")
+    onnx_sha256 = file_sha256(folder / ARTIFACT_FOLDER / ONNX_FILE)
+    about = {"variant": variant, "data_cutoff": cutoff, "fingerprint": identity, "onnx_sha256": onnx_sha256}
+    return registry.register(
+        run.id,
+        MODEL_FOLDER,
+        {**tags, **about},
+        description=f"{variant}, trained on sessions up to {cutoff}",
+        # Served models and evidence name versions by number, so a number that the registry forgot stays taken.
+        above=max((kept.number for kept in kept_versions(models)), default=0),
+    )
 
 
 def register_again(models: Path, tracker: Tracker, registry: ModelRegistry) -> tuple[int, ...]:
@@ -78,23 +120,22 @@ def register_again(models: Path, tracker: Tracker, registry: ModelRegistry) -> t
     """
     newest = max((version.version for version in registry.versions()), default=0)
     kept = kept_versions(models)
-    missing = [one for one in kept if one.number > newest]
-    registered: list[int] = []
-    for one in missing:
-        model = one.folder / ARTIFACT_FOLDER / MODEL_FOLDER
-        if not is_whole(model, one.tags.get("onnx_sha256", "")) or not (model / "MLmodel").is_file():
-            _log.warning("version %d is not registered again: %s is not whole", one.number, model)
+    numbers: list[int] = []
+    for lost in (version for version in kept if version.number > newest):
+        model, training = lost.folder / ARTIFACT_FOLDER / MODEL_FOLDER, lost.folder / TRAINING_FOLDER
+        if not is_whole(model, lost.tags.get("onnx_sha256", "")) or not (model / "MLmodel").is_file():
+            _log.warning("version %d is not registered again: %s is not whole", lost.number, model)
             continue
-        with tracker.run(one.tags.get("variant", one.folder.parent.name), tags=one.tags) as run:
+        with tracker.run(lost.tags.get("variant", lost.folder.parent.name), tags=lost.tags) as run:
             run.log_artifacts(model, MODEL_FOLDER)
-            if is_finished(one.folder / _TRAINING):
-                run.log_artifacts(one.folder / _TRAINING, f"{MODEL_FOLDER}/{_TRAINING}")
+            if is_finished(training):
+                run.log_artifacts(training, f"{MODEL_FOLDER}/{TRAINING_FOLDER}")
         version = registry.register(
-            run.id, MODEL_FOLDER, one.tags, one.description, number=one.number, above=kept[-1].number
+            run.id, MODEL_FOLDER, lost.tags, lost.description, number=lost.number, above=kept[-1].number
         )
-        remember(one.folder, version)
-        registered.append(version.version)
-    return tuple(registered)
+        remember(lost.folder, version)
+        numbers.append(version.version)
+    return tuple(numbers)
 
 
 def heal_copy(registry: ModelRegistry, version: ModelVersion, folder: Path, export: Callable[[Path], None]) -> bool:
@@ -127,8 +168,8 @@ def heal_copy(registry: ModelRegistry, version: ModelVersion, folder: Path, expo
     artifact = folder / ARTIFACT_FOLDER
     if not (is_whole(artifact / MODEL_FOLDER, sha256) and (artifact / MODEL_FOLDER / "MLmodel").is_file()):
         _export_again(version, artifact, export)
-    if is_finished(folder / _TRAINING):
-        shutil.copytree(folder / _TRAINING, artifact / MODEL_FOLDER / _TRAINING, dirs_exist_ok=True)
+    if is_finished(folder / TRAINING_FOLDER):
+        shutil.copytree(folder / TRAINING_FOLDER, artifact / MODEL_FOLDER / TRAINING_FOLDER, dirs_exist_ok=True)
     registry.upload(version.version, artifact / MODEL_FOLDER)
     return True
 
@@ -141,9 +182,8 @@ def _export_again(version: ModelVersion, artifact: Path, export: Callable[[Path]
         export(staging)
         if not is_whole(staging, version.tags["onnx_sha256"]):
             raise ExportError(
-                f"version {version.version} is lost: neither the registry nor {artifact} has its file, and its "
-                f"training gives another one now; materialize models/{version.tags['variant']}, then "
-                f"onnx/{version.tags['variant']}, to have a new version"
+                f"version {version.version} is lost: neither the registry nor {artifact} has its file, and exporting "
+                "its training gives another file now; run the `retrain` job to have a new version"
             )
         shutil.rmtree(artifact / MODEL_FOLDER, ignore_errors=True)
         artifact.mkdir(parents=True, exist_ok=True)

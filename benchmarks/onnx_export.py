@@ -1,0 +1,205 @@
+"""The served graph as ``models/onnx`` writes it, beside torch's exporters, each also passed through two optimisers.
+
+    python benchmarks/onnx_export.py [--variant baseline --rows 256 --every 1 --exporters dynamo legacy]
+
+Nodes and size of the file, time to export and to load it, latency of one row and of a batch, and the largest
+difference of the outputs from eager torch on real windows. Times are of the CPU clock, as ratios to ours in the same
+run: onnxruntime with one thread and its own graph optimisation on. A failed export, or an optimiser that breaks the
+graph, is named. ``--every 4`` takes each fourth feature of the catalogue, which needs a quarter of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxoptimizer
+import onnxruntime as ort
+import onnxslim
+import torch
+from torch import nn
+
+from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.graph import FeatureGraph
+from financial_assets.market.panel import build_panel
+from financial_assets.market.sources.sample import SamplePrices
+from financial_assets.models.calibration import Calibration
+from financial_assets.models.networks import build_network
+from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES, export_onnx, onnx_session, run_onnx
+from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
+from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.variants import VARIANTS
+
+WIDTHS = (7, 7, 8, 7, 7, 7, 13, 11)
+
+Write = Callable[[Predictor, Path], object]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file; times in seconds, differences from torch absolute."""
+
+    name: str
+    nodes: int
+    size: int
+    export: float
+    load: float
+    one_row: float
+    batch: float
+    probability: float
+    quantiles: float
+
+
+def fresh_predictor(variant: str, every: int) -> Predictor:
+    """The served model with weights as they are drawn: exporters do not care whether it was trained."""
+    graph = FeatureGraph(CATALOGUE[::every])
+    torch.manual_seed(0)
+    network = build_network(VARIANTS[variant], len(graph.names))
+    scaler = RobustScaler(torch.zeros(len(graph.names)), torch.ones(len(graph.names)))
+    return Predictor(graph, scaler, network, Calibration(), 10).eval().requires_grad_(False)
+
+
+class Whole(nn.Module):
+    """The predictor one level down: torch's exporter confuses a part called ``graph`` with its own graph."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        super().__init__()
+        self.predictor = predictor
+
+    def forward(self, bars: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The predictor's outputs."""
+        return self.predictor(bars)
+
+
+def with_torch(dynamo: bool) -> Write:
+    def write(predictor: Predictor, path: Path) -> None:
+        bars = torch.full((2, SERVED_LOOKBACK, 7), 100.0)
+        batch = (
+            {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1, max=65536)},)}
+            if dynamo
+            else {"dynamic_axes": {name: {0: "batch"} for name in (INPUT_NAME, *OUTPUT_NAMES)}}
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                Whole(predictor).eval(),
+                (bars,),
+                path,
+                dynamo=dynamo,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                external_data=False,
+                verbose=False,
+                **batch,
+            )
+
+    return write
+
+
+def shortened(error: Exception) -> str:
+    """The innermost cause in one line."""
+    while error.__cause__ is not None and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return " ".join(str(error).split())[:200]
+
+
+def slimmed(source: Path, path: Path) -> None:
+    onnx.save(onnxslim.slim(onnx.load(source)), path)
+
+
+def optimised(source: Path, path: Path) -> None:
+    onnx.save(onnxoptimizer.optimize(onnx.load(source), onnxoptimizer.get_fuse_and_elimination_passes()), path)
+
+
+def median_time(work: Callable[[], object], repeat: int) -> float:
+    """Median CPU seconds, after three runs that are not counted."""
+    times: list[float] = []
+    for _ in range(repeat + 3):
+        started = time.process_time()
+        work()
+        times.append(time.process_time() - started)
+    return statistics.median(times[3:])
+
+
+def measure(name: str, path: Path, exported_in: float, bars: np.ndarray, expected: list[np.ndarray]) -> Measured:
+    model = onnx.load(path)
+    started = time.process_time()
+    session = onnx_session(path)
+    loaded_in = time.process_time() - started
+    answers = run_onnx(session, bars)
+    differences = [float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True)]
+    return Measured(
+        name,
+        len(model.graph.node),
+        path.stat().st_size,
+        exported_in,
+        loaded_in,
+        median_time(lambda: run_onnx(session, bars[:1]), 60),
+        median_time(lambda: run_onnx(session, bars), 7),
+        *differences,
+    )
+
+
+def report(rows: list[Measured]) -> None:
+    ours = rows[0]
+    heads = zip(("nodes", "KiB", "export", "load", "row", "batch", "probability", "quantiles"), WIDTHS, strict=True)
+    print(" " * 30 + "".join(f"{head:>{width}}" for head, width in heads))
+    for row in rows:
+        ratios = (row.export / ours.export, row.load / ours.load, row.one_row / ours.one_row, row.batch / ours.batch)
+        print(
+            f"{row.name:<30}{row.nodes:>7}{row.size / 1024:>7.0f}{ratios[0]:>8.1f}"
+            + "".join(f"{ratio:>7.2f}" for ratio in ratios[1:])
+            + f"{row.probability:>13.1e}{row.quantiles:>11.1e}"
+        )
+    print("export (or the optimiser's pass), load, row, batch: ratio to ours; the rest: largest difference from torch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variant", default="baseline", choices=VARIANTS)
+    parser.add_argument("--rows", type=int, default=256, help="windows in a batch")
+    parser.add_argument("--every", type=int, default=1, help="take each n-th feature of the catalogue only: quicker")
+    parser.add_argument("--exporters", nargs="*", default=["dynamo", "legacy"], choices=["dynamo", "legacy"])
+    arguments = parser.parse_args()
+    ort.set_default_logger_severity(3)
+    torch.set_num_threads(1)
+    panel = build_panel(SamplePrices().fetch(("AAPL", "IBM", "MSFT")).prices)
+    last = range(len(panel.sessions) - arguments.rows // 3 - 1, len(panel.sessions))
+    bars = np.concatenate([panel.windows(panel.sessions[at], SERVED_LOOKBACK)[1] for at in last])[: arguments.rows]
+    predictor = fresh_predictor(arguments.variant, arguments.every)
+    with torch.no_grad():
+        expected = [answer.numpy() for answer in predictor(torch.from_numpy(bars))]
+    writers: dict[str, Write] = {"ours": export_onnx}
+    writers |= {f"torch {name}": with_torch(name == "dynamo") for name in arguments.exporters}
+    rows: list[Measured] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, write in writers.items():
+            path = Path(folder) / f"{name}.onnx"
+            steps: dict[str, Callable[[], object]] = {
+                name: partial(write, predictor, path),
+                f"{name}, onnxslim": partial(slimmed, path, path.with_suffix(".slim")),
+                f"{name}, onnxoptimizer": partial(optimised, path, path.with_suffix(".optimised")),
+            }
+            for (step, work), suffix in zip(steps.items(), (".onnx", ".slim", ".optimised"), strict=True):
+                started = time.process_time()
+                try:
+                    work()
+                    took = time.process_time() - started
+                    rows.append(measure(step, path.with_suffix(suffix), took, bars, expected))
+                except Exception as error:  # whatever a rival fails with is a result
+                    print(f"{step}: {type(error).__name__}: {shortened(error)}")
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()
