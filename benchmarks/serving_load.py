@@ -31,7 +31,8 @@ from financial_assets.experiment.replay.request import ReplayHooks, ReplayReques
 from financial_assets.market.calendar import sessions as trading_sessions
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, start, status, stop
+from financial_assets.serving.local.control import start, stop
+from financial_assets.serving.local.target import LocalTarget, status
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 
 TICKERS = 10

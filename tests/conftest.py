@@ -6,8 +6,12 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytest_timeout
+
+from tests.waiting import FreeSeconds
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["DO_NOT_TRACK"] = "true"
@@ -45,6 +49,27 @@ def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name in ("_known", "_concealed"):
         monkeypatch.setattr(redaction, name, dict(getattr(redaction, name)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: Any, settings: Any) -> bool:
+    """The limit of a test is there to end hangs: its seconds are those of a free machine, however busy this one is."""
+    clock = FreeSeconds()
+
+    def look(*_: object) -> None:
+        left = settings.timeout - clock.read()
+        if left <= 0:
+            pytest_timeout.timeout_sigalrm(item, settings)
+        signal.setitimer(signal.ITIMER_REAL, max(left, 1.0))
+
+    def cancel() -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    item.cancel_timeout = cancel  # the plugin calls it when the test has ended
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, settings.timeout)
+    return True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -77,7 +77,7 @@ def test_an_error_that_nobody_expected_keeps_its_traceback(command: Command, mon
     def broken() -> Settings:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("financial_assets.cli.main.load_settings", broken)
+    monkeypatch.setattr("financial_assets.settings.load_settings", broken)
     assert isinstance(command("status").exception, ZeroDivisionError)
 
 
@@ -136,7 +136,7 @@ def test_replay_refuses_options_that_make_no_sense(command: Command, options: li
 def test_replay_before_anything_was_ingested_names_the_asset_to_run(command: Command) -> None:
     refused = command("replay")
     assert refused.exit_code == 1
-    assert re.search(r"Error: .*materialize raw_prices first", refused.output)
+    assert re.search(r"Error: .*run `financial-assets run`", refused.output)
 
 
 def test_replay_of_an_experiment_that_has_not_started_says_so(command: Command, tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_replay_of_an_experiment_that_has_not_started_says_so(command: Command, 
     market.begin(market.whole_panel().sessions)
     refused = command("replay", "--sessions", "1")
     assert refused.exit_code == 1
-    assert "materialize the asset `experiment` first" in refused.output
+    assert "run `financial-assets run`" in refused.output
 
 
 def test_an_unknown_command_is_refused(command: Command) -> None:

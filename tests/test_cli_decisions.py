@@ -29,10 +29,11 @@ from financial_assets.experiment.prediction_log.records import Result as Ended
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.resources import Models, Serving, make_resources
+from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
 EXPERIMENT, CHAMPION, CHALLENGER = "test-experiment", "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -83,13 +84,13 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         use(home, patch)
         resources = make_resources(load_settings())
-        market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+        market, models, ab_test = (resources[name] for name in ("market", "models", "ab_test"))
         market.ingest()
         panel = market.whole_panel()
         market.begin(panel.sessions)
         cutoff = market.first_cutoff().get()
         known = panel.until(cutoff)
-        workshop.keep_baselines(
+        models.keep_baselines(
             fit_baselines(compute_panel(known, FeatureGraph()), known, cutoff=cutoff, sequence_length=10)
         )
         variants = enumerate(("baseline", "enhanced"), 1)
@@ -98,7 +99,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
             predict(log, panel)
-        workshop.tracker().find("makes", "the store")
+        models.tracker().find("makes", "the store")
     return home
 
 
@@ -180,7 +181,7 @@ def test_json_is_the_record(home: Path) -> None:
     assert json.loads(shown.output) == json.loads(decision.to_json())
     file = home / "reports" / "decisions" / f"{decision.as_of}-{decision.digest[:12]}.json"
     assert json.loads(file.read_text()) == json.loads(decision.to_json())
-    assert make_resources(load_settings())["workshop"].tracker().find("decision", decision.digest) is not None
+    assert make_resources(load_settings())["models"].tracker().find("decision", decision.digest) is not None
 
 
 @pytest.mark.usefixtures("home")
@@ -290,8 +291,8 @@ class Plane:
 @pytest.mark.usefixtures("home")
 def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
 
     def run(**config: str) -> dg.ExecuteInProcessResult:
         with dg.DagsterInstance.ephemeral() as instance:
@@ -342,8 +343,8 @@ def squeeze(home: Path) -> str:
 
 def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
     advance(LATE)
     day = squeeze(home)
     with dg.DagsterInstance.ephemeral() as instance:

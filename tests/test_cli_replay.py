@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,10 +14,6 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
-sys.path.insert(0, str(Path(__file__).parent / "experiment"))
-
-from experiment_doubles import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
-
 from financial_assets.cli.main import main
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.decision.record import Decision
@@ -28,11 +23,13 @@ from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.shadow import enter_shadow
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
+from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.panel import CHANNELS
-from financial_assets.resources import Models, Serving, make_resources
+from financial_assets.resources import make_resources
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
+from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
 
 POLICY = """
 experiment: ab-experiment
@@ -135,10 +132,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     """Prices are in, the experiment has begun, its plan is registered."""
     made = World()
-    monkeypatch.setattr(Serving, "connect", lambda _: made.connect())
-    monkeypatch.setattr(Serving, "target", lambda _: made)
-    monkeypatch.setattr(Models, "registry", lambda _: made)
-    monkeypatch.setattr(Models, "baselines_for", lambda *_: made)
+    monkeypatch.setattr(ServingAccess, "connect", lambda _: made.connect())
+    monkeypatch.setattr(ServingAccess, "target", lambda _: made)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: made)
+    monkeypatch.setattr(ModelStore, "baselines_for", lambda *_: made)
     monkeypatch.setattr("financial_assets.workflows.decisions.compute_panel", lambda *_: None)
     monkeypatch.setattr(
         "financial_assets.workflows.decisions.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)

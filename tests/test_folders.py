@@ -46,7 +46,7 @@ def test_every_way_to_begin_a_state_folder_makes_it_private(tmp_path: Path) -> N
         elif name == "log":
             resources["ab_test"].log().close()
         elif name == "mlflow":
-            resources["workshop"].registry()._connection.exclusive().__enter__()
+            resources["models"].registry()._connection.exclusive().__enter__()
         else:
             atomic_write_text(home / "x.json", "{}")
         assert mode(home) == 0o700, name

@@ -16,6 +16,7 @@ import pytest
 
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.runs import FAILURE_TAG
+from tests.waiting import wait_on
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
 pytestmark = [
@@ -114,16 +115,18 @@ def statuses(folder: Path) -> dict[str, tuple[str, str | None]]:
 
 def test_each_step_ends_as_it_was(tmp_path: Path) -> None:
     with job(tmp_path) as process:
-        deadline = time.monotonic() + 150
-        while not (
-            (tmp_path / "slow is running").exists()
-            and {name: status for name, (status, _) in statuses(tmp_path).items()}
-            == {"good": "FINISHED", "bad": "FAILED", "slow": "RUNNING"}
-            and all(has_ended(tmp_path / f"{step}.pid") for step in ("good", "bad"))
-        ):
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
-            time.sleep(0.2)
+        wait_on(
+            process,
+            "one step is left",
+            lambda: (
+                (tmp_path / "slow is running").exists()
+                and {name: status for name, (status, _) in statuses(tmp_path).items()}
+                == {"good": "FINISHED", "bad": "FAILED", "slow": "RUNNING"}
+                and all(has_ended(tmp_path / f"{step}.pid") for step in ("good", "bad"))
+            ),
+            log=(tmp_path / "log").read_text,
+            poll_s=0.2,
+        )
         assert interrupt(process) != 0, (tmp_path / "log").read_text()
     ended = statuses(tmp_path)
     assert ended["good"] == ("FINISHED", None)

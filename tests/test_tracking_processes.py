@@ -97,7 +97,7 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
         runs = {sent: first_line(process) for sent, process in processes.items()}
         for sent, process in processes.items():
             process.send_signal(sent)
-        codes = {sent: process.wait(timeout=20) for sent, process in processes.items()}
+        codes = {sent: process.wait() for sent, process in processes.items()}
     assert codes[signal.SIGTERM] == 143
     ended = {sent: client.get_run(run_id) for sent, run_id in runs.items()}
     assert ended[signal.SIGINT].info.status == "FAILED"
@@ -112,7 +112,7 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
 def test_a_process_that_dies_while_it_makes_the_store_leaves_no_half_of_one(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     with started(_DIE_IN_MIGRATION + _TRAIN, [uri, tmp_path / "artifacts"]) as process:
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     with tracker.run("train") as run:
         pass
@@ -132,7 +132,7 @@ def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> 
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60) for process in processes]
+        outputs = [process.communicate() for process in processes]
         assert [process.returncode for process in processes] == [0] * len(processes), outputs
     own, *shared = (int(out) for out, _ in outputs)
     assert len(set(shared)) == 1, "one fingerprint, one version"

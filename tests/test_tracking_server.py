@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
+from tests.waiting import wait_on
 
 pytestmark = pytest.mark.integration
 
@@ -53,14 +53,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline and process.poll() is None:
+    def answers() -> bool:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
+                return True
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    pytest.fail(f"no MLflow server at {url}: {log.read_text()}")
+            return False
+
+    wait_on(process, f"MLflow answers at {url}", answers, log=log.read_text, poll_s=0.2)
 
 
 def test_runs_artefacts_and_versions_over_http(server: str, tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def predictions(
     ],
 )
 def ab_evaluation(
-    context: dg.AssetExecutionContext, market: Market, workshop: Models, ab_test: ABTest
+    context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
     panel = market.panel()
@@ -94,10 +94,10 @@ def ab_evaluation(
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    rivals = BaselinePredictions(workshop, panel)
+    rivals = BaselinePredictions(models, panel)
     with atomic_path(ab_test.rivals_path) as temporary:
         rivals.of(epoch).to_parquet(temporary, index=False)
-    decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=rivals)
+    decisions = decide_now(market, models, ab_test, panel=panel, rivals=rivals)
     leading = leading_decision(decisions)
     evaluation = evaluate(
         routed=routed,

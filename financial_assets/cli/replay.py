@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from financial_assets.settings import load_settings
+from financial_assets.cli import examples
 
 if TYPE_CHECKING:
     from financial_assets.experiment.replay.counts import ReplayReport
@@ -18,7 +18,7 @@ __all__ = ["replay"]
 _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
-@click.command()
+@click.command(epilog=examples("replay", "replay --sessions 20", "replay --rate 50 --mode split", "replay --decide"))
 @click.option(
     "--sessions", type=click.IntRange(min=0), default=0, help="Sessions after the first data cut-off; 0: all."
 )
@@ -54,7 +54,12 @@ _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 def replay(
     sessions: int, workers: int | None, rate: float | None, arrivals: str | None, mode: Any, deciding: bool
 ) -> None:
-    """Replay out-of-sample sessions through the gateway; goes on where an earlier replay stopped."""
+    """Send out-of-sample sessions through the gateway.
+
+    They are load for the plane and evidence for the experiment. A replay continues where an earlier one stopped.
+    """
+    from financial_assets.settings import load_settings
+
     settings = load_settings()
     if arrivals is not None and rate is None:
         raise click.UsageError("--arrivals is about the instants of --rate: give a rate too")
@@ -63,11 +68,11 @@ def replay(
     if deciding and mode is not None:
         raise click.UsageError("--decide needs routed requests and pairs: leave --mode away")
     from financial_assets.experiment.replay.open_loop import OpenLoop
-    from financial_assets.resources import make_resources
+    from financial_assets.installation import open_installation
     from financial_assets.workflows.replay import decide_between_sessions, run_replay
 
-    resources = make_resources(settings)
-    market, serving, ab_test = resources["market"], resources["serving"], resources["ab_test"]
+    installation = open_installation(settings)
+    market, serving, ab_test = installation.market, installation.serving, installation.ab_test
     load = None if rate is None else OpenLoop(rate, "uniform" if arrivals == "uniform" else "poisson", market.seed)
     try:
         report = run_replay(
@@ -78,7 +83,7 @@ def replay(
             workers=workers,
             mode=mode,
             load=load,
-            deciding=partial(decide_between_sessions, market, resources["workshop"], serving, ab_test)
+            deciding=partial(decide_between_sessions, market, installation.models, serving, ab_test)
             if deciding
             else None,
         )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from financial_assets.doctor.files import check_state_files
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, mend
@@ -16,32 +13,19 @@ from financial_assets.doctor.stores import (
     check_state_folder,
 )
 from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materialize
-from financial_assets.resources import ABTest, Market, Models, Serving, make_resources
-from financial_assets.settings import Settings, load_settings
+from financial_assets.installation import ABTestState, Installation, MarketState, ModelStore, open_installation
+from financial_assets.settings import load_settings
 
-__all__ = ["Installation", "check_settings", "examine"]
-
-
-@dataclass(frozen=True)
-class Installation:
-    """What the settings describe; ``experiment`` is the name in the rollout policy."""
-
-    settings: Settings
-    market: Market
-    workshop: Models
-    serving: Serving
-    experiment: str
-    ab_test: ABTest
+__all__ = ["check_settings", "examine"]
 
 
 def check_settings() -> Checked[Installation]:
     """The environment makes valid settings, and the rollout policy can be read."""
     settings = load_settings()
-    made = make_resources(settings)
-    ab_test: ABTest = made["ab_test"]
-    experiment = ab_test.policy().experiment
+    installation = open_installation(settings)
+    installation.ab_test.policy()
     said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
-    return Checked(Installation(settings, made["market"], made["workshop"], made["serving"], experiment, ab_test), said)
+    return Checked(installation, said)
 
 
 def examine() -> tuple[Finding, ...]:
@@ -57,22 +41,22 @@ def examine() -> tuple[Finding, ...]:
     versions = walk.step(
         "MLflow",
         "set MLFLOW_TRACKING_URI",
-        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.workshop.tracker()),
+        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.models.tracker()),
         *(found, home),
     )
     log = walk.step(
         "prediction log",
         "set PREDICTION_LOG_URL",
-        lambda i, _: check_log(i.settings.log_url, i.experiment),
+        lambda i, _: check_log(i.settings.log_url, i.ab_test.policy().experiment),
         *(found, home),
     )
     walk.step(
         "artefacts",
         RUN,
-        lambda i, log, versions, bars: check_artefacts(i.workshop.folder, log.epoch.arms, versions, bars),
+        lambda i, log, versions, bars: check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
         *(found, log, versions, bars),
     )
-    walk.step("state files", RUN, lambda i, _: check_state_files(i.market, i.workshop, i.ab_test), found, home)
+    walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), found, home)
     walk.step(
         "served files",
         "`financial-assets serve`",
@@ -95,3 +79,10 @@ def examine() -> tuple[Finding, ...]:
     )
     walk.step("attribution", remedy, check_attribution, route, versions, log)
     return tuple(walk.findings)
+
+
+def _check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestState) -> Checked[None]:
+    # Reads trained networks: torch is imported when this layer is reached, not for a fault in one before it.
+    from financial_assets.doctor.files import check_state_files
+
+    return check_state_files(market, models, ab_test)

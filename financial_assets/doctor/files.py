@@ -11,6 +11,7 @@ from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.errors import MarketDataError
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.installation import ABTestState, MarketState, ModelStore
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
 from financial_assets.models.artifacts.republishing import RECORD_FILE
@@ -19,7 +20,6 @@ from financial_assets.models.artifacts.tracked import read_pointer
 from financial_assets.models.baselines import Baselines
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
-from financial_assets.resources import ABTest, Market, Models
 
 __all__ = ["check_state_files"]
 
@@ -28,22 +28,22 @@ _DECISION = "that copy of a decision, whose record is in the prediction log"
 _JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
 
 
-def check_state_files(market: Market, workshop: Models, ab_test: ABTest) -> Checked[None]:
+def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestState) -> Checked[None]:
     """What the assets keep between them can be read; what is missing once a model was trained is worth a look."""
-    readings, trained = Readings(), [name for name in VARIANTS if (workshop.folder / name).is_dir()]
+    readings, trained = Readings(), [name for name in VARIANTS if (models.folder / name).is_dir()]
     if trained:
         readings.read(market.panel_path, PricePanel.load, "price_panel")
         readings.read(market.features_path, FeaturePanel.load, "features")
-        readings.read(workshop.baselines_path, Baselines.load, "baselines")
-    fitted = sorted((workshop.folder / "baselines").glob("*.json"))
-    latest = _cutoff(workshop.baselines_path) or max((path.stem for path in fitted), default="")
+        readings.read(models.baselines_path, Baselines.load, "baselines")
+    fitted = sorted((models.folder / "baselines").glob("*.json"))
+    latest = _cutoff(models.baselines_path) or max((path.stem for path in fitted), default="")
     for path in fitted:
         if path.stem == latest:
             readings.read(path, Baselines.load, "baselines")
         else:
             readings.read(path, Baselines.load, remove=[path], lost=_JUDGED)
     for variant in trained:
-        _read_variant(readings, workshop.folder / variant)
+        _read_variant(readings, models.folder / variant)
     _read_reports(readings, ab_test)
     _read_signals(readings, market)
     said, remedy = "; ".join(damage.said for damage in readings.damages), remedy_of(readings.damages)
@@ -83,7 +83,7 @@ def _read_artifact(folder: Path) -> None:
         raise ValueError(f"{folder / ONNX_FILE} and {CARD_FILE} do not belong together")
 
 
-def _read_reports(readings: Readings, ab_test: ABTest) -> None:
+def _read_reports(readings: Readings, ab_test: ABTestState) -> None:
     report = ab_test.report_path
     for path, read in (
         (report, _read_html),
@@ -100,7 +100,7 @@ def _read_html(path: Path) -> None:
         raise ValueError("it does not end as a page does")
 
 
-def _read_signals(readings: Readings, market: Market) -> None:
+def _read_signals(readings: Readings, market: MarketState) -> None:
     folder = market.folder / "signals"
     for path in sorted((*folder.glob("*.parquet"), *folder.glob("*.csv"))):
         read = pd.read_parquet if path.suffix == ".parquet" else _read_table
@@ -116,7 +116,7 @@ def _read_table(path: Path) -> None:
         raise ValueError("it holds no rows, or half of one")
 
 
-def _now(market: Market) -> str:
+def _now(market: MarketState) -> str:
     try:
         return f"{market.clock().now():%Y-%m-%d}"
     except MarketDataError:  # the price store's layer says so

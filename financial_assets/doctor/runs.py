@@ -6,14 +6,16 @@ import os
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import dagster as dg
 import yaml
 
-from financial_assets.automation.dead_runs import EndedRun, end_dead_runs, open_runs
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
 from financial_assets.tracking.owners import describe_owner, owner_state
+
+if TYPE_CHECKING:
+    from financial_assets.automation.dead_runs import EndedRun
 
 __all__ = ["check_dagster", "end_tracked_runs"]
 
@@ -40,6 +42,10 @@ def check_dagster() -> Checked[None]:
 
 def _examine(home: Path, place: Path) -> Checked[None]:
     """The instance of ``home`` as runs that were started in the folder ``place`` have it."""
+    import dagster as dg  # only where there is an instance
+
+    from financial_assets.automation.dead_runs import end_dead_runs, open_runs
+
     try:
         with chdir(place), dg.DagsterInstance.from_config(str(home)) as instance:
             launcher = type(instance.run_launcher).__name__  # loaded on first use: in the daemon, if not here

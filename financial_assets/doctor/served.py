@@ -8,9 +8,9 @@ from pathlib import Path
 from financial_assets.doctor.damage import Readings, read_json
 from financial_assets.doctor.walk import Checked, LayerError, materialize
 from financial_assets.errors import TargetError
+from financial_assets.locking import is_held
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.repository import is_sound
 

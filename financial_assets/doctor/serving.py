@@ -19,7 +19,6 @@ from financial_assets.tracking import ModelVersion
 
 __all__ = ["RESTART", "check_attribution", "check_gateway", "check_routing", "check_target", "mend"]
 
-_REGISTRY = "set MLFLOW_TRACKING_URI to the registry that it comes from"
 _LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
 RESTART = "`financial-assets stop`, then `financial-assets serve`"
 

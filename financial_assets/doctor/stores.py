@@ -22,14 +22,12 @@ from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.folders import is_open_to_others
+from financial_assets.installation import MarketState
 from financial_assets.market.clock import ClockGap
 from financial_assets.market.day_state import read_days
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
-from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
-from financial_assets.models.onnx.export import file_sha256, onnx_session, run_onnx
-from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources import Market
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.local.repository import artefact_folder
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
@@ -74,7 +72,7 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
     return Checked(home, said)
 
 
-def check_price_store(market: Market) -> Checked[np.ndarray]:
+def check_price_store(market: MarketState) -> Checked[np.ndarray]:
     """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, 7]`` to ask models with."""
     prices = _stored_prices(market)
     missing = sorted(set(market.tickers) - set(prices["ticker"]))
@@ -116,7 +114,7 @@ def _read_marker(path: Path) -> None:
         raise ValueError("it names no PRICE_SOURCE")
 
 
-def _refuse_damage(market: Market) -> None:
+def _refuse_damage(market: MarketState) -> None:
     """The four files that ``raw_prices`` puts back, looked at together: one remedy mends them all."""
     readings, folder = Readings(), market.folder
     marker, clock, training = (folder / f"{name}.json" for name in ("market", "clock", "training"))
@@ -137,7 +135,7 @@ def _refuse_damage(market: Market) -> None:
         )
 
 
-def _stored_prices(market: Market) -> pd.DataFrame:
+def _stored_prices(market: MarketState) -> pd.DataFrame:
     _refuse_damage(market)
     try:
         path = market.store().path
@@ -207,12 +205,17 @@ def check_artefacts(
 
 def _has_copy(version: ModelVersion) -> bool:
     """Whether the registry's own files are whole; only a store on this machine is looked at."""
+    from financial_assets.models.artifacts.artifact import is_whole
+
     if not version.source.startswith(("file:", "/")):
         return True
     return is_whole(artefact_folder(version.source), version.tags.get("onnx_sha256", ""))
 
 
 def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: np.ndarray) -> Path:
+    from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
+    from financial_assets.models.onnx.export import file_sha256, onnx_session, run_onnx
+
     remedy = materialize(f"onnx/{arm.variant},experiment")
     if version is None or version.tags.get("variant") != arm.variant:
         raise LayerError(

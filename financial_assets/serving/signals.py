@@ -13,7 +13,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.answers import INPUT, Answer
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.signal_schema import QUANTILE_COLUMNS, SIGNAL_SCHEMA, check_signals

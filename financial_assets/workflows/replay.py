@@ -23,12 +23,12 @@ from financial_assets.experiment.replay.shadow import enter_shadow, is_shadow_re
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.routing import apply_epoch, repair_routing
 from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.models import ModelStore
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.models import Models
-from financial_assets.resources.serving import Serving
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.workflows.decisions import BaselinePredictions, decide_now, take_step
 
@@ -39,9 +39,9 @@ OPEN_LOOP_LIMIT = 64
 
 
 def run_replay(
-    market: Market,
-    serving: Serving,
-    ab_test: ABTest,
+    market: MarketState,
+    serving: ServingAccess,
+    ab_test: ABTestState,
     *,
     sessions: int | None,
     workers: int | None = None,
@@ -108,18 +108,18 @@ def run_replay(
 
 
 def decide_between_sessions(
-    market: Market, workshop: Models, serving: Serving, ab_test: ABTest, panel: PricePanel
+    market: MarketState, models: ModelStore, serving: ServingAccess, ab_test: ABTestState, panel: PricePanel
 ) -> Decide:
     """What decides as of the market clock and applies the decisions, after each session of a replay.
 
     A step that an earlier process left half done is finished at once.
     """
-    take_step((), workshop, serving, ab_test)
-    baselines = BaselinePredictions(workshop, panel)  # computed once per replay, not once per session
+    take_step((), models, serving, ab_test)
+    baselines = BaselinePredictions(models, panel)  # computed once per replay, not once per session
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
-        decisions = decide_now(market, workshop, ab_test, panel=panel, rivals=baselines)
-        return decisions, take_step(decisions, workshop, serving, ab_test, always=False).epoch
+        decisions = decide_now(market, models, ab_test, panel=panel, rivals=baselines)
+        return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 
     return decide
 
@@ -136,7 +136,7 @@ class Connector:
         The target, and how long a request may take.
     """
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: ServingAccess) -> None:
         self._serving = serving
         self._last: InferenceClient | None = None
 
@@ -152,7 +152,9 @@ class Connector:
 
 
 @contextmanager
-def _routed_epoch(mode: Mode | None, log: PredictionLog, serving: Serving, ab_test: ABTest) -> Generator[WeightEpoch]:
+def _routed_epoch(
+    mode: Mode | None, log: PredictionLog, serving: ServingAccess, ab_test: ABTestState
+) -> Generator[WeightEpoch]:
     """The current epoch, routed as it says; for a shadow one without a share for the challenger, until the block ends.
 
     An earlier replay may have been killed in its shadow, or a step before it was routed: both are finished here.

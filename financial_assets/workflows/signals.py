@@ -10,11 +10,11 @@ import pandas as pd
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.experiment.evaluation.var_backtest import TAILS, TailBackTest, backtest_arm
 from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.serving import Serving
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.transport import request_body
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
@@ -22,7 +22,7 @@ __all__ = ["ask_champion", "champion_backtest", "champion_signal", "signal_reque
 
 
 def ask_champion(
-    panel: PricePanel, serving: Serving, ab_test: ABTest, tickers: Sequence[str] | None = None
+    panel: PricePanel, serving: ServingAccess, ab_test: ABTestState, tickers: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Signals of the current champion for ``tickers`` (default: all); see ``serving.signals.ask_signals``."""
     with ab_test.log() as log:
@@ -31,7 +31,7 @@ def ask_champion(
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
 
 
-def signal_request(symbol: str, market: Market) -> bytes:
+def signal_request(symbol: str, market: MarketState) -> bytes:
     """The V2 request, as JSON, for the signal of one ticker at the market clock.
 
     Raises
@@ -44,7 +44,7 @@ def signal_request(symbol: str, market: Market) -> bytes:
     return request_body(bars)
 
 
-def champion_backtest(symbol: str, market: Market, ab_test: ABTest) -> tuple[TailBackTest, ...]:
+def champion_backtest(symbol: str, market: MarketState, ab_test: ABTestState) -> tuple[TailBackTest, ...]:
     """Back-test of the champion's value at risk of one ticker, by tail; empty before the first outcome is known.
 
     Its p-values are adjusted for all tickers of the champion, so that they match those of the report.
@@ -57,7 +57,7 @@ def champion_backtest(symbol: str, market: Market, ab_test: ABTest) -> tuple[Tai
     return tuple(backtest for backtest in backtests if backtest.ticker == symbol)
 
 
-def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: ABTest) -> dict[str, Any]:
+def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab_test: ABTestState) -> dict[str, Any]:
     """The signal of one ticker at the market clock: column of ``SIGNAL_SCHEMA`` -> value.
 
     Raises
@@ -77,7 +77,7 @@ def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: ABTe
     return {str(name): value for name, value in signals.to_dict("records")[0].items()}
 
 
-def _panel_with(symbol: str, market: Market) -> PricePanel:
+def _panel_with(symbol: str, market: MarketState) -> PricePanel:
     """The panel at the market clock, once it is certain that the ticker can have a signal."""
     if symbol not in market.tickers:
         raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +18,7 @@ import pandas as pd
 import pytest
 
 from financial_assets.market import calendar
+from tests.waiting import wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -61,11 +61,7 @@ def started(world: ModuleType, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(path: Path, process: subprocess.Popen[bytes], folder: Path) -> None:
-    deadline = time.monotonic() + 300
-    while not path.exists():
-        assert process.poll() is None, (folder / "log").read_text()[-4000:]
-        assert time.monotonic() < deadline, (folder / "log").read_text()[-4000:]
-        time.sleep(0.1)
+    wait_on(process, f"{path.name} is there", path.exists, log=lambda: (folder / "log").read_text()[-4000:])
 
 
 def said(result: dg.ExecuteInProcessResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ from financial_assets.models.onnx.export import file_sha256
 from financial_assets.resources import make_resources
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.settings import load_settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from doctor_home import ARMS, BASELINE, MARKET, keep_derived, onnx_of, play, write_tiny
+from tests.doctor.doctor_home import ARMS, BASELINE, MARKET, keep_derived, onnx_of, play
+from tests.serving.tiny_models import write_model
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +30,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     market.ingest()
     market.begin(market.whole_panel().sessions)
     keep_derived(resources)
-    registry, tracker = resources["workshop"].registry(), resources["workshop"].tracker()
+    registry, tracker = resources["models"].registry(), resources["models"].tracker()
     for arm in ARMS:
-        path = write_tiny(onnx_of(home, arm).parent, float(arm.version)) / "model.onnx"
+        path = write_model(onnx_of(home, arm).parent, float(arm.version)) / "model.onnx"
         (path.parent / "model-card.json").write_text(json.dumps({"onnx_sha256": file_sha256(path)}))
         with tracker.run(arm.variant, tags={}, params={}) as run:
             run.log_artifacts(path.parent, "model")

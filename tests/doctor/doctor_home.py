@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +20,7 @@ from financial_assets.doctor import Finding, examine, first_broken
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.installation import ServingAccess
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
@@ -31,7 +30,6 @@ from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Serving
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
@@ -68,18 +66,6 @@ ARMS = (
 )
 BASELINE, ENHANCED, LIGHTWEIGHT = (arm.model for arm in ARMS)
 EPOCH = WeightEpoch(EXPERIMENT_NAME, 1, pd.Timestamp("2024-01-02", tz="UTC"), ARMS, "start")
-
-
-def write_tiny(folder: Path, logit: float) -> Path:
-    """The tiny ONNX graph of the serving tests."""
-    spec = importlib.util.spec_from_file_location("tiny_models", Path(__file__).parents[1] / "serving" / "conftest.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "tiny_models", module)  # dataclasses look their module up
-        spec.loader.exec_module(module)
-    return module.write_model(folder, logit)
 
 
 def onnx_of(home: Path, arm: Arm) -> Path:
@@ -126,8 +112,8 @@ def healthy_status(weights: Mapping[str, int] | None = None) -> TargetStatus:
 
 
 def play(patch: pytest.MonkeyPatch, status: TargetStatus | None = None, client: FakeClient | None = None) -> None:
-    patch.setattr(Serving, "target", lambda _: FakeTarget(status or healthy_status()))
-    patch.setattr(Serving, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
+    patch.setattr(ServingAccess, "target", lambda _: FakeTarget(status or healthy_status()))
+    patch.setattr(ServingAccess, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
 
 
 def named_first(layer: str, *, said: str, remedy: str) -> tuple[Finding, ...]:
@@ -153,16 +139,16 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
 
 def keep_derived(resources: Mapping[str, Any]) -> None:
     """What the assets between prices and models keep, of the right kind and tiny."""
-    market, workshop = resources["market"], resources["workshop"]
+    market, models = resources["market"], resources["models"]
     panel = market.panel()
     panel.save(market.panel_path)
     features = np.zeros((len(panel.tickers), 2, len(panel.sessions)), dtype=np.float32)
     FeaturePanel(("a", "b"), panel.tickers, panel.sessions, features, panel.valid).save(market.features_path)
     values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Baselines)), 0.5)
     for cutoff in ("2019-01-02", "2020-01-02"):
-        workshop.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
+        models.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
     for arm in ARMS:
-        folder = workshop.folder / arm.variant
+        folder = models.folder / arm.variant
         save_training(folder / f"print{arm.version}" / "training", _training(VARIANTS[arm.variant]))
         keep_pointer(folder / "current.json", f"print{arm.version}", "run")
         atomic_write_text(folder / f"print{arm.version}" / "registered.json", json.dumps({"version": arm.version}))

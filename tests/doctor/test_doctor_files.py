@@ -11,7 +11,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from doctor_home import ARMS, BARS, CUTOFF, onnx_of
 
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.doctor import Finding, examine
@@ -21,6 +20,7 @@ from financial_assets.models.onnx.export import file_sha256
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
+from tests.doctor.doctor_home import ARMS, BARS, CUTOFF, onnx_of
 
 Harm = Callable[[Path], object]
 

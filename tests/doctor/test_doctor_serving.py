@@ -15,7 +15,22 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner
-from doctor_home import (
+
+from financial_assets.cli.main import main
+from financial_assets.doctor import examine
+from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target
+from financial_assets.doctor.stores import LogState
+from financial_assets.doctor.walk import LayerError
+from financial_assets.installation import ServingAccess
+from financial_assets.serving.client.inference import InferenceClient
+from financial_assets.serving.local import control
+from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.processes.process import SupervisorState
+from financial_assets.serving.local.target import LocalTarget
+from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
+from financial_assets.serving.target import Endpoint, TargetStatus
+from financial_assets.tracking import ModelVersion
+from tests.doctor.doctor_home import (
     ARMS,
     BARS,
     BASELINE,
@@ -30,21 +45,6 @@ from doctor_home import (
     play,
     snapshot,
 )
-
-from financial_assets.cli.main import main
-from financial_assets.doctor import examine
-from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target
-from financial_assets.doctor.stores import LogState
-from financial_assets.doctor.walk import LayerError
-from financial_assets.resources import Serving
-from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import Layout
-from financial_assets.serving.local.processes.process import SupervisorState
-from financial_assets.serving.local.target import LocalTarget
-from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
-from financial_assets.serving.target import Endpoint, TargetStatus
-from financial_assets.tracking import ModelVersion
 
 
 def test_a_healthy_home_is_ok_in_every_layer_and_nothing_in_it_changes(
@@ -118,7 +118,7 @@ def test_a_gateway_that_nobody_answers_at(home: Path, monkeypatch: pytest.Monkey
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         nobody = Endpoint(f"http://127.0.0.1:{port}", f"127.0.0.1:{port}")
-        monkeypatch.setattr(Serving, "connect", lambda _: InferenceClient(nobody, timeout_s=2))
+        monkeypatch.setattr(ServingAccess, "connect", lambda _: InferenceClient(nobody, timeout_s=2))
         findings = named_first("gateway", said="HTTP at", remedy="`financial-assets stop`")
     assert [finding.state for finding in findings[-2:]] == ["not reached"] * 2
 
@@ -168,8 +168,8 @@ def test_an_answer_without_a_route_or_from_an_unregistered_version(home: Path, m
 def plane(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalTarget]:
     """The home's tiny models, served by the local plane."""
     target = LocalTarget(home)
-    monkeypatch.setattr(Serving, "target", lambda _: target)
-    monkeypatch.setattr(Serving, "connect", lambda _: InferenceClient(target.endpoint(), timeout_s=10))
+    monkeypatch.setattr(ServingAccess, "target", lambda _: target)
+    monkeypatch.setattr(ServingAccess, "connect", lambda _: InferenceClient(target.endpoint(), timeout_s=10))
     models = [model_manifest(arm.model, onnx_of(home, arm).parent.as_uri()) for arm in ARMS]
     try:
         target.apply([*models, experiment_manifest(EXPERIMENT_NAME, default=BASELINE, weights=EPOCH.weights)])
@@ -191,9 +191,9 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
         assert CliRunner().invoke(main, ["serve"]).exit_code == 0
         assert served.read_bytes() == sound
     assert {finding.state for finding in examine()} == {"ok"}
-    plane.set_weights(EXPERIMENT_NAME, {BASELINE: 1, ENHANCED: 99})
+    plane.apply([experiment_manifest(default=BASELINE, weights={BASELINE: 1, ENHANCED: 99})])
     named_first("routing", said=f"{ENHANCED} 99", remedy="--select experiment")
-    assert plane.weights(EXPERIMENT_NAME) == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
+    assert plane.status().experiments[0].weights == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
     supervised = SupervisorState.read(Layout(home).supervisor_state)
     assert supervised is not None
     (server,) = (child.identity for child in supervised.children if child.name == "mlserver")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from doctor_home import ARMS, BARS, named_first, onnx_of, snapshot, write_tiny
 
 from financial_assets.doctor import examine
 from financial_assets.doctor.stores import check_artefacts, check_log, check_registry, check_state_folder
@@ -22,6 +21,8 @@ from financial_assets.experiment.prediction_log.records import Result
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
+from tests.doctor.doctor_home import ARMS, BARS, named_first, onnx_of, snapshot
+from tests.serving.tiny_models import write_model
 
 
 def test_a_bad_setting_leaves_all_else_not_reached(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +214,7 @@ def _registered(path: Path, version: int = 1) -> ModelVersion:
 
 def test_a_registered_file_that_cannot_run_or_answers_nan(tmp_path: Path) -> None:
     path = tmp_path / "baseline" / "print1" / "artifact" / "model.onnx"
-    write_tiny(path.parent, float("nan"))
+    write_model(path.parent, float("nan"))
     with pytest.raises(LayerError, match="answers NaN"):
         check_artefacts(tmp_path, ARMS[:1], [_registered(path)], BARS)
     path.write_bytes(b"no model")

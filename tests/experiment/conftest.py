@@ -1,20 +1,16 @@
-"""Makes the doubles of this folder importable, also for the child processes that its tests start."""
+"""A prediction log with one weight epoch, and the prices it is about."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from experiment_doubles import arms, panel
-
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.panel import PricePanel
+from tests.experiment.builders import arms, panel
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from experiment_doubles import panel
 
 from financial_assets.experiment.outcomes import join_outcomes, outcome_frame
 from financial_assets.market.panel import CHANNELS, PricePanel
+from tests.experiment.builders import panel
 
 OPEN, CLOSE = CHANNELS.index("open"), CHANNELS.index("close")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -33,6 +32,7 @@ from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
 from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_now, take_step
 from financial_assets.workflows.replay import run_replay
+from tests.waiting import run
 
 __all__ = ["ROOT", "World", "environment", "policy"]
 
@@ -46,7 +46,7 @@ conduct.{part} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
 with found["ab_test"].log() as log:
     decisions = log.decisions(found["ab_test"].policy().experiment)[-1:]
-conduct.take_step(decisions, found["workshop"], found["serving"], found["ab_test"])
+conduct.take_step(decisions, found["models"], found["serving"], found["ab_test"])
 """
 
 
@@ -103,9 +103,7 @@ class World:
     def run_job(self, job: str) -> None:
         """A job from the command line."""
         command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "financial_assets.definitions", "-j", job]
-        done = subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-        )
+        done = run(command, env=self.environment, cwd=ROOT)
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     def command(self, *arguments: str) -> Result:
@@ -139,31 +137,27 @@ class World:
 
         It ends short of carrying out a decision that says ``short_of``.
         """
-        market, workshop, serving, ab_test = (
-            self.resources[name] for name in ("market", "workshop", "serving", "ab_test")
-        )
+        market, models, serving, ab_test = (self.resources[name] for name in ("market", "models", "serving", "ab_test"))
         for sessions in range(first, until + 1, every):
             run_replay(market, serving, ab_test, sessions=sessions)
-            decisions = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+            decisions = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
             if any(decision.action == short_of for decision in decisions):
                 return Step(decisions, self.epoch(), moved=False)
-            self.history.append(take_step(decisions, workshop, serving, ab_test, always=False))
+            self.history.append(take_step(decisions, models, serving, ab_test, always=False))
             if any(decision.action != "hold" for decision in decisions):
                 break
         return self.history[-1]
 
     def decide(self) -> Decision:
         """The decision about the only challenger, now."""
-        market, workshop, ab_test = (self.resources[name] for name in ("market", "workshop", "ab_test"))
-        (decision,) = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+        market, models, ab_test = (self.resources[name] for name in ("market", "models", "ab_test"))
+        (decision,) = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
         return decision
 
     def killed_before(self, part: str) -> None:
         """Carry the latest decision out in a process that is killed where it comes to ``part``."""
-        done = subprocess.run(
-            [sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT, check=False, timeout=120
-        )
-        assert done.returncode == -signal.SIGKILL
+        done = run([sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT)
+        assert done.returncode == -signal.SIGKILL, done.stderr
 
     # What is there already, read once.
 
@@ -173,7 +167,7 @@ class World:
 
     @cached_property
     def rivals(self) -> BaselinePredictions:
-        return BaselinePredictions(self.resources["workshop"], self.panel)
+        return BaselinePredictions(self.resources["models"], self.panel)
 
     # What can be seen.
 
@@ -209,20 +203,20 @@ class World:
 
     def aliases(self) -> dict[str, int]:
         """Alias -> version, of the registry."""
-        versions = self.resources["workshop"].registry().versions()
+        versions = self.resources["models"].registry().versions()
         return {alias: version.version for version in versions for alias in version.aliases}
 
     def recorded(self, decision: Decision) -> dict[str, str]:
         """The record as the log, the file and MLflow hold it: canonical JSON by place."""
-        workshop, ab_test = self.resources["workshop"], self.resources["ab_test"]
+        models, ab_test = self.resources["models"], self.resources["ab_test"]
         with ab_test.log() as log:
             found = [one.to_json() for one in log.decisions(self.name) if one.digest == decision.digest]
         assert len(found) == 1
-        run = workshop.tracker().find("decision", decision.digest)
+        run = models.tracker().find("decision", decision.digest)
         assert run is not None
         file = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         with tempfile.TemporaryDirectory() as folder:
-            client = MlflowClient(workshop.tracking_uri)
+            client = MlflowClient(models.tracking_uri)
             tracked = Path(client.download_artifacts(run, "decision.json", folder)).read_text()
         return {"log": found[0], "file": _canonical(file.read_text()), "tracker": _canonical(tracked)}
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ import dagster as dg
 
 from financial_assets.tracking import MlflowTracker
 from financial_assets.tracking.owners import OWNER_PID
+from tests.waiting import wait_on
 
 ROOT = Path(__file__).parents[2]
-_PATIENCE_S = 800.0  # a process imports everything first: minutes on a busy machine
 _OPEN = [
     status
     for status in dg.DagsterRunStatus
@@ -68,19 +67,21 @@ def kill_in(
     step: str, process: subprocess.Popen[bytes], instance: dg.DagsterInstance, when: Callable[[], object] = lambda: True
 ) -> str:
     """Kill when the step (``raw_prices``, ``models__baseline``) has started and ``when`` holds; the killed run's id."""
-    deadline = time.monotonic() + _PATIENCE_S
+    killed: list[str] = []
+
+    def is_in_the_step() -> bool:
+        for run_id in _runs_of(process, instance):
+            started = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START)
+            if step in {event.step_key for event in started} and when():
+                killed.append(run_id)
+        return bool(killed)
+
     try:
-        while time.monotonic() < deadline:
-            assert process.poll() is None, f"the run ended before it could be killed in {step}"
-            for run_id in _runs_of(process, instance):
-                started = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START)
-                if step in {event.step_key for event in started} and when():
-                    return run_id
-            time.sleep(0.1)
+        wait_on(process, f"{step} started", is_in_the_step)
     finally:
         if process.poll() is None:
             kill(process)
-    raise AssertionError(f"{step} did not start in {_PATIENCE_S:g} s")
+    return killed[0]
 
 
 def _runs_of(process: subprocess.Popen[bytes], instance: dg.DagsterInstance) -> list[str]:

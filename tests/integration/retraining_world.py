@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.tracking import ModelRegistry
+from tests.waiting import run
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "financial-ab-test-experiment"
@@ -46,14 +47,6 @@ def ask(url: str) -> Any:
     """The JSON answer of ``url``."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         return json.loads(answer.read())
-
-
-def wait(what: str, condition: Callable[[], object], seconds: float = 120) -> None:
-    """Wait until ``condition`` holds; a failure says what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.3)
 
 
 @dataclass
@@ -92,9 +85,7 @@ class World:
 
     def _command(self, module: str, *arguments: str) -> None:
         command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(
-            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False
-        )
+        done = run(command, env=self.environment, cwd=ROOT)
         assert done.returncode == 0, f"{' '.join(command[1:])}\n{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
 
     # The daemon: sensors, run queue and the server of the code.

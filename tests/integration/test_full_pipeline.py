@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +19,6 @@ from typing import Any
 
 import dagster as dg
 import httpx
-import killing
 import numpy as np
 import pandas as pd
 import pytest
@@ -37,6 +35,8 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.signals import check_signals
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
+from tests.integration import killing
+from tests.waiting import finish, run, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -59,15 +59,7 @@ class World:
     instance: dg.DagsterInstance
 
     def execute(self, job: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            killing.job_command(job),
-            env=self.environment | environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=800,
-            check=False,
-        )
+        return run(killing.job_command(job), env=self.environment | environment, cwd=ROOT)
 
     def ask(self, *arguments: str) -> Result:
         """``financial-assets`` with these arguments, in this process: importing everything takes most of its time."""
@@ -125,13 +117,7 @@ def ran(world: World, tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 def _wait_for_predictions(world: World, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 800  # each step imports torch in a process of its own: minutes on a busy machine
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before it could be killed"
-        if (world.home / "predictions.db").exists() and world.counts()[0] >= 4:
-            return
-        time.sleep(0.1)
-    pytest.fail("no prediction in 800 s")
+    wait_on(process, "four predictions", lambda: (world.home / "predictions.db").exists() and world.counts()[0] >= 4)
 
 
 def test_a_killed_run_is_finished_by_the_next_without_loss_or_double(ran: World) -> None:
@@ -264,13 +250,11 @@ def test_envoy_and_mlserver_killed_under_a_replay_come_back_and_each_request_is_
     ) as replay:
         for name in ("envoy", "mlserver"):
             reached = ran.counts()[0] + 10
-            while ran.counts()[0] < reached:
-                assert replay.poll() is None, f"the replay ended before {name} could be killed"
-                time.sleep(0.02)
+            wait_on(replay, f"{name} could be killed", lambda wanted=reached: ran.counts()[0] >= wanted, poll_s=0.02)
             (child,) = (process for process in LocalTarget(ran.home).status().processes if process.name == name)
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
-        said, _ = replay.communicate(timeout=120)
+        said, _ = finish(replay)
     assert replay.returncode == 0, said
     assert {process.restarts for process in LocalTarget(ran.home).status().processes} == {1}
     with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:

@@ -17,8 +17,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
-from monitoring_doubles import hasty_configuration
-from retraining_world import EXPERIMENT, Prometheus, Timeline, World, alerted, wait
 
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.market.panel import PricePanel
@@ -30,6 +28,9 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.target import ProcessStatus
 from financial_assets.settings import Settings, load_settings
+from tests.integration.retraining_world import EXPERIMENT, Prometheus, Timeline, World, alerted
+from tests.monitoring.monitoring_doubles import hasty_configuration
+from tests.waiting import wait
 
 pytestmark = [
     pytest.mark.integration,
@@ -174,7 +175,7 @@ def retrained(degraded: World) -> World:
     wait("a run of the job retrain", degraded.retrainings)
     (run,) = degraded.retrainings()
     degraded.timeline.say(f"run {run.run_id[:8]} of retrain, asked for by {run.tags['dagster/sensor_name']}")
-    wait("its end", lambda: degraded.again(run).is_finished, 240)
+    wait("its end", lambda: degraded.again(run).is_finished)
     degraded.timeline.say(f"it has ended: {degraded.again(run).status.value}")
     _look_on(degraded)
     for name in SENSORS:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from k8s_objects import Object, load_all
+from tests.k8s.k8s_objects import Object, load_all
 
 ROOT = Path(__file__).parents[2]
 OLDEST = (1, 27)  # kustomize 5; the `labels` with templates and the `replacements` of our files need it

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import dagster_k8s.client
 import yaml
-from k8s_objects import INFERENCE, TRAINING, Object, Pod, instance_files, of_kind, one, pods
 
 from financial_assets.errors import SettingsError
 from financial_assets.serving.kubernetes import api
 from financial_assets.settings import Settings, load_settings
+from tests.k8s.k8s_objects import INFERENCE, TRAINING, Object, Pod, instance_files, of_kind, one, pods
 
 GUIDE = Path(__file__).parents[2] / "docs" / "kubernetes.md"
 # Server-side apply is a PATCH, and creates what is not there.

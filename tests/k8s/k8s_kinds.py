@@ -11,10 +11,10 @@ from typing import Any
 
 import kubernetes_validate
 from jsonschema import Draft202012Validator
-from k8s_objects import Object, of_kind
 
 from financial_assets.errors import ManifestError
 from financial_assets.serving.manifests import validate
+from tests.k8s.k8s_objects import Object, of_kind
 
 VERSION = "1.32"
 CORE = {"v1", "apps/v1", "batch/v1", "policy/v1", "networking.k8s.io/v1", "rbac.authorization.k8s.io/v1"}

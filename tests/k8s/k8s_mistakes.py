@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from k8s_objects import INFERENCE, TRAINING, Object, one
+from tests.k8s.k8s_objects import INFERENCE, TRAINING, Object, one
 
 Mutation = Callable[[list[Object]], Any]
 

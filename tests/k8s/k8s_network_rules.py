@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from k8s_objects import INFERENCE, NAME, TRAINING, Object, Pod, of_kind, outside, pods
-from k8s_workload_rules import labels_match, selects
+from tests.k8s.k8s_objects import INFERENCE, NAME, TRAINING, Object, Pod, of_kind, outside, pods
+from tests.k8s.k8s_workload_rules import labels_match, selects
 
 NAMESPACES = (TRAINING, INFERENCE)
 # Where no address is known: the API server (by its Service and by itself), the object store, the price source.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from k8s_objects import (
+from tests.k8s.k8s_objects import (
     COMPONENT,
     NAME,
     SELDON_CONTAINERS,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from container_files import ROOT, ContainerFile, is_sent, read
+
+from tests.k8s.container_files import ROOT, ContainerFile, is_sent, read
 
 FILES = {path.parent.name: path for path in sorted((ROOT / "deploy").glob("*/Dockerfile"))}
 # The runtime's own imports, and what MLServer brings.

@@ -7,19 +7,19 @@ import runpy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import k8s_access_rules as access
-import k8s_kinds as kinds
-import k8s_network_rules as network
-import k8s_workload_rules as workloads
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
 from dagster_postgres import DagsterPostgresStorage
 from dagster_postgres.utils import pg_url_from_config
-from k8s_objects import Object, instance, instance_files, of_kind, one
 from sqlalchemy import create_engine
 
 from financial_assets.serving.gitops.yaml_text import replace_resources
+from tests.k8s import k8s_access_rules as access
+from tests.k8s import k8s_kinds as kinds
+from tests.k8s import k8s_network_rules as network
+from tests.k8s import k8s_workload_rules as workloads
+from tests.k8s.k8s_objects import Object, instance, instance_files, of_kind, one
 
 pytestmark = pytest.mark.debian("kubernetes-client")
 

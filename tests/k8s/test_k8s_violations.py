@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from k8s_mistakes import PLANTED, Mutation, policy
-from k8s_objects import Object, of_kind
-from test_k8s_manifests import RULES
+
+from tests.k8s.k8s_mistakes import PLANTED, Mutation, policy
+from tests.k8s.k8s_objects import Object, of_kind
+from tests.k8s.test_k8s_manifests import RULES
 
 pytestmark = pytest.mark.debian("kubernetes-client")
 

@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +17,11 @@ import httpx
 import numpy as np
 import onnx
 import pytest
-from container_files import ROOT, read
 from onnx import TensorProto, helper, numpy_helper
 
 from financial_assets.serving.artifact_store import ArtifactStore
+from tests.k8s.container_files import ROOT, read
+from tests.waiting import wait_on
 
 pytestmark = pytest.mark.integration
 
@@ -120,14 +120,13 @@ def _bars(rows: int) -> np.ndarray:
 
 
 def _wait(process: subprocess.Popen[Any], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
+    def is_ready() -> bool:
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
+            return httpx.get(url, timeout=5).status_code == 200
         except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
+            return False
+
+    wait_on(process, "it is ready", is_ready, log=log.read_text)
 
 
 def test_a_published_artefact_is_loaded_and_answers(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 from financial_assets.errors import AlertsError, MonitoringError
 from financial_assets.monitoring.alerts import AlertmanagerClient
 from financial_assets.redaction import conceal
+from tests.monitoring.faulty_alertmanager import FaultyAlertmanager, faulty_alertmanager, row
 
 
 @pytest.fixture

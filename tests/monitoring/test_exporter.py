@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from monitoring_doubles import EXPERIMENT, arms, fill, panel
 from prometheus_client.parser import text_string_to_metric_families
 
 from financial_assets.cli.main import main
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from tests.monitoring.monitoring_doubles import EXPERIMENT, arms, fill, panel
 
 PRICES = panel(sessions=30, tickers=2)
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -82,7 +82,7 @@ def test_listens_where_it_is_told_totals_survive_a_kill_and_ctrl_c_ends_it_clean
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/metrics", url)
     assert without_ages(scrape(url)) == without_ages(seen)
     again.send_signal(signal.SIGINT)
-    output, errors = again.communicate(timeout=20)
+    output, errors = again.communicate()
     assert again.returncode == 0
     assert output == ""
     assert "Traceback" not in errors
@@ -94,7 +94,7 @@ def test_without_a_log_it_answers_that_there_is_none_and_makes_none(start: Start
     with pytest.raises(urllib.error.URLError, match="refused"):
         scrape(url.replace("127.0.0.1", "127.0.0.2"))  # another address of this machine
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate()
     assert process.returncode == 0
     assert "there is no prediction log" in errors
     assert not (tmp_path / "predictions.db").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 import psutil
 import pytest
 from click.testing import CliRunner
-from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
 from financial_assets.cli.main import main
 from financial_assets.errors import TargetError
@@ -25,6 +23,8 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.settings import load_settings
+from tests import waiting
+from tests.monitoring.monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, arms, fill, hasty_configuration
 
 SETTINGS = {"PRICE_SOURCE": "sample", "TICKERS": "AAPL,MSFT", "PROGRESS": "false"}
 NAMES = {"exporter", "prometheus", "alertmanager"}
@@ -35,11 +35,8 @@ def ask(url: str) -> Any:
         return json.loads(answer.read())
 
 
-def wait(condition: Callable[[], object], seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
+def wait(condition: Callable[[], object]) -> None:
+    waiting.wait("the condition holds", condition, poll_s=0.2)
 
 
 @pytest.fixture

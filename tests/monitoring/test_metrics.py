@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, SHADOW, arms, fill, panel
 from prometheus_client import CollectorRegistry
 
 from financial_assets.errors import LogError, MarketDataError
@@ -20,6 +19,7 @@ from financial_assets.market.calendar import last_completed_session, next_sessio
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.metrics import ExperimentCollector, open_log
 from financial_assets.scoring.intervals import day_clustered_mean, day_clustered_proportion
+from tests.monitoring.monitoring_doubles import BASELINE, ENHANCED, EXPERIMENT, SHADOW, arms, fill, panel
 
 PRICES = panel(sessions=60, tickers=4)
 Scrape = Callable[..., CollectorRegistry]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from monitoring_doubles import EXPERIMENT, arms, fill, panel
 
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.monitoring.metrics import ExperimentCollector
+from tests.monitoring.monitoring_doubles import EXPERIMENT, arms, fill, panel
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "prometheus"
 RULES: list[dict[str, Any]] = yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"][0]["rules"]

@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.gitops import probes
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, ServingTarget
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-QUANTILES = np.array([[-0.02, -0.01, 0.0, 0.01, 0.02]], dtype=np.float32)
+from tests.serving.git_remote import GitRemote
+from tests.serving.git_syncer import Syncer
+from tests.serving.tiny_models import expected_answer, make_bars, write_model
 
 MakeModel = Callable[[Path, float], Path]
-
-
-def write_model(folder: Path, logit: float) -> Path:
-    """A graph that answers sigmoid(logit) and quantiles proportional to the mean close; returns its folder."""
-    values = {
-        "start": np.array([3], np.int64),
-        "stop": np.array([4], np.int64),
-        "channel": np.array([2], np.int64),
-        "window": np.array([1, 2], np.int64),
-        "column": np.array([1], np.int64),
-        "nothing": np.array(0, np.float32),
-        "logit": np.array(logit, np.float32),
-        "levels": QUANTILES,
-    }
-    nodes = [
-        helper.make_node("Slice", ["bars", "start", "stop", "channel"], ["close"]),
-        helper.make_node("ReduceMean", ["close", "window"], ["flat"], keepdims=0),
-        helper.make_node("Unsqueeze", ["flat", "column"], ["mean"]),
-        helper.make_node("Mul", ["mean", "nothing"], ["zero"]),
-        helper.make_node("Add", ["zero", "logit"], ["shifted"]),
-        helper.make_node("Sigmoid", ["shifted"], ["probability_up"]),
-        helper.make_node("Mul", ["mean", "levels"], ["return_quantiles"]),
-    ]
-    tensor = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [tensor("bars", TensorProto.FLOAT, ["batch", 256, 7])],
-        [
-            tensor("probability_up", TensorProto.FLOAT, ["batch", 1]),
-            tensor("return_quantiles", TensorProto.FLOAT, ["batch", 5]),
-        ],
-        [numpy_helper.from_array(value, name) for name, value in values.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    onnx.checker.check_model(model)
-    folder.mkdir(parents=True)
-    onnx.save(model, str(folder / "model.onnx"))
-    return folder
-
-
-def make_bars(rows: int) -> np.ndarray:
-    """Valid bars whose mean close differs from row to row."""
-    bars = np.full((rows, 256, 7), 100.0, dtype=np.float32)
-    bars += np.arange(rows, dtype=np.float32)[:, None, None]
-    bars[..., 6] = np.arange(12000, 12256)
-    return bars
-
-
-def expected_answer(bars: np.ndarray, logit: float) -> tuple[np.ndarray, np.ndarray]:
-    """What a model of :func:`write_model` says."""
-    mean = bars[:, :, 3].mean(axis=1, keepdims=True)
-    return np.full((len(bars), 1), 1 / (1 + np.exp(-logit))), mean * QUANTILES
 
 
 @dataclass(frozen=True)
@@ -164,11 +109,6 @@ class Synced:
 @pytest.fixture(scope="session")
 def synced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Synced]:
     """One plane behind a Git repository; each test uses names of its own."""
-    from git_remote import GitRemote  # needs the folder of this file on the path
-    from git_syncer import Syncer
-
-    from financial_assets.serving.gitops import probes
-
     root = tmp_path_factory.mktemp("gitops")
     remote, home, volume = GitRemote(root / "git"), root / "home", root / "volume"
     ports = control.start(home, timeout_s=90)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
 from types import TracebackType
 from typing import Any
 
 import yaml
-from git_remote import PATH, GitRemote
 
-from financial_assets.serving.local import LocalTarget
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import kind_and_name
+from tests.serving.git_remote import PATH, GitRemote
+from tests.waiting import wait
 
 
 class Syncer:
@@ -41,11 +41,12 @@ class Syncer:
 
     def settle(self) -> None:
         """Wait until the plane is what the branch says."""
-        until = time.monotonic() + 60
-        while self._synced != self.remote.head():
+
+        def is_settled() -> bool:
             assert self._fault is None, self._fault
-            assert time.monotonic() < until, "the syncer does not get there"
-            time.sleep(0.05)
+            return self._synced == self.remote.head()
+
+        wait("the plane is what the branch says", is_settled, progress=lambda: self._synced, poll_s=0.05)
 
     def _run(self) -> None:
         try:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 
 import fsspec
 import pytest
+
+from tests.waiting import wait_on
 
 BUCKET = "models"
 _HOP_BY_HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
@@ -58,11 +59,7 @@ def object_store(log: Path) -> Iterator[ObjectStore]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + 60
-        while not _listens(port):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
+        wait_on(process, "it listens", lambda: _listens(port), log=log.read_text, poll_s=0.05)
         store = ObjectStore(f"http://127.0.0.1:{port}")
         with pytest.MonkeyPatch.context() as patch:
             for name, value in store.environment.items():

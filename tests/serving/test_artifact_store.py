@@ -17,10 +17,10 @@ from urllib.parse import quote
 import fsspec
 import pytest
 from mlserver.settings import ModelSettings
-from object_store import BUCKET, ObjectStore, object_store, spoiling_proxy
 
 from financial_assets.errors import ArtifactStoreError, SettingsError
 from financial_assets.serving.artifact_store import ArtifactStore
+from tests.serving.object_store import BUCKET, ObjectStore, object_store, spoiling_proxy
 
 pytestmark = pytest.mark.integration
 

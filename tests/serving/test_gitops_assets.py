@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
-from git_remote import PATH, GitRemote
-from git_syncer import Syncer
-from registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_manifest, model_name
+from tests.serving.git_remote import PATH, GitRemote
+from tests.serving.git_syncer import Syncer
+from tests.serving.registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 pytestmark = [pytest.mark.integration, pytest.mark.debian("git")]
 

@@ -15,16 +15,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from cluster import Cluster
-from kube_api import Fault, status_body
-from object_store import BUCKET, ObjectStore, object_store
-from registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest, model_name
+from tests.serving.cluster import Cluster
+from tests.serving.kube_api import Fault, status_body
+from tests.serving.object_store import BUCKET, ObjectStore, object_store
+from tests.serving.registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
 
 pytestmark = pytest.mark.integration
 
@@ -74,7 +74,7 @@ def test_every_predictor_is_served_from_the_store_by_its_own_route(world: World)
         assert found["spec"]["storageUri"].startswith(f"s3://{BUCKET}/predictors/{name}-")
         assert found["metadata"]["labels"] == {"variant": variant, "app.kubernetes.io/managed-by": "financial-assets"}
         loaded = world.cluster.loaded[name] / "model.onnx"
-        assert file_sha256(loaded) == world.resources["workshop"].registry().get(number).tags["onnx_sha256"]
+        assert file_sha256(loaded) == world.resources["models"].registry().get(number).tags["onnx_sha256"]
     routes = world.cluster.target.endpoint().routes
     assert set(routes) == set(MODELS)
     assert not [route for route in routes.values() if route.endswith("_1")]  # so that no number can be guessed

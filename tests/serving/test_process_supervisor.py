@@ -19,10 +19,9 @@ import psutil
 import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
-from financial_assets.locking import exclusive
+from financial_assets.locking import exclusive, is_held
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports, pick_ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.orphans import find_processes
 from financial_assets.serving.local.processes.process import (
     ChildState,
@@ -34,6 +33,7 @@ from financial_assets.serving.local.processes.process import (
     write_specs,
 )
 from financial_assets.serving.local.processes.watchdog import ProcessWatchdog
+from tests import waiting
 
 SERVER = textwrap.dedent(
     """
@@ -74,11 +74,8 @@ def spec(folder: Path, *arguments: str, command: tuple[str, ...] | None = None, 
     )
 
 
-def wait(condition: Callable[[], object], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+def wait(condition: Callable[[], object]) -> None:
+    waiting.wait("the condition holds", condition, poll_s=0.02)
 
 
 @pytest.fixture
@@ -148,10 +145,10 @@ def test_a_busy_process_is_not_taken_for_hung_unless_it_is_busy_for_ever(keep: A
 
     keeper = keep(busy("2"))
     log = tmp_path / "dummy.log"
-    wait(lambda: log.exists() and log.read_text().count("GET") >= 6, 30)
+    wait(lambda: log.exists() and log.read_text().count("GET") >= 6)
     assert (keeper.state.state, keeper.state.restarts) == ("running", 0)
     endless = keep(busy("1e9", name="endless", busy_grace_s=0.5))
-    wait(lambda: "for 0.5 s, busy all the time" in endless.state.last_exit, 30)
+    wait(lambda: "for 0.5 s, busy all the time" in endless.state.last_exit)
 
 
 def test_what_has_been_well_waits_no_longer_than_its_own_start_takes(
@@ -346,7 +343,7 @@ def test_a_supervisor_killed_during_a_start_ends_the_wait_and_leaves_nothing(
     monkeypatch.setattr(control, "plane_specs", lambda *_: (spec_,))
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(control.start, tmp_path, timeout_s=60)
-        wait(lambda: {"mlserver", "supervisor"} <= set(find_processes(layout)), 30)
+        wait(lambda: {"mlserver", "supervisor"} <= set(find_processes(layout)))
         os.kill(find_processes(layout)["supervisor"].pid, signal.SIGKILL)
         with pytest.raises(NotReadyError, match=r"its supervisor ended; .*supervisor\.log ends: .*start it again"):
             started.result(timeout=60)

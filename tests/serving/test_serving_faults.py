@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,24 +16,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiment"))
-
-from experiment_doubles import panel
-
 from financial_assets.errors import GatewayUnavailableError, InferenceError
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.replay import replay
 from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
+from financial_assets.locking import is_held
 from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, pick_ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.process import SupervisorState
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
+from tests import waiting
+from tests.experiment.builders import panel
 
 pytestmark = pytest.mark.integration
 NAME = "load-experiment"
@@ -66,12 +64,12 @@ class Load:
             assert not thread.is_alive()
         assert self.sent == len(self.answers) + len(self.failures)
 
-    def wait_for(self, more: int, seconds: float = 30) -> None:
+    def wait_for(self, more: int) -> None:
         """Wait for that many further answers."""
-        wanted, deadline = len(self.answers) + more, time.monotonic() + seconds
-        while len(self.answers) < wanted:
-            assert time.monotonic() < deadline, f"{len(self.answers)} of {wanted} answers; {self.failures[-1:]}"
-            time.sleep(0.01)
+        wanted = len(self.answers) + more
+        waiting.wait(
+            f"{wanted} answers", lambda: len(self.answers) >= wanted, progress=lambda: len(self.answers), poll_s=0.01
+        )
 
     def _run(self, number: int) -> None:
         with InferenceClient(self.target.endpoint(), timeout_s=30) as client:
@@ -102,11 +100,8 @@ def pid(target: LocalTarget, name: str) -> int:
     return process.pid
 
 
-def wait(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def wait(condition: Callable[[], object]) -> None:
+    waiting.wait("the condition holds", condition, poll_s=0.05)
 
 
 def test_changing_weights_and_models_under_load_fails_no_request(
@@ -114,7 +109,7 @@ def test_changing_weights_and_models_under_load_fails_no_request(
 ) -> None:
     with Load(target, bars_of(1)) as load:
         for weights in ({"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 30, "b": 70}):
-            target.set_weights(NAME, weights)
+            target.apply([experiment_manifest(NAME, default="a", weights=weights)])
             load.wait_for(5)
         target.apply([model_manifest("c", str(write_tiny(tmp_path / "c", 1.0)))])
         target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "c": 50}, mirror=("b", 50))])

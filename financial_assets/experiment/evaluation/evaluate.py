@@ -165,7 +165,7 @@ class _Scored:
 
 def _check(routed: pd.DataFrame, epochs: Sequence[WeightEpoch]) -> WeightEpoch:
     if not epochs:
-        raise ExperimentError("the experiment has no weight epoch: materialize the asset `experiment` first")
+        raise ExperimentError("the experiment has not started; run `financial-assets run`")
     experiments = {epoch.experiment for epoch in epochs}
     if len(experiments) > 1:
         raise ExperimentError(f"weight epochs of several experiments: {', '.join(sorted(experiments))}")

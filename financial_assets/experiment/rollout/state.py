@@ -133,9 +133,7 @@ class Rollout:
         """
         current = self.current()
         if current is None:
-            raise ExperimentError(
-                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
-            )
+            raise ExperimentError(f"experiment {self.policy.experiment} has not started; run `financial-assets run`")
         return current
 
     def change_weights(

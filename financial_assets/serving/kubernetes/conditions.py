@@ -12,7 +12,7 @@ from typing import Literal
 
 from financial_assets.serving.manifests import Manifest
 
-__all__ = ["Verdict", "is_current", "judge", "members", "restarts"]
+__all__ = ["Verdict", "is_current", "judge", "restarts"]
 
 _MAIN = {"Model": "ModelReady", "Experiment": "ExperimentReady", "Server": "Ready"}
 # A change of these alone makes no new model version, hence no transition of its condition.
@@ -46,13 +46,6 @@ def is_current(document: Manifest, written: Manifest) -> bool:
 def restarts(before: Manifest | None, after: Manifest) -> bool:
     """Whether a write changed what is served, so that an older verdict no longer counts."""
     return before is not None and _loud(before) != _loud(after)
-
-
-def members(experiment: Manifest) -> Collection[str]:
-    """Models that an Experiment names, the mirror included."""
-    spec = experiment.get("spec") or {}
-    named = [*(spec.get("candidates") or []), *([spec["mirror"]] if spec.get("mirror") else [])]
-    return tuple(str(item.get("name")) for item in named)
 
 
 def _judge_model(document: Manifest) -> Verdict:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.kubernetes.api import ApiCallError, Deadline, SeldonApi
+from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.kubernetes.api import ApiCallError, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
 
@@ -39,9 +40,9 @@ class Awaited:
 
 
 def wait_for(
-    api: SeldonApi, mesh: GatewayProbe, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float
+    api: SeldonApi, gateway: GatewayProbe, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float
 ) -> None:
-    """Wait until every object is ready and every Model answers through the mesh.
+    """Wait until every object is ready and every Model answers through the gateway.
 
     Parameters
     ----------
@@ -58,7 +59,7 @@ def wait_for(
     start, waiting = time.monotonic(), list(wanted)
     while True:
         settled = time.monotonic() - start >= settle_s
-        waiting = [item for item in waiting if not _is_ready(api, mesh, item, deadline, settled)]
+        waiting = [item for item in waiting if not _is_ready(api, gateway, item, deadline, settled)]
         if not waiting:
             return
         if deadline.passed:
@@ -97,7 +98,7 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
         time.sleep(min(_POLL_S, deadline.left))
 
 
-def _is_ready(api: SeldonApi, mesh: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
+def _is_ready(api: SeldonApi, gateway: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
     try:
         found = api.read(item.kind, item.name, deadline)
     except ApiCallError as fault:
@@ -113,7 +114,7 @@ def _is_ready(api: SeldonApi, mesh: GatewayProbe, item: Awaited, deadline: Deadl
     if verdict.state == "failed":
         raise TargetError(f"{item.kind} {api.namespace}/{item.name}: {verdict.why}")
     if verdict.state == "ready" and item.kind == "Model":
-        item.seen = mesh.problem(item.name)
+        item.seen = gateway.problem(item.name)
         return not item.seen
     return verdict.state == "ready"
 

@@ -18,12 +18,11 @@ import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
-from financial_assets.locking import exclusive
+from financial_assets.locking import exclusive, is_held
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
 from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.orphans import SUPERVISOR, end_orphans, find_processes, mark
 from financial_assets.serving.local.processes.process import (
     ChildState,

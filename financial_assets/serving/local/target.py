@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import DesiredState
@@ -17,13 +17,7 @@ from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
-from financial_assets.serving.manifests import (
-    Manifest,
-    experiment_manifest,
-    kind_and_name,
-    parse_experiment,
-    validate_set,
-)
+from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name, parse_experiment, validate_set
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -63,32 +57,9 @@ class LocalTarget:
                     wanted = wanted.with_experiment(manifest)
             self._reach(wanted, _models_of(manifests))
 
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Replace the weights of an experiment; in force on return."""
-        with self._applying():
-            wanted = DesiredState.read(self._layout.desired)
-            manifest = self._experiment(wanted, experiment)
-            spec = parse_experiment(manifest)
-            metadata = manifest["metadata"]
-            changed = experiment_manifest(
-                spec.name,
-                default=spec.default,
-                weights=weights,
-                mirror=spec.mirror,
-                namespace=metadata["namespace"],
-                labels=metadata.get("labels"),
-            )
-            self._reach(wanted.with_experiment(changed), _models_of([changed]))
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The wanted weights of an experiment; :meth:`status` tells whether they are in force."""
-        manifest = self._experiment(DesiredState.read(self._layout.desired), experiment)
-        return dict(parse_experiment(manifest).weights)
-
     def delete(self, kind: str, name: str) -> None:
         """Remove one object; routes go first, then running requests end, then the model is unloaded."""
-        if kind not in ("Model", "Experiment", "Server"):
-            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        check_kind(kind)
         with self._applying():
             wanted = DesiredState.read(self._layout.desired)
             if name not in (wanted.models if kind == "Model" else wanted.experiments):
@@ -186,13 +157,6 @@ class LocalTarget:
         retiring = set(before.routes.values()) - set(wanted.routes.values())
         gateway.publish(wanted.topology, retiring=retiring, timeout_s=self._timeout_s)
         repository.remove_all_but(wanted.routes.values())
-
-    def _experiment(self, desired: DesiredState, name: str) -> Manifest:
-        try:
-            return desired.experiments[name]
-        except KeyError:
-            known = ", ".join(desired.experiments) or "none"
-            raise ManifestError(f"no Experiment {name!r} was applied to the local plane; known: {known}") from None
 
     def _applying(self):
         return exclusive(self._layout.apply_lock, self._timeout_s, error=NotReadyError, purpose="applying manifests")

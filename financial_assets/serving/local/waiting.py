@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 from financial_assets.errors import NotReadyError
+from financial_assets.locking import is_held
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.orphans import SUPERVISOR
 from financial_assets.serving.local.processes.process import ChildState, SupervisorState, answers
 

@@ -1,0 +1,77 @@
+"""Constructed tests: a plan, days of evidence, routed requests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision.evidence import Evidence, PairedDays
+from financial_assets.experiment.decision.record import TrafficEvidence
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms
+
+QUIET = TrafficEvidence((), "quiet")
+OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
+EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
+SPREAD = 0.1
+"""Standard deviation of a day: 10 tickers, of which some three in ten are disagreed on."""
+
+
+def policy(**test: object) -> RolloutPolicy:
+    """The package's policy with other rules of the test."""
+    packaged = load_policy()
+    return replace(packaged, experiment="ab-experiment", test=replace(packaged.test, **test))
+
+
+def plan(**test: object) -> ExperimentPlan:
+    """A plan that can find its plausible effect of 3 points within its 252 days."""
+    rules = policy(**{"plausible_effect": 0.03, **test})
+    return make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
+
+
+def days(values: np.ndarray) -> PairedDays:
+    """Evidence of consecutive days."""
+    sessions = pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=len(values))
+    return PairedDays(sessions, np.clip(values, -1, 1), 10 * len(values), 3 * len(values))
+
+
+def evidence(mean: float, count: int = 252, *, beats: float | None = None, seed: int = 0, missing: int = 0) -> Evidence:
+    """Days that the challenger wins by ``mean`` against the champion and by ``beats`` against the baselines."""
+    rng = np.random.default_rng(seed)
+    main = days(mean + SPREAD * rng.standard_normal(count))
+    other = days((mean if beats is None else beats) + SPREAD * rng.standard_normal(count))
+    return Evidence(main, main, {"majority": other, "logistic": other}, 10 * count, missing, f"{mean}-{seed}-{count}")
+
+
+def requests(
+    count: int,
+    *,
+    share: float = 0.3,
+    slow: float = 0.0,
+    failed: float = 0.0,
+    champion_slow: float = 0.0,
+    unattributed: float = 0.0,
+    seed: int = 0,
+    epoch: int = 1,
+) -> pd.DataFrame:
+    """Routed requests in order, with a challenger that is slow or fails at the given rates."""
+    rng = np.random.default_rng(seed)
+    challenger = rng.random(count) < share
+    late = rng.random(count) < np.where(challenger, slow, champion_slow)
+    broken = challenger & (rng.random(count) < failed)
+    lost = rng.random(count) < unattributed
+    status = np.where(lost, "unattributed", np.where(broken, "failed", "ok"))
+    return pd.DataFrame(
+        {
+            "epoch": epoch,
+            "regime": None,
+            "session": pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=count // 10 + 1).repeat(10)[:count],
+            "model": np.where(lost, None, np.where(challenger, CHALLENGER, CHAMPION)),
+            "status": status,
+            "latency_s": np.where(late, 1.0, 0.003),
+        }
+    )

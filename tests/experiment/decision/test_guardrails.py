@@ -1,0 +1,117 @@
+"""Guardrails over routed requests: a slow or failing challenger is seen, shared trouble is not laid at its door."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from financial_assets.experiment.decision.guardrails import peak_log_e, watch_traffic
+from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.statistics.guardrails import RateEProcess
+from tests.experiment.builders import CHALLENGER, CHAMPION
+from tests.experiment.decision.builders import EPOCH, plan, requests
+
+
+def rails(rows: pd.DataFrame) -> dict[str, Guardrail]:
+    return {rail.name: rail for rail in watch_traffic(plan(), [EPOCH], rows).guardrails}
+
+
+def test_a_healthy_split_fires_nothing() -> None:
+    found = rails(requests(3000, slow=0.005, champion_slow=0.005, failed=0.005))
+    assert not any(rail.fired for rail in found.values())
+    assert set(found) == {"errors", "latency", "sample ratio", "attribution"}
+
+
+@pytest.mark.parametrize(("fault", "name"), [({"slow": 0.2}, "latency"), ({"failed": 0.2}, "errors")])
+def test_a_bad_challenger_is_rolled_back(fault: dict[str, float], name: str) -> None:
+    rail = rails(requests(600, **fault))[name]
+    assert (rail.fired, rail.action, rail.model) == (True, "rollback", CHALLENGER)
+
+
+def test_trouble_of_the_plane_is_not_the_challengers() -> None:
+    rail = rails(requests(2000, slow=0.3, champion_slow=0.3))["latency"]
+    assert (rail.fired, rail.action) == (True, "hold")
+    assert f"{CHAMPION} does no better" in rail.reason
+    worse = rails(requests(2000, slow=0.6, champion_slow=0.1))["latency"]
+    assert (worse.fired, worse.action) == (True, "rollback")
+
+
+def scored_alone(challenger_s: float, champion_s: float, sessions: int = 20) -> pd.DataFrame:
+    """Paired scorings: each arm is asked by itself, one batch a session."""
+    days = pd.bdate_range("2010-02-01", periods=sessions)
+    arms = ((CHALLENGER, challenger_s), (CHAMPION, champion_s))
+    return pd.concat([pd.DataFrame({"session": days, "model": name, "latency_s": took}) for name, took in arms])
+
+
+def test_who_holds_up_a_shared_server_is_told_by_asking_each_alone() -> None:
+    """Routed requests queue behind the slow arm's, so that both are slow there."""
+    rows = requests(2000, slow=0.9, champion_slow=0.9)
+
+    def latency(direct: pd.DataFrame | None) -> Guardrail:
+        return next(r for r in watch_traffic(plan(), [EPOCH], rows, direct).guardrails if r.name == "latency")
+
+    assert latency(None).action == "hold"
+    assert latency(scored_alone(0.9, 0.01)).action == "rollback"
+    assert latency(scored_alone(0.9, 0.01)).fired
+    for innocent in (scored_alone(0.01, 0.9), scored_alone(0.9, 0.9), scored_alone(0.9, 0.01, sessions=3)):
+        assert latency(innocent).action == "hold"
+    assert not rails(requests(2000))["latency"].fired
+
+
+def test_a_timeout_is_slow_and_failed() -> None:
+    rows = requests(400)
+    rows.loc[rows["model"] == CHALLENGER, "status"] = "timeout"
+    found = rails(rows)
+    assert found["latency"].fired
+    assert found["errors"].fired
+
+
+def test_requests_that_belong_to_no_arm_stop_conclusions() -> None:
+    rail = rails(requests(1000, unattributed=0.1))["attribution"]
+    assert (rail.fired, rail.action) == (True, "hold")
+
+
+def test_a_wrong_split_is_seen_and_a_right_one_is_not() -> None:
+    assert rails(requests(3000, share=0.4))["sample ratio"].fired
+    assert not rails(requests(3000, share=0.3))["sample ratio"].fired
+
+
+def test_a_mirror_gets_no_requests_and_that_is_right() -> None:
+    mirror = replace(EPOCH, arms=(replace(EPOCH.arms[0], weight=100), replace(EPOCH.arms[1], weight=0), EPOCH.arms[2]))
+    rows = requests(500, share=0.0)
+    found = {rail.name: rail for rail in watch_traffic(plan(), [mirror], rows).guardrails}
+    assert not any(rail.fired for rail in found.values())
+    rows.loc[7, "model"] = CHALLENGER
+    assert next(r for r in watch_traffic(plan(), [mirror], rows).guardrails if r.name == "sample ratio").fired
+
+
+def test_epochs_of_other_pairs_do_not_count() -> None:
+    others = replace(EPOCH, arms=(EPOCH.arms[0], replace(EPOCH.arms[1], model="other-v9", version=9)), number=2)
+    rows = pd.concat([requests(500), requests(500, slow=0.9, epoch=2)])
+    found = {rail.name: rail for rail in watch_traffic(plan(), [EPOCH, others], rows).guardrails}
+    assert not found["latency"].fired
+    assert found["latency"].count < 500
+
+
+def test_no_requests_are_no_alarm() -> None:
+    assert not any(rail.fired for rail in rails(requests(1).iloc[:0]).values())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.3, 1.0])
+def test_all_answers_at_once_give_what_one_at_a_time_gives(rate: float) -> None:
+    bad = np.random.default_rng(4).random(400) < rate
+    capital = RateEProcess()
+    for one in bad:
+        capital = capital.update(int(one), 1, allowed=0.02)
+    assert peak_log_e(bad, 0.02) == pytest.approx(capital.log_peak, abs=1e-9)
+
+
+def test_the_digest_sees_every_request() -> None:
+    rows = requests(50)
+    changed = rows.copy()
+    changed.loc[49, "latency_s"] += 0.001
+    assert watch_traffic(plan(), [EPOCH], rows).digest == watch_traffic(plan(), [EPOCH], rows.copy()).digest
+    assert watch_traffic(plan(), [EPOCH], rows).digest != watch_traffic(plan(), [EPOCH], changed).digest

@@ -1,0 +1,61 @@
+"""A decision in MLflow: its record, its plan and its figures, once."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from financial_assets.experiment.decision.record import Decision, decision_from_json
+from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.words import reasons_in_words
+from financial_assets.experiment.plan.plan import plan_from_json
+from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
+from financial_assets.tracking import MlflowTracker
+from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
+
+# MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning")
+
+
+def decided(mean: float, days: int) -> Decision:
+    return decide(plan(), EPOCH, evidence(mean, days), QUIET, as_of="2010-12-31", deflated_sharpe=lambda: 0.99)
+
+
+def test_each_decision_is_one_run_with_record_plan_and_figures(tmp_path: Path) -> None:
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "it's an experiment", tmp_path / "artifacts")
+    promoted, early = decided(0.05, 252), decided(0.05, 0)
+    assert (promoted.action, early.estimate) == ("promote", None)
+    ids = {name: track_decision(tracker, plan(), one) for name, one in (("promoted", promoted), ("early", early))}
+    assert len(set(ids.values())) == 2
+    assert track_decision(tracker, plan(), promoted) == ids["promoted"], "recorded again"
+    assert track_decision(tracker, plan(), replace(promoted, as_of="2011-01-03")) not in ids.values()
+
+    client = tracker._connection.client
+    run = client.get_run(ids["promoted"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags[DECISION_TAG] == promoted.digest
+    assert run.data.tags["decision.plan"] == plan().digest
+    assert run.data.tags["decision.action"] == "promote"
+    assert run.data.tags["mlflow.note.content"] == "\n".join(reasons_in_words(promoted, plan()))
+    assert run.data.metrics["estimate"] == promoted.estimate
+    assert run.data.metrics["look_z"] == promoted.looks[-1].z
+    assert run.data.metrics["guardrail_missing"] == 0.0
+    assert not {"estimate", "look_z"} & set(client.get_run(ids["early"]).data.metrics), "figures that do not exist"
+    kept = Path(client.download_artifacts(ids["promoted"], "decision.json", str(tmp_path)))
+    assert decision_from_json(kept.read_text()) == promoted
+    kept = Path(client.download_artifacts(ids["promoted"], "plan.json", str(tmp_path)))
+    assert plan_from_json(json.dumps(json.loads(kept.read_text()))) == plan()
+
+
+def test_a_run_that_broke_off_is_no_record(tmp_path: Path) -> None:
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path / "artifacts")
+    decision = decided(0.0, 20)
+    with pytest.raises(KeyboardInterrupt), tracker.run("broken off", tags={DECISION_TAG: decision.digest}) as broken:
+        raise KeyboardInterrupt
+    assert tracker.find(DECISION_TAG, decision.digest) is None
+    recorded = track_decision(tracker, plan(), decision)
+    assert recorded != broken.id
+    assert tracker.find(DECISION_TAG, decision.digest) == recorded
