@@ -171,7 +171,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
         (["--rate", "5", "--arrivals", "bursts"], "'bursts' is not one of"),
         (["--mode", "both"], "'both' is not one of 'split', 'shadow', 'paired'"),
         (["--rate", "5", "--mode", "paired"], "--mode paired sends none"),
-        (["--decide", "--mode", "shadow"], "leave --mode away"),
+        (["--decide", "--mode", "shadow"], "leave out --mode"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(command: Command, options: list[str], named: str) -> None:
@@ -260,7 +260,7 @@ def test_an_interrupted_replay_says_how_to_go_on(command: Command, world: World)
     world.before = ctrl_c
     stopped = command("--sessions", "5")
     assert stopped.exit_code == 130
-    assert "the same command goes on where this one stopped" in stopped.output
+    assert "the same command continues where this one stopped" in stopped.output
     world.before = None
     assert command("--sessions", "5").exit_code == 0
     with opened_log() as log:

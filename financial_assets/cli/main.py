@@ -33,8 +33,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
+        except KeyboardInterrupt as interrupt:
+            click.echo(": ".join(["interrupted", *map(str, interrupt.args)]), err=True)
             ctx.exit(_INTERRUPTED)
         except FinancialAssetsError as error:
             raise click.ClickException(str(error)) from error

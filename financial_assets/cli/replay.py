@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from financial_assets.experiment.replay.counts import ReplayReport
 
 __all__ = ["replay"]
-
-_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
 
 @click.command(epilog=examples("replay", "replay --sessions 20", "replay --rate 50 --mode split", "replay --decide"))
@@ -32,7 +29,7 @@ _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
     "--rate",
     type=click.FloatRange(min=0, min_open=True, max=10_000),
     default=None,
-    help="Open loop: requests a second at scheduled instants, answered or not; latency counts from the instant. "
+    help="Open loop: requests per second at scheduled instants, answered or not; latency counts from the instant. "
     "Default: closed loop, each worker waits for its answer.",
 )
 @click.option(
@@ -58,15 +55,15 @@ def replay(
 
     They are load for the plane and evidence for the experiment. A replay continues where an earlier one stopped.
     """
-    from financial_assets.settings import load_settings
-
-    settings = load_settings()
     if arrivals is not None and rate is None:
         raise click.UsageError("--arrivals is about the instants of --rate: give a rate too")
     if rate is not None and mode == "paired":
         raise click.UsageError("--rate is about routed requests; --mode paired sends none")
     if deciding and mode is not None:
-        raise click.UsageError("--decide needs routed requests and pairs: leave --mode away")
+        raise click.UsageError("--decide needs routed requests and pairs: leave out --mode")
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()  # before the imports below, which take seconds
     from financial_assets.experiment.replay.open_loop import OpenLoop
     from financial_assets.installation import open_installation
     from financial_assets.workflows.replay import decide_between_sessions, run_replay
@@ -88,16 +85,16 @@ def replay(
             else None,
         )
     except KeyboardInterrupt:
-        click.echo("interrupted: all answers are in the log; the same command goes on where this one stopped", err=True)
-        sys.exit(_INTERRUPTED)
-    for line in said(report, rate):
+        message = "all answers are in the log; the same command continues where this one stopped"
+        raise KeyboardInterrupt(message) from None
+    for line in report_lines(report, rate):
         click.echo(line)
     if clock := market.clock_gap().sentence:
         click.echo(clock)
 
 
-def said(report: ReplayReport, rate: float | None) -> list[str]:
-    """What a replay did, in words."""
+def report_lines(report: ReplayReport, rate: float | None) -> list[str]:
+    """What a replay did, one sentence per line."""
     lines = [
         f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
         f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"

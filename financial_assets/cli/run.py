@@ -50,6 +50,10 @@ def run() -> None:
             result = defs.resolve_job_def("full_pipeline").execute_in_process(
                 instance=instance, tags=owner_tags(), raise_on_error=False
             )
+        # Dagster catches Ctrl-C to close its run, and records why the run ended.
+        reasons = [event.job_failure_data.failure_reason for event in result.all_events if event.is_job_failure]
+    if any(reason is not None and reason.value == "UNEXPECTED_TERMINATION" for reason in reasons):
+        raise KeyboardInterrupt("finished steps are kept; the same command continues after them")
     if not result.success:
         raise click.ClickException(f"the run failed; what failed is printed above (run {result.run_id})")
     _print_results(settings)
