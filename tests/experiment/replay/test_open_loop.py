@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from tests.experiment.replay.virtual_sender import VirtualSender
 
 from financial_assets.errors import GatewayUnavailableError, InferenceTimeoutError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
@@ -20,6 +19,7 @@ from financial_assets.experiment.replay.request import ReplayRequest
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.answers import Answer
 from tests.experiment.builders import CUTOFF, LOOKBACK, FakeGateway, panel, play, said
+from tests.experiment.replay.virtual_sender import VirtualSender
 
 SERVICE_S, STALL, PATIENCE_S = 0.004, (1.0, 3.0), 2.5
 
