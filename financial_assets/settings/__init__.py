@@ -35,7 +35,7 @@ class Settings(
     """
 
     financial_assets_home: Path = Path(".financial_assets")
-    """Folder of all state: prices, models, logs, reports, serving."""
+    """Folder of all state: prices, models, logs, reports, serving; private to its owner (mode 0700)."""
 
     @field_validator("financial_assets_home", mode="before")
     @classmethod
