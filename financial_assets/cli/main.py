@@ -50,7 +50,7 @@ class _Commands(click.Group):
 def main() -> None:
     """From raw prices to a served, A/B-tested forecasting model.
 
-    Settings are environment variables; see the README for the list.
+    Settings are environment variables; docs/settings.md lists them.
     """
 
 

@@ -50,7 +50,7 @@ def examine() -> tuple[Finding, ...]:
     The prediction log comes before what it is needed for: it holds the rollout state, which says what the arms are.
     """
     walk = Walk()
-    found = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
+    found = walk.step("settings", "set or unset the variable that is named (docs/settings.md)", check_settings)
     home = walk.step("state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), found)
     walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), found)
     bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), found, home)
