@@ -48,7 +48,7 @@ def main() -> None:
         url = f"http://127.0.0.1:{port}"
         _wait_for(f"{url}/server_info", server)
         _write(
-            "graph.png", asyncio.run(_shoot(browser, f"{url}/asset-groups", 1900, 1150, _OPEN_GRAPH)), 1130, _GRAPH_ONLY
+            "graph.png", asyncio.run(_shoot(browser, f"{url}/asset-groups", 1900, 1150, _OPEN_GRAPH)), 1500, _GRAPH_ONLY
         )
     finally:
         server.send_signal(signal.SIGINT)
@@ -107,7 +107,7 @@ def _write(name: str, png: bytes, width: int, corner: tuple[float, float] = (0, 
     image = image.crop((int(corner[0] * image.width), int(corner[1] * image.height), image.width, image.height))
     image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     path = IMAGES / name
-    image.quantize(64).save(path, optimize=True)
+    image.quantize(32).save(path, optimize=True)
     size = path.stat().st_size
     print(f"{path.relative_to(ROOT)}: {size:,} bytes")
     if size > MOST_BYTES:
