@@ -38,7 +38,7 @@ check: $(SETUP) ## ruff and pyright
 	$(BIN)/pyright --project pyproject.toml
 
 docs: $(SETUP) ## the manual as a site in site/; a broken link or anchor fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "$(CURDIR)/site/index.html"
 
 pictures: $(SETUP) ## the pictures in docs/images/, from a finished run (needs Debian's chromium)
