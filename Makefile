@@ -9,7 +9,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test test-statistics ui check bench bench-ab stop clean
+.PHONY: help setup run test test-statistics ui check docs pictures bench bench-ab stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ check: $(SETUP) ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --project pyproject.toml
 
+docs: $(SETUP) ## the manual as a site in site/; a broken link or anchor fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "$(CURDIR)/site/index.html"
+
+pictures: $(SETUP) ## the pictures in docs/images/, from a finished run (needs Debian's chromium)
+	$(BIN)/python docs/make_pictures.py
+
 bench: $(SETUP) ## every figure that README and docs quote
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
 	@$(MAKE) --no-print-directory bench-ab
@@ -51,4 +58,4 @@ stop: ## end the local serving plane
 	@test ! -x $(BIN)/financial-assets || $(BIN)/financial-assets stop
 
 clean: stop ## remove all state and the virtual environment
-	rm -rf $(or $(FINANCIAL_ASSETS_HOME),.financial_assets) .dagster .logs_queue logs .pytest_cache .ruff_cache .hypothesis $(VENV)
+	rm -rf $(or $(FINANCIAL_ASSETS_HOME),.financial_assets) .dagster .logs_queue logs .pytest_cache .ruff_cache .hypothesis site $(VENV)

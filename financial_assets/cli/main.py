@@ -68,8 +68,8 @@ def _disk_message(error: Exception) -> str | None:
 def main(home: str | None) -> None:
     """From raw prices to a served, A/B-tested forecasting model.
 
-    Settings are environment variables; the file .env of the current folder is read, too. A state folder remembers
-    source, universe and seed, so that later commands need only its path.
+    Settings are environment variables; docs/settings.md lists them. The file .env of the current folder is read, too. A
+    state folder remembers source, universe and seed, so that later commands need only its path.
     """
     if home is not None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too

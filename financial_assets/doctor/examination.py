@@ -34,7 +34,7 @@ def examine() -> tuple[Finding, ...]:
     The prediction log comes before the artefacts, because it holds the rollout state, which names the arms.
     """
     walk = Walk()
-    settings = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
+    settings = walk.step("settings", "set or unset the variable that is named (docs/settings.md)", check_settings)
     home = walk.step(
         "state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), settings
     )

@@ -43,7 +43,7 @@ class Settings(
     model_config = SettingsConfigDict(env_file=".env")
 
     financial_assets_home: Path = Path(".financial_assets")
-    """Folder of all state: prices, models, logs, reports, serving."""
+    """Folder of all state: prices, models, logs, reports, serving; private to its owner (mode 0700)."""
 
     @classmethod
     def settings_customise_sources(

@@ -15,16 +15,18 @@ class ExperimentSettings(SettingsGroup):
     """Prediction log, rollout policy and replay."""
 
     prediction_log_url: str | None = Field(default=None, repr=False)
-    """SQLAlchemy URL of the prediction log; default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
+    """Database of the prediction log, e.g. ``postgresql://user:password@host/database`` (the installed driver is
+    found); default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     rollout_policy: Path | None = None
-    """YAML file of arms and weights; default: the packaged ``financial_assets/experiment/plan/policy.yaml``."""
+    """YAML file with champion, challengers, their weights at the experiment's start, and all rules of the test;
+    default: the packaged ``financial_assets/experiment/plan/policy.yaml``."""
 
     replay_sessions: int = Field(default=500, ge=0)
-    """Sessions that ``full_pipeline`` replays through the gateway, the rest is left to ``daily``; 0: all."""
+    """Sessions that ``full_pipeline`` replays through the gateway; the rest is left to ``daily``; 0: all."""
 
     replay_workers: int = Field(default=4, ge=1, le=64)
-    """Concurrent requests of a replay."""
+    """Requests that a replay has in flight at most."""
 
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
     """Trading cost per side, in basis points of the traded notional."""

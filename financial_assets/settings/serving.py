@@ -28,17 +28,19 @@ class ServingSettings(SettingsGroup):
 
     artifact_store_uri: str | None = Field(default=None, repr=False)
     """Where artefacts are put for a cluster to read: ``s3://bucket/path``, ``gs://bucket/path``, or ``file:///path``
-    of a volume that this program and the model servers mount at the same path."""
+    of a volume that this program and the model servers mount at the same path. Credentials and ``AWS_ENDPOINT_URL``
+    are those of any AWS client; ``gs://`` needs the package ``gcsfs`` and is not tested."""
 
     artifact_store_secret: str | None = None
     """Secret of the serving namespace with which the model servers read the store (the Models' ``secretName``);
     default: what the cluster's model servers are configured with."""
 
     serving_gateway_url: str | None = Field(default=None, repr=False)
-    """Base URL of the cluster's gateway (Seldon's mesh) as reached from here, e.g. http://seldon-mesh."""
+    """Base URL of the cluster's gateway (Seldon's mesh) as reached from here, e.g. ``http://seldon-mesh``."""
 
     serving_gateway_grpc: str | None = None
-    """``host:port`` of the gateway's gRPC; default: host and port of ``SERVING_GATEWAY_URL``, where the mesh has it."""
+    """``host:port`` of the gateway's gRPC, spoken without TLS; default: host and port of ``SERVING_GATEWAY_URL``, where
+    the mesh has it."""
 
     kubernetes_context: str | None = None
     """Context of the kubeconfig; default: the pod's service account, else the current context."""

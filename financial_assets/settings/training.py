@@ -30,7 +30,8 @@ class TrainingSettings(SettingsGroup):
     """Whether long work shows a progress bar."""
 
     mlflow_tracking_uri: str | None = Field(default=None, repr=False)
-    """MLflow server or database; default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
+    """MLflow server (``http://``), or its database (``sqlite:///``, ``postgresql://``, ``mysql://``); default:
+    SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
     """MLflow experiment that training runs belong to."""
