@@ -141,8 +141,9 @@ def deflated_sharpe(
     rows = join_outcomes(own[own["session"] > pd.Timestamp(plan.starts_after)], outcomes)
     if rows["session"].nunique() < _FEWEST:
         return None
+    grid = trading_grid(rows, sessions)
     answers = rows.dropna(subset=["probability_up"])
-    profit = profit_of(answers, trading_grid(rows, sessions), cost_bps) if len(answers) else None
+    profit = profit_of(answers, grid, cost_bps) if len(answers) else None
     if profit is None:
         return None
     if profit.wiped_out is not None:
