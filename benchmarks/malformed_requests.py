@@ -28,7 +28,8 @@ from malformed.cases import Case, generate
 from serving_latency import random_bars, small_graph
 
 from financial_assets.serving.client.transport import RestTransport
-from financial_assets.serving.local import LocalTarget, stop
+from financial_assets.serving.local.control import stop
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint
 

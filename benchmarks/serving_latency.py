@@ -22,7 +22,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.transport import GrpcTransport, RestTransport
-from financial_assets.serving.local import LocalTarget, start, stop
+from financial_assets.serving.local.control import start, stop
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint
 

@@ -24,12 +24,15 @@ from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, percentiles
-from financial_assets.experiment.replay.replay import ReplayReport, replay
+from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
 from financial_assets.market.calendar import sessions as trading_sessions
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, start, status, stop
+from financial_assets.serving.local.control import start, stop
+from financial_assets.serving.local.target import LocalTarget, status
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 
 TICKERS = 10
@@ -86,11 +89,11 @@ def measure(root: Path, sessions: int, options: argparse.Namespace) -> None:
             if stall is not None:
                 stall.join()
             print_line(f"{name}: service time", service)
-            if loop is not None:
-                latency = dict(report.from_schedule)
+            if report.load is not None:
+                latency = dict(report.load.from_schedule)
                 print_line(f"{name}: from the schedule", latency)
                 ratios["stall" if stalled else "no stall"] = latency["p95"] / service["p95"]
-                print(f"  {report.late} of {len(timings)} sent late, {report.most_in_flight} in flight at most")
+                print(f"  {report.load.late} of {len(timings)} sent late, {report.most_in_flight} in flight at most")
     for name, ratio in ratios.items():
         print(f"open loop, {name}: p95 from the schedule is {ratio:.1f} times that of the service time")
 
@@ -106,18 +109,15 @@ def send(
     )
     timings: list[Timing] = []
     with PredictionLog(url) as log:
+        epoch = log.open_epoch(EXPERIMENT_NAME, arms, "benchmark", after=0)
+        sessions = prices.sessions[LOOKBACK:-1]
+        request = ReplayRequest(epoch, sessions, LOOKBACK, workers=workers, mode="split", load=loop)
         report = replay(
-            log=log,
-            epoch=log.open_epoch(EXPERIMENT_NAME, arms, "benchmark", after=0),
-            panel=prices,
-            sessions=prices.sessions[LOOKBACK:-1],
-            connect=lambda: InferenceClient(target.endpoint(), timeout_s=30.0),
-            lookback=LOOKBACK,
-            workers=workers,
-            mode="split",
-            load=loop,
-            timings=timings,
-            progress=False,
+            request,
+            log,
+            prices,
+            lambda: InferenceClient(target.endpoint(), timeout_s=30.0),
+            ReplayHooks(timings=timings),
         )
         service = percentiles(log.routed()["latency_s"].dropna().tolist())
     assert report.ok == report.sent > 0, report

@@ -29,10 +29,10 @@ import psutil
 from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, start, status, stop
-from financial_assets.serving.local.control import plane_specs, server_settings
+from financial_assets.serving.local.control import plane_specs, server_settings, start, stop
 from financial_assets.serving.local.layout import Layout, Ports, free_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, answers, end_process, has_ended
+from financial_assets.serving.local.target import LocalTarget, status
 from financial_assets.serving.manifests import model_manifest
 
 BODIES, BODY_BYTES, SLOW = 6, 60 * 10**6, 100

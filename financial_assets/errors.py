@@ -37,8 +37,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from financial_assets.redaction import redact
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -82,6 +80,9 @@ class FinancialAssetsError(Exception):
     """
 
     def __init__(self, *args: object) -> None:
+        # Errors are rare; whoever only has to name the classes need not wait for the imports of redaction.
+        from financial_assets.redaction import redact
+
         super().__init__(*(redact(value) if isinstance(value, str) else value for value in args))
 
 

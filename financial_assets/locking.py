@@ -1,7 +1,8 @@
-"""One process at a time: a file lock that the kernel lets go when its holder dies."""
+"""One process at a time: a file lock that the kernel releases when its holder dies."""
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from financial_assets.disk import disk_errors
 from financial_assets.errors import FinancialAssetsError
 from financial_assets.folders import make_folder
 
-__all__ = ["exclusive"]
+__all__ = ["exclusive", "is_held"]
 
 
 @contextmanager
@@ -32,7 +33,7 @@ def exclusive(
     purpose
         What the lock is wanted for, e.g. ``applying manifests``.
     remedy
-        What to do about it, if anything but waiting helps.
+        What helps besides waiting.
 
     Raises
     ------
@@ -53,3 +54,19 @@ def exclusive(
         yield
     finally:
         lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock file; nothing is taken away from anybody.
+
+    The question itself takes the lock, shared and for an instant: two who ask at once do not see each other, and a
+    process that wants the lock for itself at that moment must try again.
+    """
+    try:
+        with path.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

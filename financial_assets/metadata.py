@@ -1,4 +1,4 @@
-"""What a person reads in the Dagster UI: tables, plots and column schemas made from domain values."""
+"""What a person reads in the Dagster UI: tables, plots, figures and column schemas made from domain values."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-__all__ = ["column_schema", "link", "plot", "quality_metadata", "table"]
+__all__ = ["column_schema", "link", "plot", "quality_metadata", "rounded", "table"]
 
 _MOST_ROWS = 50
-"""Rows of a table kept in the event log; the count beside it always tells how many there are."""
+"""Rows of a table kept in the event log; the table says how many were left out."""
 
 
 def table(frame: pd.DataFrame, *, most: int = _MOST_ROWS) -> dg.MarkdownMetadataValue:
@@ -43,6 +43,11 @@ def _cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 
+def rounded(value: float, digits: int = 4) -> float:
+    """A figure with so many significant digits, as a person reads it; Dagster shows all that it is given."""
+    return float(f"{value:.{digits}g}")
+
+
 def plot(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     """A PNG picture shown inside the asset's page."""
     encoded = base64.b64encode(png).decode()
@@ -69,8 +74,8 @@ def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
 
 
 def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> Mapping[str, Any]:
-    """Metadata of a data check: what was asked, of how many rows, and the rows that failed."""
-    metadata: dict[str, Any] = {"asked": description, "rows checked": checked, "rows failed": len(failures)}
+    """Metadata of a data check: its rule, the number of rows it was applied to, and the rows that broke it."""
+    metadata: dict[str, Any] = {"rule": description, "rows checked": checked, "rows failed": len(failures)}
     if not failures.empty:
         metadata["failed rows"] = table(failures)
     return metadata

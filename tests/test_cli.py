@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from click.testing import CliRunner, Result
 from financial_assets.cli.main import main
 from financial_assets.settings import Settings
 
-COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter"}
+COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter", "decide"}
+ARGUMENTS = {"signal": ["AAPL"], "approve": ["3f0c"]}
 Command = Callable[..., Result]
 
 
@@ -31,18 +34,48 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def test_help_lists_the_commands_with_a_line_each(command: Command, option: str) -> None:
     shown = command(option)
     assert shown.exit_code == 0
-    lines = shown.output.split("Commands:")[1].strip().splitlines()
+    lines = shown.output.split("Commands:")[1].split("Examples:")[0].strip().splitlines()
     offered = dict(line.strip().split(maxsplit=1) for line in lines)
-    assert set(offered) >= COMMANDS
-    assert all(len(text) > 20 for text in offered.values())
+    assert set(offered) == set(main.commands) >= COMMANDS
+    for text in offered.values():
+        assert len(text) > 20
+        assert text.endswith(".")
+        assert not text.endswith("..."), "80 columns hold the whole sentence"
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
+@pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_explains_itself_without_doing_anything(command: Command, tmp_path: Path, name: str) -> None:
     shown = command(name, "--help")
     assert shown.exit_code == 0
     assert f"Usage: main {name}" in shown.output
+    assert f"  financial-assets {name}" in shown.output.split("Examples:")[1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_version_is_that_of_the_package(command: Command) -> None:
+    assert command("--version").output == f"financial-assets, version {version('financial-assets')}\n"
+
+
+def test_a_home_on_the_command_line_is_the_variable(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = command("--home", "mine", "status")
+    assert f"state folder: {tmp_path / 'mine'} (empty)" in shown.output
+    assert os.environ["FINANCIAL_ASSETS_HOME"] == "mine", "processes that a command starts see it, too"
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_ctrl_c_ends_every_command_without_a_traceback(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupted(**_: object) -> Settings:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("financial_assets.settings.load_settings", interrupted)
+    monkeypatch.setattr("financial_assets.doctor.examination.load_settings", interrupted)
+    ended = command(name, *ARGUMENTS.get(name, []))
+    assert (ended.exit_code, ended.output) == (130, "interrupted\n")
+    assert isinstance(ended.exception, SystemExit)
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -77,7 +110,7 @@ def test_an_error_that_nobody_expected_keeps_its_traceback(command: Command, mon
     def broken() -> Settings:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("financial_assets.cli.main.load_settings", broken)
+    monkeypatch.setattr("financial_assets.settings.load_settings", broken)
     assert isinstance(command("status").exception, ZeroDivisionError)
 
 
@@ -136,7 +169,7 @@ def test_replay_refuses_options_that_make_no_sense(command: Command, options: li
 def test_replay_before_anything_was_ingested_names_the_asset_to_run(command: Command) -> None:
     refused = command("replay")
     assert refused.exit_code == 1
-    assert re.search(r"Error: .*materialize raw_prices first", refused.output)
+    assert re.search(r"Error: .*run `financial-assets run`", refused.output)
 
 
 def test_replay_of_an_experiment_that_has_not_started_says_so(command: Command, tmp_path: Path) -> None:
@@ -148,7 +181,7 @@ def test_replay_of_an_experiment_that_has_not_started_says_so(command: Command, 
     market.begin(market.whole_panel().sessions)
     refused = command("replay", "--sessions", "1")
     assert refused.exit_code == 1
-    assert "materialize the asset `experiment` first" in refused.output
+    assert "run `financial-assets run`" in refused.output
 
 
 def test_an_unknown_command_is_refused(command: Command) -> None:

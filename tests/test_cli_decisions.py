@@ -20,13 +20,15 @@ from financial_assets.assets.evaluation import ab_evaluation
 from financial_assets.assets.rollout import rollout
 from financial_assets.cli.main import main
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import amount, signed_amount
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.store import PriceStore
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.resources import Models, Serving, make_resources
+from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from tests.experiment.rollout.builders import predict
 
@@ -56,23 +58,23 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         use(home, patch)
         resources = make_resources(load_settings())
-        market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+        market, models, ab_test = (resources[name] for name in ("market", "models", "ab_test"))
         market.ingest()
         panel = market.whole_panel()
         market.begin(panel.sessions)
         cutoff = market.first_cutoff().get()
         known = panel.until(cutoff)
-        workshop.keep_baselines(
+        models.keep_baselines(
             fit_baselines(compute_panel(known, FeatureGraph()), known, cutoff=cutoff, sequence_length=10)
         )
         variants = enumerate(("baseline", "enhanced"), 1)
         with ab_test.log() as log:
-            Rollout(log, ab_test.policy()).bootstrap(
+            Rollout(log, ab_test.policy()).reconcile(
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
             # The champion is right half the time, the challenger nearly always.
             predict(log, {CHAMPION: 0.5, CHALLENGER: 0.98}, panel, experiment=EXPERIMENT, last=LATE)
-        workshop.tracker().find("makes", "the store")
+        models.tracker().find("makes", "the store")
     return home
 
 
@@ -115,7 +117,7 @@ def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
     assert shown.exit_code == 0, shown.output
     (decision,) = decisions()
     assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
-    assert "Too early to decide: the first planned look is on day 10, and this is day 4." in words(shown)
+    assert "Too early to decide: the first planned look is on day 10; 4 have been seen." in words(shown)
     assert "planned looks" not in shown.output
     assert command("decide").output == shown.output
     assert decisions() == (decision,), "the same decision is one record"
@@ -132,14 +134,14 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
     for said in (
         "PROMOTE",
         decision.plan_digest[:12],
-        "30.0 percentage points: the test",
-        f"{100 * decision.detectable:.1f} percentage points in 20 days with 80% power",
-        "24 days; the planned test ended",
+        "30 points: the test",
+        f"{amount(decision.detectable, 'accuracy')} in 20 days with 80% power",
+        "24 days seen; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",
-        f"between {100 * decision.always_on.low:+.1f} percentage points and "
-        f"{100 * decision.always_on.high:+.1f} percentage points",
+        f"between {signed_amount(decision.always_on.low, 'accuracy')} and "
+        f"{signed_amount(decision.always_on.high, 'accuracy')}",
         "sample ratio",
         CHALLENGER,
     ):
@@ -154,7 +156,7 @@ def test_json_is_the_record(home: Path) -> None:
     assert json.loads(shown.output) == json.loads(decision.to_json())
     file = home / "reports" / "decisions" / f"{decision.as_of}-{decision.digest[:12]}.json"
     assert json.loads(file.read_text()) == json.loads(decision.to_json())
-    assert make_resources(load_settings())["workshop"].tracker().find("decision", decision.digest) is not None
+    assert make_resources(load_settings())["models"].tracker().find("decision", decision.digest) is not None
 
 
 @pytest.mark.usefixtures("home")
@@ -167,7 +169,7 @@ def test_records_are_repeated_bit_for_bit_whatever_came_later() -> None:
     for decision in (early, late):
         shown = command("decide", "--repeat", decision.digest[:10].upper())
         assert shown.exit_code == 0, shown.output
-        assert f"{decision.digest[:12]} of {decision.as_of}: computed anew, equal bit for bit" in shown.output
+        assert f"{decision.digest[:12]} of {decision.as_of}: recomputed, identical bit for bit" in shown.output
     assert decisions() == (early, late), "repeating records nothing"
 
 
@@ -182,7 +184,7 @@ def test_prices_that_were_altered_are_noticed(home: Path) -> None:
     seen = pd.DatetimeIndex([look.session for look in decision.looks])
     shown = _repeated_after(home, prices, seen)
     assert shown.exit_code == 1
-    assert "is not what log and prices give now" in shown.output
+    assert "differs from what log and prices give now" in shown.output
     assert "evidence_digest" in shown.output
     assert "plan_digest" not in shown.output
 
@@ -235,7 +237,7 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
         )
     shown = command("decide")
     assert shown.exit_code == 0
-    assert "there is no challenger: nothing to decide" in shown.output
+    assert "There is no challenger: nothing to decide." in shown.output
 
 
 class Plane:
@@ -264,8 +266,8 @@ class Plane:
 @pytest.mark.usefixtures("home")
 def test_dagster_shows_what_waits_and_approves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
 
     def run(**config: str) -> dg.ExecuteInProcessResult:
         with dg.DagsterInstance.ephemeral() as instance:
@@ -316,8 +318,8 @@ def squeeze(home: Path) -> str:
 
 def test_a_squeeze_ends_neither_the_evaluation_nor_the_rollout(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plane = Plane()
-    monkeypatch.setattr(Serving, "target", lambda _: plane)
-    monkeypatch.setattr(Models, "registry", lambda _: plane)
+    monkeypatch.setattr(ServingAccess, "target", lambda _: plane)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: plane)
     advance(LATE)
     day = squeeze(home)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -23,11 +23,13 @@ from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.shadow import enter_shadow
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
+from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.panel import CHANNELS
-from financial_assets.resources import Models, Serving, make_resources
+from financial_assets.resources import make_resources
+from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
-from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, Answer, FakeGateway
+from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
 
 POLICY = """
 experiment: ab-experiment
@@ -53,12 +55,14 @@ class World(FakeGateway):
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(5))
 
     # --- the gateway ---
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
-        routed = super().infer(target, bars, request_id=request_id).route
+    def infer(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
+        routed = super().infer(target, bars, route=route, request_id=request_id).route
         assert routed is not None
         return self.forecast(routed, bars)
 
-    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+    def infer_batch(self, target: str, bars: np.ndarray, **_: object) -> Answer:
         super().infer_batch(target, bars)
         return self.forecast(target, bars)
 
@@ -66,7 +70,7 @@ class World(FakeGateway):
         ups = np.array([self.ups.get(row[-1].tobytes(), True) for row in bars])
         right = self.rng.random(len(bars)) < self.skill[model]
         quantiles = np.tile([-0.03, -0.02, 0.0, 0.02, 0.03], (len(bars), 1))
-        return Answer(np.where(ups == right, 0.7, 0.3), quantiles, model, 0.003)
+        return said(np.where(ups == right, 0.7, 0.3), quantiles, model, 0.003)
 
     # --- the target ---
     def apply(self, manifests: Sequence[dict[str, Any]]) -> None:
@@ -128,10 +132,10 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
 def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     """Prices are in, the experiment has begun, its plan is registered."""
     made = World()
-    monkeypatch.setattr(Serving, "connect", lambda _: made.connect())
-    monkeypatch.setattr(Serving, "target", lambda _: made)
-    monkeypatch.setattr(Models, "registry", lambda _: made)
-    monkeypatch.setattr(Models, "baselines_for", lambda *_: made)
+    monkeypatch.setattr(ServingAccess, "connect", lambda _: made.connect())
+    monkeypatch.setattr(ServingAccess, "target", lambda _: made)
+    monkeypatch.setattr(ModelStore, "registry", lambda _: made)
+    monkeypatch.setattr(ModelStore, "baselines_for", lambda *_: made)
     monkeypatch.setattr("financial_assets.workflows.decisions.compute_panel", lambda *_: None)
     monkeypatch.setattr(
         "financial_assets.workflows.decisions.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)
@@ -148,7 +152,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     ]
     with ab_test.log() as log:
         conduct = ExperimentController(Rollout(log, ab_test.policy()))
-        conduct.rollout.bootstrap(models)
+        conduct.rollout.reconcile(models)
         conduct.register(lambda _: DailyDeviation(0.3, "the test"), cutoff)
     ups = outcome_frame(panel).set_index(["session", "ticker"])["up"]
     assert panel.values.shape[1] == len(CHANNELS)
@@ -167,7 +171,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
         (["--rate", "5", "--arrivals", "bursts"], "'bursts' is not one of"),
         (["--mode", "both"], "'both' is not one of 'split', 'shadow', 'paired'"),
         (["--rate", "5", "--mode", "paired"], "--mode paired sends none"),
-        (["--decide", "--mode", "shadow"], "leave --mode away"),
+        (["--decide", "--mode", "shadow"], "leave out --mode"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(command: Command, options: list[str], named: str) -> None:
@@ -256,7 +260,7 @@ def test_an_interrupted_replay_says_how_to_go_on(command: Command, world: World)
     world.before = ctrl_c
     stopped = command("--sessions", "5")
     assert stopped.exit_code == 130
-    assert "the same command goes on where this one stopped" in stopped.output
+    assert "the same command continues where this one stopped" in stopped.output
     world.before = None
     assert command("--sessions", "5").exit_code == 0
     with opened_log() as log:
@@ -287,7 +291,7 @@ def test_what_was_measured_is_kept_when_the_gateway_falls_silent(
         if len(world.requests) > 8:
             raise GatewayUnavailableError("connection refused")
 
-    monkeypatch.setattr("financial_assets.experiment.replay.requests.Retry.wait_s", lambda *_: 0.0)
+    monkeypatch.setattr("financial_assets.experiment.replay.asking._FIRST_WAIT_S", 0.0)
     world.before = falls_silent
     refused = command("--sessions", "10", "--rate", "5000", "--workers", "2")
     assert refused.exit_code == 1

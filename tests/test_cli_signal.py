@@ -18,7 +18,8 @@ from financial_assets.cli.main import main
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.records import Forecast
 from financial_assets.experiment.prediction_log.records import Result as Ended
-from financial_assets.resources import Serving, make_resources
+from financial_assets.installation import ServingAccess
+from financial_assets.resources import make_resources
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA
 from financial_assets.settings import load_settings
@@ -70,7 +71,7 @@ class Double:
 @pytest.fixture
 def gateway(monkeypatch: pytest.MonkeyPatch) -> Double:
     double = Double()
-    monkeypatch.setattr(Serving, "connect", lambda _: double.connect())
+    monkeypatch.setattr(ServingAccess, "connect", lambda _: double.connect())
     return double
 
 
@@ -184,7 +185,7 @@ def test_an_unsound_answer_is_no_signal(command: Command, gateway: Double) -> No
 def test_before_anything_was_ingested_the_asset_to_run_is_named(command: Command) -> None:
     refused = command("AAA")
     assert refused.exit_code == 1
-    assert "materialize raw_prices first" in refused.output
+    assert "run `financial-assets run`" in refused.output
 
 
 def test_before_the_experiment_has_started_the_asset_to_run_is_named(command: Command) -> None:
@@ -193,7 +194,7 @@ def test_before_the_experiment_has_started_the_asset_to_run_is_named(command: Co
     market.begin(market.whole_panel().sessions)
     refused = command("AAA")
     assert refused.exit_code == 1
-    assert "materialize the asset `experiment` first" in refused.output
+    assert "run `financial-assets run`" in refused.output
 
 
 @pytest.mark.parametrize(("arguments", "named"), [([], "Missing argument"), (["AAA", "BBB"], "unexpected extra")])

@@ -24,6 +24,7 @@ LAYERS = [
     {"serving"},
     {"experiment"},
     {"monitoring"},
+    {"installation"},
     {"resources", "metadata"},
     {"workflows"},
     {"assets"},
@@ -49,7 +50,7 @@ DOMAIN = {
     "experiment",
     "monitoring",
 }
-MAY_READ_SETTINGS = {"resources", "definitions", "doctor", "cli"}
+MAY_READ_SETTINGS = {"installation", "resources", "definitions", "doctor", "cli"}
 
 
 def imported_modules(source: str) -> Iterator[str]:

@@ -106,10 +106,10 @@ def test_a_link_is_a_path(tmp_path: Path) -> None:
     assert link(tmp_path).value == str(tmp_path)
 
 
-def test_a_check_says_what_was_asked_of_how_many_rows() -> None:
+def test_a_check_states_its_rule_and_the_number_of_rows() -> None:
     failures = pd.DataFrame({"ticker": ["AAA"], "problem": ["high is below low"]})
     passed = quality_metadata("low <= high", 800, failures.head(0))
     failed = quality_metadata("low <= high", 800, failures)
-    assert passed == {"asked": "low <= high", "rows checked": 800, "rows failed": 0}
+    assert passed == {"rule": "low <= high", "rows checked": 800, "rows failed": 0}
     assert failed["rows failed"] == 1
     assert "| AAA | high is below low |" in str(failed["failed rows"].value)

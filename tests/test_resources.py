@@ -112,7 +112,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
 def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
     found = resources(tmp_path)
     assert {resource.home for name, resource in found.items() if name != "retraining"} == {str(tmp_path)}
-    assert found["workshop"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert found["models"].tracking_uri == f"sqlite:///{tmp_path / 'mlflow.db'}"
     assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
 
 
@@ -267,12 +267,14 @@ def test_a_home_holds_one_simulated_market(tmp_path: Path) -> None:
     market(tmp_path, price_source="simulated", cost_bps=1.0, sequence_length=20).store()
 
 
-def test_the_marker_is_written_once(tmp_path: Path) -> None:
+def test_the_marker_is_written_when_a_remembered_setting_changes(tmp_path: Path) -> None:
     fill(tmp_path)
     written = (tmp_path / "market.json").stat().st_mtime_ns
-    fill(tmp_path, seed=7, simulated_signal=0.4)
+    fill(tmp_path, cost_bps=1.0)
     assert (tmp_path / "market.json").stat().st_mtime_ns == written
-    assert json.loads((tmp_path / "market.json").read_text())["PRICE_SOURCE"] == "sample"
+    fill(tmp_path, seed=7)
+    marker = json.loads((tmp_path / "market.json").read_text())
+    assert (marker["PRICE_SOURCE"], marker["settings"]["SEED"]) == ("sample", "7")
 
 
 def test_each_target_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +338,7 @@ def test_the_local_target_is_the_default(tmp_path: Path) -> None:
 
 
 def test_no_prices_name_universe_home_and_asset(tmp_path: Path) -> None:
-    with pytest.raises(MarketDataError, match=r"no prices of AAPL, MSFT in .*materialize raw_prices first"):
+    with pytest.raises(MarketDataError, match=r"no prices of AAPL, MSFT in .*run `financial-assets run`"):
         market(tmp_path).prices()
 
 

@@ -82,9 +82,9 @@ def test_an_address_that_is_refused_is_shown_without_its_secret(
 
 
 @dg.asset
-def versions(workshop: Models) -> None:
+def versions(models: Models) -> None:
     """What every asset of models does first."""
-    workshop.registry().versions()
+    models.registry().versions()
 
 
 def test_neither_dagster_nor_a_log_nor_a_file_holds_the_secret(

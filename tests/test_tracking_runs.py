@@ -19,7 +19,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from financial_assets.errors import TrackingError
-from financial_assets.tracking import MlflowTracker, NullTracker, Tracker, owner_is_alive, owners
+from financial_assets.tracking import MlflowTracker, owner_is_alive, owners
 from financial_assets.tracking.owners import (
     OWNER_BOOT,
     OWNER_HOST,
@@ -430,23 +430,6 @@ def test_a_store_lost_during_a_run_does_not_hide_why_the_run_failed(
     with pytest.raises(ValueError, match="the real reason") as raised, tracker.run("train"):
         work()
     assert any("could not be marked FAILED" in note for note in raised.value.__notes__)
-
-
-def test_the_null_tracker_keeps_to_the_protocol(tmp_path: Path) -> None:
-    tracker: Tracker = NullTracker()
-    with tracker.run("one", tags={"a": "b"}, params={"p": 1}) as one, tracker.run("two") as two:
-        one.log_params({"p": 2})
-        one.log_metrics({"m": 1.0}, step=3)
-        one.log_artifact(tmp_path / "absent")
-        one.log_artifacts(tmp_path)
-        one.set_tags({})
-        assert one.id != two.id
-        assert one.url is None
-    with tracker.resume("known") as again:
-        assert again.id == "known"
-    assert tracker.end_stale(lambda tags: False) == 0
-    with pytest.raises(KeyboardInterrupt), tracker.run("three"):
-        raise KeyboardInterrupt
 
 
 def test_importing_the_package_does_not_import_mlflow() -> None:

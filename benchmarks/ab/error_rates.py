@@ -23,7 +23,6 @@ from financial_assets.experiment.statistics import bernstein, guardrails, srm_se
 from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, asymptotic_radius, precision_for
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
-from financial_assets.experiment.statistics.power import planned_days
 from financial_assets.experiment.statistics.stagewise import z_of_t
 
 
@@ -156,7 +155,7 @@ def s4(rng: np.random.Generator) -> Iterator[Row]:
     """Power against the test with one look, whose days are the unit."""
     edge, q, runs = 0.05, 0.3, 5000
     deviation = math.sqrt(q - edge**2)
-    fixed = planned_days(deviation, edge, alpha=0.05)
+    fixed = math.ceil(((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * deviation / edge) ** 2)
     days = accuracy_days(rng, (runs, 2 * fixed), 1, 0.0, edge, q)
     z = running_z(days)
     oracle = share(z[:, fixed - 1] > 1.96)

@@ -34,8 +34,8 @@ def make_artifact_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.Asse
             "torch is proven on real bars before the version is registered."
         ),
     )
-    def artifact(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
-        published = workshop.models().publish(
+    def artifact(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+        published = models.lifecycle().publish(
             variant.name, FeatureGraph(), market.load_features(), market.load_panel(), tags=lineage_tags(context)
         )
         if published.note:

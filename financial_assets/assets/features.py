@@ -7,8 +7,8 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.market import price_panel
+from financial_assets.features.causality import causality_violations
 from financial_assets.features.graph import FeatureGraph, compute_panel
-from financial_assets.features.laws import causality_violations
 from financial_assets.features.schema import check_features, feature_schema
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import Market

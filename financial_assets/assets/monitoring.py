@@ -1,4 +1,4 @@
-"""Group monitoring: whether what is served still lives in the world it was trained on."""
+"""Group monitoring: whether the champion still sees data like those it was trained on."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
-from financial_assets.metadata import plot, table
-from financial_assets.monitoring.drift import LOSS, DriftReport, detect_drift
-from financial_assets.monitoring.drift_plots import plot_drift
-from financial_assets.monitoring.streams import (
+from financial_assets.metadata import plot, rounded, table
+from financial_assets.monitoring.drift.detection import LOSS, DriftReport, detect_drift
+from financial_assets.monitoring.drift.plots import plot_drift
+from financial_assets.monitoring.drift.streams import (
     feature_means,
     held_out_excess_loss,
     majority_share,
@@ -27,7 +27,7 @@ __all__ = ["CALENDAR", "drift"]
 _CHECK = "no_drift"
 
 CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "calendar")
-"""Features that the date alone decides: they turn with the year and cannot drift."""
+"""Features that depend on the date alone: they vary with the season and cannot drift."""
 
 
 @dg.asset(
@@ -40,24 +40,25 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
         dg.AssetCheckSpec(
             _CHECK,
             asset="drift",
-            description="Neither the features nor the champion's loss have moved; retrain_on_drift asks for a "
-            "retraining as soon as it is on if this has failed as an error",
+            description="Neither the features nor the champion's loss have shifted since training. A risen loss fails "
+            "this check as an error and requires a retraining: the sensor retrain_on_drift requests one at once when "
+            "it is on. Shifted inputs and alarms that have ended are warnings that require no action.",
         )
     ],
 )
-def drift(context: dg.AssetExecutionContext, market: Market, workshop: Models, ab_test: ABTest) -> dg.MaterializeResult:
-    """Daily feature means and the champion's daily loss since its data cut-off, against those it was trained on.
+def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest) -> dg.MaterializeResult:
+    """Drift: the champion's daily loss and the daily feature means since its data cut-off, compared with its training.
 
-    One prewhitened CUSUM a stream, thresholds set by false alarms a year. An alarm holds until its sum has come down
-    from its peak by as much as the threshold, or a champion with a later data cut-off brings a new reference. A risen
-    loss is an error and may lead to a retraining. Inputs that have moved while the loss has not are a warning, and so
-    is an alarm that no longer holds.
+    One prewhitened CUSUM per stream, with thresholds set by false alarms per year. An alarm stays on until its
+    statistic has fallen from its peak by as much as the threshold, or until a champion with a later data cut-off brings
+    a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted while the loss has
+    not risen are a warning, and so is an alarm that has ended.
     """
     panel = market.panel()
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
-    training = workshop.models().training_of(champion.version)
+    training = models.lifecycle().training_of(champion.version)
     majority_up = majority_share(training, panel)
     means = feature_means(_current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index
@@ -74,7 +75,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, workshop: Models, a
 
 
 def _current_features(market: Market, panel: PricePanel) -> FeaturePanel:
-    """The stored features, or newly computed ones where a replay has moved the clock past them."""
+    """The stored features, or freshly computed ones where a replay has moved the clock past them."""
     stored = market.load_features()
     if stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers:
         return stored
@@ -82,87 +83,93 @@ def _current_features(market: Market, panel: PricePanel) -> FeaturePanel:
 
 
 def _check(report: DriftReport, model: str) -> dg.AssetCheckResult:
-    """Fails while an alarm holds, and warns of one that no longer does; only a risen loss is an error."""
+    """Fails while an alarm is on, and warns of one that has ended; only a risen loss is an error."""
     since = report.since
     return dg.AssetCheckResult(
         check_name=_CHECK,
         passed=not (report.alarm or report.passed),
-        # The loss settles it: outcomes are known a session later, so moved inputs need not be taken for a worse model.
+        # The loss decides: outcomes are known one session later, so shifted inputs need not be taken for a worse model.
         severity=dg.AssetCheckSeverity.ERROR if report.loss_alarm else dg.AssetCheckSeverity.WARN,
         description=_sentence(report, model),
         metadata={
             "model": model,
-            "loss alarm": report.loss_alarm,
-            "features moved": list(report.moved),
+            "loss alarm": report.loss_alarm,  # this, `model` and `since` are read by the sensor retrain_on_drift
+            "features shifted": list(report.moved),
             "since": "" if since is None else f"{since:%Y-%m-%d}",
-            "no longer holds": list(report.passed),
-            "what to do": _advice(report),
+            "alarms that have ended": list(report.passed),
+            "action": _action(report),
             **_numbers(report),
         },
     )
 
 
 def _numbers(report: DriftReport) -> dict[str, float]:
-    """The sums of the last session over their thresholds, which Dagster plots over time; 1 is alarm."""
+    """The sums of the last session over their thresholds, which Dagster plots over time; above 1 is an alarm."""
     now, is_loss = report.streams["now"], report.streams["name"] == LOSS
-    found = {
+    ratios = {
         "statistic_over_threshold": now[is_loss].max(),
         "features/statistic_over_threshold": now[~is_loss].max(),
     }
-    return {name: float(value) for name, value in found.items() if pd.notna(value)}
+    return {name: rounded(value) for name, value in ratios.items() if pd.notna(value)}
 
 
 def _sentence(report: DriftReport, model: str) -> str:
-    """What has moved, how sure that is, whether it still holds, and what to do."""
+    """What raised an alarm and when, where its statistic is now, whether the alarm is still on, and what to do."""
     if not report.alarm and not report.passed:
         return f"{model}: no drift"
-    parts = [_loss_sentence(report), _inputs_sentence(report), _passed_sentence(report), _advice(report)]
+    parts = [_loss_sentence(report), _inputs_sentence(report), _ended_sentence(report), _action(report)]
     return f"{model}: {' '.join(part for part in parts if part)}"
 
 
 def _loss_sentence(report: DriftReport) -> str:
     loss = report.streams.iloc[0]
     if not report.loss_alarm:
-        return "Its loss has not risen." if report.moved else ""
+        return "The loss has not risen." if report.moved else ""
     return (
-        f"Its loss against the majority's has risen since {loss['since']:%Y-%m-%d}, by {loss['shift']:.2f} of its "
-        f"daily standard deviation from {loss['onset']:%Y-%m-%d} on. A year without drift goes as far with a "
-        f"probability {_chance(float(loss['chance']))}. The sum now stands at {loss['now']:.1f} of its threshold."
+        f"The loss alarm has been on since {loss['since']:%Y-%m-%d}: compared with always predicting the majority "
+        f"class, the loss has risen by {loss['shift']:.2f} of its daily standard deviation since "
+        f"{loss['onset']:%Y-%m-%d}. A year without drift goes as far with a probability "
+        f"{_chance(float(loss['chance']))}. The statistic is now at {loss['now']:.1f} of its threshold. The alarm ends "
+        "when the statistic has fallen from its peak by as much as the threshold, or with a champion trained on later "
+        "sessions."
     )
 
 
 def _inputs_sentence(report: DriftReport) -> str:
     if not report.moved:
-        return "No input has moved." if report.loss_alarm else ""
+        return "No input has shifted." if report.loss_alarm else ""
     rows = report.streams.set_index("name")
     named = ", ".join(f"{name} {rows.at[name, 'shift']:+.1f} sd" for name in report.moved[:5])
     first = rows.loc[list(report.moved), "since"].min()
-    return f"{len(report.moved)} of {len(rows) - 1} inputs have moved since {first:%Y-%m-%d} ({named})."
+    return f"{len(report.moved)} of {len(rows) - 1} inputs have shifted since {first:%Y-%m-%d} ({named})."
 
 
-def _passed_sentence(report: DriftReport) -> str:
-    """Alarms that were raised once and do not hold."""
+def _ended_sentence(report: DriftReport) -> str:
     rows: dict[Any, dict[Any, Any]] = report.streams.set_index("name").to_dict("index")
-    told = [
-        f"The alarm of {name} of {rows[name]['since']:%Y-%m-%d} no longer holds: its sum had come down again by as "
-        f"much as the threshold on {rows[name]['ended']:%Y-%m-%d}. It now stands at {rows[name]['now']:.1f} of the "
-        f"threshold. A year without drift goes as far with a probability {_chance(float(rows[name]['chance']))}."
+    sentences = [
+        f"The alarm of {name} that began on {rows[name]['since']:%Y-%m-%d} ended on {rows[name]['ended']:%Y-%m-%d}, "
+        "when its statistic had fallen from its peak by as much as the threshold. It is now at "
+        f"{rows[name]['now']:.1f} of the threshold. A year without drift goes as far with a probability "
+        f"{_chance(float(rows[name]['chance']))}."
         for name in report.passed[:5]
     ]
-    more = len(report.passed) - len(told)
-    return " ".join([*told, *([f"{more} more alarms no longer hold."] if more > 0 else [])])
+    more = len(report.passed) - len(sentences)
+    return " ".join([*sentences, *([f"{more} more alarms have ended."] if more > 0 else [])])
 
 
-def _advice(report: DriftReport) -> str:
+def _action(report: DriftReport) -> str:
     if report.loss_alarm:
-        return "Retrain: the job `retrain`, or the sensor retrain_on_drift, which asks for it while this check fails."
+        return (
+            "Action: retrain with the job `retrain`. The sensor retrain_on_drift requests it as soon as it is on, "
+            "while this check fails as an error."
+        )
     if report.moved:
-        return "This is a warning: look at the inputs that are named; nothing is retrained for it."
-    return "Nothing has to be done; nothing is retrained for it." if report.passed else ""
+        return "No action is required: this is a warning to look at these inputs, and nothing is retrained for it."
+    return "No action is required, and nothing is retrained for it." if report.passed else ""
 
 
 def _chance(share: float) -> str:
-    """A probability that is simulated: none in a thousand worlds is not never."""
+    """A probability from a simulation: none in a thousand worlds does not mean never."""
     return "below 0.1 %" if share < 0.001 else f"of {100 * share:.1f} %"
 
 
@@ -175,11 +182,11 @@ def _metadata(report: DriftReport, model: str, cutoff: pd.Timestamp) -> dict[str
         "reference until": f"{cutoff:%Y-%m-%d}",
         "sessions judged": int(report.paths.notna().any(axis=1).sum()),
         "verdict": _sentence(report, model),
-        "features moved": ", ".join(report.moved) or "none",
+        "features shifted": ", ".join(report.moved) or "none",
         "statistic over threshold": plot(plot_drift(report), "drift"),
         "streams": table(_readable(streams), most=len(streams)),
-        **{f"{LOSS}/over threshold": float(value) for value in ratio[streams["name"] == LOSS] if pd.notna(value)},
-        **({"features/over threshold": float(ratio.iloc[1:].max())} if ratio.iloc[1:].notna().any() else {}),
+        **{f"{LOSS}/over threshold": rounded(value) for value in ratio[streams["name"] == LOSS] if pd.notna(value)},
+        **({"features/over threshold": rounded(ratio.iloc[1:].max())} if ratio.iloc[1:].notna().any() else {}),
     }
 
 

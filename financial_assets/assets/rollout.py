@@ -8,13 +8,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from financial_assets.experiment.decision.guardrail_words import guardrail_lines, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.words import (
-    first_reason,
-    guardrail_lines,
-    guardrail_sentence,
-    reasons_in_words,
-)
+from financial_assets.experiment.decision.words import first_reason, reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -52,7 +48,7 @@ class RolloutConfig(dg.Config):
     ],
 )
 def rollout(
-    context: dg.AssetExecutionContext, config: RolloutConfig, workshop: Models, serving: Serving, ab_test: ABTest
+    context: dg.AssetExecutionContext, config: RolloutConfig, models: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """The latest decisions carried out: promoted, held or rolled back; routes first, aliases last."""
     with ab_test.log() as log:
@@ -62,7 +58,7 @@ def rollout(
             _approve(log, decisions, config, context.run.run_id)
         waiting = [one for one in decisions if one.action == "promote" and not conduct.is_approved(one)]
         plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
-    step = take_step(decisions, workshop, serving, ab_test)
+    step = take_step(decisions, models, serving, ab_test)
     judged = [(one, plan) for one, plan in zip(decisions, plans, strict=True) if plan is not None]
     said = "\n".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in judged) or _NOTHING
     context.log.info(said + (f"; weight epoch {step.epoch.number}" if step.moved else ""))

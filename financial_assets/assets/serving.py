@@ -1,4 +1,4 @@
-"""Group serving: each registered version as an immutable predictor, and the experiment that splits traffic."""
+"""Group serving: each registered version as an immutable Model, and the Experiment that splits requests."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.renumbering import follow_registry
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
-from financial_assets.metadata import table
+from financial_assets.metadata import rounded, table
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.onnx.export import onnx_session, run_onnx
-from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.serving.deployment import deploy
-from financial_assets.serving.deployment_check import golden_request
+from financial_assets.serving.deployment_check import check_deployment
 from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
@@ -46,23 +46,24 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
         code_version="1",
         deps=[artifact],
         pool="serving",
-        description=f"The registered {variant.name} version, deployed; it answers a golden request as its file does.",
+        description=f"The latest registered {variant.name} version, deployed. A deployment check has compared its "
+        "answers with those of its ONNX file.",
     )
     def predictor(
-        context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving
+        context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving
     ) -> dg.MaterializeResult:
-        current = workshop.models().current_artifact(variant.name)
+        current = models.lifecycle().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
         manifest, difference = _deploy(market, serving, serving.target(), current)
         url = serving.target().endpoint().http_url
-        context.log.info(f"{name} answers at {url}; golden request differs by {difference:.1e}")
+        context.log.info(f"{name} answers at {url}; deployment check: largest difference {difference:.1e}")
         return dg.MaterializeResult(
             data_version=dg.DataVersion(name),
             metadata={
                 "model": name,
                 "url": dg.MetadataValue.url(f"{url}/v2/models/{name}/infer"),
                 "storage": str(manifest["spec"]["storageUri"]),
-                "golden request, largest difference": difference,
+                "deployment check, largest difference": rounded(difference, 2),
                 "manifest": dg.MetadataValue.json(manifest),
             },
         )
@@ -71,18 +72,18 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
 
 
 def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: Artifact) -> tuple[Manifest, float]:
-    """Serve an artefact that answers a golden request as its file does; its Model, and the largest difference."""
+    """Deploy an artefact and check its answers against its file; its Model, and the largest difference."""
     name = model_name(artifact.variant, artifact.version)
     manifest = serving.publish(name, artifact.folder, {"variant": artifact.variant})
     panel = market.load_panel()
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     expected = run_onnx(onnx_session(artifact.onnx_path), bars)
 
-    def prove() -> float:
+    def check() -> float:
         with serving.connect() as client:
-            return golden_request(client, name, bars, expected)
+            return check_deployment(client, name, bars, expected)
 
-    return manifest, deploy(target, manifest, serving.ready_timeout, prove)
+    return manifest, deploy(target, manifest, serving.ready_timeout, check)
 
 
 predictor_assets = [
@@ -101,17 +102,21 @@ predictor_assets = [
     pool="serving",
 )
 def experiment(
-    context: dg.AssetExecutionContext, market: Market, workshop: Models, serving: Serving, ab_test: ABTest
+    context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving, ab_test: ABTest
 ) -> dg.MaterializeResult:
-    """The split of traffic between champion and challenger, reconciled to the rollout state and never reset."""
-    target, registry = serving.target(), workshop.registry()
+    """The split of requests between champion and challengers, made to match the rollout state; it is never reset.
+
+    Arms that the target has lost are deployed again, models that take no part any more are deleted, and each new
+    challenger's plan is registered before its first evidence.
+    """
+    target, registry = serving.target(), models.registry()
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
         _follow_registry(context, log, registry, target, rollout.current())
-        returned = _bring_back(market, workshop, serving, target, rollout.current())
+        redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
         plans = ExperimentController(rollout).register(
-            lambda challenger: _spread(context, market, workshop, rollout, epoch.champion, challenger),
+            lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
             market.clock().now(),
         )
         former = rollout.former_regimes()
@@ -128,28 +133,29 @@ def experiment(
             "reason": epoch.reason,
             "arms": table(_arms_table(epoch)),
             "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
-            "golden request answered by": route,
+            "test request answered by": route,
             "removed models": ", ".join(removed) or "none",
-            "models brought back": ", ".join(returned) or "none",
+            "models deployed again": ", ".join(redeployed) or "none",
             **_plan_metadata(plans),
             "manifest": dg.MetadataValue.json(manifest),
         },
     )
 
 
-def _bring_back(
-    market: Market, workshop: Models, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
+def _deploy_lost_arms(
+    market: Market, models: Models, serving: Serving, target: ServingTarget, epoch: WeightEpoch | None
 ) -> list[str]:
-    """Deploy arms in force that the target has lost; no asset does it, because a newer version may be the variant's.
+    """Deploy arms of the current epoch that the target has lost; the files of the others are restored where damaged.
 
-    The files of the others are put back where they are damaged.
+    No predictor asset does it, because a newer version may be the variant's latest by now.
     """
     held = {model.name for model in _status(target).models}
     arms = () if epoch is None else epoch.arms
-    whole = {arm.model: workshop.models().artifact_of(arm.version) for arm in arms}
+    # Asked for every arm, because fetching an artefact also restores its files.
+    artifacts = {arm.model: models.lifecycle().artifact_of(arm.version) for arm in arms}
     lost = [arm.model for arm in arms if arm.model not in held]
     for model in lost:
-        _deploy(market, serving, target, whole[model])
+        _deploy(market, serving, target, artifacts[model])
     return lost
 
 
@@ -160,7 +166,7 @@ def _follow_registry(
     target: ServingTarget,
     epoch: WeightEpoch | None,
 ) -> None:
-    """Name the arms as the registry counts them now."""
+    """Rename the arms where the registry now numbers their versions differently."""
     if epoch is not None:
         storage = {model.name: model.storage_uri for model in _status(target).models}
         followed = follow_registry(log, epoch, registry.versions(), storage)
@@ -172,7 +178,7 @@ def _status(target: ServingTarget) -> TargetStatus:
     status = target.status()
     # What the local plane holds is written in its own file, whether it runs or not.
     if status.problems and not status.models and status.target != "local":
-        raise TargetError(f"what the target {status.target} holds cannot be told: {'; '.join(status.problems)}")
+        raise TargetError(f"the models of the target {status.target} cannot be listed: {'; '.join(status.problems)}")
     return status
 
 
@@ -205,46 +211,46 @@ def _ask_once(market: Market, serving: Serving, epoch: WeightEpoch) -> str:
     return answer.route
 
 
-def _spread(
+def _expected_deviation(
     context: dg.AssetExecutionContext,
     market: Market,
-    workshop: Models,
+    models: Models,
     rollout: Rollout,
     champion: Arm,
     challenger: Arm,
 ) -> DailyDeviation:
-    """How much the two arms' daily scores can be expected to differ; the plan says where the figure comes from."""
-    models, metric, tickers = workshop.models(), rollout.policy.test.metric, len(market.tickers)
+    """How much the arms' daily scores will vary against each other; the plan states the source of the figure."""
+    lifecycle, metric, tickers = models.lifecycle(), rollout.policy.test.metric, len(market.tickers)
     try:
-        theirs, ours = (models.training_of(arm.version) for arm in (champion, challenger))
+        champions, challengers = (lifecycle.training_of(arm.version) for arm in (champion, challenger))
     except TrainingError as error:  # e.g. registered by somebody else's training
-        context.log.warning(f"the plan assumes how much the arms' daily scores differ, because {error}")
+        context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
         return DailyDeviation.assumed(tickers, metric)
-    return expected_deviation(theirs, ours, metric, tickers)
+    return expected_deviation(champions, challengers, metric, tickers)
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:
     """The pre-registrations, before any evidence is seen."""
-    found: dict[str, Any] = {}
-    for place, plan in enumerate(plans, start=1):
-        of = "" if place == 1 else f", {plan.challenger}"
-        found[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
-        found[f"minimum detectable effect{of}"] = plan.detectable
-        found[f"days for the plausible effect{of}"] = plan.days_for_plausible
-    return found
+    metadata: dict[str, Any] = {}
+    for number, plan in enumerate(plans, start=1):
+        of = "" if number == 1 else f", {plan.challenger}"
+        metadata[f"plan{of}"] = dg.MetadataValue.json(plan.to_dict())
+        metadata[f"minimum detectable effect{of}"] = rounded(plan.detectable)
+        metadata[f"days for the plausible effect{of}"] = plan.days_for_plausible
+    return metadata
 
 
 def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epoch: WeightEpoch) -> list[str]:
-    """Delete models that take no part any more, after the routes no longer name them.
+    """Delete models that no longer take part, after the last route that names them is gone.
 
-    A target's status lists this project's models only, so other people's on the same cluster are never met here.
+    A target's status lists this project's models only, so those of other people on the same cluster are never deleted.
     """
     wanted = {arm.model for arm in epoch.arms}
     removed: list[str] = []
     for name in sorted(model.name for model in target.status().models if model.name not in wanted):
         try:
             target.delete("Model", name)
-        except ManifestError as error:  # an experiment of somebody else needs it
+        except ManifestError as error:  # somebody else's experiment needs it
             context.log.warning(f"{name} is kept: {error}")
         else:
             removed.append(name)

@@ -1,4 +1,4 @@
-"""Group signals: what the champion says of the next session, one row a ticker; and the end of a session's work."""
+"""Group signals: the champion's forecast for the next session, one row per ticker, and the end of a session's work."""
 
 import hashlib
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment
+from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import ABTest, Market, Serving
@@ -41,17 +42,17 @@ _SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_hig
     check_specs=[
         dg.AssetCheckSpec("sound", asset="daily_signals", blocking=True, description=_SOUND),
         dg.AssetCheckSpec("coverage", asset="daily_signals", description=_COVERAGE),
-        dg.AssetCheckSpec("current", asset="daily_signals", description="Prices reach up to the market clock"),
+        dg.AssetCheckSpec("current", asset="daily_signals", description="Prices reach the session of the market clock"),
     ],
     pool="serving",
 )
 def daily_signals(
     context: dg.AssetExecutionContext, market: Market, serving: Serving, ab_test: ABTest
 ) -> Iterator[Any]:
-    """The champion's word on the next session: direction, probability, expected range and value at risk a ticker.
+    """The champion's forecast for the next session: one row per ticker with direction, expected range and risk.
 
-    Signals that fail a check are shown in it and never stored. Sessions that were missed since the last complete one
-    get theirs first, in order, each as of its own close.
+    Signals that fail the check `sound` are shown in it and never stored. Sessions missed since the last completed one
+    get their signals first, in order, each as of its own close.
     """
     panel = market.panel()
     caught_up = _catch_up(context, panel, market, serving, ab_test)
@@ -62,7 +63,14 @@ def daily_signals(
     expected = [name for name in market.tickers if name not in reasons]
     failures = check_signals(signals, expected)
     metadata: dict[str, Any] = dict(quality_metadata(_SOUND, len(signals), failures))
-    yield dg.AssetCheckResult(check_name="sound", passed=failures.empty, metadata=metadata)
+    yield dg.AssetCheckResult(
+        check_name="sound",
+        passed=failures.empty,
+        description=f"{len(failures)} of {len(signals)} signals break a rule; none is stored"
+        if len(failures)
+        else None,
+        metadata=metadata,
+    )
     if not failures.empty:
         raise dg.Failure(
             f"the signals are not sound; none is stored\n{failures.head(10).to_string(index=False)}",
@@ -93,20 +101,21 @@ def daily_signals(
 def _catch_up(
     context: dg.AssetExecutionContext, panel: PricePanel, market: Market, serving: Serving, ab_test: ABTest
 ) -> list[pd.Timestamp]:
-    """Write the signals of missed sessions; those that have theirs, or that the champion has learned from, stay."""
-    missed = [one for one in market.uncompleted(panel.sessions)[:-1] if not has_signals(market.folder / "signals", one)]
+    """Write the signals of missed sessions, except sessions that have signals or that the champion was trained on."""
+    folder = market.folder / "signals"
+    missed = [session for session in market.uncompleted(panel.sessions)[:-1] if not has_signals(folder, session)]
     if not missed:
         return []
     with ab_test.log() as log:
-        learned = ab_test.current_epoch(log).champion.data_cutoff
+        cutoff = ab_test.current_epoch(log).champion.data_cutoff
     written: list[pd.Timestamp] = []
-    for session in (one for one in missed if one > learned):
-        seen = panel.until(session)
-        expected = [name for name in market.tickers if name not in without_signal(seen, market.tickers)]
+    for session in (session for session in missed if session > cutoff):
+        then = panel.until(session)  # a signal must not see a later bar than its own session's
+        expected = [name for name in market.tickers if name not in without_signal(then, market.tickers)]
         if not expected:
             context.log.warning(f"{session:%Y-%m-%d} was missed and no ticker can have a signal for it")
             continue
-        signals = ask_champion(seen, serving, ab_test)
+        signals = ask_champion(then, serving, ab_test)
         failures = check_signals(signals, expected)
         if not failures.empty:
             raise dg.Failure(
@@ -114,7 +123,7 @@ def _catch_up(
                 f"{failures.head(10).to_string(index=False)}",
                 allow_retries=False,
             )
-        save_signals(signals, market.folder / "signals")
+        save_signals(signals, folder)
         written.append(session)
         context.log.info(f"{session:%Y-%m-%d} was missed: its {len(signals)} signals are written now")
     return written
@@ -124,7 +133,11 @@ def _coverage(reasons: dict[str, str], universe: int) -> dg.AssetCheckResult:
     failures = pd.DataFrame({"ticker": list(reasons), "problem": list(reasons.values())})
     metadata: dict[str, Any] = dict(quality_metadata(_COVERAGE, universe, failures))
     return dg.AssetCheckResult(
-        check_name="coverage", passed=failures.empty, severity=dg.AssetCheckSeverity.WARN, metadata=metadata
+        check_name="coverage",
+        passed=failures.empty,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{universe - len(failures)} of {universe} tickers have a signal",
+        metadata=metadata,
     )
 
 
@@ -133,7 +146,12 @@ def _current(as_of: pd.Timestamp, clock: pd.Timestamp) -> dg.AssetCheckResult:
         check_name="current",
         passed=bool(as_of == clock),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"last session with prices": f"{as_of:%Y-%m-%d}", "market clock": f"{clock:%Y-%m-%d}"},
+        description=f"Prices end on {as_of:%Y-%m-%d}, the market clock stands at {clock:%Y-%m-%d}",
+        metadata={
+            "last session with prices": f"{as_of:%Y-%m-%d}",
+            "market clock": f"{clock:%Y-%m-%d}",
+            "sessions behind": sessions_later(as_of, clock),
+        },
     )
 
 
@@ -149,11 +167,11 @@ def _content_hash(signals: pd.DataFrame) -> str:
     deps=[ab_evaluation, rollout, drift, daily_signals],
 )
 def completed_session(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
-    """The last session of which all is done: evaluation, rollout, drift and signals. The market clock moves here.
+    """The last completed session: evaluation, rollout, drift and signals are done, and the market clock moves to it.
 
-    A run that breaks off before leaves the clock where it is, and the next one does the same session again.
+    A run that fails earlier leaves the clock where it is, and the next run repeats the session.
     """
-    # Prices of a live source may lag behind its clock: what has no bar yet is left to a later run.
+    # Prices of a live source may lag behind its clock: a session without bars is left to a later run.
     session = market.panel().sessions[-1]
     market.complete_session(session)
     context.log.info(f"session {session:%Y-%m-%d} is complete")

@@ -40,31 +40,31 @@ def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timesta
     """
     cutoff = market.cutoff_of(context.asset_key.to_user_string())
     if cutoff is None:
-        raise TrainingError("there is no data cut-off yet: materialize raw_prices first")
+        raise TrainingError("there is no data cut-off yet; run `financial-assets run`")
     return cutoff
 
 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"scikitlearn"}, code_version="1", deps=[features])
-def baselines(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
+def baselines(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
     """Majority class, persistence, logistic regression and historical quantiles, fitted on the networks' own blocks."""
     fitted = fit_baselines(
         market.load_features(),
         market.load_panel(),
         cutoff=data_cutoff(context, market),
-        sequence_length=workshop.sequence_length,
+        sequence_length=models.sequence_length,
     )
-    workshop.keep_baselines(fitted)
+    models.keep_baselines(fitted)
     context.log.info(f"majority class: up {fitted.majority_up:.1%} of the time in the fit block")
     weights = pd.DataFrame({"feature": fitted.feature_names, "coefficient": fitted.coefficients})
     order = weights["coefficient"].abs().sort_values(ascending=False).index
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(file_sha256(workshop.baselines_path)),
+        data_version=dg.DataVersion(file_sha256(models.baselines_path)),
         metadata={
             "share up in the fit block": fitted.majority_up,
             "data cut-off": fitted.cutoff,
             "logistic regularisation C": fitted.regularisation,
             "largest logistic coefficients": table(weights.loc[order].head(20)),
-            "file": link(workshop.baselines_path),
+            "file": link(models.baselines_path),
         },
     )
 
@@ -91,8 +91,8 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
             dg.AssetCheckSpec("beats_majority", asset=key, description="Held-out accuracy above the majority class"),
         ],
     )
-    def model(context: dg.AssetExecutionContext, market: Market, workshop: Models) -> dg.MaterializeResult:
-        developed = workshop.models().develop(
+    def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+        developed = models.lifecycle().develop(
             variant,
             market.load_features(),
             market.load_panel(),

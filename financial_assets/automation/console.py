@@ -1,4 +1,4 @@
-"""What a run prints on the terminal: one line a message, the asset in front, no internal events."""
+"""What a run prints on the terminal: one line per message, headed by the asset, without internal events."""
 
 from __future__ import annotations
 
@@ -52,19 +52,13 @@ def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     logger.setLevel(context.logger_config["log_level"])
     logger.propagate = False
     if not any(isinstance(handler.formatter, _Line) for handler in logger.handlers):
-        logger.addHandler(_terminal_handler() if sys.stderr.isatty() else _file_handler())
+        handler = _terminal_handler() if sys.stderr.isatty() else logging.StreamHandler()
+        handler.setFormatter(_Line() if sys.stderr.isatty() else _PlainLine())
+        logger.addHandler(handler)
     return logger
 
 
 def _terminal_handler() -> logging.Handler:
-    handler = RichHandler(
+    return RichHandler(
         console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S"
     )
-    handler.setFormatter(_Line())
-    return handler
-
-
-def _file_handler() -> logging.Handler:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PlainLine())
-    return handler

@@ -1,8 +1,8 @@
-"""Ends Dagster runs whose process is gone, so that they hold no place in the queue, no lane and no pool.
+"""Ends Dagster runs whose process is gone, so that they block neither the queue nor a pool.
 
-Dagster learns of the end of a run from the run itself. A process that is killed, or a machine that loses power, leaves
-its run open for ever, and `max_concurrent_runs` counts it. So each run names its process (``claim``), and whoever comes
-by (the next run, a sensor, the daemon's run monitoring, the doctor) ends the runs whose process no longer exists.
+Dagster learns of the end of a run from the run itself. A killed process, or a machine that loses power, leaves its run
+open for ever, and `max_concurrent_runs` counts it. So each run names its process (``claim``), and everybody who looks
+at runs (the next run, a sensor, the daemon's run monitoring, the doctor) ends those whose process no longer exists.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _OPEN = (
     dg.DagsterRunStatus.CANCELING,
 )
 _FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-_BEFORE_IT_BEGAN = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
+_BEFORE_START = (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING)
 _LOCK_TIMEOUT_S = 120.0
 SWEEP_INTERVAL_S = 10.0
 """A run that waits for a pool slot looks this often whether the slot's holder has died."""
@@ -46,12 +46,12 @@ class EndedRun:
 
 
 def claim(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Name this process as the owner of the run that it executes.
+    """Record this process as the owner of the run that it executes.
 
     Raises
     ------
     OrchestrationError
-        The run has ended meanwhile: its launcher died, and it was ended before this process came to it.
+        The run was ended meanwhile: its launcher died before this process took over.
     """
     with _alone(instance):
         instance.add_run_tags(run_id, owner_tags())
@@ -61,27 +61,27 @@ def claim(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def open_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """Runs that have begun, or are about to, and have not ended; the oldest first. Queued runs are not among them."""
+    """Runs that have begun, or are about to, and have not ended, the oldest first; queued runs are not among them."""
     records = instance.get_run_records(dg.RunsFilter(statuses=list(_OPEN)))
     return sorted(records, key=lambda record: record.storage_id)
 
 
 def cause_of_death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
-    """Why an open run cannot go on; ``None`` if it may, or if that cannot be known from here."""
+    """Why an open run cannot continue; ``None`` if it may, or if that cannot be known from this host."""
     run = record.dagster_run
     state = owner_state(run.tags)
     if state == "gone":
         return f"its {describe_owner(run.tags)} no longer exists (killed, out of memory, or power cut)"
-    if OWNER_PID not in run.tags and (run.status in _BEFORE_IT_BEGAN or _has_no_step(instance, run)):
+    if OWNER_PID not in run.tags and (run.status in _BEFORE_START or _has_no_step(instance, run)):
         waited = datetime.now(UTC) - record.update_timestamp.astimezone(UTC)
         allowed = instance.run_monitoring_start_timeout_seconds
         if waited.total_seconds() > allowed:
-            return f"it was asked for and never began: whoever launched it is gone (waited {allowed} s)"
+            return f"it was launched and never began: its launcher is gone (waited {allowed} s)"
     return None
 
 
 def _has_no_step(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether a run has started and come to no step: it was killed before it named its owner."""
+    """Whether a run has started without reaching a step: it was killed before it recorded its owner."""
     if run.status is not dg.DagsterRunStatus.STARTED:
         return False
     return not instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
@@ -100,21 +100,22 @@ def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:
     suspects = [record.dagster_run.run_id for record in open_runs(instance) if cause_of_death(instance, record)]
     if not suspects:
         return ()
-    # Another sweep may be at it too, or the run's own process may be about to begin: look again, undisturbed.
+    # Another sweep may judge the same runs, or a run's own process may be about to claim it: judge again under the
+    # lock.
     with _alone(instance):
         ended = [_end(instance, run_id) for run_id in suspects]
     return tuple(run for run in ended if run is not None)
 
 
 def end_dead_tracked_runs(tracker: Tracker, say: Callable[[str], None]) -> None:
-    """End as FAILED the MLflow runs whose process is gone; ``say`` is told of them.
+    """End as FAILED the MLflow runs whose process is gone, and report them to ``say``.
 
-    A tracking server that cannot be reached is told of too and stops nothing: an asset that needs it fails by itself.
+    A tracking server that cannot be reached is reported too and stops nothing: an asset that needs it fails by itself.
     """
     try:
         ended = tracker.end_stale(owner_is_alive)
     except TrackingError as error:
-        say(f"MLflow runs of dead processes could not be looked for: {error}")
+        say(f"the search for MLflow runs of dead processes failed: {error}")
         return
     if ended:
         say(f"{ended} MLflow runs whose process no longer exists were ended as FAILED")
@@ -122,19 +123,19 @@ def end_dead_tracked_runs(tracker: Tracker, say: Callable[[str], None]) -> None:
 
 @contextmanager
 def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Generator[None, None, None]:
-    """End dead runs on entry, and again and again as long as the block lasts.
+    """End dead runs on entry, and then every few seconds while the block lasts.
 
-    A run may wait in the block for a pool slot; if the slot's holder dies, nobody else is there to free it.
+    A run may wait in the block for a pool slot; if the slot's holder dies, nobody else frees it.
 
     Parameters
     ----------
     instance
         Whose runs.
     say
-        Told of each run that is ended, and of a sweep that failed. Called from another thread, too.
+        Gets a sentence for each run that is ended and for a sweep that failed, also from another thread.
     """
     _sweep(instance, say)
-    if instance.is_ephemeral:  # lives in this process alone, and so do its runs
+    if instance.is_ephemeral:  # its runs live in this process alone
         yield
         return
     over = threading.Event()
@@ -144,7 +145,7 @@ def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Genera
             try:
                 _sweep(instance, say)
             except Exception as error:  # the run itself goes on; databases raise what they like
-                say(f"dead runs could not be looked for: {type(error).__name__}: {error}")
+                say(f"the search for dead runs failed: {type(error).__name__}: {error}")
 
     sweeper = threading.Thread(target=repeat, name="dead-runs", daemon=True)
     sweeper.start()
@@ -168,7 +169,7 @@ def _end(instance: dg.DagsterInstance, run_id: str) -> EndedRun | None:
     if cause is None:
         return None
     run = record.dagster_run
-    # The failure last: if this process dies in between, the next sweep finds the run open and does all of it again.
+    # Failed last: if this process dies in between, the next sweep finds the run open and repeats all steps.
     instance.add_run_tags(run_id, {OWNER_LOST: "true"})
     # Dagster frees the slots of a failed run only in its daemon, and only if told so.
     if instance.event_log_storage.supports_global_concurrency_limits:
@@ -179,13 +180,13 @@ def _end(instance: dg.DagsterInstance, run_id: str) -> EndedRun | None:
 
 @contextmanager
 def _alone(instance: dg.DagsterInstance) -> Generator[None, None, None]:
-    """Keep out the other sweeps and claims of this host: they are the only ones that can judge the same runs."""
+    """Exclude other sweeps and claims of this host, the only ones that can judge the same runs."""
     lock = Path(instance.storage_directory()) / "dead-runs.lock"
     with exclusive(
         lock,
         _LOCK_TIMEOUT_S,
         error=OrchestrationError,
         purpose="ending runs whose process is gone",
-        remedy="`fuser` names its process: end that",
+        remedy="`fuser` names its process: end that process",
     ):
         yield

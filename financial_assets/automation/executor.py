@@ -1,4 +1,4 @@
-"""The executor of all jobs: Dagster's own, for a run that names its process and first ends what died before it."""
+"""The executor of all jobs: Dagster's own, after the run has recorded its process and ended dead runs."""
 
 from __future__ import annotations
 

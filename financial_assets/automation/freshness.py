@@ -1,4 +1,4 @@
-"""A watch over the prices: sessions whose update is overdue by the calendar fail the check ``fresh`` of raw_prices."""
+"""A sensor that fails the check ``fresh`` of raw_prices when the prices of a session are overdue."""
 
 from datetime import UTC, datetime
 
@@ -15,7 +15,8 @@ _RAW_PRICES = dg.AssetKey("raw_prices")
 
 @dg.sensor(
     minimum_interval_seconds=600,
-    description="Fails the check `fresh` of raw_prices when the prices of a session are overdue, whatever ran or not.",
+    description="Fails the check `fresh` of raw_prices when the prices of a session are overdue by the calendar, even "
+    "if no job has run.",
 )
 def watch_prices(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """One result for each set of overdue sessions, and one when they are no longer overdue."""
@@ -25,15 +26,16 @@ def watch_prices(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Sk
     updated = pd.Timestamp(latest.timestamp, unit="s", tz="UTC")
     late = overdue(updated, pd.Timestamp(datetime.now(UTC)))
     result = fresh_check(late, updated)
-    said = result.description or ""
-    if said == (context.cursor or fresh_check(late[:0], updated).description):
-        return dg.SkipReason(said)
+    description = result.description or ""
+    # The cursor holds the last description: the same situation is reported once, not at every tick.
+    if description == (context.cursor or fresh_check(late[:0], updated).description):
+        return dg.SkipReason(description)
     evaluation = dg.AssetCheckEvaluation(
         asset_key=_RAW_PRICES,
         check_name=FRESH,
         passed=result.passed,
         severity=result.severity,
-        description=said,
+        description=description,
         metadata=result.metadata,
     )
-    return dg.SensorResult(asset_events=[evaluation], cursor=said)
+    return dg.SensorResult(asset_events=[evaluation], cursor=description)

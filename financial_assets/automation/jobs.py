@@ -1,4 +1,4 @@
-"""The jobs: everything once, one session forward, or a new generation of models."""
+"""The jobs: everything once, one session forward, or retrained models."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from financial_assets.workflows.run_history import RETRAIN
 __all__ = ["daily", "full_pipeline", "retrain"]
 
 _IN_PROCESS = {"in_process": {}}
-"""Steps share one process unless a run says otherwise: importing torch once beats running two steps at a time."""
+"""Steps share one process by default: importing torch once saves more than running two steps at a time."""
 
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=dg.AssetSelection.all(),
-    description="Prices, features, models, artefacts, serving, replay, evaluation and signals, once.",
+    description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, evaluation "
+    "and signals.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
     tags={"dagster/max_runtime": 3600},
 )
@@ -25,9 +26,9 @@ daily = dg.define_asset_job(
     selection=dg.AssetSelection.groups("market_data", "features", "evaluation", "monitoring", "signals")
     | dg.AssetSelection.assets("experiment"),
     description=(
-        "One session forward: prices, features, predictions through the gateway, evaluation, drift, signals; then the "
-        "market clock. A live source: all sessions since the last complete one. One at a time: a second one waits in "
-        "the queue, and from the command line it ends at once."
+        "One session forward: prices, features, predictions through the gateway, evaluation, drift and signals; then "
+        "the market clock moves. With a live price source: all sessions since the last completed one. Only one run at "
+        "a time: a second one waits in the queue, or ends at once when started from the command line."
     ),
     config={
         "execution": {"config": _IN_PROCESS},
@@ -45,8 +46,9 @@ retrain = dg.define_asset_job(
     RETRAIN,
     selection=dg.AssetSelection.groups("market_data", "features", "training", "artifacts", "serving"),
     description=(
-        "New versions, trained on everything up to the market clock; they enter the experiment as challenger or shadow "
-        "and their evidence starts at zero. All variants by hand, the degraded one by a sensor."
+        "Retrains models on all sessions up to the market clock. The new versions enter the experiment as challenger "
+        "or shadow, and their evidence starts at zero. Launched by hand it retrains all variants, launched by a sensor "
+        "only the degraded one."
     ),
     config={
         "execution": {"config": _IN_PROCESS},

@@ -1,4 +1,4 @@
-"""The run launcher of a single machine: Dagster's own, with owners that its run monitoring can ask about."""
+"""The run launcher of a single machine: Dagster's own, extended so that run monitoring can check a run's process."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ __all__ = ["OwningRunLauncher"]
 
 
 class OwningRunLauncher(DefaultRunLauncher):
-    """Launches runs in subprocesses, and lets the daemon see that the process of a run is gone.
+    """Launches runs in subprocesses, and tells the daemon when the process of a run is gone.
 
-    The daemon asks about every run that has started, those of `dagster job execute` and `financial-assets run`
-    included.
+    The daemon asks about every started run, including those of `dagster job execute` and `financial-assets run`.
     """
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run; until its own process has taken it over, its owner is the process that launches it."""
+        """Launch a run; its owner is the launching process until its own process takes over."""
         self._instance.add_run_tags(context.dagster_run.run_id, owner_tags())
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
-        """Ask a run to end, also one from the command line: its process gets what Ctrl-C would send."""
+        """Interrupt a run, also one from the command line, whose process gets SIGINT as from Ctrl-C."""
         run = self._instance.get_run_by_id(run_id)
         if super().terminate(run_id):
             return True
-        # A run that was launched and has not begun belongs to its launcher, which must not be interrupted.
+        # The owner of a run that has not begun is its launcher, which must not be interrupted.
         if run is None or run.status is not DagsterRunStatus.STARTED or GRPC_INFO_TAG in run.tags:
             return False
         if owner_state(run.tags) != "alive":
@@ -49,6 +48,6 @@ class OwningRunLauncher(DefaultRunLauncher):
         """Whether the process of a run exists; if not, all runs without their process are ended at once."""
         if owner_state(run.tags) != "gone":
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        # Dagster would fail this run by itself. It would keep its pool slots and not give the reason in plain words.
+        # Dagster would fail the run too, but leave its pool slots taken and give no reason in plain words.
         end_dead_runs(self._instance)
         return CheckRunHealthResult(WorkerStatus.NOT_FOUND, f"{describe_owner(run.tags)} no longer exists")

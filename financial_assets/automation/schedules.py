@@ -1,4 +1,4 @@
-"""When jobs run by themselves: each XNYS session, after the close."""
+"""When jobs run on schedule: each XNYS session, after the close."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["daily_after_close"]
     job=daily,
     cron_schedule=f"{DUE_TIME.minute} {DUE_TIME.hour} * * 1-5",
     execution_timezone=EXCHANGE_ZONE,
-    description="17:30 in New York on each XNYS session, an hour and a half after the close: bars are final.",
+    description="Runs the job daily at 17:30 New York time on each XNYS session: an hour and a half after the close, "
+    "when bars are final. Exchange holidays are skipped.",
 )
 def daily_after_close(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """One run per session; holidays are skipped. A day outside the calendar is an error: it may be a session."""
+    """One run per session; holidays are skipped. A day beyond the known calendar is an error: it may be a session."""
     if context.instance_ref is not None:
-        end_dead_runs(context.instance)  # or they would keep today's run waiting in the queue
+        end_dead_runs(context.instance)  # they would keep today's run waiting in the queue
     local = context.scheduled_execution_time
     session = pd.Timestamp(local.date())
     if not is_session(pd.DatetimeIndex([session]))[0]:
-        return dg.SkipReason(f"{session:%Y-%m-%d} is no XNYS session")
+        return dg.SkipReason(f"{session:%Y-%m-%d} is not an XNYS session")
     return dg.RunRequest(
         run_key=f"daily-{session:%Y-%m-%d}",
         tags={"session": f"{session:%Y-%m-%d}", "scheduled_at": local.astimezone(UTC).isoformat()},

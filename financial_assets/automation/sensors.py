@@ -1,7 +1,7 @@
-"""Sensors that ask for a retraining: one listens to Alertmanager, one to the drift check; both decide by one rule.
+"""Sensors that request a retraining: one reads Alertmanager, one the drift check; both decide by one rule.
 
-They keep no state: what was asked for before is read from the runs themselves. Annotations are read by Dagster at run
-time, so they are not postponed here.
+They keep no state: earlier requests are read from the runs themselves. Dagster reads the annotations of this module at
+run time, so they are not postponed (no ``from __future__ import annotations``).
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ __all__ = ["make_retrain_sensors"]
 _DRIFT_CHECK = dg.AssetCheckKey(dg.AssetKey("drift"), "no_drift")
 _WITH_RESULT = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _SHOWN = 10
-"""Reasons that a tick shows; an Alertmanager of a large site holds many alerts that are not ours."""
+"""Reasons that a tick shows; the Alertmanager of a large site holds many alerts of other services."""
 
 Answer = dg.RunRequest | dg.SkipReason
 
@@ -39,16 +39,17 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     Parameters
     ----------
     interval_s
-        Least seconds between two looks.
+        Least seconds between two ticks.
     """
 
     @dg.sensor(
         job=retrain,
         minimum_interval_seconds=interval_s,
-        description="Retrains a variant whose served model Alertmanager reports as degraded.",
+        description="Requests the job retrain for a variant whose served model Alertmanager reports as degraded. It "
+        "acts once per incident, one retraining at a time, with a cool-down between two.",
     )
     def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
-        """Alertmanager that cannot be asked fails the tick: a watchman who sees nothing must not report quiet."""
+        """An Alertmanager that cannot be reached fails the tick: no answer must not look like no alert."""
         _end_dead_runs(context)
         alertmanager = retraining.alertmanager()
         if alertmanager is None:
@@ -66,25 +67,25 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     @dg.sensor(
         job=retrain,
         minimum_interval_seconds=interval_s,
-        description="Retrains the champion's variant when the latest drift check failed as an error, "
-        "also one that failed before this was switched on.",
+        description="Requests the job retrain for the champion's variant while the latest check no_drift fails as an "
+        "error. If it fails when the sensor is switched on, the first tick requests a retraining at once.",
     )
     def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
         _end_dead_runs(context)
-        found = latest_check(context.instance, _DRIFT_CHECK)
-        if found is None:
+        evaluation = latest_check(context.instance, _DRIFT_CHECK)
+        if evaluation is None:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
-        if found.passed:
-            return dg.SkipReason(f"the latest drift check passed: {found.description}")
-        if found.severity == dg.AssetCheckSeverity.WARN:  # only inputs have moved, or the alarm no longer holds
-            return dg.SkipReason(f"the latest drift check only warns: {found.description}")
-        return _answer(context, retraining, ab_test, [_drift_trigger(found, ab_test.policy().experiment)])
+        if evaluation.passed:
+            return dg.SkipReason(f"the latest drift check passed: {evaluation.description}")
+        if evaluation.severity == dg.AssetCheckSeverity.WARN:  # only inputs have shifted, or the alarm has ended
+            return dg.SkipReason(f"the latest drift check only warns: {evaluation.description}")
+        return _answer(context, retraining, ab_test, [_drift_trigger(evaluation, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]
 
 
 def _end_dead_runs(context: dg.SensorEvaluationContext) -> None:
-    """A retraining that was killed must be seen as failed, and must not hold the lane of the next."""
+    """A killed retraining must count as failed, and must not block the next one in the queue."""
     for run in end_dead_runs(context.instance):
         context.log.warning(f"run {run.run_id} of {run.job} was ended as failed: {run.cause}")
 
@@ -92,15 +93,15 @@ def _end_dead_runs(context: dg.SensorEvaluationContext) -> None:
 def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
     """The latest result of a check, ``None`` if there never was one.
 
-    Runs that are under way, or broke off before they came to the check, say nothing: they do not hide the result
-    before them. Dagster has no public way to it; the storage is asked here and nowhere else.
+    Runs that are under way, or failed before they came to the check, do not hide the result before them. Dagster has no
+    public API for this, so the storage is asked, here and nowhere else.
     """
     records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=_WITH_RESULT)
     return records[0].evaluation if records else None
 
 
 def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:
-    """Raises ``MonitoringError`` if the check does not say what the asset ``drift`` makes it say."""
+    """Raises ``MonitoringError`` if the check lacks the metadata that the asset ``drift`` writes."""
     try:
         metadata = {name: failed.metadata[name].value for name in ("model", "loss alarm", "since")}
         since = session_close(pd.Timestamp(str(metadata["since"])))
@@ -113,7 +114,7 @@ def _drift_trigger(failed: dg.AssetCheckEvaluation, experiment: str) -> Trigger:
 def _answer(
     context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest, triggers: Sequence[Trigger]
 ) -> Answer:
-    """What follows from the triggers, the arms in force and the runs there were."""
+    """The decision about the triggers, given the current arms and past runs."""
     if not triggers:
         return dg.SkipReason("no alert is active")
     try:
@@ -122,36 +123,36 @@ def _answer(
     except LogNotFoundError as error:
         return dg.SkipReason(str(error))
     if not epochs:
-        return dg.SkipReason("the experiment has not started: materialize the asset `experiment` first")
-    life = epochs[0].opened_at.isoformat()
-    history = past_runs(context.instance, life)
+        return dg.SkipReason("the experiment has not started; run `financial-assets run`")
+    experiment_started_at = epochs[0].opened_at.isoformat()
+    history = past_runs(context.instance, experiment_started_at)
     decision = decide(triggers, epochs[-1], history, datetime.now(UTC), retraining.policy())
     reasons = _reasons(decision.skipped)
     if decision.request is None:
         return dg.SkipReason("\n".join(reasons))
     for reason in reasons:
         context.log.info(reason)
-    return _run_request(decision.request, epochs[-1], life)
+    return _run_request(decision.request, epochs[-1], experiment_started_at)
 
 
 def _reasons(skipped: Iterable[Skipped]) -> list[str]:
-    """One line a reason, the frequent ones counted."""
+    """One line per reason, repeated ones counted."""
     counted = Counter(f"{skip.trigger.source} {skip.trigger.cause}: {skip.reason}" for skip in skipped)
     lines = [text if times == 1 else f"{text} ({times} times)" for text, times in counted.items()]
     more = len(lines) - _SHOWN
     return lines if more <= 0 else [*lines[:_SHOWN], f"and {more} more"]
 
 
-def _run_request(request: Request, epoch: WeightEpoch, life: str) -> dg.RunRequest:
+def _run_request(request: Request, epoch: WeightEpoch, experiment_started_at: str) -> dg.RunRequest:
     """The run that trains the variant and nothing else.
 
-    Dagster never launches a run key twice. It carries the life of the experiment, or one that was begun again, with
-    models of the same names, could not be retrained.
+    Dagster never launches a run key twice. The key holds the experiment's start, because an experiment that was begun
+    again has models of the same names and could otherwise not be retrained.
     """
     chain = [dg.AssetKey([folder, request.variant]) for folder in ("models", "onnx", "predictors")]
     common = [dg.AssetKey(name) for name in ("raw_prices", "price_panel", "features", "baselines", "experiment")]
     return dg.RunRequest(
-        run_key=f"{request.episode}:{request.attempt}:{life}",
-        tags=request_tags(request, life) | {"retrain/epoch": str(epoch.number)},
+        run_key=f"{request.incident}:{request.attempt}:{experiment_started_at}",
+        tags=request_tags(request, experiment_started_at) | {"retrain/epoch": str(epoch.number)},
         asset_selection=[*common, *chain],
     )

@@ -4,61 +4,61 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from financial_assets.cli import examples
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.words import (
-    amount,
-    guardrail_lines,
-    progress,
-    reasons_in_words,
-    signed_amount,
-)
-from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from financial_assets.experiment.decision.record import Decision
+    from financial_assets.experiment.plan.plan import ExperimentPlan
+    from financial_assets.installation import ABTestState
 
 __all__ = ["approve", "decide"]
 
 
-def _resources() -> dict[str, Any]:
-    from financial_assets.resources import make_resources
-
-    return make_resources(load_settings())
-
-
-@click.command()
+@click.command(epilog=examples("decide", "decide --explain", "decide --repeat 3f0c9a1b2d4e"))
 @click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@click.option(
-    "--repeat", "digest", metavar="RECORD", help="Compute a recorded decision anew and compare it bit for bit."
-)
+@click.option("--repeat", "digest", metavar="RECORD", help="Recompute a recorded decision and compare it bit for bit.")
 def decide(explain: bool, as_json: bool, digest: str | None) -> None:
-    """Promote, hold or roll back, as of the market clock; recorded here, carried out by the asset rollout."""
+    """Decide to promote, hold or roll back, and record it.
+
+    The decision is made as of the market clock; the asset rollout carries it out. Its record id is the 12 characters
+    after "record" in the output, the end of the file names in reports/decisions of the state folder, and part of the
+    A/B report; the first characters are enough for --repeat and approve.
+    """
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()  # before the imports below, which take seconds
+    from rich.console import Console
+
+    from financial_assets.experiment.decision.words import reasons_in_words
+    from financial_assets.installation import open_installation
     from financial_assets.workflows.decisions import decide_now, repeat_decision
 
-    resources = _resources()
-    market, workshop, ab_test = (resources[name] for name in ("market", "workshop", "ab_test"))
+    installation = open_installation(settings)
+    market, models, ab_test = installation.market, installation.models, installation.ab_test
     if digest is not None:
         recorded = _find(ab_test, digest)
-        again = repeat_decision(recorded, market, workshop, ab_test)
+        again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
-                f"{recorded.digest[:12]} is not what log and prices give now:\n{_changes(recorded, again)}"
+                f"{recorded.digest[:12]} differs from what log and prices give now:\n{_changes(recorded, again)}"
             )
-        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
+        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
-    decisions = decide_now(market, workshop, ab_test)
+    decisions = decide_now(market, models, ab_test)
     if as_json:
         records = [json.loads(decision.to_json()) for decision in decisions]
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
     if not decisions:
-        click.echo("there is no challenger: nothing to decide")
+        click.echo("There is no challenger: nothing to decide.")
     console = Console()
     for decision in decisions:
         of = f"  {decision.challenger}" if len(decisions) > 1 else ""
@@ -73,12 +73,18 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
             _explain(console, plan, decision)
 
 
-@click.command()
+@click.command(epilog=examples("approve 3f0c9a1b2d4e", "approve 3f0c9a1b2d4e --by 'Jane Doe'"))
 @click.argument("record")
 @click.option("--by", default=getpass.getuser, help="Who approves; default: the user of this machine.")
 def approve(record: str, by: str) -> None:
-    """Let a promotion go ahead that waits for approval (traffic.approval: manual of the rollout policy)."""
-    ab_test = _resources()["ab_test"]
+    """Approve a recorded promotion that waits for a person.
+
+    Needed only if the rollout policy says traffic.approval: manual. RECORD is the id that decide prints.
+    """
+    from financial_assets.installation import open_installation
+    from financial_assets.settings import load_settings
+
+    ab_test = open_installation(load_settings()).ab_test
     decision = _find(ab_test, record)
     if decision.action != "promote":
         raise click.ClickException(f"{decision.digest[:12]} says {decision.action}: there is nothing to approve")
@@ -87,15 +93,15 @@ def approve(record: str, by: str) -> None:
     click.echo(f"{decision.challenger} may replace {decision.champion}; the next run of `rollout` does it")
 
 
-def _find(ab_test: Any, digest: str) -> Decision:
+def _find(ab_test: ABTestState, digest: str) -> Decision:
     with ab_test.log() as log:
         decisions = log.decisions(ab_test.policy().experiment)
-    found = [one for one in decisions if one.digest.startswith(digest.lower())]
-    if len(found) != 1:
-        known = ", ".join(f"{one.digest[:12]} ({one.as_of}, {one.action})" for one in decisions[-5:]) or "none"
-        many = "no recorded decision begins" if not found else f"{len(found)} recorded decisions begin"
-        raise ExperimentError(f"{many} with {digest!r}; the latest: {known}")
-    return found[0]
+    matches = [decision for decision in decisions if decision.digest.startswith(digest.lower())]
+    if len(matches) != 1:
+        latest = ", ".join(f"{known.digest[:12]} ({known.as_of}, {known.action})" for known in decisions[-5:]) or "none"
+        how_many = "no recorded decision begins" if not matches else f"{len(matches)} recorded decisions begin"
+        raise ExperimentError(f"{how_many} with {digest!r}; the latest: {latest}")
+    return matches[0]
 
 
 def _changes(recorded: Decision, again: Decision) -> str:
@@ -104,6 +110,10 @@ def _changes(recorded: Decision, again: Decision) -> str:
 
 
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
+    from financial_assets.cli.tables import make_table
+    from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+    from financial_assets.experiment.decision.words import amount, progress, signed_amount
+
     test = plan.test
     rows = [
         ("registered", f"as of {plan.registered_as_of}; evidence after {plan.starts_after}; {plan.digest[:12]}"),
@@ -121,7 +131,7 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             + (f": those of {plan.family} challengers, shared" if plan.family > 1 else ""),
         ),
     ]
-    console.print(_table("plan", ("", ""), rows))
+    console.print(make_table("plan", ("", ""), rows))
     looks = {look.day: look for look in decision.looks}
     rows = [
         (
@@ -132,7 +142,7 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         )
         for day, bound in zip(plan.looks, plan.boundaries, strict=True)
     ]
-    console.print(_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
+    console.print(make_table("planned looks", ("day", "boundary", "z", "against baselines"), rows))
     always = decision.always_on
     low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
     mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
@@ -145,13 +155,4 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         (line.name, f"[red]{line.state}[/red]" if line.state == "FIRED" else line.state, line.sentence)
         for line in guardrail_lines(decision, plan)
     ]
-    console.print(_table("guardrails", ("", "state", "what was seen"), rows))
-
-
-def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=any(columns))
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    return table
+    console.print(make_table("guardrails", ("", "state", "what was seen"), rows))

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from financial_assets.settings import load_settings
+from financial_assets.cli import examples
 
 if TYPE_CHECKING:
-    from financial_assets.experiment.replay.replay import ReplayReport
+    from financial_assets.experiment.replay.counts import ReplayReport
 
 __all__ = ["replay"]
 
-_INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 
-
-@click.command()
+@click.command(epilog=examples("replay", "replay --sessions 20", "replay --rate 50 --mode split", "replay --decide"))
 @click.option(
     "--sessions", type=click.IntRange(min=0), default=0, help="Sessions after the first data cut-off; 0: all."
 )
@@ -31,7 +29,7 @@ _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
     "--rate",
     type=click.FloatRange(min=0, min_open=True, max=10_000),
     default=None,
-    help="Open loop: requests a second at scheduled instants, answered or not; latency counts from the instant. "
+    help="Open loop: requests per second at scheduled instants, answered or not; latency counts from the instant. "
     "Default: closed loop, each worker waits for its answer.",
 )
 @click.option(
@@ -53,43 +51,50 @@ _INTERRUPTED = 130  # as a shell says of a program that Ctrl-C ended
 def replay(
     sessions: int, workers: int | None, rate: float | None, arrivals: str | None, mode: Any, deciding: bool
 ) -> None:
-    """Replay out-of-sample sessions through the gateway; goes on where an earlier replay stopped."""
-    settings = load_settings()
+    """Send out-of-sample sessions through the gateway.
+
+    They are load for the plane and evidence for the experiment. A replay continues where an earlier one stopped.
+    """
     if arrivals is not None and rate is None:
         raise click.UsageError("--arrivals is about the instants of --rate: give a rate too")
     if rate is not None and mode == "paired":
         raise click.UsageError("--rate is about routed requests; --mode paired sends none")
     if deciding and mode is not None:
-        raise click.UsageError("--decide needs routed requests and pairs: leave --mode away")
-    from financial_assets.experiment.replay.open_loop import OpenLoop
-    from financial_assets.resources import make_resources
-    from financial_assets.workflows.replay import run_replay
+        raise click.UsageError("--decide needs routed requests and pairs: leave out --mode")
+    from financial_assets.settings import load_settings
 
-    resources = make_resources(settings)
-    market = resources["market"]
+    settings = load_settings()  # before the imports below, which take seconds
+    from financial_assets.experiment.replay.open_loop import OpenLoop
+    from financial_assets.installation import open_installation
+    from financial_assets.workflows.replay import decide_between_sessions, run_replay
+
+    installation = open_installation(settings)
+    market, serving, ab_test = installation.market, installation.serving, installation.ab_test
     load = None if rate is None else OpenLoop(rate, "uniform" if arrivals == "uniform" else "poisson", market.seed)
     try:
         report = run_replay(
             market,
-            resources["serving"],
-            resources["ab_test"],
+            serving,
+            ab_test,
             sessions=sessions,
             workers=workers,
             mode=mode,
             load=load,
-            deciding=resources["workshop"] if deciding else None,
+            deciding=partial(decide_between_sessions, market, installation.models, serving, ab_test)
+            if deciding
+            else None,
         )
     except KeyboardInterrupt:
-        click.echo("interrupted: all answers are in the log; the same command goes on where this one stopped", err=True)
-        sys.exit(_INTERRUPTED)
-    for line in said(report, rate):
+        message = "all answers are in the log; the same command continues where this one stopped"
+        raise KeyboardInterrupt(message) from None
+    for line in report_lines(report, rate):
         click.echo(line)
     if clock := market.clock_gap().sentence:
         click.echo(clock)
 
 
-def said(report: ReplayReport, rate: float | None) -> list[str]:
-    """What a replay did, in words."""
+def report_lines(report: ReplayReport, rate: float | None) -> list[str]:
+    """What a replay did, one sentence per line."""
     lines = [
         f"{report.sessions} sessions due, {report.worked} had something to send: {report.sent:,} routed requests "
         f"({report.failed} failed, {report.unattributed} unattributed), {report.direct:,} paired; {report.wall_s:.1f} s"
@@ -101,17 +106,18 @@ def said(report: ReplayReport, rate: float | None) -> list[str]:
         )
     if report.decisions:
         lines.append(f"{report.decisions} decisions, {report.epochs} weight epochs opened by them")
-    if rate is not None and report.from_schedule:
+    if report.load is not None and report.load.requests:
+        load = report.load
         lines += [
-            f"open loop, {rate:g} requests/s: {report.late:,} of {report.sent:,} could not be sent in time (10 ms), "
-            f"the latest {1000 * report.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
+            f"open loop, {rate:g} requests/s: {load.late:,} of {report.sent:,} could not be sent in time (10 ms), "
+            f"the latest {1000 * load.longest_delay_s:.0f} ms; at most {report.most_in_flight} were in flight",
             *(
-                [f"{report.sent_again:,} got no answer at their instant and were sent again; they are in no latency"]
-                if report.sent_again
+                [f"{load.sent_again:,} got no answer at their instant and were sent again; they are in no latency"]
+                if load.sent_again
                 else []
             ),
-            f"latency from the scheduled instant  {_milliseconds(report.from_schedule)}",
-            f"service time from sending           {_milliseconds(report.service)}",
+            f"latency from the scheduled instant  {_milliseconds(load.from_schedule)}",
+            f"service time from sending           {_milliseconds(load.service)}",
         ]
     return lines
 

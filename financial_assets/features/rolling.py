@@ -43,7 +43,6 @@ __all__ = [
     "std",
     "sum_",
     "time_moment",
-    "weighted_mean",
     "wilder_decay",
 ]
 
@@ -143,12 +142,6 @@ def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
         return x, torch.zeros_like(x)
     average, product = _merged((x,), window, _merge_time_moments)
     return average, product
-
-
-def weighted_mean(x: Tensor, window: int) -> Tensor:
-    """Linearly weighted moving average: weight ``window`` on the newest bar, 1 on the oldest."""
-    average, product = time_moment(x, window)
-    return average + product * (2.0 / (window * (window + 1)))
 
 
 @primitive()

@@ -24,7 +24,6 @@ __all__ = [
     "last_session",
     "next_session",
     "outside",
-    "previous_session",
     "session_close",
     "sessions",
     "sessions_closed",
@@ -163,23 +162,6 @@ def next_session(session: DateLike) -> pd.Timestamp:
     if position == len(known.sessions):
         raise MarketDataError(
             f"the XNYS calendar ends at {known.sessions[-1].date()}: no session after {session} is known"
-        )
-    return known.sessions[position]
-
-
-def previous_session(session: DateLike) -> pd.Timestamp:
-    """The last session before ``session`` (any day of the calendar).
-
-    Raises
-    ------
-    MarketDataError
-        The day lies outside the calendar, or is its first session.
-    """
-    known = _known()
-    position = int(known.sessions.searchsorted(_inside(session, known))) - 1
-    if position < 0:
-        raise MarketDataError(
-            f"the XNYS calendar begins at {known.sessions[0].date()}: no session before {session} is known"
         )
     return known.sessions[position]
 

@@ -164,7 +164,7 @@ class HistoricalClock:
         """
         session = _read(self.path, self._KEY)
         if session is None:
-            raise MarketDataError(f"the market clock {self.path} was never started; run the full_pipeline job first")
+            raise MarketDataError(f"the market clock {self.path} was never started; run `financial-assets run`")
         return session
 
     def advance_to(self, session: pd.Timestamp) -> None:

@@ -21,7 +21,7 @@ from financial_assets.market.clock import HistoricalClock, LiveClock, held
 from financial_assets.market.day_state import Claim, DayState, RunSession, read_days, write_days
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, owner_is_alive, owner_tags
 
-__all__ = ["Days", "Run", "RunClock"]
+__all__ = ["Days", "RunClock", "TradingRun"]
 
 _FOREIGN = timedelta(hours=24)
 """A claim of another host, whose processes cannot be seen, is over after this time: many times the longest run."""
@@ -32,7 +32,7 @@ def _never_recorded(run: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Run:
+class TradingRun:
     """Who works on a session.
 
     Attributes
@@ -71,7 +71,7 @@ class Days:
         """The last session of which everything is done: a historical clock stands on it. ``None`` before the first."""
         return self._completed(read_days(self.path))
 
-    def session_of(self, run: Run) -> pd.Timestamp:
+    def session_of(self, run: TradingRun) -> pd.Timestamp:
         """The session that ``run`` works on, fixed when it is first asked for: its parent's, or that of the clock.
 
         Raises
@@ -82,7 +82,7 @@ class Days:
         kept = read_days(self.path).sessions.get(run.name)
         return self._fix(run) if kept is None else kept.session
 
-    def _fix(self, run: Run) -> pd.Timestamp:
+    def _fix(self, run: TradingRun) -> pd.Timestamp:
         with held(self.path):
             state = read_days(self.path)
             kept = state.sessions.get(run.name)
@@ -102,7 +102,7 @@ class Days:
             write_days(self.path, state.keeping(run.name, kept))
         return kept.session
 
-    def begin(self, run: Run, choose: Callable[[], pd.Timestamp], *, is_new: bool) -> pd.Timestamp:
+    def begin(self, run: TradingRun, choose: Callable[[], pd.Timestamp], *, is_new: bool) -> pd.Timestamp:
         """Fix the session of a run at its first step; a step that is tried again keeps it.
 
         Parameters
@@ -136,7 +136,7 @@ class Days:
                 write_days(self.path, state.keeping(run.name, kept))
         return kept.session
 
-    def claim(self, run: Run) -> bool:
+    def claim(self, run: TradingRun) -> bool:
         """Take the right to move the market clock, for a replay; whether ``run`` did not have it before.
 
         Raises
@@ -151,21 +151,21 @@ class Days:
             write_days(self.path, self._claimed(state, run, None))
         return True
 
-    def release(self, run: Run) -> None:
+    def release(self, run: TradingRun) -> None:
         """Give the claim back; one that another run has taken over stays."""
         with held(self.path):
             state = read_days(self.path)
             if state.claim is not None and state.claim.run == run.name:
                 write_days(self.path, replace(state, claim=None))
 
-    def move(self, run: Run | None, session: pd.Timestamp) -> None:
+    def move(self, run: TradingRun | None, session: pd.Timestamp) -> None:
         """Move a historical clock forward to ``session``, and with it the session of the run that replays."""
         with held(self.path):
             self._advance(session)
             if run is not None:
                 write_days(self.path, read_days(self.path).keeping(run.name, RunSession(session, is_new=False)))
 
-    def complete(self, run: Run | None, session: pd.Timestamp) -> None:
+    def complete(self, run: TradingRun | None, session: pd.Timestamp) -> None:
         """All of ``session`` is done: the clock moves there, and the run's claim ends.
 
         Raises
@@ -203,11 +203,11 @@ class Days:
         if isinstance(self.clock, HistoricalClock) and session > self.clock.now():
             self.clock.advance_to(session)
 
-    def _claimed(self, state: DayState, run: Run, session: pd.Timestamp | None) -> DayState:
+    def _claimed(self, state: DayState, run: TradingRun, session: pd.Timestamp | None) -> DayState:
         self._refuse_second(state, run)
         return replace(state, claim=Claim(run.name, session, run.owner(), datetime.now(UTC)))
 
-    def _refuse_second(self, state: DayState, run: Run) -> None:
+    def _refuse_second(self, state: DayState, run: TradingRun) -> None:
         claim = state.claim
         if claim is None or claim.run == run.name or _is_over(claim, run):
             return
@@ -234,14 +234,14 @@ class RunClock:
     """
 
     days: Days
-    run: Run
+    run: TradingRun
 
     def now(self) -> pd.Timestamp:
         """The session of the run."""
         return self.days.session_of(self.run)
 
 
-def _is_over(claim: Claim, run: Run) -> bool:
+def _is_over(claim: Claim, run: TradingRun) -> bool:
     if run.has_ended(claim.run) or not owner_is_alive(claim.owner):
         return True
     is_foreign = claim.owner.get(OWNER_HOST) != socket.gethostname()

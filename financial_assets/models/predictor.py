@@ -10,16 +10,11 @@ from financial_assets.features.graph import FeatureGraph
 from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 
 __all__ = ["CHANNEL_COUNT", "QUANTILE_LEVELS", "SERVED_LOOKBACK", "Predictor", "build_predictor"]
-
-SERVED_LOOKBACK = 256
-"""Bars in a request, one constant for all variants; changing it starts a new experiment."""
-
-CHANNEL_COUNT = 7
-"""open, high, low, close, volume, market, day."""
 
 
 class Predictor(nn.Module):

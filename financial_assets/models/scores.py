@@ -36,11 +36,6 @@ class ConstantCheck:
     quantile_deviation: float
     share_up: float
 
-    @property
-    def one_sided(self) -> bool:
-        """Every answer names the same direction."""
-        return self.share_up in (0.0, 1.0)
-
 
 def check_not_constant(answers: Answers) -> ConstantCheck:
     """Look for a network that ignores its input, on answers it gave out of sample."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["VARIANTS", "Variant", "get_variant"]
+__all__ = ["VARIANTS", "Variant"]
 
 
 @dataclass(frozen=True)
@@ -73,17 +73,3 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
     }
 )
 """All variants by name; one line in the tuple adds one."""
-
-
-def get_variant(name: str) -> Variant:
-    """The variant called ``name``.
-
-    Raises
-    ------
-    TrainingError
-        If there is none; the message lists those there are.
-    """
-    try:
-        return VARIANTS[name]
-    except KeyError:
-        raise TrainingError(f"no variant {name!r}; there are {', '.join(VARIANTS)}") from None

@@ -1,4 +1,4 @@
-"""Reasons to train again, and retrainings that were asked for before: the two things that a decision looks at."""
+"""Reasons to retrain, and retrainings that were requested before: the inputs of a retraining decision."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-__all__ = ["LONGEST_RUN", "PastRun", "RunState", "Source", "Trigger", "episode_of"]
+__all__ = ["LONGEST_RUN", "PastRun", "RunState", "Source", "Trigger", "incident_of"]
 
 Source = Literal["alert", "drift"]
 RunState = Literal["queued", "running", "succeeded", "failed"]
 
 LONGEST_RUN = timedelta(hours=1)
-"""A run whose process cannot be known and that was started longer ago counts as killed: it is in nobody's way."""
+"""A run whose process cannot be identified counts as killed after this time: it blocks no other run."""
 
 
 @dataclass(frozen=True)
 class Trigger:
-    """A reason to train again.
+    """A reason to retrain.
 
     Attributes
     ----------
     source
-        Who noticed.
+        Who noticed it.
     cause
         Name of the alert, or what has drifted.
     experiment, model
-        Whose served model.
+        The served model and its experiment.
     since
         UTC instant from which it is degraded.
     """
@@ -40,30 +40,30 @@ class Trigger:
 
 @dataclass(frozen=True)
 class PastRun:
-    """A retraining that was asked for, by a sensor or by hand.
+    """A retraining that a sensor or a person requested.
 
     Attributes
     ----------
     run_id
         Its identity.
     number
-        Runs are numbered in the order in which they were asked for.
-    episode
-        What it answers; ``None`` if a person asked.
+        Runs are numbered in the order of their requests.
+    incident
+        What it answers; ``None`` if a person launched it.
     attempt
-        1 for the first one of its episode.
+        1 for the first run of its incident.
     status
         ``queued`` waits for its turn, however long; ``running`` has begun, or is about to.
     asked_at, started_at, ended_at
-        UTC instants; the last two are ``None`` as long as they have not come.
+        UTC instants; the last two are ``None`` until they happen.
     is_lost
-        Its process was killed. It counts as a failed attempt, ``ended_at`` is when that was noticed, and it says
-        nothing about the model: the next attempt need not wait.
+        Its process was killed. It counts as a failed attempt and ``ended_at`` is when that was noticed. It says nothing
+        about the model, so the next attempt need not wait.
     """
 
     run_id: str
     number: int
-    episode: str | None
+    incident: str | None
     attempt: int
     status: RunState
     asked_at: datetime
@@ -81,7 +81,7 @@ class PastRun:
 
     @property
     def latest_end(self) -> datetime:
-        """When it ended; of a run that died without a word, when its time was up."""
+        """When it ended; for a run that died unnoticed, the end of its longest possible time."""
         if self.ended_at is not None:
             return self.ended_at
         return self._began + LONGEST_RUN if self.status == "running" else self._began
@@ -91,6 +91,6 @@ class PastRun:
         return self.asked_at if self.started_at is None else self.started_at
 
 
-def episode_of(trigger: Trigger) -> str:
-    """The name of the episode that a trigger belongs to."""
+def incident_of(trigger: Trigger) -> str:
+    """The incident that a trigger belongs to, ``<experiment>/<model>``, whoever noticed it."""
     return f"{trigger.experiment}/{trigger.model}"

@@ -62,9 +62,7 @@ def open_log(url: str) -> PredictionLog:
     with suppress(ArgumentError):  # a malformed URL is for the log to explain
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database and not Path(parsed.database).is_file():
-            raise LogNotFoundError(
-                f"there is no prediction log {parsed.database}; materialize the asset `experiment` first"
-            )
+            raise LogNotFoundError(f"there is no prediction log {parsed.database}; run `financial-assets run`")
     return PredictionLog(url, busy_timeout_s=5.0)
 
 

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 import dagster as dg
 import psutil
 
-from financial_assets.market.days import Run
+from financial_assets.market.days import TradingRun
 from financial_assets.tracking import owner_is_alive
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 
 __all__ = ["run_of"]
 
 
-def run_of(context: dg.InitResourceContext) -> Run | None:
+def run_of(context: dg.InitResourceContext) -> TradingRun | None:
     """The run, ``None`` outside of one, e.g. in a sensor or a command."""
     run, instance = context.run, context.instance
     if run is None or instance is None:
         return None
-    return Run(
+    return TradingRun(
         name=run.run_id,
         parent=run.parent_run_id,
         owner=lambda: _owner(instance, run.run_id),

@@ -13,9 +13,6 @@ __all__ = [
     "LOG_LOSS_CLIP",
     "ReliabilityCurve",
     "accuracy",
-    "base_rate",
-    "brier_score",
-    "brier_skill_score",
     "hits",
     "log_loss",
     "log_losses",
@@ -54,11 +51,6 @@ def accuracy(probability_up: ArrayLike, went_up: ArrayLike, threshold: float = 0
     return float(hits(probability_up, went_up, threshold).mean())
 
 
-def base_rate(went_up: ArrayLike) -> float:
-    """Share of outcomes that went up."""
-    return float(outcomes("went_up", went_up).mean())
-
-
 def majority_rate(went_up: ArrayLike) -> float:
     """Accuracy of always forecasting the more frequent direction of these very outcomes (known only afterwards)."""
     up = outcomes("went_up", went_up)
@@ -69,25 +61,6 @@ def squared_errors(probability_up: ArrayLike, went_up: ArrayLike) -> NDArray[np.
     """Squared difference between probability and outcome of each forecast ``[n]``, in [0, 1]."""
     probability, up = _pair(probability_up, went_up)
     return np.square(probability - up)
-
-
-def brier_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
-    """Mean of ``squared_errors``: 0 is perfect, always saying 0.5 scores 0.25.
-
-    Source: Brier (1950), Verification of forecasts expressed in terms of probability (half of his two-class sum).
-    """
-    return float(squared_errors(probability_up, went_up).mean())
-
-
-def brier_skill_score(probability_up: ArrayLike, went_up: ArrayLike) -> float:
-    """One minus the Brier score over that of always saying the base rate; above 0 is skill, at most 1.
-
-    NaN when all outcomes are the same, because the base rate is then perfect.
-    """
-    rate = base_rate(went_up)
-    reference = rate * (1 - rate)
-    score = brier_score(probability_up, went_up)
-    return 1 - score / reference if reference > 0 else float("nan")
 
 
 def log_losses(probability_up: ArrayLike, went_up: ArrayLike, clip: float = LOG_LOSS_CLIP) -> NDArray[np.float64]:
@@ -132,13 +105,6 @@ class ReliabilityCurve:
     predicted: NDArray[np.float64]
     observed: NDArray[np.float64]
     counts: NDArray[np.int64]
-
-    @property
-    def expected_calibration_error(self) -> float:
-        """Mean distance between observed and predicted over all forecasts (Naeini et al. 2015); depends on the bins."""
-        full = self.counts > 0
-        weights = self.counts[full] / self.counts.sum()
-        return float(np.sum(weights * np.abs(self.observed[full] - self.predicted[full])))
 
 
 def reliability_curve(probability_up: ArrayLike, went_up: ArrayLike, bins: int = 10) -> ReliabilityCurve:

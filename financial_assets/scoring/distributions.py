@@ -1,40 +1,53 @@
-"""Quantiles and tails of the distributions behind the intervals and tests, typed, from ``scipy.special``."""
+"""Quantiles and tails of the distributions behind the intervals and tests, typed, from ``scipy.special``.
+
+SciPy is imported on first use: it takes longer than a whole command that shows no p-value.
+"""
 
 # SciPy ships no type information; this file is where it enters.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
-from scipy import special
-
 __all__ = ["bernoulli_log_likelihood", "beta_quantile", "chi_square_tail", "student_t_quantile"]
 
 
 def normal_probability(value: float) -> float:
     """Probability that a standard normal variable is at most ``value``."""
+    from scipy import special
+
     return float(special.ndtr(value))
 
 
 def normal_quantile(probability: float) -> float:
     """Quantile of the standard normal distribution."""
+    from scipy import special
+
     return float(special.ndtri(probability))
 
 
 def student_t_quantile(probability: float, degrees: float) -> float:
     """Quantile of Student's t."""
+    from scipy import special
+
     return float(special.stdtrit(degrees, probability))
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """Quantile of the beta distribution with shapes ``a`` and ``b``."""
+    from scipy import special
+
     return float(special.betaincinv(a, b, probability))
 
 
 def chi_square_tail(statistic: float, degrees: int) -> float:
     """Probability that chi-square exceeds ``statistic``."""
+    from scipy import special
+
     return float(special.chdtrc(degrees, statistic))
 
 
 def bernoulli_log_likelihood(successes: int, failures: int, rate: float) -> float:
     """Log likelihood of independent trials with success probability ``rate``; nothing observed contributes 0."""
+    from scipy import special
+
     return float(special.xlogy(successes, rate) + special.xlog1py(failures, -rate))

@@ -21,7 +21,6 @@ from financial_assets.scoring.arguments import same_shape
 __all__ = [
     "ProfitAndLoss",
     "Rule",
-    "break_even_cost_bps",
     "buy_and_hold",
     "positions_from_probabilities",
     "profit_and_loss",
@@ -156,15 +155,6 @@ def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> ProfitAndLoss:
     """Profit and loss of being long every ticker whenever it can be traded; parameters as for ``profit_and_loss``."""
     returns = _matrix("traded_returns", traded_returns)
     return profit_and_loss((~np.isnan(returns)).astype(np.float64), returns, cost_bps)
-
-
-def break_even_cost_bps(result: ProfitAndLoss) -> float:
-    """Cost per side, in basis points, at which the summed net return is 0; negative when it loses even without costs.
-
-    NaN when nothing was traded.
-    """
-    traded = float(result.turnover.sum())
-    return float(result.gross.sum()) / traded / _BASIS_POINT if traded > 0 else float("nan")
 
 
 def _matrix(name: str, values: ArrayLike) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.scoring.arguments import levels, outcomes, vector
 from financial_assets.scoring.distributions import beta_quantile, student_t_quantile
 
-__all__ = ["Interval", "day_clustered_difference", "day_clustered_mean", "day_clustered_proportion", "design_effect"]
+__all__ = ["Interval", "day_clustered_difference", "day_clustered_mean", "day_clustered_proportion"]
 
 
 @dataclass(frozen=True)
@@ -136,18 +136,6 @@ def day_clustered_proportion(successes: ArrayLike, days: ArrayLike, level: float
     low = beta_quantile(tail, hits, misses + 1) if hits > 0 else 0.0
     high = beta_quantile(1 - tail, hits + 1, misses) if misses > 0 else 1.0
     return Interval(share, low, high, groups, success.size, level)
-
-
-def design_effect(values: ArrayLike, days: ArrayLike) -> float:
-    """How many times the variance of the mean exceeds that of as many independent rows (Kish 1965).
-
-    1 when rows of one day are uncorrelated; n rows are worth ``n / design_effect``. NaN when all values are equal.
-    """
-    data = vector("values", values)
-    day = _day_numbers("days", days, data.size)
-    independent = float(data.var(ddof=1)) / data.size
-    clustered = _variance(_moves("days", data, day, int(day.max()) + 1))
-    return clustered / independent if independent > 0 else float("nan")
 
 
 def _days(name: str, days: ArrayLike, rows: int) -> NDArray[Any]:

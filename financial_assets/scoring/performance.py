@@ -17,7 +17,6 @@ __all__ = [
     "equity_curve",
     "max_drawdown",
     "sharpe_ratio",
-    "sortino_ratio",
     "until_ruin",
     "win_rate",
 ]
@@ -59,18 +58,6 @@ def sharpe_ratio(returns: ArrayLike, periods: int = SESSIONS_PER_YEAR) -> float:
     if deviation <= _ROUNDING * float(np.abs(data).max()):
         return float("nan")
     return float(data.mean() / deviation * np.sqrt(periods))
-
-
-def sortino_ratio(returns: ArrayLike, target: float = 0.0, periods: int = SESSIONS_PER_YEAR) -> float:
-    """Annualised mean excess over a target, per downside deviation.
-
-    The downside deviation is the root mean square of the shortfalls, over all sessions; NaN when nothing falls short.
-
-    Source: Sortino and van der Meer (1991), Downside risk.
-    """
-    excess = _returns(returns) - target
-    downside = float(np.sqrt(np.mean(np.minimum(excess, 0) ** 2)))
-    return float(excess.mean() / downside * np.sqrt(periods)) if downside > 0 else float("nan")
 
 
 def max_drawdown(returns: ArrayLike) -> float:

@@ -16,7 +16,6 @@ from financial_assets.scoring.distributions import bernoulli_log_likelihood, chi
 
 __all__ = [
     "BackTest",
-    "christoffersen_conditional_coverage",
     "christoffersen_independence",
     "expected_shortfall",
     "historical_var",
@@ -106,19 +105,6 @@ def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
     hits = _series(exceeded)
     statistic = 2 * (_markov_likelihood(hits) - _best_likelihood(hits[1:]))
     return _test(statistic, 1, hits)
-
-
-def christoffersen_conditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
-    """Whether exceedances are as frequent as ``rate`` says and independent of each other, jointly.
-
-    Conditional on the first day, so that the statistic is exactly the sum of ``kupiec_unconditional_coverage`` on the
-    days after the first and of ``christoffersen_independence``. Chi-square(2).
-
-    Source: Christoffersen (1998), section 3.3.
-    """
-    hits = _series(exceeded)
-    statistic = 2 * (_markov_likelihood(hits) - _likelihood(hits[1:], levels("rate", rate)))
-    return _test(statistic, 2, hits)
 
 
 def _series(exceeded: ArrayLike) -> NDArray[np.bool_]:

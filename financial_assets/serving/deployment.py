@@ -1,4 +1,4 @@
-"""Bringing one Model to life: served only if it answers as its file does, otherwise taken away again."""
+"""Deploying one Model: it stays only if a check of its answers passes."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from financial_assets.serving.target import ServingTarget
 __all__ = ["deploy"]
 
 
-def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, prove: Callable[[], float]) -> float:
-    """Apply a Model, wait for it, and have it prove itself.
+def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, check: Callable[[], float]) -> float:
+    """Apply a Model, wait for it and check it.
 
-    A Model that was not there before and does not prove itself does not stay: what a target holds can become an arm.
+    A new Model that fails its check is deleted again, because whatever a target holds can become an arm.
 
     Parameters
     ----------
@@ -24,24 +24,24 @@ def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, prove: C
         The Model.
     timeout_s
         Longest wait until it answers.
-    prove
-        Asks it a question with a known answer; raises if the answer is another one.
+    check
+        Asks it a question with a known answer; raises if it answers differently.
 
     Returns
     -------
     float
-        What ``prove`` returned.
+        What ``check`` returned.
     """
     kind, name = kind_and_name(manifest)
-    known = {model.name for model in target.status().models}
+    existing = {model.name for model in target.status().models}
     try:
         target.apply([manifest])
         target.wait_ready([name], timeout_s)
-        return prove()
+        return check()
     except BaseException as error:  # Ctrl-C too
-        if name not in known:
+        if name not in existing:
             try:
                 target.delete(kind, name)
             except FinancialAssetsError as further:
-                error.add_note(f"and {kind} {name} could not be taken away again: {further}")
+                error.add_note(f"and {kind} {name} could not be deleted again: {further}")
         raise

@@ -24,6 +24,7 @@ __all__ = [
     "NAMESPACE",
     "ExperimentSpec",
     "Manifest",
+    "check_kind",
     "experiment_manifest",
     "is_experiment",
     "is_ours",
@@ -31,7 +32,6 @@ __all__ = [
     "model_manifest",
     "model_name",
     "parse_experiment",
-    "server_manifest",
     "validate",
     "validate_set",
 ]
@@ -144,22 +144,22 @@ def experiment_manifest(
     return _manifest("Experiment", name, namespace, spec, labels)
 
 
-def server_manifest(name: str, *, server_config: str, replicas: int = 1, namespace: str = NAMESPACE) -> Manifest:
-    """A validated Server that offers our capability; the local plane accepts and ignores it.
-
-    Raises
-    ------
-    ManifestError
-        A value breaks a rule.
-    """
-    spec: Manifest = {"serverConfig": server_config, "extraCapabilities": [CAPABILITY], "replicas": replicas}
-    return _manifest("Server", name, namespace, spec, None)
-
-
 def is_ours(document: Manifest) -> bool:
     """Whether an object of a cluster was made here."""
     label, value = MANAGED_BY
     return (document["metadata"].get("labels") or {}).get(label) == value
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind that no target serves.
+
+    Raises
+    ------
+    ManifestError
+        Names the kinds that are allowed.
+    """
+    if kind not in ("Model", "Experiment", "Server"):
+        raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
 
 
 def kind_and_name(manifest: Manifest) -> tuple[str, str]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pandera.pandas as pa
 
 from financial_assets.market.quality import IMPOSSIBLE_MOVE
-from financial_assets.models.predictor import QUANTILE_LEVELS
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 __all__ = ["QUANTILE_COLUMNS", "SIGNAL_SCHEMA", "check_signals"]
 

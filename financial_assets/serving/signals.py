@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,14 +13,14 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.answers import INPUT, Answer
+from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.signal_schema import QUANTILE_COLUMNS, SIGNAL_SCHEMA, check_signals
 
 __all__ = [
     "BATCH_ROWS",
     "SIGNAL_SCHEMA",
-    "BatchInference",
     "ask_signals",
     "check_signals",
     "has_signals",
@@ -35,14 +34,6 @@ BATCH_ROWS = 512
 
 _UP = 0.5
 """As in ``scoring.classification``: "up" when the probability is greater."""
-
-
-class BatchInference(Protocol):
-    """The part of the inference client that signals need."""
-
-    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
-        """Ask ``target`` by gRPC for all rows of ``bars`` float32 ``[n, session, channel]``."""
-        ...
 
 
 def make_signals(
@@ -106,7 +97,7 @@ def make_signals(
 
 
 def ask_signals(
-    client: BatchInference,
+    client: InferenceClient,
     panel: PricePanel,
     *,
     model: str,
@@ -161,7 +152,7 @@ def ask_signals(
     return pd.concat(parts).sort_values("ticker", ignore_index=True)
 
 
-def _ask(client: BatchInference, model: str, names: Sequence[str], bars: np.ndarray) -> Answer:
+def _ask(client: InferenceClient, model: str, names: Sequence[str], bars: np.ndarray) -> Answer:
     """Ask for all rows; a refusal, which names a row, is raised again with the row's ticker."""
     try:
         return client.infer_batch(model, bars)

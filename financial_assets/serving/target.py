@@ -1,7 +1,7 @@
-"""What any serving target can do: bring manifests to life, shift weights, say how it is.
+"""What any serving target can do: apply manifests, wait for them, report its status, delete.
 
-The local plane implements it today; a cluster reached by server-side apply and one reached by commits to a Git
-repository fit behind the same protocol, so nothing above this line knows where models run.
+Three targets implement it: the local plane, a cluster reached by server-side apply, and a cluster that follows a Git
+repository. Nothing above this module knows where models run.
 """
 
 from __future__ import annotations
@@ -13,10 +13,6 @@ from typing import Protocol
 from financial_assets.serving.manifests import Manifest
 
 __all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus"]
-
-
-def _no_routes() -> Mapping[str, str]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Endpoint:
 
     http_url: str
     grpc_target: str
-    routes: Mapping[str, str] = field(default_factory=_no_routes)
+    routes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -141,28 +137,6 @@ class ServingTarget(Protocol):
         ------
         NotReadyError
             One did not, and why.
-        """
-        ...
-
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Replace the candidates' weights of an experiment; in force on return.
-
-        Raises
-        ------
-        ManifestError
-            Unknown experiment or model, or weights that break a rule.
-        NotReadyError
-            Not in force in time.
-        """
-        ...
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The weights of an experiment.
-
-        Raises
-        ------
-        ManifestError
-            There is no such experiment.
         """
         ...
 

@@ -32,20 +32,24 @@ _FOREIGN_WORDS = frozenset(
 _SERVICE_LINK = re.compile(r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
 
 
-def misspelt(found: Iterable[str], settings: Sequence[str]) -> list[str]:
+def misspelt(variables: Iterable[str], settings: Sequence[str], *, file: str | None = None) -> list[str]:
     """One line for each variable that looks like a setting and is not one.
 
     Parameters
     ----------
-    found
-        Names of the environment's variables; upper and lower case are the same, as they are for settings.
+    variables
+        Their names; upper and lower case are the same, as they are for settings.
     settings
         Names of all settings, in capitals.
+    file
+        Where the variables are set; default: in the environment.
     """
     lines: list[str] = []
-    for name in sorted(found):
+    for name in sorted(variables):
         nearest = _nearest(name.upper(), settings)
-        if nearest:
+        if nearest and file:
+            lines.append(f"{name}: is not a setting; did you mean {nearest}? Rename it in {file} or remove the line")
+        elif nearest:
             lines.append(
                 f"{name}: is not a setting; did you mean {nearest}? Rename or unset it; if it belongs to another "
                 f"program, start this one with `env -u {name} ...`"

@@ -19,7 +19,7 @@ class RetrainingSettings(SettingsGroup):
     """Hours since the last retraining, whatever its cause, before another may start."""
 
     retrain_max_attempts: int = Field(default=2, ge=1, le=10)
-    """How often one episode may be tried, failed and cancelled runs included."""
+    """How many attempts an incident gets, failed and cancelled runs included."""
 
     sensor_interval: int = Field(default=60, ge=5, le=86400)
     """Seconds between two looks of a sensor."""

@@ -2,13 +2,11 @@
 
 ``MlflowTracker`` records runs through ``MlflowClient`` with explicit run ids and no process-global "active run", so
 that a run ends as what it was: FINISHED, or FAILED on any exception, interrupts included. ``ModelRegistry`` keeps the
-versions of one registered model. ``NullTracker`` tracks nothing. MLflow is imported on first use only, because
-importing it takes about a second.
+versions of one registered model. MLflow is imported on first use only, because importing it takes about a second.
 """
 
 from __future__ import annotations
 
-from financial_assets.tracking.null import NullTracker
 from financial_assets.tracking.owners import owner_is_alive
 from financial_assets.tracking.protocols import Run, Tracker
 from financial_assets.tracking.registry import REGISTERED_MODEL, ModelRegistry, ModelVersion
@@ -19,7 +17,6 @@ __all__ = [
     "MlflowTracker",
     "ModelRegistry",
     "ModelVersion",
-    "NullTracker",
     "Run",
     "Tracker",
     "owner_is_alive",

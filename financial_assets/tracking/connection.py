@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sqlite3
 import threading
 from collections.abc import Generator
@@ -115,6 +116,9 @@ class Connection:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
+            if self._is_unreachable(error):  # the connection pool names the cause in its last words only
+                cause = re.search(r"\[Errno -?\d+\] [^'\")]+", reason)
+                reason = f"no connection ({cause[0]})" if cause else "no connection"
             message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.shown}): {reason}{self._advice(error)}"
             # The cause may repeat the URI, and tracebacks end up in logs.
             raise TrackingError(message) from harmless(error)
@@ -143,8 +147,11 @@ class Connection:
         if self._database is not None:
             remedy = database_remedy(self._database, str(error))
             return f"; {remedy}" if remedy else ""
-        unreachable = self.is_server and "Max retries exceeded" in str(error)
-        return "; is the server running there? Start it, or set MLFLOW_TRACKING_URI" if unreachable else ""
+        hint = "; is the server running there? Start it, or set MLFLOW_TRACKING_URI"
+        return hint if self._is_unreachable(error) else ""
+
+    def _is_unreachable(self, error: Exception) -> bool:
+        return self.is_server and "Max retries exceeded" in str(error)
 
 
 def _prepare_environment() -> None:

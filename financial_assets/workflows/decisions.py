@@ -23,11 +23,11 @@ from financial_assets.experiment.rollout.routing import apply_epoch, point_alias
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.tracking import track_decision
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.models import ModelStore
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.models import Models
-from financial_assets.resources.serving import Serving
 
 __all__ = ["BaselinePredictions", "Step", "decide_now", "repeat_decision", "take_step"]
 
@@ -46,19 +46,19 @@ class BaselinePredictions:
 
     Parameters
     ----------
-    workshop
+    models
         Holds the baselines of every cut-off.
     panel
         Prices.
     """
 
-    def __init__(self, workshop: Models, panel: PricePanel) -> None:
-        self._workshop, self._panel = workshop, panel
+    def __init__(self, models: ModelStore, panel: PricePanel) -> None:
+        self._models, self._panel = models, panel
         self._known: dict[pd.Timestamp, pd.DataFrame] = {}
 
     def since(self, session: pd.Timestamp) -> pd.DataFrame:
         """Those of the latest baselines that saw nothing after ``session``: for evidence that begins then."""
-        fitted = self._workshop.baselines_for(session)
+        fitted = self._models.baselines_for(session)
         cutoff = pd.Timestamp(fitted.cutoff)
         if cutoff not in self._known:
             sessions = self._panel.sessions[self._panel.sessions > cutoff]
@@ -75,9 +75,9 @@ class BaselinePredictions:
 
 
 def decide_now(
-    market: Market,
-    workshop: Models,
-    ab_test: ABTest,
+    market: MarketState,
+    models: ModelStore,
+    ab_test: ABTestState,
     *,
     panel: PricePanel | None = None,
     rivals: BaselinePredictions | None = None,
@@ -89,7 +89,7 @@ def decide_now(
 
     Parameters
     ----------
-    market, workshop, ab_test
+    market, models, ab_test
         Prices, models, log and policy.
     panel, rivals
         Prices up to the clock or beyond, and the baselines' predictions on them, if they are at hand.
@@ -101,19 +101,24 @@ def decide_now(
         epoch, plans = conduct.rollout.started(), conduct.plans()
         decisions = conduct.decide(
             panel,
-            rivals or BaselinePredictions(workshop, panel),
+            rivals or BaselinePredictions(models, panel),
             as_of=as_of,
             deflated_sharpe=_luck(log, epoch, panel.until(as_of), ab_test.cost_bps),
         )
     for plan, decision in zip(plans, decisions, strict=True):
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         atomic_write_text(path, json.dumps(json.loads(decision.to_json()), indent=2) + "\n")
-        track_decision(workshop.tracker(), plan, decision)
+        track_decision(models.tracker(), plan, decision)
     return decisions
 
 
 def take_step(
-    decisions: Sequence[Decision], workshop: Models, serving: Serving, ab_test: ABTest, *, always: bool = True
+    decisions: Sequence[Decision],
+    models: ModelStore,
+    serving: ServingAccess,
+    ab_test: ABTestState,
+    *,
+    always: bool = True,
 ) -> Step:
     """Carry decisions out: open the epoch that follows, route as it says, then move the aliases.
 
@@ -123,7 +128,7 @@ def take_step(
     ----------
     decisions
         Of one session; none: the epoch in force is only made sure of.
-    workshop, serving, ab_test
+    models, serving, ab_test
         Registry, target, log and policy.
     always
         Make sure of the routes even if the epoch stays.
@@ -136,18 +141,18 @@ def take_step(
     moved = epoch != before
     if moved or always:
         apply_epoch(epoch, serving.target(), serving.namespace, serving.ready_timeout, former=former)
-        point_aliases(workshop.registry(), epoch)
+        point_aliases(models.registry(), epoch)
     return Step(tuple(decisions), epoch, moved)
 
 
-def repeat_decision(decision: Decision, market: Market, workshop: Models, ab_test: ABTest) -> Decision:
+def repeat_decision(decision: Decision, market: MarketState, models: ModelStore, ab_test: ABTestState) -> Decision:
     """The decision computed anew from log and prices, as of its own session."""
     panel = market.whole_panel().until(pd.Timestamp(decision.as_of))
     with ab_test.log() as log:
         conduct = ExperimentController(Rollout(log, ab_test.policy()))
         epoch = log.known_epoch(decision.experiment, decision.epoch)
         luck = _luck(log, epoch, panel, ab_test.cost_bps)
-        return conduct.repeat(decision, panel, BaselinePredictions(workshop, panel), deflated_sharpe=luck)
+        return conduct.repeat(decision, panel, BaselinePredictions(models, panel), deflated_sharpe=luck)
 
 
 def _luck(

@@ -1,4 +1,4 @@
-"""Signals of the champion, from the resources: for the asset ``daily_signals`` and the command ``signal``."""
+"""Signals of the champion with the configured resources: for the asset ``daily_signals`` and the command ``signal``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pandas as pd
 from financial_assets.errors import InferenceError, MarketDataError
 from financial_assets.experiment.evaluation.var_backtest import TAILS, TailBackTest, backtest_arm
 from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.installation.ab_test import ABTestState
+from financial_assets.installation.market import MarketState
+from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.predictor import SERVED_LOOKBACK
-from financial_assets.resources.ab_test import ABTest
-from financial_assets.resources.market import Market
-from financial_assets.resources.serving import Serving
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.transport import request_body
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
@@ -22,52 +22,52 @@ __all__ = ["ask_champion", "champion_backtest", "champion_signal", "signal_reque
 
 
 def ask_champion(
-    panel: PricePanel, serving: Serving, ab_test: ABTest, tickers: Sequence[str] | None = None
+    panel: PricePanel, serving: ServingAccess, ab_test: ABTestState, tickers: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Signals of the champion in force for ``tickers`` (default: all); see ``serving.signals.ask_signals``."""
+    """Signals of the current champion for ``tickers`` (default: all); see ``serving.signals.ask_signals``."""
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
 
 
-def signal_request(symbol: str, market: Market) -> bytes:
-    """The V2 request, as JSON, that asks for the signal of one ticker at the market clock.
+def signal_request(symbol: str, market: MarketState) -> bytes:
+    """The V2 request, as JSON, for the signal of one ticker at the market clock.
 
     Raises
     ------
     MarketDataError
-        The universe has no such ticker, or it cannot have a signal; the text says why.
+        The ticker is not in the universe or cannot have a signal; the message has the reason.
     """
     panel = _panel_with(symbol, market)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK, [symbol])
     return request_body(bars)
 
 
-def champion_backtest(symbol: str, market: Market, ab_test: ABTest) -> tuple[TailBackTest, ...]:
-    """How the champion's value at risk of one ticker held so far, by tail; its p-values count its other tickers too.
+def champion_backtest(symbol: str, market: MarketState, ab_test: ABTestState) -> tuple[TailBackTest, ...]:
+    """Back-test of the champion's value at risk of one ticker, by tail; empty before the first outcome is known.
 
-    Empty before an outcome of its predictions is known.
+    Its p-values are adjusted for all tickers of the champion, so that they match those of the report.
     """
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct((champion.model,), columns=("session", "ticker", "status", *TAILS))
     answered = direct[(direct["status"] == "ok") & (direct["session"] > champion.data_cutoff)]
-    found = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
-    return tuple(one for one in found if one.ticker == symbol)
+    backtests = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
+    return tuple(backtest for backtest in backtests if backtest.ticker == symbol)
 
 
-def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: ABTest) -> dict[str, Any]:
-    """The signal of one ticker at the market clock, by the names of ``SIGNAL_SCHEMA``.
+def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab_test: ABTestState) -> dict[str, Any]:
+    """The signal of one ticker at the market clock: column of ``SIGNAL_SCHEMA`` -> value.
 
     Raises
     ------
     MarketDataError
-        The universe has no such ticker, or it cannot have a signal; the text says why.
+        The ticker is not in the universe or cannot have a signal; the message has the reason.
     ExperimentError
         There is no champion yet.
     ServingError
-        The serving plane is not there, did not answer, or its answer is not sound.
+        The serving plane is down, did not answer, or its answer fails the checks.
     """
     panel = _panel_with(symbol, market)
     signals = ask_champion(panel, serving, ab_test, [symbol])
@@ -77,8 +77,8 @@ def champion_signal(symbol: str, market: Market, serving: Serving, ab_test: ABTe
     return {str(name): value for name, value in signals.to_dict("records")[0].items()}
 
 
-def _panel_with(symbol: str, market: Market) -> PricePanel:
-    """The panel at the market clock, which holds enough bars of the ticker."""
+def _panel_with(symbol: str, market: MarketState) -> PricePanel:
+    """The panel at the market clock, once it is certain that the ticker can have a signal."""
     if symbol not in market.tickers:
         raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")
     panel = market.panel()

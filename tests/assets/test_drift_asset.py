@@ -27,8 +27,8 @@ from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.models.predictor import build_predictor
 from financial_assets.models.variants import Variant
-from financial_assets.monitoring.drift import detect_drift
-from financial_assets.monitoring.streams import held_out_excess_loss, majority_share
+from financial_assets.monitoring.drift.detection import detect_drift
+from financial_assets.monitoring.drift.streams import held_out_excess_loss, majority_share
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from financial_assets.tracking import ModelVersion
@@ -57,7 +57,7 @@ class World:
             progress=False,
         )
         self.resources = make_resources(settings)
-        self.market, self.workshop = self.resources["market"], self.resources["workshop"]
+        self.market, self.models = self.resources["market"], self.resources["models"]
         self.instance = instance
         assert self.run(raw_prices, price_panel, features).success
         if trained is not None:  # the same bars up to the cut-off: the same fingerprint, nothing to train again
@@ -72,15 +72,15 @@ class World:
 
     def _register(self) -> ModelVersion:
         """The version that the asset of the ONNX file would register; the file itself is not needed here."""
-        pointer = json.loads((self.workshop.folder / "tiny" / "current.json").read_text())
-        registry, identity = self.workshop.registry(), pointer["fingerprint"]
-        with self.workshop.tracker().resume(pointer["run_id"]) as run:
-            run.log_artifacts(self.workshop.folder / "tiny" / identity / "training", "model/training")
+        pointer = json.loads((self.models.folder / "tiny" / "current.json").read_text())
+        registry, identity = self.models.registry(), pointer["fingerprint"]
+        with self.models.tracker().resume(pointer["run_id"]) as run:
+            run.log_artifacts(self.models.folder / "tiny" / identity / "training", "model/training")
         return registry.register(pointer["run_id"], "model", {"variant": "tiny", "fingerprint": identity}, "tiny")
 
     def _serve(self, version: ModelVersion) -> Arm:
         """What a replay leaves: an epoch, the model's answers in the log, the clock at the end."""
-        training = self.workshop.models().training_of(version.version)
+        training = self.models.lifecycle().training_of(version.version)
         arm = Arm("tiny-predictor-v1", "tiny", version.version, "champion", 100, training.cutoff)
         whole, predictor = self.market.whole_panel(), build_predictor(training, FeatureGraph()).eval()
         later = whole.sessions[whole.sessions > arm.data_cutoff]
@@ -102,7 +102,7 @@ class World:
         return found
 
     @property
-    def said(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         return {name: value.value for name, value in self.check.metadata.items()}
 
     @property
@@ -135,16 +135,16 @@ def shifted(tmp_path_factory: pytest.TempPathFactory, memory: dg.DagsterInstance
 def test_the_champion_is_the_same_in_both_markets(steady: World, shifted: World) -> None:
     """So only the shift tells them apart: the training was found again by its fingerprint over the same bars."""
     assert (shifted.champion, shifted.champion.version) == (steady.champion, 1)
-    assert len(shifted.workshop.registry().versions()) == 1
+    assert len(shifted.models.registry().versions()) == 1
 
 
 def test_a_steady_market_passes(steady: World) -> None:
     assert steady.result.success
     assert steady.check.passed
     assert steady.check.check_name == "no_drift"
-    numbers = {name: steady.said[name] for name in NUMBERS}
-    assert {name for name, value in steady.said.items() if value} - NUMBERS == {"model"}
-    assert (steady.said["loss alarm"], steady.said["since"]) == (False, "")
+    numbers = {name: steady.metadata[name] for name in NUMBERS}
+    assert {name for name, value in steady.metadata.items() if value} - NUMBERS == {"model"}
+    assert (steady.metadata["loss alarm"], steady.metadata["since"]) == (False, "")
     assert all(0 <= value < 1 for value in numbers.values())
     assert steady.shown["verdict"] == "tiny-predictor-v1: no drift"
     assert 0 <= steady.shown["loss/over threshold"] < 1
@@ -155,15 +155,15 @@ def test_a_turned_market_fails_through_the_loss(shifted: World) -> None:
     assert shifted.result.success  # the check informs; nothing downstream is blocked
     assert not shifted.check.passed
     assert shifted.check.severity == dg.AssetCheckSeverity.ERROR
-    assert shifted.said["loss alarm"] is True
-    assert "Its loss against the majority's has risen since" in (shifted.check.description or "")
+    assert shifted.metadata["loss alarm"] is True
+    assert "The loss alarm has been on since" in (shifted.check.description or "")
     assert "A year without drift goes as far with a probability below 0.1 %" in (shifted.check.description or "")
     sessions = shifted.market.whole_panel().sessions
-    since = sessions.get_loc(pd.Timestamp(shifted.said["since"]))
+    since = sessions.get_loc(pd.Timestamp(shifted.metadata["since"]))
     assert SHIFT - 1 <= since <= SHIFT + 30
     assert shifted.shown["loss/over threshold"] > 1
     # Only the sign of the signal has turned, so the size of moves and the volume may not be blamed.
-    moved = set(shifted.said["features moved"])
+    moved = set(shifted.metadata["features shifted"])
     assert not moved & {"ewma_volatility", "volume_vs_sma_20"}, moved
 
 
@@ -186,15 +186,15 @@ def test_moved_inputs_alone_are_a_warning() -> None:
         found[risen] = monitoring._check(report, "m-v1")
     assert not found[False].passed
     assert found[False].severity == dg.AssetCheckSeverity.WARN
-    assert "1 of 3 inputs have moved since" in (found[False].description or "")
-    assert "Its loss has not risen" in (found[False].description or "")
+    assert "1 of 3 inputs have shifted since" in (found[False].description or "")
+    assert "The loss has not risen" in (found[False].description or "")
     assert found[True].severity == dg.AssetCheckSeverity.ERROR
     assert "b +" in (found[True].description or "")
     assert found[False].metadata["loss alarm"].value is False
-    assert re.search(r"The sum now stands at \d+\.\d of its threshold", found[True].description or "")
+    assert re.search(r"The statistic is now at \d+\.\d of its threshold", found[True].description or "")
 
 
-def test_an_alarm_that_no_longer_holds_is_told_and_only_warned_of() -> None:
+def test_an_alarm_that_has_ended_is_reported_as_a_warning() -> None:
     rng = np.random.default_rng(1)
     days = pd.bdate_range("2020-01-02", periods=400)
     means = pd.DataFrame(rng.standard_normal((400, 3)), days, ["a", "b", "c"])
@@ -204,16 +204,16 @@ def test_an_alarm_that_no_longer_holds_is_told_and_only_warned_of() -> None:
     report = detect_drift(**parts, loss=loss.iloc[300:])
     check = monitoring._check(report, "m-v1")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    said = check.description or ""
+    sentence = check.description or ""
     for fact in (
-        "The alarm of loss of 2021-03",
-        "no longer holds",
-        "down again by as much as the threshold on 2021-06",
-        "Nothing has to be done",
+        "The alarm of loss that began on 2021-03",
+        "ended on 2021-06",
+        "had fallen from its peak by as much as the threshold",
+        "No action is required",
     ):
-        assert fact in said
+        assert fact in sentence
     found = {name: value.value for name, value in check.metadata.items()}
-    assert (found["loss alarm"], found["since"], found["no longer holds"]) == (False, "", ["loss"])
+    assert (found["loss alarm"], found["since"], found["alarms that have ended"]) == (False, "", ["loss"])
     assert isinstance(found["statistic_over_threshold"], float)
     assert found["statistic_over_threshold"] < 1
     live = monitoring._check(detect_drift(**parts, loss=loss.iloc[300:330]), "m-v1")
@@ -244,11 +244,11 @@ def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
 
 
 def test_the_reference_loss_is_the_champions_own(steady: World) -> None:
-    training = steady.workshop.models().training_of(steady.champion.version)
+    training = steady.models.lifecycle().training_of(steady.champion.version)
     majority = majority_share(training, steady.market.panel())
     assert 0.4 < majority < 0.6
-    shutil.rmtree(steady.workshop.folder / "tiny")  # a machine that never trained: the registry has it
-    fetched = steady.workshop.models().training_of(steady.champion.version)
+    shutil.rmtree(steady.models.folder / "tiny")  # a machine that never trained: the registry has it
+    fetched = steady.models.lifecycle().training_of(steady.champion.version)
     loss = held_out_excess_loss(fetched, majority)
     pd.testing.assert_series_equal(loss, held_out_excess_loss(training, majority))
     assert loss.index.is_monotonic_increasing
@@ -266,4 +266,4 @@ def test_before_the_experiment_it_says_what_to_do(tmp_path: Path) -> None:
     assert not failed.success
     (event,) = failed.get_step_failure_events()
     data: Any = event.event_specific_data
-    assert "materialize the asset `experiment` first" in str(data.error.cause)
+    assert "run `financial-assets run`" in str(data.error.cause)

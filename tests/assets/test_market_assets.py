@@ -262,7 +262,7 @@ def use(monkeypatch: pytest.MonkeyPatch, source: Faltering) -> None:
     def made(market: Market) -> Faltering:
         return source
 
-    monkeypatch.setattr("financial_assets.resources.market.make_source", made)
+    monkeypatch.setattr("financial_assets.installation.market.make_source", made)
 
 
 def test_a_ticker_that_fails_today_is_served_from_the_store(
@@ -335,7 +335,7 @@ def test_only_a_network_is_asked_again(
 def test_the_panel_without_prices_names_the_asset_to_run(make_market: Any, materialize: Any) -> None:
     outcome = materialize([price_panel], make_market())
     assert not outcome.success
-    assert "materialize raw_prices first" in outcome.failure_text
+    assert "run `financial-assets run`" in outcome.failure_text
 
 
 def test_steps_of_a_run_see_its_own_session_and_panel_whatever_another_run_writes(

@@ -46,7 +46,7 @@ class World:
             financial_assets_home=home, price_source="simulated", simulated_sessions=700, device="cpu", progress=False
         )
         resources = make_resources(settings)
-        self.market, self.workshop = resources["market"], resources["workshop"]
+        self.market, self.models = resources["market"], resources["models"]
         self.instance = instance
         self.defs = dg.Definitions(
             assets=[raw_prices, price_panel, features, baselines, *MODELS, ARTIFACT],
@@ -58,7 +58,7 @@ class World:
                     config={"ops": {"raw_prices": {"config": {"move_cutoff": True}}}},
                 ),
             ],
-            resources={"market": self.market, "workshop": self.workshop},
+            resources={"market": self.market, "models": self.models},
         )
 
     def run(self, job: str, *assets: str, tags: dict[str, str] | None = None) -> dg.ExecuteInProcessResult:
@@ -76,7 +76,7 @@ class World:
         return json.loads((self.market.folder / "training.json").read_text())
 
     def versions(self) -> dict[int, tuple[str, str]]:
-        found = self.workshop.registry().versions()
+        found = self.models.registry().versions()
         return {version.version: (version.tags["variant"], version.tags["data_cutoff"]) for version in found}
 
 
@@ -112,8 +112,8 @@ def test_the_new_version_learned_up_to_the_clock(retrained: World) -> None:
         f"{session:%Y-%m-%d}" for session in (retrained.market.clock().now(), retrained.market.first_cutoff().get())
     )
     assert retrained.versions() == {1: ("one", first), 2: ("one", now)}
-    assert retrained.workshop.models().training_of(2).cutoff == retrained.market.clock().now()
-    assert retrained.workshop.models().training_of(1).cutoff == retrained.market.first_cutoff().get()
+    assert retrained.models.lifecycle().training_of(2).cutoff == retrained.market.clock().now()
+    assert retrained.models.lifecycle().training_of(1).cutoff == retrained.market.first_cutoff().get()
 
 
 def test_a_full_run_afterwards_trains_nothing_and_moves_nothing(retrained: World) -> None:
@@ -129,7 +129,7 @@ def test_a_full_run_afterwards_trains_nothing_and_moves_nothing(retrained: World
 def test_baselines_of_every_cut_off_are_kept(retrained: World) -> None:
     now, first = retrained.market.clock().now(), retrained.market.first_cutoff().get()
     assert first is not None
-    latest = Baselines.load(retrained.workshop.baselines_path)
+    latest = Baselines.load(retrained.models.baselines_path)
     assert latest.cutoff == f"{now:%Y-%m-%d}"
     for cutoff, expected in (
         (now, now),
@@ -138,8 +138,8 @@ def test_baselines_of_every_cut_off_are_kept(retrained: World) -> None:
         (first, first),
         (first - pd.Timedelta(days=1), first),
     ):
-        assert retrained.workshop.baselines_for(cutoff).cutoff == f"{expected:%Y-%m-%d}"
-    assert retrained.workshop.baselines_for(first) != latest
+        assert retrained.models.baselines_for(cutoff).cutoff == f"{expected:%Y-%m-%d}"
+    assert retrained.models.baselines_for(first) != latest
 
 
 # --- one at a time ---
@@ -204,7 +204,7 @@ def test_a_retraining_whose_process_was_killed_is_in_nobody_s_way(small: World) 
 def test_an_episode_that_was_answered_is_not_answered_twice(small: World) -> None:
     assert small.run(RETRAIN, "raw_prices", tags=EPISODE).success
     again = small.run(RETRAIN, "raw_prices", tags=EPISODE | {"retrain/attempt": "2"})
-    assert "has answered ab/one-predictor-v1 already" in failure(again)
+    assert "has already answered ab/one-predictor-v1" in failure(again)
     assert small.run(RETRAIN, "raw_prices", tags=EPISODE | {"retrain/life": "second"}).success
     assert small.run(RETRAIN, "raw_prices").success, "by hand"
 

@@ -327,4 +327,4 @@ def test_after_a_promotion_the_new_champion_is_asked(
 def test_before_the_experiment_there_is_no_champion(make_market: Any, run: Run, tmp_path: Path) -> None:
     result = run(begun(make_market()), experiment_at(tmp_path / "empty"))
     assert not result.success
-    assert "materialize the asset `experiment` first" in failure(result)
+    assert "run `financial-assets run`" in failure(result)

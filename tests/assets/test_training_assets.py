@@ -39,7 +39,7 @@ class World:
         self.first = self.run(*ASSETS)
 
     def run(self, *assets: Any) -> dg.ExecuteInProcessResult:
-        chosen = {name: self.resources[name] for name in ("market", "workshop")}
+        chosen = {name: self.resources[name] for name in ("market", "models")}
         return dg.materialize(list(assets), resources=chosen, instance=self.instance, raise_on_error=False)
 
 
@@ -74,7 +74,7 @@ def test_the_model_is_judged_on_what_it_never_saw(world: World) -> None:
 
 
 def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) -> None:
-    (version,) = world.resources["workshop"].registry().versions()
+    (version,) = world.resources["models"].registry().versions()
     assert version.tags["dagster.run_id"] == world.first.run_id
     assert version.tags["dagster.asset"] == "onnx/tiny"
     shown = metadata(world.first, "onnx__tiny")
@@ -85,7 +85,7 @@ def test_the_version_leads_back_to_the_run_and_asset_that_made_it(world: World) 
 
 
 def test_baselines_are_fitted_on_the_same_sessions(world: World) -> None:
-    fitted = Baselines.load(world.resources["workshop"].baselines_path)
+    fitted = Baselines.load(world.resources["models"].baselines_path)
     shown = metadata(world.first, "baselines")
     assert shown["data cut-off"] == fitted.cutoff == metadata(world.first, "models__tiny")["data cut-off"]
     assert set(fitted.feature_names) <= set(FEATURE_NAMES)
@@ -97,13 +97,13 @@ def test_a_second_run_trains_and_registers_nothing(world: World) -> None:
     assert again.success
     assert metadata(again, "models__tiny")["reused"] == metadata(again, "onnx__tiny")["reused"] == "True"
     assert metadata(again, "models__tiny")["mlflow run"] == metadata(world.first, "models__tiny")["mlflow run"]
-    assert len(world.resources["workshop"].registry().versions()) == 1
+    assert len(world.resources["models"].registry().versions()) == 1
 
 
 def test_training_before_any_price_names_the_asset_to_run(tmp_path: Path) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         resources = make_resources(load_settings(financial_assets_home=tmp_path))
-        chosen = {name: resources[name] for name in ("market", "workshop")}
+        chosen = {name: resources[name] for name in ("market", "models")}
         result = dg.materialize([MODEL], resources=chosen, instance=instance, raise_on_error=False)
     assert not result.success
     (failure,) = [event for event in result.all_events if event.is_step_failure]

@@ -33,7 +33,6 @@ from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.launcher import OwningRunLauncher
 from financial_assets.automation.schedules import daily_after_close
 from financial_assets.errors import OrchestrationError, TrackingError
-from financial_assets.tracking import NullTracker
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_LOST, OWNER_PID, OWNER_STARTED, owner_tags
 from tests.waiting import wait
 
@@ -197,12 +196,12 @@ def test_the_executor_claims_the_run_before_anything_else_and_sweeps(
 ) -> None:
     """``in_process`` here; `tests/integration` has both kinds as real processes."""
 
-    class Unreachable(NullTracker):
+    class Unreachable:
         def end_stale(self, is_alive: Any) -> int:
             raise TrackingError("no server")
 
     killed = begun(instance, dead)
-    ran = step_job(make_owning_executor(Unreachable))
+    ran = step_job(make_owning_executor(Unreachable))  # type: ignore[arg-type]
     run = instance.create_run_for_job(ran, run_config={"execution": {"config": {"in_process": {}}}})
     assert execute_run(InMemoryJob(ran), run, instance).success  # `execute_in_process` would skip the executor
     found = instance.get_run_by_id(run.run_id)

@@ -287,7 +287,7 @@ def test_labels_that_nobody_knows_are_skipped_by_name(world: World) -> None:
         ]
     )
     said = world.silent(ON_ALERT)
-    for part in ("'ExporterDown' is no reason", "'other-v7' gets no requests", "'theirs'", "NodeDown", "(6 times)"):
+    for part in ("'ExporterDown' is not a reason", "'other-v7' gets no requests", "'theirs'", "NodeDown", "(6 times)"):
         assert part in said
 
 
@@ -360,7 +360,7 @@ def test_before_the_experiment_both_wait_and_make_no_state(tmp_path: Path) -> No
         world.fire(CHAMPION)
         world.drift()
         for sensor in (ON_ALERT, ON_DRIFT):
-            assert "materialize the asset `experiment` first" in world.silent(sensor)
+            assert "run `financial-assets run`" in world.silent(sensor)
         assert not world.home.exists()
         with PredictionLog(world.configured()["ab_test"].log_url):
             """An empty log, as a run that failed early leaves it."""
@@ -377,7 +377,7 @@ def test_a_log_that_cannot_be_read_makes_the_tick_red(world: World) -> None:
 
 
 def test_two_sensors_that_looked_at_once_launch_one_retraining(world: World) -> None:
-    """Neither sees the other's request; the run that was made later gives way at its first step."""
+    """Neither sees the other's request; the run that was made later is superseded at its first step."""
     world.fire(CHAMPION)
     world.drift()
     requests = [world.asked(ON_ALERT), world.asked(ON_DRIFT)]
@@ -386,7 +386,7 @@ def test_two_sensors_that_looked_at_once_launch_one_retraining(world: World) -> 
     assert superseded_by(world.instance, first.run_id, now) is None
     assert first.run_id in str(superseded_by(world.instance, second.run_id, now))
     world.end(first, DagsterEventType.RUN_SUCCESS)
-    assert "has answered" in str(superseded_by(world.instance, second.run_id, now))
+    assert "has already answered" in str(superseded_by(world.instance, second.run_id, now))
     world.end(second, DagsterEventType.RUN_FAILURE)
     for sensor in (ON_ALERT, ON_DRIFT):
         assert "answered once" in world.silent(sensor, retrain_cooldown_hours=0)
@@ -397,18 +397,18 @@ def test_history_is_read_from_the_runs(world: World) -> None:
     request = world.asked(ON_ALERT)
     assert request is not None
     run = world.launch(request)
-    life = request.tags["retrain/life"]
-    (queued,) = past_runs(world.instance, life)
+    started_at = request.tags["retrain/life"]
+    (queued,) = past_runs(world.instance, started_at)
     assert (queued.status, queued.started_at, queued.ended_at) == ("queued", None, None)
-    assert (queued.run_id, queued.episode, queued.attempt) == (run.run_id, f"{EXPERIMENT}/{CHAMPION}", 1)
+    assert (queued.run_id, queued.incident, queued.attempt) == (run.run_id, f"{EXPERIMENT}/{CHAMPION}", 1)
     world.end(run, DagsterEventType.RUN_SUCCESS)
-    (ended,) = past_runs(world.instance, life)
+    (ended,) = past_runs(world.instance, started_at)
     assert ended.status == "succeeded"
     assert ended.started_at is not None
     assert ended.ended_at is not None
     assert ended.asked_at <= ended.started_at <= ended.ended_at
     assert ended.ended_at.utcoffset() == ended.asked_at.utcoffset()
-    assert past_runs(world.instance, "another life")[0].episode is None
+    assert past_runs(world.instance, "another experiment")[0].incident is None
 
 
 def test_a_tag_that_was_tampered_with_is_named(world: World) -> None:

@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     market.ingest()
     market.begin(market.whole_panel().sessions)
     keep_derived(resources)
-    registry, tracker = resources["workshop"].registry(), resources["workshop"].tracker()
+    registry, tracker = resources["models"].registry(), resources["models"].tracker()
     for arm in ARMS:
         path = write_model(onnx_of(home, arm).parent, float(arm.version)) / "model.onnx"
         (path.parent / "model-card.json").write_text(json.dumps({"onnx_sha256": file_sha256(path)}))

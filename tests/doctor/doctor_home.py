@@ -20,6 +20,7 @@ from financial_assets.doctor import Finding, examine, first_broken
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.installation import ServingAccess
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
@@ -29,7 +30,6 @@ from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
-from financial_assets.resources import Serving
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
@@ -112,17 +112,17 @@ def healthy_status(weights: Mapping[str, int] | None = None) -> TargetStatus:
 
 
 def play(patch: pytest.MonkeyPatch, status: TargetStatus | None = None, client: FakeClient | None = None) -> None:
-    patch.setattr(Serving, "target", lambda _: FakeTarget(status or healthy_status()))
-    patch.setattr(Serving, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
+    patch.setattr(ServingAccess, "target", lambda _: FakeTarget(status or healthy_status()))
+    patch.setattr(ServingAccess, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
 
 
-def named_first(layer: str, *, said: str, remedy: str) -> tuple[Finding, ...]:
+def named_first(layer: str, *, detail: str, remedy: str) -> tuple[Finding, ...]:
     """Examine; the first broken layer is this one, with these words; all layers before it work."""
     findings = examine()
     assert [finding.layer for finding in findings] == LAYERS
     first = first_broken(findings)
     assert first is not None
-    assert (first.layer, said in first.said, remedy in first.remedy) == (layer, True, True), first
+    assert (first.layer, detail in first.detail, remedy in first.remedy) == (layer, True, True), first
     assert {finding.state for finding in findings[: LAYERS.index(layer)]} <= {"ok", "warn"}
     return findings
 
@@ -139,16 +139,16 @@ def snapshot(folder: Path) -> dict[str, tuple[int, str]]:
 
 def keep_derived(resources: Mapping[str, Any]) -> None:
     """What the assets between prices and models keep, of the right kind and tiny."""
-    market, workshop = resources["market"], resources["workshop"]
+    market, models = resources["market"], resources["models"]
     panel = market.panel()
     panel.save(market.panel_path)
     features = np.zeros((len(panel.tickers), 2, len(panel.sessions)), dtype=np.float32)
     FeaturePanel(("a", "b"), panel.tickers, panel.sessions, features, panel.valid).save(market.features_path)
     values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Baselines)), 0.5)
     for cutoff in ("2019-01-02", "2020-01-02"):
-        workshop.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
+        models.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
     for arm in ARMS:
-        folder = workshop.folder / arm.variant
+        folder = models.folder / arm.variant
         save_training(folder / f"print{arm.version}" / "training", _training(VARIANTS[arm.variant]))
         keep_pointer(folder / "current.json", f"print{arm.version}", "run")
         atomic_write_text(folder / f"print{arm.version}" / "registered.json", json.dumps({"version": arm.version}))

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.errors import GatewayUnavailableError
-from financial_assets.experiment.arms import Arm
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.counts import ReplayReport
+from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.serving.client.answers import Answer
+from financial_assets.serving.client.inference import Connect, InferenceClient
 
 CUTOFF = pd.Timestamp("2010-01-29")
 LOOKBACK = 8
@@ -49,12 +56,23 @@ def panel(sessions: int, tickers: int, seed: int = 0, start: str = "2010-01-04")
     return PricePanel(names, days, values, np.ones((tickers, sessions), dtype=bool))
 
 
-@dataclass(frozen=True)
-class Answer:
-    probability_up: np.ndarray
-    return_quantiles: np.ndarray
-    route: str | None
-    latency_s: float = 0.001
+def play(
+    log: PredictionLog,
+    epoch: WeightEpoch,
+    prices: PricePanel,
+    sessions: Sequence[pd.Timestamp] | pd.DatetimeIndex,
+    connect: Connect,
+    **options: Any,
+) -> ReplayReport:
+    """A silent replay; ``options`` are fields of the request and of the hooks."""
+    hooks = {field.name: options.pop(field.name) for field in fields(ReplayHooks) if field.name in options}
+    request = ReplayRequest(epoch, pd.DatetimeIndex(sessions), **{"lookback": LOOKBACK, **options})
+    return replay(request, log, prices, connect, ReplayHooks(**hooks))
+
+
+def said(probability: np.ndarray, quantiles: np.ndarray, route: str | None, latency_s: float = 0.001) -> Answer:
+    """What the client returns."""
+    return Answer(probability, quantiles, route, None if route is None else 1, route or "", latency_s, "request")
 
 
 def unit(text: str) -> float:
@@ -63,7 +81,7 @@ def unit(text: str) -> float:
 
 
 @dataclass
-class FakeGateway:
+class FakeGateway(InferenceClient):
     """Routes by a hash of the request id; ``before`` may raise what the real client would, ``down`` says who is."""
 
     weights: dict[str, int] = field(default_factory=lambda: {CHAMPION: 70, CHALLENGER: 30})
@@ -86,13 +104,13 @@ class FakeGateway:
         finally:
             self.closed += 1
 
-    def check_ready(self, name: str, /) -> None:
+    def check_ready(self, name: str) -> None:
         self.asked_ready.append(name)
         if why := self.down(name):
             raise GatewayUnavailableError(why, answered=False)
 
     def infer(
-        self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
     ) -> Answer:
         assert request_id is not None
         with self.lock:
@@ -102,20 +120,22 @@ class FakeGateway:
             self.bars[request_id] = bars
         if self.before is not None:
             self.before(target, bars, request_id)
-        return answer(route.strip(":").rsplit("_", 1)[0] if route else self.route(request_id), bars)
+        return answer(route.strip(":").rsplit("_", 1)[0] if route else self.draw(request_id), bars)
 
-    def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+    def infer_batch(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
         with self.lock:
             self.batches.append((target, len(bars)))
         if self.before is not None:
             self.before(target, bars, None)
         return answer(target, bars)
 
-    def route(self, request_id: str) -> str:
-        draw = unit(request_id) * sum(self.weights.values())
+    def draw(self, request_id: str) -> str:
+        number = unit(request_id) * sum(self.weights.values())
         for model, weight in self.weights.items():
-            draw -= weight
-            if draw < 0:
+            number -= weight
+            if number < 0:
                 return model
         raise AssertionError("weights are positive")
 
@@ -125,7 +145,7 @@ def answer(model: str, bars: np.ndarray) -> Answer:
     skew = unit(model) - 0.5
     probability = np.array([0.2 + 0.6 * unit(f"{model}{row.tobytes().hex()[-64:]}") for row in bars], dtype=np.float32)
     quantiles = np.array([-0.03, -0.02, 0.001 * skew, 0.02, 0.03], dtype=np.float32)
-    return Answer(
+    return said(
         probability,
         np.tile(quantiles, (len(bars), 1)),
         model,

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 import talib
 import torch
+from write_features import ORIGINALS, counterparts, feature_table
 
 from financial_assets.errors import FeatureError
 from financial_assets.features.bars import split_channels
 from financial_assets.features.catalogue import CATALOGUE, FEATURE_NAMES, MAX_LOOKBACK
 from financial_assets.features.feature import FAMILIES, Feature
-from financial_assets.features.originals import ORIGINALS, counterparts, feature_table
 from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK, VOLATILITY_FLOOR, causal_volatility
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 SERVED_LOOKBACK = 256
 LONGEST_SEQUENCE = 60
@@ -42,9 +44,8 @@ def test_every_indicator_of_the_original_has_a_counterpart():
 
 
 def test_the_table_in_the_documentation_is_up_to_date():
-    written = Path(__file__).parents[2] / "docs" / "features.md"
-    assert written.read_text(encoding="utf-8") == feature_table(), (
-        "run: python -m financial_assets.features.originals > docs/features.md"
+    assert (DOCS / "features.md").read_text(encoding="utf-8") == feature_table(), (
+        "run: python docs/write_features.py > docs/features.md"
     )
 
 

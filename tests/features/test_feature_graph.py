@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from financial_assets.errors import FeatureError
-from financial_assets.features import laws, rolling
+from financial_assets.features import rolling
 from financial_assets.features.bars import split_channels
 from financial_assets.features.catalogue import CATALOGUE, MAX_LOOKBACK
+from financial_assets.features.causality import causality_violations
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
@@ -209,7 +210,7 @@ def test_axes_and_values_must_fit(panel, catalogue_graph):
 
 
 def test_real_bars_pass_the_causality_check(panel, catalogue_graph):
-    assert laws.causality_violations(catalogue_graph, panel, cuts=4, seed=1).empty
+    assert causality_violations(catalogue_graph, panel, cuts=4, seed=1).empty
 
 
 def test_the_causality_check_names_date_ticker_and_feature(panel):
@@ -217,7 +218,7 @@ def test_the_causality_check_names_date_ticker_and_feature(panel):
         return rolling.relative_difference(torch.roll(bars.close, -1, -1), bars.close)
 
     planted = FeatureGraph([Feature("tomorrow", "trend", 1, "close[+1] / close", "this test", tomorrow)])
-    found = laws.causality_violations(planted, panel, cuts=4, seed=1)
+    found = causality_violations(planted, panel, cuts=4, seed=1)
     assert set(found["ticker"]) >= {"AAA", "CCC"}
     assert set(found["feature"]) == {"tomorrow"}
     assert found["date"].isin(panel.sessions).all()

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from financial_assets.features import laws, rolling
+from financial_assets.features import rolling
 from financial_assets.features.bars import Bars
 from financial_assets.features.catalogue import CATALOGUE, MAX_LOOKBACK
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph
+from tests.features import feature_laws as laws
 
 GRAPH = FeatureGraph()
 SESSIONS = MAX_LOOKBACK + 30
@@ -37,7 +38,7 @@ def test_later_bars_change_nothing(make_bars, seed, volatility, cut, trouble):
 @given(seed=seeds, volatility=volatilities, trouble=st.booleans())
 def test_only_the_last_lookback_bars_matter(make_bars, seed, volatility, trouble):
     bars = make_bars(seed, sessions=SESSIONS, volatility=volatility, trouble=trouble)
-    assert laws.finite_violations(GRAPH, bars) == ()
+    assert laws.fixed_lookback_violations(GRAPH, bars) == ()
 
 
 @EXAMPLES
@@ -58,7 +59,7 @@ def test_other_factors_change_only_the_rounding(make_bars, seed, volatility, pri
 @given(seed=seeds, volatility=st.floats(0.0005, 0.3))
 def test_values_are_finite_and_within_bounds_whatever_happens(make_bars, seed, volatility):
     bars = make_bars(seed, sessions=SESSIONS, volatility=volatility, trouble=True)
-    assert laws.total_violations(GRAPH, bars) == ()
+    assert laws.always_finite_violations(GRAPH, bars) == ()
 
 
 @EXAMPLES
@@ -72,7 +73,7 @@ def test_a_market_that_stands_still_is_neutral(price, volume, market, day):
 def test_a_jump_is_forgotten_after_the_lookback(make_bars, seed, jump):
     bars = still_bars(30.0, 1e6, 100.0, 12000, sessions=2 * MAX_LOOKBACK)
     bars[:, :5, :MAX_LOOKBACK] *= jump
-    assert laws.total_violations(GRAPH, bars) == ()
+    assert laws.always_finite_violations(GRAPH, bars) == ()
     assert laws.neutral_violations(GRAPH, bars) == ()
 
 
@@ -81,7 +82,7 @@ def test_a_jump_is_forgotten_after_the_lookback(make_bars, seed, jump):
 def test_without_volume_the_volume_features_are_neutral(make_bars, seed):
     bars = make_bars(seed, sessions=SESSIONS)
     bars[:, Bars._fields.index("volume")] = 0.0
-    assert laws.total_violations(GRAPH, bars) == ()
+    assert laws.always_finite_violations(GRAPH, bars) == ()
     assert laws.neutral_violations(GRAPH, bars, families=("volume",)) == ()
 
 
@@ -136,7 +137,7 @@ def test_a_look_into_the_future_is_caught(make_bars, function):
     ids=["running total", "since the first bar", "20 bars as 19", "EMA cut too late", "return as one bar", "60 as 59"],
 )
 def test_a_longer_memory_than_declared_is_caught(make_bars, function, lookback):
-    assert laws.finite_violations(plant(function, lookback), make_bars(1, tickers=8, sessions=150))
+    assert laws.fixed_lookback_violations(plant(function, lookback), make_bars(1, tickers=8, sessions=150))
 
 
 def test_a_memory_shorter_than_declared_is_caught(make_bars):
@@ -181,13 +182,13 @@ def test_a_unit_is_caught_by_other_factors_too(make_bars, function):
     ids=["no range", "no volume", "log of no volume", "no spread"],
 )
 def test_a_division_by_nothing_is_caught(make_bars, function):
-    assert laws.total_violations(plant(function, 20), make_bars(3, trouble=True))
+    assert laws.always_finite_violations(plant(function, 20), make_bars(3, trouble=True))
 
 
 def test_a_wrong_neutral_value_is_caught():
     planted = plant(lambda bars: rolling.relative_difference(bars.high, bars.low) + 0.5)
     (violation,) = laws.neutral_violations(planted, still_bars(10.0, 1.0, 1.0, 9000))
-    assert violation.detail == "is 0.5, not neutral 0"
+    assert violation.detail == "is 0.5, not 0"
 
 
 def test_a_naive_variance_is_not_neutral_when_prices_stand_still():

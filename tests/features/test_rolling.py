@@ -75,9 +75,6 @@ def test_relations_with_time(seed, window):
     expected = ((exact - exact.mean(1, keepdims=True)) * (time - time.mean())).sum(1)
     _, product = rolling.time_moment(torch.from_numpy(x), window)
     np.testing.assert_allclose(full(product, window), expected, rtol=1e-4, atol=1e-3 * window)
-    weights = np.arange(1, window + 1)
-    expected = (exact * weights).sum(1) / weights.sum()
-    np.testing.assert_allclose(full(rolling.weighted_mean(torch.from_numpy(x), window), window), expected, rtol=1e-6)
 
 
 @EXAMPLES
@@ -113,7 +110,6 @@ def test_a_constant_is_its_own_average_and_has_no_spread(value, window):
     x = torch.full((200,), value)
     assert torch.equal(rolling.mean(x, window), x)
     assert torch.equal(rolling.ema(x, 0.9), x)
-    assert torch.equal(rolling.weighted_mean(x, window), x)
     assert not rolling.std(x, window).any()
     assert not rolling.correlation(x, x, window).any()
 

@@ -45,7 +45,7 @@ conduct.{part} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
 with found["ab_test"].log() as log:
     decisions = log.decisions(found["ab_test"].policy().experiment)[-1:]
-conduct.take_step(decisions, found["workshop"], found["serving"], found["ab_test"])
+conduct.take_step(decisions, found["models"], found["serving"], found["ab_test"])
 """
 
 
@@ -132,23 +132,21 @@ class World:
 
         It ends short of carrying out a decision that says ``short_of``.
         """
-        market, workshop, serving, ab_test = (
-            self.resources[name] for name in ("market", "workshop", "serving", "ab_test")
-        )
+        market, models, serving, ab_test = (self.resources[name] for name in ("market", "models", "serving", "ab_test"))
         for sessions in range(first, until + 1, every):
             run_replay(market, serving, ab_test, sessions=sessions)
-            decisions = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+            decisions = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
             if any(decision.action == short_of for decision in decisions):
                 return Step(decisions, self.epoch(), moved=False)
-            self.history.append(take_step(decisions, workshop, serving, ab_test, always=False))
+            self.history.append(take_step(decisions, models, serving, ab_test, always=False))
             if any(decision.action != "hold" for decision in decisions):
                 break
         return self.history[-1]
 
     def decide(self) -> Decision:
         """The decision about the only challenger, now."""
-        market, workshop, ab_test = (self.resources[name] for name in ("market", "workshop", "ab_test"))
-        (decision,) = decide_now(market, workshop, ab_test, panel=self.panel, rivals=self.rivals)
+        market, models, ab_test = (self.resources[name] for name in ("market", "models", "ab_test"))
+        (decision,) = decide_now(market, models, ab_test, panel=self.panel, rivals=self.rivals)
         return decision
 
     def killed_before(self, part: str) -> None:
@@ -164,7 +162,7 @@ class World:
 
     @cached_property
     def rivals(self) -> BaselinePredictions:
-        return BaselinePredictions(self.resources["workshop"], self.panel)
+        return BaselinePredictions(self.resources["models"], self.panel)
 
     # What can be seen.
 
@@ -200,20 +198,20 @@ class World:
 
     def aliases(self) -> dict[str, int]:
         """Alias -> version, of the registry."""
-        versions = self.resources["workshop"].registry().versions()
+        versions = self.resources["models"].registry().versions()
         return {alias: version.version for version in versions for alias in version.aliases}
 
     def recorded(self, decision: Decision) -> dict[str, str]:
         """The record as the log, the file and MLflow hold it: canonical JSON by place."""
-        workshop, ab_test = self.resources["workshop"], self.resources["ab_test"]
+        models, ab_test = self.resources["models"], self.resources["ab_test"]
         with ab_test.log() as log:
             found = [one.to_json() for one in log.decisions(self.name) if one.digest == decision.digest]
         assert len(found) == 1
-        run = workshop.tracker().find("decision", decision.digest)
+        run = models.tracker().find("decision", decision.digest)
         assert run is not None
         file = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         with tempfile.TemporaryDirectory() as folder:
-            client = MlflowClient(workshop.tracking_uri)
+            client = MlflowClient(models.tracking_uri)
             tracked = Path(client.download_artifacts(run, "decision.json", folder)).read_text()
         return {"log": found[0], "file": _canonical(file.read_text()), "tracker": _canonical(tracked)}
 

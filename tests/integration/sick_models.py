@@ -30,17 +30,17 @@ _WIDTH = 128
 Change = Callable[[onnx.ModelProto], None]
 
 
-def release(workshop: Models, variant: str, change: Change) -> int:
+def release(models: Models, variant: str, change: Change) -> int:
     """Register a version of a variant whose graph was changed, as the one to be deployed next; its number."""
-    models, registry = workshop.models(), workshop.registry()
-    healthy = models.current_artifact(variant)
+    lifecycle, registry = models.lifecycle(), models.registry()
+    healthy = lifecycle.current_artifact(variant)
     graph = onnx.load(str(healthy.onnx_path))
     change(graph)
     onnx.checker.check_model(graph)
     content = graph.SerializeToString()
     identity = hashlib.sha256(content).hexdigest()[:20]
-    shutil.copytree(healthy.folder.parent, models.folder / variant / identity)
-    folder = models.folder / variant / identity / "artifact"
+    shutil.copytree(healthy.folder.parent, lifecycle.folder / variant / identity)
+    folder = lifecycle.folder / variant / identity / "artifact"
     for place in (folder, folder / MODEL_FOLDER):
         (place / ONNX_FILE).write_bytes(content)
         card = json.loads((place / CARD_FILE).read_text()) | {"onnx_sha256": file_sha256(folder / ONNX_FILE)}
@@ -49,11 +49,11 @@ def release(workshop: Models, variant: str, change: Change) -> int:
         "fingerprint": identity,
         "onnx_sha256": file_sha256(folder / ONNX_FILE),
     }
-    with workshop.tracker().run(f"{variant}, exported again", tags={"variant": variant}) as run:
+    with models.tracker().run(f"{variant}, exported again", tags={"variant": variant}) as run:
         run.log_artifacts(folder / MODEL_FOLDER, MODEL_FOLDER)
         version = registry.register(run.id, MODEL_FOLDER, tags)
         pointer = {"fingerprint": identity, "run_id": run.id}
-    (models.folder / variant / "current.json").write_text(json.dumps(pointer))
+    (lifecycle.folder / variant / "current.json").write_text(json.dumps(pointer))
     return version.version
 
 

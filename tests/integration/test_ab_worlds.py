@@ -2,7 +2,7 @@
 
 A move goes on after low volume and reverses after high volume. Two of the three variants learn it and one learns half
 of it, which makes a better, a worse and an equal challenger, depending on who is champion. The slow and the failing
-challenger are registered versions of a trained model whose exported graph has a flaw that no golden request shows.
+challenger are registered versions of a trained model whose exported graph has a flaw that no deployment check shows.
 Prices, training, paired predictions and plane are shared by all experiments; each has routes, requests, plan and
 decisions of its own.
 """
@@ -208,10 +208,10 @@ def sick(trained: World, request: pytest.FixtureRequest) -> Iterator[World]:
     name, change = request.param
     rules = policy(name, "baseline", "lightweight", test=TEST, guardrails={"latency_objective_s": 0.25})
     world = another(trained, rules, REPLAY_WORKERS="4")
-    market, workshop = world.resources["market"], world.resources["workshop"]
-    pointer = workshop.folder / "lightweight" / "current.json"
+    market, models = world.resources["market"], world.resources["models"]
+    pointer = models.folder / "lightweight" / "current.json"
     healthy = pointer.read_text()
-    version = release(workshop, "lightweight", change(market.first_cutoff().get()))
+    version = release(models, "lightweight", change(market.first_cutoff().get()))
     try:
         begun = world.begin()
         assert begun.weights == {BASELINE: 50, f"lightweight-predictor-v{version}": 50}

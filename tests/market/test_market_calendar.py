@@ -47,21 +47,18 @@ def test_impossible_spans_are_refused(start: pd.Timestamp, end: str, message: st
 
 def test_neighbours() -> None:
     assert calendar.next_session("2012-10-26") == pd.Timestamp("2012-10-31")  # hurricane Sandy
-    assert calendar.previous_session("2012-10-31") == pd.Timestamp("2012-10-26")
     assert calendar.next_session("2012-10-28") == pd.Timestamp("2012-10-31")
     with pytest.raises(MarketDataError, match="ends at"):
         calendar.next_session(calendar.last_session())
-    with pytest.raises(MarketDataError, match="begins at"):
-        calendar.previous_session("1962-01-02")
 
 
 @given(st.dates(dt.date(1962, 1, 10), dt.date(2024, 12, 20)))
-def test_neighbours_enclose_any_day(day: dt.date) -> None:
-    before, after = calendar.previous_session(day), calendar.next_session(day)
-    assert before < pd.Timestamp(day) < after
-    between = set(calendar.sessions(before, after)) - {before, after}
-    assert between <= {pd.Timestamp(day)}
-    assert bool(between) == bool(calendar.is_session(pd.DatetimeIndex([day]))[0])
+def test_nothing_lies_between_a_day_and_the_next_session(day: dt.date) -> None:
+    after = calendar.next_session(day)
+    assert pd.Timestamp(day) < after
+    from_day = set(calendar.sessions(day, after))
+    assert from_day <= {pd.Timestamp(day), after}
+    assert (pd.Timestamp(day) in from_day) == bool(calendar.is_session(pd.DatetimeIndex([day]))[0])
 
 
 def test_no_session_is_named_with_its_weekday() -> None:
@@ -107,11 +104,10 @@ def test_instants_without_a_zone_or_outside_are_refused() -> None:
         lambda day: calendar.is_session(pd.DatetimeIndex(["2020-01-02", day])),
         calendar.as_session,
         calendar.next_session,
-        calendar.previous_session,
         calendar.session_close,
         lambda day: calendar.sessions_later(min(day, "2020-01-02"), max(day, "2020-01-02")),
     ],
-    ids=["is_session", "as_session", "next_session", "previous_session", "session_close", "sessions_later"],
+    ids=["is_session", "as_session", "next_session", "session_close", "sessions_later"],
 )
 @pytest.mark.parametrize("day", ["1961-12-29", "2199-01-02"], ids=["before its beginning", "beyond its end"])
 def test_outside_the_calendar_nothing_is_known_and_that_is_said(ask: Callable[[str], object], day: str) -> None:

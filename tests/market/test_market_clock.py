@@ -35,7 +35,7 @@ def test_a_historical_clock_outlives_the_process_and_starts_once(tmp_path: Path)
 
 
 def test_a_clock_that_never_started_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(MarketDataError, match="never started; run the full_pipeline job"):
+    with pytest.raises(MarketDataError, match="never started; run `financial-assets run`"):
         HistoricalClock(tmp_path / "clock.json").now()
     with pytest.raises(MarketDataError, match="never started"):
         HistoricalClock(tmp_path / "clock.json").advance_to(DAY)

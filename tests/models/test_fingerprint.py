@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import ast
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,11 +10,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts import fingerprint as module
-from financial_assets.models.artifacts.fingerprint import code_version, fingerprint, training_data_hash
+from financial_assets.models.artifacts.fingerprint import (
+    DECIDING,
+    code_version,
+    fingerprint,
+    source_version,
+    training_data_hash,
+)
 from financial_assets.models.variants import VARIANTS
+
+PACKAGE = Path(module.__file__).parents[2]
+PRESENT = source_version(PACKAGE)
 
 BASE: dict[str, Any] = {
     "data_hash": "d",
@@ -58,27 +71,155 @@ def test_later_sessions_do_not_change_the_data_hash_and_earlier_ones_do(
     assert training_data_hash(replace(panel, values=values), cutoff) != known
 
 
-def test_code_version_follows_every_source_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("features/a.py", "models/deep/b.py", "market/outcomes.py", "market/other.py", "models/notes.txt"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x = 1\n")
-    monkeypatch.setattr(module, "files", lambda _: tmp_path)
+HARMLESS = {
+    *("atomic", "disk", "errors", "folders", "redaction"),  # how files are written and what errors say
+    *("market.calendar", "market.frames", "market.quality"),  # how prices come to be, which have their own hash
+    *("market.panel", "scoring.quantiles"),  # but for the definitions that DECIDING names
+    "scoring.arguments",  # checks
+}
+"""What training and prediction import and what decides no weight."""
 
-    def version() -> str:
-        code_version.cache_clear()
-        return code_version()
 
+def undeclared(root: Path) -> set[str]:
+    """Modules that training or prediction imports, directly or not, and that nobody has judged."""
+
+    def file_of(module: str) -> Path:
+        return root.joinpath(*module.split(".")).with_suffix(".py")
+
+    reached, waiting = set[str](), ["models.training", "models.predictor"]
+    while waiting:
+        module = waiting.pop()
+        if module in reached:
+            continue
+        reached.add(module)
+        for node in ast.walk(ast.parse(file_of(module).read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("financial_assets"):
+                origin = (node.module or "").removeprefix("financial_assets").removeprefix(".")
+                inside = [f"{origin}.{alias.name}".removeprefix(".") for alias in node.names]
+                waiting += [name if file_of(name).exists() else origin for name in inside]
+    return reached - set(DECIDING) - HARMLESS
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    for name in ("features", "market", "models", "scoring"):
+        shutil.copytree(PACKAGE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in PACKAGE.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    return tmp_path
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_every_module_behind_training_is_judged() -> None:
+    assert undeclared(PACKAGE) == set(), (
+        "training or prediction imports these: add those that decide the weights to DECIDING in "
+        "models/artifacts/fingerprint.py, and the others to HARMLESS here"
+    )
+
+
+def test_a_new_module_behind_training_is_noticed(copy: Path) -> None:
+    edit(
+        copy / "models/networks.py",
+        "import itertools\n",
+        "import itertools\nfrom financial_assets.models import planted\n",
+    )
+    (copy / "models/planted.py").write_text("from financial_assets.features.planted import x\n")
+    (copy / "features/planted.py").write_text("x = 1\n")
+    assert undeclared(copy) == {"models.planted", "features.planted"}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("models/dataset.py", "# Session-major", "# In other words: session-major"),
+        ("models/training.py", '"""Seeded training', '"""Reproducible training'),
+        ("models/dataset.py", '"""Sessions between', '"""Trading days between'),
+        ("models/training.py", "the loss is not finite", "the loss exploded"),
+        ("models/training.py", "progress: bool", "progress: bool | None"),
+        ("models/training.py", "import math\n", "import cmath\nimport math\n"),
+        ("models/scaling.py", '__all__ = ["CLIP", ', '__all__ = ["CLIP", "_NORMAL_IQR", '),
+        ("models/artifacts/card.py", "indent=2", "indent=3"),
+        ("market/panel.py", "def save(", "def keep("),
+        ("scoring/quantiles.py", "error = ", "miss = "),
+    ],
+    ids=[
+        "comment",
+        "docstring",
+        "text of a constant",
+        "error",
+        "annotation",
+        "import",
+        "exports",
+        "card",
+        "panel",
+        "score",
+    ],
+)
+def test_what_decides_no_weight_keeps_the_version(copy: Path, name: str, old: str, new: str) -> None:
+    edit(copy / name, old, new)
+    assert source_version(copy) == PRESENT
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("models/scaling.py", "CLIP = 5.0", "CLIP = 5"),
+        ("models/training.py", "_GRADIENT_NORM = 1.0", "_GRADIENT_NORM = 1.1"),
+        ("models/dataset.py", "(0.70, 0.15, 0.15)", "(0.70, 0.20, 0.10)"),
+        ("models/networks.py", "state[:, -1, :]", "state[:, -2, :]"),
+        ("models/calibration.py", "torch.sigmoid(", "torch.tanh("),
+        ("models/training.py", "stop_loss < best_loss", "stop_loss <= best_loss"),
+        ("features/rolling.py", "2.0 / (span + 1)", "2.0 / (span + 2)"),
+        ("features/catalogue.py", "    *volume.FEATURES,\n", ""),
+        ("market/outcomes.py", " - ", " + "),
+        ("scoring/quantiles.py", "0.01, 0.05", "0.02, 0.05"),
+    ],
+    ids=lambda value: value if "/" in value else "",
+)
+def test_what_decides_the_weights_changes_the_version(copy: Path, name: str, old: str, new: str) -> None:
+    edit(copy / name, old, new)
+    assert source_version(copy) != PRESENT
+
+
+def test_a_field_without_a_value_counts(copy: Path) -> None:
+    """The fields of a dataclass are an order of arguments, though each is an annotation only."""
+    edit(copy / "models/variants.py", "    layers: int\n    hidden: int\n", "    hidden: int\n    layers: int\n")
+    assert source_version(copy) != PRESENT
+
+
+def test_moving_a_file_keeps_the_version(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copy / "models/scaling.py").rename(copy / "scoring/scaling.py")
+    moved = tuple(name.replace("models.scaling", "scoring.scaling") for name in DECIDING)
+    monkeypatch.setattr(module, "DECIDING", moved[::-1])
+    assert source_version(copy) == PRESENT
+
+
+def test_the_present_code_is_on_record() -> None:
+    source = PRESENT
+    assert source in module._EARLIER, (
+        f"the code that decides the weights changed: its source version is {source}. Run `python "
+        "benchmarks/trained_weights.py` here and in a checkout of the code before. Equal digests: let this version "
+        "replace the last key of _EARLIER in models/artifacts/fingerprint.py, and existing models are reused. Other "
+        f'digests: add the line "{source}": {{}}, and every state folder trains anew'
+    )
+
+
+def test_models_of_an_earlier_version_with_equal_weights_are_reused(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = PRESENT
+    own = hashlib.sha256(f"torch {torch.__version__}\n{source}".encode()).hexdigest()[:16]
     try:
-        first = version()
-        for irrelevant in ("market/other.py", "models/notes.txt"):
-            (tmp_path / irrelevant).write_text("x = 2\n")
-        assert version() == first
-        seen = {first}
-        for relevant in ("features/a.py", "models/deep/b.py", "market/outcomes.py"):
-            (tmp_path / relevant).write_text("x = 2\n")
-            seen.add(version())
-        (tmp_path / "models/new.py").write_text("")
-        seen.add(version())
-        assert len(seen) == 5
+        for earlier, expected in (
+            ({source: {torch.__version__: "of before"}}, "of before"),
+            ({source: {"1.0": "of before"}}, own),  # weights were compared under another torch
+            ({}, own),
+        ):
+            monkeypatch.setattr(module, "_EARLIER", earlier)
+            code_version.cache_clear()
+            assert code_version() == expected
     finally:
         code_version.cache_clear()

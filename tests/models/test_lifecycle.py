@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from financial_assets.errors import ExportError, FinancialAssetsError, LeakAlarmError, ParityError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models import lifecycle
+from financial_assets.models import lifecycle as lifecycle_module
 from financial_assets.models.artifacts import artifact
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
@@ -48,17 +48,17 @@ class World:
     panel: PricePanel
     cutoff: pd.Timestamp
 
-    def develop(self, workshop: ModelLifecycle, **changes: Any) -> TrainedModel:
+    def develop(self, lifecycle: ModelLifecycle, **changes: Any) -> TrainedModel:
         arguments: dict[str, Any] = {
             "features": self.features,
             "panel": self.panel,
             "cutoff": self.cutoff,
             "tags": TAGS,
         }
-        return workshop.develop(changes.pop("variant", self.variant), **{**arguments, **changes})
+        return lifecycle.develop(changes.pop("variant", self.variant), **{**arguments, **changes})
 
-    def publish(self, workshop: ModelLifecycle) -> Artifact:
-        return workshop.publish(self.variant.name, self.graph, self.features, self.panel, tags=TAGS)
+    def publish(self, lifecycle: ModelLifecycle) -> Artifact:
+        return lifecycle.publish(self.variant.name, self.graph, self.features, self.panel, tags=TAGS)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return database
 
 
-def make_workshop(folder: Path, store: Path, sequence_length: int, seed: int = 7) -> ModelLifecycle:
+def make_lifecycle(folder: Path, store: Path, sequence_length: int, seed: int = 7) -> ModelLifecycle:
     if not (folder / "mlflow.db").exists():
         shutil.copy(store, folder / "mlflow.db")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
@@ -83,28 +83,28 @@ def make_workshop(folder: Path, store: Path, sequence_length: int, seed: int = 7
 
 
 @pytest.fixture
-def workshop(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelLifecycle:
-    return make_workshop(tmp_path, empty_store, sequence_length)
+def lifecycle(tmp_path: Path, empty_store: Path, sequence_length: int) -> ModelLifecycle:
+    return make_lifecycle(tmp_path, empty_store, sequence_length)
 
 
 @dataclass(frozen=True)
 class Published:
-    """A workshop whose model is registered."""
+    """A lifecycle whose model is registered."""
 
-    workshop: ModelLifecycle
+    lifecycle: ModelLifecycle
     development: TrainedModel
     artifact: Artifact
 
     def elsewhere(self, folder: Path) -> ModelLifecycle:
         """The same registry, another machine's disk."""
-        return replace(self.workshop, folder=folder)
+        return replace(self.lifecycle, folder=folder)
 
 
 @pytest.fixture(scope="module")
 def published(
     world: World, tmp_path_factory: pytest.TempPathFactory, empty_store: Path, sequence_length: int
 ) -> Published:
-    made = make_workshop(tmp_path_factory.mktemp("published"), empty_store, sequence_length)
+    made = make_lifecycle(tmp_path_factory.mktemp("published"), empty_store, sequence_length)
     return Published(made, world.develop(made), world.publish(made))
 
 
@@ -123,19 +123,19 @@ class Trainer:
 @pytest.fixture
 def trainer(training: Training, monkeypatch: pytest.MonkeyPatch) -> Trainer:
     found = Trainer(training)
-    monkeypatch.setattr(lifecycle, "train", found)
+    monkeypatch.setattr(lifecycle_module, "train", found)
     return found
 
 
-def client(workshop: ModelLifecycle) -> Any:
-    assert isinstance(workshop.tracker, MlflowTracker)
-    return workshop.tracker._connection.client
+def client(lifecycle: ModelLifecycle) -> Any:
+    assert isinstance(lifecycle.tracker, MlflowTracker)
+    return lifecycle.tracker._connection.client
 
 
-def runs(workshop: ModelLifecycle) -> list[tuple[str, str]]:
+def runs(lifecycle: ModelLifecycle) -> list[tuple[str, str]]:
     """Status and recorded reason of each tracked run, the newest first."""
-    assert isinstance(workshop.tracker, MlflowTracker)
-    found = client(workshop).search_runs([workshop.tracker._experiment()])
+    assert isinstance(lifecycle.tracker, MlflowTracker)
+    found = client(lifecycle).search_runs([lifecycle.tracker._experiment()])
     return [(run.info.status, run.data.tags.get(FAILURE_TAG, "")) for run in found]
 
 
@@ -149,34 +149,34 @@ def same_weights(one: Training, other: Training) -> bool:
 
 def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Published, world: World) -> None:
     assert not published.development.reused
-    run = client(published.workshop).get_run(published.development.run_id)
+    run = client(published.lifecycle).get_run(published.development.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params.items() >= {"seed": "7", "hidden": "8", "cutoff": f"{world.cutoff:%Y-%m-%d}"}.items()
     assert (
         run.data.tags.items() >= {**TAGS, "variant": "tiny", "fingerprint": published.development.fingerprint}.items()
     )
-    history = client(published.workshop).get_metric_history(run.info.run_id, "val_loss")
+    history = client(published.lifecycle).get_metric_history(run.info.run_id, "val_loss")
     assert [point.step for point in history] == [epoch.number for epoch in published.development.training.history]
     assert run.data.metrics["held_out_accuracy"] == pytest.approx(
         published.development.training.held_out.correct.mean()
     )
 
 
-def test_the_same_question_is_trained_once(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
-    first, second = world.develop(workshop), world.develop(workshop)
-    assert (trainer.calls, len(runs(workshop))) == (1, 1)
+def test_the_same_question_is_trained_once(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
+    first, second = world.develop(lifecycle), world.develop(lifecycle)
+    assert (trainer.calls, len(runs(lifecycle))) == (1, 1)
     assert (first.reused, second.reused) == (False, True)
     assert (first.fingerprint, first.run_id) == (second.fingerprint, second.run_id)
     assert same_weights(first.training, second.training)
 
 
 def test_sessions_after_the_cutoff_are_another_day_of_the_same_model(
-    workshop: ModelLifecycle, world: World, trainer: Trainer
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer
 ) -> None:
     shorter = world.panel.until(world.cutoff + pd.Timedelta(days=30))
     assert len(shorter.sessions) < len(world.panel.sessions)
-    first = world.develop(workshop, panel=shorter, features=compute_panel(shorter, world.graph))
-    second = world.develop(workshop)
+    first = world.develop(lifecycle, panel=shorter, features=compute_panel(shorter, world.graph))
+    second = world.develop(lifecycle)
     assert (second.reused, second.fingerprint) == (True, first.fingerprint)
     assert trainer.calls == 1
 
@@ -199,75 +199,75 @@ def other_price(world: World) -> dict[str, Any]:
     ids=["seed", "sequence length", "cut-off", "hyperparameter", "one price"],
 )
 def test_any_other_question_is_trained_anew(
-    workshop: ModelLifecycle, world: World, trainer: Trainer, change: Callable[[World], dict[str, Any]]
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer, change: Callable[[World], dict[str, Any]]
 ) -> None:
-    first = world.develop(workshop)
+    first = world.develop(lifecycle)
     changes = change(world)
-    workshop_changes = {name: changes.pop(name) for name in ("seed", "sequence_length") if name in changes}
-    second = world.develop(replace(workshop, **workshop_changes), **changes)
+    lifecycle_changes = {name: changes.pop(name) for name in ("seed", "sequence_length") if name in changes}
+    second = world.develop(replace(lifecycle, **lifecycle_changes), **changes)
     assert second.fingerprint != first.fingerprint
     assert not second.reused
-    assert (trainer.calls, len(runs(workshop))) == (2, 2)
+    assert (trainer.calls, len(runs(lifecycle))) == (2, 2)
 
 
 @pytest.mark.parametrize("error", [TrainingError("too few sessions"), KeyboardInterrupt()])
 def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
-    workshop: ModelLifecycle, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    lifecycle: ModelLifecycle, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def fail(*_: Any, **__: Any) -> Training:
         raise error
 
-    monkeypatch.setattr(lifecycle, "train", fail)
+    monkeypatch.setattr(lifecycle_module, "train", fail)
     with pytest.raises(type(error)):
-        world.develop(workshop)
-    assert [status for status, _ in runs(workshop)] == ["FAILED"]
+        world.develop(lifecycle)
+    assert [status for status, _ in runs(lifecycle)] == ["FAILED"]
     with pytest.raises(TrainingError, match="was not trained: materialize models/tiny"):
-        world.publish(workshop)
+        world.publish(lifecycle)
 
 
 def test_a_death_before_the_training_is_saved_trains_again(
-    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die(*_: Any) -> Path:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(lifecycle, "save_training", die)
+        patched.setattr(lifecycle_module, "save_training", die)
         with pytest.raises(KeyboardInterrupt):
-            world.develop(workshop)
-    assert not world.develop(workshop).reused
+            world.develop(lifecycle)
+    assert not world.develop(lifecycle).reused
     assert trainer.calls == 2
-    assert [status for status, _ in runs(workshop)] == ["FINISHED", "FAILED"]
+    assert [status for status, _ in runs(lifecycle)] == ["FINISHED", "FAILED"]
 
 
-def test_a_damaged_training_is_made_again(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
-    first = world.develop(workshop)
-    tensors = workshop.folder / "tiny" / first.fingerprint / "training" / "tensors.pt"
+def test_a_damaged_training_is_made_again(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
+    first = world.develop(lifecycle)
+    tensors = lifecycle.folder / "tiny" / first.fingerprint / "training" / "tensors.pt"
     tensors.write_bytes(tensors.read_bytes()[:-1])
-    again = world.develop(workshop)
+    again = world.develop(lifecycle)
     assert not again.reused
     assert trainer.calls == 2
     assert same_weights(again.training, first.training)
 
 
-def test_a_run_of_a_killed_process_ends_as_failed(workshop: ModelLifecycle, world: World, trainer: Trainer) -> None:
+def test_a_run_of_a_killed_process_ends_as_failed(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
     gone = subprocess.Popen(["sleep", "60"])
     owner = {**owner_tags(), OWNER_PID: str(gone.pid), OWNER_STARTED: f"{psutil.Process(gone.pid).create_time():.2f}"}
-    assert isinstance(workshop.tracker, MlflowTracker)
-    experiment = workshop.tracker._experiment()
-    left = client(workshop).create_run(experiment, tags=owner).info.run_id
-    mine = client(workshop).create_run(experiment, tags=owner_tags()).info.run_id
+    assert isinstance(lifecycle.tracker, MlflowTracker)
+    experiment = lifecycle.tracker._experiment()
+    left = client(lifecycle).create_run(experiment, tags=owner).info.run_id
+    mine = client(lifecycle).create_run(experiment, tags=owner_tags()).info.run_id
     gone.kill()
     gone.wait()
-    world.develop(workshop)
-    assert client(workshop).get_run(left).info.status == "FAILED"
-    assert client(workshop).get_run(mine).info.status == "RUNNING"
+    world.develop(lifecycle)
+    assert client(lifecycle).get_run(left).info.status == "FAILED"
+    assert client(lifecycle).get_run(mine).info.status == "RUNNING"
 
 
 def test_two_that_train_the_same_at_once_train_it_once(
-    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, both_asked = lifecycle.train, threading.Barrier(2)
+    train, both_asked = lifecycle_module.train, threading.Barrier(2)
 
     def slow(*arguments: Any, **options: Any) -> Training:
         time.sleep(0.5)  # long enough for the other to find nothing, if it looked now
@@ -275,10 +275,10 @@ def test_two_that_train_the_same_at_once_train_it_once(
 
     def develop(_: int) -> TrainedModel:
         both_asked.wait()
-        return world.develop(workshop)
+        return world.develop(lifecycle)
 
-    monkeypatch.setattr(lifecycle, "train", slow)
-    client(workshop)
+    monkeypatch.setattr(lifecycle_module, "train", slow)
+    client(lifecycle)
     with ThreadPoolExecutor(2) as pool:
         made = list(pool.map(develop, range(2)))
     assert trainer.calls == 1
@@ -292,7 +292,7 @@ def test_two_that_train_the_same_at_once_train_it_once(
 def test_a_version_carries_lineage_signature_and_proof(published: Published, world: World) -> None:
     found = published.artifact
     assert (found.version, found.reused, found.variant) == (1, False, "tiny")
-    (version,) = published.workshop.registry.versions()
+    (version,) = published.lifecycle.registry.versions()
     assert version.run_id == published.development.run_id == found.run_id
     assert (
         version.tags.items()
@@ -309,15 +309,15 @@ def test_a_version_carries_lineage_signature_and_proof(published: Published, wor
     model = (found.folder / "model" / "MLmodel").read_text()
     assert "signature" in model
     assert "bars" in model
-    assert client(published.workshop).get_run(version.run_id).info.status == "FINISHED"
+    assert client(published.lifecycle).get_run(version.run_id).info.status == "FINISHED"
 
 
 def test_publishing_again_is_the_same_version(published: Published, world: World) -> None:
-    again = world.publish(published.workshop)
+    again = world.publish(published.lifecycle)
     assert (again.version, again.reused) == (1, True)
     assert file_sha256(again.onnx_path) == file_sha256(published.artifact.onnx_path)
-    assert published.workshop.current_artifact("tiny") == again
-    assert len(published.workshop.registry.versions()) == len(runs(published.workshop)) == 1
+    assert published.lifecycle.current_artifact("tiny") == again
+    assert len(published.lifecycle.registry.versions()) == len(runs(published.lifecycle)) == 1
 
 
 def test_what_this_machine_lost_comes_back_from_the_registry(
@@ -334,7 +334,7 @@ def test_what_this_machine_lost_comes_back_from_the_registry(
     assert restored.card == published.artifact.card
     assert file_sha256(restored.onnx_path) == file_sha256(published.artifact.onnx_path)
     assert restored.onnx_path != published.artifact.onnx_path
-    assert len(runs(published.workshop)) == 1
+    assert len(runs(published.lifecycle)) == 1
 
 
 def truncate(path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_file_that_is_damaged_or_gone_is_restored(
     published: Published, world: World, tmp_path: Path, harm: Callable[[Path], None], name: str
 ) -> None:
     there = published.elsewhere(tmp_path / "models")
-    shutil.copytree(published.workshop.folder, there.folder)
+    shutil.copytree(published.lifecycle.folder, there.folder)
     path = there.folder / "tiny" / published.development.fingerprint / "artifact" / name
     sound = path.read_bytes()
     harm(path)
@@ -359,7 +359,7 @@ def test_a_registry_that_gives_another_file_is_not_believed(
     published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = published.elsewhere(tmp_path / "models")
-    shutil.copytree(published.workshop.folder, there.folder)
+    shutil.copytree(published.lifecycle.folder, there.folder)
     folder = there.folder / "tiny" / published.development.fingerprint / "artifact"
     truncate(folder / "model.onnx")
     download = ModelRegistry.download
@@ -376,39 +376,40 @@ def test_a_registry_that_gives_another_file_is_not_believed(
 
 def planted(training: Training, monkeypatch: pytest.MonkeyPatch, **answers: np.ndarray) -> None:
     """Trainings whose answers on the held-out block are others."""
-    monkeypatch.setattr(lifecycle, "train", Trainer(replace(training, held_out=replace(training.held_out, **answers))))
+    trainer = Trainer(replace(training, held_out=replace(training.held_out, **answers)))
+    monkeypatch.setattr(lifecycle_module, "train", trainer)
 
 
-def refused(workshop: ModelLifecycle, world: World, error: type[FinancialAssetsError], match: str) -> None:
+def refused(lifecycle: ModelLifecycle, world: World, error: type[FinancialAssetsError], match: str) -> None:
     """Publishing fails as ``error``, registers nothing, and the run says why."""
-    world.develop(workshop)
-    assert runs(workshop) == [("FINISHED", "")]
+    world.develop(lifecycle)
+    assert runs(lifecycle) == [("FINISHED", "")]
     with pytest.raises(error, match=match):
-        world.publish(workshop)
-    assert workshop.registry.versions() == ()
-    ((status, reason),) = runs(workshop)
+        world.publish(lifecycle)
+    assert lifecycle.registry.versions() == ()
+    ((status, reason),) = runs(lifecycle)
     assert status == "FAILED"
     assert error.__name__ in reason
     with pytest.raises(TrainingError, match="trained but not registered: materialize onnx/tiny"):
-        workshop.current_artifact("tiny")
+        lifecycle.current_artifact("tiny")
 
 
 def test_a_clairvoyant_is_not_registered(
-    workshop: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+    lifecycle: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(training, monkeypatch, logit=np.where(training.held_out.up, 2.0, -2.0))
-    refused(workshop, world, LeakAlarmError, "leak alarm")
+    refused(lifecycle, world, LeakAlarmError, "leak alarm")
 
 
 def test_a_network_that_always_says_the_same_is_not_registered(
-    workshop: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
+    lifecycle: ModelLifecycle, world: World, training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planted(training, monkeypatch, logit=np.full_like(training.held_out.logit, 0.3))
-    refused(workshop, world, TrainingError, "answers the same")
+    refused(lifecycle, world, TrainingError, "answers the same")
 
 
 def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
-    workshop: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def careless(predictor: Any, path: Path, **options: Any) -> str:
         export_onnx(predictor, path, **options)
@@ -422,13 +423,13 @@ def test_a_file_that_answers_otherwise_is_not_registered_and_a_right_one_is(
 
     with monkeypatch.context() as patched:
         patched.setattr(artifact, "export_onnx", careless)
-        refused(workshop, world, ParityError, "differs from torch")
-    assert world.publish(workshop).version == 1
-    assert runs(workshop) == [("FINISHED", "")]
+        refused(lifecycle, world, ParityError, "differs from torch")
+    assert world.publish(lifecycle).version == 1
+    assert runs(lifecycle) == [("FINISHED", "")]
 
 
-def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelLifecycle, world: World) -> None:
-    for ask in (lambda: world.publish(workshop), lambda: workshop.current_artifact("tiny")):
+def test_asking_for_what_was_never_trained_names_the_asset(lifecycle: ModelLifecycle, world: World) -> None:
+    for ask in (lambda: world.publish(lifecycle), lambda: lifecycle.current_artifact("tiny")):
         with pytest.raises(TrainingError, match="materialize models/tiny"):
             ask()
 
@@ -440,8 +441,8 @@ def test_asking_for_what_was_never_trained_names_the_asset(workshop: ModelLifecy
 def again(published: Published, empty_store: Path, tmp_path: Path, trainer: Trainer) -> ModelLifecycle:
     """The same folder of models with a copy of its store, which a test may harm."""
     folder = tmp_path / "again"
-    shutil.copytree(published.workshop.folder, folder / "models")
-    return make_workshop(folder, empty_store, published.workshop.sequence_length)
+    shutil.copytree(published.lifecycle.folder, folder / "models")
+    return make_lifecycle(folder, empty_store, published.lifecycle.sequence_length)
 
 
 def test_an_empty_store_gets_the_versions_under_their_numbers_without_a_training(

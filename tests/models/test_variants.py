@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.variants import VARIANTS, Variant, get_variant
+from financial_assets.models.variants import VARIANTS, Variant
 
 
 def test_sizes_epochs_and_rates_are_those_promised() -> None:
@@ -31,12 +31,6 @@ def test_registry_and_variants_are_frozen() -> None:
 def test_impossible_settings_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(TrainingError, match=field):
         replace(VARIANTS["baseline"], **{field: value})
-
-
-def test_unknown_variant_lists_the_known() -> None:
-    with pytest.raises(TrainingError, match="baseline, enhanced, lightweight"):
-        get_variant("transformer")
-    assert get_variant("enhanced") is VARIANTS["enhanced"]
 
 
 def test_hyperparameters_rebuild_the_variant() -> None:

@@ -10,10 +10,10 @@ from scipy.signal import lfilter
 from scipy.stats import binom, ks_2samp, norm, rankdata
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.cusum import Autoregression, fit_autoregression, run_cusum
-from financial_assets.monitoring.divergence import kolmogorov_smirnov, population_stability
-from financial_assets.monitoring.scores import normal_scores
-from financial_assets.monitoring.thresholds import drift_free_chance, false_alarm_probability, threshold
+from financial_assets.monitoring.drift.cusum import Autoregression, fit_autoregression, run_cusum
+from financial_assets.monitoring.drift.divergence import kolmogorov_smirnov, population_stability
+from financial_assets.monitoring.drift.normal_scores import normal_scores
+from financial_assets.monitoring.drift.thresholds import drift_free_chance, false_alarm_probability, threshold
 
 YEAR = 252
 

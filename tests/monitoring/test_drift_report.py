@@ -11,10 +11,10 @@ from scipy.signal import lfilter
 from scipy.stats import binom
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.cusum import fit_autoregression, run_cusum
-from financial_assets.monitoring.drift import LOSS, DriftPolicy, DriftReport, detect_drift
-from financial_assets.monitoring.drift_plots import plot_drift
-from financial_assets.monitoring.thresholds import false_alarm_probability
+from financial_assets.monitoring.drift.cusum import fit_autoregression, run_cusum
+from financial_assets.monitoring.drift.detection import LOSS, DriftPolicy, DriftReport, detect_drift
+from financial_assets.monitoring.drift.plots import plot_drift
+from financial_assets.monitoring.drift.thresholds import false_alarm_probability
 
 REFERENCE, LATER = 500, 250
 SESSIONS = pd.bdate_range("2015-01-02", periods=REFERENCE + LATER)

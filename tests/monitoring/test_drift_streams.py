@@ -18,15 +18,15 @@ from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.calibration import fit_platt
 from financial_assets.models.training import Training
-from financial_assets.monitoring.cusum import fit_autoregression, run_cusum
-from financial_assets.monitoring.streams import (
+from financial_assets.monitoring.drift.cusum import fit_autoregression, run_cusum
+from financial_assets.monitoring.drift.streams import (
     daily_excess_loss,
     feature_means,
     held_out_excess_loss,
     majority_share,
     served_excess_loss,
 )
-from financial_assets.monitoring.thresholds import false_alarm_probability, threshold
+from financial_assets.monitoring.drift.thresholds import false_alarm_probability, threshold
 
 DAYS = pd.bdate_range("2020-01-06", periods=5)
 ARM = Arm("m-v1", "m", 1, "champion", 100, DAYS[0])

@@ -53,7 +53,7 @@ def run(
     return PastRun(
         run_id=f"run-{number}",
         number=number,
-        episode=None if model is None else f"{EXPERIMENT}/{model}",
+        incident=None if model is None else f"{EXPERIMENT}/{model}",
         attempt=attempt,
         status=status,
         asked_at=asked,
@@ -82,7 +82,7 @@ def test_a_degraded_arm_is_retrained_by_its_variant(trigger: Trigger) -> None:
     assert decision.skipped == ()
     assert decision.request is not None
     assert decision.request.trigger == trigger
-    assert decision.request.episode == f"{EXPERIMENT}/{trigger.model}"
+    assert decision.request.incident == f"{EXPERIMENT}/{trigger.model}"
     assert decision.request.variant == trigger.model.split("-")[0]
     assert decision.request.attempt == 1
 
@@ -90,12 +90,12 @@ def test_a_degraded_arm_is_retrained_by_its_variant(trigger: Trigger) -> None:
 @pytest.mark.parametrize(
     ("trigger", "reason"),
     [
-        (alert(cause="HighResponseTime"), "'HighResponseTime' is no reason to train again"),
-        (alert(cause=""), "'' is no reason to train again"),
-        (alert(cause="loss_drift"), "no reason to train again"),
-        (drift(cause="ModelAccuracyDegraded"), "no reason to train again"),
-        (alert(experiment="another"), "it is about the experiment 'another', not 'ab'"),
-        (alert(experiment=""), "it is about the experiment ''"),
+        (alert(cause="HighResponseTime"), "'HighResponseTime' is not a reason to retrain"),
+        (alert(cause=""), "'' is not a reason to retrain"),
+        (alert(cause="loss_drift"), "not a reason to retrain"),
+        (drift(cause="ModelAccuracyDegraded"), "not a reason to retrain"),
+        (alert(experiment="another"), "it concerns the experiment 'another', not 'ab'"),
+        (alert(experiment=""), "it concerns the experiment ''"),
         (alert(SHADOW), "'lightweight-predictor-v3' gets no requests in weight epoch 1"),
         (alert("baseline-predictor-v0"), "'baseline-predictor-v0' gets no requests"),
         (alert(""), "'' gets no requests"),
@@ -122,7 +122,8 @@ def test_a_later_version_of_the_variant_is_the_answer_already(role: Role) -> Non
     later = epoch(arm("baseline-predictor-v4", role, 0))
     decision = decide([alert(CHAMPION)], later, (), NOW, POLICY)
     assert decision.request is None
-    assert "baseline-predictor-v4 was trained after baseline-predictor-v1 and takes part as shadow" in reasons(decision)
+    newer = "baseline-predictor-v4 was trained after baseline-predictor-v1 and already takes part as shadow"
+    assert newer in reasons(decision)
     other = decide([alert(CHALLENGER)], later, (), NOW, POLICY)
     assert other.request is not None
 
@@ -148,7 +149,7 @@ def test_the_champion_comes_first_and_one_trigger_stands_for_the_episode(order: 
     assert decision.request is not None
     assert decision.request.trigger == drift(CHAMPION, days=5)
     assert {skip.trigger: skip.reason for skip in decision.skipped} == {
-        alert(CHAMPION, days=2): f"drift loss_drift asks for the same episode, ab/{CHAMPION}",
+        alert(CHAMPION, days=2): f"drift loss_drift reports the same incident, ab/{CHAMPION}",
         alert(CHALLENGER, days=9): f"{CHAMPION} comes first; one at a time",
     }
 
@@ -204,7 +205,7 @@ def test_the_cool_down_ends_when_it_says(status: RunState, own: str | None) -> N
     early = ask([alert()], before, at=before.ended_at + COOLDOWN - SECOND)
     assert early.request is None
     assert "RETRAIN_COOLDOWN_HOURS=24" in reasons(early)
-    assert "may be asked for from 2026-11-18 08:10 UTC" in reasons(early)
+    assert "may be requested from 2026-11-18 08:10 UTC" in reasons(early)
     assert ask([alert()], before, at=before.ended_at + COOLDOWN).request is not None
 
 
@@ -218,10 +219,10 @@ def test_the_last_of_several_runs_counts() -> None:
 def test_a_failed_attempt_is_repeated_as_the_next_one_until_enough_is_enough() -> None:
     second = ask([alert()], run("failed")).request
     assert second is not None
-    assert (second.attempt, second.episode) == (2, f"{EXPERIMENT}/{CHAMPION}")
+    assert (second.attempt, second.incident) == (2, f"{EXPERIMENT}/{CHAMPION}")
     given_up = ask([alert()], run("failed", hours=200), run("failed", attempt=2, number=2))
     assert given_up.request is None
-    assert "tried 2 times in vain (RETRAIN_MAX_ATTEMPTS=2)" in reasons(given_up)
+    assert "all 2 attempts at its incident failed (RETRAIN_MAX_ATTEMPTS=2)" in reasons(given_up)
     assert ask([alert()], run("failed", hours=200), run("succeeded", attempt=2, number=2)).request is None
 
 
@@ -250,7 +251,7 @@ def own(number: int = 5, *, hours: float = 0.1, model: str | None = CHAMPION) ->
 def test_the_first_of_two_goes_on_and_the_second_gives_way() -> None:
     first, second = own(4), own(5)
     assert superseded_by(first, (first, second), NOW) is None
-    assert "asked for before this one, is running" in str(superseded_by(second, (first, second), NOW))
+    assert "requested before this one, is running" in str(superseded_by(second, (first, second), NOW))
 
 
 @pytest.mark.parametrize("model", [CHAMPION, CHALLENGER, None])
@@ -261,9 +262,9 @@ def test_every_run_gives_way_to_one_under_way(model: str | None, status: RunStat
         assert superseded_by(mine, (run("running", model, hours=3, number=4),), NOW) is None, "that one was killed"
 
 
-def test_an_answered_episode_is_not_answered_again() -> None:
+def test_an_answered_incident_is_not_answered_again() -> None:
     before = run("succeeded", hours=5, number=4)
-    assert "has answered ab/baseline-predictor-v1 already" in str(superseded_by(own(), (before,), NOW))
+    assert "has already answered ab/baseline-predictor-v1" in str(superseded_by(own(), (before,), NOW))
     assert superseded_by(own(model=CHALLENGER), (before,), NOW) is None
     assert superseded_by(own(model=None), (before,), NOW) is None, "a person may"
 
@@ -271,7 +272,7 @@ def test_an_answered_episode_is_not_answered_again() -> None:
 @pytest.mark.parametrize("model", [CHAMPION, CHALLENGER, None])
 def test_a_request_that_did_not_see_the_one_before_gives_way(model: str | None) -> None:
     before = replace(run("failed", model, hours=0.5, number=4), ended_at=NOW - timedelta(minutes=2))
-    assert "was still under way when this one was asked for" in str(superseded_by(own(hours=0.1), (before,), NOW))
+    assert "was still under way when this one was requested" in str(superseded_by(own(hours=0.1), (before,), NOW))
     assert superseded_by(own(hours=0.01), (before,), NOW) is None, "asked for after the end: a second attempt"
     assert superseded_by(own(hours=0.1, model=None), (before,), NOW) is None, "a person may"
 
@@ -334,7 +335,7 @@ def test_a_request_breaks_no_rule(
     request = ask(triggers, *history, policy=policy).request
     if request is None:
         return
-    same = [past for past in history if past.episode == request.episode]
+    same = [past for past in history if past.incident == request.incident]
     assert request.trigger.model in (CHAMPION, CHALLENGER)
     assert not any(past.status == "queued" for past in history)
     assert all(NOW - (past.ended_at or past.asked_at + LONGEST_RUN) >= policy.cooldown for past in history)
@@ -346,7 +347,7 @@ def test_a_request_breaks_no_rule(
 def test_however_often_one_looks_a_request_that_is_under_way_is_the_only_one(
     triggers: list[Trigger], history: tuple[PastRun, ...], policy: RetrainingPolicy, minutes: list[float]
 ) -> None:
-    """Sensors that tick again and again, each request becoming a run that succeeds in an hour: an episode once."""
+    """Sensors that tick again and again, each request becoming a run that succeeds in an hour: an incident once."""
     asked: list[PastRun] = [*history]
     requested: list[str] = []
     at = NOW
@@ -354,9 +355,9 @@ def test_however_often_one_looks_a_request_that_is_under_way_is_the_only_one(
         at += timedelta(minutes=step)
         request = ask(triggers, *asked, at=at, policy=policy).request
         if request is not None:
-            requested.append(request.episode)
+            requested.append(request.incident)
             asked.append(
-                PastRun(str(len(asked)), len(asked), request.episode, request.attempt, "succeeded", at, at, at)
+                PastRun(str(len(asked)), len(asked), request.incident, request.attempt, "succeeded", at, at, at)
             )
     assert len(requested) == len(set(requested))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +18,6 @@ from financial_assets.scoring.intervals import (
     day_clustered_difference,
     day_clustered_mean,
     day_clustered_proportion,
-    design_effect,
 )
 
 samples = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -94,7 +92,6 @@ def test_one_row_a_day_is_the_one_sample_t_interval() -> None:
     found = day_clustered_mean(values, np.arange(25))
     low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((low, high))
-    assert design_effect(values, np.arange(25)) == pytest.approx(1)
 
 
 def test_equal_days_are_the_t_interval_of_their_means() -> None:
@@ -199,15 +196,6 @@ def test_a_proportion_stays_between_none_and_all(random: np.random.Generator, sh
     assert (1 - mirrored.high, 1 - mirrored.low) == pytest.approx((found.low, found.high), abs=1e-9)
 
 
-def test_the_design_effect_of_equicorrelated_rows() -> None:
-    """Kish (1965): 1 + (rows a day - 1) * correlation; here 1 + 9 * 0.4 = 4.6."""
-    random = np.random.default_rng(8)
-    shock = np.sqrt(0.4) * random.normal(size=(20_000, 1))
-    values = shock + np.sqrt(0.6) * random.normal(size=(20_000, 10))
-    assert design_effect(values.ravel(), np.repeat(np.arange(20_000), 10)) == pytest.approx(4.6, rel=0.03)
-    assert math.isnan(design_effect(np.ones(4), [0, 0, 1, 1]))
-
-
 def test_days_may_be_dates_strings_or_numbers() -> None:
     values = [1.0, 2.0, 4.0]
     dates = pd.to_datetime(["2024-01-02", "2024-01-02", "2024-01-03"])
@@ -222,7 +210,7 @@ def test_an_interval_reads_well() -> None:
     assert str(Interval(0.51234, 0.4812, 0.5432, 20, 80, 0.95)) == "0.5123 [0.4812, 0.5432]"
 
 
-@pytest.mark.parametrize("interval", [day_clustered_mean, day_clustered_proportion, design_effect])
+@pytest.mark.parametrize("interval", [day_clustered_mean, day_clustered_proportion])
 @pytest.mark.parametrize(
     ("values", "days", "named"),
     [

@@ -16,7 +16,6 @@ from financial_assets.scoring.performance import (
     equity_curve,
     max_drawdown,
     sharpe_ratio,
-    sortino_ratio,
     win_rate,
 )
 
@@ -29,16 +28,11 @@ def test_figures_agree_with_empyrical(returns: np.ndarray) -> None:
     assert max_drawdown(returns) == pytest.approx(empyrical.max_drawdown(returns), abs=1e-12)
     if np.ptp(returns) > 1e-6:
         assert sharpe_ratio(returns) == pytest.approx(empyrical.sharpe_ratio(returns), rel=1e-9, abs=1e-9)
-    if returns.min() < -1e-6:
-        assert sortino_ratio(returns) == pytest.approx(empyrical.sortino_ratio(returns), rel=1e-9, abs=1e-9)
-        expected = empyrical.sortino_ratio(returns, required_return=0.001)
-        assert sortino_ratio(returns, target=0.001) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @given(series, st.floats(0.01, 3))
-def test_ratios_do_not_depend_on_leverage(returns: np.ndarray, leverage: float) -> None:
-    for ratio in (sharpe_ratio, sortino_ratio):
-        assert ratio(leverage * returns) == pytest.approx(ratio(returns), rel=1e-6, nan_ok=True)
+def test_the_sharpe_ratio_does_not_depend_on_leverage(returns: np.ndarray, leverage: float) -> None:
+    assert sharpe_ratio(leverage * returns) == pytest.approx(sharpe_ratio(returns), rel=1e-6, nan_ok=True)
 
 
 @given(series)
@@ -66,13 +60,10 @@ def test_what_is_not_defined_is_nan() -> None:
     assert math.isnan(sharpe_ratio([0.01, 0.01, 0.01])), "rounding is not risk"
     assert math.isnan(sharpe_ratio([0.1 + 0.2, 0.3]))
     assert math.isnan(sharpe_ratio([0.0, 0.0]))
-    assert math.isnan(sortino_ratio([0.01, 0.02]))
     assert math.isnan(win_rate([0.0, 0.0]))
 
 
-@pytest.mark.parametrize(
-    "figure", [cumulative_return, equity_curve, max_drawdown, sharpe_ratio, sortino_ratio, win_rate]
-)
+@pytest.mark.parametrize("figure", [cumulative_return, equity_curve, max_drawdown, sharpe_ratio, win_rate])
 @pytest.mark.parametrize(
     ("returns", "named"),
     [

@@ -13,7 +13,6 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from financial_assets.scoring.risk import (
-    christoffersen_conditional_coverage,
     christoffersen_independence,
     expected_shortfall,
     historical_var,
@@ -91,16 +90,6 @@ def test_independence_is_the_g_test_of_the_transitions(exceeded: np.ndarray) -> 
         assert found.p_value == pytest.approx(1, abs=1e-4)
 
 
-@given(exceedances, st.floats(0.005, 0.5))
-def test_conditional_coverage_is_the_sum_of_its_parts(exceeded: np.ndarray, rate: float) -> None:
-    both = christoffersen_conditional_coverage(exceeded, rate)
-    parts = (
-        kupiec_unconditional_coverage(exceeded[1:], rate).statistic + christoffersen_independence(exceeded).statistic
-    )
-    assert both.statistic == pytest.approx(parts, rel=1e-9, abs=1e-9)
-    assert both.p_value == pytest.approx(stats.chi2.sf(parts, 2), rel=1e-6)
-
-
 def test_the_published_non_rejection_regions_of_kupiec() -> None:
     """Kupiec (1995), 5 % test, 255 days: kept are N < 7 failures at a rate of 1 %, and 6 < N < 21 at 5 %."""
 
@@ -141,7 +130,6 @@ def test_without_exceedances_there_is_no_evidence_of_dependence_but_of_a_wrong_r
         (lambda: kupiec_unconditional_coverage([0, 2], 0.05), "exceeded must hold only 0 and 1"),
         (lambda: kupiec_unconditional_coverage([0, 1], 0.0), "rate must lie strictly between 0 and 1"),
         (lambda: christoffersen_independence([1]), "exceeded must hold at least two days"),
-        (lambda: christoffersen_conditional_coverage([0, 1], math.nan), "rate must lie strictly between 0 and 1"),
     ],
 )
 def test_bad_arguments_are_named(call, named: str) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import fsspec
 
 from financial_assets.errors import ServingError
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import model_manifest
 from tests.serving.kube_api import Document, KubeApi, condition, kubeconfig
 

@@ -13,7 +13,8 @@ import pytest
 
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.gitops import probes
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 from financial_assets.serving.target import Endpoint, ServingTarget
 from tests.serving.git_remote import GitRemote

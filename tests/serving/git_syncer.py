@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from financial_assets.serving.local import LocalTarget
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import kind_and_name
 from tests.serving.git_remote import PATH, GitRemote
 from tests.waiting import wait

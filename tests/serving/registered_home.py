@@ -73,9 +73,9 @@ def command(*arguments: str) -> Result:
 def _register(resources: dict[str, Any], folder: Path, variant: str, version: int) -> None:
     digest, identity = file_sha256(folder / "model.onnx"), folder.parent.name
     (folder / "model-card.json").write_text(json.dumps({"onnx_sha256": digest, "data_cutoff": "2020-01-02"}))
-    with resources["workshop"].tracker().run(variant, tags={}, params={}) as run:
+    with resources["models"].tracker().run(variant, tags={}, params={}) as run:
         run.log_artifacts(folder, "model")
     tags = {"variant": variant, "fingerprint": identity, "onnx_sha256": digest, "data_cutoff": "2020-01-02"}
-    assert resources["workshop"].registry().register(run.id, "model", tags).version == version
+    assert resources["models"].registry().register(run.id, "model", tags).version == version
     pointer = {"fingerprint": identity, "run_id": run.id}
     (folder.parents[1] / "current.json").write_text(json.dumps(pointer))

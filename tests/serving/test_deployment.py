@@ -83,4 +83,4 @@ def test_a_new_one_that_does_not_is_taken_away(fails: str, prove: Any, error: ty
 def test_that_it_could_not_be_taken_away_is_said_beside_the_reason() -> None:
     with pytest.raises(FinancialAssetsError, match="another answer") as raised:
         attempt(Target(fails="delete"), wrong)
-    assert raised.value.__notes__ == [f"and Model {NAME} could not be taken away again: no right to delete"]
+    assert raised.value.__notes__ == [f"and Model {NAME} could not be deleted again: no right to delete"]

@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from financial_assets.assets.serving import experiment, predictor_assets
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_manifest, model_name
 from tests.serving.git_remote import PATH, GitRemote
 from tests.serving.git_syncer import Syncer

@@ -21,6 +21,7 @@ from financial_assets.errors import ManifestError, TargetError
 from financial_assets.serving.gitops import GitOpsTarget, clone
 from financial_assets.serving.manifests import experiment_manifest
 from tests.serving.git_remote import PATH, GitRemote, git, model, split
+from tests.serving.serving_objects import weights_of
 from tests.waiting import wait
 
 pytestmark = pytest.mark.debian("git")
@@ -70,10 +71,10 @@ def test_what_others_pushed_meanwhile_stays(remote: GitRemote, meanwhile: Callab
     ours.apply(split("x", 70, 30))
     theirs.apply(split("y", 50, 50))
     note = f"{PATH}/note.md"
-    meanwhile(lambda: (theirs.set_weights("y-experiment", {"y-a": 1, "y-b": 9}), remote.person({note: "hello\n"})))
-    ours.set_weights("x-experiment", {"x-a": 10, "x-b": 90})
-    assert ours.weights("y-experiment") == {"y-a": 1, "y-b": 9}
-    assert ours.weights("x-experiment") == {"x-a": 10, "x-b": 90}
+    meanwhile(lambda: (theirs.apply(split("y", 1, 9)), remote.person({note: "hello\n"})))
+    ours.apply(split("x", 10, 90))
+    assert weights_of(ours, "y-experiment") == {"y-a": 1, "y-b": 9}
+    assert weights_of(ours, "x-experiment") == {"x-a": 10, "x-b": 90}
     assert remote.show(note) == "hello\n"
     assert remote.changed() == {"experiment-x-experiment.yaml": ("2", "2")}
 
@@ -81,10 +82,10 @@ def test_what_others_pushed_meanwhile_stays(remote: GitRemote, meanwhile: Callab
 def test_of_two_who_write_the_same_object_the_last_wins(remote: GitRemote, meanwhile: Callable[..., None]) -> None:
     ours, theirs = remote.target(), remote.target("other-clone")
     ours.apply([*split("x", 70, 30), model("x-c")])
-    meanwhile(lambda: theirs.set_weights("x-experiment", {"x-a": 1, "x-b": 9}))
-    ours.set_weights("x-experiment", {"x-a": 2, "x-b": 8})
+    meanwhile(lambda: theirs.apply(split("x", 1, 9)))
+    ours.apply(split("x", 2, 8))
     assert "(was x-a 1, x-b 9)" in remote.message()
-    assert theirs.weights("x-experiment") == {"x-a": 2, "x-b": 8}
+    assert weights_of(theirs, "x-experiment") == {"x-a": 2, "x-b": 8}
 
 
 def test_the_rules_are_checked_again_on_top_of_what_others_pushed(
@@ -115,8 +116,7 @@ def test_a_rewritten_history_is_followed(remote: GitRemote, meanwhile: Callable[
     target.apply([model("z")])
     assert remote.files() == ["kustomization.yaml", "model-z.yaml"]
     assert remote.count() == 3
-    with pytest.raises(ManifestError, match="no Experiment 'x-experiment'"):
-        target.weights("x-experiment")
+    assert target.status().experiments == ()
 
 
 def test_many_threads_with_two_clones_lose_nothing(remote: GitRemote) -> None:
@@ -203,11 +203,11 @@ def test_a_damaged_clone_heals(remote: GitRemote, damage: str) -> None:
     target, folder = remote.target(), remote.root / "clone"
     target.apply(split("x", 70, 30))
     DAMAGES[damage](folder)
-    assert target.weights("x-experiment") == {"x-a": 70, "x-b": 30}
+    assert weights_of(target, "x-experiment") == {"x-a": 70, "x-b": 30}
     remote.person({"README.md": "More.\n"})
     DAMAGES[damage](folder)
-    target.set_weights("x-experiment", {"x-a": 1, "x-b": 1})
-    assert target.weights("x-experiment") == {"x-a": 1, "x-b": 1}
+    target.apply(split("x", 1, 1))
+    assert weights_of(target, "x-experiment") == {"x-a": 1, "x-b": 1}
     assert remote.changed() == {"experiment-x-experiment.yaml": ("2", "2")}
 
 
@@ -239,12 +239,12 @@ def test_a_refused_push_says_why_and_changes_nothing(remote: GitRemote, hook: st
     head = remote.head()
     file = remote.hook(hook, "echo 'main is protected, open a pull request' >&2; exit 1")
     with pytest.raises(TargetError, match=r"GITOPS_BRANCH.*refuses.*hook declined.*open a pull request"):
-        target.set_weights("x-experiment", {"x-a": 1, "x-b": 1})
+        target.apply(split("x", 1, 1))
     assert remote.head() == head
-    assert target.weights("x-experiment") == {"x-a": 70, "x-b": 30}
+    assert weights_of(target, "x-experiment") == {"x-a": 70, "x-b": 30}
     file.unlink()
-    target.set_weights("x-experiment", {"x-a": 1, "x-b": 1})
-    assert target.weights("x-experiment") == {"x-a": 1, "x-b": 1}
+    target.apply(split("x", 1, 1))
+    assert weights_of(target, "x-experiment") == {"x-a": 1, "x-b": 1}
 
 
 def test_a_push_that_meets_another_on_the_server_is_repeated(remote: GitRemote) -> None:
@@ -313,7 +313,7 @@ def test_nobody_is_asked_for_a_password(remote: GitRemote, monkeypatch: pytest.M
 )
 def test_an_unreachable_remote_is_named(remote: GitRemote, repository: str, words: str) -> None:
     target = remote.target(repository=repository)
-    for ask in (lambda: target.apply([model("x-a")]), lambda: target.weights("x-experiment")):
+    for ask in (lambda: target.apply([model("x-a")]), lambda: target.wait_ready(["x-experiment"], 1)):
         with pytest.raises(TargetError, match=words) as caught:
             ask()
         assert "token" not in str(caught.value)
@@ -351,7 +351,7 @@ def test_a_token_is_given_to_git_and_not_to_its_process_list(
         try:
             target = remote.target(repository=f"http://ghp%5Fabcdef@127.0.0.1:{server.server_address[1]}/r.git")
             with pytest.raises(TargetError, match=r"GITOPS_REPOSITORY: http://\*\*\*@127") as caught:
-                target.weights("x-experiment")
+                target.wait_ready(["x-experiment"], 1)
         finally:
             server.shutdown()
     assert f"Basic {base64.b64encode(b'ghp_abcdef:opensesame').decode()}" in logins
@@ -404,9 +404,9 @@ def test_a_path_through_something_else_than_folders_is_refused(remote: GitRemote
     git(desk, "push", "-q", "origin", "HEAD:main")
     head = remote.head()
     for path, words in {
-        "link": "link is no folder",
-        "link/serving": "link is no folder",
-        "file/serving": "file is no folder",
+        "link": "link is not a folder",
+        "link/serving": "link is not a folder",
+        "file/serving": "file is not a folder",
         "overlay": r"kustomization",
     }.items():
         with pytest.raises(TargetError, match=f"GITOPS_PATH.*{words}"):

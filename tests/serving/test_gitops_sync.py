@@ -32,7 +32,7 @@ def split(synced: Any, write_tiny: MakeModel, prefix: str, logits: dict[str, flo
 def test_a_split_is_ready_when_the_gateway_knows_its_new_member(synced: Any, write_tiny: MakeModel) -> None:
     target = synced.target
     target.apply(split(synced, write_tiny, "old", {"a": 0.0, "b": 1.0}))
-    target.set_weights("old-experiment", {"old-a": 1, "old-b": 0})
+    target.apply([experiment_manifest("old-experiment", default="old-a", weights={"old-a": 1, "old-b": 0})])
     target.wait_ready(["old-a", "old-b", "old-experiment"], 60)
     # The new member is served, but without weight: neither its readiness nor the draws would tell.
     target.apply(split(synced, write_tiny, "old", {"c": 2.0})[:1])
@@ -40,7 +40,7 @@ def test_a_split_is_ready_when_the_gateway_knows_its_new_member(synced: Any, wri
     synced.settle()
     synced.pause()
     try:
-        target.set_weights("old-experiment", {"old-a": 1, "old-c": 0})
+        target.apply([experiment_manifest("old-experiment", default="old-a", weights={"old-a": 1, "old-c": 0})])
         with pytest.raises(NotReadyError, match=r"old-experiment: the split in force does not know old-c.*Argo CD"):
             target.wait_ready(["old-experiment"], 0.2)
     finally:
@@ -56,7 +56,7 @@ def test_a_split_is_ready_when_the_arms_are_drawn_by_its_new_weights(synced: Any
     for weights in ({"share-a": 1, "share-b": 1}, {"share-a": 1, "share-b": 0}):
         synced.pause()
         try:
-            target.set_weights("share-experiment", weights)
+            target.apply([experiment_manifest("share-experiment", default="share-a", weights=weights)])
             with pytest.raises(
                 NotReadyError, match=r"share-experiment: the weights are not in force: [0-9]+ draws gave"
             ):
@@ -71,7 +71,9 @@ def test_nothing_is_ready_before_the_branch_was_followed(synced: Any, write_tiny
     synced.pause()
     try:
         target.apply(split(synced, write_tiny, "early", {"a": 0.0, "b": 1.0}))
-        with pytest.raises(NotReadyError, match=r"early-a: the gateway answers HTTP 404.*early-experiment: the golden"):
+        with pytest.raises(
+            NotReadyError, match=r"early-a: the gateway answers HTTP 404.*early-experiment: the deployment check"
+        ):
             target.wait_ready(["early-a", "early-experiment"], 0.2)
         status = target.status()
         assert not {"early-a", "early-experiment"} & {i.name for i in (*status.models, *status.experiments) if i.ready}

@@ -74,7 +74,7 @@ def test_every_predictor_is_served_from_the_store_by_its_own_route(world: World)
         assert found["spec"]["storageUri"].startswith(f"s3://{BUCKET}/predictors/{name}-")
         assert found["metadata"]["labels"] == {"variant": variant, "app.kubernetes.io/managed-by": "financial-assets"}
         loaded = world.cluster.loaded[name] / "model.onnx"
-        assert file_sha256(loaded) == world.resources["workshop"].registry().get(number).tags["onnx_sha256"]
+        assert file_sha256(loaded) == world.resources["models"].registry().get(number).tags["onnx_sha256"]
     routes = world.cluster.target.endpoint().routes
     assert set(routes) == set(MODELS)
     assert not [route for route in routes.values() if route.endswith("_1")]  # so that no number can be guessed

@@ -20,6 +20,7 @@ from tests.serving.kube_api import Fault, KubeApi, kubeconfig, status_body
 A = "baseline-predictor-v1"
 MODEL = model_manifest(A, f"s3://models/{A}")
 SPLIT = experiment_manifest("ab-experiment", default=A, weights={A: 1})
+NEW_SPLIT = experiment_manifest("ab-experiment", default=A, weights={A: 2})
 FORBIDDEN = status_body(403, "Forbidden", 'models.mlops.seldon.io is forbidden: User "dagster" cannot patch resource')
 INVALID = status_body(422, "Invalid", "spec.memory: Invalid value", causes=[{"field": "spec.memory"}])
 NO_NAMESPACE = status_body(404, "NotFound", 'namespaces "x" not found', name="x", kind="namespaces")
@@ -81,9 +82,9 @@ def test_a_refused_write(api: KubeApi, target: Any, fault: Fault, message: str, 
     [
         ("list Model financial-inference/\\*.*allow list on models", "GET", lambda t: t.apply([MODEL])),
         ("delete Model .*allow delete on models", "DELETE", lambda t: t.delete("Model", A)),
-        ("patch Experiment .*allow patch on experiments", "PATCH", lambda t: t.set_weights("ab-experiment", {A: 2})),
+        ("apply Experiment .*allow patch and create on experiments", "PATCH", lambda t: t.apply([NEW_SPLIT])),
         ("read Model .*allow get on models", "GET", lambda t: t.wait_ready([A], 1.0)),
-        ("read Experiment .*allow get on experiments", "GET", lambda t: t.weights("ab-experiment")),
+        ("read Experiment .*allow get on experiments", "GET", lambda t: t.delete("Experiment", "ab-experiment")),
     ],
 )
 def test_each_verb_names_the_right_it_lacks(
@@ -115,11 +116,15 @@ EVERY_FAULT = {
 @pytest.mark.parametrize(
     ("method", "named", "call"),
     [
-        ("GET", "read Experiment financial-inference/ab-experiment", lambda t: t.weights("ab-experiment")),
+        (
+            "GET",
+            "read Experiment financial-inference/ab-experiment",
+            lambda t: t.delete("Experiment", "ab-experiment"),
+        ),
         (
             "PATCH",
-            "patch Experiment financial-inference/ab-experiment",
-            lambda t: t.set_weights("ab-experiment", {A: 2}),
+            "apply Experiment financial-inference/ab-experiment",
+            lambda t: t.apply([NEW_SPLIT]),
         ),
         (
             "DELETE",
@@ -127,7 +132,7 @@ EVERY_FAULT = {
             lambda t: t.delete("Experiment", "ab-experiment"),
         ),
     ],
-    ids=["read", "patch", "delete"],
+    ids=["read", "apply", "delete"],
 )
 def test_every_fault_of_every_verb_names_it_and_changes_nothing(
     api: KubeApi, target: Any, method: str, named: str, call: Callable[[Any], None], fault: str

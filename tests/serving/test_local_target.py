@@ -15,12 +15,14 @@ import pytest
 from financial_assets.errors import InferenceError, ManifestError, NotReadyError, RequestRejectedError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control, status
+from financial_assets.serving.local import control
 from financial_assets.serving.local import target as module
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.processes.process import SupervisorState
-from financial_assets.serving.manifests import experiment_manifest, model_manifest, server_manifest
+from financial_assets.serving.local.target import LocalTarget, status
+from financial_assets.serving.manifests import experiment_manifest, model_manifest
+from tests.serving.serving_objects import server_manifest, weights_of
 
 pytestmark = pytest.mark.integration
 
@@ -59,17 +61,13 @@ def test_weights_are_in_force_when_the_call_returns(target: LocalTarget, model: 
     target.apply([first, second, experiment_manifest("w-experiment", default=a, weights={a: 1, b: 0})])
     target.wait_ready([a, b, "w-experiment"], 10)
     for weights in ({a: 0, b: 7}, {a: 3, b: 0}, {a: 0, b: 1}):
-        target.set_weights("w-experiment", weights)
-        assert target.weights("w-experiment") == weights
+        target.apply([experiment_manifest("w-experiment", default=a, weights=weights)])
+        assert weights_of(target, "w-experiment") == weights
         [only] = [name for name, weight in weights.items() if weight]
         assert set(arms(target, "w-experiment", bars_of, 15)) == {only}
     with pytest.raises(ManifestError, match="names ghost"):
-        target.set_weights("w-experiment", {a: 1, "ghost": 1})
-    with pytest.raises(ManifestError, match="sum to 0"):
-        target.set_weights("w-experiment", {a: 0, b: 0})
-    with pytest.raises(ManifestError, match=r"no Experiment 'other-experiment'.*known: .*w-experiment"):
-        target.weights("other-experiment")
-    assert target.weights("w-experiment") == {a: 0, b: 1}
+        target.apply([experiment_manifest("w-experiment", default=a, weights={a: 1, "ghost": 1})])
+    assert weights_of(target, "w-experiment") == {a: 0, b: 1}
     assert set(arms(target, "w-experiment", bars_of, 5)) == {b}
 
 
@@ -152,7 +150,7 @@ def test_experiments_without_a_default_split_beside_the_one_that_has_it(
     target.wait_ready(["r-experiment", "r-high-experiment"], 10)
     assert set(arms(target, "r-experiment", bars_of, 10)) == set(arms(target, a, bars_of, 10)) == {a}
     assert set(arms(target, "r-high-experiment", bars_of, 10)) == set(arms(target, b, bars_of, 10)) == {b}
-    target.set_weights("r-high-experiment", {a: 1, b: 0})
+    target.apply([experiment_manifest("r-high-experiment", default=None, weights={a: 1, b: 0})])
     assert set(arms(target, "r-high-experiment", bars_of, 10)) == {a}
     [found] = [one for one in target.status().experiments if one.name == "r-high-experiment"]
     assert (found.default, dict(found.weights), found.ready) == (None, {a: 1, b: 0}, True)
@@ -197,7 +195,7 @@ def test_concurrent_appliers_both_take_effect(target: LocalTarget, model: Any) -
         list(pool.map(lambda item: LocalTarget(target.home, timeout_s=60).apply([item[1]]), made))
     ready = {m.name: m.ready for m in target.status().models}
     assert all(ready[name] for name, _ in made)
-    target.apply([server_manifest("mlserver-financial", server_config="mlserver")])
+    target.apply([server_manifest("mlserver-financial")])
 
 
 def test_waiting_says_what_it_waited_for(target: LocalTarget, model: Any) -> None:
@@ -255,7 +253,7 @@ def test_the_whole_plane_comes_back_after_a_stop(home: Path, tmp_path: Path, wri
     assert state.problems == ("Model b does not answer",)
     assert set(arms(target, "x-experiment", bars_of, 10)) == {"a"}
     with pytest.raises(TargetError, match=r"Model b: .* is lost: .*materialize onnx/"):
-        target.set_weights("x-experiment", {"a": 1, "b": 1})
+        target.apply([experiment_manifest("x-experiment", default="a", weights={"a": 1, "b": 1})])
     # Put back by the registry, the next apply, whatever it is about, heals it.
     mended = LocalTarget(home, timeout_s=30, restore=lambda folder, _: (folder / "model.onnx").write_bytes(original))
     mended.apply([])
@@ -287,7 +285,7 @@ def test_an_apply_that_died_half_way_is_completed_by_the_next(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.Gateway, "publish", die)
+        patch.setattr(module.EnvoyPublisher, "publish", die)
         with pytest.raises(KeyboardInterrupt):
             target.apply([second, experiment_manifest("h-experiment", default=a, weights={a: 0, b: 1})])
     assert not target.status().ready

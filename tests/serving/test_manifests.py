@@ -17,10 +17,10 @@ from financial_assets.serving.manifests import (
     model_manifest,
     model_name,
     parse_experiment,
-    server_manifest,
     validate,
     validate_set,
 )
+from tests.serving.serving_objects import server_manifest
 
 names = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True).filter(lambda n: not is_experiment(n))
 weights = st.dictionaries(names, st.integers(0, 10_000), min_size=1, max_size=6).filter(lambda w: sum(w.values()) > 0)
@@ -160,7 +160,7 @@ def test_a_malformed_model_is_refused_by_field(change: dict[str, Any], message: 
 
 
 def test_a_server_offers_our_capability() -> None:
-    manifest = server_manifest("mlserver-financial", server_config="mlserver")
+    manifest = server_manifest("mlserver-financial")
     assert manifest["spec"]["extraCapabilities"] == ["financial-onnx"]
     manifest["spec"]["extraCapabilities"] = "financial-onnx"
     with pytest.raises(ManifestError, match="capabilities"):

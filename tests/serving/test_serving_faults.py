@@ -20,13 +20,15 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.replay import replay
+from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
+from financial_assets.locking import is_held
 from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local import LocalTarget, control
+from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, pick_ports
-from financial_assets.serving.local.locking import is_held
 from financial_assets.serving.local.processes.process import SupervisorState
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from financial_assets.workflows.replay import Connector
 from tests import waiting
@@ -107,7 +109,7 @@ def test_changing_weights_and_models_under_load_fails_no_request(
 ) -> None:
     with Load(target, bars_of(1)) as load:
         for weights in ({"a": 0, "b": 1}, {"a": 1, "b": 0}, {"a": 30, "b": 70}):
-            target.set_weights(NAME, weights)
+            target.apply([experiment_manifest(NAME, default="a", weights=weights)])
             load.wait_for(5)
         target.apply([model_manifest("c", str(write_tiny(tmp_path / "c", 1.0)))])
         target.apply([experiment_manifest(NAME, default="a", weights={"a": 50, "c": 50}, mirror=("b", 50))])
@@ -241,10 +243,8 @@ def test_a_replay_sits_out_every_death_and_asks_for_no_answer_twice(target: Loca
     serving = Serving(home=str(target.home), target_name="local", request_timeout=20, ready_timeout=120)
     connect = Noting(Connector(serving))
     with PredictionLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
-        report = replay(
-            log=log, epoch=log.open_epoch(NAME, arms, "start", after=0), panel=prices, sessions=sessions,
-            connect=connect, lookback=256, on_session=disturb, ready_timeout=120, progress=False,
-        )  # fmt: skip
+        request = ReplayRequest(log.open_epoch(NAME, arms, "start", after=0), pd.DatetimeIndex(sessions), 256)
+        report = replay(request, log, prices, connect, ReplayHooks(on_session=disturb))
         rows, pairs = log.routed(), log.direct()
     starting[0].join()
     assert (report.ok, report.failed, report.unattributed, report.direct) == (40, 0, 0, 80)

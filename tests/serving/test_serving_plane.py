@@ -24,7 +24,7 @@ from financial_assets.errors import (
     TargetError,
 )
 from financial_assets.serving.client.inference import Answer, InferenceClient
-from financial_assets.serving.deployment_check import golden_request
+from financial_assets.serving.deployment_check import check_deployment
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.target import Endpoint
@@ -192,18 +192,18 @@ print(json.dumps(found))
         assert ready
 
 
-def test_the_golden_request_tells_a_model_from_another(
+def test_the_deployment_check_distinguishes_a_model_from_another(
     plane: Any, client: InferenceClient, bars_of: Any, answer_of: Any
 ) -> None:
     bars = bars_of(4)
     expected = answer_of(bars, plane.logits[BASELINE])
-    assert golden_request(client, BASELINE, bars, expected) < 1e-5
-    with pytest.raises(TargetError, match="answers otherwise than its artefact"):
-        golden_request(client, SHADOW, bars, expected)
+    assert check_deployment(client, BASELINE, bars, expected) < 1e-5
+    with pytest.raises(TargetError, match="returns different predictions from its ONNX file"):
+        check_deployment(client, SHADOW, bars, expected)
     with pytest.raises(TargetError, match="largest difference nan"):
-        golden_request(client, BASELINE, bars, (expected[0] * np.nan, expected[1]))
+        check_deployment(client, BASELINE, bars, (expected[0] * np.nan, expected[1]))
     with pytest.raises(TargetError, match="answers with shapes"):
-        golden_request(client, BASELINE, bars, (expected[0], expected[1][:, :3]))
+        check_deployment(client, BASELINE, bars, (expected[0], expected[1][:, :3]))
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -7,7 +7,6 @@ day need no bar.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,9 +21,7 @@ from financial_assets.errors import ExperimentError
 __all__ = [
     "DIMENSIONS",
     "Regime",
-    "market_regimes",
     "regime_experiment",
-    "session_time",
     "trend_directions",
     "volatility_terciles",
 ]
@@ -150,46 +147,6 @@ def trend_directions(close: ArrayLike, window: int = 60) -> list[str | None]:
         None if at <= window else ("up" if level[at - 1] > level[at - 1 - window] else "down")
         for at in range(level.size)
     ]
-
-
-def market_regimes(close: ArrayLike) -> list[Regime | None]:
-    """Volatility tercile and trend of each session, by the market's level up to the session before.
-
-    Parameters
-    ----------
-    close
-        Level of the market ``[session]``.
-
-    Returns
-    -------
-    list
-        ``[session]``; ``None`` until both are known.
-    """
-    return [
-        Regime.of(volatility=volatility, trend=trend) if volatility and trend else None
-        for volatility, trend in zip(volatility_terciles(close), trend_directions(close), strict=True)
-    ]
-
-
-def session_time(
-    instant: dt.datetime, opens: dt.datetime, closes: dt.datetime, edge: dt.timedelta = dt.timedelta(hours=1)
-) -> Literal["opening", "midday", "closing", "closed"]:
-    """Where a UTC-aware instant lies in a session: its first or last hour, between, or outside.
-
-    Raises
-    ------
-    ExperimentError
-        For instants without a time zone, or a session that ends before it begins.
-    """
-    if any(moment.tzinfo is None for moment in (instant, opens, closes)):
-        raise ExperimentError("session times need instants with a time zone")
-    if not opens + 2 * edge <= closes:
-        raise ExperimentError(f"a session from {opens} to {closes} is shorter than two edges of {edge}")
-    if not opens <= instant < closes:
-        return "closed"
-    if instant < opens + edge:
-        return "opening"
-    return "closing" if instant >= closes - edge else "midday"
 
 
 def _positive(close: ArrayLike) -> NDArray[np.float64]:

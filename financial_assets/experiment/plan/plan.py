@@ -17,7 +17,6 @@ from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
-from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
 
 __all__ = ["MUST_BEAT", "DailyDeviation", "ExperimentPlan", "make_plan", "plan_from_json", "planned_looks"]
 
@@ -215,6 +214,9 @@ def make_plan(
     ExperimentError
         It is no challenger of this epoch, or the margin lies beyond any difference that could be seen.
     """
+    # The only user of scipy here: whoever reads recorded plans, as every command does, need not wait for it.
+    from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
+
     if challenger is None or challenger not in epoch.challengers:
         who = "nobody" if challenger is None else challenger.model
         raise ExperimentError(f"{who} is no challenger of weight epoch {epoch.number}: there is nothing to test")

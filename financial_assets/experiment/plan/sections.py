@@ -3,23 +3,54 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Literal
 
-from financial_assets.experiment.allocation.regimes import VALUES, Dimension, Regime
-from financial_assets.experiment.paired_score import METRICS, PairedMetric
+from pydantic import AfterValidator, BeforeValidator, ConfigDict
+from pydantic.dataclasses import dataclass
 
-__all__ = ["GuardrailPolicy", "TestPolicy", "TrafficPolicy"]
+from financial_assets.experiment.allocation.regimes import DIMENSIONS, VALUES, Dimension, Regime
+from financial_assets.experiment.paired_score import PairedMetric
 
-Mode = Literal["fixed", "ladder", "thompson", "hedge"]
+__all__ = ["FORBID", "GuardrailPolicy", "TestPolicy", "TrafficPolicy", "between"]
+
+FORBID = ConfigDict(extra="forbid")
+"""A misspelt key must not leave a default in force."""
 
 
-def _number(default: float, low: float, high: float) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
+def between(low: float, high: float, *, whole: bool = False) -> BeforeValidator:
+    """Refuses what is not a number from ``low`` to ``high``: also YAML's ``yes``, ``"1"`` and ``.nan``."""
+
+    def check(value: object) -> object:
+        kinds = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+            raise ValueError(f"{'a whole number' if whole else 'a number'} from {low:g} to {high:g}")
+        return value
+
+    return BeforeValidator(check)
 
 
-@dataclass(frozen=True, slots=True)
+def _rising(steps: tuple[int, ...]) -> tuple[int, ...]:
+    if not steps or list(steps) != sorted(set(steps)):
+        raise ValueError("a rising list of whole percentages from 0 (a mirror) to 99")
+    return steps
+
+
+def _each_once(dimensions: tuple[Dimension, ...]) -> tuple[Dimension, ...]:
+    if len(set(dimensions)) != len(dimensions):
+        raise ValueError(f"a list of some of {', '.join(DIMENSIONS)}, each once")
+    return tuple(name for name in DIMENSIONS if name in dimensions)
+
+
+def _are_sectors(sectors: Mapping[str, str]) -> Mapping[str, str]:
+    if not all(re.fullmatch(r"[a-z0-9]{1,20}", sector) for sector in sectors.values()):
+        raise ValueError("ticker: sector pairs, sectors of up to 20 lower-case letters and digits")
+    return sectors
+
+
+@dataclass(frozen=True, slots=True, config=FORBID)
 class TestPolicy:
     """What the test of a challenger against the champion is, before any evidence is seen.
 
@@ -51,19 +82,19 @@ class TestPolicy:
 
     __test__ = False  # not a test case, whatever its name
 
-    metric: PairedMetric = field(default="accuracy", metadata={"choices": METRICS})
-    margin: float = _number(0.0, 0.0, 0.5)
-    plausible_effect: float = _number(0.02, 0.000001, 0.5)
-    alpha_planned: float = _number(0.04, 0.0001, 0.2)
-    alpha_always: float = _number(0.01, 0.0001, 0.2)
-    power: float = _number(0.8, 0.5, 0.99)
-    horizon_sessions: int = _number(252, 20, 5040)
-    looks: int = _number(4, 1, 12)
-    deflated_sharpe: float = _number(0.95, 0.0, 0.999)
-    at_horizon: Literal["keep", "release"] = field(default="keep", metadata={"choices": ("keep", "release")})
+    metric: PairedMetric = "accuracy"
+    margin: Annotated[float, between(0.0, 0.5)] = 0.0
+    plausible_effect: Annotated[float, between(0.000001, 0.5)] = 0.02
+    alpha_planned: Annotated[float, between(0.0001, 0.2)] = 0.04
+    alpha_always: Annotated[float, between(0.0001, 0.2)] = 0.01
+    power: Annotated[float, between(0.5, 0.99)] = 0.8
+    horizon_sessions: Annotated[int, between(20, 5040, whole=True)] = 252
+    looks: Annotated[int, between(1, 12, whole=True)] = 4
+    deflated_sharpe: Annotated[float, between(0.0, 0.999)] = 0.95
+    at_horizon: Literal["keep", "release"] = "keep"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=FORBID)
 class GuardrailPolicy:
     """What a challenger must never do, whatever it predicts; each is watched after every request.
 
@@ -81,15 +112,15 @@ class GuardrailPolicy:
         Share of due predictions that may be missing before nothing is concluded.
     """
 
-    latency_objective_s: float = _number(0.2, 0.0001, 60.0)
-    slow_share: float = _number(0.01, 0.0001, 0.5)
-    error_share: float = _number(0.01, 0.0001, 0.5)
-    alpha: float = _number(0.01, 0.000001, 0.2)
-    srm_alpha: float = _number(0.001, 0.000001, 0.2)
-    missing_share: float = _number(0.05, 0.0, 0.9)
+    latency_objective_s: Annotated[float, between(0.0001, 60.0)] = 0.2
+    slow_share: Annotated[float, between(0.0001, 0.5)] = 0.01
+    error_share: Annotated[float, between(0.0001, 0.5)] = 0.01
+    alpha: Annotated[float, between(0.000001, 0.2)] = 0.01
+    srm_alpha: Annotated[float, between(0.000001, 0.2)] = 0.001
+    missing_share: Annotated[float, between(0.0, 0.9)] = 0.05
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, config=FORBID)
 class TrafficPolicy:
     """How the challenger's share of the requests moves.
 
@@ -117,14 +148,15 @@ class TrafficPolicy:
         ``automatic``, or ``manual``: a promotion waits for a person.
     """
 
-    mode: Mode = field(default="fixed", metadata={"choices": ("fixed", "ladder", "thompson", "hedge")})
-    steps: tuple[int, ...] = (0, 10, 30, 50)
-    dwell_sessions: int = _number(5, 1, 252)
-    maximum_step: int = _number(50, 1, 100)
-    floor: int = _number(10, 10, 50)
-    hysteresis: int = _number(3, 0, 100)
-    regimes: tuple[Dimension, ...] = field(default=(), metadata={"kind": "dimensions"})
-    sectors: Mapping[str, str] = field(default_factory=dict, metadata={"kind": "sectors"})
+    mode: Literal["fixed", "ladder", "thompson", "hedge"] = "fixed"
+    steps: Annotated[tuple[Annotated[int, between(0, 99, whole=True)], ...], AfterValidator(_rising)] = (0, 10, 30, 50)
+    dwell_sessions: Annotated[int, between(1, 252, whole=True)] = 5
+    maximum_step: Annotated[int, between(1, 100, whole=True)] = 50
+    floor: Annotated[int, between(10, 50, whole=True)] = 10
+    hysteresis: Annotated[int, between(0, 100, whole=True)] = 3
+    regimes: Annotated[tuple[Dimension, ...], AfterValidator(_each_once)] = ()
+    sectors: Annotated[Mapping[str, str], AfterValidator(_are_sectors)] = field(default_factory=dict)
+    approval: Literal["automatic", "manual"] = "automatic"
 
     def every_regime(self) -> tuple[Regime, ...]:
         """All regimes that requests may be split by; none unless ``regimes`` asks for some."""
@@ -135,5 +167,3 @@ class TrafficPolicy:
             Regime.of(**dict(zip(self.regimes, chosen, strict=True)))
             for chosen in itertools.product(*(values[name] for name in self.regimes))
         )
-
-    approval: Literal["automatic", "manual"] = field(default="automatic", metadata={"choices": ("automatic", "manual")})

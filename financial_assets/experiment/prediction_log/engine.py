@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 _AWAY_S = 30.0
 _TRY_AGAIN_S = 0.25
 ADVISORY_LOCK = 0x66617064
-"""Any constant of our own: keeps our advisory locks in PostgreSQL apart from others'."""
+"""An arbitrary constant that keeps our advisory locks in PostgreSQL apart from those of other applications."""
 
 
 def open_engine(url: str, busy_timeout_s: float) -> Engine:
@@ -34,7 +34,7 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
     Raises
     ------
     LogError
-        If the URL is malformed or of an unsupported kind, the database is unreachable or no database, or its schema
+        If the URL is malformed or of an unsupported kind, the database is unreachable or not a database, or its schema
         is of another version.
     """
     parsed = _parse(reveal(url))
@@ -61,7 +61,7 @@ def open_engine(url: str, busy_timeout_s: float) -> Engine:
 
 @contextmanager
 def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]:
-    """One transaction; a writing one takes SQLite's write lock at its start, so that writers queue, not deadlock.
+    """One transaction; a writing one takes SQLite's write lock at its start, so that writers queue and never deadlock.
 
     Raises
     ------
@@ -72,15 +72,15 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
         with engine.connect().execution_options(log_write=write) as connection, connection.begin():
             yield connection
     except exc.SQLAlchemyError as error:
-        said = f"prediction log {_shown(engine.url)}: {_cause(error)}{_advice(engine.url, error)}"
-        raise LogError(said) from harmless(error)
+        message = f"prediction log {_shown(engine.url)}: {_cause(error)}{_advice(engine.url, error)}"
+        raise LogError(message) from harmless(error)
 
 
 def write_again(engine: Engine, write: Callable[[Connection], _T]) -> _T:
-    """Run ``write`` in a writing transaction, again while a database server is away, for half a minute at most.
+    """Run ``write`` in a writing transaction, repeatedly while a database server is away, for at most half a minute.
 
-    A server that is started again or ends a connection costs a wait, not the answers that are about to be written. It
-    may have committed and died before it said so: what is written twice must be the same as what is written once.
+    A server that restarts or ends a connection costs a wait, not the answers that are about to be written. It may have
+    committed and died before it confirmed that, so ``write`` must be idempotent.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def write_again(engine: Engine, write: Callable[[Connection], _T]) -> _T:
 
 
 def _is_away(error: LogError) -> bool:
-    """Whether the server, not the statement, was the reason: SQLAlchemy's word, or what it says while it starts."""
+    """Whether the server, not the statement, was the cause: by SQLAlchemy, or by the error of a starting server."""
     cause = error.__cause__
     if not isinstance(cause, exc.DBAPIError):
         return False
@@ -158,7 +158,7 @@ def _sqlite(url: URL, busy_timeout_s: float) -> Engine:
 def _postgresql(url: URL) -> Engine:
     arguments = connect_timeout(url.drivername, 10)
     if url.get_driver_name() in ("psycopg2", "psycopg"):
-        # A server or network that is gone without a word: known after half a minute, not after two hours.
+        # A server or network that vanished without closing connections is noticed in half a minute, not in two hours.
         arguments |= {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
         arguments |= {"tcp_user_timeout": 30_000}
     return sa.create_engine(url, pool_pre_ping=True, connect_args=arguments)
@@ -169,40 +169,44 @@ def _shown(url: URL) -> str:
 
 
 def _prepare(engine: Engine, shown: str) -> None:
+    # First without the write lock: most openings find a log that is up to date, and must not wait for a writer.
     with engine.connect() as reader, reader.begin():
-        found = _version(reader)
-    if found is None or found in schema.UPGRADABLE:
+        version = _version(reader)
+    if version is None or version in schema.UPGRADABLE:
         with engine.connect().execution_options(log_write=True) as writer, writer.begin():
             if engine.dialect.name == "postgresql":
                 writer.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-            found = _version(writer)
-            if found is None:
+            version = _version(writer)  # once more: another process may have prepared the log meanwhile
+            if version is None:
                 _refuse_foreign_tables(writer, shown)
-            if found is None or found in schema.UPGRADABLE:
+            if version is None or version in schema.UPGRADABLE:
                 schema.metadata.create_all(writer)
                 _add_columns(writer)
                 writer.execute(sa.insert(schema.version).values(version=schema.SCHEMA_VERSION))
-                found = schema.SCHEMA_VERSION
-    if found != schema.SCHEMA_VERSION:
+                version = schema.SCHEMA_VERSION
+    if version != schema.SCHEMA_VERSION:
         raise LogError(
-            f"prediction log {shown} has schema version {found}; this release reads version {schema.SCHEMA_VERSION}. "
+            f"prediction log {shown} has schema version {version}; this release reads version {schema.SCHEMA_VERSION}. "
             "Set PREDICTION_LOG_URL to a new database, or use the release that wrote it."
         )
 
 
 def _add_columns(connection: Connection) -> None:
-    for column in schema.ADDED_COLUMNS:
-        known = {found["name"] for found in sa.inspect(connection).get_columns(column.table.name)}
-        if column.name not in known:
-            kind = column.type.compile(connection.dialect)
-            connection.execute(sa.text(f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"))
+    """Add the columns that tables of an earlier version lack."""
+    for table in schema.metadata.sorted_tables:
+        present = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in present:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _version(connection: Connection) -> int | None:
+    """The schema version; ``None`` for a database without one, -1 for a version table without a row."""
     if not sa.inspect(connection).has_table(schema.version.name):
         return None
-    found = connection.execute(sa.select(sa.func.max(schema.version.c.version))).scalar()
-    return -1 if found is None else int(found)
+    version = connection.execute(sa.select(sa.func.max(schema.version.c.version))).scalar()
+    return -1 if version is None else int(version)
 
 
 def _refuse_foreign_tables(connection: Connection, shown: str) -> None:
@@ -219,6 +223,6 @@ def _cause(error: exc.SQLAlchemyError) -> str:
 
 
 def _advice(url: URL, error: exc.SQLAlchemyError) -> str:
-    """What helps against what SQLite complains of."""
-    found = database_remedy(Path(str(url.database)), _cause(error)) if url.get_backend_name() == "sqlite" else ""
-    return f"; {found}" if found else ""
+    """What fixes the fault that SQLite reports; empty for other faults and databases."""
+    fix = database_remedy(Path(str(url.database)), _cause(error)) if url.get_backend_name() == "sqlite" else ""
+    return f"; {fix}" if fix else ""

@@ -18,6 +18,8 @@ from financial_assets.experiment.prediction_log.schema import UtcInstant
 
 __all__ = ["driver_rows", "read_frame"]
 
+_BATCH = 2000
+
 
 def driver_rows(connection: Connection, query: sa.Executable) -> list[tuple[Any, ...]]:
     """All rows as the driver gives them: dates and instants are text in SQLite, objects in PostgreSQL."""
@@ -48,14 +50,14 @@ def read_frame(
     unknown = sorted(set(columns or ()) - set(table.c.keys()))
     if unknown:
         raise LogError(f"{table.name} has no columns {', '.join(unknown)}; it has {', '.join(table.c.keys())}")
-    wanted = [table.c[name] for name in (columns or table.c.keys())]
-    query = sa.select(*wanted).where(*where).order_by(*(table.c[name] for name in order))
-    values = _columns(connection.execute(query).cursor, len(wanted))
-    return pd.DataFrame({column.name: _typed(column, cells) for column, cells in zip(wanted, values, strict=True)})
+    selected = [table.c[name] for name in (columns or table.c.keys())]
+    query = sa.select(*selected).where(*where).order_by(*(table.c[name] for name in order))
+    values = _columns(connection.execute(query).cursor, len(selected))
+    return pd.DataFrame({column.name: _typed(column, cells) for column, cells in zip(selected, values, strict=True)})
 
 
 def _columns(cursor: Any, count: int) -> list[list[Any]]:
-    """The rows turned into columns, a batch at a time: a million tuples at once would not fit into any cache."""
+    """The rows as columns, built in batches: a million tuples at once would not fit into any processor cache."""
     columns: list[list[Any]] = [[] for _ in range(count)]
     while rows := cursor.fetchmany(_BATCH):
         for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
@@ -63,24 +65,18 @@ def _columns(cursor: Any, count: int) -> list[list[Any]]:
     return columns
 
 
-_BATCH = 2000
-
-
 def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
     kind = column.type
     if isinstance(kind, UtcInstant):
         return pd.to_datetime(pd.Series(values, dtype=object), utc=True, format="ISO8601").astype("datetime64[ns, UTC]")
     if isinstance(kind, sa.Date):
-        codes, sessions = pd.factorize(np.array(values, dtype=object))  # few sessions, many rows
+        # Few sessions, many rows: convert each session once.
+        codes, sessions = pd.factorize(np.array(values, dtype=object))
         return pd.DatetimeIndex(pd.to_datetime(sessions)).astype("datetime64[ns]")[codes]
     if isinstance(kind, sa.Float):
         return np.array(values, dtype=np.float64)
     if isinstance(kind, sa.Integer):
         return np.array(values, dtype=np.int64) if not column.nullable else pd.array(values, dtype="Int64")
-    return pd.Series(_shared(values), dtype=object)
-
-
-def _shared(values: Sequence[str | None]) -> list[str | None]:
-    """The same texts, equal ones being one object: few models, many rows, and comparing and hashing them is faster."""
-    known: dict[str | None, str | None] = {}
-    return [known.setdefault(value, value) for value in values]
+    # Few models, many rows: with one object per distinct text, later comparisons and hashes of the column are faster.
+    distinct: dict[str | None, str | None] = {}
+    return pd.Series([distinct.setdefault(value, value) for value in values], dtype=object)

@@ -1,27 +1,24 @@
 """The right to send an experiment's requests: one replay at a time, proven again by every intent that is written.
 
-The lock is a row of the log's database and needs no connection that stays open, so that nothing happens to it when the
-database ends an idle connection or is started again. Three laws keep two replays from sending the same request:
+The lock is a row of the log's database and needs no connection that stays open, so it survives a database that ends
+idle connections or restarts. Three laws keep two replays from sending the same request:
 
-1. taking the lock raises its *generation*, and an intent is written only in a transaction that finds the own one;
+1. taking the lock raises its *generation*, and an intent is written only in a transaction that finds its own one;
 2. the holder renews the row every few seconds and sends nothing while the last renewal is too long ago;
-3. the lock of a process of this machine that has ended is free at once. That of another machine is free when its row
-   has not changed for much longer than its holder goes on sending, judged by the clock of who waits.
+3. the lock of a process of this machine that has ended is free at once. The lock of another machine is free when its
+   row has not changed for much longer than its holder keeps sending, judged by the clock of the process that waits.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,17 +26,26 @@ from sqlalchemy.engine import Connection, Engine
 
 from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log.engine import ADVISORY_LOCK, transaction, write_again
-from financial_assets.serving.local.processes.process import Identity
+from financial_assets.tracking.owners import (
+    OWNER_BOOT,
+    OWNER_HOST,
+    OWNER_NAMESPACE,
+    OWNER_PID,
+    OWNER_STARTED,
+    OwnerState,
+    owner_state,
+    owner_tags,
+)
 
 __all__ = ["ReplayLock", "exclusive", "locks"]
 
 _RENEW_S = 2.0
 _TRY_AGAIN_S = 0.25
-_TRUSTED_S = 10.0  # without a renewal for so long, nothing more is sent
-_LAPSED_S = 60.0  # longer than the above and the longest request that may still be under way then
+_TRUSTED_S = 10.0  # after this long without a renewal, nothing more is sent
+_LAPSED_S = 60.0  # longer than the above plus the longest request that may still be in flight then
 
 _log = logging.getLogger(__name__)
-# Not in the log's own metadata: a log without this table is whole, and any release may open it.
+# Outside the log's own metadata: a log without this table is complete, and any release may open it.
 _metadata = sa.MetaData()
 locks = sa.Table(
     "replay_locks",
@@ -50,14 +56,25 @@ locks = sa.Table(
     sa.Column("released", sa.Boolean, nullable=False),
     sa.Column("holder", sa.Text, nullable=False),
 )
-_mine: set[str] = set()  # tokens of the locks that this process holds
-# A machine that slept must not take the time before its sleep for the present: the boot clock runs on meanwhile.
+_own_tokens: set[str] = set()  # tokens of the locks that this process holds
+# A machine that slept must not trust a renewal from before its sleep: unlike the monotonic clock, the boot clock counts
+# the sleep too.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(frozen=True, slots=True)
 class _Holder:
-    """Who holds a lock: a process that cannot be mistaken for another one."""
+    """The process that holds a lock, as its row in the database names it; the fields never change their names.
+
+    Attributes
+    ----------
+    host, pid, created
+        Host name, process id, and start time in seconds since the epoch.
+    space
+        Where the process id is valid: the boot and the process namespace, separated by a blank.
+    token
+        Tells the locks of one process apart.
+    """
 
     host: str
     space: str
@@ -67,17 +84,26 @@ class _Holder:
 
     @classmethod
     def this_process(cls) -> _Holder:
-        identity = Identity.of(os.getpid())
-        assert identity is not None
-        return cls(socket.gethostname(), _process_space(), identity.pid, identity.created, uuid.uuid4().hex)
+        owner = owner_tags()
+        space = f"{owner[OWNER_BOOT]} {owner[OWNER_NAMESPACE]}".strip()
+        return cls(owner[OWNER_HOST], space, int(owner[OWNER_PID]), float(owner[OWNER_STARTED]), uuid.uuid4().hex)
 
-    def is_gone(self) -> bool | None:
-        """Whether it has ended; ``None`` if that cannot be seen from here, because it ran somewhere else."""
-        if (self.host, self.space) != (socket.gethostname(), _process_space()):
-            return None
-        if self.pid == os.getpid():
-            return self.token not in _mine
-        return Identity(self.pid, self.created).find() is None
+    @classmethod
+    def read(cls, text: str) -> _Holder:
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return cls("an unknown machine", "", 0, 0.0, "")
+
+    def state(self) -> OwnerState:
+        """Whether the holder still lives; ``unknown`` if that cannot be seen from here, because it ran elsewhere."""
+        here = _Holder.this_process()
+        # The row names no machine, and machines may share a host name: another boot need not be this machine's past.
+        if (self.host, self.space) != (here.host, here.space):
+            return "unknown"
+        if self.pid == here.pid:
+            return "alive" if self.token in _own_tokens else "gone"
+        return owner_state({OWNER_HOST: self.host, OWNER_PID: str(self.pid), OWNER_STARTED: str(self.created)})
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -93,7 +119,7 @@ class ReplayLock:
     experiment
         Whose requests may be sent.
     generation
-        Number of this holding.
+        Counts how often the lock was taken.
     """
 
     def __init__(self, engine: Engine, experiment: str, generation: int) -> None:
@@ -103,14 +129,14 @@ class ReplayLock:
         self._row = (locks.c.experiment == experiment, locks.c.generation == generation, locks.c.released.is_(False))
         self._ended = threading.Event()
         self._renewed_at = _now()
-        self._trouble = ""
-        self._lost = False
-        self._keeper = threading.Thread(target=self._keep, name="replay-lock", daemon=True)
+        self._renewal_error = ""
+        self._is_lost = False
+        self._renewer = threading.Thread(target=self._renew, name="replay-lock", daemon=True)
 
     def check(self, stop: threading.Event | None = None) -> None:
         """Return if a request may be sent now; asks nobody while the last renewal is recent.
 
-        Waits for the database, up to a minute, when it does not take renewals; no longer than until ``stop`` is set.
+        Waits for a database that does not take renewals for up to a minute, or until ``stop`` is set.
 
         Raises
         ------
@@ -118,60 +144,61 @@ class ReplayLock:
             Another replay has taken the lock, or the database does not confirm that it has not.
         """
         began = _now()
-        while not self._lost and _now() - self._renewed_at > _TRUSTED_S:
+        while not self._is_lost and _now() - self._renewed_at > _TRUSTED_S:
             if _now() - began > _LAPSED_S or (stop is not None and stop.is_set()):
                 raise LockLostError(
                     f"the replay of {self.experiment} has stopped sending: the prediction log has not confirmed its "
-                    f"lock for {_now() - self._renewed_at:.0f} s ({self._trouble or 'no answer'}). Nothing is lost: "
-                    "see to the database of PREDICTION_LOG_URL and replay again; it goes on where this one stopped"
+                    f"lock for {_now() - self._renewed_at:.0f} s ({self._renewal_error or 'no answer'}). Nothing is "
+                    "lost: check the database of PREDICTION_LOG_URL and replay again; it continues where this one "
+                    "stopped"
                 )
             self._ended.wait(0.05)
-        if self._lost:
+        if self._is_lost:
             raise self._lost_error()
 
     def prove(self, connection: Connection) -> None:
-        """Raise ``LockLostError`` unless the lock is held; it stays so until the transaction of ``connection`` ends."""
+        """Raise ``LockLostError`` unless the lock is held; it then stays so until the connection's transaction ends."""
         held = connection.execute(sa.select(locks.c.generation).where(*self._row).with_for_update(read=True)).scalar()
         if held is None:
-            self._lost = True
+            self._is_lost = True
             raise self._lost_error()
 
     def start(self) -> None:
-        """Begin to renew it."""
-        self._keeper.start()
+        """Start renewing it."""
+        self._renewer.start()
 
     def release(self) -> None:
-        """End it.
+        """Give it back.
 
         Raises
         ------
         LogError
-            The database does not take that.
+            The database refuses.
         """
         self._ended.set()
-        self._keeper.join(_RENEW_S)
+        self._renewer.join(_RENEW_S)
         released = sa.update(locks).where(*self._row).values(released=True)
         write_again(self._engine, lambda connection: connection.execute(released))
 
-    def _keep(self) -> None:
-        while not self._ended.wait(_TRY_AGAIN_S if self._trouble else _RENEW_S):
-            began = _now()  # before asking: the answer may come late
+    def _renew(self) -> None:
+        while not self._ended.wait(_TRY_AGAIN_S if self._renewal_error else _RENEW_S):
+            began = _now()  # taken before asking: the answer may arrive late
             try:
                 with transaction(self._engine, write=True) as connection:
                     renewed = sa.update(locks).where(*self._row).values(renewals=locks.c.renewals + 1)
-                    self._lost = connection.execute(renewed).rowcount == 0
+                    self._is_lost = connection.execute(renewed).rowcount == 0
             except LogError as error:
-                self._trouble = str(error)
+                self._renewal_error = str(error)
                 continue
-            if self._lost:
+            if self._is_lost:
                 return
-            self._renewed_at, self._trouble = began, ""
+            self._renewed_at, self._renewal_error = began, ""
 
     def _lost_error(self) -> LockLostError:
         return LockLostError(
             f"the replay of {self.experiment} has stopped: another process has taken its lock in the prediction log "
-            "(table replay_locks) meanwhile. What was answered is in the log; wait until the other replay has ended, "
-            "then replay again: it goes on with what is missing"
+            "(table replay_locks) meanwhile. All answers are in the log; wait until the other replay has ended, then "
+            "replay again: it continues with what is missing"
         )
 
 
@@ -182,50 +209,54 @@ def exclusive(engine: Engine, experiment: str) -> Generator[ReplayLock]:
     Raises
     ------
     LogError
-        Another replay has it.
+        Another replay holds it.
     """
+    # The token counts from before the row is written: otherwise another thread could take our own row for a dead one.
     holder = _Holder.this_process()
-    _mine.add(holder.token)
+    _own_tokens.add(holder.token)
     try:
         lock = ReplayLock(engine, experiment, _acquire(engine, experiment, holder))
         lock.start()
         try:
             yield lock
         except BaseException as error:
-            _release_beside(lock, error.add_note)
+            _release_quietly(lock, error.add_note)
             raise
-        _release_beside(lock, _log.warning)
+        _release_quietly(lock, _log.warning)
     finally:
-        _mine.discard(holder.token)
+        _own_tokens.discard(holder.token)
 
 
-def _release_beside(lock: ReplayLock, say: Callable[[str], object]) -> None:
-    """Release without an error of its own: it would hide what happened, and a lock ends with its process anyhow."""
+def _release_quietly(lock: ReplayLock, report: Callable[[str], object]) -> None:
+    """Release without raising: an error would hide an earlier one, and a lock ends with its process anyway."""
     try:
         lock.release()
     except LogError as error:
-        say(f"the lock of the replay of {lock.experiment} could not be given back and ends with this process: {error}")
+        report(
+            f"the lock of the replay of {lock.experiment} could not be given back and ends with this process: {error}"
+        )
 
 
 def _acquire(engine: Engine, experiment: str, holder: _Holder) -> int:
-    """Take the lock, or wait for the end of a holder that cannot be seen from here; its generation."""
+    """Take the lock, if need be after a holder that cannot be seen from here has lapsed; returns its generation."""
     _create_table(engine)
+    # Of a holder elsewhere only its renewals are visible. Two looks at one clock, ours, tell whether they go on.
     seen: tuple[int, int] | None = None
     unchanged_since = _now()
     while True:
         with transaction(engine, write=True) as connection:
             row = _row_of(connection, experiment)
-            other = None if row.released else _read_holder(row.holder)
-            gone = True if other is None else other.is_gone()
-            lapsed = seen == (row.generation, row.renewals) and _now() - unchanged_since > _LAPSED_S
-            if gone or (gone is None and lapsed):
+            other = _Holder.read(row.holder)
+            state = "gone" if row.released else other.state()
+            has_lapsed = seen == (row.generation, row.renewals) and _now() - unchanged_since > _LAPSED_S
+            if state == "gone" or (state == "unknown" and has_lapsed):
                 taken = {"generation": row.generation + 1, "released": False, "holder": json.dumps(asdict(holder))}
                 connection.execute(sa.update(locks).where(locks.c.experiment == experiment).values(**taken))
                 return row.generation + 1
-        if gone is False or seen not in (None, (row.generation, row.renewals)):
+        if state == "alive" or seen not in (None, (row.generation, row.renewals)):
             raise LogError(f"another replay of {experiment} is running ({other}); wait until it has ended")
         if seen is None:
-            _log.warning("a replay of %s was begun by %s: looking whether it still runs", experiment, other)
+            _log.warning("%s has begun a replay of %s: checking whether it is still running", other, experiment)
             seen, unchanged_since = (row.generation, row.renewals), _now()
         time.sleep(_TRY_AGAIN_S)
 
@@ -235,7 +266,7 @@ def _create_table(engine: Engine) -> None:
         if sa.inspect(connection).has_table(locks.name):
             return
     with transaction(engine, write=True) as connection:
-        if engine.dialect.name == "postgresql":  # two at once would collide in its catalogue
+        if engine.dialect.name == "postgresql":  # two creations at once would collide in its catalogue
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         _metadata.create_all(connection)
 
@@ -246,21 +277,6 @@ def _row_of(connection: Connection, experiment: str) -> sa.Row[tuple[str, int, i
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(insert(locks).on_conflict_do_nothing(), free)
     return connection.execute(sa.select(locks).where(locks.c.experiment == experiment).with_for_update()).one()
-
-
-def _read_holder(text: str) -> _Holder:
-    try:
-        return _Holder(**json.loads(text))
-    except (ValueError, TypeError):
-        return _Holder("an unknown machine", "", 0, 0.0, "")
-
-
-def _process_space() -> str:
-    """What tells whether a process id means the same process here: the boot, and the container."""
-    found: list[str] = []
-    with suppress(OSError):
-        found = [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")]
-    return " ".join(found)
 
 
 def _now() -> float:

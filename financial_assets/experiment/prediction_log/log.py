@@ -1,12 +1,12 @@
 """The prediction log: an append-only record of weight epochs, routed predictions and paired (direct) predictions.
 
-The protocol that lets a crash lose and double nothing:
+The protocol that makes a crash lose nothing and double nothing:
 
-1. ``begin_*`` commits the *intent* of each request, before anything is sent, and returns what has to be sent;
+1. ``begin_*`` commits the *intent* of each request before anything is sent, and returns what has to be sent;
 2. the request is sent;
-3. ``complete_*`` commits how it ended; the first result of an intent stands for ever.
+3. ``complete_*`` commits how it ended; the first result of an intent is final.
 
-After a crash ``begin_*`` returns the intents without a result again, with ``attempts`` counted up, and never one
+After a crash ``begin_*`` returns the intents without a result again, with ``attempts`` incremented, and never one
 that has a result. Outcomes (what the price did) are not in the log: they are joined from prices.
 """
 
@@ -21,17 +21,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from financial_assets.errors import LogError
-from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
-from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
-from financial_assets.experiment.prediction_log.decisions import (
-    insert_allocations,
-    insert_approval,
-    insert_decision,
-    insert_plan,
-)
+from financial_assets.experiment.prediction_log.decisions import DecisionWriter
 from financial_assets.experiment.prediction_log.engine import open_engine, transaction, write_again
 from financial_assets.experiment.prediction_log.epochs import insert_epoch
 from financial_assets.experiment.prediction_log.lock import ReplayLock, exclusive
@@ -50,7 +42,7 @@ from financial_assets.experiment.prediction_log.rows import (
 __all__ = ["PredictionLog"]
 
 
-class PredictionLog(LogReader):
+class PredictionLog(LogReader, DecisionWriter):
     """Predictions and weight epochs in one SQL database.
 
     Safe for any number of concurrent threads and processes.
@@ -60,7 +52,7 @@ class PredictionLog(LogReader):
     url
         SQLAlchemy URL of an SQLite file (made when missing) or a PostgreSQL database.
     busy_timeout_s
-        How long a writer waits for another one (SQLite).
+        How long a writer waits for another writer (SQLite).
 
     Raises
     ------
@@ -90,11 +82,11 @@ class PredictionLog(LogReader):
         experiment
             Its name.
         arms
-            Who takes part, with which weights.
+            Participants and their weights.
         reason
             Why, for the reader of the history.
         after
-            Number of the epoch that the caller believes to be the latest, 0 for none: two writers cannot both succeed.
+            Number of the epoch that the caller believes to be the latest, 0 for none. Of two writers, one fails.
         regimes
             Weights of their own for requests of some regimes, by label.
 
@@ -113,37 +105,6 @@ class PredictionLog(LogReader):
             insert_epoch(connection, epoch)
         return epoch
 
-    # --- plans and decisions -------------------------------------------------------------------------------------
-
-    def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
-        """Register a plan before the first look; the plan that stands, if this pair has one already."""
-        with transaction(self.engine, write=True) as connection:
-            return insert_plan(connection, plan)
-
-    def record_decision(self, decision: Decision) -> bool:
-        """Record a decision, for ever; returns whether it is new."""
-        with transaction(self.engine, write=True) as connection:
-            return insert_decision(connection, decision)
-
-    def approve(self, digest: str, by: str) -> None:
-        """Record who approved a decision; the first approval stands."""
-        with transaction(self.engine, write=True) as connection:
-            insert_approval(connection, digest, by)
-
-    def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
-        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.
-
-        Parameters
-        ----------
-        arms
-            An epoch with the arms that the steps are about.
-        steps
-            Name of an experiment -> its steps; all are written, or none.
-        """
-        with transaction(self.engine, write=True) as connection:
-            for experiment, records in steps.items():
-                insert_allocations(connection, experiment, arms, records)
-
     # --- routed predictions --------------------------------------------------------------------------------------
 
     def begin_routed(
@@ -159,25 +120,25 @@ class PredictionLog(LogReader):
         Parameters
         ----------
         epoch
-            Weight epoch in force.
+            Current weight epoch.
         session, target
-            The session as of which is predicted and the one that is predicted, both tz-naive.
+            The session whose close is the latest known price, and the session that is predicted; both tz-naive.
         tickers
-            One request each.
+            One request per ticker.
         regimes
             Ticker -> regime of its request, where it is known; kept if the epoch has weights of its own for it.
 
         Returns
         -------
         tuple of RoutedIntent
-            What is still to be sent: new intents and those that a crash left without a result.
+            What is still to be sent: new intents, and those that a crash left without a result.
 
         Raises
         ------
         LogError
             If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
         LockLostError
-            If :meth:`exclusive` is held no longer.
+            If :meth:`exclusive` is no longer held.
         """
         day, target_day = check_session(session, target, tickers)
         self.known_epoch(epoch.experiment, epoch.number)
@@ -195,21 +156,20 @@ class PredictionLog(LogReader):
         ]
         table = schema.routed
         where = (table.c.experiment == epoch.experiment, table.c.epoch == epoch.number, table.c.session == day)
-        found = self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
         return tuple(
             RoutedIntent(
                 r.id, r.request_id, r.experiment, r.epoch, pd.Timestamp(r.session), r.ticker, r.attempts, r.regime
             )
-            for r in found
+            for r in self._begin(table, rows, (*where, table.c.ticker.in_(tickers)))
         )
 
     def complete_routed(self, results: Sequence[Result]) -> int:
-        """Commit how routed requests ended; the first result of an intent stands.
+        """Commit how routed requests ended; the first result of an intent is final.
 
         Returns
         -------
         int
-            How many intents were completed by this call (the others had a result already).
+            How many intents this call completed; the others had a result already.
 
         Raises
         ------
@@ -224,9 +184,10 @@ class PredictionLog(LogReader):
     def begin_direct(
         self, arms: Sequence[Arm], session: pd.Timestamp, target: pd.Timestamp, tickers: Sequence[str]
     ) -> tuple[DirectIntent, ...]:
-        """Commit the intents of scoring every arm on the same bars of one session; see :meth:`begin_routed`."""
+        """Commit the intents to score every arm on the same bars of one session; see :meth:`begin_routed`."""
         day, target_day = check_session(session, target, tickers)
-        refuse_repeats("model", [arm.model for arm in arms])
+        models = [arm.model for arm in arms]
+        refuse_repeats("model", models)
         rows = [
             {
                 "session": day,
@@ -240,24 +201,24 @@ class PredictionLog(LogReader):
             for ticker in tickers
         ]
         table = schema.direct
-        models = [arm.model for arm in arms]
-        found = self._begin(
-            table, rows, (table.c.session == day, table.c.model.in_(models), table.c.ticker.in_(tickers))
+        where = (table.c.session == day, table.c.model.in_(models), table.c.ticker.in_(tickers))
+        return tuple(
+            DirectIntent(r.id, pd.Timestamp(r.session), r.ticker, r.model, r.attempts)
+            for r in self._begin(table, rows, where)
         )
-        return tuple(DirectIntent(r.id, pd.Timestamp(r.session), r.ticker, r.model, r.attempts) for r in found)
 
     def complete_direct(self, results: Sequence[Result]) -> int:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
         return self._complete(schema.direct, results, lambda result, _row: {"status": result.failure or "ok"})
 
-    # --- one at a time -------------------------------------------------------------------------------------------
+    # --- one replay at a time ----------------------------------------------------------------------------------------
 
     @contextmanager
     def exclusive(self, experiment: str) -> Generator[ReplayLock]:
         """Hold the right to send requests of an experiment, so that no two replays send the same intents.
 
-        The lock ends with the process that holds it, however that ends. While it is held, this log writes intents only
-        if it still is.
+        The lock ends with the process that holds it, however that process ends. While this log holds it, every intent
+        is written in a transaction that proves it is still held.
 
         Raises
         ------
@@ -271,7 +232,7 @@ class PredictionLog(LogReader):
             finally:
                 del self._held[experiment]
 
-    # --- inside --------------------------------------------------------------------------------------------------
+    # --- private -------------------------------------------------------------------------------------------------
 
     def _begin(
         self, table: sa.Table, rows: Sequence[dict[str, Any]], where: Sequence[sa.ColumnElement[bool]]
@@ -280,6 +241,7 @@ class PredictionLog(LogReader):
             return ()
 
         def write(connection: Connection) -> Sequence[sa.Row[Any]]:
+            # In the same transaction as the intents: a replay that has lost its lock cannot add any.
             for lock in self._held.values():
                 lock.prove(connection)
             return begin(connection, table, rows, where)
@@ -294,9 +256,10 @@ class PredictionLog(LogReader):
         *columns: sa.Column[Any],
     ) -> int:
         def write(connection: Connection) -> int:
-            found = statuses(connection, table, results, *columns)
-            first = [result for result in results if found[result.id].status == "pending"]
-            rows = [{**answer_values(result), **values_of(result, found[result.id])} for result in first]
+            intents = statuses(connection, table, results, *columns)
+            # write_again() may repeat this after a commit whose confirmation was lost: then nothing is pending.
+            first = [result for result in results if intents[result.id].status == "pending"]
+            rows = [{**answer_values(table, result), **values_of(result, intents[result.id])} for result in first]
             return complete(connection, table, rows)
 
         return write_again(self.engine, write)
@@ -312,9 +275,9 @@ class PredictionLog(LogReader):
                 "model_version": arm.version,
                 "propensity": epoch.propensity(arm.model, row.regime),
             }
-        nobody = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        no_arm = dict.fromkeys(("model", "variant", "model_version", "propensity"))
+        unattributed = {"status": "unattributed", **no_arm}
         if result.failure is not None:
-            return {"status": "unattributed", **nobody}
-        said = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
-        problem = {"failure": "unknown_route", "error": f"the gateway's answer named {said}"}
-        return {"status": "unattributed", **nobody, **problem}
+            return unattributed
+        named = "no route" if result.route is None else f"route {result.route!r}, no arm of epoch {row.epoch}"
+        return {**unattributed, "failure": "unknown_route", "error": f"the gateway's answer named {named}"}

@@ -1,4 +1,4 @@
-"""Reading the prediction log: epochs, what is completed, and typed frames."""
+"""Reading the prediction log: epochs, completed requests, and typed frames."""
 
 from __future__ import annotations
 
@@ -11,17 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from financial_assets.errors import LogError
-from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
-from financial_assets.experiment.prediction_log.decisions import (
-    approved_by,
-    select_allocations,
-    select_decisions,
-    select_plan,
-)
+from financial_assets.experiment.prediction_log.decisions import DecisionReader
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.epochs import select_epochs
 from financial_assets.experiment.prediction_log.frames import driver_rows, read_frame
@@ -29,7 +21,7 @@ from financial_assets.experiment.prediction_log.frames import driver_rows, read_
 __all__ = ["LogReader"]
 
 
-class LogReader:
+class LogReader(DecisionReader):
     """The reading half of a prediction log.
 
     Parameters
@@ -39,7 +31,7 @@ class LogReader:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._epochs: dict[tuple[str, int], WeightEpoch] = {}
 
     def close(self) -> None:
@@ -53,14 +45,14 @@ class LogReader:
         self.close()
 
     def epochs(self, experiment: str | None = None) -> tuple[WeightEpoch, ...]:
-        """All weight epochs of one or of every experiment, by experiment and number."""
+        """All weight epochs of one experiment or of all, by experiment and number."""
         with transaction(self.engine) as connection:
             return select_epochs(connection, experiment)
 
     def current_epoch(self, experiment: str) -> WeightEpoch | None:
         """The latest weight epoch, ``None`` before the first."""
-        found = self.epochs(experiment)
-        return found[-1] if found else None
+        epochs = self.epochs(experiment)
+        return epochs[-1] if epochs else None
 
     def known_epoch(self, experiment: str, number: int) -> WeightEpoch:
         """One weight epoch.
@@ -77,28 +69,6 @@ class LogReader:
             raise LogError(f"experiment {experiment} has no weight epoch {number}: materialize the asset `experiment`")
         return self._epochs[key]
 
-    def plan(self, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
-        """The registered plan of a pair, ``None`` before its registration."""
-        with transaction(self.engine) as connection:
-            return select_plan(connection, experiment, champion, challenger)
-
-    def decisions(self, experiment: str) -> tuple[Decision, ...]:
-        """All decisions of an experiment, in the order in which they were taken."""
-        with transaction(self.engine) as connection:
-            return select_decisions(connection, experiment)
-
-    def allocations(
-        self, experiment: str, arms: WeightEpoch, *, last: int | None = None
-    ) -> tuple[AllocationRecord, ...]:
-        """The steps of adaptive allocation among the routed arms of an epoch, in order; only the ``last`` of them."""
-        with transaction(self.engine) as connection:
-            return select_allocations(connection, experiment, arms, last)
-
-    def approved_by(self, digest: str) -> str | None:
-        """Who approved a decision, ``None`` if nobody did."""
-        with transaction(self.engine) as connection:
-            return approved_by(connection, digest)
-
     def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
         """The (session, ticker) pairs of an epoch that have a result."""
         table = schema.routed
@@ -107,6 +77,14 @@ class LogReader:
         )
         with transaction(self.engine) as connection:
             return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
+
+    def last_routed(self, experiment: str, *, before: int) -> pd.Timestamp | None:
+        """The last session with routed requests, sent or only intended, of an epoch ``before`` this number."""
+        table = schema.routed
+        query = sa.select(sa.func.max(table.c.session)).where(table.c.experiment == experiment, table.c.epoch < before)
+        with transaction(self.engine) as connection:
+            session = connection.execute(query).scalar()
+        return None if session is None else pd.Timestamp(session)
 
     def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
         """The (session, ticker, model) triples that have a result."""

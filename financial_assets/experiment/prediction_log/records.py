@@ -1,4 +1,4 @@
-"""What passes between the replay and the prediction log: intents, answers, results."""
+"""What passes between the replay and the prediction log: intents, forecasts, results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class RoutedIntent:
-    """A request that is about to be sent through the experiment's endpoint; already committed.
+    """A request that will be sent through the experiment's endpoint; already committed.
 
     ``regime`` is that of the request, if the weight epoch splits it by weights of its own.
     """
@@ -65,7 +65,7 @@ class RoutedIntent:
 
 @dataclass(frozen=True, slots=True)
 class DirectIntent:
-    """A paired scoring of one model on one ticker and session that is about to be asked for; already committed."""
+    """A paired scoring of one model on one ticker and session that will be requested; already committed."""
 
     id: int
     session: pd.Timestamp
@@ -76,7 +76,7 @@ class DirectIntent:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an intent ended.
+    """How an intent ended; a field that has the name of a column of the log is stored there.
 
     Attributes
     ----------
@@ -85,9 +85,9 @@ class Result:
     forecast
         The answer, ``None`` if there is none.
     failure
-        What went wrong, ``None`` if nothing did.
+        Kind of failure, ``None`` for a forecast.
     route
-        The model that the gateway says it routed to; ``None`` if it did not say, and for direct scoring.
+        The model that the gateway names as its route; ``None`` if it names none, and for direct scoring.
     latency_s
         Seconds from sending to the answer or failure, last attempt only; for direct scoring that of the whole batch.
     extra_attempts

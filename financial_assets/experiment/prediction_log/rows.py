@@ -1,8 +1,9 @@
-"""Intents and results in the prediction log's database: the two writes that every request needs."""
+"""Intents and results in the prediction log's database: the two writes per request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ __all__ = ["answer_values", "begin", "check_session", "complete", "refuse_repeat
 
 
 def utc_now() -> datetime:
-    """The present instant."""
+    """The current instant."""
     return datetime.now(UTC)
 
 
@@ -37,10 +38,12 @@ def begin(
     rows
         Keys and fixed columns of the intents.
     where
-        Conditions that hold for these intents and no other.
+        Conditions that hold for these intents and no others.
     """
     now = utc_now()
+    # `intended_at` is kept from the first attempt, `sent_at` is that of the latest.
     new = [{**row, "status": "pending", "attempts": 0, "intended_at": now, "sent_at": now} for row in rows]
+    # Whatever is there already stays as it is: an intent that was begun before keeps its id, attempts and result.
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     connection.execute(insert(table).on_conflict_do_nothing(), new)
     pending = sa.and_(*where, table.c.status == "pending")
@@ -51,7 +54,7 @@ def begin(
 def statuses(
     connection: Connection, table: sa.Table, results: Sequence[Result], *columns: sa.Column[Any]
 ) -> dict[int, sa.Row[Any]]:
-    """Id -> status and further columns of the intents that ``results`` complete, locked until the transaction ends.
+    """Id -> status and other columns of the intents that ``results`` complete, locked until the transaction ends.
 
     Raises
     ------
@@ -62,31 +65,34 @@ def statuses(
     if len(set(ids)) != len(ids):
         raise LogError("an intent is completed more than once in one call")
     query = sa.select(table.c.id, table.c.status, *columns).where(table.c.id.in_(ids)).with_for_update()
-    found = {row.id: row for row in connection.execute(query)}
-    unknown = sorted(set(ids) - set(found))
+    rows = {row.id: row for row in connection.execute(query)}
+    unknown = sorted(set(ids) - set(rows))
     if unknown:
         raise LogError(f"no intent with id {', '.join(map(str, unknown[:5]))} in {table.name}: begin it first")
-    return found
+    return rows
 
 
-def answer_values(result: Result) -> dict[str, Any]:
-    """The columns that a result fills, and ``row_id`` and ``extra_attempts`` for :func:`complete`."""
+def answer_values(table: sa.Table, result: Result) -> dict[str, Any]:
+    """The columns that a result fills, and ``row_id`` and ``extra_attempts`` for :func:`complete`.
+
+    A field of :class:`Result` goes to the column of its name, so a new figure needs a field there and a column in
+    ``schema`` only.
+    """
     forecast = result.forecast
     quantiles = (None,) * len(QUANTILE_COLUMNS) if forecast is None else map(float, forecast.quantiles)
+    columns = {field.name for field in fields(result)} & set(table.c.keys()) - {"id"}
     return {
         "row_id": result.id,
         "extra_attempts": result.extra_attempts,
-        "failure": result.failure,
-        "error": result.error,
+        **{name: getattr(result, name) for name in columns},
         "probability_up": None if forecast is None else float(forecast.probability_up),
         **dict(zip(QUANTILE_COLUMNS, quantiles, strict=True)),
-        "latency_s": None if result.latency_s is None else float(result.latency_s),
         "completed_at": utc_now(),
     }
 
 
 def complete(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> int:
-    """Write results (:func:`answer_values` and ``status``) to intents that are still open; how many there were."""
+    """Write results (:func:`answer_values` and ``status``) to intents that are still open; returns how many."""
     if rows:
         columns = [name for name in rows[0] if name not in ("row_id", "extra_attempts")]
         update = (

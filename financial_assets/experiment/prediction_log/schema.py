@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 
 __all__ = [
-    "ADDED_COLUMNS",
     "QUANTILE_COLUMNS",
     "SCHEMA_VERSION",
     "UPGRADABLE",
@@ -24,8 +23,10 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 3
-UPGRADABLE = (1, 2)
-"""Versions that lack tables and columns without a value only, which are added when the log is opened."""
+"""Raised whenever a table or column is added. Added columns must be nullable: rows of before have no value."""
+
+UPGRADABLE = range(1, SCHEMA_VERSION)
+"""Versions that lack nothing but whole tables and nullable columns; these are added when the log is opened."""
 
 QUANTILE_COLUMNS = ("q01", "q05", "q50", "q95", "q99")
 
@@ -34,7 +35,7 @@ _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 class UtcInstant(sa.TypeDecorator[datetime]):
-    """A UTC instant; SQLite keeps no time zone, so it is put back on reading."""
+    """A UTC instant; SQLite stores no time zone, so it is added again on reading."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -48,13 +49,14 @@ class UtcInstant(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Give the zone back."""
+        """Add the zone again."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _answer_columns() -> list[sa.Column[Any]]:
+    """Columns of routed and of direct predictions; one that has the name of a ``Result`` field is filled from it."""
     return [
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("failure", sa.String(16)),
@@ -124,7 +126,7 @@ plans = sa.Table(
     sa.Column("challenger", sa.String(255), primary_key=True),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("registered_at", UtcInstant, nullable=False),
-    sa.Column("document", sa.Text, nullable=False),  # canonical text, because its digest must be found again
+    sa.Column("document", sa.Text, nullable=False),  # canonical text: its digest is compared with the registered one
 )
 
 decisions = sa.Table(
@@ -148,9 +150,6 @@ allocations = sa.Table(
     sa.Column("session", sa.Date, primary_key=True),
     sa.Column("document", sa.Text, nullable=False),
 )
-
-ADDED_COLUMNS = (epochs.c.regimes, routed.c.regime)
-"""Columns that came after version 1."""
 
 approvals = sa.Table(
     "approvals",

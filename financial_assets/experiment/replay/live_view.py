@@ -1,9 +1,9 @@
-"""The live view of a replay: a table on a terminal, plain lines elsewhere, nothing when it is not wanted."""
+"""The live view of a replay: a table on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -18,7 +18,7 @@ from financial_assets.scoring.intervals import Interval
 __all__ = ["LiveView", "as_line", "as_table"]
 
 _WAIT_LINE_S = 10.0
-_LINES = 10  # plain lines of a whole replay
+_LINES = 10  # plain lines per replay
 
 
 class LiveView:
@@ -28,20 +28,16 @@ class LiveView:
     ----------
     board
         What is shown.
-    enabled
-        ``False``: silent.
     console
-        Default: standard error, so that what a program prints stays clean.
+        Where; ``None`` for silence.
     """
 
-    def __init__(self, board: Scoreboard, *, enabled: bool, console: Console | None = None) -> None:
-        self._board = board
-        self._console = console or Console(stderr=True)
-        self._enabled = enabled and board.total > 0
-        self._said_at = 0.0
+    def __init__(self, board: Scoreboard, console: Console | None) -> None:
+        self._board, self._console = board, console
+        self._printed_at = 0.0
         self._live = (
-            Live(get_renderable=self._table, console=self._console, refresh_per_second=4, transient=False)
-            if self._enabled and self._console.is_terminal
+            Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=False)
+            if console is not None and console.is_terminal
             else None
         )
 
@@ -61,73 +57,78 @@ class LiveView:
         board = self._board
         board.done += 1
         step = max(1, board.total // _LINES)
-        if self._enabled and self._live is None and (board.done % step == 0 or board.done == board.total):
-            self._console.print(as_line(board.snapshot()), highlight=False, markup=False, soft_wrap=True)
+        if board.done % step == 0 or board.done == board.total:
+            self._print(lambda: as_line(board.snapshot()))
 
     def waits(self, text: str) -> None:
-        """What is waited for, and how long already; empty when the wait is over."""
-        began, now = not self._board.waiting, time.monotonic()
+        """What the replay waits for, and how long already; empty when the wait is over."""
+        is_new, now = not self._board.waiting, time.monotonic()
         self._board.waiting = text
-        if text and self._enabled and self._live is None and (began or now > self._said_at + _WAIT_LINE_S):
-            self._said_at = now
-            self._console.print(f"replay: {text}", highlight=False, markup=False, soft_wrap=True)
+        if text and (is_new or now > self._printed_at + _WAIT_LINE_S):
+            self._printed_at = now
+            self._print(lambda: f"replay: {text}")
+
+    def _print(self, line: Callable[[], str]) -> None:
+        """Print where no live table shows it already; the line is made only then."""
+        if self._console is not None and self._live is None:
+            self._console.print(line(), highlight=False, markup=False, soft_wrap=True)
 
     def _table(self) -> Group:
         return as_table(self._board.snapshot())
 
 
-def as_table(seen: Snapshot) -> Group:
+def as_table(snapshot: Snapshot) -> Group:
     """A snapshot for a terminal."""
-    day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
-    table = Table(
-        title=f"session {day}, {seen.done} of {seen.total} done; weight epoch {seen.epoch}", title_justify="left"
-    )
+    day = "-" if snapshot.session is None else f"{snapshot.session:%Y-%m-%d}"
+    title = f"session {day}, {snapshot.done} of {snapshot.total} done; weight epoch {snapshot.epoch}"
+    table = Table(title=title, title_justify="left")
     for name in ("arm", "share", "weight", "requests", "failed", "p50 ms", "p95 ms", "right directions, same bars"):
         table.add_column(name, justify="left" if name == "arm" else "right")
-    for arm in seen.arms:
-        table.add_row(*_cells(arm))
-    lost = f", {seen.unattributed} of no arm" if seen.unattributed else ""
-    failed = Text(f"{seen.requests:,} requests, {seen.failed:,} failed{lost}", style="red" if seen.failed else "")
-    differences = [Text(line) for line in _differences(seen.differences)]
-    waiting = [Text(seen.waiting, style="yellow")] if seen.waiting else []
-    return Group(table, failed, *differences, Text(seen.verdict, style="bold"), *waiting)
+    for arm in snapshot.arms:
+        table.add_row(
+            f"{arm.model} ({arm.role})",
+            _percent(arm.share),
+            f"{arm.weight:.0%}",
+            f"{arm.requests:,}",
+            f"{arm.failed:,}",
+            _ms(arm, "p50"),
+            _ms(arm, "p95"),
+            _interval(arm.accuracy),
+        )
+    no_arm = f", {snapshot.unattributed} without an arm" if snapshot.unattributed else ""
+    totals = f"{snapshot.requests:,} requests, {snapshot.failed:,} failed{no_arm}"
+    return Group(
+        table,
+        Text(totals, style="red" if snapshot.failed else ""),
+        *map(Text, _differences(snapshot.differences)),
+        Text(snapshot.verdict, style="bold"),
+        *([Text(snapshot.waiting, style="yellow")] if snapshot.waiting else []),
+    )
 
 
-def as_line(seen: Snapshot) -> str:
+def as_line(snapshot: Snapshot) -> str:
     """A snapshot in one line, for logs."""
     arms = "; ".join(
         f"{arm.model} {_percent(arm.share)} of {arm.weight:.0%}, p50 {_ms(arm, 'p50')} p95 {_ms(arm, 'p95')} ms"
-        for arm in seen.arms
+        for arm in snapshot.arms
     )
-    day = "-" if seen.session is None else f"{seen.session:%Y-%m-%d}"
-    said = f"replay {day} {seen.done}/{seen.total}: {seen.requests} requests, {seen.failed} failed; {arms}"
-    return f"{said}; {'; '.join(_differences(seen.differences))}; {seen.verdict}"
+    day = "-" if snapshot.session is None else f"{snapshot.session:%Y-%m-%d}"
+    progress = f"replay {day} {snapshot.done}/{snapshot.total}"
+    totals = f"{snapshot.requests} requests, {snapshot.failed} failed"
+    return f"{progress}: {totals}; {arms}; {'; '.join(_differences(snapshot.differences))}; {snapshot.verdict}"
 
 
-def _cells(arm: ArmLine) -> tuple[str, ...]:
-    return (
-        f"{arm.model} ({arm.role})",
-        _percent(arm.share),
-        f"{arm.weight:.0%}",
-        f"{arm.requests:,}",
-        f"{arm.failed:,}",
-        _ms(arm, "p50"),
-        _ms(arm, "p95"),
-        _interval(arm.accuracy),
-    )
-
-
-def _differences(found: Mapping[str, Interval]) -> list[str]:
-    """One line a challenger; the last says what they are."""
-    if not found:
+def _differences(differences: Mapping[str, Interval]) -> list[str]:
+    """One line per challenger; the last one adds what the figures are."""
+    if not differences:
         return ["challenger minus champion: not known yet"]
-    names = list(found) if len(found) > 1 else ["challenger"]
-    said = [
-        f"{name} minus champion {100 * one.estimate:+.1f} pp [{100 * one.low:+.1f}, {100 * one.high:+.1f}] on "
-        f"{one.days} days"
-        for name, one in zip(names, found.values(), strict=True)
+    names = list(differences) if len(differences) > 1 else ["challenger"]
+    lines = [
+        f"{name} minus champion {100 * interval.estimate:+.1f} pp [{100 * interval.low:+.1f}, "
+        f"{100 * interval.high:+.1f}] on {interval.days} days"
+        for name, interval in zip(names, differences.values(), strict=True)
     ]
-    return [*said[:-1], f"{said[-1]} (95 %, by day; for the eye, not for a decision)"]
+    return [*lines[:-1], f"{lines[-1]} (95 %, by day; for information, not for a decision)"]
 
 
 def _interval(interval: Interval | None) -> str:

@@ -1,9 +1,9 @@
 """Load: when requests are due, and how long they took from then on.
 
-A closed loop sends the next request when an answer has come, so that a stalled gateway is asked less often exactly
-while it stalls, and the log misses the waits that users would have had (coordinated omission: Tene, How not to measure
-latency, 2013). An open loop fixes the instants beforehand and measures from them: a request that had to wait before it
-could be sent counts from the instant at which a user would have sent it.
+A closed loop sends the next request when an answer arrives, so a stalled gateway is asked less often exactly while it
+stalls, and the log misses the waits that users would have had (coordinated omission: Tene, How not to measure latency,
+2013). An open loop fixes the instants beforehand and measures from them: a request that could not be sent in time
+counts from the instant at which a user would have sent it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["LATE_S", "Arrivals", "LoadSummary", "OpenLoop", "Timeline", "Timing"
 Arrivals = Literal["poisson", "uniform"]
 
 LATE_S = 0.01
-"""A request that is sent later than this after its instant counts as late; a busy machine is late by a millisecond."""
+"""A request sent later than this after its instant counts as late; a busy machine alone causes about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,11 @@ class OpenLoop:
     Attributes
     ----------
     rate
-        Requests a second.
+        Requests per second.
     arrivals
         ``poisson``: independent exponential gaps, as many independent users make them; ``uniform``: equal gaps.
     seed
-        Of the gaps.
+        Seed of the gaps.
     """
 
     rate: float
@@ -46,7 +46,7 @@ class OpenLoop:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate < float("inf"):  # also false for NaN
-            raise ReplayError(f"rate is {self.rate}; allowed: a positive number of requests a second")
+            raise ReplayError(f"rate is {self.rate}; allowed: a positive number of requests per second")
         if self.arrivals not in ("poisson", "uniform"):
             raise ReplayError(f"arrivals are {self.arrivals!r}; allowed: poisson, uniform")
 
@@ -60,15 +60,15 @@ class OpenLoop:
 class Timeline:
     """The instants at which requests are due.
 
-    It begins with the first request. It never waits for an answer; it stands still only while the replay itself is at
-    something else than traffic (:meth:`paused`).
+    It starts with the first request and never waits for an answer. It stops only while the replay itself does something
+    other than sending requests (:meth:`paused`).
 
     Parameters
     ----------
     load
-        Rate and kind of the arrivals.
+        Rate and distribution of the arrivals.
     now
-        The clock, in seconds.
+        Clock, in seconds.
     """
 
     def __init__(self, load: OpenLoop, now: Callable[[], float]) -> None:
@@ -82,11 +82,12 @@ class Timeline:
 
     @contextmanager
     def paused(self) -> Generator[None]:
-        """No request falls due meanwhile."""
+        """Within this block no request falls due."""
         began = self._now()
         try:
             yield
         finally:
+            # Shift what is due, do not restart it: the gaps stay those of the seed.
             if self._due is not None:
                 self._due += self._now() - began
 
@@ -100,12 +101,12 @@ class Timing:
     request_id
         As in the prediction log.
     due, sent, ended
-        When it should have been sent, when it was, and when answer or failure had come (after all repetitions).
+        When it should have been sent, when it was sent first, and when its answer or failure arrived.
     service_s
         Seconds from sending to answer or failure of the last attempt: ``latency_s`` of the prediction log.
     sent_again
-        No model answered at its instant, and it was sent again when the plane was back: ``ended`` says when that was,
-        not how long a user would have waited.
+        No model answered at its instant, so it was sent again when the serving plane was back. ``ended`` then reflects
+        the end of the outage, not how long a user would have waited.
     """
 
     request_id: str
@@ -117,7 +118,7 @@ class Timing:
 
     @property
     def late(self) -> bool:
-        """Whether it could not be sent in time."""
+        """Whether it was not sent in time."""
         return self.sent - self.due > LATE_S
 
     @property
@@ -133,34 +134,32 @@ class LoadSummary:
     Attributes
     ----------
     requests, late
-        All that ended, and those that were sent later than 10 ms after their instant.
+        Requests that ended, and those sent more than 10 ms after their instant.
     sent_again
-        Those that got no answer at their instant and were sent again later; they are in no percentile.
-    most_in_flight
-        Largest number of requests under way at once.
+        Requests without an answer at their instant that were sent again later; no percentile includes them.
     longest_delay_s
-        From the scheduled instant to sending, at worst.
+        Longest time from the scheduled instant to sending.
     from_schedule, service
-        ``p50``, ``p95``, ``p99``, ``max`` in seconds; from the scheduled instant, and from sending.
+        ``p50``, ``p95``, ``p99``, ``max`` in seconds: from the scheduled instant, and from sending. Empty without
+        requests.
     """
 
     requests: int
     late: int
     sent_again: int
-    most_in_flight: int
     longest_delay_s: float
     from_schedule: Mapping[str, float]
     service: Mapping[str, float]
 
 
-def summarize(timings: Sequence[Timing], most_in_flight: int) -> LoadSummary:
+def summarize(timings: Sequence[Timing]) -> LoadSummary:
     """Percentiles of both latencies."""
+    # What waited for the end of an outage would turn percentiles of latency into the length of the outage.
     in_time = [timing for timing in timings if not timing.sent_again]
     return LoadSummary(
         requests=len(timings),
         late=sum(timing.late for timing in timings),
         sent_again=len(timings) - len(in_time),
-        most_in_flight=most_in_flight,
         longest_delay_s=max((timing.sent - timing.due for timing in timings), default=0.0),
         from_schedule=percentiles([timing.latency_s for timing in in_time]),
         service=percentiles([timing.service_s for timing in in_time if timing.service_s is not None]),
@@ -168,7 +167,7 @@ def summarize(timings: Sequence[Timing], most_in_flight: int) -> LoadSummary:
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Median, 95 and 99 % percentile and maximum; empty without values."""
+    """Median, 95th and 99th percentile, and maximum; empty without values."""
     if not len(seconds):
         return {}
     values = np.percentile(seconds, [50, 95, 99, 100])
@@ -176,7 +175,7 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float]:
 
 
 def timing_frame(timings: Sequence[Timing]) -> pd.DataFrame:
-    """One row a request: ``request_id``, then seconds since the first was due, both latencies, whether sent again."""
+    """One row per request: ``request_id``, seconds since the first was due, both latencies, whether sent again."""
     origin = min((timing.due for timing in timings), default=0.0)
     return pd.DataFrame(
         {

@@ -1,8 +1,8 @@
-"""What a replay still has to send: sessions x tickers that have a window, less what has a result in the log."""
+"""What a replay still has to send: sessions x tickers with a window, minus what has a result in the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -10,21 +10,21 @@ import pandas as pd
 from financial_assets.errors import ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.rollout.regimes import RequestRegimes
+from financial_assets.experiment.replay.request import ReplayRequest
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["SessionWork", "plan_work"]
+__all__ = ["PendingSession", "is_undecided", "pending_sessions"]
 
 
 @dataclass(frozen=True, slots=True)
-class SessionWork:
+class PendingSession:
     """What one session lacks.
 
     Attributes
     ----------
     session, target
-        The session as of which is predicted, and the predicted one.
+        The session whose close is the latest known price, and the session that is predicted.
     routed
         Tickers without a routed result.
     direct
@@ -40,50 +40,54 @@ class SessionWork:
     regimes: Mapping[str, str] = field(default_factory=dict)
 
 
-def plan_work(
-    log: PredictionLog,
-    epoch: WeightEpoch,
-    panel: PricePanel,
-    sessions: Sequence[pd.Timestamp] | pd.DatetimeIndex,
-    lookback: int,
-    target_of: Callable[[pd.Timestamp], pd.Timestamp] | None = None,
-    routed_after: pd.Timestamp | None = None,
-    *,
-    route: bool = True,
-    pair: bool = True,
-    regimes: RequestRegimes | None = None,
-) -> list[SessionWork]:
-    """The sessions, in order, that have something left to send; up to ``routed_after`` in pairs only.
+def pending_sessions(
+    request: ReplayRequest, log: PredictionLog, panel: PricePanel, epoch: WeightEpoch, after: pd.Timestamp | None = None
+) -> list[PendingSession]:
+    """The sessions of ``request``, in order, that have something left to send in ``epoch``; only those ``after`` one.
 
-    Without ``route`` nothing goes through the experiment, without ``pair`` nothing is scored in pairs. ``regimes``
-    tells the regime of each routed request, where the epoch splits some of them by weights of their own.
+    Traffic is routed once, when it arrives: sessions that an earlier epoch has routed are scored in pairs only.
 
     Raises
     ------
     ReplayError
         If the sessions are not in order, not in the panel, or not after the data cut-off of every arm.
     """
-    wanted = pd.DatetimeIndex(list(sessions))
-    _check_sessions(wanted, epoch, panel)
-    target_of = target_of or next_session
-    models = [arm.model for arm in epoch.arms]
+    sessions = request.sessions if after is None else request.sessions[request.sessions > after]
+    _check_sessions(sessions, epoch, panel)
+    # Both modes without pairs measure traffic only; pairs can follow in a later replay.
+    models = [] if request.mode in ("split", "shadow") else [arm.model for arm in epoch.arms]
+    routed_before = log.last_routed(epoch.experiment, before=epoch.number)
     routed_done = log.completed_routed(epoch.experiment, epoch.number)
     direct_done = log.completed_direct(models)
-    usable = panel.valid & (panel.listed_bars() >= lookback)
-    work: list[SessionWork] = []
-    for session, column in zip(wanted, panel.sessions.get_indexer(wanted), strict=True):
-        tickers = [ticker for ticker, usable_now in zip(panel.tickers, usable[:, column], strict=True) if usable_now]
-        is_routed = route and (routed_after is None or session > routed_after)
+    # A window needs `lookback` bars of a listed ticker and a trade on the session itself.
+    usable = panel.valid & (panel.listed_bars() >= request.lookback)
+    pending: list[PendingSession] = []
+    for session, column in zip(sessions, panel.sessions.get_indexer(sessions), strict=True):
+        tickers = [ticker for ticker, is_usable in zip(panel.tickers, usable[:, column], strict=True) if is_usable]
+        is_routed = request.mode != "paired" and (routed_before is None or session > routed_before)
         routed = tuple(ticker for ticker in tickers if is_routed and (session, ticker) not in routed_done)
         direct = {
             model: missing
-            for model in (models if pair else ())
+            for model in models
             if (missing := tuple(ticker for ticker in tickers if (session, ticker, model) not in direct_done))
         }
         if routed or direct:
-            of = regimes.labels(session, routed) if regimes is not None and epoch.regimes else {}
-            work.append(SessionWork(session, target_of(session), routed, direct, of))
-    return work
+            labels = request.regimes.labels(session, routed) if request.regimes and epoch.regimes else {}
+            pending.append(PendingSession(session, next_session(session), routed, direct, labels))
+    return pending
+
+
+def is_undecided(request: ReplayRequest, log: PredictionLog, pending: Sequence[PendingSession]) -> bool:
+    """Whether the clock's session is complete but was never decided: a replay was killed between the two."""
+    clock, epoch = request.clock, request.epoch
+    if clock is None or not epoch.challengers or clock not in request.sessions:
+        return False
+    if any(item.session == clock for item in pending):
+        return False
+    # An open loop commits intents ahead of the clock, so later sessions may be in the log as well.
+    routed = log.routed(epoch.experiment, since=clock, columns=("session",))
+    decided = log.decisions(epoch.experiment)
+    return clock in set(routed["session"]) and all(pd.Timestamp(decision.as_of) < clock for decision in decided)
 
 
 def _check_sessions(sessions: pd.DatetimeIndex, epoch: WeightEpoch, panel: PricePanel) -> None:

@@ -1,282 +1,230 @@
-"""The state of a replay, and its work in one weight epoch: traffic, pairs, decision, session by session."""
+"""A replay's work in one weight epoch: traffic, pairs, decision, session by session."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
-from financial_assets.errors import InferenceError, LogError, ReplayError, TargetError
+from financial_assets.errors import InferenceError, ReplayError, TargetError
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.prediction_log.lock import ReplayLock
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import DirectIntent, Result, RoutedIntent
-from financial_assets.experiment.replay.dispatch import Counts, RequestDispatcher
+from financial_assets.experiment.replay.asking import ask_direct
+from financial_assets.experiment.replay.counts import Counts
+from financial_assets.experiment.replay.dispatcher import RequestDispatcher
 from financial_assets.experiment.replay.live_view import LiveView
-from financial_assets.experiment.replay.open_loop import Timeline, Timing
-from financial_assets.experiment.replay.outage import Outage
-from financial_assets.experiment.replay.pending import SessionWork
-from financial_assets.experiment.replay.requests import Connect, Gateway, Retry, ask_direct
+from financial_assets.experiment.replay.open_loop import Timeline
+from financial_assets.experiment.replay.pairs import score_pairs
+from financial_assets.experiment.replay.pending import PendingSession
+from financial_assets.experiment.replay.readiness import ReadinessWait
+from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
 from financial_assets.experiment.replay.scoreboard import Scoreboard
-from financial_assets.experiment.replay.sender import ThreadCourier
+from financial_assets.experiment.replay.sender import ThreadSender
 from financial_assets.market.panel import PricePanel
+from financial_assets.serving.client.inference import Connect, InferenceClient
 
-__all__ = ["Decide", "EpochRun", "ReplayState"]
-
-Decide = Callable[[], tuple[Sequence[Decision], WeightEpoch]]
-"""Takes and carries out a decision; the epoch is that in force afterwards."""
+__all__ = ["EpochRun", "ReplayContext"]
 
 _Prepared = tuple[Sequence[RoutedIntent], Mapping[str, np.ndarray]]
 
 _AHEAD = 16  # sessions whose intents an open loop commits beforehand
-_MOST_TRIES = 3  # of a batch that no model answers although the plane is ready each time
-_BATCH = 256  # rows of a gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
+_MOST_TRIES = 3  # of a paired batch that no model answers although the plane is ready each time
 
 
-@dataclass
-class ReplayState:
-    """What all weight epochs of one replay share; parameters as in ``replay``."""
+@dataclass(frozen=True, slots=True)
+class ReplayContext:
+    """What all weight epochs of one replay share; only ``counts`` and what is shown change."""
 
+    request: ReplayRequest
+    hooks: ReplayHooks
     log: PredictionLog
     panel: PricePanel
     connect: Connect
-    lookback: int
-    workers: int
-    retry: Retry
-    ready_timeout: float
     lock: ReplayLock
-    on_session: Callable[[pd.Timestamp], None] | None
-    decide: Decide | None
-    counts: Counts = field(default_factory=Counts)
-    timings: list[Timing] = field(default_factory=list)
-    timeline: Timeline | None = None
-    board: Scoreboard | None = None
-    view: LiveView | None = None
-    worked: int = 0
-    decisions: int = 0
-    epochs: int = 0
-    most_in_flight: int = 0
-    waits: int = 0
-    waited_s: float = 0.0
-
-    def show(self, stack: ExitStack, epoch: WeightEpoch, total: int, progress: bool, console: Console | None) -> None:
-        """Begin the live view, with what the log holds of the pairs already."""
-        self.board = board = Scoreboard(epoch, self.panel)
-        board.total = total
-        if progress:
-            known = self.log.direct(epoch.weights, columns=("session", "ticker", "model", "status", "probability_up"))
-            for model, rows in known[known["status"] == "ok"].groupby("model"):
-                days = pd.DatetimeIndex(rows["session"])
-                board.score_many(str(model), days, list(rows["ticker"]), rows["probability_up"].to_numpy(np.float64))
-        self.view = stack.enter_context(LiveView(board, enabled=progress, console=console))
+    counts: Counts
+    timeline: Timeline | None
+    board: Scoreboard
+    view: LiveView
 
 
 class EpochRun:
-    """The part of a replay in one weight epoch: its threads and connections."""
+    """The part of a replay in one weight epoch, with its threads and connections; use as a context manager."""
 
-    def __init__(self, state: ReplayState, epoch: WeightEpoch) -> None:
-        self.state, self.epoch = state, epoch
-        assert state.board is not None
-        assert state.view is not None
-        self.board, self.view = state.board, state.view
+    def __init__(self, context: ReplayContext, epoch: WeightEpoch) -> None:
+        self.context, self.epoch, self.board = context, epoch, context.board
+        request = context.request
         self.board.enter(epoch)
-        weights = (epoch.weights, *epoch.regimes.values())
-        self.routed_to = [model for model in epoch.weights if any(one.get(model, 0) > 0 for one in weights)]
-        self.courier = ThreadCourier(state.connect, state.workers, eager=state.timeline is None)
-        self.traffic = RequestDispatcher(
-            log=state.log,
+        # An arm without weight in the main split may have requests in a regime, and the reverse.
+        all_weights = (epoch.weights, *epoch.regimes.values())
+        self.routed_to = [m for m in epoch.weights if any(weights.get(m, 0) > 0 for weights in all_weights)]
+        self.sender = ThreadSender(context.connect, request.workers, eager=context.timeline is None)
+        self.dispatcher = RequestDispatcher(
+            log=context.log,
             epoch=epoch,
-            courier=self.courier,
-            counts=state.counts,
-            places=state.workers,
-            patience_s=state.ready_timeout,
-            guard=lambda: state.lock.check(self.traffic.stop),
-            timeline=state.timeline,
-            timings=state.timings,
+            sender=self.sender,
+            counts=context.counts,
+            limit=request.workers,
+            patience_s=request.ready_timeout,
+            guard=lambda: context.lock.check(self.dispatcher.stop),
+            timeline=context.timeline,
+            timings=context.hooks.timings,
             arms=self.routed_to,
             on_result=lambda intent, result: self.board.routed(result, intent.regime),
         )
-        self.outage = Outage(state.connect, state.ready_timeout, self.view.waits, self.traffic.stop)
+        stop, counts = self.dispatcher.stop, context.counts
+        self.readiness = ReadinessWait(context.connect, request.ready_timeout, context.view.waits, stop, counts)
 
     def __enter__(self) -> EpochRun:
         try:
-            self.courier.__enter__()
+            self.sender.__enter__()
         except TargetError:
-            if not self.state.worked:  # it was not there from the beginning: say so at once
+            if not self.context.counts.worked:  # the plane was away from the start: fail at once
                 raise
-            self._await(self.routed_to)
-            self.courier.__enter__()
+            self._await_ready(self.routed_to)
+            self.sender.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.traffic.stop.set()
-        self.courier.__exit__(*error)
-        self.state.most_in_flight = max(self.state.most_in_flight, self.traffic.most_in_flight)
-        self.state.waits += self.outage.waits
-        self.state.waited_s += self.outage.waited_s
+        self.dispatcher.stop.set()  # before the sender waits for its threads: queued jobs must not send any more
+        self.sender.__exit__(*error)
 
-    def through(self, work: Sequence[SessionWork]) -> tuple[WeightEpoch, pd.Timestamp] | None:
+    def work_through(self, pending: Sequence[PendingSession]) -> tuple[WeightEpoch, pd.Timestamp] | None:
         """Work through the sessions; the next epoch and the last session of this one, if a decision opened one."""
-        if self.state.timeline is not None and self.state.decide is None:
-            self._open_loop(work)
+        timeline = self.context.timeline
+        if timeline is not None and self.context.hooks.decide is None:
+            self._open_loop(pending)
             return None
-        for item in work:
-            self._begin(item)
+        for item in pending:
+            self._start(item)
             bars = self._bars(item)
-            if item.routed:
-                with self.traffic.batch(len(item.routed)):
-                    self.traffic.send(self.traffic.begin(item), bars)
-            with self._pause():
+            with self.dispatcher.batch(len(item.routed)):
+                self.dispatcher.send(self.dispatcher.begin(item), bars)
+            # Pairs and decision are not traffic: no request falls due meanwhile.
+            with nullcontext() if timeline is None else timeline.paused():
                 self._send_again(item, bars)
                 if item.direct:
                     self._pairs(item, bars)
                 opened = self._decide()
-                self._end()
+                self._finish()
             if opened is not None:
                 return opened, item.session
         return None
 
-    def _open_loop(self, work: Sequence[SessionWork]) -> None:
+    def _open_loop(self, pending: Sequence[PendingSession]) -> None:
         """All traffic at its instants, then what no model answered of it, then all pairs."""
-        with self._ahead(work) as prepared, self.traffic.batch(sum(len(item.routed) for item in work)):
-            for item in work:
+        requests = sum(len(item.routed) for item in pending)
+        with self._prepared_ahead(pending) as prepared, self.dispatcher.batch(requests):
+            for item in pending:
                 intents, bars = prepared(item) if item.routed else ((), {})
-                self._begin(item)
-                self.traffic.send(intents, bars)
+                self._start(item)  # the clock moves session by session, also while earlier answers are under way
+                self.dispatcher.send(intents, bars)
                 if not item.direct:
-                    self._end()
-        for item in work:
-            if item.session in self.traffic.unanswered:
-                self._send_again(item, self._bars(item, pair=False))
-        for item in work:
+                    self._finish()
+        for item in pending:
+            if item.session in self.dispatcher.unanswered:
+                self._send_again(item, self._bars(item, with_pairs=False))
+        for item in pending:
             if item.direct:
                 self.board.session = item.session
                 self._pairs(item, self._bars(item))
-                self._end()
+                self._finish()
 
     @contextmanager
-    def _ahead(self, work: Sequence[SessionWork]) -> Generator[Callable[[SessionWork], _Prepared]]:
-        """Intents and bars of the coming sessions, made by a thread of its own while others are sent."""
-        coming = iter([item for item in work if item.routed])
-        made: dict[pd.Timestamp, Future[_Prepared]] = {}
+    def _prepared_ahead(self, pending: Sequence[PendingSession]) -> Generator[Callable[[PendingSession], _Prepared]]:
+        """Intents and bars of the coming sessions, made by a thread of its own: a commit would delay requests."""
+        coming = iter([item for item in pending if item.routed])
+        futures: dict[pd.Timestamp, Future[_Prepared]] = {}
         pool = ThreadPoolExecutor(1, thread_name_prefix="replay-ahead")
 
-        def make(item: SessionWork) -> _Prepared:
-            return self.traffic.begin(item), self._bars(item, pair=False)
+        def prepare(item: PendingSession) -> _Prepared:
+            return self.dispatcher.begin(item), self._bars(item, with_pairs=False)
 
-        def prepared(item: SessionWork) -> _Prepared:
-            for another in itertools.islice(coming, _AHEAD - len(made)):
-                made[another.session] = pool.submit(make, another)
-            return made.pop(item.session).result()
+        def prepared(item: PendingSession) -> _Prepared:
+            for later in itertools.islice(coming, _AHEAD - len(futures)):
+                futures[later.session] = pool.submit(prepare, later)
+            return futures.pop(item.session).result()
 
         try:
             yield prepared
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _send_again(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
-        """Send what is open of a session until all has ended, each time when all arms answer again."""
-        traffic = self.traffic
-        while item.session in traffic.unanswered:
-            self._await(self.routed_to)
-            others = traffic.unanswered - {item.session}
-            traffic.send_again(traffic.begin(item), bars)
-            traffic.unanswered |= others
+    def _send_again(self, item: PendingSession, bars: Mapping[str, np.ndarray]) -> None:
+        """Send what is open of a session until all of it has ended, each time after all arms answer again."""
+        dispatcher = self.dispatcher
+        while item.session in dispatcher.unanswered:
+            self._await_ready(self.routed_to)
+            # send_again() clears the set for its own session; an open loop has others still waiting in it.
+            other_sessions = dispatcher.unanswered - {item.session}
+            dispatcher.send_again(dispatcher.begin(item), bars)
+            dispatcher.unanswered |= other_sessions
 
-    def _await(self, models: Sequence[str]) -> None:
+    def _await_ready(self, models: Sequence[str]) -> None:
         """Wait until ``models`` answer, wherever the gateway is by then."""
-        self.outage.wait(models, self.traffic.guard)
-        self.courier.renew()
+        self.readiness.wait(models, self.dispatcher.guard)
+        self.sender.renew()
 
-    def _begin(self, item: SessionWork) -> None:
+    def _start(self, item: PendingSession) -> None:
         self.board.session = item.session
-        if self.state.on_session is not None:
-            self.state.on_session(item.session)
+        self.context.hooks.on_session(item.session)
 
-    def _end(self) -> None:
-        self.state.worked += 1
-        self.view.advance()
-
-    def _pause(self) -> AbstractContextManager[None]:
-        timeline = self.state.timeline
-        return nullcontext() if timeline is None else timeline.paused()
+    def _finish(self) -> None:
+        self.context.counts.worked += 1
+        self.context.view.advance()
 
     def _decide(self) -> WeightEpoch | None:
-        """Take a decision, if that is wanted; the epoch that it opened, ``None`` if it stays."""
-        if self.state.decide is None:
+        """Take a decision, if the caller wants one; the epoch that it opened, ``None`` if the epoch stays."""
+        if self.context.hooks.decide is None:
             return None
-        decisions, epoch = self.state.decide()
-        self.state.decisions += len(decisions)
-        plans = [self.state.log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
+        decisions, epoch = self.context.hooks.decide()
+        plans = [self.context.log.plan(made.experiment, made.champion, made.challenger) for made in decisions]
         self.board.decided(decisions, plans)
+        self.context.counts.decisions += len(decisions)
         if epoch == self.epoch:
             return None
-        self.state.epochs += 1
+        self.context.counts.epochs += 1
         return epoch
 
-    def _bars(self, item: SessionWork, *, pair: bool = True) -> dict[str, np.ndarray]:
-        """What one session's requests hold: what was known at its close ``{ticker: [lookback, 7]}``."""
-        pairs = {ticker for tickers in item.direct.values() for ticker in tickers} if pair else set[str]()
-        wanted, lookback = sorted({*item.routed, *pairs}), self.state.lookback
-        tickers, windows = self.state.panel.until(item.session).windows(item.session, lookback, wanted)
+    def _bars(self, item: PendingSession, *, with_pairs: bool = True) -> dict[str, np.ndarray]:
+        """Bars of one session's requests, as known at its close: ticker -> ``[lookback, 7]``."""
+        paired = {ticker for missing in item.direct.values() for ticker in missing} if with_pairs else set[str]()
+        needed, lookback = sorted({*item.routed, *paired}), self.context.request.lookback
+        tickers, windows = self.context.panel.until(item.session).windows(item.session, lookback, needed)
         bars = dict(zip(tickers, windows, strict=True))
-        if missing := sorted(set(wanted) - set(bars)):
+        if missing := sorted(set(needed) - set(bars)):
             raise ReplayError(f"session {item.session.date()}: {', '.join(missing)} lack {lookback} bars")
         return bars
 
-    def _pairs(self, item: SessionWork, bars: Mapping[str, np.ndarray]) -> None:
-        """Score every arm on the same bars; one commit before and one after."""
-        log, counts = self.state.log, self.state.counts
-        arms = [arm for arm in self.epoch.arms if arm.model in item.direct]
-        tickers = sorted({ticker for missing in item.direct.values() for ticker in missing})
-        intents = log.begin_direct(arms, item.session, item.target, tickers)
-        results: list[Result] = []
-        try:
-            for arm in arms:
-                mine = [intent for intent in intents if intent.model == arm.model]
-                for start in range(0, len(mine), _BATCH):
-                    results += self._score(mine[start : start + _BATCH], bars)
-        except BaseException as error:
-            try:
-                log.complete_direct(results)
-            except LogError as further:  # must not hide what happened
-                error.add_note(f"and the scores of other arms are not in the log: {further}")
-            if isinstance(error, InferenceError):
-                raise ReplayError(
-                    f"session {item.session.date()}: no answer for paired scoring ({error}). See "
-                    "`financial-assets status`; replaying again goes on here"
-                ) from error
-            raise
-        log.complete_direct(results)
-        counts.direct += len(results)
-        counts.direct_failed += sum(result.failure is not None for result in results)
-        asked = {intent.id: intent for intent in intents}
-        for result in results:
+    def _pairs(self, item: PendingSession, bars: Mapping[str, np.ndarray]) -> None:
+        counts = self.context.counts
+        for intent, result in score_pairs(self.context.log, self.epoch, item, bars, self._ask_pairs):
+            counts.direct += 1
+            counts.direct_failed += result.failure is not None
             if result.forecast is not None:
-                one = asked[result.id]
-                self.board.scored(one.model, one.session, one.ticker, result.forecast.probability_up)
+                self.board.scored(intent.model, intent.session, intent.ticker, result.forecast.probability_up)
 
-    def _score(self, intents: Sequence[DirectIntent], bars: Mapping[str, np.ndarray]) -> list[Result]:
-        stacked = np.stack([bars[intent.ticker] for intent in intents])
+    def _ask_pairs(self, intents: Sequence[DirectIntent], bars: np.ndarray) -> list[Result]:
+        """Score one batch, again whenever the plane was away; not without end if it only seems to be ready."""
 
-        def job(client: Gateway) -> list[Result]:
-            self.traffic.guard()
-            return ask_direct(client, intents, stacked, self.state.retry, self.traffic.stop)
+        def job(client: InferenceClient) -> list[Result]:
+            self.dispatcher.guard()
+            return ask_direct(client, intents, bars, self.dispatcher.stop)
 
-        tries = 0
+        unanswered = 0
         while True:
             try:
-                return self.courier.ask(job)
-            except (InferenceError, TargetError) as error:
-                if isinstance(error, InferenceError):
-                    tries += 1
-                    if error.answered or tries == _MOST_TRIES:
-                        raise
-            self._await([intents[0].model])
+                return self.sender.run(job)
+            except TargetError:
+                pass  # there is no gateway to connect to, so no model had a chance
+            except InferenceError as error:
+                unanswered += 1
+                if error.answered or unanswered == _MOST_TRIES:
+                    raise
+            self._await_ready([intents[0].model])

@@ -1,4 +1,4 @@
-"""What is known while a replay runs: traffic per arm, latency, accuracy on the same bars so far, the last verdict."""
+"""What is known while a replay runs: traffic per arm, latency, accuracy on the same bars, the last decision."""
 
 from __future__ import annotations
 
@@ -21,9 +21,12 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
-__all__ = ["ArmLine", "Scoreboard", "Snapshot"]
+__all__ = ["PAIR_COLUMNS", "ArmLine", "Scoreboard", "Snapshot"]
 
-_RECENT = 10_000  # latencies kept of each arm
+PAIR_COLUMNS = ("session", "ticker", "model", "status", "probability_up")
+"""Columns of paired predictions that the scoreboard reads."""
+
+_RECENT = 10_000  # latencies kept per arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,16 @@ class ArmLine:
     Attributes
     ----------
     model, role
-        Served name and present role.
+        Served name and current role.
     weight, share
-        Planned share of the routed requests in this weight epoch, by their regimes, and the observed one; ``None``
-        without requests.
+        Planned share of the routed requests in this weight epoch, by their regimes, and the observed one (``None``
+        without requests).
     requests, failed
-        Attributed to it in this epoch.
+        Requests attributed to the arm in this epoch.
     latency
         ``p50`` ... in seconds from sending; empty without answers.
     accuracy
-        Share of right directions where all routed arms were scored, with day-clustered interval.
+        Share of right directions where all routed arms were scored, with its day-clustered interval.
     """
 
     model: str
@@ -59,8 +62,8 @@ class ArmLine:
 class Snapshot:
     """What the live view shows at one instant.
 
-    ``differences`` are each challenger's less the champion's accuracy, on all rows that these two have. ``waiting``
-    says what is waited for, if anything.
+    ``differences`` are each challenger's accuracy minus the champion's, on all rows that these two have. ``waiting``
+    names what the replay waits for, if anything.
     """
 
     session: pd.Timestamp | None
@@ -77,7 +80,7 @@ class Snapshot:
 
 
 @dataclass
-class _Arm:
+class _ArmCounts:
     requests: int = 0
     failed: int = 0
     expected: float = 0.0
@@ -90,29 +93,32 @@ class Scoreboard:
     Parameters
     ----------
     epoch
-        Weight epoch in force.
+        Current weight epoch.
     panel
-        Prices; an outcome counts only when the replay has reached its session.
+        Prices; an outcome counts only once the replay has reached its session.
+    total
+        Sessions that the replay works through.
     """
 
-    def __init__(self, epoch: WeightEpoch, panel: PricePanel) -> None:
-        self._panel = panel
+    def __init__(self, epoch: WeightEpoch, panel: PricePanel, total: int) -> None:
+        self._panel, self.total = panel, total
         returns = next_session_return(panel)
-        self._known, self._up = np.isfinite(returns), returns > 0
+        self._has_outcome, self._up = np.isfinite(returns), returns > 0
         self._rows = {ticker: row for row, ticker in enumerate(panel.tickers)}
+        # Model -> float32 [ticker, session]: 1 hit, 0 miss, NaN where not scored or the outcome is not in the panel.
         self._hits: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
         self.session: pd.Timestamp | None = None
-        self.done = self.total = self.requests = self.failed = self.unattributed = 0
+        self.done = self.requests = self.failed = self.unattributed = 0
         self.verdict = "no decision yet"
         self.waiting = ""
         self.enter(epoch)
 
     def enter(self, epoch: WeightEpoch) -> None:
-        """Another weight epoch is in force: shares are counted anew."""
+        """Another weight epoch begins: shares are counted anew."""
         with self._lock:
             self.epoch = epoch
-            self._arms = {model: _Arm() for model in epoch.weights}
+            self._arms = {model: _ArmCounts() for model in epoch.weights}
 
     def routed(self, result: Result, regime: str | None = None) -> None:
         """One routed request has ended; ``regime`` is that of its weights."""
@@ -123,21 +129,25 @@ class Scoreboard:
             if arm is None:
                 self.unattributed += 1
                 return
-            for model, one in self._arms.items():
-                one.expected += self.epoch.propensity(model, regime)
+            # The planned share is the mean propensity over the requests: regimes may have weights of their own.
+            for model, counts in self._arms.items():
+                counts.expected += self.epoch.propensity(model, regime)
             arm.requests += 1
             arm.failed += result.failure is not None
             if result.failure is None and result.latency_s is not None:
                 arm.latencies.append(result.latency_s)
 
     def scored(self, model: str, session: pd.Timestamp, ticker: str, probability_up: float) -> None:
-        """One paired scoring has ended well."""
-        self.score_many(model, pd.DatetimeIndex([session]), [ticker], np.array([probability_up]))
+        """One paired scoring has given a forecast."""
+        self._score(model, pd.DatetimeIndex([session]), [ticker], np.array([probability_up]))
 
-    def score_many(
-        self, model: str, sessions: pd.DatetimeIndex, tickers: list[str], probability_up: np.ndarray
-    ) -> None:
-        """Paired scorings, one a row; those of other tickers or sessions than the panel's are left out."""
+    def score_logged(self, rows: pd.DataFrame) -> None:
+        """Paired predictions of earlier replays; those of tickers or sessions outside the panel are left out."""
+        for model, scored in rows[rows["status"] == "ok"].groupby("model"):
+            probability_up = scored["probability_up"].to_numpy(np.float64)
+            self._score(str(model), pd.DatetimeIndex(scored["session"]), list(scored["ticker"]), probability_up)
+
+    def _score(self, model: str, sessions: pd.DatetimeIndex, tickers: list[str], probability_up: np.ndarray) -> None:
         columns = self._panel.sessions.get_indexer(sessions)
         rows = np.array([self._rows.get(ticker, -1) for ticker in tickers], dtype=np.intp)
         inside = (columns >= 0) & (rows >= 0)
@@ -145,14 +155,14 @@ class Scoreboard:
         right = hits(np.asarray(probability_up, np.float64)[inside], self._up[rows, columns])
         with self._lock:
             grid = self._hits.setdefault(model, np.full(self._up.shape, np.nan, dtype=np.float32))
-            grid[rows, columns] = np.where(self._known[rows, columns], right, np.nan)
+            grid[rows, columns] = np.where(self._has_outcome[rows, columns], right, np.nan)
 
     def decided(self, decisions: Sequence[Decision], plans: Sequence[ExperimentPlan | None]) -> None:
-        """Decisions were taken, one for each challenger, under these plans."""
+        """Decisions were taken, one per challenger, under these plans."""
         if decisions:
             self.verdict = " ".join(
-                f"{one.action} as of {one.as_of}: {first_reason(one, plan)}"
-                for one, plan in zip(decisions, plans, strict=True)
+                f"{decision.action} as of {decision.as_of}: {first_reason(decision, plan)}"
+                for decision, plan in zip(decisions, plans, strict=True)
             )
         else:
             self.verdict = f"{self.epoch.champion.model} serves alone: nothing to decide"
@@ -161,14 +171,14 @@ class Scoreboard:
         """Everything, at this instant."""
         with self._lock:
             right, days = self._paired(list(self._arms))
-            total = sum(arm.requests for arm in self._arms.values())
-            lines = tuple(self._line(model, arm, total, right, days) for model, arm in self._arms.items())
+            requests = sum(counts.requests for counts in self._arms.values())
+            lines = tuple(self._line(model, counts, requests, right, days) for model, counts in self._arms.items())
             champion = self.epoch.champion.model
             differences: dict[str, Interval] = {}
             for arm in self.epoch.challengers:
-                pair, when = self._paired([champion, arm.model])
-                if pair and len(np.unique(when)) > 1:
-                    differences[arm.model] = day_clustered_mean(pair[arm.model] - pair[champion], when)
+                pair, pair_days = self._paired([champion, arm.model])
+                if pair and len(np.unique(pair_days)) > 1:
+                    differences[arm.model] = day_clustered_mean(pair[arm.model] - pair[champion], pair_days)
             return Snapshot(
                 self.session,
                 self.done,
@@ -183,26 +193,29 @@ class Scoreboard:
                 self.waiting,
             )
 
-    def _line(self, model: str, arm: _Arm, total: int, right: dict[str, np.ndarray], days: np.ndarray) -> ArmLine:
-        known = self.epoch.arm(model)
-        assert known is not None
-        several = model in right and len(np.unique(days)) > 1
+    def _line(
+        self, model: str, counts: _ArmCounts, requests: int, right: dict[str, np.ndarray], days: np.ndarray
+    ) -> ArmLine:
+        arm = self.epoch.arm(model)
+        assert arm is not None
+        has_interval = model in right and len(np.unique(days)) > 1
         return ArmLine(
             model=model,
-            role=known.role,
-            weight=arm.expected / total if total else self.epoch.propensity(model),
-            share=arm.requests / total if total else None,
-            requests=arm.requests,
-            failed=arm.failed,
-            latency=percentiles(list(arm.latencies)),
-            accuracy=day_clustered_proportion(right[model], days) if several else None,
+            role=arm.role,
+            weight=counts.expected / requests if requests else self.epoch.propensity(model),
+            share=counts.requests / requests if requests else None,
+            requests=counts.requests,
+            failed=counts.failed,
+            latency=percentiles(list(counts.latencies)),
+            accuracy=day_clustered_proportion(right[model], days) if has_interval else None,
         )
 
     def _paired(self, models: Sequence[str]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Right or wrong of each model on the rows that all of them have, and the day of each row."""
+        """Hit or miss of each model on the rows that all of them have, and the day of each row."""
         grids = {model: self._hits[model] for model in models if model in self._hits}
         if len(grids) < len(models) or self.session is None:
             return {}, np.empty(0)
-        both = np.logical_and.reduce([np.isfinite(grid) for grid in grids.values()])
-        both[:, self._panel.sessions >= self.session] = False  # the outcome is that of the session after
-        return {model: grid[both].astype(np.float64) for model, grid in grids.items()}, np.nonzero(both)[1]
+        shared = np.logical_and.reduce([np.isfinite(grid) for grid in grids.values()])
+        # A prediction's outcome is the move of the following session, so the current session's is not known yet.
+        shared[:, self._panel.sessions >= self.session] = False
+        return {model: grid[shared].astype(np.float64) for model, grid in grids.items()}, np.nonzero(shared)[1]

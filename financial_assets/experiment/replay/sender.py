@@ -1,4 +1,4 @@
-"""Who carries requests to the gateway: threads with a connection each, under the machine's clock."""
+"""Sending requests to the gateway: threads with one connection each, timed by the machine's clock."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from typing import Protocol, Self, TypeVar
 
 from financial_assets.errors import InferenceError, TargetError
 from financial_assets.experiment.prediction_log.records import Result
-from financial_assets.experiment.replay.requests import Connect, Gateway, Unanswered
+from financial_assets.experiment.replay.asking import Unanswered
+from financial_assets.serving.client.inference import Connect, InferenceClient
 
-__all__ = ["Ended", "Job", "RequestSender", "ThreadCourier"]
+__all__ = ["Completion", "Job", "RequestSender", "ThreadSender"]
 
-Job = Callable[[Gateway], Result | Unanswered | None]
-Ended = tuple[Result | Unanswered | None, float]
-"""What a job returned, and when."""
+Job = Callable[[InferenceClient], Result | Unanswered | None]
+Completion = tuple[Result | Unanswered | None, float]
+"""What a job returned, and the instant at which it did."""
 
 _T = TypeVar("_T")
-_Connection = tuple[AbstractContextManager[Gateway], Gateway]
-_LOOK_AGAIN_S = 0.1
+_Connection = tuple[AbstractContextManager[InferenceClient], InferenceClient]
+_POLL_S = 0.1
 
 
 class RequestSender(Protocol):
-    """Carries requests; tests put another one in its place, whose clock moves by itself."""
+    """Sends requests. Tests use another implementation, whose clock needs no real time."""
 
     def now(self) -> float:
         """The clock, in seconds."""
         ...
 
-    def send(self, job: Job) -> Future[Ended]:
-        """Begin to ask, as soon as there is a place."""
+    def send(self, job: Job) -> Future[Completion]:
+        """Start ``job`` as soon as a connection is free."""
         ...
 
-    def wait(self, flying: Collection[Future[Ended]], until: float | None = None) -> set[Future[Ended]]:
-        """Wait for the first end among ``flying``, no longer than ``until``; those that have ended."""
+    def wait(self, in_flight: Collection[Future[Completion]], until: float | None = None) -> set[Future[Completion]]:
+        """Wait for the first of ``in_flight`` to end, no longer than ``until``; returns those that have ended."""
         ...
 
-    def wait_all(self, flying: Collection[Future[Ended]]) -> set[Future[Ended]]:
-        """Wait until all have ended or were called off; those that have."""
+    def wait_all(self, in_flight: Collection[Future[Completion]]) -> set[Future[Completion]]:
+        """Wait until all have ended or were cancelled; returns those that have."""
         ...
 
 
-class ThreadCourier:
+class ThreadSender:
     """Threads that share a bounded number of connections; use as a context manager.
 
     A connection over which no answer came is not used again: the next one asks anew where the gateway is.
@@ -54,24 +55,24 @@ class ThreadCourier:
     ----------
     connect
         Opens a connection.
-    places
-        Requests under way at a time.
+    limit
+        Most requests in flight, and most connections.
     eager
-        Open all connections at once, so that none is opened while something is measured; otherwise when needed.
+        Open all connections at once, so that none is opened while latency is measured; otherwise when needed.
     """
 
-    def __init__(self, connect: Connect, places: int, *, eager: bool) -> None:
-        self._connect, self._places, self._eager = connect, places, eager
+    def __init__(self, connect: Connect, limit: int, *, eager: bool) -> None:
+        self._connect, self._limit, self._eager = connect, limit, eager
         self._idle: queue.SimpleQueue[_Connection] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
-        self._pool = ThreadPoolExecutor(places, thread_name_prefix="replay")
+        self._pool = ThreadPoolExecutor(limit, thread_name_prefix="replay")
 
     def __enter__(self) -> Self:
         try:
-            for _ in range(self._places if self._eager else 1):
-                if (made := self._another()) is not None:
-                    self._idle.put(made)
+            for _ in range(self._limit if self._eager else 1):
+                if (connection := self._open_connection()) is not None:
+                    self._idle.put(connection)
         except BaseException:
             self.renew()
             raise
@@ -85,8 +86,8 @@ class ThreadCourier:
         """Seconds of a monotonic clock."""
         return time.perf_counter()
 
-    def ask(self, job: Callable[[Gateway], _T]) -> _T:
-        """Run ``job`` here, with a connection of its own.
+    def run(self, job: Callable[[InferenceClient], _T]) -> _T:
+        """Run ``job`` in this thread, with a connection of its own.
 
         Raises
         ------
@@ -94,67 +95,69 @@ class ThreadCourier:
             There is no gateway to connect to.
         """
         connection = self._take()
-        answered = False
+        is_answered = False
         try:
             result = job(connection[1])
-            answered = not isinstance(result, Unanswered)
+            is_answered = not isinstance(result, Unanswered)
             return result
         except InferenceError as error:
-            answered = error.answered
+            is_answered = error.answered
             raise
         finally:
-            if answered:
+            if is_answered:
                 self._idle.put(connection)
             else:
                 self._discard(connection)
 
-    def send(self, job: Job) -> Future[Ended]:
-        """Run ``job`` in a thread."""
+    def send(self, job: Job) -> Future[Completion]:
+        """Run ``job`` in one of the threads."""
 
-        def timed() -> Ended:
+        def timed() -> Completion:
             try:
-                result = self.ask(job)
+                result = self.run(job)
             except TargetError as error:
-                result = Unanswered(str(error), asked=False)
+                result = Unanswered(str(error), had_gateway=False)
             return result, time.perf_counter()
 
         return self._pool.submit(timed)
 
     def renew(self) -> None:
-        """Close all connections that are not in use; the next ones ask anew where the gateway is."""
+        """Close all idle connections; the next ones ask anew where the gateway is."""
         with suppress(queue.Empty):
             while True:
                 self._discard(self._idle.get_nowait())
 
-    def wait(self, flying: Collection[Future[Ended]], until: float | None = None) -> set[Future[Ended]]:
+    def wait(self, in_flight: Collection[Future[Completion]], until: float | None = None) -> set[Future[Completion]]:
         """See :meth:`RequestSender.wait`."""
-        left = None if until is None else max(0.0, until - time.perf_counter())
-        if flying:
-            return wait(flying, timeout=left, return_when=FIRST_COMPLETED).done
-        if left:
-            time.sleep(left)
+        timeout = None if until is None else max(0.0, until - time.perf_counter())
+        if in_flight:
+            return wait(in_flight, timeout=timeout, return_when=FIRST_COMPLETED).done
+        if timeout:
+            time.sleep(timeout)
         return set()
 
-    def wait_all(self, flying: Collection[Future[Ended]]) -> set[Future[Ended]]:
+    def wait_all(self, in_flight: Collection[Future[Completion]]) -> set[Future[Completion]]:
         """See :meth:`RequestSender.wait_all`."""
-        return wait(flying).done
+        return wait(in_flight).done
 
     def _take(self) -> _Connection:
         while True:
             try:
                 return self._idle.get_nowait()
             except queue.Empty:
-                if (made := self._another()) is not None:
-                    return made
-            with suppress(queue.Empty):  # all places are taken; a connection may be thrown away instead of given back
-                return self._idle.get(timeout=_LOOK_AGAIN_S)
+                if (connection := self._open_connection()) is not None:
+                    return connection
+            # All connections are in use. One of them may be discarded instead of given back: look again soon.
+            with suppress(queue.Empty):
+                return self._idle.get(timeout=_POLL_S)
 
-    def _another(self) -> _Connection | None:
-        """A new connection, ``None`` if there are as many as places."""
+    def _open_connection(self) -> _Connection | None:
+        """A new connection, ``None`` at the limit."""
         with self._lock:
-            if self._open >= self._places:
+            if self._open >= self._limit:
                 return None
             self._open += 1
+        # Outside the lock: opening may take seconds, and other threads must be able to give theirs back.
         try:
             context = self._connect()
             return context, context.__enter__()

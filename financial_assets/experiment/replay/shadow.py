@@ -1,7 +1,7 @@
-"""A replay in which the challenger only gets copies of the requests: its share is taken, and given back afterwards.
+"""A replay in which the challenger only gets copies of the requests: its share is withdrawn and given back afterwards.
 
-Both are weight epochs like any other, so that the log says what was routed how, and a replay that was killed in between
-is recognised by the reason of the epoch in force.
+Both steps are weight epochs like any other, so the log records what was routed how, and a replay that was killed in
+between is recognised by the reason of the current epoch.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ _ENDS = "replay --mode shadow has ended"
 
 
 def is_shadow_replay(epoch: WeightEpoch) -> bool:
-    """Whether a replay has taken the challenger's share and not given it back yet."""
+    """Whether a replay has withdrawn the challenger's share and not given it back yet."""
     return epoch.reason == _BEGINS
 
 
 def enter_shadow(rollout: Rollout) -> WeightEpoch:
-    """The epoch in which the challenger has no share; the present one if it has none already."""
+    """The epoch in which the challenger has no share; the current one if it has none already."""
     return rollout.take_step(0, _BEGINS)
 
 
 def leave_shadow(rollout: Rollout) -> WeightEpoch:
-    """The epoch with the weights of before; the present one unless a replay has taken the challenger's share."""
+    """The epoch with the previous weights; the current one unless a replay has withdrawn the challenger's share."""
     current = rollout.started()
     if not is_shadow_replay(current):
         return current
-    before = rollout.log.known_epoch(current.experiment, current.number - 1)
-    return rollout.change_weights(before.weights, _ENDS, regimes=before.regimes)
+    previous = rollout.log.known_epoch(current.experiment, current.number - 1)
+    return rollout.change_weights(previous.weights, _ENDS, regimes=previous.regimes)

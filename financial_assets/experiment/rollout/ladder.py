@@ -1,7 +1,7 @@
-"""The challenger's way up: a mirror first, then growing shares of the requests, as long as no guardrail has fired.
+"""Exposure of a challenger in steps: a mirror first, then growing shares of the requests, while no guardrail fires.
 
-The share is exposure, not evidence: what the models are worth is read from the pairs, which need no traffic at all.
-Going up slowly limits what a slow or failing challenger can do to the users.
+The share is exposure, not evidence: the models are judged by the pairs, which need no traffic at all. Small steps limit
+the harm that a slow or failing challenger can do to users.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ __all__ = ["next_share"]
 def next_share(
     policy: TrafficPolicy, share: int, sessions: int, guardrails: Sequence[Guardrail] = ()
 ) -> tuple[int, str] | None:
-    """The next share of the challenger and why, ``None`` while it stays.
+    """The challenger's next share and the reason for it, ``None`` while the share stays.
 
     Parameters
     ----------
     policy
-        Steps, dwell, largest step.
+        Steps, sessions per step, largest step.
     share
-        The present share in percent.
+        The current share in percent.
     sessions
-        Sessions routed since it is in force.
+        Sessions routed with this share.
     guardrails
-        None may have fired.
+        The share stays if one of them has fired.
     """
     if policy.mode != "ladder" or sessions < policy.dwell_sessions or any(rail.fired for rail in guardrails):
         return None

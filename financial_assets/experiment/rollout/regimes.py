@@ -1,4 +1,4 @@
-"""Which regime a request is in: what a policy's traffic is split by, known before the session's first bar."""
+"""The regime of a request: what a policy splits traffic by, known before the session's first bar."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 __all__ = ["RequestRegimes", "request_regimes"]
 
 _AFTER_THE_CLOSE = "closed"
-"""The graph predicts after the close; clients that ask during a session take its part from ``session_time``."""
+"""The graph predicts after the close, so all of its requests have the same time of day."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class RequestRegimes:
     Parameters
     ----------
     policy
-        Which dimensions, and the sectors.
+        The dimensions, and the sectors.
     panel
-        Prices: volatility and trend of a session are those of the market's level on the sessions before it.
+        Prices: volatility and trend of a session are those of the market level on the sessions before it.
     """
 
     policy: RolloutPolicy
@@ -42,34 +42,35 @@ class RequestRegimes:
     def of(self, session: pd.Timestamp, ticker: str) -> Regime | None:
         """The regime of a request; ``None`` while there is too little history, or for a session not in the panel."""
         values: dict[str, str] = {}
-        for name in self.policy.traffic.regimes:
-            value = self._value(name, session, ticker)
+        for dimension in self.policy.traffic.regimes:
+            value = self._value(dimension, session, ticker)
             if value is None:
                 return None
-            values[name] = value
+            values[dimension] = value
         return Regime.of(**values)
 
     def label(self, session: pd.Timestamp, ticker: str) -> str | None:
-        """Its label."""
+        """The label of its regime."""
         regime = self.of(session, ticker)
         return None if regime is None else regime.label
 
     def labels(self, session: pd.Timestamp, tickers: Sequence[str]) -> dict[str, str]:
-        """Labels by ticker, of those whose regime is known."""
+        """Ticker -> label, for tickers whose regime is known."""
         return {ticker: label for ticker in tickers if (label := self.label(session, ticker)) is not None}
 
-    def _value(self, name: str, session: pd.Timestamp, ticker: str) -> str | None:
-        if name == "sector":
+    def _value(self, dimension: str, session: pd.Timestamp, ticker: str) -> str | None:
+        if dimension == "sector":
             return self.policy.traffic.sectors.get(ticker)
-        if name == "time":
+        if dimension == "time":
             return _AFTER_THE_CLOSE
-        place = self._places.get(session)
-        return None if place is None else self._market[name][place]
+        column = self._columns.get(session)
+        return None if column is None else self._market[dimension][column]
 
     @cached_property
-    def _places(self) -> dict[pd.Timestamp, int]:
-        return {session: place for place, session in enumerate(self.panel.sessions)}
+    def _columns(self) -> dict[pd.Timestamp, int]:
+        return {session: column for column, session in enumerate(self.panel.sessions)}
 
+    # Both look at the sessions before their own only, so that a request's regime is known when it is sent.
     @cached_property
     def _market(self) -> dict[str, list[str | None]]:
         level = self.panel.values[0, CHANNELS.index("market")].astype(np.float64)
@@ -77,19 +78,19 @@ class RequestRegimes:
 
 
 def request_regimes(policy: RolloutPolicy, panel: PricePanel) -> RequestRegimes | None:
-    """The regimes of a panel's requests; ``None`` unless the policy asks for some.
+    """The regimes of a panel's requests; ``None`` if the policy does not split by regime.
 
     Raises
     ------
     ExperimentError
-        A ticker has no sector, and the policy wants sectors.
+        A ticker has no sector, and the policy splits by sector.
     """
     if not policy.traffic.regimes:
         return None
-    homeless = [ticker for ticker in panel.tickers if ticker not in policy.traffic.sectors]
-    if "sector" in policy.traffic.regimes and homeless:
+    without_sector = [ticker for ticker in panel.tickers if ticker not in policy.traffic.sectors]
+    if "sector" in policy.traffic.regimes and without_sector:
         raise ExperimentError(
-            f"{', '.join(homeless)} {'has' if len(homeless) == 1 else 'have'} no sector: add to traffic.sectors of the "
-            "rollout policy, or take sector out of traffic.regimes"
+            f"{', '.join(without_sector)} {'has' if len(without_sector) == 1 else 'have'} no sector: add to "
+            "traffic.sectors of the rollout policy, or take sector out of traffic.regimes"
         )
     return RequestRegimes(policy, panel)

@@ -1,4 +1,4 @@
-"""Arms that the registry counts otherwise now: it is another tracking server, or a version was deleted there."""
+"""Arms whose version number changed in the registry: another tracking server is used, or a version was deleted."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["follow_registry", "is_registered"]
 def follow_registry(
     log: PredictionLog, epoch: WeightEpoch, versions: Sequence[ModelVersion], storage: Mapping[str, str]
 ) -> WeightEpoch:
-    """Open the epoch that names each arm as the registry counts it now; ``epoch`` itself if it does already.
+    """Open the epoch that names each arm by its current number in the registry; ``epoch`` itself if it already does.
 
-    The same file under another number has another name, so that evidence begins anew; what was logged stays under the
-    old names.
+    The same file under another number has another name, so its evidence starts again; logged predictions keep the old
+    names.
 
     Parameters
     ----------
     log
         Where weight epochs are kept.
     epoch
-        In force.
+        Current epoch.
     versions
-        All of the registry.
+        All versions of the registry.
     storage
-        Served model name -> where its artefact lies, for what the target holds.
+        Served model name -> location of its artefact, for the models that the target holds.
 
     Raises
     ------
@@ -40,8 +40,10 @@ def follow_registry(
         The registry has no version with the files of a routed arm, under any number.
     """
     lost = [arm for arm in epoch.arms if not is_registered(arm, versions, storage.get(arm.model))]
-    found = {arm.model: _same_files(arm, versions, storage.get(arm.model)) for arm in lost}
-    absent = [arm for arm in lost if arm.role in ROUTED_ROLES and found[arm.model] is None]
+    if not lost:
+        return epoch
+    same_files = {arm.model: _same_files(arm, versions, storage.get(arm.model)) for arm in lost}
+    absent = [arm for arm in lost if arm.role in ROUTED_ROLES and same_files[arm.model] is None]
     if absent:
         names = ", ".join(f"{arm.model} (version {arm.version})" for arm in absent)
         assets = ", ".join(dict.fromkeys(f"onnx/{arm.variant}" for arm in absent))
@@ -51,10 +53,8 @@ def follow_registry(
             f"version was deleted, materialize {assets}; if it is lost for good, begin a new experiment: another name "
             "as `experiment` of the rollout policy (ROLLOUT_POLICY). The predictions so far stay in the log"
         )
-    if not lost:
-        return epoch
-    renamed = {name: version for name, version in found.items() if version is not None}
-    names = {name: model_name(version.tags["variant"], version.version) for name, version in renamed.items()}
+    renamed = {model: version for model, version in same_files.items() if version is not None}
+    names = {model: model_name(version.tags["variant"], version.version) for model, version in renamed.items()}
     arms = tuple(
         replace(arm, model=names[arm.model], version=renamed[arm.model].version) if arm.model in names else arm
         for arm in epoch.arms
@@ -71,33 +71,34 @@ def follow_registry(
 
 
 def is_registered(arm: Arm, versions: Sequence[ModelVersion], stored: str | None) -> bool:
-    """Whether the registry has the arm under its number: its variant, and the files that are served, where known.
+    """Whether the registry holds the arm under its number, with its variant, data cut-off and, if known, served files.
 
     Parameters
     ----------
     arm
-        Of a weight epoch.
+        Arm of a weight epoch.
     versions
-        All of the registry.
+        All versions of the registry.
     stored
-        Where the served artefact lies; the path of a local one names its fingerprint.
+        Location of the served artefact; the path of a local one contains its fingerprint.
     """
-    own = next((one for one in versions if one.version == arm.version), None)
+    tags = next((version.tags for version in versions if version.version == arm.version), None)
     cutoff = f"{arm.data_cutoff:%Y-%m-%d}"
-    if own is None or own.tags.get("variant") != arm.variant or own.tags.get("data_cutoff", cutoff) != cutoff:
+    if tags is None or tags.get("variant") != arm.variant or tags.get("data_cutoff", cutoff) != cutoff:
         return False
     fingerprint = _fingerprint_in(stored)
-    return fingerprint is None or own.tags.get("fingerprint") == fingerprint
+    return fingerprint is None or tags.get("fingerprint") == fingerprint
 
 
 def _same_files(arm: Arm, versions: Sequence[ModelVersion], stored: str | None) -> ModelVersion | None:
-    """The newest version of the arm's variant whose fingerprint the served artefact's path names."""
+    """The newest version of the arm's variant with the fingerprint in the served artefact's path."""
     fingerprint = _fingerprint_in(stored)
-    matching = [one for one in versions if one.tags.get("variant") == arm.variant]
-    return next((one for one in reversed(matching) if one.tags.get("fingerprint", "") == fingerprint), None)
+    # Newest first: the same files may be registered more than once.
+    same_variant = [version for version in versions if version.tags.get("variant") == arm.variant]
+    return next((v for v in reversed(same_variant) if v.tags.get("fingerprint", "") == fingerprint), None)
 
 
 def _fingerprint_in(stored: str | None) -> str | None:
-    """That of ``<variant>/<fingerprint>/artifact``; ``None`` for a store that names artefacts by their digest."""
+    """The fingerprint in ``<variant>/<fingerprint>/artifact``; ``None`` in a store that names artefacts by digest."""
     parts = (stored or "").split("/")
     return parts[-2] if len(parts) > 2 and parts[-1] == ARTIFACT_FOLDER else None

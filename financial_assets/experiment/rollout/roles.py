@@ -1,4 +1,4 @@
-"""Who takes part in an experiment: at its start by the policy, afterwards by what was retrained. Pure functions."""
+"""The arms of an experiment: first by the policy, later by what was retrained. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = ["AvailableModel", "entry_shares", "first_arms", "next_arms", "ordered
 
 @dataclass(frozen=True, slots=True)
 class AvailableModel:
-    """A deployed model version that can take part.
+    """A deployed model version that can become an arm.
 
     Attributes
     ----------
     model
         Served name, ``<variant>-predictor-v<version>``.
     variant, version
-        What it is a version of; versions of all variants are numbered together.
+        Its variant and its number; versions of all variants are numbered together.
     data_cutoff
-        Last session (tz-naive) that it has learned from.
+        Last session (tz-naive) that it was trained on.
     """
 
     model: str
@@ -40,30 +40,30 @@ def ordered(available: Iterable[AvailableModel]) -> list[AvailableModel]:
     Raises
     ------
     ExperimentError
-        Two do not differ in name or version.
+        Two have the same name or version.
     """
     models = sorted(available, key=lambda model: model.version)
     for field in ("model", "version"):
         values = [getattr(model, field) for model in models]
         if len(set(values)) != len(values):
-            raise ExperimentError(f"available models do not differ in their {field}: {', '.join(map(str, values))}")
+            raise ExperimentError(f"available models have the same {field}: {', '.join(map(str, values))}")
     return models
 
 
 def split_share(share: int, parts: int) -> tuple[int, ...]:
-    """Whole numbers that add up to ``share``, equal but for the remainder, which the first ones get."""
-    return tuple(share // parts + (place < share % parts) for place in range(parts))
+    """Whole numbers that add up to ``share``, equal except for the remainder, which goes to the first ones."""
+    return tuple(share // parts + (part < share % parts) for part in range(parts))
 
 
 def entry_shares(policy: RolloutPolicy) -> tuple[int, ...]:
-    """The shares of the requests, in percent, that the policy's challengers begin with: a ladder's first step."""
+    """The shares of the requests, in percent, that the policy's challengers start with; on a ladder, its first step."""
     if policy.traffic.mode == "ladder":
         return split_share(policy.traffic.steps[0], len(policy.challengers))
     return tuple(challenger.weight for challenger in policy.challengers)
 
 
 def share_of(policy: RolloutPolicy, variant: str) -> int:
-    """The share that the policy gives a challenger of a variant; of one that it does not name, that of its last."""
+    """The share that the policy gives a challenger of ``variant``; variants that it does not name get its last one."""
     shares = dict(zip((challenger.variant for challenger in policy.challengers), entry_shares(policy), strict=True))
     return shares.get(variant, entry_shares(policy)[-1])
 
@@ -78,31 +78,31 @@ def first_arms(policy: RolloutPolicy, available: Iterable[AvailableModel]) -> tu
     """
     newest, shares = _newest(available), entry_shares(policy)
     return (
-        _arm(_need(newest, policy.champion.variant), "champion", 100 - sum(shares)),
+        _arm(_required(newest, policy.champion.variant), "champion", 100 - sum(shares)),
         *(
-            _arm(_need(newest, challenger.variant), "challenger", share)
+            _arm(_required(newest, challenger.variant), "challenger", share)
             for challenger, share in zip(policy.challengers, shares, strict=True)
         ),
-        *(_arm(_need(newest, variant), "shadow", 0) for variant in policy.shadow),
+        *(_arm(_required(newest, variant), "shadow", 0) for variant in policy.shadow),
     )
 
 
 def next_arms(policy: RolloutPolicy, current: WeightEpoch, models: Sequence[AvailableModel]) -> tuple[Arm, ...]:
-    """The arms that fit the models now.
+    """The arms that fit the deployed models.
 
-    The champion stays. A version newer than every arm of the current epoch becomes a challenger: in the place of the
-    challenger of its variant, in a free one, or in the last. If more variants were retrained than the policy has
-    challengers, those of its challengers' variants come first, in its order, then those of the other arms. Shadows are
-    the newest versions of all the policy's variants that have no routed role.
+    The champion stays. A version newer than every arm of the current epoch becomes a challenger: it replaces the
+    challenger of its variant, or takes a free slot, or replaces the last challenger. If more variants were retrained
+    than the policy has challengers, those of its challengers' variants come first, in its order, then those of the
+    other arms. Shadows are the newest versions of all the policy's variants that have no routed role.
 
     Parameters
     ----------
     policy
-        Who took part at the start.
+        The arms at the start, and the mode of the traffic.
     current
-        Epoch in force.
+        Current epoch.
     models
-        What is deployed, by version.
+        Deployed models, by version.
 
     Raises
     ------
@@ -122,43 +122,45 @@ def next_arms(policy: RolloutPolicy, current: WeightEpoch, models: Sequence[Avai
                 f"({', '.join(model.model for model in models) or 'none'}): deploy it again by materializing "
                 f"predictors/{arm.variant}"
             )
-    taken = {arm.model for arm in routed}
+    routed_models = {arm.model for arm in routed}
     planned = (policy.champion.variant, *(arm.variant for arm in policy.challengers))
     variants = dict.fromkeys((*policy.shadow, *planned, *(arm.variant for arm in routed)))
+    # A variant with a routed arm gets a shadow only for a version newer than that arm.
     oldest = {arm.variant: arm.version for arm in routed}
     candidates = [newest[variant] for variant in variants if variant in newest]
-    shadows = [m for m in candidates if m.model not in taken and m.version > oldest.get(m.variant, 0)]
+    shadows = [m for m in candidates if m.model not in routed_models and m.version > oldest.get(m.variant, 0)]
     return (*routed, *(_arm(model, "shadow", 0) for model in shadows))
 
 
 def _challengers(policy: RolloutPolicy, current: WeightEpoch, newest: Mapping[str, AvailableModel]) -> tuple[Arm, ...]:
-    known, shares = max(arm.version for arm in current.arms), entry_shares(policy)
+    latest_tested, shares = max(arm.version for arm in current.arms), entry_shares(policy)
     variants = dict.fromkeys(
         (*(arm.variant for arm in (*policy.challengers, *current.challengers)), current.champion.variant)
     )
-    newcomers = [newest[name] for name in variants if name in newest and newest[name].version > known]
-    places: list[Arm | None] = [*current.challengers]
-    places += [None] * (len(shares) - len(places))
-    for newcomer in newcomers[: len(places)]:
-        place = _place(places, newcomer, known)
-        forerunner = places[place]
-        # On a ladder everybody begins at the bottom; otherwise the newcomer takes over its forerunner's requests.
-        takes_over = forerunner is not None and policy.traffic.mode == "fixed"
-        share = forerunner.weight if forerunner and takes_over else shares[min(place, len(shares) - 1)]
-        places[place] = _arm(newcomer, "challenger", share)
-    challengers = tuple(arm for arm in places if arm is not None)
-    if newcomers and sum(arm.weight for arm in challengers) > 100 - len(challengers):  # too little for the champion
+    # Versions number all variants together, so anything newer was trained after this epoch began.
+    retrained = [newest[name] for name in variants if name in newest and newest[name].version > latest_tested]
+    slots: list[Arm | None] = [*current.challengers]
+    slots += [None] * (len(shares) - len(slots))
+    for model in retrained[: len(slots)]:
+        slot = _slot_for(model, slots, latest_tested)
+        replaced = slots[slot]
+        # On a ladder everybody starts at the bottom; otherwise a model takes over the requests of the one it replaces.
+        takes_over = replaced is not None and policy.traffic.mode == "fixed"
+        share = replaced.weight if replaced and takes_over else shares[min(slot, len(shares) - 1)]
+        slots[slot] = _arm(model, "challenger", share)
+    challengers = tuple(arm for arm in slots if arm is not None)
+    if retrained and sum(arm.weight for arm in challengers) > 100 - len(challengers):  # too little for the champion
         parts = split_share(sum(shares), len(challengers))
         return tuple(replace(arm, weight=part) for arm, part in zip(challengers, parts, strict=True))
     return challengers
 
 
-def _place(places: Sequence[Arm | None], newcomer: AvailableModel, known: int) -> int:
-    """Where a newcomer goes: its variant's place, a free one, or the last that no other newcomer has."""
-    old = {place: arm for place, arm in enumerate(places) if arm is not None and arm.version <= known}
-    own = [place for place, arm in old.items() if arm.variant == newcomer.variant]
-    free = [place for place, arm in enumerate(places) if arm is None]
-    return next(iter((*own, *free, *reversed(old))))
+def _slot_for(model: AvailableModel, slots: Sequence[Arm | None], latest_tested: int) -> int:
+    """The slot of a retrained model: that of its variant, a free one, or the last one without a retrained model."""
+    tested = {slot: arm for slot, arm in enumerate(slots) if arm is not None and arm.version <= latest_tested}
+    same_variant = [slot for slot, arm in tested.items() if arm.variant == model.variant]
+    free = [slot for slot, arm in enumerate(slots) if arm is None]
+    return next(iter((*same_variant, *free, *reversed(tested))))
 
 
 def _arm(model: AvailableModel, role: Role, weight: int) -> Arm:
@@ -169,7 +171,7 @@ def _newest(models: Iterable[AvailableModel]) -> dict[str, AvailableModel]:
     return {model.variant: model for model in sorted(models, key=lambda model: model.version)}
 
 
-def _need(newest: Mapping[str, AvailableModel], variant: str) -> AvailableModel:
+def _required(newest: Mapping[str, AvailableModel], variant: str) -> AvailableModel:
     if variant not in newest:
         raise ExperimentError(
             f"the rollout policy names the variant {variant!r}, but only {', '.join(sorted(newest)) or 'none'} is "

@@ -1,4 +1,4 @@
-"""Bringing a weight epoch into force: the gateway's routes first, the registry's aliases last."""
+"""Applying a weight epoch: the gateway's routes first, the registry's aliases last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["apply_epoch", "manifest_of", "point_aliases", "regime_manifests", "r
 
 
 def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
-    """The Experiment of an epoch; a challenger without a share of the requests gets a copy of each, as a mirror."""
+    """The Experiment of an epoch; a challenger without a share of the requests is a mirror and gets copies of them."""
     weights = {model: weight for model, weight in epoch.weights.items() if weight > 0}
     mirror = next(((arm.model, 100) for arm in epoch.challengers if arm.weight == 0), None)
     return experiment_manifest(
@@ -25,9 +25,9 @@ def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
 
 
 def regime_manifests(epoch: WeightEpoch, namespace: str = NAMESPACE) -> list[Manifest]:
-    """One Experiment for each regime with weights of its own.
+    """One Experiment per regime with weights of its own.
 
-    They have no default: a model may be that of one Experiment only, and the epoch's main one has it.
+    They have no default model: a model may be the default of one Experiment only, which is the epoch's main one.
     """
     return [
         experiment_manifest(
@@ -45,23 +45,24 @@ def apply_epoch(
     Parameters
     ----------
     epoch
-        In force by the log.
+        Current epoch of the log.
     target, namespace, timeout_s
         Where, and how long it may take.
     former
-        Regimes whose experiments are removed, once all others are in force.
+        Regimes whose Experiments are removed, once all others are ready.
 
     Raises
     ------
     NotReadyError
-        Not in force in time; the epoch stands, and the next run goes on here.
+        Not ready in time. The log keeps the epoch, and the next run continues here.
     TargetError
         The target refused.
     """
     manifests = [manifest_of(epoch, namespace), *regime_manifests(epoch, namespace)]
     target.apply(manifests)
     target.wait_ready([manifest["metadata"]["name"] for manifest in manifests], timeout_s)
-    for name in _left_over(epoch, target.status().experiments, former) if former else ():
+    # Last, because a client that asks by a former regime must not be left without any route in between.
+    for name in _obsolete(epoch, target.status().experiments, former) if former else ():
         target.delete("Experiment", name)
     return manifests[0]
 
@@ -69,32 +70,32 @@ def apply_epoch(
 def repair_routing(
     epoch: WeightEpoch, target: ServingTarget, namespace: str, timeout_s: float, *, former: Collection[str] = ()
 ) -> bool:
-    """Enforce an epoch if the target splits otherwise, as a step that was killed leaves it; whether it did.
+    """Apply an epoch if the target's routes differ from it, as after a step that was killed; whether they did.
 
-    A target that knows no such experiment is left alone: the asset ``experiment`` begins one.
+    A target without the experiment is left alone: the asset ``experiment`` creates it.
     """
-    found = target.status().experiments
-    splits = {one.name: (one.default, dict(one.weights), one.mirror) for one in found}
-    wanted = {
+    present = target.status().experiments
+    splits = {status.name: (status.default, dict(status.weights), status.mirror) for status in present}
+    expected = {
         spec.name: (spec.default, dict(spec.weights), spec.mirror)
         for spec in map(parse_experiment, (manifest_of(epoch, namespace), *regime_manifests(epoch, namespace)))
     }
     if epoch.experiment not in splits:
         return False
-    if wanted.items() <= splits.items() and not _left_over(epoch, found, former):
+    if expected.items() <= splits.items() and not _obsolete(epoch, present, former):
         return False
     apply_epoch(epoch, target, namespace, timeout_s, former=former)
     return True
 
 
-def _left_over(epoch: WeightEpoch, found: Collection[ExperimentStatus], former: Collection[str]) -> list[str]:
-    """Experiments of regimes that are no longer split by weights of their own."""
-    known = {one.name for one in found}
-    return [name for label in sorted(former) if (name := regime_experiment(epoch.experiment, label)) in known]
+def _obsolete(epoch: WeightEpoch, present: Collection[ExperimentStatus], former: Collection[str]) -> list[str]:
+    """Names of the Experiments of regimes that no longer have weights of their own."""
+    names = {status.name for status in present}
+    return [name for label in sorted(former) if (name := regime_experiment(epoch.experiment, label)) in names]
 
 
 def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
-    """Let the aliases name the versions in those roles; called after the routes are in force.
+    """Point the registry's aliases at the versions in those roles; called after the routes are applied.
 
     ``champion``, ``challenger``, and for further challengers ``challenger-2`` and so on.
 
@@ -103,19 +104,19 @@ def point_aliases(registry: ModelRegistry, epoch: WeightEpoch) -> None:
     ExperimentError
         The registry does not hold an arm's version.
     TrackingError
-        It cannot be asked, or refuses.
+        The registry cannot be reached, or refuses.
     """
-    known = {version.version for version in registry.versions()}
-    lost = [arm.model for arm in (epoch.champion, *epoch.challengers) if arm.version not in known]
+    registered = {version.version for version in registry.versions()}
+    lost = [arm.model for arm in (epoch.champion, *epoch.challengers) if arm.version not in registered]
     if lost:
         raise ExperimentError(
             f"the registry does not hold {', '.join(lost)} of weight epoch {epoch.number} (another tracking server, or "
-            "deleted there): materialize `experiment`, which follows the registry or says what else helps"
+            "deleted there): materialize `experiment`, which follows the registry or names another fix"
         )
     registry.set_alias("champion", epoch.champion.version)
-    for place in range(max(MOST_CHALLENGERS, len(epoch.challengers))):
-        alias = "challenger" if place == 0 else f"challenger-{place + 1}"
-        if place < len(epoch.challengers):
-            registry.set_alias(alias, epoch.challengers[place].version)
+    for position in range(max(MOST_CHALLENGERS, len(epoch.challengers))):
+        alias = "challenger" if position == 0 else f"challenger-{position + 1}"
+        if position < len(epoch.challengers):
+            registry.set_alias(alias, epoch.challengers[position].version)
         else:
             registry.remove_alias(alias)

@@ -1,4 +1,4 @@
-"""Rollout state: which models take part in the experiment, with which weights. The only source of weights.
+"""Rollout state: the arms of the experiment and their weights. The only source of weights.
 
 The state is the latest weight epoch in the prediction log. It is reconciled with the models that exist, never reset:
 weights belong to the roles, and only :meth:`Rollout.change_weights` changes them.
@@ -29,20 +29,20 @@ class Rollout:
     log
         Where weight epochs are kept.
     policy
-        Who takes part at the start.
+        The arms at the start.
     """
 
     log: PredictionLog
     policy: RolloutPolicy
 
     def current(self) -> WeightEpoch | None:
-        """The weight epoch in force, ``None`` before the start."""
+        """The current weight epoch, ``None`` before the start."""
         return self.log.current_epoch(self.policy.experiment)
 
     def reconcile(self, available: Iterable[AvailableModel]) -> WeightEpoch:
-        """The weight epoch that fits the available models; opened only if arms differ from those in force.
+        """The weight epoch that fits the available models; opened only if its arms differ from the current ones.
 
-        See :func:`~financial_assets.experiment.rollout.roles.next_arms`.
+        The first epoch follows the policy, later ones :func:`~financial_assets.experiment.rollout.roles.next_arms`.
 
         Raises
         ------
@@ -52,48 +52,35 @@ class Rollout:
         models = ordered(available)
         current = self.current()
         if current is None:
-            return self.bootstrap(models)
+            arms = first_arms(self.policy, models)
+            return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
         arms = next_arms(self.policy, current, models)
-        same = set(arms) == set(current.arms)  # their order says nothing
-        if same and (self.policy.traffic.regimes or not current.regimes):
+        is_same = set(arms) == set(current.arms)  # their order has no meaning
+        if is_same and (self.policy.traffic.regimes or not current.regimes):
             return current
-        reason = "all requests are split alike again" if same else _describe(current.arms, arms)
+        reason = "all requests are split alike again" if is_same else _describe(current.arms, arms)
         return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number)
 
     def former_regimes(self) -> set[str]:
-        """Labels of regimes that had weights of their own once and have none now."""
+        """Labels of regimes that had weights of their own and no longer do."""
         epochs = self.log.epochs(self.policy.experiment)
         return {label for epoch in epochs for label in epoch.regimes} - set(epochs[-1].regimes if epochs else ())
 
-    def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
-        """Open the first epoch from the policy; the current epoch if there is one already.
-
-        Raises
-        ------
-        ExperimentError
-            If the champion's or the challenger's variant, or a shadow's, is not available.
-        """
-        current = self.current()
-        if current is not None:
-            return current
-        arms = first_arms(self.policy, available)
-        return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
-
     def promote(self, decision: Decision) -> WeightEpoch:
-        """The challenger becomes champion and answers everything, all other arms are scored in pairs.
+        """The challenger becomes champion and answers all requests; all other arms are scored in pairs.
 
-        An epoch has one champion by construction, so that a crash leaves either the old one or the new one. The
-        current epoch if that is so already.
+        An epoch has one champion by construction, so a crash leaves either the old one or the new one. Returns the
+        current epoch if the challenger is champion already.
 
         Raises
         ------
         ExperimentError
-            The decision is about other arms than those in force.
+            The decision is about other arms than the current ones.
         """
         current = self.started()
         if current.champion.model == decision.challenger:
             return current
-        _check_in_force(decision, current)
+        _check_is_current(decision, current)
         arms = (
             *(replace(arm, role="champion", weight=100) for arm in current.arms if arm.model == decision.challenger),
             *(replace(arm, role="shadow", weight=0) for arm in current.arms if arm.model != decision.challenger),
@@ -101,33 +88,34 @@ class Rollout:
         return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, [decision]), after=current.number)
 
     def withdraw(self, decisions: Sequence[Decision]) -> WeightEpoch:
-        """Challengers are scored in pairs only, the champion takes over their requests; the others keep theirs.
+        """Challengers are scored in pairs only and the champion takes over their requests; the others keep theirs.
 
-        The current epoch if none of them has requests.
+        Returns the current epoch if none of them has requests.
 
         Raises
         ------
         ExperimentError
-            A decision is about other arms than those in force.
+            A decision is about other arms than the current ones.
         """
         current = self.started()
-        left = [one for one in decisions if one.champion != current.champion.model or one.challenger in current.weights]
-        if not left:
+        # One whose challenger has no requests any more was applied already, before a crash.
+        pending = [d for d in decisions if d.champion != current.champion.model or d.challenger in current.weights]
+        if not pending:
             return current
-        for decision in left:
-            _check_in_force(decision, current)
-        losers = {decision.challenger for decision in left}
-        weights = current.without(*losers)
+        for decision in pending:
+            _check_is_current(decision, current)
+        withdrawn = {decision.challenger for decision in pending}
+        weights = current.without(*withdrawn)
         arms = tuple(
             replace(arm, role="shadow", weight=0)
-            if arm.model in losers
+            if arm.model in withdrawn
             else replace(arm, weight=weights.get(arm.model, 0))
             for arm in current.arms
         )
-        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, left), after=current.number)
+        return self.log.open_epoch(self.policy.experiment, arms, _reason(self.log, pending), after=current.number)
 
     def take_step(self, share: int, reason: str) -> WeightEpoch:
-        """Give the challengers together another share of the requests, in percent, in equal parts."""
+        """Change the challengers' joint share of the requests, in percent; it is divided equally."""
         current = self.started()
         if not current.challengers:
             raise ExperimentError(f"{current.champion.model} serves alone: there is no challenger to route to")
@@ -136,24 +124,22 @@ class Rollout:
         return self.change_weights({current.champion.model: 100 - share, **weights}, reason)
 
     def started(self) -> WeightEpoch:
-        """The weight epoch in force.
+        """The current weight epoch.
 
         Raises
         ------
         ExperimentError
-            There is none.
+            The experiment has not started.
         """
         current = self.current()
         if current is None:
-            raise ExperimentError(
-                f"experiment {self.policy.experiment} has not started: materialize `experiment` first"
-            )
+            raise ExperimentError(f"experiment {self.policy.experiment} has not started; run `financial-assets run`")
         return current
 
     def change_weights(
         self, weights: Mapping[str, int], reason: str, *, regimes: Mapping[str, Mapping[str, int]] | None = None
     ) -> WeightEpoch:
-        """Open an epoch with other weights for the routed arms; the current one if they are in force already.
+        """Open an epoch with other weights for the routed arms; returns the current one if it has them already.
 
         Parameters
         ----------
@@ -162,7 +148,7 @@ class Rollout:
         reason
             Why.
         regimes
-            Weights of their own for requests of some regimes, by label; of all others ``weights`` hold.
+            Weights of their own for requests of some regimes, by label; ``weights`` apply to all others.
 
         Raises
         ------
@@ -176,24 +162,24 @@ class Rollout:
                 f"{', '.join(sorted(current.weights))}"
             )
         arms = tuple(replace(arm, weight=weights.get(arm.model, arm.weight)) for arm in current.arms)
-        own = {label: dict(given) for label, given in (regimes or {}).items()}
-        if arms == current.arms and own == current.regimes:
+        by_regime = {label: dict(own_weights) for label, own_weights in (regimes or {}).items()}
+        if arms == current.arms and by_regime == current.regimes:
             return current
-        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=own)
+        return self.log.open_epoch(self.policy.experiment, arms, reason, after=current.number, regimes=by_regime)
 
 
 def _reason(log: PredictionLog, decisions: Sequence[Decision]) -> str:
-    plans = [log.plan(one.experiment, one.champion, one.challenger) for one in decisions]
-    return " ".join(f"{one.action}: {first_reason(one, plan)}" for one, plan in zip(decisions, plans, strict=True))
+    plans = [log.plan(made.experiment, made.champion, made.challenger) for made in decisions]
+    return " ".join(f"{made.action}: {first_reason(made, plan)}" for made, plan in zip(decisions, plans, strict=True))
 
 
-def _check_in_force(decision: Decision, current: WeightEpoch) -> None:
+def _check_is_current(decision: Decision, current: WeightEpoch) -> None:
     pair = {decision.champion, decision.challenger}
     if decision.epoch != current.number or decision.champion != current.champion.model or pair - set(current.weights):
         raise ExperimentError(
             f"the decision of {decision.as_of} is about {decision.challenger} against {decision.champion} in weight "
-            f"epoch {decision.epoch}, but epoch {current.number} with {', '.join(current.weights)} is in force: decide "
-            "again"
+            f"epoch {decision.epoch}, but the current epoch is {current.number} with {', '.join(current.weights)}: "
+            "decide again"
         )
 
 

@@ -1,4 +1,4 @@
-"""Decisions in the experiment tracker: one run each, beside the trainings of the models that they are about."""
+"""Decisions in the experiment tracker: one run per decision, beside the training runs of the models concerned."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ DECISION_TAG = "decision"
 
 
 def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -> str:
-    """Record a decision with its plan as a tracked run; the run that holds it already, if there is one.
+    """Record a decision with its plan as a tracked run, or return the run that holds it already.
 
-    A process that dies in between leaves a run that has not ended well: it does not count, and the next call records
-    the decision anew.
+    A process that dies in between leaves a run that did not end successfully: it does not count, and the next call
+    records the decision again.
 
     Returns
     -------
@@ -33,9 +33,9 @@ def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -
     TrackingError
         The tracker cannot be reached or refuses.
     """
-    known = tracker.find(DECISION_TAG, decision.digest)
-    if known is not None:
-        return known
+    recorded = tracker.find(DECISION_TAG, decision.digest)
+    if recorded is not None:
+        return recorded
     tags = {
         DECISION_TAG: decision.digest,
         "decision.plan": plan.digest,
@@ -58,7 +58,7 @@ def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -
 
 
 def _metrics(decision: Decision) -> dict[str, float]:
-    """Figures to compare decisions by; shares as shares, nothing that is not defined yet."""
+    """Figures to compare decisions by, without those that are not defined yet; shares lie in [0, 1]."""
     always = decision.always_on
     latest = decision.looks[-1] if decision.looks else None
     optional = {

@@ -163,11 +163,6 @@ class GroupSequentialDesign:
         """Lower boundaries of a two-sided design."""
         return tuple(-z for z in self.upper) if self.sides == 2 else None
 
-    @property
-    def nominal(self) -> tuple[float, ...]:
-        """One-sided p-value of one look that reaches each boundary."""
-        return tuple(float(special.ndtr(-z)) for z in self.upper)
-
     def exits(self, drift: float) -> Exit:
         """Exit probabilities under a drift."""
         return exit_probabilities(self.fractions, self.upper, self.lower, drift)
@@ -186,13 +181,6 @@ class GroupSequentialDesign:
         """Horizon over that of a test with one look of the same power (Jennison and Turnbull's R)."""
         fixed = float(special.ndtri(1 - self.alpha / self.sides) + special.ndtri(power))
         return (self.drift_for(power) / fixed) ** 2
-
-    def expected_fraction(self, drift: float) -> float:
-        """Mean information fraction at which the test stops."""
-        exits = self.exits(drift)
-        left = [up + down for up, down in zip(exits.upper, exits.lower, strict=True)]
-        early = math.fsum(p * t for p, t in zip(left[:-1], self.fractions, strict=False))
-        return early + (1 - math.fsum(left[:-1])) * self.fractions[-1]
 
 
 def _boundary(inside: _Inside, time: float, increment: float) -> float:

@@ -1,10 +1,7 @@
 """Power of the paired comparison: the smallest difference that given days can show, and the days for a difference.
 
 The usual normal approximation for a mean of independent days: Lachin, "Introduction to sample size determination and
-power analysis for clinical trials", Controlled Clinical Trials 2 (1981). :func:`minimum_detectable_effect` and
-:func:`days_needed` speak of days that have been seen; :func:`planned_effect` and :func:`planned_days` of days to come,
-under assumptions that stand in the plan, with the design effect of tickers that move together (Kish 1965) and of days
-that do, and the inflation of a horizon that planned looks cost.
+power analysis for clinical trials", Controlled Clinical Trials 2 (1981).
 """
 
 from __future__ import annotations
@@ -20,9 +17,6 @@ __all__ = [
     "autocorrelation_effect",
     "days_needed",
     "minimum_detectable_effect",
-    "planned_days",
-    "planned_deviation",
-    "planned_effect",
 ]
 
 
@@ -53,36 +47,6 @@ def days_needed(daily: np.ndarray, effect: float, *, level: float = 0.95, power:
     return None if spread is None else math.ceil((_factor(level, power) * spread / effect) ** 2)
 
 
-def planned_deviation(
-    row_variance: float, tickers: int, *, correlation: float = 0.0, autocorrelation: float = 1.0
-) -> float:
-    """Standard deviation of a day's mean paired difference, as a plan assumes it.
-
-    Parameters
-    ----------
-    row_variance
-        Variance of the difference on one row. For accuracy: the share of rows on which only one arm is right, less the
-        square of the expected difference (which is negligible).
-    tickers
-        Rows a day.
-    correlation
-        Of the differences of two tickers on one day.
-    autocorrelation
-        Factor for correlated days, see :func:`autocorrelation_effect`.
-
-    Raises
-    ------
-    ExperimentError
-        For assumptions that cannot be.
-    """
-    if not (row_variance > 0 and tickers >= 1 and -1 / max(tickers - 1, 1) < correlation <= 1 and autocorrelation > 0):
-        raise ExperimentError(
-            f"no day can have row variance {row_variance}, {tickers} tickers, correlation {correlation} and "
-            f"autocorrelation factor {autocorrelation}: correct the assumptions of the plan"
-        )
-    return math.sqrt(row_variance / tickers * (1 + (tickers - 1) * correlation) * autocorrelation)
-
-
 def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     """Variance of the mean of correlated days over that of independent ones, at least 1.
 
@@ -108,48 +72,6 @@ def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     weighted = (1 - lag / (lags + 1) for lag in range(1, lags + 1))
     factor = 1 + 2 * sum(w * float(off[lag:] @ off[:-lag]) / total for lag, w in enumerate(weighted, 1))
     return max(factor, 1.0)
-
-
-def planned_effect(
-    deviation: float, days: int, *, alpha: float, power: float = 0.8, sides: int = 2, inflation: float = 1.0
-) -> float:
-    """Minimum detectable effect of a planned test.
-
-    Parameters
-    ----------
-    deviation
-        Assumed standard deviation of a day, see :func:`planned_deviation`.
-    days
-        Horizon.
-    alpha, sides
-        Error rate in total, of 1 side or 2.
-    power
-        Probability of finding the effect by the horizon.
-    inflation
-        Horizon over that of a test with one look: 1 for that one, ``GroupSequentialDesign.inflation`` for planned
-        looks.
-    """
-    return _planned_factor(deviation, alpha, power, sides) * math.sqrt(inflation / _positive("days", days))
-
-
-def planned_days(
-    deviation: float, effect: float, *, alpha: float, power: float = 0.8, sides: int = 2, inflation: float = 1.0
-) -> int:
-    """Horizon after which a true mean of ``effect`` is found; see :func:`planned_effect`."""
-    once = (_planned_factor(deviation, alpha, power, sides) / _positive("effect", effect)) ** 2
-    return math.ceil(inflation * once)
-
-
-def _planned_factor(deviation: float, alpha: float, power: float, sides: int) -> float:
-    if not (0 < alpha < power < 1 and sides in (1, 2)):
-        raise ExperimentError(f"need 0 < alpha < power < 1 and 1 or 2 sides: {alpha}, {power}, {sides}")
-    return _positive("deviation", deviation) * _factor(1 - 2 * alpha / sides, power)
-
-
-def _positive(name: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ExperimentError(f"{name} must be positive and finite, not {value}")
-    return value
 
 
 def _spread(daily: np.ndarray) -> float | None:

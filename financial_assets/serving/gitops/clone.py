@@ -1,9 +1,9 @@
 """One branch of a remote repository, changed by compare-and-swap.
 
-The folder is a cache and nothing else: a bare, shallow repository that no state is kept in. Each change is made on top
-of the remote's head of that moment as a new commit without working tree, index or local branch, and pushed under the
-condition that the head is still that one. So there is never an unpushed commit to lose, a killed process leaves only
-garbage, a rewritten history is simply followed, and a damaged folder is thrown away and fetched anew.
+The folder is only a cache: a bare, shallow repository without state of its own. Each change is a new commit on top of
+the remote's current head, made without working tree or local branch, and pushed on the condition that the head has not
+moved (``--force-with-lease``). So there is never an unpushed commit to lose, a killed process leaves only garbage, a
+force-pushed history is accepted, and a damaged folder is discarded and fetched again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.redaction import conceal, without_user
+from financial_assets.serving.cluster.deadline import Deadline
 from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race, is_refusal
 from financial_assets.serving.gitops.git import GitError, run_git, user_variables
-from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot, read_folder, write_commit
-from financial_assets.serving.kubernetes.api import Deadline
+from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot, read_folder, write_commit
 
 __all__ = ["Clone"]
 
@@ -66,7 +66,7 @@ class Clone:
         self._path = path
         self._author = author
 
-    def read(self, deadline: Deadline) -> Snapshot:
+    def read(self, deadline: Deadline) -> TreeSnapshot:
         """The folder at the remote's head.
 
         Raises
@@ -77,7 +77,7 @@ class Clone:
         with self._locked(deadline):
             return self._healing(lambda: read_folder(self._folder, self._fetch(deadline), self._path, deadline))
 
-    def last_read(self, deadline: Deadline) -> Snapshot | None:
+    def last_read(self, deadline: Deadline) -> TreeSnapshot | None:
         """The folder as it was last seen; ``None`` if it never was. Asks no remote and waits for no other process."""
         if not self._is_ours():
             return None
@@ -115,12 +115,12 @@ class Clone:
         )
 
     def _change_once(self, edit: Callable[[Folder], Edit], deadline: Deadline) -> str:
-        found = read_folder(self._folder, self._fetch(deadline), self._path, deadline)
-        wanted = edit(found.folder)
+        head = read_folder(self._folder, self._fetch(deadline), self._path, deadline)
+        wanted = edit(head.folder)
         if not wanted.files:
-            return found.commit
-        commit = write_commit(self._folder, found.commit, self._path, wanted, self._author, deadline)
-        self._push(commit, found.commit, deadline)
+            return head.commit
+        commit = write_commit(self._folder, head.commit, self._path, wanted, self._author, deadline)
+        self._push(commit, head.commit, deadline)
         self._git(deadline, "update-ref", _HEAD, commit)
         return commit
 
@@ -129,11 +129,10 @@ class Clone:
         head = self._remote_head(deadline)
         self._prepare(head, deadline)
         try:
-            known = self._git(deadline, "rev-parse", "--verify", "-q", _HEAD)
+            if self._git(deadline, "rev-parse", "--verify", "-q", _HEAD) == head:
+                return head
         except GitError:
-            known = ""
-        if known == head:
-            return head
+            pass  # a new cache has no head yet
         refspec = f"+refs/heads/{self._branch}:{_HEAD}"
         options = ("--quiet", "--no-tags", "--depth=1", "--no-write-fetch-head", "--no-recurse-submodules")
         try:
@@ -145,13 +144,13 @@ class Clone:
         return self._git(deadline, "rev-parse", "--verify", f"{_HEAD}^{{commit}}")
 
     def _remote_head(self, deadline: Deadline) -> str:
-        """What the remote says; asked apart from the fetch, so that a fetch can only fail for the cache's sake."""
+        """The remote's head, asked apart from the fetch: if only the fetch fails, the cache is to blame."""
         heads: dict[str, str] = {}
         try:
             for pattern in (f"refs/heads/{self._branch}", "refs/heads/*"):
-                said = run_git(["ls-remote", "--", self._address, pattern], deadline, variables=self._variables)
-                answer = said.decode(errors="replace")
-                heads = {name: commit for commit, name in (line.split("\t") for line in answer.splitlines())}
+                output = run_git(["ls-remote", "--", self._address, pattern], deadline, variables=self._variables)
+                lines = output.decode(errors="replace").splitlines()
+                heads = {name: commit for commit, name in (line.split("\t") for line in lines)}
                 if f"refs/heads/{self._branch}" in heads:
                     return heads[f"refs/heads/{self._branch}"]
         except GitError as error:
@@ -160,9 +159,9 @@ class Clone:
             raise TargetError(
                 f"GITOPS_REPOSITORY: {self._shown} has no branch at all; push a first commit to {self._branch}"
             )
-        known = ", ".join(sorted(name.removeprefix("refs/heads/") for name in heads)[:20])
+        branches = ", ".join(sorted(name.removeprefix("refs/heads/") for name in heads)[:20])
         raise TargetError(
-            f"GITOPS_BRANCH: {self._shown} has no branch {self._branch}; it has {known}; "
+            f"GITOPS_BRANCH: {self._shown} has no branch {self._branch}; it has {branches}; "
             "create the branch or name another"
         )
 
@@ -182,15 +181,15 @@ class Clone:
                 f"{explain_push(self._shown, self._branch, fault)}; whether the commit {commit[:12]} arrived is "
                 f"unknown ({error}); running it again is safe"
             ) from fault
-        # Also when it arrived and only the answer got lost: the next attempt finds nothing left to change.
+        # Also true when the push arrived and only the answer got lost: the next attempt finds nothing left to change.
         if head != expected or is_race(fault):
             raise _OvertakenError(str(fault)) from fault
         if not is_refusal(fault):
-            self._check(deadline)
+            self._raise_if_damaged(deadline)
         raise explain_push(self._shown, self._branch, fault) from fault
 
-    def _check(self, deadline: Deadline) -> None:
-        """Whether the cache is to blame; raises the ``GitError`` that makes :meth:`_healing` replace it."""
+    def _raise_if_damaged(self, deadline: Deadline) -> None:
+        """Raise the ``GitError`` that makes :meth:`_healing` replace the cache, if the cache is to blame."""
         try:
             self._git(deadline, "fsck", "--no-dangling", "--no-progress")
         except GitError as error:
@@ -198,8 +197,8 @@ class Clone:
                 raise
 
     def _git(self, deadline: Deadline, *arguments: str) -> str:
-        said = run_git(list(arguments), deadline, folder=self._folder, variables=self._variables)
-        return said.decode(errors="replace").rstrip("\n")
+        output = run_git(list(arguments), deadline, folder=self._folder, variables=self._variables)
+        return output.decode(errors="replace").rstrip("\n")
 
     def _healing(self, work: Callable[[], _Result]) -> _Result:
         """Do ``work``; if the cache turns out damaged or locked by a dead process, once more with a fresh one."""

@@ -1,4 +1,4 @@
-"""What a failed call of ``git`` on the remote means: which setting to look at and what mends it."""
+"""What a failed call of ``git`` on the remote means: which setting to look at and what fixes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from financial_assets.serving.gitops.git import GitError
 
 __all__ = ["explain_push", "explain_remote", "is_race", "is_refusal"]
 
-# The server's words for two pushes that meet in the same moment.
+# What servers write when two pushes meet.
 _MEETING = ("cannot lock ref", "failed to update ref", "incorrect old value", "failed to lock")
 
 
@@ -23,9 +23,10 @@ def explain_push(repository: str, branch: str, error: GitError) -> TargetError:
     """Why the remote did not take the push."""
     reason = _refusal(error)
     if reason:
-        said = " / ".join(line.removeprefix("remote:").strip() for line in error.said.splitlines() if "remote:" in line)
+        remote_lines = [line for line in error.stderr.splitlines() if "remote:" in line]
+        message = " / ".join(line.removeprefix("remote:").strip() for line in remote_lines)
         return TargetError(
-            f"GITOPS_BRANCH: {repository} refuses the push to {branch}: {reason}{f' ({said})' if said else ''}; "
+            f"GITOPS_BRANCH: {repository} refuses the push to {branch}: {reason}{f' ({message})' if message else ''}; "
             "nothing was changed. If the branch is protected, let this account push to it or name another branch"
         )
     return TargetError(
@@ -47,5 +48,5 @@ def is_race(error: GitError) -> bool:
 
 def _refusal(error: GitError) -> str:
     """``[remote rejected] (pre-receive hook declined)``: the third column of the line that starts with ``!``."""
-    lines = [line.split("\t") for line in error.output.splitlines() if line.startswith("!")]
+    lines = [line.split("\t") for line in error.stdout.splitlines() if line.startswith("!")]
     return lines[0][-1].strip() if lines else ""

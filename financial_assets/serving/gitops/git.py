@@ -1,8 +1,8 @@
 """The ``git`` program, called so that it can neither ask, nor hang, nor be steered by the caller's shell.
 
-The program and not a library: it is what speaks every transport and finds every credential that the machine is set up
-for. GitPython calls the same program, is in maintenance mode by its own word, and its last years' advisories are about
-options smuggled through what it adds on top.
+We call the program instead of a library because it supports every transport and finds every credential that the machine
+is set up for. GitPython calls the same program, is in maintenance mode, and its recent security advisories concern
+options smuggled through the layer that it adds on top.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from financial_assets.errors import TargetError
 from financial_assets.redaction import redact
-from financial_assets.serving.kubernetes.api import Deadline
+from financial_assets.serving.cluster.deadline import Deadline
 
 __all__ = ["GitError", "run_git", "user_variables"]
 
-# Where a surrounding call (a hook, an alias) says what *its* repository is; credentials and transports are kept.
+# A surrounding call (a hook, an alias) names *its* repository by these; credentials and transports are kept.
 _REPOSITORY_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_CEILING_DIRECTORIES",
@@ -42,7 +42,7 @@ _FIXED_VARIABLES = {
     "GIT_NO_REPLACE_OBJECTS": "1",
     "LC_ALL": "C",
 }
-# What a person's own configuration may not change here.
+# A person's own configuration must not change these.
 _OPTIONS = (
     *("-c", "core.hooksPath=/dev/null"),
     *("-c", "core.quotePath=false"),
@@ -58,18 +58,16 @@ class GitError(TargetError):
 
     Attributes
     ----------
-    said
-        What it wrote to standard error, without credentials.
-    output
-        What it wrote to standard output.
+    stderr, stdout
+        What it wrote, without credentials.
     timed_out
         Whether it was ended because the deadline passed.
     """
 
-    def __init__(self, message: str, *, said: str = "", output: str = "", timed_out: bool = False) -> None:
+    def __init__(self, message: str, *, stderr: str = "", stdout: str = "", timed_out: bool = False) -> None:
         super().__init__(message)
-        self.said = said
-        self.output = output
+        self.stderr = stderr
+        self.stdout = stdout
         self.timed_out = timed_out
 
 
@@ -105,21 +103,21 @@ def run_git(
     """
     if deadline.passed:
         raise GitError(f"git {arguments[0]}: no time left of {deadline.seconds:g} s", timed_out=True)
-    where = [] if folder is None else [f"--git-dir={folder}"]
-    kept = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
+    repository = [] if folder is None else [f"--git-dir={folder}"]
+    inherited = {name: value for name, value in os.environ.items() if name not in _REPOSITORY_VARIABLES}
     try:
         process = subprocess.Popen(
-            ["git", *_OPTIONS, *where, *arguments],
+            ["git", *_OPTIONS, *repository, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**kept, **_FIXED_VARIABLES, **(variables or {})},
-            start_new_session=True,  # no terminal to ask on, and one group to kill
+            env={**inherited, **_FIXED_VARIABLES, **(variables or {})},
+            start_new_session=True,  # no terminal on which to ask for a password, and one group to kill
         )
     except FileNotFoundError as error:
         raise TargetError("the program git is not installed; apt install git") from error
     try:
-        output, said = process.communicate(stdin, timeout=deadline.left)
+        stdout, stderr = process.communicate(stdin, timeout=deadline.left)
     except subprocess.TimeoutExpired:
         _kill(process)
         raise GitError(f"git {arguments[0]}: not done within {deadline.seconds:g} s", timed_out=True) from None
@@ -127,20 +125,20 @@ def run_git(
         _kill(process)
         raise
     if process.returncode:
-        words = redact(said.decode(errors="replace")).strip()
+        complaint = redact(stderr.decode(errors="replace")).strip()
+        in_one_line = " / ".join(line.strip() for line in complaint.splitlines() if line.strip())
         raise GitError(
-            f"git {arguments[0]}: {_one_line(words) or f'ended with {process.returncode}'}",
-            said=words,
-            output=redact(output.decode(errors="replace")),
+            f"git {arguments[0]}: {in_one_line or f'ended with {process.returncode}'}",
+            stderr=complaint,
+            stdout=redact(stdout.decode(errors="replace")),
         )
-    return output
+    return stdout
 
 
 def user_variables(user: str) -> dict[str, str]:
     """Variables that tell ``git`` whose credentials to look for, instead of the address.
 
-    The address stands in the process list, there and again for each helper that ``git`` starts; and a user may be a
-    token.
+    An address shows in the process list, for ``git`` and for each helper that it starts, and its user may be a token.
     """
     if not user:
         return {}
@@ -155,7 +153,3 @@ def user_variables(user: str) -> dict[str, str]:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-
-
-def _one_line(text: str) -> str:
-    return " / ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,4 +1,4 @@
-"""What a commit says: first line what changed, then a line an object."""
+"""The message of a commit: what changed in the first line, then one line per object."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _ORDER = ("Experiment", "Model", "Server")
 def describe(before: Overlay, after: Overlay) -> str:
     """The message of a commit that makes ``after`` of ``before``."""
     keys = sorted({*before.objects, *after.objects}, key=lambda key: (_ORDER.index(key[0]), key[1]))
-    changed = [key for key in keys if _manifest(before, key) != _manifest(after, key)]
-    titles = [_title(key, _manifest(before, key), _manifest(after, key)) for key in changed]
-    details = [_detail(key, _manifest(before, key), _manifest(after, key)) for key in changed]
+    pairs = [(key, _manifest(before, key), _manifest(after, key)) for key in keys]
+    changed = [(key, old, new) for key, old, new in pairs if old != new]
+    titles = [_title(*change) for change in changed]
+    details = [_detail(*change) for change in changed]
     if not changed:
         titles = [f"Tidy up {', '.join(sorted(after.changes))}"]
     subject = "; ".join(titles)
@@ -60,5 +61,5 @@ def _shares(experiment: Manifest) -> str:
 
 
 def _manifest(overlay: Overlay, key: Key) -> Manifest | None:
-    found = overlay.objects.get(key)
-    return found.manifest if found else None
+    entry = overlay.objects.get(key)
+    return entry.manifest if entry else None

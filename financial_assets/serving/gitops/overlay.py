@@ -1,4 +1,4 @@
-"""The overlay folder: which objects it holds, whose files they are, and what a change makes of it. Pure."""
+"""The overlay folder: which objects it holds, who wrote which file, and the result of a change. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import yaml
 
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.serving.gitops.trees import Folder
-from financial_assets.serving.gitops.yaml_text import render, replace_resources, replace_weights
+from financial_assets.serving.gitops.yaml_text import render, replace_resources
 from financial_assets.serving.manifests import API_VERSION, MANAGED_BY, Manifest, is_ours, kind_and_name, validate
 
-__all__ = ["Key", "Object", "Overlay", "file_name", "read_overlay"]
+__all__ = ["Key", "Overlay", "OverlayObject", "file_name", "read_overlay"]
 
 KUSTOMIZATION = "kustomization.yaml"
 _KUSTOMIZATIONS = (KUSTOMIZATION, "kustomization.yml", "Kustomization")
@@ -25,8 +25,8 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Object:
-    """A Server, Model or Experiment in the folder.
+class OverlayObject:
+    """A Server, Model or Experiment of the folder.
 
     Attributes
     ----------
@@ -65,14 +65,14 @@ class Overlay:
 
     namespace: str
     folder: Folder
-    objects: Mapping[Key, Object]
+    objects: Mapping[Key, OverlayObject]
     resources: tuple[str, ...]
     changes: Mapping[str, str | None] = field(default_factory=dict[str, str | None])
     problems: tuple[str, ...] = ()
 
     def of_kind(self, kind: str) -> Mapping[str, Manifest]:
         """Manifests of a kind by name."""
-        return {name: item.manifest for (found, name), item in self.objects.items() if found == kind}
+        return {name: entry.manifest for (its_kind, name), entry in self.objects.items() if its_kind == kind}
 
     def with_manifest(self, manifest: Manifest) -> Overlay:
         """The overlay with an object created or updated; the same if nothing changes.
@@ -88,33 +88,8 @@ class Overlay:
         changes = dict(self.changes)
         if wanted != before:
             changes[file] = render(wanted)
-        objects = {**self.objects, key: Object(file, wanted, True)}
+        objects = {**self.objects, key: OverlayObject(file, wanted, True)}
         return self._with(changes, objects, _inserted(self.resources, file))
-
-    def with_weights(self, name: str, manifest: Manifest) -> Overlay:
-        """The overlay with the candidates of an Experiment replaced by those of ``manifest``.
-
-        Raises
-        ------
-        ManifestError
-            The file is somebody else's.
-        """
-        key, file = ("Experiment", name), file_name("Experiment", name)
-        before = self._own_document(key)
-        if before is None:
-            raise ManifestError(f"no Experiment {name!r}")
-        old = {item["name"]: item["weight"] for item in before["spec"]["candidates"]}
-        new = {item["name"]: item["weight"] for item in manifest["spec"]["candidates"]}
-        if old == new:
-            return self
-        if set(old) == set(new):
-            text = replace_weights(self._text(file), new)
-            wanted: Manifest = yaml.safe_load(text)
-        else:
-            wanted = {**before, "spec": {**before["spec"], "candidates": manifest["spec"]["candidates"]}}
-            text = render(wanted)
-        objects = {**self.objects, key: Object(file, wanted, True)}
-        return self._with({**self.changes, file: text}, objects, self.resources)
 
     def without(self, kind: str, name: str) -> Overlay:
         """The overlay without an object; the same if there is none.
@@ -127,12 +102,12 @@ class Overlay:
         key, file = (kind, name), file_name(kind, name)
         if self._own_document(key) is None:
             return self
-        objects = {found: item for found, item in self.objects.items() if found != key}
+        objects = {other: entry for other, entry in self.objects.items() if other != key}
         resources = tuple(listed for listed in self.resources if _plain(listed) != file)
         return self._with({**self.changes, file: None}, objects, resources)
 
     def _with(
-        self, changes: Mapping[str, str | None], objects: Mapping[Key, Object], resources: tuple[str, ...]
+        self, changes: Mapping[str, str | None], objects: Mapping[Key, OverlayObject], resources: tuple[str, ...]
     ) -> Overlay:
         changes = dict(changes)
         if resources != self.resources:
@@ -143,12 +118,12 @@ class Overlay:
     def _kustomization(self, name: str) -> str:
         if name in self.folder:
             return self._text(name)
-        strangers = sorted(
-            found for found, entry in self.folder.items() if found.endswith((".yaml", ".yml", ".json")) and entry.text
+        foreign = sorted(
+            file for file, entry in self.folder.items() if file.endswith((".yaml", ".yml", ".json")) and entry.text
         )
-        if strangers:
+        if foreign:
             raise TargetError(
-                f"GITOPS_PATH: the folder has no {KUSTOMIZATION} but holds {', '.join(strangers)}; with one, Argo CD "
+                f"GITOPS_PATH: the folder has no {KUSTOMIZATION} but holds {', '.join(foreign)}; with one, Argo CD "
                 "and Flux would no longer see those files. List them in one first, or name another path"
             )
         return "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
@@ -159,18 +134,19 @@ class Overlay:
             return changed
         text = self.folder[file].text
         if text is None:
-            raise TargetError(f"GITOPS_PATH: {file} is no regular file in UTF-8; move it away")
+            raise TargetError(f"GITOPS_PATH: {file} is not a regular file in UTF-8; move it away")
         return text
 
     def _own_document(self, key: Key) -> Manifest | None:
         """Our document of that key, ``None`` if there is no such object at all."""
-        file, found = file_name(*key), self.objects.get(key)
-        if found is not None and (not found.own or found.file != file):
+        file, entry = file_name(*key), self.objects.get(key)
+        if entry is not None and (not entry.own or entry.file != file):
             raise ManifestError(
-                f"{key[0]} {key[1]} is defined in {found.file}, which this program did not write; {_HINT}"
+                f"{key[0]} {key[1]} is defined in {entry.file}, which this program did not write; {_HINT}"
             )
-        if found is not None:
-            return found.manifest
+        if entry is not None:
+            return entry.manifest
+        # Somebody may have taken the file out of the list without deleting it.
         if file not in self.folder or self.changes.get(file, "") is None:
             return None
         documents = _documents(self._text(file))
@@ -188,7 +164,7 @@ def file_name(kind: str, name: str) -> str:
 
 
 def read_overlay(folder: Folder, namespace: str) -> Overlay:
-    """What the folder says.
+    """Parse the folder.
 
     Raises
     ------
@@ -196,53 +172,59 @@ def read_overlay(folder: Folder, namespace: str) -> Overlay:
         Its kustomization cannot be used, or renames or moves the objects.
     """
     resources = _resources(folder, namespace)
-    objects: dict[Key, Object] = {}
+    objects: dict[Key, OverlayObject] = {}
     problems: list[str] = []
     for file in map(_plain, resources):
         entry = folder.get(file)
         if entry is None or entry.text is None:
-            continue  # a folder, an address, a patch target: none of our business
+            continue  # a folder, an address or a patch target
         try:
-            for key, found in _objects(file, entry.text).items():
-                objects.setdefault(key, found)
+            for key, defined in _objects(file, entry.text).items():
+                objects.setdefault(key, defined)
         except (TargetError, ManifestError) as error:
             problems.append(f"{file}: {error}")
     return Overlay(namespace, folder, objects, resources, problems=tuple(problems))
 
 
-def _objects(file: str, text: str) -> dict[Key, Object]:
+def _objects(file: str, text: str) -> dict[Key, OverlayObject]:
     """What one file defines; ours must obey the rules, others' are taken as they are."""
     documents = _documents(text)
-    objects: dict[Key, Object] = {}
+    objects: dict[Key, OverlayObject] = {}
     for document in documents:
         if document.get("apiVersion") == API_VERSION and document.get("kind") in _WAVES:
             own = len(documents) == 1 and _is_own(file, document)
             key = (document["kind"], str((document.get("metadata") or {}).get("name")))
-            objects[key] = Object(file, validate(document) if own else document, own)
+            objects[key] = OverlayObject(file, validate(document) if own else document, own)
     return objects
 
 
 def _resources(folder: Folder, namespace: str) -> tuple[str, ...]:
-    there = [name for name in _KUSTOMIZATIONS if name in folder]
-    if not there:
+    """What the kustomization lists; nothing if there is none."""
+    files = [name for name in _KUSTOMIZATIONS if name in folder]
+    if not files:
         return ()
-    if len(there) > 1:
-        raise TargetError(f"GITOPS_PATH: the folder holds {' and '.join(there)}; kustomize allows one")
-    document = _load(folder[there[0]].text or "")
-    found: Any = document[0] if len(document) == 1 else None
-    listed = (found.get("resources") or []) if isinstance(found, dict) else None
+    if len(files) > 1:
+        raise TargetError(f"GITOPS_PATH: the folder holds {' and '.join(files)}; kustomize allows one")
+    [file] = files
+    documents = _load(folder[file].text or "")
+    settings: Any = documents[0] if len(documents) == 1 else None
+    listed = (settings.get("resources") or []) if isinstance(settings, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-        raise TargetError(f"GITOPS_PATH: {there[0]} is no kustomization whose resources are a list of names")
-    settings: Mapping[str, Any] = found
-    for prefix in ("namePrefix", "nameSuffix"):
-        if settings.get(prefix):
-            raise TargetError(f"GITOPS_PATH: {there[0]} sets {prefix}, under which no Experiment finds its Models")
+        raise TargetError(f"GITOPS_PATH: {file} is not a kustomization whose resources are a list of names")
+    _refuse_transformations(file, settings, namespace)
+    return tuple(listed)
+
+
+def _refuse_transformations(file: str, settings: Mapping[str, Any], namespace: str) -> None:
+    """An Experiment names its Models in its spec, where kustomize renames nothing."""
+    for affix in ("namePrefix", "nameSuffix"):
+        if settings.get(affix):
+            raise TargetError(f"GITOPS_PATH: {file} sets {affix}, with which no Experiment finds its Models")
     if settings.get("namespace", namespace) != namespace:
         raise TargetError(
-            f"GITOPS_PATH: {there[0]} moves everything to namespace {settings['namespace']}; "
+            f"GITOPS_PATH: {file} moves everything to namespace {settings['namespace']}; "
             f"KUBERNETES_NAMESPACE is {namespace}"
         )
-    return tuple(listed)
 
 
 def _merged(before: Manifest, manifest: Manifest) -> Manifest:
@@ -251,7 +233,7 @@ def _merged(before: Manifest, manifest: Manifest) -> Manifest:
     kind = manifest["kind"]
     labels = {**(old.get("labels") or {}), **(metadata.get("labels") or {}), **dict([MANAGED_BY])}
     annotations = {_WAVE: _WAVES[kind], **(old.get("annotations") or {}), **(metadata.get("annotations") or {})}
-    # An Experiment is ours whole: a mirror that is no longer wanted must go.
+    # The whole spec of an Experiment is ours: merging would keep a mirror that is no longer wanted.
     spec = {**({} if kind == "Experiment" else before.get("spec", {})), **manifest["spec"]}
     return {
         "apiVersion": manifest["apiVersion"],
@@ -276,14 +258,14 @@ def _load(text: str) -> list[Any]:
     try:
         return list(yaml.safe_load_all(text))
     except yaml.YAMLError as error:
-        raise TargetError(f"no YAML: {' '.join(str(error).split())}") from error
+        raise TargetError(f"not YAML: {' '.join(str(error).split())}") from error
 
 
 def _inserted(resources: Sequence[str], file: str) -> tuple[str, ...]:
     """``resources`` with ``file`` before the first that sorts after it."""
     if file in map(_plain, resources):
         return tuple(resources)
-    position = next((at for at, listed in enumerate(resources) if listed > file), len(resources))
+    position = next((index for index, listed in enumerate(resources) if listed > file), len(resources))
     return (*resources[:position], file, *resources[position:])
 
 

@@ -1,4 +1,4 @@
-"""What the gateway says of the objects that were committed: nothing else of the cluster can be seen from here."""
+"""Whether the gateway serves what was committed: nothing else of the cluster can be seen from here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.answers import ROUTE_HEADER, last_route
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.kubernetes.api import Deadline
+from financial_assets.serving.cluster.deadline import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
 from financial_assets.serving.target import Endpoint
 
@@ -21,8 +21,8 @@ __all__ = ["Probes"]
 
 _OK = 200
 _ANSWER_S = 5.0
-# At this level, 1000 draws take 5 % for 10 % (or 10 % for 5 %) fewer than 3 times in 10,000, and larger changes never.
-# Before the last draw, only what is beyond any doubt ends the sample.
+# With 1,000 draws at level 1 %, weights of 5 % pass for 10 % (or 10 % for 5 %) fewer than 3 times in 10,000, and larger
+# differences never. Earlier looks use a level of one in a million: looking ten times must not add to the false alarms.
 _DRAWS, _LOOK, _ALPHA, _DRAW_S = 1000, 100, (1e-6, 0.01), 30.0
 
 
@@ -38,14 +38,14 @@ class Probes:
     """
 
     def __init__(self, endpoint: Endpoint, *, timeout_s: float = 2.0) -> None:
-        self.mesh = GatewayProbe(endpoint.http_url, timeout_s=timeout_s)
+        self.gateway = GatewayProbe(endpoint.http_url, timeout_s=timeout_s)
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._pool = urllib3.PoolManager()
 
     def model(self, name: str) -> str:
         """Whether a Model is ready."""
-        return self.mesh.problem(name)
+        return self.gateway.problem(name)
 
     def split(self, experiment: ExperimentSpec) -> str:
         """Whether an Experiment routes to one of its members; asks no model for an answer."""
@@ -53,15 +53,15 @@ class Probes:
 
     def experiment(self, experiment: ExperimentSpec) -> str:
         """Whether an Experiment answers a request, and is split as its manifest says; may take some seconds."""
-        return self._golden(experiment) or (self._shares(experiment) if len(experiment.weights) > 1 else "")
+        return self._answers(experiment) or (self._shares(experiment) if len(experiment.weights) > 1 else "")
 
-    def _golden(self, experiment: ExperimentSpec) -> str:
+    def _answers(self, experiment: ExperimentSpec) -> str:
         """Whether it answers, and through each of its candidates whose own route can be learnt.
 
-        The last is what tells a new split from the one before: the gateway knows no route of a model that is not in
-        the split.
+        The candidates distinguish a new split from the one before: a request that asks for the route of a model outside
+        the split is answered by another one.
         """
-        # Here and not above: it brings torch, which takes seconds, and nothing else of this target needs it.
+        # Imported here because it brings torch, which takes seconds and nothing else of this target needs.
         from financial_assets.models.predictor import SERVED_LOOKBACK
 
         bars = neutral_bars(1, SERVED_LOOKBACK)
@@ -71,21 +71,23 @@ class Probes:
                 for member in experiment.weights:
                     if problem or member == experiment.default:
                         continue
-                    route = self.mesh.learn(member)
+                    route = self.gateway.learn(member)
                     if route is None:
-                        return f"Model {member}: {self.mesh.problem(member) or 'the gateway does not name its route'}"
+                        return (
+                            f"Model {member}: {self.gateway.problem(member) or 'the gateway does not name its route'}"
+                        )
                     answered = client.infer(experiment.name, bars, route=f":{route}:").route
                     if answered != member:
                         problem = f"the split in force does not know {member} ({answered} answered for it)"
                 return problem
         except InferenceError as error:
-            return f"the golden request got no answer: {error}"
+            return f"the deployment check got no answer: {error}"
 
     def _shares(self, experiment: ExperimentSpec) -> str:
         """Whether the arms are drawn as often as the weights say (Pearson's chi-square test).
 
-        The weights in force cannot be read, but each readiness request draws an arm as any other request does. What
-        the sample cannot tell apart is not noticed; what is refused by chance is asked again.
+        The current weights cannot be read from a gateway, but each readiness request draws an arm as any other request
+        does. Differences too small for the sample pass; a false alarm is corrected by the caller's next attempt.
         """
         total = sum(experiment.weights.values())
         shares = {name: weight / total for name, weight in experiment.weights.items() if weight}
@@ -96,10 +98,9 @@ class Probes:
                 return problem
             drawn[arm] += 1
             if arm not in shares or (count % _LOOK == 0 and _chance(drawn, shares, count) < _ALPHA[count == _DRAWS]):
-                found = ", ".join(
-                    f"{name} {drawn[name]} (weight {experiment.weights[name]})" for name in experiment.weights
-                )
-                return f"the weights are not in force: {count} draws gave {found}"
+                weights = experiment.weights.items()
+                counts = ", ".join(f"{name} {drawn[name]} (weight {weight})" for name, weight in weights)
+                return f"the weights are not in force: {count} draws gave {counts}"
             if limit.passed:
                 return f"the gateway let {count} of {_DRAWS} draws of an arm take {_DRAW_S:g} s"
         return ""
@@ -119,7 +120,7 @@ class Probes:
 
 
 def _chance(drawn: Mapping[str, int], shares: Mapping[str, float], count: int) -> float:
-    """P-value of the draws under the shares; 1 if there is but one arm."""
+    """P-value of the draws under the shares; 1 with a single arm."""
     statistic = sum((drawn[name] - share * count) ** 2 / (share * count) for name, share in shares.items())
     return float(chdtrc(len(shares) - 1, statistic)) if len(shares) > 1 else 1.0
 

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from financial_assets.errors import ManifestError, NotReadyError, SettingsError, TargetError
+from financial_assets.errors import NotReadyError, SettingsError, TargetError
 from financial_assets.redaction import conceal, has_password, reveal
+from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.cluster.rules import check_against, check_reachable, check_unused
+from financial_assets.serving.cluster.status import report
 from financial_assets.serving.gitops.clone import Clone
 from financial_assets.serving.gitops.messages import describe
 from financial_assets.serving.gitops.overlay import Overlay, read_overlay
 from financial_assets.serving.gitops.probes import Probes
-from financial_assets.serving.gitops.rules import check_against, check_deletion, check_reachable
-from financial_assets.serving.gitops.trees import Edit, Folder, Snapshot
-from financial_assets.serving.kubernetes.api import PLURALS, Deadline
-from financial_assets.serving.kubernetes.status import experiment_status, model_status
+from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot
 from financial_assets.serving.manifests import (
     NAMESPACE,
     Manifest,
-    experiment_manifest,
+    check_kind,
     is_experiment,
     parse_experiment,
-    validate,
     validate_set,
 )
 from financial_assets.serving.target import Endpoint, TargetStatus
@@ -39,9 +38,9 @@ _READ_S, _STATUS_S = 30.0, 10.0
 class GitOpsTarget:
     """Commits Models and Experiments to a Git repository; implements ``ServingTarget``.
 
-    What is different from a target that reaches its cluster: :meth:`apply`, :meth:`set_weights` and :meth:`delete`
-    return when the branch holds the change, not when the cluster does. :meth:`wait_ready` then asks the gateway whether
-    a Model answers, who takes part in an Experiment, and in which shares.
+    :meth:`apply` and :meth:`delete` return when the branch holds the change, not when the cluster does.
+    :meth:`wait_ready` then asks the gateway whether a Model answers, which Models an Experiment routes to, and in which
+    shares.
 
     Parameters
     ----------
@@ -103,52 +102,33 @@ class GitOpsTarget:
         check_reachable(manifests, self._namespace, self._volume)
 
         def edit(overlay: Overlay) -> Overlay:
-            check_against(manifests, overlay)
+            check_against(manifests, overlay.of_kind("Model"), overlay.of_kind("Experiment"), "overlay")
             for manifest in manifests:
                 overlay = overlay.with_manifest(manifest)
             return overlay
 
         self._change(edit)
 
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Commit new weights: one commit that changes the candidates of this Experiment and nothing else."""
-
-        def edit(overlay: Overlay) -> Overlay:
-            found = parse_experiment(self._experiment(overlay, experiment))
-            whole = experiment_manifest(
-                experiment, default=found.default, weights=weights, mirror=found.mirror, namespace=self._namespace
-            )
-            check_against([whole], overlay)
-            return overlay.with_weights(experiment, whole)
-
-        self._change(edit)
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The weights that the branch's head holds."""
-        _, overlay = self._read(Deadline(self._timeout_s))
-        return dict(parse_experiment(self._experiment(overlay, experiment)).weights)
-
     def delete(self, kind: str, name: str) -> None:
         """Commit the removal of one object."""
-        if kind not in PLURALS:
-            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        check_kind(kind)
 
         def edit(overlay: Overlay) -> Overlay:
-            check_deletion(kind, name, overlay)
+            check_unused(kind, name, overlay.of_kind("Experiment"))
             return overlay.without(kind, name)
 
         self._change(edit)
 
     def endpoint(self) -> Endpoint:
         """Where the gateway answers, with the routes that its answers named so far; a client learns the others."""
-        return replace(self._endpoint, routes=self._probes.mesh.seen)
+        return replace(self._endpoint, routes=self._probes.gateway.seen)
 
     def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
         """Wait until each named Model and Experiment is in the branch and answers through the gateway."""
         deadline = Deadline(timeout_s)
         snapshot, overlay = self._read(Deadline(_READ_S))
         while True:
-            seen = {name: self._problem(name, overlay) for name in names}
+            seen = {name: self._unready(name, overlay) for name in names}
             waiting = {name: problem for name, problem in seen.items() if problem}
             if not waiting:
                 return
@@ -172,24 +152,16 @@ class GitOpsTarget:
             problems.append(str(error))
             overlay = self._last_overlay()
         problems += overlay.problems
-        found = {
+        objects = {
             kind: [item.manifest for key, item in overlay.objects.items() if key[0] == kind and item.own]
             for kind in ("Model", "Experiment")
         }
-        ready: set[str] = set()
-        for kind, manifests in found.items():
-            for manifest in manifests:
-                name = manifest["metadata"]["name"]
-                problem = (
-                    self._probes.model(name) if kind == "Model" else self._probes.split(parse_experiment(manifest))
-                )
-                if problem:
-                    problems.append(f"{kind} {name}: {problem}")
-                else:
-                    ready.add(f"{kind} {name}")
-        models = tuple(model_status(item, ready, self._probes.mesh.seen) for item in found["Model"])
-        experiments = tuple(experiment_status(item, ready) for item in found["Experiment"])
-        return TargetStatus(self.name, not problems, self.endpoint(), models, experiments, (), tuple(problems))
+        return report(self.name, self.endpoint, objects, self._problem, problems)
+
+    def _problem(self, kind: str, manifest: Manifest) -> str:
+        """What is wrong with an object, asked in one request: a status must not take as long as a readiness test."""
+        name = manifest["metadata"]["name"]
+        return self._probes.model(name) if kind == "Model" else self._probes.split(parse_experiment(manifest))
 
     def _change(self, edit: Callable[[Overlay], Overlay]) -> None:
         def edited(folder: Folder) -> Edit:
@@ -199,32 +171,25 @@ class GitOpsTarget:
 
         self._clone.change(edited, Deadline(self._timeout_s))
 
-    def _read(self, deadline: Deadline) -> tuple[Snapshot, Overlay]:
+    def _read(self, deadline: Deadline) -> tuple[TreeSnapshot, Overlay]:
         snapshot = self._clone.read(deadline)
         return snapshot, read_overlay(snapshot.folder, self._namespace)
 
     def _last_overlay(self) -> Overlay:
-        """What was seen last, for when the remote cannot be asked."""
+        """The folder as it was last seen, for when the remote cannot be asked."""
         try:
             snapshot = self._clone.last_read(Deadline(_STATUS_S))
             return read_overlay(snapshot.folder if snapshot else {}, self._namespace)
-        except TargetError:  # the caller has told already what is wrong
+        except TargetError:  # the caller has already reported what is wrong
             return read_overlay({}, self._namespace)
 
-    def _experiment(self, overlay: Overlay, name: str) -> Manifest:
-        found = overlay.of_kind("Experiment").get(name)
-        if found is None:
-            unread = f" ({'; '.join(overlay.problems)})" if overlay.problems else ""
-            raise ManifestError(f"no Experiment {name!r} in {self._where}; apply it first{unread}")
-        return validate(found)
-
-    def _problem(self, name: str, overlay: Overlay) -> str:
-        """Why an object does not answer yet; empty if it does."""
+    def _unready(self, name: str, overlay: Overlay) -> str:
+        """Why an object does not answer as committed yet; empty if it does."""
         kind = "Experiment" if is_experiment(name) else "Model"
-        found = overlay.of_kind(kind).get(name)
-        if found is None:
+        manifest = overlay.of_kind(kind).get(name)
+        if manifest is None:
             return _ABSENT
-        return self._probes.model(name) if kind == "Model" else self._probes.experiment(parse_experiment(found))
+        return self._probes.model(name) if kind == "Model" else self._probes.experiment(parse_experiment(manifest))
 
 
 _ABSENT = "was never applied"
@@ -232,7 +197,7 @@ _ABSENT = "was never applied"
 
 def _repository(repository: str) -> str:
     if not repository or repository.startswith("-"):
-        raise SettingsError(f"GITOPS_REPOSITORY: {repository!r} is no address of a Git repository")
+        raise SettingsError(f"GITOPS_REPOSITORY: {repository!r} is not the address of a Git repository")
     if has_password(repository):
         raise SettingsError(
             "GITOPS_REPOSITORY: holds a password, which every process list and log would show; "
@@ -244,7 +209,7 @@ def _repository(repository: str) -> str:
 def _branch(branch: str) -> str:
     # git check-ref-format, without asking it.
     if not re.fullmatch(r"(?![-/.])(?!.*(//|\.\.|@\{|/\.|\.lock(/|$)))[^\x00-\x20~^:?*\[\\\x7f]+(?<![/.])", branch):
-        raise SettingsError(f"GITOPS_BRANCH: {branch!r} is no name of a branch")
+        raise SettingsError(f"GITOPS_BRANCH: {branch!r} is not a valid branch name")
     return branch
 
 
@@ -257,7 +222,7 @@ def _path(path: str) -> str:
 
 
 def _author(author: str) -> tuple[str, str]:
-    found = re.fullmatch(r"([^<>\n]*[^<>\s]) <([^<>\s]+)>", author)
-    if found is None:
+    parts = re.fullmatch(r"([^<>\n]*[^<>\s]) <([^<>\s]+)>", author)
+    if parts is None:
         raise SettingsError(f"author {author!r} is not of the form Name <e-mail>")
-    return found[1], found[2]
+    return parts[1], parts[2]

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from financial_assets.errors import TargetError
+from financial_assets.serving.cluster.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, run_git
-from financial_assets.serving.kubernetes.api import Deadline
 
-__all__ = ["Edit", "Entry", "Folder", "Snapshot", "read_folder", "write_commit"]
+__all__ = ["Edit", "Entry", "Folder", "TreeSnapshot", "read_folder", "write_commit"]
 
 _FOLDER_MODE, _FILE_MODES = "040000", ("100644", "100755")
 _READ = (".yaml", ".yml", "Kustomization")
@@ -18,7 +18,7 @@ _READ = (".yaml", ".yml", "Kustomization")
 
 @dataclass(frozen=True)
 class Entry:
-    """One name in a folder; ``text`` is ``None`` if it is no YAML file in UTF-8 (a symbolic link, a folder ...)."""
+    """One name in a folder; ``text`` is ``None`` if it is not a YAML file in UTF-8 (a symbolic link, a folder ...)."""
 
     mode: str
     text: str | None
@@ -28,7 +28,7 @@ Folder = Mapping[str, Entry]
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class TreeSnapshot:
     """A folder as of one commit."""
 
     commit: str
@@ -43,32 +43,32 @@ class Edit:
     message: str
 
 
-def read_folder(repository: Path, commit: str, path: str, deadline: Deadline) -> Snapshot:
+def read_folder(repository: Path, commit: str, path: str, deadline: Deadline) -> TreeSnapshot:
     """The folder ``path`` of a commit; empty if it does not exist.
 
     Raises
     ------
     TargetError
-        Something on the way to it is no folder.
+        Something on the way to it is not a folder.
     GitError
         The repository is damaged.
     """
     parts = path.split("/") if path else []
     parents = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
     if parents:
-        found = {name: mode for mode, _, name in _tree(repository, deadline, commit, "--", *parents)}
+        modes = {name: mode for mode, _, name in _tree(repository, deadline, commit, "--", *parents)}
         for parent in parents:
-            if found.get(parent, _FOLDER_MODE) != _FOLDER_MODE:
+            if modes.get(parent, _FOLDER_MODE) != _FOLDER_MODE:
                 raise TargetError(
-                    f"GITOPS_PATH: {parent} is no folder in the repository but a file, a symbolic link or a submodule; "
-                    "name another path"
+                    f"GITOPS_PATH: {parent} is not a folder in the repository but a file, a symbolic link or a "
+                    "submodule; name another path"
                 )
-        if path not in found:
-            return Snapshot(commit, {})
+        if path not in modes:
+            return TreeSnapshot(commit, {})
     entries = _tree(repository, deadline, f"{commit}:{path}")
     wanted = [oid for mode, oid, name in entries if mode in _FILE_MODES and name.endswith(_READ)]
     texts = _texts(repository, wanted, deadline)
-    return Snapshot(
+    return TreeSnapshot(
         commit,
         {name: Entry(mode, texts.get(oid) if name.endswith(_READ) else None) for mode, oid, name in entries},
     )
@@ -89,6 +89,8 @@ def write_commit(
         output = run_git(list(arguments), deadline, folder=repository, stdin=stdin.encode(), variables=variables)
         return output.decode().strip()
 
+    # A private index instead of a working tree: `update-index --index-info` takes objects straight from the database,
+    # and an index that a killed process left behind says nothing about this commit.
     index = repository / "overlay.index"
     for leftover in (index, index.with_name(f"{index.name}.lock")):
         leftover.unlink(missing_ok=True)
@@ -100,12 +102,12 @@ def write_commit(
     git("read-tree", parent, variables=scratch)
     git("update-index", "-z", "--index-info", stdin="".join(lines), variables=scratch)
     tree = git("write-tree", variables=scratch)
-    who = {
+    identity = {
         f"GIT_{role}_{key}": value
         for role in ("AUTHOR", "COMMITTER")
         for key, value in zip(("NAME", "EMAIL"), author, strict=True)
     }
-    return git("commit-tree", tree, "-p", parent, "-F", "-", stdin=edit.message, variables=who)
+    return git("commit-tree", tree, "-p", parent, "-F", "-", stdin=edit.message, variables=identity)
 
 
 def _tree(repository: Path, deadline: Deadline, *arguments: str) -> list[tuple[str, str, str]]:
@@ -116,7 +118,7 @@ def _tree(repository: Path, deadline: Deadline, *arguments: str) -> list[tuple[s
 
 
 def _texts(repository: Path, objects: list[str], deadline: Deadline) -> dict[str, str | None]:
-    """Contents by object; ``None`` for what is no UTF-8."""
+    """Contents by object; ``None`` for what is not UTF-8."""
     if not objects:
         return {}
     asked = "".join(f"{oid}\n" for oid in objects).encode()
@@ -129,13 +131,9 @@ def _texts(repository: Path, objects: list[str], deadline: Deadline) -> dict[str
         if end < 0 or len(header) != 3 or header[1] != b"blob":
             raise GitError(f"git cat-file: {oid} is not there")
         start, size = end + 1, int(header[2])
-        texts[oid] = _decoded(data[start : start + size])
-        position = start + size + 1
+        try:
+            texts[oid] = data[start : start + size].decode()
+        except UnicodeDecodeError:
+            texts[oid] = None
+        position = start + size + 1  # the content, then a line feed that belongs to no object
     return texts
-
-
-def _decoded(data: bytes) -> str | None:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None

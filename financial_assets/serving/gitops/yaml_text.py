@@ -1,8 +1,13 @@
-"""YAML that people read too: written one way only, and changed in place so that their comments survive."""
+"""YAML that people read too: our files are written in one way only, theirs are changed in place.
+
+A canonical text keeps commits small: two writers of the same object write the same bytes. A kustomization belongs to
+people, so only its list is touched.
+"""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,14 +15,14 @@ import yaml
 
 from financial_assets.errors import TargetError
 
-__all__ = ["render", "replace_resources", "replace_weights"]
+__all__ = ["render", "replace_resources"]
 
 # Plain only where every YAML reader sees text: others take 1e3 for a number and y for a truth value.
 _PLAIN = re.compile(r"(?=.*[A-Za-z]{2})[A-Za-z][\w./:-]*[\w/]")
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes whatever some reader could take for something else than text."""
+    """Quotes every text that some YAML reader could take for another type."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         return super().increase_indent(flow, False)
@@ -31,34 +36,15 @@ _Dumper.add_representer(str, _text)
 
 
 def render(document: Mapping[str, Any]) -> str:
-    """The one text of a document: keys sorted, no line folded."""
+    """The canonical text of a document: keys sorted, no line folded."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20)
-
-
-def replace_weights(text: str, weights: Mapping[str, int]) -> str:
-    """An Experiment's text with other weights for the candidates it has, all else byte for byte.
-
-    Raises
-    ------
-    TargetError
-        The text is not laid out as an Experiment.
-    """
-    document = yaml.safe_load(text)
-    spots: list[tuple[int, int, int]] = []
-    for item in _items(_value(_value(yaml.compose(text, yaml.SafeLoader), "spec"), "candidates")):
-        name, weight = _value(item, "name"), _value(item, "weight")
-        spots.append((weight.start_mark.index, weight.end_mark.index, weights[name.value]))
-    for start, end, value in reversed(spots):
-        text = f"{text[:start]}{value}{text[end:]}"
-    for candidate in document["spec"]["candidates"]:
-        candidate["weight"] = weights[candidate["name"]]
-    return _checked(text, document, "the Experiment's candidates")
 
 
 def replace_resources(text: str, resources: Sequence[str]) -> str:
     """A kustomization's text with other ``resources``, all else byte for byte.
 
-    Entries that stay keep their line; new ones are put before the first that sorts after them.
+    Entries that stay keep their line and its comment; a new one is put before the first that sorts after it. The YAML
+    library is asked for positions only: writing the document with it would lose comments and layout.
 
     Raises
     ------
@@ -67,69 +53,51 @@ def replace_resources(text: str, resources: Sequence[str]) -> str:
     """
     document = {**(yaml.safe_load(text) or {}), "resources": list(resources)}
     root = yaml.compose(text, yaml.SafeLoader)
-    found = _value(root, "resources") if isinstance(root, yaml.MappingNode) else None
-    if found is None:
-        text = f"{text.rstrip()}\n{_block(resources)}".lstrip()
-    elif isinstance(found, yaml.SequenceNode) and not found.flow_style and found.value:
-        text = _edited_block(text, found, resources)
+    listed = _value(root, "resources") if isinstance(root, yaml.MappingNode) else None
+    value = "".join(f"\n- {name}" for name in resources) or " []"
+    if listed is None:
+        edited = f"{text.rstrip()}\nresources:{value}\n".lstrip()
+    elif isinstance(listed, yaml.SequenceNode) and not listed.flow_style and listed.value:
+        edited = _edited_block(text, listed, resources)
     else:
-        start, end = found.start_mark.index, found.end_mark.index
-        listed = "".join(f"\n- {name}" for name in resources) or " []"
-        text = f"{text[:start].rstrip(' ')}{listed}{text[end:]}"
-    return _checked(text, document, "resources of the kustomization")
+        start, end = listed.start_mark.index, listed.end_mark.index
+        edited = f"{text[:start].rstrip(' ')}{value}{text[end:]}"
+    try:
+        is_as_wanted = yaml.safe_load(edited) == document
+    except yaml.YAMLError:
+        is_as_wanted = False
+    if not is_as_wanted:  # an anchor, a folded entry, two documents: text surgery is not safe there
+        raise TargetError(
+            "resources of the kustomization cannot be edited in place; write them as a plain block list, one per line"
+        )
+    return edited
 
 
-def _edited_block(text: str, found: yaml.SequenceNode, resources: Sequence[str]) -> str:
+def _edited_block(text: str, listed: yaml.SequenceNode, resources: Sequence[str]) -> str:
+    """The text in which a non-empty block list holds other entries."""
     lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
+    if not lines[-1].endswith("\n"):
         lines[-1] += "\n"
-    first, dash = found.start_mark.line, " " * found.start_mark.column
-    if not resources:
-        head, *tail = lines[:first], lines[found.value[-1].end_mark.line + 1 :]
-        key = text[: found.start_mark.index].rstrip()
-        return f"{key} []\n{''.join(line for part in tail for line in part)}" if head else text
-    own = {node.value: node for node in found.value}
-    gone = {number for name, node in own.items() if name not in resources for number in _lines_of(node)}
-    out: list[str] = []
-    after = found.value[-1].end_mark.line
-    before = {node.start_mark.line: name for name, node in own.items() if name in resources}
-    new = [name for name in resources if name not in own]
-    for number, line in enumerate(lines):
-        if number in before:
-            ready = [name for name in new if name < before[number]]
-            out += [f"{dash}- {name}\n" for name in ready]
-            new = [name for name in new if name not in ready]
-        if number not in gone:
-            out.append(line)
-        if number == after:
-            out += [f"{dash}- {name}\n" for name in new]
-    return "".join(out)
-
-
-def _lines_of(node: yaml.Node) -> range:
-    return range(node.start_mark.line, node.end_mark.line + 1)
-
-
-def _block(resources: Sequence[str]) -> str:
-    return "resources:" + ("".join(f"\n- {name}" for name in resources) or " []") + "\n"
-
-
-def _items(node: Any) -> list[Any]:
-    return node.value if isinstance(node, yaml.SequenceNode) else []
+    entries = {node.value: node for node in listed.value}
+    after = listed.value[-1].end_mark.line + 1
+    if not resources:  # a key without entries would be null
+        return f"{text[: listed.start_mark.index].rstrip()} []\n{''.join(lines[after:])}"
+    dropped = {
+        number
+        for name, node in entries.items()
+        if name not in resources
+        for number in range(node.start_mark.line, node.end_mark.line + 1)
+    }
+    # Line number -> new lines before it. Only entries that stay are a place to insert at.
+    added = defaultdict[int, str](str)
+    for name in resources:
+        if name not in entries:
+            later = (node.start_mark.line for other, node in entries.items() if other in resources and other > name)
+            added[next(later, after)] += f"{' ' * listed.start_mark.column}- {name}\n"
+    return "".join(added[number] + ("" if number in dropped else line) for number, line in enumerate([*lines, ""]))
 
 
 def _value(node: Any, key: str) -> Any:
     """The node under ``key`` of a mapping node, ``None`` if there is none."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else []
     return next((value for name, value in pairs if name.value == key), None)
-
-
-def _checked(text: str, wanted: Any, what: str) -> str:
-    """``text``, if it says what is wanted."""
-    try:
-        same = yaml.safe_load(text) == wanted
-    except yaml.YAMLError:
-        same = False
-    if not same:
-        raise TargetError(f"{what} cannot be edited where they stand; write them as a plain block list, one a line")
-    return text

@@ -14,10 +14,11 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from yaml import YAMLError
 
 from financial_assets.errors import TargetError
+from financial_assets.serving.cluster.deadline import Deadline
 from financial_assets.serving.kubernetes.faults import ApiCallError, explain, retry_after
 from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_name
 
-__all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "Deadline", "SeldonApi", "connect"]
+__all__ = ["FIELD_MANAGER", "PLURALS", "ApiCallError", "SeldonApi", "connect"]
 
 FIELD_MANAGER = "financial-assets"
 PLURALS: Mapping[str, str] = {"Server": "servers", "Model": "models", "Experiment": "experiments"}
@@ -26,29 +27,10 @@ _METHODS = {
     "read": ("GET", "application/json"),
     "list": ("GET", "application/json"),
     "apply": ("PATCH", "application/apply-patch+yaml"),
-    "patch": ("PATCH", "application/merge-patch+json"),
     "delete": ("DELETE", "application/json"),
 }
 _ATTEMPTS = 4
 _BACK_OFF_S = 0.2
-
-
-class Deadline:
-    """A point in time that a row of calls shares."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds until it, never negative."""
-        return max(self._end - time.monotonic(), 0.0)
-
-    @property
-    def passed(self) -> bool:
-        """Whether it is over."""
-        return self.left == 0.0
 
 
 def connect(context: str | None = None, *, kubeconfig: Path | None = None) -> client.ApiClient:
@@ -151,16 +133,6 @@ class SeldonApi:
             if fault.managers != (FIELD_MANAGER,):
                 raise
         return send(force=True)
-
-    def patch(self, kind: str, name: str, changes: Manifest, deadline: Deadline) -> Manifest:
-        """Merge ``changes`` into an object; a ``metadata.resourceVersion`` among them is a precondition.
-
-        Raises
-        ------
-        ApiCallError
-            Refused (``reason`` is ``Conflict`` if the precondition fails), or no answer.
-        """
-        return self._call("patch", kind, name, deadline, {"fieldManager": FIELD_MANAGER}, changes)
 
     def delete(self, kind: str, name: str, deadline: Deadline) -> None:
         """Ask for the removal of one object; it stays until its finalizers are gone.

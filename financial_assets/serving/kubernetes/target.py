@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kubernetes.client import ApiClient
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.kubernetes.api import PLURALS, ApiCallError, Deadline, SeldonApi
-from financial_assets.serving.kubernetes.conditions import judge, members, restarts
-from financial_assets.serving.kubernetes.status import experiment_status, model_status
+from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.cluster.rules import check_against, check_reachable, check_unused, members
+from financial_assets.serving.cluster.status import report
+from financial_assets.serving.kubernetes.api import PLURALS, SeldonApi
+from financial_assets.serving.kubernetes.conditions import judge, restarts
 from financial_assets.serving.kubernetes.waiting import Awaited, wait_absent, wait_for
 from financial_assets.serving.manifests import (
     MANAGED_BY,
     NAMESPACE,
     Manifest,
-    experiment_manifest,
+    check_kind,
     is_experiment,
     is_ours,
     kind_and_name,
@@ -29,21 +30,19 @@ from financial_assets.serving.target import Endpoint, TargetStatus
 
 __all__ = ["KubernetesTarget"]
 
-_WEIGHT_ATTEMPTS = 5
-
 
 class KubernetesTarget:
     """Serves Models and Experiments from a cluster; implements ``ServingTarget``.
 
-    The cluster may be shared: objects without our label are respected (their names, their defaults), but never changed,
-    removed or reported.
+    The cluster may be shared: objects without our label are never changed, deleted or reported, but their names and
+    defaults count as taken.
 
     Parameters
     ----------
     connection
         An authenticated client, see :func:`~financial_assets.serving.kubernetes.api.connect`.
     http_url
-        Base URL of the mesh's V2 REST protocol as reached from here.
+        Base URL of the gateway's V2 REST protocol as reached from here.
     grpc_target
         ``host:port`` of its gRPC protocol.
     namespace
@@ -55,8 +54,8 @@ class KubernetesTarget:
     request_timeout_s
         Longest wait for one answer of the API server.
     settle_s
-        How long a changed Experiment must go unrejected before it counts as in force: the operator keeps its
-        conditions ``True`` throughout, so no transition tells.
+        How long a changed Experiment must go unrejected before the change counts as applied: the operator keeps its
+        conditions ``True`` throughout, so there is no transition to wait for.
     """
 
     name = "kubernetes"
@@ -74,17 +73,16 @@ class KubernetesTarget:
         settle_s: float = 2.0,
     ) -> None:
         self._api = SeldonApi(connection, namespace, request_timeout_s=request_timeout_s)
-        self._mesh = GatewayProbe(http_url)
+        self._gateway = GatewayProbe(http_url)
         self._endpoint = Endpoint(http_url, grpc_target)
         self._volume = volume
         self._timeout_s = timeout_s
         self._settle_s = settle_s
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Create or update objects: Servers, then Models, then Experiments, each in force before the next kind."""
+        """Create or update objects: Servers, then Models, then Experiments; each kind is ready before the next."""
         validate_set(manifests, closed=False)
-        for manifest in manifests:
-            self._check_reachable(manifest)
+        check_reachable(manifests, self._api.namespace, self._volume)
         deadline = Deadline(self._timeout_s)
         self._check_against_cluster(manifests, deadline)
         for kind in PLURALS:
@@ -96,77 +94,41 @@ class KubernetesTarget:
             self._wait([self._write(manifest, deadline) for manifest in chosen], deadline)
 
     def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
-        """Wait until each named Model and Experiment is ready; Models must also answer through the mesh."""
+        """Wait until each named Model and Experiment is ready; Models must also answer through the gateway."""
         awaited = [Awaited("Experiment" if is_experiment(name) else "Model", name) for name in names]
         self._wait(awaited, Deadline(timeout_s))
-
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Replace the weights by one patch that fails if the Experiment changed since it was read."""
-        deadline = Deadline(self._timeout_s)
-        for _ in range(_WEIGHT_ATTEMPTS):
-            found = self._experiment(experiment, deadline)
-            self._check_ours(found)
-            changes = self._new_weights(found, weights, deadline)
-            try:
-                written = self._api.patch("Experiment", experiment, changes, deadline)
-            except ApiCallError as fault:
-                if fault.reason != "Conflict":
-                    raise
-                continue
-            stale = written if restarts(found, written) else None
-            return self._wait([Awaited("Experiment", experiment, stale)], deadline)
-        raise TargetError(
-            f"patch Experiment {self._api.namespace}/{experiment}: changed by somebody else {_WEIGHT_ATTEMPTS} times "
-            "in a row; find out who (metadata.managedFields) before the weights are set again"
-        )
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The weights that the cluster's Experiment holds."""
-        spec = self._experiment(experiment, Deadline(self._timeout_s))["spec"]
-        return {candidate["name"]: candidate["weight"] for candidate in spec["candidates"]}
 
     def status(self) -> TargetStatus:
         """How the cluster's objects are; what cannot be read is a problem in words."""
         deadline = Deadline(min(self._timeout_s, 10.0))
         try:
-            found = {kind: self._api.list(kind, deadline, MANAGED_BY) for kind in ("Model", "Experiment")}
+            objects = {kind: self._api.list(kind, deadline, MANAGED_BY) for kind in ("Model", "Experiment")}
         except TargetError as error:
             return TargetStatus(self.name, False, self.endpoint(), problems=(str(error),))
-        problems: list[str] = []
-        ready: set[str] = set()
-        for kind, items in found.items():
-            for item in items:
-                name, verdict = item["metadata"]["name"], judge({"kind": kind, **item})
-                mesh = self._mesh.problem(name) if kind == "Model" and verdict.state == "ready" else ""
-                if verdict.state == "ready" and not mesh:
-                    ready.add(f"{kind} {name}")
-                else:
-                    problems.append(f"{kind} {name}: {mesh or verdict.why}")
-        models = tuple(model_status(item, ready, self._mesh.seen) for item in found["Model"])
-        experiments = tuple(experiment_status(item, ready) for item in found["Experiment"])
-        return TargetStatus(self.name, not problems, self.endpoint(), models, experiments, (), tuple(problems))
+        return report(self.name, self.endpoint, objects, self._problem)
 
     def delete(self, kind: str, name: str) -> None:
         """Remove one object and wait until its finalizers let it go."""
-        if kind not in PLURALS:
-            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        check_kind(kind)
         deadline = Deadline(self._timeout_s)
         stored = self._api.read(kind, name, deadline)
         if stored is None:
             return
         self._check_ours({"kind": kind, **stored})
-        if kind == "Model":
-            using = [e["metadata"]["name"] for e in self._api.list("Experiment", deadline) if name in members(e)]
-            if using:
-                raise ManifestError(
-                    f"Experiment {', '.join(using)} names Model {name}; give it other candidates or delete it first"
-                )
+        check_unused(kind, name, self._stored("Experiment", deadline) if kind == "Model" else {})
         self._api.delete(kind, name, deadline)
         wait_absent(self._api, kind, name, deadline)
 
     def endpoint(self) -> Endpoint:
-        """Where the mesh answers, with the routes that its answers named so far; a client learns the others."""
-        return replace(self._endpoint, routes=self._mesh.seen)
+        """Where the gateway answers, with the routes that its answers named so far; a client learns the others."""
+        return replace(self._endpoint, routes=self._gateway.seen)
+
+    def _problem(self, kind: str, stored: Manifest) -> str:
+        verdict = judge({"kind": kind, **stored})
+        if verdict.state != "ready":
+            return verdict.why
+        # A Model's status may be wrong after a scheduler's restart: the gateway has the last word.
+        return self._gateway.problem(stored["metadata"]["name"]) if kind == "Model" else ""
 
     def _write(self, manifest: Manifest, deadline: Deadline) -> Awaited:
         kind, name = kind_and_name(manifest)
@@ -181,28 +143,7 @@ class KubernetesTarget:
         return Awaited(kind, name, written if restarts(before, written) else None)
 
     def _wait(self, awaited: Sequence[Awaited], deadline: Deadline) -> None:
-        wait_for(self._api, self._mesh, awaited, deadline, self._settle_s)
-
-    def _experiment(self, name: str, deadline: Deadline) -> Manifest:
-        found = self._api.read("Experiment", name, deadline)
-        if found is None:
-            raise ManifestError(f"no Experiment {name!r} in namespace {self._api.namespace}; apply it first")
-        return {"kind": "Experiment", **found}
-
-    def _new_weights(self, found: Manifest, weights: Mapping[str, int], deadline: Deadline) -> Manifest:
-        """The patch, checked like a whole manifest."""
-        metadata, spec = found["metadata"], found["spec"]
-        mirror = spec.get("mirror")
-        whole = experiment_manifest(
-            metadata["name"],
-            default=spec.get("default") or None,
-            weights=weights,
-            mirror=(mirror["name"], mirror["percent"]) if mirror else None,
-            namespace=self._api.namespace,
-        )
-        self._check_against_cluster([whole], deadline)
-        version = {"resourceVersion": metadata["resourceVersion"]}
-        return {"metadata": version, "spec": {"candidates": whole["spec"]["candidates"]}}
+        wait_for(self._api, self._gateway, awaited, deadline, self._settle_s)
 
     def _check_ours(self, stored: Manifest) -> None:
         if not is_ours(stored):
@@ -214,48 +155,14 @@ class KubernetesTarget:
                 f"label {PLURALS[kind]} {name} {label}={value}"
             )
 
-    def _check_reachable(self, manifest: Manifest) -> None:
-        kind, name = kind_and_name(manifest)
-        namespace = manifest["metadata"]["namespace"]
-        if namespace != self._api.namespace:
-            raise ManifestError(f"{kind} {name} is for namespace {namespace}; this target is {self._api.namespace}")
-        if kind != "Model" or urlsplit(manifest["spec"]["storageUri"]).scheme not in ("", "file"):
-            return
-        path = Path(manifest["spec"]["storageUri"])
-        if self._volume is None or self._volume not in path.parents or ".." in path.parts:
-            raise ManifestError(
-                f"Model {name}: spec.storageUri {manifest['spec']['storageUri']} lies on this machine, where no "
-                "cluster can read it; publish the artefact (ARTIFACT_STORE_URI) and give its address, e.g. s3://bucket/..."
-            )
-
     def _check_against_cluster(self, manifests: Sequence[Manifest], deadline: Deadline) -> None:
-        """The rules of a set, extended to what the cluster already holds (which others may have written)."""
-        given = {kind_and_name(manifest) for manifest in manifests}
-        all_models, all_experiments = self._by_name("Model", deadline), self._by_name("Experiment", deadline)
-        for kind, found in (("Model", all_models), ("Experiment", all_experiments)):
-            for name, item in found:
-                if (kind, name) in given:
-                    self._check_ours({"kind": kind, **item})
-        stored = {name: item for name, item in all_models if ("Model", name) not in given}
-        owners = {str(item["spec"].get("storageUri")).rstrip("/"): name for name, item in stored.items()}
-        known = {*stored, *(name for kind, name in given if kind == "Model")}
-        experiments = [m for m in manifests if m["kind"] == "Experiment"]
+        stored = {kind: self._stored(kind, deadline) for kind in ("Model", "Experiment")}
         for manifest in manifests:
-            owner = owners.get(str(manifest["spec"].get("storageUri")).rstrip("/"))
-            if manifest["kind"] == "Model" and owner:
-                raise ManifestError(
-                    f"Models {owner} and {manifest['metadata']['name']} share storageUri "
-                    f"{manifest['spec']['storageUri']}; each artefact needs its own"
-                )
-        others = [item for name, item in all_experiments if ("Experiment", name) not in given]
-        taken = {item["spec"].get("default"): item["metadata"]["name"] for item in others}
-        for manifest in experiments:
-            name, default = manifest["metadata"]["name"], manifest["spec"].get("default")
-            missing = [member for member in members(manifest) if member not in known]
-            if missing:
-                raise ManifestError(f"Experiment {name} names {', '.join(missing)}, which is no Model of the cluster")
-            if default is not None and default in taken:
-                raise ManifestError(f"{default} is the default of both {taken[default]} and {name}; one is allowed")
+            kind, name = kind_and_name(manifest)
+            if name in stored.get(kind, {}):
+                self._check_ours(stored[kind][name])
+        check_against(manifests, stored["Model"], stored["Experiment"], "cluster")
 
-    def _by_name(self, kind: str, deadline: Deadline) -> list[tuple[str, Manifest]]:
-        return [(item["metadata"]["name"], item) for item in self._api.list(kind, deadline)]
+    def _stored(self, kind: str, deadline: Deadline) -> dict[str, Manifest]:
+        """The cluster's objects of a kind by name, other people's included; a list leaves their kind out."""
+        return {item["metadata"]["name"]: {"kind": kind, **item} for item in self._api.list(kind, deadline)}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.kubernetes.api import ApiCallError, Deadline, SeldonApi
+from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.kubernetes.api import ApiCallError, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
 
@@ -39,14 +40,14 @@ class Awaited:
 
 
 def wait_for(
-    api: SeldonApi, mesh: GatewayProbe, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float
+    api: SeldonApi, gateway: GatewayProbe, wanted: Sequence[Awaited], deadline: Deadline, settle_s: float
 ) -> None:
-    """Wait until every object is ready and every Model answers through the mesh.
+    """Wait until every object is ready and every Model answers through the gateway.
 
     Parameters
     ----------
     settle_s
-        An Experiment that was in force stays ``True`` throughout a change, so its verdict counts this long after.
+        The conditions of a running Experiment stay ``True`` throughout a change, so they count only after this time.
 
     Raises
     ------
@@ -58,7 +59,7 @@ def wait_for(
     start, waiting = time.monotonic(), list(wanted)
     while True:
         settled = time.monotonic() - start >= settle_s
-        waiting = [item for item in waiting if not _is_ready(api, mesh, item, deadline, settled)]
+        waiting = [item for item in waiting if not _is_ready(api, gateway, item, deadline, settled)]
         if not waiting:
             return
         if deadline.passed:
@@ -78,17 +79,18 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
     seen, first = "", ""
     while True:
         try:
-            found = api.read(kind, name, deadline)
+            stored = api.read(kind, name, deadline)
         except ApiCallError as fault:
             if not fault.transient:
                 raise
             seen = str(fault)
         else:
-            first = first or (found or {}).get("metadata", {}).get("uid", "")
-            if found is None or found["metadata"].get("uid", "") != first:
+            first = first or (stored or {}).get("metadata", {}).get("uid", "")
+            # Another uid is a new object of the same name: the one that was deleted is gone.
+            if stored is None or stored["metadata"].get("uid", "") != first:
                 return
-            held = ", ".join(found["metadata"].get("finalizers") or []) or "none"
-            seen = f"finalizers {held}; {judge({**found, 'metadata': {}}).why}"
+            finalizers = ", ".join(stored["metadata"].get("finalizers") or []) or "none"
+            seen = f"finalizers {finalizers}; {judge({**stored, 'metadata': {}}).why}"
         if deadline.passed:
             raise NotReadyError(
                 f"waited {deadline.seconds:g} s for {kind} {api.namespace}/{name} to go: {seen}; operator and "
@@ -97,34 +99,35 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
         time.sleep(min(_POLL_S, deadline.left))
 
 
-def _is_ready(api: SeldonApi, mesh: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
+def _is_ready(api: SeldonApi, gateway: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
     try:
-        found = api.read(item.kind, item.name, deadline)
+        stored = api.read(item.kind, item.name, deadline)
     except ApiCallError as fault:
         if not fault.transient:
             raise
         item.seen = str(fault)
         return False
-    if found is None:
+    if stored is None:
         item.seen = "was never applied"
         return False
-    verdict = _verdict(item, {"kind": item.kind, **found}, settled)
+    verdict = _verdict(item, {"kind": item.kind, **stored}, settled)
     item.seen = verdict.why
     if verdict.state == "failed":
         raise TargetError(f"{item.kind} {api.namespace}/{item.name}: {verdict.why}")
     if verdict.state == "ready" and item.kind == "Model":
-        item.seen = mesh.problem(item.name)
+        item.seen = gateway.problem(item.name)
         return not item.seen
     return verdict.state == "ready"
 
 
-def _verdict(item: Awaited, found: Manifest, settled: bool) -> Verdict:
-    verdict = judge(found)
-    if item.stale is not None and is_current(found, item.stale):
+def _verdict(item: Awaited, stored: Manifest, settled: bool) -> Verdict:
+    """The object's state, unless it may be from before the change."""
+    verdict = judge(stored)
+    if item.stale is not None and is_current(stored, item.stale):
         item.stale = None
-    deleted = bool(found["metadata"].get("deletionTimestamp"))
+    deleted = bool(stored["metadata"].get("deletionTimestamp"))
     if item.stale is None or deleted or verdict.state == "pending":
         return verdict
     if item.kind == "Experiment" and (settled or verdict.state == "failed"):
         return verdict
-    return Verdict("pending", f"{verdict.why}, but that is from before the change")
+    return Verdict("pending", f"{verdict.why}, but that may be from before the change")

@@ -1,4 +1,4 @@
-"""The serving target of a laptop: applies manifests to the local plane."""
+"""The serving target of a single machine: applies manifests to the local plane."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from financial_assets.errors import ManifestError, NotReadyError, TargetError
+from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
 from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import DesiredState
@@ -17,13 +17,7 @@ from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
-from financial_assets.serving.manifests import (
-    Manifest,
-    experiment_manifest,
-    kind_and_name,
-    parse_experiment,
-    validate_set,
-)
+from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name, parse_experiment, validate_set
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -35,11 +29,11 @@ class LocalTarget:
     Parameters
     ----------
     home
-        State folder; one plane a home.
+        State folder; one plane per home.
     timeout_s
         How long any one step may take before ``NotReadyError``.
     restore
-        Where a served file comes from that is lost together with its artefact; default: nowhere.
+        Restores a served file that is lost together with its artefact; default: nothing does.
     """
 
     name = "local"
@@ -51,7 +45,7 @@ class LocalTarget:
         self._timeout_s = timeout_s
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Create or update objects, starting the plane if it does not run; in force on return."""
+        """Create or update objects, starting the plane if it does not run; applied on return."""
         validate_set(manifests, closed=False)
         digests = {id(m): artefact(m["spec"]["storageUri"])[1] for m in manifests if m["kind"] == "Model"}
         with self._applying():
@@ -63,32 +57,9 @@ class LocalTarget:
                     wanted = wanted.with_experiment(manifest)
             self._reach(wanted, _models_of(manifests))
 
-    def set_weights(self, experiment: str, weights: Mapping[str, int]) -> None:
-        """Replace the weights of an experiment; in force on return."""
-        with self._applying():
-            wanted = DesiredState.read(self._layout.desired)
-            manifest = self._experiment(wanted, experiment)
-            spec = parse_experiment(manifest)
-            metadata = manifest["metadata"]
-            changed = experiment_manifest(
-                spec.name,
-                default=spec.default,
-                weights=weights,
-                mirror=spec.mirror,
-                namespace=metadata["namespace"],
-                labels=metadata.get("labels"),
-            )
-            self._reach(wanted.with_experiment(changed), _models_of([changed]))
-
-    def weights(self, experiment: str) -> Mapping[str, int]:
-        """The wanted weights of an experiment; :meth:`status` tells whether they are in force."""
-        manifest = self._experiment(DesiredState.read(self._layout.desired), experiment)
-        return dict(parse_experiment(manifest).weights)
-
     def delete(self, kind: str, name: str) -> None:
-        """Remove one object; routes go first, then running requests end, then the model is unloaded."""
-        if kind not in ("Model", "Experiment", "Server"):
-            raise ManifestError(f"kind is {kind!r}; allowed: Model, Experiment, Server")
+        """Delete one object: its routes first, then its running requests end, then the model is unloaded."""
+        check_kind(kind)
         with self._applying():
             wanted = DesiredState.read(self._layout.desired)
             if name not in (wanted.models if kind == "Model" else wanted.experiments):
@@ -144,7 +115,7 @@ class LocalTarget:
         )
 
     def mend(self) -> Mapping[str, str]:
-        """Put back every served file that is not the one that was applied, also while the plane runs.
+        """Restore every served file that is not the one that was applied, also while the plane runs.
 
         Returns
         -------
@@ -155,7 +126,7 @@ class LocalTarget:
             return mend_models(self._layout, self._restore)
 
     def load(self) -> None:
-        """Load the models that MLServer does not have but could: those that were put back while the plane ran."""
+        """Load the models that were restored while the plane ran: MLServer does not look for them by itself."""
         ports = control.running_ports(self.home)
         if ports is not None:
             repository = self._repository(ports)
@@ -166,7 +137,7 @@ class LocalTarget:
     def _reach(self, wanted: DesiredState, needed: Collection[str]) -> None:
         """Make before break: load, publish, then remove what nothing names.
 
-        A model that is lost does not keep others from being served, unless it is among ``needed``.
+        A model whose files are lost does not prevent the others from being served, unless it is among ``needed``.
         """
         wanted.check()
         lost = mend_models(self._layout, self._restore)
@@ -181,18 +152,12 @@ class LocalTarget:
         except TargetError:
             repository.remove_all_but(before.routes.values())
             raise
+        # Written before it is published: an apply that dies in between is completed by the next one.
         wanted = replace(wanted, revision=before.revision + 1)
         wanted.write(self._layout.desired)
         retiring = set(before.routes.values()) - set(wanted.routes.values())
         gateway.publish(wanted.topology, retiring=retiring, timeout_s=self._timeout_s)
         repository.remove_all_but(wanted.routes.values())
-
-    def _experiment(self, desired: DesiredState, name: str) -> Manifest:
-        try:
-            return desired.experiments[name]
-        except KeyError:
-            known = ", ".join(desired.experiments) or "none"
-            raise ManifestError(f"no Experiment {name!r} was applied to the local plane; known: {known}") from None
 
     def _applying(self):
         return exclusive(self._layout.apply_lock, self._timeout_s, error=NotReadyError, purpose="applying manifests")
@@ -210,7 +175,7 @@ class LocalTarget:
 
 
 def status(home: Path) -> TargetStatus:
-    """How the plane of ``home`` is, whether it runs or not."""
+    """The status of the plane of ``home``, whether it runs or not."""
     return LocalTarget(home).status()
 
 

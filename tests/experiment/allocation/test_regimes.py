@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import datetime as dt
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +8,6 @@ from hypothesis import strategies as st
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.regimes import (
     Regime,
-    market_regimes,
-    session_time,
     trend_directions,
     volatility_terciles,
 )
@@ -24,7 +20,7 @@ CLOSE = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 700)))
 def test_a_regime_is_known_before_its_session(session: int, factor: float) -> None:
     changed = CLOSE.copy()
     changed[session:] *= factor * np.linspace(1, 2, changed.size - session)
-    for regime_of in (volatility_terciles, trend_directions, market_regimes):
+    for regime_of in (volatility_terciles, trend_directions):
         assert regime_of(changed)[: session + 1] == regime_of(CLOSE)[: session + 1]
 
 
@@ -51,9 +47,9 @@ def test_terciles_are_thirds_and_follow_volatility() -> None:
 
 
 def test_the_market_has_six_regimes() -> None:
-    regimes = market_regimes(CLOSE)
-    assert regimes[:272] == [None] * 272
-    seen = {regime.label for regime in regimes[272:] if regime}
+    values = list(zip(volatility_terciles(CLOSE), trend_directions(CLOSE), strict=True))
+    assert all(volatility is None for volatility, _ in values[:272])
+    seen = {Regime.of(volatility=str(volatility), trend=str(trend)).label for volatility, trend in values[272:]}
     assert seen == {f"{volatility}-{trend}" for volatility in ("low", "mid", "high") for trend in ("up", "down")}
 
 
@@ -62,22 +58,6 @@ def test_a_trend_is_that_of_the_closes() -> None:
     assert trend_directions(rising)[:61] == [None] * 61
     assert set(trend_directions(rising)[61:]) == {"up"}
     assert set(trend_directions(rising[::-1])[61:]) == {"down"}
-
-
-def test_session_times() -> None:
-    opens = dt.datetime(2024, 1, 2, 14, 30, tzinfo=dt.UTC)
-    closes = dt.datetime(2024, 1, 2, 21, 0, tzinfo=dt.UTC)
-    at = {
-        minutes: session_time(opens + dt.timedelta(minutes=minutes), opens, closes)
-        for minutes in (-1, 0, 59, 60, 329, 330, 389, 390)
-    }
-    assert list(at.values()) == [
-        "closed", "opening", "opening", "midday", "midday", "closing", "closing", "closed",
-    ]  # fmt: skip
-    with pytest.raises(ExperimentError, match="time zone"):
-        session_time(opens.replace(tzinfo=None), opens, closes)
-    with pytest.raises(ExperimentError, match="shorter than two edges"):
-        session_time(opens, opens, opens + dt.timedelta(hours=1))
 
 
 def test_regimes_have_one_name_each() -> None:

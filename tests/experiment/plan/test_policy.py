@@ -48,7 +48,7 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("experiment:", "test: {power: .nan}\nexperiment:"), "test.power", "a number from 0.5"),
         (("experiment:", "test: {looks: 2.5}\nexperiment:"), "test.looks", "a whole number from 1 to 12"),
         (("experiment:", "test: {looks: true}\nexperiment:"), "test.looks", "a whole number"),
-        (("experiment:", "test: {metric: sharpe}\nexperiment:"), "test.metric", "accuracy or brier"),
+        (("experiment:", "test: {metric: sharpe}\nexperiment:"), "test.metric", "'accuracy', 'brier', "),
         (("experiment:", "test: {alpha: 0.05}\nexperiment:"), "test.alpha", "keys"),
         (("experiment:", "guardrails: 3\nexperiment:"), "guardrails", "mapping"),
         (("[{variant: enhanced, weight: 40}]", "[]"), "challengers", "a list of 1 to 5 arms"),
@@ -56,10 +56,10 @@ def test_a_policy_of_ones_own(tmp_path: Path) -> None:
         (("challengers: [{", "challenger: [{"), "challengers", "required"),
         (("weight: 40}]", "weight: 20}, {variant: enhanced, weight: 20}]"), "challengers[1].variant", "only once"),
         (("weight: 40}]", "weight: 20}, {variant: tiny, weight: 21}]"), "champion.weight + challengers", "to 100"),
-        (("experiment:", "test: {at_horizon: stop}\nexperiment:"), "test.at_horizon", "keep or release"),
-        (("experiment:", "traffic: {mode: bandit}\nexperiment:"), "traffic.mode", "fixed or ladder"),
+        (("experiment:", "test: {at_horizon: stop}\nexperiment:"), "test.at_horizon", "'keep' or 'release'"),
+        (("experiment:", "traffic: {mode: bandit}\nexperiment:"), "traffic.mode", "'fixed', 'ladder', "),
         (("experiment:", "traffic: {steps: [30, 10]}\nexperiment:"), "traffic.steps", "rising"),
-        (("experiment:", "traffic: {steps: [0, 100]}\nexperiment:"), "traffic.steps", "to 99"),
+        (("experiment:", "traffic: {steps: [0, 100]}\nexperiment:"), "traffic.steps[1]", "to 99"),
         (("experiment:", "traffic: {steps: []}\nexperiment:"), "traffic.steps", "rising"),
     ],
 )
@@ -133,16 +133,16 @@ def test_the_names_of_all_regimes_must_fit_when_the_policy_is_read(tmp_path: Pat
     ("traffic", "key", "allowed"),
     [
         ("{regimes: [trend]}", "traffic.regimes", "only thompson and hedge learn"),
-        ("{mode: hedge, regimes: trend}", "traffic.regimes", "a list of some of volatility, trend, sector, time"),
+        ("{mode: hedge, regimes: trend}", "traffic.regimes", "a list"),
         ("{mode: hedge, regimes: [trend, trend]}", "traffic.regimes", "each once"),
-        ("{mode: hedge, regimes: [weather]}", "traffic.regimes", "a list of some of"),
+        ("{mode: hedge, regimes: [weather]}", "traffic.regimes[0]", "'volatility', 'trend', 'sector' or 'time'"),
         ("{mode: hedge, regimes: [sector]}", "traffic.sectors", "a sector for each ticker"),
         (
             "{mode: hedge, regimes: [sector], sectors: {A: Big Tech}}",
             "traffic.sectors",
             "lower-case letters and digits",
         ),
-        ("{mode: hedge, regimes: [sector], sectors: [A]}", "traffic.sectors", "ticker: sector pairs"),
+        ("{mode: hedge, regimes: [sector], sectors: [A]}", "traffic.sectors", "a valid dictionary"),
     ],
 )
 def test_regimes_that_are_none_are_refused(tmp_path: Path, traffic: str, key: str, allowed: str) -> None:

@@ -21,8 +21,7 @@ from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
-from financial_assets.experiment.replay.replay import replay
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGateway, arms, panel
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, arms, panel, play
 
 pytestmark = [pytest.mark.debian("postgresql"), pytest.mark.integration]
 
@@ -114,15 +113,14 @@ def test_a_replay_is_logged_read_back_and_not_repeated(log: PredictionLog) -> No
     epoch = log.open_epoch("ab-experiment", arms(), "start", after=0)
     assert log.epochs("ab-experiment") == (epoch,)
     sessions = prices.sessions[prices.sessions > CUTOFF][:4]
-    options = {"log": log, "epoch": epoch, "panel": prices, "sessions": sessions, "lookback": LOOKBACK}
-    report = replay(connect=gateway.connect, progress=False, **options)  # type: ignore[arg-type]
+    report = play(log, epoch, prices, sessions, gateway.connect)
     assert (report.ok, report.direct) == (12, 36)
     rows = log.routed("ab-experiment")
     assert rows["session"].dtype == "datetime64[ns]"
     assert str(rows["completed_at"].dtype) == "datetime64[ns, UTC]"
     assert rows["status"].eq("ok").all()
     assert sorted(gateway.requests) == sorted(rows["request_id"])
-    assert replay(connect=FakeGateway().connect, progress=False, **options).worked == 0  # type: ignore[arg-type]
+    assert play(log, epoch, prices, sessions, FakeGateway().connect).worked == 0
 
 
 def test_intents_and_results_keep_their_laws(log: PredictionLog) -> None:
@@ -178,7 +176,6 @@ def test_what_happens_to_its_connections_costs_a_replay_nothing(
     sessions, refused = prices.sessions[prices.sessions > CUTOFF][:8], list[str]()
     one_at_a_time = threading.Lock()
     admin = sa.create_engine(postgres.url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    options = {"epoch": epoch, "panel": prices, "sessions": sessions, "lookback": LOOKBACK, "progress": False}
 
     def terminate(*_: object) -> None:
         with one_at_a_time, admin.connect() as connection:
@@ -192,7 +189,7 @@ def test_what_happens_to_its_connections_costs_a_replay_nothing(
             time.sleep(1.2)
         if session == sessions[4]:  # at once, and by another process, as far as the database can see
             with PredictionLog(postgres.url) as other, pytest.raises(LogError) as raised:
-                replay(log=other, connect=gateway.connect, **options)  # type: ignore[arg-type]
+                play(other, epoch, prices, sessions, gateway.connect)
             refused.append(str(raised.value))
 
     if fault == "terminate":
@@ -202,7 +199,7 @@ def test_what_happens_to_its_connections_costs_a_replay_nothing(
             connection.execute(sa.text("ALTER ROLE tester SET idle_session_timeout = '1s'"))
     try:
         with PredictionLog(postgres.url) as own:
-            report = replay(log=own, connect=gateway.connect, on_session=disturb, **options)  # type: ignore[arg-type]
+            report = play(own, epoch, prices, sessions, gateway.connect, on_session=disturb)
     finally:
         with admin.connect() as connection:
             connection.execute(sa.text("ALTER ROLE tester RESET idle_session_timeout"))
@@ -217,7 +214,6 @@ def test_a_replay_that_another_one_took_over_ends_with_an_error_of_ours(log: Pre
     prices, first, second = panel(sessions=30, tickers=3), FakeGateway(), FakeGateway()
     epoch = log.open_epoch("taken", arms(), "start", after=0)
     sessions = prices.sessions[prices.sessions > CUTOFF][:6]
-    options = {"epoch": epoch, "panel": prices, "sessions": sessions, "lookback": LOOKBACK, "progress": False}
 
     def take(session: pd.Timestamp) -> None:
         if session == sessions[2]:
@@ -225,8 +221,8 @@ def test_a_replay_that_another_one_took_over_ends_with_an_error_of_ours(log: Pre
                 connection.execute(sa.text("UPDATE replay_locks SET generation = generation + 1, released = true"))
 
     with PredictionLog(server) as own, pytest.raises(LockLostError, match=r"another process has taken .*replay again"):
-        replay(log=own, connect=first.connect, on_session=take, **options)  # type: ignore[arg-type]
-    replay(log=log, connect=second.connect, **options)  # type: ignore[arg-type]
+        play(own, epoch, prices, sessions, first.connect, on_session=take)
+    play(log, epoch, prices, sessions, second.connect)
     rows = log.routed("taken")
     assert sorted(first.requests + second.requests) == sorted(rows["request_id"])
     assert len(first.requests) == 6
@@ -243,7 +239,7 @@ def test_a_log_of_an_earlier_version_gets_the_new_columns(server: str) -> None:
         log.complete_routed([Result(intent.id, FORECAST, route=CHAMPION, latency_s=0.002)])
         before = log.routed()
         with log.engine.begin() as connection:
-            for column in log_schema.ADDED_COLUMNS:
+            for column in (log_schema.epochs.c.regimes, log_schema.routed.c.regime):
                 connection.execute(sa.text(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}"))
             connection.execute(sa.text("UPDATE prediction_log_version SET version = 2"))
     regimes = {"high": {CHAMPION: 20, CHALLENGER: 80}}

@@ -18,8 +18,7 @@ import numpy as np
 from financial_assets.errors import GatewayUnavailableError
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.open_loop import OpenLoop
-from financial_assets.experiment.replay.replay import replay
-from tests.experiment.builders import CUTOFF, LOOKBACK, FakeGateway, panel
+from tests.experiment.builders import CUTOFF, FakeGateway, panel, play
 
 ROOT = Path(__file__).parents[3]
 _AWAY_AFTER, _ASKS = 10, 20
@@ -68,16 +67,8 @@ def main(url: str, sent_file: str, pause_s: float, outage_file: str | None) -> N
     with PredictionLog(url) as log:
         epoch = log.current_epoch("ab-experiment")
         assert epoch is not None
-        replay(
-            log=log,
-            epoch=epoch,
-            panel=prices,
-            sessions=prices.sessions[prices.sessions > CUTOFF],
-            connect=Noted(sent_file, pause_s, outage_file).connect,
-            lookback=LOOKBACK,
-            load=None if outage_file is None else OpenLoop(400.0),
-            progress=False,
-        )
+        sessions, load = prices.sessions[prices.sessions > CUTOFF], None if outage_file is None else OpenLoop(400.0)
+        play(log, epoch, prices, sessions, Noted(sent_file, pause_s, outage_file).connect, load=load)
 
 
 if __name__ == "__main__":

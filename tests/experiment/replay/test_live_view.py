@@ -16,11 +16,10 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.experiment.replay.live_view import LiveView, as_table
-from financial_assets.experiment.replay.replay import replay
 from financial_assets.experiment.replay.scoreboard import Scoreboard
 from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.intervals import day_clustered_mean
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, FakeGateway, panel
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, panel, play
 from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
 
 PRICES = panel(sessions=60, tickers=4)
@@ -29,9 +28,7 @@ FORECAST = Forecast(0.6, (-0.03, -0.02, 0.0, 0.02, 0.03))
 
 
 def board() -> Scoreboard:
-    made = Scoreboard(EPOCH, PRICES)
-    made.total = 20
-    return made
+    return Scoreboard(EPOCH, PRICES, total=20)
 
 
 def score(made: Scoreboard, right: dict[str, np.ndarray]) -> None:
@@ -95,8 +92,8 @@ SECOND = "tiny-predictor-v4"
 def several() -> Scoreboard:
     """Two challengers, of which the second was scored on four days only."""
     arms = (*EPOCH.arms, replace(EPOCH.arms[1], model=SECOND, version=4))
-    made = Scoreboard(replace(EPOCH, arms=arms), PRICES)
-    made.total, made.session = 20, DAYS[12]
+    made = Scoreboard(replace(EPOCH, arms=arms), PRICES, total=20)
+    made.session = DAYS[12]
     rng = np.random.default_rng(0)
     days = {CHAMPION: 12, CHALLENGER: 12, SECOND: 4}
     score(made, {model: rng.random((count, 4)) < 0.5 for model, count in days.items()})
@@ -118,10 +115,10 @@ def test_each_challenger_has_a_line_of_its_own() -> None:
     assert "on 4 days (95 %" in lines[-1]
 
 
-def text_of(made: Scoreboard, *, terminal: bool, enabled: bool = True) -> str:
+def text_of(made: Scoreboard, *, terminal: bool) -> str:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=terminal, width=150)
-    with LiveView(made, enabled=enabled, console=console) as view:
+    with LiveView(made, console) as view:
         for _ in range(made.total):
             view.advance()
     return stream.getvalue()
@@ -156,12 +153,15 @@ def test_a_terminal_shows_a_table() -> None:
     assert "\x1b[?25h" in shown  # the cursor is back
 
 
-def test_a_log_gets_plain_lines_and_silence_is_silent() -> None:
+def test_a_log_gets_plain_lines_and_silence_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     lines = text_of(filled(), terminal=False).splitlines()
     assert len(lines) == 10
     assert lines[-1].startswith(f"replay {DAYS[12]:%Y-%m-%d} 20/20: 10 requests, 0 failed; {CHAMPION} 80.0% of 70%")
     assert "\x1b" not in "".join(lines)
-    assert text_of(filled(), terminal=False, enabled=False) == text_of(filled(), terminal=True, enabled=False) == ""
+    with LiveView(filled(), None) as view:
+        view.advance()
+        view.waits("for somebody")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_replay_shows_what_it_does_and_what_was_done_before(
@@ -170,15 +170,7 @@ def test_a_replay_shows_what_it_does_and_what_was_done_before(
     sessions = prices.sessions[prices.sessions > CUTOFF]
     for part in (sessions[:5], sessions[:8]):
         stream = io.StringIO()
-        replay(
-            log=log,
-            epoch=epoch,
-            panel=prices,
-            sessions=part,
-            connect=FakeGateway().connect,
-            lookback=LOOKBACK,
-            console=Console(file=stream, width=200),
-        )
+        play(log, epoch, prices, part, FakeGateway().connect, console=Console(file=stream, width=200))
     last = stream.getvalue().splitlines()[-1]
     assert "3/3: 12 requests, 0 failed" in last
     assert "on 7 days" in last  # four of them known from the log, the last session's outcome is not known yet
@@ -188,7 +180,7 @@ def test_the_cursor_comes_back_after_ctrl_c() -> None:
     stream, made = io.StringIO(), filled()
     with (
         pytest.raises(KeyboardInterrupt),
-        LiveView(made, enabled=True, console=Console(file=stream, force_terminal=True, width=150)),
+        LiveView(made, Console(file=stream, force_terminal=True, width=150)),
     ):
         raise KeyboardInterrupt
     assert "\x1b[?25h" in stream.getvalue()
@@ -196,6 +188,7 @@ def test_the_cursor_comes_back_after_ctrl_c() -> None:
 
 def test_a_ticker_that_the_panel_lacks_is_left_out() -> None:
     made = board()
-    made.score_many(CHAMPION, pd.DatetimeIndex([DAYS[0], DAYS[1]]), ["T00", "GONE"], np.array([0.6, 0.6]))
+    rows = {"session": DAYS[:2], "ticker": ["T00", "GONE"], "model": CHAMPION, "status": "ok", "probability_up": 0.6}
+    made.score_logged(pd.DataFrame(rows))
     made.session = DAYS[5]
     assert made.snapshot().differences == {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import sqlalchemy as sa
 from rich.console import Console
@@ -27,10 +30,11 @@ from financial_assets.errors import (
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log import lock as log_lock
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop
-from financial_assets.experiment.replay.replay import ReplayReport, replay
 from financial_assets.market.panel import PricePanel
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, Answer, FakeGateway, panel
+from financial_assets.serving.client.answers import Answer
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, panel, play
 from tests.experiment.replay.replay_child import start_child
 from tests.waiting import wait, wait_on
 
@@ -41,13 +45,13 @@ def run(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, gateway: FakeGateway, count: int = 10, **options: object
 ) -> ReplayReport:
     sessions = prices.sessions[prices.sessions > CUTOFF][:count]
-    values = {"progress": False, "lookback": LOOKBACK, "sessions": sessions, "connect": gateway.connect, **options}
-    return replay(log=log, epoch=epoch, panel=prices, **values)  # type: ignore[arg-type]
+    connect = options.pop("connect", gateway.connect)
+    return play(log, epoch, prices, sessions, connect, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("financial_assets.experiment.replay.outage._LOOK_S", 0.001)
+    monkeypatch.setattr("financial_assets.experiment.replay.readiness._POLL_S", 0.001)
 
 
 class Outage:
@@ -82,7 +86,7 @@ def test_what_was_never_answered_is_sent_again_and_nothing_else(
     outage = Outage(after)
     gateway = FakeGateway(before=outage.before, down=outage.down)
     console = Console(file=io.StringIO(), width=200)
-    report = run(log, epoch, prices, gateway, count=4, load=load, progress=True, console=console)
+    report = run(log, epoch, prices, gateway, count=4, load=load, console=console)
     assert (report.sent, report.ok, report.failed, report.unattributed, report.direct) == (16, 16, 0, 0, 48)
     assert outage.swallowed
     routed = [request for request in outage.swallowed if request != "pair"]
@@ -129,20 +133,20 @@ def test_the_arm_that_was_drawn_stays_the_one_that_is_asked(
     class Drawing(FakeGateway):
         """Draws at every sending; all that the challenger gets at first meets the death of its server."""
 
-        def route(self, request_id: str) -> str:
+        def draw(self, request_id: str) -> str:
             model = CHALLENGER if rng.random() < 0.3 else CHAMPION
             first.setdefault(request_id, model)
             return model
 
         def infer(
-            self, target: str, bars: np.ndarray, /, *, route: str | None = None, request_id: str | None = None
+            self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
         ) -> Answer:
-            said = super().infer(target, bars, route=route, request_id=request_id)
-            if route is None and said.route == CHALLENGER:
+            answer = super().infer(target, bars, route=route, request_id=request_id)
+            if route is None and answer.route == CHALLENGER:
                 raise GatewayUnavailableError(
                     "503", status=503, route=CHALLENGER, sticky=f":{CHALLENGER}_4:", answered=False
                 )
-            return said
+            return answer
 
     first: dict[str, str] = {}
     gateway = Drawing()
@@ -339,13 +343,31 @@ def test_a_lock_from_another_machine_is_taken_when_it_is_not_renewed(
     monkeypatch.setattr(log_lock, "_RENEW_S", 0.01)
     monkeypatch.setattr(log_lock, "_TRY_AGAIN_S", 0.05)
     with PredictionLog(log_url) as other, other.exclusive("ab") as lost:
-        monkeypatch.setattr(log_lock, "_process_space", lambda: "another machine")
+        monkeypatch.setattr(log_lock._Holder, "state", lambda _: "unknown")  # as another machine sees it
         with pytest.raises(LogError, match="another replay of ab is running"):
             log.exclusive("ab").__enter__()
         lost._ended.set()  # it is cut off
-        lost._keeper.join()
+        lost._renewer.join()
         with log.exclusive("ab"), pytest.raises(LockLostError), other.engine.connect() as connection:
             lost.prove(connection)
+
+
+def test_the_row_of_a_lock_keeps_its_format(log: PredictionLog) -> None:
+    """Another release may read it, and what another release wrote is understood: an ended process holds nothing."""
+    with log.exclusive("ab"), log.engine.connect() as connection:
+        holder = json.loads(connection.execute(sa.select(log_lock.locks.c.holder)).scalar_one())
+    assert set(holder) == {"host", "space", "pid", "created", "token"}
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for pid, is_free in ((ended.pid, True), (os.getppid(), False)):
+        row = json.dumps(holder | {"pid": pid, "created": psutil.Process(os.getppid()).create_time(), "token": "other"})
+        with log.engine.begin() as connection:
+            connection.execute(sa.update(log_lock.locks).values(released=False, holder=row))
+        with (
+            contextlib.nullcontext() if is_free else pytest.raises(LogError, match="another replay of ab"),
+            log.exclusive("ab"),
+        ):
+            pass
 
 
 def test_unlocking_hides_no_error(log: PredictionLog) -> None:

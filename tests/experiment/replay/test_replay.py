@@ -18,33 +18,36 @@ from financial_assets.errors import (
 )
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.replay import ReplayReport, replay
-from financial_assets.experiment.replay.requests import Retry
+from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.market.panel import PricePanel
+from financial_assets.serving.client.answers import Answer
 from tests.experiment.builders import (
     CHALLENGER,
     CHAMPION,
     CUTOFF,
     LOOKBACK,
     SHADOW,
-    Answer,
     FakeGateway,
     answer,
     arms,
     panel,
+    play,
+    said,
 )
 from tests.experiment.replay.replay_child import start_child
 from tests.waiting import finish, wait_on
 
-FAST = Retry(attempts=3, first_wait_s=0.001, longest_wait_s=0.002)
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("financial_assets.experiment.replay.asking._FIRST_WAIT_S", 0.0001)
 
 
 def run(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, gateway: FakeGateway, count: int = 10, **options: object
 ) -> ReplayReport:
-    sessions = prices.sessions[prices.sessions > CUTOFF][:count]
-    values = {"retry": FAST, "progress": False, "lookback": LOOKBACK, "sessions": sessions, **options}
-    return replay(log=log, epoch=epoch, panel=prices, connect=gateway.connect, **values)  # type: ignore[arg-type]
+    sessions = options.pop("sessions", prices.sessions[prices.sessions > CUTOFF][:count])
+    return play(log, epoch, prices, sessions, gateway.connect, **options)  # type: ignore[arg-type]
 
 
 def test_every_session_is_sent_routed_and_scored_in_pairs(
@@ -56,7 +59,7 @@ def test_every_session_is_sent_routed_and_scored_in_pairs(
     assert report.wall_s > 0
     routed, direct = log.routed(), log.direct()
     assert sorted(gateway.requests) == sorted(routed["request_id"])
-    assert list(routed["model"]) == [gateway.route(request) for request in routed["request_id"]]
+    assert list(routed["model"]) == [gateway.draw(request) for request in routed["request_id"]]
     assert set(gateway.batches) == {(CHAMPION, 4), (CHALLENGER, 4), (SHADOW, 4)}
     both = routed.merge(direct, on=["session", "ticker", "model"], suffixes=("", "_direct"))
     assert len(both) == 40
@@ -74,22 +77,25 @@ def test_a_second_replay_sends_nothing(log: PredictionLog, epoch: WeightEpoch, p
     pd.testing.assert_frame_equal(log.routed(), before)
 
 
-def test_a_new_epoch_routes_again_but_never_scores_a_pair_twice(
+def test_a_new_epoch_routes_what_none_has_routed_and_never_scores_a_pair_twice(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel
 ) -> None:
     run(log, epoch, prices, FakeGateway(), count=3)
     second = log.open_epoch(epoch.experiment, arms(50, 50), "ladder", after=1)
-    report = run(log, second, prices, FakeGateway(), count=3)
-    assert (report.sent, report.direct) == (12, 0)
+    report = run(log, second, prices, FakeGateway(), count=5)
+    assert (report.sent, report.direct) == (2 * 4, 2 * 4 * 3)
+    assert not log.routed().duplicated(["session", "ticker"]).any()
 
 
 def test_sessions_that_an_earlier_epoch_routed_are_only_scored_in_pairs(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel
 ) -> None:
-    before = prices.sessions[prices.sessions > CUTOFF][3]
-    report = run(log, epoch, prices, FakeGateway(), routed_after=before)
+    run(log, epoch, prices, FakeGateway(), count=4, mode="split")
+    second = log.open_epoch(epoch.experiment, arms(50, 50), "ladder", after=1)
+    report = run(log, second, prices, FakeGateway())
     assert (report.sent, report.direct) == (6 * 4, 10 * 4 * 3)
-    assert log.routed()["session"].min() > before
+    by_epoch = log.routed().groupby("epoch")["session"]
+    assert by_epoch.max()[1] < by_epoch.min()[2]
 
 
 def test_the_clock_moves_before_the_session_is_sent(log: PredictionLog, epoch: WeightEpoch, prices: PricePanel) -> None:
@@ -97,8 +103,8 @@ def test_the_clock_moves_before_the_session_is_sent(log: PredictionLog, epoch: W
     gateway = FakeGateway(before=lambda _target, _bars, request: order.append(request and request.split(".")[2]))
     run(log, epoch, prices, gateway, count=3, on_session=order.append)
     days = [item if item is None or isinstance(item, str) else item.date().isoformat() for item in order]  # type: ignore[union-attr]
-    known = [day for day in days if day is not None]
-    assert known == sorted(known)
+    days_sent = [day for day in days if day is not None]
+    assert days_sent == sorted(days_sent)
     assert all(not isinstance(order[i], str) for i in (0, 8, 16))  # the clock's turn: before 4 requests and 3 batches
 
 
@@ -230,8 +236,10 @@ class Crooked(FakeGateway):
 
     broken: Answer | None = None
 
-    def infer(self, target: str, bars: np.ndarray, /, *, request_id: str | None = None) -> Answer:
-        super().infer(target, bars, request_id=request_id)
+    def infer(
+        self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
+    ) -> Answer:
+        super().infer(target, bars, route=route, request_id=request_id)
         assert self.broken is not None
         return self.broken
 
@@ -249,7 +257,7 @@ def test_an_unusable_answer_is_a_failure(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, probability: list[float], quantiles: list[list[float]]
 ) -> None:
     gateway = Crooked()
-    gateway.broken = Answer(np.array(probability), np.array(quantiles), CHAMPION)
+    gateway.broken = said(np.array(probability), np.array(quantiles), CHAMPION)
     report = run(log, epoch, prices, gateway, count=1)
     rows = log.routed()
     assert (report.failed, report.ok) == (4, 0)
@@ -263,7 +271,7 @@ def test_a_batch_answered_by_another_model_is_never_logged_as_this_models(
     log: PredictionLog, epoch: WeightEpoch, prices: PricePanel
 ) -> None:
     class Crossed(FakeGateway):
-        def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
+        def infer_batch(self, target: str, bars: np.ndarray, **_: object) -> Answer:
             return answer(CHALLENGER, bars)
 
     with pytest.raises(ReplayError, match=f"{CHAMPION} was asked, but {CHALLENGER} answered"):

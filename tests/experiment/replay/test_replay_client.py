@@ -15,13 +15,11 @@ import pytest
 
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.replay import replay
-from financial_assets.experiment.replay.requests import Gateway, Retry
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 from financial_assets.serving.target import Endpoint
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, LOOKBACK, SHADOW, FakeGateway, answer
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW, FakeGateway, answer, play
 
 ROUTER = FakeGateway()
 
@@ -41,7 +39,7 @@ class Rest(BaseHTTPRequestHandler):
         if request.endswith("T01") and self.seen[request] == 1:
             self.reply(503, {"error": "no healthy upstream"}, {})
             return
-        model = ROUTER.route(request)
+        model = ROUTER.draw(request)
         (tensor,) = body["inputs"]
         forecast = answer(model, np.asarray(tensor["data"], dtype=np.float32).reshape(tensor["shape"]))
         outputs = [
@@ -118,19 +116,11 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 def test_a_replay_over_the_wire(log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, endpoint: Endpoint) -> None:
-    def connect() -> InferenceClient:
-        client: Gateway = InferenceClient(endpoint, timeout_s=10)  # the client has what a replay asks for
-        assert isinstance(client, InferenceClient)
-        return client
-
     sessions = prices.sessions[prices.sessions > CUTOFF][:5]
-    report = replay(
-        log=log, epoch=epoch, panel=prices, sessions=sessions, connect=connect, lookback=LOOKBACK, progress=False,
-        retry=Retry(attempts=3, first_wait_s=0.01),
-    )  # fmt: skip
+    report = play(log, epoch, prices, sessions, lambda: InferenceClient(endpoint, timeout_s=10))
     assert (report.sent, report.ok, report.repeated, report.direct) == (20, 20, 5, 60)
     routed, direct = log.routed(), log.direct()
-    assert list(routed["model"]) == [ROUTER.route(request) for request in routed["request_id"]]
+    assert list(routed["model"]) == [ROUTER.draw(request) for request in routed["request_id"]]
     assert set(routed["model"]) == {CHAMPION, CHALLENGER}
     assert set(direct["model"]) == {CHAMPION, CHALLENGER, SHADOW}
     assert routed.loc[routed["ticker"] == "T01", "attempts"].ge(2).all()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.replay.sessions import due_sessions, replay_horizon, routed_before
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.sessions import due_sessions, replay_horizon
 from financial_assets.market import calendar
 from tests.experiment.builders import CUTOFF, arms
 
@@ -89,7 +88,11 @@ def test_nothing_is_due_before_the_clock_has_moved() -> None:
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [([], None), ([2, 2], None), ([1, 1, 2], 1), ([1, 2, 2], 0)])
-def test_only_earlier_epochs_have_routed_before(epochs: list[int], expected: int | None) -> None:
-    current = replace(epoch(CUTOFF, CUTOFF, CUTOFF), number=2)
-    routed = pd.DataFrame({"epoch": epochs, "session": SESSIONS[: len(epochs)]})
-    assert routed_before(routed, current) == (None if expected is None else SESSIONS[expected])
+def test_only_earlier_epochs_have_routed_before(log: PredictionLog, epochs: list[int], expected: int | None) -> None:
+    for number in (1, 2):
+        opened = log.open_epoch("ab-experiment", arms(), "start", after=number - 1)
+        for day, routed_by in enumerate(epochs):
+            if routed_by == number:
+                log.begin_routed(opened, SESSIONS[day], SESSIONS[day + 1], ["A"])
+    assert log.last_routed("ab-experiment", before=2) == (None if expected is None else SESSIONS[expected])
+    assert log.last_routed("another", before=2) is None

@@ -183,7 +183,9 @@ def test_a_share_is_split_into_whole_and_nearly_equal_parts(share: int, parts: i
 
 
 def plan(family: int) -> ExperimentPlan:
-    several = replace(policy(plausible_effect=0.04, deflated_sharpe=0.0), challengers=(ArmPolicy("x", 1),) * family)
+    rules = policy(plausible_effect=0.04, deflated_sharpe=0.0)
+    challengers = tuple(ArmPolicy(f"x{place}", 1) for place in range(family))
+    several = replace(rules, champion=ArmPolicy("baseline", 100 - family), challengers=challengers)
     return make_plan(several, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
 
 

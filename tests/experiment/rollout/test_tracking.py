@@ -13,7 +13,7 @@ from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import reasons_in_words
 from financial_assets.experiment.plan.plan import plan_from_json
 from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
-from financial_assets.tracking import MlflowTracker, NullTracker
+from financial_assets.tracking import MlflowTracker
 from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
 from tests.mlflow_store import client_of
 
@@ -60,7 +60,3 @@ def test_a_run_that_broke_off_is_no_record(tmp_path: Path) -> None:
     recorded = track_decision(tracker, plan(), decision)
     assert recorded != broken.id
     assert tracker.find(DECISION_TAG, decision.digest) == recorded
-
-
-def test_without_a_tracker_nothing_is_kept() -> None:
-    assert track_decision(NullTracker(), plan(), decided(0.0, 20)).startswith("untracked")

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.allocation.regimes import market_regimes
+from financial_assets.experiment.allocation.regimes import Regime, trend_directions, volatility_terciles
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.evaluation.traffic import epoch_traffic
@@ -24,7 +24,6 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.replay import replay
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.routing import apply_epoch, regime_manifests, repair_routing
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
@@ -33,7 +32,7 @@ from financial_assets.market.panel import CHANNELS
 from financial_assets.monitoring.metrics import ExperimentCollector
 from financial_assets.serving.manifests import model_manifest, parse_experiment, validate_set
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
-from tests.experiment.builders import CHALLENGER, CHAMPION, LOOKBACK, FakeGateway, panel
+from tests.experiment.builders import CHALLENGER, CHAMPION, FakeGateway, panel, play
 from tests.experiment.decision.builders import EPOCH, OPENED, plan, policy, requests
 from tests.experiment.rollout.builders import BASE, PRICES, SECOND, answer, begin, judged, predict
 
@@ -82,7 +81,7 @@ def test_a_log_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows(tmp
         before = log.routed()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        for column in log_schema.ADDED_COLUMNS:
+        for column in (log_schema.epochs.c.regimes, log_schema.routed.c.regime):
             connection.execute(sa.text(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}"))
         connection.execute(sa.text(f"UPDATE prediction_log_version SET version = {version}"))
     engine.dispose()
@@ -99,7 +98,10 @@ def test_the_regime_of_a_session_comes_from_the_bars_before_it() -> None:
     found = request_regimes(contextual("volatility", "trend"), prices)
     assert found is not None
     level = prices.values[0, CHANNELS.index("market")].astype(np.float64)
-    expected = market_regimes(level)
+    expected = [
+        Regime.of(volatility=volatility, trend=trend) if volatility and trend else None
+        for volatility, trend in zip(volatility_terciles(level), trend_directions(level), strict=True)
+    ]
     assert [found.of(session, "T00") for session in prices.sessions] == expected
     assert {one.label for one in expected if one} <= {one.label for one in found.policy.traffic.every_regime()}
     values = prices.values.copy()
@@ -134,16 +136,7 @@ def test_each_request_goes_to_the_experiment_of_its_regime(log: PredictionLog) -
     gateway.before = heard
     rules = contextual("sector", T00="tech", T01="tech", T02="banks", T03="unheard")
     after = prices.sessions[prices.sessions > epoch.data_cutoff][:10]
-    replay(
-        log=log,
-        epoch=epoch,
-        panel=prices,
-        sessions=after,
-        connect=gateway.connect,
-        lookback=LOOKBACK,
-        regimes=request_regimes(rules, prices),
-        progress=False,
-    )
+    play(log, epoch, prices, after, gateway.connect, regimes=request_regimes(rules, prices))
     routed = log.routed().assign(target=lambda rows: rows["request_id"].map(asked))
     assert len(routed) == 40
     for ticker, regime in {"T00": "tech", "T01": "tech", "T02": "banks", "T03": None}.items():

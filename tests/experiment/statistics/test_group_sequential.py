@@ -14,7 +14,7 @@ from financial_assets.experiment.statistics.group_sequential import (
     exit_probabilities,
     spent,
 )
-from financial_assets.experiment.statistics.stagewise import daily_z, stagewise, z_of_t
+from financial_assets.experiment.statistics.stagewise import daily_z, z_of_t
 
 FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -92,15 +92,13 @@ def test_a_boundary_depends_on_information_up_to_its_own_look_only() -> None:
     assert math.fsum(moved.exits(0.0).upper) == pytest.approx(0.02, abs=1e-9)
 
 
-def test_power_inflation_and_expected_information() -> None:
+def test_power_and_inflation() -> None:
     design = GroupSequentialDesign.of(equal(12), 0.05)
     drift = design.drift_for(0.8)
     assert design.power(drift) == pytest.approx(0.8, abs=1e-9)
     assert 1.02 < design.inflation(0.8) < 1.05
     assert GroupSequentialDesign.of(equal(12), 0.05, "pocock").inflation(0.8) > 1.2
     assert GroupSequentialDesign.of([1.0], 0.05).inflation(0.8) == pytest.approx(1.0, abs=1e-6)
-    assert design.expected_fraction(drift) < 0.8 < design.expected_fraction(0.0) <= 1.0
-    assert design.nominal == pytest.approx(stats.norm.sf(design.upper))
 
 
 def test_many_looks_and_a_first_look_with_nothing_to_spend() -> None:
@@ -119,45 +117,6 @@ def test_a_finer_quadrature_changes_nothing(looks: int, monkeypatch: pytest.Monk
     fine = GroupSequentialDesign.of(equal(looks), 0.05)
     np.testing.assert_allclose(fine.upper, design.upper, rtol=1e-7)
     np.testing.assert_allclose(fine.exits(2.0).upper, exits.upper, atol=1e-9)
-
-
-def test_stagewise_inference_with_one_look_is_the_usual_one() -> None:
-    result = stagewise(GroupSequentialDesign.of([1.0], 0.05), [2.3])
-    assert result.p_value == pytest.approx(float(stats.norm.sf(2.3)), abs=1e-9)
-    assert (result.low, result.estimate, result.high) == pytest.approx((2.3 - 1.95996, 2.3, 2.3 + 1.95996), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("runs", "above_band", "covered_band"),
-    [(50, 0.2, 0.1), pytest.param(400, 0.07, 0.035, marks=pytest.mark.statistics)],
-)
-def test_stagewise_estimates_are_not_flattered_by_stopping(runs: int, above_band: float, covered_band: float) -> None:
-    rng, times, drift = np.random.default_rng(2), np.array(equal(4)), 2.5
-    design = GroupSequentialDesign.of(times.tolist(), 0.05, "pocock")
-    z = np.cumsum(rng.standard_normal((runs, 4)) * 0.5 + drift / 4, axis=1) / np.sqrt(times)
-    above, covered, naive = [], [], []
-    for path in z:
-        crossed = np.flatnonzero(np.abs(path) >= design.upper)
-        look = int(crossed[0]) + 1 if crossed.size else 4
-        result = stagewise(design, path[:look].tolist())
-        above.append(result.estimate > drift)
-        covered.append(result.low <= drift <= result.high)
-        naive.append(path[look - 1] / math.sqrt(times[look - 1]))
-    assert np.mean(above) == pytest.approx(0.5, abs=above_band)
-    assert np.mean(covered) == pytest.approx(0.95, abs=covered_band)
-    assert np.mean(naive) > drift + 0.3  # the ordinary estimate is too good
-
-
-def test_inference_waits_until_the_test_has_stopped() -> None:
-    design = GroupSequentialDesign.of(equal(4), 0.05)
-    for z in ([1.0], [5.0, 2.0], [], [0.0] * 5):
-        with pytest.raises(ExperimentError):
-            stagewise(design, z)
-    with pytest.raises(ExperimentError, match="stopped at look 1"):
-        stagewise(design, [5.0, 5.0])
-    early, late = stagewise(design, [1.0, 3.5]), stagewise(design, [1.0, 1.0, 3.5])
-    assert early.p_value < late.p_value < 0.025
-    assert stagewise(design, [0.0, 0.0, 0.0, 0.5]).low < 0 < stagewise(design, [0.0, 0.0, 0.0, 2.3]).low
 
 
 def test_daily_z_has_the_p_value_of_students_t() -> None:

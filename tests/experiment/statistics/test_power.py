@@ -4,16 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from statsmodels.stats.power import NormalIndPower
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.power import (
     autocorrelation_effect,
     days_needed,
     minimum_detectable_effect,
-    planned_days,
-    planned_deviation,
-    planned_effect,
 )
 
 
@@ -51,53 +47,21 @@ def test_days_that_do_not_vary_say_nothing(daily: np.ndarray) -> None:
     assert days_needed(daily, 0.02) is None
 
 
-def test_the_plan_says_what_the_days_say_afterwards() -> None:
-    """Ten tickers that move together (rho .2), AR(1) days: the planned deviation is that of simulated days' mean."""
+def test_the_autocorrelation_factor_is_that_of_an_ar_process() -> None:
+    """AR(1) with phi .3: Bartlett's weights and the estimated mean shrink the true factor (1 + phi) / (1 - phi)."""
     rng = np.random.default_rng(5)
-    tickers, correlation, phi, days, runs = 10, 0.2, 0.3, 200, 400
-    common = rng.standard_normal((runs, days, 1)) * np.sqrt(correlation)
-    rows = common + rng.standard_normal((runs, days, tickers)) * np.sqrt(1 - correlation)
-    daily = rows.mean(axis=2)
+    phi, days = 0.3, 200
+    daily = rng.standard_normal((400, days))
     for day in range(1, days):
         daily[:, day] = phi * daily[:, day - 1] + np.sqrt(1 - phi**2) * daily[:, day]
-    true_factor = (1 + phi) / (1 - phi)
     estimated = float(np.mean([autocorrelation_effect(run, 10) for run in daily]))
-    assert 1.4 < estimated < true_factor  # Bartlett's weights and the estimated mean shrink it
-    deviation = planned_deviation(1.0, tickers, correlation=correlation, autocorrelation=true_factor)
-    assert np.std(daily.mean(axis=1)) * np.sqrt(days) == pytest.approx(deviation, rel=0.1)
-    naive = planned_deviation(1.0, tickers)
-    assert np.std(daily.mean(axis=1)) * np.sqrt(days) > 1.5 * naive  # pooled rows promise too much
-
-
-def test_the_planned_deviation_has_the_design_effect_of_kish() -> None:
-    assert planned_deviation(0.3, 10, correlation=0.0633333333) ** 2 == pytest.approx(0.3 / 10 * 1.57, rel=1e-6)
-    assert planned_deviation(0.3, 1, correlation=0.5, autocorrelation=4.0) == pytest.approx(2 * np.sqrt(0.3))
-    assert planned_deviation(0.3, 50, correlation=1.0) == pytest.approx(np.sqrt(0.3))
-
-
-def test_horizon_and_detectable_effect_are_inverse_and_agree_with_statsmodels() -> None:
-    deviation = planned_deviation(0.3 * 1.57, 10)
-    assert planned_effect(deviation, 252, alpha=0.05) == pytest.approx(0.038, abs=0.0005)
-    for sides, alternative in ((1, "larger"), (2, "two-sided")):
-        effect = planned_effect(deviation, 300, alpha=0.04, power=0.9, sides=sides)
-        assert planned_days(deviation, effect * (1 + 1e-9), alpha=0.04, power=0.9, sides=sides) == 300
-        solved = NormalIndPower(ddof=0).solve_power(
-            effect / deviation, nobs1=None, alpha=0.04, power=0.9, ratio=0, alternative=alternative
-        )
-        assert solved == pytest.approx(300, rel=1e-4)
-    assert planned_days(deviation, 0.03, alpha=0.05, inflation=1.2) == pytest.approx(
-        1.2 * planned_days(deviation, 0.03, alpha=0.05), abs=1.5
-    )
+    assert 1.4 < estimated < (1 + phi) / (1 - phi)
+    assert np.std(daily.mean(axis=1)) * np.sqrt(days) == pytest.approx(np.sqrt((1 + phi) / (1 - phi)), rel=0.1)
 
 
 @pytest.mark.parametrize(
     "impossible",
     [
-        lambda: planned_deviation(0.0, 10),
-        lambda: planned_deviation(0.3, 10, correlation=-0.2),
-        lambda: planned_effect(0.1, 0, alpha=0.05),
-        lambda: planned_days(0.1, 0.01, alpha=0.9),
-        lambda: planned_days(0.1, -0.01, alpha=0.05),
         lambda: autocorrelation_effect(np.zeros(50), 2),
         lambda: autocorrelation_effect(np.arange(3.0), 5),
     ],

@@ -1,0 +1,158 @@
+"""Commands about the serving target: start, stop and show it, and export the experiment's metrics."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from financial_assets.cli import examples
+from financial_assets.errors import NotReadyError, SettingsError, TargetError
+
+if TYPE_CHECKING:
+    from financial_assets.serving.local.target import LocalTarget
+    from financial_assets.serving.target import ServingTarget
+    from financial_assets.settings import Settings
+
+__all__ = ["exporter", "serve", "status", "stop"]
+
+
+@click.command(epilog=examples("serve", "serve --with-monitoring"))
+@click.option(
+    "--with-monitoring", is_flag=True, help="Also the exporter, Prometheus and Alertmanager (Debian packages)."
+)
+def serve(with_monitoring: bool) -> None:
+    """Start the local serving plane with the models it last held.
+
+    A damaged model file is put back; a plane that has lost its supervisor gets a new one and goes on serving.
+    """
+    from financial_assets.monitoring import local
+    from financial_assets.serving.local import control
+    from financial_assets.serving.local.desired import DesiredState
+    from financial_assets.serving.local.layout import Layout
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()
+    _need_local(settings, "serve")
+    home, urls, target = settings.home, {}, _local_target(settings)
+    if not DesiredState.read(Layout(home).desired).models:
+        raise NotReadyError(
+            f"FINANCIAL_ASSETS_HOME={home} holds no model; `financial-assets run` trains models and serves them"
+        )
+    lost = target.mend()
+    if with_monitoring:
+        urls = local.start(home, local.configuration_folder(), environment={"FINANCIAL_ASSETS_HOME": str(home)})
+    ports = control.start(home)
+    target.load()
+    click.echo(f"gateway at http://127.0.0.1:{ports.gateway}")
+    for name, url in urls.items():
+        click.echo(f"{name} at {url}")
+    if lost:
+        raise TargetError("; ".join(lost.values()))
+
+
+@click.command(epilog=examples("stop", "--home .mine stop"))
+def stop() -> None:
+    """Stop the local serving plane and every process it started."""
+    from financial_assets.serving.local import control
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()
+    _need_local(settings, "stop")
+    click.echo("stopped" if control.stop(settings.home) else "nothing was running")
+
+
+@click.command(epilog=examples("status", "status --url"))
+@click.option("--url", "url_only", is_flag=True, help="Print the gateway's address only, for other commands.")
+def status(url_only: bool) -> None:
+    """Show processes, models and weights of the serving target.
+
+    The exit code is 1 when something is wrong.
+    """
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()
+    if url_only:
+        click.echo(_target(settings).endpoint().http_url)
+        return
+    from rich.console import Console
+
+    from financial_assets.cli.tables import make_table
+    from financial_assets.monitoring import local
+
+    target = _target(settings).status()
+    console = Console()
+    if settings.serving_target == "local":
+        rows = [(p.name, str(p.pid or "-"), p.state, str(p.restarts)) for p in target.processes]
+        console.print(make_table("processes", ("name", "pid", "state", "restarts"), rows))
+    rows = [(m.name, m.route or "-", "yes" if m.ready else "no") for m in target.models]
+    console.print(make_table("models", ("name", "route", "ready"), rows))
+    for experiment in target.experiments:
+        rows = [(name, str(weight)) for name, weight in experiment.weights.items()]
+        console.print(make_table(experiment.name, ("model", "weight"), rows))
+    console.print(f"gateway: {target.endpoint.http_url if target.endpoint else 'not running'} ({target.target})")
+    for name, url in local.running_urls(settings.home).items():
+        console.print(f"{name}: {url}")
+    _print_state_folder(settings)
+    for problem in target.problems:
+        console.print(f"[red]{problem}[/red]")
+    sys.exit(0 if target.ready else 1)
+
+
+def _print_state_folder(settings: Settings) -> None:
+    """Which folder was asked, and whether the settings name tickers that it does not hold yet."""
+    from financial_assets.settings.state_folder import recorded
+
+    remembered = recorded(settings.home)
+    market = f"PRICE_SOURCE={settings.price_source}, TICKERS={','.join(settings.tickers)}" if remembered else "empty"
+    click.echo(f"state folder: {settings.home} ({market})")
+    held = remembered.get("tickers")
+    absent = [ticker for ticker in settings.tickers if held is not None and ticker not in held.split(",")]
+    if absent:
+        click.echo(f"TICKERS: {', '.join(absent)} is not in the state folder yet; run `financial-assets run`")
+
+
+@click.command(epilog=examples("exporter --port 9108"))
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="0 (default): a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0: every one.")
+@click.option("--window", type=click.IntRange(2, 2000), default=60, help="Sessions of the rolling accuracy.")
+def exporter(port: int, host: str, window: int) -> None:
+    """Serve Prometheus metrics of the experiment until Ctrl-C.
+
+    They are read from the prediction log at each scrape.
+    """
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()
+    from financial_assets.installation import open_installation
+    from financial_assets.monitoring.exporter import run_exporter
+    from financial_assets.monitoring.metrics import ExperimentCollector, open_log
+
+    market = open_installation(settings).market
+    collector = ExperimentCollector(lambda: open_log(settings.log_url), market.panel, window=window)
+    run_exporter(collector, port, click.echo, host=host)
+
+
+def _target(settings: Settings) -> ServingTarget:
+    """The configured target; that of this machine without what only a cluster needs."""
+    if settings.serving_target == "local":
+        return _local_target(settings)
+    from financial_assets.installation import open_installation
+
+    return open_installation(settings).serving.target()
+
+
+def _local_target(settings: Settings) -> LocalTarget:
+    from financial_assets.serving.local.restoring import from_registry
+    from financial_assets.serving.local.target import LocalTarget
+
+    return LocalTarget(settings.home, restore=from_registry(settings.tracking_uri))
+
+
+def _need_local(settings: Settings, command: str) -> None:
+    if settings.serving_target != "local":
+        raise SettingsError(
+            f"SERVING_TARGET: {settings.serving_target!r}; `financial-assets {command}` is for the plane of this "
+            "machine (SERVING_TARGET=local) and leaves others as they are; `financial-assets status` shows how they are"
+        )

@@ -1,0 +1,86 @@
+"""The A/B experiment: policy, prediction log, and what a replay and its report need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
+from financial_assets.experiment.prediction_log.log import PredictionLog
+
+if TYPE_CHECKING:
+    from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
+
+__all__ = ["ABTestState"]
+
+
+class ABTestState(BaseModel):
+    """The A/B experiment: policy, log, rollout state, replay and report settings."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: str
+    log_url: str
+    policy_path: str | None = None
+    replay_sessions: int
+    workers: int
+    cost_bps: float
+    progress: bool
+    business_aum: float | None = None
+    business_horizon_sessions: int = 252
+    business_latency_cost_per_ms: float = 0.0
+    business_implementation_cost: float = 0.0
+
+    def evaluation_plan(self) -> EvaluationPlan:
+        """What an evaluation fixes before looking, and what only the user knows."""
+        # Imports the whole evaluation, torch included; a signal or a decision needs the log alone.
+        from financial_assets.experiment.evaluation.business import BusinessCase
+        from financial_assets.experiment.evaluation.evaluate import EvaluationPlan
+
+        case = BusinessCase(
+            aum=self.business_aum,
+            horizon_sessions=self.business_horizon_sessions,
+            latency_cost_per_ms=self.business_latency_cost_per_ms,
+            implementation_cost=self.business_implementation_cost,
+        )
+        return EvaluationPlan(cost_bps=self.cost_bps, business=case)
+
+    def log(self) -> PredictionLog:
+        """The prediction log."""
+        return PredictionLog(self.log_url)
+
+    def policy(self) -> RolloutPolicy:
+        """Who takes part when the experiment starts."""
+        return load_policy(Path(self.policy_path) if self.policy_path else None)
+
+    @property
+    def report_path(self) -> Path:
+        """Where the report is written; the evaluation as JSON lies beside it."""
+        return Path(self.home) / "reports" / "ab-evaluation.html"
+
+    @property
+    def decisions_folder(self) -> Path:
+        """Where decisions are written, one JSON file each, beside their records in the log."""
+        return Path(self.home) / "reports" / "decisions"
+
+    @property
+    def rivals_path(self) -> Path:
+        """Where the daily predictions of the baselines are kept."""
+        return Path(self.home) / "reports" / "baseline-predictions.parquet"
+
+    def current_epoch(self, log: PredictionLog) -> WeightEpoch:
+        """The current weight epoch.
+
+        Raises
+        ------
+        ExperimentError
+            There is none.
+        """
+        epoch = log.current_epoch(self.policy().experiment)
+        if epoch is None:
+            raise ExperimentError("the experiment has not started; run `financial-assets run`")
+        return epoch

@@ -1,0 +1,272 @@
+"""Prices: their source, their store, and what the clock lets be seen of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from financial_assets.atomic import atomic_write_text
+from financial_assets.errors import MarketDataError, SettingsError
+from financial_assets.installation.trading_days import TradingDays
+from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
+from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.sources import PriceSource
+from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
+from financial_assets.market.store import PriceStore, UpsertReport, same_bars
+from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
+
+if TYPE_CHECKING:
+    from financial_assets.features.graph import FeaturePanel
+    from financial_assets.market.ingestion import Ingestion
+
+__all__ = ["MarketState", "make_source"]
+
+
+class MarketState(TradingDays):
+    """Prices of one market: their source, their store, and what the clock lets be seen of them."""
+
+    tickers: list[str]
+    price_files: str | None = None
+    start: str | None = None
+    end: str | None = None
+    evaluation_share: float
+    seed: int
+    simulated_sessions: int
+    simulated_signal: float
+    simulated_pattern: Literal["momentum", "volume_reversal", "parity"] = "momentum"
+    simulated_regime_shift: int | None = None
+    log_url: str | None = None
+    remembered: dict[str, str] = Field(default={})
+    """Settings, by variable, that the state folder keeps for later commands."""
+
+    def source(self) -> PriceSource:
+        """The configured price source."""
+        return make_source(self)
+
+    @property
+    def bayes_accuracy(self) -> float | None:
+        """What the best possible predictor gets right, where it is known: in a simulated market."""
+        source = self.source()
+        return source.bayes_accuracy if isinstance(source, SimulatedPrices) else None
+
+    def store(self) -> PriceStore:
+        """The price store; refuses a state folder that was filled from another market.
+
+        The folder belongs to a market from the first prices on that are stored in it: a run that stores nothing binds
+        it to nothing.
+        """
+        store = _BindingStore(self.folder / "prices", self._bind)
+        marker = read_marker(self.folder)
+        if marker is not None and not self._is_same_market(marker, store):
+            raise SettingsError(
+                f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
+                f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
+                "remove this one"
+            )
+        return store
+
+    def _bind(self) -> None:
+        """Make the state folder this market's; called before prices are stored, so that none are without owner."""
+        content = self._identity() | {SETTINGS: self.remembered}
+        if read_marker(self.folder) != content:
+            atomic_write_text(marker_path(self.folder), json.dumps(content))
+
+    def _is_same_market(self, marker: dict[str, Any], store: PriceStore) -> bool:
+        """Files are the same market wherever they lie: the path counts first, then the bars."""
+        identity = self._identity()
+        if identity == {name: value for name, value in marker.items() if name != SETTINGS}:
+            return True
+        if (self.price_source, marker.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
+            return False
+        # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
+        is_clear = RESOLVED not in marker or Path(self.price_files).is_absolute()
+        if marker.get(RESOLVED) == identity[RESOLVED] or (is_clear and marker.get("PRICE_FILES") == self.price_files):
+            return True
+        return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
+
+    def _identity(self) -> dict[str, Any]:
+        """What makes prices of two runs the same market."""
+        identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
+        if self.price_source == "files" and self.price_files is not None:
+            identity["PRICE_FILES"] = self.price_files
+            identity[RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
+        if self.price_source == "simulated":
+            names = ("seed", "simulated_sessions", "simulated_signal", "simulated_pattern", "simulated_regime_shift")
+            identity |= {name.upper(): getattr(self, name) for name in names}
+        return identity
+
+    def ingest(self) -> Ingestion:
+        """Bring the store up to date; see ``market.ingestion.ingest``."""
+        from financial_assets.market.ingestion import ingest  # pandera
+
+        return ingest(self.source(), self.store(), self.tickers, _date(self.start), _date(self.end))
+
+    def clock_gap(self) -> ClockGap:
+        """The market clock beside the newest bar."""
+        return ClockGap(self.clock().now(), pd.Timestamp(self.prices()["date"].max()))
+
+    def cutoff(self) -> PinnedSession:
+        """The last session that training may use, where the asset that learns has no cut-off of its own."""
+        return PinnedSession(self.folder / "training.json", "data_cutoff")
+
+    def own_cutoff(self, learner: str) -> PinnedSession:
+        """The data cut-off of an asset that was trained again; the others keep theirs, and so their models."""
+        return PinnedSession(self.folder / "training.json", f"data_cutoff of {learner}")
+
+    def cutoff_of(self, learner: str) -> pd.Timestamp | None:
+        """The last session that the asset ``learner`` may learn from; ``None`` before anything was ingested."""
+        own = self.own_cutoff(learner).get()
+        return self.cutoff().get() if own is None else own
+
+    def move_cutoff(self, learner: str, sessions: pd.DatetimeIndex) -> pd.Timestamp:
+        """Move the data cut-off of ``learner`` up to the clock, to a session that has prices; it never goes back.
+
+        Parameters
+        ----------
+        learner
+            Name of an asset.
+        sessions
+            Sessions with prices, sorted.
+        """
+        known = sessions[sessions <= self.clock().now()]
+        before = self.cutoff_of(learner)
+        moved = max(known[-1:].tolist() + ([] if before is None else [before]))
+        self.own_cutoff(learner).set(moved)
+        return moved
+
+    def first_cutoff(self) -> PinnedSession:
+        """The data cut-off of the first training: what a replay starts after. Retraining does not move it."""
+        return PinnedSession(self.folder / "training.json", "first_data_cutoff")
+
+    def begin(self, sessions: pd.DatetimeIndex) -> None:
+        """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``.
+
+        Lost ones are put back from the prediction log first.
+        """
+        self._recover()
+        first = sessions[max(0, int(len(sessions) * (1 - self.evaluation_share)) - 1)]
+        for pin in (self.first_cutoff(), self.cutoff()):
+            if pin.get() is None:
+                pin.set(first)
+        clock = self._clock()
+        if isinstance(clock, HistoricalClock):
+            clock.start(first)
+
+    def _recover(self) -> None:
+        from financial_assets.installation.recovery import recover_clock, recover_cutoffs
+
+        clock, lost = self._clock(), list[str]()
+        if self.log_url is not None:
+            lost.append(recover_cutoffs(self.folder / "training.json", self.log_url, self.folder / "models"))
+            if isinstance(clock, HistoricalClock):
+                lost.append(recover_clock(clock, self.log_url))
+        for line in filter(None, lost):
+            self._warn(line)
+
+    def _warn(self, line: str) -> None:
+        logging.getLogger("financial_assets").warning(line)
+
+    def prices(self) -> pd.DataFrame:
+        """Stored prices of the universe, sorted by ticker and date."""
+        frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
+        if frame.empty:
+            raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
+        return frame
+
+    def whole_panel(self) -> PricePanel:
+        """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
+        return build_panel(self.prices())
+
+    def panel(self) -> PricePanel:
+        """Everything up to the clock."""
+        return self.whole_panel().until(self.clock().now())
+
+    @property
+    def panel_path(self) -> Path:
+        """Where ``price_panel`` is kept."""
+        return self.folder / "panel" / "price_panel.npz"
+
+    @property
+    def features_path(self) -> Path:
+        """Where ``features`` is kept."""
+        return self.folder / "features" / "features.npz"
+
+    def load_panel(self) -> PricePanel:
+        """The materialized ``price_panel``; made anew where another run, on another session, has written it since."""
+        stored = PricePanel.load(self.panel_path)
+        return stored if stored.sessions[-1] == self.clock().now() else self.panel()
+
+    def load_features(self) -> FeaturePanel:
+        """The materialized ``features``; computed anew where another run, on another session, has written them."""
+        from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel  # torch
+
+        stored = FeaturePanel.load(self.features_path)
+        if stored.sessions[-1] == self.clock().now():
+            return stored
+        panel = self.load_panel()
+        is_same = stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers
+        return stored if is_same else compute_panel(panel, FeatureGraph())
+
+
+class _BindingStore(PriceStore):
+    """A price store whose folder is bound to its market before anything is stored."""
+
+    def __init__(self, root: Path, bind: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._bind = bind
+
+    def upsert(self, frame: pd.DataFrame) -> UpsertReport:
+        """See ``PriceStore.upsert``."""
+        self._bind()
+        return super().upsert(frame)
+
+
+def _described(identity: Mapping[str, Any]) -> str:
+    """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
+    shown = {
+        name: "(not set)" if value is None else value
+        for name, value in identity.items()
+        if name not in (RESOLVED, SETTINGS)
+    }
+    if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
+        shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
+
+
+def make_source(market: MarketState) -> PriceSource:
+    """The price source that the settings name."""
+    from financial_assets.market.sources.files import FilePrices
+    from financial_assets.market.sources.sample import SamplePrices
+    from financial_assets.market.sources.yahoo import YahooPrices
+
+    match market.price_source:
+        case "sample":
+            return SamplePrices()
+        case "yahoo":
+            return YahooPrices()
+        case "files" if market.price_files:
+            return FilePrices(market.price_files)
+        case "simulated":
+            return SimulatedPrices(
+                SimulatedMarket(
+                    sessions=market.simulated_sessions,
+                    seed=market.seed,
+                    signal_strength=market.simulated_signal,
+                    signal=market.simulated_pattern,
+                    regime_shift_session=market.simulated_regime_shift,
+                )
+            )
+        case other:
+            raise SettingsError(f"PRICE_SOURCE: {other!r} is not known")
+
+
+def _date(text: str | None) -> dt.date | None:
+    return None if text is None else dt.date.fromisoformat(text)

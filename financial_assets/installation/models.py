@@ -1,0 +1,88 @@
+"""Training, export, tracking and registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+from financial_assets.tracking import MlflowTracker, ModelRegistry
+
+if TYPE_CHECKING:
+    from financial_assets.models.baselines import Baselines
+    from financial_assets.models.lifecycle import ModelLifecycle
+
+__all__ = ["ModelStore"]
+
+
+class ModelStore(BaseModel):
+    """Training, export, tracking and registry."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: str
+    tracking_uri: str
+    experiment: str
+    sequence_length: int
+    seed: int
+    device: str
+    progress: bool
+    bayes_accuracy: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """State of all models."""
+        return Path(self.home) / "models"
+
+    @property
+    def baselines_path(self) -> Path:
+        """Where the latest ``baselines`` are kept."""
+        return self.folder / "baselines.json"
+
+    def keep_baselines(self, fitted: Baselines) -> None:
+        """Keep ``fitted`` as the latest, and beside those of other data cut-offs."""
+        fitted.save(self.folder / "baselines" / f"{fitted.cutoff}.json")
+        fitted.save(self.baselines_path)
+
+    def baselines_for(self, cutoff: pd.Timestamp) -> Baselines:
+        """The baselines to hold models against whose evidence begins after ``cutoff``.
+
+        They are the latest that learned from no session of that evidence: a retraining fits new ones, and when it
+        fails, the old arms go on being judged on sessions that those have learned from. Without any, the earliest.
+
+        Raises
+        ------
+        TrainingError
+            There are none, or they are damaged.
+        """
+        from financial_assets.models.baselines import Baselines  # scikit-learn and torch
+
+        paths = [*sorted((self.folder / "baselines").glob("*.json")), self.baselines_path]
+        fitted = sorted((Baselines.load(path) for path in paths), key=lambda found: found.cutoff)
+        earlier = [found for found in fitted if pd.Timestamp(found.cutoff) <= cutoff]
+        return earlier[-1] if earlier else fitted[0]
+
+    def tracker(self) -> MlflowTracker:
+        """MLflow runs."""
+        return MlflowTracker(self.tracking_uri, self.experiment, Path(self.home) / "mlartifacts")
+
+    def registry(self) -> ModelRegistry:
+        """MLflow model registry."""
+        return ModelRegistry(self.tracking_uri)
+
+    def lifecycle(self) -> ModelLifecycle:
+        """Where models are made."""
+        from financial_assets.models.lifecycle import ModelLifecycle  # torch
+
+        return ModelLifecycle(
+            folder=self.folder,
+            tracker=self.tracker(),
+            registry=self.registry(),
+            sequence_length=self.sequence_length,
+            seed=self.seed,
+            device=self.device,
+            progress=self.progress,
+            bayes_accuracy=self.bayes_accuracy,
+        )

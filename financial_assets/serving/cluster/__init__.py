@@ -1,0 +1,1 @@
+"""What both targets of a cluster share: rules between manifests and stored objects, status, and deadlines."""
