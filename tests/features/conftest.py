@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +8,6 @@ import torch
 from torch import Tensor
 
 from financial_assets.features.graph import FeatureGraph
-
-sys.path.insert(0, str(Path(__file__).parent))  # its modules import ``feature_laws`` from here
 
 MakeBars = Callable[..., Tensor]
 

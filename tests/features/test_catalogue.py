@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 import talib
 import torch
+from write_features import ORIGINALS, counterparts, feature_table
 
 from financial_assets.errors import FeatureError
 from financial_assets.features.bars import split_channels
@@ -18,8 +18,6 @@ from financial_assets.features.feature import FAMILIES, Feature
 from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK, VOLATILITY_FLOOR, causal_volatility
 
 DOCS = Path(__file__).parents[2] / "docs"
-sys.path.insert(0, str(DOCS))
-from write_features import ORIGINALS, counterparts, feature_table  # noqa: E402
 
 SERVED_LOOKBACK = 256
 LONGEST_SEQUENCE = 60

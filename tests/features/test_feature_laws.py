@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import feature_laws as laws
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +15,7 @@ from financial_assets.features.bars import Bars
 from financial_assets.features.catalogue import CATALOGUE, MAX_LOOKBACK
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph
+from tests.features import feature_laws as laws
 
 GRAPH = FeatureGraph()
 SESSIONS = MAX_LOOKBACK + 30
