@@ -233,9 +233,9 @@ def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
     return (envoy, server)
 
 
-def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
-    """What the processes read when they start: path -> content."""
-    settings = {
+def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
+    """MLServer's settings."""
+    return {
         "debug": False,
         "host": LOOPBACK,
         "http_port": ports.mlserver_http,
@@ -251,10 +251,12 @@ def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
         "kafka_enabled": False,
         "tracing_server": None,
     }
-    return {
-        **EnvoyPublisher(layout, ports).static_files(),
-        layout.mlserver / "settings.json": json.dumps(settings, indent=1),
-    }
+
+
+def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
+    """What the processes read when they start: path -> content."""
+    settings = json.dumps(server_settings(layout, ports), indent=1)
+    return {**EnvoyPublisher(layout, ports).static_files(), layout.mlserver / "settings.json": settings}
 
 
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
