@@ -21,6 +21,7 @@ from financial_assets.assets.evaluation import ab_evaluation
 from financial_assets.assets.rollout import rollout
 from financial_assets.cli.main import main
 from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import amount, signed_amount
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.log import PredictionLog
@@ -95,7 +96,7 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         variants = enumerate(("baseline", "enhanced"), 1)
         with ab_test.log() as log:
-            Rollout(log, ab_test.policy()).bootstrap(
+            Rollout(log, ab_test.policy()).reconcile(
                 [AvailableModel(f"{name}-predictor-v{number}", name, number, cutoff) for number, name in variants]
             )
             predict(log, panel)
@@ -142,7 +143,7 @@ def test_a_decision_is_printed_with_its_reasons_and_its_record() -> None:
     assert shown.exit_code == 0, shown.output
     (decision,) = decisions()
     assert f"HOLD as of {decision.as_of} record {decision.digest[:12]}" in words(shown)
-    assert "Too early to decide: the first planned look is on day 10, and this is day 4." in words(shown)
+    assert "Too early to decide: the first planned look is on day 10; 4 have been seen." in words(shown)
     assert "planned looks" not in shown.output
     assert command("decide").output == shown.output
     assert decisions() == (decision,), "the same decision is one record"
@@ -159,14 +160,14 @@ def test_explain_prints_plan_looks_intervals_and_guardrails() -> None:
     for said in (
         "PROMOTE",
         decision.plan_digest[:12],
-        "30.0 percentage points: the test",
-        f"{100 * decision.detectable:.1f} percentage points in 20 days with 80% power",
-        "24 days; the planned test ended",
+        "30 points: the test",
+        f"{amount(decision.detectable, 'accuracy')} in 20 days with 80% power",
+        "24 days seen; the planned test ended",
         f"{look.boundary:.2f}",
         f"{look.z:.2f}",
         f"majority {look.against['majority']:.2f}",
-        f"between {100 * decision.always_on.low:+.1f} percentage points and "
-        f"{100 * decision.always_on.high:+.1f} percentage points",
+        f"between {signed_amount(decision.always_on.low, 'accuracy')} and "
+        f"{signed_amount(decision.always_on.high, 'accuracy')}",
         "sample ratio",
         CHALLENGER,
     ):
@@ -194,7 +195,7 @@ def test_records_are_repeated_bit_for_bit_whatever_came_later() -> None:
     for decision in (early, late):
         shown = command("decide", "--repeat", decision.digest[:10].upper())
         assert shown.exit_code == 0, shown.output
-        assert f"{decision.digest[:12]} of {decision.as_of}: computed anew, equal bit for bit" in shown.output
+        assert f"{decision.digest[:12]} of {decision.as_of}: recomputed, identical bit for bit" in shown.output
     assert decisions() == (early, late), "repeating records nothing"
 
 
@@ -209,7 +210,7 @@ def test_prices_that_were_altered_are_noticed(home: Path) -> None:
     seen = pd.DatetimeIndex([look.session for look in decision.looks])
     shown = _repeated_after(home, prices, seen)
     assert shown.exit_code == 1
-    assert "is not what log and prices give now" in shown.output
+    assert "differs from what log and prices give now" in shown.output
     assert "evidence_digest" in shown.output
     assert "plan_digest" not in shown.output
 
@@ -262,7 +263,7 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
         )
     shown = command("decide")
     assert shown.exit_code == 0
-    assert "there is no challenger: nothing to decide" in shown.output
+    assert "There is no challenger: nothing to decide." in shown.output
 
 
 class Plane:

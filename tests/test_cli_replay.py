@@ -152,7 +152,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     ]
     with ab_test.log() as log:
         conduct = ExperimentController(Rollout(log, ab_test.policy()))
-        conduct.rollout.bootstrap(models)
+        conduct.rollout.reconcile(models)
         conduct.register(lambda _: DailyDeviation(0.3, "the test"), cutoff)
     ups = outcome_frame(panel).set_index(["session", "ticker"])["up"]
     assert panel.values.shape[1] == len(CHANNELS)

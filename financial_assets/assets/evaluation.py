@@ -16,11 +16,12 @@ from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.leak_check import leak_checks
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of
-from financial_assets.experiment.report.html import leading_decision, plots, write_report
+from financial_assets.experiment.report.html import Provenance, leading_decision, plots, write_report
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.leak import LeakCheck
 from financial_assets.resources import ABTest, Market, Models, Serving
+from financial_assets.tracking import REGISTERED_MODEL
 from financial_assets.workflows.decisions import BaselinePredictions, decide_now
 from financial_assets.workflows.replay import run_replay
 
@@ -110,7 +111,8 @@ def ab_evaluation(
     )
     cases = [_case(ab_test, decision, direct, rivals, panel) for decision in decisions]
     path = ab_test.report_path
-    write_report(evaluation, path, cases, market.clock_gap().sentence)
+    made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.workers)
+    write_report(evaluation, path, cases, market.clock_gap().sentence, made_by)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
@@ -122,6 +124,7 @@ def ab_evaluation(
         metadata={
             "conclusion": evaluation.conclusion.sentence,
             "verdict": evaluation.conclusion.verdict,
+            "remarks": "\n".join(evaluation.conclusion.remarks),
             **decisions_metadata([(case.decision, case.plan) for case in cases]),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),

@@ -8,13 +8,9 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from financial_assets.experiment.decision.guardrail_words import guardrail_lines, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.words import (
-    first_reason,
-    guardrail_lines,
-    guardrail_sentence,
-    reasons_in_words,
-)
+from financial_assets.experiment.decision.words import first_reason, reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController

@@ -24,9 +24,7 @@ __all__ = ["approve", "decide"]
 @click.command(epilog=examples("decide", "decide --explain", "decide --repeat 3f0c9a1b2d4e"))
 @click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@click.option(
-    "--repeat", "digest", metavar="RECORD", help="Compute a recorded decision anew and compare it bit for bit."
-)
+@click.option("--repeat", "digest", metavar="RECORD", help="Recompute a recorded decision and compare it bit for bit.")
 def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     """Decide to promote, hold or roll back, and record it.
 
@@ -50,9 +48,9 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
             raise click.ClickException(
-                f"{recorded.digest[:12]} is not what log and prices give now:\n{_changes(recorded, again)}"
+                f"{recorded.digest[:12]} differs from what log and prices give now:\n{_changes(recorded, again)}"
             )
-        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: computed anew, equal bit for bit")
+        click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
     decisions = decide_now(market, models, ab_test)
     if as_json:
@@ -60,7 +58,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
     if not decisions:
-        click.echo("there is no challenger: nothing to decide")
+        click.echo("There is no challenger: nothing to decide.")
     console = Console()
     for decision in decisions:
         of = f"  {decision.challenger}" if len(decisions) > 1 else ""
@@ -113,7 +111,8 @@ def _changes(recorded: Decision, again: Decision) -> str:
 
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     from financial_assets.cli.tables import make_table
-    from financial_assets.experiment.decision.words import amount, guardrail_lines, progress, signed_amount
+    from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+    from financial_assets.experiment.decision.words import amount, progress, signed_amount
 
     test = plan.test
     rows = [

@@ -1,8 +1,8 @@
 """The doctor: walks the layers from the settings to an attributed answer and names the first that is broken.
 
-It reads and asks: no process is started, no weight moved. It changes one thing: runs of Dagster and MLflow whose
-process no longer exists are ended as FAILED, because they would keep others waiting. A layer is examined only when
-every layer it needs was; the others are *not reached*, rather than guessed.
+It only reads and asks: no process is started and no weight moved, with one exception: runs of Dagster and MLflow whose
+process no longer exists are ended as FAILED, because they would keep others waiting. A layer is examined only if every
+layer that it needs works; the others are reported as *not reached*.
 """
 
 from financial_assets.doctor import report

@@ -1,4 +1,4 @@
-"""Damaged files: what each of them says, and one remedy for all that were found."""
+"""Damaged files: the problem of each, and one remedy for all of them."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Damage:
 
     Attributes
     ----------
-    said
+    problem
         Which file, and what is wrong with it.
     remove
         Files that must go first.
     assets
-        What makes them anew, in this order.
+        Assets that write it again, in this order.
     lost
-        What no remedy brings back, empty if nothing.
+        What no remedy restores, empty if nothing.
     missing
         There is no such file, rather than a damaged one.
     """
 
-    said: str
+    problem: str
     remove: tuple[Path, ...] = ()
     assets: tuple[str, ...] = ()
     lost: str = ""
@@ -50,9 +50,9 @@ class Readings:
     def of(
         self, path: Path, *assets: str, remove: Sequence[Path] = (), needed: bool = True, lost: str = ""
     ) -> Generator[None]:
-        """What the block raises is damage of ``path``, which ``assets`` make anew after ``remove`` are gone.
+        """Whatever the block raises counts as damage of ``path``.
 
-        A missing file is damage only if it is ``needed``.
+        ``assets`` write it again once the files ``remove`` are gone. A missing file is damage only if it is ``needed``.
         """
         if not path.exists() and not path.is_symlink():
             if needed:
@@ -62,9 +62,9 @@ class Readings:
         try:
             yield
         except (FinancialAssetsError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            said = " ".join(str(error).split())
-            about = said if str(path) in said else f"{path} is damaged: {said}"
-            self.damages.append(Damage(about, tuple(remove), assets, lost))
+            reason = " ".join(str(error).split())
+            problem = reason if str(path) in reason else f"{path} is damaged: {reason}"
+            self.damages.append(Damage(problem, tuple(remove), assets, lost))
 
     def read(self, path: Path, read: Callable[[Path], object], *assets: str, **how: object) -> None:
         """Read ``path`` with ``read`` under :meth:`of`."""
@@ -74,19 +74,20 @@ class Readings:
 
 
 def read_json(path: Path) -> object:
-    """The document in ``path``; ``ValueError`` if it is none or empty."""
-    found = json.loads(path.read_text())
-    if not found:
+    """The JSON document in ``path``; ``ValueError`` if it is empty or not JSON."""
+    document = json.loads(path.read_text())
+    if not document:
         raise ValueError("it holds nothing")
-    return found
+    return document
 
 
 def remedy_of(damages: Iterable[Damage]) -> str:
-    """Commands in backticks, in the order in which they are run, and what they do not bring back."""
-    found = list(damages)
-    gone = list(dict.fromkeys(path for damage in found for path in damage.remove))
-    assets = list(dict.fromkeys(asset for damage in found for asset in damage.assets))
-    commands = [f"`rm -r {' '.join(shlex.quote(str(path)) for path in gone)}`"] if gone else []
+    """Commands in backticks, in the order in which they are run, and what they do not restore."""
+    damages = list(damages)
+    # Each file and each asset once: several damages may share a remedy.
+    obstacles = list(dict.fromkeys(path for damage in damages for path in damage.remove))
+    assets = list(dict.fromkeys(asset for damage in damages for asset in damage.assets))
+    commands = [f"`rm -r {' '.join(shlex.quote(str(path)) for path in obstacles)}`"] if obstacles else []
     commands += [materialize(",".join(assets))] if assets else []
-    lost = list(dict.fromkeys(damage.lost for damage in found if damage.lost))
+    lost = list(dict.fromkeys(damage.lost for damage in damages if damage.lost))
     return ", then ".join(commands) + (f"; lost: {'; '.join(lost)}" if lost else "")

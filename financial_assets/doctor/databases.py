@@ -1,4 +1,4 @@
-"""Looking into a database without the right to write: the packages that own them make what they do not find."""
+"""Read-only access to databases: the packages that own them create what they do not find."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def reading_engine(url: str) -> sa.Engine:
     """An engine for an SQLite or PostgreSQL database whose connections may only read."""
     path = sqlite_file(url)
     if path is None:
-        found = with_driver(url)
-        options = {"postgresql_readonly": True} if found.startswith("postgresql") else {}
-        arguments = connect_timeout(found, 10)
-        return sa.create_engine(found, connect_args=arguments, poolclass=sa.NullPool, execution_options=options)
+        address = with_driver(url)
+        options = {"postgresql_readonly": True} if address.startswith("postgresql") else {}
+        arguments = connect_timeout(address, 10)
+        return sa.create_engine(address, connect_args=arguments, poolclass=sa.NullPool, execution_options=options)
     return sa.create_engine("sqlite://", creator=lambda: _connect(path.absolute()), poolclass=sa.NullPool)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Even a reader makes the files of a write-ahead log, unless it is told that there is none to be read.
+    # Even a reader creates the files of a write-ahead log, unless it is told that the database cannot change.
     unfinished = any(path.with_name(f"{path.name}-{kind}").exists() for kind in ("wal", "journal"))
     source = f"file:{quote(str(path))}?{'mode=ro' if unfinished else 'immutable=1'}"
     return sqlite3.connect(source, uri=True, timeout=_LOCK_S, check_same_thread=False)
@@ -60,7 +60,7 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
     Raises
     ------
     LayerError
-        With the remedy for what was found.
+        With the fix for it.
     """
     path, shown = sqlite_file(url), conceal(url)
     if path is not None and not path.is_file():
@@ -74,13 +74,13 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
         if path is not None:
             _check_pages(engine)
     except SQLAlchemyError as error:
-        said = str(getattr(error, "orig", None) or error).strip()
-        raise LayerError(f"{shown}: {said}", _remedy(path, said, setting)) from harmless(error)
+        detail = str(getattr(error, "orig", None) or error).strip()
+        raise LayerError(f"{shown}: {detail}", _remedy(path, detail, setting)) from harmless(error)
     finally:
         engine.dispose()
     if absent and path is not None and path.stat().st_size == 0:
-        said = f"{shown} lacks the tables {', '.join(absent)}: {path} is empty, so what it held is lost"
-        raise LayerError(said, f"put {path} back from a copy; without one {RUN} begins anew; or set {setting}")
+        detail = f"{shown} lacks the tables {', '.join(absent)}: {path} is empty, so what it held is lost"
+        raise LayerError(detail, f"put {path} back from a copy; without one {RUN} begins anew; or set {setting}")
     if absent:
         raise LayerError(f"{shown} lacks the tables {', '.join(absent)}", f"set {setting} to the right database")
 
@@ -88,17 +88,17 @@ def need_tables(url: str, tables: Iterable[str], setting: str) -> None:
 def _check_pages(engine: sa.Engine) -> None:
     """Raise ``DatabaseError`` if a page is damaged: a file cut short still lists its tables."""
     with engine.connect() as connection:
-        found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
-    if found != "ok":
-        damaged = sqlite3.DatabaseError("database disk image is malformed: " + " ".join(str(found).split()))
+        answer = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if answer != "ok":
+        damaged = sqlite3.DatabaseError("database disk image is malformed: " + " ".join(str(answer).split()))
         raise DatabaseError("PRAGMA quick_check", None, damaged)
 
 
-def _remedy(path: Path | None, said: str, setting: str) -> str:
+def _remedy(path: Path | None, detail: str, setting: str) -> str:
     if path is None:
         return f"start the database server, or set {setting}"
-    found = database_remedy(path, said)
-    if found and "put " not in found:
-        return found
+    remedy = database_remedy(path, detail)
+    if remedy and "put " not in remedy:
+        return remedy
     quoted = shlex.quote(str(path))
     return f"put {path} back from a copy; without one what it held is lost: `mv {quoted} {quoted}.damaged`, then {RUN}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
-from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, mend
+from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
 from financial_assets.doctor.stores import (
     check_artefacts,
     check_log,
@@ -24,58 +24,60 @@ def check_settings() -> Checked[Installation]:
     settings = load_settings()
     installation = open_installation(settings)
     installation.ab_test.policy()
-    said = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
-    return Checked(installation, said)
+    detail = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
+    return Checked(installation, detail)
 
 
 def examine() -> tuple[Finding, ...]:
-    """Walk the layers of the installation that the environment describes: one finding a layer, in order.
+    """Walk the layers of the installation that the environment describes: one finding per layer, in order.
 
-    The prediction log comes before what it is needed for: it holds the rollout state, which says what the arms are.
+    The prediction log comes before the artefacts, because it holds the rollout state, which names the arms.
     """
     walk = Walk()
-    found = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
-    home = walk.step("state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), found)
-    walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), found)
-    bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), found, home)
+    settings = walk.step("settings", "set or unset the variable that is named (README, Settings)", check_settings)
+    home = walk.step(
+        "state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), settings
+    )
+    walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), settings)
+    bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), settings, home)
     versions = walk.step(
         "MLflow",
         "set MLFLOW_TRACKING_URI",
         lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.models.tracker()),
-        *(found, home),
+        *(settings, home),
     )
     log = walk.step(
         "prediction log",
         "set PREDICTION_LOG_URL",
         lambda i, _: check_log(i.settings.log_url, i.ab_test.policy().experiment),
-        *(found, home),
+        *(settings, home),
     )
     walk.step(
         "artefacts",
         RUN,
         lambda i, log, versions, bars: check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
-        *(found, log, versions, bars),
+        *(settings, log, versions, bars),
     )
-    walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), found, home)
+    walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), settings, home)
     walk.step(
         "served files",
         "`financial-assets serve`",
         lambda i, _: check_served_files(i.settings.home, i.settings.serving_target),
-        *(found, home),
+        *(settings, home),
     )
-    remedy = mend(found.checked.value.settings.serving_target) if found.checked else ""
-    status = walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), found, home)
+    remedy = remedy_for(settings.checked.value.settings.serving_target) if settings.checked else ""
+    status = walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), settings, home)
     gateway = walk.step(
         "gateway",
         remedy,
         lambda i, status, bars: check_gateway(i.serving.connect, status, bars),
-        *(found, status, bars),
+        *(settings, status, bars),
     )
     route = walk.step(
         "routing",
         materialize("experiment"),
         lambda i, status, log, bars, _: check_routing(i.serving.connect, status, log.epoch, bars),
-        *(found, status, log, bars, gateway),
+        *(settings, status, log, bars, gateway),
     )
     walk.step("attribution", remedy, check_attribution, route, versions, log)
     return tuple(walk.findings)

@@ -1,4 +1,4 @@
-"""The files of the state folder that no other layer reads: derived ones are made anew, records of the past are not."""
+"""Files of the state folder that no other layer reads: derived ones can be written again, records cannot."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["check_state_files"]
 
 _SIGNALS = "the signals of that session as they were published"
 _DECISION = "that copy of a decision, whose record is in the prediction log"
-_JUDGED = "baselines of that data cut-off: later decisions of plans that began with it are held against others"
+_JUDGED = "reference forecasters of that data cut-off: decisions of plans that began with them are compared with others"
 
 
 def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestState) -> Checked[None]:
-    """What the assets keep between them can be read; what is missing once a model was trained is worth a look."""
+    """Files that assets hand to each other can be read; a missing one deserves a look once a model was trained."""
     readings, trained = Readings(), [name for name in VARIANTS if (models.folder / name).is_dir()]
     if trained:
         readings.read(market.panel_path, PricePanel.load, "price_panel")
@@ -46,11 +46,11 @@ def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestSt
         _read_variant(readings, models.folder / variant)
     _read_reports(readings, ab_test)
     _read_signals(readings, market)
-    said, remedy = "; ".join(damage.said for damage in readings.damages), remedy_of(readings.damages)
+    detail, remedy = "; ".join(damage.problem for damage in readings.damages), remedy_of(readings.damages)
     if any(not damage.missing for damage in readings.damages):
-        raise LayerError(said, remedy)
-    if readings.damages:  # what is served does not need them, and a machine that only serves never had them
-        return Checked(None, said, remedy)
+        raise LayerError(detail, remedy)
+    if readings.damages:  # serving does not need them, and a machine that only serves never had them
+        return Checked(None, detail, remedy)
     return Checked(None, f"{len(trained)} variants, panel, features, baselines, reports and signals can be read")
 
 
@@ -62,16 +62,16 @@ def _cutoff(path: Path) -> str:
 
 
 def _read_variant(readings: Readings, folder: Path) -> None:
-    """The pointer, and of the training that it names the files that the next step takes."""
-    variant, found = folder.name, dict[str, str]()
-    readings.read(folder / "current.json", lambda path: found.update(read_pointer(path)), f"models/{variant}")
+    """The pointer, and the files of its training that the next step reads."""
+    variant, pointer = folder.name, dict[str, str]()
+    readings.read(folder / "current.json", lambda path: pointer.update(read_pointer(path)), f"models/{variant}")
     for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
-        is_current = identity.name == found.get("fingerprint", identity.name)
+        is_current = identity.name == pointer.get("fingerprint", identity.name)
         training = identity / "training"
         if is_current:
             readings.read(training, load_training, f"models/{variant}")
             readings.read(identity / "artifact", _read_artifact, f"onnx/{variant}", needed=False)
-        else:  # the registry keeps what an earlier arm needs, and it is fetched when it is asked for
+        else:  # the registry keeps what an earlier arm needs, and it is fetched on demand
             readings.read(training, load_training, remove=[training], needed=False)
         record = identity / RECORD_FILE
         how = {"needed": False} if is_current else {"needed": False, "remove": [record]}
@@ -97,7 +97,7 @@ def _read_reports(readings: Readings, ab_test: ABTestState) -> None:
 
 def _read_html(path: Path) -> None:
     if not path.read_text().rstrip().endswith("</html>"):
-        raise ValueError("it does not end as a page does")
+        raise ValueError("it does not end with </html>")
 
 
 def _read_signals(readings: Readings, market: MarketState) -> None:
@@ -113,7 +113,7 @@ def _read_signals(readings: Readings, market: MarketState) -> None:
 def _read_table(path: Path) -> None:
     text = path.read_text()
     if not text.endswith("\n") or pd.read_csv(path).empty:
-        raise ValueError("it holds no rows, or half of one")
+        raise ValueError("it holds no rows, or an incomplete one")
 
 
 def _now(market: MarketState) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,23 +15,25 @@ from financial_assets.doctor.walk import Finding, first_broken
 __all__ = ["as_json", "as_table"]
 
 _STYLES = {"ok": "green", "warn": "yellow", "broken": "bold red", "not reached": "dim"}
+_SHORT = 100
+"""Characters of a finding in the table when its whole text stands below."""
 
 
 def as_table(findings: Sequence[Finding]) -> RenderableType:
-    """One row a layer; below it in full what is to be done, the first broken layer before all."""
-    table = Table("layer", "state", "said", title="doctor", title_justify="left")
+    """One short row per layer; below it, in full, every finding that needs action, the first broken layer first."""
+    table = Table("layer", "state", "finding", title="doctor", title_justify="left")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
-    for column, name in enumerate(("layer", "state")):
-        table.columns[column].width = max(len(name), *(len(getattr(finding, name)) for finding in findings))
+    table.columns[2].overflow = "fold"  # an address is of no use with its end cut off
     for finding in findings:
-        table.add_row(finding.layer, Text(finding.state, _STYLES[finding.state]), Text(finding.said))
+        detail = textwrap.shorten(finding.detail, _SHORT, placeholder=" ...") if finding.remedy else finding.detail
+        table.add_row(finding.layer, Text(finding.state, _STYLES[finding.state]), Text(detail))
     first = first_broken(findings)
-    open_ones = [finding for finding in findings if finding.remedy and finding is not first]
-    lines = [Text(f"{one.layer} ({one.state}): {one.said}\n  remedy: {one.remedy}") for one in open_ones]
+    others = [finding for finding in findings if finding.remedy and finding is not first]
+    lines = [Text(f"{other.layer} ({other.state}): {other.detail}\n  fix: {other.remedy}") for other in others]
     if first is None:
         lines.insert(0, Text("every layer works", "green"))
     else:
-        lines.insert(0, Text(f"first broken: {first.layer}: {first.said}\n  remedy: {first.remedy}", "bold red"))
+        lines.insert(0, Text(f"first broken: {first.layer}: {first.detail}\n  fix: {first.remedy}", "bold red"))
     return Group(table, *lines)
 
 
@@ -41,5 +43,9 @@ def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "healthy": first is None,
         "first_broken": first.layer if first else None,
-        "layers": [asdict(finding) for finding in findings],
+        "layers": [
+            # ``said`` is the key that earlier releases printed and that scripts read.
+            {"layer": finding.layer, "state": finding.state, "said": finding.detail, "remedy": finding.remedy}
+            for finding in findings
+        ],
     }

@@ -1,4 +1,4 @@
-"""The layer of Dagster: runs whose process is gone are ended here, and what is open or waits is told."""
+"""The layer of Dagster: runs whose process is gone are ended, and open and queued runs are counted."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_aliv
 from financial_assets.tracking.owners import describe_owner, owner_state
 
 if TYPE_CHECKING:
-    from financial_assets.automation.dead_runs import EndedRun
+    pass
 
 __all__ = ["check_dagster", "end_tracked_runs"]
 
 _SHOWN = 5
 _LONGEST = 500
 _REMEDY = (
-    "put dagster.yaml of that folder and the databases that it names right, or set DAGSTER_HOME to another folder; the "
-    "history of runs is all that an instance holds, and a new one begins when its databases are moved away"
+    "correct dagster.yaml of that folder and the databases that it names, or set DAGSTER_HOME to another folder; an "
+    "instance holds nothing but the history of runs, and a new one begins when its databases are moved away"
 )
 
 
@@ -35,9 +35,9 @@ def check_dagster() -> Checked[None]:
     home = _home()
     if home is None:
         return Checked(None, "no Dagster instance here: DAGSTER_HOME is not set, and this folder has no dagster.yaml")
-    found = [_examine(home, place) for place in _places(home)]
-    remedies = dict.fromkeys(checked.remedy for checked in found if checked.remedy)
-    return Checked(None, "; ".join(checked.said for checked in found), "; ".join(remedies))
+    results = [_examine(home, place) for place in _places(home)]
+    remedies = dict.fromkeys(result.remedy for result in results if result.remedy)
+    return Checked(None, "; ".join(result.detail for result in results), "; ".join(remedies))
 
 
 def _examine(home: Path, place: Path) -> Checked[None]:
@@ -53,19 +53,24 @@ def _examine(home: Path, place: Path) -> Checked[None]:
             still_open = open_runs(instance)
             queued = instance.get_runs_count(dg.RunsFilter(statuses=[dg.DagsterRunStatus.QUEUED]))
     except Exception as error:  # its databases, its configuration and its launcher share no base class
-        said = str(error).strip() or type(error).__name__
-        raise LayerError(f"the instance of {home} cannot be read: {said[:_LONGEST]}", _REMEDY) from error
+        reason = str(error).strip() or type(error).__name__
+        raise LayerError(f"the instance of {home} cannot be read: {reason[:_LONGEST]}", _REMEDY) from error
     unknown = [record.dagster_run for record in still_open if owner_state(record.dagster_run.tags) == "unknown"]
     where = f"{home}" if place == home else f"{home}, kept in {place}"
-    said = [f"instance of {where}: {launcher}, {len(still_open)} runs open, {queued} queued", *_told(ended)]
-    said += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
+    causes = Counter(run.cause for run in ended)
+    facts = [f"instance of {where}: {launcher}, {len(still_open)} runs open, {queued} queued"]
+    facts += [
+        f"{count} {'run was' if count == 1 else 'runs were'} ended as failed: {cause}"
+        for cause, count in causes.most_common(_SHOWN)
+    ]
+    facts += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
     if not unknown:
-        return Checked(None, "; ".join(said))
+        return Checked(None, "; ".join(facts))
     remedy = (
         "nothing if they are running; otherwise cancel them in the browser, or leave them to the daemon, which ends "
         "them when the time in their tag dagster/max_runtime is over"
     )
-    return Checked(None, "; ".join(said), remedy)
+    return Checked(None, "; ".join(facts), remedy)
 
 
 def end_tracked_runs(
@@ -75,8 +80,8 @@ def end_tracked_runs(
     ended = tracker.end_stale(owner_is_alive)
     if not ended:
         return checked
-    said = f"{checked.said}; {ended} runs whose process no longer exists were ended as FAILED"
-    return Checked(checked.value, said, checked.remedy)
+    detail = f"{checked.detail}; {ended} runs whose process no longer exists were ended as FAILED"
+    return Checked(checked.value, detail, checked.remedy)
 
 
 def _home() -> Path | None:
@@ -88,8 +93,8 @@ def _home() -> Path | None:
 def _places(home: Path) -> list[Path]:
     """Folders in which runs have left their record.
 
-    Dagster takes a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs that
-    were started elsewhere would not be seen, and opening the instance would make another, empty one here.
+    Dagster resolves a relative ``base_dir`` from the current folder of each process, not from ``DAGSTER_HOME``. Runs
+    started elsewhere would not be seen, and opening the instance would create another, empty one here.
     """
     try:
         base = yaml.safe_load((home / "dagster.yaml").read_text())["storage"]["sqlite"]["base_dir"]
@@ -99,12 +104,3 @@ def _places(home: Path) -> list[Path]:
         return [home]
     places = dict.fromkeys((Path.cwd(), home.resolve()))
     return [place for place in places if (place / base).is_dir()] or [home]
-
-
-def _told(ended: tuple[EndedRun, ...]) -> list[str]:
-    """What was ended, each cause once."""
-    causes = Counter(run.cause for run in ended)
-    return [
-        f"{count} {'run was' if count == 1 else 'runs were'} ended as failed: {cause}"
-        for cause, count in causes.most_common(_SHOWN)
-    ]

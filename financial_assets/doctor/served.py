@@ -1,4 +1,4 @@
-"""The files of the local plane: what it serves is what was applied, and what steers it can be read."""
+"""Files of the local plane: it serves what was applied, and its configuration can be read."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def check_served_files(home: Path, target: str) -> Checked[None]:
     unsound = [name for name, model in wanted.models.items() if not is_sound(layout.models, model)]
     steering = _steering(layout)
     if steering.damages:
-        said = "; ".join(damage.said for damage in steering.damages)
-        gone = " ".join(shlex.quote(str(path)) for damage in steering.damages for path in damage.remove)
-        middle = f"`rm {gone}`, then " if gone else ""
-        raise LayerError(said, f"`financial-assets stop`, then {middle}{_SERVE}")
+        detail = "; ".join(damage.problem for damage in steering.damages)
+        obstacles = " ".join(shlex.quote(str(path)) for damage in steering.damages for path in damage.remove)
+        removal = f"`rm {obstacles}`, then " if obstacles else ""
+        raise LayerError(detail, f"`financial-assets stop`, then {removal}{_SERVE}")
     if unsound:
-        said = f"{', '.join(unsound)}: the served file in {layout.models} is not the one that was applied"
-        raise LayerError(said, f"{_SERVE} puts it back, also while the plane runs")
+        detail = f"{', '.join(unsound)}: the served file in {layout.models} is not the one that was applied"
+        raise LayerError(detail, f"{_SERVE} restores it, also while the plane runs")
     return Checked(None, f"{len(wanted.models)} served files as applied")
 
 
@@ -42,16 +42,16 @@ def _wanted(layout: Layout) -> DesiredState:
     try:
         wanted = DesiredState.read(layout.desired)
     except (TargetError, OSError) as error:
-        gone = shlex.quote(str(layout.desired))
-        remedy = f"`financial-assets stop`, then `rm -r {gone}`, then {materialize('experiment')}"
-        raise LayerError(str(error), f"{remedy}, which deploys the arms of the weight epoch in force") from error
+        remedy = f"`financial-assets stop`, then `rm -r {shlex.quote(str(layout.desired))}`, then "
+        remedy += f"{materialize('experiment')}, which deploys the arms of the current weight epoch"
+        raise LayerError(str(error), remedy) from error
     if not layout.desired.exists() and layout.models.is_dir() and any(layout.models.iterdir()):
-        raise LayerError(f"{layout.desired} is missing: what is served is not known", materialize("experiment"))
+        raise LayerError(f"{layout.desired} is missing: the wanted Models are unknown", materialize("experiment"))
     return wanted
 
 
 def _steering(layout: Layout) -> Readings:
-    """Files that a start writes anew; those of a plane that does not run matter only if they keep it from starting."""
+    """Files that every start writes; those of a plane that does not run matter only if they keep it from starting."""
     readings, running = Readings(), is_held(layout.supervisor_lock)
     readings.read(layout.ports_file, lambda _: layout.read_ports(), remove=[layout.ports_file], needed=running)
     monitoring = layout.home / "monitoring" / "ports.json"

@@ -17,17 +17,17 @@ from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import TargetStatus
 from financial_assets.tracking import ModelVersion
 
-__all__ = ["RESTART", "check_attribution", "check_gateway", "check_routing", "check_target", "mend"]
+__all__ = ["RESTART", "check_attribution", "check_gateway", "check_routing", "check_target", "remedy_for"]
 
 _LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
 RESTART = "`financial-assets stop`, then `financial-assets serve`"
 
 
 def check_target(status: TargetStatus) -> Checked[TargetStatus]:
-    """Every process and model of the target is well."""
+    """Every process and model of the target works."""
     if status.endpoint is None:
-        said = "; ".join(status.problems) or "nothing runs"
-        raise LayerError(said, "`financial-assets serve`" if status.target == "local" else materialize("experiment"))
+        detail = "; ".join(status.problems) or "nothing runs"
+        raise LayerError(detail, "`financial-assets serve`" if status.target == "local" else materialize("experiment"))
     if not status.ready:
         raise LayerError("; ".join(status.problems) or "not ready", _restart(status))
     if not status.models:
@@ -39,11 +39,11 @@ def check_target(status: TargetStatus) -> Checked[TargetStatus]:
 def _restart(status: TargetStatus) -> str:
     if status.target == "local":
         return f"{RESTART}; the reasons are in serving/logs of the state folder"
-    return f"{mend(status.target)}; then {materialize('experiment')}"
+    return f"{remedy_for(status.target)}; then {materialize('experiment')}"
 
 
-def mend(target: str) -> str:
-    """What a person looks at first when a target is unwell."""
+def remedy_for(target: str) -> str:
+    """What a person looks at first when a target does not work."""
     if target == "local":
         return RESTART
     look = "`kubectl get models,experiments,pods -n $KUBERNETES_NAMESPACE` (default: financial-inference)"
@@ -51,7 +51,7 @@ def mend(target: str) -> str:
 
 
 def check_gateway(connect: Connect, status: TargetStatus, bars: np.ndarray) -> Checked[None]:
-    """The gateway answers over HTTP and over gRPC, finitely."""
+    """The gateway answers over HTTP and over gRPC, with finite numbers."""
     model, where = status.models[0].name, status.endpoint
     assert where is not None, "check_target lets no target without an endpoint pass"
     with connect() as client:
@@ -69,7 +69,7 @@ def check_gateway(connect: Connect, status: TargetStatus, bars: np.ndarray) -> C
 
 
 def check_routing(connect: Connect, status: TargetStatus, epoch: WeightEpoch, bars: np.ndarray) -> Checked[str | None]:
-    """The weights in force are those of the rollout state, and a request is routed to one of its arms.
+    """The current weights are those of the rollout state, and a request is routed to one of its arms.
 
     The value is the arm that the gateway says it routed to.
     """
@@ -78,27 +78,35 @@ def check_routing(connect: Connect, status: TargetStatus, epoch: WeightEpoch, ba
         arm = epoch.arm(absent[0])
         remedy = materialize(f"predictors/{arm.variant}" if arm else "experiment")
         raise LayerError(f"arms of weight epoch {epoch.number} that are not deployed: {', '.join(absent)}", remedy)
-    found = next((one for one in status.experiments if one.name == epoch.experiment), None)
-    if found is None:
-        raise LayerError(f"the target has no experiment {epoch.experiment}", materialize("experiment"))
-    if dict(found.weights) != epoch.weights or found.default != epoch.champion.model:
-        said = f"weights in force: {_shown(found.weights)}, default {found.default}; weight epoch {epoch.number}: "
-        said += f"{_shown(epoch.weights)}, default {epoch.champion.model}"
-        raise LayerError(said, f"{materialize('experiment')} puts the rollout state in force")
-    splits = {one.name: dict(one.weights) for one in status.experiments}
-    for label, weights in epoch.regimes.items():
-        name = regime_experiment(epoch.experiment, label)
-        if splits.get(name) != weights:
-            said = f"{name} has the weights {splits.get(name)}; weight epoch {epoch.number}: {_shown(weights)}"
-            raise LayerError(said, f"{materialize('experiment')} puts the rollout state in force")
+    _compare_weights(status, epoch)
     with connect() as client:
         try:
             route = client.infer(f"{epoch.experiment}.experiment", bars[:1]).route
         except InferenceError as error:
             raise LayerError(f"{epoch.experiment}: {error}", materialize("experiment")) from error
     if route is not None and route not in epoch.weights:
-        raise LayerError(f"{route} answered, which is no arm of weight epoch {epoch.number}", materialize("experiment"))
-    return Checked(route, f"weight epoch {epoch.number} in force: {_shown(epoch.weights)}")
+        raise LayerError(
+            f"{route} answered, which is not an arm of weight epoch {epoch.number}", materialize("experiment")
+        )
+    return Checked(route, f"weight epoch {epoch.number} applied: {_shown(epoch.weights)}")
+
+
+def _compare_weights(status: TargetStatus, epoch: WeightEpoch) -> None:
+    """Refuse a split, the main one or a regime's, that differs from the weight epoch."""
+    splits = {split.name: split for split in status.experiments}
+    main = splits.get(epoch.experiment)
+    if main is None:
+        raise LayerError(f"the target has no experiment {epoch.experiment}", materialize("experiment"))
+    remedy = f"{materialize('experiment')} applies the rollout state"
+    if dict(main.weights) != epoch.weights or main.default != epoch.champion.model:
+        detail = f"current weights: {_shown(main.weights)}, default {main.default}; weight epoch {epoch.number}: "
+        raise LayerError(f"{detail}{_shown(epoch.weights)}, default {epoch.champion.model}", remedy)
+    for label, weights in epoch.regimes.items():
+        name = regime_experiment(epoch.experiment, label)
+        current = dict(splits[name].weights) if name in splits else None
+        if current != weights:
+            detail = f"{name} has the weights {current}; weight epoch {epoch.number}: {_shown(weights)}"
+            raise LayerError(detail, remedy)
 
 
 def _shown(weights: Mapping[str, int]) -> str:
@@ -114,5 +122,5 @@ def check_attribution(route: str | None, versions: Sequence[ModelVersion], log: 
         raise LayerError(
             f"{route} answered, which the registry does not hold", "set MLFLOW_TRACKING_URI to its registry"
         )
-    said = f"answered by {route}; {log.unattributed:,} of {log.completed:,} logged requests have no arm"
-    return Checked(route, said, _LOOK if log.unattributed else "")
+    detail = f"answered by {route}; {log.unattributed:,} of {log.completed:,} logged requests have no arm"
+    return Checked(route, detail, _LOOK if log.unattributed else "")

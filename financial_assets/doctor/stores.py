@@ -34,15 +34,15 @@ from financial_assets.tracking import ModelRegistry, ModelVersion
 __all__ = ["LogState", "check_artefacts", "check_log", "check_price_store", "check_registry", "check_state_folder"]
 
 SCARCE_BYTES = 1 << 30
-"""Less free disk is warned of: logs and model versions add up."""
+"""Less free disk causes a warning: logs and model versions add up."""
 LEAST_BYTES = 100 << 20
-"""Less free disk is a fault: databases fail half-way when it ends."""
-_ROWS = 8  # tickers that models are asked about: enough to see NaN, quick with a universe of hundreds
+"""Less free disk is an error: databases fail half-way when it runs out."""
+_ROWS = 8  # tickers in a test request: enough to see NaN, quick with a universe of hundreds
 
 
 @dataclass(frozen=True)
 class LogState:
-    """What the prediction log says: the weight epoch in force, its completed routed requests, those without an arm."""
+    """State of the prediction log: the current weight epoch, its completed routed requests, those without an arm."""
 
     epoch: WeightEpoch
     completed: int
@@ -56,20 +56,21 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
             f"{home} does not exist", f"{RUN} makes it; or set FINANCIAL_ASSETS_HOME to where the state is"
         )
     if not home.is_dir():
-        raise LayerError(f"{home} is no folder", "set FINANCIAL_ASSETS_HOME to a folder")
+        raise LayerError(f"{home} is not a folder", "set FINANCIAL_ASSETS_HOME to a folder")
     if not os.access(home, os.W_OK | os.X_OK):
         raise LayerError(f"{home} cannot be written to", state_of_disk(home / "market.json"))
     free = shutil.disk_usage(home).free if free_bytes is None else free_bytes
-    said, remedy = f"{home}, {free / 1e9:.1f} GB free", f"make room on the disk of {home}, or set FINANCIAL_ASSETS_HOME"
+    detail = f"{home}, {free / 1e9:.1f} GB free"
+    remedy = f"make room on the disk of {home}, or set FINANCIAL_ASSETS_HOME"
     if free < LEAST_BYTES:
-        raise LayerError(said, remedy)
+        raise LayerError(detail, remedy)
     if free < SCARCE_BYTES:
-        return Checked(home, said, remedy)
+        return Checked(home, detail, remedy)
     if is_open_to_others(home):
         return Checked(
-            home, f"{said}; other users of this machine can read it", f"`chmod 700 {shlex.quote(str(home))}`"
+            home, f"{detail}; other users of this machine can read it", f"`chmod 700 {shlex.quote(str(home))}`"
         )
-    return Checked(home, said)
+    return Checked(home, detail)
 
 
 def check_price_store(market: MarketState) -> Checked[np.ndarray]:
@@ -80,25 +81,25 @@ def check_price_store(market: MarketState) -> Checked[np.ndarray]:
         raise LayerError(f"no prices of {', '.join(missing)}", f"{materialize('raw_prices')}, or set TICKERS")
     failed = [result for result in check_prices(prices) if result.blocking and not result.passed]
     if failed:
-        said = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
+        detail = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
         prices_file = shlex.quote(str(market.store().path))
-        raise LayerError(f"checks fail: {said}", f"`rm {prices_file}`, then {materialize('raw_prices')}")
+        raise LayerError(f"checks fail: {detail}", f"`rm {prices_file}`, then {materialize('raw_prices')}")
     _check_days(market.days_path)
     now = market.clock().now()
     panel = build_panel(prices).until(now)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     if not len(bars):
-        said = f"no ticker traded on {panel.sessions[-1]:%Y-%m-%d} and has {SERVED_LOOKBACK} sessions before it"
-        raise LayerError(said, f"set INGESTION_START_DATE earlier, then {materialize('raw_prices')}")
+        detail = f"no ticker traded on {panel.sessions[-1]:%Y-%m-%d} and has {SERVED_LOOKBACK} sessions before it"
+        raise LayerError(detail, f"set INGESTION_START_DATE earlier, then {materialize('raw_prices')}")
     newest = prices.groupby("ticker")["date"].max()
     late = ", ".join(f"{ticker} {day:%Y-%m-%d}" for ticker, day in newest[newest < now].items())
-    said = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
+    detail = f"{len(prices):,} bars of {len(newest)} tickers, clock at {now:%Y-%m-%d}"
     if ahead := ClockGap(now, newest.max()).sessions:
-        said += f", {abs(ahead):,} sessions {'before' if ahead > 0 else 'after'} the newest bar"
+        detail += f", {abs(ahead):,} sessions {'before' if ahead > 0 else 'after'} the newest bar"
     if not late:
-        return Checked(bars[:_ROWS], said)
+        return Checked(bars[:_ROWS], detail)
     remedy = "`DAGSTER_HOME=$PWD dagster job execute -m financial_assets.definitions -j daily`"
-    return Checked(bars[:_ROWS], f"{said}; prices end before it: {late}", remedy)
+    return Checked(bars[:_ROWS], f"{detail}; prices end before it: {late}", remedy)
 
 
 def _check_days(path: Path) -> None:
@@ -109,13 +110,13 @@ def _check_days(path: Path) -> None:
 
 
 def _read_marker(path: Path) -> None:
-    found = read_json(path)
-    if not isinstance(found, dict) or "PRICE_SOURCE" not in found:
+    marker = read_json(path)
+    if not isinstance(marker, dict) or "PRICE_SOURCE" not in marker:
         raise ValueError("it names no PRICE_SOURCE")
 
 
 def _refuse_damage(market: MarketState) -> None:
-    """The four files that ``raw_prices`` puts back, looked at together: one remedy mends them all."""
+    """The four files that ``raw_prices`` restores, examined together: one remedy fixes them all."""
     readings, folder = Readings(), market.folder
     marker, clock, training = (folder / f"{name}.json" for name in ("market", "clock", "training"))
     prices = folder / "prices" / "prices.parquet"
@@ -129,8 +130,8 @@ def _refuse_damage(market: MarketState) -> None:
         readings.read(training, lambda _, pin=pin: _need(pin.get()), "raw_prices", remove=[training])
     if readings.damages:
         raise LayerError(
-            "; ".join(dict.fromkeys(damage.said for damage in readings.damages)),
-            f"{remedy_of(readings.damages)} puts it back: prices from the source, the clock to the last session of the "
+            "; ".join(dict.fromkeys(damage.problem for damage in readings.damages)),
+            f"{remedy_of(readings.damages)} restores it: prices from the source, the clock to the last session of the "
             "prediction log (without a log it begins again), data cut-offs to those of the log's arms",
         )
 
@@ -152,21 +153,21 @@ def _stored_prices(market: MarketState) -> pd.DataFrame:
 
 def _need(session: pd.Timestamp | None) -> None:
     if session is None:
-        raise MarketDataError("no data cut-off: what models may learn from is not known")
+        raise MarketDataError("no data cut-off: the sessions that models may learn from are unknown")
 
 
 def check_registry(tracking_uri: str) -> Checked[tuple[ModelVersion, ...]]:
     """MLflow answers, and its registry holds versions and the alias that the experiment sets."""
     if not tracking_uri.startswith(("http://", "https://")) and sqlite_file(tracking_uri) != Path(":memory:"):
-        # Asked first: MLflow itself tries again for minutes where a database cannot be reached.
+        # Checked first: MLflow itself retries for minutes where a database cannot be reached.
         need_tables(tracking_uri, ("experiments", "model_versions"), "MLFLOW_TRACKING_URI")
     versions = ModelRegistry(tracking_uri).versions()
     if not versions:
         raise LayerError("the registry holds no model version", RUN)
     aliases = [f"{alias} is version {version.version}" for version in versions for alias in version.aliases]
-    said = f"{len(versions)} model versions; {', '.join(aliases) or 'no aliases'}"
+    detail = f"{len(versions)} model versions; {', '.join(aliases) or 'no aliases'}"
     has_champion = any("champion" in version.aliases for version in versions)
-    return Checked(versions, said, "" if has_champion else materialize("experiment"))
+    return Checked(versions, detail, "" if has_champion else materialize("experiment"))
 
 
 def check_log(url: str, experiment: str) -> Checked[LogState]:
@@ -174,33 +175,35 @@ def check_log(url: str, experiment: str) -> Checked[LogState]:
     need_tables(url, log_schema.metadata.tables, "PREDICTION_LOG_URL")
     with LogReader(reading_engine(url)) as reader:
         with reader.engine.connect() as connection:
-            found = connection.execute(sa.select(sa.func.max(log_schema.version.c.version))).scalar()
-        if found != log_schema.SCHEMA_VERSION:
-            said = f"the log's schema is version {found}; this release reads version {log_schema.SCHEMA_VERSION}"
-            raise LayerError(said, "set PREDICTION_LOG_URL to a new database, or use the release that wrote this one")
+            version = connection.execute(sa.select(sa.func.max(log_schema.version.c.version))).scalar()
+        if version != log_schema.SCHEMA_VERSION:
+            detail = f"the log's schema is version {version}; this release reads version {log_schema.SCHEMA_VERSION}"
+            raise LayerError(detail, "set PREDICTION_LOG_URL to a new database, or use the release that wrote this one")
         epoch = reader.current_epoch(experiment)
         if epoch is None:
             raise LayerError(f"{experiment} has not started: no weight epoch", materialize("experiment"))
         status = reader.routed(experiment, epoch=epoch.number, columns=("status",))["status"]
     opened = int((status == "pending").sum())
     state = LogState(epoch, len(status) - opened, int((status == "unattributed").sum()))
-    said = f"weight epoch {epoch.number}; {state.completed:,} routed requests completed, {opened} open"
-    return Checked(state, said, f"{materialize('predictions')} sends open ones again" if opened else "")
+    detail = f"weight epoch {epoch.number}; {state.completed:,} routed requests completed, {opened} open"
+    return Checked(state, detail, f"{materialize('predictions')} sends open ones again" if opened else "")
 
 
 def check_artefacts(
     models: Path, arms: Sequence[Arm], versions: Sequence[ModelVersion], bars: np.ndarray
 ) -> Checked[tuple[Path, ...]]:
     """Each arm's ONNX file is there, is the registered one, and answers finite numbers; the registry has a copy."""
-    known = {version.version: version for version in versions}
-    found = tuple(_check_artefact(models, arm, known.get(arm.version), bars) for arm in arms)
-    lost = [arm for arm in arms if not _has_copy(known[arm.version])]
-    said = f"{len(arms)} arms: files as registered, answers finite"
+    by_number = {version.version: version for version in versions}
+    files = tuple(_check_artefact(models, arm, by_number.get(arm.version), bars) for arm in arms)
+    lost = [arm for arm in arms if not _has_copy(by_number[arm.version])]
+    detail = f"{len(arms)} arms: files as registered, answers finite"
     if not lost:
-        return Checked(found, said)
+        return Checked(files, detail)
     names = ", ".join(arm.model for arm in lost)
     assets = ",".join(dict.fromkeys(f"onnx/{arm.variant}" for arm in lost))
-    return Checked(found, f"{said}; the registry's copy is damaged: {names}", f"{materialize(assets)} uploads it again")
+    return Checked(
+        files, f"{detail}; the registry's copy is damaged: {names}", f"{materialize(assets)} uploads it again"
+    )
 
 
 def _has_copy(version: ModelVersion) -> bool:
@@ -225,10 +228,10 @@ def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: 
     path = models / arm.variant / version.tags.get("fingerprint", "") / "artifact" / ONNX_FILE
     if not path.is_file():
         raise LayerError(f"{arm.model}: {path} does not exist", f"{remedy} fetches it from the registry")
-    registered, found = version.tags.get("onnx_sha256", ""), file_sha256(path)
-    if found != registered:
-        said = f"{arm.model}: SHA-256 of {path} is {found[:12]}, registered is {registered[:12] or 'none'}"
-        raise LayerError(said, f"{remedy} fetches the registered file again")
+    registered, digest = version.tags.get("onnx_sha256", ""), file_sha256(path)
+    if digest != registered:
+        detail = f"{arm.model}: SHA-256 of {path} is {digest[:12]}, registered is {registered[:12] or 'none'}"
+        raise LayerError(detail, f"{remedy} fetches the registered file again")
     try:
         answers = run_onnx(onnx_session(path), bars)
     except Exception as error:  # onnxruntime's exceptions share no public base class

@@ -19,46 +19,46 @@ RUN = "`financial-assets run` (in the repository's root, or with DAGSTER_HOME se
 
 
 def materialize(asset: str) -> str:
-    """The command that makes an asset anew, run in the repository's root."""
+    """The command that materializes an asset again, run in the repository's root."""
     return f"`DAGSTER_HOME=$PWD dagster asset materialize -m financial_assets.definitions --select {asset}`"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found in one layer.
+    """The result of examining one layer.
 
     Attributes
     ----------
     layer
         Its name.
     state
-        ``warn`` is worth a look but stops nothing; ``not reached``: a layer that it needs is broken.
-    said
+        ``warn`` deserves a look but blocks nothing; ``not reached``: a layer that it needs is broken.
+    detail
         What was seen.
     remedy
-        The command or setting that mends it; empty when nothing is to be done.
+        The command or setting that fixes it; empty when nothing needs to be done.
     """
 
     layer: str
     state: State
-    said: str
+    detail: str
     remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Checked(Generic[T]):
-    """A layer that works: its value for later layers, what was seen, and a remedy if something is worth a look."""
+    """A layer that works: its value for later layers, what was seen, and a remedy if something deserves a look."""
 
     value: T
-    said: str
+    detail: str
     remedy: str = ""
 
 
 class LayerError(FinancialAssetsError):
-    """A layer is broken; ``remedy`` mends it."""
+    """A layer is broken; ``remedy`` fixes it."""
 
-    def __init__(self, said: str, remedy: str) -> None:
-        super().__init__(said)
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail)
         self.remedy = remedy
 
 
@@ -84,7 +84,7 @@ class Walk:
         layer
             Its name.
         remedy
-            What mends an error that names no remedy of its own.
+            The fix for an error that names none of its own.
         check
             Called with the values of ``needed``; raises when the layer is broken.
         needed
@@ -99,17 +99,17 @@ class Walk:
         try:
             checked = check(*values)
         except (FinancialAssetsError, OSError) as error:
-            known = isinstance(error, FinancialAssetsError)
-            told = str(error) if known else explain(error, Path()) or str(error)
-            said = " ".join(told.split()) or type(error).__name__
+            is_ours = isinstance(error, FinancialAssetsError)  # then its text already names cause and fix
+            text = str(error) if is_ours else explain(error, Path()) or str(error)
+            detail = " ".join(text.split()) or type(error).__name__
             self.findings.append(
-                Finding(layer, "broken", said, error.remedy if isinstance(error, LayerError) else remedy)
+                Finding(layer, "broken", detail, error.remedy if isinstance(error, LayerError) else remedy)
             )
             return Reached(layer, None)
-        self.findings.append(Finding(layer, "warn" if checked.remedy else "ok", checked.said, checked.remedy))
+        self.findings.append(Finding(layer, "warn" if checked.remedy else "ok", checked.detail, checked.remedy))
         return Reached(layer, checked)
 
 
 def first_broken(findings: Sequence[Finding]) -> Finding | None:
-    """The layer to mend first, ``None`` when all work."""
+    """The layer to fix first, ``None`` when all work."""
     return next((finding for finding in findings if finding.state == "broken"), None)

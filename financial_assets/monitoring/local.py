@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import zlib
@@ -19,7 +18,7 @@ from financial_assets.errors import TargetError
 from financial_assets.folders import make_folder
 from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, free_ports, is_free
-from financial_assets.serving.local.processes.process import ProcessSpec
+from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
 __all__ = ["MonitoringPorts", "configuration_folder", "running_urls", "start"]
 
@@ -53,7 +52,7 @@ def configuration_folder() -> Path:
 def start(
     home: Path, configuration: Path, *, environment: Mapping[str, str], interval: str = "15s", timeout_s: float = 90.0
 ) -> Mapping[str, str]:
-    """Start the plane of ``home`` with its monitoring; nothing happens if both run.
+    """Start the plane of ``home`` with its monitoring; does nothing if both run.
 
     Parameters
     ----------
@@ -80,7 +79,12 @@ def start(
     NotReadyError
         Something did not answer in time; quotes its log.
     """
-    programs = {program: _find(program) for program in _PROGRAMS}
+    programs: dict[str, str] = {}
+    for program in _PROGRAMS:
+        path = shutil.which(program)
+        if path is None:
+            raise TargetError(f"no program {program}: install the Debian package of that name (apt install {program})")
+        programs[program] = path
     layout = Layout(home)
     control.start(
         home,
@@ -106,13 +110,6 @@ def running_urls(home: Path) -> Mapping[str, str]:
     return {name: f"http://{LOOPBACK}:{port}" for name, port in asdict(ports).items()} if ports else {}
 
 
-def _find(program: str) -> str:
-    found = shutil.which(program)
-    if found is None:
-        raise TargetError(f"no program {program}: install the Debian package of that name (apt install {program})")
-    return found
-
-
 def _folder(layout: Layout) -> Path:
     return layout.root / "monitoring"
 
@@ -125,7 +122,7 @@ def _prepare(
     environment: Mapping[str, str],
     interval: str,
 ) -> Sequence[ProcessSpec]:
-    """Pick ports, write the configuration, say what to run."""
+    """Pick ports, write the configuration and return what to run."""
     folder = _folder(layout)
     make_folder(folder)
     ports = _pick_ports(folder, set(asdict(plane).values()))
@@ -144,8 +141,6 @@ def _prepare(
 def _specs(
     folder: Path, configuration: Path, programs: Mapping[str, str], ports: MonitoringPorts, settings: Mapping[str, str]
 ) -> tuple[ProcessSpec, ...]:
-    package_root = str(Path(financial_assets.__file__).parents[1])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     command = "from financial_assets.cli.main import main; main()"
     prometheus, alertmanager = f"{LOOPBACK}:{ports.prometheus}", f"{LOOPBACK}:{ports.alertmanager}"
     return (
@@ -154,7 +149,7 @@ def _specs(
             command=(sys.executable, "-P", "-c", command, "exporter", "--port", str(ports.exporter)),
             cwd=str(Path.cwd()),  # settings may hold relative paths
             health_url=f"http://{LOOPBACK}:{ports.exporter}/favicon.ico",  # every other path reads the log
-            environment={**settings, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
+            environment={**settings, "PYTHONPATH": package_path(), "PYTHONUNBUFFERED": "1"},
         ),
         ProcessSpec(
             name="prometheus",

@@ -1,7 +1,7 @@
-"""What a Model, Experiment or Server manifest must look like, one object at a time.
+"""Rules for a single Model, Experiment or Server manifest.
 
-The control plane behind these kinds checks little: a split whose weights sum to zero or a name with a dot is
-accepted, and then breaks routing for everybody. These rules are therefore ours.
+The control plane behind these kinds checks little: it accepts a split whose weights sum to zero, or a name with a dot,
+which then break routing for everybody. So these rules are ours.
 """
 
 from __future__ import annotations
@@ -132,7 +132,20 @@ def _check_experiment(name: str, spec: Manifest) -> None:
         raise ManifestError(
             f"Experiment {name}: spec.resourceType is {spec['resourceType']!r}; only model is supported"
         )
-    candidates = spec.get("candidates")
+    candidates = _check_candidates(name, spec.get("candidates"))
+    if "default" in spec and spec["default"] != candidates[0]:
+        raise ManifestError(
+            f"Experiment {name}: spec.default is {spec['default']!r}; it must be the first candidate, {candidates[0]}, "
+            "or left out"
+        )
+    members = [*candidates, *_check_mirror(name, spec.get("mirror"))]
+    repeated = sorted({member for member in members if members.count(member) > 1})
+    if repeated:
+        raise ManifestError(f"Experiment {name}: {', '.join(repeated)} appears twice among candidates and mirror")
+
+
+def _check_candidates(name: str, candidates: object) -> list[str]:
+    """Names of the candidates, whose weights must leave something to route to."""
     if (
         not isinstance(candidates, list)
         or not candidates
@@ -140,25 +153,23 @@ def _check_experiment(name: str, spec: Manifest) -> None:
     ):
         raise ManifestError(f"Experiment {name}: spec.candidates must be a non-empty list of {{name, weight}}")
     names = [_check_name(item["name"], f"Experiment {name}: a candidate's name") for item in candidates]
-    total = sum(
-        _check_integer(i["weight"], f"Experiment {name}: weight of {i['name']}", 0, _MAX_WEIGHT) for i in candidates
-    )
-    if not 0 < total <= _MAX_TOTAL_WEIGHT:
-        raise ManifestError(f"Experiment {name}: the weights sum to {total}; allowed: 1 to {_MAX_TOTAL_WEIGHT}")
-    if "default" in spec and spec["default"] != names[0]:
-        raise ManifestError(
-            f"Experiment {name}: spec.default is {spec['default']!r}; it must be the first candidate, {names[0]}, "
-            "or left out"
-        )
-    mirror = spec.get("mirror")
-    if mirror is not None:
-        if not isinstance(mirror, dict) or set(mirror) != {"name", "percent"}:
-            raise ManifestError(f"Experiment {name}: spec.mirror must be {{name, percent}}")
-        names.append(_check_name(mirror["name"], f"Experiment {name}: the mirror's name"))
-        _check_integer(mirror["percent"], f"Experiment {name}: spec.mirror.percent", 0, 100)
-    twice = sorted({candidate for candidate in names if names.count(candidate) > 1})
-    if twice:
-        raise ManifestError(f"Experiment {name}: {', '.join(twice)} appears twice among candidates and mirror")
+    weights = [
+        _check_integer(item["weight"], f"Experiment {name}: weight of {item['name']}", 0, _MAX_WEIGHT)
+        for item in candidates
+    ]
+    if not 0 < sum(weights) <= _MAX_TOTAL_WEIGHT:
+        raise ManifestError(f"Experiment {name}: the weights sum to {sum(weights)}; allowed: 1 to {_MAX_TOTAL_WEIGHT}")
+    return names
+
+
+def _check_mirror(name: str, mirror: object) -> list[str]:
+    """The mirror's name, if there is one."""
+    if mirror is None:
+        return []
+    if not isinstance(mirror, dict) or set(mirror) != {"name", "percent"}:
+        raise ManifestError(f"Experiment {name}: spec.mirror must be {{name, percent}}")
+    _check_integer(mirror["percent"], f"Experiment {name}: spec.mirror.percent", 0, 100)
+    return [_check_name(mirror["name"], f"Experiment {name}: the mirror's name")]
 
 
 def _check_server(name: str, spec: Manifest) -> None:

@@ -15,10 +15,6 @@ from financial_assets.serving.manifests import Manifest
 __all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus"]
 
 
-def _no_routes() -> Mapping[str, str]:
-    return {}
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """Where the gateway answers.
@@ -36,7 +32,7 @@ class Endpoint:
 
     http_url: str
     grpc_target: str
-    routes: Mapping[str, str] = field(default_factory=_no_routes)
+    routes: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,9 @@ class Connection:
             yield
         except (MlflowException, RequestException, SQLAlchemyError, sqlite3.Error, OSError) as error:
             reason = str(error).strip().split("\n")[0] or type(error).__name__
-            if self.is_server and (cause := re.search(r"\[Errno -?\d+\] [^\"'()]+|timed out", reason)):
-                reason = cause[0]  # requests wraps it in three layers that repeat the address
+            if self._is_unreachable(error):  # the connection pool names the cause in its last words only
+                cause = re.search(r"\[Errno -?\d+\] [^'\")]+", reason)
+                reason = f"no connection ({cause[0]})" if cause else "no connection"
             message = f"cannot {doing} (MLFLOW_TRACKING_URI={self.shown}): {reason}{self._advice(error)}"
             # The cause may repeat the URI, and tracebacks end up in logs.
             raise TrackingError(message) from harmless(error)
@@ -146,8 +147,11 @@ class Connection:
         if self._database is not None:
             remedy = database_remedy(self._database, str(error))
             return f"; {remedy}" if remedy else ""
-        unreachable = self.is_server and "Max retries exceeded" in str(error)
-        return "; is the server running there? Start it, or set MLFLOW_TRACKING_URI" if unreachable else ""
+        hint = "; is the server running there? Start it, or set MLFLOW_TRACKING_URI"
+        return hint if self._is_unreachable(error) else ""
+
+    def _is_unreachable(self, error: Exception) -> bool:
+        return self.is_server and "Max retries exceeded" in str(error)
 
 
 def _prepare_environment() -> None:

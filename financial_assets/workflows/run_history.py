@@ -1,4 +1,4 @@
-"""Which retrainings were requested before: run requests and past runs of the job, identified by their tags."""
+"""Earlier retrainings: run requests and past runs of the job, linked by the tags that they carry."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ __all__ = ["RETRAIN", "past_runs", "request_tags", "superseded_by"]
 RETRAIN = "retrain"
 """Name of the job, whoever launches it."""
 
-# Tags of runs in Dagster's history: their spelling stays.
-_INCIDENT, _ATTEMPT, _STARTED = f"{RETRAIN}/episode", f"{RETRAIN}/attempt", f"{RETRAIN}/life"
+# Runs of earlier releases carry these tags too: their names never change.
+_INCIDENT_TAG, _ATTEMPT_TAG, _EXPERIMENT_TAG = f"{RETRAIN}/episode", f"{RETRAIN}/attempt", f"{RETRAIN}/life"
 _STATUS: Mapping[dg.DagsterRunStatus, RunState] = {
     dg.DagsterRunStatus.QUEUED: "queued",
     dg.DagsterRunStatus.SUCCESS: "succeeded",
     dg.DagsterRunStatus.FAILURE: "failed",
     dg.DagsterRunStatus.CANCELED: "failed",
 }
-"""All others have begun, or are about to."""
+"""All other statuses count as running: the run has begun, or is about to."""
 
 
 def request_tags(request: Request, experiment_started_at: str) -> dict[str, str]:
-    """Tags of the run that answers ``request``; ``past_runs`` reads them.
+    """Tags of the run that a retraining request launches; ``past_runs`` reads them.
 
     Parameters
     ----------
     request
         What is asked for.
     experiment_started_at
-        When the experiment began: a state folder that was begun again has models of the same names.
+        Tells experiments apart: after a restart in an empty state folder, models have the same names again.
     """
     trigger = request.trigger
     return {
-        _INCIDENT: request.incident,
-        _ATTEMPT: str(request.attempt),
-        _STARTED: experiment_started_at,
+        _INCIDENT_TAG: request.incident,
+        _ATTEMPT_TAG: str(request.attempt),
+        _EXPERIMENT_TAG: experiment_started_at,
         f"{RETRAIN}/variant": request.variant,
         f"{RETRAIN}/model": trigger.model,
         f"{RETRAIN}/cause": trigger.cause,
@@ -54,59 +54,60 @@ def request_tags(request: Request, experiment_started_at: str) -> dict[str, str]
 
 
 def past_runs(instance: dg.DagsterInstance, experiment_started_at: str | None) -> tuple[PastRun, ...]:
-    """All runs of the job ``retrain`` in the order of their requests, by sensors and by hand.
+    """All runs of the job ``retrain`` in the order in which they were requested, by sensors and by hand.
 
     Parameters
     ----------
     instance
-        Whose.
+        The Dagster instance that holds the runs.
     experiment_started_at
-        See ``request_tags``. Runs of an earlier experiment count like those launched by hand: they answer no incident.
+        See ``request_tags``. Runs of another experiment block others like runs launched by hand, but resolve no
+        incident.
 
     Raises
     ------
     MonitoringError
-        A run carries an attempt that is not a number.
+        A run's attempt is not a number.
     """
-    records = instance.get_run_records(dg.RunsFilter(job_name=RETRAIN))
-    in_order = sorted(records, key=lambda record: record.storage_id)
-    return tuple(_past_run(record, experiment_started_at) for record in in_order)
+    records = sorted(instance.get_run_records(dg.RunsFilter(job_name=RETRAIN)), key=lambda record: record.storage_id)
+    return tuple(_past_run(record, experiment_started_at) for record in records)
 
 
 def superseded_by(instance: dg.DagsterInstance, run_id: str, now: datetime) -> str | None:
-    """Why the retraining that this process has begun must not go on; see ``monitoring.retraining.superseded_by``.
+    """Why the retraining that this process executes must stop; see ``monitoring.retraining.superseded_by``.
 
-    Runs whose process was killed block no other run. Those whose process cannot be identified, because it belongs to
-    another host or left no name, count as alive until ``LONGEST_RUN`` is over.
+    Runs whose process was killed block nobody. Runs whose process cannot be identified, because it is on another host
+    or left no name, count as alive until ``LONGEST_RUN`` has passed.
 
     Raises
     ------
     MonitoringError
-        The instance does not know the run.
+        The instance does not hold the run.
     """
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         raise MonitoringError(f"run {run_id} is not in the instance that executes it")
-    started_at = record.dagster_run.tags.get(_STARTED)
-    return retraining.superseded_by(_past_run(record, started_at), past_runs(instance, started_at), now)
+    experiment_started_at = record.dagster_run.tags.get(_EXPERIMENT_TAG)
+    this_run = _past_run(record, experiment_started_at)
+    return retraining.superseded_by(this_run, past_runs(instance, experiment_started_at), now)
 
 
 def _past_run(record: dg.RunRecord, experiment_started_at: str | None) -> PastRun:
     run = record.dagster_run
-    attempt = run.tags.get(_ATTEMPT, "1")
+    attempt = run.tags.get(_ATTEMPT_TAG, "1")
     if not attempt.isdecimal():
-        raise MonitoringError(f"run {run.run_id} has the tag {_ATTEMPT}={attempt!r}: delete the run in Dagster")
+        raise MonitoringError(f"run {run.run_id} has the tag {_ATTEMPT_TAG}={attempt!r}: delete the run in Dagster")
     status = _STATUS.get(run.status, "running")
     is_lost = OWNER_LOST in run.tags or (status == "running" and not owner_is_alive(run.tags))
     if is_lost:
         status = "failed"
     started = _instant(record.start_time)
-    if started is None and status == "running":
-        started = record.update_timestamp.astimezone(UTC)  # taken from the queue, its process not heard of yet
+    if started is None and status == "running":  # taken from the queue, but its process has not reported yet
+        started = record.update_timestamp.astimezone(UTC)
     return PastRun(
         run_id=run.run_id,
         number=record.storage_id,
-        incident=run.tags.get(_INCIDENT) if run.tags.get(_STARTED) == experiment_started_at else None,
+        incident=run.tags.get(_INCIDENT_TAG) if run.tags.get(_EXPERIMENT_TAG) == experiment_started_at else None,
         attempt=int(attempt),
         status=status,
         asked_at=record.create_timestamp.astimezone(UTC),

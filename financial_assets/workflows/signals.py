@@ -1,4 +1,4 @@
-"""Signals of the champion, from the resources: for the asset ``daily_signals`` and the command ``signal``."""
+"""Signals of the champion with the configured resources: for the asset ``daily_signals`` and the command ``signal``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ask_champion", "champion_backtest", "champion_signal", "signal_reque
 def ask_champion(
     panel: PricePanel, serving: ServingAccess, ab_test: ABTestState, tickers: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Signals of the champion in force for ``tickers`` (default: all); see ``serving.signals.ask_signals``."""
+    """Signals of the current champion for ``tickers`` (default: all); see ``serving.signals.ask_signals``."""
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
@@ -32,12 +32,12 @@ def ask_champion(
 
 
 def signal_request(symbol: str, market: MarketState) -> bytes:
-    """The V2 request, as JSON, that asks for the signal of one ticker at the market clock.
+    """The V2 request, as JSON, for the signal of one ticker at the market clock.
 
     Raises
     ------
     MarketDataError
-        The universe has no such ticker, or it cannot have a signal; the text says why.
+        The ticker is not in the universe or cannot have a signal; the message has the reason.
     """
     panel = _panel_with(symbol, market)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK, [symbol])
@@ -45,29 +45,29 @@ def signal_request(symbol: str, market: MarketState) -> bytes:
 
 
 def champion_backtest(symbol: str, market: MarketState, ab_test: ABTestState) -> tuple[TailBackTest, ...]:
-    """How the champion's value at risk of one ticker held so far, by tail; its p-values count its other tickers too.
+    """Back-test of the champion's value at risk of one ticker, by tail; empty before the first outcome is known.
 
-    Empty before an outcome of its predictions is known.
+    Its p-values are adjusted for all tickers of the champion, so that they match those of the report.
     """
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct((champion.model,), columns=("session", "ticker", "status", *TAILS))
     answered = direct[(direct["status"] == "ok") & (direct["session"] > champion.data_cutoff)]
-    found = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
-    return tuple(one for one in found if one.ticker == symbol)
+    backtests = backtest_arm(champion.model, "champion", join_outcomes(answered, market.panel()))
+    return tuple(backtest for backtest in backtests if backtest.ticker == symbol)
 
 
 def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab_test: ABTestState) -> dict[str, Any]:
-    """The signal of one ticker at the market clock, by the names of ``SIGNAL_SCHEMA``.
+    """The signal of one ticker at the market clock: column of ``SIGNAL_SCHEMA`` -> value.
 
     Raises
     ------
     MarketDataError
-        The universe has no such ticker, or it cannot have a signal; the text says why.
+        The ticker is not in the universe or cannot have a signal; the message has the reason.
     ExperimentError
         There is no champion yet.
     ServingError
-        The serving plane is not there, did not answer, or its answer is not sound.
+        The serving plane is down, did not answer, or its answer fails the checks.
     """
     panel = _panel_with(symbol, market)
     signals = ask_champion(panel, serving, ab_test, [symbol])
@@ -78,7 +78,7 @@ def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab
 
 
 def _panel_with(symbol: str, market: MarketState) -> PricePanel:
-    """The panel at the market clock, which holds enough bars of the ticker."""
+    """The panel at the market clock, once it is certain that the ticker can have a signal."""
     if symbol not in market.tickers:
         raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")
     panel = market.panel()

@@ -48,7 +48,7 @@ def test_a_holiday_is_skipped_and_says_so(day: str) -> None:
     skipped = tick(day)
     assert isinstance(skipped, dg.SkipReason)
     assert day in str(skipped.skip_message)
-    assert "no XNYS session" in str(skipped.skip_message)
+    assert "not an XNYS session" in str(skipped.skip_message)
 
 
 def test_weekdays_at_half_past_five_in_new_york() -> None:

@@ -116,13 +116,13 @@ def play(patch: pytest.MonkeyPatch, status: TargetStatus | None = None, client: 
     patch.setattr(ServingAccess, "connect", lambda _: contextlib.nullcontext(client or FakeClient()))
 
 
-def named_first(layer: str, *, said: str, remedy: str) -> tuple[Finding, ...]:
+def named_first(layer: str, *, detail: str, remedy: str) -> tuple[Finding, ...]:
     """Examine; the first broken layer is this one, with these words; all layers before it work."""
     findings = examine()
     assert [finding.layer for finding in findings] == LAYERS
     first = first_broken(findings)
     assert first is not None
-    assert (first.layer, said in first.said, remedy in first.remedy) == (layer, True, True), first
+    assert (first.layer, detail in first.detail, remedy in first.remedy) == (layer, True, True), first
     assert {finding.state for finding in findings[: LAYERS.index(layer)]} <= {"ok", "warn"}
     return findings
 

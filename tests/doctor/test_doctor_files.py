@@ -76,7 +76,7 @@ def test_each_kept_file_is_seen_and_one_remedy_names_all_assets(home: Path, harm
     assert found.state == "broken"
     seen = DERIVED if harm == "deleted" else DERIVED | OPTIONAL
     for name in seen:
-        assert str(home / name) in found.said or str((home / name).parent) in found.said, name
+        assert str(home / name) in found.detail or str((home / name).parent) in found.detail, name
     (command,) = commands(found.remedy)
     selected = command.split("--select ")[1].split(",")
     assert sorted(selected) == sorted(set(seen.values()))
@@ -92,7 +92,7 @@ def test_what_no_asset_makes_again_is_removed_with_what_is_lost(home: Path) -> N
     assert (program, option) == ("rm", "-r")
     assert sorted(paths) == sorted(str(home / name) for name in PAST)
     assert "the signals of that session" in found.remedy
-    assert "baselines of that data cut-off" in found.remedy
+    assert "reference forecasters of that data cut-off" in found.remedy
     for path in paths:
         Path(path).unlink()
     assert finding("state files").state == "ok"
@@ -120,7 +120,7 @@ def test_clock_cutoffs_market_and_prices_are_put_back_by_raw_prices_together(hom
         HARMS[harm](path)
     found = finding("price store")
     assert found.state == "broken"
-    assert [path for path in paths if str(path) not in found.said] == []
+    assert [path for path in paths if str(path) not in found.detail] == []
     *remove, again = commands(found.remedy)
     assert remove == ([] if harm == "deleted" else [f"rm -r {' '.join(map(str, paths))}"])
     assert again.endswith("--select raw_prices")
@@ -158,7 +158,7 @@ def test_a_card_that_is_damaged_and_a_registry_without_its_copy(home: Path) -> N
     sound = card.read_bytes()
     cut_short(card)
     found = finding("artefacts")
-    assert (found.state, str(card) in found.said) == ("broken", True)
+    assert (found.state, str(card) in found.detail) == ("broken", True)
     assert "--select onnx/baseline,experiment" in found.remedy
     card.write_bytes(sound)
     copy = shutil.copytree(card.parent, home / "copy")

@@ -50,15 +50,15 @@ def test_dead_runs_are_ended_and_told_and_others_left(folder: Path) -> None:
         found = check_dagster()
         statuses = [run.status.value for run in map(instance.get_run_by_id, ids) if run is not None]
         assert statuses == ["FAILURE", "FAILURE", "STARTED", "QUEUED"]
-        assert "1 runs open, 1 queued" in found.said
-        assert f"2 runs were ended as failed: its process {dead[OWNER_PID]} on host" in found.said
+        assert "1 runs open, 1 queued" in found.detail
+        assert f"2 runs were ended as failed: its process {dead[OWNER_PID]} on host" in found.detail
         assert found.remedy == ""
         for tags in ({}, {**dead, OWNER_HOST: "elsewhere"}):
             instance.create_run_for_job(daily, tags=tags, status=started)
         again = check_dagster()
-        assert "3 runs open" in again.said
-        assert "of daily has no known process" in again.said
-        assert f"of daily has process {dead[OWNER_PID]} on host elsewhere" in again.said
+        assert "3 runs open" in again.detail
+        assert "of daily has no known process" in again.detail
+        assert f"of daily has process {dead[OWNER_PID]} on host elsewhere" in again.detail
         assert "dagster/max_runtime" in again.remedy
 
 
@@ -72,14 +72,14 @@ def test_dead_runs_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest
     with dg.DagsterInstance.from_config(str(home)) as instance:
         instance.create_run_for_job(daily, tags=dead, status=dg.DagsterRunStatus.STARTED)
     monkeypatch.chdir(elsewhere)
-    assert f"1 run was ended as failed: its process {dead[OWNER_PID]} on host" in check_dagster().said
+    assert f"1 run was ended as failed: its process {dead[OWNER_PID]} on host" in check_dagster().detail
     assert list(elsewhere.iterdir()) == []  # no second, empty instance
 
 
 def test_without_an_instance_there_is_nothing_to_examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert "no Dagster instance here" in check_dagster().said
+    assert "no Dagster instance here" in check_dagster().detail
     assert list(tmp_path.iterdir()) == []
 
 
@@ -105,5 +105,5 @@ def test_tracked_runs_of_dead_processes_are_told_with_the_registry(tmp_path: Pat
     healthy = Checked((), "3 model versions")
     assert end_tracked_runs(healthy, tracker) == healthy
     tracker._connection.client.create_run(tracker._experiment(), tags=killed_owner())
-    assert "1 runs whose process no longer exists were ended" in end_tracked_runs(healthy, tracker).said
+    assert "1 runs whose process no longer exists were ended" in end_tracked_runs(healthy, tracker).detail
     assert end_tracked_runs(healthy, tracker) == healthy

@@ -61,7 +61,7 @@ def test_a_healthy_home_is_ok_in_every_layer_and_nothing_in_it_changes(
 
 def test_an_empty_home_stays_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(tmp_path))
-    findings = named_first("price store", said="holds no prices", remedy="`financial-assets run`")
+    findings = named_first("price store", detail="holds no prices", remedy="`financial-assets run`")
     assert {f.layer for f in findings if f.state == "broken"} == {
         "price store",
         "MLflow",
@@ -77,7 +77,7 @@ def test_the_command_prints_a_line_a_layer_and_json_and_exits_by_health(
     healthy = CliRunner().invoke(main, ["doctor"])
     assert healthy.exit_code == 0
     cells = [[cell.strip() for cell in line.split("│")] for line in healthy.output.splitlines() if line.startswith("│")]
-    rows = [row for row in cells if row[1]]  # what is said may go on in further lines, also on a narrow terminal
+    rows = [row for row in cells if row[1]]  # what is detail may go on in further lines, also on a narrow terminal
     assert [row[1] for row in rows] == LAYERS
     assert {row[2] for row in rows} == {"ok"}
     assert "every layer works" in healthy.output
@@ -101,11 +101,11 @@ def test_the_command_prints_a_line_a_layer_and_json_and_exits_by_health(
 def test_a_target_that_is_stopped_unwell_or_empty(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     problem = "no plane runs"
     play(monkeypatch, TargetStatus("local", False, None, problems=(problem,)))
-    findings = named_first("serving target", said=problem, remedy="`financial-assets serve`")
+    findings = named_first("serving target", detail=problem, remedy="`financial-assets serve`")
     assert [finding.state for finding in findings[-3:]] == ["not reached"] * 3
     unwell = replace(healthy_status(), ready=False, problems=("mlserver is back-off; last exit: killed",))
     play(monkeypatch, unwell)
-    named_first("serving target", said="mlserver is back-off", remedy="`financial-assets stop`")
+    named_first("serving target", detail="mlserver is back-off", remedy="`financial-assets stop`")
     with pytest.raises(LayerError, match="back-off") as caught:
         check_target(replace(unwell, target="kubernetes"))
     assert "kubectl" in caught.value.remedy
@@ -119,27 +119,27 @@ def test_a_gateway_that_nobody_answers_at(home: Path, monkeypatch: pytest.Monkey
         port = closed.getsockname()[1]
         nobody = Endpoint(f"http://127.0.0.1:{port}", f"127.0.0.1:{port}")
         monkeypatch.setattr(ServingAccess, "connect", lambda _: InferenceClient(nobody, timeout_s=2))
-        findings = named_first("gateway", said="HTTP at", remedy="`financial-assets stop`")
+        findings = named_first("gateway", detail="HTTP at", remedy="`financial-assets stop`")
     assert [finding.state for finding in findings[-2:]] == ["not reached"] * 2
 
 
 @pytest.mark.parametrize(
-    ("client", "said"),
+    ("client", "detail"),
     [(FakeClient(silent="gRPC"), "gRPC at 127.0.0.1:1"), (FakeClient(probability=float("nan")), "answers NaN")],
 )
-def test_a_gateway_without_grpc_or_with_nan(client: FakeClient, said: str) -> None:
-    with pytest.raises(LayerError, match=said):
+def test_a_gateway_without_grpc_or_with_nan(client: FakeClient, detail: str) -> None:
+    with pytest.raises(LayerError, match=detail):
         check_gateway(lambda: contextlib.nullcontext(client), healthy_status(), BARS)
 
 
 def test_weights_that_are_not_those_of_the_rollout_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, healthy_status({BASELINE: 50, ENHANCED: 50}))
-    findings = named_first("routing", said=f"{ENHANCED} 50", remedy="--select experiment")
+    findings = named_first("routing", detail=f"{ENHANCED} 50", remedy="--select experiment")
     assert findings[-1].state == "not reached"
 
 
 @pytest.mark.parametrize(
-    ("status", "client", "said", "remedy"),
+    ("status", "client", "detail", "remedy"),
     [
         (replace(healthy_status(), models=healthy_status().models[:2]), FakeClient(), LIGHTWEIGHT, "predictors/light"),
         (replace(healthy_status(), experiments=()), FakeClient(), "has no experiment", "experiment"),
@@ -148,15 +148,17 @@ def test_weights_that_are_not_those_of_the_rollout_state(home: Path, monkeypatch
     ],
     ids=["arm not deployed", "no experiment", "shadow answers", "no answer"],
 )
-def test_routing_that_is_not_the_experiments(status: TargetStatus, client: FakeClient, said: str, remedy: str) -> None:
-    with pytest.raises(LayerError, match=said) as caught:
+def test_routing_that_is_not_the_experiments(
+    status: TargetStatus, client: FakeClient, detail: str, remedy: str
+) -> None:
+    with pytest.raises(LayerError, match=detail) as caught:
         check_routing(lambda: contextlib.nullcontext(client), status, EPOCH, BARS)
     assert remedy in caught.value.remedy
 
 
 def test_an_answer_without_a_route_or_from_an_unregistered_version(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, client=FakeClient(route=None))
-    named_first("attribution", said="x-seldon-route", remedy="`financial-assets stop`")
+    named_first("attribution", detail="x-seldon-route", remedy="`financial-assets stop`")
     with pytest.raises(LayerError, match="which the registry does not hold"):
         check_attribution(BASELINE, [ModelVersion("m", 9, "run", {"variant": "baseline"})], LogState(EPOCH, 0, 0))
 
@@ -187,12 +189,12 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
     sound = served.read_bytes()
     for harm in (lambda: served.write_bytes(sound[: len(sound) // 2]), lambda: served.write_bytes(b""), served.unlink):
         harm()
-        named_first("served files", said=BASELINE, remedy="`financial-assets serve` puts it back")
+        named_first("served files", detail=BASELINE, remedy="`financial-assets serve` restores it")
         assert CliRunner().invoke(main, ["serve"]).exit_code == 0
         assert served.read_bytes() == sound
     assert {finding.state for finding in examine()} == {"ok"}
     plane.apply([experiment_manifest(default=BASELINE, weights={BASELINE: 1, ENHANCED: 99})])
-    named_first("routing", said=f"{ENHANCED} 99", remedy="--select experiment")
+    named_first("routing", detail=f"{ENHANCED} 99", remedy="--select experiment")
     assert plane.status().experiments[0].weights == {BASELINE: 1, ENHANCED: 99}  # reported, not mended
     supervised = SupervisorState.read(Layout(home).supervisor_state)
     assert supervised is not None
@@ -201,19 +203,19 @@ def test_a_real_plane_healthy_then_tampered_with_then_killed_then_stopped(home: 
     os.kill(supervised.identity.pid, signal.SIGSTOP)  # else the server is back before it is missed
     try:
         psutil.Process(server.pid).kill()
-        named_first("serving target", said=f"Model {BASELINE} does not answer", remedy="`financial-assets stop`")
+        named_first("serving target", detail=f"Model {BASELINE} does not answer", remedy="`financial-assets stop`")
     finally:
         os.kill(supervised.identity.pid, signal.SIGCONT)
     layout = Layout(home)
     for path in (layout.ports_file, layout.supervisor_state, layout.specs, layout.envoy / "clusters.json"):
         path.write_text(path.read_text()[:20])
-    findings = named_first("served files", said=str(layout.ports_file), remedy=f"`rm {layout.ports_file}")
+    findings = named_first("served files", detail=str(layout.ports_file), remedy=f"`rm {layout.ports_file}")
     assert "`financial-assets stop`, then" in findings[LAYERS.index("served files")].remedy
     assert control.stop(home), "the supervisor is found although its file is damaged"
     layout.desired.write_text("{")
-    named_first("served files", said="desired.json is damaged", remedy=f"`rm -r {layout.desired}`")
+    named_first("served files", detail="desired.json is damaged", remedy=f"`rm -r {layout.desired}`")
     for path in (layout.ports_file, layout.desired):
         path.unlink()
-    named_first("served files", said="desired.json is missing", remedy="--select experiment`")
+    named_first("served files", detail="desired.json is missing", remedy="--select experiment`")
     shutil.rmtree(layout.models)
-    named_first("serving target", said="no plane runs", remedy="`financial-assets serve`")
+    named_first("serving target", detail="no plane runs", remedy="`financial-assets serve`")

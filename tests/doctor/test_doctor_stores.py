@@ -27,21 +27,21 @@ from tests.serving.tiny_models import write_model
 
 def test_a_bad_setting_leaves_all_else_not_reached(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEQUENCE_LENGTH", "ten")
-    findings = named_first("settings", said="SEQUENCE_LENGTH: got 'ten'", remedy="set or unset the variable")
+    findings = named_first("settings", detail="SEQUENCE_LENGTH: got 'ten'", remedy="set or unset the variable")
     assert {finding.state for finding in findings[1:]} == {"not reached"}
 
 
 def test_a_malformed_policy_is_a_setting(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "policy.yaml").write_text("experiment: [")
     monkeypatch.setenv("ROLLOUT_POLICY", str(home / "policy.yaml"))
-    named_first("settings", said="is not YAML", remedy="variable")
+    named_first("settings", detail="is not YAML", remedy="variable")
 
 
 def test_a_home_that_is_not_there_or_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(home / "absent"))
-    named_first("state folder", said="does not exist", remedy="FINANCIAL_ASSETS_HOME")
+    named_first("state folder", detail="does not exist", remedy="FINANCIAL_ASSETS_HOME")
     monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(home / "clock.json"))
-    named_first("state folder", said="is no folder", remedy="FINANCIAL_ASSETS_HOME")
+    named_first("state folder", detail="is not a folder", remedy="FINANCIAL_ASSETS_HOME")
 
 
 def test_a_full_disk_and_a_folder_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def _damage(path: Path) -> None:
 
 def test_a_damaged_store_file(home: Path) -> None:
     _damage(home / "prices" / "prices.parquet")
-    findings = named_first("price store", said="is damaged", remedy="`rm -r ")
+    findings = named_first("price store", detail="is damaged", remedy="`rm -r ")
     assert {f.layer: f.state for f in findings}["artefacts"] == "not reached"
 
 
@@ -69,24 +69,24 @@ def test_an_impossible_stored_price(home: Path) -> None:
     prices = pd.read_parquet(path)
     prices.loc[10, "high"] = prices.loc[10, "low"] / 2
     prices.to_parquet(path, index=False)
-    named_first("price store", said="ohlc_order: ", remedy="materialize")
+    named_first("price store", detail="ohlc_order: ", remedy="materialize")
 
 
 def test_a_ticker_without_prices_another_source_and_a_lost_clock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TICKERS", "AAA,ZZZ")
-    named_first("price store", said="no prices of ZZZ", remedy="TICKERS")
+    named_first("price store", detail="no prices of ZZZ", remedy="TICKERS")
     monkeypatch.setenv("TICKERS", "AAA,BBB")
     monkeypatch.setenv("SIMULATED_SIGNAL", "0.9")
-    named_first("price store", said="holds the state of", remedy="FINANCIAL_ASSETS_HOME")
+    named_first("price store", detail="holds the state of", remedy="FINANCIAL_ASSETS_HOME")
     monkeypatch.delenv("SIMULATED_SIGNAL")
     (home / "clock.json").unlink()
-    named_first("price store", said="clock.json is missing", remedy="--select raw_prices` puts it back")
+    named_first("price store", detail="clock.json is missing", remedy="--select raw_prices` restores it")
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"claim": 7}'])
 def test_damaged_trading_days(home: Path, content: str) -> None:
     (home / "days.json").write_text(content)
-    named_first("price store", said="days.json", remedy=f"`rm -r {home}/days.json`")
+    named_first("price store", detail="days.json", remedy=f"`rm -r {home}/days.json`")
     (home / "days.json").unlink()
     assert {finding.layer: finding.state for finding in examine()}["price store"] == "ok"
 
@@ -97,14 +97,14 @@ def test_prices_that_end_before_the_clock_are_a_warning(home: Path) -> None:
     now = pd.Timestamp(json.loads((home / "clock.json").read_text())["as_of"])
     prices[(prices["ticker"] == "AAA") | (prices["date"] < now)].to_parquet(path, index=False)
     found = {finding.layer: finding for finding in examine()}["price store"]
-    assert (found.state, "BBB" in found.said, "-j daily" in found.remedy) == ("warn", True, True)
+    assert (found.state, "BBB" in found.detail, "-j daily" in found.remedy) == ("warn", True, True)
 
 
 # --- MLflow and the prediction log -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("plant", "said"),
+    ("plant", "detail"),
     [
         (lambda path: path.unlink(), "does not exist"),
         (lambda path: path.write_bytes(b"no database" * 500), "file is not a database"),
@@ -117,15 +117,15 @@ def test_prices_that_end_before_the_clock_are_a_warning(home: Path) -> None:
     ids=["missing", "damaged", "empty", "truncated"],
 )
 def test_mlflows_database(
-    home: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[Path], object], said: str
+    home: Path, monkeypatch: pytest.MonkeyPatch, plant: Callable[[Path], object], detail: str
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     plant(home / "mlflow.db")
     before = snapshot(home)
     findings = named_first(
         "MLflow",
-        said=said,
-        remedy="MLFLOW_" if said in ("does not exist", "lacks the tables experiments, model_versions") else "`mv ",
+        detail=detail,
+        remedy="MLFLOW_" if detail in ("does not exist", "lacks the tables experiments, model_versions") else "`mv ",
     )
     assert {f.layer: f.state for f in findings}["artefacts"] == "not reached"
     assert snapshot(home) == before
@@ -152,13 +152,13 @@ def test_an_unreachable_server_and_a_registry_without_versions_or_aliases(
 def test_a_log_that_is_absent_damaged_or_holds_no_epoch(home: Path) -> None:
     path = home / "predictions.db"
     path.unlink()
-    named_first("prediction log", said="does not exist", remedy="PREDICTION_LOG_URL")
+    named_first("prediction log", detail="does not exist", remedy="PREDICTION_LOG_URL")
     assert not path.exists()
     path.write_bytes(b"no database" * 500)
-    named_first("prediction log", said="file is not a database", remedy=f"put {path} back")
+    named_first("prediction log", detail="file is not a database", remedy=f"put {path} back")
     path.unlink()
     PredictionLog(f"sqlite:///{path}").close()
-    findings = named_first("prediction log", said="no weight epoch", remedy="--select experiment")
+    findings = named_first("prediction log", detail="no weight epoch", remedy="--select experiment")
     states = {finding.layer: finding.state for finding in findings}
     assert (states["gateway"], states["routing"], states["artefacts"]) == ("ok", "not reached", "not reached")
 
@@ -169,7 +169,7 @@ def test_a_locked_log(home: Path) -> None:
         holder.execute("PRAGMA locking_mode = EXCLUSIVE")
         holder.execute("BEGIN EXCLUSIVE")
         holder.execute("UPDATE weight_epochs SET reason = 'x'")
-        named_first("prediction log", said="locked", remedy=f"`fuser {path}`")
+        named_first("prediction log", detail="locked", remedy=f"`fuser {path}`")
 
 
 def test_open_intents_and_requests_without_an_arm_are_warnings(home: Path) -> None:
@@ -182,8 +182,8 @@ def test_open_intents_and_requests_without_an_arm_are_warnings(home: Path) -> No
         before = (home / "predictions.db").read_bytes()
         found = {finding.layer: finding for finding in examine()}  # while a writer has the log open
         assert (home / "predictions.db").read_bytes() == before
-    assert (found["prediction log"].state, "1 open" in found["prediction log"].said) == ("warn", True)
-    assert (found["attribution"].state, "1 of 3" in found["attribution"].said) == ("warn", True)
+    assert (found["prediction log"].state, "1 open" in found["prediction log"].detail) == ("warn", True)
+    assert (found["attribution"].state, "1 of 3" in found["attribution"].detail) == ("warn", True)
 
 
 def test_a_log_of_another_release(home: Path) -> None:
@@ -201,9 +201,9 @@ def test_a_damaged_or_missing_onnx_file(home: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    named_first("artefacts", said="lightweight-predictor-v3: SHA-256", remedy="--select onnx/lightweight")
+    named_first("artefacts", detail="lightweight-predictor-v3: SHA-256", remedy="--select onnx/lightweight")
     path.unlink()
-    findings = named_first("artefacts", said="does not exist", remedy="--select onnx/lightweight")
+    findings = named_first("artefacts", detail="does not exist", remedy="--select onnx/lightweight")
     assert {f.layer: f.state for f in findings}["attribution"] == "ok"  # serving has a copy of its own
 
 

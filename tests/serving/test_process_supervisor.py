@@ -80,43 +80,43 @@ def wait(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def keep(tmp_path: Path) -> Iterator[Callable[[ProcessSpec], ProcessWatchdog]]:
-    keepers: list[ProcessWatchdog] = []
+    watchdogs: list[ProcessWatchdog] = []
 
     def start(what: ProcessSpec) -> ProcessWatchdog:
-        keepers.append(ProcessWatchdog(what, tmp_path, lambda: None))
-        keepers[-1].start()
-        return keepers[-1]
+        watchdogs.append(ProcessWatchdog(what, tmp_path, lambda: None))
+        watchdogs[-1].start()
+        return watchdogs[-1]
 
     yield start
-    for keeper in keepers:
-        keeper.end()
-        keeper.join(timeout=10)
-        assert not keeper.is_alive()
+    for watchdog in watchdogs:
+        watchdog.end()
+        watchdog.join(timeout=10)
+        assert not watchdog.is_alive()
 
 
-def pid_of(keeper: ProcessWatchdog) -> int:
-    wait(lambda: keeper.state.state == "running")
-    assert keeper.state.identity is not None
-    return keeper.state.identity.pid
+def pid_of(watchdog: ProcessWatchdog) -> int:
+    wait(lambda: watchdog.state.state == "running")
+    assert watchdog.state.identity is not None
+    return watchdog.state.identity.pid
 
 
 def test_a_killed_process_comes_back_and_the_reason_is_told(keep: Any, tmp_path: Path) -> None:
-    keeper = keep(spec(tmp_path))
-    first = pid_of(keeper)
+    watchdog = keep(spec(tmp_path))
+    first = pid_of(watchdog)
     os.kill(first, signal.SIGKILL)
-    wait(lambda: keeper.state.restarts == 1)
-    assert keeper.state.last_exit == "killed by SIGKILL"
-    assert pid_of(keeper) != first
+    wait(lambda: watchdog.state.restarts == 1)
+    assert watchdog.state.last_exit == "killed by SIGKILL"
+    assert pid_of(watchdog) != first
     assert "asked" in (tmp_path / "dummy.log").read_text()
 
 
 def test_a_hung_process_is_killed_and_comes_back(keep: Any, tmp_path: Path) -> None:
-    keeper = keep(spec(tmp_path))
-    first = pid_of(keeper)
+    watchdog = keep(spec(tmp_path))
+    first = pid_of(watchdog)
     os.kill(first, signal.SIGSTOP)
-    wait(lambda: keeper.state.restarts == 1)
-    assert "did not answer" in keeper.state.last_exit
-    assert pid_of(keeper) != first
+    wait(lambda: watchdog.state.restarts == 1)
+    assert "did not answer" in watchdog.state.last_exit
+    assert pid_of(watchdog) != first
     assert not psutil.pid_exists(first)
 
 
@@ -143,10 +143,10 @@ def test_a_busy_process_is_not_taken_for_hung_unless_it_is_busy_for_ever(keep: A
         command = (sys.executable, "-S", "-c", code, str(port), seconds)
         return spec(tmp_path, command=command, health_url=f"http://127.0.0.1:{port}/", **change)
 
-    keeper = keep(busy("2"))
+    watchdog = keep(busy("2"))
     log = tmp_path / "dummy.log"
     wait(lambda: log.exists() and log.read_text().count("GET") >= 6)
-    assert (keeper.state.state, keeper.state.restarts) == ("running", 0)
+    assert (watchdog.state.state, watchdog.state.restarts) == ("running", 0)
     endless = keep(busy("1e9", name="endless", busy_grace_s=0.5))
     wait(lambda: "for 0.5 s, busy all the time" in endless.state.last_exit)
 
@@ -154,12 +154,12 @@ def test_a_busy_process_is_not_taken_for_hung_unless_it_is_busy_for_ever(keep: A
 def test_what_has_been_well_waits_no_longer_than_its_own_start_takes(
     keep: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    keeper = keep(spec(tmp_path))
+    watchdog = keep(spec(tmp_path))
     starts: list[float] = []
     for killed in range(1, 6):
-        os.kill(pid_of(keeper), signal.SIGKILL)
-        starts.append(keeper._start_s)
-        wait(lambda killed=killed: keeper.state.restarts == killed)
+        os.kill(pid_of(watchdog), signal.SIGKILL)
+        starts.append(watchdog._start_s)
+        wait(lambda killed=killed: watchdog.state.restarts == killed)
     delays = [record.args[2] for record in caplog.records if "starting again" in record.msg]  # type: ignore[index]
     assert len(delays) == len(starts)
     assert all(delay <= start for delay, start in zip(delays, starts, strict=True)), (delays, starts)
@@ -167,11 +167,11 @@ def test_what_has_been_well_waits_no_longer_than_its_own_start_takes(
 
 def test_a_crash_loop_slows_down_and_is_told(keep: Any, tmp_path: Path) -> None:
     began = time.monotonic()
-    keeper = keep(spec(tmp_path, command=(sys.executable, "-S", "-c", "raise SystemExit(3)")))
-    wait(lambda: keeper.state.restarts == 3)
+    watchdog = keep(spec(tmp_path, command=(sys.executable, "-S", "-c", "raise SystemExit(3)")))
+    wait(lambda: watchdog.state.restarts == 3)
     assert time.monotonic() - began > 0.2 + 0.4
-    assert keeper.state.last_exit == "ended with exit status 3"
-    assert keeper.state.state == "back-off"
+    assert watchdog.state.last_exit == "ended with exit status 3"
+    assert watchdog.state.state == "back-off"
 
 
 def test_a_process_that_cannot_start_or_never_answers_is_told(keep: Any, tmp_path: Path) -> None:
@@ -184,22 +184,22 @@ def test_a_process_that_cannot_start_or_never_answers_is_told(keep: Any, tmp_pat
 
 
 def test_ending_is_bounded_even_for_the_deaf(keep: Any, tmp_path: Path) -> None:
-    keeper = keep(spec(tmp_path, "deaf"))
-    pid = pid_of(keeper)
+    watchdog = keep(spec(tmp_path, "deaf"))
+    pid = pid_of(watchdog)
     began = time.monotonic()
-    keeper.end()
-    keeper.join(timeout=10)
+    watchdog.end()
+    watchdog.join(timeout=10)
     assert 0.3 <= time.monotonic() - began < 5
     assert not psutil.pid_exists(pid)
-    assert keeper.state.state == "stopped"
+    assert watchdog.state.state == "stopped"
 
 
 def test_an_empty_variable_is_taken_away(keep: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLSERVER_HTTP_PORT", "1")
     code = "import os; print(sorted(k for k in os.environ if k.startswith('MLSERVER') or k == 'ADDED'), flush=True)"
     environment = {"MLSERVER_HTTP_PORT": "", "ADDED": "1"}
-    keeper = keep(spec(tmp_path, command=(sys.executable, "-S", "-c", code), environment=environment))
-    wait(lambda: keeper.state.restarts >= 1)
+    watchdog = keep(spec(tmp_path, command=(sys.executable, "-S", "-c", code), environment=environment))
+    wait(lambda: watchdog.state.restarts >= 1)
     assert (tmp_path / "dummy.log").read_text().splitlines()[0] == "['ADDED']"
 
 
@@ -407,9 +407,9 @@ def test_a_keeper_that_stumbles_goes_on(keep: Any, tmp_path: Path, monkeypatch: 
         return watch(self, process)
 
     monkeypatch.setattr(ProcessWatchdog, "_watch", stumble)
-    keeper = keep(spec(tmp_path))
-    assert pid_of(keeper)
-    assert "no such luck" in keeper.state.last_exit
+    watchdog = keep(spec(tmp_path))
+    assert pid_of(watchdog)
+    assert "no such luck" in watchdog.state.last_exit
 
 
 def test_kept_ports_are_kept_while_free_and_replaced_when_taken(tmp_path: Path) -> None:

@@ -103,12 +103,14 @@ def _arm(
     model = rows["model"].to_numpy()
     of_challenger, of_champion = bad[model == plan.challenger], bad[model == plan.champion]
     count, share = len(of_challenger), float(of_challenger.mean()) if len(of_challenger) else 0.0
-    breached = peak_log_e(of_challenger, allowed) >= level
+    evidence = peak_log_e(of_challenger, allowed)
+    breached, p_value = evidence >= level, math.exp(-evidence)
     shared = peak_log_e(of_champion, allowed) >= level
     said = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
     if breached and shared and not (_is_its_own(plan, epochs, rows, bad) or _is_slow_alone(plan, alone)):
-        return Guardrail(name, "", "hold", True, share, allowed, count, f"{said}, but {plan.champion} does no better")
-    return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, said)
+        said = f"{said}, but {plan.champion} does no better"
+        return Guardrail(name, "", "hold", True, share, allowed, count, said, p_value)
+    return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, said, p_value)
 
 
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
@@ -168,6 +170,7 @@ def _split(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFr
         model="",
         action="hold",
         fired=p_value <= alpha,
+        p_value=p_value,
         observed=share,
         objective=wanted,
         count=len(attributed),
@@ -194,11 +197,13 @@ def _expected_share(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], attrib
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
     lost = (rows["status"] == "unattributed").to_numpy()
     allowed, share = plan.guardrails.error_share, float(lost.mean()) if len(lost) else 0.0
+    evidence = peak_log_e(lost, allowed)
     return Guardrail(
         name="attribution",
         model="",
         action="hold",
-        fired=peak_log_e(lost, allowed) >= -math.log(plan.guardrails.alpha),
+        fired=evidence >= -math.log(plan.guardrails.alpha),
+        p_value=math.exp(-evidence),
         observed=share,
         objective=allowed,
         count=len(rows),

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from financial_assets.errors import ExperimentError
@@ -76,6 +76,9 @@ class Guardrail:
         Requests behind it.
     reason
         One sentence.
+    p_value
+        Of a breach, valid at every look; ``None`` where nothing is tested, and in decisions read from the log: it is
+        shown beside a decision and is not part of its record, whose digest earlier versions must reproduce.
     """
 
     name: str
@@ -86,6 +89,7 @@ class Guardrail:
     objective: float
     count: int
     reason: str
+    p_value: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,10 @@ class Decision:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys; doubles read back equal."""
-        return json.dumps(dataclasses.asdict(self), allow_nan=False, sort_keys=True, separators=(",", ":"))
+        values = dataclasses.asdict(self)
+        for guardrail in values["guardrails"]:
+            del guardrail["p_value"]
+        return json.dumps(values, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 def decision_from_json(text: str) -> Decision:

@@ -100,6 +100,6 @@ def _ruin(challenger: Skill, champion: Skill) -> str:
     lost = [one for one in (challenger, champion) if one.pnl is not None and one.pnl.wiped_out is not None]
     if not lost:
         return ""
-    said = " and ".join(f"that of {one.name} on {one.pnl.wiped_out}" for one in lost if one.pnl is not None)
+    books = " and ".join(f"that of {one.name} on {one.pnl.wiped_out}" for one in lost if one.pnl is not None)
     worst = " Promotion would have cost the whole capital." if lost == [challenger] else ""
-    return f"The value of a promotion is not defined: a book was wiped out, {said}.{worst}"
+    return f"The value of a promotion is not defined: a book was wiped out, {books}.{worst}"

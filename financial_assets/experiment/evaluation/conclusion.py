@@ -1,22 +1,28 @@
-"""The sentence that says what can be concluded from an experiment, and what cannot.
+"""What can and cannot be concluded from an experiment, in one sentence and a few remarks.
 
-The verdict describes the evidence at this one look. It promotes nothing: looking every day and stopping at the first
+The verdict describes the evidence at a single look. It promotes nothing: looking every day and stopping at the first
 favourable interval would find a "better" challenger among equals in a third of all cases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from financial_assets.experiment.evaluation.measures import Comparison, Conclusion, EpochTraffic, ProfitAndLoss, Verdict
+from financial_assets.experiment.evaluation.measures import Comparison, Conclusion, EpochTraffic, Verdict
+from financial_assets.experiment.evaluation.remarks import (
+    brier_remark,
+    points,
+    reference_remark,
+    signed_points,
+    traffic_remarks,
+)
 
-__all__ = ["FEWEST_DAYS", "conclude", "conclude_all", "ruin_remarks"]
+__all__ = ["FEWEST_DAYS", "conclude", "conclude_all"]
 
 FEWEST_DAYS = 30
 """Below, the day-clustered interval is too narrow to be believed."""
 
 _FEWEST_DISAGREEMENTS = 10
-_MOST_UNATTRIBUTED = 0.01
 
 
 _STRENGTH: tuple[Verdict, ...] = (
@@ -44,17 +50,18 @@ def conclude_all(
     epochs, comparisons
         As there.
     """
-    found: list[Conclusion] = []
+    conclusions: list[Conclusion] = []
     for challenger in challengers:
         others = set(challengers) - {challenger}
-        mine = [item for item in comparisons if not {item.first, item.second} & others]
-        found.append(conclude(champion, challenger, epochs, mine, several=bool(others)))
-    if len(found) < 2:
-        return found[0] if found else conclude(champion, None, epochs, comparisons)
-    found.sort(key=lambda one: _STRENGTH.index(one.verdict))
-    sentences = dict.fromkeys(one.sentence for one in found)  # a refusal is one sentence for all
-    remarks = dict.fromkeys(remark for one in found for remark in one.remarks)
-    return Conclusion(found[0].verdict, " ".join(sentences), tuple(remarks))
+        pairs = [item for item in comparisons if not {item.first, item.second} & others]
+        conclusions.append(conclude(champion, challenger, epochs, pairs, several=bool(others)))
+    if len(conclusions) < 2:
+        return conclusions[0] if conclusions else conclude(champion, None, epochs, comparisons)
+    conclusions.sort(key=lambda conclusion: _STRENGTH.index(conclusion.verdict))
+    # Dictionaries as ordered sets: a refusal, and what concerns the champion alone, are said once for all.
+    sentences = dict.fromkeys(conclusion.sentence for conclusion in conclusions)
+    remarks = dict.fromkeys(remark for conclusion in conclusions for remark in conclusion.remarks)
+    return Conclusion(conclusions[0].verdict, " ".join(sentences), tuple(remarks))
 
 
 def conclude(
@@ -73,28 +80,28 @@ def conclude(
         Served names of the two arms.
     epochs
         Traffic by weight epoch. A sample-ratio mismatch in an epoch of these two arms refuses the analysis; one
-        between other arms is remarked.
+        between other arms gets a remark.
     comparisons
         Paired comparisons; that of the two arms in accuracy decides, the others qualify it.
     several
-        Whether sentences about other challengers stand beside it, so that it must name its arms.
+        Whether sentences about other challengers follow, so that this one must name its arms.
     """
     arms = {champion, challenger} - {None}
-    mine = [epoch for epoch in epochs if arms <= set(epoch.weights)]
+    own = [epoch for epoch in epochs if arms <= set(epoch.weights)]
     against = [c for c in comparisons if c.second not in arms]
-    remarks = _traffic_remarks(epochs, mine)
-    broken = next((epoch for epoch in mine if not epoch.passed), None)
+    remarks = traffic_remarks(epochs, own)
+    broken = next((epoch for epoch in own if not epoch.passed), None)
     if broken is not None:  # what may not be compared is not compared in the remarks either
         return Conclusion("refused", _refusal(broken), tuple(remarks))
-    remarks += [_remark(c, c.second) for c in against]
-    remarks += [_brier_remark(c) for c in comparisons if c.score == "brier"]
+    remarks += [reference_remark(c) for c in against]
+    remarks += [brier_remark(c) for c in comparisons if c.score == "brier"]
     if challenger is None:
-        return Conclusion("no_data", f"No conclusion: {champion} serves alone, there is no challenger.", tuple(remarks))
+        return Conclusion("no_data", f"No conclusion: there is no challenger; {champion} serves alone.", tuple(remarks))
     pair = [c for c in comparisons if (c.first, c.second, c.score) == (challenger, champion, "accuracy")]
     if not pair:
         sentence = (
-            f"No conclusion yet: there are fewer than two sessions after both data cut-offs on which {challenger} and "
-            f"{champion} answered and the outcome is known."
+            f"No conclusion yet: on fewer than two sessions after both data cut-offs, {challenger} and {champion} "
+            "answered and the outcome is known."
         )
         return Conclusion("no_data", sentence, tuple(remarks))
     verdict, sentence = _judge(pair[0], against)
@@ -103,27 +110,16 @@ def conclude(
     return Conclusion(verdict, sentence, tuple(remarks))
 
 
-def ruin_remarks(books: Mapping[str, ProfitAndLoss | None]) -> tuple[str, ...]:
-    """One sentence for each book that lost all its capital in a session; ``books`` are by forecaster."""
-    return tuple(
-        f"The book of {name} was wiped out on {book.wiped_out}: it lost its whole capital in one session, as a short "
-        "position can when a price more than doubles. It does not trade again; its ratios are those of the days until "
-        "then."
-        for name, book in books.items()
-        if book is not None and book.wiped_out is not None
-    )
-
-
 def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, str]:
     d, seen = main.difference, _seen(main)
     if d.days < FEWEST_DAYS:
         return "underpowered", (
-            f"Too few days to conclude anything: {seen}, and with {d.days} days even the interval is not to be trusted "
-            f"(at least {FEWEST_DAYS} are needed)."
+            f"Too few days to conclude anything: {seen}. With {d.days} days even the interval is unreliable; at least "
+            f"{FEWEST_DAYS} are needed."
         )
     if main.disagreements < _FEWEST_DISAGREEMENTS:
         return "no_difference", (
-            f"No difference to speak of: {main.first} and {main.second} differed in being right on only "
+            f"No noticeable difference: one of {main.first} and {main.second} was right and the other wrong on only "
             f"{main.disagreements} of {main.rows:,} predictions in {d.days} days."
         )
     if d.low > 0:
@@ -134,8 +130,8 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
         return "champion_better", f"{main.first} predicted the direction worse than {main.second}: {seen}."
     if main.worthwhile is not None and max(-d.low, d.high) <= main.worthwhile:
         return "no_difference", (
-            f"No difference that matters: {seen}; a difference of {_size(main.worthwhile)} or more is excluded with "
-            f"{d.level:.0%} confidence."
+            f"No difference that matters: {seen}; a difference of {points(main.worthwhile)} or more is excluded with "
+            f"{100 * d.level:.0f} % confidence."
         )
     return "underpowered", (
         f"It cannot be concluded that {main.first} is better or worse than {main.second}: {seen}, which includes no "
@@ -146,8 +142,8 @@ def _judge(main: Comparison, against: Sequence[Comparison]) -> tuple[Verdict, st
 def _seen(main: Comparison) -> str:
     d = main.difference
     return (
-        f"the difference in accuracy over {d.days} days is {_signed(d.estimate)} ({d.level:.0%} interval "
-        f"{_signed(d.low)} to {_signed(d.high)})"
+        f"the difference in accuracy over {d.days} days is {signed_points(d.estimate)} ({100 * d.level:.0f} % interval "
+        f"{signed_points(d.low)} to {signed_points(d.high)})"
     )
 
 
@@ -158,7 +154,7 @@ def _beaten(challenger: str, against: Sequence[Comparison]) -> str:
     unbeaten = [c.second for c in mine if c.difference.low <= 0]
     if not unbeaten:
         return f"; it also beats {' and '.join(c.second for c in mine)}"
-    return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so that nothing is gained yet"
+    return f"; but it has not been shown to beat {' or '.join(unbeaten)}, so nothing is gained yet"
 
 
 def _unbeaten(against: Sequence[Comparison], names: str) -> str:
@@ -168,16 +164,8 @@ def _unbeaten(against: Sequence[Comparison], names: str) -> str:
     if len(arms) < 2 or any(all(c.difference.low > 0 for c in against if c.first == arm) for arm in arms):
         return ""
     worse = [name for name in baselines if all(c.difference.high < 0 for c in against if c.second == name)]
-    said = f" Neither{names} has been shown to beat {' and '.join(baselines)}"
-    said += f", and both are worse than {' and '.join(worse)}." if worse else "."
-    ahead = [name for name in baselines if all(c.difference.estimate < 0 for c in against if c.second == name)]
-    for name in (name for name in ahead if name not in worse):
-        mine = [c for c in against if c.second == name]
-        by = " and ".join(_size(c.difference.estimate) for c in mine)
-        clear = " and ".join(c.first for c in mine if c.difference.high < 0)
-        how = f"significantly so only against {clear}" if clear else "but not significantly"
-        said += f" The baseline {name} was right more often than both (by {by}), {how}."
-    return said
+    end = f", and both are worse than {' and '.join(worse)}." if worse else "."
+    return f" Neither{names} has been shown to beat {' and '.join(baselines)}{end}"
 
 
 def _refusal(epoch: EpochTraffic) -> str:
@@ -185,52 +173,7 @@ def _refusal(epoch: EpochTraffic) -> str:
     asked = " and ".join(f"{epoch.expected[model]:,.0f}" for model in epoch.observed)
     weights = "/".join(str(epoch.weights.get(model, 0)) for model in epoch.observed)
     return (
-        f"No conclusion may be drawn: in weight epoch {epoch.label} the requests went {split}, where the weights "
-        f"{weights} ask for {asked} (sample-ratio mismatch, p = {epoch.p_value:.1e}); assignment or logging is broken, "
-        "and until that is fixed nothing in this experiment can be compared."
+        f"No conclusion may be drawn: in weight epoch {epoch.label} the requests went {split}, but the weights "
+        f"{weights} require {asked} (sample-ratio mismatch, p = {epoch.p_value:.1e}). Assignment or logging is broken; "
+        "until that is fixed, nothing in this experiment can be compared."
     )
-
-
-def _traffic_remarks(epochs: Sequence[EpochTraffic], mine: Sequence[EpochTraffic]) -> list[str]:
-    remarks: list[str] = []
-    for epoch in epochs:
-        total = sum(epoch.observed.values()) + epoch.unattributed
-        if not epoch.passed and epoch not in mine:
-            remarks.append(f"The traffic split of weight epoch {epoch.label}, between other arms, was broken.")
-        if epoch.unattributed > _MOST_UNATTRIBUTED * total:
-            remarks.append(
-                f"In weight epoch {epoch.label}, {epoch.unattributed:,} of {total:,} requests ended without a known "
-                f"arm ({epoch.unattributed / total:.1%}): shares and latencies are those of the others only."
-            )
-        if epoch.pending:
-            remarks.append(f"In weight epoch {epoch.label}, {epoch.pending:,} requests have no result: replay again.")
-    return remarks
-
-
-def _remark(item: Comparison, baseline: str) -> str:
-    d = item.difference
-    found = f"{_signed(d.estimate)} ({_signed(d.low)} to {_signed(d.high)})."
-    if d.low <= 0 <= d.high:
-        return f"No measurable difference in accuracy between {item.first} and the baseline {baseline}: {found}"
-    return f"{item.first} {'beats' if d.low > 0 else 'is worse than'} the baseline {baseline}: {found}"
-
-
-def _brier_remark(item: Comparison) -> str:
-    d = item.difference
-    word, sign = ("lower", 1) if d.estimate >= 0 else ("higher", -1)
-    low, high = sorted((sign * d.low, sign * d.high))
-    found = f"Brier score {word} by {abs(d.estimate):.4f} ({low:.4f} to {high:.4f})."
-    if d.low <= 0 <= d.high:
-        return (
-            f"No measurable difference in the quality of the probabilities of {item.first} and {item.second}: {found}"
-        )
-    said = "better" if d.low > 0 else "worse"
-    return f"The probabilities of {item.first} are {said} than those of {item.second}: {found}"
-
-
-def _size(value: float) -> str:
-    return f"{abs(100 * value):.1f} pp"
-
-
-def _signed(value: float) -> str:
-    return f"{100 * value:+.1f} pp"

@@ -15,9 +15,10 @@ from financial_assets.experiment.evaluation.business_view import Business, busin
 from financial_assets.experiment.evaluation.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.evaluation.candidates import candidates
 from financial_assets.experiment.evaluation.comparison import compare
-from financial_assets.experiment.evaluation.conclusion import conclude_all, ruin_remarks
+from financial_assets.experiment.evaluation.conclusion import conclude_all
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import Comparison, ProfitAndLoss, Score, Skill, TickerSkill
+from financial_assets.experiment.evaluation.remarks import ahead_remarks, ruin_remarks
 from financial_assets.experiment.evaluation.routed import routed_view
 from financial_assets.experiment.evaluation.rows import baseline_rows, common_keys, common_rows, due_rows, rows_of
 from financial_assets.experiment.evaluation.skill import buy_and_hold, skill_of, ticker_skills, trading_grid
@@ -123,13 +124,15 @@ def evaluate(
     challengers = [arm.model for arm in current.challengers]
     conclusion = conclude_all(current.champion.model, challengers, traffic, comparisons)
     books = {skill.name: skill.pnl for skill in scored.skills} | {"buy and hold": scored.buy_and_hold}
+    # With a broken traffic split nothing is compared, in remarks neither.
+    ahead = () if conclusion.verdict == "refused" else ahead_remarks(scored.skills, comparisons)
     return Evaluation(
         experiment=current.experiment,
         as_of=_iso(as_of),
         first_session=None if main is None else _iso(main["session"].min()),
         last_session=None if main is None else _iso(main["session"].max()),
         arms=tuple(arm_to_json(arm) for arm in current.arms),
-        conclusion=replace(conclusion, remarks=(*ruin_remarks(books), *conclusion.remarks)),
+        conclusion=replace(conclusion, remarks=(*ahead, *ruin_remarks(books), *conclusion.remarks)),
         comparisons=comparisons,
         epochs=traffic,
         traffic=tuple(

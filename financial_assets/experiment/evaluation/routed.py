@@ -87,7 +87,7 @@ def routed_view(
     rows = due[due["epoch"].isin(list(mine)) & due["model"].isin(arms)].sort_values(["session", "ticker"])
     days = int(rows["session"].nunique())
     if rows.empty:
-        return RoutedView((), 0, 0, "the outcome of no routed request is known yet")
+        return RoutedView((), 0, 0, "no routed request has a known outcome yet")
     try:
         log = _logged(rows, arms, mine)
         expected = past_means(log, _COIN)

@@ -1,1 +1,1 @@
-"""The append-only prediction log: SQLite or PostgreSQL, its schema, lock, rows and readers."""
+"""The append-only prediction log in SQLite or PostgreSQL: schema, intents and results, decisions, lock, readers."""

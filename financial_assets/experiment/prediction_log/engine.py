@@ -169,6 +169,7 @@ def _shown(url: URL) -> str:
 
 
 def _prepare(engine: Engine, shown: str) -> None:
+    # First without the write lock: most openings find a log that is up to date, and must not wait for a writer.
     with engine.connect() as reader, reader.begin():
         version = _version(reader)
     if version is None or version in schema.UPGRADABLE:

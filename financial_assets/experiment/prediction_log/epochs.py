@@ -17,7 +17,7 @@ __all__ = ["insert_epoch", "select_epochs"]
 
 
 def insert_epoch(connection: Connection, epoch: WeightEpoch) -> None:
-    """Append an epoch.
+    """Append an epoch; of two writers that both follow the same epoch, the primary key refuses the second.
 
     Raises
     ------

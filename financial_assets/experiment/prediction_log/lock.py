@@ -211,6 +211,7 @@ def exclusive(engine: Engine, experiment: str) -> Generator[ReplayLock]:
     LogError
         Another replay holds it.
     """
+    # The token counts from before the row is written: otherwise another thread could take our own row for a dead one.
     holder = _Holder.this_process()
     _own_tokens.add(holder.token)
     try:
@@ -239,6 +240,7 @@ def _release_quietly(lock: ReplayLock, report: Callable[[str], object]) -> None:
 def _acquire(engine: Engine, experiment: str, holder: _Holder) -> int:
     """Take the lock, if need be after a holder that cannot be seen from here has lapsed; returns its generation."""
     _create_table(engine)
+    # Of a holder elsewhere only its renewals are visible. Two looks at one clock, ours, tell whether they go on.
     seen: tuple[int, int] | None = None
     unchanged_since = _now()
     while True:

@@ -21,17 +21,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from financial_assets.errors import LogError
-from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
-from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
-from financial_assets.experiment.prediction_log.decisions import (
-    insert_allocations,
-    insert_approval,
-    insert_decision,
-    insert_plan,
-)
+from financial_assets.experiment.prediction_log.decisions import DecisionWriter
 from financial_assets.experiment.prediction_log.engine import open_engine, transaction, write_again
 from financial_assets.experiment.prediction_log.epochs import insert_epoch
 from financial_assets.experiment.prediction_log.lock import ReplayLock, exclusive
@@ -50,7 +42,7 @@ from financial_assets.experiment.prediction_log.rows import (
 __all__ = ["PredictionLog"]
 
 
-class PredictionLog(LogReader):
+class PredictionLog(LogReader, DecisionWriter):
     """Predictions and weight epochs in one SQL database.
 
     Safe for any number of concurrent threads and processes.
@@ -112,37 +104,6 @@ class PredictionLog(LogReader):
         with transaction(self.engine, write=True) as connection:
             insert_epoch(connection, epoch)
         return epoch
-
-    # --- plans and decisions -------------------------------------------------------------------------------------
-
-    def register_plan(self, plan: ExperimentPlan) -> ExperimentPlan:
-        """Register a plan before the first look; returns the existing plan if this pair has one already."""
-        with transaction(self.engine, write=True) as connection:
-            return insert_plan(connection, plan)
-
-    def record_decision(self, decision: Decision) -> bool:
-        """Record a decision permanently; returns whether it is new."""
-        with transaction(self.engine, write=True) as connection:
-            return insert_decision(connection, decision)
-
-    def approve(self, digest: str, by: str) -> None:
-        """Record who approved a decision; the first approval is final."""
-        with transaction(self.engine, write=True) as connection:
-            insert_approval(connection, digest, by)
-
-    def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
-        """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.
-
-        Parameters
-        ----------
-        arms
-            An epoch with the arms that the steps are about.
-        steps
-            Name of an experiment -> its steps; all are written, or none.
-        """
-        with transaction(self.engine, write=True) as connection:
-            for experiment, records in steps.items():
-                insert_allocations(connection, experiment, arms, records)
 
     # --- routed predictions --------------------------------------------------------------------------------------
 
@@ -280,6 +241,7 @@ class PredictionLog(LogReader):
             return ()
 
         def write(connection: Connection) -> Sequence[sa.Row[Any]]:
+            # In the same transaction as the intents: a replay that has lost its lock cannot add any.
             for lock in self._held.values():
                 lock.prove(connection)
             return begin(connection, table, rows, where)
@@ -295,6 +257,7 @@ class PredictionLog(LogReader):
     ) -> int:
         def write(connection: Connection) -> int:
             intents = statuses(connection, table, results, *columns)
+            # write_again() may repeat this after a commit whose confirmation was lost: then nothing is pending.
             first = [result for result in results if intents[result.id].status == "pending"]
             rows = [{**answer_values(table, result), **values_of(result, intents[result.id])} for result in first]
             return complete(connection, table, rows)

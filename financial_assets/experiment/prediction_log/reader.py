@@ -11,17 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from financial_assets.errors import LogError
-from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
-from financial_assets.experiment.prediction_log.decisions import (
-    approved_by,
-    select_allocations,
-    select_decisions,
-    select_plan,
-)
+from financial_assets.experiment.prediction_log.decisions import DecisionReader
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.epochs import select_epochs
 from financial_assets.experiment.prediction_log.frames import driver_rows, read_frame
@@ -29,7 +21,7 @@ from financial_assets.experiment.prediction_log.frames import driver_rows, read_
 __all__ = ["LogReader"]
 
 
-class LogReader:
+class LogReader(DecisionReader):
     """The reading half of a prediction log.
 
     Parameters
@@ -39,7 +31,7 @@ class LogReader:
     """
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        super().__init__(engine)
         self._epochs: dict[tuple[str, int], WeightEpoch] = {}
 
     def close(self) -> None:
@@ -76,28 +68,6 @@ class LogReader:
         if key not in self._epochs:
             raise LogError(f"experiment {experiment} has no weight epoch {number}: materialize the asset `experiment`")
         return self._epochs[key]
-
-    def plan(self, experiment: str, champion: str, challenger: str) -> ExperimentPlan | None:
-        """The registered plan of a pair, ``None`` before its registration."""
-        with transaction(self.engine) as connection:
-            return select_plan(connection, experiment, champion, challenger)
-
-    def decisions(self, experiment: str) -> tuple[Decision, ...]:
-        """All decisions of an experiment, in the order in which they were taken."""
-        with transaction(self.engine) as connection:
-            return select_decisions(connection, experiment)
-
-    def allocations(
-        self, experiment: str, arms: WeightEpoch, *, last: int | None = None
-    ) -> tuple[AllocationRecord, ...]:
-        """The steps of adaptive allocation among the routed arms of an epoch, in order; only the ``last`` of them."""
-        with transaction(self.engine) as connection:
-            return select_allocations(connection, experiment, arms, last)
-
-    def approved_by(self, digest: str) -> str | None:
-        """Who approved a decision, ``None`` if nobody did."""
-        with transaction(self.engine) as connection:
-            return approved_by(connection, digest)
 
     def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
         """The (session, ticker) pairs of an epoch that have a result."""

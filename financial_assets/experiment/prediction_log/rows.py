@@ -41,6 +41,7 @@ def begin(
         Conditions that hold for these intents and no others.
     """
     now = utc_now()
+    # `intended_at` is kept from the first attempt, `sent_at` is that of the latest.
     new = [{**row, "status": "pending", "attempts": 0, "intended_at": now, "sent_at": now} for row in rows]
     # Whatever is there already stays as it is: an intent that was begun before keeps its id, attempts and result.
     insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert

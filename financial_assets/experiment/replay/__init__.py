@@ -1,1 +1,1 @@
-"""Sessions sent through the gateway: what is due, requests, senders, outages, live view."""
+"""Sessions sent through the gateway: what is pending, asking and sending, paired scoring, outages, the live view."""

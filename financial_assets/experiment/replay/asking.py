@@ -115,6 +115,7 @@ def ask_direct(
         except RequestRejectedError as error:
             if not error.answered:
                 raise
+            # The server refuses a batch for one bad row. The intents of all other rows must still get their answer.
             if len(intents) > 1:
                 half = len(intents) // 2
                 first_half = ask_direct(client, intents[:half], bars[:half], stop)

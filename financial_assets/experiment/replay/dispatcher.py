@@ -46,6 +46,15 @@ class _Sent:
     sent: float
 
 
+@dataclass(slots=True)
+class _Repeat:
+    """A request that was sent and not answered: its first sending, fruitless tries, and the arm the gateway drew."""
+
+    first: _Sent
+    tries: int = 0
+    drawn_arm: str | None = None
+
+
 @dataclass
 class RequestDispatcher:
     """Sends the routed requests of one weight epoch.
@@ -97,10 +106,7 @@ class RequestDispatcher:
     _in_flight: dict[Future[Completion], _Sent] = field(default_factory=dict)
     _collected_at: float = -1.0
     _on_hold: threading.Event = field(default_factory=threading.Event)
-    # By intent id: tries without an answer, the first sending, and the arm that the gateway had drawn.
-    _tries: dict[int, int] = field(default_factory=dict)
-    _first_sent: dict[int, _Sent] = field(default_factory=dict)
-    _drawn_arm: dict[int, str] = field(default_factory=dict)
+    _repeats: dict[int, _Repeat] = field(default_factory=dict)  # by intent id
     _unanswered_since: float | None = None
     _last_reason: str = ""
     _last_unanswered_at: float = -math.inf
@@ -149,7 +155,7 @@ class RequestDispatcher:
         self.unanswered.clear()
         self._on_hold.clear()
         self._unanswered_since = None
-        one_at_a_time = any(self._tries.get(intent.id, 0) >= _MOST_TRIES - 1 for intent in intents)
+        one_at_a_time = any(self._tries(intent.id) >= _MOST_TRIES - 1 for intent in intents)
         with self.batch(_SILENCE):
             for intent in intents:
                 self._send(intent, bars[intent.ticker][None], None)
@@ -159,14 +165,16 @@ class RequestDispatcher:
                     break
 
     def _send(self, intent: RoutedIntent, bars: np.ndarray, timeline: Timeline | None) -> None:
+        # Taken before the job waits for a connection: in an open loop that wait belongs to the latency.
         due = self.sender.now() if timeline is None else self._await_turn(timeline)
-        sticky = self._drawn_arm.get(intent.id)
+        sticky = self._repeats[intent.id].drawn_arm if intent.id in self._repeats else None
 
         def job(client: InferenceClient) -> Result | Unanswered | None:
             if self.stop.is_set() or self._on_hold.is_set():
                 return None
             self.guard()
             result = ask_routed(client, intent, bars, self.arms, sticky)
+            # A closed loop stops here until all arms answer; an open one keeps its schedule through an outage.
             if timeline is None and isinstance(result, Unanswered):
                 self._on_hold.set()
             return result
@@ -193,6 +201,7 @@ class RequestDispatcher:
     def _collect(self, ended: Collection[Future[Completion]]) -> None:
         session = max((self._in_flight[future].intent.session for future in ended), default=pd.NaT)
         results = self._record(ended)
+        # Only now: a defect in one job must not cost the results of the others.
         for future in ended:
             if not future.cancelled() and (error := future.exception()) is not None:
                 raise error
@@ -214,8 +223,8 @@ class RequestDispatcher:
             sent = self._in_flight[future]
             # A timeout without a route, of a request that was in flight when others met no server: the gateway held it
             # back for that same server. It is not the failure of an arm.
-            if isinstance(result, Result) and _is_unnamed_timeout(result) and sent.sent <= self._last_unanswered_at:
-                result = Unanswered(str(result.error))
+            if isinstance(result, Result) and result.failure == "timeout" and result.route is None:
+                result = Unanswered(str(result.error)) if sent.sent <= self._last_unanswered_at else result
             if isinstance(result, Unanswered):
                 result = self._note_unanswered(sent, result)
             if result is not None:
@@ -232,27 +241,26 @@ class RequestDispatcher:
 
     def _note_unanswered(self, sent: _Sent, unanswered: Unanswered) -> Result | None:
         """Keep the request for another try; it fails if the plane was ready before each of its tries."""
-        id_ = sent.intent.id
         self.counts.unanswered += 1
         self.unanswered.add(sent.intent.session)
-        self._first_sent.setdefault(id_, sent)
+        repeat = self._repeats.setdefault(sent.intent.id, _Repeat(sent))
         self._last_reason = unanswered.reason
+        # Without a gateway no server saw the request, so it cannot have taken one down.
         if unanswered.had_gateway:
-            self._tries[id_] = self._tries.get(id_, 0) + 1
+            repeat.tries += 1
             if unanswered.sticky is not None and unanswered.route in self.epoch.weights:
-                self._drawn_arm[id_] = unanswered.sticky
-            if self._tries[id_] >= _MOST_TRIES:
+                repeat.drawn_arm = unanswered.sticky
+            if repeat.tries >= _MOST_TRIES:
                 error = f"sent {_MOST_TRIES} times to a plane that was ready, and never answered: {unanswered.reason}"
-                return Result(id_, None, "failed", unanswered.route, error=error)
+                return Result(sent.intent.id, None, "failed", unanswered.route, error=error)
         if self._unanswered_since is None:
             self._unanswered_since = self.sender.now()
         return None
 
     def _count(self, sent: _Sent, result: Result, at: float) -> None:
-        counts, id_ = self.counts, sent.intent.id
-        is_repeated = id_ in self._first_sent
+        counts, repeat = self.counts, self._repeats.get(sent.intent.id)
         counts.sent += 1
-        counts.repeated += is_repeated
+        counts.repeated += repeat is not None
         self._unanswered_since = None
         if result.route not in self.epoch.weights:
             counts.unattributed += 1
@@ -261,16 +269,14 @@ class RequestDispatcher:
         else:
             counts.failed += 1
         if self.timeline is not None:
-            first = self._first_sent.get(id_, sent)
-            timing = Timing(sent.intent.request_id, first.due, first.sent, at, result.latency_s, is_repeated)
-            self.timings.append(timing)
+            first, request_id = repeat.first if repeat else sent, sent.intent.request_id
+            self.timings.append(Timing(request_id, first.due, first.sent, at, result.latency_s, repeat is not None))
         self.on_result(sent.intent, result)
 
     def _is_silent(self, result: Result) -> bool:
         """Whether it tells nothing about any model: no arm is named, or it was given up."""
         is_unnamed = result.failure in ("failed", "timeout") and result.route is None
-        return is_unnamed or self._tries.get(result.id, 0) >= _MOST_TRIES
+        return is_unnamed or self._tries(result.id) >= _MOST_TRIES
 
-
-def _is_unnamed_timeout(result: Result) -> bool:
-    return result.failure == "timeout" and result.route is None
+    def _tries(self, id_: int) -> int:
+        return self._repeats[id_].tries if id_ in self._repeats else 0

@@ -87,6 +87,7 @@ class Timeline:
         try:
             yield
         finally:
+            # Shift what is due, do not restart it: the gaps stay those of the seed.
             if self._due is not None:
                 self._due += self._now() - began
 
@@ -153,6 +154,7 @@ class LoadSummary:
 
 def summarize(timings: Sequence[Timing]) -> LoadSummary:
     """Percentiles of both latencies."""
+    # What waited for the end of an outage would turn percentiles of latency into the length of the outage.
     in_time = [timing for timing in timings if not timing.sent_again]
     return LoadSummary(
         requests=len(timings),

@@ -41,6 +41,7 @@ def score_pairs(
         A model does not answer. Results of the arms before it are in the log, the other intents stay open.
     """
     arms = [arm for arm in epoch.arms if arm.model in item.direct]
+    # The union, so that one batch per arm suffices; the log returns only the intents that are still open.
     tickers = sorted({ticker for missing in item.direct.values() for ticker in missing})
     intents = {intent.id: intent for intent in log.begin_direct(arms, item.session, item.target, tickers)}
     results: list[Result] = []
@@ -50,7 +51,7 @@ def score_pairs(
             for start in range(0, len(own), _BATCH):
                 batch = own[start : start + _BATCH]
                 results += ask(batch, np.stack([bars[intent.ticker] for intent in batch]))
-    except BaseException as error:
+    except BaseException as error:  # also Ctrl-C: what was answered is kept
         try:
             log.complete_direct(results)
         except LogError as log_error:  # must not hide the first error

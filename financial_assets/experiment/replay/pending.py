@@ -54,6 +54,7 @@ def pending_sessions(
     """
     sessions = request.sessions if after is None else request.sessions[request.sessions > after]
     _check_sessions(sessions, epoch, panel)
+    # Both modes without pairs measure traffic only; pairs can follow in a later replay.
     models = [] if request.mode in ("split", "shadow") else [arm.model for arm in epoch.arms]
     routed_before = log.last_routed(epoch.experiment, before=epoch.number)
     routed_done = log.completed_routed(epoch.experiment, epoch.number)
@@ -83,6 +84,7 @@ def is_undecided(request: ReplayRequest, log: PredictionLog, pending: Sequence[P
         return False
     if any(item.session == clock for item in pending):
         return False
+    # An open loop commits intents ahead of the clock, so later sessions may be in the log as well.
     routed = log.routed(epoch.experiment, since=clock, columns=("session",))
     decided = log.decisions(epoch.experiment)
     return clock in set(routed["session"]) and all(pd.Timestamp(decision.as_of) < clock for decision in decided)

@@ -72,6 +72,7 @@ class ReadinessWait:
 
     def _problem(self, models: Sequence[str]) -> str:
         try:
+            # A new connection each time: the gateway may come back at another address.
             with self.connect() as client:
                 for model in models:
                     client.check_ready(model)

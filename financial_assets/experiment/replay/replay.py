@@ -65,6 +65,7 @@ def replay(
     started, hooks, counts = time.perf_counter(), hooks or ReplayHooks(), Counts()
     epoch = request.epoch
     with log.exclusive(epoch.experiment) as lock:
+        # Planned under the lock: what another replay has sent until then is in the log.
         pending = pending_sessions(request, log, panel, epoch)
         if hooks.decide is not None and is_undecided(request, log, pending):
             decisions, epoch = hooks.decide()

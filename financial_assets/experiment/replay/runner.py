@@ -61,6 +61,7 @@ class EpochRun:
         self.context, self.epoch, self.board = context, epoch, context.board
         request = context.request
         self.board.enter(epoch)
+        # An arm without weight in the main split may have requests in a regime, and the reverse.
         all_weights = (epoch.weights, *epoch.regimes.values())
         self.routed_to = [m for m in epoch.weights if any(weights.get(m, 0) > 0 for weights in all_weights)]
         self.sender = ThreadSender(context.connect, request.workers, eager=context.timeline is None)
@@ -91,7 +92,7 @@ class EpochRun:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.dispatcher.stop.set()
+        self.dispatcher.stop.set()  # before the sender waits for its threads: queued jobs must not send any more
         self.sender.__exit__(*error)
 
     def work_through(self, pending: Sequence[PendingSession]) -> tuple[WeightEpoch, pd.Timestamp] | None:
@@ -122,7 +123,7 @@ class EpochRun:
         with self._prepared_ahead(pending) as prepared, self.dispatcher.batch(requests):
             for item in pending:
                 intents, bars = prepared(item) if item.routed else ((), {})
-                self._start(item)
+                self._start(item)  # the clock moves session by session, also while earlier answers are under way
                 self.dispatcher.send(intents, bars)
                 if not item.direct:
                     self._finish()
@@ -160,6 +161,7 @@ class EpochRun:
         dispatcher = self.dispatcher
         while item.session in dispatcher.unanswered:
             self._await_ready(self.routed_to)
+            # send_again() clears the set for its own session; an open loop has others still waiting in it.
             other_sessions = dispatcher.unanswered - {item.session}
             dispatcher.send_again(dispatcher.begin(item), bars)
             dispatcher.unanswered |= other_sessions

@@ -105,6 +105,7 @@ class Scoreboard:
         returns = next_session_return(panel)
         self._has_outcome, self._up = np.isfinite(returns), returns > 0
         self._rows = {ticker: row for row, ticker in enumerate(panel.tickers)}
+        # Model -> float32 [ticker, session]: 1 hit, 0 miss, NaN where not scored or the outcome is not in the panel.
         self._hits: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
         self.session: pd.Timestamp | None = None
@@ -128,6 +129,7 @@ class Scoreboard:
             if arm is None:
                 self.unattributed += 1
                 return
+            # The planned share is the mean propensity over the requests: regimes may have weights of their own.
             for model, counts in self._arms.items():
                 counts.expected += self.epoch.propensity(model, regime)
             arm.requests += 1

@@ -157,6 +157,7 @@ class ThreadSender:
             if self._open >= self._limit:
                 return None
             self._open += 1
+        # Outside the lock: opening may take seconds, and other threads must be able to give theirs back.
         try:
             context = self._connect()
             return context, context.__enter__()

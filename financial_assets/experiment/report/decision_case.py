@@ -1,4 +1,4 @@
-"""A decision with the plan and the evidence that it rests on, day by day: what a page needs to show it."""
+"""A decision with its plan and its evidence, day by day: what a page needs to show it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FEWEST_DAYS = 20
 
 @dataclass(frozen=True, slots=True)
 class LookLine:
-    """One planned look: what it asks for and, once it took place, what it found.
+    """One planned look: what it requires and, once it took place, its result.
 
-    ``needed`` is the mean daily difference that reaches the boundary: by the variation seen up to a look that took
-    place, by the plan's for one to come; ``None`` for a look so early that nothing may be spent.
+    ``needed`` is the mean daily difference that reaches the boundary, computed from the variation seen up to a look
+    that took place, and from the plan's for one to come; ``None`` for a look so early that no error may be spent.
     """
 
     day: int

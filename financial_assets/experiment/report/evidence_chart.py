@@ -1,4 +1,4 @@
-"""The evidence of a test over time: running mean, always-on bounds, planned looks and what each asks for."""
+"""The evidence of a test over time: running mean, always-on bounds, planned looks and what each requires."""
 
 from __future__ import annotations
 
@@ -19,34 +19,40 @@ _NAMES = {
 }
 _SCALES = {"accuracy": 100, "pinball": 10_000}
 _SETTLED = 20
-"""Days after which the running mean sets the scale."""
+"""The mean of fewer days swings so far that it would leave the plot, or flatten all that follows."""
 
 
 def evidence(case: DecisionCase) -> Figure:
     """Challenger minus champion: mean of all days so far, and when it would be enough."""
-    made, axes = figure(height=4.0, width=5.6)
+    drawing, axes = figure(height=4.0, width=5.6)
     plan, days = case.plan, np.arange(1, len(case.differences) + 1)
-    level = plan.confidence
-    reach = _reach(case)
+    level, first = plan.confidence, _SETTLED - 1 if len(days) > 2 * _SETTLED else 0
+    settled = case.running_mean[first:]
+    reach = _reach(case, settled)
     axes.fill_between(
-        days, case.low, case.high, color=RULE, alpha=0.5, linewidth=0, label=f"always-on {level} interval"
+        days, case.low, case.high, color=RULE, alpha=0.5, linewidth=0, label=f"{level} interval, valid on every day"
     )
     axes.axhline(0, color=INK, linewidth=0.8)
     if plan.test.margin:
         axes.axhline(plan.test.margin, color=INK, linewidth=0.8, linestyle=":")
-    axes.plot(days, case.running_mean, color=ROLE_COLOURS["challenger"], linewidth=1.8, label="mean difference so far")
+    label = f"mean difference so far, from day {first + 1}" if first else "mean difference so far"
+    axes.plot(days[first:], settled, color=ROLE_COLOURS["challenger"], linewidth=1.8, label=label)
     shown = [line for line in case.lines if line.needed is not None and abs(line.needed) <= reach]
     for line in case.lines:
         axes.axvline(line.day, color=RULE, linewidth=0.9, linestyle="--")
     for done, face, label in (
-        (True, INK, "needed for promotion at a look that took place"),
-        (False, "white", "needed for promotion at a look to come"),
+        (True, INK, "needed for promotion at a past look"),
+        (False, "white", "needed for promotion at a coming look"),
     ):
         points = [(line.day, line.needed) for line in shown if (line.found is not None) == done]
         if points:
             axes.scatter(*zip(*points, strict=True), marker="v", s=46, color=face, edgecolor=INK, label=label, zorder=3)
     axes.axhline(
-        plan.detectable, color=ROLE_COLOURS["champion"], linewidth=1, linestyle="-.", label="smallest detectable"
+        plan.detectable,
+        color=ROLE_COLOURS["champion"],
+        linewidth=1,
+        linestyle="-.",
+        label="smallest detectable difference",
     )
     axes.set_xlim(0, 1.02 * max(plan.looks[-1], len(days)))
     axes.set_ylim(-reach, reach)
@@ -55,17 +61,16 @@ def evidence(case: DecisionCase) -> Figure:
     axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
     axes.grid(axis="y")
     legend(axes, below=True)
-    return made
+    return drawing
 
 
-def _reach(case: DecisionCase) -> float:
-    """Half the height: the settled mean, its last bounds and the looks from the second on fit in."""
-    means = np.abs(case.running_mean[_SETTLED:])
+def _reach(case: DecisionCase, mean: np.ndarray) -> float:
+    """Half the height: the mean, its last bounds and the looks from the second on fit in."""
     last = [abs(case.low[-1]), abs(case.high[-1])] if len(case.low) else []
     bounds = [value for value in last if value < case.plan.bound]
     needed = [line.needed for line in case.lines[1:] if line.needed is not None]
-    wanted = [2 * case.plan.detectable, *means.tolist(), *bounds, *needed]
-    return min(1.15 * max(wanted), case.plan.bound)
+    fitting = [2 * case.plan.detectable, *np.abs(mean).tolist(), *bounds, *needed]
+    return min(1.15 * max(fitting), case.plan.bound)
 
 
 def _unit(metric: str) -> FuncFormatter:

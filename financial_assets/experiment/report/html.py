@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
-from financial_assets.experiment.decision.record import ConfidenceSequence, Decision
-from financial_assets.experiment.decision.words import guardrail_lines, progress, reasons_in_words
-from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA, AlwaysValid
+from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.decision.words import progress, reasons_in_words
+from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.remarks import ahead_remarks
 from financial_assets.experiment.evaluation.var_backtest import FAMILY_ALPHA, TailBackTest
 from financial_assets.experiment.report import charts
+from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase
 from financial_assets.experiment.report.evidence_chart import evidence
-from financial_assets.experiment.report.style import png_of, svg_of
-from financial_assets.experiment.statistics.estimates import Estimate
+from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
+from financial_assets.experiment.report.style import css_variables, png_of, svg_of
 
-__all__ = ["html", "leading_decision", "plots", "write_report"]
+__all__ = ["Provenance", "html", "leading_decision", "plots", "write_report"]
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -40,19 +43,45 @@ _UNITS = {
     "net profit per day": ("bp", 10_000, 1),
 }
 _ACTIONS = {"promote": ("promote", "good"), "hold": ("hold", "open"), "rollback": ("roll back", "bad")}
-
-_TITLES = (
-    ("accuracy", "Directions predicted right, beside what must be beaten"),
-    ("differences", "Paired differences: who was right more often"),
-    ("profit", "Cumulative profit and loss after costs, and drawdown"),
-    ("reliability", "Do the probabilities mean what they say?"),
-    ("latency", "Latency of answered requests"),
-    ("traffic", "Traffic share by weight epoch"),
-)
+_MOST_TAILS = 48
 
 
-def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = (), clock: str = "") -> str:
-    """The page: verdict first, then tables and plots; it refers to nothing outside itself.
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """What the page was made by, named on it.
+
+    Attributes
+    ----------
+    run
+        Id of the Dagster run; empty without one.
+    registered_model, tracking_address
+        The model's name in MLflow's registry, and the registry's address. Versions are links if that is a server.
+    workers
+        Requests that a replay has under way at once, which is the load behind the latencies; 0 if not known.
+    """
+
+    run: str = ""
+    registered_model: str = ""
+    tracking_address: str = ""
+    workers: int = 0
+
+    def version_link(self, version: int) -> str:
+        """Address of a model version in MLflow's user interface; empty without a server."""
+        address = urlsplit(self.tracking_address)
+        if address.scheme not in ("http", "https"):
+            return ""
+        server = address.netloc.rpartition("@")[2]  # a page is passed on: no password of the registry belongs in it
+        path = address.path.rstrip("/")
+        return f"{address.scheme}://{server}{path}/#/models/{self.registered_model}/versions/{version}"
+
+
+def html(
+    evaluation: Evaluation,
+    cases: Sequence[DecisionCase] = (),
+    clock: str = "",
+    provenance: Provenance | None = None,
+) -> str:
+    """The page: verdict first, then tables and plots; it loads nothing from outside itself.
 
     Parameters
     ----------
@@ -62,8 +91,11 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = (), clock: str 
         The decision about each challenger, with plan and evidence; none without a challenger.
     clock
         The market clock beside the newest bar, in words; empty when they are the same session.
+    provenance
+        What made the page.
     """
     case, others = _main_case(cases)
+    ordered = [case, *others] if case else []
     environment = Environment(
         loader=PackageLoader("financial_assets.experiment.report", "templates"),
         autoescape=True,
@@ -71,49 +103,71 @@ def html(evaluation: Evaluation, cases: Sequence[DecisionCase] = (), clock: str 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(_FILTERS)
+    environment.filters.update(FILTERS)
     strategies = [(skill.name, skill.pnl) for skill in evaluation.skills if skill.pnl is not None]
     if evaluation.buy_and_hold is not None:
         strategies.append(("buy and hold", evaluation.buy_and_hold))
+    challengers = [arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"]
+    leader = challengers[0] if challengers else None
     label, mood = _VERDICTS[evaluation.conclusion.verdict]
-    if evaluation.conclusion.verdict == "no_data" and _leader(evaluation) is None:
+    if evaluation.conclusion.verdict == "no_data" and leader is None:
         label = "No challenger"
-    drawn = {name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS}  # drawn here, from numbers
     if case is not None:
         action, mood = _ACTIONS[case.decision.action]
         label = f"Decision: {action}"
+    remarks = evaluation.conclusion.remarks
+    champions = {arm["model"] for arm in evaluation.arms if arm["role"] == "champion"}
     return environment.get_template("report.html.j2").render(
         e=evaluation,
         clock=clock,
+        provenance=provenance or Provenance(),
         case=case,
-        cases=[case, *others] if case else [],
+        cases=ordered,
+        ahead=[remark for remark in ahead_remarks(evaluation.skills, evaluation.comparisons) if remark in remarks],
         others=[(_ACTIONS[other.decision.action], other) for other in others],
         reasons={one.plan.challenger: reasons_in_words(one.decision, one.plan) for one in cases},
         rails={one.plan.challenger: guardrail_lines(one.decision, one.plan) for one in cases},
         progress={one.plan.challenger: progress(one.decision, one.plan) for one in cases},
         tails=_worst_tails(evaluation),
         family_alpha=FAMILY_ALPHA,
-        evidence={one.plan.challenger: _drawn(one, place) for place, one in enumerate([case, *others]) if one},
+        # Plots are drawn here from numbers: nothing of a user's text becomes markup.
+        evidence={one.plan.challenger: Markup(_evidence_svg(one, place)) for place, one in enumerate(ordered)},
+        svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},
+        charts=charts.CHARTS,
         label=label,
         mood=mood,
         pnl=strategies,
         risks={risk.name: risk for risk in evaluation.business.risks} if evaluation.business else {},
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
-        titles=_TITLES,
-        svg=drawn,
-        range_cell=_range_cell,
         units=_UNITS,
         always_alpha=ALWAYS_ALPHA,
         scores=max((one.further for one in evaluation.candidates), key=len, default=()),
-        leader=_leader(evaluation),
-        crowd=sum(arm["role"] == "challenger" for arm in evaluation.arms) > 1,
-        main=_main_difference(evaluation),
+        leader=leader,
+        crowd=len(challengers) > 1,
+        main=next(
+            (
+                item.difference
+                for item in evaluation.comparisons
+                if item.score == "accuracy" and item.first == leader and item.second in champions
+            ),
+            None,
+        ),
+        forecasters=forecasters(evaluation),
+        glossary=GLOSSARY,
+        light=Markup(css_variables("light")),
+        dark=Markup(css_variables("dark")),
     )
 
 
-def write_report(evaluation: Evaluation, path: Path, cases: Sequence[DecisionCase] = (), clock: str = "") -> None:
+def write_report(
+    evaluation: Evaluation,
+    path: Path,
+    cases: Sequence[DecisionCase] = (),
+    clock: str = "",
+    provenance: Provenance | None = None,
+) -> None:
     """Write the page to ``path`` and the evaluation as JSON beside it, atomically; see :func:`html`."""
-    atomic_write_text(path, html(evaluation, cases, clock))
+    atomic_write_text(path, html(evaluation, cases, clock, provenance))
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 
@@ -132,139 +186,25 @@ def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
     return min(decisions, key=lambda one: (order[one.action], -(one.estimate or 0.0)), default=None)
 
 
-_MOST_TAILS = 48
-
-
 def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
     """The back-tests that have room on a page, in their order."""
-    found = evaluation.backtests
-    order = sorted(found, key=lambda one: min(p for p in (one.kupiec, one.independence, 1.0) if p is not None))
-    kept = {id(one) for one in order[:_MOST_TAILS]}
-    return [one for one in found if id(one) in kept]
+    tails = evaluation.backtests
+    order = sorted(tails, key=lambda tail: min(p for p in (tail.kupiec, tail.independence, 1.0) if p is not None))
+    kept = {id(tail) for tail in order[:_MOST_TAILS]}
+    return [tail for tail in tails if id(tail) in kept]
 
 
-def _drawn(case: DecisionCase, place: int) -> Markup:
-    return Markup(svg_of(lambda: evidence(case), f"evidence-{place}" if place else "evidence"))
+def _evidence_svg(case: DecisionCase, place: int) -> str:
+    return svg_of(
+        lambda: evidence(case),
+        f"plot-evidence-{place}",
+        f"Evidence over time: {case.plan.challenger} minus {case.plan.champion}",
+        "Mean difference of all days so far, the interval that is valid on every day, the planned looks, and the "
+        "difference that each look needs. Figures: table of planned looks.",
+    )
 
 
 def _main_case(cases: Sequence[DecisionCase]) -> tuple[DecisionCase | None, list[DecisionCase]]:
     first = leading_decision([case.decision for case in cases])
     main = next((case for case in cases if case.decision is first), None)
     return main, [case for case in cases if case is not main]
-
-
-def _leader(evaluation: Evaluation) -> str | None:
-    """The challenger that comes first."""
-    return next((arm["model"] for arm in evaluation.arms if arm["role"] == "challenger"), None)
-
-
-def _main_difference(evaluation: Evaluation) -> Estimate | None:
-    """First challenger less champion in accuracy, over all days."""
-    role = {arm["model"]: arm["role"] for arm in evaluation.arms}
-    first = [item for item in evaluation.comparisons if item.first == _leader(evaluation)]
-    found = (item for item in first if role.get(item.second) == "champion" and item.score == "accuracy")
-    return next((item.difference for item in found), None)
-
-
-_HUGE = 1e6  # returns of a market that nobody will see are shown short
-
-
-def _percent(value: float | None, digits: int = 1) -> str:
-    if value is None or value != value:
-        return "–"
-    return f"{100 * value:.{digits}f} %" if abs(value) < _HUGE else f"{100 * value:.1e} %"
-
-
-def _points(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} pp"
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "–" if value is None or value != value else f"{round(value, digits) + 0.0:.{digits}f}"  # no "-0.0"
-
-
-def _ms(value: float) -> str:
-    return "–" if value != value else f"{1000 * value:.2f}"
-
-
-_NO_BOUND = "no bound yet"
-
-
-def _difference(value: float | None, metric: str) -> str:
-    """A difference in the plan's metric; a bound at the end of the scale says nothing yet."""
-    if value is None:
-        return "–"
-    if metric in ("accuracy", "brier") and abs(value) >= 1:
-        return _NO_BOUND
-    match metric:
-        case "accuracy":
-            return f"{100 * value:+.1f} pp"
-        case "pinball":
-            return f"{10_000 * value:+.2f} bp"
-        case _:
-            return f"{value:+.4f}"
-
-
-def _bounds(interval: ConfidenceSequence, metric: str) -> str:
-    """Both ends of an interval, or the one that says something."""
-    low, high = (_difference(bound, metric) for bound in (interval.low, interval.high))
-    if low == high:
-        return low
-    if high == _NO_BOUND:
-        return f"at least {low}"
-    return f"at most {high}" if low == _NO_BOUND else f"{low} to {high}"
-
-
-def _size(value: float, metric: str) -> str:
-    """A size of a difference: no sign."""
-    return _difference(abs(value), metric).removeprefix("+")
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
-
-
-def _interval(value: Estimate | None, digits: int = 1, scale: float = 100) -> Markup:
-    if value is None:
-        return Markup("–")
-    low, high = scale * value.low, scale * value.high
-    return Markup('{}&nbsp;<span class="ci">{} to {}</span>').format(
-        f"{scale * value.estimate:.{digits}f}", f"{low:.{digits}f}", f"{high:.{digits}f}"
-    )
-
-
-def _always(value: AlwaysValid, scale: float, digits: int) -> Markup:
-    """A mean with its interval that holds on all days."""
-    shown = f"{scale * value.mean:+.{digits}f}"
-    if value.low is None or value.high is None:
-        return Markup('{}&nbsp;<span class="ci">no bound yet</span>').format(shown)
-    low, high = (f"{scale * bound:+.{digits}f}" for bound in (value.low, value.high))
-    return Markup('{}&nbsp;<span class="ci">{} to {}</span>').format(shown, low, high)
-
-
-def _e_value(log_e: float) -> str:
-    return f"{math.exp(log_e):.3g}" if log_e < 20 else f"10^{log_e / math.log(10):.0f}"
-
-
-def _range_cell(value: Estimate | None, scale: float, digits: int) -> Markup:
-    if value is None:
-        return Markup("<td>–</td>")
-    shown = value.times(scale)
-    return Markup('<td>{}<span class="ci">{} to {}</span></td>').format(
-        f"{shown.estimate:+,.{digits}f}", f"{shown.low:+,.{digits}f}", f"{shown.high:+,.{digits}f}"
-    )
-
-
-_FILTERS: Mapping[str, Callable[..., Any]] = {
-    "percent": _percent,
-    "points": _points,
-    "interval": _interval,
-    "number": _number,
-    "ms": _ms,
-    "difference": _difference,
-    "sentence": _sentence,
-    "size": _size,
-    "bounds": _bounds,
-    "always": _always,
-    "e_value": _e_value,
-}

@@ -1,25 +1,71 @@
-"""How the report's plots look, and how they become images."""
+"""How the report's plots look, and how they become images: one palette for page and plots, light and dark."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-__all__ = ["FURTHER_COLOURS", "INK", "ROLE_COLOURS", "RULE", "figure", "legend", "png_of", "svg_of", "time_axis"]
+__all__ = [
+    "FURTHER_COLOURS",
+    "INK",
+    "PALETTE",
+    "ROLE_COLOURS",
+    "RULE",
+    "css_variables",
+    "figure",
+    "legend",
+    "png_of",
+    "svg_of",
+    "time_axis",
+]
 
-ROLE_COLOURS = {"champion": "#1f5fa8", "challenger": "#d1661a", "shadow": "#3a8f7b", "baseline": "#7b8794"}
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "page": ("#ffffff", "#14191f"),
+    "panel": ("#f5f7f9", "#1c232b"),
+    "code": ("#eef1f4", "#262f39"),
+    "ink": ("#1f2933", "#e6eaee"),
+    "soft": ("#52606d", "#a9b4bf"),
+    "rule": ("#cbd2d9", "#46525e"),
+    "grid": ("#e4e7eb", "#2c353f"),
+    "good": ("#17704f", "#6fcfa6"),
+    "bad": ("#b3261e", "#ff9a90"),
+    "open": ("#8a5c00", "#e3b341"),
+    "champion": ("#1f5fa8", "#7fb2ee"),
+    "challenger": ("#b8540f", "#f0a05a"),
+    "challenger-2": ("#8a4fbf", "#c79df0"),
+    "challenger-3": ("#b3345f", "#f28fb1"),
+    "challenger-4": ("#776700", "#d3c04c"),
+    "challenger-5": ("#5a6b1f", "#b3c765"),
+    "shadow": ("#2b7565", "#6cc7b0"),
+    "shadow-2": ("#5f7a1f", "#a9cc5a"),
+    "shadow-3": ("#1b7386", "#67c5da"),
+    "shadow-4": ("#5c6f8a", "#a5b6cf"),
+    "reference": ("#66727f", "#9aa6b2"),
+}
+"""Name -> colour on a light and on a dark page. Plots are drawn in the light ones, which are all different, so that
+:func:`svg_of` can put the page's variables in their place."""
+
+INK, RULE = PALETTE["ink"][0], PALETTE["rule"][0]
+ROLE_COLOURS = {
+    "champion": PALETTE["champion"][0],
+    "challenger": PALETTE["challenger"][0],
+    "shadow": PALETTE["shadow"][0],
+    "baseline": PALETTE["reference"][0],
+}
 FURTHER_COLOURS = {
-    "challenger": ("#8a4fbf", "#b3345f", "#8c7a00", "#5a6b1f"),
-    "shadow": ("#7a9a2e", "#2a9fb5", "#5c6f8a"),
+    role: tuple(light for name, (light, _) in PALETTE.items() if name.startswith(f"{role}-"))
+    for role in ("challenger", "shadow")
 }
 """Colours of the second arm of a role and those after it."""
-INK, RULE = "#1f2933", "#cbd2d9"
+
+_VARIABLES = {light: f"var(--{name})" for name, (light, _) in PALETTE.items()}
 _FEW = 4  # names that a legend inside a plot has room for
 _STYLE = {
     "font.family": "sans-serif",
@@ -32,21 +78,27 @@ _STYLE = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "grid.color": "#e4e7eb",
+    "grid.color": PALETTE["grid"][0],
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "none",
 }
 
 
+def css_variables(scheme: Literal["light", "dark"]) -> str:
+    """The palette as CSS custom properties."""
+    place = ("light", "dark").index(scheme)
+    return " ".join(f"--{name}: {colours[place]};" for name, colours in PALETTE.items())
+
+
 def figure(height: float = 3.2, width: float = 5.0) -> tuple[Figure, Any]:
     """An empty figure with one set of axes; inches."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    return made, made.add_subplot()
+    drawing = Figure(figsize=(width, height), layout="constrained")
+    return drawing, drawing.add_subplot()
 
 
 def legend(axes: Any, *, below: bool = False) -> None:
-    """A legend, if there is anything to name; below the plot if wished, or if it would cover much of it."""
+    """A legend, if there is anything to name; below the plot on request, or if it would cover much of it."""
     handles, labels = axes.get_legend_handles_labels()
     if below or len(labels) > _FEW:
         axes.figure.legend(handles, labels, loc="outside lower left", ncols=2)
@@ -55,7 +107,7 @@ def legend(axes: Any, *, below: bool = False) -> None:
 
 
 def time_axis(axes: Any) -> None:
-    """A few dates, shortly written."""
+    """A few dates in short form."""
     locator = AutoDateLocator(maxticks=6)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -66,19 +118,36 @@ def png_of(draw: Callable[[], Figure], name: str, dpi: int = 110) -> bytes:
     return _render(draw, name, format="png", dpi=dpi)
 
 
-def svg_of(draw: Callable[[], Figure], name: str) -> str:
-    """A plot as an ``<svg>`` element to be put into a page; ``name`` keeps its ids apart from other plots'."""
+def svg_of(draw: Callable[[], Figure], name: str, title: str, description: str) -> str:
+    """A plot as an ``<svg>`` element for a page that defines the palette's variables.
+
+    Parameters
+    ----------
+    draw
+        Draws it.
+    name
+        Keeps its ids apart from other plots'.
+    title, description
+        What a screen reader announces: the subject, and where the figures are.
+    """
     text = _render(draw, name, format="svg", metadata={"Date": None}).decode()
-    text = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<svg") :])  # ids would repeat from plot to plot
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r'\1 role="img"', re.sub(r' height="[^"]*pt"', "", text, count=1), count=1
+    head, _, body = text[text.index("<svg") :].partition(">")
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r'<g id="[^"]*">', "<g>", body)  # Matplotlib numbers groups alike in every plot
+    body = re.sub(r"#[0-9a-f]{6}\b", lambda match: _VARIABLES.get(match[0], match[0]), body)
+    box = re.search(r'viewBox="[^"]*"', head)
+    assert box is not None  # Matplotlib always writes one; without width and height the plot scales with the page
+    return (
+        f'<svg {box[0]} role="img" aria-labelledby="{name}-title {name}-description" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
+        f"{body}"
     )
 
 
 def _render(draw: Callable[[], Figure], name: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": name}
-    with mpl.rc_context(style):  # ids that are the same each time, and differ between plots
+    style: dict[Any, Any] = {**_STYLE, "svg.hashsalt": name}  # clip paths get the same ids in every run
+    with mpl.rc_context(style):
         draw().savefig(buffer, **options)
     return buffer.getvalue()

@@ -1,1 +1,1 @@
-"""The state of the rollout and the only source of Experiment weights: roles, ladder, routing, allocation."""
+"""The rollout: roles and weights of the arms, the steps that change them, and the routes that follow."""

@@ -93,6 +93,7 @@ def is_registered(arm: Arm, versions: Sequence[ModelVersion], stored: str | None
 def _same_files(arm: Arm, versions: Sequence[ModelVersion], stored: str | None) -> ModelVersion | None:
     """The newest version of the arm's variant with the fingerprint in the served artefact's path."""
     fingerprint = _fingerprint_in(stored)
+    # Newest first: the same files may be registered more than once.
     same_variant = [version for version in versions if version.tags.get("variant") == arm.variant]
     return next((v for v in reversed(same_variant) if v.tags.get("fingerprint", "") == fingerprint), None)
 

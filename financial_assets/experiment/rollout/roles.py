@@ -125,6 +125,7 @@ def next_arms(policy: RolloutPolicy, current: WeightEpoch, models: Sequence[Avai
     routed_models = {arm.model for arm in routed}
     planned = (policy.champion.variant, *(arm.variant for arm in policy.challengers))
     variants = dict.fromkeys((*policy.shadow, *planned, *(arm.variant for arm in routed)))
+    # A variant with a routed arm gets a shadow only for a version newer than that arm.
     oldest = {arm.variant: arm.version for arm in routed}
     candidates = [newest[variant] for variant in variants if variant in newest]
     shadows = [m for m in candidates if m.model not in routed_models and m.version > oldest.get(m.variant, 0)]

@@ -42,7 +42,7 @@ class Rollout:
     def reconcile(self, available: Iterable[AvailableModel]) -> WeightEpoch:
         """The weight epoch that fits the available models; opened only if its arms differ from the current ones.
 
-        See :func:`~financial_assets.experiment.rollout.roles.next_arms`.
+        The first epoch follows the policy, later ones :func:`~financial_assets.experiment.rollout.roles.next_arms`.
 
         Raises
         ------
@@ -52,7 +52,8 @@ class Rollout:
         models = ordered(available)
         current = self.current()
         if current is None:
-            return self.bootstrap(models)
+            arms = first_arms(self.policy, models)
+            return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
         arms = next_arms(self.policy, current, models)
         is_same = set(arms) == set(current.arms)  # their order has no meaning
         if is_same and (self.policy.traffic.regimes or not current.regimes):
@@ -64,20 +65,6 @@ class Rollout:
         """Labels of regimes that had weights of their own and no longer do."""
         epochs = self.log.epochs(self.policy.experiment)
         return {label for epoch in epochs for label in epoch.regimes} - set(epochs[-1].regimes if epochs else ())
-
-    def bootstrap(self, available: Iterable[AvailableModel]) -> WeightEpoch:
-        """Open the first epoch from the policy; returns the current epoch if there is one already.
-
-        Raises
-        ------
-        ExperimentError
-            If the champion's or the challenger's variant, or a shadow's, is not available.
-        """
-        current = self.current()
-        if current is not None:
-            return current
-        arms = first_arms(self.policy, available)
-        return self.log.open_epoch(self.policy.experiment, arms, "start of the experiment", after=0)
 
     def promote(self, decision: Decision) -> WeightEpoch:
         """The challenger becomes champion and answers all requests; all other arms are scored in pairs.

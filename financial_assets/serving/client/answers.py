@@ -1,27 +1,37 @@
-"""What comes back from a model, and which arm it came from."""
+"""What comes back from a model, and the route that it came by."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["INPUT", "OUTPUTS", "ROUTE_HEADER", "Answer", "Arm", "last_route", "make_answer", "parse_routes"]
+__all__ = ["INPUT", "OUTPUTS", "ROUTE_HEADER", "Answer", "Route", "last_route", "make_answer", "parse_routes"]
 
 INPUT = "bars"
 OUTPUTS = ("probability_up", "return_quantiles")
 ROUTE_HEADER = "x-seldon-route"
 _ROUTES = re.compile(r":([^:\s]+?)_(\d+):")
 
-Arm = tuple[str, int]
-"""Name of a Model and its version number ``n`` in the gateway."""
+
+class Route(NamedTuple):
+    """Name of a Model and its version number in the gateway."""
+
+    model: str
+    number: int
+
+    @property
+    def sticky(self) -> str:
+        """The header value that sends a request to this Model and no other."""
+        return f":{self.model}_{self.number}:"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model said.
+    """What a model answered.
 
     Attributes
     ----------
@@ -30,13 +40,13 @@ class Answer:
     return_quantiles
         float32 ``[n, 5]``: quantiles of that log return.
     route
-        Name of the Model that answered, as the gateway says; ``None`` when it does not say.
+        Name of the Model that answered, by the gateway; ``None`` if it names none.
     route_version
-        Its version number ``n`` in the gateway, ``None`` when it does not say.
+        Its version number in the gateway; ``None`` if it names none.
     model_name
         The name that the server gives itself.
     latency_s
-        From bars to answer, in the client.
+        Seconds from bars to answer, in the client.
     request_id
         The ``x-request-id`` that was sent.
     """
@@ -52,22 +62,29 @@ class Answer:
     @property
     def sticky(self) -> str | None:
         """The value that sends a later request to the same arm."""
-        return None if self.route is None else f":{self.route}_{self.route_version}:"
+        return (
+            None if self.route is None or self.route_version is None else Route(self.route, self.route_version).sticky
+        )
 
 
-def parse_routes(header: str) -> list[Arm]:
-    """``(model, n)`` of every ``:model_n:`` in a route header; the last one answered."""
-    return [(name, int(number)) for name, number in _ROUTES.findall(header)]
+def parse_routes(header: str) -> list[Route]:
+    """Every ``:model_n:`` in a route header; the last one answered."""
+    return [Route(name, int(number)) for name, number in _ROUTES.findall(header)]
 
 
-def last_route(header: str | None) -> Arm | None:
-    """The arm that answered, ``None`` if the header is absent or names none."""
+def last_route(header: str | None) -> Route | None:
+    """The route of the answer, ``None`` if the header is absent or names none."""
     routes = parse_routes(header or "")
     return routes[-1] if routes else None
 
 
 def make_answer(
-    outputs: Mapping[str, np.ndarray], rows: int, arm: Arm | None, model_name: str, latency_s: float, request_id: str
+    outputs: Mapping[str, np.ndarray],
+    rows: int,
+    route: Route | None,
+    model_name: str,
+    latency_s: float,
+    request_id: str,
 ) -> Answer:
     """An answer of ``rows`` rows.
 
@@ -81,5 +98,5 @@ def make_answer(
     probability, quantiles = (outputs[output] for output in OUTPUTS)
     if probability.shape != (rows, 1) or quantiles.ndim != 2 or len(quantiles) != rows:
         raise ValueError(f"{rows} rows asked, but outputs of shape {probability.shape} and {quantiles.shape}")
-    name, version = arm if arm else (None, None)
-    return Answer(probability[:, 0], quantiles, name, version, model_name, latency_s, request_id)
+    model, number = route or (None, None)
+    return Answer(probability[:, 0], quantiles, model, number, model_name, latency_s, request_id)

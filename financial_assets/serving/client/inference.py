@@ -1,7 +1,7 @@
 """V2 inference through the gateway: REST for one request, gRPC with raw tensors for batches.
 
-The gateway has no deadline of its own and repeats a 5xx up to five times (from 0.5 s back-off on), so the client sets
-the deadline and never repeats one itself. Which arm answered is read from the header ``x-seldon-route``.
+The gateway has no deadline of its own and repeats a 5xx up to five times (with back-off from 0.5 s on), so the client
+sets the deadline and never repeats a request. The arm that answered is read from the header ``x-seldon-route``.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ class InferenceClient:
             float32 ``[n, session, channel]``.
         route
             Arm to stay with: an earlier answer's :attr:`Answer.sticky`, or the name of a Model whose route is known;
-            dropped when the gateway does not know it any more.
+            dropped when the gateway no longer knows it.
         request_id
-            Sent as ``x-request-id``; made up if not given.
+            Sent as ``x-request-id``; generated if not given.
 
         Raises
         ------
         RequestRejectedError
             4xx; the text is the server's.
         GatewayUnavailableError
-            No connection, 5xx after the gateway's own retries, or an answer that is none.
+            No connection, 5xx after the gateway's own retries, or a malformed answer.
         InferenceTimeoutError
             No answer within the deadline.
         InferenceError
@@ -98,28 +98,28 @@ class InferenceClient:
         return self._ask(self._grpc, target, bars, route, request_id)
 
     def check_ready(self, name: str) -> None:
-        """Return if a Model is ready to answer through the gateway; asks nothing of the model itself.
+        """Return if a Model is ready to answer through the gateway; sends no inference request.
 
         Raises
         ------
         InferenceTimeoutError
-            It does not say within two seconds: it is away, or busy.
+            It does not report within two seconds: it is away, or busy.
         InferenceError
-            It is not ready, or nobody is there.
+            It is not ready, or there is no server.
         """
-        own = self._routes.get(name)
-        if own is not None:
+        own_route = self._routes.get(name)
+        if own_route is not None:
             # Unlike a Model's name, its own route is not shared with a split, and the gateway repeats nothing on it.
             try:
-                if self._rest.ready(name, own, _READY_S) == name:
+                if self._rest.ready(name, own_route, _READY_S) == name:
                     return
             except InferenceError as error:
-                if error.status != _NO_ROUTE or error.route is not None:  # else it is not split: its name is its own
+                if error.status != _NO_ROUTE or error.route is not None:  # else the Model is in no split: ask its name
                     raise
         if self._rest.ready(name, None, _READY_S) in (None, name):
             return
         if GatewayProbe(self.endpoint.http_url, timeout_s=_READY_S).learn(name) is None:
-            raise InferenceError(f"{self.endpoint.http_url} lets others answer for {name}", answered=False)
+            raise InferenceError(f"{self.endpoint.http_url} lets other models answer for {name}", answered=False)
 
     def _ask(
         self, transport: _Transport, target: str, bars: np.ndarray, route: str | None, request_id: str | None
@@ -129,12 +129,13 @@ class InferenceClient:
         name = target.removesuffix(".experiment")
         if route is not None:
             return self._send(transport, name, values, self._sticky(route), identity)
-        known = self._routes.get(name) if name in self._in_split else None
-        answer = self._send(transport, name, values, known, identity)
+        own_route = self._routes.get(name) if name in self._in_split else None
+        answer = self._send(transport, name, values, own_route, identity)
         if is_experiment(name) or answer.route in (None, name):
             return answer
         # The default model of an experiment shares its endpoint with the split; only its sticky route is its own.
         sticky = ""
+        # Twice, because the first attempt may use a stale route and thereby learn the current one.
         for _ in range(2):
             sticky = self._own_route(name)
             self._in_split.add(name)
@@ -149,19 +150,19 @@ class InferenceClient:
         )
 
     def _own_route(self, name: str) -> str:
-        """The route of a Model alone, learnt from the gateway when no answer named it yet."""
+        """The route of a Model alone, learned from the gateway if no answer has named it yet."""
         if name not in self._routes:
-            learnt = GatewayProbe(self.endpoint.http_url, timeout_s=self._timeout_s).learn(name)
-            if learnt is None:
+            learned = GatewayProbe(self.endpoint.http_url, timeout_s=self._timeout_s).learn(name)
+            if learned is None:
                 raise InferenceError(
                     f"the route of {name} is not known: as the default of an experiment it shares its endpoint, and "
-                    f"the gateway at {self.endpoint.http_url} let others answer for it whenever it was asked"
+                    f"the gateway at {self.endpoint.http_url} let other models answer for it in every attempt"
                 )
-            self._routes[name] = f":{learnt}:"
+            self._routes[name] = f":{learned}:"
         return self._routes[name]
 
     def _sticky(self, route: str) -> str:
-        """The header value for a route given as such, as ``<model>_<n>``, or as the name of a Model already met."""
+        """The header value of a route: given as such, as ``<model>_<n>``, or as the name of a Model already seen."""
         if parse_routes(route):
             return route
         if parse_routes(f":{route}:"):

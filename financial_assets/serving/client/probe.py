@@ -1,7 +1,7 @@
-"""What a cluster's gateway says of its Models: whether they answer, and the route of each.
+"""What a cluster's gateway reports of its Models: whether they answer, and the route of each.
 
-The status of a cluster's objects can lie after a scheduler's restart, and the number ``n`` in a route ``<model>_<n>``
-is the scheduler's own count, so both are learnt from answers and never assumed.
+The status of a cluster's objects can be wrong after a scheduler's restart, and the number ``n`` in a route
+``<model>_<n>`` is the scheduler's own count, so both are read from answers and never assumed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from financial_assets.serving.client.answers import ROUTE_HEADER, last_route
 __all__ = ["GatewayProbe"]
 
 _OK = 200
-# The default of an experiment shares its endpoint with the split: at a share of 5 % this many in vain are 1 in 700.
-_ASKS = 128
+# The default of an experiment shares its endpoint with the split: with a share of 5 %, the probability that none of
+# these attempts reaches it is 1 in 700.
+_ATTEMPTS = 128
 
 
 class GatewayProbe:
@@ -38,7 +39,7 @@ class GatewayProbe:
 
     @property
     def seen(self) -> Mapping[str, str]:
-        """Routes that answers named so far, by Model."""
+        """Model -> route, for the routes that answers have named so far."""
         return dict(self._seen)
 
     def problem(self, model: str) -> str:
@@ -48,10 +49,10 @@ class GatewayProbe:
     def learn(self, model: str) -> str | None:
         """The route ``<model>_<n>`` of a Model, ``None`` if the gateway does not name it.
 
-        The default of an experiment answers for itself only in its share of the requests: it is asked until it does,
-        but not without end, so that of a default of hardly any weight is not found.
+        The default of an experiment answers for itself only in its share of the requests. It is asked until it does,
+        but not without end, so the route of a default with a tiny weight may not be found.
         """
-        for _ in range(_ASKS):
+        for _ in range(_ATTEMPTS):
             problem, answered = self._ask(model)
             if problem or answered is None:
                 return None
@@ -60,7 +61,7 @@ class GatewayProbe:
         return None
 
     def _ask(self, model: str) -> tuple[str, str | None]:
-        """What is wrong, and the Model that answered."""
+        """What is wrong (empty if nothing is), and the Model that answered."""
         url = f"{self._http_url}/v2/models/{model}/ready"
         try:
             answer = self._pool.request(
@@ -73,8 +74,8 @@ class GatewayProbe:
             )
         if answer.status != _OK:
             return f"the gateway answers HTTP {answer.status} at {url}", None
-        arm = last_route(answer.headers.get(ROUTE_HEADER))
-        if arm is None:
+        route = last_route(answer.headers.get(ROUTE_HEADER))
+        if route is None:
             return "", None
-        self._seen[arm[0]] = f"{arm[0]}_{arm[1]}"
-        return "", arm[0]
+        self._seen[route.model] = route.sticky.strip(":")
+        return "", route.model

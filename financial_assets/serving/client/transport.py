@@ -12,15 +12,15 @@ import numpy as np
 import orjson
 
 from financial_assets.errors import GatewayUnavailableError, InferenceError, InferenceTimeoutError, RequestRejectedError
-from financial_assets.serving.client.answers import INPUT, ROUTE_HEADER, Answer, Arm, last_route, make_answer
+from financial_assets.serving.client.answers import INPUT, ROUTE_HEADER, Answer, Route, last_route, make_answer
 from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 
 __all__ = ["GrpcTransport", "RestTransport", "request_body"]
 
 _DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
-# Said by the gateway when it reaches no server, and by a server that has not loaded the model yet; never by a model.
-_NOBODY = {
+# Status of a gateway that reaches no server, or of a server that has not loaded the model yet; never of a model.
+_NO_MODEL = {
     404,
     502,
     503,
@@ -29,7 +29,7 @@ _NOBODY = {
     grpc.StatusCode.UNAVAILABLE.name,
 }
 _LOADING = "is not ready yet"  # MLServer, with 400
-# What REST says with 4xx.
+# Status codes that correspond to 4xx over REST.
 _REJECTED = {
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.NOT_FOUND,
@@ -61,7 +61,7 @@ class RestTransport:
     def __init__(self, url: str, timeout_s: float) -> None:
         self._url = url
         self._timeout_s = timeout_s
-        # Without TLS there is nothing to verify, and loading the certificates takes longer than a hundred requests.
+        # Without TLS there is nothing to verify, and loading the certificates takes as long as a hundred requests.
         self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, verify=url.startswith("https:"))
 
     def close(self) -> None:
@@ -69,29 +69,26 @@ class RestTransport:
         self._http.close()
 
     def ready(self, name: str, route: str | None, timeout_s: float) -> str | None:
-        """Who says to be ready when the model ``name`` is asked; raises the :class:`InferenceError` that fits."""
+        """The Model that reports ready when ``name`` is asked; raises the fitting :class:`InferenceError`."""
         headers = {"seldon-model": name, **({} if route is None else {ROUTE_HEADER: route})}
         try:
             response = self._http.get(f"/v2/models/{name}/ready", headers=headers, timeout=timeout_s)
         except httpx.TimeoutException as error:
             raise InferenceTimeoutError(
-                f"{self._url} does not say within {timeout_s:g} s if {name} is ready"
+                f"{self._url} does not report within {timeout_s:g} s whether {name} is ready"
             ) from error
         except httpx.TransportError as error:
             message = f"no answer from {self._url} about {name}: {error!r}"
             raise GatewayUnavailableError(message, answered=False) from error
-        arm = last_route(response.headers.get(ROUTE_HEADER))
+        answered_by = last_route(response.headers.get(ROUTE_HEADER))
+        model = answered_by.model if answered_by else None
         if not response.is_success:
-            raise GatewayUnavailableError(
-                f"{self._url} answers {response.status_code} about {name}",
-                status=response.status_code,
-                route=arm[0] if arm else None,
-                answered=False,
-            )
-        return arm[0] if arm else None
+            message = f"{self._url} answers {response.status_code} about {name}"
+            raise GatewayUnavailableError(message, status=response.status_code, route=model, answered=False)
+        return model
 
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
-        """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
+        """Ask ``name`` once; raises the fitting :class:`InferenceError`."""
         began = time.perf_counter()
         identity = headers["x-request-id"]
         body = request_body(bars, identity)
@@ -99,23 +96,23 @@ class RestTransport:
             response = self._http.post(
                 f"/v2/models/{name}/infer", content=body, headers={**headers, "content-type": "application/json"}
             )
-        except httpx.ConnectTimeout as error:
+        except httpx.ConnectTimeout as error:  # before TimeoutException, its base: no model can have seen this request
             message = f"{name}: no connection to {self._url} within {self._timeout_s:g} s ({error!r})"
             raise GatewayUnavailableError(message, answered=False) from error
         except httpx.TimeoutException as error:
             raise InferenceTimeoutError(f"{name}: no answer within {self._timeout_s:g} s ({error!r})") from error
         except httpx.TransportError as error:
             raise GatewayUnavailableError(f"{name}: no answer from {self._url}: {error!r}", answered=False) from error
-        arm = last_route(response.headers.get(ROUTE_HEADER))
+        route = last_route(response.headers.get(ROUTE_HEADER))
         if not response.is_success:
-            raise _http_error(name, response, arm)
+            raise _http_error(name, response, route)
         try:
             document = orjson.loads(response.content)
             outputs = {o["name"]: np.asarray(o["data"], np.float32).reshape(o["shape"]) for o in document["outputs"]}
             model_name = str(document["model_name"])
-            return make_answer(outputs, len(bars), arm, model_name, time.perf_counter() - began, identity)
+            return make_answer(outputs, len(bars), route, model_name, time.perf_counter() - began, identity)
         except (ValueError, KeyError, TypeError) as error:
-            raise _malformed(name, error, arm) from error
+            raise _malformed(name, error, route) from error
 
 
 class GrpcTransport:
@@ -151,7 +148,7 @@ class GrpcTransport:
         self._channel.close()
 
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
-        """Ask ``name`` once; raises the :class:`InferenceError` that fits."""
+        """Ask ``name`` once; raises the fitting :class:`InferenceError`."""
         began = time.perf_counter()
         identity = headers["x-request-id"]
         request = ModelInferRequest(model_name=name, id=identity)
@@ -161,35 +158,28 @@ class GrpcTransport:
             response, call = self._infer.with_call(request, metadata=tuple(headers.items()), timeout=self._timeout_s)
         except grpc.RpcError as error:
             raise self._error(name, error) from error
-        arm = last_route(_metadata(call).get(ROUTE_HEADER))
+        route = last_route(_metadata(call).get(ROUTE_HEADER))
         try:
             outputs = {
                 output.name: np.frombuffer(content, dtype=_DTYPES[output.datatype]).reshape(output.shape)
                 for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
             }
             latency_s = time.perf_counter() - began
-            return make_answer(outputs, len(bars), arm, response.model_name, latency_s, identity)
+            return make_answer(outputs, len(bars), route, response.model_name, latency_s, identity)
         except (ValueError, KeyError) as error:
-            raise _malformed(name, error, arm) from error
+            raise _malformed(name, error, route) from error
 
     def _error(self, name: str, error: Any) -> InferenceError:
         code: grpc.StatusCode = error.code()
-        arm = last_route(_metadata(error).get(ROUTE_HEADER))
-        route = arm[0] if arm else None
+        route = last_route(_metadata(error).get(ROUTE_HEADER))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             message = f"{name}: no answer within {self._timeout_s:g} s"
-            return InferenceTimeoutError(message, status=code.name, route=route)
+            return InferenceTimeoutError(message, status=code.name, route=route.model if route else None)
         kind = RequestRejectedError if code in _REJECTED else GatewayUnavailableError
-        return kind(
-            f"{name}: {code.name}: {error.details()}",
-            status=code.name,
-            route=route,
-            sticky=_sticky(arm),
-            answered=not _is_nobodys(code.name, str(error.details())),
-        )
+        return _refusal(kind, name, code.name, str(error.details()), route)
 
 
-def _http_error(name: str, response: httpx.Response, arm: Arm | None) -> InferenceError:
+def _http_error(name: str, response: httpx.Response, route: Route | None) -> InferenceError:
     try:
         text = str(orjson.loads(response.content)["error"])
     except (ValueError, KeyError, TypeError):
@@ -197,26 +187,25 @@ def _http_error(name: str, response: httpx.Response, arm: Arm | None) -> Inferen
     if response.status_code == 404 and not text:
         text = "the gateway has no such model, experiment or route"
     kind = RequestRejectedError if 400 <= response.status_code < 500 else GatewayUnavailableError
-    message = f"{name}: {response.status_code}: {text or '(no text)'}"
+    return _refusal(kind, name, response.status_code, text or "(no text)", route)
+
+
+def _refusal(
+    kind: type[InferenceError], name: str, status: int | str, text: str, route: Route | None
+) -> InferenceError:
+    """The error of an answer that is not a forecast, with the arm that the gateway had drawn for it."""
     return kind(
-        message,
-        status=response.status_code,
-        route=arm[0] if arm else None,
-        sticky=_sticky(arm),
-        answered=not _is_nobodys(response.status_code, text),
+        f"{name}: {status}: {text}",
+        status=status,
+        route=route.model if route else None,
+        sticky=route.sticky if route else None,
+        answered=status not in _NO_MODEL and _LOADING not in text,
     )
 
 
-def _is_nobodys(status: int | str, text: str) -> bool:
-    return status in _NOBODY or _LOADING in text
-
-
-def _sticky(arm: Arm | None) -> str | None:
-    return f":{arm[0]}_{arm[1]}:" if arm else None
-
-
-def _malformed(name: str, error: Exception, arm: Arm | None) -> GatewayUnavailableError:
-    return GatewayUnavailableError(f"{name}: the answer is not a V2 answer: {error!r}", route=arm[0] if arm else None)
+def _malformed(name: str, error: Exception, route: Route | None) -> GatewayUnavailableError:
+    message = f"{name}: the answer is not a V2 answer: {error!r}"
+    return GatewayUnavailableError(message, route=route.model if route else None)
 
 
 def _metadata(call: Any) -> dict[str, str]:

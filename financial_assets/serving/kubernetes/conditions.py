@@ -1,6 +1,6 @@
-"""What the conditions of an object say: ready, still on its way, or failed for good.
+"""The state of an object by its conditions: ready, pending, or failed for good.
 
-``observedGeneration`` is never written by the operator, so whether a condition belongs to the last change is told by
+The operator never writes ``observedGeneration``. So whether a condition belongs to the last change is decided by
 comparing it with the one that the API server returned together with that change.
 """
 
@@ -21,14 +21,14 @@ _QUIET = frozenset({"replicas", "minReplicas", "maxReplicas", "logger"})
 
 @dataclass(frozen=True)
 class Verdict:
-    """Ready, pending or failed, and the condition that says so."""
+    """Ready, pending or failed, and the condition behind it."""
 
     state: Literal["ready", "pending", "failed"]
     why: str
 
 
 def judge(document: Manifest) -> Verdict:
-    """What the object's own conditions say, taken as current."""
+    """The state by the object's own conditions, taken as current."""
     if document["metadata"].get("deletionTimestamp"):
         return Verdict("failed", "it is being deleted; apply it again once it is gone")
     kind = document["kind"]
@@ -38,14 +38,17 @@ def judge(document: Manifest) -> Verdict:
 
 
 def is_current(document: Manifest, written: Manifest) -> bool:
-    """Whether the main condition differs from the one that stood when the object was written."""
+    """Whether the main condition differs from the one at the time when the object was written."""
     main = _MAIN[document["kind"]]
     return _condition(document, main) != _condition(written, main)
 
 
 def restarts(before: Manifest | None, after: Manifest) -> bool:
     """Whether a write changed what is served, so that an older verdict no longer counts."""
-    return before is not None and _loud(before) != _loud(after)
+    if before is None:
+        return False
+    fields = {*before["spec"], *after["spec"]} - _QUIET
+    return any(before["spec"].get(field) != after["spec"].get(field) for field in fields)
 
 
 def _judge_model(document: Manifest) -> Verdict:
@@ -53,14 +56,14 @@ def _judge_model(document: Manifest) -> Verdict:
     if not ready:
         return Verdict("pending", "no condition ModelReady yet; does the operator run?")
     # This operator puts the state word into `message` and the error text into `reason`.
-    said = f"ModelReady={ready.get('status')} {ready.get('message', '')}: {ready.get('reason', '')}".strip(": ")
+    shown = f"ModelReady={ready.get('status')} {ready.get('message', '')}: {ready.get('reason', '')}".strip(": ")
     if ready.get("status") == "True":
         spec, available = document["spec"], int((document.get("status") or {}).get("availableReplicas") or 0)
         wanted = int(spec.get("replicas") or spec.get("minReplicas") or 1)
         if available < wanted:
-            return Verdict("pending", f"{said}, but {available} of {wanted} replicas are available")
-        return Verdict("ready", said)
-    return Verdict("failed" if ready.get("message") == "ModelFailed" else "pending", said)
+            return Verdict("pending", f"{shown}, but {available} of {wanted} replicas are available")
+        return Verdict("ready", shown)
+    return Verdict("failed" if ready.get("message") == "ModelFailed" else "pending", shown)
 
 
 def _judge_experiment(document: Manifest) -> Verdict:
@@ -76,17 +79,17 @@ def _judge_experiment(document: Manifest) -> Verdict:
 
 def _all_true(document: Manifest, names: Collection[str]) -> Verdict:
     for name in names:
-        found = _condition(document, name)
-        if found.get("status") != "True":
-            said = f"{name}={found['status']} {found.get('reason', '')}" if found else f"no condition {name} yet"
-            return Verdict("pending", said.strip())
+        condition = _condition(document, name)
+        if condition.get("status") != "True":
+            shown = (
+                f"{name}={condition['status']} {condition.get('reason', '')}"
+                if condition
+                else f"no condition {name} yet"
+            )
+            return Verdict("pending", shown.strip())
     return Verdict("ready", ", ".join(f"{name}=True" for name in names))
 
 
 def _condition(document: Manifest, name: str) -> Manifest:
     conditions = (document.get("status") or {}).get("conditions") or []
-    return next((dict(found) for found in conditions if found.get("type") == name), {})
-
-
-def _loud(document: Manifest) -> Manifest:
-    return {field: value for field, value in document["spec"].items() if field not in _QUIET}
+    return next((dict(condition) for condition in conditions if condition.get("type") == name), {})

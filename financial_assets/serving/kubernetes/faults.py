@@ -1,4 +1,4 @@
-"""What an answer of the API server means: which object, which verb, what mends it, whether to try again."""
+"""What a refusal of the API server means: which object and verb, what fixes it, whether to try again."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def explain(call: str, plural: str, namespace: str, error: ApiException) -> ApiC
     """
     status = int(error.status or 0)
     body = _status_object(error.body)
-    said = str(body.get("message") or (error.body or "")[:200] or error.reason or "no message").strip()
+    message = str(body.get("message") or (error.body or "")[:200] or error.reason or "no message").strip()
     managers = _managers(body)
     remedy = _remedy(status, call.split()[0], plural, namespace, body, managers)
     return ApiCallError(
-        f"{call}: HTTP {status}, {said}; {remedy}",
+        f"{call}: HTTP {status}, {message}; {remedy}",
         status=status,
         transient=status in _TRANSIENT,
         reason=str(body.get("reason", "")),
@@ -76,7 +76,7 @@ def explain(call: str, plural: str, namespace: str, error: ApiException) -> ApiC
 
 
 def retry_after(error: ApiException) -> float | None:
-    """Seconds that the server asks to wait, ``None`` if it does not say or says it in another form."""
+    """Seconds that the server asks to wait, ``None`` if it does not say, or says it as a date."""
     headers = {str(key).lower(): value for key, value in dict(error.headers or {}).items()}
     value = str(headers.get("retry-after", ""))
     return float(value) if value.isdigit() else None
@@ -102,11 +102,11 @@ def _remedy(
         409: "somebody else changed it meanwhile; run it again",
         422: "the cluster's schema or an admission rule refuses the manifest; correct the field named",
         429: "the API server is overloaded; run it again later",
-    }.get(status, "the API server or something before it fails; look at its log and run it again")
+    }.get(status, "the API server or a proxy in front of it fails; look at its log and run it again")
 
 
 def _status_object(body: object) -> dict[str, Any]:
-    """The ``Status`` that the API server sends with a refusal; empty if the body is none."""
+    """The ``Status`` that the API server sends with a refusal; empty if the body is something else."""
     if not isinstance(body, str):
         return {}
     try:

@@ -34,8 +34,8 @@ __all__ = ["KubernetesTarget"]
 class KubernetesTarget:
     """Serves Models and Experiments from a cluster; implements ``ServingTarget``.
 
-    The cluster may be shared: objects without our label are respected (their names, their defaults), but never changed,
-    removed or reported.
+    The cluster may be shared: objects without our label are never changed, deleted or reported, but their names and
+    defaults count as taken.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class KubernetesTarget:
     request_timeout_s
         Longest wait for one answer of the API server.
     settle_s
-        How long a changed Experiment must go unrejected before it counts as in force: the operator keeps its
-        conditions ``True`` throughout, so no transition tells.
+        How long a changed Experiment must go unrejected before the change counts as applied: the operator keeps its
+        conditions ``True`` throughout, so there is no transition to wait for.
     """
 
     name = "kubernetes"
@@ -80,7 +80,7 @@ class KubernetesTarget:
         self._settle_s = settle_s
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Create or update objects: Servers, then Models, then Experiments, each in force before the next kind."""
+        """Create or update objects: Servers, then Models, then Experiments; each kind is ready before the next."""
         validate_set(manifests, closed=False)
         check_reachable(manifests, self._api.namespace, self._volume)
         deadline = Deadline(self._timeout_s)

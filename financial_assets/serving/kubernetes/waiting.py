@@ -47,7 +47,7 @@ def wait_for(
     Parameters
     ----------
     settle_s
-        An Experiment that was in force stays ``True`` throughout a change, so its verdict counts this long after.
+        The conditions of a running Experiment stay ``True`` throughout a change, so they count only after this time.
 
     Raises
     ------
@@ -79,17 +79,18 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
     seen, first = "", ""
     while True:
         try:
-            found = api.read(kind, name, deadline)
+            stored = api.read(kind, name, deadline)
         except ApiCallError as fault:
             if not fault.transient:
                 raise
             seen = str(fault)
         else:
-            first = first or (found or {}).get("metadata", {}).get("uid", "")
-            if found is None or found["metadata"].get("uid", "") != first:
+            first = first or (stored or {}).get("metadata", {}).get("uid", "")
+            # Another uid is a new object of the same name: the one that was deleted is gone.
+            if stored is None or stored["metadata"].get("uid", "") != first:
                 return
-            held = ", ".join(found["metadata"].get("finalizers") or []) or "none"
-            seen = f"finalizers {held}; {judge({**found, 'metadata': {}}).why}"
+            finalizers = ", ".join(stored["metadata"].get("finalizers") or []) or "none"
+            seen = f"finalizers {finalizers}; {judge({**stored, 'metadata': {}}).why}"
         if deadline.passed:
             raise NotReadyError(
                 f"waited {deadline.seconds:g} s for {kind} {api.namespace}/{name} to go: {seen}; operator and "
@@ -100,16 +101,16 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
 
 def _is_ready(api: SeldonApi, gateway: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:
     try:
-        found = api.read(item.kind, item.name, deadline)
+        stored = api.read(item.kind, item.name, deadline)
     except ApiCallError as fault:
         if not fault.transient:
             raise
         item.seen = str(fault)
         return False
-    if found is None:
+    if stored is None:
         item.seen = "was never applied"
         return False
-    verdict = _verdict(item, {"kind": item.kind, **found}, settled)
+    verdict = _verdict(item, {"kind": item.kind, **stored}, settled)
     item.seen = verdict.why
     if verdict.state == "failed":
         raise TargetError(f"{item.kind} {api.namespace}/{item.name}: {verdict.why}")
@@ -119,13 +120,14 @@ def _is_ready(api: SeldonApi, gateway: GatewayProbe, item: Awaited, deadline: De
     return verdict.state == "ready"
 
 
-def _verdict(item: Awaited, found: Manifest, settled: bool) -> Verdict:
-    verdict = judge(found)
-    if item.stale is not None and is_current(found, item.stale):
+def _verdict(item: Awaited, stored: Manifest, settled: bool) -> Verdict:
+    """The object's state, unless it may be from before the change."""
+    verdict = judge(stored)
+    if item.stale is not None and is_current(stored, item.stale):
         item.stale = None
-    deleted = bool(found["metadata"].get("deletionTimestamp"))
+    deleted = bool(stored["metadata"].get("deletionTimestamp"))
     if item.stale is None or deleted or verdict.state == "pending":
         return verdict
     if item.kind == "Experiment" and (settled or verdict.state == "failed"):
         return verdict
-    return Verdict("pending", f"{verdict.why}, but that is from before the change")
+    return Verdict("pending", f"{verdict.why}, but that may be from before the change")

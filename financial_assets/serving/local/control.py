@@ -1,4 +1,4 @@
-"""Starts and stops the plane of a home and says how it is: what ``financial-assets serve | stop | status`` call."""
+"""Starts, stops and describes the plane of a home, for ``financial-assets serve | stop | status``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 
-import financial_assets
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
@@ -30,12 +29,13 @@ from financial_assets.serving.local.processes.process import (
     ProcessSpec,
     SupervisorState,
     end_process,
+    package_path,
     read_specs,
     write_specs,
 )
 from financial_assets.serving.local.waiting import wait_until_well
 
-__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "start", "stop"]
+__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "server_settings", "start", "stop"]
 
 _START_S = 90.0
 _STOP_S = 40.0
@@ -43,16 +43,12 @@ _SUPERVISOR = "financial_assets.serving.local.supervisor"
 _SERVER = "financial_assets.serving.local.mlserver"
 
 
-def _nothing(_: Ports) -> Sequence[ProcessSpec]:
-    return ()
-
-
 def start(
-    home: Path, *, timeout_s: float = _START_S, beside: Callable[[Ports], Sequence[ProcessSpec]] = _nothing
+    home: Path, *, timeout_s: float = _START_S, beside: Callable[[Ports], Sequence[ProcessSpec]] = lambda _: ()
 ) -> Ports:
     """Start the plane of ``home`` unless it runs; returns when gateway and server answer.
 
-    A plane that runs without its supervisor gets a new one, which keeps the processes as they are.
+    A plane that runs without its supervisor gets a new one, which adopts the processes as they are.
 
     Parameters
     ----------
@@ -61,7 +57,8 @@ def start(
     timeout_s
         Longest wait.
     beside
-        Given the plane's ports, further processes to keep alive with it; they end last. Not asked when the plane runs.
+        Gives further processes to keep alive with the plane, from its ports; they end last. Not called if the plane
+        runs.
 
     Raises
     ------
@@ -88,30 +85,31 @@ def start(
         try:
             wait_until_well(layout, ports, deadline, patient=False)
         except NotReadyError:
-            # The next start begins afresh, with other ports if these were taken.
+            # The next start begins from scratch, with other ports if these were taken.
             _end_plane(layout, _STOP_S)
             raise
     return ports
 
 
 def _adoptable(layout: Layout) -> Ports | None:
-    """The ports of a plane that only lacks a supervisor; ``None`` when it must be started anew.
+    """The ports of a plane that only lacks a supervisor; ``None`` if it must be restarted.
 
-    It must when its gateway is gone, or when this version of the package would run or configure it in another way.
+    It must if its gateway is gone, or if this version of the package would run or configure it differently.
     """
     if not (layout.ports_file.exists() and layout.specs.exists() and "envoy" in find_processes(layout)):
         return None
     try:
         ports, specs = layout.read_ports(), read_specs(layout.specs)
     except (TargetError, ValueError, TypeError, KeyError):
-        return None  # damaged; what runs is ended and all of it written anew
+        return None  # damaged: what runs is ended, and all files are written again
     if ports is None:
         return None
+    # Without the environment, which depends on the shell of whoever started the plane.
     wanted = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in plane_specs(layout, ports)]
     current = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in specs[: len(wanted)]]
     files = _static_files(layout, ports)
-    same = all(path.exists() and path.read_text() == content for path, content in files.items())
-    return ports if same and current == wanted else None
+    is_configured = all(path.exists() and path.read_text() == content for path, content in files.items())
+    return ports if is_configured and current == wanted else None
 
 
 def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:
@@ -134,13 +132,13 @@ def _end_plane(layout: Layout, timeout_s: float) -> bool:
     if running:
         end_process(_find_supervisor(layout), timeout_s)
     # A supervisor that had to be killed, now or long ago, leaves its children.
-    left = end_orphans(layout)
+    had_orphans = end_orphans(layout)
     layout.supervisor_state.unlink(missing_ok=True)
-    return running or left
+    return running or had_orphans
 
 
 def _find_supervisor(layout: Layout) -> psutil.Process:
-    """The process that holds the lock: it writes its id right after taking it, and has that id while it holds it."""
+    """The process that holds the lock; it writes its id right after taking it."""
     for _ in range(100):
         state = SupervisorState.read(layout.supervisor_state)
         process = state.identity.find() if state else None
@@ -148,24 +146,24 @@ def _find_supervisor(layout: Layout) -> psutil.Process:
         if process is not None:
             return process
         time.sleep(0.05)
-    # The file may have been damaged or removed since; the command line of the process stays what it was.
+    # The file may have been damaged or removed since; the command line of a process cannot be.
     command = [_SUPERVISOR, str(layout.home.absolute())]
     for process in psutil.process_iter(["cmdline"]):
         if (process.info["cmdline"] or [])[-2:] == command:
             return process
     raise NotReadyError(
         f"{layout.supervisor_lock} is held by a process that {layout.supervisor_state} does not name; "
-        f"`fuser {layout.supervisor_lock}` tells which one to end"
+        f"`fuser {layout.supervisor_lock}` names the one to end"
     )
 
 
 def is_running(home: Path) -> bool:
-    """Whether a supervisor keeps the plane of ``home`` alive; without one it may serve on (:func:`running_ports`)."""
+    """Whether a supervisor keeps the plane of ``home`` alive; it may serve without one (:func:`running_ports`)."""
     return is_held(Layout(home).supervisor_lock)
 
 
 def running_ports(home: Path) -> Ports | None:
-    """The ports of a plane that a supervisor keeps or whose gateway answers without one; ``None`` if there is neither.
+    """The ports of a plane that has a supervisor, or whose gateway answers without one; ``None`` otherwise.
 
     Raises
     ------
@@ -182,21 +180,20 @@ def running_ports(home: Path) -> Ports | None:
 
 
 def children(home: Path) -> tuple[ChildState, ...]:
-    """The plane's processes: as the supervisor sees them, or as they are found when it is gone."""
+    """The plane's processes, as the supervisor sees them or, if it is gone, as they are found."""
     layout = Layout(home)
     state = SupervisorState.read(layout.supervisor_state)
-    known = state.children if state else ()
+    recorded = state.children if state else ()
     if is_held(layout.supervisor_lock):
-        return known
-    left = find_processes(layout)
-    kept = {name: ChildState(name, None, "", 0, "") for name in left} | {child.name: child for child in known}
-    return tuple(_unsupervised(child, left.get(child.name)) for child in kept.values())
-
-
-def _unsupervised(child: ChildState, process: psutil.Process | None) -> ChildState:
-    if process is None:
-        return replace(child, identity=None, state="gone", last_exit="unknown, its supervisor is gone too")
-    return replace(child, identity=Identity.of(process.pid), state="running")
+        return recorded
+    running = find_processes(layout)
+    every = {name: ChildState(name, None, "", 0, "") for name in running} | {child.name: child for child in recorded}
+    return tuple(
+        replace(child, identity=Identity.of(running[name].pid), state="running")
+        if name in running
+        else replace(child, identity=None, state="gone", last_exit="unknown, its supervisor is gone too")
+        for name, child in every.items()
+    )
 
 
 def envoy_binary() -> str:
@@ -214,9 +211,9 @@ def envoy_binary() -> str:
 
 
 def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
-    """What the supervisor runs: Envoy first, because it is the first to end."""
+    """What the supervisor runs; Envoy is listed first, because it must end first."""
     envoy_command = ("-c", str(layout.envoy / "bootstrap.json"), "--concurrency", "1", "--log-level", "warning")
-    # Hot restart would share memory with every other Envoy of this machine.
+    # Hot restart would share memory with every other Envoy on this machine.
     envoy = ProcessSpec(
         name="envoy",
         command=(envoy_binary(), *envoy_command, "--disable-hot-restart"),
@@ -224,22 +221,20 @@ def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
         health_url=f"http://{LOOPBACK}:{ports.admin}/ready",
     )
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # A setting meant for another MLServer must not reach ours.
+    # An empty value removes a variable: settings of another MLServer must not reach ours.
     foreign = {name: "" for name in os.environ if name.startswith("MLSERVER_")}
-    package_root = str(Path(financial_assets.__file__).parents[1])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     server = ProcessSpec(
         name="mlserver",
         command=(sys.executable, "-P", "-m", _SERVER, str(layout.mlserver / "settings.json")),
         cwd=str(layout.mlserver),
         health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live",
-        environment={**foreign, **threads, "PYTHONPATH": search_path, "PYTHONUNBUFFERED": "1"},
+        environment={**foreign, **threads, "PYTHONPATH": package_path(), "PYTHONUNBUFFERED": "1"},
     )
     return (envoy, server)
 
 
 def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
-    """MLServer's settings."""
+    """MLServer's ``settings.json``."""
     return {
         "debug": False,
         "host": LOOPBACK,
@@ -277,13 +272,11 @@ def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[Proc
 
 
 def _spawn_supervisor(layout: Layout) -> None:
-    package_root = str(Path(financial_assets.__file__).parents[1])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     with (layout.logs / "supervisor.log").open("ab") as log:
         subprocess.run(
             [sys.executable, "-P", "-m", _SUPERVISOR, str(layout.home.absolute())],
             cwd=layout.root,
-            env={**os.environ, "PYTHONPATH": search_path, **mark(layout.root, SUPERVISOR)},
+            env={**os.environ, "PYTHONPATH": package_path(), **mark(layout.root, SUPERVISOR)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -39,10 +39,6 @@ class ServedModel:
         return f"{self.manifest['metadata']['name']}_{self.version}"
 
 
-def _nothing() -> Mapping[str, int]:
-    return {}
-
-
 @dataclass(frozen=True)
 class DesiredState:
     """Everything wanted.
@@ -50,7 +46,7 @@ class DesiredState:
     Attributes
     ----------
     revision
-        Grows with every change; the gateway tells which one it runs.
+        Grows with every change; the gateway names the one that it runs.
     models, experiments
         By name.
     versions
@@ -58,9 +54,9 @@ class DesiredState:
     """
 
     revision: int = 0
-    models: Mapping[str, ServedModel] = field(default_factory=dict)
-    experiments: Mapping[str, Manifest] = field(default_factory=dict)
-    versions: Mapping[str, int] = field(default_factory=_nothing)
+    models: Mapping[str, ServedModel] = field(default_factory=dict[str, ServedModel])
+    experiments: Mapping[str, Manifest] = field(default_factory=dict[str, Manifest])
+    versions: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def topology(self) -> Topology:
@@ -82,15 +78,15 @@ class DesiredState:
             The content behind an unchanged ``storageUri`` is not what it was.
         """
         name = kind_and_name(manifest)[1]
-        known = self.models.get(name)
-        if known is not None and known.manifest["spec"] == manifest["spec"]:
-            if known.sha256 != sha256:
+        current = self.models.get(name)
+        if current is not None and current.manifest["spec"] == manifest["spec"]:
+            if current.sha256 != sha256:
                 raise TargetError(
                     f"Model {name}: the artefact at {manifest['spec']['storageUri']} was overwritten "
-                    f"(SHA-256 {sha256[:12]}, applied as {known.sha256[:12]}); artefacts are immutable, "
+                    f"(SHA-256 {sha256[:12]}, applied as {current.sha256[:12]}); artefacts are immutable, "
                     "publish it under a new storageUri"
                 )
-            version = known.version
+            version = current.version
         else:
             version = self.versions.get(name, 0) + 1
         return replace(
@@ -125,7 +121,7 @@ class DesiredState:
 
     @classmethod
     def read(cls, path: Path) -> DesiredState:
-        """What the file says; nothing wanted if there is none.
+        """The state in the file; nothing is wanted if there is none.
 
         Raises
         ------

@@ -15,7 +15,7 @@ from financial_assets.errors import TargetError
 __all__ = ["LOOPBACK", "Layout", "Ports", "free_ports", "is_free", "pick_ports"]
 
 LOOPBACK = "127.0.0.1"
-# Below the range from which the kernel takes ports for outgoing connections, so that none of those can be in the way.
+# Below the range from which the kernel takes ports for outgoing connections, which could otherwise occupy one of ours.
 _FIRST_PORT, _LAST_PORT = 15000, 32000
 
 
@@ -51,7 +51,7 @@ class Layout:
 
     @property
     def logs(self) -> Path:
-        """One log file a process."""
+        """One log file per process."""
         return self.root / "logs"
 
     @property
@@ -71,7 +71,7 @@ class Layout:
 
     @property
     def desired(self) -> Path:
-        """The wanted manifests and what is known about them."""
+        """The wanted manifests, their versions and digests."""
         return self.root / "desired.json"
 
     @property
@@ -86,7 +86,7 @@ class Layout:
 
     @property
     def supervisor_lock(self) -> Path:
-        """Held by the living supervisor; the kernel lets it go when that dies."""
+        """Held by the running supervisor; the kernel releases it when that dies."""
         return self.root / "supervisor.lock"
 
     @property
@@ -163,7 +163,7 @@ def free_ports(seed: int) -> Iterator[int]:
 def is_free(port: int) -> bool:
     """Whether a server could listen on ``port`` of the loopback interface now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the servers do it: connections that linger from an earlier run are no obstacle, a listener is.
+        # As servers do it: connections that linger from an earlier run do not matter, a listener does.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))

@@ -1,7 +1,7 @@
-"""What the plane accepts at most, and what it says beyond.
+"""Limits of the plane, and its messages to requests beyond them.
 
-Every size follows from the largest batch that anything in this package sends, so that no honest request meets a
-limit and no other one fills the memory.
+Every size follows from the largest batch that this package sends, so that no legitimate request meets a limit and no
+other one fills the memory.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ time: parsing holds the interpreter, and its lists hold memory. Smaller ones are
 a slow sender takes no place in the server."""
 
 BUFFER_BYTES = 256 * 2**10
-"""What one connection of the gateway holds before it tells the one before it to wait."""
+"""Bytes that one connection of the gateway buffers before it makes its sender wait."""
 
 INSIDE, WAITING = 64, 256
-"""Requests inside MLServer (replay has at most 64 workers), and before its door; any more are answered 503."""
+"""Requests inside MLServer (replay has at most 64 workers), and queued in front of it; further ones get 503."""
 
 LARGE_INSIDE, LARGE_WAITING = 2, 6
 """The same for those with large bodies."""
 
 GRPC_INSIDE = 32
-"""Requests over gRPC inside MLServer; HTTP/2 has no door to wait before."""
+"""Requests over gRPC inside MLServer; with HTTP/2 none are queued in front of it."""
 
 CONNECTIONS = 1000
 """Connections of clients to the gateway."""

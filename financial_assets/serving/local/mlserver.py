@@ -15,6 +15,7 @@ import logging
 import math
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ class AgentInterceptor(aio.ServerInterceptor):
         answer: Any = handler.unary_unary
 
         async def renamed(content: bytes, context: Any) -> Any:
-            # Parsed here, because bytes that are no message would otherwise be reported as the server's fault.
+            # Parsed here, because bytes that are not a message would otherwise be reported as the server's fault.
             try:
                 request: Any = handler.request_deserializer(content)
             except DecodeError as error:
@@ -103,7 +104,7 @@ class RawTensorServicer(InferenceServicer):
     """Hands raw tensors on as arrays, after checking that their sizes match their shapes."""
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Any) -> Any:  # noqa: N802
-        """Whether a model is ready; one that is missing is not found, not a failure of the server."""
+        """Whether a model is ready; a missing one is NOT_FOUND instead of a failure of the server."""
         return await _MODEL_READY(self, request, context)
 
     def _InsertHeaders(self, request: pb.ModelInferRequest, context: Any) -> InferenceRequest:  # noqa: N802
@@ -125,7 +126,7 @@ class RawTensorServicer(InferenceServicer):
 
 
 def _check_contents(tensor: Any, *, raw: bool) -> None:
-    """Refuse what MLServer would pass over: contents beside raw ones, or in another field than the datatype's."""
+    """Refuse what MLServer would ignore: contents beside raw ones, or in another field than the datatype's."""
     given = [field.name for field, _ in tensor.contents.ListFields()]
     if raw and given:
         raise InferenceError(f"input {tensor.name}: {', '.join(given)} beside raw_input_contents; send one of them")
@@ -162,9 +163,9 @@ class _GRPCServer(grpc_server.GRPCServer):
 class LargeBodiesOneByOne:
     """ASGI middleware: of the requests with large bodies, one at a time is read, parsed and answered.
 
-    Parsing holds the event loop for as long as the body is large, and its lists hold ten times the body's memory. One
-    after the other, the small requests and the health checks between two of them wait for one, and memory is bounded;
-    a body that waits is not read, so it stays with the gateway.
+    Parsing blocks the event loop in proportion to the body, and its lists need ten times the body's memory. One after
+    the other, small requests and health checks wait for one large body at most, and memory is bounded. A body that
+    waits is not read, so it stays with the gateway.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -172,23 +173,17 @@ class LargeBodiesOneByOne:
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, when it is its turn."""
-        if scope["type"] == "http" and _may_be_large(scope):
-            async with self._turn:
-                await self._app(scope, receive, send)
-        else:
+        """Pass a request on; one with a large body when it is its turn."""
+        headers = dict(scope["headers"]) if scope["type"] == "http" else {}
+        length = headers.get(b"content-length", b"")
+        # An encoded body may be large once it is decompressed, however small it was sent.
+        may_be_large = b"content-encoding" in headers or (length.isdigit() and int(length) >= LARGE_BODY_BYTES)
+        async with self._turn if may_be_large else nullcontext():
             await self._app(scope, receive, send)
 
 
-def _may_be_large(scope: Scope) -> bool:
-    """Whether the body is large as it was sent, or may be once it is decompressed."""
-    headers = dict(scope["headers"])
-    length = headers.get(b"content-length", b"")
-    return b"content-encoding" in headers or (length.isdigit() and int(length) >= LARGE_BODY_BYTES)
-
-
 class PlaneServer(MLServer):
-    """MLServer that renames, loads first, and survives a model that cannot be loaded."""
+    """MLServer that renames requests, loads models before it listens, and survives one that cannot be loaded."""
 
     def _create_servers(self) -> None:
         super()._create_servers()
@@ -209,18 +204,14 @@ class PlaneServer(MLServer):
 
 
 async def _refuse_malformed(request: Request, error: Exception) -> Response:
-    """Say what is wrong with a body that is not a V2 request, without echoing the body."""
+    """Name the faults of a body that is not a V2 request, without echoing the body."""
     assert isinstance(error, RequestValidationError)
     problems = [
-        ".".join(str(part) for part in problem["loc"]) + ": " + problem["msg"] + _context(problem)
+        f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+        + (f" ({reason})" if (reason := problem.get("ctx", {}).get("error")) else "")
         for problem in error.errors()[:5]
     ]
     return Response(status_code=422, content={"error": "not a V2 inference request: " + "; ".join(problems)})
-
-
-def _context(problem: dict[str, Any]) -> str:
-    reason = problem.get("ctx", {}).get("error")
-    return f" ({reason})" if reason else ""
 
 
 class _ShortRefusals(logging.Filter):
@@ -243,10 +234,10 @@ async def _serve(settings_path: Path) -> None:
 
 
 def _mend(layout: Layout) -> None:
-    """Put damaged files back from their artefacts: the supervisor starts this server again without anybody else."""
+    """Restore damaged files from their artefacts: the supervisor restarts this server without any other process."""
     try:
         lost = mend_models(layout)
-    except FinancialAssetsError as error:  # what can be served is served; the doctor names the rest
+    except FinancialAssetsError as error:  # the sound models are served; the doctor names the others
         lost = {"": str(error)}
     for reason in lost.values():
         logger.error(reason)

@@ -80,13 +80,6 @@ def _applied_file(model: ServedModel) -> tuple[Path | None, str]:
     return (source, "") if digest == model.sha256 else (None, f"{source} has the SHA-256 {digest[:12]}")
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 _log = logging.getLogger(__name__)
 
 
@@ -100,7 +93,7 @@ class Repository:
     url
         Base URL of MLServer's own HTTP port.
     restore
-        Puts the registered file with a SHA-256 back into an artefact's folder; ``None``: nothing is put back.
+        Restores the registered file with a SHA-256 in an artefact's folder; ``None``: nothing does.
     """
 
     def __init__(self, folder: Path, url: str, restore: Callable[[Path, str], None] | None = None) -> None:
@@ -114,7 +107,7 @@ class Repository:
         Raises
         ------
         TargetError
-            There is no copy of the file that was applied.
+            No copy of the applied file is left.
         StorageError
             The disk refuses.
         """
@@ -123,10 +116,10 @@ class Repository:
             return
         source = self._good_copy(model)
         if target.exists():
-            _log.warning("%s is not what was applied; put back from %s", target, source)
+            _log.warning("%s is not what was applied; restored from %s", target, source)
         with disk_errors(target, "written", needed=source.stat().st_size):
             self._folder.mkdir(parents=True, exist_ok=True)
-            # The server looks for settings in every folder whose name does not begin with a dot.
+            # With a dot: the server looks for settings in every folder whose name does not begin with one.
             partial = Path(tempfile.mkdtemp(dir=self._folder, prefix=f".{model.route}."))
             try:
                 shutil.copyfile(source, partial / MODEL_FILE)
@@ -135,30 +128,34 @@ class Repository:
                 (partial / SETTINGS_FILE).write_text(settings)
                 for file in (*partial.iterdir(), partial):
                     _sync(file)
-                _remove(target)  # damaged on disk: a restarted server could not load it
+                # What stands there is damaged, and a restarted server could not load it.
+                if target.is_dir() and not target.is_symlink():
+                    shutil.rmtree(target)
+                else:
+                    target.unlink(missing_ok=True)
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
             _sync(self._folder)
 
     def _good_copy(self, model: ServedModel) -> Path:
-        """The file that was applied: in the artefact's folder, put back there if it must be."""
+        """The applied file in the artefact's folder, restored there if necessary."""
         uri = model.manifest["spec"]["storageUri"]
         source, why = _applied_file(model)
         if source is None and self._restore is not None:
             try:
                 self._restore(artefact_folder(uri), model.sha256)
                 source, why = _applied_file(model)
-                _log.warning("%s is put back from the model registry", source)
+                _log.warning("%s is restored from the model registry", source)
             except FinancialAssetsError as error:
-                why += f"; put back from the registry: {error}"
+                why += f"; restoring it from the registry failed: {error}"
         if source is not None:
             return source
         variant = model.manifest["metadata"].get("labels", {}).get("variant", "<variant>")
         raise TargetError(
             f"Model {model.manifest['metadata']['name']}: the file that was applied as {model.route} "
             f"(SHA-256 {model.sha256[:12]}) is lost: {why}; artefacts are immutable: materialize onnx/{variant} to "
-            f"have it again, then predictors/{variant}"
+            f"produce it again, then predictors/{variant}"
         )
 
     def load(self, model: ServedModel, timeout_s: float) -> None:
@@ -208,7 +205,7 @@ class Repository:
             try:
                 fetch(f"{self._url}/v2/repository/models/{folder.name}/unload", method="POST", timeout_s=30)
             except httpx.TransportError:
-                continue  # a server that is down has nothing loaded, and will not find the folder when it comes back
+                continue  # a server that is down has nothing loaded, and finds no folder when it starts
 
 
 def _digest(path: Path) -> str | None:

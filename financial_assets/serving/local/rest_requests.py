@@ -1,7 +1,7 @@
 """REST requests as the plane's MLServer reads them: one kind of body, read strictly, refused in the protocol's shape.
 
-MLServer alone takes a body of another content type for bytes, decompresses without a bound, keeps the last of two equal
-keys, makes numbers of texts and Booleans in a shape, and drops what it does not know.
+MLServer by itself reads a body of another content type as bytes, decompresses without a bound, keeps the last of two
+equal keys, converts texts and Booleans in a shape to numbers, and drops unknown members.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SEND_JSON = "send the header content-type: application/json and a body in UTF-8
 
 def install(application: FastAPI) -> None:
     """Make MLServer's REST application read requests as :class:`PlaneRequest`, and refuse in the V2 shape."""
-    # Its routes look the class up by this name at each request, and have no other way to be given one.
+    # MLServer's routes look the class up by this name at each request; there is no other way to replace it.
     rest_app.Request = PlaneRequest
     application.add_exception_handler(StarletteHTTPException, _refuse)
 
@@ -51,7 +51,7 @@ class PlaneRequest(Request):
     def __init__(self, scope: Scope, receive: Receive, send: Send | None = None) -> None:
         self._sent = Headers(scope=scope)
         others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
-        # FastAPI parses JSON by this header only; what the client said is checked in ``body``.
+        # FastAPI parses JSON by this header only; the client's own is checked in ``body``.
         headers = [*others, (b"content-type", b"application/json")]
         super().__init__({**scope, "headers": headers}, receive, *([] if send is None else [send]))
 
@@ -136,7 +136,7 @@ def _decompress(content: bytes) -> bytes:
 
 
 def json_fault(content: bytes, document: Any) -> str | None:
-    """Say what a lenient reader would pass over in silence: equal keys, unknown members, sizes that are not numbers.
+    """Name what a lenient reader would silently ignore: equal keys, unknown members, sizes that are not numbers.
 
     Parameters
     ----------
@@ -145,23 +145,23 @@ def json_fault(content: bytes, document: Any) -> str | None:
     document
         The body parsed, of equal keys the last.
     """
-    # A key costs exactly one colon outside texts, so a plain count finds equal keys without a second parse; where an
-    # escape may hide a colon, the count proves nothing.
+    # Every key has exactly one colon outside texts, so a plain count finds equal keys without a second parse of what
+    # may be megabytes. Where an escape may hide a colon, the count proves nothing and the body is parsed again.
     if b"\\" in content or content.count(b":") != _colons(document):
         twice = _repeated_key(content)
         if twice is not None:
             return f"the key {twice[:80]!r} occurs more than once in one object"
     if not isinstance(document, dict):
         return None
-    found = _unknown_members("request", document)
+    fault = _unknown_members("request", document)
     for place in ("inputs", "outputs"):
         members = document.get(place)
         entries: list[Any] = members if isinstance(members, list) else []
         for index, member in enumerate(entries):
             if isinstance(member, dict):
                 where = f"{place}[{index}]"
-                found = found or _unknown_members(place, member, where) or _shape_fault(member.get("shape"), where)
-    return found
+                fault = fault or _unknown_members(place, member, where) or _shape_fault(member.get("shape"), where)
+    return fault
 
 
 def _unknown_members(kind: str, members: dict[str, Any], place: str = "the request") -> str | None:
@@ -189,14 +189,14 @@ def _colons(value: Any) -> int:
 
 
 def _repeated_key(content: bytes) -> str | None:
-    found: list[str] = []
+    repeated: list[str] = []
 
     def pairs(members: list[tuple[str, Any]]) -> None:
         names = [name for name, _ in members]
-        found.extend(sorted({name for name in names if names.count(name) > 1}))
+        repeated.extend(sorted({name for name in names if names.count(name) > 1}))
 
     json.loads(content, object_pairs_hook=pairs)
-    return found[0] if found else None
+    return repeated[0] if repeated else None
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Served files are compared with the digests under which they were applied, and put back where they differ."""
+"""Compares served files with the digests under which they were applied, and restores those that differ."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from financial_assets.serving.local.repository import Repository
 __all__ = ["Restore", "from_registry", "mend_models"]
 
 Restore = Callable[[Path, str], None]
-"""Puts the registered file with a SHA-256 back into the folder of an artefact, or raises ``FinancialAssetsError``."""
+"""Restores the registered file with a SHA-256 in the folder of an artefact, or raises ``FinancialAssetsError``."""
 
 
 def mend_models(layout: Layout, restore: Restore | None = None) -> dict[str, str]:
-    """Put back every served file that is not the one that was applied.
+    """Restore every served file that is not the one that was applied.
 
     Parameters
     ----------
     layout
         The plane; it may run or not.
     restore
-        Where a file comes from whose own artefact is lost as well; ``None``: nowhere.
+        Restores a file whose own artefact is lost as well; ``None``: nothing does.
 
     Returns
     -------
     dict
-        Name of each Model that could not be put back -> why, and what to materialize.
+        Name of each Model that could not be restored -> why, and what to materialize.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def mend_models(layout: Layout, restore: Restore | None = None) -> dict[str, str
 
 
 def from_registry(tracking_uri: str) -> Restore:
-    """Puts files back from the model registry at ``tracking_uri``, which is asked only when a file is lost."""
+    """Restores files from the model registry at ``tracking_uri``, which is asked only when a file is lost."""
 
     def restore(folder: Path, sha256: str) -> None:
         # Both take seconds to import, and most starts need neither.

@@ -1,10 +1,10 @@
-"""One detached process a home that keeps the plane's processes alive.
+"""One detached process per home that keeps the plane's processes alive.
 
 ``python -m financial_assets.serving.local.supervisor <home>`` detaches and takes over.
 
 It holds a file lock for as long as it lives, so a second one ends at once and a dead one blocks nobody. Each child
-has a keeper thread. Children outlive a killed supervisor and serve on; the next one keeps them as they are, so that
-taking over interrupts no request.
+has a watchdog thread. Children survive a killed supervisor and continue to serve; the next one adopts them as they are,
+so that taking over interrupts no request.
 """
 
 from __future__ import annotations
@@ -38,26 +38,29 @@ def supervise(layout: Layout, wait_for_end: Callable[[], object]) -> None:
     me = Identity.of(os.getpid())
     assert me is not None
     writing = threading.Lock()
-    keepers: list[ProcessWatchdog] = []
+    watchdogs: list[ProcessWatchdog] = []
 
     def write_state() -> None:
-        if not layout.root.is_dir():  # removed: do not make it again
+        if not layout.root.is_dir():  # somebody removed it: writing would make it again
             return
         with writing:
             try:
-                SupervisorState(me, tuple(keeper.state for keeper in keepers)).write(layout.supervisor_state)
+                SupervisorState(me, tuple(watchdog.state for watchdog in watchdogs)).write(layout.supervisor_state)
             except OSError:  # a full disk must not end the supervision; the next change tries again
                 _log.exception("cannot write %s", layout.supervisor_state)
 
     left = find_processes(layout)
     for spec in read_specs(layout.specs):
         marked = replace(spec, environment={**spec.environment, **mark(layout.root, spec.name)})
-        keepers.append(ProcessWatchdog(marked, layout.logs, write_state, left.get(spec.name)))
+        watchdogs.append(ProcessWatchdog(marked, layout.logs, write_state, left.get(spec.name)))
     write_state()
-    for keeper in keepers:
-        keeper.start()
+    for watchdog in watchdogs:
+        watchdog.start()
     wait_for_end()
-    _end_in_order(keepers)
+    # The first spec ends first: the gateway stops taking requests before the servers behind it go.
+    for watchdog in watchdogs:
+        watchdog.end()
+        watchdog.join()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,26 +70,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with layout.supervisor_lock.open("a") as lock:
         if not _take(lock):
             return 0
-        # The caller's child ends here, so that nobody has to wait for the supervisor; the lock passes on to its own
-        # child, so that the caller finds it held from now on.
+        # The caller's child ends here, so that nobody waits for the supervisor. A lock belongs to the open file, which
+        # the fork shares, so the caller finds it held without a gap.
         if os.fork() > 0:
             os._exit(0)
         os.setsid()
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
         # A pipe, because a handler that sets an event can deadlock with the very thread that waits for it.
-        told, tell = os.pipe()
+        signalled, signal_end = os.pipe()
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: os.write(tell, b"."))
+            signal.signal(number, lambda *_: os.write(signal_end, b"."))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         _log.info("supervisor %d of %s", os.getpid(), layout.root)
-        supervise(layout, lambda: _wait_for_end(told, layout.supervisor_lock, os.fstat(lock.fileno()).st_ino))
+        supervise(layout, lambda: _wait_for_end(signalled, layout.supervisor_lock, os.fstat(lock.fileno()).st_ino))
         _log.info("supervisor %d ends", os.getpid())
     return 0
 
 
-def _wait_for_end(told: int, lock: Path, inode: int) -> None:
-    """Wait for a signal, or for the home to be removed: nobody could find this plane again to stop it."""
-    while not select.select([told], [], [], _HOME_CHECK_S)[0]:
+def _wait_for_end(signalled: int, lock: Path, inode: int) -> None:
+    """Wait for a signal, or for the home to be removed: without it nobody could find this plane to stop it."""
+    while not select.select([signalled], [], [], _HOME_CHECK_S)[0]:
         try:
             gone = lock.stat().st_ino != inode
         except FileNotFoundError:
@@ -96,7 +99,7 @@ def _wait_for_end(told: int, lock: Path, inode: int) -> None:
 
 
 def _take(lock: TextIO) -> bool:
-    """Take the lock; tried for a while, because somebody who asks whether it is held has it for an instant."""
+    """Take the lock; repeated for a while, because asking whether it is held takes it for an instant."""
     for _ in range(10):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,13 +107,6 @@ def _take(lock: TextIO) -> bool:
         except BlockingIOError:
             time.sleep(0.02)
     return False
-
-
-def _end_in_order(keepers: Sequence[ProcessWatchdog]) -> None:
-    """The first spec ends first: the gateway stops taking requests before the servers behind it go."""
-    for keeper in keepers:
-        keeper.end()
-        keeper.join()
 
 
 if __name__ == "__main__":

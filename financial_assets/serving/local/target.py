@@ -1,4 +1,4 @@
-"""The serving target of a laptop: applies manifests to the local plane."""
+"""The serving target of a single machine: applies manifests to the local plane."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class LocalTarget:
     Parameters
     ----------
     home
-        State folder; one plane a home.
+        State folder; one plane per home.
     timeout_s
         How long any one step may take before ``NotReadyError``.
     restore
-        Where a served file comes from that is lost together with its artefact; default: nowhere.
+        Restores a served file that is lost together with its artefact; default: nothing does.
     """
 
     name = "local"
@@ -45,7 +45,7 @@ class LocalTarget:
         self._timeout_s = timeout_s
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
-        """Create or update objects, starting the plane if it does not run; in force on return."""
+        """Create or update objects, starting the plane if it does not run; applied on return."""
         validate_set(manifests, closed=False)
         digests = {id(m): artefact(m["spec"]["storageUri"])[1] for m in manifests if m["kind"] == "Model"}
         with self._applying():
@@ -58,7 +58,7 @@ class LocalTarget:
             self._reach(wanted, _models_of(manifests))
 
     def delete(self, kind: str, name: str) -> None:
-        """Remove one object; routes go first, then running requests end, then the model is unloaded."""
+        """Delete one object: its routes first, then its running requests end, then the model is unloaded."""
         check_kind(kind)
         with self._applying():
             wanted = DesiredState.read(self._layout.desired)
@@ -115,7 +115,7 @@ class LocalTarget:
         )
 
     def mend(self) -> Mapping[str, str]:
-        """Put back every served file that is not the one that was applied, also while the plane runs.
+        """Restore every served file that is not the one that was applied, also while the plane runs.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class LocalTarget:
             return mend_models(self._layout, self._restore)
 
     def load(self) -> None:
-        """Load the models that MLServer does not have but could: those that were put back while the plane ran."""
+        """Load the models that were restored while the plane ran: MLServer does not look for them by itself."""
         ports = control.running_ports(self.home)
         if ports is not None:
             repository = self._repository(ports)
@@ -137,7 +137,7 @@ class LocalTarget:
     def _reach(self, wanted: DesiredState, needed: Collection[str]) -> None:
         """Make before break: load, publish, then remove what nothing names.
 
-        A model that is lost does not keep others from being served, unless it is among ``needed``.
+        A model whose files are lost does not prevent the others from being served, unless it is among ``needed``.
         """
         wanted.check()
         lost = mend_models(self._layout, self._restore)
@@ -152,6 +152,7 @@ class LocalTarget:
         except TargetError:
             repository.remove_all_but(before.routes.values())
             raise
+        # Written before it is published: an apply that dies in between is completed by the next one.
         wanted = replace(wanted, revision=before.revision + 1)
         wanted.write(self._layout.desired)
         retiring = set(before.routes.values()) - set(wanted.routes.values())
@@ -174,7 +175,7 @@ class LocalTarget:
 
 
 def status(home: Path) -> TargetStatus:
-    """How the plane of ``home`` is, whether it runs or not."""
+    """The status of the plane of ``home``, whether it runs or not."""
     return LocalTarget(home).status()
 
 

@@ -1,4 +1,4 @@
-"""Waits until a plane that was just started is well, or says why it is not."""
+"""Waits until a plane that was just started works, or explains why it does not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from financial_assets.serving.local.processes.process import ChildState, Supervi
 
 __all__ = ["wait_until_well"]
 
-# A process that ended so often without ever getting well will not: its log says why.
+# A process that ended this often without ever getting healthy will not: its log says why.
 _HOPELESS = 4
 
 
@@ -22,7 +22,7 @@ def wait_until_well(layout: Layout, ports: Ports, deadline: float, *, patient: b
     waiting = {
         "envoy": lambda: EnvoyPublisher(layout, ports).revision() is not None,
         "mlserver": lambda: answers(f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live", 5),
-        "supervisor": lambda: _all_running(layout),
+        "supervisor": lambda: {child.state for child in _children(layout)} == {"running"},
     }
     for name, is_well in waiting.items():
         while not is_well():
@@ -41,13 +41,8 @@ def wait_until_well(layout: Layout, ports: Ports, deadline: float, *, patient: b
 
 def _children(layout: Layout) -> tuple[ChildState, ...]:
     state = SupervisorState.read(layout.supervisor_state)
-    # What an earlier supervisor wrote says nothing about this one's children.
+    # A file of an earlier supervisor says nothing about the children of this one.
     return state.children if state and state.identity.find() else ()
-
-
-def _all_running(layout: Layout) -> bool:
-    found = _children(layout)
-    return bool(found) and all(child.state == "running" for child in found)
 
 
 def _quote(layout: Layout, name: str) -> str:

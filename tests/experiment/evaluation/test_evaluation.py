@@ -106,7 +106,7 @@ def test_better_than_a_bad_champion_is_no_gain_while_the_majority_is_unbeaten() 
     assert conclusion.verdict == "challenger_better"
     assert "has not been shown to beat majority or logistic" in conclusion.sentence
     assert any(
-        f"No measurable difference in accuracy between {CHALLENGER} and the baseline majority" in remark
+        f"No measurable difference in accuracy between {CHALLENGER} and the reference majority" in remark
         for remark in conclusion.remarks
     )
 
@@ -124,13 +124,16 @@ def test_no_difference_within_reach_is_underpowered_with_the_days_that_would_do(
     assert "cannot be concluded" in sentence
     assert "Neither has been shown to beat majority and logistic." in sentence
     against = [c for c in evaluation.comparisons if c.second == "majority"]
-    assert ("The baseline majority was right more often" in sentence) == all(c.difference.estimate < 0 for c in against)
+    ahead = [remark for remark in evaluation.conclusion.remarks if "majority direction was right more often" in remark]
+    assert bool(ahead) == all(c.difference.estimate < 0 for c in against)
 
 
 def test_two_equally_bad_models_are_said_to_be_bad() -> None:
     conclusion = judge({CHAMPION: 0.35, CHALLENGER: 0.35}).conclusion
     assert conclusion.sentence.endswith("and both are worse than majority and logistic.")
-    assert sum("is worse than the baseline" in remark for remark in conclusion.remarks) == 4
+    assert sum("is worse than the reference" in remark for remark in conclusion.remarks) == 4
+    assert "was right more often than both arms: " in conclusion.remarks[0]
+    assert conclusion.remarks[0].endswith("The difference is statistically significant.")
 
 
 @pytest.mark.parametrize(("stretch", "said"), [(0.01, "are better than"), (0.4, "are worse than")])
@@ -178,7 +181,7 @@ def test_the_originals_published_split_is_refused() -> None:
     result = evaluate(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
     assert result.conclusion.verdict == "refused"
     assert "1,851 to baseline-predictor-v1 and 649 to enhanced-predictor-v2" in result.conclusion.sentence
-    assert "ask for 1,750 and 750" in result.conclusion.sentence
+    assert "require 1,750 and 750" in result.conclusion.sentence
     assert "p = 1.0e-05" in result.conclusion.sentence
     assert not result.epochs[0].passed
     assert not any("measurable" in remark or "beats" in remark for remark in result.conclusion.remarks)

@@ -118,7 +118,7 @@ def test_a_report_shows_every_arm_and_tells_it_from_the_strategys_risk(monkeypat
     assert [t.model for t in evaluation.backtests] == [CHAMPION] * 8 + [CHALLENGER] * 8
     page = report.html(evaluation)
     assert page.count("VaR 99 % of a short position") == 4
-    assert "strategy's historical VaR 95 %" in page
+    assert "historical VaR 95 %, per session" in page
     assert "VaR 95 %, a day" not in page
     assert '"backtests"' in evaluation.to_json()
     rows = {CHAMPION: series("A", 60)}

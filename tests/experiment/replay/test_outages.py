@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import sqlalchemy as sa
 from rich.console import Console
@@ -347,6 +350,24 @@ def test_a_lock_from_another_machine_is_taken_when_it_is_not_renewed(
         lost._renewer.join()
         with log.exclusive("ab"), pytest.raises(LockLostError), other.engine.connect() as connection:
             lost.prove(connection)
+
+
+def test_the_row_of_a_lock_keeps_its_format(log: PredictionLog) -> None:
+    """Another release may read it, and what another release wrote is understood: an ended process holds nothing."""
+    with log.exclusive("ab"), log.engine.connect() as connection:
+        holder = json.loads(connection.execute(sa.select(log_lock.locks.c.holder)).scalar_one())
+    assert set(holder) == {"host", "space", "pid", "created", "token"}
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    for pid, is_free in ((ended.pid, True), (os.getppid(), False)):
+        row = json.dumps(holder | {"pid": pid, "created": psutil.Process(os.getppid()).create_time(), "token": "other"})
+        with log.engine.begin() as connection:
+            connection.execute(sa.update(log_lock.locks).values(released=False, holder=row))
+        with (
+            contextlib.nullcontext() if is_free else pytest.raises(LogError, match="another replay of ab"),
+            log.exclusive("ab"),
+        ):
+            pass
 
 
 def test_unlocking_hides_no_error(log: PredictionLog) -> None:

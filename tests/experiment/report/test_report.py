@@ -140,6 +140,7 @@ class Page(HTMLParser):
         self.references: list[str] = []
         self.ids: list[str] = []
         self.words: list[str] = []
+        self.levels: list[int] = []
         self.open: list[str] = []
         self.feed(text)
 
@@ -150,6 +151,8 @@ class Page(HTMLParser):
             self.ids.append(str(values["id"]))
         if tag not in ("meta", "br", "link"):
             self.open.append(tag)
+        if tag in ("h1", "h2", "h3"):
+            self.levels.append(int(tag[1]))
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -214,9 +217,9 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
         "Decision: hold",
         reason,
         "It cannot be concluded",
-        "The evidence over time",
-        "Guardrails",
-        "The plan,",
+        "Each day gives one number",
+        "A guardrail fires when",
+        "The registered plan, which decides",
     ]
     places = [text.index(part) for part in order]
     assert places == sorted(places)
@@ -224,7 +227,7 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
     (look,) = decision.looks
     for figure in (
         decision.digest, rules.digest, decision.evidence_digest, f"decide --repeat {decision.digest[:12]}",
-        f"{look.z:.2f}", f"{look.boundary:.2f}", f"{rules.boundaries[1]:.2f}", "20 of 40 planned", "to come",
+        f"{look.z:.2f}", f"{look.boundary:.2f}", f"{rules.boundaries[1]:.2f}", "20 of 40 planned days seen", "to come",
         f"{rules.days_for_plausible:,} days", f"{100 * rules.detectable:.1f} pp", "looks on 20, 40",
         "0.04 for 2 planned looks", rules.spread.basis, "not those of the record",
     ):  # fmt: skip
@@ -233,11 +236,11 @@ def test_the_decision_comes_first_with_its_reasons_plan_and_record(evaluation: E
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_page_does_not_contradict_itself(evaluation: Evaluation) -> None:
-    rail = Guardrail("sample ratio", "", "hold", False, 0.319, 0.3, 1000, "")
+    rail = Guardrail("sample ratio", "", "hold", False, 0.319, 0.3, 1000, "", 0.19)
     over = words(evaluation, decided(60, traffic=TrafficEvidence((rail,), "even"), plausible_effect=0.001))
     assert "60 of 40" not in over
-    assert "60 days the planned test ended on day 40" in over
-    assert "31.90 % weights ask for 30.00 %; alarm at p = 0.001 or below" in over
+    assert "60 days seen the planned test ended on day 40" in over
+    assert "fine, within chance 31.9 % weights 30.0 % 0.19 alarm at p = 0.001 or below" in over
     assert "days for 2.0 pp, one look" in over, "days of the plan and days of one look are told apart"
     assert "expected to bring" not in over
     assert " less " not in over
@@ -255,7 +258,7 @@ def test_a_page_does_not_contradict_itself(evaluation: Evaluation) -> None:
 )
 def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label: str, mood: str) -> None:
     page = report.html(evaluation, [decided(40, skill, plausible_effect=0.2)])
-    assert f"<strong>Decision: {label}</strong>" in page
+    assert f'<h2 id="verdict">Decision: {label}</h2>' in page
     assert f'<section class="verdict {mood}">' in page
 
 
@@ -263,7 +266,7 @@ def test_every_action_has_its_label(evaluation: Evaluation, skill: float, label:
 def test_a_fired_guardrail_stands_out(evaluation: Evaluation) -> None:
     rail = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "too slow")
     page = report.html(evaluation, [decided(traffic=TrafficEvidence((rail,), "slow"))])
-    assert "<strong>Decision: roll back</strong>\n<p>30.0 % of 500 requests to enhanced-predictor-v2 took" in page
+    assert "Decision: roll back</h2>\n\n<p>30.0 % of 500 requests to enhanced-predictor-v2 took" in page
     assert '<td class="bad-text">FIRED</td>' in page
     assert "1 of 2 fired" in " ".join(page.split())
 
@@ -291,9 +294,13 @@ def test_the_evidence_is_drawn_from_the_first_day_to_beyond_the_horizon(evaluati
     case = decided(days) if days else replace(
         decided(1), differences=np.empty(0), low=np.empty(0), high=np.empty(0), sessions=PRICES.sessions[:0]
     )  # fmt: skip
-    element = svg_of(lambda: evidence(case), "evidence")
+    element = svg_of(lambda: evidence(case), "evidence", "Evidence", "Over time")
     assert ElementTree.fromstring(element).get("viewBox")
-    assert "always-on 99% interval" in element
+    assert "99% interval, valid on every day" in element
+    axes = evidence(case).axes[0]
+    means = next(line for line in axes.lines if str(line.get_label()).startswith("mean")).get_ydata()
+    assert len(means) == (41 if days == 60 else days)
+    assert np.all(np.abs(means) <= axes.get_ylim()[1]), "the mean stays inside the plot"
     assert set(report.plots(evaluation, [case])) == {*CHARTS, "evidence"}
 
 
@@ -317,6 +324,17 @@ def test_every_plot_is_an_image_and_an_svg_element_that_scales(evaluation: Evalu
     assert root.get("width") is None
     assert root.get("height") is None
     assert svg(evaluation, name) == element  # the same figures, the same bytes
+
+
+def test_a_bin_of_few_days_does_not_stretch_the_reliability_plot(evaluation: Evaluation) -> None:
+    noise = ReliabilityBin(0.36, 1.0, 3)
+    skills = tuple(
+        replace(skill, reliability=(*skill.reliability, noise)) if skill.reliability else skill
+        for skill in evaluation.skills
+    )
+    plot = CHARTS["reliability"].draw(replace(evaluation, skills=skills)).axes[0]
+    assert plot.get_xlim() == plot.get_ylim() == CHARTS["reliability"].draw(evaluation).axes[0].get_ylim()
+    assert plot.get_xlim()[1] < 0.6
 
 
 def test_plots_say_what_they_show(evaluation: Evaluation) -> None:
@@ -348,7 +366,7 @@ def test_plots_say_what_they_show(evaluation: Evaluation) -> None:
 )
 def test_every_verdict_has_its_label(evaluation: Evaluation, verdict: str, label: str) -> None:
     changed = replace(evaluation, conclusion=Conclusion(verdict, "Said.", ()))  # type: ignore[arg-type]
-    assert f"<strong>{label}</strong>" in report.html(changed)
+    assert f'<h2 id="verdict">{label}</h2>' in report.html(changed)
 
 
 def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
@@ -398,7 +416,7 @@ def test_each_of_several_challengers_has_its_decision_evidence_plan_and_record(e
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
     text = " ".join(" ".join(page.words).split())
-    for part in ("The evidence over time: ", "Guardrails: ", "The plan, registered before the first look: "):
+    for part in ("The evidence over time: ", "Guardrails: ", "The registered plan, which decides: "):
         for challenger in (CHALLENGER, "tiny-predictor-v4"):
             assert part + challenger in text
     for case in two_cases():
@@ -415,3 +433,38 @@ def test_the_page_is_about_the_decision_that_changes_something_first() -> None:
     assert report.leading_decision([]) is None
     assert report.leading_decision([hold, back]) is back
     assert report.leading_decision([hold, back, up, better]) is better
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_head_names_tickers_span_and_run_and_versions_are_links_to_a_server_only(evaluation: Evaluation) -> None:
+    made_by = report.Provenance("0f1e2d3c", "predictor", "sqlite:///mlflow.db", 4)
+    text = report.html(evaluation, provenance=made_by)
+    head = " ".join(" ".join(Page(text[: text.index("<main")] + "</body></html>").words).split())
+    for part in (DAYS[0], DAYS[-1], "AAPL", "Dagster run 0f1e2d3c"):
+        assert part in head
+    assert "with up to 4 requests at once" in text
+    assert "<td>predictor 2</td>" in text
+    assert [r for r in Page(text).references if not r.startswith("#")] == []
+    server = replace(made_by, tracking_address="https://me:secret@mlflow.example:5000/base/")
+    page = Page(report.html(evaluation, provenance=server))
+    links = [r for r in page.references if not r.startswith("#")]
+    assert links == [f"https://mlflow.example:5000/base/#/models/predictor/versions/{v}" for v in (1, 2)]
+    assert "secret" not in report.html(evaluation, provenance=server)
+    assert "Dagster run" not in report.html(evaluation)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_every_forecaster_and_term_has_its_line(evaluation: Evaluation) -> None:
+    text = words(evaluation, decided(20))
+    for skill in evaluation.skills:
+        assert re.search(rf"{skill.name} (Champion|Challenger|Reference)\b", text), skill.name
+    for term in ("arm", "look", "session", "champion", "weight epoch"):
+        assert f" {term} " in text[text.index(" Glossary ", text.index("Models and data")) :]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_no_result_per_trade_is_shown_below_ten_trades(evaluation: Evaluation) -> None:
+    few = replace(evaluation.skills[2], pnl=replace(evaluation.skills[2].pnl, trades=2))  # type: ignore[type-var]
+    text = words(replace(evaluation, skills=(*evaluation.skills[:2], few)))
+    assert " 37 -12.3 " in text
+    assert " 2 too few " in text

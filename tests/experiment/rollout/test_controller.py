@@ -39,7 +39,7 @@ def conducted(log: PredictionLog, **traffic: object) -> ExperimentController:
 
 
 def begin(conduct: ExperimentController) -> None:
-    conduct.rollout.bootstrap(MODELS)
+    conduct.rollout.reconcile(MODELS)
     conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
 
 
@@ -135,7 +135,7 @@ def test_the_log_gives_every_decision_again_bit_for_bit(log: PredictionLog) -> N
 
 def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
     conduct = conducted(log)
-    conduct.rollout.bootstrap(MODELS)
+    conduct.rollout.reconcile(MODELS)
     with pytest.raises(ExperimentError, match="no plan was registered"):
         decide(conduct)
     first = conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
@@ -147,7 +147,7 @@ def test_the_plan_comes_first_and_stands(log: PredictionLog) -> None:
 
 def test_what_was_seen_before_the_plan_is_no_evidence(log: PredictionLog) -> None:
     conduct = conducted(log)
-    conduct.rollout.bootstrap(MODELS)
+    conduct.rollout.reconcile(MODELS)
     predict(log, PRICES, 0.98, 14)  # by a replay before the plan, or by an experiment of another name
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     (plan,) = conduct.register(lambda _: DailyDeviation(0.3, "the test"), later[10])
@@ -248,7 +248,7 @@ def test_a_log_of_the_first_version_gets_the_new_tables(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
     new = ("experiment_plans", "decisions", "approvals")
     with PredictionLog(url) as log:
-        Rollout(log, policy()).bootstrap(MODELS)
+        Rollout(log, policy()).reconcile(MODELS)
     engine = sa.create_engine(url)
     with engine.begin() as connection:
         for name in reversed(new):

@@ -57,7 +57,7 @@ def rules(**sections: Mapping[str, object]) -> RolloutPolicy:
 
 def begin(log: PredictionLog, **sections: Mapping[str, object]) -> ExperimentController:
     conduct = ExperimentController(Rollout(log, rules(**sections)))
-    conduct.rollout.bootstrap(MODELS)
+    conduct.rollout.reconcile(MODELS)
     conduct.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
     return conduct
 

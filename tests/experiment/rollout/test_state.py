@@ -29,12 +29,12 @@ def rollout(log: PredictionLog) -> Rollout:
 
 def test_the_start_is_the_policy(rollout: Rollout) -> None:
     assert rollout.current() is None
-    epoch = rollout.bootstrap(FIRST)
+    epoch = rollout.reconcile(FIRST)
     assert epoch.number == 1
     assert epoch.weights == {"baseline-predictor-v1": 70, "enhanced-predictor-v2": 30}
     assert [arm.model for arm in epoch.shadows] == ["lightweight-predictor-v3"]
     assert epoch.propensity("enhanced-predictor-v2") == pytest.approx(0.3)
-    assert rollout.bootstrap(FIRST) == epoch
+    assert rollout.reconcile(FIRST) == epoch
     assert rollout.current() == epoch
 
 
@@ -49,7 +49,6 @@ def test_changed_weights_are_never_reset(rollout: Rollout) -> None:
     changed = rollout.change_weights({"baseline-predictor-v1": 50, "enhanced-predictor-v2": 50}, "ladder")
     assert rollout.reconcile(FIRST) == changed
     assert rollout.change_weights(changed.weights, "again") == changed
-    assert rollout.bootstrap(FIRST) == changed
     after = rollout.reconcile((*FIRST, model("enhanced", 4)))
     assert after.weights == {"baseline-predictor-v1": 50, "enhanced-predictor-v4": 50}
 

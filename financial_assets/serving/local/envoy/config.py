@@ -21,10 +21,10 @@ __all__ = ["bootstrap", "clusters", "listeners"]
 
 
 def bootstrap(layout: Layout, ports: Ports) -> Document:
-    """The static part: who we are, the admin port, and where the dynamic files lie."""
+    """The static part: identity, admin port, and the location of the dynamic files."""
     return {
         "node": {"id": "financial-assets-local", "cluster": "financial-assets"},
-        # However many connections clients hold, the supervisor's question is answered.
+        # The supervisor's health check must be answered however many connections clients hold.
         "admin": {"address": _address(ports.admin), "ignore_global_conn_limit": True},
         "dynamic_resources": {
             "lds_config": _file(layout.envoy / "listeners.json"),
@@ -56,7 +56,7 @@ def listeners(layout: Layout, ports: Ports) -> Document:
 
 
 def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) -> Document:
-    """One cluster a model version and protocol, all leading to the agent listener; MLServer and the mirror beside them.
+    """One cluster per model version and protocol, all leading to the agent listener, plus MLServer and the mirror.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) 
     ports
         Where.
     retiring
-        Routes that no rule names any more but whose requests may still be under way.
+        Routes that no rule names any more, but whose requests may still be running.
     """
     routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
     resources = [_cluster(f"{route}_{protocol}", ports.agent, protocol) for route in routes for protocol in PROTOCOLS]
     resources += [_cluster(f"mirror_{protocol}", ports.mirror, protocol) for protocol in PROTOCOLS]
     resources += [
-        # MLServer's HTTP server closes connections that idle for 5 s: close them first, lest a request meet the
-        # closing.
+        # MLServer closes connections that are idle for 5 s. Envoy closes them earlier, so that no request is sent on a
+        # connection that is being closed.
         _cluster("mlserver_http", ports.mlserver_http, "http", idle="3s"),
         _cluster(LARGE_CLUSTER, ports.mlserver_http, "http", idle="3s"),
         _cluster("mlserver_grpc", ports.mlserver_grpc, "grpc"),

@@ -1,4 +1,4 @@
-"""Publishes configuration to a running Envoy and makes sure that it is in force."""
+"""Publishes configuration to a running Envoy and waits until it is applied."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class EnvoyPublisher:
             _write(self._layout.envoy / f"routes-{name}.json", document)
 
     def publish(self, topology: routes.Topology, *, retiring: Iterable[str], timeout_s: float) -> None:
-        """Put ``topology`` in force: make before break.
+        """Apply ``topology``: make before break.
 
-        New clusters come first, then the inner routes, then the public ones; clusters of ``retiring`` routes go last,
-        when no request uses them any more.
+        New clusters come first, then the inner routes, then the public ones, so that no route ever names something that
+        does not exist yet. Clusters of ``retiring`` routes go last, when no request uses them any more.
 
         Raises
         ------
@@ -112,10 +112,10 @@ class EnvoyPublisher:
     def _wait(self, done: Callable[[], bool], what: str, deadline: float) -> None:
         while not done():
             if time.monotonic() > deadline:
-                raise NotReadyError(f"waited for {what} to be in force in Envoy; its log ends: {self._complaint()}")
+                raise NotReadyError(f"waited for {what} to be applied in Envoy; its log ends: {self._log_end()}")
             time.sleep(_POLL_S)
 
-    def _complaint(self) -> str:
+    def _log_end(self) -> str:
         try:
             lines = (self._layout.logs / "envoy.log").read_text(errors="replace").splitlines()
         except OSError:

@@ -18,7 +18,7 @@ __all__ = [
 
 _RETRIES = 5  # as in the cluster
 # The path's model goes into the header only if the client sent neither header: one that did has already chosen.
-# Calling body() collects a body. A gRPC message is never collected: MLServer refuses a long one by the length in its
+# Calling body() buffers a body. A gRPC message is never buffered: MLServer refuses a long one by the length in its
 # first bytes, with RESOURCE_EXHAUSTED; the gateway's own refusal would reach the client as UNKNOWN.
 _REQUEST_FILTER = """
 function envoy_on_request(handle)
@@ -70,7 +70,7 @@ def circuit_breakers(cluster: str) -> Document:
 
 
 def http_protections() -> Document:
-    """What a public connection may take its time for, and HTTP/1.0, which some probes and scripts still speak.
+    """Time limits of public connections, and HTTP/1.0, which some probes and scripts still speak.
 
     A client that sends slowly is cut off; one that waits for its answer is not, because a restart may be under way.
     """
@@ -83,7 +83,7 @@ def http_protections() -> Document:
 
 
 def http2_options() -> Document:
-    """Flow control of every listener's HTTP/2: by default a stream may fill 16 MiB that nobody has asked for."""
+    """Flow control of every listener's HTTP/2: by default a stream may fill 16 MiB before anybody reads it."""
     return {
         "max_concurrent_streams": limits.STREAMS,
         "initial_stream_window_size": limits.BUFFER_BYTES,
@@ -120,12 +120,12 @@ def local_replies() -> Document:
     failed = {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "financial_assets.v2_error"}}}
     grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     overflow = {"response_flag_filter": {"flags": ["UO"]}}
-    # The first that fits counts.
+    # Envoy applies the first mapper that fits, so the specific ones come first.
     mappers = [
         _reply(413, limits.TOO_LARGE),
         _reply(408, limits.TOO_SLOW),
         _reply(503, limits.TOO_MANY, overflow),
-        # A large body cannot be sent again, because it is not kept; Envoy would answer 507.
+        # Envoy answers 507 when it would have to retry a large body, which it does not keep.
         {**_reply(507, limits.TOO_MANY), "status_code": 503},
         _reply(503, "unavailable: %LOCAL_REPLY_BODY%"),
         _reply(504, "no answer in time: %LOCAL_REPLY_BODY%"),
@@ -139,7 +139,8 @@ def local_replies() -> Document:
 
 
 def _reply(status: int, error: str, *also: Document) -> Document:
-    code = {"status_code_filter": {"comparison": _equals(status)}}
+    value = {"default_value": status, "runtime_key": f"financial_assets.local_reply_{status}"}
+    code = {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
     grpc = {
         "name": "content-type",
         "string_match": {"prefix": "application/grpc"},
@@ -150,11 +151,6 @@ def _reply(status: int, error: str, *also: Document) -> Document:
         "filter": {"and_filter": {"filters": [code, {"header_filter": {"header": grpc}}, *also]}},
         "body_format_override": {"json_format": {"error": error}},
     }
-
-
-def _equals(status: int) -> Document:
-    value = {"default_value": status, "runtime_key": f"financial_assets.local_reply_{status}"}
-    return {"op": "EQ", "value": value}
 
 
 def _above(monitor: str, share: float) -> Document:

@@ -41,10 +41,10 @@ _HTTP_PREFIX = "/v2"
 _GRPC_PREFIX = "/inference.GRPCInferenceService"
 PROTOCOLS = {"http": _HTTP_PREFIX, "grpc": _GRPC_PREFIX}
 LARGE_CLUSTER = "mlserver_large"
-"""MLServer's HTTP port for requests with large bodies, few of which may be inside at a time."""
+"""MLServer's HTTP port for requests with large bodies, only a few of which may be inside at a time."""
 
 _LARGE_BODY = {"name": "content-length", "range_match": {"start": LARGE_BODY_BYTES, "end": 2**62}}
-_ENCODED_BODY = {"name": "content-encoding", "present_match": True}  # a small one may hold a large one
+_ENCODED_BODY = {"name": "content-encoding", "present_match": True}  # a small one may decompress to a large one
 _MODEL_HEADER = "seldon-model"
 _INTERNAL_HEADER = "seldon-internal-model"
 _ROUTE_HEADER = "x-seldon-route"
@@ -124,13 +124,13 @@ def _headers(experiment: ExperimentSpec) -> tuple[str, ...]:
 def _endpoints(topology: Topology) -> list[tuple[str, dict[str, int], tuple[str, int] | None]]:
     """``(seldon-model value, weights by route, mirror)`` of every endpoint."""
     split = {experiment.default: experiment for experiment in topology.experiments}
-    found: list[tuple[str, dict[str, int], tuple[str, int] | None]] = [
+    endpoints: list[tuple[str, dict[str, int], tuple[str, int] | None]] = [
         (model, {topology.route(model): 1}, None) for model in sorted(topology.models) if model not in split
     ]
     for experiment in topology.experiments:
         weights = {topology.route(model): weight for model, weight in experiment.weights.items()}
-        found += [(header, weights, experiment.mirror) for header in _headers(experiment)]
-    return found
+        endpoints += [(header, weights, experiment.mirror) for header in _headers(experiment)]
+    return endpoints
 
 
 def _public_routes(
@@ -176,7 +176,7 @@ def _public_routes(
 
 
 def _server_routes() -> list[Document]:
-    """Questions about the server as a whole go to MLServer directly, whatever model the request names."""
+    """Requests about the server as a whole go to MLServer directly, whatever model they name."""
     paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
     paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
     return [
@@ -185,7 +185,7 @@ def _server_routes() -> list[Document]:
 
 
 def _refusals(topology: Topology) -> list[Document]:
-    """What the public listener answers when no rule before fits; gRPC clients get the text as the status' message."""
+    """Answers of the public listener when no earlier rule fits; gRPC clients get the text as the status message."""
     names = sorted({header for header, _, _ in _endpoints(topology)})
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     served = ", ".join(names[:_NAMES_SHOWN]) + more if names else "nothing yet (`financial-assets status` shows why)"
@@ -211,10 +211,9 @@ def _refusal(prefix: str, text: str, headers: Sequence[Document] = ()) -> Docume
 
 def _agent_routes(route: str) -> list[Document]:
     chosen = [{"name": _INTERNAL_HEADER, "string_match": {"exact": route}}]
-    # Only the name is replaced, as in the cluster: what follows it, such as a stray ".experiment", stays and is
-    # refused.
+    # Only the name is replaced, as in the cluster: a stray suffix such as ".experiment" stays and is refused.
     rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
-    # MLServer also streams, and serves pages about itself; neither is the gateway's business.
+    # MLServer also streams, and serves pages about itself; the gateway passes neither.
     passed = {"safe_regex": {"regex": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?"}}
     return [
         *(

@@ -1,4 +1,4 @@
-"""The processes of a plane, found whether or not its supervisor lives to tell of them."""
+"""Finds the processes of a plane, whether or not its supervisor still runs."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ _MARK = "FINANCIAL_ASSETS_PLANE_PROCESS"
 
 
 def mark(root: Path, name: str) -> dict[str, str]:
-    """The variable by which a process of the plane in ``root`` is known: no state file is needed to find it again."""
+    """The environment variable that identifies a process of the plane in ``root`` without any state file."""
     return {_MARK: f"{root.resolve()}|{name}"}
 
 
 def find_processes(layout: Layout) -> dict[str, psutil.Process]:
     """Name -> process of all that run for this plane now, its supervisor included."""
-    found: dict[str, psutil.Process] = {}
-    # Planes that were started before there were marks are known by their state file alone.
+    processes: dict[str, psutil.Process] = {}
+    # Planes that were started by a version without this variable are known by their state file alone.
     state = SupervisorState.read(layout.supervisor_state)
     for child in state.children if state else ():
         process = child.identity.find() if child.identity else None
         if process is not None:
-            found[child.name] = process
+            processes[child.name] = process
     for process in psutil.process_iter():
         try:
             root, _, name = process.environ().get(_MARK, "").rpartition("|")
             if root == str(layout.root.resolve()) and process.status() != psutil.STATUS_ZOMBIE:
-                found[name] = process
+                processes[name] = process
         except (psutil.Error, OSError):  # it has ended, or belongs to somebody else
             continue
-    return found
+    return processes
 
 
 def end_orphans(layout: Layout) -> bool:
-    """End what a killed supervisor left behind; it holds the ports. Returns whether there was anything."""
+    """End what a killed supervisor left behind, which holds the ports. Returns whether there was anything."""
     left = find_processes(layout)
     for process in left.values():
         end_process(process, 3)

@@ -1,9 +1,10 @@
-"""Values about processes: how to run one, what became of it, and whether a remembered one still lives."""
+"""Values about processes: how to run one, what became of it, and whether a recorded one still runs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import time
 import urllib.error
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 
+import financial_assets
 from financial_assets.atomic import atomic_write_text
 
 __all__ = [
@@ -26,16 +28,13 @@ __all__ = [
     "busy_seconds",
     "end_process",
     "has_ended",
+    "package_path",
     "read_specs",
     "write_specs",
 ]
 
-# Health is asked on loopback only: a proxy from the environment must not come between.
+# Loopback only, so without any proxy from the environment; urllib, because a supervisor should not import httpx.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-def _no_environment() -> dict[str, str]:
-    return {}
 
 
 @dataclass(frozen=True)
@@ -57,19 +56,19 @@ class ProcessSpec:
     start_grace_s
         Time it may take until it is well for the first time.
     health_interval_s, health_timeout_s, health_failures
-        A process whose health fails that often in a row, asked that often and waited for so long, is killed and
-        started again.
+        Seconds between two health checks, longest wait for one, and the number of failures in a row after which the
+        process is killed and started again.
     busy_grace_s
         Time for which a process that uses the processor while it does not answer counts as busy, not as hung.
     stop_grace_s
-        Time between the polite signal and the kill.
+        Time between SIGTERM and SIGKILL.
     """
 
     name: str
     command: tuple[str, ...]
     cwd: str
     health_url: str
-    environment: Mapping[str, str] = field(default_factory=_no_environment)
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
     start_grace_s: float = 60.0
     health_interval_s: float = 1.0
     health_timeout_s: float = 5.0
@@ -80,7 +79,7 @@ class ProcessSpec:
 
 @dataclass(frozen=True)
 class Identity:
-    """A process that cannot be mistaken for a later one with the same id.
+    """A process, distinguished from a later one with the same id.
 
     Attributes
     ----------
@@ -136,7 +135,7 @@ class SupervisorState:
 
     @classmethod
     def read(cls, path: Path) -> SupervisorState | None:
-        """What the file says; ``None`` if it is absent or damaged, which says as much: nothing is known."""
+        """The state in the file; ``None`` if it is absent or damaged: nothing is known then."""
         try:
             document = json.loads(path.read_text())
             children = tuple(
@@ -167,6 +166,12 @@ def read_specs(path: Path) -> tuple[ProcessSpec, ...]:
     return tuple(ProcessSpec(**document) for document in documents)
 
 
+def package_path() -> str:
+    """``PYTHONPATH`` with which a child process imports this very package, wherever it runs."""
+    package_root = str(Path(financial_assets.__file__).parents[1])
+    return os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+
+
 def answers(url: str, timeout_s: float) -> bool:
     """Whether ``url`` answers 200 within ``timeout_s``."""
     try:
@@ -191,7 +196,7 @@ def has_ended(process: psutil.Process | subprocess.Popen[bytes], timeout_s: floa
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout_s)
         return process.returncode is not None
-    # Not our child: whoever its parent is now may take its time to collect it, so a zombie counts as ended.
+    # It is not our child, and its parent may take its time to collect it, so a zombie counts as ended.
     deadline = time.monotonic() + timeout_s
     with contextlib.suppress(psutil.NoSuchProcess):
         while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:

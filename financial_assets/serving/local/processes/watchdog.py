@@ -1,4 +1,4 @@
-"""Keeps one process alive: starts it, asks its health, tells busy from hung, starts it again."""
+"""Keeps one process alive: starts it, checks its health, distinguishes busy from hung, restarts it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FIRST_DELAY_S = 0.2
 _LAST_DELAY_S = 10.0
 _STABLE_S = 30.0
 _POLL_S = 0.05
-_BUSY_SHARE = 0.02  # of the time; what is stopped or waits for a lock uses none, what starves still some
+_BUSY_SHARE = 0.02  # of the time: a process that is stopped or waits for a lock uses none, a starved one still some
 _LOG_BYTES = 20 * 2**20
 _log = logging.getLogger("supervisor")
 _Process = subprocess.Popen[bytes] | psutil.Process
@@ -53,13 +53,13 @@ class ProcessWatchdog(threading.Thread):
     def __init__(
         self, spec: ProcessSpec, logs: Path, changed: Callable[[], None], running: psutil.Process | None = None
     ) -> None:
-        super().__init__(name=f"keeper-{spec.name}", daemon=True)
+        super().__init__(name=f"watchdog-{spec.name}", daemon=True)
         self._spec = spec
         self._log_path = logs / f"{spec.name}.log"
         self._changed = changed
         self._running = running
         self._ending = threading.Event()
-        # Seconds from the start of the present process until it was well; None before.
+        # Seconds from the start of the current process to its first healthy answer; None before that.
         self._start_s: float | None = None if running is None else 0.0
         self.state = ChildState(spec.name, None, "starting", 0, "")
 
@@ -74,15 +74,15 @@ class ProcessWatchdog(threading.Thread):
             started = time.monotonic()
             try:
                 last_exit = self._run_once()
-            except Exception as error:  # whatever it was, the process must not stay without a keeper
-                _log.exception("%s: the keeper failed", self._spec.name)
-                last_exit = f"the keeper failed: {error!r}"
+            except Exception as error:  # whatever it was, the process must not stay without a watchdog
+                _log.exception("%s: the watchdog failed", self._spec.name)
+                last_exit = f"the watchdog failed: {error!r}"
             if self._ending.is_set():
                 break
             if time.monotonic() - started > _STABLE_S:
                 delay = 0.0
-            # What has been well is back in less than twice the time that it takes to start, however often it is
-            # killed; only what never gets well is tried less and less.
+            # A process that has been healthy is back in less than twice its start-up time, however often it is killed;
+            # only one that never gets healthy is tried less and less often.
             longest = _LAST_DELAY_S if self._start_s is None else self._start_s / 2
             delay = min(max(2 * delay, _FIRST_DELAY_S), longest)
             _log.warning("%s: %s; starting again in %.1f s", self._spec.name, last_exit, delay)
@@ -106,7 +106,7 @@ class ProcessWatchdog(threading.Thread):
         return reason or _describe(process)
 
     def _watch(self, process: _Process) -> str | None:
-        """Return when the process has ended (``None``), hangs (the reason) or shall end."""
+        """Return when the process has ended (``None``), hangs (the reason) or is to be ended."""
         spec, failures = self._spec, 0
         began = last_answer = next_check = time.monotonic()
         used = busy_seconds(process.pid)
@@ -129,6 +129,8 @@ class ProcessWatchdog(threading.Thread):
             next_check = now + (_POLL_S if self._start_s is None else spec.health_interval_s)
             if failures == 0:
                 continue
+            # Not yet healthy: only its time to start counts. Then a process that uses the processor is busy (parsing a
+            # large request, starved by others) and gets a grace period; one that does not is hung.
             if self._start_s is None:
                 if now - began > spec.start_grace_s:
                     return f"did not answer {spec.health_url} within {spec.start_grace_s:g} s of its start"
@@ -171,7 +173,7 @@ class ProcessWatchdog(threading.Thread):
 def _describe(process: _Process) -> str:
     code = process.returncode if isinstance(process, subprocess.Popen) else None
     if code is None:
-        return "ended; only the supervisor that started it could have seen how"
+        return "ended; its exit status is known only to the supervisor that started it"
     if code < 0:
         names = {number.value: number.name for number in signal.Signals}
         return f"killed by {names.get(-code, f'signal {-code}')}"
