@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -83,11 +84,10 @@ class Whole(nn.Module):
 def with_torch(dynamo: bool) -> Write:
     def write(predictor: Predictor, path: Path) -> None:
         bars = torch.full((2, SERVED_LOOKBACK, 7), 100.0)
-        batch = (
-            {"dynamic_shapes": ({0: torch.export.Dim("batch", min=1, max=65536)},)}
-            if dynamo
-            else {"dynamic_axes": {name: {0: "batch"} for name in (INPUT_NAME, *OUTPUT_NAMES)}}
-        )
+        dimension = torch.export.Dim("batch", min=1, max=65536)
+        axes: dict[str, Any] = {"dynamic_shapes": ({0: dimension},)}
+        if not dynamo:
+            axes = {"dynamic_axes": {name: {0: "batch"} for name in (INPUT_NAME, *OUTPUT_NAMES)}}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -100,7 +100,7 @@ def with_torch(dynamo: bool) -> Write:
                 output_names=list(OUTPUT_NAMES),
                 external_data=False,
                 verbose=False,
-                **batch,
+                **axes,
             )
 
     return write
@@ -114,7 +114,8 @@ def shortened(error: Exception) -> str:
 
 
 def slimmed(source: Path, path: Path) -> None:
-    onnx.save(onnxslim.slim(onnx.load(source)), path)
+    slimmer: Any = onnxslim.slim(onnx.load(source))
+    onnx.save(slimmer, path)
 
 
 def optimised(source: Path, path: Path) -> None:
