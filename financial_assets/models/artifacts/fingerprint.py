@@ -29,14 +29,14 @@ DECIDING = (
     "market.outcomes",
     "market.panel:listed_bars",
     *(f"models.{name}" for name in ("answers", "calibration", "dataset", "devices", "networks", "predictor")),
-    *(f"models.{name}" for name in ("scaling", "training", "training_data", "variants")),
+    *(f"models.{name}" for name in ("request_shape", "scaling", "training", "training_data", "variants")),
     "scoring.quantiles:QUANTILE_LEVELS",
 )
 """Modules, or single definitions in them, that decide the weights; a test walks the imports of training and prediction
 and names what is missing. The exporter is not among them: a file is proven equal to its weights before it is served."""
 
 _EARLIER: Mapping[str, Mapping[str, str]] = {
-    "7d6f85fd003cb0f7": {"2.13.0+cpu": "6c19ea1bff74cc44"},
+    "433912d9d94f20de": {"2.13.0+cpu": "6c19ea1bff74cc44"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
