@@ -286,7 +286,8 @@ def test_who_has_no_signal_and_why() -> None:
         "T0001": f"did not trade on {day}",
         "T0002": f"has {SERVED_LOOKBACK - 1} bars at {day}; {SERVED_LOOKBACK} are needed",
         "T0003": f"had no bar until {day}",
-        "NEW": "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what it lacks)",
+        "NEW": "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what "
+        "it lacks)",
     }
     # The reasons and the rows are computed apart from each other, and tell the same story.
     assert ask(Double(), panel)["ticker"].tolist() == [name for name in panel.tickers if name not in reasons]
