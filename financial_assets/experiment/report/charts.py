@@ -55,8 +55,8 @@ def accuracy(evaluation: Evaluation) -> Figure:
 
 @chart(
     "Paired differences: who was right more often",
-    "Differences in accuracy with their intervals, a line at no difference and a dotted one at the difference that "
-    "would matter. Figures: table of paired differences.",
+    "Differences in accuracy with their intervals, a line at no difference and, if the plan names one, a dotted one at "
+    "the difference that would matter. Figures: table of paired differences.",
 )
 def differences(evaluation: Evaluation) -> Figure:
     """Paired differences in accuracy with their intervals, beside no difference and the one that matters."""
@@ -68,11 +68,14 @@ def differences(evaluation: Evaluation) -> Figure:
         axes.plot([d.low, d.high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(d.estimate, row, "o", color=colour, markersize=6)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.axvline(evaluation.plan["worthwhile"], color=INK, linewidth=1, linestyle=":")
+    worthwhile = evaluation.plan["worthwhile"]  # None if the plan tests another metric: its effect has another unit
+    if worthwhile is not None:
+        axes.axvline(worthwhile, color=INK, linewidth=1, linestyle=":")
     axes.set_yticks(range(len(shown)), [f"{item.first}\nminus {item.second}" for item in reversed(shown)], fontsize=9)
     axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
-    axes.set_xlabel(f"pp, {evaluation.level:.0%} interval; dotted: would matter")
+    dotted = "" if worthwhile is None else "; dotted: would matter"
+    axes.set_xlabel(f"pp, {evaluation.level:.0%} interval{dotted}")
     axes.grid(axis="x")
     return drawing
 

@@ -344,7 +344,7 @@ def test_bad_frames_are_refused() -> None:
         "panel": prices,
         "baselines": baselines,
     }
-    with pytest.raises(ExperimentError, match="no weight epoch"):
+    with pytest.raises(ExperimentError, match="has not started"):
         evaluated(**{**frames, "epochs": []})
     with pytest.raises(ExperimentError, match="unknown weight epochs"):
         evaluated(**{**frames, "routed": routed.assign(epoch=9)})

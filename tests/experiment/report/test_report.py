@@ -321,6 +321,16 @@ def test_every_plot_is_an_image_and_an_svg_element_that_scales(evaluation: Evalu
     assert svg(evaluation, name) == element  # the same figures, the same bytes
 
 
+@pytest.mark.parametrize("worthwhile", [0.02, None])
+def test_a_plan_by_another_score_marks_no_difference_in_accuracy(
+    evaluation: Evaluation, worthwhile: float | None
+) -> None:
+    plan = evaluation.plan | {"worthwhile": worthwhile}
+    axes = CHARTS["differences"].draw(replace(evaluation, plan=plan)).axes[0]
+    assert ("would matter" in axes.get_xlabel()) == (worthwhile is not None)
+    assert any(line.get_linestyle() == ":" for line in axes.lines) == (worthwhile is not None)
+
+
 def test_a_bin_of_few_days_does_not_stretch_the_reliability_plot(evaluation: Evaluation) -> None:
     noise = ReliabilityBin(0.36, 1.0, 3)
     skills = tuple(
