@@ -60,7 +60,7 @@ def another(trained: World, rules: dict[str, object], **settings: str) -> World:
 def assert_recorded(world: World, decision: Decision) -> None:
     """In log, file and MLflow there is one record, and it is what the log gives when it is asked anew."""
     assert set(world.recorded(decision).values()) == {decision.to_json()}
-    assert "equal bit for bit" in world.command("decide", "--repeat", decision.digest[:16]).output
+    assert "identical bit for bit" in world.command("decide", "--repeat", decision.digest[:16]).output
 
 
 def assert_rolled_back(world: World, decision: Decision) -> None:
