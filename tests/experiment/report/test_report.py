@@ -325,8 +325,10 @@ def test_every_plot_is_an_image_and_an_svg_element_that_scales(evaluation: Evalu
 def test_a_plan_by_another_score_marks_no_difference_in_accuracy(
     evaluation: Evaluation, worthwhile: float | None
 ) -> None:
-    plan = evaluation.plan | {"worthwhile": worthwhile}
-    axes = CHARTS["differences"].draw(replace(evaluation, plan=plan)).axes[0]
+    evaluation = replace(evaluation, plan=evaluation.plan | {"worthwhile": worthwhile})
+    page = report.html(evaluation)
+    assert ("one look</th>" in page.split("smallest detectable, one look</th>")[1]) == (worthwhile is not None)
+    axes = CHARTS["differences"].draw(evaluation).axes[0]
     assert ("would matter" in axes.get_xlabel()) == (worthwhile is not None)
     assert any(line.get_linestyle() == ":" for line in axes.lines) == (worthwhile is not None)
 
