@@ -42,6 +42,7 @@ import os, signal
 from financial_assets.resources import make_resources
 from financial_assets.workflows import decisions as conduct
 from financial_assets.settings import load_settings
+assert hasattr(conduct, "{part}")
 conduct.{part} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 found = make_resources(load_settings())
 with found["ab_test"].log() as log:
@@ -161,7 +162,7 @@ class World:
     def killed_before(self, part: str) -> None:
         """Carry the latest decision out in a process that is killed where it comes to ``part``."""
         done = run([sys.executable, "-c", _KILLED.format(part=part)], env=self.environment, cwd=ROOT)
-        assert done.returncode == -signal.SIGKILL, done.stderr
+        assert done.returncode == -signal.SIGKILL, (done.stdout, done.stderr)
 
     # What is there already, read once.
 

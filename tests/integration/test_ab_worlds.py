@@ -143,7 +143,7 @@ def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: 
     assert_recorded(world, decision)
     before = world.routes()
 
-    world.killed_before("enforce")
+    world.killed_before("apply_epoch")
     promoted = world.epoch()
     assert promoted.number == ladder.number + 1
     assert (promoted.weights, promoted.challengers) == ({BASELINE: 100}, ())
