@@ -178,7 +178,7 @@ def decision_from_json(text: str) -> Decision:
     Raises
     ------
     ExperimentError
-        It is none.
+        The text is not a decision.
     """
     try:
         values: dict[str, Any] = json.loads(text)

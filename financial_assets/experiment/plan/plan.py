@@ -258,7 +258,7 @@ def plan_from_json(text: str) -> ExperimentPlan:
     Raises
     ------
     ExperimentError
-        It is none.
+        The text is not a plan.
     """
     try:
         values: dict[str, Any] = json.loads(text)
