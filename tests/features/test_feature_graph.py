@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import onnxruntime as ort
 import pandas as pd
 import pytest
 import torch
@@ -83,31 +82,6 @@ def test_a_subset_has_its_own_lookback_and_the_same_values(make_bars, catalogue_
     assert subset.lookback == max(CATALOGUE[row].lookback for row in rows)
     bars = make_bars(10)
     assert torch.equal(subset(bars), catalogue_graph(bars)[:, rows])
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_torch_exports_it_and_onnxruntime_agrees(make_bars, tmp_path):
-    names = {"close_vs_sma_5", "rsi_9", "donchian_position_20", "market_correlation_20", "weekday_sine"}
-    graph = FeatureGraph([feature for feature in CATALOGUE if feature.name in names]).eval()
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    program = torch.onnx.export(
-        graph,
-        (make_bars(1, tickers=2, sessions=80),),
-        dynamo=True,
-        opset_version=20,
-        input_names=["bars"],
-        output_names=["features"],
-        dynamic_shapes=({0: batch},),
-        optimize=False,
-        verbose=False,
-    )
-    path = tmp_path / "features.onnx"
-    program.save(path)
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for tickers in (1, 5):
-        bars = make_bars(2, tickers=tickers, sessions=80)
-        (answer,) = session.run(["features"], {"bars": bars.numpy()})
-        np.testing.assert_allclose(answer, graph(bars).numpy(), atol=1e-5)
 
 
 def test_a_panel_knows_features_once_there_are_enough_bars(panel, catalogue_graph):

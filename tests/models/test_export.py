@@ -177,9 +177,10 @@ def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: 
 
 
 def planted(exported: Path, folder: Path, factor: float) -> Path:
-    """A copy of the file with the last weight matrix a little off."""
+    """A copy of the file with the weights of the direction a little off."""
     model = onnx.load(exported)
-    weights = next(entry for entry in model.graph.initializer if "direction.weight" in entry.name)
+    directions = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
+    weights = next(entry for entry in model.graph.initializer if entry.name in directions and entry.dims[1] == 1)
     weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), weights.name))
     onnx.save(model, folder / "planted.onnx")
     return folder / "planted.onnx"

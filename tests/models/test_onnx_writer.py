@@ -15,6 +15,11 @@ from financial_assets.models.onnx.writer import write_onnx
 
 Function = Callable[[Tensor], Tensor]
 
+torch.manual_seed(0)
+LAYER = nn.Linear(4, 2).requires_grad_(False)
+LSTM = nn.LSTM(4, 3, num_layers=2, batch_first=True).requires_grad_(False)
+STEPS_FIRST = nn.LSTM(4, 3).requires_grad_(False)
+
 
 class Module(nn.Module):
     def __init__(self, function: Function) -> None:
@@ -35,7 +40,6 @@ def written(function: Function, shape: tuple[int, ...] = (3, 4)) -> onnx.ModelPr
         source=("x", ("batch", 3, 4)),
         outputs={"y": ("batch", *shape)},
         opset=20,
-        ir_version=10,
     )
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -74,6 +78,11 @@ FUNCTIONS: dict[str, Function] = {
     ),
     "filled": lambda x: torch.zeros_like(x) + torch.ones_like(x) * x,
     "unsqueezed": lambda x: (x.unsqueeze(-1) * 2.0)[..., 0],
+    "sorted": lambda x: torch.sort(x, dim=1).values + torch.sort(x, descending=True).values,
+    "affine": lambda x: LAYER(x[:, 1]),
+    "lstm": lambda x: LSTM(x)[0],
+    "lstm states": lambda x: torch.cat([LSTM(x)[1][0], LSTM(x)[1][1]]).transpose(0, 1) * 2.0,
+    "lstm, steps first": lambda x: STEPS_FIRST(x.transpose(0, 1))[0].transpose(0, 1),
     "constants": lambda x: x * torch.tensor([1.0, 2.0, 3.0, 4.0]) + torch.tensor(0.25),
 }
 
@@ -113,6 +122,10 @@ def test_the_batch_stays_open_in_sizes() -> None:
         (lambda x: x.sum(-1, keepdim=True, dtype=torch.float64).float() + x, "sum"),
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
+        (lambda x: nn.LSTM(4, 3, batch_first=True, bidirectional=True)(x)[0], "bidirectional"),
+        (lambda x: nn.LSTM(4, 3, batch_first=True, bias=False)(x)[0], "without bias"),
+        (lambda x: nn.LSTM(4, 3, batch_first=True, proj_size=2)(x)[0], "projections"),
+        (lambda x: LSTM(x, (torch.ones(2, len(x), 3), torch.ones(2, len(x), 3)))[0], "another state"),
         (lambda x: x * x.shape[0], None),  # the batch size as an operand
         (lambda x: x * 2.0 if len(x) == 2 else x + 2.0, "another batch size"),
         (lambda x: x + 1.0 if len(x) == 2 else x + 1.0 + 1.0, "another batch size"),
@@ -120,6 +133,7 @@ def test_the_batch_stays_open_in_sizes() -> None:
         (lambda x: x * (len(x) + 5), "depends on the batch size"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
 def test_what_cannot_be_written_is_named(function: Function, message: str | None) -> None:
     with pytest.raises(ExportError, match=message):
         written(function)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import warnings
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.compose
 import onnxruntime as ort
 import torch
 from onnx import helper
-from torch import Tensor, nn
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
-from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 
 __all__ = ["INPUT_NAME", "OPSET", "OUTPUT_NAMES", "export_onnx", "file_sha256", "onnx_session", "run_onnx"]
 
@@ -29,21 +24,16 @@ OPSET = 20
 INPUT_NAME = "bars"
 OUTPUT_NAMES = ("probability_up", "return_quantiles")
 
-_BETWEEN = ("features", "volatility")
-"""Values that pass from the feature part to the answer part."""
-
 
 def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
     """Write ``predictor`` as one ONNX file with a dynamic batch axis and no side file.
 
-    The feature graph is traced and written by ``writer``, which computes equal values once and stores equal constants
-    once. Scaler, network and calibration go through ``torch.onnx.export``, which turns ``nn.LSTM`` into the ONNX
-    operator of the same name. The two parts are merged.
+    The predictor is traced and written by ``writer``, which computes equal values once and stores equal constants once.
 
     ``python benchmarks/onnx_export.py --every 4`` compares the file with others, all of which differ from torch by the
-    same 6e-8. ``torch.onnx.export`` reaches our number of nodes with 19 times the bytes (2 after an optimiser) in 9
-    times the export time; its TorchScript exporter writes 3.1 times the nodes and 6.5 times the bytes. From ours,
-    onnxslim and onnxoptimizer remove 2 % of the nodes.
+    same 6e-8. ``torch.onnx.export`` writes as many nodes, 25 times the bytes (2 to 3 after an optimiser), in 57 times
+    the processor time; its TorchScript exporter writes 3.2 times the nodes and 11 times the bytes. From ours, onnxslim
+    and onnxoptimizer remove 1 % of the nodes.
 
     Parameters
     ----------
@@ -63,18 +53,16 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     Raises
     ------
     ExportError
-        If a part cannot be exported, the ONNX checker refuses the graph, or its interface is not the served one.
+        If an operation cannot be exported, the ONNX checker refuses the graph, or its interface is not the served one.
     """
     if predictor.training:
         raise ExportError("a predictor in training mode would be exported with its dropout: call eval() first")
-    answer = _answer_part(predictor)
-    model = onnx.compose.merge_models(
-        _feature_part(predictor, answer.ir_version), answer, io_map=[(name, name) for name in _BETWEEN]
+    model = write_onnx(
+        trace(predictor, lambda batch: torch.full((batch, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0)),
+        source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
+        outputs=dict(zip(OUTPUT_NAMES, (("batch", 1), ("batch", len(QUANTILE_LEVELS))), strict=True)),
+        opset=OPSET,
     )
-    model.producer_name = "financial-assets"
-    # Merging lists the one operator set twice.
-    del model.opset_import[:]
-    model.opset_import.append(helper.make_opsetid("", OPSET))
     carried = {"bars_needed": str(predictor.bars_needed), "opset": str(OPSET), **(metadata or {})}
     helper.set_model_props(model, carried)
     try:
@@ -85,68 +73,6 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     data = model.SerializeToString(deterministic=True)
     atomic_write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _feature_part(predictor: Predictor, ir_version: int) -> onnx.ModelProto:
-    """Raw bars to the features and the volatility that the network needs."""
-    traced = trace(_Prepare(predictor).eval(), lambda batch: torch.full((batch, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0))
-    widths = {"features": (predictor.sequence_length, len(predictor.graph.names)), "volatility": (1,)}
-    model = write_onnx(
-        traced,
-        source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
-        outputs={name: ("batch", *width) for name, width in widths.items()},
-        opset=OPSET,
-        ir_version=ir_version,
-    )
-    return onnx.compose.add_prefix(model, "f.", rename_inputs=False, rename_outputs=False)
-
-
-def _answer_part(predictor: Predictor) -> onnx.ModelProto:
-    """Features and volatility to the calibrated answer."""
-    example = (torch.zeros(2, predictor.sequence_length, len(predictor.graph.names)), torch.ones(2, 1))
-    batch = torch.export.Dim("batch", min=1, max=65536)
-    with _quiet_exporter():
-        try:
-            program = torch.onnx.export(
-                _Answer(predictor).eval(),
-                example,
-                dynamo=True,
-                opset_version=OPSET,
-                input_names=list(_BETWEEN),
-                output_names=list(OUTPUT_NAMES),
-                dynamic_shapes=({0: batch}, {0: batch}),
-                external_data=False,
-                verbose=False,
-            )
-        except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
-            raise ExportError(f"torch could not export the network: {error}") from error
-    if program is None:
-        raise ExportError("torch returned no ONNX program")
-    model = program.model_proto
-    for node in model.graph.node:
-        # Stack traces of this machine: they would make equal models differ and name its folders.
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
-    return model
-
-
-class _Prepare(nn.Module):
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.predictor = predictor
-
-    def forward(self, bars: Tensor) -> tuple[Tensor, Tensor]:
-        return self.predictor.prepare(bars)
-
-
-class _Answer(nn.Module):
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList([predictor.scaler, predictor.network, predictor.calibration])
-
-    def forward(self, features: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
-        scaler, network, calibration = self.parts
-        return calibration(*network(scaler(features)), volatility)
 
 
 def onnx_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
@@ -182,22 +108,3 @@ def _check_interface(model: onnx.ModelProto) -> None:
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
     if used:
         raise ExportError(f"the graph uses operators of {sorted(used)}, which onnxruntime need not have")
-
-
-@contextmanager
-def _quiet_exporter() -> Generator[None, None, None]:
-    """Silence torch's exporter about its own internals (deprecations inside torch; missing torchvision)."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        # nn.LSTM rebuilds its list of weights while it is traced; the exported program holds them as initialisers.
-        warnings.filterwarnings("ignore", message="The tensor attributes? .*_flat_weights", category=UserWarning)
-        # Both inputs share the batch axis, as they should.
-        warnings.filterwarnings("ignore", message=".*since it shares the same shape constraints", category=UserWarning)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -1,6 +1,7 @@
 """How each aten operation is written in ONNX.
 
-Only what features need, and only where the two agree to the last bit or nearly so; anything else is refused by name.
+Only what features and networks need, and only where the two agree to the last bit or nearly so; anything else is
+refused by name.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from onnx import TensorProto
+from torch import Tensor
 
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.tracing import BATCH, Operation
@@ -34,7 +36,11 @@ class Emitter(Protocol):
     """Where nodes go; each method returns the name of a value."""
 
     def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """The result of a node."""
+        """The only result of a node."""
+        ...
+
+    def emit_parts(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """The ``count`` results of a node."""
         ...
 
     def constant(self, value: np.ndarray) -> str:
@@ -73,7 +79,7 @@ def convert(writer: Emitter, operation: Operation) -> str | list[str]:
             )
         return writer.emit(_BINARY[kind], [writer.operand(operand) for operand in operation.args[:2]])
     if kind not in _CONVERTERS:
-        raise ExportError(f"{operation.name} has no ONNX converter: build the feature from others, or add one")
+        raise ExportError(f"{operation.name} has no ONNX converter: build it from others, or add one")
     return _CONVERTERS[kind](writer, operation)
 
 
@@ -200,6 +206,45 @@ def _to_float(writer: Emitter, operation: Operation) -> str:
     return writer.emit("Cast", [writer.operand(operation.args[0])], to=TensorProto.FLOAT)
 
 
+def _affine(writer: Emitter, operation: Operation) -> str:
+    if operation.kwargs:
+        raise ExportError(f"{operation.name} with {dict(operation.kwargs)} rounds differently: write the product out")
+    bias, inputs, weight = map(writer.operand, operation.args)
+    return writer.emit("Gemm", [inputs, weight, bias])
+
+
+def _sort(writer: Emitter, operation: Operation) -> list[str]:
+    values, axis = writer.operand(operation.args[0]), _argument(operation, 1, -1) % operation.rank
+    size = writer.emit("Shape", [values], start=axis, end=axis + 1)
+    return writer.emit_parts("TopK", [values, size], 2, axis=axis, largest=int(_argument(operation, 2, False)))
+
+
+def _gates(weight: Tensor) -> np.ndarray:
+    """A layer's weight with the axis for directions that ONNX wants and its gates in ONNX's order.
+
+    That is input, output, forget, cell; torch stacks them as input, forget, cell, output.
+    """
+    gates = weight.numpy().reshape(4, -1, *weight.shape[1:])
+    return np.concatenate(gates[[0, 3, 1, 2]])[np.newaxis]
+
+
+def _lstm(writer: Emitter, operation: Operation) -> list[str]:
+    inputs, weights, batch_first = operation.args
+    state, hidden, cell = writer.operand(inputs), [], []
+    if batch_first:
+        state = writer.emit("Transpose", [state], perm=(1, 0, 2))
+    for layer in range(0, len(weights), 4):
+        from_input, from_state, *biases = map(_gates, weights[layer : layer + 4])
+        constants = map(writer.constant, (from_input, from_state, np.concatenate(biases, axis=1)))
+        steps, *last = writer.emit_parts("LSTM", [state, *constants], 3, hidden_size=from_state.shape[2])
+        state = writer.emit("Squeeze", [steps, writer.integers(1)])
+        hidden.append(last[0])
+        cell.append(last[1])
+    if batch_first:
+        state = writer.emit("Transpose", [state], perm=(1, 0, 2))
+    return [state, writer.emit("Concat", hidden, axis=0), writer.emit("Concat", cell, axis=0)]
+
+
 _CONVERTERS: dict[str, Converter] = {
     "slice": _slice,
     "select": _select,
@@ -226,4 +271,7 @@ _CONVERTERS: dict[str, Converter] = {
     "ne": _not_equal,
     "rsub": _reversed_subtraction,
     "_to_copy": _to_float,
+    "addmm": _affine,
+    "sort": _sort,
+    "lstm": _lstm,
 }

@@ -1,8 +1,8 @@
 """A torch module as the list of aten operations that it runs, with the batch axis left open.
 
-Made for the feature graph: thousands of slices and additions, and no control flow that depends on data. Running it once
-and noting each operation gives the whole program. It is run for two batch sizes: whatever differs between the two lists
-must be the batch size itself.
+Made for a predictor: thousands of slices and additions in the features, a small network behind them, and no control
+flow that depends on data. Running it once and noting each operation gives the whole program. It is run for two batch
+sizes: whatever differs between the two lists must be the batch size itself.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from financial_assets.errors import ExportError
@@ -94,32 +95,37 @@ class _Recorder(TorchDispatchMode):
         self.refs: dict[int, Ref] = {id(source): Ref(0)}
         # Keeps every tensor alive: the identity of a freed one could be given to another.
         self.alive: list[Tensor] = [source]
+        self.within_layer = False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self._depends((args, kwargs)):
-            return result
+        if not self.within_layer and self.depends((args, kwargs)):
+            self.note(str(func), args, kwargs, result)
+        return result
+
+    def note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
+        """Add an operation that has run."""
         parts = list(result) if isinstance(result, (list, tuple)) else [result]
         if not all(isinstance(part, Tensor) for part in parts):
-            raise ExportError(f"{func} turns data into a Python value: what depends on it cannot be exported")
+            raise ExportError(f"{name} turns data into a Python value: what depends on it cannot be exported")
         number = len(self.operations) + 1
         symbols = tuple(self._symbolic(arg) for arg in args)
         named = {key: self._symbolic(value) for key, value in kwargs.items()}
-        self.operations.append(Operation(str(func), symbols, named, number, len(parts), parts[0].dim()))
+        self.operations.append(Operation(name, symbols, named, number, len(parts), parts[0].dim()))
         for part, tensor in enumerate(parts):
             self.refs[id(tensor)] = Ref(number, part)
             self.alive.append(tensor)
-        return result
 
-    def _depends(self, value: object) -> bool:
+    def depends(self, value: object) -> bool:
+        """Whether a value, or one within it, was computed from the input."""
         if isinstance(value, Tensor):
             return id(value) in self.refs
         if isinstance(value, Mapping):
-            return any(map(self._depends, value.values()))
-        return isinstance(value, (list, tuple)) and any(map(self._depends, value))
+            return any(map(self.depends, value.values()))
+        return isinstance(value, (list, tuple)) and any(map(self.depends, value))
 
     def _symbolic(self, value: object) -> object:
         if isinstance(value, Tensor):
@@ -129,8 +135,35 @@ class _Recorder(TorchDispatchMode):
         return value
 
 
+class _LstmRecorder(TorchFunctionMode):
+    """Notes an LSTM layer as one operation, as ONNX has it: the kernels that it runs on differ between machines."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__name__", "") != "lstm":
+            return func(*args, **(kwargs or {}))
+        self.recorder.within_layer = True
+        try:
+            result = func(*args, **(kwargs or {}))
+        finally:
+            self.recorder.within_layer = False
+        inputs, state, weights, has_bias, _, _, _, bidirectional, batch_first = args
+        if self.recorder.depends(state) or any(bool(part.any()) for part in state):
+            raise ExportError("an LSTM that starts from another state than zeros cannot be exported")
+        if bidirectional or not has_bias or any(size != 4 * state[0].shape[2] for size in map(len, weights)):
+            raise ExportError("an LSTM that is bidirectional, without bias or with projections cannot be exported")
+        self.recorder.note("lstm", (inputs, tuple(weights), batch_first), {}, result)
+        return result
+
+
 def _record(module: nn.Module, example: Tensor) -> Trace:
-    with torch.no_grad(), _Recorder(example) as recorder:
+    recorder = _Recorder(example)
+    with torch.no_grad(), _LstmRecorder(recorder), recorder:
         outputs = module(example)
     return Trace(tuple(recorder.operations), tuple(recorder.refs[id(output)] for output in outputs))
 

@@ -24,29 +24,32 @@ class _Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[TensorProto] = []
         self.values: dict[Ref, str] = {Ref(0): source}
-        self._known: dict[tuple[object, ...], str] = {}
+        self._results: dict[tuple[object, ...], list[str]] = {}
+        self._constants: dict[tuple[object, ...], str] = {}
 
     def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        return self.emit_parts(kind, inputs, 1, **attributes)[0]
+
+    def emit_parts(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
         key = (kind, *inputs, *sorted(attributes.items()))
-        if key not in self._known:
-            name = f"v{len(self._known)}"
-            self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
-            self._known[key] = name
-        return self._known[key]
+        if key not in self._results:
+            names = [f"v{len(self._results)}"] if count == 1 else [f"v{len(self._results)}.{i}" for i in range(count)]
+            self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
+            self._results[key] = names
+        return self._results[key]
 
     def constant(self, value: np.ndarray) -> str:
-        key = ("constant", value.dtype.str, value.shape, value.tobytes())
-        if key not in self._known:
-            name = f"c{len(self._known)}"
-            self.initializers.append(numpy_helper.from_array(value, name))
-            self._known[key] = name
-        return self._known[key]
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._constants:
+            self._constants[key] = f"c{len(self._constants)}"
+            self.initializers.append(numpy_helper.from_array(value, self._constants[key]))
+        return self._constants[key]
 
     def integers(self, *values: int) -> str:
         return self.constant(np.asarray(values, dtype=np.int64))
 
     def operand(self, value: object) -> str:
-        """Name of a value, a constant tensor or a number (float32: the only arithmetic there is in a feature)."""
+        """Name of a value, a constant tensor or a number (float32: the only arithmetic there is in a model)."""
         if isinstance(value, Ref):
             return self.values[value]
         if isinstance(value, Tensor):
@@ -63,7 +66,6 @@ def write_onnx(
     source: tuple[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
     opset: int,
-    ir_version: int,
 ) -> onnx.ModelProto:
     """The ONNX model of a trace; float32 in, float32 out.
 
@@ -75,8 +77,8 @@ def write_onnx(
         Name and shape of the input.
     outputs
         Names and shapes of the outputs, in the order of the trace.
-    opset, ir_version
-        Of the model.
+    opset
+        Version of the operators; the file has the oldest format that knows it, for the sake of older runtimes.
 
     Raises
     ------
@@ -94,12 +96,18 @@ def write_onnx(
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
-        "features",
+        "predictor",
         [helper.make_tensor_value_info(source[0], TensorProto.FLOAT, list(source[1]))],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs.items()],
         [constant for constant in writer.initializers if constant.name in used],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
+    operators = [helper.make_opsetid("", opset)]
+    return helper.make_model(
+        graph,
+        opset_imports=operators,
+        ir_version=helper.find_min_ir_version_for(operators),
+        producer_name="financial-assets",
+    )
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
