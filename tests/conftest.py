@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def _mlflow_migrates_one_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Later stores are copies of the first: MLflow's migrations take more than a second of processor time each.
 
-    A folder in which a process died while it made a store gets its store in the real way.
+    What revision the newest migration has is asked once: MLflow loads all of them whenever it opens a store. A folder in which a process died while it made a store gets its store in the real way.
     """
     from financial_assets.atomic import atomic_path
     from financial_assets.tracking import connection
@@ -68,6 +69,9 @@ def _mlflow_migrates_one_store(tmp_path_factory: pytest.TempPathFactory) -> Iter
             create(database)
             return
         if not template.exists():
+            from mlflow.store.db import utils
+
+            patch.setattr(utils, "_get_latest_schema_revision", cache(utils._get_latest_schema_revision))
             create(template)
         with atomic_path(database) as unfinished:
             shutil.copyfile(template, unfinished)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from financial_assets.tracking import MlflowTracker, ModelRegistry, owner_is_alive
 from financial_assets.tracking.runs import FAILURE_TAG
@@ -21,69 +26,55 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
 ]
 
-_TRAIN = """
-import sys, time
-from pathlib import Path
-from financial_assets.tracking import MlflowTracker
-tracker = MlflowTracker(sys.argv[1], "experiment", Path(sys.argv[2]))
-with tracker.run("train") as run:
-    print(run.id, flush=True)
-    time.sleep(60)
-"""
+# Processes of their own, forked from one that has imported MLflow: the import alone takes seconds.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(["mlflow.tracking", "financial_assets.tracking", __name__])
 
-# The statement is in the middle of a migration that copies a table.
-_DIE_IN_MIGRATION = """
-import os, signal
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
-@event.listens_for(Engine, "before_cursor_execute")
-def die(connection, cursor, statement, *rest):
-    if "DROP TABLE" in statement:
-        os.kill(os.getpid(), signal.SIGKILL)
-"""
+def train(line: Connection, uri: str, artifacts: Path) -> None:
+    with MlflowTracker(uri, "experiment", artifacts).run("train") as run:
+        line.send(run.id)
+        time.sleep(60)
 
-# Waits for a line on its input, so that all such processes set off together.
-_START_TOGETHER = """
-import sys
-from pathlib import Path
-import mlflow.tracking
-from financial_assets.tracking import MlflowTracker, ModelRegistry
-print("ready", flush=True)
-sys.stdin.readline()
-uri, artifacts, fingerprint = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
-with MlflowTracker(uri, "experiment", artifacts).run("train") as run:
-    built = artifacts.parent / run.id
-    built.mkdir()
-    (built / "model.onnx").write_text(run.id)
-    run.log_artifacts(built, "model")
-print(ModelRegistry(uri).register(run.id, "model", {"fingerprint": fingerprint}).version)
-"""
+
+def die_in_the_migration(line: Connection, uri: str, artifacts: Path) -> None:
+    def die(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "DROP TABLE" in statement:  # in the middle of a migration that copies a table
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(Engine, "before_cursor_execute", die)
+    train(line, uri, artifacts)
+
+
+def start_when_told(line: Connection, uri: str, artifacts: Path, fingerprint: str) -> None:
+    line.send("ready")
+    line.recv()
+    with MlflowTracker(uri, "experiment", artifacts).run("train") as run:
+        built = artifacts.parent / run.id
+        built.mkdir()
+        (built / "model.onnx").write_text(run.id)
+        run.log_artifacts(built, "model")
+    line.send(ModelRegistry(uri).register(run.id, "model", {"fingerprint": fingerprint}).version)
 
 
 @contextmanager
-def started(code: str, arguments: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def started(work: Any, *arguments: object) -> Iterator[tuple[Any, Connection]]:
+    """The process, and the line to it."""
+    line, its_end = FORKED.Pipe()
+    process = FORKED.Process(target=work, args=(its_end, *arguments))
+    process.start()
+    its_end.close()
+    try:
+        yield process, line
+    finally:
+        process.kill()
+        process.join()
+        line.close()
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    if not line:
-        assert process.stderr is not None
-        pytest.fail(f"the process ended with {process.wait()}: {process.stderr.read()}")
-    return line
+def exit_code(process: Any) -> int:
+    process.join()
+    return process.exitcode
 
 
 def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path: Path) -> None:
@@ -92,13 +83,13 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
     client = client_of(uri)
     with ExitStack() as stack:
         processes = {
-            sent: stack.enter_context(started(_TRAIN, [uri, tmp_path / "artifacts"]))
+            sent: stack.enter_context(started(train, uri, tmp_path / "artifacts"))
             for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
         }
-        runs = {sent: first_line(process) for sent, process in processes.items()}
-        for sent, process in processes.items():
-            process.send_signal(sent)
-        codes = {sent: process.wait() for sent, process in processes.items()}
+        runs = {sent: line.recv() for sent, (_, line) in processes.items()}
+        for sent, (process, _) in processes.items():
+            os.kill(process.pid, sent)
+        codes = {sent: exit_code(process) for sent, (process, _) in processes.items()}
     assert codes[signal.SIGTERM] == 143
     ended = {sent: client.get_run(run_id) for sent, run_id in runs.items()}
     assert ended[signal.SIGINT].info.status == "FAILED"
@@ -112,8 +103,8 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
 
 def test_a_process_that_dies_while_it_makes_the_store_leaves_no_half_of_one(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    with started(_DIE_IN_MIGRATION + _TRAIN, [uri, tmp_path / "artifacts"]) as process:
-        assert process.wait() == -signal.SIGKILL
+    with started(die_in_the_migration, uri, tmp_path / "artifacts") as (process, _):
+        assert exit_code(process) == -signal.SIGKILL
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     with tracker.run("train") as run:
         pass
@@ -125,17 +116,14 @@ def test_processes_that_start_together_share_one_fresh_store(tmp_path: Path) -> 
     uri = f"sqlite:///{tmp_path / 'fresh' / 'mlflow.db'}"
     with ExitStack() as stack:
         processes = [
-            stack.enter_context(started(_START_TOGETHER, [uri, tmp_path / "artifacts", fingerprint]))
+            stack.enter_context(started(start_when_told, uri, tmp_path / "artifacts", fingerprint))
             for fingerprint in ("own", "shared", "shared", "shared")
         ]
-        assert [first_line(process) for process in processes] == ["ready"] * len(processes)
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.write("go\n")
-            process.stdin.flush()
-        outputs = [process.communicate() for process in processes]
-        assert [process.returncode for process in processes] == [0] * len(processes), outputs
-    own, *shared = (int(out) for out, _ in outputs)
+        assert [line.recv() for _, line in processes] == ["ready"] * len(processes)
+        for _, line in processes:
+            line.send("go")
+        own, *shared = (line.recv() for _, line in processes)
+        assert [exit_code(process) for process, _ in processes] == [0] * len(processes)
     assert len(set(shared)) == 1, "one fingerprint, one version"
     assert {own, shared[0]} == {1, 2}
     registry = ModelRegistry(uri)

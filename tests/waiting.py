@@ -66,11 +66,14 @@ def wait(
     poll_s: float = 0.1,
 ) -> None:
     """Wait until ``condition`` holds; fail when ``progress`` has not changed for ``patience_s``, naming ``what``."""
-    clock, last = FreeSeconds(), progress()
+    clock, last, looked_at = FreeSeconds(), progress(), 0.0
     while not condition():
-        if (seen := progress()) != last:
-            clock.restart()
-            last = seen
+        # Not on each round: to look at a family of processes is to read all processes of the machine.
+        if (waited := clock.read()) - looked_at > patience_s / 20:
+            looked_at = waited
+            if (seen := progress()) != last:
+                clock.restart()
+                last, looked_at = seen, 0.0
         assert clock.read() < patience_s, f"{what}: no progress in {patience_s:g} s; last seen {last!r}"
         time.sleep(poll_s)
 

@@ -82,6 +82,7 @@ def configure(settings: Settings) -> dict[str, dict[str, Any]]:
             "tracking_uri": conceal(settings.tracking_uri),
             "experiment": settings.mlflow_experiment_name,
             "sequence_length": settings.sequence_length,
+            "max_epochs": settings.max_epochs,
             "seed": settings.seed,
             "device": settings.device,
             "progress": settings.progress,

@@ -27,6 +27,7 @@ class ModelStore(BaseModel):
     experiment: str
     sequence_length: int
     seed: int
+    max_epochs: int | None = None
     device: str
     progress: bool
     bayes_accuracy: float | None = None
@@ -81,6 +82,7 @@ class ModelStore(BaseModel):
             tracker=self.tracker(),
             registry=self.registry(),
             sequence_length=self.sequence_length,
+            max_epochs=self.max_epochs,
             seed=self.seed,
             device=self.device,
             progress=self.progress,

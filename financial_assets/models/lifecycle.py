@@ -79,6 +79,8 @@ class ModelLifecycle:
         Where runs and versions are recorded.
     sequence_length, seed, device, progress
         Arguments of ``train``.
+    max_epochs
+        Upper limit of every variant's epochs; it counts as one of the variant's own settings.
     bayes_accuracy
         What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
     """
@@ -90,6 +92,7 @@ class ModelLifecycle:
     seed: int
     device: str = "auto"
     progress: bool = False
+    max_epochs: int | None = None
     bayes_accuracy: float | None = None
 
     def develop(
@@ -108,6 +111,8 @@ class ModelLifecycle:
         TrainingError
             It cannot be trained; the tracked run ends as FAILED.
         """
+        if self.max_epochs is not None:
+            variant = replace(variant, epochs=min(variant.epochs, self.max_epochs))
         identity = fingerprint(
             data_hash=training_data_hash(panel, cutoff),
             variant=variant,

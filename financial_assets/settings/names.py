@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from rapidfuzz.distance import OSA  # optimal string alignment: a swap of neighbours is one edit
+
 __all__ = ["misspelt"]
 
 _PREFIX = "FINANCIAL_ASSETS_"
@@ -61,12 +63,12 @@ def _nearest(name: str, settings: Sequence[str]) -> str | None:
     """The setting that ``name`` was probably meant to be; ``None`` if it is one, or another program's variable."""
     if name in settings or _SERVICE_LINK.fullmatch(name):
         return None
-    close = [(_edits(name, setting), setting) for setting in settings if _is_close(name, setting)]
+    close = [(OSA.distance(name, setting), setting) for setting in settings if _is_close(name, setting)]
     if not close and name.startswith(_PREFIX):
         # Only FINANCIAL_ASSETS_HOME has the prefix, but whoever has seen it may expect it on the others, too.
         meant = name.removeprefix(_PREFIX)
         close = [
-            (_edits(meant, setting), setting)
+            (OSA.distance(meant, setting), setting)
             for setting in settings
             if setting == meant or setting.endswith(f"_{meant}") or _is_close(meant, setting)
         ]
@@ -76,7 +78,7 @@ def _nearest(name: str, settings: Sequence[str]) -> str | None:
 def _is_close(name: str, setting: str) -> bool:
     words, wanted = name.split("_"), setting.split("_")
     if setting.startswith(_SHARED):
-        return _edits(name, setting) == 1
+        return OSA.distance(name, setting) == 1
     if len(wanted) >= _WORDS and words == wanted[:-1]:
         return True
     if _shortens(words, wanted):
@@ -85,7 +87,7 @@ def _is_close(name: str, setting: str) -> bool:
         return False
     if words[:-1] == wanted[:-1] and words[-1] in _FOREIGN_WORDS:
         return False
-    return _edits(name, setting) <= (2 if len(setting) >= _LONG else 1)
+    return OSA.distance(name, setting) <= (2 if len(setting) >= _LONG else 1)
 
 
 def _shortens(words: Sequence[str], wanted: Sequence[str]) -> bool:
@@ -93,18 +95,3 @@ def _shortens(words: Sequence[str], wanted: Sequence[str]) -> bool:
     if len(words) != len(wanted) or len(words) == 1 or words[:-1] != wanted[:-1] or words[-1] in _FOREIGN_WORDS:
         return False
     return len(words[-1]) >= _CUT and wanted[-1].startswith(words[-1])
-
-
-def _edits(word: str, setting: str) -> int:
-    """Insertions, deletions, replacements and swaps of neighbours between two words (optimal string alignment)."""
-    # Rows of the table of distances between all beginnings; a swap of neighbours looks two rows back.
-    before: list[int] = []
-    above = list(range(len(setting) + 1))
-    for row, letter in enumerate(word, 1):
-        line = [row]
-        for column, wanted in enumerate(setting, 1):
-            best = min(above[column] + 1, line[-1] + 1, above[column - 1] + (letter != wanted))
-            swapped = row > 1 and column > 1 and letter == setting[column - 2] and word[row - 2] == wanted
-            line.append(min(best, before[column - 2] + 1) if swapped else best)
-        before, above = above, line
-    return above[-1]

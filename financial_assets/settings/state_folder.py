@@ -19,7 +19,7 @@ from financial_assets.settings.market import MarketSettings
 
 __all__ = ["REMEMBERED", "RESOLVED", "SETTINGS", "StateFolderSource", "marker_path", "read_marker", "recorded"]
 
-REMEMBERED = (*MarketSettings.model_fields, "seed", "sequence_length", "rollout_policy")
+REMEMBERED = (*MarketSettings.model_fields, "seed", "sequence_length", "max_epochs", "rollout_policy")
 """Settings that say what a state folder holds. Addresses are not among them: they may contain passwords."""
 
 RESOLVED = "resolved"

@@ -20,6 +20,9 @@ class TrainingSettings(SettingsGroup):
     sequence_length: int = Field(default=10, ge=2, le=MAX_SEQUENCE_LENGTH)
     """Sessions of features that the networks look at."""
 
+    max_epochs: int | None = Field(default=None, ge=1)
+    """At most this many passes over the training rows, for a quick trial; default: each variant's own limit."""
+
     seed: int = Field(default=42, ge=0, lt=2**31)
     """Seed of every random draw."""
 

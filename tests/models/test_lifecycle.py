@@ -147,6 +147,16 @@ def same_weights(one: Training, other: Training) -> bool:
 # --- develop ---------------------------------------------------------------------------------------------------------
 
 
+def test_fewer_epochs_are_another_model_and_more_than_the_variants_own_are_not(
+    world: World, lifecycle: ModelLifecycle
+) -> None:
+    lifecycle = replace(lifecycle, max_epochs=1)
+    trained = world.develop(lifecycle)
+    assert (trained.training.variant.epochs, trained.training.best_epoch) == (1, 1)
+    for limit in (None, 1, 99):
+        assert world.develop(replace(lifecycle, max_epochs=limit), variant=trained.training.variant).reused
+
+
 def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Published, world: World) -> None:
     assert not published.trained.reused
     run = client(published.lifecycle).get_run(published.trained.run_id)

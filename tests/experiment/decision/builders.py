@@ -24,6 +24,7 @@ OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
 EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
 SPREAD = 0.1
 """Standard deviation of a day: 10 tickers, of which some three in ten are disagreed on."""
+_SESSIONS = pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=2_000)
 
 
 def evaluated(*, panel: PricePanel, **given: Any) -> Evaluation:
@@ -45,8 +46,7 @@ def plan(**test: object) -> ExperimentPlan:
 
 def days(values: np.ndarray) -> PairedDays:
     """Evidence of consecutive days."""
-    sessions = pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=len(values))
-    return PairedDays(sessions, np.clip(values, -1, 1), 10 * len(values), 3 * len(values))
+    return PairedDays(_SESSIONS[: len(values)], np.clip(values, -1, 1), 10 * len(values), 3 * len(values))
 
 
 def evidence(mean: float, count: int = 252, *, beats: float | None = None, seed: int = 0, missing: int = 0) -> Evidence:
@@ -79,7 +79,7 @@ def requests(
         {
             "epoch": epoch,
             "regime": None,
-            "session": pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=count // 10 + 1).repeat(10)[:count],
+            "session": _SESSIONS[: count // 10 + 1].repeat(10)[:count],
             "model": np.where(lost, None, np.where(challenger, CHALLENGER, CHAMPION)),
             "status": status,
             "latency_s": np.where(late, 1.0, 0.003),
