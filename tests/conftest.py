@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -57,7 +58,8 @@ def _secrets_of_a_test_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
 def _mlflow_migrates_one_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Later stores are copies of the first: MLflow's migrations take more than a second of processor time each.
 
-    What revision the newest migration has is asked once: MLflow loads all of them whenever it opens a store. A folder in which a process died while it made a store gets its store in the real way.
+    What revision the newest migration has is asked once: MLflow loads all of them whenever it opens a store.
+    A folder in which a process died while it made a store gets its store in the real way.
     """
     from financial_assets.atomic import atomic_path
     from financial_assets.tracking import connection
@@ -100,6 +102,12 @@ def pytest_timeout_set_timer(item: Any, settings: Any) -> bool:
     signal.signal(signal.SIGALRM, look)
     signal.setitimer(signal.ITIMER_REAL, settings.timeout)
     return True
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: each full garbage collection would walk through all of it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

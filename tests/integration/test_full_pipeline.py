@@ -88,6 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "TICKERS": "AAA,BBB",
         "SIMULATED_SESSIONS": "1000",
         "REPLAY_SESSIONS": str(REPLAYED),
+        "MAX_EPOCHS": "2",
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
     }

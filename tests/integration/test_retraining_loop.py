@@ -57,6 +57,7 @@ SETTINGS = {
     "SIMULATED_REGIME_SHIFT": str(TURN),
     "EVALUATION_SHARE": "0.14",
     "REPLAY_SESSIONS": str(BEFORE),
+    "MAX_EPOCHS": "5",
     "SENSOR_INTERVAL": "5",
     "DEVICE": "cpu",
     "PROGRESS": "false",

@@ -190,12 +190,12 @@ def plan(family: int) -> ExperimentPlan:
     return make_plan(several, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
 
 
-def test_equal_challengers_are_promoted_as_seldom_as_one_would_be() -> None:
+@pytest.mark.parametrize("runs", [120, pytest.param(700, marks=pytest.mark.statistics)])
+def test_equal_challengers_are_promoted_as_seldom_as_one_would_be(runs: int) -> None:
     """Five of them that err independently, planned looks only; without sharing, five times too often."""
     shared, alone = plan(5), plan(1)
     rng = np.random.default_rng(11)
     promoted = {5: 0, 1: 0}
-    runs = 700
     for _ in range(runs):
         series = [days(SPREAD * rng.standard_normal(252)) for _ in range(5)]
         for registered in (shared, alone):
