@@ -24,7 +24,7 @@ from financial_assets.errors import (
     TargetError,
 )
 from financial_assets.serving.client.inference import Answer, InferenceClient
-from financial_assets.serving.deployment_check import check_deployment
+from financial_assets.serving.deployment import check_deployment
 from financial_assets.serving.local.layout import Layout, Ports, read_ports
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.target import Endpoint

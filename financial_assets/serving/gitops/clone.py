@@ -21,8 +21,7 @@ from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.redaction import conceal, without_user
 from financial_assets.serving.cluster.deadline import Deadline
-from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race, is_refusal
-from financial_assets.serving.gitops.git import GitError, run_git, user_variables
+from financial_assets.serving.gitops.git import GitError, explain_push, explain_remote, run_git, user_variables
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot, read_folder, write_commit
 
 __all__ = ["Clone"]
@@ -182,9 +181,9 @@ class Clone:
                 f"unknown ({error}); running it again is safe"
             ) from fault
         # Also true when the push arrived and only the answer got lost: the next attempt finds nothing left to change.
-        if head != expected or is_race(fault):
+        if head != expected or fault.is_race:
             raise _OvertakenError(str(fault)) from fault
-        if not is_refusal(fault):
+        if not fault.refusal:
             self._raise_if_damaged(deadline)
         raise explain_push(self._shown, self._branch, fault) from fault
 
