@@ -60,14 +60,11 @@ def _steering(layout: Layout) -> Readings:
         readings.read(path, lambda path, kind=kind: read_ports(path, kind), remove=[path], needed=needed)
     if running:
         readings.read(layout.supervisor_state, _read_state)
-        for path in (layout.specs, layout.mlserver / "settings.json", *_envoy(layout)):
+        names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
+        envoy = [layout.envoy / f"{name}.json" for name in names]
+        for path in (layout.specs, layout.mlserver / "settings.json", *envoy):
             readings.read(path, read_json)
     return readings
-
-
-def _envoy(layout: Layout) -> list[Path]:
-    names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
-    return [layout.envoy / f"{name}.json" for name in names]
 
 
 def _read_state(path: Path) -> None:

@@ -51,7 +51,7 @@ class MonitoringPorts:
     alertmanager: int
 
 
-_Ports = TypeVar("_Ports", Ports, MonitoringPorts)
+_Ports = TypeVar("_Ports", bound="Ports | MonitoringPorts")
 
 
 class Layout:
