@@ -6,6 +6,7 @@ The status of a cluster's objects can be wrong after a scheduler's restart, and 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
 from financial_assets.errors import InferenceError
@@ -31,6 +32,7 @@ class GatewayProbe:
 
     def __init__(self, http_url: str, *, timeout_s: float = 2.0) -> None:
         self._gateway = RestTransport(http_url, timeout_s)
+        weakref.finalize(self, self._gateway.close)  # the targets that ask have no end at which they could close it
         self._timeout_s = timeout_s
         self._seen: dict[str, str] = {}
 

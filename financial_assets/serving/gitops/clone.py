@@ -20,7 +20,7 @@ from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.redaction import conceal, without_user
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, explain_push, explain_remote, run_git, user_variables
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot, read_folder, write_commit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from financial_assets.errors import TargetError
 from financial_assets.redaction import redact
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 
 __all__ = ["GitError", "explain_push", "explain_remote", "run_git", "user_variables"]
 

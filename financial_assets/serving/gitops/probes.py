@@ -11,7 +11,7 @@ from financial_assets.errors import InferenceError
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
 from financial_assets.serving.target import Endpoint
 

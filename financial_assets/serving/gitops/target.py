@@ -10,23 +10,21 @@ from pathlib import Path, PurePosixPath
 
 from financial_assets.errors import NotReadyError, SettingsError, TargetError
 from financial_assets.redaction import conceal, has_password, reveal
-from financial_assets.serving.cluster.deadline import Deadline
-from financial_assets.serving.cluster.rules import check_against, check_reachable, check_unused
-from financial_assets.serving.cluster.status import report
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.clone import Clone
 from financial_assets.serving.gitops.messages import describe
 from financial_assets.serving.gitops.overlay import Overlay, read_overlay
 from financial_assets.serving.gitops.probes import Probes
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot
+from financial_assets.serving.manifest_sets import check_against, check_reachable, check_unused, validate_set
 from financial_assets.serving.manifests import (
     NAMESPACE,
     Manifest,
     check_kind,
     is_experiment,
     parse_experiment,
-    validate_set,
 )
-from financial_assets.serving.target import Endpoint, TargetStatus
+from financial_assets.serving.target import Endpoint, TargetStatus, report
 
 __all__ = ["GitOpsTarget"]
 
@@ -102,7 +100,9 @@ class GitOpsTarget:
         check_reachable(manifests, self._namespace, self._volume)
 
         def edit(overlay: Overlay) -> Overlay:
-            check_against(manifests, overlay.of_kind("Model"), overlay.of_kind("Experiment"), "overlay")
+            check_against(
+                manifests, overlay.of_kind("Model"), overlay.of_kind("Experiment"), "is not a Model of the overlay"
+            )
             for manifest in manifests:
                 overlay = overlay.with_manifest(manifest)
             return overlay

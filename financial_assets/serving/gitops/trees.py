@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from financial_assets.errors import TargetError
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, run_git
 
 __all__ = ["Edit", "Entry", "Folder", "TreeSnapshot", "read_folder", "write_commit"]

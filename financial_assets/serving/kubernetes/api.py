@@ -14,7 +14,7 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from yaml import YAMLError
 
 from financial_assets.errors import TargetError
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.kubernetes.faults import ApiCallError, explain, retry_after
 from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.kubernetes.api import ApiCallError, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest

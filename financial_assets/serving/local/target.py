@@ -17,7 +17,8 @@ from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
-from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name, parse_experiment, validate_set
+from financial_assets.serving.manifest_sets import members, validate_set
+from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
 __all__ = ["LocalTarget", "status"]
@@ -190,16 +191,11 @@ def _objects(
         ModelStatus(name, model.route, in_force and model.route in answering, model.manifest["spec"]["storageUri"])
         for name, model in desired.models.items()
     )
-    specs = [parse_experiment(manifest) for manifest in desired.experiments.values()]
     experiments = tuple(
-        ExperimentStatus(
-            spec.name,
-            spec.default,
-            spec.weights,
-            spec.mirror,
-            in_force and all(desired.models[member].route in answering for member in spec.members),
+        ExperimentStatus.of(
+            manifest, in_force and all(desired.models[member].route in answering for member in members(manifest))
         )
-        for spec in specs
+        for manifest in desired.experiments.values()
     )
     return models, experiments
 
@@ -211,7 +207,7 @@ def _models_of(manifests: Sequence[Manifest]) -> set[str]:
         if manifest["kind"] == "Model":
             names.add(kind_and_name(manifest)[1])
         elif manifest["kind"] == "Experiment":
-            names |= set(parse_experiment(manifest).members)
+            names |= set(members(manifest))
     return names
 
 
