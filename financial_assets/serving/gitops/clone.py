@@ -50,11 +50,9 @@ class Clone:
         Its branch; must exist.
     path
         The folder in the repository, ``""`` for its root.
-    author
-        ``(name, e-mail)`` of the commits.
     """
 
-    def __init__(self, folder: Path, repository: str, branch: str, path: str, author: tuple[str, str]) -> None:
+    def __init__(self, folder: Path, repository: str, branch: str, path: str) -> None:
         self._folder = folder.absolute()
         self._repository = repository
         self._shown = conceal(repository)
@@ -63,7 +61,6 @@ class Clone:
         self._variables = user_variables(user)
         self._branch = branch
         self._path = path
-        self._author = author
 
     def read(self, deadline: Deadline) -> TreeSnapshot:
         """The folder at the remote's head.
@@ -118,7 +115,7 @@ class Clone:
         wanted = edit(head.folder)
         if not wanted.files:
             return head.commit
-        commit = write_commit(self._folder, head.commit, self._path, wanted, self._author, deadline)
+        commit = write_commit(self._folder, head.commit, self._path, wanted, deadline)
         self._push(commit, head.commit, deadline)
         self._git(deadline, "update-ref", _HEAD, commit)
         return commit
