@@ -37,7 +37,7 @@ from financial_assets.models.calibration import fit_platt
 from financial_assets.models.dataset import chronological_blocks
 from financial_assets.monitoring.drift.cusum import Autoregression, fit_autoregression, run_cusum
 from financial_assets.monitoring.drift.detection import LOSS, DriftPolicy, DriftReport, detect_drift
-from financial_assets.monitoring.drift.divergence import kolmogorov_smirnov, population_stability
+from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, population_stability
 from financial_assets.monitoring.drift.streams import cross_fitted_excess_loss, daily_excess_loss, feature_means
 from financial_assets.monitoring.drift.thresholds import SESSIONS_A_YEAR, false_alarm_probability, threshold
 

@@ -32,7 +32,7 @@ from financial_assets.market.calendar import sessions as trading_sessions
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local.control import start, stop
-from financial_assets.serving.local.target import LocalTarget, status
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 
 TICKERS = 10
@@ -66,7 +66,7 @@ def measure(root: Path, sessions: int, options: argparse.Namespace) -> None:
     manifests = [model_manifest(name, str(root / name)) for name in MODELS]
     target.apply([*manifests, experiment_manifest(default=MODELS[0], weights=weights)])
     start(root / "home")
-    (envoy,) = [process.pid for process in status(root / "home").processes if process.name == "envoy"]
+    (envoy,) = [process.pid for process in LocalTarget(root / "home").status().processes if process.name == "envoy"]
     assert envoy is not None
     prices = walk(sessions)
     print(

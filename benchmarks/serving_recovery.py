@@ -32,7 +32,7 @@ from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local.control import plane_specs, server_settings, start, stop
 from financial_assets.serving.local.layout import Layout, Ports, free_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, answers, end_process, has_ended
-from financial_assets.serving.local.target import LocalTarget, status
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import model_manifest
 
 BODIES, BODY_BYTES, SLOW = 6, 60 * 10**6, 100
@@ -159,7 +159,7 @@ def resident(target: LocalTarget) -> dict[str, int]:
 
 
 def pid(target: LocalTarget, name: str) -> int:
-    (found,) = [process.pid for process in status(target.home).processes if process.name == name]
+    (found,) = [process.pid for process in LocalTarget(target.home).status().processes if process.name == name]
     return found or 0
 
 

@@ -23,8 +23,7 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import ABTest, Market, Models, Serving
-from financial_assets.serving.deployment import deploy
-from financial_assets.serving.deployment_check import check_deployment
+from financial_assets.serving.deployment import check_deployment, deploy
 from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry

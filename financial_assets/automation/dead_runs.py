@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +21,7 @@ from financial_assets.locking import exclusive
 from financial_assets.tracking import Tracker, owner_is_alive
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_state, owner_tags
 
-__all__ = ["EndedRun", "cause_of_death", "claim", "end_dead_runs", "end_dead_tracked_runs", "open_runs", "sweeping"]
+__all__ = ["EndedRun", "claim", "end_dead_runs", "end_dead_tracked_runs", "open_runs", "sweep", "sweeping"]
 
 _OPEN = (
     dg.DagsterRunStatus.NOT_STARTED,
@@ -66,7 +66,7 @@ def open_runs(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     return sorted(records, key=lambda record: record.storage_id)
 
 
-def cause_of_death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
+def _cause_of_death(instance: dg.DagsterInstance, record: dg.RunRecord) -> str | None:
     """Why an open run cannot continue; ``None`` if it may, or if that cannot be known from this host."""
     run = record.dagster_run
     state = owner_state(run.tags)
@@ -97,7 +97,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:
     tuple[EndedRun, ...]
         The runs that this call ended.
     """
-    suspects = [record.dagster_run.run_id for record in open_runs(instance) if cause_of_death(instance, record)]
+    suspects = [record.dagster_run.run_id for record in open_runs(instance) if _cause_of_death(instance, record)]
     if not suspects:
         return ()
     # Another sweep may judge the same runs, or a run's own process may be about to claim it: judge again under the
@@ -134,7 +134,7 @@ def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Genera
     say
         Gets a sentence for each run that is ended and for a sweep that failed, also from another thread.
     """
-    _sweep(instance, say)
+    sweep(instance, say)
     if instance.is_ephemeral:  # its runs live in this process alone
         yield
         return
@@ -143,7 +143,7 @@ def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Genera
     def repeat() -> None:
         while not over.wait(SWEEP_INTERVAL_S):
             try:
-                _sweep(instance, say)
+                sweep(instance, say)
             except Exception as error:  # the run itself goes on; databases raise what they like
                 say(f"the search for dead runs failed: {type(error).__name__}: {error}")
 
@@ -156,7 +156,8 @@ def sweeping(instance: dg.DagsterInstance, say: Callable[[str], None]) -> Genera
         sweeper.join()
 
 
-def _sweep(instance: dg.DagsterInstance, say: Callable[[str], None]) -> None:
+def sweep(instance: dg.DagsterInstance, say: Callable[[str], None]) -> None:
+    """End dead runs, see :func:`end_dead_runs`; ``say`` gets a sentence for each."""
     for run in end_dead_runs(instance):
         say(f"run {run.run_id} of {run.job} was ended as failed: {run.cause}")
 
@@ -165,7 +166,7 @@ def _end(instance: dg.DagsterInstance, run_id: str) -> EndedRun | None:
     record = instance.get_run_record_by_id(run_id)
     if record is None or record.dagster_run.status not in _OPEN:
         return None
-    cause = cause_of_death(instance, record)
+    cause = _cause_of_death(instance, record)
     if cause is None:
         return None
     run = record.dagster_run
@@ -178,15 +179,12 @@ def _end(instance: dg.DagsterInstance, run_id: str) -> EndedRun | None:
     return EndedRun(run_id, run.job_name, cause)
 
 
-@contextmanager
-def _alone(instance: dg.DagsterInstance) -> Generator[None, None, None]:
+def _alone(instance: dg.DagsterInstance) -> AbstractContextManager[None]:
     """Exclude other sweeps and claims of this host, the only ones that can judge the same runs."""
-    lock = Path(instance.storage_directory()) / "dead-runs.lock"
-    with exclusive(
-        lock,
+    return exclusive(
+        Path(instance.storage_directory()) / "dead-runs.lock",
         _LOCK_TIMEOUT_S,
         error=OrchestrationError,
         purpose="ending runs whose process is gone",
         remedy="`fuser` names its process: end that process",
-    ):
-        yield
+    )

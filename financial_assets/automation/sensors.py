@@ -12,7 +12,7 @@ import dagster as dg
 import pandas as pd
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from financial_assets.automation.dead_runs import end_dead_runs
+from financial_assets.automation.dead_runs import sweep
 from financial_assets.automation.jobs import retrain
 from financial_assets.errors import LogNotFoundError, MarketDataError, MonitoringError
 from financial_assets.experiment.arms import WeightEpoch
@@ -50,7 +50,8 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
     )
     def retrain_on_alert(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
         """An Alertmanager that cannot be reached fails the tick: no answer must not look like no alert."""
-        _end_dead_runs(context)
+        # A killed retraining must count as failed, and must not block the next one in the queue.
+        sweep(context.instance, context.log.warning)
         alertmanager = retraining.alertmanager()
         if alertmanager is None:
             return dg.SkipReason("ALERTMANAGER_URL is not set: there are no alerts to read")
@@ -71,7 +72,7 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         "error. If it fails when the sensor is switched on, the first tick requests a retraining at once.",
     )
     def retrain_on_drift(context: dg.SensorEvaluationContext, retraining: Retraining, ab_test: ABTest) -> Answer:
-        _end_dead_runs(context)
+        sweep(context.instance, context.log.warning)
         evaluation = latest_check(context.instance, _DRIFT_CHECK)
         if evaluation is None:
             return dg.SkipReason("the check no_drift of drift was never evaluated: run the job daily")
@@ -82,12 +83,6 @@ def make_retrain_sensors(interval_s: int) -> list[dg.SensorDefinition]:
         return _answer(context, retraining, ab_test, [_drift_trigger(evaluation, ab_test.policy().experiment)])
 
     return [retrain_on_alert, retrain_on_drift]
-
-
-def _end_dead_runs(context: dg.SensorEvaluationContext) -> None:
-    """A killed retraining must count as failed, and must not block the next one in the queue."""
-    for run in end_dead_runs(context.instance):
-        context.log.warning(f"run {run.run_id} of {run.job} was ended as failed: {run.cause}")
 
 
 def latest_check(instance: dg.DagsterInstance, key: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:

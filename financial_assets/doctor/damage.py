@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,31 +45,45 @@ class Readings:
     def __init__(self) -> None:
         self.damages: list[Damage] = []
 
-    @contextmanager
-    def of(
-        self, path: Path, *assets: str, remove: Sequence[Path] = (), needed: bool = True, lost: str = ""
-    ) -> Generator[None]:
-        """Whatever the block raises counts as damage of ``path``.
+    def read(
+        self,
+        path: Path,
+        read: Callable[[Path], object],
+        *assets: str,
+        remove: Sequence[Path] = (),
+        needed: bool = True,
+        lost: str = "",
+    ) -> None:
+        """Read ``path`` with ``read``; whatever that raises counts as damage.
 
         ``assets`` write it again once the files ``remove`` are gone. A missing file is damage only if it is ``needed``.
         """
         if not path.exists() and not path.is_symlink():
             if needed:
                 self.damages.append(Damage(f"{path} is missing", (), assets, lost, missing=True))
-            yield
             return
         try:
-            yield
+            read(path)
         except (FinancialAssetsError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             problem = reason if str(path) in reason else f"{path} is damaged: {reason}"
             self.damages.append(Damage(problem, tuple(remove), assets, lost))
 
-    def read(self, path: Path, read: Callable[[Path], object], *assets: str, **how: object) -> None:
-        """Read ``path`` with ``read`` under :meth:`of`."""
-        with self.of(path, *assets, **how):  # pyright: ignore[reportArgumentType]
-            if path.exists() or path.is_symlink():
-                read(path)
+    def read_one_of_many(
+        self,
+        path: Path,
+        read: Callable[[Path], object],
+        asset: str,
+        *,
+        is_current: bool,
+        needed: bool = True,
+        lost: str,
+    ) -> None:
+        """Read one of a row of files, of which ``asset`` writes only the current one again."""
+        if is_current:
+            self.read(path, read, asset, needed=needed)
+        else:
+            self.read(path, read, remove=[path], needed=needed, lost=lost)
 
 
 def read_json(path: Path) -> object:

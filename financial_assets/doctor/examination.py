@@ -34,52 +34,53 @@ def examine() -> tuple[Finding, ...]:
     The prediction log comes before the artefacts, because it holds the rollout state, which names the arms.
     """
     walk = Walk()
-    settings = walk.step("settings", "set or unset the variable that is named (docs/settings.md)", check_settings)
-    home = walk.step(
-        "state folder", "set FINANCIAL_ASSETS_HOME", lambda i: check_state_folder(i.settings.home), settings
-    )
-    walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), settings)
-    bars = walk.step("price store", RUN, lambda i, _: check_price_store(i.market), settings, home)
-    versions = walk.step(
+    walk.step("settings", "set or unset the variable that is named (docs/settings.md)", check_settings)
+    set_home = "set FINANCIAL_ASSETS_HOME"
+    walk.step("state folder", set_home, lambda i: check_state_folder(i.settings.home), "settings")
+    walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), "settings")
+    state = ("settings", "state folder")
+    walk.step("price store", RUN, lambda i, _: check_price_store(i.market), *state)
+    walk.step(
         "MLflow",
         "set MLFLOW_TRACKING_URI",
         lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.models.tracker()),
-        *(settings, home),
+        *state,
     )
-    log = walk.step(
+    walk.step(
         "prediction log",
         "set PREDICTION_LOG_URL",
         lambda i, _: check_log(i.settings.log_url, i.ab_test.policy().experiment),
-        *(settings, home),
+        *state,
     )
     walk.step(
         "artefacts",
         RUN,
         lambda i, log, versions, bars: check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
-        *(settings, log, versions, bars),
+        *("settings", "prediction log", "MLflow", "price store"),
     )
-    walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), settings, home)
+    walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), *state)
     walk.step(
         "served files",
         "`financial-assets serve`",
         lambda i, _: check_served_files(i.settings.home, i.settings.serving_target),
-        *(settings, home),
+        *state,
     )
-    remedy = remedy_for(settings.checked.value.settings.serving_target) if settings.checked else ""
-    status = walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), settings, home)
-    gateway = walk.step(
+    installation = walk.values.get("settings")
+    remedy = remedy_for(installation.settings.serving_target) if installation else ""
+    walk.step("serving target", remedy, lambda i, _: check_target(i.serving.target().status()), *state)
+    walk.step(
         "gateway",
         remedy,
         lambda i, status, bars: check_gateway(i.serving.connect, status, bars),
-        *(settings, status, bars),
+        *("settings", "serving target", "price store"),
     )
-    route = walk.step(
+    walk.step(
         "routing",
         materialize("experiment"),
         lambda i, status, log, bars, _: check_routing(i.serving.connect, status, log.epoch, bars),
-        *(settings, status, log, bars, gateway),
+        *("settings", "serving target", "prediction log", "price store", "gateway"),
     )
-    walk.step("attribution", remedy, check_attribution, route, versions, log)
+    walk.step("attribution", remedy, check_attribution, "routing", "MLflow", "prediction log")
     return tuple(walk.findings)
 
 

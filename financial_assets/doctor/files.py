@@ -38,10 +38,7 @@ def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestSt
     fitted = sorted((models.folder / "baselines").glob("*.json"))
     latest = _cutoff(models.baselines_path) or max((path.stem for path in fitted), default="")
     for path in fitted:
-        if path.stem == latest:
-            readings.read(path, Baselines.load, "baselines")
-        else:
-            readings.read(path, Baselines.load, remove=[path], lost=_JUDGED)
+        readings.read_one_of_many(path, Baselines.load, "baselines", is_current=path.stem == latest, lost=_JUDGED)
     for variant in trained:
         _read_variant(readings, models.folder / variant)
     _read_reports(readings, ab_test)
@@ -67,15 +64,14 @@ def _read_variant(readings: Readings, folder: Path) -> None:
     readings.read(folder / "current.json", lambda path: pointer.update(read_pointer(path)), f"models/{variant}")
     for identity in sorted(path for path in folder.iterdir() if path.is_dir()):
         is_current = identity.name == pointer.get("fingerprint", identity.name)
-        training = identity / "training"
+        # The registry keeps what an earlier arm needs, and it is fetched on demand.
+        for path, read, asset, needed in (
+            (identity / "training", load_training, f"models/{variant}", is_current),
+            (identity / RECORD_FILE, read_json, f"onnx/{variant}", False),
+        ):
+            readings.read_one_of_many(path, read, asset, is_current=is_current, needed=needed, lost="")
         if is_current:
-            readings.read(training, load_training, f"models/{variant}")
             readings.read(identity / "artifact", _read_artifact, f"onnx/{variant}", needed=False)
-        else:  # the registry keeps what an earlier arm needs, and it is fetched on demand
-            readings.read(training, load_training, remove=[training], needed=False)
-        record = identity / RECORD_FILE
-        how = {"needed": False} if is_current else {"needed": False, "remove": [record]}
-        readings.read(record, read_json, *([f"onnx/{variant}"] if is_current else []), **how)
 
 
 def _read_artifact(folder: Path) -> None:
@@ -104,10 +100,8 @@ def _read_signals(readings: Readings, market: MarketState) -> None:
     folder = market.folder / "signals"
     for path in sorted((*folder.glob("*.parquet"), *folder.glob("*.csv"))):
         read = pd.read_parquet if path.suffix == ".parquet" else _read_table
-        if path.stem == _now(market):
-            readings.read(path, read, "daily_signals")
-        else:
-            readings.read(path, read, remove=[path], lost=_SIGNALS)
+        is_current = path.stem == _now(market)
+        readings.read_one_of_many(path, read, "daily_signals", is_current=is_current, lost=_SIGNALS)
 
 
 def _read_table(path: Path) -> None:

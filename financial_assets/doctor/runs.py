@@ -6,16 +6,12 @@ import os
 from collections import Counter
 from contextlib import chdir
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
 from financial_assets.tracking.owners import describe_owner, owner_state
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["check_dagster", "end_tracked_runs"]
 
@@ -64,13 +60,11 @@ def _examine(home: Path, place: Path) -> Checked[None]:
         for cause, count in causes.most_common(_SHOWN)
     ]
     facts += [f"run {run.run_id[:8]} of {run.job_name} has {describe_owner(run.tags)}" for run in unknown[:_SHOWN]]
-    if not unknown:
-        return Checked(None, "; ".join(facts))
     remedy = (
         "nothing if they are running; otherwise cancel them in the browser, or leave them to the daemon, which ends "
         "them when the time in their tag dagster/max_runtime is over"
     )
-    return Checked(None, "; ".join(facts), remedy)
+    return Checked(None, "; ".join(facts), remedy if unknown else "")
 
 
 def end_tracked_runs(

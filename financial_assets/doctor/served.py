@@ -10,7 +10,7 @@ from financial_assets.doctor.walk import Checked, LayerError, materialize
 from financial_assets.errors import TargetError
 from financial_assets.locking import is_held
 from financial_assets.serving.local.desired import DesiredState
-from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.local.layout import Layout, MonitoringPorts, Ports, read_ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.repository import is_sound
 
@@ -53,19 +53,18 @@ def _wanted(layout: Layout) -> DesiredState:
 def _steering(layout: Layout) -> Readings:
     """Files that every start writes; those of a plane that does not run matter only if they keep it from starting."""
     readings, running = Readings(), is_held(layout.supervisor_lock)
-    readings.read(layout.ports_file, lambda _: layout.read_ports(), remove=[layout.ports_file], needed=running)
-    monitoring = layout.home / "monitoring" / "ports.json"
-    readings.read(monitoring, read_json, remove=[monitoring], needed=False)
+    for path, kind, needed in (
+        (layout.ports_file, Ports, running),
+        (layout.monitoring_ports_file, MonitoringPorts, False),
+    ):
+        readings.read(path, lambda path, kind=kind: read_ports(path, kind), remove=[path], needed=needed)
     if running:
         readings.read(layout.supervisor_state, _read_state)
-        for path in (layout.specs, layout.mlserver / "settings.json", *_envoy(layout)):
+        names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
+        envoy = [layout.envoy / f"{name}.json" for name in names]
+        for path in (layout.specs, layout.mlserver / "settings.json", *envoy):
             readings.read(path, read_json)
     return readings
-
-
-def _envoy(layout: Layout) -> list[Path]:
-    names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
-    return [layout.envoy / f"{name}.json" for name in names]
 
 
 def _read_state(path: Path) -> None:

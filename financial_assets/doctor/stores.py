@@ -84,7 +84,11 @@ def check_price_store(market: MarketState) -> Checked[np.ndarray]:
         detail = "; ".join(f"{result.name}: {len(result.failures)} problems" for result in failed)
         prices_file = shlex.quote(str(market.store().path))
         raise LayerError(f"checks fail: {detail}", f"`rm {prices_file}`, then {materialize('raw_prices')}")
-    _check_days(market.days_path)
+    try:
+        read_days(market.days_path)
+    except MarketDataError as error:
+        remedy = f"with no run under way, `rm -r {shlex.quote(str(market.days_path))}`"
+        raise LayerError(str(error), remedy) from error
     now = market.clock().now()
     panel = build_panel(prices).until(now)
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
@@ -100,13 +104,6 @@ def check_price_store(market: MarketState) -> Checked[np.ndarray]:
         return Checked(bars[:_ROWS], detail)
     remedy = "`DAGSTER_HOME=$PWD dagster job execute -m financial_assets.definitions -j daily`"
     return Checked(bars[:_ROWS], f"{detail}; prices end before it: {late}", remedy)
-
-
-def _check_days(path: Path) -> None:
-    try:
-        read_days(path)
-    except MarketDataError as error:
-        raise LayerError(str(error), f"with no run under way, `rm -r {shlex.quote(str(path))}`") from error
 
 
 def _read_marker(path: Path) -> None:

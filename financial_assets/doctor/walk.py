@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from financial_assets.disk import explain
 from financial_assets.errors import FinancialAssetsError
 
-__all__ = ["RUN", "Checked", "Finding", "LayerError", "Reached", "State", "Walk", "first_broken", "materialize"]
+__all__ = ["RUN", "Checked", "Finding", "LayerError", "State", "Walk", "first_broken", "materialize"]
 
 State = Literal["ok", "warn", "broken", "not reached"]
 T = TypeVar("T")
@@ -62,21 +62,22 @@ class LayerError(FinancialAssetsError):
         self.remedy = remedy
 
 
-@dataclass(frozen=True)
-class Reached(Generic[T]):
-    """A layer that was walked; ``checked`` is ``None`` where it is broken or was not reached."""
-
-    layer: str
-    checked: Checked[T] | None
-
-
 class Walk:
-    """Examines one layer after the other and collects one finding for each."""
+    """Examines one layer after the other and collects one finding for each.
+
+    Attributes
+    ----------
+    findings
+        In the order of the layers.
+    values
+        What the layers that work gave, by their names.
+    """
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
+        self.values: dict[str, Any] = {}
 
-    def step(self, layer: str, remedy: str, check: Callable[..., Checked[T]], *needed: Reached[Any]) -> Reached[T]:
+    def step(self, layer: str, remedy: str, check: Callable[..., Checked[Any]], *needed: str) -> None:
         """Examine a layer.
 
         Parameters
@@ -90,24 +91,21 @@ class Walk:
         needed
             Layers without which this one cannot be examined.
         """
-        values: list[Any] = []
-        for need in needed:
-            if need.checked is None:
-                self.findings.append(Finding(layer, "not reached", f"needs {need.layer}"))
-                return Reached(layer, None)
-            values.append(need.checked.value)
+        missing = [need for need in needed if need not in self.values]
+        if missing:
+            self.findings.append(Finding(layer, "not reached", f"needs {missing[0]}"))
+            return
         try:
-            checked = check(*values)
+            checked = check(*(self.values[need] for need in needed))
         except (FinancialAssetsError, OSError) as error:
             is_ours = isinstance(error, FinancialAssetsError)  # then its text already names cause and fix
             text = str(error) if is_ours else explain(error, Path()) or str(error)
             detail = " ".join(text.split()) or type(error).__name__
-            self.findings.append(
-                Finding(layer, "broken", detail, error.remedy if isinstance(error, LayerError) else remedy)
-            )
-            return Reached(layer, None)
+            fix = error.remedy if isinstance(error, LayerError) else remedy
+            self.findings.append(Finding(layer, "broken", detail, fix))
+            return
         self.findings.append(Finding(layer, "warn" if checked.remedy else "ok", checked.detail, checked.remedy))
-        return Reached(layer, checked)
+        self.values[layer] = checked.value
 
 
 def first_broken(findings: Sequence[Finding]) -> Finding | None:

@@ -105,7 +105,8 @@ class ServingAccess(BaseModel):
 
     def _kubernetes(self) -> ServingTarget:
         # The client of a cluster takes a second to import; most runs are local.
-        from financial_assets.serving.kubernetes import KubernetesTarget, connect
+        from financial_assets.serving.kubernetes.api import connect
+        from financial_assets.serving.kubernetes.target import KubernetesTarget
 
         return KubernetesTarget(
             connect(self.context),
@@ -117,7 +118,7 @@ class ServingAccess(BaseModel):
         )
 
     def _gitops(self) -> ServingTarget:
-        from financial_assets.serving.gitops import GitOpsTarget
+        from financial_assets.serving.gitops.target import GitOpsTarget
 
         return GitOpsTarget(
             self._needed("GITOPS_REPOSITORY", self.repository),

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Annotated, Any
 
 import httpx
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from financial_assets.errors import AlertsError
 from financial_assets.redaction import conceal, harmless, reveal, without_user
@@ -30,32 +30,54 @@ _MOST_BYTES = 64 * 2**20
 """Some 100,000 alerts; a longer answer does not come from a working Alertmanager."""
 
 
-@dataclass(frozen=True)
-class Alert:
-    """One active alert.
+# Read by Python, because pydantic would also take a number for an instant.
+_Instant = Annotated[
+    AwareDatetime, BeforeValidator(datetime.fromisoformat), AfterValidator(lambda instant: instant.astimezone(UTC))
+]
+
+
+class _Status(BaseModel, frozen=True, strict=True):
+    muted_by: tuple[str, ...] | None = Field(default=None, alias="mutedBy")
+
+
+class Alert(BaseModel, frozen=True, strict=True):
+    """One active alert, as Alertmanager writes it.
 
     Attributes
     ----------
-    name
-        Name of its rule; empty where it has none.
-    model
-        Served model that it is about (label ``model_name``); empty where it is about none.
     labels
         All its labels.
     starts_at
-        UTC instant at which it began to fire, by the clock of Prometheus.
+        UTC instant at which it began to fire, by the clock of Prometheus. Go writes nanoseconds, of which Python keeps
+        the microseconds.
     fingerprint
         Alertmanager's hash of the labels.
-    muted_by
-        Time intervals that mute it; ``None`` if Alertmanager does not tell.
+    status
+        See :attr:`muted_by`.
     """
 
-    name: str
-    model: str
     labels: Mapping[str, str]
-    starts_at: datetime
-    fingerprint: str
-    muted_by: tuple[str, ...] | None = None
+    starts_at: _Instant = Field(alias="startsAt")
+    fingerprint: str = Field(min_length=1)
+    status: _Status = _Status()
+
+    @property
+    def name(self) -> str:
+        """Name of its rule; empty where it has none."""
+        return self.labels.get("alertname", "")
+
+    @property
+    def model(self) -> str:
+        """Served model that it is about (label ``model_name``); empty where it is about none."""
+        return self.labels.get("model_name", "")
+
+    @property
+    def muted_by(self) -> tuple[str, ...] | None:
+        """Time intervals that mute it; ``None`` if Alertmanager does not tell."""
+        return self.status.muted_by
+
+
+_ALERT_LIST = TypeAdapter(list[Alert])
 
 
 @dataclass(frozen=True)
@@ -81,16 +103,17 @@ class AlertmanagerClient:
         AlertsError
             Alertmanager is not reachable, does not answer in time, refuses, or answers something else than alerts.
         """
-        rows = self._ask(_ALERTS, _QUERY)
-        if not isinstance(rows, list):
-            raise self._error(f"it answered {_shown(rows)} instead of a list of alerts")
-        alerts: dict[str, Alert] = {}
-        for row in cast("list[Any]", rows):
-            try:
-                alert = _alert(row)
-            except (KeyError, TypeError, ValueError) as error:
-                raise self._error(f"it answered {_shown(row)}, which is not an alert ({error!r})") from error
-            alerts[alert.fingerprint] = alert
+        content = self._get(_ALERTS, _QUERY)
+        try:
+            alerts = {alert.fingerprint: alert for alert in _ALERT_LIST.validate_json(content)}
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(map(str, problem["loc"]))
+            raise self._error(
+                f"its answer is not a list of alerts ({place}: {problem['msg']}; it is {str(problem['input'])[:200]!r})"
+            ) from error
+        except (TypeError, OverflowError) as error:  # not a text, or an instant that has no date in UTC
+            raise self._error(f"its answer is not a list of alerts (startsAt: {error})") from error
         return tuple(alerts[fingerprint] for fingerprint in sorted(alerts) if not alerts[fingerprint].muted_by)
 
     def unseen_mutes(self, alerts: Iterable[Alert]) -> str | None:
@@ -102,20 +125,13 @@ class AlertmanagerClient:
             return None
         doubt = "an alert that is muted by a time interval counts as active here"
         try:
-            status: Any = self._ask(_STATUS, {})
+            status: Any = json.loads(self._get(_STATUS, {}))
             version, configuration = str(status["versionInfo"]["version"]), str(status["config"]["original"])
-        except (AlertsError, KeyError, TypeError) as error:
+        except (AlertsError, ValueError, RecursionError, KeyError, TypeError) as error:
             return f"{doubt}: Alertmanager does not tell which ones are, nor its configuration ({error})"
         if _MUTING_ROUTE.search(configuration) is None:
             return None
         return f"{doubt}: its configuration mutes by time, but Alertmanager {version} does not tell what; 0.28 does"
-
-    def _ask(self, path: str, parameters: Mapping[str, str]) -> Any:
-        content = self._get(path, parameters)
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise self._error(f"its answer is not JSON ({error})") from error
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """The body. httpx limits each wait but not their sum, so a server that sends byte by byte is cut off here."""
@@ -150,51 +166,3 @@ class AlertmanagerClient:
             f"no alerts from Alertmanager at {conceal(self.url)}: {problem}. Is it running "
             "(financial-assets status), and does ALERTMANAGER_URL name it?"
         )
-
-
-def _alert(row: Any) -> Alert:
-    """Raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is not an alert."""
-    labels = row["labels"]
-    if not isinstance(labels, dict):
-        raise TypeError("labels are not an object")
-    fingerprint = _text(row["fingerprint"])
-    if not fingerprint:
-        raise ValueError("the fingerprint is empty")
-    named = {str(name): _text(value) for name, value in cast("dict[Any, Any]", labels).items()}
-    return Alert(
-        name=named.get("alertname", ""),
-        model=named.get("model_name", ""),
-        labels=MappingProxyType(named),
-        starts_at=_instant(row["startsAt"]),
-        fingerprint=fingerprint,
-        muted_by=_muted_by(row.get("status")),
-    )
-
-
-def _muted_by(status: Any) -> tuple[str, ...] | None:
-    named = cast("dict[str, Any]", status).get("mutedBy") if isinstance(status, dict) else None
-    if named is not None and not isinstance(named, list):
-        raise TypeError("mutedBy is not a list")
-    return None if named is None else tuple(_text(name) for name in cast("list[Any]", named))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
-    return value
-
-
-def _instant(value: Any) -> datetime:
-    """RFC 3339; Go writes nanoseconds, of which Python keeps the microseconds."""
-    instant = datetime.fromisoformat(_text(value))
-    if instant.tzinfo is None:
-        raise ValueError(f"startsAt {value} carries no time zone")
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError(f"startsAt {value} is out of range") from error
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 200 else f"{text[:200]} ..."

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import jinja2
@@ -17,22 +15,13 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 from financial_assets.folders import make_folder
 from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, free_ports, is_free
+from financial_assets.serving.local.layout import LOOPBACK, Layout, MonitoringPorts, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
-__all__ = ["MonitoringPorts", "configuration_folder", "running_urls", "start"]
+__all__ = ["configuration_folder", "running_urls", "start"]
 
 _PROGRAMS = ("prometheus", "prometheus-alertmanager")  # of the Debian packages of the same names
 _NAMES = ("exporter", "prometheus", "alertmanager")
-
-
-@dataclass(frozen=True)
-class MonitoringPorts:
-    """TCP ports on the loopback interface."""
-
-    exporter: int
-    prometheus: int
-    alertmanager: int
 
 
 def configuration_folder() -> Path:
@@ -106,12 +95,8 @@ def running_urls(home: Path) -> Mapping[str, str]:
     running = control.children(home) if control.running_ports(home) is not None else ()
     if not {child.name for child in running if child.state != "gone"} >= set(_NAMES):
         return {}
-    ports = _read_ports(_folder(layout))
+    ports = read_ports(layout.monitoring_ports_file, MonitoringPorts)
     return {name: f"http://{LOOPBACK}:{port}" for name, port in asdict(ports).items()} if ports else {}
-
-
-def _folder(layout: Layout) -> Path:
-    return layout.root / "monitoring"
 
 
 def _prepare(
@@ -123,10 +108,9 @@ def _prepare(
     interval: str,
 ) -> Sequence[ProcessSpec]:
     """Pick ports, write the configuration and return what to run."""
-    folder = _folder(layout)
+    folder = layout.monitoring
     make_folder(folder)
-    ports = _pick_ports(folder, set(asdict(plane).values()))
-    atomic_write_text(folder / "ports.json", json.dumps(asdict(ports)))
+    ports = pick_ports(layout.monitoring_ports_file, MonitoringPorts, asdict(plane).values())
     template = jinja2.Template((configuration / "prometheus.yml.j2").read_text(), undefined=jinja2.StrictUndefined)
     rendered = template.render(
         interval=interval,
@@ -178,25 +162,3 @@ def _specs(
             health_url=f"http://{alertmanager}/-/ready",
         ),
     )
-
-
-def _pick_ports(folder: Path, taken: set[int]) -> MonitoringPorts:
-    kept = _read_ports(folder)
-    if kept is not None and all(is_free(port) and port not in taken for port in asdict(kept).values()):
-        return kept
-    free = (port for port in free_ports(zlib.crc32(str(folder).encode())) if port not in taken)
-    try:
-        return MonitoringPorts(*(next(free) for _ in fields(MonitoringPorts)))
-    except StopIteration:
-        raise TargetError(f"no {len(fields(MonitoringPorts))} free ports on {LOOPBACK} for the monitoring") from None
-
-
-def _read_ports(folder: Path) -> MonitoringPorts | None:
-    path = folder / "ports.json"
-    try:
-        values = json.loads(path.read_text())
-        return MonitoringPorts(**{field.name: int(values[field.name]) for field in fields(MonitoringPorts)})
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise TargetError(f"{path} is damaged ({error!r}); remove it and start again") from error

@@ -47,6 +47,7 @@ LEVEL = 0.99
 
 _ENDINGS = ("ok", "failed", "rejected", "timeout")
 _ARM = ("model_name", "experiment")
+_EXPERIMENT = ("experiment",)
 _log = logging.getLogger(__name__)
 
 
@@ -146,19 +147,33 @@ class ExperimentCollector(Collector):
 
     def _age(self, totals: LogTotals) -> list[Metric]:
         since = "since the latest answered request, or since the experiment began when there is none"
-        seconds = GaugeMetricFamily("ab_test_seconds_since_last_prediction", f"Seconds {since}", labels=["experiment"])
-        sessions = GaugeMetricFamily(
-            "ab_test_sessions_since_last_prediction",
-            f"Sessions of the exchange's calendar that have closed {since}",
-            labels=["experiment"],
-        )
         now = self._now()
-        first = {epoch.experiment: epoch.opened_at for epoch in reversed(totals.epochs)}
-        for experiment, opened in sorted(first.items()):
-            last = totals.last_answer.get(experiment, opened)
-            seconds.add_metric([experiment], (now - last).total_seconds())
-            sessions.add_metric([experiment], sessions_closed(last, now))
-        return [seconds, sessions]
+        began = {epoch.experiment: epoch.opened_at for epoch in reversed(totals.epochs)}
+        last = {experiment: totals.last_answer.get(experiment, began[experiment]) for experiment in sorted(began)}
+        seconds = {(experiment,): (now - instant).total_seconds() for experiment, instant in last.items()}
+        sessions = {(experiment,): sessions_closed(instant, now) for experiment, instant in last.items()}
+        closed = f"Sessions of the exchange's calendar that have closed {since}"
+        return [
+            _gauge("ab_test_seconds_since_last_prediction", f"Seconds {since}", seconds, _EXPERIMENT),
+            _gauge("ab_test_sessions_since_last_prediction", closed, sessions, _EXPERIMENT),
+        ]
+
+
+_Values = Mapping[tuple[str, ...], float]
+"""Values of the labels, in their order -> value."""
+
+
+def _family(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, meaning: str, values: _Values, labels: Sequence[str]
+) -> Metric:
+    family = kind(name, meaning, labels=labels)
+    for of_labels, value in values.items():
+        family.add_metric(of_labels, value)
+    return family
+
+
+def _gauge(name: str, meaning: str, values: _Values, labels: Sequence[str] = _ARM) -> Metric:
+    return _family(GaugeMetricFamily, name, meaning, values, labels)
 
 
 def _in_force(epochs: Sequence[WeightEpoch]) -> tuple[WeightEpoch, ...]:
@@ -169,37 +184,28 @@ def _requests(totals: LogTotals) -> Iterator[Metric]:
     # Every series exists from the start at 0: the first failure must count as an increase.
     arms = [(model, epoch.experiment) for epoch in totals.epochs for model in epoch.weights]
     ended = {(*arm, status): 0 for arm in arms for status in _ENDINGS}
-    lost = {epoch.experiment: 0 for epoch in totals.epochs}
+    lost = {(epoch.experiment,): 0 for epoch in sorted(totals.epochs, key=lambda epoch: epoch.experiment)}
     pending = dict(lost)
-    ended |= {(UNATTRIBUTED, experiment, UNATTRIBUTED): 0 for experiment in lost}
+    ended |= {(UNATTRIBUTED, experiment, UNATTRIBUTED): 0 for (experiment,) in lost}
     for row in totals.requests:
         if row.status == "pending":
-            pending[row.experiment] += row.count
+            pending[row.experiment,] += row.count
             continue
         key = (row.model, row.experiment, row.status)
         ended[key] = ended.get(key, 0) + row.count
-        lost[row.experiment] += row.count if row.status == UNATTRIBUTED else 0
-    family = CounterMetricFamily(
-        "ab_test_requests", "Routed requests by how they ended, over the whole log", labels=[*_ARM, "status"]
-    )
-    for key, count in sorted(ended.items()):
-        family.add_metric(key, count)
-    yield family
-    unattributed = CounterMetricFamily(
-        "ab_test_unattributed", "Routed requests whose answer named no arm of its weight epoch", labels=["experiment"]
-    )
-    waiting = GaugeMetricFamily("ab_test_pending_requests", "Intents without a result", labels=["experiment"])
-    for experiment, count in sorted(lost.items()):
-        unattributed.add_metric([experiment], count)
-        waiting.add_metric([experiment], pending[experiment])
-    yield from (unattributed, waiting)
+        lost[row.experiment,] += row.count if row.status == UNATTRIBUTED else 0
+    how = "Routed requests by how they ended, over the whole log"
+    yield _family(CounterMetricFamily, "ab_test_requests", how, dict(sorted(ended.items())), (*_ARM, "status"))
+    unattributed = "Routed requests whose answer named no arm of its weight epoch"
+    yield _family(CounterMetricFamily, "ab_test_unattributed", unattributed, lost, _EXPERIMENT)
+    yield _gauge("ab_test_pending_requests", "Intents without a result", pending, _EXPERIMENT)
 
 
 def _histogram(name: str, meaning: str, histograms: Sequence[Histogram]) -> Metric:
     family = HistogramMetricFamily(name, f"{meaning}, over the whole log", labels=_ARM)
-    for one in histograms:
-        buckets = [(floatToGoString(bound), float(count)) for bound, count in one.buckets]
-        family.add_metric((one.model, one.experiment), buckets, one.total)
+    for histogram in histograms:
+        buckets = [(floatToGoString(bound), float(count)) for bound, count in histogram.buckets]
+        family.add_metric((histogram.model, histogram.experiment), buckets, histogram.total)
     return family
 
 
@@ -213,34 +219,26 @@ def _srm_alpha(log: PredictionLog, epoch: WeightEpoch) -> float:
 
 
 def _traffic(totals: LogTotals, srm_alphas: Mapping[str, float]) -> Iterator[Metric]:
-    number = GaugeMetricFamily("ab_test_weight_epoch", "Number of the current weight epoch", labels=["experiment"])
-    wanted = GaugeMetricFamily("ab_test_traffic_weight_percentage", "Share that the weights ask for", labels=_ARM)
-    got = GaugeMetricFamily(
-        "ab_test_traffic_percentage", "Share of the attributed requests of the current weight epoch", labels=_ARM
-    )
-    mismatch = GaugeMetricFamily(
-        "ab_test_srm_p_value",
-        "Sequential sample-ratio test over all weight epochs of the current arms: a p-value that is valid at every "
-        "scrape",
-        labels=["experiment"],
-    )
-    alpha = GaugeMetricFamily(
-        "ab_test_srm_alpha",
-        "Error probability of that test as registered in the plan: at this p-value the split is broken",
-        labels=["experiment"],
-    )
-    for epoch in _in_force(totals.epochs):
-        number.add_metric([epoch.experiment], epoch.number)
+    epochs = _in_force(totals.epochs)
+    wanted: dict[tuple[str, ...], float] = {}
+    seen: dict[tuple[str, ...], float] = {}
+    for epoch in epochs:
         for regime in (None, *epoch.regimes):
             name, requests = regime_experiment(epoch.experiment, regime), _attributed(totals, epoch, regime)
-            for model in epoch.weights_in(regime):
-                wanted.add_metric((model, name), 100 * epoch.propensity(model, regime))
-            for model, count in requests.items():
-                if total := sum(requests.values()):
-                    got.add_metric((model, name), 100 * count / total)
-        mismatch.add_metric([epoch.experiment], _split_p_value(totals, epoch))
-        alpha.add_metric([epoch.experiment], srm_alphas[epoch.experiment])
-    yield from (number, wanted, got, mismatch, alpha)
+            wanted |= {(model, name): 100 * epoch.propensity(model, regime) for model in epoch.weights_in(regime)}
+            if total := sum(requests.values()):
+                seen |= {(model, name): 100 * count / total for model, count in requests.items()}
+    number = {(epoch.experiment,): epoch.number for epoch in epochs}
+    yield _gauge("ab_test_weight_epoch", "Number of the current weight epoch", number, _EXPERIMENT)
+    yield _gauge("ab_test_traffic_weight_percentage", "Share that the weights ask for", wanted)
+    share = "Share of the attributed requests of the current weight epoch"
+    yield _gauge("ab_test_traffic_percentage", share, seen)
+    test = "Sequential sample-ratio test over all weight epochs of the current arms"
+    p_value = {(epoch.experiment,): _split_p_value(totals, epoch) for epoch in epochs}
+    yield _gauge("ab_test_srm_p_value", f"{test}: a p-value that is valid at every scrape", p_value, _EXPERIMENT)
+    registered = "Error probability of that test as registered in the plan: at this p-value the split is broken"
+    alpha = {(epoch.experiment,): srm_alphas[epoch.experiment] for epoch in epochs}
+    yield _gauge("ab_test_srm_alpha", registered, alpha, _EXPERIMENT)
 
 
 def _split_p_value(totals: LogTotals, current: WeightEpoch) -> float:
@@ -275,32 +273,31 @@ def _attributed(totals: LogTotals, epoch: WeightEpoch, regime: str | None) -> di
 
 
 def _accuracy(scores: Sequence[RollingAccuracy], span: str, level: float) -> list[Metric]:
-    def gauge(name: str, meaning: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"ab_test_{name}", f"{meaning} {span}", labels=_ARM)
+    def gauge(name: str, meaning: str, value: Callable[[RollingAccuracy], float | None]) -> Metric:
+        values = {(score.model, score.experiment): value(score) for score in scores}
+        known = {arm: number for arm, number in values.items() if number is not None}
+        return _gauge(f"ab_test_{name}", f"{meaning} {span}", known)
 
-    def interval(name: str, meaning: str) -> tuple[GaugeMetricFamily, GaugeMetricFamily, GaugeMetricFamily]:
+    def interval(name: str, meaning: str, of: Callable[[RollingAccuracy], Interval | None]) -> list[Metric]:
+        def percentage(bound: str) -> Callable[[RollingAccuracy], float | None]:
+            return lambda score: None if (its := of(score)) is None else 100 * getattr(its, bound)
+
         bound = f"{level:.0%} day-clustered bound of the {meaning.lower()}"
-        return gauge(name, meaning), gauge(f"{name}_lower", f"Lower {bound}"), gauge(f"{name}_upper", f"Upper {bound}")
+        return [
+            gauge(name, meaning, percentage("estimate")),
+            gauge(f"{name}_lower", f"Lower {bound}", percentage("low")),
+            gauge(f"{name}_upper", f"Upper {bound}", percentage("high")),
+        ]
 
-    accuracy = interval("model_accuracy", "Percentage of right directions")
-    advantage = interval("accuracy_advantage", "Accuracy minus that of the majority class on the same rows, in points,")
-    majority = gauge(
-        "majority_accuracy", "Percentage that the direction more frequent before the window gets right on the same rows"
-    )
-    days = gauge("accuracy_days", "Days with a scored prediction")
-    rows = gauge("accuracy_predictions", "Scored predictions")
-    for score in scores:
-        arm = (score.model, score.experiment)
-        days.add_metric(arm, score.days)
-        rows.add_metric(arm, score.rows)
-        if score.majority is not None:
-            majority.add_metric(arm, 100 * score.majority)
-        _add(accuracy, arm, score.accuracy)
-        _add(advantage, arm, score.advantage)
-    return [*accuracy, *advantage, majority, days, rows]
+    def majority(score: RollingAccuracy) -> float | None:
+        return None if score.majority is None else 100 * score.majority
 
-
-def _add(families: Sequence[GaugeMetricFamily], arm: tuple[str, str], interval: Interval | None) -> None:
-    if interval is not None:
-        for family, value in zip(families, (interval.estimate, interval.low, interval.high), strict=True):
-            family.add_metric(arm, 100 * value)
+    baseline = "Percentage that the direction more frequent before the window gets right on the same rows"
+    advantage = "Accuracy minus that of the majority class on the same rows, in points,"
+    return [
+        *interval("model_accuracy", "Percentage of right directions", lambda score: score.accuracy),
+        *interval("accuracy_advantage", advantage, lambda score: score.advantage),
+        gauge("majority_accuracy", baseline, majority),
+        gauge("accuracy_days", "Days with a scored prediction", lambda score: score.days),
+        gauge("accuracy_predictions", "Scored predictions", lambda score: score.rows),
+    ]

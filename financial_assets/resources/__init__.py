@@ -27,6 +27,5 @@ def make_resources(settings: Settings) -> dict[str, Any]:
             alertmanager_url=settings.alertmanager_url and conceal(settings.alertmanager_url),
             cooldown_hours=settings.retrain_cooldown_hours,
             max_attempts=settings.retrain_max_attempts,
-            sensor_interval_s=settings.sensor_interval,
         ),
     }

@@ -18,7 +18,6 @@ class Retraining(dg.ConfigurableResource):
     alertmanager_url: str | None
     cooldown_hours: float
     max_attempts: int
-    sensor_interval_s: int
 
     def alertmanager(self) -> AlertmanagerClient | None:
         """The Alertmanager, ``None`` where none is configured."""

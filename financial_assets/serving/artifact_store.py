@@ -89,12 +89,17 @@ class ArtifactStore:
         address = f"{self._root}/{name}-{_digest(files)}"
         shown = address if self._scheme == "file" else f"{self._scheme}://{address}"
         try:
-            storage = _Volume() if self._scheme == "file" else _Bucket(self._scheme)
-            missing = {path: data for path, data in files.items() if storage.read(f"{address}/{path}") != data}
+            client = _client(self._scheme)
+            missing = {path: data for path, data in files.items() if _read(client, f"{address}/{path}") != data}
             for path, data in missing.items():
-                storage.write(f"{address}/{path}", data)
+                if self._scheme == "file":
+                    # Unlike folders of state, these are for other users: the model servers.
+                    Path(address).mkdir(parents=True, exist_ok=True)
+                    atomic_write_bytes(Path(address, path), data)
+                else:
+                    client.pipe_file(f"{address}/{path}", data)
             # Read back: a store may accept an upload and keep something else.
-            spoilt = [path for path, data in missing.items() if storage.read(f"{address}/{path}") != data]
+            spoilt = [path for path, data in missing.items() if _read(client, f"{address}/{path}") != data]
         except Exception as error:  # the stores' clients share no public base class of errors
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ArtifactStoreError(
@@ -108,42 +113,19 @@ class ArtifactStore:
         return shown
 
 
-class _Volume:
-    """Files, each whole or absent."""
-
-    def read(self, path: str) -> bytes | None:
-        """A file's content, ``None`` if there is none."""
-        try:
-            return Path(path).read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def write(self, path: str, data: bytes) -> None:
-        """Put one file."""
-        # Unlike folders of state, these are for other users: the model servers.
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(Path(path), data)
+def _client(scheme: str) -> Any:
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if scheme == "s3":
+        options["config_kwargs"] = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S}
+    return fsspec.filesystem(scheme, **options)
 
 
-class _Bucket:
-    """Objects, each whole or absent."""
-
-    def __init__(self, scheme: str) -> None:
-        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
-        if scheme == "s3":
-            options["config_kwargs"] = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S}
-        self._client: Any = fsspec.filesystem(scheme, **options)
-
-    def read(self, path: str) -> bytes | None:
-        """An object's content, ``None`` if there is none."""
-        try:
-            return self._client.cat_file(path)
-        except FileNotFoundError:
-            return None
-
-    def write(self, path: str, data: bytes) -> None:
-        """Put one object."""
-        self._client.pipe_file(path, data)
+def _read(client: Any, path: str) -> bytes | None:
+    """The content of a file or an object, ``None`` if there is none."""
+    try:
+        return client.cat_file(path)
+    except FileNotFoundError:
+        return None
 
 
 def _contents(folder: Path, name: str) -> dict[str, bytes]:

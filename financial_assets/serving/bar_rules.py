@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CHANNELS", "INPUT", "bar_fault", "neutral_bars"]
+__all__ = ["CHANNELS", "INPUT", "OUTPUTS", "bar_fault", "neutral_bars"]
 
 INPUT = "bars"
+OUTPUTS = ("probability_up", "return_quantiles")
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 
 ROUNDING = 2e-5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from financial_assets.errors import ManifestError
@@ -33,7 +33,6 @@ __all__ = [
     "model_name",
     "parse_experiment",
     "validate",
-    "validate_set",
 ]
 
 
@@ -177,67 +176,6 @@ def parse_experiment(manifest: Manifest) -> ExperimentSpec:
         weights={candidate["name"]: candidate["weight"] for candidate in spec["candidates"]},
         mirror=(mirror["name"], mirror["percent"]) if mirror else None,
     )
-
-
-def validate_set(manifests: Sequence[Manifest], *, closed: bool = True) -> None:
-    """Check the rules between manifests that are to exist together.
-
-    Parameters
-    ----------
-    manifests
-        All objects of one namespace.
-    closed
-        Whether no other Model exists, so that each experiment's members must be among them.
-
-    Raises
-    ------
-    ManifestError
-        Names the objects that contradict each other.
-    """
-    seen: set[tuple[str, str]] = set()
-    for manifest in manifests:
-        key = kind_and_name(validate(manifest))
-        if key in seen:
-            raise ManifestError(f"{key[0]} {key[1]} is given twice")
-        seen.add(key)
-    namespaces = {manifest["metadata"]["namespace"] for manifest in manifests}
-    if len(namespaces) > 1:
-        raise ManifestError(f"models and experiments must share one namespace, found {', '.join(sorted(namespaces))}")
-    models = {
-        name: manifest["spec"] for manifest in manifests for kind, name in [kind_and_name(manifest)] if kind == "Model"
-    }
-    _check_storage(models)
-    _check_experiments(
-        [parse_experiment(m) for m in manifests if m["kind"] == "Experiment"], models if closed else None
-    )
-
-
-def _check_storage(models: Mapping[str, Manifest]) -> None:
-    owner: dict[str, str] = {}
-    for name, spec in models.items():
-        other = owner.setdefault(spec["storageUri"].rstrip("/"), name)
-        if other != name:
-            raise ManifestError(
-                f"Models {other} and {name} share storageUri {spec['storageUri']}; each artefact needs its own "
-                "(an overwritten storageUri is never loaded again)"
-            )
-
-
-def _check_experiments(experiments: Sequence[ExperimentSpec], models: Collection[str] | None) -> None:
-    default_of: dict[str, str] = {}
-    for experiment in experiments:
-        other = experiment.name
-        if experiment.default is not None:
-            other = default_of.setdefault(experiment.default, experiment.name)
-        if other != experiment.name:
-            raise ManifestError(
-                f"{experiment.default} is the default of both {other} and {experiment.name}; one is allowed"
-            )
-        missing = [] if models is None else [member for member in experiment.members if member not in models]
-        if missing:
-            raise ManifestError(
-                f"Experiment {experiment.name} names {', '.join(missing)}, which no Model manifest defines"
-            )
 
 
 def _manifest(kind: str, name: str, namespace: str, spec: Manifest, labels: Mapping[str, str] | None) -> Manifest:

@@ -14,11 +14,10 @@ import numpy as np
 from mlserver.errors import InferenceError
 from mlserver.types import Datatype, InferenceRequest, RequestInput
 
-from financial_assets.serving.bar_rules import INPUT
+from financial_assets.serving.bar_rules import INPUT, OUTPUTS
 
-__all__ = ["OUTPUTS", "check_request", "decode_bars"]
+__all__ = ["check_request", "decode_bars"]
 
-OUTPUTS = ("probability_up", "return_quantiles")
 _LONGEST_ID = 512
 _LONGEST_SHOWN = 100
 # Parameters without an effect here. MLServer adds ``headers``; its clients send ``content_type`` np; Triton's clients

@@ -34,8 +34,8 @@ from mlserver.types import (
 )
 from mlserver.utils import get_model_uri
 
-from financial_assets.serving.bar_rules import CHANNELS, INPUT, bar_fault
-from financial_assets.serving.request_checks import OUTPUTS, check_request, decode_bars
+from financial_assets.serving.bar_rules import CHANNELS, INPUT, OUTPUTS, bar_fault
+from financial_assets.serving.request_checks import check_request, decode_bars
 
 __all__ = ["CHANNELS", "INPUT", "OUTPUTS", "FinancialOnnxRuntime", "check_bars"]
 

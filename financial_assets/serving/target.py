@@ -6,13 +6,13 @@ repository. Nothing above this module knows where models run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from financial_assets.serving.manifests import Manifest
 
-__all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus"]
+__all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus", "report"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,18 @@ class ExperimentStatus:
     weights: Mapping[str, int]
     mirror: tuple[str, int] | None
     ready: bool
+
+    @classmethod
+    def of(cls, manifest: Manifest, ready: bool) -> ExperimentStatus:
+        """The status of an Experiment, of which others may have left out what is optional."""
+        spec, mirror = manifest["spec"], manifest["spec"].get("mirror")
+        return cls(
+            manifest["metadata"]["name"],
+            str(spec["default"]) if spec.get("default") else None,
+            {item["name"]: int(item.get("weight", 0)) for item in spec.get("candidates") or []},
+            (mirror["name"], mirror["percent"]) if mirror else None,
+            ready,
+        )
 
 
 @dataclass(frozen=True)
@@ -163,3 +175,49 @@ class ServingTarget(Protocol):
             Nothing runs; says what starts it.
         """
         ...
+
+
+def report(
+    target: str,
+    endpoint: Callable[[], Endpoint],
+    objects: Mapping[str, Sequence[Manifest]],
+    problem_of: Callable[[str, Manifest], str],
+    problems: Sequence[str] = (),
+) -> TargetStatus:
+    """The status of a cluster's target, each of whose objects is asked about once.
+
+    Parameters
+    ----------
+    target
+        The target's name.
+    endpoint
+        Where the gateway answers, with the routes that it has named; called after all objects were asked about.
+    objects
+        Manifests by kind; others may have written them, so nothing but their names is taken for granted.
+    problem_of
+        What is wrong with an object of a kind, in words; empty if nothing is.
+    problems
+        What is wrong besides.
+    """
+    problem = {
+        (kind, item["metadata"]["name"]): problem_of(kind, item) for kind, items in objects.items() for item in items
+    }
+    where = endpoint()
+    return TargetStatus(
+        target,
+        ready=not problems and not any(problem.values()),
+        endpoint=where,
+        # The scheduler numbers versions by its own count, so a route is known only once the gateway has named it.
+        models=tuple(
+            ModelStatus(
+                name, where.routes.get(name), not problem["Model", name], str(item["spec"].get("storageUri", ""))
+            )
+            for item in objects["Model"]
+            for name in [item["metadata"]["name"]]
+        ),
+        experiments=tuple(
+            ExperimentStatus.of(item, not problem["Experiment", item["metadata"]["name"]])
+            for item in objects["Experiment"]
+        ),
+        problems=(*problems, *(f"{kind} {name}: {text}" for (kind, name), text in problem.items() if text)),
+    )

@@ -11,8 +11,7 @@ from scipy.stats import binom, ks_2samp, norm, rankdata
 
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.drift.cusum import Autoregression, fit_autoregression, run_cusum
-from financial_assets.monitoring.drift.divergence import kolmogorov_smirnov, population_stability
-from financial_assets.monitoring.drift.normal_scores import normal_scores
+from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
 from financial_assets.monitoring.drift.thresholds import drift_free_chance, false_alarm_probability, threshold
 
 YEAR = 252

@@ -20,7 +20,7 @@ from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.monitoring import local
 from financial_assets.resources import make_resources
 from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import Layout, Ports
+from financial_assets.serving.local.layout import Layout, MonitoringPorts, Ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.settings import load_settings
 from tests import waiting
@@ -122,9 +122,9 @@ def test_ports_are_kept_differ_from_the_planes_and_a_damaged_file_is_named(tmp_p
     layout = Layout(tmp_path)
     programs = {"prometheus": "p", "prometheus-alertmanager": "a"}
 
-    def prepare(plane: Ports) -> local.MonitoringPorts:
+    def prepare(plane: Ports) -> MonitoringPorts:
         local._prepare(layout, local.configuration_folder(), programs, plane, {}, "15s")
-        return local.MonitoringPorts(**json.loads((layout.root / "monitoring" / "ports.json").read_text()))
+        return MonitoringPorts(**json.loads((layout.root / "monitoring" / "ports.json").read_text()))
 
     plane = Ports(*range(1, 8))
     first = prepare(plane)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from financial_assets.serving.gitops import GitOpsTarget
+from financial_assets.serving.gitops.target import GitOpsTarget
 from financial_assets.serving.manifests import Manifest, experiment_manifest, model_manifest
 
 PATH = "k8s/overlays/dev/serving"

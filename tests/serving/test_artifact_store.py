@@ -30,13 +30,20 @@ CRASH = """
 import os, sys
 from pathlib import Path
 from financial_assets.serving import artifact_store as module
-kind = module._Volume if sys.argv[1].startswith("file") else module._Bucket
-write, done = kind.write, []
-def crash(self, path, data):
-    if done:
-        os._exit(9)
-    done.append(write(self, path, data))
-kind.write = crash
+import fsspec
+written, opened = [], fsspec.filesystem
+def crashing(write):
+    def once(path, data):
+        if written:
+            os._exit(9)
+        written.append(write(path, data))
+    return once
+def filesystem(*arguments, **options):
+    client = opened(*arguments, **options)
+    client.pipe_file = crashing(client.pipe_file)
+    return client
+fsspec.filesystem = filesystem
+module.atomic_write_bytes = crashing(module.atomic_write_bytes)
 module.ArtifactStore(sys.argv[1]).publish(Path(sys.argv[2]), sys.argv[3])
 """
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from financial_assets.errors import ManifestError, TargetError
-from financial_assets.serving.gitops import GitOpsTarget, clone
+from financial_assets.serving.gitops import clone
+from financial_assets.serving.gitops.target import GitOpsTarget
 from financial_assets.serving.manifests import experiment_manifest
 from tests.serving.git_remote import PATH, GitRemote, git, model, split
 from tests.serving.serving_objects import weights_of
@@ -134,7 +135,8 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 from tests.serving.git_remote import model, split
-from financial_assets.serving.gitops import GitOpsTarget, clone
+from financial_assets.serving.gitops import clone
+from financial_assets.serving.gitops.target import GitOpsTarget
 target = GitOpsTarget({url!r}, branch="main", path={path!r}, clone=Path({clone!r}),
                       http_url="http://127.0.0.1:9", grpc_target="127.0.0.1:9", timeout_s=60)
 """

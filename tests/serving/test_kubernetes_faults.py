@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from financial_assets.errors import NotReadyError, TargetError
-from financial_assets.serving.kubernetes import KubernetesTarget, connect, waiting
 from financial_assets.serving.kubernetes import api as calls_module
+from financial_assets.serving.kubernetes import waiting
+from financial_assets.serving.kubernetes.api import connect
+from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from tests.serving.kube_api import Fault, KubeApi, kubeconfig, status_body
 

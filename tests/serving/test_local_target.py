@@ -20,7 +20,7 @@ from financial_assets.serving.local import target as module
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.processes.process import SupervisorState
-from financial_assets.serving.local.target import LocalTarget, status
+from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
 from tests.serving.serving_objects import server_manifest, weights_of
 
@@ -230,7 +230,7 @@ def test_the_whole_plane_comes_back_after_a_stop(home: Path, tmp_path: Path, wri
     target.apply([*manifests, experiment_manifest("x-experiment", default="a", weights={"a": 1, "b": 0})])
     endpoint = target.endpoint()
     assert control.stop(home)
-    assert not status(home).ready
+    assert not LocalTarget(home).status().ready
     # Several callers start at once; one supervisor results.
     with ThreadPoolExecutor(4) as pool:
         ports = set(pool.map(lambda _: control.start(home), range(4)))

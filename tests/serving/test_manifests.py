@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.errors import ManifestError
+from financial_assets.serving.manifest_sets import validate_set
 from financial_assets.serving.manifests import (
     API_VERSION,
     EXPERIMENT_NAME,
@@ -18,7 +19,6 @@ from financial_assets.serving.manifests import (
     model_name,
     parse_experiment,
     validate,
-    validate_set,
 )
 from tests.serving.serving_objects import server_manifest
 

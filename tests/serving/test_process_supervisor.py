@@ -21,7 +21,7 @@ import pytest
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive, is_held
 from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import Layout, Ports, pick_ports
+from financial_assets.serving.local.layout import Layout, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.orphans import find_processes
 from financial_assets.serving.local.processes.process import (
     ChildState,
@@ -413,21 +413,24 @@ def test_a_watchdog_that_fails_continues(keep: Any, tmp_path: Path, monkeypatch:
 
 
 def test_kept_ports_are_kept_while_free_and_replaced_when_taken(tmp_path: Path) -> None:
-    ports = pick_ports(tmp_path, None)
+    file = tmp_path / "ports.json"
+    ports = pick_ports(file, Ports)
     assert len(set(vars(ports).values())) == 7
-    assert pick_ports(tmp_path, ports) == ports
-    assert set(vars(ports).values()).isdisjoint(vars(pick_ports(tmp_path / "other", None)).values())
+    assert pick_ports(file, Ports) == ports == read_ports(file, Ports)
+    assert set(vars(ports).values()).isdisjoint(vars(pick_ports(tmp_path / "other.json", Ports)).values())
+    assert ports.agent not in vars(pick_ports(file, Ports, taken=[ports.agent])).values()
+    ports = pick_ports(file, Ports)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ports.admin))
         taken.listen()
-        assert ports.admin not in vars(pick_ports(tmp_path, ports)).values()
+        assert ports.admin not in vars(pick_ports(file, Ports)).values()
 
 
 def test_a_damaged_ports_file_says_what_to_do(tmp_path: Path) -> None:
-    layout = Layout(tmp_path)
-    assert layout.read_ports() is None
-    layout.write_ports(Ports(*range(1, 8)))
-    assert layout.read_ports() == Ports(*range(1, 8))
-    layout.ports_file.write_text(json.dumps({"gateway": "x"}))
+    file = tmp_path / "ports.json"
+    assert read_ports(file, Ports) is None
+    file.write_text(json.dumps(vars(Ports(*range(1, 8)))))
+    assert read_ports(file, Ports) == Ports(*range(1, 8))
+    file.write_text(json.dumps({"gateway": "x"}))
     with pytest.raises(TargetError, match="remove it and start again"):
-        layout.read_ports()
+        read_ports(file, Ports)

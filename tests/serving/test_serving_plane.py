@@ -24,8 +24,8 @@ from financial_assets.errors import (
     TargetError,
 )
 from financial_assets.serving.client.inference import Answer, InferenceClient
-from financial_assets.serving.deployment_check import check_deployment
-from financial_assets.serving.local.layout import Layout
+from financial_assets.serving.deployment import check_deployment
+from financial_assets.serving.local.layout import Layout, Ports, read_ports
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.target import Endpoint
 
@@ -121,7 +121,7 @@ def test_the_mirror_gets_copies_and_answers_nobody(
 
 def served(http: httpx.Client, plane: Any, model: str) -> float:
     """Requests that MLServer answered for a model, by its own count."""
-    ports = Layout(plane.home).read_ports()
+    ports = read_ports(Layout(plane.home).ports_file, Ports)
     assert ports is not None
     text = http.get(f"http://127.0.0.1:{ports.mlserver_metrics}/metrics").text
     found = re.findall(rf'model_infer_request_success_total{{model="{model}_1",version="[^"]*"}} (\S+)', text)

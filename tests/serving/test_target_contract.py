@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from financial_assets.errors import ManifestError, NotReadyError
-from financial_assets.serving.kubernetes import KubernetesTarget, connect
+from financial_assets.serving.kubernetes.api import connect
+from financial_assets.serving.kubernetes.target import KubernetesTarget
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import Manifest, experiment_manifest, model_manifest

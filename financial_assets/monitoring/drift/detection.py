@@ -28,8 +28,7 @@ from financial_assets.monitoring.drift.cusum import (
     last_alarm,
     run_cusum,
 )
-from financial_assets.monitoring.drift.divergence import kolmogorov_smirnov, population_stability
-from financial_assets.monitoring.drift.normal_scores import normal_scores
+from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
 from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
 
 __all__ = ["LOSS", "DriftPolicy", "DriftReport", "detect_drift"]
@@ -249,19 +248,14 @@ def _stream_row(
 
 def _row(name: str, state: str, reference: int) -> dict[str, Any]:
     """A stream without a statistic."""
-    unknown = dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan"))
     return {
         "name": name,
         "state": state,
-        "statistic": float("nan"),
-        "threshold": float("nan"),
-        "now": float("nan"),
+        **dict.fromkeys(("statistic", "threshold", "now"), float("nan")),
         "alarmed": False,
-        "since": pd.NaT,
-        "ended": pd.NaT,
-        "onset": pd.NaT,
+        **dict.fromkeys(("since", "ended", "onset"), pd.NaT),
         "direction": "",
-        **unknown,
+        **dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan")),
         "reference": reference,
         "coefficient": float("nan"),
     }

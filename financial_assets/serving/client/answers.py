@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from financial_assets.serving.bar_rules import INPUT, OUTPUTS
+
 __all__ = ["INPUT", "OUTPUTS", "ROUTE_HEADER", "Answer", "Route", "last_route", "make_answer", "parse_routes"]
 
-INPUT = "bars"
-OUTPUTS = ("probability_up", "return_quantiles")
 ROUTE_HEADER = "x-seldon-route"
 _ROUTES = re.compile(r":([^:\s]+?)_(\d+):")
 

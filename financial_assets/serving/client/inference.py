@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 import grpc
 import numpy as np
@@ -50,9 +49,7 @@ class InferenceClient:
     def __enter__(self) -> InferenceClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -111,12 +108,14 @@ class InferenceClient:
         if own_route is not None:
             # Unlike a Model's name, its own route is not shared with a split, and the gateway repeats nothing on it.
             try:
-                if self._rest.ready(name, own_route, _READY_S) == name:
+                route = self._rest.ready(name, _READY_S, own_route)
+                if route is not None and route.model == name:
                     return
             except InferenceError as error:
                 if error.status != _NO_ROUTE or error.route is not None:  # else the Model is in no split: ask its name
                     raise
-        if self._rest.ready(name, None, _READY_S) in (None, name):
+        route = self._rest.ready(name, _READY_S)
+        if route is None or route.model == name:
             return
         if GatewayProbe(self.endpoint.http_url, timeout_s=_READY_S).learn(name) is None:
             raise InferenceError(f"{self.endpoint.http_url} lets other models answer for {name}", answered=False)

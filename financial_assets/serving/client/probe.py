@@ -6,15 +6,14 @@ The status of a cluster's objects can be wrong after a scheduler's restart, and 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 
-import urllib3
-
-from financial_assets.serving.client.answers import ROUTE_HEADER, last_route
+from financial_assets.errors import InferenceError
+from financial_assets.serving.client.transport import RestTransport
 
 __all__ = ["GatewayProbe"]
 
-_OK = 200
 # The default of an experiment shares its endpoint with the split: with a share of 5 %, the probability that none of
 # these attempts reaches it is 1 in 700.
 _ATTEMPTS = 128
@@ -32,9 +31,9 @@ class GatewayProbe:
     """
 
     def __init__(self, http_url: str, *, timeout_s: float = 2.0) -> None:
-        self._http_url = http_url.rstrip("/")
+        self._gateway = RestTransport(http_url, timeout_s)
+        weakref.finalize(self, self._gateway.close)  # the targets that ask have no end at which they could close it
         self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager()
         self._seen: dict[str, str] = {}
 
     @property
@@ -44,7 +43,7 @@ class GatewayProbe:
 
     def problem(self, model: str) -> str:
         """Why a Model does not answer; empty if it does."""
-        return self._ask(model)[0]
+        return self.ask(model)[0]
 
     def learn(self, model: str) -> str | None:
         """The route ``<model>_<n>`` of a Model, ``None`` if the gateway does not name it.
@@ -53,28 +52,19 @@ class GatewayProbe:
         but not without end, so the route of a default with a tiny weight may not be found.
         """
         for _ in range(_ATTEMPTS):
-            problem, answered = self._ask(model)
+            problem, answered = self.ask(model)
             if problem or answered is None:
                 return None
             if answered == model:
                 return self._seen[model]
         return None
 
-    def _ask(self, model: str) -> tuple[str, str | None]:
-        """What is wrong (empty if nothing is), and the Model that answered."""
-        url = f"{self._http_url}/v2/models/{model}/ready"
+    def ask(self, name: str) -> tuple[str, str | None]:
+        """What is wrong with a Model or Experiment (empty if nothing is), and the Model that answered for it."""
         try:
-            answer = self._pool.request(
-                "GET", url, headers={"seldon-model": model}, timeout=self._timeout_s, retries=False
-            )
-        except urllib3.exceptions.HTTPError as error:
-            return (
-                f"no answer from the gateway at {url} ({type(error).__name__}: {error}); see SERVING_GATEWAY_URL",
-                None,
-            )
-        if answer.status != _OK:
-            return f"the gateway answers HTTP {answer.status} at {url}", None
-        route = last_route(answer.headers.get(ROUTE_HEADER))
+            route = self._gateway.ready(name, self._timeout_s)
+        except InferenceError as error:
+            return str(error) if error.status else f"{error}; see SERVING_GATEWAY_URL", None
         if route is None:
             return "", None
         self._seen[route.model] = route.sticky.strip(":")

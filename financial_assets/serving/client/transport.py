@@ -68,24 +68,25 @@ class RestTransport:
         """Close all connections."""
         self._http.close()
 
-    def ready(self, name: str, route: str | None, timeout_s: float) -> str | None:
-        """The Model that reports ready when ``name`` is asked; raises the fitting :class:`InferenceError`."""
-        headers = {"seldon-model": name, **({} if route is None else {ROUTE_HEADER: route})}
+    def ready(self, name: str, timeout_s: float, sticky: str | None = None) -> Route | None:
+        """The route by which a Model or Experiment reports ready, ``None`` if the gateway names none.
+
+        Raises the fitting :class:`InferenceError` if it is not ready. No inference request is sent.
+        """
+        url = f"{self._url.rstrip('/')}/v2/models/{name.removesuffix('.experiment')}/ready"
+        headers = {"seldon-model": name, **({} if sticky is None else {ROUTE_HEADER: sticky})}
         try:
-            response = self._http.get(f"/v2/models/{name}/ready", headers=headers, timeout=timeout_s)
-        except httpx.TimeoutException as error:
-            raise InferenceTimeoutError(
-                f"{self._url} does not report within {timeout_s:g} s whether {name} is ready"
-            ) from error
+            response = self._http.get(url, headers=headers, timeout=timeout_s)
         except httpx.TransportError as error:
-            message = f"no answer from {self._url} about {name}: {error!r}"
+            message = f"no answer from the gateway at {url} ({error!r})"
+            if isinstance(error, httpx.TimeoutException):
+                raise InferenceTimeoutError(f"{message} within {timeout_s:g} s") from error
             raise GatewayUnavailableError(message, answered=False) from error
-        answered_by = last_route(response.headers.get(ROUTE_HEADER))
-        model = answered_by.model if answered_by else None
+        route = last_route(response.headers.get(ROUTE_HEADER))
         if not response.is_success:
-            message = f"{self._url} answers {response.status_code} about {name}"
+            message, model = f"the gateway answers HTTP {response.status_code} at {url}", route.model if route else None
             raise GatewayUnavailableError(message, status=response.status_code, route=model, answered=False)
-        return model
+        return route
 
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
         """Ask ``name`` once; raises the fitting :class:`InferenceError`."""

@@ -20,9 +20,8 @@ from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive
 from financial_assets.redaction import conceal, without_user
-from financial_assets.serving.cluster.deadline import Deadline
-from financial_assets.serving.gitops.faults import explain_push, explain_remote, is_race, is_refusal
-from financial_assets.serving.gitops.git import GitError, run_git, user_variables
+from financial_assets.serving.deadline import Deadline
+from financial_assets.serving.gitops.git import GitError, explain_push, explain_remote, run_git, user_variables
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot, read_folder, write_commit
 
 __all__ = ["Clone"]
@@ -51,11 +50,9 @@ class Clone:
         Its branch; must exist.
     path
         The folder in the repository, ``""`` for its root.
-    author
-        ``(name, e-mail)`` of the commits.
     """
 
-    def __init__(self, folder: Path, repository: str, branch: str, path: str, author: tuple[str, str]) -> None:
+    def __init__(self, folder: Path, repository: str, branch: str, path: str) -> None:
         self._folder = folder.absolute()
         self._repository = repository
         self._shown = conceal(repository)
@@ -64,7 +61,6 @@ class Clone:
         self._variables = user_variables(user)
         self._branch = branch
         self._path = path
-        self._author = author
 
     def read(self, deadline: Deadline) -> TreeSnapshot:
         """The folder at the remote's head.
@@ -119,7 +115,7 @@ class Clone:
         wanted = edit(head.folder)
         if not wanted.files:
             return head.commit
-        commit = write_commit(self._folder, head.commit, self._path, wanted, self._author, deadline)
+        commit = write_commit(self._folder, head.commit, self._path, wanted, deadline)
         self._push(commit, head.commit, deadline)
         self._git(deadline, "update-ref", _HEAD, commit)
         return commit
@@ -182,9 +178,9 @@ class Clone:
                 f"unknown ({error}); running it again is safe"
             ) from fault
         # Also true when the push arrived and only the answer got lost: the next attempt finds nothing left to change.
-        if head != expected or is_race(fault):
+        if head != expected or fault.is_race:
             raise _OvertakenError(str(fault)) from fault
-        if not is_refusal(fault):
+        if not fault.refusal:
             self._raise_if_damaged(deadline)
         raise explain_push(self._shown, self._branch, fault) from fault
 

@@ -1,4 +1,4 @@
-"""The ``git`` program, called so that it can neither ask, nor hang, nor be steered by the caller's shell.
+"""The ``git`` program, called so that it can neither ask, nor hang, nor be steered by the caller's shell; its failures.
 
 We call the program instead of a library because it supports every transport and finds every credential that the machine
 is set up for. GitPython calls the same program, is in maintenance mode, and its recent security advisories concern
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from financial_assets.errors import TargetError
 from financial_assets.redaction import redact
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 
-__all__ = ["GitError", "run_git", "user_variables"]
+__all__ = ["GitError", "explain_push", "explain_remote", "run_git", "user_variables"]
 
 # A surrounding call (a hook, an alias) names *its* repository by these; credentials and transports are kept.
 _REPOSITORY_VARIABLES = (
@@ -51,6 +51,8 @@ _OPTIONS = (
     *("-c", "push.followTags=false"),
     *("-c", "push.gpgSign=false"),
 )
+# What servers write when two pushes meet.
+_MEETING = ("cannot lock ref", "failed to update ref", "incorrect old value", "failed to lock")
 
 
 class GitError(TargetError):
@@ -69,6 +71,18 @@ class GitError(TargetError):
         self.stderr = stderr
         self.stdout = stdout
         self.timed_out = timed_out
+
+    @property
+    def refusal(self) -> str:
+        """Why the server itself turned a push down, e.g. ``[remote rejected] (pre-receive hook declined)``."""
+        # The third column of the line that starts with an exclamation mark.
+        lines = [line.split("\t") for line in self.stdout.splitlines() if line.startswith("!")]
+        return lines[0][-1].strip() if lines else ""
+
+    @property
+    def is_race(self) -> bool:
+        """Whether a push was refused only because another one came in between."""
+        return self.refusal.startswith("[rejected]") or any(words in self.refusal for words in _MEETING)
 
 
 def run_git(
@@ -153,3 +167,27 @@ def user_variables(user: str) -> dict[str, str]:
 def _kill(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def explain_remote(repository: str, error: GitError) -> TargetError:
+    """Why the remote could not be read."""
+    return TargetError(
+        f"GITOPS_REPOSITORY: {repository} cannot be read ({error}); check the address, that it can be reached from "
+        "here, and that the SSH key or credential helper of this account may read it"
+    )
+
+
+def explain_push(repository: str, branch: str, error: GitError) -> TargetError:
+    """Why the remote did not take the push."""
+    if error.refusal:
+        remote_lines = [line for line in error.stderr.splitlines() if "remote:" in line]
+        message = " / ".join(line.removeprefix("remote:").strip() for line in remote_lines)
+        reason = f"{error.refusal} ({message})" if message else error.refusal
+        return TargetError(
+            f"GITOPS_BRANCH: {repository} refuses the push to {branch}: {reason}; nothing was changed. If the branch "
+            "is protected, let this account push to it or name another branch"
+        )
+    return TargetError(
+        f"GITOPS_REPOSITORY: the push to branch {branch} of {repository} failed ({error}); "
+        "check the connection and that this account may write there"
+    )

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-import urllib3
 from scipy.special import chdtrc
 
 from financial_assets.errors import InferenceError
 from financial_assets.serving.bar_rules import neutral_bars
-from financial_assets.serving.client.answers import ROUTE_HEADER, last_route
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
 from financial_assets.serving.target import Endpoint
 
 __all__ = ["Probes"]
 
-_OK = 200
 _ANSWER_S = 5.0
 # With 1,000 draws at level 1 %, weights of 5 % pass for 10 % (or 10 % for 5 %) fewer than 3 times in 10,000, and larger
 # differences never. Earlier looks use a level of one in a million: looking ten times must not add to the false alarms.
@@ -40,8 +37,6 @@ class Probes:
     def __init__(self, endpoint: Endpoint, *, timeout_s: float = 2.0) -> None:
         self.gateway = GatewayProbe(endpoint.http_url, timeout_s=timeout_s)
         self._endpoint = endpoint
-        self._timeout_s = timeout_s
-        self._pool = urllib3.PoolManager()
 
     def model(self, name: str) -> str:
         """Whether a Model is ready."""
@@ -107,16 +102,8 @@ class Probes:
 
     def _draw(self, experiment: ExperimentSpec) -> tuple[str, str | None]:
         """What is wrong, and the arm that the gateway drew."""
-        url = f"{self._endpoint.http_url.rstrip('/')}/v2/models/{experiment.name}/ready"
-        headers = {"seldon-model": f"{experiment.name}.experiment"}
-        try:
-            answer = self._pool.request("GET", url, headers=headers, timeout=self._timeout_s, retries=False)
-        except urllib3.exceptions.HTTPError as error:
-            return f"no answer from the gateway at {url} ({type(error).__name__}: {error})", None
-        if answer.status != _OK:
-            return f"the gateway answers HTTP {answer.status} at {url}", None
-        arm = last_route(answer.headers.get(ROUTE_HEADER))
-        return _stranger(experiment, arm[0] if arm else None), arm[0] if arm else None
+        problem, arm = self.gateway.ask(f"{experiment.name}.experiment")
+        return problem or _stranger(experiment, arm), arm
 
 
 def _chance(drawn: Mapping[str, int], shares: Mapping[str, float], count: int) -> float:

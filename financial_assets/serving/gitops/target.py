@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from financial_assets.errors import NotReadyError, SettingsError, TargetError
 from financial_assets.redaction import conceal, has_password, reveal
-from financial_assets.serving.cluster.deadline import Deadline
-from financial_assets.serving.cluster.rules import check_against, check_reachable, check_unused
-from financial_assets.serving.cluster.status import report
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.clone import Clone
 from financial_assets.serving.gitops.messages import describe
 from financial_assets.serving.gitops.overlay import Overlay, read_overlay
 from financial_assets.serving.gitops.probes import Probes
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot
+from financial_assets.serving.manifest_sets import check_against, check_reachable, check_unused, validate_set
 from financial_assets.serving.manifests import (
     NAMESPACE,
     Manifest,
     check_kind,
     is_experiment,
     parse_experiment,
-    validate_set,
 )
-from financial_assets.serving.target import Endpoint, TargetStatus
+from financial_assets.serving.target import Endpoint, TargetStatus, report
 
 __all__ = ["GitOpsTarget"]
 
-_AUTHOR = "financial-assets <financial-assets@localhost>"
 _POLL_S = 0.5
 _READ_S, _STATUS_S = 30.0, 10.0
 
@@ -62,8 +58,6 @@ class GitOpsTarget:
         Folder that the model servers mount at the same path as this machine; ``None``: there is none.
     timeout_s
         How long one call of this class may take in all.
-    author
-        ``Name <e-mail>`` of the commits.
 
     Raises
     ------
@@ -85,11 +79,10 @@ class GitOpsTarget:
         namespace: str = NAMESPACE,
         volume: Path | None = None,
         timeout_s: float = 120.0,
-        author: str = _AUTHOR,
     ) -> None:
         repository = reveal(repository)
         self._where = f"{_path(path) or '.'} of branch {branch} of {conceal(repository)}"
-        self._clone = Clone(clone, _repository(repository), _branch(branch), _path(path), _author(author))
+        self._clone = Clone(clone, _repository(repository), _branch(branch), _path(path))
         self._endpoint = Endpoint(http_url, grpc_target)
         self._probes = Probes(self._endpoint)
         self._namespace = namespace
@@ -102,7 +95,9 @@ class GitOpsTarget:
         check_reachable(manifests, self._namespace, self._volume)
 
         def edit(overlay: Overlay) -> Overlay:
-            check_against(manifests, overlay.of_kind("Model"), overlay.of_kind("Experiment"), "overlay")
+            check_against(
+                manifests, overlay.of_kind("Model"), overlay.of_kind("Experiment"), "is not a Model of the overlay"
+            )
             for manifest in manifests:
                 overlay = overlay.with_manifest(manifest)
             return overlay
@@ -127,20 +122,19 @@ class GitOpsTarget:
         """Wait until each named Model and Experiment is in the branch and answers through the gateway."""
         deadline = Deadline(timeout_s)
         snapshot, overlay = self._read(Deadline(_READ_S))
-        while True:
+        waiting: dict[str, str] = {}
+        for _ in deadline.polls(_POLL_S):
+            if any(_ABSENT in problem for problem in waiting.values()) and not deadline.passed:
+                snapshot, overlay = self._read(Deadline(_READ_S))
             seen = {name: self._unready(name, overlay) for name in names}
             waiting = {name: problem for name, problem in seen.items() if problem}
             if not waiting:
                 return
-            if deadline.passed:
-                why = "; ".join(f"{name}: {problem}" for name, problem in waiting.items())
-                raise NotReadyError(
-                    f"waited {timeout_s:g} s for {self._where}, last seen: {why}. Argo CD or Flux must synchronise "
-                    f"that path to commit {snapshot.commit[:12]} or later; look there whether it did"
-                )
-            time.sleep(min(_POLL_S, deadline.left))
-            if any(_ABSENT in problem for problem in waiting.values()) and not deadline.passed:
-                snapshot, overlay = self._read(Deadline(_READ_S))
+        why = "; ".join(f"{name}: {problem}" for name, problem in waiting.items())
+        raise NotReadyError(
+            f"waited {timeout_s:g} s for {self._where}, last seen: {why}. Argo CD or Flux must synchronise that path "
+            f"to commit {snapshot.commit[:12]} or later; look there whether it did"
+        )
 
     def status(self) -> TargetStatus:
         """What this program's files in the branch say, and whether the gateway agrees; never raises."""
@@ -219,10 +213,3 @@ def _path(path: str) -> str:
     if path.startswith("/") or ".." in parts or any(part.lower() == ".git" for part in parts) or "\0" in path:
         raise SettingsError(f"GITOPS_PATH: {path!r} lies outside the repository; give a folder relative to its root")
     return "/".join(parts)
-
-
-def _author(author: str) -> tuple[str, str]:
-    parts = re.fullmatch(r"([^<>\n]*[^<>\s]) <([^<>\s]+)>", author)
-    if parts is None:
-        raise SettingsError(f"author {author!r} is not of the form Name <e-mail>")
-    return parts[1], parts[2]

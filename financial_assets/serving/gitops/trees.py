@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from financial_assets.errors import TargetError
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, run_git
 
 __all__ = ["Edit", "Entry", "Folder", "TreeSnapshot", "read_folder", "write_commit"]
 
 _FOLDER_MODE, _FILE_MODES = "040000", ("100644", "100755")
+_IDENTITY = {
+    **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "financial-assets"),
+    **dict.fromkeys(("GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"), "financial-assets@localhost"),
+}
 _READ = (".yaml", ".yml", "Kustomization")
 
 
@@ -74,9 +78,7 @@ def read_folder(repository: Path, commit: str, path: str, deadline: Deadline) ->
     )
 
 
-def write_commit(
-    repository: Path, parent: str, path: str, edit: Edit, author: tuple[str, str], deadline: Deadline
-) -> str:
+def write_commit(repository: Path, parent: str, path: str, edit: Edit, deadline: Deadline) -> str:
     """A commit on top of ``parent`` that differs from it in the given files of ``path`` only.
 
     Raises
@@ -102,12 +104,7 @@ def write_commit(
     git("read-tree", parent, variables=scratch)
     git("update-index", "-z", "--index-info", stdin="".join(lines), variables=scratch)
     tree = git("write-tree", variables=scratch)
-    identity = {
-        f"GIT_{role}_{key}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for key, value in zip(("NAME", "EMAIL"), author, strict=True)
-    }
-    return git("commit-tree", tree, "-p", parent, "-F", "-", stdin=edit.message, variables=identity)
+    return git("commit-tree", tree, "-p", parent, "-F", "-", stdin=edit.message, variables=_IDENTITY)
 
 
 def _tree(repository: Path, deadline: Deadline, *arguments: str) -> list[tuple[str, str, str]]:

@@ -14,7 +14,7 @@ from kubernetes.config.incluster_config import SERVICE_TOKEN_FILENAME
 from yaml import YAMLError
 
 from financial_assets.errors import TargetError
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.kubernetes.faults import ApiCallError, explain, retry_after
 from financial_assets.serving.manifests import API_VERSION, Manifest, kind_and_name
 
@@ -91,12 +91,7 @@ class SeldonApi:
         ApiCallError
             Refused, or no answer.
         """
-        try:
-            return self._call("read", kind, name, deadline)
-        except ApiCallError as fault:
-            if _absent(fault):
-                return None
-            raise
+        return self._call_existing("read", kind, name, deadline)
 
     def list(self, kind: str, deadline: Deadline, label: tuple[str, str] | None = None) -> Sequence[Manifest]:
         """All objects of a kind, or those that carry a label.
@@ -142,11 +137,16 @@ class SeldonApi:
         ApiCallError
             Refused, or no answer; absence is none.
         """
+        self._call_existing("delete", kind, name, deadline)
+
+    def _call_existing(self, verb: str, kind: str, name: str, deadline: Deadline) -> Manifest | None:
+        """Send one call about an object, ``None`` if it (and not its kind or namespace) is what is missing."""
         try:
-            self._call("delete", kind, name, deadline)
+            return self._call(verb, kind, name, deadline)
         except ApiCallError as fault:
-            if not _absent(fault):
-                raise
+            if (fault.status, fault.reason) == (404, "NotFound"):
+                return None
+            raise
 
     def _call(
         self,
@@ -199,8 +199,3 @@ class SeldonApi:
             _return_http_data_only=True,
             _request_timeout=patience,
         )
-
-
-def _absent(fault: ApiCallError) -> bool:
-    """Whether the object (and not its kind or namespace) is what is missing."""
-    return fault.status == 404 and fault.reason == "NotFound"

@@ -10,12 +10,11 @@ from kubernetes.client import ApiClient
 
 from financial_assets.errors import ManifestError, NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.cluster.deadline import Deadline
-from financial_assets.serving.cluster.rules import check_against, check_reachable, check_unused, members
-from financial_assets.serving.cluster.status import report
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.kubernetes.api import PLURALS, SeldonApi
 from financial_assets.serving.kubernetes.conditions import judge, restarts
 from financial_assets.serving.kubernetes.waiting import Awaited, wait_absent, wait_for
+from financial_assets.serving.manifest_sets import check_against, check_reachable, check_unused, members, validate_set
 from financial_assets.serving.manifests import (
     MANAGED_BY,
     NAMESPACE,
@@ -24,9 +23,8 @@ from financial_assets.serving.manifests import (
     is_experiment,
     is_ours,
     kind_and_name,
-    validate_set,
 )
-from financial_assets.serving.target import Endpoint, TargetStatus
+from financial_assets.serving.target import Endpoint, TargetStatus, report
 
 __all__ = ["KubernetesTarget"]
 
@@ -161,7 +159,7 @@ class KubernetesTarget:
             kind, name = kind_and_name(manifest)
             if name in stored.get(kind, {}):
                 self._check_ours(stored[kind][name])
-        check_against(manifests, stored["Model"], stored["Experiment"], "cluster")
+        check_against(manifests, stored["Model"], stored["Experiment"], "is not a Model of the cluster")
 
     def _stored(self, kind: str, deadline: Deadline) -> dict[str, Manifest]:
         """The cluster's objects of a kind by name, other people's included; a list leaves their kind out."""

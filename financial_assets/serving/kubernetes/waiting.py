@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.serving.client.probe import GatewayProbe
-from financial_assets.serving.cluster.deadline import Deadline
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.kubernetes.api import ApiCallError, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
@@ -57,15 +57,13 @@ def wait_for(
         One was not ready in time.
     """
     start, waiting = time.monotonic(), list(wanted)
-    while True:
+    for _ in deadline.polls(_POLL_S):
         settled = time.monotonic() - start >= settle_s
         waiting = [item for item in waiting if not _is_ready(api, gateway, item, deadline, settled)]
         if not waiting:
             return
-        if deadline.passed:
-            seen = "; ".join(f"{item.kind} {item.name}: {item.seen}" for item in waiting)
-            raise NotReadyError(f"waited {deadline.seconds:g} s for namespace {api.namespace}, last seen: {seen}")
-        time.sleep(min(_POLL_S, deadline.left))
+    seen = "; ".join(f"{item.kind} {item.name}: {item.seen}" for item in waiting)
+    raise NotReadyError(f"waited {deadline.seconds:g} s for namespace {api.namespace}, last seen: {seen}")
 
 
 def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> None:
@@ -77,7 +75,7 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
         It is still there; says which finalizers hold it.
     """
     seen, first = "", ""
-    while True:
+    for _ in deadline.polls(_POLL_S):
         try:
             stored = api.read(kind, name, deadline)
         except ApiCallError as fault:
@@ -91,12 +89,10 @@ def wait_absent(api: SeldonApi, kind: str, name: str, deadline: Deadline) -> Non
                 return
             finalizers = ", ".join(stored["metadata"].get("finalizers") or []) or "none"
             seen = f"finalizers {finalizers}; {judge({**stored, 'metadata': {}}).why}"
-        if deadline.passed:
-            raise NotReadyError(
-                f"waited {deadline.seconds:g} s for {kind} {api.namespace}/{name} to go: {seen}; operator and "
-                "scheduler must run to release it (nothing was stripped)"
-            )
-        time.sleep(min(_POLL_S, deadline.left))
+    raise NotReadyError(
+        f"waited {deadline.seconds:g} s for {kind} {api.namespace}/{name} to go: {seen}; operator and scheduler must "
+        "run to release it (nothing was stripped)"
+    )
 
 
 def _is_ready(api: SeldonApi, gateway: GatewayProbe, item: Awaited, deadline: Deadline, settled: bool) -> bool:

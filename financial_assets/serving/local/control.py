@@ -20,7 +20,7 @@ from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive, is_held
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
-from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports
+from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports, read_ports
 from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
 from financial_assets.serving.local.processes.orphans import SUPERVISOR, end_orphans, find_processes, mark
 from financial_assets.serving.local.processes.process import (
@@ -70,7 +70,7 @@ def start(
     layout, deadline = Layout(home), time.monotonic() + timeout_s
     with exclusive(layout.start_lock, timeout_s, error=NotReadyError, purpose="starting the plane"):
         if is_held(layout.supervisor_lock):
-            ports = layout.read_ports()
+            ports = read_ports(layout.ports_file, Ports)
             if ports is None:
                 raise TargetError(
                     f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
@@ -99,7 +99,7 @@ def _adoptable(layout: Layout) -> Ports | None:
     if not (layout.ports_file.exists() and layout.specs.exists() and "envoy" in find_processes(layout)):
         return None
     try:
-        ports, specs = layout.read_ports(), read_specs(layout.specs)
+        ports, specs = read_ports(layout.ports_file, Ports), read_specs(layout.specs)
     except (TargetError, ValueError, TypeError, KeyError):
         return None  # damaged: what runs is ended, and all files are written again
     if ports is None:
@@ -172,10 +172,10 @@ def running_ports(home: Path) -> Ports | None:
     """
     layout = Layout(home)
     if is_held(layout.supervisor_lock):
-        return layout.read_ports()
+        return read_ports(layout.ports_file, Ports)
     if not layout.ports_file.exists() or "envoy" not in find_processes(layout):
         return None
-    ports = layout.read_ports()
+    ports = read_ports(layout.ports_file, Ports)
     return ports if ports is not None and EnvoyPublisher(layout, ports).revision() is not None else None
 
 
@@ -262,8 +262,7 @@ def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
         make_folder(folder)
-    ports = pick_ports(layout.home, layout.read_ports())
-    layout.write_ports(ports)
+    ports = pick_ports(layout.ports_file, Ports)
     for path, content in _static_files(layout, ports).items():
         atomic_write_text(path, content)
     EnvoyPublisher(layout, ports).write(DesiredState.read(layout.desired).topology)

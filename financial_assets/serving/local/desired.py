@@ -10,7 +10,8 @@ from pathlib import Path
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 from financial_assets.serving.local.envoy.routes import Topology
-from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment, validate_set
+from financial_assets.serving.manifest_sets import validate_set
+from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment
 
 __all__ = ["DesiredState", "ServedModel"]
 

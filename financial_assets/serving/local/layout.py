@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 
-__all__ = ["LOOPBACK", "Layout", "Ports", "free_ports", "is_free", "pick_ports"]
+__all__ = [
+    "LOOPBACK",
+    "Layout",
+    "MonitoringPorts",
+    "Ports",
+    "free_ports",
+    "is_free",
+    "pick_ports",
+    "read_ports",
+]
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections, which could otherwise occupy one of ours.
@@ -21,7 +31,7 @@ _FIRST_PORT, _LAST_PORT = 15000, 32000
 
 @dataclass(frozen=True)
 class Ports:
-    """TCP ports on the loopback interface; ``gateway`` is the public one (REST and gRPC), the others are internal."""
+    """The plane's TCP ports on the loopback interface; all but ``gateway`` (REST and gRPC) are internal."""
 
     gateway: int
     agent: int
@@ -33,122 +43,121 @@ class Ports:
 
 
 @dataclass(frozen=True)
+class MonitoringPorts:
+    """TCP ports on the loopback interface of the monitoring beside the plane."""
+
+    exporter: int
+    prometheus: int
+    alertmanager: int
+
+
+_Ports = TypeVar("_Ports", bound="Ports | MonitoringPorts")
+
+
 class Layout:
     """The files of one plane, all under ``home/serving``.
-
-    Attributes
-    ----------
-    home
-        State folder of the installation (``FINANCIAL_ASSETS_HOME``).
-    """
-
-    home: Path
-
-    @property
-    def root(self) -> Path:
-        """``home/serving``, absolute: Envoy and MLServer run with other working folders."""
-        return (self.home / "serving").absolute()
-
-    @property
-    def logs(self) -> Path:
-        """One log file per process."""
-        return self.root / "logs"
-
-    @property
-    def models(self) -> Path:
-        """MLServer's model repository."""
-        return self.root / "models"
-
-    @property
-    def envoy(self) -> Path:
-        """Envoy's bootstrap and dynamic configuration."""
-        return self.root / "envoy"
-
-    @property
-    def mlserver(self) -> Path:
-        """MLServer's working folder and settings."""
-        return self.root / "mlserver"
-
-    @property
-    def desired(self) -> Path:
-        """The wanted manifests, their versions and digests."""
-        return self.root / "desired.json"
-
-    @property
-    def ports_file(self) -> Path:
-        """The ports in use, kept so that the endpoint survives a restart."""
-        return self.root / "ports.json"
-
-    @property
-    def specs(self) -> Path:
-        """Process specs that the supervisor runs."""
-        return self.root / "processes.json"
-
-    @property
-    def supervisor_lock(self) -> Path:
-        """Held by the running supervisor; the kernel releases it when that dies."""
-        return self.root / "supervisor.lock"
-
-    @property
-    def supervisor_state(self) -> Path:
-        """Who the supervisor and its children are."""
-        return self.root / "supervisor.json"
-
-    @property
-    def start_lock(self) -> Path:
-        """Serialises starting and stopping."""
-        return self.root / "start.lock"
-
-    @property
-    def apply_lock(self) -> Path:
-        """Serialises appliers."""
-        return self.root / "apply.lock"
-
-    def read_ports(self) -> Ports | None:
-        """The kept ports, ``None`` before the first start.
-
-        Raises
-        ------
-        TargetError
-            The file is damaged.
-        """
-        try:
-            values = json.loads(self.ports_file.read_text())
-            return Ports(**{field.name: int(values[field.name]) for field in fields(Ports)})
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise TargetError(f"{self.ports_file} is damaged ({error!r}); remove it and start again") from error
-
-    def write_ports(self, ports: Ports) -> None:
-        """Keep ``ports``."""
-        atomic_write_text(self.ports_file, json.dumps(asdict(ports), indent=1))
-
-
-def pick_ports(home: Path, kept: Ports | None) -> Ports:
-    """Ports that are free now.
 
     Parameters
     ----------
     home
-        Two homes start looking at different places, so that planes started at once seldom collide.
-    kept
-        Ports of the last run; returned as they are when all are still free.
+        State folder of the installation (``FINANCIAL_ASSETS_HOME``).
+
+    Attributes
+    ----------
+    root
+        ``home/serving``, absolute: Envoy and MLServer run with other working folders.
+    logs
+        One log file per process.
+    models
+        MLServer's model repository.
+    envoy
+        Envoy's bootstrap and dynamic configuration.
+    mlserver
+        MLServer's working folder and settings.
+    desired
+        The wanted manifests, their versions and digests.
+    ports_file
+        The ports in use, kept so that the endpoint survives a restart.
+    monitoring
+        Configuration and data of the monitoring beside the plane.
+    monitoring_ports_file
+        Its ports in use.
+    specs
+        Process specs that the supervisor runs.
+    supervisor_lock
+        Held by the running supervisor; the kernel releases it when that dies.
+    supervisor_state
+        Who the supervisor and its children are.
+    start_lock
+        Serialises starting and stopping.
+    apply_lock
+        Serialises appliers.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.root = (home / "serving").absolute()
+        self.logs = self.root / "logs"
+        self.models = self.root / "models"
+        self.envoy = self.root / "envoy"
+        self.mlserver = self.root / "mlserver"
+        self.desired = self.root / "desired.json"
+        self.ports_file = self.root / "ports.json"
+        self.monitoring = self.root / "monitoring"
+        self.monitoring_ports_file = self.monitoring / "ports.json"
+        self.specs = self.root / "processes.json"
+        self.supervisor_lock = self.root / "supervisor.lock"
+        self.supervisor_state = self.root / "supervisor.json"
+        self.start_lock = self.root / "start.lock"
+        self.apply_lock = self.root / "apply.lock"
+
+
+def read_ports(path: Path, kind: type[_Ports]) -> _Ports | None:
+    """The ports kept in a file, ``None`` before the first start.
 
     Raises
     ------
     TargetError
-        Not enough free ports.
+        The file is damaged.
     """
-    if kept is not None and all(is_free(port) for port in asdict(kept).values()):
-        return kept
-    free = free_ports(zlib.crc32(str(home.absolute()).encode()))
     try:
-        return Ports(*(next(free) for _ in fields(Ports)))
+        values = json.loads(path.read_text())
+        return kind(**{field.name: int(values[field.name]) for field in fields(kind)})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TargetError(f"{path} is damaged ({error!r}); remove it and start again") from error
+
+
+def pick_ports(path: Path, kind: type[_Ports], taken: Collection[int] = ()) -> _Ports:
+    """Ports that are free now: those of the last run if all of them are, else others; kept in the file ``path``.
+
+    Parameters
+    ----------
+    path
+        Two homes start looking at different places, so that planes started at once seldom collide.
+    kind
+        Which ports are needed.
+    taken
+        Ports that somebody else is about to use.
+
+    Raises
+    ------
+    TargetError
+        Not enough free ports, or the file is damaged.
+    """
+    kept = read_ports(path, kind)
+    if kept is not None and all(is_free(port) and port not in taken for port in asdict(kept).values()):
+        return kept
+    free = (port for port in free_ports(zlib.crc32(str(path.absolute()).encode())) if port not in taken)
+    try:
+        ports = kind(*(next(free) for _ in fields(kind)))
     except StopIteration:
         raise TargetError(
-            f"no {len(fields(Ports))} free ports on {LOOPBACK} from {_FIRST_PORT} to {_LAST_PORT}"
+            f"no {len(fields(kind))} free ports on {LOOPBACK} from {_FIRST_PORT} to {_LAST_PORT}"
         ) from None
+    atomic_write_text(path, json.dumps(asdict(ports), indent=1))
+    return ports
 
 
 def free_ports(seed: int) -> Iterator[int]:

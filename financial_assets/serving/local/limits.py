@@ -6,28 +6,6 @@ other one fills the memory.
 
 from __future__ import annotations
 
-__all__ = [
-    "BUFFER_BYTES",
-    "CONNECTIONS",
-    "GRPC_INSIDE",
-    "GRPC_MESSAGE_BYTES",
-    "HEADERS_S",
-    "HEAP_BYTES",
-    "IDLE_S",
-    "INSIDE",
-    "LARGE_BODY_BYTES",
-    "LARGE_INSIDE",
-    "LARGE_WAITING",
-    "MAX_ROWS",
-    "REQUEST_S",
-    "REST_BODY_BYTES",
-    "STREAMS",
-    "TOO_LARGE",
-    "TOO_MANY",
-    "TOO_SLOW",
-    "WAITING",
-]
-
 MAX_ROWS = 2048
 """Tickers in one request: the runtime's ``max_batch``, four times what ``signals.BATCH_ROWS`` sends."""
 

@@ -25,6 +25,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from google.protobuf.message import DecodeError
 from grpc import aio
+from mlserver.codecs.numpy import to_dtype
 from mlserver.errors import InferenceError, MLServerError
 from mlserver.grpc import dataplane_pb2 as pb
 from mlserver.grpc import server as grpc_server
@@ -36,7 +37,7 @@ from mlserver.repository.factory import ModelRepositoryFactory
 from mlserver.rest.responses import Response
 from mlserver.server import MLServer
 from mlserver.settings import ModelSettings, Settings
-from mlserver.types import InferenceRequest, TensorData
+from mlserver.types import Datatype, InferenceRequest, TensorData
 from mlserver.utils import install_uvloop_event_loop
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -51,20 +52,7 @@ __all__ = ["AgentInterceptor", "LargeBodiesOneByOne", "PlaneServer", "RawTensorS
 
 _INTERNAL_HEADER = "seldon-internal-model"
 _NAME_FIELDS = {"ModelInfer": "model_name", "ModelReady": "name", "ModelMetadata": "name"}
-_RAW_TYPES = {
-    "BOOL": "?",
-    "UINT8": "<u1",
-    "UINT16": "<u2",
-    "UINT32": "<u4",
-    "UINT64": "<u8",
-    "INT8": "<i1",
-    "INT16": "<i2",
-    "INT32": "<i4",
-    "INT64": "<i8",
-    "FP16": "<f2",
-    "FP32": "<f4",
-    "FP64": "<f8",
-}
+_RAW_TYPES = [datatype.value for datatype in Datatype if datatype is not Datatype.BYTES]
 
 
 class AgentInterceptor(aio.ServerInterceptor):
@@ -135,15 +123,15 @@ def _check_contents(tensor: Any, *, raw: bool) -> None:
 
 
 def _to_array(tensor: Any, content: bytes) -> np.ndarray:
-    code = _RAW_TYPES.get(tensor.datatype)
-    if code is None:
+    if tensor.datatype not in _RAW_TYPES:
         raise InferenceError(f"input {tensor.name}: raw datatype {tensor.datatype!r}; allowed: {', '.join(_RAW_TYPES)}")
-    needed = math.prod(tensor.shape) * np.dtype(code).itemsize
+    kind = to_dtype(tensor).newbyteorder("<")
+    needed = math.prod(tensor.shape) * kind.itemsize
     if len(content) != needed or any(size < 0 for size in tensor.shape):
         raise InferenceError(
             f"input {tensor.name}: {len(content)} raw bytes, but {tensor.datatype} {list(tensor.shape)} needs {needed}"
         )
-    return np.frombuffer(content, dtype=code)
+    return np.frombuffer(content, dtype=kind)
 
 
 class _GRPCServer(grpc_server.GRPCServer):

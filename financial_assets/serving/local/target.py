@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +10,18 @@ import httpx
 
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.locking import exclusive
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.local import control
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.repository import Repository, artefact, is_sound
 from financial_assets.serving.local.restoring import Restore, mend_models
-from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name, parse_experiment, validate_set
+from financial_assets.serving.manifest_sets import members, validate_set
+from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
-__all__ = ["LocalTarget", "status"]
+__all__ = ["LocalTarget"]
 
 
 class LocalTarget:
@@ -68,19 +69,17 @@ class LocalTarget:
 
     def wait_ready(self, names: Sequence[str], timeout_s: float) -> None:
         """Wait until each named Model and Experiment is ready."""
-        deadline = time.monotonic() + timeout_s
-        while True:
+        missing: list[str] = []
+        problems: list[str] = []
+        for _ in Deadline(timeout_s).polls(0.1):
             status = self.status()
             ready = {item.name: item.ready for item in (*status.models, *status.experiments)}
-            waiting = [name for name in names if not ready.get(name, False)]
-            if not waiting:
+            missing = [name for name in names if not ready.get(name)]
+            if not missing:
                 return
-            if time.monotonic() > deadline:
-                why = "; ".join(
-                    (*(f"{name} was never applied" for name in waiting if name not in ready), *status.problems)
-                )
-                raise NotReadyError(f"waited {timeout_s:g} s for {', '.join(waiting)}: {why or 'not ready'}")
-            time.sleep(0.1)
+            problems = [*(f"{name} was never applied" for name in missing if name not in ready), *status.problems]
+        why = "; ".join(problems) or "not ready"
+        raise NotReadyError(f"waited {timeout_s:g} s for {', '.join(missing)}: {why}")
 
     def endpoint(self) -> Endpoint:
         """Where the gateway answers."""
@@ -101,7 +100,12 @@ class LocalTarget:
         answering = {route for route in desired.routes.values() if _is_ready(repository, route)}
         revision = EnvoyPublisher(self._layout, ports).revision()
         models, experiments = _objects(desired, answering, in_force=revision == desired.revision)
-        processes = self._processes()
+        processes = tuple(
+            ProcessStatus(
+                child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit
+            )
+            for child in control.children(self.home)
+        )
         problems = [
             f"{p.name} is {p.state}; last exit: {p.last_exit or 'none'}" for p in processes if p.state != "running"
         ]
@@ -165,19 +169,6 @@ class LocalTarget:
     def _repository(self, ports: Ports) -> Repository:
         return Repository(self._layout.models, f"http://{LOOPBACK}:{ports.mlserver_http}", self._restore)
 
-    def _processes(self) -> tuple[ProcessStatus, ...]:
-        return tuple(
-            ProcessStatus(
-                child.name, child.identity.pid if child.identity else None, child.state, child.restarts, child.last_exit
-            )
-            for child in control.children(self.home)
-        )
-
-
-def status(home: Path) -> TargetStatus:
-    """The status of the plane of ``home``, whether it runs or not."""
-    return LocalTarget(home).status()
-
 
 def _endpoint(ports: Ports, desired: DesiredState) -> Endpoint:
     return Endpoint(f"http://{LOOPBACK}:{ports.gateway}", f"{LOOPBACK}:{ports.gateway}", desired.routes)
@@ -190,16 +181,11 @@ def _objects(
         ModelStatus(name, model.route, in_force and model.route in answering, model.manifest["spec"]["storageUri"])
         for name, model in desired.models.items()
     )
-    specs = [parse_experiment(manifest) for manifest in desired.experiments.values()]
     experiments = tuple(
-        ExperimentStatus(
-            spec.name,
-            spec.default,
-            spec.weights,
-            spec.mirror,
-            in_force and all(desired.models[member].route in answering for member in spec.members),
+        ExperimentStatus.of(
+            manifest, in_force and all(desired.models[member].route in answering for member in members(manifest))
         )
-        for spec in specs
+        for manifest in desired.experiments.values()
     )
     return models, experiments
 
@@ -211,7 +197,7 @@ def _models_of(manifests: Sequence[Manifest]) -> set[str]:
         if manifest["kind"] == "Model":
             names.add(kind_and_name(manifest)[1])
         elif manifest["kind"] == "Experiment":
-            names |= set(parse_experiment(manifest).members)
+            names |= set(members(manifest))
     return names
 
 

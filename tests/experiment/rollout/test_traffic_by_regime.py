@@ -30,7 +30,8 @@ from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm, StratifiedSrm
 from financial_assets.market.panel import CHANNELS
 from financial_assets.monitoring.metrics import ExperimentCollector
-from financial_assets.serving.manifests import model_manifest, parse_experiment, validate_set
+from financial_assets.serving.manifest_sets import validate_set
+from financial_assets.serving.manifests import model_manifest, parse_experiment
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from tests.experiment.builders import CHALLENGER, CHAMPION, FakeGateway, panel, play
 from tests.experiment.decision.builders import EPOCH, OPENED, plan, policy, requests

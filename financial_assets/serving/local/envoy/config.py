@@ -7,14 +7,14 @@ from pathlib import Path
 
 from financial_assets.serving.local import limits
 from financial_assets.serving.local.envoy import protections
-from financial_assets.serving.local.envoy.routes import (
-    LARGE_CLUSTER,
-    PROTOCOLS,
-    TYPE,
+from financial_assets.serving.local.envoy.documents import (
     Document,
-    Topology,
+    at_status,
     discovery_response,
+    extension,
+    message,
 )
+from financial_assets.serving.local.envoy.routes import LARGE_CLUSTER, PROTOCOLS, Topology
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 
 __all__ = ["bootstrap", "clusters", "listeners"]
@@ -36,13 +36,8 @@ def bootstrap(layout: Layout, ports: Ports) -> Document:
 
 def listeners(layout: Layout, ports: Ports) -> Document:
     """The listeners; they stay the same while routes change."""
-    lua = {
-        "name": "envoy.filters.http.lua",
-        "typed_config": {
-            "@type": f"{TYPE}extensions.filters.http.lua.v3.Lua",
-            "default_source_code": {"inline_string": protections.request_filter()},
-        },
-    }
+    code = {"inline_string": protections.request_filter()}
+    lua = extension("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code=code)
     public = _listener(layout, "public", ports.gateway, [lua])
     manager = public["filter_chains"][0]["filters"][0]["typed_config"]
     manager |= protections.http_protections()
@@ -81,28 +76,21 @@ def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) 
 
 
 def _listener(layout: Layout, name: str, port: int, filters: Sequence[Document] = ()) -> Document:
-    router = {
-        "name": "envoy.filters.http.router",
-        "typed_config": {"@type": f"{TYPE}extensions.filters.http.router.v3.Router"},
-    }
-    manager = {
-        "@type": f"{TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name,
-        "codec_type": "AUTO",
-        "rds": {"route_config_name": name, "config_source": _file(layout.envoy / f"routes-{name}.json")},
-        "http_filters": [*filters, router],
+    request_id = message("extensions.request_id.uuid.v3.UuidRequestIdConfig", pack_trace_reason=False)
+    manager = extension(
+        "envoy.filters.network.http_connection_manager",
+        "filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix=name,
+        codec_type="AUTO",
+        rds={"route_config_name": name, "config_source": _file(layout.envoy / f"routes-{name}.json")},
+        http_filters=[*filters, extension("envoy.filters.http.router", "filters.http.router.v3.Router")],
         # The client's x-request-id is the key of the prediction log: keep it as it is, and give it back.
-        "preserve_external_request_id": True,
-        "always_set_request_id_in_response": True,
-        "request_id_extension": {
-            "typed_config": {
-                "@type": f"{TYPE}extensions.request_id.uuid.v3.UuidRequestIdConfig",
-                "pack_trace_reason": False,
-            }
-        },
-        "http2_protocol_options": protections.http2_options(),
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
+        request_id_extension={"typed_config": request_id},
+        http2_protocol_options=protections.http2_options(),
         **protections.local_replies(),
-    }
+    )
     return {
         "name": name,
         "address": _address(port),
@@ -111,9 +99,7 @@ def _listener(layout: Layout, name: str, port: int, filters: Sequence[Document] 
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         # Only clients count: a request that was let in must find its way through the inner listeners.
         "ignore_global_conn_limit": True,
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
+        "filter_chains": [{"filters": [manager]}],
     }
 
 
@@ -130,29 +116,23 @@ def _failure_log(path: Path) -> Document:
         "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         "milliseconds": "%DURATION%",
     }
-    http_failure = {
-        "status_code_filter": {
-            "comparison": {
-                "op": "GE",
-                "value": {"default_value": 400, "runtime_key": "financial_assets.failure_status"},
-            }
-        }
-    }
+    filters = [at_status("GE", 400, "failure_status"), {"response_flag_filter": {}}]
+    kind = "extensions.access_loggers.file.v3.FileAccessLog"
     return {
         "name": "envoy.access_loggers.file",
-        "filter": {"or_filter": {"filters": [http_failure, {"response_flag_filter": {}}]}},
-        "typed_config": {
-            "@type": f"{TYPE}extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(path),
-            "log_format": {"json_format": fields},
-        },
+        "filter": {"or_filter": {"filters": filters}},
+        "typed_config": message(kind, path=str(path), log_format={"json_format": fields}),
     }
 
 
 def _cluster(name: str, port: int, protocol: str, *, idle: str = "3600s") -> Document:
     version = "http2_protocol_options" if protocol == "grpc" else "http_protocol_options"
+    protocols = message(
+        "extensions.upstreams.http.v3.HttpProtocolOptions",
+        common_http_protocol_options={"idle_timeout": idle},
+        explicit_http_config={version: {}},
+    )
     return {
-        "@type": f"{TYPE}config.cluster.v3.Cluster",
         "name": name,
         "type": "STATIC",
         "connect_timeout": "5s",
@@ -163,13 +143,7 @@ def _cluster(name: str, port: int, protocol: str, *, idle: str = "3600s") -> Doc
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
         },
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
-                "common_http_protocol_options": {"idle_timeout": idle},
-                "explicit_http_config": {version: {}},
-            }
-        },
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": protocols},
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError
+from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.local.envoy import config as envoy
 from financial_assets.serving.local.envoy import routes
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
@@ -60,7 +61,7 @@ class EnvoyPublisher:
         NotReadyError
             Envoy did not take one of the steps in time.
         """
-        deadline = time.monotonic() + timeout_s
+        deadline = Deadline(timeout_s)
         leaving = sorted(set(retiring))
         self._publish_clusters(topology, leaving, deadline)
         for name, document in routes.route_configurations(topology, retiring=leaving).items():
@@ -81,39 +82,39 @@ class EnvoyPublisher:
         except (httpx.TransportError, ValueError):
             return None
 
-    def _publish_clusters(self, topology: routes.Topology, retiring: list[str], deadline: float) -> None:
+    def _publish_clusters(self, topology: routes.Topology, retiring: list[str], deadline: Deadline) -> None:
         document = envoy.clusters(topology, self._ports, retiring=retiring)
         wanted = {resource["name"] for resource in document["resources"]}
         _write(self._layout.envoy / "clusters.json", document)
         self._wait(lambda: self._clusters() == wanted, "clusters", deadline)
 
     def _clusters(self) -> set[str] | None:
-        try:
-            response = fetch(f"http://{LOOPBACK}:{self._ports.admin}/clusters", params={"format": "json"})
-            return {status["name"] for status in response.json().get("cluster_statuses", [])}
-        except (httpx.TransportError, ValueError):
-            return None
+        answer = self._admin("clusters")
+        return None if answer is None else {status["name"] for status in answer.get("cluster_statuses", [])}
 
     def _is_busy(self, routes: Iterable[str]) -> bool:
-        try:
-            response = fetch(
-                f"http://{LOOPBACK}:{self._ports.admin}/stats",
-                params={"format": "json", "filter": r"^cluster\..*\.upstream_rq_active$"},
-            )
-            active = {stat["name"]: stat["value"] for stat in response.json()["stats"] if "value" in stat}
-        except (httpx.TransportError, ValueError, KeyError):
-            return False  # an Envoy that is down has no requests under way
+        # An Envoy that is down has no requests under way.
+        answer = self._admin("stats", filter=r"^cluster\..*\.upstream_rq_active$") or {}
+        active = {stat["name"]: stat["value"] for stat in answer.get("stats", []) if "value" in stat}
         return any(
             active.get(f"cluster.{route}_{protocol}.upstream_rq_active")
             for route in routes
             for protocol in ("http", "grpc")
         )
 
-    def _wait(self, done: Callable[[], bool], what: str, deadline: float) -> None:
-        while not done():
-            if time.monotonic() > deadline:
-                raise NotReadyError(f"waited for {what} to be applied in Envoy; its log ends: {self._log_end()}")
-            time.sleep(_POLL_S)
+    def _admin(self, page: str, **parameters: str) -> dict[str, Any] | None:
+        """What Envoy says on a page of its admin port, ``None`` when it does not answer."""
+        url = f"http://{LOOPBACK}:{self._ports.admin}/{page}"
+        try:
+            return fetch(url, params={"format": "json", **parameters}).json()
+        except (httpx.TransportError, ValueError):
+            return None
+
+    def _wait(self, done: Callable[[], bool], what: str, deadline: Deadline) -> None:
+        for _ in deadline.polls(_POLL_S):
+            if done():
+                return
+        raise NotReadyError(f"waited for {what} to be applied in Envoy; its log ends: {self._log_end()}")
 
     def _log_end(self) -> str:
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from financial_assets.serving.local import limits
-from financial_assets.serving.local.envoy.routes import LARGE_CLUSTER, PROTOCOLS, TYPE, Document
+from financial_assets.serving.local.envoy.documents import Document, at_status, extension
+from financial_assets.serving.local.envoy.routes import LARGE_CLUSTER, PROTOCOLS
 
 __all__ = [
     "circuit_breakers",
@@ -95,30 +96,27 @@ def memory_protections() -> Document:
     """Of the bootstrap: connections that clients may open, and the heap beyond which new requests get a 503."""
     heap = "envoy.resource_monitors.fixed_heap"
     connections = "envoy.resource_monitors.global_downstream_max_connections"
-    return {
-        "overload_manager": {
-            "refresh_interval": "0.05s",
-            "resource_monitors": [
-                _typed(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=limits.HEAP_BYTES),
-                _typed(
-                    connections,
-                    "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
-                    max_active_downstream_connections=limits.CONNECTIONS,
-                ),
-            ],
-            "actions": [
-                {"name": "envoy.overload_actions.shrink_heap", "triggers": [_above(heap, 0.5)]},
-                {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [_above(heap, 0.75)]},
-            ],
-        },
-    }
+    monitors = [
+        extension(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=limits.HEAP_BYTES),
+        extension(
+            connections,
+            "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+            max_active_downstream_connections=limits.CONNECTIONS,
+        ),
+    ]
+    actions = [
+        {
+            "name": f"envoy.overload_actions.{action}",
+            "triggers": [{"name": heap, "threshold": {"value": share}}],
+        }
+        for action, share in (("shrink_heap", 0.5), ("stop_accepting_requests", 0.75))
+    ]
+    return {"overload_manager": {"refresh_interval": "0.05s", "resource_monitors": monitors, "actions": actions}}
 
 
 def local_replies() -> Document:
     """The gateway's own refusals in the protocol's shape: a V2 error over REST, a plain message over gRPC."""
     body = "%LOCAL_REPLY_BODY%"
-    failed = {"comparison": {"op": "GE", "value": {"default_value": 400, "runtime_key": "financial_assets.v2_error"}}}
-    grpc = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
     overflow = {"response_flag_filter": {"flags": ["UO"]}}
     # Envoy applies the first mapper that fits, so the specific ones come first.
     mappers = [
@@ -130,32 +128,21 @@ def local_replies() -> Document:
         _reply(503, "unavailable: %LOCAL_REPLY_BODY%"),
         _reply(504, "no answer in time: %LOCAL_REPLY_BODY%"),
         {
-            "filter": {"header_filter": {"header": grpc}},
+            "filter": {"header_filter": {"header": _GRPC_CONTENT}},
             "body_format_override": {"text_format_source": {"inline_string": body}},
         },
-        {"filter": {"status_code_filter": failed}, "body_format_override": {"json_format": {"error": body}}},
+        {"filter": at_status("GE", 400, "v2_error"), "body_format_override": {"json_format": {"error": body}}},
     ]
     return {"local_reply_config": {"mappers": mappers}}
 
 
+_GRPC_CONTENT = {"name": "content-type", "string_match": {"prefix": "application/grpc"}}
+
+
 def _reply(status: int, error: str, *also: Document) -> Document:
-    value = {"default_value": status, "runtime_key": f"financial_assets.local_reply_{status}"}
-    code = {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
-    grpc = {
-        "name": "content-type",
-        "string_match": {"prefix": "application/grpc"},
-        "invert_match": True,
-        "treat_missing_header_as_empty": True,
-    }
+    code = at_status("EQ", status, f"local_reply_{status}")
+    rest = {**_GRPC_CONTENT, "invert_match": True, "treat_missing_header_as_empty": True}
     return {
-        "filter": {"and_filter": {"filters": [code, {"header_filter": {"header": grpc}}, *also]}},
+        "filter": {"and_filter": {"filters": [code, {"header_filter": {"header": rest}}, *also]}},
         "body_format_override": {"json_format": {"error": error}},
     }
-
-
-def _above(monitor: str, share: float) -> Document:
-    return {"name": monitor, "threshold": {"value": share}}
-
-
-def _typed(name: str, kind: str, **values: object) -> Document:
-    return {"name": name, "typed_config": {"@type": f"{TYPE}extensions.{kind}", **values}}

@@ -17,25 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from financial_assets.serving.local.envoy.documents import Document, discovery_response
 from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.manifests import ExperimentSpec
 
-__all__ = [
-    "LARGE_CLUSTER",
-    "PROTOCOLS",
-    "REVISION_PATH",
-    "TYPE",
-    "Document",
-    "Topology",
-    "discovery_response",
-    "route_configurations",
-]
+__all__ = ["LARGE_CLUSTER", "PROTOCOLS", "REVISION_PATH", "Topology", "route_configurations"]
 
-Document = dict[str, Any]
-
-TYPE = "type.googleapis.com/envoy."
 REVISION_PATH = "/-/revision"
 _HTTP_PREFIX = "/v2"
 _GRPC_PREFIX = "/inference.GRPCInferenceService"
@@ -95,7 +83,7 @@ def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) ->
     routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
     agent = [rule for route in routes for rule in _agent_routes(route)] + [_refusal("/", _PASSED)]
     mirror = [
-        _mirror_route(header, topology.route(experiment.mirror[0]), protocol)
+        _rule(_prefix(protocol, _model(header)), topology.route(experiment.mirror[0]), protocol)
         for experiment in topology.experiments
         if experiment.mirror
         for header in _headers(experiment)
@@ -136,16 +124,9 @@ def _endpoints(topology: Topology) -> list[tuple[str, dict[str, int], tuple[str,
 def _public_routes(
     header: str, weights: Mapping[str, int], mirror: tuple[str, int] | None, protocol: str
 ) -> list[Document]:
-    model = {"name": _MODEL_HEADER, "string_match": {"exact": header}}
+    model = _model(header)
     sticky = [
-        {
-            "match": {
-                "prefix": PROTOCOLS[protocol],
-                "headers": [model, {"name": _ROUTE_HEADER, "string_match": {"contains": f":{route}:"}}],
-            },
-            "route": {"cluster": f"{route}_{protocol}", "timeout": "0s"},
-            **_attribution(route),
-        }
+        _rule(_prefix(protocol, model, _header(_ROUTE_HEADER, contains=f":{route}:")), route, protocol)
         for route in weights
     ]
     action: Document = {
@@ -165,13 +146,7 @@ def _public_routes(
     if mirror is not None:
         fraction = {"default_value": {"numerator": mirror[1], "denominator": "HUNDRED"}}
         action["request_mirror_policies"] = [{"cluster": f"mirror_{protocol}", "runtime_fraction": fraction}]
-    weighted = {
-        "match": {
-            "prefix": PROTOCOLS[protocol],
-            "headers": [model, {"name": _ROUTE_HEADER, "present_match": False}],
-        },
-        "route": action,
-    }
+    weighted = {"match": _prefix(protocol, model, {"name": _ROUTE_HEADER, "present_match": False}), "route": action}
     return [*(sticky if len(weights) > 1 else []), weighted]
 
 
@@ -179,9 +154,7 @@ def _server_routes() -> list[Document]:
     """Requests about the server as a whole go to MLServer directly, whatever model they name."""
     paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
     paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
-    return [
-        {"match": {"path": path}, "route": {"cluster": cluster, "timeout": "0s"}} for path, cluster in paths.items()
-    ]
+    return [_forward({"path": path}, cluster) for path, cluster in paths.items()]
 
 
 def _refusals(topology: Topology) -> list[Document]:
@@ -210,43 +183,42 @@ def _refusal(prefix: str, text: str, headers: Sequence[Document] = ()) -> Docume
 
 
 def _agent_routes(route: str) -> list[Document]:
-    chosen = [{"name": _INTERNAL_HEADER, "string_match": {"exact": route}}]
+    chosen = _header(_INTERNAL_HEADER, exact=route)
     # Only the name is replaced, as in the cluster: a stray suffix such as ".experiment" stays and is refused.
     rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
-    # MLServer also streams, and serves pages about itself; the gateway passes neither.
+    # MLServer also streams, and serves pages about itself; its service also loads and unloads models. The gateway
+    # passes none of these.
     passed = {"safe_regex": {"regex": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?"}}
+    passed_methods = {"safe_regex": {"regex": rf"{_GRPC_PREFIX}/Model(Infer|Ready|Metadata)".replace(".", r"\.")}}
+    servers = (([_LARGE_BODY], LARGE_CLUSTER), ([_ENCODED_BODY], LARGE_CLUSTER), ([], "mlserver_http"))
     return [
         *(
-            {
-                "match": {**passed, "headers": [*chosen, *sizes]},
-                "route": {"cluster": cluster, "timeout": "0s", "regex_rewrite": rewrite},
-            }
-            for sizes, cluster in (
-                ([_LARGE_BODY], LARGE_CLUSTER),
-                ([_ENCODED_BODY], LARGE_CLUSTER),
-                ([], "mlserver_http"),
-            )
+            _forward({**passed, "headers": [chosen, *sizes]}, server, regex_rewrite=rewrite)
+            for sizes, server in servers
         ),
-        {
-            "match": {
-                # MLServer's service also loads and unloads models.
-                "safe_regex": {"regex": rf"{_GRPC_PREFIX}/Model(Infer|Ready|Metadata)".replace(".", r"\.")},
-                "headers": chosen,
-            },
-            "route": {"cluster": "mlserver_grpc", "timeout": "0s"},
-        },
+        _forward({**passed_methods, "headers": [chosen]}, "mlserver_grpc"),
     ]
 
 
-def _mirror_route(header: str, route: str, protocol: str) -> Document:
-    return {
-        "match": {
-            "prefix": PROTOCOLS[protocol],
-            "headers": [{"name": _MODEL_HEADER, "string_match": {"exact": header}}],
-        },
-        "route": {"cluster": f"{route}_{protocol}", "timeout": "0s"},
-        **_attribution(route),
-    }
+def _rule(match: Document, route: str, protocol: str) -> Document:
+    """The rule that sends what matches to one model version."""
+    return {**_forward(match, f"{route}_{protocol}"), **_attribution(route)}
+
+
+def _forward(match: Document, cluster: str, **more: object) -> Document:
+    return {"match": match, "route": {"cluster": cluster, "timeout": "0s", **more}}
+
+
+def _prefix(protocol: str, *headers: Document) -> Document:
+    return {"prefix": PROTOCOLS[protocol], "headers": list(headers)}
+
+
+def _model(name: str) -> Document:
+    return _header(_MODEL_HEADER, exact=name)
+
+
+def _header(name: str, **match: str) -> Document:
+    return {"name": name, "string_match": match}
 
 
 def _attribution(route: str) -> Document:
@@ -262,14 +234,6 @@ def _route_configuration(name: str, revision: int, rules: list[Document]) -> Doc
         "match": {"path": REVISION_PATH},
         "direct_response": {"status": 200, "body": {"inline_string": str(revision)}},
     }
-    configuration = {
-        "name": name,
-        "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [probe, *rules]}],
-    }
+    hosts = [{"name": name, "domains": ["*"], "routes": [probe, *rules]}]
+    configuration = {"name": name, "virtual_hosts": hosts}
     return discovery_response(str(revision), "config.route.v3.RouteConfiguration", [configuration])
-
-
-def discovery_response(version: str, resource_type: str, resources: Sequence[Document]) -> Document:
-    """What Envoy reads from a file: typed resources under a version."""
-    typed = [{"@type": f"{TYPE}{resource_type}", **resource} for resource in resources]
-    return {"version_info": version, "resources": typed}

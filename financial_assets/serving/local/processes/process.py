@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +139,7 @@ class SupervisorState:
         try:
             document = json.loads(path.read_text())
             children = tuple(
-                ChildState(
-                    name=str(child["name"]),
-                    identity=Identity(**child["identity"]) if child["identity"] else None,
-                    state=str(child["state"]),
-                    restarts=int(child["restarts"]),
-                    last_exit=str(child["last_exit"]),
-                )
+                replace(ChildState(**child), identity=Identity(**child["identity"]) if child["identity"] else None)
                 for child in document["children"]
             )
             return cls(Identity(**document["identity"]), children)
@@ -161,9 +155,7 @@ def write_specs(path: Path, specs: Sequence[ProcessSpec]) -> None:
 def read_specs(path: Path) -> tuple[ProcessSpec, ...]:
     """The specs in ``path``."""
     documents: list[dict[str, Any]] = json.loads(path.read_text())
-    for document in documents:
-        document["command"] = tuple(document["command"])
-    return tuple(ProcessSpec(**document) for document in documents)
+    return tuple(replace(ProcessSpec(**document), command=tuple(document["command"])) for document in documents)
 
 
 def package_path() -> str:

@@ -1,6 +1,6 @@
-"""Rules between new manifests and the objects that a cluster or its repository already holds.
+"""Rules between manifests that are to exist together, and between new ones and what a target already holds.
 
-Other people may have written those objects, so nothing but their names is taken for granted.
+Other people may have written what a cluster holds, so nothing but the names of those objects is taken for granted.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from financial_assets.errors import ManifestError
-from financial_assets.serving.manifests import Manifest, kind_and_name
+from financial_assets.serving.manifests import Manifest, kind_and_name, validate
 
-__all__ = ["check_against", "check_reachable", "check_unused", "members"]
+__all__ = ["check_against", "check_reachable", "check_unused", "members", "validate_set"]
 
 
 def members(experiment: Manifest) -> tuple[str, ...]:
@@ -55,10 +55,38 @@ def check_reachable(manifests: Sequence[Manifest], namespace: str, volume: Path 
             )
 
 
+def validate_set(manifests: Sequence[Manifest], *, closed: bool = True) -> None:
+    """Check every manifest, and the rules between manifests that are to exist together.
+
+    Parameters
+    ----------
+    manifests
+        Objects of one namespace.
+    closed
+        Whether no other Model exists, so that each experiment's members must be among them.
+
+    Raises
+    ------
+    ManifestError
+        Names the objects that contradict each other.
+    """
+    keys = [kind_and_name(validate(manifest)) for manifest in manifests]
+    for kind, name in keys:
+        if keys.count((kind, name)) > 1:
+            raise ManifestError(f"{kind} {name} is given twice")
+    namespaces = {manifest["metadata"]["namespace"] for manifest in manifests}
+    if len(namespaces) > 1:
+        raise ManifestError(f"models and experiments must share one namespace, found {', '.join(sorted(namespaces))}")
+    check_against(manifests, {}, {}, "no Model manifest defines" if closed else None)
+
+
 def check_against(
-    manifests: Sequence[Manifest], models: Mapping[str, Manifest], experiments: Mapping[str, Manifest], holder: str
+    manifests: Sequence[Manifest],
+    models: Mapping[str, Manifest],
+    experiments: Mapping[str, Manifest],
+    absent: str | None,
 ) -> None:
-    """The rules of a set of manifests, extended to what is stored already.
+    """The rules between validated manifests and what is stored already.
 
     Parameters
     ----------
@@ -66,8 +94,9 @@ def check_against(
         What is to be applied.
     models, experiments
         What is stored, by name; those that ``manifests`` replace are passed over.
-    holder
-        Names the store in messages: ``cluster`` or ``overlay``.
+    absent
+        What a Model is that is neither given nor stored, e.g. ``is not a Model of the cluster``; ``None``:
+        there may be further Models.
 
     Raises
     ------
@@ -76,30 +105,28 @@ def check_against(
     """
     given = {kind_and_name(manifest) for manifest in manifests}
     kept_models = {name: model for name, model in models.items() if ("Model", name) not in given}
-    kept_experiments = {name: other for name, other in experiments.items() if ("Experiment", name) not in given}
     owner_of = {_storage(model): name for name, model in kept_models.items()}
-    default_of = {(other.get("spec") or {}).get("default"): name for name, other in kept_experiments.items()}
+    default_of: dict[str | None, str] = {
+        (other.get("spec") or {}).get("default"): name
+        for name, other in experiments.items()
+        if ("Experiment", name) not in given
+    }
     available = {*kept_models, *(name for kind, name in given if kind == "Model")}
     for manifest in manifests:
         kind, name = kind_and_name(manifest)
-        if kind == "Model" and (owner := owner_of.get(_storage(manifest))):
+        if kind == "Model" and (owner := owner_of.setdefault(_storage(manifest), name)) != name:
             raise ManifestError(
-                f"Models {owner} and {name} share storageUri {manifest['spec']['storageUri']}; each artefact needs "
-                "its own"
+                f"Models {owner} and {name} share storageUri {manifest['spec']['storageUri']}; each artefact needs its "
+                "own (an overwritten storageUri is never loaded again)"
             )
-        if kind == "Experiment":
-            _check_experiment(manifest, available, default_of, holder)
-
-
-def _check_experiment(
-    manifest: Manifest, available: set[str], default_of: Mapping[str | None, str], holder: str
-) -> None:
-    name, default = manifest["metadata"]["name"], manifest["spec"].get("default")
-    missing = [member for member in members(manifest) if member not in available]
-    if missing:
-        raise ManifestError(f"Experiment {name} names {', '.join(missing)}, which is not a Model of the {holder}")
-    if default is not None and default in default_of:
-        raise ManifestError(f"{default} is the default of both {default_of[default]} and {name}; one is allowed")
+        if kind != "Experiment":
+            continue
+        default = manifest["spec"].get("default")
+        if default is not None and (other := default_of.setdefault(default, name)) != name:
+            raise ManifestError(f"{default} is the default of both {other} and {name}; one is allowed")
+        missing = [member for member in members(manifest) if member not in available]
+        if missing and absent:
+            raise ManifestError(f"Experiment {name} names {', '.join(missing)}, which {absent}")
 
 
 def _storage(model: Manifest) -> str:

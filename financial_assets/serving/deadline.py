@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 __all__ = ["Deadline"]
 
@@ -23,3 +24,10 @@ class Deadline:
     def passed(self) -> bool:
         """Whether it is over."""
         return self.left == 0.0
+
+    def polls(self, pause_s: float) -> Iterator[None]:
+        """One turn at once and one after each pause, the last when the deadline has passed."""
+        yield
+        while not self.passed:
+            time.sleep(min(pause_s, self.left))
+            yield
