@@ -4,8 +4,7 @@ Off unless the policy's ``traffic.mode`` is ``thompson`` or ``hedge``. What it m
 at most ten points per session, a hold of one session, hysteresis, and the policy's own weights at once when a guardrail
 fires, the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and
 shares of its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired
-scores. Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive
-ones.
+scores. Figures of routed requests alone are biased after adaptive weights; see :mod:`.allocation.inference`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import advance_regimes, join_regimes
+from financial_assets.experiment.allocation.contextual import advance_regimes, common_session
 from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance, replay, resume
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
@@ -219,8 +218,8 @@ def _adapt_each(
     """A step of every regime in every session; those without a row of theirs learn nothing in it."""
     every = regimes.policy.traffic.every_regime()
     names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
-    state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
-    latest = state.states[0].session  # all regimes step in every session, so that one of them dates them all
+    states = {regime: _state(log, agreed, name, epoch) for regime, name in names.items()}
+    latest = common_session(states)
     fresh = scores.after(latest)
     index = fresh.index()
     labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
@@ -229,7 +228,7 @@ def _adapt_each(
     for place, session in enumerate(sessions):
         if latest is None or session.date() > latest:
             given = {regime: _scores(own, session) for regime, own in days.items() if session in own.index}
-            state, made = advance_regimes(agreed, state, session.date(), given, health[place])
+            states, made = advance_regimes(agreed, states, session.date(), given, health[place])
             for regime, record in made.items():
                 records[regime].append(record)
     log.record_allocations(epoch, {name: records[regime] for regime, name in names.items()})
