@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import ville
+from many_tests import two_sided_log_e, variations
 from numpy.typing import NDArray
 from scipy import stats
 from table import NEVER, Array, Goal, Row, ever, first, main, running_z, said, share, verdict
@@ -73,7 +74,7 @@ def s1(rng: np.random.Generator) -> Iterator[Row]:
                 else:
                     q = regimes(rng, shape, 0.15, 0.5) if changing else 0.3
                     days = accuracy_days(rng, shape, tickers, rho, 0.0, q)
-                found = share(ever(log_e_process(days, side="two-sided") >= limit))
+                found = share(ever(two_sided_log_e(days) >= limit))
                 worst, cells = max(worst, found, key=lambda s: s[2]), cells + 1
                 best_naive = min(best_naive, share(ever(np.abs(running_z(days)[:, 19:]) > 1.96))[0])
     target = "99 % upper bound <= 5 % in each cell; naive > 25 %"
@@ -206,7 +207,7 @@ def s6(rng: np.random.Generator) -> Iterator[Row]:
     """Running coverage with 50 tickers that correlate by .4: all days of a path must be covered."""
     shape, edge, limit = (5000, 500), 0.03, math.log(2 / 0.05)
     days = accuracy_days(rng, shape, 50, 0.4, edge)
-    missed = (log_e_process(days, edge) >= limit) | (log_e_process(days, edge, side="less") >= limit)
+    missed = (log_e_process(days, edge) >= limit) | (log_e_process(-days, -edge) >= limit)
     found = share(~ever(missed))
     n = np.arange(1, shape[1] + 1)
     pooled = 1.96 * math.sqrt(0.3) / np.sqrt(50 * n)  # of a mean of 50 n independent rows
@@ -215,7 +216,7 @@ def s6(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S6", what, ">= 95 %", said(found), f"pooled rows, 1.96 SE: {said(rows)}", verdict(found[1] >= 0.95))
     path = regimes(rng, shape, -0.02, 0.06)
     days = accuracy_days(rng, shape, 50, 0.4, path)
-    off, spread = np.cumsum(days - path, axis=1), bernstein.variations(days)
+    off, spread = np.cumsum(days - path, axis=1), variations(days)
     missed = (bernstein.log_mixture(off, spread) >= limit) | (bernstein.log_mixture(-off, spread) >= limit)
     found, naive = share(~ever(missed)), share(~ever((np.abs(off / n) > pooled)[:, 19:]))
     what = "the same of the running-average sequence, mean switching between -2 and +6 pp"
@@ -271,16 +272,16 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
     limit, n = math.log(100), np.arange(1, 5001)
     alarms = list[NDArray[np.bool_]]()
     for _ in range(10):
-        calm = np.cumsum(rng.random((2000, 5000)) < 0.01, axis=1)
-        alarms.append(ever(guardrails.log_e_value(calm, n, 0.01) >= limit))
+        calm = rng.random((2000, 5000)) < 0.01
+        alarms.append(ever(guardrails.log_e_of_rate(calm, 1, 0.01) >= limit))
     found = share(np.concatenate(alarms))
     few = np.cumsum(rng.random((500, 5000)) < 0.01, axis=1)
     naive = share(ever(stats.binom.sf(few - 1, n, 0.01) < 0.01))
     what = "false rollback in 5,000 answers at exactly the allowed 1 %"
     control = f"binomial test at .01 each answer: {said(naive)}"
     yield Row("S8", what, "<= 1 %", said(found), control, verdict(found[2] <= 0.01))
-    wild = np.cumsum(rng.random((4000, 1500)) < 0.05, axis=1)
-    at = np.sort(first(guardrails.log_e_value(wild, n[:1500], 0.01) >= limit))
+    wild = rng.random((4000, 1500)) < 0.05
+    at = np.sort(first(guardrails.log_e_of_rate(wild, 1, 0.01) >= limit))
     rank = 2.576 * math.sqrt(len(at)) / 2
     low, high = (int(at[round(len(at) / 2 + side * rank)]) for side in (-1, 1))
     once = next(m for m in range(10, 400) if stats.binom.sf(stats.binom.ppf(0.99, m, 0.01), m, 0.05) >= 0.5)
@@ -290,9 +291,8 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S8", what, "<= 150", measured, control, verdict(high <= 150))
     arm = rng.binomial(6, 0.04, size=(20_000, 300))  # an incident of both arms, which get 14 and 6 answers a look
     both = arm + rng.binomial(14, 0.04, size=arm.shape)
-    mine, all_bad = np.cumsum(arm, axis=1), np.cumsum(both, axis=1)
-    found = share(ever(guardrails.log_e_value(mine, all_bad, guardrails.fair_share(30, 70)) >= limit))
-    blamed = share(ever(guardrails.log_e_value(mine, 6 * np.arange(1, 301), 0.01) >= limit))
+    found = share(ever(guardrails.log_e_of_rate(arm, both, guardrails.fair_share(30, 70)) >= limit))
+    blamed = share(ever(guardrails.log_e_of_rate(arm, 6, 0.01) >= limit))
     what = "challenger blamed for an incident of both arms (4 % fail), against the champion's rate"
     control = f"against the objective of 1 %: {said(blamed)}"
     yield Row("S8", what, "<= 1 %", said(found), control, verdict(found[2] <= 0.01))

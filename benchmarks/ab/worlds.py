@@ -153,7 +153,7 @@ class Court:
         sure = np.maximum.accumulate(log_e_process(main, stakes=stakes), axis=1) >= limit
         for days in rivals:
             sure &= np.maximum.accumulate(log_e_process(days), axis=1) >= limit
-        worse = log_e_process(main, side="less", stakes=stakes) >= limit
+        worse = log_e_process(-main, stakes=stakes) >= limit
         return np.minimum(planned_day(self.plan, [main, *rivals]), first(sure)), first(worse)
 
     def decide(self, world: int, day: int) -> Decision:

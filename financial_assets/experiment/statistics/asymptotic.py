@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.serial import from_text, to_text
 
 __all__ = ["AsymptoticSequence", "Clipping", "asymptotic_radius", "precision_for"]
 
@@ -45,10 +44,6 @@ class Clipping:
             raise ExperimentError("a missing daily difference cannot be clipped")
         return np.clip(days, -self.limit, self.limit)
 
-    def share(self, differences: ArrayLike) -> float:
-        """Share of days that are changed."""
-        return float(np.mean(np.abs(np.asarray(differences, np.float64)) > self.limit))
-
 
 def precision_for(days: float, alpha: float) -> float:
     """The tuning ``rho`` with which a two-sided sequence is narrowest about this many days (ibid., appendix B.2)."""
@@ -58,8 +53,8 @@ def precision_for(days: float, alpha: float) -> float:
     return math.sqrt((twice + math.log(twice + 1)) / days)
 
 
-def asymptotic_radius(days: ArrayLike, alpha: float, rho: float, *, sides: int = 2) -> NDArray[np.float64]:
-    """Half width of the sequence in standard deviations of a day.
+def asymptotic_radius(days: ArrayLike, alpha: float, rho: float) -> NDArray[np.float64]:
+    """Half width of the two-sided sequence in standard deviations of a day.
 
     Parameters
     ----------
@@ -69,16 +64,12 @@ def asymptotic_radius(days: ArrayLike, alpha: float, rho: float, *, sides: int =
         Error rate over all looks.
     rho
         Tuning, see :func:`precision_for`.
-    sides
-        2 for an interval; 1 for one bound (Robbins' half-normal mixture, with the normal tail bounded by
-        ``exp(-x^2 / 2) / 2``: slightly wide).
     """
-    if not (0 < alpha < 1 and rho > 0 and sides in (1, 2)):
-        raise ExperimentError(f"need alpha in (0, 1), rho > 0 and sides 1 or 2: {alpha}, {rho}, {sides}")
+    if not (0 < alpha < 1 and rho > 0):
+        raise ExperimentError(f"need alpha in (0, 1) and rho > 0: {alpha}, {rho}")
     t = np.asarray(days, np.float64)
     growth = t * rho**2 + 1
-    root = np.sqrt(growth) / alpha
-    return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(root if sides == 2 else (1 + root) / 2))
+    return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(np.sqrt(growth) / alpha))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,29 +112,8 @@ class AsymptoticSequence:
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Two-sided confidence sequence today; infinite before ``fewest`` days."""
-        half = self._half(alpha, 2)
-        return self.mean - half, self.mean + half
-
-    def lower(self, alpha: float) -> float:
-        """Lower bound alone, of level ``1 - alpha``."""
-        return self.mean - self._half(alpha, 1)
-
-    def upper(self, alpha: float) -> float:
-        """Upper bound alone, of level ``1 - alpha``."""
-        return self.mean + self._half(alpha, 1)
-
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        return to_text("asymptotic", dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> AsymptoticSequence:
-        """The state that :meth:`to_json` wrote."""
-        body = from_text("asymptotic", text)
-        return cls(**{field.name: body[field.name] for field in dataclasses.fields(cls)})
-
-    def _half(self, alpha: float, sides: int) -> float:
         if self.days < max(self.fewest, 2):
-            return math.inf
+            return -math.inf, math.inf
         deviation = math.sqrt(self.squares / (self.days - 1))
-        return deviation * float(asymptotic_radius(self.days, alpha, self.rho, sides=sides))
+        half = deviation * float(asymptotic_radius(self.days, alpha, self.rho))
+        return self.mean - half, self.mean + half

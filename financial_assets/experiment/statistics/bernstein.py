@@ -25,9 +25,8 @@ from scipy import optimize
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import STAKES
-from financial_assets.experiment.statistics.serial import from_text, to_text
 
-__all__ = ["AverageSequence", "bernstein_radius", "log_mixture", "variations"]
+__all__ = ["AverageSequence", "bernstein_radius", "log_mixture"]
 
 
 def bernstein_radius(variation: float, alpha: float, *, bound: float = 1.0, stakes: Sequence[float] = STAKES) -> float:
@@ -122,20 +121,3 @@ class AverageSequence:
         mean = self.total / self.days
         half = bernstein_radius(self.variation, alpha / 2, bound=self.bound, stakes=self.stakes) / self.days
         return max(mean - half, -self.bound), min(mean + half, self.bound)
-
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        return to_text("average", dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> AverageSequence:
-        """The state that :meth:`to_json` wrote."""
-        body = from_text("average", text)
-        return cls(body["bound"], tuple(body["stakes"]), body["days"], body["total"], body["variation"])
-
-
-def variations(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``variation`` after each day of ``[..., days]``, for simulations."""
-    count = np.arange(differences.shape[-1])
-    before = np.cumsum(differences, axis=-1) - differences
-    return np.cumsum((differences - before / np.maximum(count, 1)) ** 2, axis=-1)

@@ -32,19 +32,16 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import (
     MOST_CAPITAL,
     STAKES,
-    Side,
     checked_days,
     checked_margins,
     checked_stakes,
     level,
-    log_e_process,
     margin_grid,
     mixed,
     play,
 )
-from financial_assets.experiment.statistics.serial import from_text, pack, to_text, unpack
 
-__all__ = ["BettingSequence", "log_e_process"]
+__all__ = ["BettingSequence"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,22 +137,15 @@ class BettingSequence:
             peak_down=np.maximum(self.peak_down, mixed(down.swapaxes(0, 1)).max(axis=0)),
         )
 
-    @property
-    def mean(self) -> float:
-        """Mean of the days so far; NaN without one."""
-        return self.total / self.days if self.days else math.nan
-
-    def log_e(self, margin: float = 0.0, side: Side = "greater") -> float:
-        """Logarithm of the present e-value against "the mean is not above (below, other than) ``margin``"."""
-        at = self._index(margin)
-        up, down = float(mixed(self.up)[at]), float(mixed(self.down)[at])
-        return math.log(up if side == "greater" else down if side == "less" else (up + down) / 2)
-
-    def p_value(self, margin: float = 0.0, side: Side = "greater") -> float:
-        """Anytime-valid p-value: 1 over the largest capital so far; two-sided, twice the smaller one."""
-        at = self._index(margin)
-        above, below = 1 / float(self.peak_up[at]), 1 / float(self.peak_down[at])
-        return min(1.0, above if side == "greater" else below if side == "less" else 2 * min(above, below))
+    def log_e(self, margin: float = 0.0) -> float:
+        """Logarithm of the present e-value against "the mean is not above ``margin``"."""
+        at = int(np.argmin(np.abs(self.margins - margin)))
+        if not math.isclose(float(self.margins[at]), margin, rel_tol=1e-9, abs_tol=1e-12):
+            raise ExperimentError(
+                f"margin {margin} is none of the {self.margins.size} margins from {self.margins[0]} to "
+                f"{self.margins[-1]} that this test was started with: name it in the plan before the first day"
+            )
+        return math.log(float(mixed(self.up)[at]))
 
     def lower(self, alpha: float) -> float:
         """Lower confidence bound of level ``1 - alpha``, for all days at once: the largest margin refuted from above.
@@ -174,31 +164,5 @@ class BettingSequence:
         """Two-sided confidence sequence: :meth:`lower` and :meth:`upper` with half of ``alpha`` each."""
         return self.lower(alpha / 2), self.upper(alpha / 2)
 
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        arrays = {name: pack(getattr(self, name)) for name in _ARRAYS}
-        plain = {"bound": self.bound, "stakes": list(self.stakes), "days": self.days, "total": self.total}
-        return to_text("betting", {**plain, **arrays})
-
-    @classmethod
-    def from_json(cls, text: str) -> BettingSequence:
-        """The state that :meth:`to_json` wrote; ``ExperimentError`` if it is another's."""
-        body = from_text("betting", text)
-        arrays = {name: unpack(body[name]) for name in _ARRAYS}
-        stakes = checked_stakes(body["stakes"])
-        return cls(
-            bound=float(body["bound"]), stakes=stakes, days=int(body["days"]), total=float(body["total"]), **arrays
-        )
-
-    def _index(self, margin: float) -> int:
-        at = int(np.argmin(np.abs(self.margins - margin)))
-        if not math.isclose(float(self.margins[at]), margin, rel_tol=1e-9, abs_tol=1e-12):
-            raise ExperimentError(
-                f"margin {margin} is none of the {self.margins.size} margins from {self.margins[0]} to "
-                f"{self.margins[-1]} that this test was started with: name it in the plan before the first day"
-            )
-        return at
-
 
 _AT_ONCE = 256  # days: bounds the memory
-_ARRAYS = ("margins", "up", "down", "peak_up", "peak_down")

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 import ville
-from ville import normal_mixture
 
+from benchmarks.ab.many_tests import variations
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.asymptotic import (
     AsymptoticSequence,
@@ -18,7 +18,6 @@ from financial_assets.experiment.statistics.bernstein import (
     AverageSequence,
     bernstein_radius,
     log_mixture,
-    variations,
 )
 
 
@@ -46,7 +45,6 @@ def test_radius_state_and_process_agree() -> None:
     half = bernstein_radius(state.variation, 0.025) / 300
     assert (high - low) / 2 == pytest.approx(half)
     assert float(log_mixture(half * 300, state.variation)) == pytest.approx(math.log(40), abs=1e-9)
-    assert AverageSequence.from_json(state.to_json()) == state
     assert AverageSequence().interval(0.05) == (-1.0, 1.0)
     with pytest.raises(ExperimentError):
         state.update(1.5)
@@ -68,18 +66,7 @@ def test_the_asymptotic_sequence_is_that_of_ville() -> None:
         mine = state.interval(0.05)
         assert mine == pytest.approx((low, high), abs=1e-8)
     assert precision_for(250, 0.05) == pytest.approx(rho, rel=0.02)
-    assert AsymptoticSequence.from_json(state.to_json()) == state
     assert state.label == "asymptotic"
-
-
-def test_the_one_sided_radius_is_a_little_wider_than_the_exact_one() -> None:
-    t = np.array([10.0, 100.0, 1000.0, 10000.0])
-    rho = precision_for(250, 0.05)
-    exact = normal_mixture(t, 0.025, 1 / rho**2, one_sided=True) / t
-    mine = asymptotic_radius(t, 0.025, rho, sides=1)
-    assert np.all(mine >= exact)
-    assert np.all(mine <= 1.02 * exact)
-    assert np.all(mine < asymptotic_radius(t, 0.025, rho))
 
 
 def test_heavy_tails_are_covered_about_as_promised() -> None:
@@ -94,17 +81,16 @@ def test_heavy_tails_are_covered_about_as_promised() -> None:
 
 def test_nothing_is_concluded_from_few_days() -> None:
     state = AsymptoticSequence(precision_for(100, 0.05)).extend(np.full(49, 5.0) + np.arange(49) * 1e-3)
-    assert state.lower(0.05) == -math.inf
-    assert state.update(5.0).lower(0.05) > 4.9
-    assert state.update(5.0).upper(0.05) < 5.1
+    assert state.interval(0.05) == (-math.inf, math.inf)
+    low, high = state.update(5.0).interval(0.05)
+    assert 4.9 < low < high < 5.1
     with pytest.raises(ExperimentError):
         state.update(math.nan)
 
 
-def test_clipping_says_how_much_it_changed() -> None:
+def test_clipping_refuses_what_is_missing() -> None:
     clip = Clipping(0.5)
     np.testing.assert_array_equal(clip([-3.0, 0.2, math.inf]), [-0.5, 0.2, 0.5])
-    assert clip.share([-3.0, 0.2, 0.5, 0.6]) == 0.5
     with pytest.raises(ExperimentError):
         clip([math.nan])
     with pytest.raises(ExperimentError):
