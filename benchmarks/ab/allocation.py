@@ -27,7 +27,6 @@ from financial_assets.experiment.allocation.inference import RoutedScores, inver
 from financial_assets.experiment.allocation.limits import Limits
 from financial_assets.experiment.allocation.posterior import best_of_means
 from financial_assets.experiment.allocation.record import Health
-from financial_assets.experiment.allocation.regimes import Regime
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.scoring.intervals import Interval
@@ -262,7 +261,7 @@ def ratio_of_means(first: Array, second: Array) -> tuple[float, float, float]:
 
 def s13_contextual(rng: np.random.Generator) -> Iterator[Row]:
     """When regimes are worth having: two years of three regimes that last, against the best fixed arm."""
-    regimes = [Regime.of(volatility=value) for value in ("low", "mid", "high")]
+    regimes = ("low", "mid", "high")
     worlds = {
         "arms change places (+5, 0, -5 points)": (0.05, 0.0, -0.05),
         "strongly (+15, 0, -15 points)": (0.15, 0.0, -0.15),

@@ -9,22 +9,20 @@ named in the row; a goal that no method can reach is shown beside what the best 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 
 import numpy as np
 import ville
-from many_tests import two_sided_log_e, variations
+from many_tests import two_sided_log_e
 from numpy.typing import NDArray
 from scipy import stats
 from table import NEVER, Array, Goal, Row, ever, first, main, running_z, said, share, verdict
 
 from financial_assets.experiment.statistics import bernstein, guardrails, srm_sequential
-from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, asymptotic_radius, precision_for
+from financial_assets.experiment.statistics.asymptotic import asymptotic_interval, asymptotic_radius, precision_for
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
-from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
-from financial_assets.experiment.statistics.stagewise import z_of_t
+from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign, z_of_t
 
 
 def accuracy_days(
@@ -216,7 +214,7 @@ def s6(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S6", what, ">= 95 %", said(found), f"pooled rows, 1.96 SE: {said(rows)}", verdict(found[1] >= 0.95))
     path = regimes(rng, shape, -0.02, 0.06)
     days = accuracy_days(rng, shape, 50, 0.4, path)
-    off, spread = np.cumsum(days - path, axis=1), variations(days)
+    off, spread = np.cumsum(days - path, axis=1), bernstein.variations(days)
     missed = (bernstein.log_mixture(off, spread) >= limit) | (bernstein.log_mixture(-off, spread) >= limit)
     found, naive = share(~ever(missed)), share(~ever((np.abs(off / n) > pooled)[:, 19:]))
     what = "the same of the running-average sequence, mean switching between -2 and +6 pp"
@@ -305,8 +303,7 @@ def s17(rng: np.random.Generator) -> Iterator[Row]:
     theirs = ville.BettingTest(0.02, bounds=(-1, 1), alternative="greater", alpha=1e-300, c=0.2).fit(days)
     betting = np.abs(log_e_process(days, 0.02, stakes=(0.2,)) - theirs.log_e_values_).max()
     bounds = ville.AsymptoticCS(t_opt=250, min_samples=50).fit(days)
-    states = list(itertools.accumulate(days, AsymptoticSequence.update, initial=AsymptoticSequence(bounds.rho_**-0.5)))
-    own = [state.interval(0.05)[0] for state in states[50:]]
+    own = [asymptotic_interval(days[:count], 0.05, bounds.rho_**-0.5)[0] for count in range(50, len(days) + 1)]
     sequence = np.abs(np.array(own) - bounds.lower_[49:]).max()
     routed = (rng.random(5000) < 0.68).astype(np.float64)
     prior = (0.7 * srm_sequential.CONCENTRATION, 0.3 * srm_sequential.CONCENTRATION)

@@ -1,4 +1,4 @@
-"""Statistics of many simulated tests at once, which the package needs for one test only."""
+"""The two-sided test, for simulations: decisions ask about either side by itself."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from numpy.typing import NDArray
 
 from financial_assets.experiment.statistics.capital import STAKES, log_e_process
 
-__all__ = ["two_sided_log_e", "variations"]
-
-
-def variations(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``AverageSequence.variation`` after each day of ``[..., days]``."""
-    count = np.arange(differences.shape[-1])
-    before = np.cumsum(differences, axis=-1) - differences
-    return np.cumsum((differences - before / np.maximum(count, 1)) ** 2, axis=-1)
+__all__ = ["two_sided_log_e"]
 
 
 def two_sided_log_e(

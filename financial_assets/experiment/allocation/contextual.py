@@ -16,51 +16,50 @@ from collections.abc import Mapping, Sequence
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
-from financial_assets.experiment.allocation.regimes import Regime
 
 __all__ = ["advance_regimes", "common_session"]
 
 
 def advance_regimes(
     policy: AllocationPolicy,
-    states: Mapping[Regime, AllocationState],
+    states: Mapping[str, AllocationState],
     session: dt.date,
-    scores: Mapping[Regime, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
     health: Health,
-) -> tuple[dict[Regime, AllocationState], dict[Regime, AllocationRecord]]:
-    """One step in every regime; only those with scores learn, but trouble takes all back to the default.
+) -> tuple[dict[str, AllocationState], dict[str, AllocationRecord]]:
+    """One step in every experiment; only those with scores learn, but trouble takes all back to the default.
+
+    Parameters
+    ----------
+    policy
+        What was agreed.
+    states, scores
+        By name of an experiment: that of a regime, or the only one.
+    session, health
+        As for :func:`.daily.advance`.
 
     Raises
     ------
     ExperimentError
-        For scores of an unknown regime, and as :func:`.daily.advance`.
+        For scores of an unknown experiment, and as :func:`.daily.advance`.
     """
-    unknown = [regime.label for regime in scores if regime not in states]
+    unknown = sorted(set(scores) - set(states))
     if unknown:
-        known = ", ".join(regime.label for regime in states)
-        raise ExperimentError(f"regime {', '.join(unknown)} is not one of {known}")
-    steps = {regime: advance(policy, before, session, scores.get(regime), health) for regime, before in states.items()}
-    return {regime: state for regime, (state, _) in steps.items()}, {
-        regime: made for regime, (_, made) in steps.items()
-    }
+        raise ExperimentError(f"experiment {', '.join(unknown)} is not one of {', '.join(states)}")
+    steps = {name: advance(policy, before, session, scores.get(name), health) for name, before in states.items()}
+    return {name: state for name, (state, _) in steps.items()}, {name: made for name, (_, made) in steps.items()}
 
 
-def common_session(states: Mapping[Regime, AllocationState]) -> dt.date | None:
-    """The session of the latest step, which all regimes take together; ``None`` before the first.
+def common_session(states: Mapping[str, AllocationState]) -> dt.date | None:
+    """The session of the latest step, which all experiments take together; ``None`` before the first.
 
     Raises
     ------
     ExperimentError
-        Without regimes, with two of one label (their experiments would have one name), or if the regimes have not all
-        taken the same steps.
+        They have not all taken the same steps.
     """
-    labels = [regime.label for regime in states]
-    if not labels or len(set(labels)) != len(labels):
-        raise ExperimentError(
-            f"regimes must be at least one, with different labels, not: {', '.join(labels) or 'none'}"
-        )
     sessions = {state.session for state in states.values()}
     if len(sessions) > 1:
-        shown = ", ".join(f"{regime.label} until {state.session}" for regime, state in states.items())
+        shown = ", ".join(f"{name} until {state.session}" for name, state in states.items())
         raise ExperimentError(f"the regimes have not taken the same allocation steps ({shown}): the log was changed")
     return sessions.pop()

@@ -10,39 +10,33 @@ are unpredictable, and of finite variance.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["AsymptoticSequence", "Clipping", "asymptotic_radius", "precision_for"]
+__all__ = ["asymptotic_interval", "asymptotic_radius", "clipped", "precision_for"]
 
 
-@dataclass(frozen=True, slots=True)
-class Clipping:
-    """The pre-registered clipping of a daily difference to ``[-limit, limit]``.
+def clipped(differences: ArrayLike, limit: float) -> NDArray[np.float64]:
+    """Daily differences after the pre-registered clipping to ``[-limit, limit]``.
 
     What is tested afterwards is the mean of the clipped difference, which is not the mean of the difference: say so
-    beside the result, with the share of days clipped.
+    beside the result. An infinite loss is clipped like a large one.
+
+    Raises
+    ------
+    ExperimentError
+        For NaN, or a limit that is not positive and finite.
     """
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.limit < math.inf:
-            raise ExperimentError(f"the clipping limit must be positive and finite, not {self.limit}")
-
-    def __call__(self, differences: ArrayLike) -> NDArray[np.float64]:
-        """Clipped differences; ``ExperimentError`` for NaN. An infinite loss is clipped like a large one."""
-        days = np.asarray(differences, np.float64)
-        if np.isnan(days).any():
-            raise ExperimentError("a missing daily difference cannot be clipped")
-        return np.clip(days, -self.limit, self.limit)
+    days = np.asarray(differences, np.float64)
+    if not 0 < limit < math.inf:
+        raise ExperimentError(f"the clipping limit must be positive and finite, not {limit}")
+    if np.isnan(days).any():
+        raise ExperimentError("a missing daily difference cannot be clipped")
+    return np.clip(days, -limit, limit)
 
 
 def precision_for(days: float, alpha: float) -> float:
@@ -72,48 +66,24 @@ def asymptotic_radius(days: ArrayLike, alpha: float, rho: float) -> NDArray[np.f
     return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(np.sqrt(growth) / alpha))
 
 
-@dataclass(frozen=True, slots=True)
-class AsymptoticSequence:
-    """State of the sequence, fed one day at a time (mean and variance by Welford's recursion).
+def asymptotic_interval(differences: ArrayLike, alpha: float, rho: float, *, fewest: int = 50) -> tuple[float, float]:
+    """Two-sided confidence sequence of the mean on the last of the days.
 
-    Attributes
+    Parameters
     ----------
+    differences
+        Daily differences ``[days]``.
+    alpha
+        Error rate over all looks.
     rho
         Tuning, named in the plan: :func:`precision_for` of the planned horizon.
     fewest
         Days before which nothing is concluded: the interval is infinite.
-    days, mean, squares
-        Days seen, their mean, and the sum of squared deviations from it.
     """
-
-    rho: float
-    fewest: int = 50
-    days: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    label = "asymptotic"
-
-    def update(self, difference: float) -> AsymptoticSequence:
-        """The state one day later."""
-        if not math.isfinite(difference):
-            raise ExperimentError(f"daily differences must be finite, not {difference}")
-        days = self.days + 1
-        off = difference - self.mean
-        mean = self.mean + off / days
-        return dataclasses.replace(self, days=days, mean=mean, squares=self.squares + off * (difference - mean))
-
-    def extend(self, differences: Iterable[float]) -> AsymptoticSequence:
-        """The state after more days."""
-        state = self
-        for difference in differences:
-            state = state.update(difference)
-        return state
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Two-sided confidence sequence today; infinite before ``fewest`` days."""
-        if self.days < max(self.fewest, 2):
-            return -math.inf, math.inf
-        deviation = math.sqrt(self.squares / (self.days - 1))
-        half = deviation * float(asymptotic_radius(self.days, alpha, self.rho))
-        return self.mean - half, self.mean + half
+    days = np.asarray(differences, np.float64)
+    if not np.isfinite(days).all():
+        raise ExperimentError("daily differences must be finite")
+    if days.size < max(fewest, 2):
+        return -math.inf, math.inf
+    mean, half = float(days.mean()), float(days.std(ddof=1) * asymptotic_radius(days.size, alpha, rho))
+    return mean - half, mean + half

@@ -35,7 +35,6 @@ from financial_assets.experiment.statistics.capital import (
     checked_days,
     checked_margins,
     checked_stakes,
-    level,
     margin_grid,
     mixed,
     play,
@@ -147,22 +146,17 @@ class BettingSequence:
             )
         return math.log(float(mixed(self.up)[at]))
 
-    def lower(self, alpha: float) -> float:
-        """Lower confidence bound of level ``1 - alpha``, for all days at once: the largest margin refuted from above.
-
-        ``-bound`` while none is. True means lie between this margin and the next of the grid or above.
-        """
-        refuted = np.flatnonzero(self.peak_up >= 1 / level(alpha))
-        return float(self.margins[refuted[-1]]) if refuted.size else -self.bound
-
-    def upper(self, alpha: float) -> float:
-        """Upper confidence bound of level ``1 - alpha``; see :meth:`lower`."""
-        refuted = np.flatnonzero(self.peak_down >= 1 / level(alpha))
-        return float(self.margins[refuted[0]]) if refuted.size else self.bound
-
     def interval(self, alpha: float) -> tuple[float, float]:
-        """Two-sided confidence sequence: :meth:`lower` and :meth:`upper` with half of ``alpha`` each."""
-        return self.lower(alpha / 2), self.upper(alpha / 2)
+        """Two-sided confidence sequence for all days at once: the outermost margins refuted, ``alpha / 2`` a side.
+
+        ``-bound`` and ``bound`` while none is. True means lie between these margins or at most a step of the grid
+        beyond.
+        """
+        if not 0 < alpha < 1:
+            raise ExperimentError(f"alpha must lie strictly between 0 and 1, not {alpha}")
+        above, below = (np.flatnonzero(peak >= 2 / alpha) for peak in (self.peak_up, self.peak_down))
+        low = float(self.margins[above[-1]]) if above.size else -self.bound
+        return low, float(self.margins[below[0]]) if below.size else self.bound
 
 
 _AT_ONCE = 256  # days: bounds the memory

@@ -16,7 +16,6 @@ __all__ = [
     "checked_days",
     "checked_margins",
     "checked_stakes",
-    "level",
     "log_e_process",
     "margin_grid",
     "mixed",
@@ -146,10 +145,3 @@ def checked_stakes(stakes: Sequence[float]) -> tuple[float, ...]:
     if not stakes or not all(0 < stake < 1 for stake in stakes):
         raise ExperimentError(f"stakes must lie strictly between 0 and 1, not {list(stakes)}")
     return tuple(map(float, stakes))
-
-
-def level(alpha: float) -> float:
-    """An error rate in (0, 1); ``ExperimentError`` otherwise."""
-    if not 0 < alpha < 1:
-        raise ExperimentError(f"alpha must lie strictly between 0 and 1, not {alpha}")
-    return alpha

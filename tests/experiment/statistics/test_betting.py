@@ -124,14 +124,15 @@ def test_the_sequence_covers_the_mean_on_all_days_and_narrows() -> None:
 
 def test_bounds_are_those_refuted_at_some_look() -> None:
     state = BettingSequence.start().extend(np.random.default_rng(7).normal(0.05, 0.1, 250).clip(-1, 1))
-    low = state.lower(0.05)
-    assert 0 < low < state.total / state.days < state.upper(0.05)
+    low, high = state.interval(0.1)
+    assert 0 < low < state.total / state.days < high
     at = int(np.searchsorted(state.margins, low))
     assert 1 / state.peak_up[at] <= 0.05 < 1 / state.peak_up[at + 1]
-    assert state.interval(0.1) == (low, state.upper(0.05))
+    at = int(np.searchsorted(state.margins, high))
+    assert 1 / state.peak_down[at] <= 0.05 < 1 / state.peak_down[at - 1]
     after = state.extend([-1.0] * 3)
     assert after.log_e(0.0) < state.log_e(0.0)
-    assert after.lower(0.05) == low  # what was refuted stays refuted
+    assert after.interval(0.1)[0] == low  # what was refuted stays refuted
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=30))
@@ -168,7 +169,7 @@ def test_extreme_evidence_stays_finite() -> None:
         lambda: BettingSequence.start([0.1, 0.0]),
         lambda: BettingSequence.start(bound=0.0),
         lambda: BettingSequence.start().log_e(0.0123456),
-        lambda: BettingSequence.start().lower(0.0),
+        lambda: BettingSequence.start().interval(0.0),
         lambda: planned_stakes(0.0, 0.1),
         lambda: margin_grid(0.1, 1.0),
     ],

@@ -10,10 +10,11 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics import group_sequential
 from financial_assets.experiment.statistics.group_sequential import (
     GroupSequentialDesign,
+    daily_z,
     exit_probabilities,
     spent,
+    z_of_t,
 )
-from financial_assets.experiment.statistics.stagewise import daily_z, z_of_t
 
 
 def equal(looks: int) -> list[float]:
