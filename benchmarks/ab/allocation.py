@@ -15,32 +15,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from mabwiser.mab import MAB, LearningPolicy
 from numpy.typing import NDArray
+from overfitting import backtest_overfitting
+from rivals import FixedShares, ThompsonBeta, best_of_betas, naive_difference
 from table import Goal, Row, ever, main, mean, said, share, shown, verdict
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.allocators import (
-    Allocator,
-    FixedShares,
-    Hedge,
-    ThompsonBeta,
-    ThompsonGaussian,
-)
-from financial_assets.experiment.allocation.contextual import advance_regimes, start_regimes
+from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
+from financial_assets.experiment.allocation.contextual import advance_regimes
 from financial_assets.experiment.allocation.daily import AllocationPolicy, advance, start
-from financial_assets.experiment.allocation.inference import (
-    RoutedScores,
-    inverse_propensity_differences,
-    naive_difference,
-)
+from financial_assets.experiment.allocation.inference import RoutedScores, inverse_propensity_differences
 from financial_assets.experiment.allocation.limits import Limits
-from financial_assets.experiment.allocation.posterior import best_of_betas, best_of_means
+from financial_assets.experiment.allocation.posterior import best_of_means
 from financial_assets.experiment.allocation.record import Health
-from financial_assets.experiment.allocation.regimes import Regime
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.selection import (
-    backtest_overfitting,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,
@@ -128,7 +118,7 @@ def year(
     score = np.where(challenger, hits[..., 1], hits[..., 0])
     propensity = np.where(challenger, weights[:, None], 1 - weights[:, None])
     sessions = np.repeat(np.arange(DAYS), TICKERS)
-    rows = RoutedScores(sessions, challenger.ravel(), score.ravel(), propensity.ravel(), "adaptive")
+    rows = RoutedScores(sessions, challenger.ravel(), score.ravel(), propensity.ravel())
     return rows, daily[:, 1] - daily[:, 0]
 
 
@@ -153,7 +143,7 @@ def s13_inference(rng: np.random.Generator) -> Iterator[Row]:
     """How often equal arms under adaptive weights are called different, and what is left of the power."""
     rows, _ = year(rng, ThompsonGaussian(), np.full(DAYS, 0.52), 0.0, routed_only=False)
     try:
-        naive_difference(rows)
+        naive_difference(rows, "adaptive")
         refused = "accepted"
     except ExperimentError as error:
         refused = str(error).split(":")[0]
@@ -271,7 +261,7 @@ def ratio_of_means(first: Array, second: Array) -> tuple[float, float, float]:
 
 def s13_contextual(rng: np.random.Generator) -> Iterator[Row]:
     """When regimes are worth having: two years of three regimes that last, against the best fixed arm."""
-    regimes = [Regime.of(volatility=value) for value in ("low", "mid", "high")]
+    regimes = ("low", "mid", "high")
     worlds = {
         "arms change places (+5, 0, -5 points)": (0.05, 0.0, -0.05),
         "strongly (+15, 0, -15 points)": (0.15, 0.0, -0.15),
@@ -288,12 +278,12 @@ def s13_contextual(rng: np.random.Generator) -> Iterator[Row]:
             edge = np.array(edges)[path]
             rates = np.stack([np.full(days, 0.5), 0.5 + edge], axis=-1)
             scores = (rng.random((days, TICKERS, 2)) < rates[:, None, :]).mean(axis=1)
-            plain, contextual = start(policy), start_regimes(policy, regimes)
+            plain, contextual = start(policy), {regime: start(policy) for regime in regimes}
             earned = {"plain": 0.0, "contextual": 0.0}
             for day, row in enumerate(scores.tolist()):
                 regime = regimes[path[day]]
                 earned["plain"] += edge[day] * plain.weights[1] / 100
-                earned["contextual"] += edge[day] * contextual.of(regime).weights[1] / 100
+                earned["contextual"] += edge[day] * contextual[regime].weights[1] / 100
                 plain, _ = advance(policy, plain, DATES[day], row, WELL)
                 contextual, _ = advance_regimes(policy, contextual, DATES[day], {regime: row}, WELL)
             best_arm = max(0.0, float(edge.sum()))

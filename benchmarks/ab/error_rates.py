@@ -9,21 +9,20 @@ named in the row; a goal that no method can reach is shown beside what the best 
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 
 import numpy as np
 import ville
+from many_tests import two_sided_log_e
 from numpy.typing import NDArray
 from scipy import stats
 from table import NEVER, Array, Goal, Row, ever, first, main, running_z, said, share, verdict
 
 from financial_assets.experiment.statistics import bernstein, guardrails, srm_sequential
-from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, asymptotic_radius, precision_for
+from financial_assets.experiment.statistics.asymptotic import asymptotic_interval, asymptotic_radius, precision_for
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
-from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign
-from financial_assets.experiment.statistics.stagewise import z_of_t
+from financial_assets.experiment.statistics.group_sequential import GroupSequentialDesign, z_of_t
 
 
 def accuracy_days(
@@ -73,7 +72,7 @@ def s1(rng: np.random.Generator) -> Iterator[Row]:
                 else:
                     q = regimes(rng, shape, 0.15, 0.5) if changing else 0.3
                     days = accuracy_days(rng, shape, tickers, rho, 0.0, q)
-                found = share(ever(log_e_process(days, side="two-sided") >= limit))
+                found = share(ever(two_sided_log_e(days) >= limit))
                 worst, cells = max(worst, found, key=lambda s: s[2]), cells + 1
                 best_naive = min(best_naive, share(ever(np.abs(running_z(days)[:, 19:]) > 1.96))[0])
     target = "99 % upper bound <= 5 % in each cell; naive > 25 %"
@@ -206,7 +205,7 @@ def s6(rng: np.random.Generator) -> Iterator[Row]:
     """Running coverage with 50 tickers that correlate by .4: all days of a path must be covered."""
     shape, edge, limit = (5000, 500), 0.03, math.log(2 / 0.05)
     days = accuracy_days(rng, shape, 50, 0.4, edge)
-    missed = (log_e_process(days, edge) >= limit) | (log_e_process(days, edge, side="less") >= limit)
+    missed = (log_e_process(days, edge) >= limit) | (log_e_process(-days, -edge) >= limit)
     found = share(~ever(missed))
     n = np.arange(1, shape[1] + 1)
     pooled = 1.96 * math.sqrt(0.3) / np.sqrt(50 * n)  # of a mean of 50 n independent rows
@@ -271,16 +270,16 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
     limit, n = math.log(100), np.arange(1, 5001)
     alarms = list[NDArray[np.bool_]]()
     for _ in range(10):
-        calm = np.cumsum(rng.random((2000, 5000)) < 0.01, axis=1)
-        alarms.append(ever(guardrails.log_e_value(calm, n, 0.01) >= limit))
+        calm = rng.random((2000, 5000)) < 0.01
+        alarms.append(ever(guardrails.log_e_of_rate(calm, 1, 0.01) >= limit))
     found = share(np.concatenate(alarms))
     few = np.cumsum(rng.random((500, 5000)) < 0.01, axis=1)
     naive = share(ever(stats.binom.sf(few - 1, n, 0.01) < 0.01))
     what = "false rollback in 5,000 answers at exactly the allowed 1 %"
     control = f"binomial test at .01 each answer: {said(naive)}"
     yield Row("S8", what, "<= 1 %", said(found), control, verdict(found[2] <= 0.01))
-    wild = np.cumsum(rng.random((4000, 1500)) < 0.05, axis=1)
-    at = np.sort(first(guardrails.log_e_value(wild, n[:1500], 0.01) >= limit))
+    wild = rng.random((4000, 1500)) < 0.05
+    at = np.sort(first(guardrails.log_e_of_rate(wild, 1, 0.01) >= limit))
     rank = 2.576 * math.sqrt(len(at)) / 2
     low, high = (int(at[round(len(at) / 2 + side * rank)]) for side in (-1, 1))
     once = next(m for m in range(10, 400) if stats.binom.sf(stats.binom.ppf(0.99, m, 0.01), m, 0.05) >= 0.5)
@@ -290,9 +289,8 @@ def s8(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S8", what, "<= 150", measured, control, verdict(high <= 150))
     arm = rng.binomial(6, 0.04, size=(20_000, 300))  # an incident of both arms, which get 14 and 6 answers a look
     both = arm + rng.binomial(14, 0.04, size=arm.shape)
-    mine, all_bad = np.cumsum(arm, axis=1), np.cumsum(both, axis=1)
-    found = share(ever(guardrails.log_e_value(mine, all_bad, guardrails.fair_share(30, 70)) >= limit))
-    blamed = share(ever(guardrails.log_e_value(mine, 6 * np.arange(1, 301), 0.01) >= limit))
+    found = share(ever(guardrails.log_e_of_rate(arm, both, guardrails.fair_share(30, 70)) >= limit))
+    blamed = share(ever(guardrails.log_e_of_rate(arm, 6, 0.01) >= limit))
     what = "challenger blamed for an incident of both arms (4 % fail), against the champion's rate"
     control = f"against the objective of 1 %: {said(blamed)}"
     yield Row("S8", what, "<= 1 %", said(found), control, verdict(found[2] <= 0.01))
@@ -305,8 +303,7 @@ def s17(rng: np.random.Generator) -> Iterator[Row]:
     theirs = ville.BettingTest(0.02, bounds=(-1, 1), alternative="greater", alpha=1e-300, c=0.2).fit(days)
     betting = np.abs(log_e_process(days, 0.02, stakes=(0.2,)) - theirs.log_e_values_).max()
     bounds = ville.AsymptoticCS(t_opt=250, min_samples=50).fit(days)
-    states = list(itertools.accumulate(days, AsymptoticSequence.update, initial=AsymptoticSequence(bounds.rho_**-0.5)))
-    own = [state.interval(0.05)[0] for state in states[50:]]
+    own = [asymptotic_interval(days[:count], 0.05, bounds.rho_**-0.5)[0] for count in range(50, len(days) + 1)]
     sequence = np.abs(np.array(own) - bounds.lower_[49:]).max()
     routed = (rng.random(5000) < 0.68).astype(np.float64)
     prior = (0.7 * srm_sequential.CONCENTRATION, 0.3 * srm_sequential.CONCENTRATION)

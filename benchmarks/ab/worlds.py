@@ -26,7 +26,7 @@ from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
-from financial_assets.experiment.statistics.stagewise import z_of_t
+from financial_assets.experiment.statistics.group_sequential import z_of_t
 from financial_assets.scoring.finance import profit_and_loss
 from financial_assets.scoring.selection import deflated_sharpe_ratio
 
@@ -153,7 +153,7 @@ class Court:
         sure = np.maximum.accumulate(log_e_process(main, stakes=stakes), axis=1) >= limit
         for days in rivals:
             sure &= np.maximum.accumulate(log_e_process(days), axis=1) >= limit
-        worse = log_e_process(main, side="less", stakes=stakes) >= limit
+        worse = log_e_process(-main, stakes=stakes) >= limit
         return np.minimum(planned_day(self.plan, [main, *rivals]), first(sure)), first(worse)
 
     def decide(self, world: int, day: int) -> Decision:

@@ -6,7 +6,7 @@ This is the only definition of a paired difference. Plan, evidence, comparisons 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
 __all__ = [
     "KEYS",
-    "METRICS",
     "PairedDays",
     "PairedMetric",
     "answer_columns",
@@ -36,8 +35,6 @@ KEYS = ["session", "ticker"]
 PairedMetric = Literal["accuracy", "brier", "log_loss", "pinball"]
 """``accuracy`` and ``brier``: daily differences lie in [-1, 1]. ``log_loss`` (nats) and ``pinball`` (mean over the five
 quantiles, in log return) have no bound: tests clip their daily differences at a size that is registered beforehand."""
-
-METRICS: tuple[PairedMetric, ...] = get_args(PairedMetric)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +58,6 @@ class PairedDays:
 
     def __len__(self) -> int:
         return len(self.differences)
-
-    def until(self, days: int) -> PairedDays:
-        """The first ``days`` days; counts stay those of all."""
-        return PairedDays(self.sessions[:days], self.differences[:days], self.rows, self.disagreements)
 
 
 def answer_columns(metric: PairedMetric) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.sections import GuardrailPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.statistics.srm_sequential import StratifiedSrm
+from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
 from financial_assets.market.calendar import sessions_closed
 from financial_assets.market.panel import PricePanel
 from financial_assets.monitoring.accuracy import RollingAccuracy, rolling_accuracy
@@ -253,7 +253,7 @@ def _split_p_value(totals: LogTotals, current: WeightEpoch) -> float:
         if (epoch.experiment, epoch.champion.model) == (current.experiment, current.champion.model)
         and challengers & {arm.model for arm in epoch.challengers}
     ]
-    test = StratifiedSrm()
+    test = SequentialSrm()
     test.update(
         {
             (epoch.number, regime): (epoch.weights_in(regime), _attributed(totals, epoch, regime))

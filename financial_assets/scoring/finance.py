@@ -11,65 +11,31 @@ its return of that session is -100 %, and it never trades again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import same_shape
 
-__all__ = [
-    "PortfolioReturns",
-    "Rule",
-    "buy_and_hold",
-    "positions_from_probabilities",
-    "profit_and_loss",
-]
+__all__ = ["PortfolioReturns", "buy_and_hold", "positions_from_probabilities", "profit_and_loss"]
 
-Rule = Literal["long_short", "long_flat"]
-Missing = Literal["raise", "flat"]
 _BASIS_POINT = 1e-4
 
 
-def positions_from_probabilities(
-    probability_up: ArrayLike,
-    *,
-    threshold: float = 0.5,
-    rule: Rule = "long_short",
-    missing: Missing = "raise",
-) -> NDArray[np.float64]:
-    """Positions in units of a ticker's share of the capital: +1 long, 0 flat, -1 short.
+def positions_from_probabilities(probability_up: ArrayLike) -> NDArray[np.float64]:
+    """Positions in units of a ticker's share of the capital: +1 long above one half, -1 short below it, else 0.
 
     Parameters
     ----------
     probability_up
-        Probabilities, of any shape.
-    threshold
-        In [0.5, 1): long above it; under ``long_short`` short below ``1 - threshold``; flat in between.
-    rule
-        Whether a low probability is sold or left alone.
-    missing
-        What NaN (no answer) means: an error, or no position.
+        Probabilities, of any shape; NaN (no answer) takes no position.
     """
     probability = np.asarray(probability_up, dtype=np.float64)
     if probability.size == 0:
         raise ValueError("probability_up is empty")
-    if not 0.5 <= threshold < 1:
-        raise ValueError(f"threshold must lie in [0.5, 1), not {threshold}")
-    if rule not in get_args(Rule):
-        raise ValueError(f"rule must be one of {get_args(Rule)}, not {rule!r}")
-    if missing not in get_args(Missing):
-        raise ValueError(f"missing must be one of {get_args(Missing)}, not {missing!r}")
-    known = ~np.isnan(probability)
-    if missing == "raise" and not known.all():
-        raise ValueError(
-            f"probability_up holds {int((~known).sum())} missing values (missing='flat' takes no position)"
-        )
     if np.any((probability < 0) | (probability > 1)):
         raise ValueError("probability_up must lie in [0, 1]")
-    long = probability > threshold
-    short = (probability < 1 - threshold) & (rule == "long_short")
-    return long.astype(np.float64) - short.astype(np.float64)
+    return np.where(np.isnan(probability), 0.0, np.sign(probability - 0.5))
 
 
 @dataclass(frozen=True)
@@ -89,8 +55,6 @@ class PortfolioReturns:
         Traded volume ``[session]``, as a share of the capital; entering and leaving one full position makes 2.
     held
         Positions really held ``[ticker, session]``.
-    untradable
-        Positions wanted where no traded return is known, and so not taken.
     wiped_out
         Place of the session in which all capital or more was lost; ``None`` if there is none. ``gross`` and ``costs``
         hold the whole loss of that session, also what exceeds the capital; in all later ones everything is 0.
@@ -100,7 +64,6 @@ class PortfolioReturns:
     costs: NDArray[np.float64]
     turnover: NDArray[np.float64]
     held: NDArray[np.float64]
-    untradable: int
     wiped_out: int | None = None
 
     @property
@@ -148,7 +111,7 @@ def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: f
     if wiped_out is not None:
         for series in (gross, costs, turnover, held):  # the session is the last axis of each
             series[..., wiped_out + 1 :] = 0.0
-    return PortfolioReturns(gross, costs, turnover, held, int(np.count_nonzero(wanted[~known])), wiped_out)
+    return PortfolioReturns(gross, costs, turnover, held, wiped_out)
 
 
 def buy_and_hold(traded_returns: ArrayLike, cost_bps: float) -> PortfolioReturns:

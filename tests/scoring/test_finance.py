@@ -27,24 +27,14 @@ books = shapes.flatmap(
 costs = st.floats(0, 50)
 
 
-def test_positions_by_rule_and_threshold() -> None:
-    probability = [0.2, 0.45, 0.5, 0.55, 0.8]
-    assert positions_from_probabilities(probability).tolist() == [-1, -1, 0, 1, 1]
-    assert positions_from_probabilities(probability, rule="long_flat").tolist() == [0, 0, 0, 1, 1]
-    assert positions_from_probabilities(probability, threshold=0.6).tolist() == [-1, 0, 0, 0, 1]
-    assert positions_from_probabilities([[0.9, math.nan]], missing="flat").tolist() == [[1, 0]]
+def test_positions_take_the_likelier_side() -> None:
+    assert positions_from_probabilities([0.2, 0.45, 0.5, 0.55, 0.8]).tolist() == [-1, -1, 0, 1, 1]
+    assert positions_from_probabilities([[0.9, math.nan]]).tolist() == [[1, 0]]
 
 
-@given(
-    hnp.arrays(np.float64, shapes, elements=st.integers(0, 64).map(lambda count: count / 64)),
-    st.integers(32, 63).map(lambda count: count / 64),
-)
-def test_long_and_short_are_mirror_images(probability: np.ndarray, threshold: float) -> None:
-    both = positions_from_probabilities(probability, threshold=threshold)
-    assert (positions_from_probabilities(1 - probability, threshold=threshold) == -both).all()
-    assert (
-        positions_from_probabilities(probability, threshold=threshold, rule="long_flat") == np.maximum(both, 0)
-    ).all()
+@given(hnp.arrays(np.float64, shapes, elements=st.integers(0, 64).map(lambda count: count / 64)))
+def test_long_and_short_are_mirror_images(probability: np.ndarray) -> None:
+    assert (positions_from_probabilities(1 - probability) == -positions_from_probabilities(probability)).all()
 
 
 def test_profit_and_loss_by_hand() -> None:
@@ -98,7 +88,6 @@ def test_laws_of_profit_and_loss(book: tuple[np.ndarray, np.ndarray], cost: floa
     np.testing.assert_allclose(profit_and_loss(-positions, returns, cost).costs, result.costs, atol=1e-15)
     order = np.random.default_rng(0).permutation(len(positions))
     np.testing.assert_allclose(profit_and_loss(positions[order], returns[order], cost).net, result.net, atol=1e-12)
-    assert result.untradable == np.count_nonzero(np.isnan(returns) & (positions != 0))
     assert (result.held[np.isnan(returns)] == 0).all()
 
 
@@ -124,7 +113,6 @@ def test_buy_and_hold_holds_what_can_be_traded() -> None:
     returns = random.normal(0.001, 0.01, (3, 250))
     returns[0, :100] = math.nan  # listed later: its share of the capital waits
     result = buy_and_hold(returns, 0)
-    assert result.untradable == 0
     np.testing.assert_allclose(result.gross, np.nan_to_num(returns).mean(axis=0))
     one = buy_and_hold(returns[1:2], 0)
     assert cumulative_return(one.net) == pytest.approx(np.prod(1 + returns[1]) - 1)
@@ -150,18 +138,13 @@ def test_bad_books_are_named(positions: list, returns: list, cost: float, named:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "options", "named"),
+    ("arguments", "named"),
     [
-        ([], {}, "probability_up is empty"),
-        ([0.5, math.nan], {}, "probability_up holds 1 missing"),
-        ([1.5], {}, r"probability_up must lie in \[0, 1\]"),
-        ([-0.5, math.nan], {"missing": "flat"}, r"probability_up must lie in \[0, 1\]"),
-        ([0.5], {"threshold": 0.4}, "threshold"),
-        ([0.5], {"threshold": 1.0}, "threshold"),
-        ([0.5], {"rule": "short"}, "rule must be one of"),
-        ([0.5], {"missing": "drop"}, "missing must be one of"),
+        ([], "probability_up is empty"),
+        ([1.5], r"probability_up must lie in \[0, 1\]"),
+        ([-0.5, math.nan], r"probability_up must lie in \[0, 1\]"),
     ],
 )
-def test_bad_probabilities_are_named(arguments: list, options: dict, named: str) -> None:
+def test_bad_probabilities_are_named(arguments: list, named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        positions_from_probabilities(arguments, **options)
+        positions_from_probabilities(arguments)

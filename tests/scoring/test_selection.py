@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.ab.overfitting import backtest_overfitting
 from financial_assets.scoring.selection import (
-    backtest_overfitting,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,

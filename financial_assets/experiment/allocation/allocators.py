@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.memory import Memory
-from financial_assets.experiment.allocation.posterior import best_of_betas, best_of_means
+from financial_assets.experiment.allocation.posterior import best_of_means
+from financial_assets.experiment.allocation.record import Memory
 
-__all__ = ["Allocator", "FixedShares", "Hedge", "ThompsonBeta", "ThompsonGaussian"]
+__all__ = ["Allocator", "Hedge", "ThompsonGaussian"]
 
 
 class Allocator(Protocol):
@@ -49,89 +49,6 @@ class Allocator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FixedShares:
-    """The shares that were agreed, whatever happens: 70/30 by default.
-
-    Attributes
-    ----------
-    fixed
-        Shares ``[arm]`` that add up to 1.
-    """
-
-    fixed: tuple[float, ...] = (0.7, 0.3)
-
-    def __post_init__(self) -> None:
-        if not all(share >= 0 for share in self.fixed) or not math.isclose(math.fsum(self.fixed), 1.0):
-            raise ExperimentError(f"fixed shares {self.fixed} are not shares that add up to 1")
-
-    @property
-    def name(self) -> str:
-        """For logs."""
-        return "fixed"
-
-    def start(self, arms: int) -> Memory:
-        """Counts days only."""
-        if arms != len(self.fixed):
-            raise ExperimentError(f"fixed shares for {len(self.fixed)} arms, but the experiment has {arms}")
-        return Memory(0.0, (0.0,) * arms)
-
-    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
-        """One day more."""
-        return Memory(memory.days + 1, memory.totals)
-
-    def shares(self, memory: Memory) -> tuple[float, ...]:
-        """Always the same."""
-        return self.fixed
-
-
-@dataclass(frozen=True, slots=True)
-class ThompsonBeta:
-    """Share = posterior probability of winning the most days. Thompson (1933), Biometrika 25, with Beta posteriors.
-
-    An arm wins a day when its score is the day's best; tied arms share the day in equal parts (ties are most of the
-    evidence that two models are alike, and move the shares towards equality). It forgets by how much a day was won.
-
-    ``totals`` are days won.
-
-    Attributes
-    ----------
-    prior
-        Days won and lost by every arm before the first: ``Beta(prior, prior)``.
-    memory_days
-        A day counts ``exp(-age / memory_days)``; infinite: all days alike.
-    """
-
-    prior: float = 1.0
-    memory_days: float = math.inf
-
-    def __post_init__(self) -> None:
-        _positive("prior", self.prior)
-        _positive("memory_days", self.memory_days)
-
-    @property
-    def name(self) -> str:
-        """For logs."""
-        return "thompson-beta"
-
-    def start(self, arms: int) -> Memory:
-        """No days won."""
-        return Memory(0.0, (0.0,) * arms)
-
-    def update(self, memory: Memory, scores: Sequence[float]) -> Memory:
-        """The day goes to the best arm or arms."""
-        best, keep = max(scores), math.exp(-1 / self.memory_days)
-        winners = sum(score == best for score in scores)
-        totals = tuple(keep * w + (s == best) / winners for w, s in zip(memory.totals, scores, strict=True))
-        return Memory(keep * memory.days + 1, totals)
-
-    def shares(self, memory: Memory) -> tuple[float, ...]:
-        """Posterior probability that each arm wins days most often."""
-        wins = [self.prior + won for won in memory.totals]
-        losses = [self.prior + memory.days - won for won in memory.totals]
-        return best_of_betas(wins, losses)
-
-
-@dataclass(frozen=True, slots=True)
 class ThompsonGaussian:
     """Share = posterior probability of the best mean daily score, from the *paired* scores.
 
@@ -148,7 +65,7 @@ class ThompsonGaussian:
     prior_sd
         Standard deviation of a daily score expected before the first day, in the unit of the scores.
     memory_days
-        As for :class:`ThompsonBeta`.
+        A day counts ``exp(-age / memory_days)``; infinite: all days alike.
     seed
         Of the draws; used with more than two arms only.
     """

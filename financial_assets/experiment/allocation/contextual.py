@@ -1,4 +1,4 @@
-"""Allocation by regime: one Experiment a regime, each with a state of its own.
+"""Allocation by regime: one Experiment per regime, each with a state of its own.
 
 A client asks the experiment of the regime that the request is in; the gateway splits it by that regime's weights.
 These experiments have no ``default``, because a model may be the default of one experiment only; the experiment that
@@ -11,99 +11,55 @@ a year of 252 days, 42 each. Where arms keep their order, every regime learns th
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.daily import (
-    AllocationPolicy,
-    AllocationState,
-    advance,
-    start,
-)
+from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
-from financial_assets.experiment.allocation.regimes import Regime
 
-__all__ = ["ContextualState", "advance_regimes", "join_regimes", "start_regimes"]
-
-
-@dataclass(frozen=True, slots=True)
-class ContextualState:
-    """The state of allocation in every regime.
-
-    Attributes
-    ----------
-    regimes
-        The regimes, each once, in order.
-    states
-        Their states.
-    """
-
-    regimes: tuple[Regime, ...]
-    states: tuple[AllocationState, ...]
-
-    def of(self, regime: Regime) -> AllocationState:
-        """The state of one regime."""
-        if regime not in self.regimes:
-            raise ExperimentError(f"regime {regime.label} is not one of {', '.join(r.label for r in self.regimes)}")
-        return self.states[self.regimes.index(regime)]
-
-
-def start_regimes(policy: AllocationPolicy, regimes: Sequence[Regime]) -> ContextualState:
-    """Default weights in every regime.
-
-    Raises
-    ------
-    ExperimentError
-        Without regimes, or with two of one label (their experiments would have one name).
-    """
-    ordered = _ordered(regimes)
-    return ContextualState(ordered, tuple(start(policy) for _ in ordered))
+__all__ = ["advance_regimes", "common_session"]
 
 
 def advance_regimes(
     policy: AllocationPolicy,
-    state: ContextualState,
+    states: Mapping[str, AllocationState],
     session: dt.date,
-    scores: Mapping[Regime, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
     health: Health,
-) -> tuple[ContextualState, dict[Regime, AllocationRecord]]:
-    """One step in every regime; only those with scores learn, but trouble takes all back to the default.
+) -> tuple[dict[str, AllocationState], dict[str, AllocationRecord]]:
+    """One step in every experiment; only those with scores learn, but trouble takes all back to the default.
+
+    Parameters
+    ----------
+    policy
+        What was agreed.
+    states, scores
+        By name of an experiment: that of a regime, or the only one.
+    session, health
+        As for :func:`.daily.advance`.
 
     Raises
     ------
     ExperimentError
-        For scores of an unknown regime, and as :func:`.daily.advance`.
+        For scores of an unknown experiment, and as :func:`.daily.advance`.
     """
-    for regime in scores:
-        state.of(regime)
-    steps = [
-        advance(policy, before, session, scores.get(regime), health)
-        for regime, before in zip(state.regimes, state.states, strict=True)
-    ]
-    records = {regime: record for regime, (_, record) in zip(state.regimes, steps, strict=True)}
-    return ContextualState(state.regimes, tuple(after for after, _ in steps)), records
+    unknown = sorted(set(scores) - set(states))
+    if unknown:
+        raise ExperimentError(f"experiment {', '.join(unknown)} is not one of {', '.join(states)}")
+    steps = {name: advance(policy, before, session, scores.get(name), health) for name, before in states.items()}
+    return {name: state for name, (state, _) in steps.items()}, {name: made for name, (_, made) in steps.items()}
 
 
-def join_regimes(states: Mapping[Regime, AllocationState]) -> ContextualState:
-    """The state of all regimes, each from its own log.
+def common_session(states: Mapping[str, AllocationState]) -> dt.date | None:
+    """The session of the latest step, which all experiments take together; ``None`` before the first.
 
     Raises
     ------
     ExperimentError
-        As :func:`start_regimes`; or the regimes have not all taken the same steps.
+        They have not all taken the same steps.
     """
-    if len({state.session for state in states.values()}) > 1:
-        shown = ", ".join(f"{regime.label} until {state.session}" for regime, state in states.items())
+    sessions = {state.session for state in states.values()}
+    if len(sessions) > 1:
+        shown = ", ".join(f"{name} until {state.session}" for name, state in states.items())
         raise ExperimentError(f"the regimes have not taken the same allocation steps ({shown}): the log was changed")
-    ordered = _ordered(states)
-    return ContextualState(ordered, tuple(states[regime] for regime in ordered))
-
-
-def _ordered(regimes: Collection[Regime]) -> tuple[Regime, ...]:
-    labels = [regime.label for regime in regimes]
-    if not labels or len(set(labels)) != len(labels):
-        raise ExperimentError(
-            f"regimes must be at least one, with different labels, not: {', '.join(labels) or 'none'}"
-        )
-    return tuple(sorted(regimes))
+    return sessions.pop()

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.allocators import Allocator
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
-from financial_assets.experiment.allocation.memory import Memory
-from financial_assets.experiment.allocation.record import AllocationRecord, Health
+from financial_assets.experiment.allocation.record import AllocationRecord, Health, Memory
 
 __all__ = ["AllocationPolicy", "AllocationState", "advance", "replay", "resume", "start"]
 

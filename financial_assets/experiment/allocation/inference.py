@@ -2,10 +2,10 @@
 
 An arm that was lucky early got more requests, so that the plain mean of its requests is biased, and the usual test
 rejects equal arms too often; when the market gets harder or easier meanwhile, far too often (shown by
-benchmarks/ab/allocation.py). Naive inference on such rows is therefore refused. What holds for any allocation that was
-decided before the day is the inverse-propensity difference of the day, whose expectation given the past is the true
-difference; a betting e-process on it is valid at every look (Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro 2022,
-Anytime-valid off-policy inference for contextual bandits, arXiv 2210.10768).
+benchmarks/ab/allocation.py). There is therefore no plain comparison of such rows here. What holds for any allocation
+that was decided before the day is the inverse-propensity difference of the day, whose expectation given the past is the
+true difference; a betting e-process on it is valid at every look (Waudby-Smith, Wu, Ramdas, Karampatziakis and Mineiro
+2022, Anytime-valid off-policy inference for contextual bandits, arXiv 2210.10768).
 
 Paired scores of all arms on the same bars are not routed: they are known whatever the weights were, adaptive
 allocation does not touch them, and they need several times fewer days. Use this only for what pairing cannot see.
@@ -14,22 +14,15 @@ allocation does not touch them, and they need several times fewer days. Use this
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import log_e_process
-from financial_assets.scoring.intervals import Interval, day_clustered_difference
 
-__all__ = [
-    "DailyDifferences",
-    "RoutedScores",
-    "inverse_propensity_differences",
-    "ipw_log_e_process",
-    "naive_difference",
-]
+__all__ = ["DailyDifferences", "RoutedScores", "inverse_propensity_differences", "ipw_log_e_process"]
 
 _CENTRE = 0.5
 _ROUNDING = 1e-12
@@ -49,15 +42,12 @@ class RoutedScores:
         ``[n]`` in [0, 1], larger is better: hits, or 1 minus the Brier score.
     propensity
         Logged probability ``[n]`` that the row went where it went, fixed before the session.
-    allocation
-        ``adaptive`` as soon as one weight followed from evidence.
     """
 
     session: NDArray[Any]
     challenger: NDArray[np.bool_]
     score: NDArray[np.float64]
     propensity: NDArray[np.float64]
-    allocation: Literal["fixed", "adaptive"]
 
     def __post_init__(self) -> None:
         rows = self.score.shape
@@ -73,12 +63,6 @@ class RoutedScores:
                 "propensities must lie strictly between 0 and 1: rows without one cannot be used, and an arm that "
                 "never or always got the requests cannot be compared"
             )
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the weights followed evidence, or at least changed: the flag is not believed against the data."""
-        to_challenger = np.where(self.challenger, self.propensity, 1 - self.propensity)
-        return self.allocation == "adaptive" or float(np.ptp(to_challenger)) > 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,25 +82,6 @@ class DailyDifferences:
     session: NDArray[Any]
     value: NDArray[np.float64]
     bound: NDArray[np.float64]
-
-
-def naive_difference(rows: RoutedScores, level: float = 0.95) -> Interval:
-    """Mean score of the challenger's rows minus that of the champion's, with a day-clustered interval.
-
-    For a fixed split, at one planned look.
-
-    Raises
-    ------
-    ExperimentError
-        If the weights were adaptive or changed.
-    """
-    if rows.adaptive:
-        raise ExperimentError(
-            "refused: the weights changed while the data came in, and naive inference after adaptive allocation is "
-            "biased; use the paired scores, or ipw_log_e_process for routed ones"
-        )
-    on = rows.challenger
-    return day_clustered_difference(rows.score[on], rows.session[on], rows.score[~on], rows.session[~on], level)
 
 
 def inverse_propensity_differences(rows: RoutedScores, floor: float = 0.1) -> DailyDifferences:

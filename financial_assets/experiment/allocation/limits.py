@@ -45,20 +45,18 @@ class Limits:
     hysteresis: int = 3
 
     def __post_init__(self) -> None:
-        for name in ("floor", "cap", "step", "hold", "hysteresis"):
+        floor = self.floor if type(self.floor) is int else 0
+        for name, low, high in (
+            ("floor", SMALLEST_FLOOR, TOTAL // 2),
+            ("cap", floor, TOTAL - floor),
+            ("step", 1, 10),
+            ("hold", 1, None),
+            ("hysteresis", 0, TOTAL),
+        ):
             value = getattr(self, name)
-            if type(value) is not int:
-                raise ExperimentError(f"allocation limit {name} is {value!r}; allowed: a whole number")
-        if not SMALLEST_FLOOR <= self.floor <= TOTAL // 2:
-            raise ExperimentError(f"allocation floor is {self.floor}; allowed: {SMALLEST_FLOOR} to {TOTAL // 2}")
-        if not self.floor <= self.cap <= TOTAL - self.floor:
-            raise ExperimentError(f"allocation cap is {self.cap}; allowed: {self.floor} to {TOTAL - self.floor}")
-        if not 1 <= self.step <= 10:
-            raise ExperimentError(f"allocation step is {self.step}; allowed: 1 to 10 points per session")
-        if self.hold < 1:
-            raise ExperimentError(f"allocation hold is {self.hold}; allowed: at least 1 session, a label cycle")
-        if not 0 <= self.hysteresis <= TOTAL:
-            raise ExperimentError(f"allocation hysteresis is {self.hysteresis}; allowed: 0 to {TOTAL}")
+            if type(value) is not int or value < low or (high is not None and value > high):
+                allowed = f"{low} session or more, a label cycle" if high is None else f"{low} to {high}"
+                raise ExperimentError(f"allocation {name} is {value!r}; allowed: a whole number, {allowed}")
 
     def check(self, weights: Sequence[int]) -> Weights:
         """``weights`` when they obey floor and cap and add up to 100.

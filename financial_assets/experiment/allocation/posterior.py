@@ -6,36 +6,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import special
 
-__all__ = ["best_of_betas", "best_of_means"]
+__all__ = ["best_of_means"]
 
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(96)
-_REACH = 9.0  # standard deviations around each mean; what lies outside is below any weight
 _DRAWS = 4096
-
-
-def best_of_betas(wins: Sequence[float], losses: Sequence[float]) -> tuple[float, ...]:
-    """Probability that each of independent ``Beta(wins, losses)`` variables is the largest.
-
-    The integral of an arm's density times the other arms' distribution functions, by Gauss-Legendre quadrature between
-    all places where one of them changes; error about 1e-6.
-
-    Parameters
-    ----------
-    wins, losses
-        Shapes ``[arm]``, positive.
-    """
-    a, b = np.asarray(wins, np.float64), np.asarray(losses, np.float64)
-    mean = a / (a + b)
-    reach = _REACH * np.sqrt(mean * (1 - mean) / (a + b + 1))
-    edges = np.unique(np.clip(np.concatenate([mean - reach, mean, mean + reach]), 0.0, 1.0))
-    x, weight = _grid(edges)
-    below = special.betainc(a[:, None], b[:, None], x)
-    log_density = special.xlogy(a[:, None] - 1, x) + special.xlog1py(b[:, None] - 1, -x)
-    density = np.exp(log_density - special.betaln(a, b)[:, None])
-    return _shares(density, below, weight)
 
 
 def best_of_means(
@@ -82,17 +57,3 @@ def best_of_means(
     chi = random.chisquare(freedom, (_DRAWS, 1)) / freedom
     best = np.argmax(centre + normal / np.sqrt(chi), axis=1)
     return tuple(float(count) / _DRAWS for count in np.bincount(best, minlength=arms))
-
-
-def _grid(edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nodes and weights of the quadrature on each piece between ``edges``, joined."""
-    half = np.diff(edges)[:, None] / 2
-    middle = (edges[1:] + edges[:-1])[:, None] / 2
-    return (middle + half * _NODES).ravel(), (half * _WEIGHTS).ravel()
-
-
-def _shares(density: NDArray[np.float64], below: NDArray[np.float64], weight: NDArray[np.float64]) -> tuple[float, ...]:
-    arms = len(density)
-    won = [float(np.sum(density[arm] * weight * np.prod(np.delete(below, arm, axis=0), axis=0))) for arm in range(arms)]
-    total = sum(won)
-    return tuple(value / total for value in won)

@@ -1,4 +1,4 @@
-"""One step of allocation as the log keeps it: everything that was used, and everything that followed."""
+"""One step of allocation as the log keeps it: what an allocator remembers, what was used, and what followed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,33 @@ import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.memory import Memory
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-__all__ = ["AllocationRecord", "Health"]
+from financial_assets.errors import ExperimentError
+
+__all__ = ["AllocationRecord", "Health", "Memory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Everything that an allocator knows about the past.
+
+    Attributes
+    ----------
+    days
+        Days seen; fewer where old days are discounted.
+    totals
+        One number per arm; the allocator says what.
+    more
+        Further numbers; the allocator says what.
+    """
+
+    days: FiniteFloat
+    totals: tuple[FiniteFloat, ...]
+    more: tuple[FiniteFloat, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +97,6 @@ class AllocationRecord:
         values = dataclasses.asdict(self)
         values["session"] = self.session.isoformat()
         values["scores"] = [score if math.isfinite(score) else str(score) for score in self.scores]
-        values["memory"] = self.memory.to_json()
         return values
 
     @classmethod
@@ -86,20 +106,14 @@ class AllocationRecord:
         Raises
         ------
         ExperimentError
-            If a value is missing or of another kind.
+            If a value is missing or of another kind, or the allocator's memory holds a number that is not finite.
         """
         try:
-            return cls(
-                session=dt.date.fromisoformat(values["session"]),
-                scores=tuple(map(float, values["scores"])),
-                health=Health(**values["health"]),
-                memory=Memory.from_json(values["memory"]),
-                shares=tuple(map(float, values["shares"])),
-                before=tuple(map(int, values["before"])),
-                after=tuple(map(int, values["after"])),
-                propensities=tuple(map(float, values["propensities"])),
-                fallback=bool(values["fallback"]),
-                reason=str(values["reason"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ExperimentError(f"no allocation record ({error!r})") from None
+            return _adapter().validate_python(values)
+        except ValidationError as error:
+            raise ExperimentError(f"no allocation record ({error}): replay the log to make it anew") from None
+
+
+@cache
+def _adapter() -> TypeAdapter[AllocationRecord]:
+    return TypeAdapter(AllocationRecord)

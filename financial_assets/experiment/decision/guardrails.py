@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,10 @@ import pandas as pd
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Guardrail, TrafficEvidence
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.statistics.guardrails import ODDS, RateEProcess, fair_share
-from financial_assets.experiment.statistics.srm_sequential import StratifiedSrm
+from financial_assets.experiment.statistics.guardrails import fair_share, peak_log_e
+from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
 
-__all__ = ["peak_log_e", "sample_ratio", "sequential_srm", "watch_traffic"]
+__all__ = ["sample_ratio", "sequential_srm", "watch_traffic"]
 
 _COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
@@ -45,7 +46,11 @@ def watch_traffic(
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
     """
-    tested = {epoch.number: epoch for epoch in epochs if _is_of(plan, epoch)}
+    tested = {
+        epoch.number: epoch
+        for epoch in epochs
+        if epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
+    }
     rows = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"), _COLUMNS]
     rules = plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
@@ -61,33 +66,6 @@ def watch_traffic(
         ),
         digest=_digest(rows, alone),
     )
-
-
-def peak_log_e(bad: np.ndarray, allowed: float) -> float:
-    """Largest logarithm of a guardrail's e-value over all answers so far.
-
-    The same as feeding :class:`~financial_assets.experiment.statistics.guardrails.RateEProcess` one answer at a time.
-
-    Parameters
-    ----------
-    bad
-        Whether each answer was bad, bool ``[answers]`` in order.
-    allowed
-        Allowed share.
-    """
-    if not len(bad):
-        return 0.0
-    # The capital after every single answer, at once: the peak counts, because somebody may look at any instant.
-    count = np.cumsum(bad, dtype=np.float64)
-    answers = np.arange(1, len(bad) + 1, dtype=np.float64)
-    parts = np.stack([count * math.log(odds) - answers * math.log1p(allowed * (odds - 1)) for odds in ODDS])
-    largest = parts.max(axis=0)  # taken out before exp, which overflows after some hundred bad answers
-    mixed = largest + np.log(np.exp(parts - largest).mean(axis=0))
-    return max(0.0, float(mixed.max()))
-
-
-def _is_of(plan: ExperimentPlan, epoch: WeightEpoch) -> bool:
-    return epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
 
 
 def _arm(
@@ -109,7 +87,9 @@ def _arm(
     breached, p_value = evidence >= level, math.exp(-evidence)
     shared = peak_log_e(of_champion, allowed) >= level
     seen = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
-    if breached and shared and not (_is_its_own(plan, epochs, rows, bad) or _is_slow_alone(plan, alone)):
+    # Alone in paired scoring, the challenger may be the slow one more often than a fair coin explains.
+    is_slow_alone = alone is not None and peak_log_e(alone, 0.5) >= level
+    if breached and shared and not (is_slow_alone or _is_its_own(plan, epochs, rows, bad)):
         seen = f"{seen}, but {plan.champion} does no better"
         return Guardrail(name, "", "hold", True, share, allowed, count, seen, p_value)
     return Guardrail(name, plan.challenger, "rollback", breached, share, allowed, count, seen, p_value)
@@ -117,16 +97,16 @@ def _arm(
 
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
-    capital = RateEProcess()
     # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
     guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy()]
-    for number, regime, model in zip(guilty["epoch"], guilty["regime"], guilty["model"], strict=True):
-        weights = epochs[int(number)].weights_in(regime)
-        if weights[plan.challenger] == 0 or weights[plan.champion] == 0:
-            continue  # one arm answers everything: nothing to compare
-        allowed = fair_share(weights[plan.challenger], weights[plan.champion])
-        capital = capital.update(int(model == plan.challenger), 1, allowed=allowed)
-    return capital.breached(plan.guardrails.alpha)
+    weights = [
+        epochs[int(number)].weights_in(regime) for number, regime in zip(guilty["epoch"], guilty["regime"], strict=True)
+    ]
+    # Where one arm answers everything there is nothing to compare.
+    is_shared = [split[plan.challenger] > 0 and split[plan.champion] > 0 for split in weights]
+    allowed = [fair_share(split[plan.challenger], split[plan.champion]) for split in compress(weights, is_shared)]
+    of_challenger = (guilty["model"] == plan.challenger).to_numpy()[is_shared]
+    return peak_log_e(of_challenger, allowed) >= -math.log(plan.guardrails.alpha)
 
 
 def _alone(plan: ExperimentPlan, direct: pd.DataFrame | None) -> np.ndarray:
@@ -141,12 +121,7 @@ def _alone(plan: ExperimentPlan, direct: pd.DataFrame | None) -> np.ndarray:
     return slow.loc[slow[plan.challenger] != slow[plan.champion], plan.challenger].to_numpy(bool)
 
 
-def _is_slow_alone(plan: ExperimentPlan, alone: np.ndarray | None) -> bool:
-    """Whether the challenger is the slow one more often than a fair coin explains."""
-    return alone is not None and peak_log_e(alone, 0.5) >= -math.log(plan.guardrails.alpha)
-
-
-def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> StratifiedSrm:
+def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> SequentialSrm:
     """The sequential sample-ratio test of weight epochs, with a look every 500 requests.
 
     Requests of a regime with weights of its own are tested against these; strata are (number, regime label).
@@ -158,7 +133,7 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> S
     routed
         Attributed requests in the order of the log: ``epoch``, ``regime``, ``model``.
     """
-    test = StratifiedSrm()
+    test = SequentialSrm()
     for number, epoch in epochs.items():
         rows = routed[routed["epoch"] == number]
         models, labels = rows["model"].to_numpy(), rows["regime"].to_numpy()

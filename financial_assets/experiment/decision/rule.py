@@ -27,10 +27,10 @@ from financial_assets.experiment.decision.record import (
 )
 from financial_assets.experiment.paired_score import PairedDays, in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.statistics.asymptotic import Clipping
+from financial_assets.experiment.statistics.asymptotic import clipped
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.experiment.statistics.capital import margin_grid, planned_stakes
-from financial_assets.experiment.statistics.stagewise import daily_z
+from financial_assets.experiment.statistics.group_sequential import daily_z
 
 __all__ = ["always_on_path", "decide", "due_looks", "watch"]
 
@@ -133,7 +133,7 @@ def watch(plan: ExperimentPlan, evidence: Evidence) -> ConfidenceSequence:
 def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[float, float]]:
     """Bounds of the always-on confidence sequence after each day; the last are those of :func:`watch`."""
     state, bounds = _start(plan), []
-    for difference in map(float, Clipping(plan.bound)(differences)):
+    for difference in map(float, clipped(differences, plan.bound)):
         state = state.update(difference)
         bounds.append(state.interval(plan.alpha_always))
     return bounds
@@ -141,7 +141,7 @@ def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[
 
 def _sequence(plan: ExperimentPlan, differences: np.ndarray) -> BettingSequence:
     """Bets on the main difference."""
-    return _start(plan).extend(map(float, Clipping(plan.bound)(differences)))
+    return _start(plan).extend(map(float, clipped(differences, plan.bound)))
 
 
 def _start(plan: ExperimentPlan) -> BettingSequence:

@@ -25,8 +25,8 @@ from financial_assets.experiment.paired_score import (
     rows_of,
     same_keys,
 )
-from financial_assets.experiment.statistics.asymptotic import AsymptoticSequence, precision_for
-from financial_assets.experiment.statistics.bernstein import AverageSequence
+from financial_assets.experiment.statistics.asymptotic import asymptotic_interval, precision_for
+from financial_assets.experiment.statistics.bernstein import average_interval
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from financial_assets.scoring.intervals import Interval, day_clustered_mean
@@ -168,7 +168,7 @@ def _further(
     pair: tuple[pd.DataFrame, pd.DataFrame], accuracy: np.ndarray, sessions: pd.DatetimeIndex, cost_bps: float
 ) -> tuple[AlwaysValid, ...]:
     """The average so far, exactly, though it was not better on each day (the weak null: Choe and Ramdas 2024)."""
-    low, high = AverageSequence().extend(map(float, accuracy)).interval(ALWAYS_ALPHA)
+    low, high = average_interval(accuracy, ALWAYS_ALPHA)
     average = AlwaysValid("average accuracy so far", float(accuracy.mean()), low, high, "exact")
     losses = [_asymptotic(name, paired_days(*pair, metric).differences) for metric, name in _LOSSES.items()]
     grid = trading_grid(pair[0], sessions)
@@ -179,7 +179,6 @@ def _further(
 
 
 def _asymptotic(name: str, days: np.ndarray) -> AlwaysValid:
-    sequence = AsymptoticSequence(precision_for(_PLANNED_DAYS, ALWAYS_ALPHA)).extend(map(float, days))
-    low, high = sequence.interval(ALWAYS_ALPHA)
+    low, high = asymptotic_interval(days, ALWAYS_ALPHA, precision_for(_PLANNED_DAYS, ALWAYS_ALPHA))
     bounds = (low, high) if math.isfinite(low) else (None, None)  # no bound before the asymptotics may be trusted
-    return AlwaysValid(name, float(days.mean()), *bounds, sequence.label)
+    return AlwaysValid(name, float(days.mean()), *bounds, "asymptotic")

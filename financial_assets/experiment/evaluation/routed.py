@@ -164,6 +164,5 @@ def _p_value(log: LoggedRewards, place: int) -> float:
         challenger=challenger,
         score=log.reward[of_pair],
         propensity=np.where(challenger, pair[:, 1], pair[:, 0]),
-        allocation="adaptive",
     )
     return float(np.exp(-max(0.0, float(ipw_log_e_process(scores).max()))))

@@ -191,7 +191,7 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     """
     if not np.isfinite(grid.returns).any():
         return None
-    positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"), missing="flat")
+    positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"))
     result = finance.profit_and_loss(positions, grid.returns, cost_bps)
     return _summary(result, grid)
 

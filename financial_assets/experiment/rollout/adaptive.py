@@ -4,8 +4,7 @@ Off unless the policy's ``traffic.mode`` is ``thompson`` or ``hedge``. What it m
 at most ten points per session, a hold of one session, hysteresis, and the policy's own weights at once when a guardrail
 fires, the split is wrong or evidence stops coming. With ``traffic.regimes`` each kind of request has a memory and
 shares of its own, and learns from its own rows only. Decisions are not touched by any of it: they rest on the paired
-scores. Figures of routed requests alone are biased after adaptive weights; :mod:`.allocation.inference` refuses naive
-ones.
+scores. Figures of routed requests alone are biased after adaptive weights; see :mod:`.allocation.inference`.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
-from financial_assets.experiment.allocation.contextual import advance_regimes, join_regimes
-from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance, replay, resume
+from financial_assets.experiment.allocation.contextual import advance_regimes, common_session
+from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, replay, resume
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
-from financial_assets.experiment.allocation.regimes import Regime, regime_experiment
+from financial_assets.experiment.allocation.regimes import regime_experiment
 from financial_assets.experiment.arms import FOLLOWING_MODES, Arm, WeightEpoch
 from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.plan.policy import RolloutPolicy
@@ -53,24 +52,22 @@ class PairedScores:
     rows: Mapping[str, pd.DataFrame]
     deviation: float
 
-    def daily(self, labels: pd.Series | None = None, label: str | None = None) -> pd.DataFrame:
+    def daily(self, label: str | None = None) -> pd.DataFrame:
         """Mean difference of each session ``[session, challenger]`` where all have one; of a regime's rows only."""
-        columns: dict[str, pd.Series] = {}
-        for challenger, rows in self.rows.items():
-            selected = rows if labels is None else rows[labels.reindex(_index(rows)).to_numpy() == label]
-            columns[challenger] = selected.groupby("session")["difference"].mean()
-        return pd.DataFrame(columns).dropna().sort_index()
+        selected = {name: rows if label is None else rows[rows["regime"] == label] for name, rows in self.rows.items()}
+        daily = {name: rows.groupby("session")["difference"].mean() for name, rows in selected.items()}
+        return pd.DataFrame(daily).dropna().sort_index()
 
-    def after(self, session: dt.date | None) -> PairedScores:
-        """Those of later sessions; of all, for ``None``."""
-        if session is None:
-            return self
-        later = {name: rows[rows["session"] > pd.Timestamp(session)] for name, rows in self.rows.items()}
+    def after(self, session: dt.date | None, regimes: RequestRegimes | None) -> PairedScores:
+        """Those of later sessions (of all, for ``None``), with the column ``regime`` if requests are told apart."""
+        later: dict[str, pd.DataFrame] = {}
+        for name, rows in self.rows.items():
+            rows = rows if session is None else rows[rows["session"] > pd.Timestamp(session)]
+            if regimes is not None:
+                keys = zip(rows["session"], rows["ticker"], strict=True)
+                rows = rows.assign(regime=np.array([regimes.label(*key) for key in keys], object))
+            later[name] = rows
         return PairedScores(later, self.deviation)
-
-    def index(self) -> pd.MultiIndex:
-        """Every session and ticker that occurs."""
-        return pd.MultiIndex.from_frame(pd.concat(self.rows.values())[["session", "ticker"]].drop_duplicates())
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +160,7 @@ def adapt(
     health = [Health()] * (len(days) - 1)
     if len(days):
         health.append(_health(guardrails, days.index[-1], as_of))
-    if regimes is None:
-        _adapt_all(log, agreed, epoch, days, health)
-    else:
-        _adapt_each(log, agreed, epoch, scores, days.index, health, regimes)
+    _take_steps(log, agreed, epoch, scores, days, health, regimes)
     return adaptive_shares(log, policy, epoch)
 
 
@@ -195,44 +189,33 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
     return AdaptiveShares(epoch.weights, weights_by_regime, reason)
 
 
-def _adapt_all(
-    log: PredictionLog, agreed: AllocationPolicy, epoch: WeightEpoch, days: pd.DataFrame, health: Sequence[Health]
-) -> None:
-    state = _state(log, agreed, epoch.experiment, epoch)
-    records: list[AllocationRecord] = []
-    for place, (session, values) in enumerate(zip(days.index, days.to_numpy(np.float64), strict=True)):
-        if state.session is None or session.date() > state.session:
-            state, record = advance(agreed, state, session.date(), (0.0, *map(float, values)), health[place])
-            records.append(record)
-    log.record_allocations(epoch, {epoch.experiment: records})
-
-
-def _adapt_each(
+def _take_steps(
     log: PredictionLog,
     agreed: AllocationPolicy,
     epoch: WeightEpoch,
     scores: PairedScores,
-    sessions: pd.Index,
+    days: pd.DataFrame,
     health: Sequence[Health],
-    regimes: RequestRegimes,
+    regimes: RequestRegimes | None,
 ) -> None:
-    """A step of every regime in every session; those without a row of theirs learn nothing in it."""
-    every = regimes.policy.traffic.every_regime()
-    names = {regime: regime_experiment(epoch.experiment, regime.label) for regime in every}
-    state = join_regimes({regime: _state(log, agreed, name, epoch) for regime, name in names.items()})
-    latest = state.states[0].session  # all regimes step in every session, so that one of them dates them all
-    fresh = scores.after(latest)
-    index = fresh.index()
-    labels = pd.Series([regimes.label(session, ticker) for session, ticker in index], index=index, dtype=object)
-    days = {regime: fresh.daily(labels, regime.label) for regime in every}
-    records: dict[Regime, list[AllocationRecord]] = {regime: [] for regime in every}
-    for place, session in enumerate(sessions):
+    """A step in every session of ``days`` for each experiment: that of every regime, or the only one.
+
+    A regime without a row of its own learns nothing in a session, but takes its step.
+    """
+    labels = [regime.label for regime in regimes.policy.traffic.every_regime()] if regimes else [None]
+    names = {label: regime_experiment(epoch.experiment, label) for label in labels}
+    states = {name: _state(log, agreed, name, epoch) for name in names.values()}
+    latest = common_session(states)
+    fresh = scores.after(latest, regimes)
+    daily = {name: fresh.daily(label) for label, name in names.items()}
+    records: dict[str, list[AllocationRecord]] = {name: [] for name in states}
+    for session, well in zip(days.index, health, strict=True):
         if latest is None or session.date() > latest:
-            given = {regime: _scores(own, session) for regime, own in days.items() if session in own.index}
-            state, made = advance_regimes(agreed, state, session.date(), given, health[place])
-            for regime, record in made.items():
-                records[regime].append(record)
-    log.record_allocations(epoch, {name: records[regime] for regime, name in names.items()})
+            given = {name: _scores(own, session) for name, own in daily.items() if session in own.index}
+            states, made = advance_regimes(agreed, states, session.date(), given, well)
+            for name, record in made.items():
+                records[name].append(record)
+    log.record_allocations(epoch, records)
 
 
 def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch: WeightEpoch) -> AllocationState:
@@ -244,10 +227,6 @@ def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch:
 
 def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:
     return (0.0, *map(float, days.loc[session].to_numpy(np.float64)))
-
-
-def _index(rows: pd.DataFrame) -> pd.MultiIndex:
-    return pd.MultiIndex.from_frame(rows[["session", "ticker"]])
 
 
 def _health(guardrails: Collection[Guardrail], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:

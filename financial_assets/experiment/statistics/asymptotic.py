@@ -10,44 +10,33 @@ are unpredictable, and of finite variance.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.serial import from_text, to_text
 
-__all__ = ["AsymptoticSequence", "Clipping", "asymptotic_radius", "precision_for"]
+__all__ = ["asymptotic_interval", "asymptotic_radius", "clipped", "precision_for"]
 
 
-@dataclass(frozen=True, slots=True)
-class Clipping:
-    """The pre-registered clipping of a daily difference to ``[-limit, limit]``.
+def clipped(differences: ArrayLike, limit: float) -> NDArray[np.float64]:
+    """Daily differences after the pre-registered clipping to ``[-limit, limit]``.
 
     What is tested afterwards is the mean of the clipped difference, which is not the mean of the difference: say so
-    beside the result, with the share of days clipped.
+    beside the result. An infinite loss is clipped like a large one.
+
+    Raises
+    ------
+    ExperimentError
+        For NaN, or a limit that is not positive and finite.
     """
-
-    limit: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.limit < math.inf:
-            raise ExperimentError(f"the clipping limit must be positive and finite, not {self.limit}")
-
-    def __call__(self, differences: ArrayLike) -> NDArray[np.float64]:
-        """Clipped differences; ``ExperimentError`` for NaN. An infinite loss is clipped like a large one."""
-        days = np.asarray(differences, np.float64)
-        if np.isnan(days).any():
-            raise ExperimentError("a missing daily difference cannot be clipped")
-        return np.clip(days, -self.limit, self.limit)
-
-    def share(self, differences: ArrayLike) -> float:
-        """Share of days that are changed."""
-        return float(np.mean(np.abs(np.asarray(differences, np.float64)) > self.limit))
+    days = np.asarray(differences, np.float64)
+    if not 0 < limit < math.inf:
+        raise ExperimentError(f"the clipping limit must be positive and finite, not {limit}")
+    if np.isnan(days).any():
+        raise ExperimentError("a missing daily difference cannot be clipped")
+    return np.clip(days, -limit, limit)
 
 
 def precision_for(days: float, alpha: float) -> float:
@@ -58,8 +47,8 @@ def precision_for(days: float, alpha: float) -> float:
     return math.sqrt((twice + math.log(twice + 1)) / days)
 
 
-def asymptotic_radius(days: ArrayLike, alpha: float, rho: float, *, sides: int = 2) -> NDArray[np.float64]:
-    """Half width of the sequence in standard deviations of a day.
+def asymptotic_radius(days: ArrayLike, alpha: float, rho: float) -> NDArray[np.float64]:
+    """Half width of the two-sided sequence in standard deviations of a day.
 
     Parameters
     ----------
@@ -69,81 +58,32 @@ def asymptotic_radius(days: ArrayLike, alpha: float, rho: float, *, sides: int =
         Error rate over all looks.
     rho
         Tuning, see :func:`precision_for`.
-    sides
-        2 for an interval; 1 for one bound (Robbins' half-normal mixture, with the normal tail bounded by
-        ``exp(-x^2 / 2) / 2``: slightly wide).
     """
-    if not (0 < alpha < 1 and rho > 0 and sides in (1, 2)):
-        raise ExperimentError(f"need alpha in (0, 1), rho > 0 and sides 1 or 2: {alpha}, {rho}, {sides}")
+    if not (0 < alpha < 1 and rho > 0):
+        raise ExperimentError(f"need alpha in (0, 1) and rho > 0: {alpha}, {rho}")
     t = np.asarray(days, np.float64)
     growth = t * rho**2 + 1
-    root = np.sqrt(growth) / alpha
-    return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(root if sides == 2 else (1 + root) / 2))
+    return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(np.sqrt(growth) / alpha))
 
 
-@dataclass(frozen=True, slots=True)
-class AsymptoticSequence:
-    """State of the sequence, fed one day at a time (mean and variance by Welford's recursion).
+def asymptotic_interval(differences: ArrayLike, alpha: float, rho: float, *, fewest: int = 50) -> tuple[float, float]:
+    """Two-sided confidence sequence of the mean on the last of the days.
 
-    Attributes
+    Parameters
     ----------
+    differences
+        Daily differences ``[days]``.
+    alpha
+        Error rate over all looks.
     rho
         Tuning, named in the plan: :func:`precision_for` of the planned horizon.
     fewest
         Days before which nothing is concluded: the interval is infinite.
-    days, mean, squares
-        Days seen, their mean, and the sum of squared deviations from it.
     """
-
-    rho: float
-    fewest: int = 50
-    days: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    label = "asymptotic"
-
-    def update(self, difference: float) -> AsymptoticSequence:
-        """The state one day later."""
-        if not math.isfinite(difference):
-            raise ExperimentError(f"daily differences must be finite, not {difference}")
-        days = self.days + 1
-        off = difference - self.mean
-        mean = self.mean + off / days
-        return dataclasses.replace(self, days=days, mean=mean, squares=self.squares + off * (difference - mean))
-
-    def extend(self, differences: Iterable[float]) -> AsymptoticSequence:
-        """The state after more days."""
-        state = self
-        for difference in differences:
-            state = state.update(difference)
-        return state
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Two-sided confidence sequence today; infinite before ``fewest`` days."""
-        half = self._half(alpha, 2)
-        return self.mean - half, self.mean + half
-
-    def lower(self, alpha: float) -> float:
-        """Lower bound alone, of level ``1 - alpha``."""
-        return self.mean - self._half(alpha, 1)
-
-    def upper(self, alpha: float) -> float:
-        """Upper bound alone, of level ``1 - alpha``."""
-        return self.mean + self._half(alpha, 1)
-
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        return to_text("asymptotic", dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> AsymptoticSequence:
-        """The state that :meth:`to_json` wrote."""
-        body = from_text("asymptotic", text)
-        return cls(**{field.name: body[field.name] for field in dataclasses.fields(cls)})
-
-    def _half(self, alpha: float, sides: int) -> float:
-        if self.days < max(self.fewest, 2):
-            return math.inf
-        deviation = math.sqrt(self.squares / (self.days - 1))
-        return deviation * float(asymptotic_radius(self.days, alpha, self.rho, sides=sides))
+    days = np.asarray(differences, np.float64)
+    if not np.isfinite(days).all():
+        raise ExperimentError("daily differences must be finite")
+    if days.size < max(fewest, 2):
+        return -math.inf, math.inf
+    mean, half = float(days.mean()), float(days.std(ddof=1) * asymptotic_radius(days.size, alpha, rho))
+    return mean - half, mean + half

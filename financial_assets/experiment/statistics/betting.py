@@ -32,19 +32,15 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import (
     MOST_CAPITAL,
     STAKES,
-    Side,
     checked_days,
     checked_margins,
     checked_stakes,
-    level,
-    log_e_process,
     margin_grid,
     mixed,
     play,
 )
-from financial_assets.experiment.statistics.serial import from_text, pack, to_text, unpack
 
-__all__ = ["BettingSequence", "log_e_process"]
+__all__ = ["BettingSequence"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,65 +136,27 @@ class BettingSequence:
             peak_down=np.maximum(self.peak_down, mixed(down.swapaxes(0, 1)).max(axis=0)),
         )
 
-    @property
-    def mean(self) -> float:
-        """Mean of the days so far; NaN without one."""
-        return self.total / self.days if self.days else math.nan
-
-    def log_e(self, margin: float = 0.0, side: Side = "greater") -> float:
-        """Logarithm of the present e-value against "the mean is not above (below, other than) ``margin``"."""
-        at = self._index(margin)
-        up, down = float(mixed(self.up)[at]), float(mixed(self.down)[at])
-        return math.log(up if side == "greater" else down if side == "less" else (up + down) / 2)
-
-    def p_value(self, margin: float = 0.0, side: Side = "greater") -> float:
-        """Anytime-valid p-value: 1 over the largest capital so far; two-sided, twice the smaller one."""
-        at = self._index(margin)
-        above, below = 1 / float(self.peak_up[at]), 1 / float(self.peak_down[at])
-        return min(1.0, above if side == "greater" else below if side == "less" else 2 * min(above, below))
-
-    def lower(self, alpha: float) -> float:
-        """Lower confidence bound of level ``1 - alpha``, for all days at once: the largest margin refuted from above.
-
-        ``-bound`` while none is. True means lie between this margin and the next of the grid or above.
-        """
-        refuted = np.flatnonzero(self.peak_up >= 1 / level(alpha))
-        return float(self.margins[refuted[-1]]) if refuted.size else -self.bound
-
-    def upper(self, alpha: float) -> float:
-        """Upper confidence bound of level ``1 - alpha``; see :meth:`lower`."""
-        refuted = np.flatnonzero(self.peak_down >= 1 / level(alpha))
-        return float(self.margins[refuted[0]]) if refuted.size else self.bound
-
-    def interval(self, alpha: float) -> tuple[float, float]:
-        """Two-sided confidence sequence: :meth:`lower` and :meth:`upper` with half of ``alpha`` each."""
-        return self.lower(alpha / 2), self.upper(alpha / 2)
-
-    def to_json(self) -> str:
-        """The state as text, exact to the last bit."""
-        arrays = {name: pack(getattr(self, name)) for name in _ARRAYS}
-        plain = {"bound": self.bound, "stakes": list(self.stakes), "days": self.days, "total": self.total}
-        return to_text("betting", {**plain, **arrays})
-
-    @classmethod
-    def from_json(cls, text: str) -> BettingSequence:
-        """The state that :meth:`to_json` wrote; ``ExperimentError`` if it is another's."""
-        body = from_text("betting", text)
-        arrays = {name: unpack(body[name]) for name in _ARRAYS}
-        stakes = checked_stakes(body["stakes"])
-        return cls(
-            bound=float(body["bound"]), stakes=stakes, days=int(body["days"]), total=float(body["total"]), **arrays
-        )
-
-    def _index(self, margin: float) -> int:
+    def log_e(self, margin: float = 0.0) -> float:
+        """Logarithm of the present e-value against "the mean is not above ``margin``"."""
         at = int(np.argmin(np.abs(self.margins - margin)))
         if not math.isclose(float(self.margins[at]), margin, rel_tol=1e-9, abs_tol=1e-12):
             raise ExperimentError(
                 f"margin {margin} is none of the {self.margins.size} margins from {self.margins[0]} to "
                 f"{self.margins[-1]} that this test was started with: name it in the plan before the first day"
             )
-        return at
+        return math.log(float(mixed(self.up)[at]))
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """Two-sided confidence sequence for all days at once: the outermost margins refuted, ``alpha / 2`` a side.
+
+        ``-bound`` and ``bound`` while none is. True means lie between these margins or at most a step of the grid
+        beyond.
+        """
+        if not 0 < alpha < 1:
+            raise ExperimentError(f"alpha must lie strictly between 0 and 1, not {alpha}")
+        above, below = (np.flatnonzero(peak >= 2 / alpha) for peak in (self.peak_up, self.peak_down))
+        low = float(self.margins[above[-1]]) if above.size else -self.bound
+        return low, float(self.margins[below[0]]) if below.size else self.bound
 
 
 _AT_ONCE = 256  # days: bounds the memory
-_ARRAYS = ("margins", "up", "down", "peak_up", "peak_down")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,19 +13,15 @@ from financial_assets.errors import ExperimentError
 __all__ = [
     "MOST_CAPITAL",
     "STAKES",
-    "Side",
     "checked_days",
     "checked_margins",
     "checked_stakes",
-    "level",
     "log_e_process",
     "margin_grid",
     "mixed",
     "planned_stakes",
     "play",
 ]
-
-Side = Literal["greater", "less", "two-sided"]
 
 STAKES = (0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22, 0.32, 0.45, 0.64, 0.9)
 """Fractions of the most that may be staked, each half as large again as the one before."""
@@ -70,11 +65,12 @@ def log_e_process(
     differences: ArrayLike,
     margin: float = 0.0,
     *,
-    side: Side = "greater",
     bound: float = 1.0,
     stakes: Sequence[float] = STAKES,
 ) -> NDArray[np.float64]:
-    """Logarithm of the e-process after each day.
+    """Logarithm of the e-process against "the mean is at most ``margin``" after each day.
+
+    Evidence that the mean falls short of ``margin`` is that of minus the differences against minus the margin.
 
     Parameters
     ----------
@@ -82,9 +78,6 @@ def log_e_process(
         ``[..., days]``, each in ``[-bound, bound]``; leading axes are separate tests.
     margin
         The mean under the null hypothesis.
-    side
-        ``greater``: evidence that the mean exceeds ``margin``; ``less``: that it falls short; ``two-sided``: the mean
-        of both capitals.
     bound
         Largest possible size of a difference.
     stakes
@@ -101,19 +94,12 @@ def log_e_process(
         For differences beyond the bound, a margin too near to it, or stakes outside (0, 1).
     """
     days = checked_days(differences, bound)
-    margins = checked_margins(np.array([margin]), bound)[0]
+    mean = checked_margins(np.array([margin]), bound)[0]
     parts = checked_stakes(stakes)
-    shape = (len(parts), *days.shape[:-1])
-    up, down = np.ones(shape), np.ones(shape)
-    out = np.empty(days.shape)
+    capital, out = np.ones((len(parts), *days.shape[:-1])), np.empty(days.shape)
     for day in range(days.shape[-1]):
-        x = days[..., day]
-        if side != "less":
-            up = play(up, parts, (x - margins) / (bound + margins))
-        if side != "greater":
-            down = play(down, parts, (margins - x) / (bound - margins))
-        capital = mixed(up) if side == "greater" else mixed(down) if side == "less" else (mixed(up) + mixed(down)) / 2
-        out[..., day] = np.log(capital)
+        capital = play(capital, parts, (days[..., day] - mean) / (bound + mean))
+        out[..., day] = np.log(mixed(capital))
     return out
 
 
@@ -159,10 +145,3 @@ def checked_stakes(stakes: Sequence[float]) -> tuple[float, ...]:
     if not stakes or not all(0 < stake < 1 for stake in stakes):
         raise ExperimentError(f"stakes must lie strictly between 0 and 1, not {list(stakes)}")
     return tuple(map(float, stakes))
-
-
-def level(alpha: float) -> float:
-    """An error rate in (0, 1); ``ExperimentError`` otherwise."""
-    if not 0 < alpha < 1:
-        raise ExperimentError(f"alpha must lie strictly between 0 and 1, not {alpha}")
-    return alpha

@@ -1,7 +1,8 @@
 """Planned looks: boundaries that spend the error rate as information accrues (Lan and DeMets 1983, Biometrika 70).
 
 A test that looks at chosen days only, up to a known horizon, needs hardly more days than one look at the end would
-(about 2 % with O'Brien-Fleming spending), where a test that may stop on any day needs more than half as many again.
+(about 2 % with this spending, which is that of O'Brien and Fleming's boundaries), where a test that may stop on any day
+needs more than half as many again.
 
 ``Z_k``, the standardised mean difference at information fraction ``t_k``, has in the limit the joint law of
 ``B(t_k) / sqrt(t_k)`` with ``B`` a Brownian motion of drift theta: E Z at the full horizon. Probabilities of leaving at
@@ -16,35 +17,31 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cache
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["Exit", "GroupSequentialDesign", "Spending", "exit_probabilities", "spent"]
-
-Spending = Literal["obrien-fleming", "pocock"]
+__all__ = ["Exit", "GroupSequentialDesign", "daily_z", "exit_probabilities", "spent", "z_of_t"]
 
 _TAIL = 9.0  # standard deviations beyond which nothing is integrated: 1e-19
 _NODES_PER_DEVIATION = 4.0  # of one step's increment; the kernel is smooth, 3 already give 1e-9
 _FEWEST_NODES = 96
+_quadrature = cache(np.polynomial.legendre.leggauss)
 
 
-def spent(fraction: float, alpha: float, kind: Spending) -> float:
-    """Error rate of one side that may be spent up to an information fraction.
+def spent(fraction: float, alpha: float) -> float:
+    """Error rate of one side that may be spent up to an information fraction: ``2 - 2 Phi(z_(alpha/2) / sqrt(t))``.
 
-    ``obrien-fleming``: ``2 - 2 Phi(z_(alpha/2) / sqrt(t))``; ``pocock``: ``alpha log(1 + (e - 1) t)`` (Lan and DeMets).
+    Source: Lan and DeMets, alpha star 1, which gives boundaries like those of O'Brien and Fleming.
     """
     if not (0 <= fraction <= 1 and 0 < alpha < 1):
         raise ExperimentError(f"information fraction must lie in [0, 1], alpha in (0, 1): {fraction}, {alpha}")
-    if fraction == 0:
-        return 0.0
-    if kind == "pocock":
-        return alpha * math.log1p((math.e - 1) * fraction)
-    return 2 * float(special.ndtr(special.ndtri(alpha / 2) / math.sqrt(fraction)))
+    return 2 * float(special.ndtr(special.ndtri(alpha / 2) / math.sqrt(fraction))) if fraction else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class _Inside:
             self.time, self.nodes, self.mass = time, np.array([self.drift * time]), np.zeros(1)
             return
         count = max(_FEWEST_NODES, math.ceil(_NODES_PER_DEVIATION * (high - low) / step))
-        unit, weight = _legendre(count)
+        unit, weight = _quadrature(count)
         nodes = low + (high - low) * (unit + 1) / 2
         away = (nodes[:, None] - self.nodes - self.drift * (time - self.time)) / step
         density = np.exp(-(away**2) / 2) @ self.mass / (math.sqrt(2 * math.pi) * step)
@@ -91,7 +88,7 @@ class _Inside:
 
 
 def exit_probabilities(
-    fractions: Sequence[float], upper: Sequence[float], lower: Sequence[float] | None = None, drift: float = 0.0
+    fractions: Sequence[float], upper: Sequence[float], lower: Sequence[float], drift: float = 0.0
 ) -> Exit:
     """Probabilities of leaving at each look.
 
@@ -100,16 +97,15 @@ def exit_probabilities(
     fractions
         Information fractions ``[look]``, rising, in (0, 1].
     upper, lower
-        Boundaries of Z at each look; ``lower`` ``None``: there is none.
+        Boundaries of Z at each look.
     drift
         E Z at full information.
     """
     times = _fractions(fractions)
-    bottoms = [-math.inf] * len(times) if lower is None else list(lower)
-    if not len(times) == len(upper) == len(bottoms):
+    if not len(times) == len(upper) == len(lower):
         raise ExperimentError("each look needs one information fraction and one boundary per side")
     inside, up, down = _Inside(drift), list[float](), list[float]()
-    for time, top, bottom in zip(times, upper, bottoms, strict=True):
+    for time, top, bottom in zip(times, upper, lower, strict=True):
         up.append(inside.above(time, top))
         down.append(inside.below(time, bottom))
         inside.step(time, bottom, top)
@@ -118,54 +114,43 @@ def exit_probabilities(
 
 @dataclass(frozen=True, slots=True)
 class GroupSequentialDesign:
-    """Boundaries of planned looks; :meth:`of` makes them.
+    """Two-sided boundaries of planned looks; :meth:`of` makes them.
 
     Attributes
     ----------
-    alpha, sides, spending
-        Error rate in total, 1 side (upper) or 2, how it is spent.
+    alpha
+        Two-sided error rate in total.
     fractions
         Information fractions of the looks.
     upper
-        Boundaries of Z; a two-sided design stops below minus them as well.
+        Boundaries of Z; the design stops below minus them as well.
     spent
         Cumulative error rate of the upper side at each look.
     """
 
     alpha: float
-    sides: int
-    spending: Spending
     fractions: tuple[float, ...]
     upper: tuple[float, ...]
     spent: tuple[float, ...]
 
     @classmethod
-    def of(
-        cls, fractions: Sequence[float], alpha: float, spending: Spending = "obrien-fleming", *, sides: int = 2
-    ) -> GroupSequentialDesign:
+    def of(cls, fractions: Sequence[float], alpha: float) -> GroupSequentialDesign:
         """Boundaries for looks at these information fractions.
 
         When a look came on another day than planned, call it again with the fractions that were: earlier boundaries
         stay as they are. The fractions must then not have been chosen by the results.
         """
         times = _fractions(fractions)
-        if sides not in (1, 2):
-            raise ExperimentError(f"a design has 1 or 2 sides, not {sides}")
-        used = [spent(time, alpha / sides, spending) for time in times]
+        used = [spent(time, alpha / 2) for time in times]
         inside, upper = _Inside(0.0), list[float]()
         for time, increment in zip(times, np.diff([0.0, *used]), strict=True):
             upper.append(_boundary(inside, time, float(increment)))
-            inside.step(time, -upper[-1] if sides == 2 else -math.inf, upper[-1])
-        return cls(alpha, sides, spending, tuple(times), tuple(upper), tuple(used))
-
-    @property
-    def lower(self) -> tuple[float, ...] | None:
-        """Lower boundaries of a two-sided design."""
-        return tuple(-z for z in self.upper) if self.sides == 2 else None
+            inside.step(time, -upper[-1], upper[-1])
+        return cls(alpha, tuple(times), tuple(upper), tuple(used))
 
     def exits(self, drift: float) -> Exit:
         """Exit probabilities under a drift."""
-        return exit_probabilities(self.fractions, self.upper, self.lower, drift)
+        return exit_probabilities(self.fractions, self.upper, [-z for z in self.upper], drift)
 
     def power(self, drift: float) -> float:
         """Probability of crossing the upper boundary at some look."""
@@ -173,14 +158,9 @@ class GroupSequentialDesign:
 
     def drift_for(self, power: float) -> float:
         """The drift that crosses the upper boundary with this probability."""
-        if not self.alpha / self.sides < power < 1:
+        if not self.alpha / 2 < power < 1:
             raise ExperimentError(f"power must lie between the error rate and 1, not {power}")
         return _root(lambda drift: self.power(drift) - power, 0.0, 20.0)
-
-    def inflation(self, power: float = 0.8) -> float:
-        """Horizon over that of a test with one look of the same power (Jennison and Turnbull's R)."""
-        fixed = float(special.ndtri(1 - self.alpha / self.sides) + special.ndtri(power))
-        return (self.drift_for(power) / fixed) ** 2
 
 
 def _boundary(inside: _Inside, time: float, increment: float) -> float:
@@ -201,10 +181,27 @@ def _fractions(fractions: Sequence[float]) -> list[float]:
     return times
 
 
-def _legendre(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if count not in _RULES:
-        _RULES[count] = np.polynomial.legendre.leggauss(count)
-    return _RULES[count]
+def daily_z(differences: ArrayLike, margin: float = 0.0) -> float:
+    """Standardised mean of daily differences minus ``margin``: the normal deviate with the p-value of Student's t.
+
+    The significance-level approach of Jennison and Turnbull (2000, section 3.8): boundaries that were made for a known
+    variance are kept honest with few days.
+
+    Raises
+    ------
+    ExperimentError
+        With fewer than two days, or days that do not vary.
+    """
+    days = np.asarray(differences, np.float64)
+    if days.ndim != 1 or days.size < 2 or not np.isfinite(days).all():
+        raise ExperimentError("a look needs at least two finite daily differences")
+    deviation = float(days.std(ddof=1))
+    if deviation == 0:
+        raise ExperimentError("the daily differences do not vary: both arms answer alike, there is nothing to test")
+    return float(z_of_t((float(days.mean()) - margin) / (deviation / math.sqrt(days.size)), days.size - 1))
 
 
-_RULES: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+def z_of_t(t: ArrayLike, freedom: ArrayLike) -> NDArray[np.float64]:
+    """Normal deviates with the p-values of Student's t."""
+    tail = special.stdtr(freedom, -np.abs(np.asarray(t, np.float64)))  # the small tail: exact far out
+    return np.copysign(-special.ndtri(tail), t)

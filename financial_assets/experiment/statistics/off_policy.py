@@ -25,9 +25,14 @@ from financial_assets.errors import ExperimentError
 from financial_assets.scoring.distributions import student_t_quantile
 from financial_assets.scoring.intervals import Interval, day_clustered_mean
 
-__all__ = ["LoggedRewards", "OffPolicyLimits", "doubly_robust", "effective_sample_size", "ips", "past_means", "snips"]
+__all__ = ["LoggedRewards", "doubly_robust", "effective_sample_size", "ips", "past_means", "snips"]
 
 _ROUNDING = 1e-9
+# An estimate is refused beyond these.
+MAX_WEIGHT = 10.0
+"""Largest ratio of target probability and propensity: what a floor of a tenth allows."""
+MIN_EFFECTIVE, MIN_DAYS = 100.0, 20
+"""Smallest effective sample in rows, and fewest days."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,34 +83,13 @@ class LoggedRewards:
         return int(np.unique(self.session).size)
 
 
-@dataclass(frozen=True, slots=True)
-class OffPolicyLimits:
-    """When an estimate is refused.
-
-    Attributes
-    ----------
-    max_weight
-        Largest ratio of target probability and propensity; a floor of a tenth allows 10.
-    min_effective
-        Smallest effective sample, in rows.
-    min_days
-        Fewest days.
-    """
-
-    max_weight: float = 10.0
-    min_effective: float = 100.0
-    min_days: int = 20
-
-
 def effective_sample_size(weights: NDArray[np.float64]) -> float:
     """Rows of equal weight that say as much: ``(sum w)^2 / sum w^2`` (Kish 1965); 0 without weight."""
     squares = float(np.sum(weights**2))
     return float(np.sum(weights)) ** 2 / squares if squares > 0 else 0.0
 
 
-def ips(
-    log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyLimits | None = None, level: float = 0.95
-) -> Interval:
+def ips(log: LoggedRewards, target: NDArray[np.float64], level: float = 0.95) -> Interval:
     """Inverse-propensity estimate of the mean reward of ``target``.
 
     Parameters
@@ -115,8 +99,6 @@ def ips(
     target
         Probability of every arm under the policy in question ``[n, arm]``, which must not have been chosen by looking
         at these rewards.
-    limits
-        When to refuse.
     level
         Confidence of the interval.
 
@@ -125,15 +107,13 @@ def ips(
     ExperimentError
         Refused: no overlap, a weight out of bounds, too small an effective sample, too few days.
     """
-    weights = _weights(log, target, limits or OffPolicyLimits())
+    weights = _weights(log, target)
     return day_clustered_mean(weights * log.reward, log.session, level)
 
 
-def snips(
-    log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyLimits | None = None, level: float = 0.95
-) -> Interval:
+def snips(log: LoggedRewards, target: NDArray[np.float64], level: float = 0.95) -> Interval:
     """Self-normalised estimate; arguments and refusals as :func:`ips`. The interval is a jackknife over days."""
-    weights = _weights(log, target, limits or OffPolicyLimits())
+    weights = _weights(log, target)
     _, day = np.unique(log.session, return_inverse=True)
     weight, gain = np.bincount(day, weights=weights), np.bincount(day, weights=weights * log.reward)
     estimate = float(gain.sum() / weight.sum())
@@ -150,7 +130,6 @@ def doubly_robust(
     log: LoggedRewards,
     target: NDArray[np.float64],
     expected: NDArray[np.float64],
-    limits: OffPolicyLimits | None = None,
     level: float = 0.95,
 ) -> Interval:
     """Doubly robust estimate; arguments and refusals as :func:`ips`.
@@ -161,7 +140,7 @@ def doubly_robust(
         Reward model: expected reward of every arm for the row ``[n, arm]``, made without the row's day or a later one,
         as :func:`past_means`.
     """
-    weights = _weights(log, target, limits or OffPolicyLimits())
+    weights = _weights(log, target)
     if expected.shape != target.shape or not np.isfinite(expected).all():
         raise ExperimentError(f"the reward model must give finite values of shape {target.shape}, not {expected.shape}")
     direct = np.sum(target * expected, axis=1)
@@ -195,7 +174,7 @@ def past_means(log: LoggedRewards, prior: float, prior_rows: float = 10.0) -> ND
     return ((gained + prior * prior_rows) / (weighed + prior_rows))[day]
 
 
-def _weights(log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyLimits) -> NDArray[np.float64]:
+def _weights(log: LoggedRewards, target: NDArray[np.float64]) -> NDArray[np.float64]:
     _check_policy("target", target, len(log.reward))
     if target.shape != log.propensity.shape:
         raise ExperimentError(f"the target has {target.shape[1]} arms, the log {log.propensity.shape[1]}")
@@ -206,21 +185,21 @@ def _weights(log: LoggedRewards, target: NDArray[np.float64], limits: OffPolicyL
             "nothing is known about it; allocate with a floor"
         )
     largest = float(np.max(np.divide(target, log.propensity, out=np.zeros_like(target), where=target > 0)))
-    if largest > limits.max_weight * (1 + _ROUNDING):
+    if largest > MAX_WEIGHT * (1 + _ROUNDING):
         raise ExperimentError(
-            f"off-policy estimate refused: weights of up to {largest:.3g} exceed {limits.max_weight:g} (max_weight); "
+            f"off-policy estimate refused: weights of up to {largest:.3g} exceed {MAX_WEIGHT:g} (max_weight); "
             "the target does what the log hardly ever did"
         )
     weights = log.taken(target) / log.taken(log.propensity)
     effective = effective_sample_size(weights)
-    if effective < limits.min_effective:
+    if effective < MIN_EFFECTIVE:
         raise ExperimentError(
             f"off-policy estimate refused: {len(weights)} rows are worth {effective:.1f}, fewer than "
-            f"{limits.min_effective:g} (min_effective); log more, or ask about a target nearer to the log"
+            f"{MIN_EFFECTIVE:g} (min_effective); log more, or ask about a target nearer to the log"
         )
-    if log.days < limits.min_days:
+    if log.days < MIN_DAYS:
         raise ExperimentError(
-            f"off-policy estimate refused: {log.days} days are fewer than {limits.min_days} (min_days): days are the "
+            f"off-policy estimate refused: {log.days} days are fewer than {MIN_DAYS} (min_days): days are the "
             "independent units"
         )
     return weights

@@ -2,25 +2,22 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mabwiser.mab import MAB, LearningPolicy
+from pydantic import TypeAdapter
 from scipy import stats
 
+from benchmarks.ab.rivals import FixedShares, ThompsonBeta, best_of_betas
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.allocators import (
-    Allocator,
-    FixedShares,
-    Hedge,
-    ThompsonBeta,
-    ThompsonGaussian,
-)
+from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
 from financial_assets.experiment.allocation.limits import Limits
-from financial_assets.experiment.allocation.memory import Memory
-from financial_assets.experiment.allocation.posterior import best_of_betas, best_of_means
+from financial_assets.experiment.allocation.posterior import best_of_means
+from financial_assets.experiment.allocation.record import Memory
 
 ADAPTIVE: list[Allocator] = [ThompsonBeta(), ThompsonGaussian(), ThompsonGaussian(memory_days=60), Hedge()]
 
@@ -105,7 +102,7 @@ def test_shares_are_shares_and_the_memory_is_text_without_loss(
     shares = allocator.shares(memory)
     assert min(shares) >= 0
     assert math.fsum(shares) == pytest.approx(1)
-    again = Memory.from_json(json.loads(json.dumps(memory.to_json())))
+    again = TypeAdapter(Memory).validate_json(json.dumps(asdict(memory)))
     assert again == memory
     assert allocator.shares(again) == shares
 
@@ -187,8 +184,6 @@ def test_settings_without_sense_are_refused() -> None:
         lambda: ThompsonGaussian(seed=-1),
         lambda: FixedShares((0.7, 0.4)),
         lambda: FixedShares((0.7, 0.3)).start(3),
-        lambda: Memory.from_json({"days": 1}),
-        lambda: Memory.from_json({"days": 1, "totals": [math.nan], "more": []}),
     ):
         with pytest.raises(ExperimentError):
             make()

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.ab.rivals import FixedShares, ThompsonBeta
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.allocators import FixedShares, Hedge, ThompsonBeta, ThompsonGaussian
+from financial_assets.experiment.allocation.allocators import Hedge, ThompsonGaussian
 from financial_assets.experiment.allocation.daily import (
     AllocationPolicy,
     AllocationState,
@@ -130,8 +131,18 @@ def test_the_log_reproduces_the_state_bit_for_bit(arms: int) -> None:
     assert replay(policy, records) == state
     logged = json.loads(json.dumps([record.to_json() for record in records], allow_nan=False))
     assert replay(policy, [AllocationRecord.from_json(values) for values in logged]) == state
+    memory = {"days": 1, "totals": [math.nan, 0.0], "more": []}
+    for wrong in (
+        {"session": "today"},
+        {"memory": {"days": 1}},
+        {"memory": memory},
+        {"health": None},
+        {"after": "all"},
+    ):
+        with pytest.raises(ExperimentError, match="no allocation record"):
+            AllocationRecord.from_json({**logged[0], **wrong})
     with pytest.raises(ExperimentError, match="no allocation record"):
-        AllocationRecord.from_json({**logged[0], "session": "today"})
+        AllocationRecord.from_json({name: value for name, value in logged[0].items() if name != "shares"})
 
 
 def test_a_log_that_was_tampered_with_is_refused() -> None:

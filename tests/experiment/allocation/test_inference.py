@@ -5,34 +5,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.ab.rivals import naive_difference
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.inference import (
     RoutedScores,
     inverse_propensity_differences,
     ipw_log_e_process,
-    naive_difference,
 )
 from financial_assets.experiment.statistics.capital import log_e_process
 
 
-def routed(seed: int, weights: np.ndarray, edge: float, tickers: int = 10, *, adaptive: bool = True) -> RoutedScores:
+def routed(seed: int, weights: np.ndarray, edge: float, tickers: int = 10) -> RoutedScores:
     random = np.random.default_rng(seed)
     day = np.repeat(np.arange(len(weights)), tickers)
     share = weights[day]
     challenger = random.random(day.size) < share
     score = (random.random(day.size) < 0.52 + edge * challenger).astype(float)
     propensity = np.where(challenger, share, 1 - share)
-    return RoutedScores(day, challenger, score, propensity, "adaptive" if adaptive else "fixed")
+    return RoutedScores(day, challenger, score, propensity)
 
 
 def test_naive_inference_is_refused_by_flag_and_by_data() -> None:
-    fixed = routed(0, np.full(100, 0.3), 0.0, adaptive=False)
-    assert abs(naive_difference(fixed).estimate) < 0.1
-    flagged = routed(0, np.full(100, 0.3), 0.0, adaptive=True)
-    unflagged = routed(0, np.linspace(0.2, 0.4, 100), 0.0, adaptive=False)
-    for rows in (flagged, unflagged):
+    fixed, moving = routed(0, np.full(100, 0.3), 0.0), routed(0, np.linspace(0.2, 0.4, 100), 0.0)
+    assert abs(naive_difference(fixed, "fixed").estimate) < 0.1
+    for rows, allocation in ((fixed, "adaptive"), (moving, "fixed")):
         with pytest.raises(ExperimentError, match="refused"):
-            naive_difference(rows)
+            naive_difference(rows, allocation)
 
 
 def test_the_daily_differences_are_unbiased_whatever_the_weights() -> None:
@@ -84,9 +82,9 @@ def test_weights_that_move_with_the_market_mislead_the_naive_test_only(runs: int
         champion = random.random(2500) >= weights
         score = (random.random(2500) < level).astype(float)
         day, propensity = np.repeat(np.arange(250), 10), np.where(champion, 1 - weights, weights)
-        rows = RoutedScores(day, champion, score, propensity, "adaptive")  # the champion's rows look better
-        fixed = RoutedScores(day, champion, score, np.where(champion, 0.5, 0.5), "fixed")  # the planted lie
-        naive += naive_difference(fixed, level=0.9).low > 0
+        rows = RoutedScores(day, champion, score, propensity)  # the champion's rows look better
+        fixed = RoutedScores(day, champion, score, np.where(champion, 0.5, 0.5))  # the planted lie
+        naive += naive_difference(fixed, "fixed", level=0.9).low > 0
         anytime += ipw_log_e_process(rows).max() >= np.log(20)
     assert naive / runs > 0.5
     assert anytime / runs <= 0.05
@@ -107,6 +105,6 @@ def test_rows_that_cannot_be_used_are_refused() -> None:
         ({"session": np.arange(3)}, "session has shape"),
         ({"score": np.zeros(0)}, "at least one row"),
     ):
-        values = {name: getattr(good, name) for name in ("session", "challenger", "score", "propensity", "allocation")}
+        values = {name: getattr(good, name) for name in ("session", "challenger", "score", "propensity")}
         with pytest.raises(ExperimentError, match=message):
             RoutedScores(**{**values, **change})  # type: ignore[arg-type]

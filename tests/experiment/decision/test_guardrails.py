@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.experiment.decision.guardrails import peak_log_e, watch_traffic
+from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.decision.record import Guardrail
-from financial_assets.experiment.statistics.guardrails import RateEProcess
 from tests.experiment.builders import CHALLENGER, CHAMPION
 from tests.experiment.decision.builders import EPOCH, plan, requests
 
@@ -98,15 +96,6 @@ def test_epochs_of_other_pairs_do_not_count() -> None:
 
 def test_no_requests_are_no_alarm() -> None:
     assert not any(rail.fired for rail in rails(requests(1).iloc[:0]).values())
-
-
-@pytest.mark.parametrize("rate", [0.0, 0.01, 0.3, 1.0])
-def test_all_answers_at_once_give_what_one_at_a_time_gives(rate: float) -> None:
-    bad = np.random.default_rng(4).random(400) < rate
-    capital = RateEProcess()
-    for one in bad:
-        capital = capital.update(int(one), 1, allowed=0.02)
-    assert peak_log_e(bad, 0.02) == pytest.approx(capital.log_peak, abs=1e-9)
 
 
 def test_the_digest_sees_every_request() -> None:

@@ -141,9 +141,7 @@ def test_equal_models_are_hardly_ever_promoted_or_rolled_back_and_peeking_would(
     worlds = np.clip(SPREAD * np.random.default_rng(1).standard_normal((runs, 252)), -1, 1)
     level = math.log(2 / registered.test.alpha_always)
     stakes = planned_stakes(registered.test.plausible_effect, SPREAD)
-    sure, worse = (
-        (log_e_process(worlds, side=side, stakes=stakes) >= level).any(axis=1) for side in ("greater", "less")
-    )
+    sure, worse = ((log_e_process(sign * worlds, stakes=stakes) >= level).any(axis=1) for sign in (1, -1))
     looks = [due_looks(registered, Evidence(series, series, {}, 0, 0, "")) for series in map(days, worlds)]
     planned = np.array([found[-1].crossed for found in looks])
     mean, square = (np.cumsum(power, axis=1)[:, 29:] / day for power in (worlds, worlds**2))

@@ -36,7 +36,7 @@ from financial_assets.experiment.report.charts import CHARTS, png, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of
 from financial_assets.experiment.report.evidence_chart import evidence
 from financial_assets.experiment.report.style import svg_of
-from financial_assets.experiment.statistics.stagewise import daily_z
+from financial_assets.experiment.statistics.group_sequential import daily_z
 from financial_assets.scoring.intervals import Interval
 from tests.experiment.builders import CHALLENGER, CUTOFF, panel
 from tests.experiment.decision.builders import EPOCH, QUIET, frames, plan

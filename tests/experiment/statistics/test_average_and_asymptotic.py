@@ -5,17 +5,16 @@ import math
 import numpy as np
 import pytest
 import ville
-from ville import normal_mixture
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.asymptotic import (
-    AsymptoticSequence,
-    Clipping,
+    asymptotic_interval,
     asymptotic_radius,
+    clipped,
     precision_for,
 )
 from financial_assets.experiment.statistics.bernstein import (
-    AverageSequence,
+    average_interval,
     bernstein_radius,
     log_mixture,
     variations,
@@ -38,48 +37,34 @@ def test_the_running_average_is_covered_though_the_mean_moves() -> None:
     assert (np.abs(off) > 1.96 * np.sqrt(n))[:, 19:].any(axis=1).mean() > 0.25  # the interval of one look, every day
 
 
-def test_radius_state_and_process_agree() -> None:
-    days, _ = switching(np.random.default_rng(2), 1, 300)
-    state = AverageSequence().extend(days[0])
-    assert state.variation == pytest.approx(variations(days)[0, -1], rel=1e-12)
-    low, high = state.interval(0.05)
-    half = bernstein_radius(state.variation, 0.025) / 300
+def test_radius_interval_and_process_agree() -> None:
+    days = switching(np.random.default_rng(2), 1, 300)[0][0]
+    squares = [(day - (days[:place].mean() if place else 0.0)) ** 2 for place, day in enumerate(days)]
+    variation = float(variations(days)[-1])
+    assert variation == pytest.approx(sum(squares), rel=1e-12)
+    low, high = average_interval(days, 0.05)
+    half = bernstein_radius(variation, 0.025) / 300
     assert (high - low) / 2 == pytest.approx(half)
-    assert float(log_mixture(half * 300, state.variation)) == pytest.approx(math.log(40), abs=1e-9)
-    assert AverageSequence.from_json(state.to_json()) == state
-    assert AverageSequence().interval(0.05) == (-1.0, 1.0)
-    with pytest.raises(ExperimentError):
-        state.update(1.5)
+    assert float(log_mixture(half * 300, variation)) == pytest.approx(math.log(40), abs=1e-9)
+    assert average_interval([], 0.05) == (-1.0, 1.0)
+    for wrong in ([0.1, 1.5], [0.1, math.nan]):
+        with pytest.raises(ExperimentError):
+            average_interval(wrong, 0.05)
 
 
-def test_the_average_sequence_is_narrower_for_quiet_days() -> None:
-    quiet = AverageSequence(bound=0.1).extend([0.01, -0.01] * 150)
-    loud = AverageSequence(bound=0.1).extend([0.1, -0.1] * 150)
-    assert quiet.interval(0.05)[1] < 0.5 * loud.interval(0.05)[1]
+def test_the_average_interval_is_narrower_for_quiet_days() -> None:
+    quiet = average_interval([0.01, -0.01] * 150, 0.05, bound=0.1)
+    loud = average_interval([0.1, -0.1] * 150, 0.05, bound=0.1)
+    assert quiet[1] < 0.5 * loud[1]
 
 
 def test_the_asymptotic_sequence_is_that_of_ville() -> None:
     days = np.random.default_rng(3).standard_t(4, 400) * 3 + 0.1
     theirs = ville.AsymptoticCS(alpha=0.05, t_opt=250, min_samples=50).fit(days)
     rho = 1 / math.sqrt(theirs.rho_)
-    state = AsymptoticSequence(rho)
-    for day, low, high in zip(days, theirs.lower_, theirs.upper_, strict=True):
-        state = state.update(day)
-        mine = state.interval(0.05)
-        assert mine == pytest.approx((low, high), abs=1e-8)
+    for count, low, high in zip(range(1, 401), theirs.lower_, theirs.upper_, strict=True):
+        assert asymptotic_interval(days[:count], 0.05, rho) == pytest.approx((low, high), abs=1e-8)
     assert precision_for(250, 0.05) == pytest.approx(rho, rel=0.02)
-    assert AsymptoticSequence.from_json(state.to_json()) == state
-    assert state.label == "asymptotic"
-
-
-def test_the_one_sided_radius_is_a_little_wider_than_the_exact_one() -> None:
-    t = np.array([10.0, 100.0, 1000.0, 10000.0])
-    rho = precision_for(250, 0.05)
-    exact = normal_mixture(t, 0.025, 1 / rho**2, one_sided=True) / t
-    mine = asymptotic_radius(t, 0.025, rho, sides=1)
-    assert np.all(mine >= exact)
-    assert np.all(mine <= 1.02 * exact)
-    assert np.all(mine < asymptotic_radius(t, 0.025, rho))
 
 
 def test_heavy_tails_are_covered_about_as_promised() -> None:
@@ -93,19 +78,16 @@ def test_heavy_tails_are_covered_about_as_promised() -> None:
 
 
 def test_nothing_is_concluded_from_few_days() -> None:
-    state = AsymptoticSequence(precision_for(100, 0.05)).extend(np.full(49, 5.0) + np.arange(49) * 1e-3)
-    assert state.lower(0.05) == -math.inf
-    assert state.update(5.0).lower(0.05) > 4.9
-    assert state.update(5.0).upper(0.05) < 5.1
+    days, rho = [5.0 + 1e-3 * day for day in range(49)], precision_for(100, 0.05)
+    assert asymptotic_interval(days, 0.05, rho) == (-math.inf, math.inf)
+    low, high = asymptotic_interval([*days, 5.0], 0.05, rho)
+    assert 4.9 < low < high < 5.1
     with pytest.raises(ExperimentError):
-        state.update(math.nan)
+        asymptotic_interval([*days, math.nan], 0.05, rho)
 
 
-def test_clipping_says_how_much_it_changed() -> None:
-    clip = Clipping(0.5)
-    np.testing.assert_array_equal(clip([-3.0, 0.2, math.inf]), [-0.5, 0.2, 0.5])
-    assert clip.share([-3.0, 0.2, 0.5, 0.6]) == 0.5
-    with pytest.raises(ExperimentError):
-        clip([math.nan])
-    with pytest.raises(ExperimentError):
-        Clipping(0.0)
+def test_clipping_refuses_what_is_missing() -> None:
+    np.testing.assert_array_equal(clipped([-3.0, 0.2, math.inf], 0.5), [-0.5, 0.2, 0.5])
+    for days, limit in (([math.nan], 0.5), ([0.1], 0.0), ([0.1], math.inf)):
+        with pytest.raises(ExperimentError):
+            clipped(days, limit)

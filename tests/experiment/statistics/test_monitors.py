@@ -12,24 +12,30 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.guardrails import ODDS, RateEProcess, fair_share, log_e_value
+from financial_assets.experiment.statistics.guardrails import ODDS, fair_share, log_e_of_rate, peak_log_e
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from financial_assets.experiment.statistics.srm_sequential import (
     CONCENTRATION,
     SequentialSrm,
-    StratifiedSrm,
     log_bayes_factor,
 )
 
 WEIGHTS = {"champion": 70, "challenger": 30}
 
 
+def split_test(weights: dict[str, int], *looks: dict[str, int]) -> SequentialSrm:
+    test = SequentialSrm()
+    for requests in looks:
+        test.update({"one stratum": (weights, requests)})
+    return test
+
+
 def test_two_arms_are_villes_beta_binomial_test() -> None:
     requests = (np.random.default_rng(1).random(500) < 0.64).astype(float)
     theirs = ville.BernoulliTest(0.7, prior=(0.7 * CONCENTRATION, 0.3 * CONCENTRATION)).fit(requests).log_e_values_
-    state, mine = SequentialSrm.start(WEIGHTS), []
+    state, mine = SequentialSrm(), []
     for one in requests:
-        state = state.update({"champion": int(one), "challenger": 1 - int(one)})
+        state.update({1: (WEIGHTS, {"champion": int(one), "challenger": 1 - int(one)})})
         mine.append(state.log_e)
     assert mine == pytest.approx(theirs, abs=1e-8)
     assert state.p_value == pytest.approx(math.exp(-max(0.0, theirs.max())))
@@ -55,15 +61,15 @@ def test_a_wrong_split_is_found_a_right_one_seldom_blamed() -> None:
 
 
 def test_the_split_that_a_published_comparison_rested_on_is_refused() -> None:
-    assert not SequentialSrm.start(WEIGHTS).update({"champion": 1851, "challenger": 649}).passed(0.001)
-    assert SequentialSrm.start(WEIGHTS).update({"champion": 1751, "challenger": 749}).passed(0.001)
+    assert split_test(WEIGHTS, {"champion": 1851, "challenger": 649}).p_value <= 0.001
+    assert split_test(WEIGHTS, {"champion": 1751, "challenger": 749}).p_value > 0.001
 
 
 def test_epochs_share_one_error_rate_and_forget_no_mismatch() -> None:
-    first = SequentialSrm.start(WEIGHTS).update({"champion": 130, "challenger": 70})
+    first = split_test(WEIGHTS, {"champion": 130, "challenger": 70})
     even = {"champion": 50, "challenger": 50}
-    second = SequentialSrm.start(even).update({"champion": 65, "challenger": 35})
-    both = StratifiedSrm()
+    second = split_test(even, {"champion": 65, "challenger": 35})
+    both = SequentialSrm()
     both.update({1: (WEIGHTS, {"champion": 130, "challenger": 70})})
     both.update({2: (even, {"champion": 65, "challenger": 35})})
     assert both.log_e == pytest.approx(first.log_e + second.log_e, rel=1e-12)
@@ -74,14 +80,13 @@ def test_epochs_share_one_error_rate_and_forget_no_mismatch() -> None:
 
 
 def test_requests_that_no_chance_explains() -> None:
-    state = SequentialSrm.start({"champion": 100, "challenger": 0}).update({"champion": 50})
-    assert state.log_e == 0.0
-    assert state.passed(0.001)
-    broken = state.update({"challenger": 1})
-    assert broken.p_value == 0.0
-    assert broken.log_e == math.inf
-    assert state.update({"stranger": 1}).p_value == 0.0
-    for wrong in (lambda: state.update({"champion": -1}), lambda: SequentialSrm.start({"a": 0})):
+    weights = {"champion": 100, "challenger": 0}
+    fine = split_test(weights, {"champion": 50})
+    assert (fine.log_e, fine.p_value) == (0.0, 1.0)
+    broken = split_test(weights, {"champion": 50}, {"challenger": 1}, {"champion": 50})
+    assert (broken.log_e, broken.p_value) == (math.inf, 0.0)
+    assert split_test(weights, {"champion": 50}, {"stranger": 1}).p_value == 0.0
+    for wrong in (lambda: split_test(weights, {"champion": -1}), lambda: split_test({"a": 0}, {"a": 1})):
         with pytest.raises(ExperimentError):
             wrong()
 
@@ -90,54 +95,61 @@ def test_a_guardrail_is_a_mixture_of_likelihood_ratios() -> None:
     allowed, bad, answers = 0.02, 7, 150
     rates = np.array([odds * allowed / (1 - allowed + odds * allowed) for odds in ODDS])
     ratios = stats.binom.pmf(bad, answers, rates) / stats.binom.pmf(bad, answers, allowed)
-    assert math.exp(RateEProcess().update(bad, answers, allowed=allowed).log_e) == pytest.approx(
-        ratios.mean(), rel=1e-9
-    )
-    assert float(log_e_value(bad, answers, allowed)) == pytest.approx(math.log(ratios.mean()), abs=1e-9)
+    assert log_e_of_rate([bad], answers, allowed).tolist() == pytest.approx([math.log(ratios.mean())], abs=1e-9)
 
 
 @pytest.mark.parametrize(("rate", "gains"), [(0.1, False), (0.05, False), (0.2, True)])
 def test_no_gain_is_expected_up_to_the_allowed_rate(rate: float, gains: bool) -> None:
     bad = np.arange(31)
-    mean = float(np.dot(stats.binom.pmf(bad, 30, rate), np.exp(log_e_value(bad, 30, 0.1))))
+    mean = float(np.dot(stats.binom.pmf(bad, 30, rate), np.exp(log_e_of_rate(bad[:, None], 30, 0.1)[:, 0])))
     assert mean > 1.5 if gains else mean <= 1 + 1e-9
 
 
 def test_a_slow_arm_is_found_soon_a_good_one_hardly_ever() -> None:
     rng, n = np.random.default_rng(3), np.arange(1, 1001)
-    slow = np.cumsum(rng.random((600, 1000)) < 0.05, axis=1)
-    good = np.cumsum(rng.random((2000, 1000)) < 0.01, axis=1)
-    found = log_e_value(slow, n, 0.01) >= math.log(100)
+    slow, good = rng.random((600, 1000)) < 0.05, rng.random((2000, 1000)) < 0.01
+    found = log_e_of_rate(slow, 1, 0.01) >= math.log(100)
     assert np.median(found.argmax(axis=1) + 1) <= 150
-    assert (log_e_value(good, n, 0.01) >= math.log(100)).any(axis=1).mean() <= 0.012
-    assert (stats.binom.sf(good[:300] - 1, n, 0.01) < 0.01).any(axis=1).mean() > 0.03  # a binomial test an answer
+    assert (log_e_of_rate(good, 1, 0.01) >= math.log(100)).any(axis=1).mean() <= 0.012
+    assert (stats.binom.sf(np.cumsum(good[:300], axis=1) - 1, n, 0.01) < 0.01).any(
+        axis=1
+    ).mean() > 0.03  # a binomial test an answer
 
 
 def test_an_incident_of_both_arms_is_not_laid_at_the_challengers_door() -> None:
     allowed = fair_share(30, 70)
     assert allowed == pytest.approx(0.3)
     assert fair_share(30, 70, tolerance=2) == pytest.approx(60 / 130)
-    both = RateEProcess().update(
-        120, 400, allowed=allowed
-    )  # 120 of the 400 bad answers are the challenger's: its share
-    assert not both.breached(0.01)
-    assert RateEProcess().update(120, 3000, allowed=0.01).breached(0.01)  # against the objective it would be
-    assert RateEProcess().update(40, 60, allowed=allowed).breached(0.01)
+    limit = math.log(100)
+    assert log_e_of_rate([120], 400, allowed) < limit  # 120 of the 400 bad answers are the challenger's: its share
+    assert log_e_of_rate([120], 3000, 0.01) >= limit  # against the objective it would be blamed
+    assert log_e_of_rate([40], 60, allowed) >= limit
 
 
-def test_guardrail_states_add_up_and_remember() -> None:
-    batches = [(1, 20), (0, 30), (9, 25), (0, 400)]
-    state = RateEProcess()
-    for bad, answers in batches:
-        state = state.update(bad, answers, allowed=0.02)
-    assert state.log_e == pytest.approx(float(log_e_value(10, 475, 0.02)), abs=1e-9)
-    assert state.breached(0.01)  # it was, after the third batch
-    assert not RateEProcess().update(10, 475, allowed=0.02).breached(0.01)
-    for wrong in (lambda: state.update(2, 1, allowed=0.1), lambda: state.update(0, 1, allowed=1.0)):
+def test_guardrails_add_up_and_remember() -> None:
+    bad, answers, limit = [1, 0, 9, 0], [20, 30, 25, 400], math.log(100)
+    path = log_e_of_rate(bad, answers, 0.02)
+    at_once = log_e_of_rate([10], 475, 0.02)
+    assert path[-1] == pytest.approx(at_once[0], abs=1e-9)
+    assert path.max() >= limit > path[-1]  # it was breached, after the third batch
+    mixed = np.concatenate([np.full(30, 0.02), np.full(20, 0.3)])
+    failures = np.random.default_rng(6).random(50) < mixed
+    by_hand = sum(
+        np.exp(failures @ np.full(50, math.log(odds)) - np.log1p(mixed * (odds - 1)).sum()) for odds in ODDS
+    ) / len(ODDS)
+    assert log_e_of_rate(failures, 1, mixed)[-1] == pytest.approx(math.log(by_hand))  # each answer has its own limit
+    assert peak_log_e(failures, mixed) == pytest.approx(max(0.0, log_e_of_rate(failures, 1, mixed).max()))
+    assert peak_log_e([], 0.02) == 0.0
+    for wrong in (lambda: peak_log_e([True], 1.0), lambda: peak_log_e([True], [0.0]), lambda: fair_share(0, 70)):
         with pytest.raises(ExperimentError):
             wrong()
-    with pytest.raises(ExperimentError):
-        fair_share(0, 70)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.01, 0.3, 1.0])
+def test_all_answers_at_once_give_what_one_at_a_time_gives(rate: float) -> None:
+    bad = np.random.default_rng(4).random(400) < rate
+    at_each_answer = [float(log_e_of_rate([bad[:n].sum()], n, 0.02)[0]) for n in range(1, 401)]
+    assert peak_log_e(bad, 0.02) == pytest.approx(max(0.0, *at_each_answer), abs=1e-9)
 
 
 def test_holm_is_that_of_statsmodels() -> None:
