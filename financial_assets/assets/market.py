@@ -90,6 +90,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
             + "; ".join(f"{name}: {ingestion.failures[name]}" for name in ingestion.never_delivered),
             allow_retries=False,
         )
+    for line in ingestion.source_changes:
+        context.log.warning(line)
     now = pd.Timestamp(dt.datetime.now(dt.UTC))
     yield fresh_check(overdue(now, now), now)
     prices = market.prices()
@@ -211,6 +213,9 @@ def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) 
         "rows unchanged": ingestion.report.unchanged,
         "rows restated": len(ingestion.report.restated),
         "restated history": table(ingestion.report.restated),
+        "rescaled history": table(ingestion.report.rescaled),
+        "rows removed": len(ingestion.report.removed),
+        "missing at the source": table(ingestion.missing_at_source),
         "corporate actions": table(ingestion.report.corporate_actions),
         "tickers": table(spans),
         "market clock": f"{market.clock().now():%Y-%m-%d}",

@@ -223,10 +223,10 @@ class _BindingStore(PriceStore):
         super().__init__(root)
         self._bind = bind
 
-    def upsert(self, frame: pd.DataFrame) -> UpsertReport:
+    def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
         """See ``PriceStore.upsert``."""
         self._bind()
-        return super().upsert(frame)
+        return super().upsert(frame, gone)
 
 
 def _described(identity: Mapping[str, Any]) -> str:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 
-__all__ = ["KEY_COLUMNS", "PRICE_COLUMNS", "VALUE_COLUMNS", "empty_prices", "hash_prices", "sort_prices"]
+__all__ = [
+    "KEY_COLUMNS",
+    "PRICE_COLUMNS",
+    "VALUE_COLUMNS",
+    "combined_hash",
+    "empty_prices",
+    "hash_prices",
+    "sort_prices",
+]
 
 KEY_COLUMNS = ("date", "ticker")
 VALUE_COLUMNS = ("open", "high", "low", "close", "volume", "adj_close")
 PRICE_COLUMNS = KEY_COLUMNS + VALUE_COLUMNS
+
+_LANES = 2
+_LANE_BITS = 64
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
 def empty_prices() -> pd.DataFrame:
@@ -24,16 +34,55 @@ def empty_prices() -> pd.DataFrame:
 
 def sort_prices(prices: pd.DataFrame) -> pd.DataFrame:
     """The price columns, sorted by ticker and date, on a fresh index."""
-    columns = prices.loc[:, list(PRICE_COLUMNS)].rename_axis(columns=None)
-    return columns.sort_values(["ticker", "date"], kind="stable", ignore_index=True)
+    columns = prices.loc[:, list(PRICE_COLUMNS)].rename_axis(columns=None).reset_index(drop=True)
+    # A universe has few tickers and many rows: sorting numbers instead of strings takes a tenth of the time.
+    codes = pd.factorize(columns["ticker"], sort=True, use_na_sentinel=False)[0]
+    date = columns["date"].to_numpy()
+    if date.dtype.kind != "M" or pd.isna(columns["ticker"]).any():
+        return columns.sort_values(["ticker", "date"], kind="stable", ignore_index=True)
+    if len(codes) < 2 or ((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (date[1:] >= date[:-1]))).all():
+        return columns
+    return columns.take(np.lexsort((date, codes))).reset_index(drop=True)
 
 
 def hash_prices(prices: pd.DataFrame) -> str:
-    """SHA-256 of a price frame's content, whatever its row order, index or file format."""
-    frame = sort_prices(prices)
-    digest = hashlib.sha256()
-    digest.update("\n".join(frame["ticker"]).encode())
-    digest.update(frame["date"].to_numpy("datetime64[ns]").astype("<i8").tobytes())
-    for name in VALUE_COLUMNS:
-        digest.update(np.ascontiguousarray(frame[name].to_numpy("<f8")).tobytes())
-    return digest.hexdigest()
+    """Hash of a price frame's content, whatever its row order, index or file format: 32 hexadecimal digits.
+
+    It is the sum of a hash of each row, in two independent 64-bit lanes. Adding or removing rows therefore changes it
+    by the hash of those rows alone (``combined_hash``), and a store of any size knows its own hash after an append. It
+    shows that content differs; it does not protect against somebody who forges prices on purpose.
+    """
+    if prices.empty:
+        return "0" * (_LANES * _LANE_BITS // 4)
+    codes, names = pd.factorize(prices["ticker"])
+    columns = [
+        pd.util.hash_array(np.asarray(names, dtype=object))[codes],
+        prices["date"].to_numpy("datetime64[ns]").view("u8"),
+        *(np.ascontiguousarray(prices[name].to_numpy(np.float64)).view("u8") for name in VALUE_COLUMNS),
+    ]
+    lanes: list[int] = []
+    for lane in range(_LANES):
+        mixed = np.full(len(prices), _GOLDEN * (2 * lane + 1) % 2**_LANE_BITS, dtype=np.uint64)
+        for column in columns:
+            mixed = _mix(mixed ^ column)
+        lanes.append(int(mixed.sum(dtype=np.uint64)))
+    return "".join(f"{lane:016x}" for lane in lanes)
+
+
+def _mix(state: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
+    state = state + np.uint64(_GOLDEN)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))
+
+
+def combined_hash(content: str, added: str, removed: str) -> str:
+    """The hash of ``content`` after rows with the hash ``added`` came and rows with the hash ``removed`` went."""
+    digits = _LANE_BITS // 4
+    lanes = [
+        (int(content[at : at + digits], 16) + int(added[at : at + digits], 16) - int(removed[at : at + digits], 16))
+        % 2**_LANE_BITS
+        for at in range(0, _LANES * digits, digits)
+    ]
+    return "".join(f"{lane:016x}" for lane in lanes)

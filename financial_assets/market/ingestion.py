@@ -1,24 +1,35 @@
-"""One ingestion: fetch what is missing, check it, and only then let it into the store."""
+"""One ingestion: fetch what is missing or has changed, check it, and only then let it into the store."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from financial_assets.errors import MarketDataError
-from financial_assets.market.frames import KEY_COLUMNS, sort_prices
+from financial_assets.errors import MarketDataError, SourceError
+from financial_assets.market.frames import KEY_COLUMNS, empty_prices, sort_prices
 from financial_assets.market.quality import completeness
+from financial_assets.market.restatement import among, missing_at_source
 from financial_assets.market.schemas import QualityResult, check_prices
-from financial_assets.market.sources import PriceSource
+from financial_assets.market.sources import FetchResult, PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
 
 __all__ = ["Ingestion", "ingest"]
 
 _OVERLAP = dt.timedelta(days=15)
 """Calendar days fetched again before the last stored session, so that a restated history shows itself."""
+
+_BEHIND = dt.timedelta(days=45)
+"""Calendar days by which a ticker may lag behind the most advanced one and still be fetched with it. Delisted tickers
+are fetched apart: with them, everybody's years since their last bar would be downloaded each day."""
+
+_CONTEXT = dt.timedelta(days=120)
+"""Calendar days of stored bars before a delivery that its checks look at."""
+
+_SHOWN = 5
+"""Bars that a sentence names."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,12 @@ class Ingestion:
         Results of all quality checks on ``prices``.
     report
         What the store took; ``None`` when a blocking check failed, and then the store is as it was.
+    missing_at_source
+        Stored bars that the source no longer has (price columns). Those of a source that delivers whole histories
+        (files) are removed from the store (``report.removed``); a live source may have a hole for a day, so there they
+        stay.
+    doubtful
+        Ticker to reason, where too many are missing for a correction: nothing is removed.
     """
 
     prices: pd.DataFrame
@@ -44,11 +61,26 @@ class Ingestion:
     never_delivered: tuple[str, ...]
     quality: tuple[QualityResult, ...]
     report: UpsertReport | None
+    missing_at_source: pd.DataFrame = field(default_factory=empty_prices)
+    doubtful: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def blocking_failures(self) -> tuple[QualityResult, ...]:
         """The checks that keep these prices out of the store."""
         return tuple(result for result in self.quality if result.blocking and not result.passed)
+
+    @property
+    def source_changes(self) -> tuple[str, ...]:
+        """What a person should hear of stored bars that the source no longer has: one sentence per kind."""
+        removed = empty_prices() if self.report is None else self.report.removed
+        lines = list(self.doubtful.values())
+        kept = self.missing_at_source
+        kept = kept[~among(kept, removed) & ~kept["ticker"].isin(list(self.doubtful)).to_numpy()]
+        if len(removed):
+            lines.append(f"the source no longer has {_bars(removed)}: removed from the store, and kept in its history")
+        if len(kept):
+            lines.append(f"the source did not deliver {_bars(kept)}, which the store holds: they stay")
+        return tuple(lines)
 
 
 def ingest(
@@ -60,50 +92,121 @@ def ingest(
 ) -> Ingestion:
     """Bring the store up to date with the source.
 
-    A live source is asked only for what lies after the stored sessions, with a short overlap; when the overlap shows
-    that history was restated (a split, a dividend), the whole span is fetched again.
+    A live source is asked only for what lies after the stored sessions, with a short overlap. Where the overlap shows
+    that a ticker's history was restated by more than one factor, the whole of that ticker is fetched again. Sources
+    that are not live deliver whole histories, so a stored bar that they lack is gone.
 
     Raises
     ------
     SourceError
         The source delivered nothing at all.
     MarketDataError
-        History was restated, and the settings do not let all of it be fetched again.
+        No ticker could be taken, because all histories were restated and are not delivered from their beginning.
     """
-    stored = store.read(tickers)
-    since = _resume_from(stored, tickers) if source.live else None
-    first = max(filter(None, (start, since)), default=None)
-    outcome = _ingest_span(source, store, tickers, stored, first, end)
-    if since is not None and outcome.report is not None and not outcome.report.restated.empty:
-        outcome = _ingest_span(source, store, tickers, stored, start, end)
-    if outcome.report is not None and outcome.report.held_back:
-        raise MarketDataError(
-            f"the source restates the history of {', '.join(outcome.report.held_back)}, but INGESTION_START_DATE "
-            "leaves out the beginning of what is stored; unset it, or set FINANCIAL_ASSETS_HOME to a new folder"
-        )
-    return outcome
+    since = _resume(store, tickers) if source.live else dict[str, dt.date]()
+    fetched = _fetch(source, tickers, since, start, end)
+    outcome = _ingest_span(fetched, store, tickers, end, whole=not source.live)
+    restated = [] if outcome.report is None else [name for name in outcome.report.held_back if name in since]
+    if outcome.report is not None and restated:
+        again = source.fetch(restated, start, end)
+        kept = fetched.prices[~fetched.prices["ticker"].isin(again.prices["ticker"].unique())]
+        both = FetchResult(sort_prices(pd.concat([kept, again.prices])), {**fetched.failures, **again.failures})
+        second = _ingest_span(both, store, tickers, end, whole=False)
+        if second.report is not None:
+            second = replace(second, report=_together(outcome.report, second.report))
+        outcome = second
+    return _settled(outcome, tickers, start)
+
+
+def _resume(store: PriceStore, tickers: Sequence[str]) -> dict[str, dt.date]:
+    """Ticker to the first day to fetch: shortly before its last stored session. None for a new one."""
+    last = store.last_sessions(tickers)
+    return {str(ticker): (day - _OVERLAP).date() for ticker, day in last.items()}
+
+
+def _fetch(
+    source: PriceSource,
+    tickers: Sequence[str],
+    since: Mapping[str, dt.date],
+    start: dt.date | None,
+    end: dt.date | None,
+) -> FetchResult:
+    """One delivery of all tickers, in up to three requests: new ones, those up to date, and those left behind."""
+    latest = max(since.values(), default=None)
+    groups: dict[str, list[str]] = {}
+    for ticker in tickers:
+        behind = ticker in since and latest is not None and latest - since[ticker] > _BEHIND
+        groups.setdefault("new" if ticker not in since else "behind" if behind else "current", []).append(ticker)
+    results: list[FetchResult] = []
+    refusals: list[SourceError] = []
+    for names in groups.values():
+        first = min((since[name] for name in names if name in since), default=None)
+        try:
+            results.append(source.fetch(names, max(filter(None, (start, first)), default=None), end))
+        except SourceError as error:  # the reason of each of its tickers, unless nothing else was delivered either
+            refusals.append(error)
+            results.append(FetchResult(empty_prices(), dict.fromkeys(names, str(error))))
+    if len(refusals) == len(groups):
+        raise refusals[0]
+    frames = [result.prices for result in results if len(result.prices)]
+    failures = {name: reason for result in results for name, reason in result.failures.items()}
+    return FetchResult(sort_prices(pd.concat(frames)) if len(frames) > 1 else frames[0], failures)
 
 
 def _ingest_span(
-    source: PriceSource,
-    store: PriceStore,
-    tickers: Sequence[str],
-    stored: pd.DataFrame,
-    start: dt.date | None,
-    end: dt.date | None,
+    fetched: FetchResult, store: PriceStore, tickers: Sequence[str], end: dt.date | None, *, whole: bool
 ) -> Ingestion:
-    fetched = source.fetch(tickers, start, end)
-    already_stored = set(stored["ticker"].unique())
+    """Check one delivery and store it; with ``whole``, stored bars that it lacks are gone."""
+    days = pd.to_datetime(fetched.prices["date"], errors="coerce").dropna()
+    stored = store.read(tickers, start=None if whole or days.empty else (days.min() - _CONTEXT).date())
     quality = check_prices(fetched.prices)
     if not _blocks(quality) and not stored.empty:
         quality = tuple(_joined(result, stored, fetched.prices) for result in quality)
-    return Ingestion(
-        prices=fetched.prices,
-        failures=fetched.failures,
-        never_delivered=tuple(sorted(set(fetched.failures) - already_stored)),
-        quality=quality,
-        report=None if _blocks(quality) else store.upsert(fetched.prices),
+    never = set(fetched.failures) - set(store.last_sessions(list(fetched.failures)).index)
+    outcome = Ingestion(fetched.prices, fetched.failures, tuple(sorted(never)), quality, None)
+    if _blocks(quality):
+        return outcome
+    missing, doubtful = missing_at_source(stored, fetched.prices, end)
+    gone = missing[~missing["ticker"].isin(list(doubtful))] if whole else missing.head(0)
+    return replace(outcome, report=store.upsert(fetched.prices, gone), missing_at_source=missing, doubtful=doubtful)
+
+
+def _bars(rows: pd.DataFrame) -> str:
+    shown = ", ".join(f"{row.ticker} {row.date:%Y-%m-%d}" for row in rows.head(_SHOWN).itertuples())
+    count = f"{len(rows):,} stored bar" + ("" if len(rows) == 1 else "s")
+    return f"{count} ({shown}{', ...' if len(rows) > _SHOWN else ''})"
+
+
+def _together(first: UpsertReport, second: UpsertReport) -> UpsertReport:
+    """What two upserts of one ingestion did: the second one delivers all of the first one again."""
+    taken = [report.restated for report in (first, second) if len(report.restated)]
+    restated = pd.concat(taken).drop_duplicates(["ticker", "date"], keep="last") if taken else second.restated
+    return replace(
+        second,
+        added=first.added + second.added,
+        restated=restated.sort_values(["ticker", "date"], ignore_index=True),
+        corporate_actions=pd.concat([first.corporate_actions, second.corporate_actions], ignore_index=True)
+        if len(first.corporate_actions)
+        else second.corporate_actions,
+        rescaled=first.rescaled if len(first.rescaled) else second.rescaled,
     )
+
+
+def _settled(outcome: Ingestion, tickers: Sequence[str], start: dt.date | None) -> Ingestion:
+    """Tickers that were held back count as not delivered; if nobody is left, nothing was."""
+    report = outcome.report
+    if report is None or not report.held_back:
+        return outcome
+    fix = "deliver the whole history"
+    if start is not None:
+        fix = f"INGESTION_START_DATE={start} may leave out the beginning of what is stored: unset it, or {fix}"
+    reasons = {
+        name: f"{reason}; {fix}, or set FINANCIAL_ASSETS_HOME to a new folder"
+        for name, reason in report.held_back.items()
+    }
+    if not set(tickers) - set(reasons) - set(outcome.failures):
+        raise MarketDataError("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+    return replace(outcome, failures={**outcome.failures, **reasons})
 
 
 def _blocks(quality: Sequence[QualityResult]) -> bool:
@@ -117,11 +220,3 @@ def _joined(result: QualityResult, stored: pd.DataFrame, fetched: pd.DataFrame) 
     both = sort_prices(pd.concat([stored, fetched]).drop_duplicates(list(KEY_COLUMNS), keep="last"))
     failures = completeness(both)
     return replace(result, passed=failures.empty, failures=failures, checked=len(both))
-
-
-def _resume_from(stored: pd.DataFrame, tickers: Sequence[str]) -> dt.date | None:
-    """First day to fetch: shortly before the least advanced ticker's last session; all of it for a new ticker."""
-    last = stored.groupby("ticker")["date"].max()
-    if stored.empty or set(tickers) - set(last.index):
-        return None
-    return (pd.Timestamp(last.min()) - _OVERLAP).date()

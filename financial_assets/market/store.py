@@ -1,32 +1,44 @@
-"""The price store: everything ever ingested, as one Parquet file that is replaced whole."""
+"""The price store: everything ever ingested, and since when it is known."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
-from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.locking import exclusive
 from financial_assets.market import quality
 from financial_assets.market.corporate_actions import explain_restatement, find_corporate_actions
-from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
+from financial_assets.market.frames import (
+    PRICE_COLUMNS,
+    VALUE_COLUMNS,
+    combined_hash,
+    empty_prices,
+    hash_prices,
+    sort_prices,
+)
+from financial_assets.market.price_log import BAR, GONE, Change, PriceLog, Span, rescaled_rows
+from financial_assets.market.restatement import RESTATED, among, compare, reconcile
 
 __all__ = ["PriceStore", "UpsertReport", "same_bars"]
 
-RESTATED = 1e-5
-"""Relative difference above which a delivered value is another one: Yahoo sends float32 noise below it."""
-
-
 _SAME = 0.99
 """Share of common bars that must agree in two deliveries of one market; the rest may have been corrected."""
+
+_BEFORE = dt.timedelta(days=30)
+"""Calendar days read before a delivery, for the bar that its first one follows."""
+
+_FACTORS = ("ticker", "before", "price_factor", "volume_factor", "adj_close_factor")
+
+
+def _utc_now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,23 @@ class UpsertReport:
     corporate_actions
         Splits and dividends on the added or restated sessions: see ``find_corporate_actions``.
     held_back
-        Tickers whose history was restated, but not from its stored beginning: half of a restated history beside half
-        of the old one would be a false jump, so nothing of them was written. Fetch their whole span and upsert again.
+        Ticker to reason, for those of which nothing was written: their history was restated by more than one factor,
+        but not delivered from its stored beginning, and half of a restated history beside half of the old one would be
+        a false jump. Fetch their whole span and upsert again.
+    rescaled
+        Tickers whose sessions before ``before`` were multiplied by one factor instead, because all of the oldest
+        overlapping bars differ by it: ``ticker, before, price_factor, volume_factor, adj_close_factor``.
+    removed
+        Stored rows that were removed (price columns).
     """
 
     added: int
     unchanged: int
     restated: pd.DataFrame
     corporate_actions: pd.DataFrame
-    held_back: tuple[str, ...] = ()
+    held_back: Mapping[str, str] = field(default_factory=dict)
+    rescaled: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(_FACTORS)))
+    removed: pd.DataFrame = field(default_factory=empty_prices)
 
     @property
     def restatements(self) -> pd.DataFrame:
@@ -70,68 +90,164 @@ class PriceStore:
         Folder of the store; made on the first write.
     lock_timeout
         Longest wait for another writer, in seconds.
+    now
+        Gives the current instant (UTC-aware), which dates what is stored.
     """
 
-    def __init__(self, root: Path, *, lock_timeout: float = 60.0) -> None:
+    def __init__(self, root: Path, *, lock_timeout: float = 60.0, now: Callable[[], dt.datetime] = _utc_now) -> None:
         self.root = root
-        self.path = root / "prices.parquet"
+        self._log = PriceLog(root)
+        self.path = self._log.base
         self._lock_timeout = lock_timeout
+        self._now = now
 
     def read(
         self,
         tickers: Sequence[str] | None = None,
         start: dt.date | None = None,
         end: dt.date | None = None,
+        *,
+        known_at: dt.datetime | None = None,
     ) -> pd.DataFrame:
         """Stored prices, sorted by ticker and date; both ends included, ``None``: all.
+
+        Parameters
+        ----------
+        known_at
+            Prices as this store knew them at that instant (with a time zone); ``None``: as it knows them now. Empty
+            before the first were stored.
 
         Raises
         ------
         MarketDataError
-            The file is damaged.
+            A file is damaged, or ``known_at`` carries no time zone.
         """
-        filters = [("ticker", "in", list(tickers))] if tickers is not None else []
-        filters += [("date", ">=", pd.Timestamp(start))] if start is not None else []
-        filters += [("date", "<=", pd.Timestamp(end))] if end is not None else []
         if tickers is not None and not tickers:
             return empty_prices()
-        try:
-            frame = pd.read_parquet(self.path, columns=list(PRICE_COLUMNS), filters=filters or None)
-        except FileNotFoundError:
-            return empty_prices()
-        except (OSError, ValueError, pyarrow.ArrowException) as error:
-            raise MarketDataError(
-                f"{self.path} is damaged ({error}); remove it and materialize raw_prices again"
-            ) from error
-        return frame.astype(empty_prices().dtypes.to_dict())
+        until = None if known_at is None else self._last_known(known_at)
+        return self._log.read(Span(None if tickers is None else tuple(tickers), start, end), until)
+
+    def last_sessions(self, tickers: Sequence[str] | None = None) -> pd.Series:
+        """Ticker to its last stored session; a ticker without bars is absent."""
+        return self._ends(tickers, "max")
+
+    def _ends(self, tickers: Sequence[str] | None, end: str) -> pd.Series:
+        if tickers is not None and not tickers:
+            return empty_prices().groupby("ticker")["date"].agg(end)
+        stored = self._log.read(Span(None if tickers is None else tuple(tickers)))
+        return stored.groupby("ticker")["date"].agg(end)
+
+    def history(self) -> tuple[Change, ...]:
+        """Every change of the store, oldest first: what, when, and the content's hash before and after.
+
+        Raises
+        ------
+        MarketDataError
+            The history is damaged.
+        """
+        return self._log.changes()
 
     def content_hash(self) -> str:
-        """SHA-256 of all stored prices: the same content has the same hash wherever and whenever it was stored."""
-        return hash_prices(self.read())
+        """``hash_prices`` of all stored prices: the same content has the same hash wherever and however it came."""
+        changes = self.history()
+        return changes[-1].new_hash if changes else hash_prices(empty_prices())
 
-    def upsert(self, frame: pd.DataFrame) -> UpsertReport:
+    def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
         """Add new sessions and replace restated ones; what is stored already changes nothing.
 
         Parameters
         ----------
         frame
             Checked prices (``check_prices``), in any order.
+        gone
+            Keys (``ticker``, ``date``) of stored bars to remove, because the source no longer has them.
 
         Raises
         ------
         PriceDataError
             The frame lacks a column, or has keys twice or values that cannot be.
         MarketDataError
-            Another writer holds the store for too long, or the stored file is damaged.
+            Another writer holds the store for too long, or a stored file is damaged.
         """
         delivered = _canonical(frame)
         with self._locked():
-            stored = self.read()
-            report, merged = _merge(stored, delivered)
-            if merged is not None:
-                with atomic_path(self.path) as temporary:
-                    merged.to_parquet(temporary, index=False, row_group_size=250_000)
+            self._log.tidy()
+            report, rows, change = self._prepared(delivered, empty_prices() if gone is None else gone)
+            if len(rows):
+                self._log.append(rows, change)
         return report
+
+    def _prepared(self, delivered: pd.DataFrame, gone: pd.DataFrame) -> tuple[UpsertReport, pd.DataFrame, Change]:
+        """What to tell of a delivery, the rows to append for it, and their entry."""
+        changes = self.history()
+        stored = self._beside(pd.concat([delivered[["ticker", "date"]], gone[["ticker", "date"]]]))
+        both, is_stored, differs = compare(stored, delivered)
+        first_stored = self._ends(sorted(set(both.loc[differs, "ticker"])), "min")
+        restatement = reconcile(both, is_stored, differs, first_stored)
+        taken = ~delivered["ticker"].isin(list(restatement.held_back)).to_numpy()
+        fresh = delivered[taken & (~is_stored | differs)]
+        removed = stored[among(stored, gone) & ~among(stored, delivered)]
+        replaced = stored[among(stored, delivered[taken & differs])]
+        before, after = self._rescaled(restatement.factors)
+        rows = pd.concat(
+            [fresh.assign(kind=np.int8(BAR)), removed.assign(kind=np.int8(GONE))]
+            + ([rescaled_rows(restatement.factors)] if restatement.factors else []),
+            ignore_index=True,
+        )
+        old_hash = changes[-1].new_hash if changes else hash_prices(empty_prices())
+        new_hash = combined_hash(old_hash, hash_prices(fresh), hash_prices(pd.concat([removed, replaced])))
+        days = rows["date"]
+        change = Change(
+            number=len(changes) + 1,
+            # Two changes in one tick of the clock, or a clock set back, must not change places.
+            known_at=max([self._now(), *(entry.known_at for entry in changes[-1:])]),
+            added=int((~is_stored & taken).sum()),
+            replaced=len(replaced),
+            removed=len(removed),
+            rescaled=tuple(ticker for ticker, *_ in restatement.factors),
+            first=days.min().date() if len(days) else None,
+            last=days.max().date() if len(days) else None,
+            old_hash=old_hash,
+            new_hash=combined_hash(new_hash, hash_prices(after), hash_prices(before)),
+        )
+        columns = [f"{name}_{side}" for name in VALUE_COLUMNS for side in ("stored", "delivered")]
+        report = UpsertReport(
+            added=change.added,
+            unchanged=int((is_stored & ~differs).sum()),
+            restated=both.loc[differs, ["date", "ticker", *columns]].reset_index(drop=True),
+            corporate_actions=_actions_on(stored[~among(stored, removed)], fresh),
+            held_back=restatement.held_back,
+            rescaled=pd.DataFrame(list(restatement.factors), columns=list(_FACTORS)),
+            removed=removed.reset_index(drop=True),
+        )
+        return report, rows, change
+
+    def _beside(self, keys: pd.DataFrame) -> pd.DataFrame:
+        """Stored rows of the tickers and the span of ``keys``, and some before it."""
+        if keys.empty:
+            return empty_prices()
+        names = None if self.path.exists() and keys["ticker"].nunique() > 100 else tuple(keys["ticker"].unique())
+        return self._log.read(Span(names, (keys["date"].min() - _BEFORE).date(), keys["date"].max().date()))
+
+    def _rescaled(
+        self, factors: Sequence[tuple[str, pd.Timestamp, float, float, float]]
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows that ``factors`` change, before and after."""
+        if not factors:
+            return empty_prices(), empty_prices()
+        stored = self._log.read(Span(tuple(ticker for ticker, *_ in factors)))
+        limits = {ticker: before for ticker, before, *_ in factors}
+        old = stored[(stored["date"] < stored["ticker"].map(limits)).to_numpy()]
+        table = rescaled_rows(factors).set_index("ticker").loc[old["ticker"], list(VALUE_COLUMNS)]
+        new = old.copy()
+        new[list(VALUE_COLUMNS)] = old[list(VALUE_COLUMNS)].to_numpy() * table.to_numpy(np.float64)
+        return old, new
+
+    def _last_known(self, known_at: dt.datetime) -> int:
+        """Number of the last change that was known at an instant; 0 before the first."""
+        if known_at.tzinfo is None:
+            raise MarketDataError(f"known_at={known_at} carries no time zone; an instant must")
+        return sum(entry.known_at <= known_at for entry in self.history())
 
     @contextmanager
     def _locked(self) -> Generator[None]:
@@ -139,9 +255,6 @@ class PriceStore:
         with exclusive(
             lock, self._lock_timeout, error=MarketDataError, purpose="storing prices", remedy="try again later"
         ):
-            # A writer that was killed leaves its temporary file; whoever holds the lock next clears it away.
-            for leftover in self.root.glob(f".{self.path.name}.*"):
-                leftover.unlink(missing_ok=True)
             yield
 
 
@@ -172,52 +285,8 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     return delivered
 
 
-def _merge(stored: pd.DataFrame, delivered: pd.DataFrame) -> tuple[UpsertReport, pd.DataFrame | None]:
-    """What changes, and the store's new content (``None``: nothing changes)."""
-    both = delivered.merge(
-        stored, on=["ticker", "date"], how="left", suffixes=("_delivered", "_stored"), indicator="_found"
-    )
-    is_known = (both["_found"] == "both").to_numpy()
-    differs = is_known & _differs(both)
-    held_back = _partly_restated(stored, delivered, delivered.loc[differs, "ticker"])
-    taken = ~delivered["ticker"].isin(held_back).to_numpy()
-    columns = [f"{name}_{side}" for name in VALUE_COLUMNS for side in ("stored", "delivered")]
-    changed = (~is_known | differs) & taken
-    merged = stored
-    if changed.any():
-        fresh = delivered[changed]
-        keys = pd.MultiIndex.from_frame(fresh[["ticker", "date"]])
-        kept = stored[~pd.MultiIndex.from_frame(stored[["ticker", "date"]]).isin(keys)]
-        merged = sort_prices(pd.concat([kept, fresh]) if len(kept) else fresh)
-    report = UpsertReport(
-        added=int((~is_known & taken).sum()),
-        unchanged=int((is_known & ~differs).sum()),
-        restated=both.loc[differs, ["date", "ticker", *columns]].reset_index(drop=True),
-        corporate_actions=_actions_on(merged, delivered[changed]),
-        held_back=held_back,
-    )
-    return report, merged if changed.any() else None
-
-
-def _differs(both: pd.DataFrame) -> np.ndarray:
-    differs = np.zeros(len(both), dtype=bool)
-    for name in VALUE_COLUMNS:
-        new, old = both[f"{name}_delivered"].to_numpy(), both[f"{name}_stored"].to_numpy()
-        differs |= np.abs(new - old) > RESTATED * np.abs(old)
-    return differs
-
-
-def _partly_restated(stored: pd.DataFrame, delivered: pd.DataFrame, restated: pd.Series) -> tuple[str, ...]:
-    names = sorted(set(restated))
-    if not names:
-        return ()
-    stored_first = stored.groupby("ticker")["date"].min()
-    delivered_first = delivered.groupby("ticker")["date"].min()
-    return tuple(name for name in names if delivered_first[name] > stored_first[name])
-
-
-def _actions_on(merged: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
-    touched = merged[merged["ticker"].isin(set(changed["ticker"]))]
-    actions = find_corporate_actions(touched)
-    keys = pd.MultiIndex.from_frame(changed[["ticker", "date"]])
-    return actions[pd.MultiIndex.from_frame(actions[["ticker", "date"]]).isin(keys)].reset_index(drop=True)
+def _actions_on(stored: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
+    """Splits and dividends on the changed sessions, which follow the stored ones."""
+    kept = stored[stored["ticker"].isin(set(changed["ticker"])).to_numpy() & ~among(stored, changed)]
+    actions = find_corporate_actions(sort_prices(pd.concat([kept, changed])) if len(kept) else changed)
+    return actions[among(actions, changed)].reset_index(drop=True)

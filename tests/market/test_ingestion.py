@@ -33,9 +33,11 @@ class Source:
     def __init__(self, prices: pd.DataFrame, *, live: bool = True, broken: Sequence[str] = ()) -> None:
         self.prices, self.live, self.broken = prices, live, set(broken)
         self.asked: list[tuple[dt.date | None, dt.date | None]] = []
+        self.tickers: list[list[str]] = []
 
     def fetch(self, tickers: Sequence[str], start: dt.date | None, end: dt.date | None) -> FetchResult:
         self.asked.append((start, end))
+        self.tickers.append(list(tickers))
         held = self.prices[~self.prices["ticker"].isin(self.broken)]
         delivered = deliver(held, tickers, start, end, origin="the test")
         return FetchResult(delivered.prices, dict.fromkeys(delivered.failures, "timed out"))
@@ -51,7 +53,7 @@ def until(prices: pd.DataFrame, count: int) -> pd.DataFrame:
     return prices[prices["date"].isin(prices["date"].unique()[:count])].reset_index(drop=True)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(steps=st.lists(st.integers(2, 60), min_size=1, max_size=4).map(sorted), live=st.booleans())
 def test_session_by_session_gives_what_one_fetch_gives(make_prices: MakePrices, steps: list[int], live: bool) -> None:
     prices = make_prices(count=60)
@@ -77,13 +79,18 @@ def test_a_live_source_resumes_before_the_last_stored_session(store: PriceStore,
     assert outcome.report.unchanged > 0, "the overlap is compared"
 
 
-def test_the_slowest_ticker_decides_where_to_resume(store: PriceStore, make_prices: MakePrices) -> None:
+@pytest.mark.parametrize(("behind", "requests"), [(20, 1), (45, 2)])
+def test_a_ticker_left_behind_is_fetched_apart(
+    store: PriceStore, make_prices: MakePrices, behind: int, requests: int
+) -> None:
     prices = make_prices(count=60)
-    slow = prices[(prices["ticker"] == "AAA") | prices["date"].isin(prices["date"].unique()[:30])]
-    ingest(Source(slow), store, TICKERS)
+    last = prices["date"].unique()[59 - behind]
+    ingest(Source(prices[(prices["ticker"] == "AAA") | (prices["date"] <= last)]), store, TICKERS)
     source = Source(prices)
     ingest(source, store, TICKERS)
-    assert source.asked == [(prices["date"].unique()[29].date() - dt.timedelta(days=OVERLAP), None)]
+    starts = sorted(start for start, _ in source.asked if start is not None)
+    assert starts[0] == (last - dt.timedelta(days=OVERLAP)).date()
+    assert len(source.asked) == requests
     assert_frame_equal(store.read(), prices)
 
 
@@ -98,20 +105,44 @@ def test_the_configured_start_is_never_undercut(store: PriceStore, make_prices: 
     assert store.read()["date"].max().date() == end
 
 
-@pytest.mark.parametrize(("live", "expected"), [(True, 2), (False, 1)])
-def test_restated_history_is_fetched_whole(
-    store: PriceStore, make_prices: MakePrices, live: bool, expected: int
-) -> None:
+def test_one_factor_needs_no_second_download(store: PriceStore, make_prices: MakePrices) -> None:
     prices = make_prices(count=60)
     ingest(Source(until(prices, 50)), store, TICKERS)
     split = prices.assign(adj_close=prices["adj_close"] / 2)
-    source = Source(split, live=live)
+    source = Source(split)
     outcome = ingest(source, store, TICKERS)
-    assert len(source.asked) == expected
-    assert source.asked[-1] == (None, None)
+    assert len(source.asked) == 1
     assert outcome.report is not None
-    assert set(outcome.report.restated["ticker"]) == set(TICKERS)
+    assert set(outcome.report.rescaled["ticker"]) == set(TICKERS)
     assert_frame_equal(store.read(), split)
+
+
+def test_a_settled_volume_needs_no_second_download(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    early = until(prices, 50)
+    early.loc[early["date"] == early["date"].max(), "volume"] *= 0.8
+    ingest(Source(early), store, TICKERS)
+    source = Source(prices)
+    outcome = ingest(source, store, TICKERS)
+    assert len(source.asked) == 1
+    assert outcome.report is not None
+    assert (outcome.report.added, len(outcome.report.restated)) == (2 * 10, 2)
+    assert_frame_equal(store.read(), prices)
+
+
+def test_only_restated_tickers_are_fetched_whole(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    other = prices.copy()
+    mine = other["ticker"] == "BBB"
+    other.loc[mine, "adj_close"] *= np.linspace(0.8, 1.0, mine.sum())
+    source = Source(other)
+    outcome = ingest(source, store, TICKERS)
+    assert source.asked[-1] == (None, None)
+    assert source.tickers == [list(TICKERS), ["BBB"]]
+    assert outcome.report is not None
+    assert (outcome.report.added, set(outcome.report.restated["ticker"])) == (2 * 10, {"BBB"})
+    assert_frame_equal(store.read(), other)
 
 
 def test_restated_by_rounding_only_is_not_restated(store: PriceStore, make_prices: MakePrices) -> None:
@@ -124,14 +155,76 @@ def test_restated_by_rounding_only_is_not_restated(store: PriceStore, make_price
     assert outcome.report.restated.empty
 
 
-def test_a_new_ticker_is_fetched_over_its_whole_span(store: PriceStore, make_prices: MakePrices) -> None:
+def test_a_new_ticker_alone_is_fetched_over_its_whole_span(store: PriceStore, make_prices: MakePrices) -> None:
     prices = make_prices(("AAA", "BBB", "CCC"), count=60)
     ingest(Source(prices), store, TICKERS)
     source = Source(prices)
     outcome = ingest(source, store, ["AAA", "BBB", "CCC"])
-    assert source.asked == [(None, None)]
+    since = (prices["date"].max() - dt.timedelta(days=OVERLAP)).date()
+    assert source.asked == [(since, None), (None, None)]
+    assert source.tickers == [["AAA", "BBB"], ["CCC"]]
     assert outcome.report is not None
     assert outcome.report.added == 60
+    assert_frame_equal(store.read(), prices)
+
+
+def test_a_refused_group_is_the_failure_of_its_tickers(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(until(prices, 50)), store, TICKERS)
+    outcome = ingest(Source(prices), store, [*TICKERS, "NEW"])
+    assert outcome.never_delivered == ("NEW",)
+    assert "does not have it" in outcome.failures["NEW"] or "NEW" in outcome.failures["NEW"]
+    assert_frame_equal(store.read(), prices)
+
+
+def test_a_bar_that_a_file_no_longer_has_goes(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(prices, live=False), store, TICKERS)
+    without = prices.drop(index=59).reset_index(drop=True)  # the last bar of AAA
+    outcome = ingest(Source(without, live=False), store, TICKERS)
+    assert outcome.report is not None
+    assert_frame_equal(outcome.report.removed, prices.loc[[59]].reset_index(drop=True))
+    (told,) = outcome.source_changes
+    assert told.startswith(f"the source no longer has 1 stored bar (AAA {prices['date'][59]:%Y-%m-%d}): removed")
+    assert_frame_equal(store.read(), without)
+    assert ingest(Source(prices, live=False), store, TICKERS).report.added == 1  # type: ignore[union-attr]
+
+
+def test_bars_outside_the_asked_span_are_not_missing(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(prices, live=False), store, TICKERS)
+    days = prices["date"].unique()
+    outcome = ingest(Source(prices, live=False), store, TICKERS, days[10].date(), days[40].date())
+    assert outcome.missing_at_source.empty
+    assert_frame_equal(store.read(), prices)
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_older_file_or_a_hole_of_a_live_source_takes_nothing_away(
+    store: PriceStore, make_prices: MakePrices, live: bool
+) -> None:
+    prices = make_prices(count=60)
+    ingest(Source(prices, live=live), store, TICKERS)
+    outcome = ingest(Source(until(prices, 58 if live else 50), live=live), store, TICKERS)
+    assert outcome.report is not None
+    assert outcome.report.removed.empty
+    assert len(outcome.missing_at_source) == (4 if live else 20)
+    assert set(outcome.doubtful) == (set() if live else set(TICKERS))
+    told = " ".join(outcome.source_changes)
+    assert ("did not deliver 4 stored bars (AAA 2020" if live else "no longer has 10 of 60 stored bars") in told
+    assert_frame_equal(store.read(), prices)
+
+
+def test_a_rolling_download_is_taken(store: PriceStore, make_prices: MakePrices) -> None:
+    prices = make_prices(count=60)
+    early = until(prices, 50)
+    early.loc[49, "volume"] *= 0.8
+    ingest(Source(early, live=False), store, TICKERS)
+    window = prices[prices["date"] >= prices["date"][30]].reset_index(drop=True)
+    outcome = ingest(Source(window, live=False), store, TICKERS)
+    assert outcome.report is not None
+    assert (outcome.report.added, len(outcome.report.restated)) == (20, 1)
+    assert outcome.missing_at_source.empty
     assert_frame_equal(store.read(), prices)
 
 
@@ -179,7 +272,7 @@ def harm(prices: pd.DataFrame, kind: str, row: int) -> pd.DataFrame:
     return broken
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     kind=st.sampled_from(["duplicate", "gap", "order", "negative", "missing", "infinite", "spike"]),
     session=st.integers(48, 58),
@@ -243,7 +336,8 @@ def test_a_second_ingestion_adds_nothing(store: PriceStore, make_prices: MakePri
 
 def restated(prices: pd.DataFrame) -> pd.DataFrame:
     later = prices.copy()
-    later.loc[later["date"] < prices["date"][50], "adj_close"] *= 0.97
+    old = later["date"] < prices["date"][50]
+    later.loc[old, "adj_close"] *= np.linspace(0.9, 0.97, old.sum())  # no common factor
     return later
 
 
@@ -268,6 +362,6 @@ def test_a_death_between_the_two_fetches_heals_itself(store: PriceStore, make_pr
 def test_a_start_that_leaves_out_what_was_restated_is_an_error(store: PriceStore, make_prices: MakePrices) -> None:
     prices = make_prices(count=60)
     ingest(Source(prices, live=False), store, TICKERS)
-    with pytest.raises(MarketDataError, match="history of AAA, BBB, but INGESTION_START_DATE leaves out"):
+    with pytest.raises(MarketDataError, match=r"AAA: the delivery begins.*INGESTION_START_DATE=2020.*BBB: "):
         ingest(Source(restated(prices), live=False), store, TICKERS, start=prices["date"][10].date())
     assert_frame_equal(store.read(), prices)

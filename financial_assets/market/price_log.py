@@ -1,0 +1,337 @@
+"""The files of the price store: a base, the changes after it, and a small history that says what changed when.
+
+Nothing that was ever stored is rewritten. ``prices.parquet`` keeps what was stored first; each change appends one file
+to ``changes/``, and then an entry to ``history.json``, which alone makes the change count. A process that dies before
+has changed nothing. Prices as of any entry are the base with the changes up to it:
+
+* a row of kind ``bar`` replaces the bar of that ticker and session, or adds it;
+* ``gone`` removes it;
+* ``rescaled`` multiplies all earlier sessions' prices, volume and adjusted closes by the factors in its columns.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from pydantic import TypeAdapter, ValidationError
+
+from financial_assets.atomic import atomic_path, atomic_write_bytes
+from financial_assets.errors import MarketDataError
+from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
+
+__all__ = ["BAR", "GONE", "Change", "PriceLog", "Span", "rescaled_rows"]
+
+BAR, GONE, RESCALED = 0, 1, 2
+"""Kinds of rows in a change."""
+
+_ROWS_PER_GROUP = 65_536
+"""Rows of a Parquet row group: some dozen sessions of a large universe. A read of the last days skips the rest."""
+
+_DAMAGED = (OSError, ValueError, KeyError, pyarrow.ArrowException)
+_READS = 5
+"""A reader takes no lock: files that a writer has merged meanwhile are looked up again this many times."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One entry of the history.
+
+    Attributes
+    ----------
+    number
+        Counts changes, from 1.
+    known_at
+        When the store took it (UTC): from then on, prices are known as the change leaves them.
+    added, replaced, removed
+        Bars that were new, that came with other values, and that the source no longer has.
+    rescaled
+        Tickers whose earlier history was multiplied by a factor.
+    first, last
+        First and last session of the rows that the change brought.
+    old_hash, new_hash
+        ``hash_prices`` of the whole store before and after.
+    note
+        What else is to be known of it, e.g. that an earlier version of this program wrote it.
+    """
+
+    number: int
+    known_at: dt.datetime
+    added: int
+    replaced: int
+    removed: int
+    rescaled: tuple[str, ...]
+    first: dt.date | None
+    last: dt.date | None
+    old_hash: str
+    new_hash: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file of ``changes/``: the numbers of its first and last change, and its rows."""
+
+    name: str
+    first: int
+    last: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _History:
+    """What ``history.json`` holds. ``base_bytes`` is the size of the base that the changes build on."""
+
+    base_bytes: int = 0
+    files: tuple[_File, ...] = ()
+    changes: tuple[Change, ...] = field(default=())
+
+
+_HISTORY = TypeAdapter(_History)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which tickers and sessions to read; ``None``: all, both ends included."""
+
+    tickers: tuple[str, ...] | None = None
+    start: dt.date | None = None
+    end: dt.date | None = None
+
+    def condition(self) -> pyarrow.compute.Expression | None:
+        """The same for pyarrow."""
+        conditions: list[pyarrow.compute.Expression] = []
+        column = pyarrow.compute.field
+        if self.tickers is not None:
+            conditions.append(column("ticker").isin(pyarrow.array(self.tickers, pyarrow.string())))
+        if self.start is not None:
+            conditions.append(column("date") >= pd.Timestamp(self.start))
+        if self.end is not None:
+            conditions.append(column("date") <= pd.Timestamp(self.end))
+        together: pyarrow.compute.Expression | None = None
+        for condition in conditions:
+            together = condition if together is None else together & condition
+        return together
+
+
+class PriceLog:
+    """Base and changes of one price store. It locks nothing: ``PriceStore`` lets one writer in at a time.
+
+    Parameters
+    ----------
+    root
+        Folder of the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.base = root / "prices.parquet"
+        self.folder = root / "changes"
+        self.path = root / "history.json"
+
+    def changes(self) -> tuple[Change, ...]:
+        """The history, oldest first; a store of an earlier version has one entry, dated by its file.
+
+        Raises
+        ------
+        MarketDataError
+            The history is damaged.
+        """
+        return self._history().changes
+
+    def read(self, span: Span, until: int | None = None) -> pd.DataFrame:
+        """Prices of ``span`` after the change number ``until`` (``None``: the last), sorted by ticker and date.
+
+        Raises
+        ------
+        MarketDataError
+            A file is damaged.
+        """
+        for attempt in range(_READS):
+            try:
+                return self._replay(self._written(), span, until)
+            except FileNotFoundError as error:
+                if attempt == _READS - 1:
+                    raise self._damaged(Path(str(error.filename or self.folder)), error) from error
+        raise AssertionError("unreachable")
+
+    def append(self, rows: pd.DataFrame, change: Change) -> None:
+        """Write one change; once this returns, it survives a power cut.
+
+        Parameters
+        ----------
+        rows
+            ``kind`` and the price columns; see the module's text.
+        change
+            The entry; its number follows the last one.
+        """
+        history = self._history()
+        if not history.changes:
+            bars = rows.drop(columns="kind")
+            # By date: a read of the last sessions skips all earlier row groups.
+            order = np.lexsort((np.arange(len(bars)), bars["date"].to_numpy()))
+            # A history left of prices that were removed must not meet the new ones.
+            self.path.unlink(missing_ok=True)
+            self._write(self.base, bars.take(order))
+            history = _History(self.base.stat().st_size, (), (change,))
+        else:
+            rows = rows.assign(change=np.int32(change.number))
+            files = [*history.files]
+            first, count = change.number, len(rows)
+            # Like the digits of a counter: files of similar size become one, so that there are few of them and a row
+            # is copied a logarithmic number of times. The base is never touched.
+            while files and files[-1].rows <= count:
+                merged = files.pop()
+                rows = pd.concat([self._changes_in(merged), rows])
+                first, count = merged.first, count + merged.rows
+            new = _File(f"{first:06d}-{change.number:06d}.parquet", first, change.number, count)
+            self._write(self.folder / new.name, rows)
+            history = replace(history, files=(*files, new), changes=(*history.changes, change))
+        self._commit(history)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Adopt a base without history, and remove files that no history names; for a writer only.
+
+        Such files are merged ones, and those that a killed writer has left.
+        """
+        history = self._written()
+        if history is not None and not history.changes:
+            self._commit(self._history())
+        named = set() if history is None else {file.name for file in history.files}
+        leftovers = [*self.root.glob(f".{self.base.name}.*"), *self.root.glob(f".{self.path.name}.*")]
+        leftovers += [path for path in self.folder.glob("*") if path.name not in named]
+        leftovers += list(self.folder.glob(".*.parquet"))
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+
+    def _commit(self, history: _History) -> None:
+        atomic_write_bytes(self.path, _HISTORY.dump_json(history, indent=1) + b"\n")
+
+    def _written(self) -> _History | None:
+        """What ``history.json`` says of the base; ``None`` where there is no base."""
+        try:
+            size = self.base.stat().st_size
+        except FileNotFoundError:
+            return None  # whoever removes the prices wants them anew: their changes lead nowhere
+        try:
+            history = _HISTORY.validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return _History(size)
+        except ValidationError as error:
+            raise self._damaged(self.path, error.errors()[0]["msg"]) from error
+        except OSError as error:
+            raise self._damaged(self.path, error) from error
+        # An earlier version rewrites the base as a whole; the changes belong to the base that it has replaced.
+        return history if history.base_bytes == size else _History(size)
+
+    def _history(self) -> _History:
+        """The same with at least one entry, if there are prices: a base without history is adopted."""
+        history = self._written()
+        if history is None or history.changes:
+            return history or _History()
+        rows = self._load(self.base, None)
+        days = rows["date"]
+        change = Change(
+            number=1,
+            known_at=dt.datetime.fromtimestamp(self.base.stat().st_mtime, dt.UTC),
+            added=len(rows),
+            replaced=0,
+            removed=0,
+            rescaled=(),
+            first=days.min().date() if len(days) else None,
+            last=days.max().date() if len(days) else None,
+            old_hash=hash_prices(empty_prices()),
+            new_hash=hash_prices(rows),
+            note="stored before this history begins; known_at is the time of the file",
+        )
+        return replace(history, changes=(change,))
+
+    def _replay(self, history: _History | None, span: Span, until: int | None) -> pd.DataFrame:
+        if history is None or until == 0:
+            return empty_prices()
+        base = self._load(self.base, span.condition())
+        parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
+        if not parts:
+            return sort_prices(base)
+        rows = pd.concat([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts], ignore_index=True)
+        if until is not None:
+            rows = rows[rows["change"] <= until]
+        return _replayed(rows)
+
+    def _changes_in(self, file: _File, span: Span | None = None) -> pd.DataFrame:
+        condition = None if span is None else span.condition()
+        if condition is not None:
+            condition |= pyarrow.compute.field("kind") == RESCALED
+        rows = self._load(self.folder / file.name, condition)
+        if span is not None and span.tickers is not None:
+            rows = rows[rows["ticker"].isin(span.tickers)]
+        return rows
+
+    def _load(self, path: Path, condition: pyarrow.compute.Expression | None) -> pd.DataFrame:
+        try:
+            table = pyarrow.parquet.read_table(path, filters=condition, read_dictionary=["ticker"])
+            frame = table.to_pandas()
+            frame["ticker"] = frame["ticker"].astype(object)
+            columns = [name for name in ("kind", "change", *PRICE_COLUMNS) if name in frame or name in PRICE_COLUMNS]
+            return frame[columns].astype(empty_prices().dtypes.to_dict())
+        except FileNotFoundError:
+            raise
+        except _DAMAGED as error:
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception | str) -> MarketDataError:
+        what = path if path == self.base else self.root
+        return MarketDataError(f"{path} is damaged ({error}); remove {what} and materialize raw_prices again")
+
+    def _write(self, path: Path, rows: pd.DataFrame) -> None:
+        with atomic_path(path) as temporary:
+            rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP)
+
+
+def _replayed(rows: pd.DataFrame) -> pd.DataFrame:
+    """The prices that the base and its changes amount to, sorted by ticker and date."""
+    factors = rows[rows["kind"] == RESCALED].sort_values("change", kind="stable")
+    bars = rows[rows["kind"] != RESCALED] if len(factors) else rows
+    codes, names = pd.factorize(bars["ticker"], sort=True)
+    date, change = bars["date"].to_numpy(), bars["change"].to_numpy()
+    order = np.lexsort((change, date, codes))
+    codes, date = codes[order], date[order]
+    # Of several versions of a bar the last one counts.
+    superseded = np.append((codes[1:] == codes[:-1]) & (date[1:] == date[:-1]), False)
+    kept = ~superseded & (bars["kind"].to_numpy()[order] != GONE)
+    order, codes, date = order[kept], codes[kept], date[kept]
+    prices = bars[list(PRICE_COLUMNS)].take(order).reset_index(drop=True)
+    if factors.empty:
+        return prices
+    values = prices[list(VALUE_COLUMNS)].to_numpy(copy=True)
+    change = change[order]
+    place = {str(name): code for code, name in enumerate(names)}
+    for ticker, before, number, *factor in factors[["ticker", "date", "change", *VALUE_COLUMNS]].itertuples(
+        index=False, name=None
+    ):
+        code = place.get(str(ticker))
+        if code is None:
+            continue
+        first = int(np.searchsorted(codes, code))
+        end = first + int(np.searchsorted(date[first : np.searchsorted(codes, code, "right")], np.datetime64(before)))
+        # One factor after the other, as the source published them: their product would round otherwise.
+        older = first + np.flatnonzero(change[first:end] < number)
+        values[older] *= np.asarray(factor, dtype=np.float64)
+    prices[list(VALUE_COLUMNS)] = values
+    return prices
+
+
+def rescaled_rows(factors: Sequence[tuple[str, pd.Timestamp, float, float, float]]) -> pd.DataFrame:
+    """Rows of kind ``rescaled``: ticker, first session that keeps its values, factors of prices, volume, adj_close."""
+    ticker, before, price, volume, adjusted = zip(*factors, strict=True)
+    columns = {"kind": np.int8(RESCALED), "date": pd.DatetimeIndex(before), "ticker": list(ticker)}
+    columns |= {name: list(price) for name in ("open", "high", "low", "close")}
+    return pd.DataFrame(columns | {"volume": list(volume), "adj_close": list(adjusted)})

@@ -1,0 +1,177 @@
+"""What changed at the source: delivered bars beside stored ones, ticker by ticker."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.market.frames import VALUE_COLUMNS
+
+__all__ = ["RESTATED", "Restatement", "among", "compare", "missing_at_source", "reconcile"]
+
+RESTATED = 1e-5
+"""Relative difference above which a delivered value is another one: Yahoo sends float32 noise below it."""
+
+_LEADING = 5
+"""Overlapping sessions, from the oldest on, that must agree before the bars behind them are left as they are, or must
+share one factor before those bars are multiplied by it. With fewer than five in common, all but the last must."""
+
+_UNIFORM = 1e-4
+"""Relative spread of a factor that counts as one: sources print four to six decimals."""
+
+_SHARES = 1e-3
+"""The same of volumes, which are whole numbers of shares."""
+
+_MOST_GONE = 0.05
+_FEW_GONE = 5
+"""A download may lack this share, or this many, of a ticker's stored bars and still be a correction. Beyond, it is
+rather damaged, and what is stored stays."""
+
+
+@dataclass(frozen=True)
+class Restatement:
+    """What stored history becomes of a delivery that says otherwise.
+
+    Attributes
+    ----------
+    factors
+        Ticker, first delivered session, and the factors of prices, volume and adjusted close for everything before it.
+    held_back
+        Ticker to reason: its delivery neither reaches back to its stored beginning nor is one factor away from what is
+        stored, so that half of the one beside half of the other would be a false jump.
+    """
+
+    factors: tuple[tuple[str, pd.Timestamp, float, float, float], ...]
+    held_back: Mapping[str, str]
+
+
+def compare(stored: pd.DataFrame, delivered: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Delivered rows beside stored ones.
+
+    Returns
+    -------
+    tuple
+        Each delivered row with ``<column>_delivered`` and ``<column>_stored`` (NaN when not stored), in the order
+        given; whether it is stored; and whether it is stored with other values.
+    """
+    both = delivered.merge(
+        stored, on=["ticker", "date"], how="left", suffixes=("_delivered", "_stored"), indicator="_stored"
+    )
+    is_stored = (both["_stored"] == "both").to_numpy()
+    differs = np.zeros(len(both), dtype=bool)
+    for name in VALUE_COLUMNS:
+        new, old = both[f"{name}_delivered"].to_numpy(), both[f"{name}_stored"].to_numpy()
+        differs |= np.abs(new - old) > RESTATED * np.abs(old)
+    return both, is_stored, is_stored & differs
+
+
+def reconcile(both: pd.DataFrame, is_stored: np.ndarray, differs: np.ndarray, first_stored: pd.Series) -> Restatement:
+    """What becomes of the stored sessions before those that were delivered again with other values.
+
+    Parameters
+    ----------
+    both, is_stored, differs
+        See :func:`compare`; sorted by ticker and date.
+    first_stored
+        Ticker to its first stored session.
+    """
+    factors: list[tuple[str, pd.Timestamp, float, float, float]] = []
+    held_back: dict[str, str] = {}
+    changed = set(both.loc[differs, "ticker"])
+    overlap = both[is_stored & both["ticker"].isin(changed).to_numpy()]
+    differing = pd.Series(differs, index=both.index)
+    for ticker, rows in overlap.groupby("ticker"):
+        name, first = str(ticker), pd.Timestamp(rows["date"].iloc[0])
+        if first <= first_stored[name]:
+            continue  # delivered from its stored beginning: whatever differs is replaced
+        count = min(_LEADING, max(1, len(rows) - 1))
+        if len(rows) > 1 and not differing[rows.index[:count]].any():
+            continue  # the older bars stand: single bars were corrected, or have settled since
+        factor = _uniform_factor(rows.iloc[: min(_LEADING, len(rows))])
+        if factor is not None:
+            factors.append((name, first, *factor))
+            continue
+        days = f"{int(differing[rows.index].sum())} of {len(rows)} overlapping bars"
+        held_back[name] = (
+            f"the delivery begins on {first:%Y-%m-%d}, later than the store ({first_stored[name]:%Y-%m-%d}), and "
+            f"{days} differ by more than one common factor: its earlier history was restated, too"
+        )
+    return Restatement(tuple(factors), held_back)
+
+
+def _uniform_factor(rows: pd.DataFrame) -> tuple[float, float, float] | None:
+    """Delivered over stored, for prices, volume and adjusted close, if each is the same on all ``rows``."""
+    if len(rows) < 2:
+        return None
+
+    def ratios(name: str) -> np.ndarray:
+        return (rows[f"{name}_delivered"] / rows[f"{name}_stored"]).to_numpy(np.float64)
+
+    prices = np.concatenate([ratios(name) for name in ("open", "high", "low", "close")])
+    price, adjusted = _near(float(np.median(prices))), _near(float(np.median(ratios("adj_close"))))
+    # A split leaves the turnover as it was; prices that change alone are in another currency or unit.
+    volume = 1.0 / price
+    is_traded = ((rows["volume_stored"] > 0) & (rows["volume_delivered"] > 0)).to_numpy()
+    is_uniform = (
+        _spread(prices, price) <= _UNIFORM
+        and _spread(ratios("adj_close"), adjusted) <= _UNIFORM
+        and _spread(ratios("volume")[is_traded], volume) <= _SHARES
+    )
+    return (price, volume, adjusted) if is_uniform else None
+
+
+def _near(factor: float) -> float:
+    """Exactly 1 for a factor that is 1 up to the sources' noise."""
+    return 1.0 if abs(factor - 1.0) <= RESTATED else factor
+
+
+def _spread(ratios: np.ndarray, centre: float) -> float:
+    return float(np.abs(ratios / centre - 1.0).max()) if len(ratios) else 0.0
+
+
+def missing_at_source(
+    stored: pd.DataFrame, delivered: pd.DataFrame, end: dt.date | None = None
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Stored bars that a delivery no longer has, from each ticker's first delivered session on.
+
+    Parameters
+    ----------
+    end
+        Last session that was asked for; ``None``: all.
+
+    Returns
+    -------
+    tuple
+        Those bars (price columns), and ticker to reason where they are so many, or so many of the last ones, that the
+        delivery is rather damaged or an older one.
+    """
+    ends = delivered.groupby("ticker")["date"].agg(["min", "max"])
+    inside = stored[stored["ticker"].isin(ends.index)]
+    inside = inside[(inside["date"] >= inside["ticker"].map(ends["min"])).to_numpy()]
+    if end is not None:
+        inside = inside[inside["date"] <= pd.Timestamp(end)]
+    missing = inside[~among(inside, delivered)].reset_index(drop=True)
+    doubtful: dict[str, str] = {}
+    bars = inside.groupby("ticker").size()
+    for ticker, rows in missing.groupby("ticker"):
+        name, last = str(ticker), pd.Timestamp(ends["max"][ticker])
+        later = int((rows["date"] > last).sum())
+        if later > _FEW_GONE or len(rows) - later > max(_FEW_GONE, _MOST_GONE * bars[ticker]):
+            doubtful[name] = (
+                f"the source, which ends on {last:%Y-%m-%d}, no longer has {len(rows):,} of {bars[ticker]:,} stored "
+                f"bars from {ends['min'][ticker]:%Y-%m-%d} on: an older or damaged file rather than a correction, so "
+                "what is stored stays"
+            )
+    return missing, doubtful
+
+
+def among(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
+    """Which rows of ``frame`` have a ticker and date among ``keys``."""
+    if frame.empty or keys.empty:
+        return np.zeros(len(frame), dtype=bool)
+    wanted = pd.MultiIndex.from_frame(keys[["ticker", "date"]])
+    return np.asarray(pd.MultiIndex.from_frame(frame[["ticker", "date"]]).isin(wanted))
