@@ -15,7 +15,6 @@ from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection, ignoring
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
-from financial_assets.tracking.protocols import Run
 from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
 
 __all__ = ["MlflowTracker"]
@@ -48,7 +47,7 @@ class MlflowTracker:
     @contextmanager
     def run(
         self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> Generator[Run, None, None]:
+    ) -> Generator[MlflowRun, None, None]:
         """Open a new run.
 
         It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
@@ -74,7 +73,7 @@ class MlflowTracker:
             yield run
 
     @contextmanager
-    def resume(self, run_id: str) -> Generator[Run, None, None]:
+    def resume(self, run_id: str) -> Generator[MlflowRun, None, None]:
         """Open an earlier run again: it is RUNNING in the block, then ends as under ``run``."""
         client = self._connection.client
         self.end_stale(owner_is_alive)
