@@ -70,6 +70,7 @@ def _allowed(field: FieldInfo) -> str:
     kinds = [field.annotation]
     if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
         kinds = [kind for kind in typing.get_args(field.annotation) if kind is not type(None)]
+    kinds = [typing.get_args(kind)[0] if typing.get_origin(kind) is typing.Annotated else kind for kind in kinds]
     choices = [
         choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in typing.get_args(kind)
     ]

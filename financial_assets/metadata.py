@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-__all__ = ["column_schema", "link", "plot", "quality_metadata", "rounded", "table"]
+__all__ = ["column_schema", "link", "plot", "quality_check", "quality_metadata", "refusal", "rounded", "table"]
 
 _MOST_ROWS = 50
 """Rows of a table kept in the event log; the table says how many were left out."""
@@ -73,9 +72,20 @@ def column_schema(schema: Any) -> dg.TableSchemaMetadataValue:
     return value
 
 
-def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> Mapping[str, Any]:
+def quality_metadata(description: str, checked: int, failures: pd.DataFrame) -> dict[str, Any]:
     """Metadata of a data check: its rule, the number of rows it was applied to, and the rows that broke it."""
     metadata: dict[str, Any] = {"rule": description, "rows checked": checked, "rows failed": len(failures)}
     if not failures.empty:
         metadata["failed rows"] = table(failures)
     return metadata
+
+
+def quality_check(name: str, rule: str, checked: int, failures: pd.DataFrame, **result: Any) -> dg.AssetCheckResult:
+    """The result of a data check, passed if no row broke its rule; ``result`` holds severity and description."""
+    metadata = quality_metadata(rule, checked, failures)
+    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata, **result)
+
+
+def refusal(reason: str, failures: pd.DataFrame) -> dg.Failure:
+    """The failure of a run whose results break a rule, naming the first rows; another attempt would not help."""
+    return dg.Failure(f"{reason}\n{failures.head(10).to_string(index=False)}", allow_retries=False)

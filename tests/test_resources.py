@@ -116,6 +116,17 @@ def test_the_home_reaches_all_of_them(tmp_path: Path) -> None:
     assert found["ab_test"].log_url == f"sqlite:///{tmp_path / 'predictions.db'}"
 
 
+def test_no_resource_shows_a_password(tmp_path: Path) -> None:
+    carried = resources(
+        tmp_path,
+        prediction_log_url="postgresql://someone:letmein-1@host/log",
+        mlflow_tracking_uri="http://someone:letmein-2@host:5000",
+    )
+    shown = {name: value for name, value in fields(carried).items() if "host" in str(value)}
+    assert set(shown) == {"ab_test.log_url", "market.log_url", "models.tracking_uri", "serving.tracking_uri"}
+    assert "letmein" not in str(shown)
+
+
 @pytest.mark.parametrize(
     ("source", "kind", "clock"),
     [

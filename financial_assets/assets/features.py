@@ -10,11 +10,12 @@ from financial_assets.assets.market import price_panel
 from financial_assets.features.causality import causality_violations
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.features.schema import check_features, feature_schema
-from financial_assets.metadata import column_schema, link, quality_metadata, table
+from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import Market
 
 __all__ = ["features"]
 
+_SCHEMA = "Columns, types, finite, within range"
 _SPOT_CHECKS = 3
 """Sessions at which causality is tried on the real panel; the laws themselves are property tests."""
 
@@ -26,9 +27,7 @@ _SPOT_CHECKS = 3
     code_version="1",
     deps=[price_panel],
     check_specs=[
-        dg.AssetCheckSpec(
-            "schema", asset="features", blocking=True, description="Columns, types, finite, within range"
-        ),
+        dg.AssetCheckSpec("schema", asset="features", blocking=True, description=_SCHEMA),
         dg.AssetCheckSpec("causal", asset="features", blocking=True, description="Later bars change nothing earlier"),
     ],
 )
@@ -42,14 +41,11 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     frame = computed.to_frame()
     failures = check_features(frame)
     violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
-    yield _check("schema", "Columns, types, finite, within range", len(frame), failures)
-    yield _check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations)
+    yield quality_check("schema", _SCHEMA, len(frame), failures)
+    yield quality_check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations)
     broken = failures if violations.empty else violations
     if not broken.empty:
-        raise dg.Failure(
-            f"features break their contract; the stored ones are unchanged\n{broken.head(10).to_string(index=False)}",
-            allow_retries=False,
-        )
+        raise refusal("features break their contract; the stored ones are unchanged", broken)
     computed.save(market.features_path)
     context.log.info(f"{len(graph.names)} features on {len(frame):,} rows (ticker and session)")
     yield dg.MaterializeResult(
@@ -63,11 +59,6 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
             "file": link(market.features_path),
         },
     )
-
-
-def _check(name: str, asked: str, checked: int, failures: pd.DataFrame) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = dict(quality_metadata(asked, checked, failures))
-    return dg.AssetCheckResult(check_name=name, passed=failures.empty, metadata=metadata)
 
 
 def _distribution(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:

@@ -257,8 +257,7 @@ def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epo
 
 
 def _arms_table(epoch: WeightEpoch) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = [
+    return pd.DataFrame(
         {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
         for arm in epoch.arms
-    ]
-    return pd.DataFrame(rows)
+    )

@@ -13,15 +13,9 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment
 from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
-from financial_assets.metadata import column_schema, link, quality_metadata, table
+from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
-from financial_assets.serving.signals import (
-    SIGNAL_SCHEMA,
-    check_signals,
-    has_signals,
-    save_signals,
-    without_signal,
-)
+from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, has_signals, save_signals, without_signal
 from financial_assets.workflows.signals import ask_champion
 
 __all__ = ["completed_session", "daily_signals"]
@@ -62,25 +56,15 @@ def daily_signals(
     signals = ask_champion(panel, serving, ab_test)
     expected = [name for name in market.tickers if name not in reasons]
     failures = check_signals(signals, expected)
-    metadata: dict[str, Any] = dict(quality_metadata(_SOUND, len(signals), failures))
-    yield dg.AssetCheckResult(
-        check_name="sound",
-        passed=failures.empty,
-        description=f"{len(failures)} of {len(signals)} signals break a rule; none is stored"
-        if len(failures)
-        else None,
-        metadata=metadata,
-    )
+    broken = f"{len(failures)} of {len(signals)} signals break a rule; none is stored"
+    yield quality_check("sound", _SOUND, len(signals), failures, description=None if failures.empty else broken)
     if not failures.empty:
-        raise dg.Failure(
-            f"the signals are not sound; none is stored\n{failures.head(10).to_string(index=False)}",
-            allow_retries=False,
-        )
+        raise refusal("the signals are not sound; none is stored", failures)
     parquet, csv = save_signals(signals, market.folder / "signals")
     first = signals.iloc[0]
     context.log.info(f"{len(signals)} signals of {first['model']} for {first['target_session']:%Y-%m-%d}: {parquet}")
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(_content_hash(signals)),
+        data_version=dg.DataVersion(hashlib.sha256(signals.to_csv(index=False).encode()).hexdigest()),
         metadata={
             "dagster/row_count": len(signals),
             "dagster/column_schema": column_schema(SIGNAL_SCHEMA),
@@ -118,10 +102,8 @@ def _catch_up(
         signals = ask_champion(then, serving, ab_test)
         failures = check_signals(signals, expected)
         if not failures.empty:
-            raise dg.Failure(
-                f"the signals of the missed session {session:%Y-%m-%d} are not sound; none is stored\n"
-                f"{failures.head(10).to_string(index=False)}",
-                allow_retries=False,
+            raise refusal(
+                f"the signals of the missed session {session:%Y-%m-%d} are not sound; none is stored", failures
             )
         save_signals(signals, folder)
         written.append(session)
@@ -131,14 +113,9 @@ def _catch_up(
 
 def _coverage(reasons: dict[str, str], universe: int) -> dg.AssetCheckResult:
     failures = pd.DataFrame({"ticker": list(reasons), "problem": list(reasons.values())})
-    metadata: dict[str, Any] = dict(quality_metadata(_COVERAGE, universe, failures))
-    return dg.AssetCheckResult(
-        check_name="coverage",
-        passed=failures.empty,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=f"{universe - len(failures)} of {universe} tickers have a signal",
-        metadata=metadata,
-    )
+    description = f"{universe - len(failures)} of {universe} tickers have a signal"
+    warn = dg.AssetCheckSeverity.WARN
+    return quality_check("coverage", _COVERAGE, universe, failures, severity=warn, description=description)
 
 
 def _current(as_of: pd.Timestamp, clock: pd.Timestamp) -> dg.AssetCheckResult:
@@ -153,10 +130,6 @@ def _current(as_of: pd.Timestamp, clock: pd.Timestamp) -> dg.AssetCheckResult:
             "sessions behind": sessions_later(as_of, clock),
         },
     )
-
-
-def _content_hash(signals: pd.DataFrame) -> str:
-    return hashlib.sha256(signals.to_csv(index=False).encode()).hexdigest()
 
 
 @dg.asset(

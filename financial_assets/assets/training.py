@@ -7,11 +7,10 @@ from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines import fit_baselines
-from financial_assets.models.leak import check_answers
 from financial_assets.models.lifecycle import TrainedModel
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.plots import plot_history
-from financial_assets.models.scores import check_not_constant, held_out_scores
+from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Market, Models
 

@@ -18,7 +18,7 @@ import dagster as dg
 
 from financial_assets.errors import OrchestrationError, TrackingError
 from financial_assets.locking import exclusive
-from financial_assets.tracking import Tracker, owner_is_alive
+from financial_assets.tracking import MlflowTracker, owner_is_alive
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_state, owner_tags
 
 __all__ = ["EndedRun", "claim", "end_dead_runs", "end_dead_tracked_runs", "open_runs", "sweep", "sweeping"]
@@ -107,7 +107,7 @@ def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:
     return tuple(run for run in ended if run is not None)
 
 
-def end_dead_tracked_runs(tracker: Tracker, say: Callable[[str], None]) -> None:
+def end_dead_tracked_runs(tracker: MlflowTracker, say: Callable[[str], None]) -> None:
     """End as FAILED the MLflow runs whose process is gone, and report them to ``say``.
 
     A tracking server that cannot be reached is reported too and stops nothing: an asset that needs it fails by itself.

@@ -11,7 +11,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from financial_assets.automation.dead_runs import claim, end_dead_tracked_runs, sweeping
-from financial_assets.tracking import Tracker
+from financial_assets.tracking import MlflowTracker
 
 __all__ = ["OwningExecutor", "make_owning_executor"]
 
@@ -32,7 +32,7 @@ class OwningExecutor(dg.Executor):
         Opens the tracker whose dead runs are ended.
     """
 
-    def __init__(self, inner: dg.Executor, tracker: Callable[[], Tracker]) -> None:
+    def __init__(self, inner: dg.Executor, tracker: Callable[[], MlflowTracker]) -> None:
         self._inner, self._tracker = inner, tracker
 
     @property
@@ -55,7 +55,7 @@ class OwningExecutor(dg.Executor):
             yield from self._inner.execute(plan_context, execution_plan)
 
 
-def make_owning_executor(tracker: Callable[[], Tracker]) -> dg.ExecutorDefinition:
+def make_owning_executor(tracker: Callable[[], MlflowTracker]) -> dg.ExecutorDefinition:
     """Steps in processes of their own or in the run's, configured as Dagster's ``multi_or_in_process_executor``."""
 
     @dg.executor(

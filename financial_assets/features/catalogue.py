@@ -7,7 +7,8 @@ because the code that decides their weights has changed (``tests/models/test_fin
 
 from __future__ import annotations
 
-from financial_assets.features import (
+from financial_assets.features.feature import Feature
+from financial_assets.features.indicators import (
     bar_shape,
     calendar,
     cross_asset,
@@ -17,7 +18,6 @@ from financial_assets.features import (
     volatility,
     volume,
 )
-from financial_assets.features.feature import Feature
 
 __all__ = ["CATALOGUE", "FEATURE_NAMES", "MAX_LOOKBACK", "Feature"]
 

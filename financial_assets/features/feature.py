@@ -22,10 +22,10 @@ class Feature:
 
     Attributes
     ----------
-    name
-        The field's usual term, with its windows.
     family
         One of ``FAMILIES``.
+    name
+        The field's usual term, with its windows.
     lookback
         Bars that the value depends on, the newest included.
     formula
@@ -43,8 +43,8 @@ class Feature:
         Indicators of the original system whose scale-invariant counterpart this is.
     """
 
-    name: str
     family: str
+    name: str
     lookback: int
     formula: str
     source: str

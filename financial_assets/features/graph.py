@@ -25,11 +25,7 @@ from financial_assets.features.fusion import fuse
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["COMPILED_TOLERANCE", "FeatureGraph", "FeaturePanel", "compute_panel"]
-
-
-COMPILED_TOLERANCE = 1e-4
-"""Largest difference between compiled and eager features; some 2e-6 is usual, a tie may fall the other way."""
+__all__ = ["FeatureGraph", "FeaturePanel", "compute_panel"]
 
 
 class FeatureGraph(nn.Module):
@@ -159,7 +155,7 @@ class FeaturePanel:
             raise FeatureError(f"{path} is not a readable feature panel ({error}): materialise `features`") from error
 
 
-def compute_panel(panel: PricePanel, graph: FeatureGraph, *, compiled: bool = False, chunk: int = 16) -> FeaturePanel:
+def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int = 16) -> FeaturePanel:
     """The features of every ticker and session of a panel.
 
     Parameters
@@ -168,12 +164,8 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, compiled: bool = Fa
         Prices; NaN before a ticker's listing.
     graph
         The features.
-    compiled
-        Compile the graph with ``torch.compile`` (needs a C++ compiler and a minute once, so for large panels only).
-        Agrees with the eager result within ``COMPILED_TOLERANCE``, not bit for bit.
     chunk
-        Tickers computed together. Eager is quickest with some 16, where the work outweighs the calls; compiled with 2,
-        whose intermediate series stay in the processor's cache.
+        Tickers computed together; some 16 are quickest, where the work outweighs the calls.
 
     Raises
     ------
@@ -185,13 +177,9 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, compiled: bool = Fa
     bars = torch.from_numpy(np.ascontiguousarray(panel.values, dtype=np.float32))
     listed = panel.listed_bars()
     values = np.full((len(panel.tickers), len(graph.names), len(panel.sessions)), np.nan, dtype=np.float32)
-    run = torch.compile(graph, dynamic=False) if compiled else graph
     with torch.inference_mode():
         for start in range(0, len(panel.tickers), chunk):
-            part = bars[start : start + chunk]
-            # One shape for every chunk: the compiled graph is specialised to it.
-            filler = part[-1:].expand(chunk - len(part), -1, -1) if compiled else part[:0]
-            values[start : start + chunk] = run(torch.cat((part, filler)))[: len(part)].numpy()
+            values[start : start + chunk] = graph(bars[start : start + chunk]).numpy()
     complete = listed >= graph.lookback
     values[~np.broadcast_to(complete[:, None, :], values.shape)] = np.nan
     _require_finite(graph, panel, values, complete)

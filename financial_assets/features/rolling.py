@@ -39,6 +39,7 @@ __all__ = [
     "product_moments",
     "ratio",
     "relative_difference",
+    "signed",
     "span_decay",
     "std",
     "sum_",
@@ -81,6 +82,11 @@ def ratio(numerator: Tensor, denominator: Tensor, neutral: float = 0.0) -> Tenso
 def relative_difference(a: Tensor, b: Tensor) -> Tensor:
     """``(a - b) / (a + b)`` of two non-negative series: in [-1, 1], 0 where both are 0."""
     return ratio(a - b, a + b)
+
+
+def signed(change: Tensor, size: Tensor | float = 1.0) -> Tensor:
+    """``size`` with the sign of ``change``; 0 where nothing changed."""
+    return torch.where(change > 0, size, torch.where(change < 0, -size, 0.0))
 
 
 @primitive(series=2)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
@@ -59,64 +61,43 @@ def configure(settings: Settings) -> dict[str, dict[str, Any]]:
     Dagster shows them in the browser and stores them with each run, so addresses come without their passwords; who
     opens the connection looks them up (``redaction.reveal``).
     """
-    home = str(settings.home)
     return {
-        "market": {
-            "home": home,
-            "price_source": settings.price_source,
-            "tickers": list(settings.tickers),
-            "price_files": settings.price_files,
-            "start": _text(settings.ingestion_start_date),
-            "end": _text(settings.ingestion_end_date),
-            "evaluation_share": settings.evaluation_share,
-            "seed": settings.seed,
-            "simulated_sessions": settings.simulated_sessions,
-            "simulated_signal": settings.simulated_signal,
-            "simulated_pattern": settings.simulated_pattern,
-            "simulated_regime_shift": settings.simulated_regime_shift,
-            "log_url": settings.log_url,
-            "remembered": settings.remembered,
-        },
-        "models": {
-            "home": home,
-            "tracking_uri": conceal(settings.tracking_uri),
-            "experiment": settings.mlflow_experiment_name,
-            "sequence_length": settings.sequence_length,
-            "max_epochs": settings.max_epochs,
-            "seed": settings.seed,
-            "device": settings.device,
-            "progress": settings.progress,
-        },
-        "serving": {
-            "home": home,
-            "target_name": settings.serving_target,
-            "request_timeout": settings.request_timeout,
-            "ready_timeout": settings.ready_timeout,
-            "store_uri": settings.artifact_store_uri,
-            "store_secret": settings.artifact_store_secret,
-            "gateway_url": settings.serving_gateway_url,
-            "gateway_grpc": settings.gateway_grpc,
-            "context": settings.kubernetes_context,
-            "namespace": settings.kubernetes_namespace,
-            "repository": settings.gitops_repository and conceal(settings.gitops_repository),
-            "branch": settings.gitops_branch,
-            "path": settings.gitops_path,
-            "tracking_uri": settings.tracking_uri,
-        },
-        "ab_test": {
-            "home": home,
-            "log_url": conceal(settings.log_url),
-            "policy_path": _text(settings.rollout_policy),
-            "replay_sessions": settings.replay_sessions,
-            "workers": settings.replay_workers,
-            "cost_bps": settings.cost_bps,
-            "progress": settings.progress,
-            "business_aum": settings.business_aum,
-            "business_horizon_sessions": settings.business_horizon_sessions,
-            "business_latency_cost_per_ms": settings.business_latency_cost_per_ms,
-            "business_implementation_cost": settings.business_implementation_cost,
-        },
+        "market": _values(
+            MarketState,
+            settings,
+            start=_text(settings.ingestion_start_date),
+            end=_text(settings.ingestion_end_date),
+        ),
+        "models": _values(ModelStore, settings, experiment=settings.mlflow_experiment_name),
+        "serving": _values(
+            ServingAccess,
+            settings,
+            target_name=settings.serving_target,
+            store_uri=settings.artifact_store_uri,
+            store_secret=settings.artifact_store_secret,
+            gateway_url=settings.serving_gateway_url,
+            context=settings.kubernetes_context,
+            namespace=settings.kubernetes_namespace,
+            repository=settings.gitops_repository and conceal(settings.gitops_repository),
+            branch=settings.gitops_branch,
+            path=settings.gitops_path,
+        ),
+        "ab_test": _values(
+            ABTestState, settings, policy_path=_text(settings.rollout_policy), workers=settings.replay_workers
+        ),
     }
+
+
+def _values(part: type[BaseModel], settings: Settings, **renamed: Any) -> dict[str, Any]:
+    """Values for the fields of ``part``: ``renamed``, and the settings that are called as the field is."""
+    converted = {
+        "home": str(settings.home),
+        "tickers": list(settings.tickers),
+        "log_url": conceal(settings.log_url),
+        "tracking_uri": conceal(settings.tracking_uri),
+    }
+    same = {name: getattr(settings, name) for name in part.model_fields if hasattr(settings, name)}
+    return same | {name: value for name, value in converted.items() if name in part.model_fields} | renamed
 
 
 def _text(value: object) -> str | None:

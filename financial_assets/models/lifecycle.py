@@ -30,41 +30,20 @@ from financial_assets.models.artifacts.fingerprint import fingerprint, training_
 from financial_assets.models.artifacts.registration import heal_copy, register, register_again, remember
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.artifacts.tracked import (
+    TrainedModel,
     keep_pointer,
     live_run,
     log_training,
     read_pointer,
-    training_params,
+    training_run,
 )
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import ModelRegistry, ModelVersion, Tracker
+from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
 
 __all__ = ["ModelLifecycle", "TrainedModel"]
 
 _LONGEST_TRAINING_S = 3600.0
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A trained variant.
-
-    Attributes
-    ----------
-    fingerprint
-        Identity of the training.
-    run_id
-        The tracked run that trained it.
-    training
-        The training itself.
-    reused
-        Nothing was trained: a training with this fingerprint exists.
-    """
-
-    fingerprint: str
-    run_id: str
-    training: Training
-    reused: bool
 
 
 @dataclass(frozen=True)
@@ -86,7 +65,7 @@ class ModelLifecycle:
     """
 
     folder: Path
-    tracker: Tracker
+    tracker: MlflowTracker
     registry: ModelRegistry
     sequence_length: int
     seed: int
@@ -148,7 +127,8 @@ class ModelLifecycle:
         ParityError, ExportError
             The file is not equal to the model.
         """
-        identity, run_id = self._current(variant)
+        current = read_pointer(self._pointer(variant))
+        identity, run_id = current["fingerprint"], current["run_id"]
         folder = self.folder / variant / identity
 
         def export(to: Path) -> None:
@@ -171,9 +151,8 @@ class ModelLifecycle:
             training = load_training(folder / TRAINING_FOLDER)
             live = live_run(self.tracker, run_id, training, identity, tags)
             if live != run_id:
-                note = (
-                    f"run {run_id}, which trained this model, is not in the tracking store; published from run {live}"
-                )
+                lost = f"run {run_id}, which trained this model, is not in the tracking store"
+                note = f"{lost}; published from run {live}"
                 keep_pointer(self._pointer(variant), identity, live)
             with self.tracker.resume(live) as run:
                 run.set_tags(tags)
@@ -190,7 +169,7 @@ class ModelLifecycle:
         TrainingError
             It was not trained, or not registered.
         """
-        identity, _ = self._current(variant)
+        identity = read_pointer(self._pointer(variant))["fingerprint"]
         version = self.registry.find(identity)
         if version is None:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
@@ -229,13 +208,6 @@ class ModelLifecycle:
     def _pointer(self, variant: str) -> Path:
         return self.folder / variant / "current.json"
 
-    def _current(self, variant: str) -> tuple[str, str]:
-        """Fingerprint and run of the variant's current training."""
-        if not self._pointer(variant).exists():
-            raise TrainingError(f"variant {variant!r} was not trained: materialize models/{variant}")
-        pointer = read_pointer(self._pointer(variant))
-        return pointer["fingerprint"], pointer["run_id"]
-
     def _alone_with(self, variant: str, identity: str) -> AbstractContextManager[None]:
         """Hold the fingerprint against other processes; the kernel releases it when its holder dies."""
         return exclusive(
@@ -262,9 +234,7 @@ class ModelLifecycle:
         folder: Path,
         tags: Mapping[str, str],
     ) -> str:
-        params = training_params(variant, cutoff, self.sequence_length, self.seed)
-        tags = {**tags, "variant": variant.name, "fingerprint": identity}
-        with self.tracker.run(variant.name, tags=tags, params=params) as run:
+        with training_run(self.tracker, variant, cutoff, self.sequence_length, self.seed, identity, tags) as run:
             training = train(
                 variant,
                 features,
@@ -287,8 +257,8 @@ class ModelLifecycle:
             return version.run_id
         if not is_finished(folder):
             return None
-        pointer: Mapping[str, str] = {}
+        run_id = ""
         with suppress(TrainingError):  # missing or damaged: the caller writes it again
-            pointer = read_pointer(self._pointer(variant))
-        run_id = pointer["run_id"] if pointer.get("fingerprint") == identity else ""
+            current = read_pointer(self._pointer(variant))
+            run_id = current["run_id"] if current["fingerprint"] == identity else ""
         return live_run(self.tracker, run_id, load_training(folder), identity, tags)

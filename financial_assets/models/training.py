@@ -164,7 +164,7 @@ def train(
         scaler=scaler,
         calibration=Calibration(platt.scale, platt.bias, shifts).eval(),
         platt=platt,
-        spans={name: (data.session(span.start), data.session(span.stop - 1)) for name, span in blocks.items()},
+        spans={name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()},
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in blocks},
         history=tuple(history),

@@ -13,7 +13,7 @@ from torch import Tensor
 from financial_assets.errors import TrainingError
 from financial_assets.features.bars import split_channels
 from financial_assets.features.graph import FeaturePanel
-from financial_assets.features.volatility import causal_volatility
+from financial_assets.features.indicators.volatility import causal_volatility
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
@@ -97,11 +97,7 @@ class TrainingData:
     @property
     def cutoff(self) -> pd.Timestamp:
         """The last session used for anything."""
-        return self.session(-1)
-
-    def session(self, position: int) -> pd.Timestamp:
-        """The session at ``position``."""
-        return self.sessions[position]
+        return self.sessions[-1]
 
     @cached_property
     def fit(self) -> WindowDataset:

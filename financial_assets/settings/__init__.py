@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from dotenv import dotenv_values
-from pydantic import ValidationError, field_validator
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from financial_assets.errors import SettingsError
 from financial_assets.redaction import conceal, redact_address
-from financial_assets.settings.base import check_path
+from financial_assets.settings.base import LocalPath
 from financial_assets.settings.business import BusinessSettings
 from financial_assets.settings.experiment import ExperimentSettings
 from financial_assets.settings.market import MarketSettings
@@ -42,7 +42,7 @@ class Settings(
 
     model_config = SettingsConfigDict(env_file=".env")
 
-    financial_assets_home: Path = Path(".financial_assets")
+    financial_assets_home: LocalPath = Path(".financial_assets")
     """Folder of all state: prices, models, logs, reports, serving; private to its owner (mode 0700)."""
 
     @classmethod
@@ -56,11 +56,6 @@ class Settings(
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Who has the first say, in order."""
         return init_settings, env_settings, dotenv_settings, StateFolderSource(settings_cls)
-
-    @field_validator("financial_assets_home", mode="before")
-    @classmethod
-    def _check_home(cls, value: object) -> object:
-        return check_path(value)
 
     @property
     def home(self) -> Path:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from financial_assets.drivers import with_driver
 
-__all__ = ["SettingsGroup", "check_database", "check_path", "check_scheme", "check_server"]
+__all__ = ["HttpAddress", "LocalPath", "SettingsGroup", "check_database", "check_path", "check_server", "has_scheme"]
 
 
 class SettingsGroup(BaseSettings):
@@ -19,11 +21,15 @@ class SettingsGroup(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 
-def check_scheme(value: str | None, allowed: Sequence[str]) -> str | None:
-    """``value`` itself when it is unset or a URL of an allowed scheme."""
-    if value is not None and value != value.strip():
+def has_scheme(*allowed: str) -> AfterValidator:
+    """Validator of a URL of one of these schemes."""
+    return AfterValidator(partial(_check_scheme, allowed))
+
+
+def _check_scheme(allowed: tuple[str, ...], value: str) -> str:
+    if value != value.strip():
         raise ValueError("begins or ends with a blank or a line break: remove it")
-    if value is not None and ("://" not in value or urlsplit(value).scheme.split("+")[0] not in allowed):
+    if "://" not in value or urlsplit(value).scheme.split("+")[0] not in allowed:
         raise ValueError(f"must start with one of {', '.join(name + '://' for name in allowed)}")
     return value
 
@@ -59,3 +65,7 @@ def check_path(value: object) -> object:
     if isinstance(value, str | Path) and "://" in str(value):
         raise ValueError("is an address; give a path of this machine")
     return value
+
+
+HttpAddress = Annotated[str, has_scheme("http", "https"), AfterValidator(check_server)]
+LocalPath = Annotated[Path, BeforeValidator(check_path)]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from financial_assets.settings.base import SettingsGroup, check_database, check_path, check_scheme
+from financial_assets.settings.base import LocalPath, SettingsGroup, check_database, has_scheme
 
 __all__ = ["ExperimentSettings"]
+
+_LogAddress = Annotated[str, has_scheme("sqlite", "postgresql"), AfterValidator(check_database)]
 
 
 class ExperimentSettings(SettingsGroup):
     """Prediction log, rollout policy and replay."""
 
-    prediction_log_url: str | None = Field(default=None, repr=False)
+    prediction_log_url: _LogAddress | None = Field(default=None, repr=False)
     """Database of the prediction log, e.g. ``postgresql://user:password@host/database`` (the installed driver is
     found); default: SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
-    rollout_policy: Path | None = None
+    rollout_policy: LocalPath | None = None
     """YAML file with champion, challengers, their weights at the experiment's start, and all rules of the test;
     default: the packaged ``financial_assets/experiment/plan/policy.yaml``."""
 
@@ -30,13 +32,3 @@ class ExperimentSettings(SettingsGroup):
 
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
     """Trading cost per side, in basis points of the traded notional."""
-
-    @field_validator("prediction_log_url")
-    @classmethod
-    def _check_log(cls, value: str | None) -> str | None:
-        return None if check_scheme(value, ("sqlite", "postgresql")) is None else check_database(str(value))
-
-    @field_validator("rollout_policy", mode="before")
-    @classmethod
-    def _check_policy(cls, value: object) -> object:
-        return check_path(value)

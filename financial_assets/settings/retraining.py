@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from financial_assets.settings.base import SettingsGroup, check_scheme, check_server
+from financial_assets.settings.base import HttpAddress, SettingsGroup
 
 __all__ = ["RetrainingSettings"]
 
@@ -12,7 +12,7 @@ __all__ = ["RetrainingSettings"]
 class RetrainingSettings(SettingsGroup):
     """Alerts, sensors and their limits."""
 
-    alertmanager_url: str | None = Field(default=None, repr=False)
+    alertmanager_url: HttpAddress | None = Field(default=None, repr=False)
     """Alertmanager's base URL, which ``retrain_on_alert`` reads, e.g. ``http://127.0.0.1:9093``; unset: no alerts are
     read."""
 
@@ -25,8 +25,3 @@ class RetrainingSettings(SettingsGroup):
 
     sensor_interval: int = Field(default=60, ge=5, le=86400)
     """Seconds between two evaluations of a sensor."""
-
-    @field_validator("alertmanager_url")
-    @classmethod
-    def _check_alertmanager(cls, value: str | None) -> str | None:
-        return None if check_scheme(value, ("http", "https")) is None else check_server(str(value))

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
-from financial_assets.settings.base import SettingsGroup, check_database, check_scheme, check_server
+from financial_assets.settings.base import SettingsGroup, check_database, check_server, has_scheme
 
 __all__ = ["MAX_SEQUENCE_LENGTH", "TrainingSettings"]
 
 MAX_SEQUENCE_LENGTH = 60
 """Longest input sequence: feature lookback plus sequence must fit into the bars that a client sends (256)."""
+
+
+def _check_store(value: str) -> str:
+    return check_server(value) if value.lower().startswith("http") else check_database(value)
+
+
+_TrackingStore = Annotated[
+    str, has_scheme("http", "https", "sqlite", "postgresql", "mysql"), AfterValidator(_check_store)
+]
 
 
 class TrainingSettings(SettingsGroup):
@@ -32,16 +41,9 @@ class TrainingSettings(SettingsGroup):
     progress: bool = True
     """Whether long work shows a progress bar."""
 
-    mlflow_tracking_uri: str | None = Field(default=None, repr=False)
+    mlflow_tracking_uri: _TrackingStore | None = Field(default=None, repr=False)
     """MLflow server (``http://``), or its database (``sqlite:///``, ``postgresql://``, ``mysql://``); default:
     SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
     """MLflow experiment that training runs belong to."""
-
-    @field_validator("mlflow_tracking_uri")
-    @classmethod
-    def _check_tracking_uri(cls, value: str | None) -> str | None:
-        if check_scheme(value, ("http", "https", "sqlite", "postgresql", "mysql")) is None:
-            return None
-        return check_server(str(value)) if str(value).lower().startswith("http") else check_database(str(value))

@@ -8,16 +8,8 @@ versions of one registered model. MLflow is imported on first use only, because 
 from __future__ import annotations
 
 from financial_assets.tracking.owners import owner_is_alive
-from financial_assets.tracking.protocols import Run, Tracker
 from financial_assets.tracking.registry import REGISTERED_MODEL, ModelRegistry, ModelVersion
+from financial_assets.tracking.runs import MlflowRun
 from financial_assets.tracking.tracker import MlflowTracker
 
-__all__ = [
-    "REGISTERED_MODEL",
-    "MlflowTracker",
-    "ModelRegistry",
-    "ModelVersion",
-    "Run",
-    "Tracker",
-    "owner_is_alive",
-]
+__all__ = ["REGISTERED_MODEL", "MlflowRun", "MlflowTracker", "ModelRegistry", "ModelVersion", "owner_is_alive"]

@@ -22,7 +22,7 @@ from financial_assets.redaction import RedactingFilter, conceal, harmless, revea
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "ignoring"]
 
 # Read by MLflow on each request (retries, timeouts) or at import (telemetry); what the user has set wins.
 _MLFLOW_ENVIRONMENT = {
@@ -107,7 +107,8 @@ class Connection:
         doing
             What the block does, as an infinitive: "log metrics to run 7".
         """
-        _prepare_environment()
+        for name, value in _MLFLOW_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from mlflow.exceptions import MlflowException
         from requests.exceptions import RequestException
         from sqlalchemy.exc import SQLAlchemyError
@@ -133,14 +134,8 @@ class Connection:
         if self._database is None:
             yield
             return
-        lock = self._database.with_name(f"{self._database.name}.lock")
-        with exclusive(
-            lock,
-            _LOCK_TIMEOUT_S,
-            error=TrackingError,
-            purpose="opening the store",
-            remedy="end who has it",
-        ):
+        lock, purpose = self._database.with_name(f"{self._database.name}.lock"), "opening the store"
+        with exclusive(lock, _LOCK_TIMEOUT_S, error=TrackingError, purpose=purpose, remedy="end who has it"):
             yield
 
     def _advice(self, error: Exception) -> str:
@@ -154,9 +149,16 @@ class Connection:
         return self.is_server and "Max retries exceeded" in str(error)
 
 
-def _prepare_environment() -> None:
-    for name, value in _MLFLOW_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+@contextmanager
+def ignoring(code: str) -> Generator[None, None, None]:
+    """Leave the block without an error where MLflow refuses with ``code``, e.g. ``RESOURCE_ALREADY_EXISTS``."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != code:
+            raise
 
 
 def _quieten() -> None:

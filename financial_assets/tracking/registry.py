@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 
 from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
-from financial_assets.tracking.connection import Connection
+from financial_assets.tracking.connection import Connection, ignoring
 
 __all__ = ["FINGERPRINT_TAG", "REGISTERED_MODEL", "ModelRegistry", "ModelVersion"]
 
@@ -108,15 +107,18 @@ class ModelRegistry:
         """
         client = self._connection.client
         with self._connection.errors(f"register {model_dir!r} of run {run_id}"), self._connection.exclusive():
-            known = self.find(tags[FINGERPRINT_TAG]) if FINGERPRINT_TAG in tags else None
-            if known is not None:
-                return known
+            registered = self.find(tags[FINGERPRINT_TAG]) if FINGERPRINT_TAG in tags else None
+            if registered is not None:
+                return registered
             artifact_uri = client.get_run(run_id).info.artifact_uri
             if not client.list_artifacts(run_id, model_dir):
                 raise TrackingError(
                     f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
                 )
-            self._make_sure_of_the_model()
+            with ignoring("RESOURCE_ALREADY_EXISTS"):
+                client.create_registered_model(
+                    self.name, description="Calibrated probability that the next session's adjusted close is higher"
+                )
             while True:
                 created = client.create_model_version(
                     self.name,
@@ -133,14 +135,13 @@ class ModelRegistry:
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """All versions, oldest first; empty when the model was never registered."""
-        client, entries, token = self._connection.client, [], None
+        client = self._connection.client
         with self._connection.errors(f"list versions of {self.name}"):
-            while True:
-                page = client.search_model_versions(f"name = '{self.name}'", max_results=_PAGE, page_token=token)
-                entries += page
-                token = page.token
-                if not token:
-                    break
+            from mlflow.utils import get_results_from_paginated_fn
+
+            entries = get_results_from_paginated_fn(
+                lambda size, token: client.search_model_versions(f"name = '{self.name}'", size, page_token=token), _PAGE
+            )
             # A search leaves the aliases of a version empty; they belong to the registered model.
             aliases = client.get_registered_model(self.name).aliases if entries else {}
         return tuple(sorted((_version(entry, aliases) for entry in entries), key=lambda version: version.version))
@@ -176,24 +177,20 @@ class ModelRegistry:
         Path
             ``folder``.
         """
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        client = self._connection.client
         make_folder(folder.parent)
-        workplace = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        arriving = workplace / "arriving"
-        arriving.mkdir()
-        try:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as workplace:
+            arriving = Path(workplace, "arriving")
+            arriving.mkdir()
             with self._connection.errors(f"download version {version} of {self.name}"):
-                uri = client.get_model_version_download_uri(self.name, str(version))
-                get_artifact_repository(uri, tracking_uri=self._connection.uri).download_artifacts("", str(arriving))
+                files = self._files(version)
+                files.download_artifacts("", str(arriving))
             if not any(arriving.iterdir()):
-                raise TrackingError(f"version {version} of {self.name} has no files at {uri}: were they deleted?")
+                raise TrackingError(
+                    f"version {version} of {self.name} has no files at {files.artifact_uri}: were they deleted?"
+                )
             if folder.exists():
-                folder.rename(workplace / "before")
+                folder.rename(Path(workplace, "before"))
             arriving.rename(folder)
-        finally:
-            shutil.rmtree(workplace)
         return folder
 
     def holds(self, version: int, is_whole: Callable[[Path], bool], names: Sequence[str]) -> bool:
@@ -217,17 +214,6 @@ class ModelRegistry:
 
         uri = self._connection.client.get_model_version_download_uri(self.name, str(version))
         return get_artifact_repository(uri, tracking_uri=self._connection.uri)
-
-    def _make_sure_of_the_model(self) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._connection.client.create_registered_model(
-                self.name, description="Calibrated probability that the next session's adjusted close is higher"
-            )
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
 
 
 def _version(entry: Any, aliases: Mapping[str, str]) -> ModelVersion:

@@ -17,7 +17,7 @@ _MAX_REASON_LENGTH = 1000
 
 
 class MlflowRun:
-    """A run that is written by its id; fulfils ``Run``.
+    """One tracked run, open for writing; it is addressed by its id.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class MlflowRun:
         return f"{self._connection.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.id}"
 
     def log_params(self, params: Mapping[str, object]) -> None:
-        """Record parameters, in one request per hundred."""
+        """Record parameters; a parameter already recorded cannot change its value."""
         from mlflow.entities import Param
         from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
@@ -55,7 +55,7 @@ class MlflowRun:
             self._connection.client.log_batch(self.id, params=[Param(*item) for item in texts.items()])
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Record metrics, in one request per thousand."""
+        """Record metrics, at a step if given. NaN is recorded as such; an infinite value is refused."""
         from mlflow.entities import Metric
 
         for name, value in metrics.items():
@@ -68,21 +68,21 @@ class MlflowRun:
             self._connection.client.log_batch(self.id, metrics=rows)
 
     def log_artifact(self, path: Path, folder: str | None = None) -> None:
-        """Upload one file."""
+        """Upload one file, into a folder of the run if given."""
         if not path.is_file():
             raise TrackingError(f"no file {path} to upload to run {self.id}")
         with self._connection.errors(f"upload {path.name} to run {self.id}"):
             self._connection.client.log_artifact(self.id, str(path), folder)
 
     def log_artifacts(self, directory: Path, folder: str | None = None) -> None:
-        """Upload the contents of a directory."""
+        """Upload the contents of a directory, into a folder of the run if given."""
         if not directory.is_dir():
             raise TrackingError(f"no directory {directory} to upload to run {self.id}")
         with self._connection.errors(f"upload {directory.name} to run {self.id}"):
             self._connection.client.log_artifacts(self.id, str(directory), folder)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, in one request per hundred."""
+        """Set tags; a tag already there is overwritten."""
         from mlflow.entities import RunTag
 
         with self._connection.errors(f"set tags of run {self.id}"):

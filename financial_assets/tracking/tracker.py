@@ -13,9 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
-from financial_assets.tracking.connection import Connection
+from financial_assets.tracking.connection import Connection, ignoring
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
-from financial_assets.tracking.protocols import Run
 from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
 
 __all__ = ["MlflowTracker"]
@@ -48,7 +47,7 @@ class MlflowTracker:
     @contextmanager
     def run(
         self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
-    ) -> Generator[Run, None, None]:
+    ) -> Generator[MlflowRun, None, None]:
         """Open a new run.
 
         It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
@@ -74,7 +73,7 @@ class MlflowTracker:
             yield run
 
     @contextmanager
-    def resume(self, run_id: str) -> Generator[Run, None, None]:
+    def resume(self, run_id: str) -> Generator[MlflowRun, None, None]:
         """Open an earlier run again: it is RUNNING in the block, then ends as under ``run``."""
         client = self._connection.client
         self.end_stale(owner_is_alive)
@@ -92,15 +91,9 @@ class MlflowTracker:
 
     def is_active(self, run_id: str) -> bool:
         """Whether the store has the run and it is not deleted."""
-        from mlflow.exceptions import MlflowException
-
-        with self._connection.errors(f"look for run {run_id}"):
-            try:
-                return self._connection.client.get_run(run_id).info.lifecycle_stage == "active"
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return False
-                raise
+        with self._connection.errors(f"look for run {run_id}"), ignoring("RESOURCE_DOES_NOT_EXIST"):
+            return self._connection.client.get_run(run_id).info.lifecycle_stage == "active"
+        return False
 
     def find(self, tag: str, value: str) -> str | None:
         """Id of the latest run of the experiment that ended well and carries the tag, ``None`` if there is none."""
@@ -140,20 +133,18 @@ class MlflowTracker:
     def _running(self) -> list[Any]:
         if not self._connection.exists:
             return []
+        client, is_running = self._connection.client, "attributes.status = 'RUNNING'"
         with self._connection.errors("look for stale runs"):
-            experiment = self._connection.client.get_experiment_by_name(self.experiment)
-        if experiment is None:
-            return []
-        experiment_id, running, token = str(experiment.experiment_id), [], None
-        with self._connection.errors("look for stale runs"):
-            while True:
-                page = self._connection.client.search_runs(
-                    [experiment_id], "attributes.status = 'RUNNING'", max_results=_PAGE, page_token=token
-                )
-                running += [run for run in page if OWNER_PID in run.data.tags]
-                token = page.token
-                if not token:
-                    return running
+            from mlflow.utils import get_results_from_paginated_fn
+
+            experiment = client.get_experiment_by_name(self.experiment)
+            if experiment is None:
+                return []
+            places = [str(experiment.experiment_id)]
+            running = get_results_from_paginated_fn(
+                lambda size, token: client.search_runs(places, is_running, max_results=size, page_token=token), _PAGE
+            )
+        return [run for run in running if OWNER_PID in run.data.tags]
 
     @contextmanager
     def _ended_as_it_was(self, run: MlflowRun) -> Generator[None, None, None]:
@@ -179,17 +170,12 @@ class MlflowTracker:
         return self._experiment_id
 
     def _create_experiment(self) -> Any:
-        from mlflow.exceptions import MlflowException
-
         client, location = self._connection.client, None
         if not self._connection.is_server:
             make_folder(self.artifact_root)
             location = self.artifact_root.as_uri()
-        try:
+        with ignoring("RESOURCE_ALREADY_EXISTS"):
             client.create_experiment(self.experiment, artifact_location=location)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
         return client.get_experiment_by_name(self.experiment)
 
     def _check(self, experiment: Any) -> None:

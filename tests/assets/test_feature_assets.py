@@ -71,7 +71,7 @@ def test_a_feature_that_looks_ahead_stops_the_run_by_name(
 
     def planted() -> FeatureGraph:
         honest = [feature for feature in FeatureGraph().features if feature.lookback < 20][:5]
-        return FeatureGraph([*honest, Feature("crystal_ball", "momentum", 1, "x[+1] > x", "the test", tomorrow)])
+        return FeatureGraph([*honest, Feature("momentum", "crystal_ball", 1, "x[+1] > x", "the test", tomorrow)])
 
     monkeypatch.setattr("financial_assets.assets.features.FeatureGraph", planted)
     monkeypatch.setattr("financial_assets.assets.features.check_features", lambda frame: frame.head(0))

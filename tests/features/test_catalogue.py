@@ -15,7 +15,11 @@ from financial_assets.errors import FeatureError
 from financial_assets.features.bars import split_channels
 from financial_assets.features.catalogue import CATALOGUE, FEATURE_NAMES, MAX_LOOKBACK
 from financial_assets.features.feature import FAMILIES, Feature
-from financial_assets.features.volatility import CAUSAL_VOLATILITY_LOOKBACK, VOLATILITY_FLOOR, causal_volatility
+from financial_assets.features.indicators.volatility import (
+    CAUSAL_VOLATILITY_LOOKBACK,
+    VOLATILITY_FLOOR,
+    causal_volatility,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 

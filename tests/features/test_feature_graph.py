@@ -191,7 +191,7 @@ def test_the_causality_check_names_date_ticker_and_feature(panel):
     def tomorrow(bars):
         return rolling.relative_difference(torch.roll(bars.close, -1, -1), bars.close)
 
-    planted = FeatureGraph([Feature("tomorrow", "trend", 1, "close[+1] / close", "this test", tomorrow)])
+    planted = FeatureGraph([Feature("trend", "tomorrow", 1, "close[+1] / close", "this test", tomorrow)])
     found = causality_violations(planted, panel, cuts=4, seed=1)
     assert set(found["ticker"]) >= {"AAA", "CCC"}
     assert set(found["feature"]) == {"tomorrow"}

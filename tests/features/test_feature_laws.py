@@ -105,7 +105,7 @@ def still_bars(price: float, volume: float, market: float, day: int, sessions: i
 
 
 def plant(function: Callable[[Bars], Tensor], lookback: int = 2, bounds: tuple[float, float] = (-9.0, 9.0)):
-    return FeatureGraph([Feature("planted", "trend", lookback, "planted", "this test", function, bounds=bounds)])
+    return FeatureGraph([Feature("trend", "planted", lookback, "planted", "this test", function, bounds=bounds)])
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_the_batch_stays_open_in_sizes() -> None:
         (lambda x: x.clone().mul_(2.0), "mul_"),
         (lambda x: x.sum(-1, keepdim=True, dtype=torch.float64).float() + x, "sum"),
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
+        (lambda x: torch.round(x, decimals=1), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
         (lambda x: nn.LSTM(4, 3, batch_first=True, bidirectional=True)(x)[0], "bidirectional"),
         (lambda x: nn.LSTM(4, 3, batch_first=True, bias=False)(x)[0], "without bias"),

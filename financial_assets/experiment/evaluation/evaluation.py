@@ -23,7 +23,7 @@ from financial_assets.experiment.evaluation.measures import (
 )
 from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
-from financial_assets.models.leak import LeakCheck
+from financial_assets.models.scores import LeakCheck
 
 __all__ = ["Evaluation"]
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, ReliabilityBin, Skill, TickerSkill
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
-from financial_assets.models.leak import LeakCheck, leak_alarm
+from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.scoring import finance, performance
 from financial_assets.scoring.classification import (
     hits,

@@ -9,7 +9,7 @@ from pathlib import Path
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.tracking import Tracker
+from financial_assets.tracking import MlflowTracker
 
 __all__ = ["DECISION_TAG", "track_decision"]
 
@@ -17,7 +17,7 @@ DECISION_TAG = "decision"
 """Tag of a run that holds a decision; its value is the record's SHA-256."""
 
 
-def track_decision(tracker: Tracker, plan: ExperimentPlan, decision: Decision) -> str:
+def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decision) -> str:
     """Record a decision with its plan as a tracked run, or return the run that holds it already.
 
     A process that dies in between leaves a run that did not end successfully: it does not count, and the next call

@@ -18,11 +18,10 @@ from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.artifacts.fingerprint import code_version, training_data_hash
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
 from financial_assets.models.artifacts.storage import is_finished
-from financial_assets.models.leak import check_answers
 from financial_assets.models.onnx.export import export_onnx, file_sha256
 from financial_assets.models.onnx.parity import prove_parity
 from financial_assets.models.predictor import SERVED_LOOKBACK, build_predictor
-from financial_assets.models.scores import check_not_constant
+from financial_assets.models.scores import check_answers, check_not_constant
 from financial_assets.models.training import Training
 from financial_assets.tracking import ModelRegistry, ModelVersion
 

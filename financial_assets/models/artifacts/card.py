@@ -10,11 +10,10 @@ from typing import Any
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import ExportError
 from financial_assets.features.catalogue import CATALOGUE
-from financial_assets.models.leak import check_answers
 from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES
 from financial_assets.models.onnx.parity import ParityReport
 from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
-from financial_assets.models.scores import check_not_constant, held_out_scores
+from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training
 
 __all__ = ["model_card", "write_model_card"]

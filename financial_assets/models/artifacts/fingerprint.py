@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 import pandas as pd
 import torch
 
+from financial_assets.features.feature import FAMILIES
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import BLOCK_SHARES
 from financial_assets.models.variants import Variant
@@ -24,8 +25,7 @@ __all__ = ["DECIDING", "code_version", "fingerprint", "source_version", "trainin
 
 DECIDING = (
     *(f"features.{name}" for name in ("bars", "catalogue", "feature", "fusion", "graph", "primitive", "rolling")),
-    *(f"features.{family}" for family in ("bar_shape", "calendar", "cross_asset", "momentum", "spectral")),
-    *(f"features.{family}" for family in ("trend", "volatility", "volume")),
+    *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
     *(f"models.{name}" for name in ("answers", "calibration", "dataset", "devices", "networks", "predictor")),
@@ -37,6 +37,7 @@ and names what is missing. The exporter is not among them: a file is proven equa
 
 _EARLIER: Mapping[str, Mapping[str, str]] = {
     "433912d9d94f20de": {"2.13.0+cpu": "6c19ea1bff74cc44"},
+    "25640c31454fd776": {"2.13.0+cpu": "6c19ea1bff74cc44"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

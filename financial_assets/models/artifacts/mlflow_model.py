@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -76,18 +75,17 @@ def save_mlflow_model(
         ),
     )
     make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True
+    ) as staging:
         mlflow_onnx.save_model(
             model,
-            str(staging / "model"),
+            str(Path(staging, "model")),
             signature=signature,
             input_example={INPUT_NAME: example[np.newaxis].astype(np.float32)},
             metadata=dict(metadata or {}),
             pip_requirements=[f"{package}=={version(package)}" for package in ("onnx", "onnxruntime", "numpy")],
             save_as_external_data=False,
         )
-        (staging / "model").replace(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        Path(staging, "model").replace(folder)
     return folder

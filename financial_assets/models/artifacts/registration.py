@@ -23,7 +23,7 @@ from financial_assets.models.artifacts.artifact import (
 from financial_assets.models.artifacts.storage import is_finished
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training
-from financial_assets.tracking import ModelRegistry, ModelVersion, Run, Tracker
+from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion
 
 __all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register", "register_again", "remember"]
 
@@ -74,7 +74,7 @@ def kept_versions(models: Path) -> list[KeptVersion]:
 
 
 def register(
-    run: Run, registry: ModelRegistry, models: Path, training: Training, identity: str, tags: Mapping[str, str]
+    run: MlflowRun, registry: ModelRegistry, models: Path, training: Training, identity: str, tags: Mapping[str, str]
 ) -> ModelVersion:
     """Upload an exported training to its run and register it as a new version.
 
@@ -107,7 +107,7 @@ def register(
     )
 
 
-def register_again(models: Path, tracker: Tracker, registry: ModelRegistry) -> tuple[int, ...]:
+def register_again(models: Path, tracker: MlflowTracker, registry: ModelRegistry) -> tuple[int, ...]:
     """Register the kept versions that are newer than every version of the registry, under their own numbers.
 
     That is nothing, unless the registry is another one or was emptied. Served models, weight epochs and evidence name

@@ -6,7 +6,6 @@ import errno
 import hashlib
 import io
 import json
-import shutil
 import tempfile
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,6 +32,8 @@ _FORMAT = 1
 _MANIFEST = "training.json"
 _TENSORS = "tensors.pt"
 _HELD_OUT = "held_out.npz"
+_AS_IT_IS = ("seed", "sequence_length", "windows", "best_epoch", "device", "seconds")
+"""Attributes of a training that JSON holds as they are."""
 _ATTEMPTS = 20
 
 
@@ -48,18 +49,17 @@ def save_training(folder: Path, training: Training) -> Path:
         ``folder``.
     """
     make_folder(folder.parent)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        new = staging / "new"
+    files = {_TENSORS: _tensors(training), _HELD_OUT: _held_out(training.held_out)}
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    with tempfile.TemporaryDirectory(
+        dir=folder.parent, prefix=f".{folder.name}.", ignore_cleanup_errors=True
+    ) as staging:
+        new = Path(staging, "new")
         new.mkdir()
-        hashes = {}
-        for name, data in ((_TENSORS, _tensors(training)), (_HELD_OUT, _held_out(training.held_out))):
+        for name, data in files.items():
             atomic_write_bytes(new / name, data)
-            hashes[name] = hashlib.sha256(data).hexdigest()
         atomic_write_text(new / _MANIFEST, json.dumps({**_manifest(training), "files": hashes}, indent=1))
-        _move_onto(new, folder, staging)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _move_onto(new, folder, Path(staging))
     return folder
 
 
@@ -112,8 +112,6 @@ def load_training(folder: Path) -> Training:
         calibration.load_state_dict(tensors["calibration"])
         return Training(
             variant=variant,
-            seed=manifest["seed"],
-            sequence_length=manifest["sequence_length"],
             feature_names=tuple(manifest["feature_names"]),
             tickers=tuple(manifest["tickers"]),
             network=network.eval(),
@@ -124,12 +122,9 @@ def load_training(folder: Path) -> Training:
                 name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()
             },
             cutoff=pd.Timestamp(manifest["cutoff"]),
-            windows=manifest["windows"],
             history=tuple(Epoch(**epoch) for epoch in manifest["history"]),
-            best_epoch=manifest["best_epoch"],
             held_out=held_out,
-            device=manifest["device"],
-            seconds=manifest["seconds"],
+            **{name: manifest[name] for name in _AS_IT_IS},
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(
@@ -141,18 +136,13 @@ def _manifest(training: Training) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "variant": training.variant.hyperparameters(),
-        "seed": training.seed,
-        "sequence_length": training.sequence_length,
         "feature_names": training.feature_names,
         "tickers": training.tickers,
         "platt": asdict(training.platt),
         "spans": {name: [day.isoformat() for day in span] for name, span in training.spans.items()},
         "cutoff": training.cutoff.isoformat(),
-        "windows": training.windows,
         "history": [asdict(epoch) for epoch in training.history],
-        "best_epoch": training.best_epoch,
-        "device": training.device,
-        "seconds": training.seconds,
+        **{name: getattr(training, name) for name in _AS_IT_IS},
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -13,9 +15,31 @@ from financial_assets.errors import TrainingError
 from financial_assets.models.scores import held_out_scores
 from financial_assets.models.training import Training
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import Run, Tracker
+from financial_assets.tracking import MlflowRun, MlflowTracker
 
-__all__ = ["keep_pointer", "live_run", "log_training", "read_pointer", "training_params"]
+__all__ = ["TrainedModel", "keep_pointer", "live_run", "log_training", "read_pointer", "training_run"]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained variant.
+
+    Attributes
+    ----------
+    fingerprint
+        Identity of the training.
+    run_id
+        The tracked run that trained it.
+    training
+        The training itself.
+    reused
+        Nothing was trained: a training with this fingerprint exists.
+    """
+
+    fingerprint: str
+    run_id: str
+    training: Training
+    reused: bool
 
 
 def keep_pointer(path: Path, identity: str, run_id: str) -> None:
@@ -24,23 +48,24 @@ def keep_pointer(path: Path, identity: str, run_id: str) -> None:
 
 
 def read_pointer(path: Path) -> dict[str, str]:
-    """The content of ``current.json``: ``fingerprint`` and ``run_id``.
+    """``fingerprint`` and ``run_id`` of the current training, from ``current.json`` in the variant's folder.
 
     Raises
     ------
     TrainingError
-        It is damaged.
+        The variant was not trained, or the file is damaged.
     """
+    variant = path.parent.name
+    if not path.exists():
+        raise TrainingError(f"variant {variant!r} was not trained: materialize models/{variant}")
     try:
         pointer = json.loads(path.read_text())
         return {name: pointer[name] + "" for name in ("fingerprint", "run_id")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(
-            f"{path} is damaged ({error!r}): materialize models/{path.parent.name} to have it again"
-        ) from error
+        raise TrainingError(f"{path} is damaged ({error!r}): materialize models/{variant} to have it again") from error
 
 
-def live_run(tracker: Tracker, run_id: str, training: Training, identity: str, tags: Mapping[str, str]) -> str:
+def live_run(tracker: MlflowTracker, run_id: str, training: Training, identity: str, tags: Mapping[str, str]) -> str:
     """``run_id`` if the tracker still has that run, else another one of the same training, tracked anew if need be.
 
     The store may be another one than when the model was trained, and runs can be deleted there.
@@ -50,27 +75,30 @@ def live_run(tracker: Tracker, run_id: str, training: Training, identity: str, t
     run_of_same = tracker.find("fingerprint", identity)
     if run_of_same is not None:
         return run_of_same
-    variant = training.variant
-    with tracker.run(
-        variant.name,
-        tags={**tags, "variant": variant.name, "fingerprint": identity, "financial_assets.tracked_again": "true"},
-        params=training_params(variant, training.cutoff, training.sequence_length, training.seed),
+    tags = {**tags, "financial_assets.tracked_again": "true"}
+    with training_run(
+        tracker, training.variant, training.cutoff, training.sequence_length, training.seed, identity, tags
     ) as run:
         log_training(run, training)
         return run.id
 
 
-def training_params(variant: Variant, cutoff: pd.Timestamp, sequence_length: int, seed: int) -> dict[str, object]:
-    """What a training was made with, as parameters of its run."""
-    return {
-        **variant.hyperparameters(),
-        "cutoff": f"{cutoff:%Y-%m-%d}",
-        "sequence_length": sequence_length,
-        "seed": seed,
-    }
+def training_run(
+    tracker: MlflowTracker,
+    variant: Variant,
+    cutoff: pd.Timestamp,
+    sequence_length: int,
+    seed: int,
+    identity: str,
+    tags: Mapping[str, str],
+) -> AbstractContextManager[MlflowRun]:
+    """Open the run of a training: what it is made with are its parameters, its fingerprint is among its tags."""
+    made_with = {"cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": sequence_length, "seed": seed}
+    tags = {**tags, "variant": variant.name, "fingerprint": identity}
+    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | made_with)
 
 
-def log_training(run: Run, training: Training) -> None:
+def log_training(run: MlflowRun, training: Training) -> None:
     """Record the learning curve and the held-out scores."""
     for epoch in training.history:
         losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}

@@ -6,60 +6,36 @@ refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 from torch import Tensor
 
 from financial_assets.errors import ExportError
+from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.tracing import BATCH, Operation
 
-__all__ = ["Emitter", "convert"]
+__all__ = ["convert"]
 
-_BINARY = {
+_DIRECT = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min", "pow": "Pow",
-    "gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual", "eq": "Equal",
+    "gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual", "eq": "Equal", "where": "Where",
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
-}  # fmt: skip
-_UNARY = {
     "sqrt": "Sqrt", "log": "Log", "exp": "Exp", "neg": "Neg", "abs": "Abs", "floor": "Floor", "ceil": "Ceil",
     "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "sigmoid": "Sigmoid", "sign": "Sign", "reciprocal": "Reciprocal",
     "round": "Round", "bitwise_not": "Not", "logical_not": "Not", "isfinite": "IsFinite", "atan": "Atan",
 }  # fmt: skip
+"""Operations whose arguments are the inputs of one node."""
+
 _SAME = frozenset({"alias", "clone", "detach", "contiguous", "lift_fresh"})
 _WHOLE_AXIS = np.iinfo(np.int64).max
 
-
-class Emitter(Protocol):
-    """Where nodes go; each method returns the name of a value."""
-
-    def emit(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
-        """The only result of a node."""
-        ...
-
-    def emit_parts(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
-        """The ``count`` results of a node."""
-        ...
-
-    def constant(self, value: np.ndarray) -> str:
-        """A constant."""
-        ...
-
-    def integers(self, *values: int) -> str:
-        """A constant list of integers."""
-        ...
-
-    def operand(self, value: object) -> str:
-        """A value of the trace, a constant tensor or a number."""
-        ...
+Converter = Callable[[GraphBuilder, Operation], str | list[str]]
 
 
-Converter = Callable[[Emitter, Operation], str | list[str]]
-
-
-def convert(writer: Emitter, operation: Operation) -> str | list[str]:
+def convert(builder: GraphBuilder, operation: Operation) -> str | list[str]:
     """Write ``operation``; the name of its result, or of each of its parts.
 
     Raises
@@ -69,154 +45,151 @@ def convert(writer: Emitter, operation: Operation) -> str | list[str]:
     """
     kind = operation.name.removeprefix("aten.").split(".")[0]
     if kind in _SAME:
-        return writer.operand(operation.args[0])
-    if kind in _UNARY:
-        return writer.emit(_UNARY[kind], [writer.operand(operation.args[0])])
-    if kind in _BINARY:
-        if operation.kwargs:
-            raise ExportError(
-                f"{operation.name} with {dict(operation.kwargs)} rounds differently: write the product out"
-            )
-        return writer.emit(_BINARY[kind], [writer.operand(operand) for operand in operation.args[:2]])
+        return builder.operand(operation.args[0])
+    if kind in _DIRECT:
+        return builder.emit(_DIRECT[kind], _inputs(builder, operation))
     if kind not in _CONVERTERS:
         raise ExportError(f"{operation.name} has no ONNX converter: build it from others, or add one")
-    return _CONVERTERS[kind](writer, operation)
+    return _CONVERTERS[kind](builder, operation)
+
+
+def _inputs(builder: GraphBuilder, operation: Operation) -> list[str]:
+    if operation.kwargs:
+        raise ExportError(f"{operation.name} with {dict(operation.kwargs)} rounds differently: write the product out")
+    return [builder.operand(value) for value in operation.args]
 
 
 def _argument(operation: Operation, place: int, default: Any = None) -> Any:
     return operation.args[place] if len(operation.args) > place else default
 
 
-def _slice(writer: Emitter, operation: Operation) -> str:
+def _slice(builder: GraphBuilder, operation: Operation) -> str:
     axis, start = _argument(operation, 1, 0), _argument(operation, 2) or 0
     stop, step = _argument(operation, 3), _argument(operation, 4, 1)
     numbers = (start, _WHOLE_AXIS if stop is None else stop, axis % operation.rank, step)
-    return writer.emit("Slice", [writer.operand(operation.args[0]), *map(writer.integers, numbers)])
+    return builder.emit("Slice", [builder.operand(operation.args[0]), *map(builder.integers, numbers)])
 
 
-def _select(writer: Emitter, operation: Operation) -> str:
+def _select(builder: GraphBuilder, operation: Operation) -> str:
     value, axis, index = operation.args
-    position = writer.constant(np.asarray(index, dtype=np.int64))
-    return writer.emit("Gather", [writer.operand(value), position], axis=axis % (operation.rank + 1))
+    return _gather(builder, builder.operand(value), index, axis % (operation.rank + 1))
 
 
-def _unbind(writer: Emitter, operation: Operation) -> list[str]:
+def _unbind(builder: GraphBuilder, operation: Operation) -> list[str]:
     axis = _argument(operation, 1, 0) % (operation.rank + 1)
-    value, indices = writer.operand(operation.args[0]), range(operation.parts)
-    return [writer.emit("Gather", [value, writer.constant(np.asarray(i, dtype=np.int64))], axis=axis) for i in indices]
+    value = builder.operand(operation.args[0])
+    return [_gather(builder, value, index, axis) for index in range(operation.parts)]
 
 
-def _cat(writer: Emitter, operation: Operation) -> str:
+def _gather(builder: GraphBuilder, value: str, index: int, axis: int) -> str:
+    return builder.emit("Gather", [value, builder.constant(np.asarray(index, dtype=np.int64))], axis=axis)
+
+
+def _cat(builder: GraphBuilder, operation: Operation) -> str:
     axis = _argument(operation, 1, 0) % operation.rank
-    return writer.emit("Concat", [writer.operand(value) for value in operation.args[0]], axis=axis)
+    return builder.emit("Concat", [builder.operand(value) for value in operation.args[0]], axis=axis)
 
 
-def _stack(writer: Emitter, operation: Operation) -> str:
+def _stack(builder: GraphBuilder, operation: Operation) -> str:
     axis = _argument(operation, 1, 0) % operation.rank
-    rows = [writer.emit("Unsqueeze", [writer.operand(row), writer.integers(axis)]) for row in operation.args[0]]
-    return writer.emit("Concat", rows, axis=axis)
+    rows = [builder.emit("Unsqueeze", [builder.operand(row), builder.integers(axis)]) for row in operation.args[0]]
+    return builder.emit("Concat", rows, axis=axis)
 
 
-def _unsqueeze(writer: Emitter, operation: Operation) -> str:
+def _unsqueeze(builder: GraphBuilder, operation: Operation) -> str:
     value, axis = operation.args
-    return writer.emit("Unsqueeze", [writer.operand(value), writer.integers(axis % operation.rank)])
+    return builder.emit("Unsqueeze", [builder.operand(value), builder.integers(axis % operation.rank)])
 
 
-def _expand(writer: Emitter, operation: Operation) -> str:
+def _expand(builder: GraphBuilder, operation: Operation) -> str:
     # One in ONNX's shape keeps the axis as it is, which leaves the batch open.
     sizes = [1 if size is BATCH or size == -1 else size for size in operation.args[1]]
-    return writer.emit("Expand", [writer.operand(operation.args[0]), writer.integers(*sizes)])
+    return builder.emit("Expand", [builder.operand(operation.args[0]), builder.integers(*sizes)])
 
 
-def _transpose(writer: Emitter, operation: Operation) -> str:
+def _transpose(builder: GraphBuilder, operation: Operation) -> str:
     order = list(range(operation.rank))
     first, second = (axis % operation.rank for axis in operation.args[1:3])
     order[first], order[second] = second, first
-    return writer.emit("Transpose", [writer.operand(operation.args[0])], perm=tuple(order))
+    return builder.emit("Transpose", [builder.operand(operation.args[0])], perm=tuple(order))
 
 
-def _permute(writer: Emitter, operation: Operation) -> str:
+def _permute(builder: GraphBuilder, operation: Operation) -> str:
     order = tuple(axis % operation.rank for axis in operation.args[1])
-    return writer.emit("Transpose", [writer.operand(operation.args[0])], perm=order)
+    return builder.emit("Transpose", [builder.operand(operation.args[0])], perm=order)
 
 
-def _view(writer: Emitter, operation: Operation) -> str:
+def _view(builder: GraphBuilder, operation: Operation) -> str:
     sizes = [-1 if size is BATCH else size for size in operation.args[1]]
     if sizes.count(-1) > 1:
         raise ExportError(f"{operation.name} to {operation.args[1]} leaves more than one size open")
-    return writer.emit("Reshape", [writer.operand(operation.args[0]), writer.integers(*sizes)])
+    return builder.emit("Reshape", [builder.operand(operation.args[0]), builder.integers(*sizes)])
 
 
 def _pad(mode: str) -> Converter:
-    def write(writer: Emitter, operation: Operation) -> str:
+    def write(builder: GraphBuilder, operation: Operation) -> str:
         # torch counts from the last axis: (before, after, before, after ...).
         pairs = list(zip(operation.args[1][::2], operation.args[1][1::2], strict=True))[::-1]
         pairs = [(0, 0)] * (operation.rank - len(pairs)) + pairs
-        sizes = writer.integers(*(before for before, _ in pairs), *(after for _, after in pairs))
-        fill = [writer.operand(_argument(operation, 2, 0.0))] if mode == "constant" else []
-        return writer.emit("Pad", [writer.operand(operation.args[0]), sizes, *fill], mode=mode)
+        sizes = builder.integers(*(before for before, _ in pairs), *(after for _, after in pairs))
+        fill = [builder.operand(_argument(operation, 2, 0.0))] if mode == "constant" else []
+        return builder.emit("Pad", [builder.operand(operation.args[0]), sizes, *fill], mode=mode)
 
     return write
 
 
 def _reduction(kind: str) -> Converter:
-    def write(writer: Emitter, operation: Operation) -> str:
+    def write(builder: GraphBuilder, operation: Operation) -> str:
         axes, keep = _argument(operation, 1, ()), bool(_argument(operation, 2, False))
         rank = operation.rank if keep else operation.rank + len(axes)
         if not axes or operation.kwargs:
             raise ExportError(
                 f"{operation.name} over {axes} with {dict(operation.kwargs)}: name the axes, and them only"
             )
-        places = writer.integers(*(axis % rank for axis in axes))
-        return writer.emit(kind, [writer.operand(operation.args[0]), places], keepdims=int(keep))
+        places = builder.integers(*(axis % rank for axis in axes))
+        return builder.emit(kind, [builder.operand(operation.args[0]), places], keepdims=int(keep))
 
     return write
 
 
-def _clamp(writer: Emitter, operation: Operation) -> str:
+def _clamp(builder: GraphBuilder, operation: Operation) -> str:
     bounds = [operation.kwargs.get(name, _argument(operation, place)) for place, name in ((1, "min"), (2, "max"))]
-    names = ["" if bound is None else writer.operand(bound) for bound in bounds]
-    return writer.emit("Clip", [writer.operand(operation.args[0]), *(names if names[1] else names[:1])])
-
-
-def _where(writer: Emitter, operation: Operation) -> str:
-    return writer.emit("Where", [writer.operand(value) for value in operation.args])
+    names = ["" if bound is None else builder.operand(bound) for bound in bounds]
+    return builder.emit("Clip", [builder.operand(operation.args[0]), *(names if names[1] else names[:1])])
 
 
 def _filled(number: float) -> Converter:
-    def write(writer: Emitter, operation: Operation) -> str:
-        shape = writer.emit("Shape", [writer.operand(operation.args[0])])
-        return writer.emit("Expand", [writer.operand(number), shape])
+    def write(builder: GraphBuilder, operation: Operation) -> str:
+        shape = builder.emit("Shape", [builder.operand(operation.args[0])])
+        return builder.emit("Expand", [builder.operand(number), shape])
 
     return write
 
 
-def _not_equal(writer: Emitter, operation: Operation) -> str:
-    return writer.emit("Not", [writer.emit("Equal", [writer.operand(value) for value in operation.args])])
+def _not_equal(builder: GraphBuilder, operation: Operation) -> str:
+    return builder.emit("Not", [builder.emit("Equal", _inputs(builder, operation))])
 
 
-def _reversed_subtraction(writer: Emitter, operation: Operation) -> str:
+def _reversed_subtraction(builder: GraphBuilder, operation: Operation) -> str:
     subtrahend, minuend = operation.args[:2]
-    return writer.emit("Sub", [writer.operand(minuend), writer.operand(subtrahend)])
+    return builder.emit("Sub", [builder.operand(minuend), builder.operand(subtrahend)])
 
 
-def _to_float(writer: Emitter, operation: Operation) -> str:
+def _to_float(builder: GraphBuilder, operation: Operation) -> str:
     if str(operation.kwargs.get("dtype")) != "torch.float32":
         raise ExportError(f"{operation.name} to {operation.kwargs.get('dtype')}: features are float32")
-    return writer.emit("Cast", [writer.operand(operation.args[0])], to=TensorProto.FLOAT)
+    return builder.emit("Cast", [builder.operand(operation.args[0])], to=TensorProto.FLOAT)
 
 
-def _affine(writer: Emitter, operation: Operation) -> str:
-    if operation.kwargs:
-        raise ExportError(f"{operation.name} with {dict(operation.kwargs)} rounds differently: write the product out")
-    bias, inputs, weight = map(writer.operand, operation.args)
-    return writer.emit("Gemm", [inputs, weight, bias])
+def _affine(builder: GraphBuilder, operation: Operation) -> str:
+    bias, inputs, weight = _inputs(builder, operation)
+    return builder.emit("Gemm", [inputs, weight, bias])
 
 
-def _sort(writer: Emitter, operation: Operation) -> list[str]:
-    values, axis = writer.operand(operation.args[0]), _argument(operation, 1, -1) % operation.rank
-    size = writer.emit("Shape", [values], start=axis, end=axis + 1)
-    return writer.emit_parts("TopK", [values, size], 2, axis=axis, largest=int(_argument(operation, 2, False)))
+def _sort(builder: GraphBuilder, operation: Operation) -> list[str]:
+    values, axis = builder.operand(operation.args[0]), _argument(operation, 1, -1) % operation.rank
+    size = builder.emit("Shape", [values], start=axis, end=axis + 1)
+    return builder.emit_parts("TopK", [values, size], 2, axis=axis, largest=int(_argument(operation, 2, False)))
 
 
 def _gates(weight: Tensor) -> np.ndarray:
@@ -228,21 +201,21 @@ def _gates(weight: Tensor) -> np.ndarray:
     return np.concatenate(gates[[0, 3, 1, 2]])[np.newaxis]
 
 
-def _lstm(writer: Emitter, operation: Operation) -> list[str]:
+def _lstm(builder: GraphBuilder, operation: Operation) -> list[str]:
     inputs, weights, batch_first = operation.args
-    state, hidden, cell = writer.operand(inputs), [], []
+    state, hidden, cell = builder.operand(inputs), [], []
     if batch_first:
-        state = writer.emit("Transpose", [state], perm=(1, 0, 2))
+        state = builder.emit("Transpose", [state], perm=(1, 0, 2))
     for layer in range(0, len(weights), 4):
         from_input, from_state, *biases = map(_gates, weights[layer : layer + 4])
-        constants = map(writer.constant, (from_input, from_state, np.concatenate(biases, axis=1)))
-        steps, *last = writer.emit_parts("LSTM", [state, *constants], 3, hidden_size=from_state.shape[2])
-        state = writer.emit("Squeeze", [steps, writer.integers(1)])
+        constants = map(builder.constant, (from_input, from_state, np.concatenate(biases, axis=1)))
+        steps, *last = builder.emit_parts("LSTM", [state, *constants], 3, hidden_size=from_state.shape[2])
+        state = builder.emit("Squeeze", [steps, builder.integers(1)])
         hidden.append(last[0])
         cell.append(last[1])
     if batch_first:
-        state = writer.emit("Transpose", [state], perm=(1, 0, 2))
-    return [state, writer.emit("Concat", hidden, axis=0), writer.emit("Concat", cell, axis=0)]
+        state = builder.emit("Transpose", [state], perm=(1, 0, 2))
+    return [state, builder.emit("Concat", hidden, axis=0), builder.emit("Concat", cell, axis=0)]
 
 
 _CONVERTERS: dict[str, Converter] = {
@@ -265,7 +238,6 @@ _CONVERTERS: dict[str, Converter] = {
     "amin": _reduction("ReduceMin"),
     "clamp": _clamp,
     "clamp_min": _clamp,
-    "where": _where,
     "zeros_like": _filled(0.0),
     "ones_like": _filled(1.0),
     "ne": _not_equal,

@@ -14,7 +14,7 @@ from financial_assets.experiment.evaluation.rows import answered_rows, due_rows
 from financial_assets.experiment.evaluation.skill import leak_checks
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.leak import LeakCheck
+from financial_assets.models.scores import LeakCheck
 from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, arms, panel
 
 CUTOFF = pd.Timestamp("2010-01-29")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -15,9 +17,11 @@ from financial_assets.features.bars import (
     market_return,
 )
 from financial_assets.features.feature import Feature
-from financial_assets.features.volatility import ANNUAL, ANNUAL_BOUNDS, return_std
+from financial_assets.features.indicators.volatility import ANNUAL, ANNUAL_BOUNDS, return_std
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "cross_asset")
 
 SHARPE = "Sharpe (1963), market model"
 BETA_BOUNDS = (-3.0, 5.0)
@@ -50,9 +54,8 @@ def _idiosyncratic_volatility(bars: Bars) -> Tensor:
 
 
 def _relative_strength(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"relative_strength_{window}",
-        "cross_asset",
         max(window + 1, SCALE_LOOKBACK),
         f"(log(close / close[-{window}]) - log(market / market[-{window}])) / (scale * sqrt({window}))",
         "Levy (1967)",
@@ -62,9 +65,8 @@ def _relative_strength(window: int) -> Feature:
 
 
 def _market_momentum(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"market_momentum_{window}",
-        "cross_asset",
         max(window + 1, SCALE_LOOKBACK),
         f"log(market / market[-{window}]) / (market scale * sqrt({window}))",
         "Cooper, Gutierrez and Hameed (2004)",
@@ -74,9 +76,8 @@ def _market_momentum(window: int) -> Feature:
 
 
 def _market_correlation(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"market_correlation_{window}",
-        "cross_asset",
         window + 1,
         f"correlation of ticker and market log returns over {window} bars",
         SHARPE,
@@ -86,9 +87,8 @@ def _market_correlation(window: int) -> Feature:
 
 FEATURES: tuple[Feature, ...] = (
     *(_market_momentum(window) for window in (1, 5, 20)),
-    Feature(
+    _feature(
         "market_volatility_20",
-        "cross_asset",
         21,
         "annualised standard deviation of 20 market log returns",
         "standard",
@@ -96,9 +96,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=ANNUAL_BOUNDS,
     ),
     *(_relative_strength(window) for window in (1, 5, 20, 60)),
-    Feature(
+    _feature(
         "beta_60",
-        "cross_asset",
         61,
         "covariance of ticker and market log returns / variance of the market's, 60 bars; 1 in a still market",
         SHARPE,
@@ -106,9 +105,8 @@ FEATURES: tuple[Feature, ...] = (
         neutral=1.0,
         bounds=BETA_BOUNDS,
     ),
-    Feature(
+    _feature(
         "downside_beta_60",
-        "cross_asset",
         61,
         "sum r m / sum m^2 over the days of 60 on which the market fell; 1 without such a day",
         "Ang, Chen and Xing (2006), uncentred",
@@ -118,35 +116,31 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _market_correlation(20),
     _market_correlation(60),
-    Feature(
+    _feature(
         "market_lead_correlation_60",
-        "cross_asset",
         62,
         "correlation of the ticker's return with the market's of the day before, 60 bars",
         "Lo and MacKinlay (1990)",
         lambda bars: rolling.correlation(log_return(bars), rolling.lag(market_return(bars), 1), 60),
     ),
-    Feature(
+    _feature(
         "idiosyncratic_volatility_60",
-        "cross_asset",
         61,
         "annualised standard deviation of the market model's residual, 60 bars",
         "Ang, Hodrick, Xing and Zhang (2006), one factor",
         _idiosyncratic_volatility,
         bounds=ANNUAL_BOUNDS,
     ),
-    Feature(
+    _feature(
         "residual_momentum_20",
-        "cross_asset",
         SCALE_LOOKBACK,
         "(log(close / close[-20]) - beta_60 * log(market / market[-20])) / (scale * sqrt(20))",
         "Blitz, Huij and Martens (2011), one factor",
         lambda bars: in_daily_scale(bars, log_return(bars, 20) - _beta(bars) * market_return(bars, 20), 20),
         bounds=(-6.0, 6.0),
     ),
-    Feature(
+    _feature(
         "relative_volatility_20",
-        "cross_asset",
         21,
         "(v - m) / (v + m), standard deviations of 20 ticker and market log returns",
         "standard",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
 from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, typical_price
 from financial_assets.features.feature import Feature
-from financial_assets.features.trend import close_mean
-from financial_assets.features.volatility import absolute_return
+from financial_assets.features.indicators.trend import close_mean
+from financial_assets.features.indicators.volatility import absolute_return
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "volume")
 
 
 def _volume_mean(bars: Bars, window: int) -> Tensor:
@@ -28,9 +32,8 @@ def _vwap(bars: Bars) -> Tensor:
 
 
 def _volume_change(lag: int) -> Feature:
-    return Feature(
+    return _feature(
         f"volume_change_{lag}",
-        "volume",
         lag + 1,
         f"(volume - volume[-{lag}]) / (volume + volume[-{lag}])",
         "standard",
@@ -40,9 +43,8 @@ def _volume_change(lag: int) -> Feature:
 
 
 def _volume_vs_sma(window: int, replaces: tuple[str, ...] = ()) -> Feature:
-    return Feature(
+    return _feature(
         f"volume_vs_sma_{window}",
-        "volume",
         window,
         f"(volume - m) / (volume + m), m = SMA(volume, {window})",
         "relative volume",
@@ -55,10 +57,6 @@ def _balance(positive_and_negative: Tensor, size: Tensor, window: int) -> Tensor
     return rolling.ratio(rolling.sum_(positive_and_negative, window), rolling.sum_(size, window))
 
 
-def _signed(change: Tensor, size: Tensor) -> Tensor:
-    return torch.where(change > 0, size, torch.where(change < 0, -size, 0.0))
-
-
 def _chaikin_money_flow(bars: Bars) -> Tensor:
     location = rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low)
     return _balance(location * bars.volume, bars.volume, 20)
@@ -68,7 +66,7 @@ def _money_flow_index(bars: Bars) -> Tensor:
     price = typical_price(bars)
     change = rolling.diff(price)
     flow = torch.where(change != 0, price * bars.volume, 0.0)
-    return _balance(_signed(change, flow), flow, 14)
+    return _balance(rolling.signed(change, flow), flow, 14)
 
 
 def _illiquidity(bars: Bars) -> Tensor:
@@ -80,36 +78,32 @@ FEATURES: tuple[Feature, ...] = (
     *(_volume_change(lag) for lag in (1, 2, 3)),
     _volume_vs_sma(20, ("volume_ratio",)),
     _volume_vs_sma(60, ("Volume",)),
-    Feature(
+    _feature(
         "volume_trend_20_60",
-        "volume",
         60,
         "(a - b) / (a + b), a = SMA(volume, 20), b = SMA(volume, 60)",
         "relative volume",
         lambda bars: rolling.relative_difference(_volume_mean(bars, 20), _volume_mean(bars, 60)),
         replaces=("volume_sma",),
     ),
-    Feature(
+    _feature(
         "volume_variation_20",
-        "volume",
         20,
         "SD(volume, 20) / SMA(volume, 20)",
         "coefficient of variation; Chordia, Subrahmanyam and Anshuman (2001)",
         lambda bars: rolling.ratio(rolling.std(bars.volume, 20), _volume_mean(bars, 20)),
         bounds=(0.0, 4.5),
     ),
-    Feature(
+    _feature(
         "dollar_volume_vs_sma_20",
-        "volume",
         20,
         "(d - m) / (d + m), d = close * volume, m = SMA(d, 20)",
         "relative dollar volume",
         lambda bars: rolling.relative_difference(_dollar_volume(bars), rolling.mean(_dollar_volume(bars), 20)),
         replaces=("price_volume",),
     ),
-    Feature(
+    _feature(
         "close_vs_vwap_20",
-        "volume",
         SCALE_LOOKBACK,
         "log(close / VWAP(20)) / (scale * sqrt(20)), VWAP of the typical price",
         "Berkowitz, Logue and Noser (1988)",
@@ -117,9 +111,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("price_vs_vwap",),
     ),
-    Feature(
+    _feature(
         "vwap_vs_sma_20",
-        "volume",
         SCALE_LOOKBACK,
         "log(VWAP(20) / SMA(close, 20)) / scale",
         "Berkowitz, Logue and Noser (1988), against equal weights",
@@ -127,57 +120,50 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("vwap",),
     ),
-    Feature(
+    _feature(
         "on_balance_volume_20",
-        "volume",
         21,
         "(volume on days up - volume on days down) / volume, 20 bars",
         "Granville (1963), over a window",
-        lambda bars: _balance(_signed(rolling.diff(bars.close), bars.volume), bars.volume, 20),
+        lambda bars: _balance(rolling.signed(rolling.diff(bars.close), bars.volume), bars.volume, 20),
     ),
-    Feature(
+    _feature(
         "chaikin_money_flow_20",
-        "volume",
         20,
         "sum of close location * volume / sum of volume, 20 bars",
         "Chaikin (1980s)",
         _chaikin_money_flow,
     ),
-    Feature(
+    _feature(
         "money_flow_index_14",
-        "volume",
         15,
         "MFI(14) / 50 - 1",
         "Quong and Soudack (1989)",
         _money_flow_index,
     ),
-    Feature(
+    _feature(
         "price_volume_trend_20",
-        "volume",
         21,
         "sum r * volume / sum |r| * volume, 20 bars",
         "price-volume trend over a window",
         lambda bars: _balance(log_return(bars) * bars.volume, absolute_return(bars) * bars.volume, 20),
     ),
-    Feature(
+    _feature(
         "illiquidity_trend_20_60",
-        "volume",
         61,
         "(a - b) / (a + b), averages over 20 and 60 bars of |r| / (close * volume)",
         "Amihud (2002)",
         _illiquidity,
     ),
-    Feature(
+    _feature(
         "volume_return_correlation_20",
-        "volume",
         21,
         "correlation of log return and volume over 20 bars",
         "Karpoff (1987)",
         lambda bars: rolling.correlation(log_return(bars), bars.volume, 20),
     ),
-    Feature(
+    _feature(
         "volume_volatility_correlation_20",
-        "volume",
         21,
         "correlation of |log return| and volume over 20 bars",
         "Karpoff (1987)",

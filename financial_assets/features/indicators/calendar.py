@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from financial_assets.features.bars import Bars
 from financial_assets.features.feature import Feature
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "calendar", neutral=None)
 
 FRENCH = "weekday effect; French (1980)"
 SEASON = "seasonality; Rozeff and Kinney (1976)"
@@ -59,70 +62,55 @@ def _season_angle(bars: Bars) -> Tensor:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature(
+    _feature(
         "weekday_sine",
-        "calendar",
         1,
         "sin(2 pi weekday / 5), Monday = 0",
         FRENCH,
         lambda bars: torch.sin(_weekday_angle(bars).contiguous()),
-        neutral=None,
     ),
-    Feature(
+    _feature(
         "weekday_cosine",
-        "calendar",
         1,
         "cos(2 pi weekday / 5), Monday = 0",
         FRENCH,
         lambda bars: torch.cos(_weekday_angle(bars).contiguous()),
-        neutral=None,
     ),
-    Feature(
+    _feature(
         "season_sine",
-        "calendar",
         1,
         "sin(2 pi d / 366), d = days since 1 March",
         SEASON,
         lambda bars: torch.sin(_season_angle(bars).contiguous()),
-        neutral=None,
     ),
-    Feature(
+    _feature(
         "season_cosine",
-        "calendar",
         1,
         "cos(2 pi d / 366), d = days since 1 March",
         SEASON,
         lambda bars: torch.cos(_season_angle(bars).contiguous()),
-        neutral=None,
     ),
-    Feature(
+    _feature(
         "month_position",
-        "calendar",
         1,
         "(day of month - 1) / 15 - 1",
         "turn of the month; Ariel (1987)",
         lambda bars: _day_of_month(bars) / 15.0 - 1.0,
-        neutral=None,
-        bounds=(-1.0, 1.0),
     ),
-    Feature(
+    _feature(
         "quarter_position",
-        "calendar",
         1,
         "(31 * month of quarter + day of month - 1) / 46 - 1, months from 0",
         "window dressing; Lakonishok, Shleifer, Thaler and Vishny (1991)",
         _quarter_position,
-        neutral=None,
         bounds=(-1.0, 1.1),
     ),
-    Feature(
+    _feature(
         "session_gap",
-        "calendar",
         2,
         "(days since the previous session - 1) / 3: 0 overnight, 2/3 after a weekend",
         "weekend and holiday effects; Fields (1934)",
         lambda bars: (rolling.diff(bars.day) - 1.0) / 3.0,
-        neutral=None,
         bounds=(0.0, 3.0),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,10 +11,12 @@ from torch import Tensor
 from financial_assets.features import rolling
 from financial_assets.features.bars import Bars, in_daily_scale, log_return, true_range
 from financial_assets.features.feature import Feature
+from financial_assets.features.indicators.trend import close_mean
 from financial_assets.features.rolling import ema_bars, wilder_decay
-from financial_assets.features.trend import close_mean
 
 __all__ = ["CAUSAL_VOLATILITY_LOOKBACK", "FEATURES", "SESSIONS_PER_YEAR", "VOLATILITY_FLOOR", "causal_volatility"]
+
+_feature = partial(Feature, "volatility")
 
 SESSIONS_PER_YEAR = 252
 RISKMETRICS_DECAY = 0.94
@@ -58,10 +61,6 @@ def return_std(bars: Bars, window: int) -> Tensor:
     return rolling.std(log_return(bars), window)
 
 
-def _log_range(bars: Bars) -> Tensor:
-    return rolling.log_ratio(bars.high, bars.low)
-
-
 def _rogers_satchell_term(bars: Bars) -> Tensor:
     above = rolling.log_ratio(bars.high, bars.close) * rolling.log_ratio(bars.high, bars.open)
     return above + rolling.log_ratio(bars.low, bars.close) * rolling.log_ratio(bars.low, bars.open)
@@ -72,7 +71,7 @@ def _annual_root(variance: Tensor) -> Tensor:
 
 
 def _parkinson(bars: Bars, window: int) -> Tensor:
-    spread = _log_range(bars)
+    spread = rolling.log_ratio(bars.high, bars.low)
     return _annual_root(rolling.mean(spread * spread, window) / (4.0 * math.log(2.0)))
 
 
@@ -84,18 +83,13 @@ def _yang_zhang(bars: Bars, window: int) -> Tensor:
     return _annual_root(overnight + weight * intraday + (1.0 - weight) * wandering)
 
 
-def _average_true_range(bars: Bars, period: int) -> Tensor:
-    return rolling.ema(true_range(bars), wilder_decay(period))
-
-
 def _volatility_ratio_feature(window: int) -> Feature:
     def compute(bars: Bars) -> Tensor:
         recent = return_std(bars, window)
         return rolling.relative_difference(recent, rolling.mean(recent, 50))
 
-    return Feature(
+    return _feature(
         f"volatility_ratio_{window}",
-        "volatility",
         window + 50,
         f"(v - m) / (v + m), v = standard deviation of {window} log returns, m = its average over 50 bars",
         "standard",
@@ -105,9 +99,8 @@ def _volatility_ratio_feature(window: int) -> Feature:
 
 
 def _volatility_feature(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"volatility_{window}",
-        "volatility",
         window + 1,
         f"annualised standard deviation of {window} daily log returns",
         "standard",
@@ -129,9 +122,8 @@ def _band_distance(bars: Bars, side: float) -> Tensor:
 
 def _band_feature(name: str, side: float) -> Feature:
     sign = "+" if side > 0 else "-"
-    return Feature(
+    return _feature(
         f"bollinger_{name}_20",
-        "volatility",
         61,
         f"(SMA(close, 20) {sign} 2 SD(close, 20) - close) / (close * scale * sqrt(20))",
         BOLLINGER,
@@ -139,10 +131,6 @@ def _band_feature(name: str, side: float) -> Feature:
         bounds=(-4.0, 4.0),
         replaces=(f"bb_{name}",),
     )
-
-
-def _squeeze(bars: Bars) -> Tensor:
-    return rolling.relative_difference(_bollinger_width(bars), 1.5 * rolling.mean(true_range(bars), 20))
 
 
 def _choppiness(bars: Bars) -> Tensor:
@@ -188,9 +176,8 @@ def _volatility_of_volatility(bars: Bars) -> Tensor:
 FEATURES: tuple[Feature, ...] = (
     *(_volatility_feature(window) for window in (5, 10, 20, 60)),
     *(_volatility_ratio_feature(window) for window in (5, 10, 20)),
-    Feature(
+    _feature(
         "ewma_volatility",
-        "volatility",
         CAUSAL_VOLATILITY_LOOKBACK,
         "annualised root of the EWMA (decay 0.94) of squared daily log returns, at least a basis point a day",
         "J.P. Morgan/Reuters, RiskMetrics (1996)",
@@ -198,36 +185,32 @@ FEATURES: tuple[Feature, ...] = (
         neutral=ANNUAL * VOLATILITY_FLOOR,
         bounds=ANNUAL_BOUNDS,
     ),
-    Feature(
+    _feature(
         "average_true_range_14",
-        "volatility",
         ema_bars(wilder_decay(14)) + 1,
         "100 * ATR(14) / close",
         "Wilder (1978), normalised as TA-Lib's NATR",
-        lambda bars: 100.0 * rolling.ratio(_average_true_range(bars, 14), bars.close),
+        lambda bars: 100.0 * rolling.ratio(rolling.ema(true_range(bars), wilder_decay(14)), bars.close),
         bounds=(0.0, 50.0),
     ),
-    Feature(
+    _feature(
         "parkinson_20",
-        "volatility",
         20,
         "annualised root of mean log(high / low)^2 / (4 log 2), 20 bars",
         "Parkinson (1980)",
         lambda bars: _parkinson(bars, 20),
         bounds=ANNUAL_BOUNDS,
     ),
-    Feature(
+    _feature(
         "yang_zhang_20",
-        "volatility",
         21,
         "annualised root of overnight + k * open-to-close + (1 - k) * Rogers-Satchell variance, 20 bars",
         "Yang and Zhang (2000)",
         lambda bars: _yang_zhang(bars, 20),
         bounds=ANNUAL_BOUNDS,
     ),
-    Feature(
+    _feature(
         "bollinger_position_20",
-        "volatility",
         20,
         "(close - SMA(close, 20)) / (2 SD(close, 20))",
         BOLLINGER,
@@ -237,17 +220,15 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _band_feature("upper", 1.0),
     _band_feature("lower", -1.0),
-    Feature(
+    _feature(
         "squeeze_20",
-        "volatility",
         21,
         "(b - k) / (b + k), b = 2 SD(close, 20), k = 1.5 mean true range of 20 bars",
         "Carter (2005)",
-        _squeeze,
+        lambda bars: rolling.relative_difference(_bollinger_width(bars), 1.5 * rolling.mean(true_range(bars), 20)),
     ),
-    Feature(
+    _feature(
         "choppiness_14",
-        "volatility",
         15,
         "log(sum of true range / true envelope of 14 bars) / log(14)",
         "Dreiss (1993)",
@@ -255,9 +236,8 @@ FEATURES: tuple[Feature, ...] = (
         neutral=0.5,
         bounds=(0.0, 1.0),
     ),
-    Feature(
+    _feature(
         "downside_variance_share_20",
-        "volatility",
         21,
         "sum of squared negative log returns / sum of squared log returns, 20 bars",
         "Barndorff-Nielsen, Kinnebrock and Shephard (2010)",
@@ -265,34 +245,30 @@ FEATURES: tuple[Feature, ...] = (
         neutral=0.5,
         bounds=(0.0, 1.0),
     ),
-    Feature(
+    _feature(
         "realised_skewness_60",
-        "volatility",
         61,
         "sqrt(60) * sum r^3 / (sum r^2)^1.5",
         SKEW_KURTOSIS,
         _skewness,
         bounds=(-8.0, 8.0),
     ),
-    Feature(
+    _feature(
         "realised_kurtosis_60",
-        "volatility",
         61,
         "(k - 3) / (k + 3), k = 60 * sum r^4 / (sum r^2)^2",
         SKEW_KURTOSIS,
         _kurtosis,
     ),
-    Feature(
+    _feature(
         "jump_share_20",
-        "volatility",
         22,
         "1 - (pi / 2) * sum |r r[-1]| / sum r^2, 20 bars",
         "Barndorff-Nielsen and Shephard (2004)",
         _jump_share,
     ),
-    Feature(
+    _feature(
         "volatility_of_volatility_20",
-        "volatility",
         21,
         "standard deviation / mean of |r| over 20 bars",
         "coefficient of variation",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale,
 from financial_assets.features.feature import Feature
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "bar_shape")
 
 NISON = "candlestick charting; Nison (1991)"
 
@@ -34,9 +38,8 @@ def _overnight_share(bars: Bars) -> Tensor:
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature(
+    _feature(
         "gap",
-        "bar_shape",
         SCALE_LOOKBACK,
         "log(open / close[-1]) / scale",
         "overnight return",
@@ -44,9 +47,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 6.0),
         replaces=("gap",),
     ),
-    Feature(
+    _feature(
         "intraday_return",
-        "bar_shape",
         SCALE_LOOKBACK,
         "log(close / open) / scale",
         "open-to-close return",
@@ -54,9 +56,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 6.0),
         replaces=("intraday_return", "Open"),
     ),
-    Feature(
+    _feature(
         "high_low_range",
-        "bar_shape",
         SCALE_LOOKBACK,
         "log(high / low) / scale",
         "Parkinson (1980)",
@@ -64,9 +65,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 10.0),
         replaces=("high_low_ratio",),
     ),
-    Feature(
+    _feature(
         "close_vs_high",
-        "bar_shape",
         SCALE_LOOKBACK,
         "log(close / high) / scale",
         "standard",
@@ -74,9 +74,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-6.0, 0.0),
         replaces=("close_vs_high", "High"),
     ),
-    Feature(
+    _feature(
         "close_vs_low",
-        "bar_shape",
         SCALE_LOOKBACK,
         "log(close / low) / scale",
         "standard",
@@ -84,59 +83,52 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 6.0),
         replaces=("close_vs_low", "Low"),
     ),
-    Feature(
+    _feature(
         "close_location",
-        "bar_shape",
         1,
         "(2 close - high - low) / (high - low)",
         "Chaikin (1980s)",
         lambda bars: rolling.ratio((bars.close - bars.low) - (bars.high - bars.close), bars.high - bars.low),
     ),
-    Feature(
+    _feature(
         "body",
-        "bar_shape",
         1,
         "(close - open) / (high - low)",
         NISON,
         lambda bars: rolling.ratio(bars.close - bars.open, bars.high - bars.low),
     ),
-    Feature(
+    _feature(
         "upper_shadow",
-        "bar_shape",
         1,
         "(high - max(open, close)) / (high - low)",
         NISON,
         lambda bars: rolling.ratio(bars.high - torch.maximum(bars.open, bars.close), bars.high - bars.low),
         bounds=(0.0, 1.0),
     ),
-    Feature(
+    _feature(
         "lower_shadow",
-        "bar_shape",
         1,
         "(min(open, close) - low) / (high - low)",
         NISON,
         lambda bars: rolling.ratio(torch.minimum(bars.open, bars.close) - bars.low, bars.high - bars.low),
         bounds=(0.0, 1.0),
     ),
-    Feature(
+    _feature(
         "range_expansion_14",
-        "bar_shape",
         15,
         "(t - m) / (t + m), t = true range, m = its average over 14 bars",
         "Crabel (1990)",
         lambda bars: rolling.relative_difference(true_range(bars), rolling.mean(true_range(bars), 14)),
     ),
-    Feature(
+    _feature(
         "range_overlap",
-        "bar_shape",
         2,
         "overlap of today's and yesterday's high-low ranges / their union; negative when apart",
         "inside and outside days; Crabel (1990)",
         _range_overlap,
     ),
-    Feature(
+    _feature(
         "overnight_share_20",
-        "bar_shape",
         21,
         "(overnight - intraday log returns) / (sum of their sizes), 20 bars",
         "Lou, Polk and Skouras (2019)",

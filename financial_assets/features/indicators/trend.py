@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import (
-    SCALE_LOOKBACK,
-    Bars,
-    in_daily_scale,
-)
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale
 from financial_assets.features.feature import Feature
 from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
 
 __all__ = ["FEATURES"]
 
+_feature = partial(Feature, "trend")
+
 APPEL = "Appel (1979)"
 WILDER = "Wilder (1978)"
 MACD_FAST, MACD_SLOW, MACD_SIGNAL = 12, 26, 9
 WILDER_PERIOD = 14
-
 
 _SMA_REPLACES: dict[int, tuple[str, ...]] = {
     5: ("SMA_Close_5",),
@@ -58,9 +57,8 @@ def channel_position(bars: Bars, window: int) -> Tensor:
 
 
 def _close_vs_sma(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"close_vs_sma_{window}",
-        "trend",
         max(window, SCALE_LOOKBACK),
         f"log(close / SMA(close, {window})) / (scale * sqrt({window}))",
         "simple moving average; Brock, Lakonishok and LeBaron (1992)",
@@ -71,9 +69,8 @@ def _close_vs_sma(window: int) -> Feature:
 
 
 def _close_vs_ema(span: int) -> Feature:
-    return Feature(
+    return _feature(
         f"close_vs_ema_{span}",
-        "trend",
         max(ema_bars(span_decay(span)), SCALE_LOOKBACK),
         f"log(close / EMA(close, {span})) / (scale * sqrt({span}))",
         "exponential moving average; Hunter (1986)",
@@ -83,9 +80,8 @@ def _close_vs_ema(span: int) -> Feature:
 
 
 def _sma_cross(fast: int, slow: int) -> Feature:
-    return Feature(
+    return _feature(
         f"sma_cross_{fast}_{slow}",
-        "trend",
         max(slow, SCALE_LOOKBACK),
         f"log(SMA(close, {fast}) / SMA(close, {slow})) / (scale * sqrt({slow}))",
         "moving-average crossover; Brock, Lakonishok and LeBaron (1992)",
@@ -130,17 +126,14 @@ def _time_correlation(bars: Bars, window: int) -> Tensor:
     """Correlation of the close with time: the sign and, squared, the R2 of a straight line through the window."""
     product = rolling.time_moment(bars.close, window)[1]
     squares = rolling.moments(bars.close, window)[1]
-    return rolling.ratio(product, torch.sqrt(squares) * _time_spread(window) ** 0.5)
-
-
-def _time_spread(window: int) -> float:
-    return window * (window * window - 1) / 12.0
+    # The sum of squared deviations of 1, 2, ... window.
+    time_squares = window * (window * window - 1) / 12.0
+    return rolling.ratio(product, torch.sqrt(squares) * time_squares**0.5)
 
 
 def _time_correlation_feature(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"trend_correlation_{window}",
-        "trend",
         window,
         f"Pearson correlation of close and time over {window} bars",
         "linear regression; its square is R2",
@@ -149,9 +142,8 @@ def _time_correlation_feature(window: int) -> Feature:
 
 
 def _channel(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"donchian_position_{window}",
-        "trend",
         window,
         f"(2 close - max(high, {window}) - min(low, {window})) / (max(high, {window}) - min(low, {window}))",
         "Donchian (1960)",
@@ -160,9 +152,8 @@ def _channel(window: int) -> Feature:
 
 
 def _high_distance(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"high_distance_{window}",
-        "trend",
         max(window, SCALE_LOOKBACK),
         f"log(close / max(high, {window})) / (scale * sqrt({window}))",
         "George and Hwang (2004), nearness to the high",
@@ -175,9 +166,8 @@ FEATURES: tuple[Feature, ...] = (
     *(_close_vs_sma(window) for window in (5, 10, 20, 50, 100)),
     *(_close_vs_ema(span) for span in (26, 50)),
     _sma_cross(20, 100),
-    Feature(
+    _feature(
         "macd",
-        "trend",
         _MACD_BARS,
         f"(EMA(close, {MACD_FAST}) - EMA(close, {MACD_SLOW})) / {_MACD_UNIT}",
         APPEL,
@@ -185,9 +175,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("macd",),
     ),
-    Feature(
+    _feature(
         "macd_signal",
-        "trend",
         _MACD_SIGNAL_BARS,
         f"EMA(EMA(close, {MACD_FAST}) - EMA(close, {MACD_SLOW}), {MACD_SIGNAL}) / {_MACD_UNIT}",
         APPEL,
@@ -195,9 +184,8 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-4.0, 4.0),
         replaces=("macd_signal",),
     ),
-    Feature(
+    _feature(
         "macd_histogram",
-        "trend",
         _MACD_SIGNAL_BARS,
         f"(MACD line - its EMA of {MACD_SIGNAL}) / {_MACD_UNIT}",
         APPEL,
@@ -205,26 +193,23 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(-2.0, 2.0),
         replaces=("macd_histogram",),
     ),
-    Feature(
+    _feature(
         "directional_difference_14",
-        "trend",
         ema_bars(wilder_decay(WILDER_PERIOD)) + 1,
         "(+DI - -DI) / (+DI + -DI), Wilder smoothing of 14",
         WILDER,
         _directional_difference,
     ),
-    Feature(
+    _feature(
         "adx_14",
-        "trend",
         2 * ema_bars(wilder_decay(WILDER_PERIOD)),
         "Wilder average (14) of |+DI - -DI| / (+DI + -DI)",
         WILDER,
         lambda bars: rolling.ema(_directional_difference(bars).abs(), wilder_decay(WILDER_PERIOD)),
         bounds=(0.0, 1.0),
     ),
-    Feature(
+    _feature(
         "aroon_oscillator_25",
-        "trend",
         26,
         "(bars since min(low, 26) - bars since max(high, 26)) / 25",
         "Chande (1995)",

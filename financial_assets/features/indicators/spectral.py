@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
 from financial_assets.features.bars import Bars, log_return
 from financial_assets.features.feature import Feature
-from financial_assets.features.volatility import absolute_return, squared_return
+from financial_assets.features.indicators.volatility import absolute_return, squared_return
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "spectral")
 
 HAAR_SCALES = (2, 4, 8, 16, 32)
 HAAR_WINDOW = 64
@@ -34,9 +36,8 @@ def _haar_total(bars: Bars) -> Tensor:
 
 
 def _haar_share(scale: int) -> Feature:
-    return Feature(
+    return _feature(
         f"haar_energy_share_{scale}",
-        "spectral",
         HAAR_WINDOW + HAAR_SCALES[-1],
         f"share of {scale}-bar Haar wavelet energy of log returns among 2, 4, 8, 16, 32; 64 bars; white noise 0.2",
         "Percival and Walden (2000), maximal overlap",
@@ -56,16 +57,12 @@ def _fast_squares(bars: Bars, window: int) -> Tensor:
 
 
 def _variance_ratio(horizon: int) -> Feature:
-    def compute(bars: Bars) -> Tensor:
-        return rolling.ratio(_slow_squares(bars, horizon, 60), horizon * _fast_squares(bars, 60), neutral=1.0)
-
-    return Feature(
+    return _feature(
         f"variance_ratio_{horizon}",
-        "spectral",
         60 + horizon,
         f"sum of squared {horizon}-bar log returns / ({horizon} * sum of squared daily ones), 60 bars",
         "Lo and MacKinlay (1988), uncentred",
-        compute,
+        lambda bars: rolling.ratio(_slow_squares(bars, horizon, 60), horizon * _fast_squares(bars, 60), neutral=1.0),
         neutral=1.0,
         bounds=(0.0, 4.0),
     )
@@ -77,9 +74,8 @@ def _hurst(bars: Bars) -> Tensor:
 
 
 def _autocorrelation(lag: int) -> Feature:
-    return Feature(
+    return _feature(
         f"autocorrelation_{lag}",
-        "spectral",
         61 + lag,
         f"correlation of daily log returns with those {lag} bars before, 60 bars",
         "Box and Jenkins (1970)",
@@ -92,9 +88,8 @@ def _cycle_power(period: int) -> Feature:
         wave = rolling.fourier(log_return(bars), float(period), CYCLE_WINDOW)
         return rolling.ratio(wave[0] * wave[0] + wave[1] * wave[1], _fast_squares(bars, CYCLE_WINDOW), neutral=1.0)
 
-    return Feature(
+    return _feature(
         f"cycle_power_{period}",
-        "spectral",
         CYCLE_WINDOW + 1,
         f"|sum r exp(2 pi i age / {period})|^2 / sum r^2 over 64 bars; averages 1 for white noise",
         "Schuster (1898), periodogram",
@@ -106,8 +101,7 @@ def _cycle_power(period: int) -> Feature:
 
 def _reversals(bars: Bars) -> Tensor:
     product = log_return(bars) * rolling.lag(log_return(bars), 1)
-    sign = torch.where(product > 0, 1.0, torch.where(product < 0, -1.0, 0.0))
-    return rolling.sum_(sign, 20) / 20.0
+    return rolling.sum_(rolling.signed(product), 20) / 20.0
 
 
 def _volatility_clustering(bars: Bars) -> Tensor:
@@ -118,9 +112,8 @@ def _volatility_clustering(bars: Bars) -> Tensor:
 FEATURES: tuple[Feature, ...] = (
     *(_haar_share(scale) for scale in HAAR_SCALES[:-1]),
     *(_variance_ratio(horizon) for horizon in (2, 5, 10)),
-    Feature(
+    _feature(
         "hurst_exponent_64",
-        "spectral",
         80,
         "0.5 + log(variance ratio of 16 bars) / (2 log 16), 64 bars",
         "Hurst (1951), from two horizons",
@@ -129,18 +122,16 @@ FEATURES: tuple[Feature, ...] = (
         bounds=(0.0, 1.0),
     ),
     *(_autocorrelation(lag) for lag in (1, 2, 5)),
-    Feature(
+    _feature(
         "volatility_clustering_60",
-        "spectral",
         62,
         "correlation of |log return| with that of the day before, 60 bars",
         "Ding, Granger and Engle (1993)",
         _volatility_clustering,
     ),
     *(_cycle_power(period) for period in (5, 10, 21)),
-    Feature(
+    _feature(
         "continuation_balance_20",
-        "spectral",
         22,
         "(days that continue yesterday's direction - days that reverse it) / 20",
         "runs test; Wald and Wolfowitz (1940)",

@@ -11,7 +11,7 @@ from scipy.stats import beta
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.leak import check_answers, leak_alarm
+from financial_assets.models.scores import check_answers, leak_alarm
 from financial_assets.models.training import train
 from financial_assets.models.variants import Variant
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
 from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return
 from financial_assets.features.feature import Feature
+from financial_assets.features.indicators.trend import channel_position
 from financial_assets.features.rolling import ema_bars, wilder_decay
-from financial_assets.features.trend import channel_position
 
 __all__ = ["FEATURES"]
+
+_feature = partial(Feature, "momentum")
 
 STOCHASTIC_WINDOW = 14
 
@@ -27,9 +31,8 @@ _MOMENTUM_REPLACES: dict[int, tuple[str, ...]] = {
 
 
 def _momentum(window: int) -> Feature:
-    return Feature(
+    return _feature(
         f"momentum_{window}",
-        "momentum",
         max(window + 1, SCALE_LOOKBACK),
         f"log(close / close[-{window}]) / (scale * sqrt({window}))",
         "Jegadeesh and Titman (1993), volatility-scaled as Moskowitz, Ooi and Pedersen (2012)",
@@ -39,24 +42,16 @@ def _momentum(window: int) -> Feature:
     )
 
 
-def _gains(bars: Bars) -> Tensor:
-    return torch.clamp(rolling.diff(bars.close), min=0.0)
-
-
-def _losses(bars: Bars) -> Tensor:
-    return torch.clamp(-rolling.diff(bars.close), min=0.0)
-
-
 def _centred_rsi(bars: Bars, period: int) -> Tensor:
     """``RSI / 50 - 1``."""
-    decay = wilder_decay(period)
-    return rolling.relative_difference(rolling.ema(_gains(bars), decay), rolling.ema(_losses(bars), decay))
+    change, decay = rolling.diff(bars.close), wilder_decay(period)
+    gains, losses = torch.clamp(change, min=0.0), torch.clamp(-change, min=0.0)
+    return rolling.relative_difference(rolling.ema(gains, decay), rolling.ema(losses, decay))
 
 
 def _rsi(period: int) -> Feature:
-    return Feature(
+    return _feature(
         f"rsi_{period}",
-        "momentum",
         ema_bars(wilder_decay(period)) + 1,
         f"RSI({period}) / 50 - 1, Wilder smoothing",
         "Wilder (1978)",
@@ -74,12 +69,6 @@ def _efficiency(bars: Bars, window: int) -> Tensor:
     return rolling.ratio(rolling.diff(bars.close, window), path)
 
 
-def _up_days(bars: Bars, window: int) -> Tensor:
-    change = rolling.diff(bars.close)
-    sign = torch.where(change > 0, 1.0, torch.where(change < 0, -1.0, 0.0))
-    return rolling.sum_(sign, window) / window
-
-
 def _risk_adjusted(bars: Bars, window: int) -> Tensor:
     moments = rolling.moments(log_return(bars), window)
     return rolling.ratio(moments[0] * float(window), torch.sqrt(moments[1]))
@@ -88,41 +77,36 @@ def _risk_adjusted(bars: Bars, window: int) -> Tensor:
 FEATURES: tuple[Feature, ...] = (
     *(_momentum(window) for window in (1, 2, 3, 4, 5, 10, 20, 60, 120)),
     *(_rsi(period) for period in (9, 14, 21)),
-    Feature(
+    _feature(
         "stochastic_k_14",
-        "momentum",
         STOCHASTIC_WINDOW,
         "%K(14) / 50 - 1",
         "Lane (1984)",
         _stochastic_k,
     ),
-    Feature(
+    _feature(
         "stochastic_d_14_3",
-        "momentum",
         STOCHASTIC_WINDOW + 2,
         "SMA(%K(14), 3) / 50 - 1",
         "Lane (1984)",
         lambda bars: rolling.mean(_stochastic_k(bars), 3),
     ),
-    Feature(
+    _feature(
         "efficiency_ratio_10",
-        "momentum",
         11,
         "(close - close[-10]) / sum of |daily change|, 10 bars",
         "Kaufman (1995), signed",
         lambda bars: _efficiency(bars, 10),
     ),
-    Feature(
+    _feature(
         "up_day_balance_20",
-        "momentum",
         21,
         "(days up - days down) / 20",
         "psychological line; Da, Gurun and Warachka (2014)",
-        lambda bars: _up_days(bars, 20),
+        lambda bars: rolling.sum_(rolling.signed(rolling.diff(bars.close)), 20) / 20,
     ),
-    Feature(
+    _feature(
         "risk_adjusted_return_20",
-        "momentum",
         21,
         "sqrt(20) * mean / standard deviation of 20 daily log returns",
         "Sharpe (1966)",
