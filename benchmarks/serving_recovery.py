@@ -29,7 +29,8 @@ import psutil
 from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.local.control import plane_specs, server_settings, start, stop
+from financial_assets.serving.local.configuration import plane_specs, server_settings
+from financial_assets.serving.local.control import start, stop
 from financial_assets.serving.local.layout import Layout, Ports, free_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, answers, end_process, has_ended
 from financial_assets.serving.local.target import LocalTarget

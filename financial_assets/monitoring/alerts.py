@@ -108,12 +108,13 @@ class AlertmanagerClient:
             alerts = {alert.fingerprint: alert for alert in _ALERT_LIST.validate_json(content)}
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
-            place = ".".join(map(str, problem["loc"]))
-            raise self._error(
-                f"its answer is not a list of alerts ({place}: {problem['msg']}; it is {str(problem['input'])[:200]!r})"
-            ) from error
+            if problem["type"] == "json_invalid":
+                raise self._error(f"its answer is not JSON ({problem['msg']})") from error
+            why = ": ".join([*map(str, problem["loc"]), problem["msg"]])
+            shown = repr(problem["input"])[:200]
+            raise self._error(f"it answered {shown} instead of a list of alerts ({why})") from error
         except (TypeError, OverflowError) as error:  # not a text, or an instant that has no date in UTC
-            raise self._error(f"its answer is not a list of alerts (startsAt: {error})") from error
+            raise self._error(f"it answered something else instead of a list of alerts (startsAt: {error})") from error
         return tuple(alerts[fingerprint] for fingerprint in sorted(alerts) if not alerts[fingerprint].muted_by)
 
     def unseen_mutes(self, alerts: Iterable[Alert]) -> str | None:

@@ -82,6 +82,11 @@ class LogTotals:
     probability: tuple[Histogram, ...]
     last_answer: dict[str, pd.Timestamp]
 
+    @property
+    def current_epochs(self) -> tuple[WeightEpoch, ...]:
+        """The latest weight epoch of each experiment."""
+        return tuple({epoch.experiment: epoch for epoch in self.epochs}.values())
+
 
 def read_totals(engine: Engine, latency_bounds: Sequence[float], probability_bounds: Sequence[float]) -> LogTotals:
     """Read all totals in one transaction.
@@ -99,13 +104,17 @@ def read_totals(engine: Engine, latency_bounds: Sequence[float], probability_bou
         The database refuses.
     """
     table = schema.routed
+    answered = sa.select(table.c.experiment, sa.func.max(table.c.completed_at)).where(table.c.status == "ok")
     with transaction(engine) as connection:
         return LogTotals(
             epochs=select_epochs(connection, None),
             requests=_requests(connection),
             latency=_histograms(connection, table.c.latency_s, latency_bounds, table.c.status != "pending"),
             probability=_histograms(connection, table.c.probability_up, probability_bounds, table.c.status == "ok"),
-            last_answer=_last_answers(connection),
+            last_answer={
+                experiment: pd.Timestamp(instant)
+                for experiment, instant in connection.execute(answered.group_by(table.c.experiment))
+            },
         )
 
 
@@ -137,10 +146,3 @@ def _histograms(
         Histogram(*key, tuple(zip((*bounds, math.inf), accumulate(counts[key]), strict=True)), totals[key])
         for key in sorted(counts)
     )
-
-
-def _last_answers(connection: Connection) -> dict[str, pd.Timestamp]:
-    table = schema.routed
-    query = sa.select(table.c.experiment, sa.func.max(table.c.completed_at)).where(table.c.status == "ok")
-    rows = connection.execute(query.group_by(table.c.experiment))
-    return {experiment: pd.Timestamp(instant) for experiment, instant in rows}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from financial_assets.serving.local.control import envoy_binary, plane_specs
+from financial_assets.serving.local.configuration import envoy_binary, plane_specs
 from financial_assets.serving.local.envoy.config import bootstrap, clusters, listeners
 from financial_assets.serving.local.envoy.routes import PROTOCOLS, Topology, route_configurations
 from financial_assets.serving.local.layout import Layout, Ports

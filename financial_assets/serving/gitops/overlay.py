@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from financial_assets.errors import ManifestError, TargetError
 from financial_assets.serving.gitops.trees import Folder
-from financial_assets.serving.gitops.yaml_text import render, replace_resources
+from financial_assets.serving.gitops.yaml_text import listed_resources, load, render, replace_resources
 from financial_assets.serving.manifests import API_VERSION, MANAGED_BY, Manifest, is_ours, kind_and_name, validate
 
 __all__ = ["Key", "Overlay", "OverlayObject", "file_name", "read_overlay"]
@@ -89,7 +87,11 @@ class Overlay:
         if wanted != before:
             changes[file] = render(wanted)
         objects = {**self.objects, key: OverlayObject(file, wanted, True)}
-        return self._with(changes, objects, _inserted(self.resources, file))
+        resources = list(self.resources)
+        if file not in map(_plain, resources):  # before the first that sorts after it
+            later = (index for index, listed in enumerate(resources) if listed > file)
+            resources.insert(next(later, len(resources)), file)
+        return self._with(changes, objects, tuple(resources))
 
     def without(self, kind: str, name: str) -> Overlay:
         """The overlay without an object; the same if there is none.
@@ -171,7 +173,10 @@ def read_overlay(folder: Folder, namespace: str) -> Overlay:
     TargetError
         Its kustomization cannot be used, or renames or moves the objects.
     """
-    resources = _resources(folder, namespace)
+    files = [name for name in _KUSTOMIZATIONS if name in folder]
+    if len(files) > 1:
+        raise TargetError(f"GITOPS_PATH: the folder holds {' and '.join(files)}; kustomize allows one")
+    resources = listed_resources(files[0], folder[files[0]].text or "", namespace) if files else ()
     objects: dict[Key, OverlayObject] = {}
     problems: list[str] = []
     for file in map(_plain, resources):
@@ -198,35 +203,6 @@ def _objects(file: str, text: str) -> dict[Key, OverlayObject]:
     return objects
 
 
-def _resources(folder: Folder, namespace: str) -> tuple[str, ...]:
-    """What the kustomization lists; nothing if there is none."""
-    files = [name for name in _KUSTOMIZATIONS if name in folder]
-    if not files:
-        return ()
-    if len(files) > 1:
-        raise TargetError(f"GITOPS_PATH: the folder holds {' and '.join(files)}; kustomize allows one")
-    [file] = files
-    documents = _load(folder[file].text or "")
-    settings: Any = documents[0] if len(documents) == 1 else None
-    listed = (settings.get("resources") or []) if isinstance(settings, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
-        raise TargetError(f"GITOPS_PATH: {file} is not a kustomization whose resources are a list of names")
-    _refuse_transformations(file, settings, namespace)
-    return tuple(listed)
-
-
-def _refuse_transformations(file: str, settings: Mapping[str, Any], namespace: str) -> None:
-    """An Experiment names its Models in its spec, where kustomize renames nothing."""
-    for affix in ("namePrefix", "nameSuffix"):
-        if settings.get(affix):
-            raise TargetError(f"GITOPS_PATH: {file} sets {affix}, with which no Experiment finds its Models")
-    if settings.get("namespace", namespace) != namespace:
-        raise TargetError(
-            f"GITOPS_PATH: {file} moves everything to namespace {settings['namespace']}; "
-            f"KUBERNETES_NAMESPACE is {namespace}"
-        )
-
-
 def _merged(before: Manifest, manifest: Manifest) -> Manifest:
     """``manifest`` with what others added to the file: metadata, and fields of Models and Servers that we never set."""
     metadata, old = manifest["metadata"], before.get("metadata", {})
@@ -251,22 +227,7 @@ def _is_own(file: str, document: Manifest) -> bool:
 
 
 def _documents(text: str) -> list[Manifest]:
-    return [document for document in _load(text) if isinstance(document, dict)]
-
-
-def _load(text: str) -> list[Any]:
-    try:
-        return list(yaml.safe_load_all(text))
-    except yaml.YAMLError as error:
-        raise TargetError(f"not YAML: {' '.join(str(error).split())}") from error
-
-
-def _inserted(resources: Sequence[str], file: str) -> tuple[str, ...]:
-    """``resources`` with ``file`` before the first that sorts after it."""
-    if file in map(_plain, resources):
-        return tuple(resources)
-    position = next((index for index, listed in enumerate(resources) if listed > file), len(resources))
-    return (*resources[:position], file, *resources[position:])
+    return [document for document in load(text) if isinstance(document, dict)]
 
 
 def _plain(listed: str) -> str:

