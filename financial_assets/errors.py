@@ -40,37 +40,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "AlertsError",
-    "ExperimentError",
-    "ExportError",
-    "FeatureError",
-    "FinancialAssetsError",
-    "GatewayUnavailableError",
-    "InferenceError",
-    "InferenceTimeoutError",
-    "LeakAlarmError",
-    "LockLostError",
-    "LogError",
-    "LogNotFoundError",
-    "ManifestError",
-    "MarketDataError",
-    "MonitoringError",
-    "NotReadyError",
-    "OrchestrationError",
-    "ParityError",
-    "PriceDataError",
-    "ReplayError",
-    "RequestRejectedError",
-    "ServingError",
-    "SettingsError",
-    "SourceError",
-    "StorageError",
-    "TargetError",
-    "TrackingError",
-    "TrainingError",
-]
-
 
 class FinancialAssetsError(Exception):
     """Root of all errors raised on purpose by this package.

@@ -205,26 +205,23 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
 
 def _traffic_table(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(
-        [
-            {
-                "model": arm.model,
-                "requests": arm.requests,
-                "failed": arm.failed + arm.rejected + arm.timeout,
-                "p50 ms": f"{1000 * arm.latency_p50:.2f}",
-                "p95 ms": f"{1000 * arm.latency_p95:.2f}",
-                "p99 ms": f"{1000 * arm.latency_p99:.2f}",
-            }
-            for arm in evaluation.traffic
-        ]
+        {
+            "model": arm.model,
+            "requests": arm.requests,
+            "failed": arm.failed + arm.rejected + arm.timeout,
+            "p50 ms": f"{1000 * arm.latency_p50:.2f}",
+            "p95 ms": f"{1000 * arm.latency_p95:.2f}",
+            "p99 ms": f"{1000 * arm.latency_p99:.2f}",
+        }
+        for arm in evaluation.traffic
     )
 
 
 def _flat(evaluation: Evaluation) -> dict[str, float]:
     """Numbers that Dagster plots over time."""
-    numbers: dict[str, float] = {}
-    for skill in evaluation.skills:
-        if skill.accuracy is not None:
-            numbers[f"{skill.role}/{skill.name}/accuracy"] = skill.accuracy.estimate
-        if skill.brier is not None:
-            numbers[f"{skill.role}/{skill.name}/brier"] = skill.brier.estimate
-    return numbers
+    return {
+        f"{skill.role}/{skill.name}/{title}": score.estimate
+        for skill in evaluation.skills
+        for title, score in (("accuracy", skill.accuracy), ("brier", skill.brier))
+        if score is not None
+    }

@@ -153,10 +153,8 @@ def _metadata(trained: TrainedModel) -> dict[str, dg.MetadataValue | float | str
     training = trained.training
     scores = held_out_scores(training.held_out)
     rows = pd.DataFrame(
-        [
-            {"score": name, "estimate": score.estimate, "low": score.low, "high": score.high, "days": score.days}
-            for name, score in scores.items()
-        ]
+        {"score": name, "estimate": score.estimate, "low": score.low, "high": score.high, "days": score.days}
+        for name, score in scores.items()
     )
     return {
         "fingerprint": trained.fingerprint,

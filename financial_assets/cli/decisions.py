@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from financial_assets.cli import examples
+from financial_assets.cli import examples, open_configured
 from financial_assets.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -32,31 +32,29 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
     after "record" in the output, the end of the file names in reports/decisions of the state folder, and part of the
     A/B report; the first characters are enough for --repeat and approve.
     """
-    from financial_assets.settings import load_settings
-
-    settings = load_settings()  # before the imports below, which take seconds
+    installation = open_configured()
     from rich.console import Console
     from rich.padding import Padding
 
     from financial_assets.experiment.decision.words import reasons_in_words
-    from financial_assets.installation import open_installation
     from financial_assets.workflows.decisions import decide_now, repeat_decision
 
-    installation = open_installation(settings)
     market, models, ab_test = installation.market, installation.models, installation.ab_test
     if digest is not None:
         recorded = _find(ab_test, digest)
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
+            before, after = json.loads(recorded.to_json()), json.loads(again.to_json())
+            changes = [f"  {name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
             raise click.ClickException(
                 f"{recorded.digest[:12]} differs from what log and prices give now: made by an earlier version, or "
-                f"log or prices have changed since.\n{_changes(recorded, again)}"
+                "log or prices have changed since.\n" + "\n".join(changes)
             )
         click.echo(f"{recorded.digest[:12]} of {recorded.as_of}: recomputed, identical bit for bit")
         return
     judgements = decide_now(market, models, ab_test)
     if as_json:
-        records = [json.loads(one.decision.to_json()) for one in judgements]
+        records = [json.loads(judgement.decision.to_json()) for judgement in judgements]
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
     if not judgements:
@@ -81,10 +79,7 @@ def approve(record: str, by: str) -> None:
 
     Needed only if the rollout policy says traffic.approval: manual. RECORD is the id that decide prints.
     """
-    from financial_assets.installation import open_installation
-    from financial_assets.settings import load_settings
-
-    ab_test = open_installation(load_settings()).ab_test
+    ab_test = open_configured().ab_test
     decision = _find(ab_test, record)
     if decision.action != "promote":
         raise click.ClickException(f"{decision.digest[:12]} says {decision.action}: there is nothing to approve")
@@ -102,11 +97,6 @@ def _find(ab_test: ABTestState, digest: str) -> Decision:
         count = f"{len(matches)} recorded decisions begin" if matches else "no recorded decision begins"
         raise ExperimentError(f"{count} with {digest!r}; the latest: {latest or 'none'}")
     return matches[0]
-
-
-def _changes(recorded: Decision, again: Decision) -> str:
-    before, after = json.loads(recorded.to_json()), json.loads(again.to_json())
-    return "\n".join(f"  {name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name])
 
 
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:

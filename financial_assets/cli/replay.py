@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from financial_assets.cli import examples
+from financial_assets.cli import examples, open_configured
 
 if TYPE_CHECKING:
     from financial_assets.experiment.replay.counts import ReplayReport
@@ -61,28 +61,16 @@ def replay(
         raise click.UsageError("--rate is about routed requests; --mode paired sends none")
     if deciding and mode is not None:
         raise click.UsageError("--decide needs routed requests and pairs: leave out --mode")
-    from financial_assets.settings import load_settings
-
-    settings = load_settings()  # before the imports below, which take seconds
+    installation = open_configured()
     from financial_assets.experiment.replay.open_loop import OpenLoop
-    from financial_assets.installation import open_installation
     from financial_assets.workflows.replay import decide_between_sessions, run_replay
 
-    installation = open_installation(settings)
     market, serving, ab_test = installation.market, installation.serving, installation.ab_test
     load = None if rate is None else OpenLoop(rate, "uniform" if arrivals == "uniform" else "poisson", market.seed)
+    decide = partial(decide_between_sessions, market, installation.models, serving, ab_test) if deciding else None
     try:
         report = run_replay(
-            market,
-            serving,
-            ab_test,
-            sessions=sessions,
-            workers=workers,
-            mode=mode,
-            load=load,
-            deciding=partial(decide_between_sessions, market, installation.models, serving, ab_test)
-            if deciding
-            else None,
+            market, serving, ab_test, sessions=sessions, workers=workers, mode=mode, load=load, deciding=decide
         )
     except KeyboardInterrupt:
         message = "all answers are in the log; the same command continues where this one stopped"

@@ -6,15 +6,11 @@ import os
 import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from financial_assets.cli import examples
+from financial_assets.cli import examples, open_configured
 from financial_assets.errors import SettingsError
-
-if TYPE_CHECKING:
-    from financial_assets.settings import Settings
 
 __all__ = ["run"]
 
@@ -56,7 +52,7 @@ def run() -> None:
         raise KeyboardInterrupt("finished steps are kept; the same command continues after them")
     if not result.success:
         raise click.ClickException(f"the run failed; what failed is printed above (run {result.run_id})")
-    _print_results(settings)
+    _print_results()
 
 
 def _dagster_home() -> Path:
@@ -70,10 +66,9 @@ def _dagster_home() -> Path:
     return home
 
 
-def _print_results(settings: Settings) -> None:
-    from financial_assets.installation import open_installation
-
-    installation = open_installation(settings)
+def _print_results() -> None:
+    installation = open_configured()
+    settings = installation.settings
     experiment = installation.ab_test.policy().experiment
     url = installation.serving.target().endpoint().http_url
     click.echo(f"\nA/B report    {installation.ab_test.report_path}")

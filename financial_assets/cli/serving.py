@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from financial_assets.cli import examples
+from financial_assets.cli import examples, open_configured
 from financial_assets.errors import NotReadyError, SettingsError, TargetError
 
 if TYPE_CHECKING:
@@ -123,15 +123,12 @@ def exporter(port: int, host: str, window: int) -> None:
 
     They are read from the prediction log at each scrape.
     """
-    from financial_assets.settings import load_settings
-
-    settings = load_settings()
-    from financial_assets.installation import open_installation
+    installation = open_configured()
     from financial_assets.monitoring.exporter import run_exporter
     from financial_assets.monitoring.metrics import ExperimentCollector, open_log
 
-    market = open_installation(settings).market
-    collector = ExperimentCollector(lambda: open_log(settings.log_url), market.panel, window=window)
+    log_url, panel = installation.settings.log_url, installation.market.panel
+    collector = ExperimentCollector(lambda: open_log(log_url), panel, window=window)
     run_exporter(collector, port, click.echo, host=host)
 
 

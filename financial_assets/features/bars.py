@@ -10,14 +10,19 @@ from torch import Tensor
 from financial_assets.features import rolling
 
 __all__ = [
+    "CAUSAL_VOLATILITY_LOOKBACK",
     "SCALE_LOOKBACK",
     "SCALE_WINDOW",
+    "VOLATILITY_FLOOR",
     "Bars",
+    "absolute_return",
+    "causal_volatility",
     "daily_scale",
     "in_daily_scale",
     "log_return",
     "market_return",
     "split_channels",
+    "squared_return",
     "true_range",
     "typical_price",
 ]
@@ -25,6 +30,13 @@ __all__ = [
 SCALE_WINDOW = 60
 SCALE_LOOKBACK = SCALE_WINDOW + 1
 """Bars behind ``daily_scale``: 60 returns need 61 closes."""
+
+RISKMETRICS_DECAY = 0.94
+VOLATILITY_FLOOR = 1e-4
+"""Smallest daily volatility: a basis point, so that a halted ticker divides nothing by zero."""
+
+CAUSAL_VOLATILITY_LOOKBACK = rolling.ema_bars(RISKMETRICS_DECAY) + 1
+"""Bars behind ``causal_volatility``."""
 
 
 class Bars(NamedTuple):
@@ -69,6 +81,17 @@ def log_return(bars: Bars, bars_back: int = 1) -> Tensor:
     return rolling.log_ratio(bars.close, rolling.lag(bars.close, bars_back))
 
 
+def squared_return(bars: Bars) -> Tensor:
+    """Square of the daily log return."""
+    returns = log_return(bars)
+    return returns * returns
+
+
+def absolute_return(bars: Bars) -> Tensor:
+    """Absolute daily log return."""
+    return log_return(bars).abs()
+
+
 def market_return(bars: Bars, bars_back: int = 1) -> Tensor:
     """``log(market / market[-n])``."""
     return rolling.log_ratio(bars.market, rolling.lag(bars.market, bars_back))
@@ -87,10 +110,22 @@ def typical_price(bars: Bars) -> Tensor:
 
 def daily_scale(bars: Bars) -> Tensor:
     """Root mean square of the last 60 daily log returns: the unit in which moves of a ticker are measured."""
-    returns = log_return(bars)
-    return torch.sqrt(rolling.mean(returns * returns, SCALE_WINDOW))
+    return torch.sqrt(rolling.mean(squared_return(bars), SCALE_WINDOW))
 
 
 def in_daily_scale(bars: Bars, move: Tensor, sessions: int = 1) -> Tensor:
     """A log move over ``sessions`` days in units of what a random walk would move; 0 for a ticker that never moves."""
     return rolling.ratio(move, daily_scale(bars) * sessions**0.5)
+
+
+def causal_volatility(bars: Bars) -> Tensor:
+    """Daily volatility known at the close: RiskMetrics' EWMA of squared log returns.
+
+    Source: J.P. Morgan/Reuters, RiskMetrics Technical Document (1996), decay 0.94.
+
+    Returns
+    -------
+    Tensor
+        ``[..., session]``, at least ``VOLATILITY_FLOOR``; looks back ``CAUSAL_VOLATILITY_LOOKBACK`` bars.
+    """
+    return torch.clamp(torch.sqrt(rolling.ema(squared_return(bars), RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)

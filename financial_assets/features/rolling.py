@@ -21,7 +21,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from financial_assets.features import windows
 from financial_assets.features.primitive import primitive
+from financial_assets.features.windows import State, extended, merged
 
 __all__ = [
     "age_of_max",
@@ -47,10 +49,6 @@ __all__ = [
     "wilder_decay",
 ]
 
-State = tuple[Tensor, ...]
-Merge = Callable[[State, int, State, int], State]
-"""``merge(recent, bars in recent, older, bars in older)``: the state of two adjacent windows taken together."""
-
 EMA_TAIL = 0.01
 """An EMA is cut where the weight of everything older falls below this share."""
 
@@ -58,7 +56,7 @@ EMA_TAIL = 0.01
 @primitive()
 def lag(x: Tensor, bars: int) -> Tensor:
     """The value ``bars`` sessions ago."""
-    return _extended(x, bars)[..., : x.shape[-1]]
+    return extended(x, bars)[..., : x.shape[-1]]
 
 
 def diff(x: Tensor, bars: int = 1) -> Tensor:
@@ -103,21 +101,21 @@ def log_ratio(a: Tensor, b: Tensor) -> Tensor:
 @primitive()
 def sum_(x: Tensor, window: int) -> Tensor:
     """Sum of the last ``window`` bars."""
-    return _merged((x,), window, _merge_sums)[0]
+    return merged((x,), window, windows.merge_sums)[0]
 
 
 @primitive()
 def mean(x: Tensor, window: int) -> Tensor:
     """Average of the last ``window`` bars; exactly the constant of a constant series."""
-    return _merged((x,), window, _merge_means)[0]
+    return merged((x,), window, windows.merge_means)[0]
 
 
 @primitive(outputs=2)
 def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average and sum of squared deviations of the last ``window`` bars (Chan, Golub and LeVeque 1983)."""
-    if window == 1:  # a single bar holds no deviations, see ``_plus``
+    if window == 1:  # a single bar holds no deviations, as in ``windows``
         return x, torch.zeros_like(x)
-    average, squares = _merged((x,), window, _merge_moments)
+    average, squares = merged((x,), window, windows.merge_moments)
     return average, squares
 
 
@@ -132,7 +130,7 @@ def product_moments(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, 
     if window == 1:
         zero = torch.zeros_like(x)
         return zero, zero, zero
-    _, _, xx, yy, xy = _merged((x, y), window, _merge_product_moments)
+    _, _, xx, yy, xy = merged((x, y), window, windows.merge_product_moments)
     return xx, yy, xy
 
 
@@ -147,7 +145,7 @@ def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average, and sum of products of deviations of ``x`` and of time (in bars), over the last ``window`` bars."""
     if window == 1:
         return x, torch.zeros_like(x)
-    average, product = _merged((x,), window, _merge_time_moments)
+    average, product = merged((x,), window, windows.merge_time_moments)
     return average, product
 
 
@@ -155,7 +153,7 @@ def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
 def max_(x: Tensor, window: int) -> Tensor:
     """Maximum of the last ``window`` bars, from two overlapping power-of-two maxima."""
     sessions = x.shape[-1]
-    block, size = _extended(x, window - 1), 1
+    block, size = extended(x, window - 1), 1
     # Two power-of-two blocks cover the window and overlap: a maximum may count a bar twice, a sum may not.
     while size * 2 <= window:
         block, size = torch.maximum(block[..., size:], block[..., :-size]), size * 2
@@ -170,7 +168,7 @@ def min_(x: Tensor, window: int) -> Tensor:
 @primitive()
 def age_of_max(x: Tensor, window: int) -> Tensor:
     """Bars since the maximum of the last ``window`` bars; the newest of equal maxima counts."""
-    return _merged((x, torch.zeros_like(x)), window, _merge_ages)[1]
+    return merged((x, torch.zeros_like(x)), window, windows.merge_ages)[1]
 
 
 @primitive(shape=lambda decay, tail=EMA_TAIL: (ema_bars(decay, tail), tail))
@@ -196,7 +194,7 @@ def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> 
     if len(lengths) != 1:
         raise ValueError(f"averages that are cut after {sorted(lengths)} bars cannot be computed together")
     bars, sessions = lengths.pop(), x.shape[-1]
-    block, size = _extended(x, bars - 1), 1
+    block, size = extended(x, bars - 1), 1
     while size < bars:
         # The average of 2n bars lies between those of the newer and the older n. The share is normalised in each step,
         # so that the weights add up to one and a constant stays exactly itself.
@@ -235,7 +233,7 @@ def fourier(x: Tensor, period: float | tuple[float, ...], window: int) -> tuple[
         real, imaginary = older
         return recent[0] + (real * cosine - imaginary * sine), recent[1] + (real * sine + imaginary * cosine)
 
-    real, imaginary = _merged((x, torch.zeros_like(x)), window, merge)
+    real, imaginary = merged((x, torch.zeros_like(x)), window, merge)
     return real, imaginary
 
 
@@ -245,79 +243,3 @@ def _constant(values: float | tuple[float, ...], function: Callable[[float], flo
         return function(values)
     computed = torch.tensor([function(value) for value in values], dtype=like.dtype, device=like.device)
     return computed.reshape(-1, 1)
-
-
-def _extended(x: Tensor, bars: int) -> Tensor:
-    if bars == 0:
-        return x
-    first = x[..., :1].expand(*(-1 for _ in x.shape[:-1]), bars)
-    return torch.cat((first, x), dim=-1)
-
-
-def _merged(leaves: State, window: int, merge: Merge) -> State:
-    """The state of the last ``window`` bars, merged from power-of-two windows by the binary digits of ``window``."""
-    if window < 1:
-        raise ValueError(f"a window has at least one bar, not {window}")
-    sessions = leaves[0].shape[-1]
-    # ``block`` holds the state of ``size`` bars for every place where they can end; the extension gives the first
-    # sessions a whole window, too. ``result`` collects, from the newest bar backwards, a block per digit of ``window``.
-    block: State = tuple(_extended(leaf, window - 1) for leaf in leaves)
-    result: State | None = None
-    size, done = 1, 0
-    while True:
-        if window & size:
-            start = window - done - size
-            part: State = tuple(series[..., start : start + sessions] for series in block)
-            result = part if result is None else merge(result, done, part, size)
-            done += size
-        if done == window and result is not None:
-            return result
-        newer: State = tuple(series[..., size:] for series in block)
-        older: State = tuple(series[..., :-size] for series in block)
-        block, size = merge(newer, size, older, size), size * 2
-
-
-def _merge_sums(recent: State, _n: int, older: State, _m: int) -> State:
-    return (recent[0] + older[0],)
-
-
-def _merge_means(recent: State, n: int, older: State, m: int) -> State:
-    if n == m:  # halving is exact in binary, and one operation less
-        return ((recent[0] + older[0]) * 0.5,)
-    return (recent[0] + (older[0] - recent[0]) * (m / (n + m)),)
-
-
-def _merge_moments(recent: State, n: int, older: State, m: int) -> State:
-    delta = older[0] - recent[0]
-    return recent[0] + delta * (m / (n + m)), _plus(delta * delta * (n * m / (n + m)), recent, older, 1)
-
-
-def _merge_product_moments(recent: State, n: int, older: State, m: int) -> State:
-    dx, dy = older[0] - recent[0], older[1] - recent[1]
-    share, weight = m / (n + m), n * m / (n + m)
-    return (
-        recent[0] + dx * share,
-        recent[1] + dy * share,
-        _plus(dx * dx * weight, recent, older, 2),
-        _plus(dy * dy * weight, recent, older, 3),
-        _plus(dx * dy * weight, recent, older, 4),
-    )
-
-
-def _merge_time_moments(recent: State, n: int, older: State, m: int) -> State:
-    delta = recent[0] - older[0]
-    # The centres of two adjacent windows lie (n + m) / 2 bars apart, so the cross term is n m / (n + m) * (n + m) / 2.
-    return older[0] + delta * (n / (n + m)), _plus(delta * (n * m / 2), recent, older, 1)
-
-
-def _plus(between: Tensor, recent: State, older: State, place: int) -> Tensor:
-    """Add what two windows hold at ``place`` to what lies between them; single bars hold nothing."""
-    for state in (recent, older):
-        if len(state) > place:
-            between = between + state[place]
-    return between
-
-
-def _merge_ages(recent: State, n: int, older: State, _: int) -> State:
-    beaten = older[0] > recent[0]  # strictly: of equal maxima the newer one counts
-    return torch.where(beaten, older[0], recent[0]), torch.where(beaten, older[1] + float(n), recent[1])

@@ -136,9 +136,9 @@ class MarketState(TradingDays):
         sessions
             Sessions with prices, sorted.
         """
-        known = sessions[sessions <= self.clock().now()]
+        past = sessions[sessions <= self.clock().now()]
         before = self.cutoff_of(learner)
-        moved = max(known[-1:].tolist() + ([] if before is None else [before]))
+        moved = max(past[-1:].tolist() + ([] if before is None else [before]))
         self.own_cutoff(learner).set(moved)
         return moved
 

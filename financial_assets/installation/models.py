@@ -61,8 +61,8 @@ class ModelStore(BaseModel):
         from financial_assets.models.baselines import Baselines  # scikit-learn and torch
 
         paths = [*sorted((self.folder / "baselines").glob("*.json")), self.baselines_path]
-        fitted = sorted((Baselines.load(path) for path in paths), key=lambda found: found.cutoff)
-        earlier = [found for found in fitted if pd.Timestamp(found.cutoff) <= cutoff]
+        fitted = sorted((Baselines.load(path) for path in paths), key=lambda baselines: baselines.cutoff)
+        earlier = [baselines for baselines in fitted if pd.Timestamp(baselines.cutoff) <= cutoff]
         return earlier[-1] if earlier else fitted[0]
 
     def tracker(self) -> MlflowTracker:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import TypeAdapter
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
@@ -80,12 +80,8 @@ class Baselines:
             If the file is missing, not JSON, or lacks a field.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
-            values: dict[str, Any] = {
-                key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
-            }
-            return cls(**values)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValueError) as error:
             raise TrainingError(f"{path} holds no baselines ({error}): materialise `baselines` again") from error
 
     def predict(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from financial_assets.errors import ExportError
-from financial_assets.features.bars import split_channels
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility, split_channels
 from financial_assets.features.graph import FeatureGraph
-from financial_assets.features.indicators.volatility import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK

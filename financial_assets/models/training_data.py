@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import split_channels
+from financial_assets.features.bars import causal_volatility, split_channels
 from financial_assets.features.graph import FeaturePanel
-from financial_assets.features.indicators.volatility import causal_volatility
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows

@@ -12,14 +12,14 @@ import torch
 from write_features import ORIGINALS, counterparts, feature_table
 
 from financial_assets.errors import FeatureError
-from financial_assets.features.bars import split_channels
-from financial_assets.features.catalogue import CATALOGUE, FEATURE_NAMES, MAX_LOOKBACK
-from financial_assets.features.feature import FAMILIES, Feature
-from financial_assets.features.indicators.volatility import (
+from financial_assets.features.bars import (
     CAUSAL_VOLATILITY_LOOKBACK,
     VOLATILITY_FLOOR,
     causal_volatility,
+    split_channels,
 )
+from financial_assets.features.catalogue import CATALOGUE, FEATURE_NAMES, MAX_LOOKBACK
+from financial_assets.features.feature import FAMILIES, Feature
 
 DOCS = Path(__file__).parents[2] / "docs"
 

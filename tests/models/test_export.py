@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from financial_assets.errors import ExportError, ParityError
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
-from financial_assets.features.indicators.volatility import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration

@@ -8,9 +8,8 @@ from functools import partial
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, log_return
+from financial_assets.features.bars import Bars, absolute_return, log_return, squared_return
 from financial_assets.features.feature import Feature
-from financial_assets.features.indicators.volatility import absolute_return, squared_return
 
 __all__ = ["FEATURES"]
 

@@ -9,51 +9,30 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars, in_daily_scale, log_return, true_range
+from financial_assets.features.bars import (
+    CAUSAL_VOLATILITY_LOOKBACK,
+    VOLATILITY_FLOOR,
+    Bars,
+    absolute_return,
+    causal_volatility,
+    in_daily_scale,
+    log_return,
+    squared_return,
+    true_range,
+)
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import close_mean
 from financial_assets.features.rolling import ema_bars, wilder_decay
 
-__all__ = ["CAUSAL_VOLATILITY_LOOKBACK", "FEATURES", "SESSIONS_PER_YEAR", "VOLATILITY_FLOOR", "causal_volatility"]
+__all__ = ["FEATURES", "SESSIONS_PER_YEAR"]
 
 _feature = partial(Feature, "volatility")
 
 SESSIONS_PER_YEAR = 252
-RISKMETRICS_DECAY = 0.94
-VOLATILITY_FLOOR = 1e-4
-"""Smallest daily volatility: a basis point, so that a halted ticker divides nothing by zero."""
-
-CAUSAL_VOLATILITY_LOOKBACK = ema_bars(RISKMETRICS_DECAY) + 1
-"""Bars behind ``causal_volatility``."""
-
 ANNUAL = SESSIONS_PER_YEAR**0.5
 ANNUAL_BOUNDS = (0.0, 5.0)
 BOLLINGER = "Bollinger (2001)"
 SKEW_KURTOSIS = "Amaya, Christoffersen, Jacobs and Vasquez (2015), on daily returns"
-
-
-def causal_volatility(bars: Bars) -> Tensor:
-    """Daily volatility known at the close: RiskMetrics' EWMA of squared log returns.
-
-    Source: J.P. Morgan/Reuters, RiskMetrics Technical Document (1996), decay 0.94.
-
-    Returns
-    -------
-    Tensor
-        ``[..., session]``, at least ``VOLATILITY_FLOOR``; looks back ``CAUSAL_VOLATILITY_LOOKBACK`` bars.
-    """
-    return torch.clamp(torch.sqrt(rolling.ema(squared_return(bars), RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)
-
-
-def squared_return(bars: Bars) -> Tensor:
-    """Square of the daily log return."""
-    returns = log_return(bars)
-    return returns * returns
-
-
-def absolute_return(bars: Bars) -> Tensor:
-    """Absolute daily log return."""
-    return log_return(bars).abs()
 
 
 def return_std(bars: Bars, window: int) -> Tensor:

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, typical_price
+from financial_assets.features.bars import (
+    SCALE_LOOKBACK,
+    Bars,
+    absolute_return,
+    in_daily_scale,
+    log_return,
+    typical_price,
+)
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import close_mean
-from financial_assets.features.indicators.volatility import absolute_return
 
 __all__ = ["FEATURES"]
 

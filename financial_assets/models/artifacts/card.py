@@ -114,15 +114,6 @@ def write_model_card(card: dict[str, Any], path: Path) -> None:
 
 
 def _features(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    catalogue = {feature.name: feature for feature in CATALOGUE}
-    return [
-        {
-            "name": name,
-            **(
-                {key: getattr(catalogue[name], key) for key in ("family", "lookback", "formula", "source")}
-                if name in catalogue
-                else {}
-            ),
-        }
-        for name in names
-    ]
+    shown = ("name", "family", "lookback", "formula", "source")
+    catalogue = {feature.name: {key: getattr(feature, key) for key in shown} for feature in CATALOGUE}
+    return [catalogue.get(name, {"name": name}) for name in names]

@@ -24,7 +24,8 @@ from financial_assets.models.variants import Variant
 __all__ = ["DECIDING", "code_version", "fingerprint", "source_version", "training_data_hash"]
 
 DECIDING = (
-    *(f"features.{name}" for name in ("bars", "catalogue", "feature", "fusion", "graph", "primitive", "rolling")),
+    *(f"features.{name}" for name in ("bars", "catalogue", "feature", "fusion", "graph", "primitive")),
+    *(f"features.{name}" for name in ("rolling", "windows")),
     *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
@@ -37,7 +38,7 @@ and names what is missing. The exporter is not among them: a file is proven equa
 
 _EARLIER: Mapping[str, Mapping[str, str]] = {
     "433912d9d94f20de": {"2.13.0+cpu": "6c19ea1bff74cc44"},
-    "25640c31454fd776": {"2.13.0+cpu": "6c19ea1bff74cc44"},
+    "26a6bfb817fcba3a": {"2.13.0+cpu": "6c19ea1bff74cc44"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
