@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
@@ -96,14 +97,6 @@ def html(
     """
     case, others = _main_case(cases)
     ordered = [case, *others] if case else []
-    environment = Environment(
-        loader=PackageLoader("financial_assets.experiment.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
     strategies = [(skill.name, skill.pnl) for skill in evaluation.skills if skill.pnl is not None]
     if evaluation.buy_and_hold is not None:
         strategies.append(("buy and hold", evaluation.buy_and_hold))
@@ -117,7 +110,7 @@ def html(
         label = f"Decision: {action}"
     remarks = evaluation.conclusion.remarks
     champions = {arm["model"] for arm in evaluation.arms if arm["role"] == "champion"}
-    return environment.get_template("report.html.j2").render(
+    return _template().render(
         e=evaluation,
         clock=clock,
         provenance=provenance or Provenance(),
@@ -178,6 +171,20 @@ def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[st
     for case in others:
         shown[f"evidence, {case.plan.challenger}"] = png_of(lambda case=case: evidence(case), "evidence")
     return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
+
+
+@cache
+def _template() -> Template:
+    """The page's template; compiling it takes longer than filling it in."""
+    environment = Environment(
+        loader=PackageLoader("financial_assets.experiment.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment.get_template("report.html.j2")
 
 
 def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
