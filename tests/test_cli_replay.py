@@ -20,7 +20,6 @@ from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.shadow import enter_shadow
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
 from financial_assets.installation import ModelStore, ServingAccess
@@ -29,6 +28,7 @@ from financial_assets.resources import make_resources
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.target import ExperimentStatus, TargetStatus
 from financial_assets.settings import load_settings
+from financial_assets.workflows.replay import enter_shadow
 from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, FakeGateway, said
 
 POLICY = """

@@ -20,12 +20,11 @@ from rivals import FixedShares, ThompsonBeta, best_of_betas, naive_difference
 from table import Goal, Row, ever, main, mean, said, share, shown, verdict
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
+from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian, best_of_means
 from financial_assets.experiment.allocation.contextual import advance_regimes
 from financial_assets.experiment.allocation.daily import AllocationPolicy, advance, start
-from financial_assets.experiment.allocation.inference import RoutedScores, inverse_propensity_differences
+from financial_assets.experiment.allocation.inference import inverse_propensity_differences
 from financial_assets.experiment.allocation.limits import Limits
-from financial_assets.experiment.allocation.posterior import best_of_means
 from financial_assets.experiment.allocation.record import Health
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
@@ -93,7 +92,7 @@ def s12(rng: np.random.Generator) -> Iterator[Row]:
 
 def year(
     rng: np.random.Generator, allocator: Allocator, level: Array, edge: float, *, routed_only: bool
-) -> tuple[RoutedScores, Array]:
+) -> tuple[LoggedRewards, Array]:
     """A year of two arms whose hit rates are ``level[day]`` and ``level[day] + edge``.
 
     The allocator sees both arms' daily hit rates, or those of the routed rows only. Returns the routed rows and the
@@ -116,16 +115,17 @@ def year(
         state, _ = advance(policy, state, DATES[day], (float(scores[0]), float(scores[1])), WELL)
     challenger = draw < weights[:, None]
     score = np.where(challenger, hits[..., 1], hits[..., 0])
-    propensity = np.where(challenger, weights[:, None], 1 - weights[:, None])
     sessions = np.repeat(np.arange(DAYS), TICKERS)
-    rows = RoutedScores(sessions, challenger.ravel(), score.ravel(), propensity.ravel())
+    share = weights[sessions]
+    propensity = np.column_stack([1 - share, share])
+    rows = LoggedRewards(sessions, challenger.ravel().astype(np.intp), score.ravel(), propensity)
     return rows, daily[:, 1] - daily[:, 0]
 
 
-def two_sample_z(rows: RoutedScores) -> Array:
+def two_sample_z(rows: LoggedRewards) -> Array:
     """The test that everybody does, after each day: two-sample z of all rows so far."""
-    on = rows.challenger.reshape(DAYS, TICKERS)
-    hit = rows.score.reshape(DAYS, TICKERS)
+    on = (rows.arm == 1).reshape(DAYS, TICKERS)
+    hit = rows.reward.reshape(DAYS, TICKERS)
     n1, n0 = np.cumsum(on.sum(axis=1)), np.cumsum((~on).sum(axis=1))
     k1, k0 = np.cumsum((hit * on).sum(axis=1)), np.cumsum((hit * ~on).sum(axis=1))
     pooled = (k1 + k0) / (n1 + n0)
@@ -133,7 +133,7 @@ def two_sample_z(rows: RoutedScores) -> Array:
     return (k1 / np.maximum(n1, 1) - k0 / np.maximum(n0, 1)) / error
 
 
-def evidence(runs: Sequence[RoutedScores]) -> Array:
+def evidence(runs: Sequence[LoggedRewards]) -> Array:
     """``ipw_log_e_process`` of many runs at once ``[run, day]``."""
     daily = [inverse_propensity_differences(rows) for rows in runs]
     return log_e_process(np.stack([one.value / one.bound for one in daily]))

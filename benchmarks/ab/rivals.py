@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.inference import RoutedScores
 from financial_assets.experiment.allocation.record import Memory
+from financial_assets.experiment.statistics.off_policy import LoggedRewards
 from financial_assets.scoring.intervals import Interval, day_clustered_difference
 
 __all__ = ["FixedShares", "ThompsonBeta", "best_of_betas", "naive_difference"]
@@ -127,7 +127,7 @@ def best_of_betas(wins: Sequence[float], losses: Sequence[float]) -> tuple[float
     return _shares(density, below, weight)
 
 
-def naive_difference(rows: RoutedScores, allocation: Literal["fixed", "adaptive"], level: float = 0.95) -> Interval:
+def naive_difference(log: LoggedRewards, allocation: Literal["fixed", "adaptive"], level: float = 0.95) -> Interval:
     """Mean score of the challenger's rows minus that of the champion's, with a day-clustered interval.
 
     For a fixed split, at one planned look. What ``allocation`` says is not believed against the data.
@@ -137,14 +137,13 @@ def naive_difference(rows: RoutedScores, allocation: Literal["fixed", "adaptive"
     ExperimentError
         If the weights were adaptive or changed.
     """
-    to_challenger = np.where(rows.challenger, rows.propensity, 1 - rows.propensity)
-    if allocation == "adaptive" or float(np.ptp(to_challenger)) > 1e-9:
+    if allocation == "adaptive" or float(np.ptp(log.propensity[:, 1])) > 1e-9:
         raise ExperimentError(
             "refused: the weights changed while the data came in, and naive inference after adaptive allocation is "
             "biased; use the paired scores, or ipw_log_e_process for routed ones"
         )
-    on = rows.challenger
-    return day_clustered_difference(rows.score[on], rows.session[on], rows.score[~on], rows.session[~on], level)
+    on = log.arm == 1
+    return day_clustered_difference(log.reward[on], log.session[on], log.reward[~on], log.session[~on], level)
 
 
 def _grid(edges: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -10,7 +10,7 @@ from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
-from financial_assets.experiment.decision.judgement import leading_decision
+from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -162,7 +163,11 @@ def check_arms(arms: tuple[Arm, ...]) -> None:
 def check_regimes(regimes: Mapping[str, Mapping[str, int]], weights: Mapping[str, int]) -> None:
     """Raise ``ExperimentError`` unless each regime splits its requests among exactly the routed arms."""
     for label, own in regimes.items():
-        if not label or set(own) != set(weights) or any(type(one) is not int or one < 1 for one in own.values()):
+        if (
+            not label
+            or set(own) != set(weights)
+            or any(type(weight) is not int or weight < 1 for weight in own.values())
+        ):
             raise ExperimentError(
                 f"regime {label!r} has the weights {dict(own)}; allowed: a whole number from 1 on for each of "
                 f"{', '.join(weights)}"
@@ -171,23 +176,10 @@ def check_regimes(regimes: Mapping[str, Mapping[str, int]], weights: Mapping[str
 
 def arm_to_json(arm: Arm) -> dict[str, Any]:
     """``arm`` as plain JSON values."""
-    return {
-        "model": arm.model,
-        "variant": arm.variant,
-        "version": arm.version,
-        "role": arm.role,
-        "weight": arm.weight,
-        "data_cutoff": arm.data_cutoff.date().isoformat(),
-    }
+    return {**dataclasses.asdict(arm), "data_cutoff": arm.data_cutoff.date().isoformat()}
 
 
 def arm_from_json(values: Mapping[str, Any]) -> Arm:
     """The arm written by :func:`arm_to_json`."""
-    return Arm(
-        model=values["model"],
-        variant=values["variant"],
-        version=values["version"],
-        role=values["role"],
-        weight=values["weight"],
-        data_cutoff=pd.Timestamp(values["data_cutoff"]),
-    )
+    fields: dict[str, Any] = {**values, "data_cutoff": pd.Timestamp(values["data_cutoff"])}
+    return Arm(**fields)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
-from financial_assets.experiment.prediction_log.epochs import select_epochs
+from financial_assets.experiment.prediction_log.rows import select_epochs
 
 __all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals"]
 

@@ -99,12 +99,12 @@ def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: f
         raise ValueError("traded_returns must be finite (or NaN) and above -1")
     if not (np.isfinite(cost_bps) and cost_bps >= 0):
         raise ValueError(f"cost_bps must be finite and at least 0, not {cost_bps}")
-    known = ~np.isnan(returns)
-    held = np.where(known, wanted, 0.0)
+    has_return = ~np.isnan(returns)
+    held = np.where(has_return, wanted, 0.0)
     traded = np.abs(np.diff(held, axis=1, prepend=0.0))
     traded[:, -1] += np.abs(held[:, -1])
     turnover = traded.mean(axis=0)
-    gross = (held * np.where(known, returns, 0.0)).mean(axis=0)
+    gross = (held * np.where(has_return, returns, 0.0)).mean(axis=0)
     costs = turnover * cost_bps * _BASIS_POINT
     ruined = np.flatnonzero(gross - costs <= -1)
     wiped_out = int(ruined[0]) if ruined.size else None

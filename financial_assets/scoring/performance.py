@@ -16,6 +16,7 @@ __all__ = [
     "cumulative_return",
     "equity_curve",
     "max_drawdown",
+    "moments",
     "sharpe_ratio",
     "until_ruin",
     "win_rate",
@@ -71,6 +72,16 @@ def win_rate(returns: ArrayLike) -> float:
     data = _returns(returns)
     moved = data[data != 0]
     return float(np.mean(moved > 0)) if moved.size else float("nan")
+
+
+def moments(returns: ArrayLike) -> tuple[float, float] | None:
+    """Skewness and kurtosis (3 for a normal distribution); ``None`` without variation."""
+    data = vector("returns", returns)
+    deviation = float(data.std())
+    if not deviation > 0:
+        return None
+    standardised = (data - float(data.mean())) / deviation
+    return float((standardised**3).mean()), float((standardised**4).mean())
 
 
 def _log_equity(returns: ArrayLike) -> NDArray[np.float64]:

@@ -62,18 +62,11 @@ class BackTest:
     statistic
         -2 ln of the likelihood ratio, at least 0.
     p_value
-        Upper tail of chi-square with ``degrees`` degrees of freedom.
-    degrees
-        Degrees of freedom.
-    exceedances, observations
-        How many of how many days.
+        Upper tail of chi-square with one degree of freedom.
     """
 
     statistic: float
     p_value: float
-    degrees: int
-    exceedances: int
-    observations: int
 
 
 def kupiec_unconditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
@@ -89,8 +82,7 @@ def kupiec_unconditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
     Source: Kupiec (1995), Techniques for verifying the accuracy of risk measurement models. Chi-square(1).
     """
     hits = outcomes("exceeded", exceeded)
-    statistic = 2 * (_best_likelihood(hits) - _likelihood(hits, levels("rate", rate)))
-    return _test(statistic, 1, hits)
+    return _test(2 * (_best_likelihood(hits) - _likelihood(hits, levels("rate", rate))))
 
 
 def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
@@ -102,16 +94,12 @@ def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
 
     Source: Christoffersen (1998), Evaluating interval forecasts, section 3.2.
     """
-    hits = _series(exceeded)
-    statistic = 2 * (_markov_likelihood(hits) - _best_likelihood(hits[1:]))
-    return _test(statistic, 1, hits)
-
-
-def _series(exceeded: ArrayLike) -> NDArray[np.bool_]:
     hits = outcomes("exceeded", exceeded)
     if hits.size < 2:
         raise ValueError("exceeded must hold at least two days in time order")
-    return hits
+    before, after = hits[:-1], hits[1:]
+    markov = _best_likelihood(after[before]) + _best_likelihood(after[~before])
+    return _test(2 * (markov - _best_likelihood(after)))
 
 
 def _likelihood(hits: NDArray[np.bool_], rate: float) -> float:
@@ -123,12 +111,7 @@ def _best_likelihood(hits: NDArray[np.bool_]) -> float:
     return _likelihood(hits, float(hits.mean())) if hits.size else 0.0
 
 
-def _markov_likelihood(hits: NDArray[np.bool_]) -> float:
-    before, after = hits[:-1], hits[1:]
-    return _best_likelihood(after[before]) + _best_likelihood(after[~before])
-
-
-def _test(statistic: float, degrees: int, hits: NDArray[np.bool_]) -> BackTest:
+def _test(statistic: float) -> BackTest:
     # Rounding may leave a statistic of zero slightly negative.
     statistic = max(statistic, 0.0)
-    return BackTest(statistic, chi_square_tail(statistic, degrees), degrees, int(hits.sum()), hits.size)
+    return BackTest(statistic, chi_square_tail(statistic, 1))

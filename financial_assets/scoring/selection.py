@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 
 from financial_assets.scoring.arguments import vector
 from financial_assets.scoring.distributions import normal_probability, normal_quantile
-from financial_assets.scoring.performance import sharpe_ratio
+from financial_assets.scoring.performance import moments, sharpe_ratio
 
 __all__ = [
     "deflated_sharpe_ratio",
     "expected_maximum_sharpe",
     "probabilistic_sharpe",
     "probabilistic_sharpe_ratio",
+    "sharpe_variance",
 ]
 
 _ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
@@ -44,7 +45,7 @@ def probabilistic_sharpe(sharpe: float, benchmark: float, observations: int, ske
     """
     if observations < 2:
         raise ValueError(f"observations must be at least 2, not {observations}")
-    variance = _variance(sharpe, skewness, kurtosis)
+    variance = sharpe_variance(sharpe, skewness, kurtosis)
     if not variance > 0:
         raise ValueError(
             f"skewness {skewness:g} and kurtosis {kurtosis:g} do not go together with a ratio of {sharpe:g}"
@@ -59,13 +60,10 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> fl
     """
     data = vector("returns", returns)
     sharpe = sharpe_ratio(data, periods=1)
-    if math.isnan(sharpe):
-        return sharpe
-    standardised = (data - float(data.mean())) / float(data.std())
-    skewness, kurtosis = float((standardised**3).mean()), float((standardised**4).mean())
-    if not _variance(sharpe, skewness, kurtosis) > _ROUNDING:
+    shape = None if math.isnan(sharpe) else moments(data)
+    if shape is None or not sharpe_variance(sharpe, *shape) > _ROUNDING:
         return float("nan")
-    return probabilistic_sharpe(sharpe, benchmark, data.size, skewness, kurtosis)
+    return probabilistic_sharpe(sharpe, benchmark, data.size, *shape)
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
@@ -101,6 +99,6 @@ def deflated_sharpe_ratio(returns: ArrayLike, trials: int, variance: float) -> f
     return probabilistic_sharpe_ratio(returns, expected_maximum_sharpe(trials, variance))
 
 
-def _variance(sharpe: float, skewness: float, kurtosis: float) -> float:
+def sharpe_variance(sharpe: float, skewness: float, kurtosis: float) -> float:
     """Of an estimated ratio, times the number of sessions (2012, equation 9)."""
     return 1 - skewness * sharpe + (kurtosis - 1) / 4 * sharpe**2

@@ -6,14 +6,15 @@ The asset ``rollout`` and the command ``replay --decide`` both run it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
-from financial_assets.experiment.decision.judgement import Judgement
+from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.rollout.controller import ExperimentController
@@ -108,8 +109,7 @@ def decide_as_of(
     models, ab_test
         Tracker, log and policy.
     """
-    with ab_test.log() as log:
-        controller = ExperimentController(Rollout(log, ab_test.policy()))
+    with _controller(ab_test) as controller:
         predicted = {plan.challenger: baselines.since(pd.Timestamp(plan.starts_after)) for plan in controller.plans()}
         judgements = controller.decide(outcomes, sessions, predicted, as_of=as_of, cost_bps=ab_test.cost_bps)
     for judgement in judgements:
@@ -127,8 +127,7 @@ def update_allocation(
 
     It is separate from :func:`decide_as_of`: whoever only asks what would be decided moves no allocation.
     """
-    with ab_test.log() as log:
-        controller = ExperimentController(Rollout(log, ab_test.policy()))
+    with _controller(ab_test) as controller:
         controller.update_allocation(judgements, panel, as_of)
 
 
@@ -153,11 +152,10 @@ def take_step(
     always
         Make sure of the routes even if the epoch stays.
     """
-    with ab_test.log() as log:
-        rollout = Rollout(log, ab_test.policy())
-        before = rollout.started()
-        epoch = ExperimentController(rollout).apply_decisions(decisions) if decisions else before
-        former = rollout.former_regimes()
+    with _controller(ab_test) as controller:
+        before = controller.rollout.started()
+        epoch = controller.apply_decisions(decisions) if decisions else before
+        former = controller.rollout.former_regimes()
     moved = epoch != before
     if moved or always:
         # Routes before aliases: an alias may lag behind what is served, but never names a model that is not routed yet.
@@ -169,8 +167,13 @@ def take_step(
 def repeat_decision(decision: Decision, market: MarketState, models: ModelStore, ab_test: ABTestState) -> Decision:
     """The decision computed anew from log and prices, as of its own session."""
     panel = market.whole_panel().until(pd.Timestamp(decision.as_of))
-    with ab_test.log() as log:
-        controller = ExperimentController(Rollout(log, ab_test.policy()))
+    with _controller(ab_test) as controller:
         starts_after = pd.Timestamp(controller.plan_of(decision).starts_after)
         baselines = BaselinePredictions(models, panel).since(starts_after)
         return controller.repeat(decision, outcome_frame(panel), panel.sessions, baselines, cost_bps=ab_test.cost_bps)
+
+
+@contextmanager
+def _controller(ab_test: ABTestState) -> Generator[ExperimentController]:
+    with ab_test.log() as log:
+        yield ExperimentController(Rollout(log, ab_test.policy()))

@@ -17,10 +17,9 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, timing_frame
+from financial_assets.experiment.replay.pending import due_sessions, replay_horizon
 from financial_assets.experiment.replay.replay import replay
 from financial_assets.experiment.replay.request import Decide, Mode, ReplayHooks, ReplayRequest
-from financial_assets.experiment.replay.sessions import due_sessions, replay_horizon
-from financial_assets.experiment.replay.shadow import enter_shadow, is_shadow_replay, leave_shadow
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.routing import apply_epoch, repair_routing
 from financial_assets.experiment.rollout.state import Rollout
@@ -33,10 +32,15 @@ from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, take_step, update_allocation
 
-__all__ = ["OPEN_LOOP_LIMIT", "Connector", "decide_between_sessions", "run_replay"]
+__all__ = ["OPEN_LOOP_LIMIT", "Connector", "decide_between_sessions", "enter_shadow", "run_replay"]
 
 OPEN_LOOP_LIMIT = 64
 """Most requests in flight of an open loop that names no other limit."""
+
+# Reasons of the weight epochs of a replay in which the challenger only gets copies. The log records with them what was
+# routed how, and a replay that was killed in between is recognised by the first.
+_SHADOW_BEGINS = "replay --mode shadow: the challenger gets copies only"
+_SHADOW_ENDS = "replay --mode shadow has ended"
 
 
 def run_replay(
@@ -180,13 +184,27 @@ def _routed_epoch(
         try:
             yield settle(enter_shadow)
         finally:
-            settle(leave_shadow)
-    elif is_shadow_replay(current):
-        yield settle(leave_shadow)
+            settle(_leave_shadow)
+    elif current.reason == _SHADOW_BEGINS:
+        yield settle(_leave_shadow)
     else:
         with log.exclusive(current.experiment):
             repair_routing(current, target, namespace, timeout_s, former=rollout.former_regimes())
         yield current
+
+
+def enter_shadow(rollout: Rollout) -> WeightEpoch:
+    """The epoch in which the challenger has no share; the current one if it has none already."""
+    return rollout.take_step(0, _SHADOW_BEGINS)
+
+
+def _leave_shadow(rollout: Rollout) -> WeightEpoch:
+    """The epoch with the previous weights; the current one unless a replay has withdrawn the challenger's share."""
+    current = rollout.started()
+    if current.reason != _SHADOW_BEGINS:
+        return current
+    previous = rollout.log.known_epoch(current.experiment, current.number - 1)
+    return rollout.change_weights(previous.weights, _SHADOW_ENDS, regimes=previous.regimes)
 
 
 @contextmanager

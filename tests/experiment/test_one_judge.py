@@ -11,9 +11,8 @@ import pytest
 from scipy import stats
 
 from financial_assets.assets.evaluation import traffic_checks
-from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import Evaluation
 from financial_assets.experiment.outcomes import outcome_frame

@@ -20,11 +20,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from scipy import special
+
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.posterior import best_of_means
 from financial_assets.experiment.allocation.record import Memory
 
-__all__ = ["Allocator", "Hedge", "ThompsonGaussian"]
+__all__ = ["Allocator", "Hedge", "ThompsonGaussian", "best_of_means"]
+
+_DRAWS = 4096
 
 
 class Allocator(Protocol):
@@ -70,6 +74,8 @@ class ThompsonGaussian:
         Of the draws; used with more than two arms only.
     """
 
+    name = "thompson-gaussian"
+
     prior_days: float = 1.0
     prior_sd: float = 0.2
     memory_days: float = math.inf
@@ -80,11 +86,6 @@ class ThompsonGaussian:
             _positive(name, getattr(self, name))
         if self.seed < 0:
             raise ExperimentError(f"the seed of an allocator is {self.seed}; allowed: 0 or more")
-
-    @property
-    def name(self) -> str:
-        """For logs."""
-        return "thompson-gaussian"
 
     def start(self, arms: int) -> Memory:
         """No scores."""
@@ -122,10 +123,7 @@ class Hedge:
     ``totals`` are the summed scores; ``more`` holds D alone.
     """
 
-    @property
-    def name(self) -> str:
-        """For logs."""
-        return "hedge"
+    name = "hedge"
 
     def start(self, arms: int) -> Memory:
         """No scores, no gap."""
@@ -161,3 +159,49 @@ class Hedge:
 def _positive(name: str, value: float) -> None:
     if not value > 0:
         raise ExperimentError(f"an allocator's {name} is {value}; allowed: above 0")
+
+
+def best_of_means(
+    days: float,
+    totals: Sequence[float],
+    products: Sequence[float],
+    prior_days: float,
+    prior_sd: float,
+    seed: Sequence[int],
+) -> tuple[float, ...]:
+    """Probability that each mean is the largest, by the normal-inverse-Wishart posterior.
+
+    The posterior of the means is a multivariate Student t. Two arms: one value of its distribution function. More:
+    ``4096`` draws from a generator seeded by ``seed`` and the number of days.
+
+    Parameters
+    ----------
+    days, totals, products
+        Number of days, sums ``[arm]`` and sums of products ``[arm * arm]`` of daily scores minus their mean over arms.
+    prior_days, prior_sd
+        Strength of the prior, and the daily standard deviation expected by it.
+    seed
+        Whole numbers of 0 or more.
+    """
+    arms = len(totals)
+    # A prior of arms + 2 degrees of freedom: the weakest whole number for which the covariance has a mean, its scale.
+    freedom, weight = days + 3.0, days + prior_days
+    if arms == 2:
+        # Scores minus their mean over two arms are +x and -x: everything follows from the sums of x and of its square.
+        pull = totals[0] ** 2 / days if days else 0.0
+        square = products[0] - pull + pull * prior_days / weight
+        spread = math.sqrt((2 * prior_sd**2 + 4 * square) / (weight * freedom))
+        first = float(special.stdtr(freedom, (totals[0] - totals[1]) / weight / spread))
+        return first, 1.0 - first
+    sums = np.asarray(totals, np.float64)
+    centre = sums / weight
+    mean = sums / max(days, 1e-300)
+    scatter = np.asarray(products, np.float64).reshape(arms, arms) - days * np.outer(mean, mean)
+    shrunk = days * prior_days / weight * np.outer(mean, mean)
+    scale = np.eye(arms) * prior_sd**2 + scatter + shrunk
+    shape = scale / (weight * freedom)
+    random = np.random.default_rng([*seed, int(days)])
+    normal = random.standard_normal((_DRAWS, arms)) @ np.linalg.cholesky(shape).T
+    chi = random.chisquare(freedom, (_DRAWS, 1)) / freedom
+    best = np.argmax(centre + normal / np.sqrt(chi), axis=1)
+    return tuple(float(count) / _DRAWS for count in np.bincount(best, minlength=arms))

@@ -195,8 +195,8 @@ def _move(policy: AllocationPolicy, state: AllocationState, shares: Sequence[flo
     if state.held < policy.limits.hold:
         return state.weights, f"held: changed {state.held} of {policy.limits.hold} sessions ago"
     after = policy.limits.move(state.weights, shares)
-    said = "/".join(f"{share:.3f}" for share in shares)
-    return after, f"{policy.allocator.name} would give {said}" + (", weights stay" if after == state.weights else "")
+    shown = "/".join(f"{share:.3f}" for share in shares)
+    return after, f"{policy.allocator.name} would give {shown}" + (", weights stay" if after == state.weights else "")
 
 
 def _trouble(policy: AllocationPolicy, scores: Sequence[float] | None, health: Health) -> str | None:

@@ -14,55 +14,18 @@ allocation does not touch them, and they need several times fewer days. Use this
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import log_e_process
+from financial_assets.experiment.statistics.off_policy import LoggedRewards
 
-__all__ = ["DailyDifferences", "RoutedScores", "inverse_propensity_differences", "ipw_log_e_process"]
+__all__ = ["DailyDifferences", "inverse_propensity_differences", "ipw_log_e_process"]
 
 _CENTRE = 0.5
 _ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RoutedScores:
-    """Scores of requests that were routed to one of two arms.
-
-    Attributes
-    ----------
-    session
-        Session of each row ``[n]``, anything that can be ordered.
-    challenger
-        Whether the row went to the challenger ``[n]``, else to the champion.
-    score
-        ``[n]`` in [0, 1], larger is better: hits, or 1 minus the Brier score.
-    propensity
-        Logged probability ``[n]`` that the row went where it went, fixed before the session.
-    """
-
-    session: NDArray[Any]
-    challenger: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    propensity: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        rows = self.score.shape
-        if self.score.ndim != 1 or not self.score.size:
-            raise ExperimentError("routed scores must be a list of at least one row")
-        for name in ("session", "challenger", "propensity"):
-            if getattr(self, name).shape != rows:
-                raise ExperimentError(f"routed scores: {name} has shape {getattr(self, name).shape}, scores {rows}")
-        if not np.all((self.score >= 0) & (self.score <= 1)):
-            raise ExperimentError("routed scores must lie in [0, 1] and be finite")
-        if not np.all((self.propensity > 0) & (self.propensity < 1)):
-            raise ExperimentError(
-                "propensities must lie strictly between 0 and 1: rows without one cannot be used, and an arm that "
-                "never or always got the requests cannot be compared"
-            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,54 +34,54 @@ class DailyDifferences:
 
     Attributes
     ----------
-    session
-        Rising ``[day]``.
     value
         Challenger minus champion ``[day]``.
     bound
         Largest possible size of each value ``[day]``, known before the day: half of one over its smallest propensity.
     """
 
-    session: NDArray[Any]
     value: NDArray[np.float64]
     bound: NDArray[np.float64]
 
 
-def inverse_propensity_differences(rows: RoutedScores, floor: float = 0.1) -> DailyDifferences:
-    """The mean over each day's rows of ``(score - 1/2) * (+1 or -1) / propensity``.
+def inverse_propensity_differences(log: LoggedRewards, floor: float = 0.1) -> DailyDifferences:
+    """The mean over each day's rows of ``(reward - 1/2) * (+1 or -1) / propensity``, by day.
 
     Its expectation given the past is the difference of the mean scores, whatever the correlation within the day;
     subtracting 1/2 changes nothing in expectation and halves the bound.
 
     Parameters
     ----------
-    rows
-        All rows of the days: what failed must be among them, as the score that the plan gives a failure.
+    log
+        All rows of the days, of champion (arm 0) and challenger (arm 1), rewards in [0, 1], larger is better: hits, or
+        1 minus the Brier score. What failed must be among them, as the score that the plan gives a failure.
     floor
         Smallest propensity that the allocation allowed either arm.
 
     Raises
     ------
     ExperimentError
-        If a propensity is smaller.
+        If a propensity is smaller, a reward lies outside [0, 1], or there are other arms.
     """
     if not 0 < floor <= 0.5:
         raise ExperimentError(f"the floor of a propensity is {floor}; allowed: above 0, at most 0.5")
-    rarer = np.minimum(rows.propensity, 1 - rows.propensity)
+    if log.propensity.shape[1] != 2 or log.reward.min() < 0 or log.reward.max() > 1:
+        raise ExperimentError("a difference is that of two arms whose rewards lie in [0, 1]")
+    rarer = log.propensity.min(axis=1)
     if float(rarer.min()) < floor - _ROUNDING:
         raise ExperimentError(
             f"a propensity of {float(rarer.min()):g} is below the allocation's floor {floor:g}: one row could "
             "outweigh a year; raise the floor before the next experiment"
         )
-    signed = np.where(rows.challenger, 1.0, -1.0) * (rows.score - _CENTRE) / rows.propensity
-    sessions, day = np.unique(rows.session, return_inverse=True)
+    signed = np.where(log.arm == 1, 1.0, -1.0) * (log.reward - _CENTRE) / log.taken(log.propensity)
+    sessions, day = np.unique(log.session, return_inverse=True)
     value = np.bincount(day, weights=signed) / np.bincount(day)
     bound = np.zeros(sessions.size)
     np.maximum.at(bound, day, _CENTRE / rarer)
-    return DailyDifferences(sessions, value, bound * (1 + _ROUNDING))
+    return DailyDifferences(value, bound * (1 + _ROUNDING))
 
 
-def ipw_log_e_process(rows: RoutedScores, floor: float = 0.1, margin: float = 0.0) -> NDArray[np.float64]:
+def ipw_log_e_process(log: LoggedRewards, floor: float = 0.1, margin: float = 0.0) -> NDArray[np.float64]:
     """Logarithm of the e-process ``[day]`` against "the challenger's mean score is at most the champion's + margin".
 
     Each day stakes fractions of the most that its own propensities allow, so that days of an even split count for more.
@@ -131,5 +94,5 @@ def ipw_log_e_process(rows: RoutedScores, floor: float = 0.1, margin: float = 0.
     """
     if not -1 < margin < 1:
         raise ExperimentError(f"a margin of scores is {margin}; allowed: between -1 and 1")
-    daily = inverse_propensity_differences(rows, floor)
+    daily = inverse_propensity_differences(log, floor)
     return log_e_process((daily.value - margin) / (daily.bound + abs(margin)))

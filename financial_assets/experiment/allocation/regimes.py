@@ -32,6 +32,7 @@ DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend", "sector", "time")
 
 _VALUE = re.compile(r"[a-z0-9]+")
 _TERCILES = ("low", "mid", "high")
+_WINDOW, _HISTORY, _TREND = 20, 252, 60  # sessions
 
 VALUES: Mapping[Dimension, tuple[str, ...]] = MappingProxyType(
     {"volatility": _TERCILES, "trend": ("down", "up"), "time": ("opening", "midday", "closing", "closed")}
@@ -98,18 +99,16 @@ def regime_experiment(experiment: str, regime: str | None) -> str:
     return name
 
 
-def volatility_terciles(close: ArrayLike, window: int = 20, history: int = 252) -> list[str | None]:
+def volatility_terciles(close: ArrayLike) -> list[str | None]:
     """``low``, ``mid`` or ``high`` for each session, by yesterday's volatility among those of the past year.
 
-    Volatility is the standard deviation of ``window`` daily log returns; the tercile is that of its rank among the last
-    ``history`` values, its own included.
+    Volatility is the standard deviation of 20 daily log returns; the tercile is that of its rank among the last 252
+    values, its own included.
 
     Parameters
     ----------
     close
         Positive level ``[session]`` of a ticker or of the market.
-    window, history
-        Sessions.
 
     Returns
     -------
@@ -117,34 +116,29 @@ def volatility_terciles(close: ArrayLike, window: int = 20, history: int = 252) 
         ``[session]``; ``None`` until there is enough history.
     """
     returns = np.diff(np.log(_positive(close)))
-    if window < 2 or history < 3:
-        raise ExperimentError(f"volatility terciles need a window of 2 and a history of 3, not {window} and {history}")
     out: list[str | None] = [None] * (returns.size + 1)
-    if returns.size < window + history - 1:
+    if returns.size < _WINDOW + _HISTORY - 1:
         return out
-    volatility = np.lib.stride_tricks.sliding_window_view(returns, window).std(axis=1)
-    past = np.lib.stride_tricks.sliding_window_view(volatility, history)
+    volatility = np.lib.stride_tricks.sliding_window_view(returns, _WINDOW).std(axis=1)
+    past = np.lib.stride_tricks.sliding_window_view(volatility, _HISTORY)
     rank = np.mean(past[:, :-1] < past[:, -1:], axis=1)
-    for at, share in enumerate(rank):
-        session = at + window + history  # the newest return of this rank is the one into session - 1
-        if session < len(out):
-            out[session] = _TERCILES[min(2, int(3 * share))]
+    # The newest return of a rank is the one into the session before the one that it is for.
+    for session, share in enumerate(rank[: len(out) - _WINDOW - _HISTORY], start=_WINDOW + _HISTORY):
+        out[session] = _TERCILES[min(2, int(3 * share))]
     return out
 
 
-def trend_directions(close: ArrayLike, window: int = 60) -> list[str | None]:
-    """``up`` or ``down`` for each session: whether yesterday's close exceeds the one ``window`` sessions before it.
+def trend_directions(close: ArrayLike) -> list[str | None]:
+    """``up`` or ``down`` for each session: whether yesterday's close exceeds the one 60 sessions before it.
 
     Parameters
     ----------
-    close, window
+    close
         As for :func:`volatility_terciles`.
     """
     level = _positive(close)
-    if window < 1:
-        raise ExperimentError(f"a trend needs a window of at least 1 session, not {window}")
     return [
-        None if at <= window else ("up" if level[at - 1] > level[at - 1 - window] else "down")
+        None if at <= _TREND else ("up" if level[at - 1] > level[at - 1 - _TREND] else "down")
         for at in range(level.size)
     ]
 

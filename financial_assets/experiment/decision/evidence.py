@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.paired_score import (
     KEYS,
     PairedDays,
@@ -20,7 +21,7 @@ from financial_assets.experiment.paired_score import (
 )
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-__all__ = ["Evidence", "gather"]
+__all__ = ["Evidence", "Judgement", "gather", "leading_decision"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,3 +143,18 @@ def _digest(series: list[PairedDays]) -> str:
         digest.update(np.asarray(days.sessions, dtype="datetime64[D]").astype("<i8").tobytes())
         digest.update(days.differences.astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judgement:
+    """One challenger's decision with what it was taken on: nothing has to be gathered again to show it."""
+
+    decision: Decision
+    plan: ExperimentPlan
+    evidence: Evidence
+
+
+def leading_decision(decisions: Sequence[Decision]) -> Decision | None:
+    """The decision that a report is about first: one that changes the traffic before one that holds."""
+    order = {"promote": 0, "rollback": 1, "hold": 2}
+    return min(decisions, key=lambda decision: (order[decision.action], -(decision.estimate or 0.0)), default=None)

@@ -187,20 +187,12 @@ def sample_ratio(model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataF
 
 
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
-    lost = (rows["status"] == "unattributed").to_numpy()
-    allowed, share = plan.guardrails.error_share, float(lost.mean()) if len(lost) else 0.0
+    lost, allowed = (rows["status"] == "unattributed").to_numpy(), plan.guardrails.error_share
+    count, share = len(lost), float(lost.mean()) if len(lost) else 0.0
     evidence = peak_log_e(lost, allowed)
-    return Guardrail(
-        name="attribution",
-        model="",
-        action="hold",
-        fired=evidence >= -math.log(plan.guardrails.alpha),
-        p_value=math.exp(-evidence),
-        observed=share,
-        objective=allowed,
-        count=len(rows),
-        reason=f"{share:.1%} of {len(rows):,} requests belong to no arm (allowed {allowed:.1%})",
-    )
+    fired, p_value = evidence >= -math.log(plan.guardrails.alpha), math.exp(-evidence)
+    seen = f"{share:.1%} of {count:,} requests belong to no arm (allowed {allowed:.1%})"
+    return Guardrail("attribution", "", "hold", fired, share, allowed, count, seen, p_value)
 
 
 def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from financial_assets.errors import ExperimentError
+from financial_assets.experiment.canonical import CanonicalRecord
 
-__all__ = ["Action", "ConfidenceSequence", "Decision", "Guardrail", "Look", "TrafficEvidence", "decision_from_json"]
+__all__ = ["Action", "ConfidenceSequence", "Decision", "Guardrail", "Look", "TrafficEvidence"]
 
 Action = Literal["promote", "hold", "rollback"]
 
@@ -101,7 +99,7 @@ class TrafficEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(CanonicalRecord):
     """One decision and all that it rests on.
 
     Attributes
@@ -138,6 +136,8 @@ class Decision:
         Weights that follow, by served name.
     """
 
+    kind = "decision"
+
     action: Action
     reasons: tuple[str, ...]
     experiment: str
@@ -159,35 +159,9 @@ class Decision:
     ended: bool
     weights: Mapping[str, int]
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the canonical JSON: the record's name."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys; doubles read back equal."""
+    def stored(self) -> dict[str, Any]:
+        """All values but those that are shown beside a record only."""
         values = dataclasses.asdict(self)
         for guardrail in values["guardrails"]:
             del guardrail["p_value"]
-        return json.dumps(values, allow_nan=False, sort_keys=True, separators=(",", ":"))
-
-
-def decision_from_json(text: str) -> Decision:
-    """The decision that :meth:`Decision.to_json` wrote.
-
-    Raises
-    ------
-    ExperimentError
-        The text is not a decision.
-    """
-    try:
-        values: dict[str, Any] = json.loads(text)
-        values |= {
-            "reasons": tuple(values["reasons"]),
-            "looks": tuple(Look(**look) for look in values["looks"]),
-            "always_on": ConfidenceSequence(**values["always_on"]),
-            "guardrails": tuple(Guardrail(**guardrail) for guardrail in values["guardrails"]),
-        }
-        return Decision(**values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ExperimentError(f"no decision: {error!r} in {text[:200]}") from error
+        return values

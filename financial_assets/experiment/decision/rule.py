@@ -244,9 +244,9 @@ def _against(plan: ExperimentPlan, evidence: Evidence, deflated_sharpe: float | 
         )
     wanted = plan.test.deflated_sharpe
     if wanted and (deflated_sharpe is None or deflated_sharpe < wanted):
-        found = "is not defined" if deflated_sharpe is None else f"is {deflated_sharpe:.2f}"
+        ratio = "is not defined" if deflated_sharpe is None else f"is {deflated_sharpe:.2f}"
         against.append(
-            f"the deflated Sharpe ratio {found}, below {wanted:g}: its profit may be the luck of the best of all "
+            f"the deflated Sharpe ratio {ratio}, below {wanted:g}: its profit may be the luck of the best of all "
             "registered versions"
         )
     return against

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.allocation.regimes import trend_directions, volatility_terciles
+from financial_assets.experiment.allocation.regimes import VALUES, Dimension, trend_directions, volatility_terciles
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.evaluation.risk import correlation, days_of_both, equal_correlations
-from financial_assets.experiment.statistics.estimates import hac_mean
+from financial_assets.experiment.statistics.power import hac_mean
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval
 
 __all__ = ["RegimeRow", "RegimeView", "view_by_regime"]
 
-_VALUES = {"volatility": ("low", "mid", "high"), "trend": ("down", "up")}
+_DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend")
 _FEWEST_DAYS = 30
 
 
@@ -102,14 +102,14 @@ def view_by_regime(
     pair = [next((s for s in skills if s.role == role), None) for role in ("challenger", "champion")]
     every = tuple(
         _row(dimension, value, labels[dimension] == value, daily, pair, level)
-        for dimension, values in _VALUES.items()
-        for value in values
+        for dimension in _DIMENSIONS
+        for value in VALUES[dimension]
     )
     shown = tuple(row for row in every if row.days)
     return RegimeView(
         rows=shown,
         unknown=int(np.sum((labels["volatility"] == None) | (labels["trend"] == None))),  # noqa: E711 (elementwise)
-        stable={dimension: _stable([row for row in shown if row.dimension == dimension]) for dimension in _VALUES},
+        stable={dimension: _stable([row for row in shown if row.dimension == dimension]) for dimension in _DIMENSIONS},
     )
 
 

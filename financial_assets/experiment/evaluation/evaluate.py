@@ -11,27 +11,27 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch, arm_to_json
+from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.guardrails import sample_ratio
-from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation.business import BusinessCase
 from financial_assets.experiment.evaluation.business_view import Business, business_of
 from financial_assets.experiment.evaluation.by_regime import RegimeView, view_by_regime
 from financial_assets.experiment.evaluation.candidates import candidates
-from financial_assets.experiment.evaluation.comparison import comparisons
+from financial_assets.experiment.evaluation.comparison import (
+    answered_rows,
+    baseline_rows,
+    common_rows,
+    comparisons,
+    due_baselines,
+    due_rows,
+    waiting,
+)
 from financial_assets.experiment.evaluation.conclusion import conclude_all
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
 from financial_assets.experiment.evaluation.remarks import ahead_remarks, ruin_remarks
 from financial_assets.experiment.evaluation.routed import routed_view
-from financial_assets.experiment.evaluation.rows import (
-    answered_rows,
-    baseline_rows,
-    common_rows,
-    due_baselines,
-    due_rows,
-    waiting,
-)
 from financial_assets.experiment.evaluation.skill import (
     buy_and_hold,
     leak_checks,
@@ -109,7 +109,10 @@ def evaluate(
         Without an epoch, with rows of unknown epochs, or with baselines that are not such a frame.
     """
     business = business or BusinessCase()
-    current = _led_by(leading, _check(routed, epochs))
+    latest = _check(routed, epochs)
+    # The champion first, then the challengers, the leading one before the others.
+    order = sorted(latest.arms, key=lambda arm: (_ORDER.index(arm.role), arm.model != leading))
+    current = replace(latest, arms=tuple(order))
     criteria = _criteria(current, judgements, default or Criteria.of_policy())
     main_criteria = criteria[current.champion.model]
     answered = answered_rows(direct, current.arms)
@@ -120,7 +123,7 @@ def evaluate(
     scored = _score(rows, current, panel, routed, main_criteria.level, cost_bps, business)
     traffic = tuple(epoch_traffic(routed, epochs, main_criteria.srm_alpha))
     splits = _splits(current, epochs, routed, judgements, criteria)
-    compared = tuple(comparisons(rows, due, baselines_due, current, criteria))
+    compared = comparisons(rows, due, baselines_due, current, criteria)
     conclusion = conclude_all(
         current.champion.model, [arm.model for arm in current.challengers], traffic, compared, splits
     )
@@ -140,7 +143,7 @@ def evaluate(
         epochs=traffic,
         traffic=tuple(
             arm_traffic(model, routed, routed_due, main_criteria.level, followed=model in followed)
-            for model in _routed_models(epochs)
+            for model in dict.fromkeys(model for epoch in reversed(epochs) for model in epoch.weights)
         ),
         skills=scored.skills,
         tickers=scored.tickers,
@@ -163,7 +166,7 @@ def evaluate(
 
 def _criteria(epoch: WeightEpoch, judgements: Sequence[Judgement], default: Criteria) -> dict[str, Criteria]:
     """By arm; what is not about one challenger goes by those of the first, or by the default without any."""
-    registered = {one.plan.challenger: Criteria.of_plan(one.plan) for one in judgements}
+    registered = {judgement.plan.challenger: Criteria.of_plan(judgement.plan) for judgement in judgements}
     by_arm = {arm.model: registered.get(arm.model, default) for arm in epoch.challengers}
     return by_arm | {epoch.champion.model: next(iter(by_arm.values()), default)}
 
@@ -190,9 +193,9 @@ def _splits(
 ) -> dict[str, Guardrail]:
     """The guardrail "sample ratio" of each test: that of its decision, or the same test where nothing is decided."""
     decided = {
-        one.plan.challenger: rail
-        for one in judgements
-        for rail in one.decision.guardrails
+        judgement.plan.challenger: rail
+        for judgement in judgements
+        for rail in judgement.decision.guardrails
         if rail.name == "sample ratio"
     }
     champion = current.champion.model
@@ -201,7 +204,7 @@ def _splits(
         model: decided.get(model)
         or sample_ratio(
             model,
-            {one.number: one for one in epochs if one.champion.model == champion and model in one.weights},
+            {epoch.number: epoch for epoch in epochs if epoch.champion.model == champion and model in epoch.weights},
             routed,
             criteria[model].srm_alpha,
         )
@@ -230,16 +233,6 @@ def _check(routed: pd.DataFrame, epochs: Sequence[WeightEpoch]) -> WeightEpoch:
     if unknown:
         raise ExperimentError(f"routed predictions of unknown weight epochs: {sorted(unknown)[:5]}")
     return epochs[-1]
-
-
-def _routed_models(epochs: Sequence[WeightEpoch]) -> list[str]:
-    return list(dict.fromkeys(model for epoch in reversed(epochs) for model in epoch.weights))
-
-
-def _led_by(leading: str | None, epoch: WeightEpoch) -> WeightEpoch:
-    """The epoch with the champion first, then the challengers, this one before the others."""
-    order = sorted(epoch.arms, key=lambda arm: (_ORDER.index(arm.role), arm.model != leading))
-    return dataclasses.replace(epoch, arms=tuple(order))
 
 
 def _score(

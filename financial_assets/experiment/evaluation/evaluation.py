@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic_core import to_json
 
 from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation.business_view import Business
@@ -69,7 +69,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; what is not a number becomes ``None``."""
-        return _plain(dataclasses.asdict(self))
+        return json.loads(to_json(self, inf_nan_mode="null"))
 
     def to_json(self) -> str:
         """Strict JSON (no NaN)."""
@@ -78,15 +78,3 @@ class Evaluation:
     def skill(self, name: str) -> Skill | None:
         """The skill of the forecaster called ``name``."""
         return next((skill for skill in self.skills if skill.name == name), None)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case float() if not math.isfinite(value):
-            return None
-        case _:
-            return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from financial_assets.scoring.classification import ReliabilityBin
 from financial_assets.scoring.intervals import Interval
 
 __all__ = [
@@ -13,7 +14,6 @@ __all__ = [
     "Conclusion",
     "EpochTraffic",
     "ProfitAndLoss",
-    "ReliabilityBin",
     "Score",
     "Skill",
     "TickerSkill",
@@ -98,15 +98,6 @@ class ProfitAndLoss:
     per_trade: float | None
     daily: tuple[float, ...]
     wiped_out: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ReliabilityBin:
-    """Mean predicted probability beside the observed frequency of ups, in one bin of predictions."""
-
-    predicted: float
-    observed: float
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

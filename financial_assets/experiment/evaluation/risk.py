@@ -26,9 +26,9 @@ from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.performance import SESSIONS_PER_YEAR, sharpe_ratio, until_ruin
+from financial_assets.scoring.performance import SESSIONS_PER_YEAR, moments, sharpe_ratio, until_ruin
 from financial_assets.scoring.risk import expected_shortfall, historical_var
-from financial_assets.scoring.selection import deflated_sharpe_ratio
+from financial_assets.scoring.selection import deflated_sharpe_ratio, sharpe_variance
 
 __all__ = [
     "Risk",
@@ -91,7 +91,7 @@ class SharpeGap:
 def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
     """The risk of one strategy's daily net returns; ``level`` is that of the Sharpe ratio's interval."""
     daily = until_ruin(pnl.daily)
-    skewness, kurtosis = _moments(daily)
+    skewness, kurtosis = moments(daily) or (None, None)
     return Risk(
         name=name,
         sharpe=_sharpe(daily, level),
@@ -212,19 +212,10 @@ def days_of_both(first: np.ndarray, second: np.ndarray) -> int:
 
 
 def _sharpe(daily: np.ndarray, level: float) -> Interval | None:
-    ratio = sharpe_ratio(daily, periods=1)
-    skewness, kurtosis = _moments(daily)
-    if daily.size < _FEWEST or math.isnan(ratio) or skewness is None or kurtosis is None:
+    ratio, shape = sharpe_ratio(daily, periods=1), moments(daily)
+    if daily.size < _FEWEST or math.isnan(ratio) or shape is None:
         return None
-    variance = max(1 - skewness * ratio + (kurtosis - 1) / 4 * ratio**2, 0.0)
+    variance = max(sharpe_variance(ratio, *shape), 0.0)
     half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / (daily.size - 1))
     scale = math.sqrt(SESSIONS_PER_YEAR)
     return Interval(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)
-
-
-def _moments(daily: np.ndarray) -> tuple[float | None, float | None]:
-    deviation = float(daily.std())
-    if not deviation > 0:
-        return None, None
-    standardised = (daily - float(daily.mean())) / deviation
-    return float((standardised**3).mean()), float((standardised**4).mean())

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.inference import RoutedScores, ipw_log_e_process
+from financial_assets.experiment.allocation.inference import ipw_log_e_process
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.statistics.multiplicity import holm
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
@@ -158,11 +158,6 @@ def _p_value(log: LoggedRewards, place: int) -> float:
     of_pair = np.isin(log.arm, (0, place))
     pair = log.propensity[of_pair][:, [0, place]]
     pair = pair / pair.sum(axis=1, keepdims=True)
-    challenger = log.arm[of_pair] == place
-    scores = RoutedScores(
-        session=log.session[of_pair],
-        challenger=challenger,
-        score=log.reward[of_pair],
-        propensity=np.where(challenger, pair[:, 1], pair[:, 0]),
-    )
-    return float(np.exp(-max(0.0, float(ipw_log_e_process(scores).max()))))
+    challenger = (log.arm[of_pair] == place).astype(np.intp)
+    between = LoggedRewards(log.session[of_pair], challenger, log.reward[of_pair], pair)
+    return float(np.exp(-max(0.0, float(ipw_log_e_process(between).max()))))

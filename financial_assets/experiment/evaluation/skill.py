@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.evaluation.measures import ProfitAndLoss, ReliabilityBin, Skill, TickerSkill
+from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.scoring import finance, performance
@@ -32,8 +32,6 @@ __all__ = [
     "ticker_skills",
     "trading_grid",
 ]
-
-_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
         coverage_98=_coverage(quantiles, "q01", "q99", level),
         share_up=float(np.mean(probability > 0.5)) if has_direction else None,
         pnl=profit_of(direction, grid, cost_bps) if has_direction else None,
-        reliability=_reliability(probability, up) if has_direction else (),
+        reliability=reliability_curve(probability, up) if has_direction else (),
     )
 
 
@@ -166,15 +164,6 @@ def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Interval
         return None
     inside = rows["log_return"].between(rows[low], rows[high]).to_numpy()
     return day_clustered_proportion(inside, rows["session"].to_numpy(), level)
-
-
-def _reliability(probability: np.ndarray, up: np.ndarray) -> tuple[ReliabilityBin, ...]:
-    curve = reliability_curve(probability, up, _BINS)
-    return tuple(
-        ReliabilityBin(float(predicted), float(observed), int(count))
-        for predicted, observed, count in zip(curve.predicted, curve.observed, curve.counts, strict=True)
-        if count
-    )
 
 
 def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:

@@ -27,6 +27,7 @@ FAMILY_ALPHA = 0.01
 """Chance that an arm whose value at risk is right has a back-test that says otherwise, at one look."""
 
 _FEWEST_EXPECTED = 2.5  # sessions beyond: a year of 250 sessions for 99 %
+_TESTS = ("kupiec", "independence")
 Side = Literal["lower", "upper"]
 TAILS: Mapping[str, tuple[Side, float]] = {
     "q05": ("lower", 0.95),
@@ -170,21 +171,12 @@ def _tail(model: str, role: str, ticker: str, column: str, rows: pd.DataFrame) -
 
 
 def _adjusted(tails: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
-    names = {f"{place} {test}": value for place, tail in enumerate(tails) for test, value in _tests(tail).items()}
-    adjusted = holm(names)
+    tests = {f"{place} {name}": getattr(tail, name) for place, tail in enumerate(tails) for name in _TESTS}
+    adjusted = holm({name: p_value for name, p_value in tests.items() if p_value is not None})
     return tuple(
-        replace(
-            tail,
-            kupiec_holm=adjusted.get(f"{place} kupiec"),
-            independence_holm=adjusted.get(f"{place} independence"),
-        )
+        replace(tail, **{f"{name}_holm": adjusted.get(f"{place} {name}") for name in _TESTS})
         for place, tail in enumerate(tails)
     )
-
-
-def _tests(tail: TailBackTest) -> dict[str, float]:
-    tests = {"kupiec": tail.kupiec, "independence": tail.independence}
-    return {name: value for name, value in tests.items() if value is not None}
 
 
 def _fewest(level: float) -> int:

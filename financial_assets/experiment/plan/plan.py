@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.canonical import CanonicalRecord
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
 
-__all__ = ["MUST_BEAT", "DailyDeviation", "ExperimentPlan", "make_plan", "plan_from_json", "planned_looks"]
+__all__ = ["MUST_BEAT", "DailyDeviation", "ExperimentPlan", "make_plan", "planned_looks"]
 
 MUST_BEAT = ("majority", "logistic")
 """Baselines that a promoted model must be shown to beat."""
@@ -52,9 +52,7 @@ class DailyDeviation:
         return cls(deviation, f"{len(differences)} days of {basis}") if deviation > 0 else None
 
     @classmethod
-    def assumed(
-        cls, tickers: int, metric: PairedMetric = "accuracy", *, discordance: float = 0.5, correlation: float = 0.4
-    ) -> DailyDeviation:
+    def assumed(cls, tickers: int, metric: PairedMetric = "accuracy") -> DailyDeviation:
         """Cautious figures for when nothing was measured: models that disagree half the time, correlated tickers.
 
         The variance of a day's mean over ``tickers`` is ``discordance * (1 + (tickers - 1) * correlation) / tickers``
@@ -74,13 +72,14 @@ class DailyDeviation:
                 "calibration, and it cannot be assumed: train both here, or set test.metric of the rollout policy to "
                 "accuracy or brier"
             )
+        discordance, correlation = 0.5, 0.4
         variance = discordance * (1 + (tickers - 1) * correlation) / tickers
         basis = f"assumed: discordance {discordance:g}, correlation {correlation:g} between {tickers} tickers"
         return cls(math.sqrt(variance), basis)
 
 
 @dataclass(frozen=True, slots=True)
-class ExperimentPlan:
+class ExperimentPlan(CanonicalRecord):
     """One test, as registered. Nothing in it is ever changed; another pair of models gets another plan.
 
     Attributes
@@ -113,6 +112,8 @@ class ExperimentPlan:
     family
         Challengers that are tested at the same time: each test gets this part of the error probabilities.
     """
+
+    kind = "experiment plan"
 
     experiment: str
     champion: str
@@ -155,26 +156,18 @@ class ExperimentPlan:
         """Whether the test is able to find the plausible effect by its horizon."""
         return self.detectable <= self.test.plausible_effect
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the plan's canonical JSON: what a decision was taken under."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return json.loads(self.to_json())
 
-    def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no blanks; doubles read back equal.
-
-        Rules that came later are left out while they are not used, so that older plans keep their digest.
-        """
+    def stored(self) -> dict[str, Any]:
+        """All values but rules that came later and are not used: older plans keep their digest."""
         values = dataclasses.asdict(self)
         if self.family == 1:
             del values["family"]
         if self.test.at_horizon == "keep":
             del values["test"]["at_horizon"]
-        return json.dumps(values, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        return values
 
 
 def planned_looks(horizon: int, looks: int) -> tuple[int, ...]:
@@ -250,27 +243,6 @@ def make_plan(
         days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
         family=family,
     )
-
-
-def plan_from_json(text: str) -> ExperimentPlan:
-    """The plan that :meth:`ExperimentPlan.to_json` wrote.
-
-    Raises
-    ------
-    ExperimentError
-        The text is not a plan.
-    """
-    try:
-        values: dict[str, Any] = json.loads(text)
-        values |= {
-            "test": TestPolicy(**values["test"]),
-            "guardrails": GuardrailPolicy(**values["guardrails"]),
-            "spread": DailyDeviation(**values["spread"]),
-            **{name: tuple(values[name]) for name in ("looks", "boundaries", "spent", "must_beat")},
-        }
-        return ExperimentPlan(**values)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ExperimentError(f"no experiment plan: {error!r} in {text[:200]}") from error
 
 
 def _days_for_plausible(deviation: float, test: TestPolicy, drift: float) -> int:

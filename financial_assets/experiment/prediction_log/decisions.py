@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, Engine
 from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.record import AllocationRecord
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.decision.record import Decision, decision_from_json
-from financial_assets.experiment.plan.plan import ExperimentPlan, plan_from_json
+from financial_assets.experiment.decision.record import Decision
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.rows import utc_now
@@ -57,7 +57,7 @@ class DecisionReader:
         query = sa.select(table.c.document, table.c.digest).where(table.c.experiment == experiment).order_by(table.c.id)
         with transaction(self.engine) as connection:
             rows = connection.execute(query).all()
-        decisions = tuple(decision_from_json(row.document) for row in rows)
+        decisions = tuple(Decision.from_json(row.document) for row in rows)
         for decision, row in zip(decisions, rows, strict=True):
             if decision.digest != row.digest:
                 raise LogError(f"the decision {row.digest[:12]} is not the one that was recorded: it was edited")
@@ -163,7 +163,7 @@ def _select_plan(connection: Connection, experiment: str, champion: str, challen
     row = connection.execute(query).one_or_none()
     if row is None:
         return None
-    plan = plan_from_json(row.document)
+    plan = ExperimentPlan.from_json(row.document)
     if plan.digest != row.digest:
         raise LogError(f"the plan of {challenger} against {champion} is not the one that was registered: it was edited")
     return plan

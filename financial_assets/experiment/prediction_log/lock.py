@@ -15,10 +15,9 @@ import json
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -26,16 +25,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log.engine import ADVISORY_LOCK, transaction, write_again
-from financial_assets.tracking.owners import (
-    OWNER_BOOT,
-    OWNER_HOST,
-    OWNER_NAMESPACE,
-    OWNER_PID,
-    OWNER_STARTED,
-    OwnerState,
-    owner_state,
-    owner_tags,
-)
+from financial_assets.experiment.prediction_log.holder import OWN_TOKENS, LockHolder
 
 __all__ = ["ReplayLock", "exclusive", "locks"]
 
@@ -56,57 +46,9 @@ locks = sa.Table(
     sa.Column("released", sa.Boolean, nullable=False),
     sa.Column("holder", sa.Text, nullable=False),
 )
-_own_tokens: set[str] = set()  # tokens of the locks that this process holds
 # A machine that slept must not trust a renewal from before its sleep: unlike the monotonic clock, the boot clock counts
 # the sleep too.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-@dataclass(frozen=True, slots=True)
-class _Holder:
-    """The process that holds a lock, as its row in the database names it; the fields never change their names.
-
-    Attributes
-    ----------
-    host, pid, created
-        Host name, process id, and start time in seconds since the epoch.
-    space
-        Where the process id is valid: the boot and the process namespace, separated by a blank.
-    token
-        Tells the locks of one process apart.
-    """
-
-    host: str
-    space: str
-    pid: int
-    created: float
-    token: str
-
-    @classmethod
-    def this_process(cls) -> _Holder:
-        owner = owner_tags()
-        space = f"{owner[OWNER_BOOT]} {owner[OWNER_NAMESPACE]}".strip()
-        return cls(owner[OWNER_HOST], space, int(owner[OWNER_PID]), float(owner[OWNER_STARTED]), uuid.uuid4().hex)
-
-    @classmethod
-    def read(cls, text: str) -> _Holder:
-        try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
-            return cls("an unknown machine", "", 0, 0.0, "")
-
-    def state(self) -> OwnerState:
-        """Whether the holder still lives; ``unknown`` if that cannot be seen from here, because it ran elsewhere."""
-        here = _Holder.this_process()
-        # The row names no machine, and machines may share a host name: another boot need not be this machine's past.
-        if (self.host, self.space) != (here.host, here.space):
-            return "unknown"
-        if self.pid == here.pid:
-            return "alive" if self.token in _own_tokens else "gone"
-        return owner_state({OWNER_HOST: self.host, OWNER_PID: str(self.pid), OWNER_STARTED: str(self.created)})
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}"
 
 
 class ReplayLock:
@@ -132,6 +74,7 @@ class ReplayLock:
         self._renewal_error = ""
         self._is_lost = False
         self._renewer = threading.Thread(target=self._renew, name="replay-lock", daemon=True)
+        self._renewer.start()
 
     def check(self, stop: threading.Event | None = None) -> None:
         """Return if a request may be sent now; asks nobody while the last renewal is recent.
@@ -162,10 +105,6 @@ class ReplayLock:
         if held is None:
             self._is_lost = True
             raise self._lost_error()
-
-    def start(self) -> None:
-        """Start renewing it."""
-        self._renewer.start()
 
     def release(self) -> None:
         """Give it back.
@@ -212,11 +151,10 @@ def exclusive(engine: Engine, experiment: str) -> Generator[ReplayLock]:
         Another replay holds it.
     """
     # The token counts from before the row is written: otherwise another thread could take our own row for a dead one.
-    holder = _Holder.this_process()
-    _own_tokens.add(holder.token)
+    holder = LockHolder.this_process()
+    OWN_TOKENS.add(holder.token)
     try:
         lock = ReplayLock(engine, experiment, _acquire(engine, experiment, holder))
-        lock.start()
         try:
             yield lock
         except BaseException as error:
@@ -224,7 +162,7 @@ def exclusive(engine: Engine, experiment: str) -> Generator[ReplayLock]:
             raise
         _release_quietly(lock, _log.warning)
     finally:
-        _own_tokens.discard(holder.token)
+        OWN_TOKENS.discard(holder.token)
 
 
 def _release_quietly(lock: ReplayLock, report: Callable[[str], object]) -> None:
@@ -237,7 +175,7 @@ def _release_quietly(lock: ReplayLock, report: Callable[[str], object]) -> None:
         )
 
 
-def _acquire(engine: Engine, experiment: str, holder: _Holder) -> int:
+def _acquire(engine: Engine, experiment: str, holder: LockHolder) -> int:
     """Take the lock, if need be after a holder that cannot be seen from here has lapsed; returns its generation."""
     _create_table(engine)
     # Of a holder elsewhere only its renewals are visible. Two looks at one clock, ours, tell whether they go on.
@@ -246,7 +184,7 @@ def _acquire(engine: Engine, experiment: str, holder: _Holder) -> int:
     while True:
         with transaction(engine, write=True) as connection:
             row = _row_of(connection, experiment)
-            other = _Holder.read(row.holder)
+            other = LockHolder.read(row.holder)
             state = "gone" if row.released else other.state()
             has_lapsed = seen == (row.generation, row.renewals) and _now() - unchanged_since > _LAPSED_S
             if state == "gone" or (state == "unknown" and has_lapsed):

@@ -25,7 +25,6 @@ from financial_assets.experiment.arms import Arm, WeightEpoch, check_arms
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.decisions import DecisionWriter
 from financial_assets.experiment.prediction_log.engine import open_engine, transaction, write_again
-from financial_assets.experiment.prediction_log.epochs import insert_epoch
 from financial_assets.experiment.prediction_log.lock import ReplayLock, exclusive
 from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.experiment.prediction_log.records import DirectIntent, Result, RoutedIntent
@@ -34,6 +33,7 @@ from financial_assets.experiment.prediction_log.rows import (
     begin,
     check_session,
     complete,
+    insert_epoch,
     refuse_repeats,
     statuses,
     utc_now,

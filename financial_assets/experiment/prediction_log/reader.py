@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import Self
+from typing import Any, Self
 
 import pandas as pd
 import sqlalchemy as sa
@@ -15,8 +15,8 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.decisions import DecisionReader
 from financial_assets.experiment.prediction_log.engine import transaction
-from financial_assets.experiment.prediction_log.epochs import select_epochs
 from financial_assets.experiment.prediction_log.frames import driver_rows, read_frame
+from financial_assets.experiment.prediction_log.rows import select_epochs
 
 __all__ = ["LogReader"]
 
@@ -71,12 +71,10 @@ class LogReader(DecisionReader):
 
     def completed_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
         """The (session, ticker) pairs of an epoch that have a result."""
-        table = schema.routed
-        query = sa.select(table.c.session, table.c.ticker).where(
-            table.c.experiment == experiment, table.c.epoch == epoch, table.c.status != "pending"
+        columns = schema.routed.c
+        return self._completed(
+            (columns.session, columns.ticker), columns.experiment == experiment, columns.epoch == epoch
         )
-        with transaction(self.engine) as connection:
-            return {(_stamp(session), ticker) for session, ticker in driver_rows(connection, query)}
 
     def last_routed(self, experiment: str, *, before: int) -> pd.Timestamp | None:
         """The last session with routed requests, sent or only intended, of an epoch ``before`` this number."""
@@ -88,12 +86,13 @@ class LogReader(DecisionReader):
 
     def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
         """The (session, ticker, model) triples that have a result."""
-        table = schema.direct
-        query = sa.select(table.c.session, table.c.ticker, table.c.model).where(
-            table.c.model.in_(list(models)), table.c.status != "pending"
-        )
+        columns = schema.direct.c
+        return self._completed((columns.session, columns.ticker, columns.model), columns.model.in_(list(models)))
+
+    def _completed(self, key: Sequence[sa.Column[Any]], *where: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
+        query = sa.select(*key).where(*where, key[0].table.c.status != "pending")
         with transaction(self.engine) as connection:
-            return {(_stamp(session), ticker, model) for session, ticker, model in driver_rows(connection, query)}
+            return {(_stamp(session), *rest) for session, *rest in driver_rows(connection, query)}
 
     def routed(
         self,

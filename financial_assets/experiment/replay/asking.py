@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from financial_assets.errors import InferenceError, InferenceTimeoutError, LogError, RequestRejectedError
+from financial_assets.errors import InferenceError, InferenceTimeoutError, LogError, ReplayError, RequestRejectedError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import DirectIntent, Forecast, Result, RoutedIntent
+from financial_assets.experiment.replay.pending import PendingSession
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
 
-__all__ = ["Unanswered", "ask_direct", "ask_routed"]
+__all__ = ["Unanswered", "ask_direct", "ask_routed", "score_pairs"]
 
 # Paired scoring is repeated when a model gives no usable answer; the wait doubles up to the longest.
 _ATTEMPTS = 8
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
+_BATCH = 256  # rows per gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +148,52 @@ def _result(id_: int, answer: Answer, row: int, rows: int, repetitions: int, rou
         return Result(id_, forecast, None, route, latency_s, repetitions)
     except LogError as error:
         return Result(id_, None, "failed", route, latency_s, repetitions, f"unusable answer: {error}")
+
+
+def score_pairs(
+    log: PredictionLog,
+    epoch: WeightEpoch,
+    item: PendingSession,
+    bars: Mapping[str, np.ndarray],
+    ask: Callable[[Sequence[DirectIntent], np.ndarray], list[Result]],
+) -> list[tuple[DirectIntent, Result]]:
+    """Score the arms that a session lacks on the same bars, with one commit before and one after.
+
+    Parameters
+    ----------
+    log, epoch, item
+        Where to, which arms, which session.
+    bars
+        Ticker -> float32 ``[lookback, 7]``.
+    ask
+        Gets the results of one model's intents and their bars ``[n, lookback, 7]``.
+
+    Raises
+    ------
+    ReplayError
+        A model does not answer. Results of the arms before it are in the log, the other intents stay open.
+    """
+    arms = [arm for arm in epoch.arms if arm.model in item.direct]
+    # The union, so that one batch per arm suffices; the log returns only the intents that are still open.
+    tickers = sorted({ticker for missing in item.direct.values() for ticker in missing})
+    intents = {intent.id: intent for intent in log.begin_direct(arms, item.session, item.target, tickers)}
+    results: list[Result] = []
+    try:
+        for arm in arms:
+            own = [intent for intent in intents.values() if intent.model == arm.model]
+            for start in range(0, len(own), _BATCH):
+                batch = own[start : start + _BATCH]
+                results += ask(batch, np.stack([bars[intent.ticker] for intent in batch]))
+    except BaseException as error:  # also Ctrl-C: what was answered is kept
+        try:
+            log.complete_direct(results)
+        except LogError as log_error:  # must not hide the first error
+            error.add_note(f"and the scores of other arms are not in the log: {log_error}")
+        if isinstance(error, InferenceError):
+            raise ReplayError(
+                f"session {item.session.date()}: no answer for paired scoring ({error}). See "
+                "`financial-assets status`; replaying again continues here"
+            ) from error
+        raise
+    log.complete_direct(results)
+    return [(intents[result.id], result) for result in results]

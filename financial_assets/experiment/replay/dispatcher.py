@@ -20,7 +20,7 @@ from financial_assets.experiment.replay.asking import Unanswered, ask_routed
 from financial_assets.experiment.replay.counts import Counts
 from financial_assets.experiment.replay.open_loop import Timeline, Timing
 from financial_assets.experiment.replay.pending import PendingSession
-from financial_assets.experiment.replay.sender import Completion, RequestSender
+from financial_assets.experiment.replay.sender import Completion, ThreadSender
 from financial_assets.serving.client.inference import InferenceClient
 
 __all__ = ["RequestDispatcher"]
@@ -92,7 +92,7 @@ class RequestDispatcher:
 
     log: PredictionLog
     epoch: WeightEpoch
-    sender: RequestSender
+    sender: ThreadSender
     counts: Counts
     limit: int
     patience_s: float
@@ -205,7 +205,12 @@ class RequestDispatcher:
         for future in ended:
             if not future.cancelled() and (error := future.exception()) is not None:
                 raise error
-        self._silent_in_a_row = self._silent_in_a_row + len(results) if all(map(self._is_silent, results)) else 0
+        # Silent: it tells nothing about any model, because no arm is named or it was given up.
+        is_silent = all(
+            (result.failure in ("failed", "timeout") and result.route is None) or self._tries(result.id) >= _MOST_TRIES
+            for result in results
+        )
+        self._silent_in_a_row = self._silent_in_a_row + len(results) if is_silent else 0
         if results and self._silent_in_a_row >= self._silence_limit:
             raise ReplayError(_SILENT.format(session.date(), self._silent_in_a_row, self.epoch.experiment))
         if self._unanswered_since is not None:
@@ -272,11 +277,6 @@ class RequestDispatcher:
             first, request_id = repeat.first if repeat else sent, sent.intent.request_id
             self.timings.append(Timing(request_id, first.due, first.sent, at, result.latency_s, repeat is not None))
         self.on_result(sent.intent, result)
-
-    def _is_silent(self, result: Result) -> bool:
-        """Whether it tells nothing about any model: no arm is named, or it was given up."""
-        is_unnamed = result.failure in ("failed", "timeout") and result.route is None
-        return is_unnamed or self._tries(result.id) >= _MOST_TRIES
 
     def _tries(self, id_: int) -> int:
         return self._repeats[id_].tries if id_ in self._repeats else 0

@@ -16,14 +16,13 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.lock import ReplayLock
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import DirectIntent, Result, RoutedIntent
-from financial_assets.experiment.replay.asking import ask_direct
+from financial_assets.experiment.replay.asking import ask_direct, score_pairs
 from financial_assets.experiment.replay.counts import Counts
 from financial_assets.experiment.replay.dispatcher import RequestDispatcher
 from financial_assets.experiment.replay.live_view import LiveView
 from financial_assets.experiment.replay.open_loop import Timeline
-from financial_assets.experiment.replay.pairs import score_pairs
 from financial_assets.experiment.replay.pending import PendingSession
-from financial_assets.experiment.replay.readiness import ReadinessWait
+from financial_assets.experiment.replay.readiness import await_ready
 from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
 from financial_assets.experiment.replay.scoreboard import Scoreboard
 from financial_assets.experiment.replay.sender import ThreadSender
@@ -78,8 +77,6 @@ class EpochRun:
             arms=self.routed_to,
             on_result=lambda intent, result: self.board.routed(result, intent.regime),
         )
-        stop, counts = self.dispatcher.stop, context.counts
-        self.readiness = ReadinessWait(context.connect, request.ready_timeout, context.view.waits, stop, counts)
 
     def __enter__(self) -> EpochRun:
         try:
@@ -168,7 +165,16 @@ class EpochRun:
 
     def _await_ready(self, models: Sequence[str]) -> None:
         """Wait until ``models`` answer, wherever the gateway is by then."""
-        self.readiness.wait(models, self.dispatcher.guard)
+        context, dispatcher = self.context, self.dispatcher
+        await_ready(
+            context.connect,
+            models,
+            context.request.ready_timeout,
+            show=context.view.waits,
+            check=dispatcher.guard,
+            stop=dispatcher.stop,
+            counts=context.counts,
+        )
         self.sender.renew()
 
     def _start(self, item: PendingSession) -> None:

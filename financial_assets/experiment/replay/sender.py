@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 from financial_assets.errors import InferenceError, TargetError
 from financial_assets.experiment.prediction_log.records import Result
 from financial_assets.experiment.replay.asking import Unanswered
 from financial_assets.serving.client.inference import Connect, InferenceClient
 
-__all__ = ["Completion", "Job", "RequestSender", "ThreadSender"]
+__all__ = ["Completion", "Job", "ThreadSender"]
 
 Job = Callable[[InferenceClient], Result | Unanswered | None]
 Completion = tuple[Result | Unanswered | None, float]
@@ -24,26 +24,6 @@ Completion = tuple[Result | Unanswered | None, float]
 _T = TypeVar("_T")
 _Connection = tuple[AbstractContextManager[InferenceClient], InferenceClient]
 _POLL_S = 0.1
-
-
-class RequestSender(Protocol):
-    """Sends requests. Tests use another implementation, whose clock needs no real time."""
-
-    def now(self) -> float:
-        """The clock, in seconds."""
-        ...
-
-    def send(self, job: Job) -> Future[Completion]:
-        """Start ``job`` as soon as a connection is free."""
-        ...
-
-    def wait(self, in_flight: Collection[Future[Completion]], until: float | None = None) -> set[Future[Completion]]:
-        """Wait for the first of ``in_flight`` to end, no longer than ``until``; returns those that have ended."""
-        ...
-
-    def wait_all(self, in_flight: Collection[Future[Completion]]) -> set[Future[Completion]]:
-        """Wait until all have ended or were cancelled; returns those that have."""
-        ...
 
 
 class ThreadSender:
@@ -110,7 +90,7 @@ class ThreadSender:
                 self._discard(connection)
 
     def send(self, job: Job) -> Future[Completion]:
-        """Run ``job`` in one of the threads."""
+        """Run ``job`` in one of the threads, as soon as a connection is free."""
 
         def timed() -> Completion:
             try:
@@ -128,7 +108,7 @@ class ThreadSender:
                 self._discard(self._idle.get_nowait())
 
     def wait(self, in_flight: Collection[Future[Completion]], until: float | None = None) -> set[Future[Completion]]:
-        """See :meth:`RequestSender.wait`."""
+        """Wait for the first of ``in_flight`` to end, no longer than ``until``; returns those that have ended."""
         timeout = None if until is None else max(0.0, until - time.perf_counter())
         if in_flight:
             return wait(in_flight, timeout=timeout, return_when=FIRST_COMPLETED).done
@@ -137,7 +117,7 @@ class ThreadSender:
         return set()
 
     def wait_all(self, in_flight: Collection[Future[Completion]]) -> set[Future[Completion]]:
-        """See :meth:`RequestSender.wait_all`."""
+        """Wait until all have ended or were cancelled; returns those that have."""
         return wait(in_flight).done
 
     def _take(self) -> _Connection:

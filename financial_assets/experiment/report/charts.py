@@ -5,7 +5,8 @@ A new plot is a function here and its entry in ``CHARTS``: page, Dagster metadat
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,17 +14,21 @@ from matplotlib.ticker import FuncFormatter
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import Skill
-from financial_assets.experiment.report.chart import Chart, chart, colours_of, percent
 from financial_assets.experiment.report.style import (
     INK,
     PALETTE,
+    Chart,
+    chart,
+    colours_of,
     figure,
     legend,
+    percent,
     png_of,
     svg_of,
     time_axis,
 )
 from financial_assets.experiment.report.traffic_charts import latency, traffic
+from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.performance import equity_curve
 
 __all__ = ["CHARTS", "png", "svg"]
@@ -38,11 +43,7 @@ def accuracy(evaluation: Evaluation) -> Figure:
     shown = [skill for skill in evaluation.skills if skill.accuracy is not None]
     drawing, axes = figure(height=0.9 + 0.38 * max(len(shown), 2))
     colours = colours_of(evaluation)
-    for row, skill in enumerate(reversed(shown)):
-        bar = skill.accuracy
-        assert bar is not None
-        axes.plot([bar.low, bar.high], [row, row], color=colours[skill.name], linewidth=2.5, solid_capstyle="butt")
-        axes.plot(bar.estimate, row, "o", color=colours[skill.name], markersize=6)
+    _interval_rows(axes, [(skill.accuracy, colours[skill.name]) for skill in shown])
     axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
@@ -63,10 +64,7 @@ def differences(evaluation: Evaluation) -> Figure:
     shown = [item for item in evaluation.comparisons if item.score == "accuracy"]
     drawing, axes = figure(height=1.1 + 0.5 * max(len(shown), 2))
     colours = colours_of(evaluation)
-    for row, item in enumerate(reversed(shown)):
-        colour, d = colours[item.first], item.difference
-        axes.plot([d.low, d.high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(d.estimate, row, "o", color=colour, markersize=6)
+    _interval_rows(axes, [(item.difference, colours[item.first]) for item in shown])
     axes.axvline(0, color=INK, linewidth=1)
     worthwhile = evaluation.plan["worthwhile"]  # None if the plan tests another metric: its effect has another unit
     if worthwhile is not None:
@@ -139,6 +137,14 @@ def reliability(evaluation: Evaluation) -> Figure:
     axes.grid()
     legend(axes, below=True)
     return drawing
+
+
+def _interval_rows(axes: Any, rows: Sequence[tuple[Interval | None, str]]) -> None:
+    """Estimates with their intervals and colours, the first at the top."""
+    for place, (bar, colour) in enumerate(reversed(rows)):
+        if bar is not None:
+            axes.plot([bar.low, bar.high], [place, place], color=colour, linewidth=2.5, solid_capstyle="butt")
+            axes.plot(bar.estimate, place, "o", color=colour, markersize=6)
 
 
 _LEAST_WEIGHT = 0.02

@@ -1,4 +1,4 @@
-"""A decision with its plan and its evidence, day by day: what a page needs to show it."""
+"""A decision with its plan and its evidence, day by day: what a page needs to show it, and its plot over time."""
 
 from __future__ import annotations
 
@@ -7,17 +7,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy import special
 
-from financial_assets.experiment.decision.judgement import Judgement
+from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision, Look
 from financial_assets.experiment.decision.rule import always_on_path
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
 
-__all__ = ["DecisionCase", "LookLine", "case_of"]
+__all__ = ["DecisionCase", "LookLine", "case_of", "evidence"]
 
 _NEVER = 90.0
 _FEWEST_DAYS = 20
+_NAMES = {
+    "accuracy": "accuracy, pp",
+    "brier": "Brier score, better up",
+    "log_loss": "log loss, nats, better up",
+    "pinball": "pinball loss, bp, better up",
+}
+_SCALES = {"accuracy": 100, "pinball": 10_000}
+_SETTLED = 20
+"""The mean of fewer days swings so far that it would leave the plot, or flatten all that follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +89,7 @@ def case_of(judgement: Judgement) -> DecisionCase:
     decision, plan, days = judgement.decision, judgement.plan, judgement.evidence.main
     differences = days.differences
     bounds = np.array(always_on_path(plan, differences)).reshape(-1, 2)
-    found = {look.day: look for look in decision.looks}
+    looks = {look.day: look for look in decision.looks}
     return DecisionCase(
         decision=decision,
         plan=plan,
@@ -86,7 +98,7 @@ def case_of(judgement: Judgement) -> DecisionCase:
         low=bounds[:, 0],
         high=bounds[:, 1],
         lines=tuple(
-            LookLine(day, boundary, spent, _needed(plan, differences, day, boundary), found.get(day))
+            LookLine(day, boundary, spent, _needed(plan, differences, day, boundary), looks.get(day))
             for day, boundary, spent in zip(plan.looks, plan.boundaries, plan.spent, strict=True)
         ),
     )
@@ -101,3 +113,57 @@ def _needed(plan: ExperimentPlan, differences: np.ndarray, day: int, boundary: f
     t = -float(special.stdtrit(day - 1, special.ndtr(-boundary)))
     needed = plan.test.margin + t * deviation / math.sqrt(day)
     return needed if math.isfinite(needed) else None
+
+
+def evidence(case: DecisionCase) -> Figure:
+    """Challenger minus champion: mean of all days so far, and when it would be enough."""
+    drawing, axes = figure(height=4.0, width=5.6)
+    plan, days = case.plan, np.arange(1, len(case.differences) + 1)
+    level, first = plan.confidence, _SETTLED - 1 if len(days) > 2 * _SETTLED else 0
+    settled = case.running_mean[first:]
+    reach = _reach(case, settled)
+    axes.fill_between(
+        days, case.low, case.high, color=RULE, alpha=0.5, linewidth=0, label=f"{level} interval, valid on every day"
+    )
+    axes.axhline(0, color=INK, linewidth=0.8)
+    if plan.test.margin:
+        axes.axhline(plan.test.margin, color=INK, linewidth=0.8, linestyle=":")
+    label = f"mean difference so far, from day {first + 1}" if first else "mean difference so far"
+    axes.plot(days[first:], settled, color=ROLE_COLOURS["challenger"], linewidth=1.8, label=label)
+    shown = [line for line in case.lines if line.needed is not None and abs(line.needed) <= reach]
+    for line in case.lines:
+        axes.axvline(line.day, color=RULE, linewidth=0.9, linestyle="--")
+    for done, face, label in (
+        (True, INK, "needed for promotion at a past look"),
+        (False, "white", "needed for promotion at a coming look"),
+    ):
+        points = [(line.day, line.needed) for line in shown if (line.look is not None) == done]
+        if points:
+            axes.scatter(*zip(*points, strict=True), marker="v", s=46, color=face, edgecolor=INK, label=label, zorder=3)
+    axes.axhline(
+        plan.detectable,
+        color=ROLE_COLOURS["champion"],
+        linewidth=1,
+        linestyle="-.",
+        label="smallest detectable difference",
+    )
+    axes.set_xlim(0, 1.02 * max(plan.looks[-1], len(days)))
+    axes.set_ylim(-reach, reach)
+    scale = _SCALES.get(plan.test.metric, 1)
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else f"{round(scale * value, 6):+.3g}")
+    )
+    axes.set_ylabel(f"difference in {_NAMES[plan.test.metric]}")
+    axes.set_xlabel(f"evaluated days after {plan.starts_after}; dashed: planned looks")
+    axes.grid(axis="y")
+    legend(axes, below=True)
+    return drawing
+
+
+def _reach(case: DecisionCase, mean: np.ndarray) -> float:
+    """Half the height: the mean, its last bounds and the looks from the second on fit in."""
+    last = [abs(case.low[-1]), abs(case.high[-1])] if len(case.low) else []
+    bounds = [value for value in last if value < case.plan.bound]
+    needed = [line.needed for line in case.lines[1:] if line.needed is not None]
+    fitting = [2 * case.plan.detectable, *np.abs(mean).tolist(), *bounds, *needed]
+    return min(1.15 * max(fitting), case.plan.bound)

@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from financial_assets.atomic import atomic_write_text
+from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-from financial_assets.experiment.decision.judgement import leading_decision
 from financial_assets.experiment.decision.words import progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -21,8 +21,7 @@ from financial_assets.experiment.evaluation.remarks import ahead_remarks
 from financial_assets.experiment.evaluation.var_backtest import FAMILY_ALPHA, TailBackTest
 from financial_assets.experiment.report import charts
 from financial_assets.experiment.report.cells import FILTERS
-from financial_assets.experiment.report.decision_case import DecisionCase
-from financial_assets.experiment.report.evidence_chart import evidence
+from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
 

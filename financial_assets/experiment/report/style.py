@@ -1,10 +1,13 @@
-"""How the report's plots look, and how they become images: one palette for page and plots, light and dark."""
+"""What the report's plots share: how they look, what they consist of, and how they become images."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
 
@@ -12,15 +15,20 @@ import matplotlib as mpl
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from financial_assets.experiment.evaluation.evaluation import Evaluation
+
 __all__ = [
-    "FURTHER_COLOURS",
     "INK",
     "PALETTE",
     "ROLE_COLOURS",
     "RULE",
+    "Chart",
+    "chart",
+    "colours_of",
     "css_variables",
     "figure",
     "legend",
+    "percent",
     "png_of",
     "svg_of",
     "time_axis",
@@ -151,3 +159,44 @@ def _render(draw: Callable[[], Figure], name: str, **options: Any) -> bytes:
     with mpl.rc_context(style):
         draw().savefig(buffer, **options)
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A plot of the page.
+
+    Attributes
+    ----------
+    title
+        Its caption.
+    description
+        What somebody who does not see it is told: what it shows, and in which table the figures are.
+    draw
+        Draws it from an evaluation, also from one without data.
+    """
+
+    title: str
+    description: str
+    draw: Callable[[Evaluation], Figure]
+
+
+def chart(title: str, description: str) -> Callable[[Callable[[Evaluation], Figure]], Chart]:
+    """Make a plot of the function that draws it."""
+    return lambda draw: Chart(title, description, draw)
+
+
+def percent(value: float, _: int | None) -> str:
+    """A tick, not rounded: 47.5 % is not 48 %."""
+    return f"{round(100 * value, 6):g}%"
+
+
+def colours_of(evaluation: Evaluation) -> dict[str, str]:
+    """By forecaster: that of its role; further challengers and shadows have their own, arms of the past are grey."""
+    roles = {skill.name: skill.role for skill in evaluation.skills} | {
+        arm["model"]: arm["role"] for arm in evaluation.arms
+    }
+    colours = {name: ROLE_COLOURS[role] for name, role in roles.items()}
+    for role, further in FURTHER_COLOURS.items():
+        models = [arm["model"] for arm in evaluation.arms if arm["role"] == role]
+        colours |= dict(zip(models[1:], itertools.cycle(further), strict=False))
+    return defaultdict(lambda: ROLE_COLOURS["baseline"], colours)

@@ -11,8 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import EpochTraffic
-from financial_assets.experiment.report.chart import chart, colours_of, percent
-from financial_assets.experiment.report.style import INK, PALETTE, figure, legend
+from financial_assets.experiment.report.style import INK, PALETTE, chart, colours_of, figure, legend, percent
 
 __all__ = ["latency", "traffic"]
 

@@ -9,17 +9,16 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.judgement import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, adaptive_shares, is_adaptive
-from financial_assets.experiment.rollout.ladder import next_share
 from financial_assets.experiment.rollout.regimes import request_regimes
+from financial_assets.experiment.rollout.roles import next_share
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.market.panel import PricePanel
 
@@ -74,14 +73,16 @@ class ExperimentController:
             A challenger has no plan.
         """
         epoch = self.rollout.started()
-        plans = [self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model) for arm in epoch.challengers]
-        for arm, plan in zip(epoch.challengers, plans, strict=True):
+        plans: list[ExperimentPlan] = []
+        for arm in epoch.challengers:
+            plan = self.rollout.log.plan(epoch.experiment, epoch.champion.model, arm.model)
             if plan is None:
                 raise ExperimentError(
                     f"no plan was registered for {arm.model} against {epoch.champion.model}, so nothing can be "
                     "decided: materialize the asset `experiment`"
                 )
-        return tuple(plan for plan in plans if plan is not None)
+            plans.append(plan)
+        return tuple(plans)
 
     def decide(
         self,
@@ -133,20 +134,26 @@ class ExperimentController:
             The market clock.
         """
         log, policy = self.rollout.log, self.rollout.policy
-        if not is_adaptive(policy) or not judgements or any(one.decision.action != "hold" for one in judgements):
+        if (
+            not is_adaptive(policy)
+            or not judgements
+            or any(judgement.decision.action != "hold" for judgement in judgements)
+        ):
             return
         scores = PairedScores(
-            {one.plan.challenger: one.evidence.by_ticker for one in judgements},
-            max(one.plan.spread.deviation for one in judgements),
+            {judgement.plan.challenger: judgement.evidence.by_ticker for judgement in judgements},
+            max(judgement.plan.spread.deviation for judgement in judgements),
         )
-        guardrails = [rail for one in judgements for rail in one.decision.guardrails]
+        guardrails = [rail for judgement in judgements for rail in judgement.decision.guardrails]
         adapt(log, policy, self.rollout.started(), scores, guardrails, as_of, request_regimes(policy, panel))
 
     def latest(self) -> tuple[Decision, ...]:
         """The latest recorded decision about each challenger in the current epoch; none before it is taken."""
         epoch = self.rollout.started()
         decisions = self.rollout.log.decisions(epoch.experiment)
-        latest_by_challenger = {one.challenger: one for one in decisions if one.epoch == epoch.number}
+        latest_by_challenger = {
+            decision.challenger: decision for decision in decisions if decision.epoch == epoch.number
+        }
         return tuple(latest_by_challenger[arm.model] for arm in epoch.challengers if arm.model in latest_by_challenger)
 
     def repeat(
@@ -207,12 +214,12 @@ class ExperimentController:
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
         log, pair = self.rollout.log, (plan.champion, plan.challenger)
-        epochs = [one for one in log.epochs(plan.experiment) if one.number <= epoch.number]
+        epochs = [opened for opened in log.epochs(plan.experiment) if opened.number <= epoch.number]
         columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
         direct = log.direct(pair, since=pd.Timestamp(plan.starts_after), columns=columns)
         direct = direct[direct["session"] <= as_of]
         # Versions of all variants are numbered together, so that the newest one counts the trials.
-        versions = max(arm.version for one in epochs for arm in one.arms)
+        versions = max(arm.version for opened in epochs for arm in opened.arms)
         evidence = gather(plan, direct, baselines, outcomes)
         decision = decide(
             plan,
@@ -236,31 +243,32 @@ class ExperimentController:
         nobody.
         """
         # A promotion ends all tests, so it comes first; a rollback waits for nobody, so it comes before what waits.
-        promoted = [one for one in decisions if one.action == "promote" and self.is_approved(one)]
+        promoted = [decision for decision in decisions if decision.action == "promote" and self.is_approved(decision)]
         if promoted:
             return self.rollout.promote(max(promoted, key=lambda one: one.estimate or 0.0))
-        withdrawn = [one for one in decisions if one.action == "rollback" or self._is_released(one)]
+        # Released: a test that ended without a winner, whose decision takes the challenger's requests away.
+        released = [
+            decision
+            for decision in decisions
+            if decision.action == "hold" and decision.challenger not in decision.weights
+        ]
+        withdrawn = [decision for decision in decisions if decision.action == "rollback" or decision in released]
         if withdrawn:
             return self.rollout.withdraw(withdrawn)
-        if any(one.action == "promote" for one in decisions):
+        if any(decision.action == "promote" for decision in decisions):
             return self.rollout.started()
         return self._follow_scores(decisions) if is_adaptive(self.rollout.policy) else self._climb(decisions)
-
-    def _is_released(self, decision: Decision) -> bool:
-        """Whether a test that ended without a winner takes its challenger's requests away."""
-        return decision.action == "hold" and decision.challenger not in decision.weights
 
     def is_approved(self, decision: Decision) -> bool:
         """Whether a promotion may go ahead: this one, or an earlier one of the same test, was approved."""
         if self.rollout.policy.traffic.approval == "automatic":
             return True
         log = self.rollout.log
-        same = [
-            other
+        return any(
+            log.approved_by(other.digest) is not None
             for other in log.decisions(decision.experiment)
             if other.action == "promote" and other.plan_digest == decision.plan_digest
-        ]
-        return any(log.approved_by(other.digest) is not None for other in same)
+        )
 
     def _follow_scores(self, decisions: Sequence[Decision]) -> WeightEpoch:
         """Adaptive shares: those of the latest allocation step."""

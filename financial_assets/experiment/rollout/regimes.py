@@ -39,20 +39,11 @@ class RequestRegimes:
     policy: RolloutPolicy
     panel: PricePanel
 
-    def of(self, session: pd.Timestamp, ticker: str) -> Regime | None:
-        """The regime of a request; ``None`` while there is too little history, or for a session not in the panel."""
-        values: dict[str, str] = {}
-        for dimension in self.policy.traffic.regimes:
-            value = self._value(dimension, session, ticker)
-            if value is None:
-                return None
-            values[dimension] = value
-        return Regime.of(**values)
-
     def label(self, session: pd.Timestamp, ticker: str) -> str | None:
-        """The label of its regime."""
-        regime = self.of(session, ticker)
-        return None if regime is None else regime.label
+        """The regime of a request; ``None`` while there is too little history, or for a session not in the panel."""
+        values = {name: self._value(name, session, ticker) for name in self.policy.traffic.regimes}
+        present = {name: value for name, value in values.items() if value is not None}
+        return Regime.of(**present).label if len(present) == len(values) else None
 
     def labels(self, session: pd.Timestamp, tickers: Sequence[str]) -> dict[str, str]:
         """Ticker -> label, for tickers whose regime is known."""

@@ -9,9 +9,19 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, Role, WeightEpoch
-from financial_assets.experiment.plan.policy import RolloutPolicy
+from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.plan.policy import RolloutPolicy, TrafficPolicy
 
-__all__ = ["AvailableModel", "entry_shares", "first_arms", "next_arms", "ordered", "share_of", "split_share"]
+__all__ = [
+    "AvailableModel",
+    "entry_shares",
+    "first_arms",
+    "next_arms",
+    "next_share",
+    "ordered",
+    "share_of",
+    "split_share",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,34 @@ def share_of(policy: RolloutPolicy, variant: str) -> int:
     """The share that the policy gives a challenger of ``variant``; variants that it does not name get its last one."""
     shares = dict(zip((challenger.variant for challenger in policy.challengers), entry_shares(policy), strict=True))
     return shares.get(variant, entry_shares(policy)[-1])
+
+
+def next_share(
+    policy: TrafficPolicy, share: int, sessions: int, guardrails: Sequence[Guardrail] = ()
+) -> tuple[int, str] | None:
+    """The challengers' next joint share on a ladder and the reason for it, ``None`` while the share stays.
+
+    The share is exposure, not evidence: the models are judged by the pairs, which need no traffic at all. Small steps
+    limit the harm that a slow or failing challenger can do to users.
+
+    Parameters
+    ----------
+    policy
+        Steps, sessions per step, largest step.
+    share
+        The current share in percent.
+    sessions
+        Sessions routed with this share.
+    guardrails
+        The share stays if one of them has fired.
+    """
+    if policy.mode != "ladder" or sessions < policy.dwell_sessions or any(rail.fired for rail in guardrails):
+        return None
+    higher = [step for step in policy.steps if step > share]
+    if not higher:
+        return None
+    step = min(higher[0], share + policy.maximum_step)
+    return step, f"ladder: {sessions} sessions at {share} % without a guardrail firing"
 
 
 def first_arms(policy: RolloutPolicy, available: Iterable[AvailableModel]) -> tuple[Arm, ...]:

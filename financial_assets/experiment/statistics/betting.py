@@ -82,8 +82,8 @@ class BettingSequence:
         grid = checked_margins(grid, bound)
         parts = checked_stakes(stakes)
         shape = (len(parts), grid.size)
-        one = np.ones(grid.size)
-        return cls(bound, parts, grid, 0, 0.0, np.ones(shape), np.ones(shape), one, one.copy())
+        peak = np.ones(grid.size)
+        return cls(bound, parts, grid, 0, 0.0, np.ones(shape), np.ones(shape), peak, peak.copy())
 
     def update(self, difference: float) -> BettingSequence:
         """The state one day later."""

@@ -6,10 +6,9 @@ one, whether constant or not; it reaches 1/alpha with probability at most alpha 
 the mixture). Alpha is usually .01 for each guardrail.
 
 *Against an objective*, all answers of the arm count. *Against the champion*, only bad answers count: when requests are
-routed at random, a bad one is the challenger's with at most :func:`fair_share` if its rate is at most ``tolerance``
-times the champion's, however bad the hour is for both. An incident of the shared plane is thus not laid at the
-challenger's door. Answers that fail together (one crash, many requests) are not independent: count such an incident
-once.
+routed at random, a bad one is the challenger's with at most :func:`fair_share` if its rate is at most the champion's,
+however bad the hour is for both. An incident of the shared plane is thus not laid at the challenger's door. Answers
+that fail together (one crash, many requests) are not independent: count such an incident once.
 """
 
 from __future__ import annotations
@@ -27,22 +26,17 @@ ODDS = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0)
 """Odds ratios that are bet on; of rare events they are ratios of rates."""
 
 
-def fair_share(challenger_weight: float, champion_weight: float, tolerance: float = 1.0) -> float:
-    """Largest share of the two arms' bad answers that is the challenger's while its rate is tolerable.
+def fair_share(challenger_weight: float, champion_weight: float) -> float:
+    """Share of the two arms' bad answers that is the challenger's if its rate is the champion's.
 
     Parameters
     ----------
     challenger_weight, champion_weight
         Routing weights, relative.
-    tolerance
-        Allowed ratio of the challenger's rate to the champion's.
     """
-    if not (challenger_weight > 0 and champion_weight > 0 and tolerance > 0):
-        raise ExperimentError(
-            f"weights and tolerance must be positive: {challenger_weight}, {champion_weight}, {tolerance}"
-        )
-    mine = challenger_weight * tolerance
-    return mine / (mine + champion_weight)
+    if not (challenger_weight > 0 and champion_weight > 0):
+        raise ExperimentError(f"weights must be positive: {challenger_weight}, {champion_weight}")
+    return challenger_weight / (challenger_weight + champion_weight)
 
 
 def log_e_of_rate(bad: ArrayLike, answers: ArrayLike, allowed: ArrayLike) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Power of the paired comparison: the smallest difference that given days can show, and the days for a difference.
+"""The mean of daily values: its interval, the smallest that given days can show, and the days for a given one.
 
 The usual normal approximation for a mean of independent days: Lachin, "Introduction to sample size determination and
 power analysis for clinical trials", Controlled Clinical Trials 2 (1981).
@@ -12,10 +12,13 @@ import numpy as np
 from scipy import stats
 
 from financial_assets.errors import ExperimentError
+from financial_assets.scoring.distributions import student_t_quantile
+from financial_assets.scoring.intervals import Interval
 
 __all__ = [
     "autocorrelation_effect",
     "days_needed",
+    "hac_mean",
     "minimum_detectable_effect",
 ]
 
@@ -72,6 +75,35 @@ def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     weighted = (1 - lag / (lags + 1) for lag in range(1, lags + 1))
     factor = 1 + 2 * sum(w * float(off[lag:] @ off[:-lag]) / total for lag, w in enumerate(weighted, 1))
     return max(factor, 1.0)
+
+
+def hac_mean(daily: np.ndarray, level: float = 0.95) -> tuple[Interval, int]:
+    """Mean of daily values with an interval that allows for days that move together.
+
+    Parameters
+    ----------
+    daily
+        One value per day, in order.
+    level
+        Confidence.
+
+    Returns
+    -------
+    tuple
+        The estimate, and the lags of Bartlett's weights: ``4 (days / 100) ** (2 / 9)``, rounded down (Newey and West
+        1994, Automatic lag selection in covariance matrix estimation).
+    """
+    values = np.asarray(daily, np.float64)
+    days = values.size
+    if days < 2:
+        raise ExperimentError("a mean with an interval needs at least two days")
+    lags = min(int(4 * (days / 100) ** (2 / 9)), days - 2)
+    mean, spread = float(values.mean()), float(values.std(ddof=1))
+    half = 0.0
+    if spread > 0:
+        error = spread * math.sqrt(autocorrelation_effect(values, lags) / days)
+        half = student_t_quantile(0.5 + level / 2, days - 1) * error
+    return Interval(mean, mean - half, mean + half, days, days, level), lags
 
 
 def _spread(daily: np.ndarray) -> float | None:

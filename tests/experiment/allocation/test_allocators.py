@@ -14,9 +14,8 @@ from scipy import stats
 
 from benchmarks.ab.rivals import FixedShares, ThompsonBeta, best_of_betas
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian
+from financial_assets.experiment.allocation.allocators import Allocator, Hedge, ThompsonGaussian, best_of_means
 from financial_assets.experiment.allocation.limits import Limits
-from financial_assets.experiment.allocation.posterior import best_of_means
 from financial_assets.experiment.allocation.record import Memory
 
 ADAPTIVE: list[Allocator] = [ThompsonBeta(), ThompsonGaussian(), ThompsonGaussian(memory_days=60), Hedge()]

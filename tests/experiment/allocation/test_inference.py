@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,21 +10,24 @@ from hypothesis import strategies as st
 from benchmarks.ab.rivals import naive_difference
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.inference import (
-    RoutedScores,
     inverse_propensity_differences,
     ipw_log_e_process,
 )
 from financial_assets.experiment.statistics.capital import log_e_process
+from financial_assets.experiment.statistics.off_policy import LoggedRewards
 
 
-def routed(seed: int, weights: np.ndarray, edge: float, tickers: int = 10) -> RoutedScores:
+def two_arms(day: np.ndarray, challenger: np.ndarray, score: np.ndarray, share: np.ndarray) -> LoggedRewards:
+    """Rows that went to the challenger with the probability ``share``."""
+    return LoggedRewards(day, challenger.astype(np.intp), score, np.column_stack([1 - share, share]))
+
+
+def routed(seed: int, weights: np.ndarray, edge: float, tickers: int = 10) -> LoggedRewards:
     random = np.random.default_rng(seed)
     day = np.repeat(np.arange(len(weights)), tickers)
-    share = weights[day]
-    challenger = random.random(day.size) < share
+    challenger = random.random(day.size) < weights[day]
     score = (random.random(day.size) < 0.52 + edge * challenger).astype(float)
-    propensity = np.where(challenger, share, 1 - share)
-    return RoutedScores(day, challenger, score, propensity)
+    return two_arms(day, challenger, score, weights[day])
 
 
 def test_naive_inference_is_refused_by_flag_and_by_data() -> None:
@@ -57,9 +62,9 @@ def test_the_e_process_is_that_of_the_daily_numbers(seed: int) -> None:
     daily = inverse_propensity_differences(rows, 0.2)
     by_hand = [
         np.mean(
-            (rows.score[rows.session == day] - 0.5)
-            * np.where(rows.challenger[rows.session == day], 1, -1)
-            / rows.propensity[rows.session == day]
+            (rows.reward[rows.session == day] - 0.5)
+            * np.where(rows.arm[rows.session == day] == 1, 1, -1)
+            / rows.taken(rows.propensity)[rows.session == day]
         )
         for day in range(30)
     ]
@@ -81,9 +86,9 @@ def test_weights_that_move_with_the_market_mislead_the_naive_test_only(runs: int
         weights, level = np.repeat(np.linspace(0.1, 0.9, 250), 10), np.repeat(np.linspace(0.6, 0.45, 250), 10)
         champion = random.random(2500) >= weights
         score = (random.random(2500) < level).astype(float)
-        day, propensity = np.repeat(np.arange(250), 10), np.where(champion, 1 - weights, weights)
-        rows = RoutedScores(day, champion, score, propensity)  # the champion's rows look better
-        fixed = RoutedScores(day, champion, score, np.where(champion, 0.5, 0.5))  # the planted lie
+        day = np.repeat(np.arange(250), 10)
+        rows = two_arms(day, champion, score, 1 - weights)  # the champion's rows look better
+        fixed = two_arms(day, champion, score, np.full(2500, 0.5))  # the planted lie
         naive += naive_difference(fixed, "fixed", level=0.9).low > 0
         anytime += ipw_log_e_process(rows).max() >= np.log(20)
     assert naive / runs > 0.5
@@ -99,12 +104,12 @@ def test_rows_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(ExperimentError, match=r"allowed: above 0, at most 0\.5"):
         inverse_propensity_differences(good, 0.6)
     for change, message in (
-        ({"propensity": np.zeros(100)}, "strictly between 0 and 1"),
-        ({"propensity": np.full(100, np.nan)}, "strictly between 0 and 1"),
-        ({"score": np.full(100, 1.5)}, r"lie in \[0, 1\]"),
-        ({"session": np.arange(3)}, "session has shape"),
-        ({"score": np.zeros(0)}, "at least one row"),
+        ({"propensity": np.tile([1.0, 0.0], (100, 1))}, "propensity is zero"),
+        ({"propensity": np.full((100, 2), np.nan)}, "add up to 1"),
+        ({"reward": np.full(100, 1.5)}, r"lie in \[0, 1\]"),
+        ({"session": np.arange(3)}, "must match 100 rewards"),
+        ({"reward": np.zeros(0)}, "at least one row"),
+        ({"propensity": np.full((100, 3), 1 / 3)}, "two arms"),
     ):
-        values = {name: getattr(good, name) for name in ("session", "challenger", "score", "propensity")}
         with pytest.raises(ExperimentError, match=message):
-            RoutedScores(**{**values, **change})  # type: ignore[arg-type]
+            inverse_propensity_differences(replace(good, **change))  # type: ignore[arg-type]

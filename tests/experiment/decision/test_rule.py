@@ -14,7 +14,7 @@ from scipy import stats
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence, decision_from_json
+from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide, due_looks, watch
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
@@ -119,14 +119,14 @@ def test_no_promotion_without_every_condition(
         assert (decision.looks and decision.looks[-1].crossed) or decision.always_on.clears(0.0)
     if fired == "rollback":
         assert decision.action == "rollback"
-    assert decision_from_json(decision.to_json()) == decision
+    assert Decision.from_json(decision.to_json()) == decision
     assert judged(registered, seen, traffic, sharpe).digest == decision.digest
     assert sum(decision.weights.values()) == 100
 
 
 def test_an_edited_record_is_no_decision() -> None:
     with pytest.raises(ExperimentError, match="no decision"):
-        decision_from_json(judged(plan(), evidence(0.0)).to_json().replace('"looks"', '"books"'))
+        Decision.from_json(judged(plan(), evidence(0.0)).to_json().replace('"looks"', '"books"'))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_a_record_can_be_written_however_strong_the_evidence() -> None:
     seen = Evidence(series, series, {"majority": series, "logistic": series}, 252, 0, "x")
     decision = judged(plan(), seen)
     assert decision.action == "promote"
-    assert decision_from_json(decision.to_json()) == decision
+    assert Decision.from_json(decision.to_json()) == decision
 
 
 def test_a_horizon_of_twenty_days_decides() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.guardrail_words import guardrail_lines
-from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence, decision_from_json
+from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import (
     amount,
@@ -140,7 +140,7 @@ def test_p_values_are_shown_beside_a_decision_and_are_no_part_of_its_record() ->
     plain, rules = judged(evidence(0.0, 60), UNEVEN)
     shown, _ = judged(evidence(0.0, 60), replace(UNEVEN, p_value=0.19))
     assert shown.digest == plain.digest
-    assert shown == decision_from_json(shown.to_json()) == plain
+    assert shown == Decision.from_json(shown.to_json()) == plain
     split, _ = judged(evidence(0.0, 60), SPLIT)
     assert guardrail_lines(split, rules)[0].p_value == "2e-05", "the stored reason has it"
 

@@ -17,7 +17,7 @@ from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import correlation, equal_correlations, risk_of, sharpe_gap
 from financial_assets.experiment.evaluation.skill import buy_and_hold, trading_grid
-from financial_assets.experiment.statistics.estimates import hac_mean
+from financial_assets.experiment.statistics.power import hac_mean
 from financial_assets.market.panel import CHANNELS
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.selection import probabilistic_sharpe_ratio

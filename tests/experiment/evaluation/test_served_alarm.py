@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.evaluation.rows import answered_rows, due_rows
+from financial_assets.experiment.evaluation.comparison import answered_rows, due_rows
 from financial_assets.experiment.evaluation.skill import leak_checks
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.market.panel import PricePanel

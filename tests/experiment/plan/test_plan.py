@@ -17,13 +17,13 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.rule import due_looks, watch
 from financial_assets.experiment.paired_score import PairedMetric
-from financial_assets.experiment.plan.plan import DailyDeviation, make_plan, plan_from_json, planned_looks
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan, planned_looks
 from tests.experiment.decision.builders import CUTOFF, EPOCH, SPREAD, days, plan, policy
 
 
 def test_a_plan_reads_back_equal_to_the_last_bit() -> None:
     registered = plan(margin=0.001)
-    again = plan_from_json(registered.to_json())
+    again = ExperimentPlan.from_json(registered.to_json())
     assert again == registered
     assert again.digest == registered.digest
     assert json.loads(registered.to_json())["looks"] == [63, 126, 189, 252]
@@ -32,7 +32,7 @@ def test_a_plan_reads_back_equal_to_the_last_bit() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"looks": 3}', plan().to_json()[:-2]])
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ExperimentError, match="no experiment plan"):
-        plan_from_json(text)
+        ExperimentPlan.from_json(text)
 
 
 def test_a_changed_plan_has_another_digest() -> None:

@@ -29,6 +29,7 @@ from financial_assets.errors import (
 )
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log import lock as log_lock
+from financial_assets.experiment.prediction_log.holder import LockHolder
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop
@@ -343,7 +344,7 @@ def test_a_lock_from_another_machine_is_taken_when_it_is_not_renewed(
     monkeypatch.setattr(log_lock, "_RENEW_S", 0.01)
     monkeypatch.setattr(log_lock, "_TRY_AGAIN_S", 0.05)
     with PredictionLog(log_url) as other, other.exclusive("ab") as lost:
-        monkeypatch.setattr(log_lock._Holder, "state", lambda _: "unknown")  # as another machine sees it
+        monkeypatch.setattr(LockHolder, "state", lambda _: "unknown")  # as another machine sees it
         with pytest.raises(LogError, match="another replay of ab is running"):
             log.exclusive("ab").__enter__()
         lost._ended.set()  # it is cut off

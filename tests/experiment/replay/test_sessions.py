@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.sessions import due_sessions, replay_horizon
+from financial_assets.experiment.replay.pending import due_sessions, replay_horizon
 from financial_assets.market import calendar
 from tests.experiment.builders import CUTOFF, arms
 

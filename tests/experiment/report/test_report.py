@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.experiment.decision.evidence import gather
-from financial_assets.experiment.decision.judgement import Judgement, leading_decision
+from financial_assets.experiment.decision.evidence import Judgement, gather, leading_decision
 from financial_assets.experiment.decision.record import Guardrail, TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import reasons_in_words
@@ -26,17 +25,16 @@ from financial_assets.experiment.evaluation.measures import (
     Conclusion,
     EpochTraffic,
     ProfitAndLoss,
-    ReliabilityBin,
     Skill,
     TickerSkill,
 )
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.report import html as report
 from financial_assets.experiment.report.charts import CHARTS, png, svg
-from financial_assets.experiment.report.decision_case import DecisionCase, case_of
-from financial_assets.experiment.report.evidence_chart import evidence
+from financial_assets.experiment.report.decision_case import DecisionCase, case_of, evidence
 from financial_assets.experiment.report.style import svg_of
 from financial_assets.experiment.statistics.group_sequential import daily_z
+from financial_assets.scoring.classification import ReliabilityBin
 from financial_assets.scoring.intervals import Interval
 from tests.experiment.builders import CHALLENGER, CUTOFF, panel
 from tests.experiment.decision.builders import EPOCH, QUIET, frames, plan

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 
 from financial_assets.experiment.arms import Arm, WeightEpoch
-from financial_assets.experiment.decision.evidence import gather
-from financial_assets.experiment.decision.judgement import Judgement, leading_decision
+from financial_assets.experiment.decision.evidence import Judgement, gather, leading_decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.conclusion import conclude_all
 from financial_assets.experiment.evaluation.evaluation import Evaluation

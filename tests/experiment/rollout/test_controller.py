@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.decision.judgement import Judgement
+from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation

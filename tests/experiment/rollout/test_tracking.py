@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from financial_assets.experiment.decision.record import Decision, decision_from_json
+from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import reasons_in_words
-from financial_assets.experiment.plan.plan import plan_from_json
+from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.rollout.tracking import DECISION_TAG, track_decision
 from financial_assets.tracking import MlflowTracker
 from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
@@ -46,9 +46,9 @@ def test_each_decision_is_one_run_with_record_plan_and_figures(tmp_path: Path) -
     assert run.data.metrics["guardrail_missing"] == 0.0
     assert not {"estimate", "look_z"} & set(client.get_run(ids["early"]).data.metrics), "figures that do not exist"
     kept = Path(client.download_artifacts(ids["promoted"], "decision.json", str(tmp_path)))
-    assert decision_from_json(kept.read_text()) == promoted
+    assert Decision.from_json(kept.read_text()) == promoted
     kept = Path(client.download_artifacts(ids["promoted"], "plan.json", str(tmp_path)))
-    assert plan_from_json(json.dumps(json.loads(kept.read_text()))) == plan()
+    assert ExperimentPlan.from_json(json.dumps(json.loads(kept.read_text()))) == plan()
 
 
 def test_a_run_that_broke_off_is_no_record(tmp_path: Path) -> None:

@@ -101,11 +101,11 @@ def test_the_regime_of_a_session_comes_from_the_bars_before_it() -> None:
     assert found is not None
     level = prices.values[0, CHANNELS.index("market")].astype(np.float64)
     expected = [
-        Regime.of(volatility=volatility, trend=trend) if volatility and trend else None
+        Regime.of(volatility=volatility, trend=trend).label if volatility and trend else None
         for volatility, trend in zip(volatility_terciles(level), trend_directions(level), strict=True)
     ]
-    assert [found.of(session, "T00") for session in prices.sessions] == expected
-    assert {one.label for one in expected if one} <= {one.label for one in found.policy.traffic.every_regime()}
+    assert [found.label(session, "T00") for session in prices.sessions] == expected
+    assert set(filter(None, expected)) <= {one.label for one in found.policy.traffic.every_regime()}
     values = prices.values.copy()
     values[:, CHANNELS.index("market"), 350:] *= 3
     changed = request_regimes(found.policy, replace(prices, values=values))

@@ -1,0 +1,56 @@
+"""Plans and decisions as text: canonical JSON, whose SHA-256 is a record's name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from financial_assets.errors import ExperimentError
+
+__all__ = ["CanonicalRecord"]
+
+
+class CanonicalRecord:
+    """Base of frozen dataclasses that are written once and read back equal, to the last bit of every double."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    kind: ClassVar[str]
+    """What it is, for errors."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: the record's name."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def stored(self) -> dict[str, Any]:
+        """The values that are written, by field."""
+        raise NotImplementedError
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no blanks; doubles read back equal."""
+        return json.dumps(self.stored(), allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The record that :meth:`to_json` wrote.
+
+        Raises
+        ------
+        ExperimentError
+            The text is not such a record.
+        """
+        try:
+            return _adapter(cls).validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+            raise ExperimentError(f"no {cls.kind}: {problems} in {text[:200]}") from error
+
+
+@cache
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
