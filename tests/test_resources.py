@@ -65,7 +65,6 @@ OTHER: dict[str, Any] = {
     "alertmanager_url": "http://alerts:9093",
     "retrain_cooldown_hours": 24.0,
     "retrain_max_attempts": 3,
-    "sensor_interval": 30,
     "artifact_store_uri": "s3://models/here",
     "artifact_store_secret": "store",
     "serving_gateway_url": "http://mesh:9000",
@@ -84,7 +83,7 @@ CLUSTER = {
     "gitops_repository": "git@host:team/repository.git",
 }
 
-NOT_CARRIED = {"financial_assets_home", "price_files", "serving_target"}
+NOT_CARRIED = {"financial_assets_home", "price_files", "sensor_interval", "serving_target"}
 """Tested by themselves."""
 
 

@@ -129,8 +129,8 @@ def accuracy(scores: Sequence[RollingAccuracy], span: str, level: float) -> Iter
 
     def of_arms(name: str, meaning: str, values: Iterable[float | None]) -> Metric:
         arms = [(score.model, score.experiment) for score in scores]
-        known = {arm: value for arm, value in zip(arms, values, strict=True) if value is not None}
-        return gauge(f"ab_test_{name}", f"{meaning} {span}", known)
+        measured = {arm: value for arm, value in zip(arms, values, strict=True) if value is not None}
+        return gauge(f"ab_test_{name}", f"{meaning} {span}", measured)
 
     def interval(name: str, meaning: str, intervals: Sequence[Interval | None]) -> Iterator[Metric]:
         bound = f"{level:.0%} day-clustered bound of the {meaning.lower()}"
