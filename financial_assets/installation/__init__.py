@@ -13,6 +13,7 @@ from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
+from financial_assets.market import calendar
 from financial_assets.redaction import conceal
 from financial_assets.settings import Settings
 
@@ -56,16 +57,21 @@ def open_installation(settings: Settings) -> Installation:
 def configure(settings: Settings) -> dict[str, dict[str, Any]]:
     """Constructor values of ``market``, ``models``, ``serving`` and ``ab_test``.
 
+    From here on, this process works with the calendar of the settings.
+
     Dagster shows them in the browser and stores them with each run, so addresses come without their passwords; who
     opens the connection looks them up (``redaction.reveal``).
     """
     home = str(settings.home)
+    calendar.use(settings.market_calendar)
     return {
         "market": {
             "home": home,
             "price_source": settings.price_source,
             "tickers": list(settings.tickers),
             "price_files": settings.price_files,
+            "universe_file": _text(settings.universe_file),
+            "market_calendar": settings.market_calendar,
             "start": _text(settings.ingestion_start_date),
             "end": _text(settings.ingestion_end_date),
             "evaluation_share": settings.evaluation_share,
