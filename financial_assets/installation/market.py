@@ -218,9 +218,10 @@ class MarketState(TradingDays):
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""
-        from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel  # torch
+        from financial_assets.features.appending import load_features  # torch
+        from financial_assets.features.graph import FeatureGraph, compute_panel
 
-        stored = FeaturePanel.load(self.features_path)
+        stored = load_features(self.features_path)
         if stored.sessions[-1] == self.clock().now():
             return stored
         panel = self.load_panel()
