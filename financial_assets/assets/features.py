@@ -66,7 +66,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
         save_features(market.features_path, computed[0], panel)
     else:
         append_features(market.features_path, appended)
-    how = "" if appended is None else f", {len(appended.new.sessions)} new sessions of them appended"
+    how = "" if appended is None else f", {appended.added} new sessions appended"
     rows = int((panel.valid & (panel.listed_bars() >= graph.lookback)).sum())
     context.log.info(f"{len(graph.names)} features on {rows:,} rows (ticker and session){how}")
     yield dg.MaterializeResult(

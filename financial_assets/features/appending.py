@@ -2,10 +2,12 @@
 
 A feature of session t depends on the last ``lookback`` bars only, and panel and window agree bit for bit (the laws of
 the catalogue). So what is stored stays true as long as a ticker's earlier bars have not changed; a digest of them, kept
-with the features, says so. Restated tickers are computed anew, over all sessions.
+with the features, says so. The newest bars are left out of it: volumes settle and closes are corrected for some days.
+The last ``UNSETTLED`` sessions are therefore computed again each time. Tickers whose older bars were restated are
+computed anew, over all sessions.
 
-Beside ``features.npz`` lie up to ``MOST_PARTS`` parts ``features.<number>.npz``, each with the sessions that follow the
-file before it. A part names the base that it belongs to, so that a base written anew makes its parts void, whenever the
+Beside ``features.npz`` lie up to ``MOST_PARTS`` parts ``features.<number>.npz``, each with the sessions from one on,
+which it replaces. A part names the base that it belongs to: a base written anew makes its parts void, whenever the
 power fails.
 """
 
@@ -29,10 +31,13 @@ from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["MOST_PARTS", "Appended", "append_features", "load_features", "next_sessions", "save_features"]
+__all__ = ["MOST_PARTS", "UNSETTLED", "Appended", "append_features", "load_features", "next_sessions", "save_features"]
 
 MOST_PARTS = 21
 """Parts, after which the whole is written anew: a month of sessions."""
+
+UNSETTLED = 11
+"""Sessions at the end that may still be corrected: what a live source is asked for again (fifteen calendar days)."""
 
 _MOST_RESTATED = 0.1
 """Share of tickers up to which restated ones are computed apart; beyond, computing everything is simpler."""
@@ -47,18 +52,21 @@ class Appended:
     Attributes
     ----------
     new
-        Features of the new sessions, all tickers.
+        Features of the new sessions and the unsettled ones before them, all tickers.
+    added
+        How many of its sessions are new.
     restated
         Features of all sessions for tickers whose earlier bars have changed; ``None``: no such ticker.
     unstable
-        Ticker and feature of values of the last stored session that came out otherwise this time: a broken law.
+        Ticker and feature of values of the last settled session that came out otherwise this time: a broken law.
     number, base
         Number of the part, and the token of the base that it belongs to.
     digests
-        See :func:`_digests`, of all bars.
+        See :func:`_digests`, of the bars that are settled now.
     """
 
     new: FeaturePanel
+    added: int
     restated: FeaturePanel | None
     unstable: tuple[tuple[str, str], ...]
     number: int
@@ -82,27 +90,27 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
     stored = _read_ends(path)
     if stored is None:
         return None
-    count = len(stored.sessions)
+    count, cut = len(stored.sessions), stored.cut
     is_continued = (
         stored.names == graph.names
         and stored.tickers == panel.tickers
-        and graph.lookback < count < len(panel.sessions)
+        and graph.lookback <= cut
+        and count < len(panel.sessions)
         and stored.sessions.equals(panel.sessions[:count])
         and stored.number < MOST_PARTS
     )
     if not is_continued:
         return None
-    before, after = _digests(panel, count)
+    before, after = _digests(panel, cut, _cut(panel.sessions))
     changed = np.flatnonzero((before != stored.digests).any(axis=1))
     if len(changed) > _MOST_RESTATED * len(panel.tickers):
         return None
-    # One session more than the new ones: it must come out as it is stored.
-    first = count - graph.lookback
-    window = _rows_of(panel, np.arange(len(panel.tickers)), first)
+    # One session more than the unsettled ones: it must come out as it is stored.
+    window = _rows_of(panel, np.arange(len(panel.tickers)), cut - graph.lookback)
     listed = panel.listed_bars()
     tail = compute_panel(window, graph)
     # The window does not know how long a ticker has been listed before it.
-    complete = listed[:, count - 1 :] >= graph.lookback
+    complete = listed[:, cut - 1 :] >= graph.lookback
     values = np.where(complete[:, None, :], tail.values[:, :, graph.lookback - 1 :], np.float32(np.nan))
     again = values[:, :, 0]
     differs = ~((again == stored.last) | (np.isnan(again) & np.isnan(stored.last)))
@@ -110,12 +118,13 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
     new = FeaturePanel(
         graph.names,
         panel.tickers,
-        panel.sessions[count:],
+        panel.sessions[cut:],
         np.ascontiguousarray(values[:, :, 1:]),
-        panel.valid[:, count:] & complete[:, 1:],
+        panel.valid[:, cut:] & complete[:, 1:],
     )
     return Appended(
         new=new,
+        added=len(panel.sessions) - count,
         restated=compute_panel(_rows_of(panel, changed, 0), graph) if len(changed) else None,
         unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),
         number=stored.number + 1,
@@ -128,19 +137,20 @@ def append_features(path: Path, appended: Appended) -> None:
     """Write what ``next_sessions`` computed as one more part, atomically; the stored files stay as they are."""
     new, restated = appended.new, appended.restated
     arrays = new.arrays() | {"base": np.array(appended.base), "digests": appended.digests}
-    last = new.values[:, :, -1].copy()
+    settled = len(new.sessions) - UNSETTLED - 1
+    last = new.values[:, :, settled].copy()
     if restated is not None:
         rows = np.searchsorted(np.array(new.tickers), np.array(restated.tickers))
-        last[rows] = restated.values[:, :, -1]
+        last[rows] = restated.values[:, :, settled - len(new.sessions)]
         arrays |= {"rows": rows, "row_values": restated.values, "row_valid": restated.valid}
     _write(_part(path, appended.number), arrays | {"last": last})
 
 
 def save_features(path: Path, features: FeaturePanel, panel: PricePanel) -> None:
     """Write the features of the whole ``panel``, atomically; parts of earlier ones are void from then on."""
-    token, last = uuid.uuid4().hex, features.values[:, :, -1]
-    digests = _digests(panel, len(panel.sessions))[1]
-    _write(path, features.arrays() | {"base": np.array(token), "digests": digests, "last": last})
+    cut = _cut(features.sessions)
+    ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
+    _write(path, features.arrays() | ends | {"last": features.values[:, :, max(cut - 1, 0)]})
     for number in range(1, MOST_PARTS + 1):
         _part(path, number).unlink(missing_ok=True)
 
@@ -158,21 +168,20 @@ def load_features(path: Path) -> FeaturePanel:
     if not parts:
         return base
     try:
-        with_days = [base.sessions, *(_days(part["sessions"]) for part in parts)]
-        total = sum(map(len, with_days))
-        values = np.empty((len(base.tickers), len(base.names), total), dtype=np.float32)
-        valid = np.empty((len(base.tickers), total), dtype=bool)
+        sessions = _continued([base.sessions, *(_days(part["sessions"]) for part in parts)])
+        values = np.empty((len(base.tickers), len(base.names), len(sessions)), dtype=np.float32)
+        valid = np.empty((len(base.tickers), len(sessions)), dtype=bool)
         end = len(base.sessions)
         values[:, :, :end], valid[:, :end] = base.values, base.valid
         for part in parts:
-            stop = end + len(part["sessions"])
-            values[:, :, end:stop], valid[:, end:stop] = part["values"], part["valid"]
+            days = _days(part["sessions"])
+            first = int(sessions.searchsorted(days[0]))
+            end = first + len(days)
+            values[:, :, first:end], valid[:, first:end] = part["values"], part["valid"]
             if "rows" in part:
-                values[part["rows"], :, :stop], valid[part["rows"], :stop] = part["row_values"], part["row_valid"]
-            end = stop
+                values[part["rows"], :, :end], valid[part["rows"], :end] = part["row_values"], part["row_valid"]
     except (KeyError, ValueError, IndexError) as error:
         raise _damage(path, error) from error
-    sessions = pd.DatetimeIndex(np.concatenate([days.to_numpy() for days in with_days]))
     return FeaturePanel(base.names, base.tickers, sessions, values, valid)
 
 
@@ -187,6 +196,20 @@ class _Ends:
     digests: np.ndarray
     number: int
     base: str
+
+    @property
+    def cut(self) -> int:
+        """Number of settled sessions."""
+        return _cut(self.sessions)
+
+
+def _cut(sessions: pd.DatetimeIndex) -> int:
+    return max(0, len(sessions) - UNSETTLED)
+
+
+def _continued(spans: Sequence[pd.DatetimeIndex]) -> pd.DatetimeIndex:
+    """All sessions of a base and its parts, each of which begins again somewhere in what came before."""
+    return pd.DatetimeIndex(np.unique(np.concatenate([span.to_numpy() for span in spans])))
 
 
 def _read_ends(path: Path) -> _Ends | None:
@@ -208,7 +231,7 @@ def _read_ends(path: Path) -> _Ends | None:
     return _Ends(
         names=tuple(map(str, held["names"])),
         tickers=tuple(map(str, held["tickers"])),
-        sessions=pd.DatetimeIndex(np.concatenate([part.to_numpy() for part in days])),
+        sessions=_continued(days),
         last=newest["last"],
         digests=newest["digests"],
         number=len(parts),
@@ -241,17 +264,15 @@ def _parts(path: Path, token: str, names: Sequence[str] | None = None) -> list[d
     return parts
 
 
-def _digests(panel: PricePanel, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """A digest of each ticker's first ``count`` bars, and of all: uint8 ``[ticker, 16]`` each."""
+def _digests(panel: PricePanel, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Digests of each ticker's first ``first`` and first ``second`` >= ``first`` bars: uint8 ``[ticker, 16]`` each."""
     before, after = (np.empty((len(panel.tickers), 16), dtype=np.uint8) for _ in range(2))
     for row in range(len(panel.tickers)):
-        bars, traded = np.ascontiguousarray(panel.values[row].T), panel.valid[row]
-        digest = hashlib.blake2b(bars[:count].tobytes(), digest_size=16)
-        beginning = digest.copy()
-        beginning.update(traded[:count].tobytes())
-        before[row] = np.frombuffer(beginning.digest(), np.uint8)
-        digest.update(bars[count:].tobytes())
-        digest.update(traded.tobytes())
+        # One pass: the shorter span is the beginning of the longer one.
+        bars = np.concatenate([panel.values[row, :, :second], panel.valid[row, None, :second]]).T
+        digest = hashlib.blake2b(np.ascontiguousarray(bars[:first]), digest_size=16)
+        before[row] = np.frombuffer(digest.digest(), np.uint8)
+        digest.update(np.ascontiguousarray(bars[first:]))
         after[row] = np.frombuffer(digest.digest(), np.uint8)
     return before, after
 

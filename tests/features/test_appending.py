@@ -13,7 +13,7 @@ from torch import Tensor
 
 from financial_assets.errors import FeatureError
 from financial_assets.features import appending
-from financial_assets.features.appending import append_features, load_features, next_sessions, save_features
+from financial_assets.features.appending import UNSETTLED, append_features, load_features, next_sessions, save_features
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_feature_panel, check_features
@@ -60,6 +60,23 @@ def test_appended_sessions_are_those_of_the_whole_panel(
     assert next_sessions(path, panel, catalogue_graph) is None
 
 
+def test_bars_that_settle_change_the_last_sessions_alone(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path
+) -> None:
+    first = panel.until(DAYS[170])
+    save_features(path, compute_panel(first, catalogue_graph), first)
+    values = panel.values.copy()
+    values[:, 4, 165:171] *= np.float32(1.3)  # everybody's volumes
+    values[3, 0:4, 168] *= np.float32(1.01)
+    for last in (172, 173):
+        settled = replace(panel, values=values).until(DAYS[last])
+        appended = next_sessions(path, settled, catalogue_graph)
+        assert appended is not None
+        assert (appended.restated, appended.unstable, appended.added) == (None, (), 2 if last == 172 else 1)
+        append_features(path, appended)
+        assert same(load_features(path), compute_panel(settled, catalogue_graph))
+
+
 def test_a_restated_ticker_is_computed_anew(panel: PricePanel, catalogue_graph: FeatureGraph, path: Path) -> None:
     first = panel.until(DAYS[170])
     save_features(path, compute_panel(first, catalogue_graph), first)
@@ -102,7 +119,7 @@ def test_a_value_that_does_not_come_out_again_is_told(
     first = panel.until(DAYS[170])
     computed = compute_panel(first, catalogue_graph)
     spoilt = computed.values.copy()
-    spoilt[4, 7, -1] += 1.0
+    spoilt[4, 7, -1 - UNSETTLED] += 1.0
     save_features(path, replace(computed, values=spoilt), first)
     appended = next_sessions(path, panel, catalogue_graph)
     assert appended is not None
