@@ -11,7 +11,7 @@ import dagster as dg
 from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
-from financial_assets.assets.market import price_panel, raw_prices
+from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
@@ -21,7 +21,7 @@ from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
 from financial_assets.automation.jobs import daily, full_pipeline, retrain
-from financial_assets.automation.schedules import daily_after_close
+from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
 from financial_assets.resources import make_resources
@@ -31,6 +31,10 @@ __all__ = ["defs"]
 
 _settings = load_settings()
 _resources = make_resources(_settings)
+# The policy follows the calendar of the settings, which is known only now.
+_raw_prices = dg.map_asset_specs(
+    lambda spec: spec.replace_attributes(freshness_policy=freshness_policy()), [raw_prices]
+)
 
 # Earlier versions made these folders readable by everybody, though they hold prices, models and run logs. Dagster takes
 # `.dagster` from the current folder of each process; earlier processes may have used that of DAGSTER_HOME.
@@ -41,7 +45,7 @@ for _folder in (_settings.home, Path(".dagster"), Path(os.environ.get("DAGSTER_H
 
 defs = dg.Definitions(
     assets=[
-        raw_prices,
+        *_raw_prices,
         price_panel,
         features,
         *model_assets,
@@ -57,7 +61,7 @@ defs = dg.Definitions(
         completed_session,
     ],
     jobs=[full_pipeline, daily, retrain],
-    schedules=[daily_after_close],
+    schedules=[make_daily_schedule()],
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,
     loggers={"console": console_logger},

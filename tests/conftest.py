@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,16 @@ def _no_settings_from_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("PROGRESS", "false")
+
+
+@pytest.fixture
+def use_calendar() -> Iterator[Callable[[str], None]]:
+    """Works on another exchange until the test ends."""
+    from financial_assets.market import calendar
+
+    before = calendar.name()
+    yield calendar.use
+    calendar.use(before)
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,14 @@ CLUSTER = {
     "gitops_repository": "git@host:team/repository.git",
 }
 
-NOT_CARRIED = {"financial_assets_home", "price_files", "sensor_interval", "serving_target"}
+NOT_CARRIED = {
+    "financial_assets_home",
+    "price_files",
+    "sensor_interval",
+    "serving_target",
+    "universe_file",
+    "market_calendar",
+}
 """Tested by themselves."""
 
 

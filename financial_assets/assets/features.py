@@ -1,23 +1,31 @@
 """Group features: the catalogue over the panel, proven causal on the very bars it was computed from."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from financial_assets.assets.market import price_panel
+from financial_assets.features.appending import Appended, append_features, next_sessions, save_features
 from financial_assets.features.causality import causality_violations
-from financial_assets.features.graph import FeatureGraph, compute_panel
-from financial_assets.features.schema import check_features, feature_schema
+from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.features.schema import check_feature_panel, feature_schema
+from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
+from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.resources import Market
 
-__all__ = ["features"]
+__all__ = ["features", "features_version"]
 
 _SCHEMA = "Columns, types, finite, within range"
 _SPOT_CHECKS = 3
 """Sessions at which causality is tried on the real panel; the laws themselves are property tests."""
+
+_MOST_DESCRIBED = 50_000
+"""Rows from which the distributions in the metadata are taken, evenly spaced over a larger panel."""
 
 
 @dg.asset(
@@ -34,33 +42,60 @@ _SPOT_CHECKS = 3
 def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]:
     """Every indicator of the catalogue for every ticker and session that has enough bars behind it.
 
-    Values that fail a check are shown in it and never stored.
+    Where the stored features are a beginning of the panel, only the new sessions are computed and appended. Values that
+    fail a check are shown in it and never stored.
     """
     panel, graph = market.load_panel(), FeatureGraph()
-    computed = compute_panel(panel, graph)
-    frame = computed.to_frame()
-    failures = check_features(frame)
+    appended = next_sessions(market.features_path, panel, graph)
+    computed = (compute_panel(panel, graph),) if appended is None else appended.parts
+    failures = pd.concat([check_feature_panel(part) for part in computed], ignore_index=True)
     violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
-    yield quality_check("schema", _SCHEMA, len(frame), failures)
+    if appended is not None:
+        violations = pd.concat([violations, _unstable(appended)], ignore_index=True)
+    count = sum(int(part.valid.sum()) for part in computed)
+    yield quality_check("schema", _SCHEMA, count, failures)
     yield quality_check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations)
     broken = failures if violations.empty else violations
     if not broken.empty:
         raise refusal("features break their contract; the stored ones are unchanged", broken)
-    computed.save(market.features_path)
-    context.log.info(f"{len(graph.names)} features on {len(frame):,} rows (ticker and session)")
+    if appended is None:
+        save_features(market.features_path, computed[0], panel)
+    else:
+        append_features(market.features_path, appended)
+    how = "" if appended is None else f", {appended.added} new sessions appended"
+    rows = int((panel.valid & (panel.listed_bars() >= graph.lookback)).sum())
+    context.log.info(f"{len(graph.names)} features on {rows:,} rows (ticker and session){how}")
     yield dg.MaterializeResult(
-        data_version=dg.DataVersion(computed.content_hash()),
+        data_version=dg.DataVersion(features_version(panel, graph)),
         metadata={
-            "dagster/row_count": len(frame),
+            "dagster/row_count": rows,
             "dagster/column_schema": column_schema(feature_schema()),
             "features": len(graph.names),
             "lookback": graph.lookback,
-            "distribution": table(_distribution(frame, graph.names), most=200),
+            "rows computed": count,
+            "distribution": table(_distribution(computed[-1]), most=200),
             "file": link(market.features_path),
         },
     )
 
 
-def _distribution(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    summary = frame[list(names)].describe(percentiles=[0.01, 0.5, 0.99]).T[["mean", "std", "1%", "50%", "99%"]]
-    return summary.rename_axis("feature").reset_index()
+def features_version(panel: PricePanel, graph: FeatureGraph) -> str:
+    """Names the content of the features: they are a function of the bars and of the code, so those are hashed.
+
+    Hashing the features themselves would read all of them each day.
+    """
+    return hashlib.sha256(f"{panel.content_hash()}\0{code_version()}\0{graph.names}".encode()).hexdigest()
+
+
+def _unstable(appended: Appended) -> pd.DataFrame:
+    problem = "the last stored session comes out otherwise from its last bars alone"
+    rows = [{"ticker": ticker, "feature": feature, "problem": problem} for ticker, feature in appended.unstable]
+    return pd.DataFrame(rows, columns=["ticker", "feature", "problem"])
+
+
+def _distribution(panel: FeaturePanel) -> pd.DataFrame:
+    ticker, session = np.nonzero(panel.valid)
+    step = max(1, len(ticker) // _MOST_DESCRIBED)
+    values = panel.values[ticker[::step], :, session[::step]]
+    summary = pd.DataFrame(values, columns=list(panel.names)).describe(percentiles=[0.01, 0.5, 0.99])
+    return summary.T[["mean", "std", "1%", "50%", "99%"]].rename_axis("feature").reset_index()

@@ -16,7 +16,7 @@ from financial_assets.metadata import column_schema, link, quality_metadata, tab
 from financial_assets.resources import Market
 from financial_assets.workflows.run_history import superseded_by
 
-__all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "price_panel", "raw_prices"]
+__all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "freshness_policy", "price_panel", "raw_prices"]
 
 GROUP = "market_data"
 OWNERS = ["team:market-data"]
@@ -33,7 +33,7 @@ FRESH = "fresh"
 """Check of the prices' age; the sensor ``watch_prices`` evaluates it between runs."""
 
 
-def _freshness_policy() -> dg.FreshnessPolicy:
+def freshness_policy() -> dg.FreshnessPolicy:
     """A window longer than any weekend with holidays of the coming year, and than a late run.
 
     Dagster's policies know windows and cron, not calendars: this one notices prices that nobody updates any more. The
@@ -59,7 +59,7 @@ class RawPricesConfig(dg.Config):
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    freshness_policy=_freshness_policy(),
+    freshness_policy=freshness_policy(),
     retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
     pool="price_source",
     check_specs=[

@@ -10,7 +10,7 @@ import pandas as pd
 from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.errors import MarketDataError
-from financial_assets.features.graph import FeaturePanel
+from financial_assets.features.appending import load_features
 from financial_assets.installation import ABTestState, MarketState, ModelStore
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole
@@ -33,7 +33,7 @@ def check_state_files(market: MarketState, models: ModelStore, ab_test: ABTestSt
     readings, trained = Readings(), [name for name in VARIANTS if (models.folder / name).is_dir()]
     if trained:
         readings.read(market.panel_path, PricePanel.load, "price_panel")
-        readings.read(market.features_path, FeaturePanel.load, "features")
+        readings.read(market.features_path, load_features, "features")
         readings.read(models.baselines_path, Baselines.load, "baselines")
     fitted = sorted((models.folder / "baselines").glob("*.json"))
     latest = _cutoff(models.baselines_path) or max((path.stem for path in fitted), default="")

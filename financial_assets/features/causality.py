@@ -22,7 +22,9 @@ def same_bits(a: Tensor, b: Tensor) -> Tensor:
     return (a == b) | (torch.isnan(a) & torch.isnan(b))
 
 
-def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 3, seed: int = 0) -> pd.DataFrame:
+def causality_violations(
+    graph: FeatureGraph, panel: PricePanel, *, cuts: int = 3, seed: int = 0, most: int = 32
+) -> pd.DataFrame:
     """Where features of a panel cut short differ from those of the whole panel.
 
     Parameters
@@ -35,6 +37,8 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
         Sessions, drawn at random, at which the panel is cut.
     seed
         Of that draw.
+    most
+        Tickers that are tried, drawn at random where there are more: each cut computes all of their past again.
 
     Returns
     -------
@@ -44,17 +48,20 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
     """
     sessions = len(panel.sessions)
     drawn = np.random.default_rng(seed).choice(sessions, size=min(cuts, sessions), replace=False)
-    bars = torch.from_numpy(panel.values)
-    rows: list[dict[str, Any]] = []
+    rows = np.arange(len(panel.tickers))
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, size=most, replace=False))
+    bars = torch.from_numpy(panel.values[rows])
+    failures: list[dict[str, Any]] = []
     with torch.inference_mode():
         whole = graph(bars)
         for cut in sorted(int(at) for at in drawn):
             short = graph(bars[..., : cut + 1])[..., -1]
             expected = whole[..., cut]
-            rows += [
+            failures += [
                 {
                     "date": panel.sessions[cut],
-                    "ticker": panel.tickers[ticker],
+                    "ticker": panel.tickers[rows[ticker]],
                     "feature": graph.names[feature],
                     "whole": float(expected[ticker, feature]),
                     "cut_short": float(short[ticker, feature]),
@@ -62,4 +69,4 @@ def causality_violations(graph: FeatureGraph, panel: PricePanel, *, cuts: int = 
                 }
                 for ticker, feature in torch.nonzero(~same_bits(short, expected)).tolist()
             ]
-    return pd.DataFrame(rows, columns=["date", "ticker", "feature", "whole", "cut_short", "problem"])
+    return pd.DataFrame(failures, columns=["date", "ticker", "feature", "whole", "cut_short", "problem"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from financial_assets.atomic import atomic_write_bytes
+from financial_assets.atomic import atomic_path
 from financial_assets.errors import FeatureError
 from financial_assets.features.bars import Bars
 from financial_assets.features.catalogue import CATALOGUE
@@ -122,16 +121,18 @@ class FeaturePanel:
 
     def save(self, path: Path) -> None:
         """Write the panel to one ``.npz`` file, atomically."""
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            names=np.asarray(self.names, dtype=np.str_),
-            tickers=np.asarray(self.tickers, dtype=np.str_),
-            sessions=self.sessions.to_numpy("datetime64[D]"),
-            values=self.values,
-            valid=self.valid,
-        )
-        atomic_write_bytes(path, buffer.getvalue())
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **self.arrays())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What ``save`` writes, by name."""
+        return {
+            "names": np.asarray(self.names, dtype=np.str_),
+            "tickers": np.asarray(self.tickers, dtype=np.str_),
+            "sessions": self.sessions.to_numpy("datetime64[D]"),
+            "values": self.values,
+            "valid": self.valid,
+        }
 
     @classmethod
     def load(cls, path: Path) -> FeaturePanel:
@@ -143,7 +144,7 @@ class FeaturePanel:
             If the file is missing, damaged or not a feature panel.
         """
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
                 return cls(
                     names=tuple(map(str, stored["names"])),
                     tickers=tuple(map(str, stored["tickers"])),
@@ -176,21 +177,26 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int = 16) ->
         raise FeatureError(f"chunk is a number of tickers, at least 1, not {chunk}")
     bars = torch.from_numpy(np.ascontiguousarray(panel.values, dtype=np.float32))
     listed = panel.listed_bars()
-    values = np.full((len(panel.tickers), len(graph.names), len(panel.sessions)), np.nan, dtype=np.float32)
+    complete = listed >= graph.lookback
+    values = np.empty((len(panel.tickers), len(graph.names), len(panel.sessions)), dtype=np.float32)
     with torch.inference_mode():
         for start in range(0, len(panel.tickers), chunk):
-            values[start : start + chunk] = graph(bars[start : start + chunk]).numpy()
-    complete = listed >= graph.lookback
-    values[~np.broadcast_to(complete[:, None, :], values.shape)] = np.nan
-    _require_finite(graph, panel, values, complete)
+            block = values[start : start + chunk]
+            np.copyto(block, graph(bars[start : start + chunk]).numpy())
+            # Chunk by chunk: masks of a large panel would take as much memory as the panel.
+            is_known = complete[start : start + chunk, None, :]
+            np.copyto(block, np.float32(np.nan), where=~is_known)
+            if not np.isfinite(block.sum(dtype=np.float64, where=is_known)):
+                _require_finite(graph, panel, start, block, is_known)
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 
 
-def _require_finite(graph: FeatureGraph, panel: PricePanel, values: np.ndarray, complete: np.ndarray) -> None:
-    broken = ~np.isfinite(values) & complete[:, None, :]
+def _require_finite(graph: FeatureGraph, panel: PricePanel, start: int, block: np.ndarray, known: np.ndarray) -> None:
+    broken = ~np.isfinite(block) & known
     if broken.any():
         ticker, feature, session = (int(axis[0]) for axis in np.nonzero(broken))
         raise FeatureError(
             f"{int(broken.sum())} feature values are not finite, first {graph.names[feature]} of "
-            f"{panel.tickers[ticker]} on {panel.sessions[session]:%Y-%m-%d}: a price or volume there is not a number"
+            f"{panel.tickers[start + ticker]} on {panel.sessions[session]:%Y-%m-%d}: a price or volume there is not a "
+            "number"
         )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
+from financial_assets.features.graph import FeaturePanel
 
-__all__ = ["check_features", "feature_schema"]
+__all__ = ["check_feature_panel", "check_features", "feature_schema"]
 
 
 def feature_schema(features: Sequence[Feature] = CATALOGUE) -> pa.DataFrameSchema:
@@ -50,6 +53,24 @@ def check_features(frame: pd.DataFrame, features: Sequence[Feature] = CATALOGUE)
     except pa.errors.SchemaErrors as error:
         return _failures([_failure(frame, case) for case in error.failure_cases.to_dict("records")])
     return _failures([])
+
+
+def check_feature_panel(panel: FeaturePanel, features: Sequence[Feature] = CATALOGUE) -> pd.DataFrame:
+    """The same of a panel's valid rows, ticker by ticker: the tidy frame of a large panel would not fit into memory.
+
+    A panel has one value per key and one type by construction, so bounds are all that can be broken; rows that break
+    one go through ``check_features``, which says what is wrong with them.
+    """
+    if tuple(feature.name for feature in features) != panel.names:
+        return check_features(panel.to_frame(), features)
+    low, high = (np.array([feature.bounds[end] for feature in features], np.float32)[:, None] for end in (0, 1))
+    broken = np.zeros_like(panel.valid)
+    for row, values in enumerate(panel.values):
+        with np.errstate(invalid="ignore"):
+            broken[row] = panel.valid[row] & ~((values >= low) & (values <= high)).all(axis=0)
+    if not broken.any():
+        return _failures([])
+    return check_features(replace(panel, valid=broken).to_frame(), features)
 
 
 def _failures(rows: list[tuple[object, ...]]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
+from financial_assets.market import calendar
 from financial_assets.redaction import conceal
 from financial_assets.settings import Settings
 
@@ -58,15 +59,19 @@ def open_installation(settings: Settings) -> Installation:
 def configure(settings: Settings) -> dict[str, dict[str, Any]]:
     """Constructor values of ``market``, ``models``, ``serving`` and ``ab_test``.
 
+    From here on, this process works with the calendar of the settings.
+
     Dagster shows them in the browser and stores them with each run, so addresses come without their passwords; who
     opens the connection looks them up (``redaction.reveal``).
     """
+    calendar.use(settings.market_calendar)
     return {
         "market": _values(
             MarketState,
             settings,
             start=_text(settings.ingestion_start_date),
             end=_text(settings.ingestion_end_date),
+            universe_file=_text(settings.universe_file),
         ),
         "models": _values(ModelStore, settings, experiment=settings.mlflow_experiment_name),
         "serving": _values(

@@ -21,6 +21,7 @@ from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore, UpsertReport, same_bars
+from financial_assets.market.universe import Universe, read_universe
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class MarketState(TradingDays):
 
     tickers: list[str]
     price_files: str | None = None
+    universe_file: str | None = None
+    market_calendar: str = "XNYS"
     start: str | None = None
     end: str | None = None
     evaluation_share: float
@@ -86,6 +89,8 @@ class MarketState(TradingDays):
             return True
         if (self.price_source, marker.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
             return False
+        if marker.get("MARKET_CALENDAR") != identity.get("MARKET_CALENDAR"):
+            return False
         # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
         is_clear = RESOLVED not in marker or Path(self.price_files).is_absolute()
         if marker.get(RESOLVED) == identity[RESOLVED] or (is_clear and marker.get("PRICE_FILES") == self.price_files):
@@ -95,6 +100,8 @@ class MarketState(TradingDays):
     def _identity(self) -> dict[str, Any]:
         """What makes prices of two runs the same market."""
         identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
+        if self.market_calendar != "XNYS":  # not named in folders that were made before there was a choice
+            identity["MARKET_CALENDAR"] = self.market_calendar
         if self.price_source == "files" and self.price_files is not None:
             identity["PRICE_FILES"] = self.price_files
             identity[RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
@@ -183,7 +190,12 @@ class MarketState(TradingDays):
 
     def whole_panel(self) -> PricePanel:
         """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
-        return build_panel(self.prices())
+        universe = self.universe()
+        return build_panel(self.prices(), None if universe is None else universe.members)
+
+    def universe(self) -> Universe | None:
+        """Who belongs to the universe when; ``None``: all of ``TICKERS``, always."""
+        return None if self.universe_file is None else read_universe(Path(self.universe_file))
 
     def panel(self) -> PricePanel:
         """Everything up to the clock."""
@@ -206,9 +218,10 @@ class MarketState(TradingDays):
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""
-        from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel  # torch
+        from financial_assets.features.appending import load_features  # torch
+        from financial_assets.features.graph import FeatureGraph, compute_panel
 
-        stored = FeaturePanel.load(self.features_path)
+        stored = load_features(self.features_path)
         if stored.sessions[-1] == self.clock().now():
             return stored
         panel = self.load_panel()

@@ -1,7 +1,8 @@
-"""Sessions of the New York Stock Exchange (XNYS), as tz-naive dates.
+"""Sessions of the market's exchange, as tz-naive dates: of New York (XNYS), unless ``use`` names another calendar.
 
-The calendar begins on ``CALENDAR_START`` and ends a year ahead of today, in long-lived processes too. Nothing is known
-of days outside it: whoever asks about one gets an error, never "no session".
+A process works on one market, so the calendar is one per process: the setting ``MARKET_CALENDAR``. It begins with
+``first_day`` and ends a year ahead of today, in long-lived processes too. Nothing is known of days outside it: whoever
+asks about one gets an error, never "no session".
 """
 
 from __future__ import annotations
@@ -19,35 +20,100 @@ from financial_assets.errors import MarketDataError
 __all__ = [
     "CALENDAR_START",
     "as_session",
+    "first_day",
     "is_session",
     "last_completed_session",
     "last_session",
+    "name",
     "next_session",
     "outside",
+    "regular_close",
     "session_close",
     "sessions",
     "sessions_closed",
     "sessions_later",
+    "trading_weekdays",
+    "use",
+    "zone",
 ]
 
+DEFAULT = "XNYS"
+"""New York Stock Exchange."""
+
 CALENDAR_START = "1962-01-02"
-"""Where the calendar begins: before the oldest daily bars that free sources carry."""
+"""Where calendars begin, if they reach back so far: before the oldest daily bars that free sources carry."""
 
 DateLike = pd.Timestamp | dt.date | str
 
 
 @dataclass(frozen=True)
 class _Calendar:
-    """Sessions and their closes (UTC), known from ``first`` to ``last``, which need not be sessions."""
+    """Sessions and their closes (UTC), known from ``first`` to ``last``, which need not be sessions.
 
+    ``zone`` is the exchange's, ``regular_close`` the time there after midnight of the session's day at which a full
+    session ends, and ``weekdays`` has a 1 for each day of the week, from Monday on, that can be a session.
+    """
+
+    name: str
     first: pd.Timestamp
     last: pd.Timestamp
     sessions: pd.DatetimeIndex
     closes: pd.DatetimeIndex
+    zone: str
+    regular_close: pd.Timedelta
+    weekdays: str
 
     @property
     def span(self) -> str:
-        return f"the XNYS calendar ({self.first.date()} to {self.last.date()}, a year from now)"
+        return f"the {self.name} calendar ({self.first.date()} to {self.last.date()}, a year from now)"
+
+
+_active = DEFAULT
+
+
+def use(calendar: str) -> None:
+    """Work on another exchange from now on, in this process.
+
+    Parameters
+    ----------
+    calendar
+        Any name of exchange_calendars: ``XNYS``, ``XLON``, ``24/7`` (every day, for crypto currencies).
+
+    Raises
+    ------
+    MarketDataError
+        There is no such calendar.
+    """
+    global _active
+    names = exchange_calendars.get_calendar_names(include_aliases=True)
+    if calendar not in names:
+        raise MarketDataError(f"MARKET_CALENDAR: {calendar!r} is not a calendar; it may be {', '.join(sorted(names))}")
+    _active = calendar
+
+
+def name() -> str:
+    """The calendar in use, as exchange_calendars calls it."""
+    return _active
+
+
+def first_day() -> pd.Timestamp:
+    """The first day that the calendar knows."""
+    return _present().first
+
+
+def zone() -> str:
+    """Time zone of the exchange, e.g. ``America/New_York``."""
+    return _present().zone
+
+
+def regular_close() -> pd.Timedelta:
+    """When a full session ends: time since midnight, in the exchange's zone, of the session's day (24 h: the next)."""
+    return _present().regular_close
+
+
+def trading_weekdays() -> str:
+    """Seven digits from Monday on, 1 where the exchange can have a session: ``1111100``."""
+    return _present().weekdays
 
 
 def _today() -> dt.date:
@@ -57,19 +123,30 @@ def _today() -> dt.date:
 def _present() -> _Calendar:
     """The calendar of today: a process that lives for years gets a longer one each month."""
     today = _today()
-    return _built(today.year, today.month)
+    return _built(_active, today.year, today.month)
 
 
-@lru_cache(maxsize=1)
-def _built(year: int, month: int) -> _Calendar:
+@lru_cache(maxsize=4)
+def _built(name: str, year: int, month: int) -> _Calendar:
     # Building it takes a third of a second, hence the cache.
-    last = pd.Timestamp(year, month, 1) + pd.DateOffset(months=13, days=-1)
-    calendar = exchange_calendars.get_calendar("XNYS", start=CALENDAR_START, end=last)
+    first, last = pd.Timestamp(CALENDAR_START), pd.Timestamp(year, month, 1) + pd.DateOffset(months=13, days=-1)
+    if name != DEFAULT:
+        # Some calendars know fewer years. The default span (twenty years) is always among them.
+        known = exchange_calendars.get_calendar(name)
+        first, last = max(filter(None, (first, known.bound_min()))), min(filter(None, (last, known.bound_max())))
+        if last < pd.Timestamp(year, month, 1):
+            raise MarketDataError(f"MARKET_CALENDAR={name}: exchange_calendars knows its sessions until {last.date()}")
+    calendar = exchange_calendars.get_calendar(name, start=first, end=last)
+    closes_at = calendar.close_times[-1][1]
     return _Calendar(
-        first=pd.Timestamp(CALENDAR_START),
+        name=name,
+        first=first,
         last=last,
         sessions=pd.DatetimeIndex(calendar.sessions.to_numpy(), name="session"),
         closes=pd.DatetimeIndex(calendar.closes),
+        zone=str(calendar.tz),
+        regular_close=pd.Timedelta(days=calendar.close_offset, hours=closes_at.hour, minutes=closes_at.minute),
+        weekdays=calendar.weekmask,
     )
 
 
@@ -92,7 +169,7 @@ def _inside(value: DateLike, calendar: _Calendar) -> pd.Timestamp:
 
 
 def sessions(start: DateLike, end: DateLike) -> pd.DatetimeIndex:
-    """XNYS sessions from ``start`` to ``end``, both included.
+    """Sessions from ``start`` to ``end``, both included.
 
     Raises
     ------
@@ -120,7 +197,7 @@ def outside(dates: pd.DatetimeIndex) -> np.ndarray:
 
 
 def is_session(dates: pd.DatetimeIndex) -> np.ndarray:
-    """Which of ``dates`` (tz-naive) are XNYS sessions: a boolean array of the same length.
+    """Which of ``dates`` (tz-naive) are sessions: a boolean array of the same length.
 
     Raises
     ------
@@ -140,13 +217,18 @@ def as_session(value: DateLike) -> pd.Timestamp:
     Raises
     ------
     MarketDataError
-        XNYS does not trade that day, or the day lies outside the calendar.
+        The exchange does not trade that day, or the day lies outside the calendar.
     """
     calendar = _present()
     day = _inside(value, calendar)
     if day not in calendar.sessions:
-        raise MarketDataError(f"{day.date()} ({day.day_name()}) is not an XNYS session")
+        raise MarketDataError(f"{day.date()} ({day.day_name()}) is not {_article(calendar.name)} session")
     return day
+
+
+def _article(name: str) -> str:
+    """``an XNYS``, ``a 24/7``: by the sound of the first letter."""
+    return f"{'an' if name[0] in 'AEFHILMNORSX' else 'a'} {name}"
 
 
 def next_session(session: DateLike) -> pd.Timestamp:
@@ -161,7 +243,7 @@ def next_session(session: DateLike) -> pd.Timestamp:
     position = int(calendar.sessions.searchsorted(_inside(session, calendar), side="right"))
     if position == len(calendar.sessions):
         raise MarketDataError(
-            f"the XNYS calendar ends at {calendar.sessions[-1].date()}: no session after {session} is known"
+            f"the {calendar.name} calendar ends at {calendar.sessions[-1].date()}: no session after {session} is known"
         )
     return calendar.sessions[position]
 

@@ -9,13 +9,11 @@ import pandas as pd
 
 from financial_assets.market import calendar
 
-__all__ = ["DUE_TIME", "EXCHANGE_ZONE", "LATENESS", "due", "longest_wait", "overdue"]
+__all__ = ["DELAY", "LATENESS", "due", "due_schedule", "longest_wait", "overdue", "session_due"]
 
-EXCHANGE_ZONE = "America/New_York"
-"""Where the exchange is."""
-
-DUE_TIME = dt.time(17, 30)
-"""When the prices of a session are fetched: an hour and a half after a full session's close, bars are final."""
+DELAY = pd.Timedelta(minutes=90)
+"""How long after a full session's close its prices are fetched. Volumes may still settle: the next fetch corrects
+them."""
 
 LATENESS = pd.Timedelta(hours=12)
 """How much later a run may end without being missed: a queue, retries, and the run itself."""
@@ -23,9 +21,33 @@ LATENESS = pd.Timedelta(hours=12)
 
 def due(session: pd.Timestamp) -> pd.Timestamp:
     """The instant (UTC) at which the prices of ``session`` are fetched."""
-    day = calendar.as_session(session)
-    local = pd.Timestamp.combine(day.date(), DUE_TIME).tz_localize(EXCHANGE_ZONE)
-    return local.tz_convert("UTC")
+    return _due(calendar.as_session(session)).tz_convert("UTC")
+
+
+def _due(day: pd.Timestamp) -> pd.Timestamp:
+    """The same in the exchange's zone, for any day."""
+    after_midnight = calendar.regular_close() + DELAY
+    # By the clock on the wall: the day on which summer time begins has an hour less.
+    return (day + after_midnight).tz_localize(calendar.zone(), nonexistent="shift_forward", ambiguous=False)
+
+
+def due_schedule() -> tuple[str, str]:
+    """When prices are due, as a cron expression and its time zone."""
+    days, time = divmod(calendar.regular_close() + DELAY, pd.Timedelta(days=1))
+    weekdays = sorted((day + 1 + days) % 7 for day, is_open in enumerate(calendar.trading_weekdays()) if is_open == "1")
+    listed = (
+        f"{weekdays[0]}-{weekdays[-1]}"
+        if weekdays == [*range(weekdays[0], weekdays[-1] + 1)]
+        else (",".join(map(str, weekdays)))
+    )
+    minutes = int(time / pd.Timedelta(minutes=1))
+    return f"{minutes % 60} {minutes // 60} * * {'*' if len(weekdays) == 7 else listed}", calendar.zone()
+
+
+def session_due(local: dt.datetime) -> pd.Timestamp:
+    """The day whose prices are due at ``local``, a time of the schedule in the exchange's zone; it need not trade."""
+    midnight = pd.Timestamp(local.date())
+    return midnight - pd.Timedelta(days=(calendar.regular_close() + DELAY).days)
 
 
 def overdue(updated: pd.Timestamp, now: pd.Timestamp) -> pd.DatetimeIndex:

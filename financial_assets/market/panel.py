@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +40,8 @@ class PricePanel:
         splits and dividends; volume in shares, adjusted inversely; market: level of the equal-weighted index of the
         universe; day: days since 1970-01-01. NaN before a ticker's first bar, except market and day.
     valid
-        bool ``[ticker, session]``: whether the ticker traded. After its first bar, a session without one carries the
-        last close forward with zero volume and is not valid.
+        bool ``[ticker, session]``: whether the ticker traded, as a member of the universe. After its first bar, a
+        session without one carries the last close forward with zero volume and is not valid.
     """
 
     tickers: tuple[str, ...]
@@ -60,8 +60,13 @@ class PricePanel:
 
     def listed_bars(self) -> np.ndarray:
         """Sessions since listing, this one included: int32 ``[ticker, session]``, 0 before the first bar."""
-        listed = np.logical_or.accumulate(self.valid, axis=1)
+        listed = self._listed(slice(None), len(self.sessions))
         return np.cumsum(listed, axis=1, dtype=np.int32)
+
+    def _listed(self, rows: np.ndarray | slice, count: int) -> np.ndarray:
+        """Whether a ticker has had a bar by each of the first sessions: also before it joined the universe."""
+        closes = self.values[rows, CHANNELS.index("close"), :count]
+        return np.logical_or.accumulate(~np.isnan(closes), axis=1)
 
     def position(self, session: pd.Timestamp) -> int:
         """Index of ``session``.
@@ -141,7 +146,7 @@ class PricePanel:
             raise MarketDataError(f"a window needs at least one bar, not {lookback}")
         rows = self._rows(self.tickers if tickers is None else tickers)
         at = self.position(session)
-        bars = np.logical_or.accumulate(self.valid[rows, : at + 1], axis=1).sum(axis=1)
+        bars = self._listed(rows, at + 1).sum(axis=1)
         rows = rows[self.valid[rows, at] & (bars >= lookback)]
         # With too few sessions no row is left, and the slice below has no rows to be too short for.
         block = self.values[rows, :, max(0, at + 1 - lookback) : at + 1]
@@ -199,11 +204,21 @@ class PricePanel:
             raise MarketDataError(f"{path} is not a price panel ({error}); materialize price_panel again") from error
 
 
-def build_panel(prices: pd.DataFrame) -> PricePanel:
+Members = Callable[[Sequence[str], pd.DatetimeIndex], np.ndarray]
+"""Tickers and sessions to bool ``[ticker, session]``: who belongs to the universe when."""
+
+
+def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePanel:
     """Lay a checked price frame out as a panel.
 
     Prices are multiplied by ``adj_close / close`` and volume by its inverse, so that raw and split-adjusted sources
     give the same panel.
+
+    Parameters
+    ----------
+    members
+        Who belongs to the universe when (``Universe.members``); ``None``: everybody, always. While a ticker does not,
+        its bars are known, but it is not valid and does not count in the market's index.
 
     Raises
     ------
@@ -238,7 +253,9 @@ def build_panel(prices: pd.DataFrame) -> PricePanel:
     values[rows, _VOLUME, columns] = prices["volume"].to_numpy(np.float64) / factor
 
     _carry_forward(values, valid)
-    values[:, _MARKET, :] = _market_index(list(tickers), adjusted, valid)
+    belongs = np.ones_like(valid) if members is None else members(list(map(str, tickers)), sessions)
+    values[:, _MARKET, :] = _market_index(list(tickers), adjusted, valid, belongs)
+    valid &= belongs
     values[:, _DAY, :] = _as_days(sessions)
     return PricePanel(tuple(map(str, tickers)), sessions, values, valid)
 
@@ -255,20 +272,20 @@ def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:
     values[row, _VOLUME, session] = 0.0
 
 
-def _market_index(tickers: Sequence[str], adjusted: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Level ``[session]`` of an index that holds every ticker in equal parts, rebalanced at each close.
+def _market_index(tickers: Sequence[str], adjusted: np.ndarray, valid: np.ndarray, belongs: np.ndarray) -> np.ndarray:
+    """Level ``[session]`` of an index that holds every member in equal parts, rebalanced at each close.
 
-    A session's return is the mean simple return of the tickers that traded on it and had traded before; it uses
+    A session's return is the mean simple return of the members that traded on it and had traded before; it uses
     nothing later. Index tickers (``^VIX``) cannot be held and are left out, unless the universe has nothing else.
     """
     held = np.array([not name.startswith("^") for name in tickers])
     if held.any():
-        adjusted, valid = adjusted[held], valid[held]
+        adjusted, valid, belongs = adjusted[held], valid[held], belongs[held]
     last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1]), -1), axis=1)
     # A ticker that was halted yesterday returns from its latest close, which may be days ago.
     before = last[:, :-1]
     earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
-    traded = valid[:, 1:] & (before >= 0)
+    traded = valid[:, 1:] & belongs[:, 1:] & (before >= 0)
     returns = np.where(traded, adjusted[:, 1:] / np.where(traded, earlier, 1.0) - 1.0, 0.0)
     mean = returns.sum(axis=0) / np.maximum(traded.sum(axis=0), 1)
     return MARKET_BASE * np.concatenate(([1.0], np.cumprod(1.0 + mean)))

@@ -34,6 +34,9 @@ _SAME = 0.99
 _BEFORE = dt.timedelta(days=30)
 """Calendar days read before a delivery, for the bar that its first one follows."""
 
+_RECENT = dt.timedelta(days=60)
+"""Calendar days in which most tickers have their last session."""
+
 _FACTORS = ("ticker", "before", "price_factor", "volume_factor", "adj_close_factor")
 
 
@@ -129,7 +132,15 @@ class PriceStore:
 
     def last_sessions(self, tickers: Sequence[str] | None = None) -> pd.Series:
         """Ticker to its last stored session; a ticker without bars is absent."""
-        return self._ends(tickers, "max")
+        changes = self.history() if tickers else ()
+        days = [change.last for change in changes if change.last is not None]
+        if not days or tickers is None:
+            return self._ends(tickers, "max")
+        # Most tickers have traded lately, and the last sessions are quickly read.
+        recent = self._log.read(Span(tuple(tickers), max(days) - _RECENT))
+        ends = recent.groupby("ticker")["date"].max()
+        others = [ticker for ticker in tickers if ticker not in ends.index]
+        return pd.concat([ends, self._ends(others, "max")]) if others else ends
 
     def _ends(self, tickers: Sequence[str] | None, end: str) -> pd.Series:
         if tickers is not None and not tickers:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,7 +21,15 @@ class MarketSettings(SettingsGroup):
     """Universe and price source."""
 
     tickers: Annotated[tuple[str, ...], NoDecode] = ("AAPL", "MSFT")
-    """Tickers of the universe, separated by commas."""
+    """Tickers of the universe, separated by commas; ``UNIVERSE_FILE`` replaces them."""
+
+    universe_file: Path | None = None
+    """CSV of dated membership: ticker, from, to (YYYY-MM-DD, empty: open), sector, currency. A ticker is traded, and
+    counts in the market's index, while it belongs to the universe; those that left stay in the past."""
+
+    market_calendar: str = "XNYS"
+    """Exchange whose sessions, time zone and closes count: any name of exchange_calendars (``XNYS``, ``XLON``,
+    ``24/7`` for every day)."""
 
     price_source: Literal["sample", "yahoo", "files", "simulated"] = "sample"
     """Where prices come from: ``sample`` (bundled real bars, no network), ``yahoo``, ``files`` or ``simulated``."""
@@ -48,7 +58,18 @@ class MarketSettings(SettingsGroup):
     simulated_regime_shift: int | None = Field(default=None, ge=1)
     """For ``PRICE_SOURCE=simulated``: session number from which the signal turns against what was learnt."""
 
-    @field_validator("price_files", mode="before")
+    @field_validator("market_calendar")
+    @classmethod
+    def _check_calendar(cls, value: str) -> str:
+        if value != "XNYS":  # the list of names takes a second to import
+            import exchange_calendars
+
+            names = sorted(exchange_calendars.get_calendar_names(include_aliases=True))
+            if value not in names:
+                raise ValueError(f"{value!r} is not a calendar of exchange_calendars; it may be {', '.join(names)}")
+        return value
+
+    @field_validator("price_files", "universe_file", mode="before")
     @classmethod
     def _check_files(cls, value: object) -> object:
         return check_path(value)
@@ -72,6 +93,22 @@ class MarketSettings(SettingsGroup):
         if repeated:
             raise ValueError(f"{', '.join(repeated)} is listed more than once")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_universe(cls, values: Any) -> Any:
+        """Every command must know the tickers, so they are read here; ``market.universe`` checks the whole file."""
+        file = values.get("universe_file") if isinstance(values, dict) else None
+        if not file:
+            return values
+        try:
+            with Path(str(file)).expanduser().open(encoding="utf-8-sig", newline="") as stream:
+                header, *lines = csv.reader(stream)
+            place = [name.strip().lower() for name in header].index("ticker")
+        except (OSError, ValueError) as error:
+            raise ValueError(f"UNIVERSE_FILE: {file} is not a CSV file with a column ticker ({error})") from None
+        named = {line[place].strip().upper() for line in lines if len(line) > place and line[place].strip()}
+        return values | {"tickers": tuple(sorted(named))}
 
     @model_validator(mode="after")
     def _check_market(self) -> Self:

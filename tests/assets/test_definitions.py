@@ -12,7 +12,6 @@ from financial_assets.assets.artifacts import artifact_assets, make_artifact_ass
 from financial_assets.assets.serving import make_predictor_asset, predictor_assets
 from financial_assets.assets.training import make_model_asset, model_assets
 from financial_assets.automation.jobs import daily
-from financial_assets.automation.schedules import daily_after_close
 from financial_assets.definitions import defs
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.settings import Settings
@@ -225,7 +224,7 @@ def test_a_misspelt_configuration_is_refused() -> None:
 
 def test_the_schedule_runs_the_daily_job() -> None:
     schedule = defs.resolve_schedule_def("daily_after_close")
-    assert schedule is daily_after_close
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 17 * * 1-5", "America/New_York")
     assert schedule.job_name == daily.name == "daily"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -10,11 +11,12 @@ import pandas as pd
 import pytest
 from dagster._utils.schedules import cron_string_iterator
 
-from financial_assets.automation.schedules import daily_after_close
+from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 
 NEW_YORK = ZoneInfo("America/New_York")
+daily_after_close = make_daily_schedule()
 
 
 def tick(day: str) -> dg.RunRequest | dg.SkipReason:
@@ -48,7 +50,7 @@ def test_a_holiday_is_skipped_and_says_so(day: str) -> None:
     skipped = tick(day)
     assert isinstance(skipped, dg.SkipReason)
     assert day in str(skipped.skip_message)
-    assert "not an XNYS session" in str(skipped.skip_message)
+    assert "not a session of XNYS" in str(skipped.skip_message)
 
 
 def test_weekdays_at_half_past_five_in_new_york() -> None:
@@ -80,3 +82,24 @@ def test_the_time_of_the_tick_is_kept_in_utc() -> None:
 def test_a_day_that_the_calendar_does_not_know_is_an_error_not_a_holiday(day: str) -> None:
     with pytest.raises(MarketDataError, match="outside the XNYS calendar"):
         tick(day)
+
+
+@pytest.mark.parametrize(
+    ("name", "cron", "zone", "tick_at", "session"),
+    [
+        ("XLON", "0 18 * * 1-5", "Europe/London", "2026-07-01T18:00", "2026-07-01"),
+        ("XTKS", "0 17 * * 1-5", "Asia/Tokyo", "2026-07-01T17:00", "2026-07-01"),
+        ("24/7", "30 1 * * *", "UTC", "2026-07-05T01:30", "2026-07-04"),
+    ],
+)
+def test_any_exchange_has_its_zone_and_its_time(
+    use_calendar: Callable[[str], None], name: str, cron: str, zone: str, tick_at: str, session: str
+) -> None:
+    use_calendar(name)
+    schedule = make_daily_schedule()
+    assert (schedule.cron_schedule, schedule.execution_timezone) == (cron, zone)
+    at = dt.datetime.fromisoformat(tick_at).replace(tzinfo=ZoneInfo(zone))
+    request = schedule(dg.build_schedule_context(scheduled_execution_time=at))
+    assert isinstance(request, dg.RunRequest)
+    assert request.tags["session"] == session
+    assert pd.Timestamp(at) - calendar.session_close(session) == pd.Timedelta(hours=1.5)

@@ -31,7 +31,7 @@ from financial_assets.automation import dead_runs
 from financial_assets.automation.dead_runs import claim, end_dead_runs, sweeping
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.launcher import OwningRunLauncher
-from financial_assets.automation.schedules import daily_after_close
+from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.errors import OrchestrationError, TrackingError
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_LOST, OWNER_PID, OWNER_STARTED, owner_tags
 from tests.waiting import wait
@@ -252,7 +252,7 @@ def test_a_tick_of_the_schedule_ends_dead_runs(instance: dg.DagsterInstance, dea
     killed = begun(instance, dead)
     at = datetime(2026, 11, 25, 17, 30, tzinfo=ZoneInfo("America/New_York"))
     with dg.build_schedule_context(instance=instance, scheduled_execution_time=at) as context:
-        daily_after_close(context)
+        make_daily_schedule()(context)
     assert status(instance, killed) == "FAILURE"
 
 

@@ -40,4 +40,4 @@ def test_several_missed_sessions_are_all_named() -> None:
 def test_due_times_are_after_each_close_in_new_york() -> None:
     assert due(pd.Timestamp("2026-07-01")) == pd.Timestamp("2026-07-01 21:30", tz="UTC")
     assert due(pd.Timestamp("2026-12-01")) == pd.Timestamp("2026-12-01 22:30", tz="UTC")
-    assert freshness.EXCHANGE_ZONE == "America/New_York"
+    assert freshness.due_schedule() == ("30 17 * * 1-5", "America/New_York")

@@ -240,7 +240,7 @@ def test_store_restate_panel(make_prices: MakePrices, events: list[tuple[str, in
         store = PriceStore(Path(folder), now=clock)
         store.upsert(source[source["date"] < days[30]])
         for number, (kind, first, at, factor) in enumerate(events):
-            mine = source["ticker"] == "AAA"
+            mine = (source["ticker"] == "AAA").rename(None)
             row = source.index[mine][at] if at < mine.sum() else source.index[mine][0]
             start, gone = (days[first], None) if kind != "whole" else (days[0], None)
             match kind:

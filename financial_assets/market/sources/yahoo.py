@@ -75,7 +75,7 @@ class YahooPrices:
     def fetch(self, tickers: Sequence[str], start: dt.date | None = None, end: dt.date | None = None) -> FetchResult:
         """Bars of ``tickers``; see ``PriceSource.fetch``. The bar of a session that has not closed is left out."""
         last = calendar.last_completed_session(self._instant()).date()
-        first = start or dt.date.fromisoformat(calendar.CALENDAR_START)
+        first = start or calendar.first_day().date()
         until = min(end or last, last)
         if not tickers or first > until:
             raise SourceError(f"nothing to fetch from Yahoo: {len(tickers)} tickers, {first} to {until}")

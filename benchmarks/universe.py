@@ -1,0 +1,217 @@
+"""A large universe from files to validated features, and the step of one new session, beside the bare work.
+
+    python benchmarks/universe.py [--tickers 2000 --sessions 1500 --smallest 100]
+
+The bare work is what nobody can leave out: pyarrow reads the file, the feature graph computes (no masks, no checks),
+and the values are written to one flat file. Ours is the way of the assets: source, checks, store, panel, features,
+checks, feature store. Each runs in a process of its own, whose peak memory is printed. Seconds are the processor's, all
+threads together, so that other work on the machine disturbs them little; what the disk takes is not in them. The
+exponent is that of ours between the smallest and the largest universe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import torch
+
+from financial_assets.features.appending import append_features, next_sessions, save_features
+from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.features.schema import check_feature_panel
+from financial_assets.market import calendar
+from financial_assets.market.frames import PRICE_COLUMNS
+from financial_assets.market.ingestion import ingest
+from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.sources import FetchResult, deliver
+from financial_assets.market.sources.files import FilePrices
+from financial_assets.market.store import PriceStore
+
+GIB = 2**30
+CHUNK = 16
+
+
+def simulated_prices(tickers: int, sessions: int, seed: int = 0) -> pd.DataFrame:
+    """Random walks as a price frame, a quarterly dividend among them."""
+    rng = np.random.default_rng(seed)
+    days = calendar.sessions("2012-01-03", calendar.last_session())[:sessions]
+    shape = (tickers, len(days))
+    close = 50.0 * np.exp(np.cumsum(rng.normal(0.0, 0.015, shape), axis=1))
+    opening = close * np.exp(rng.normal(0.0, 0.005, shape))
+    reach = np.exp(np.abs(rng.normal(0.0, 0.004, (2, *shape))))
+    factor = 0.995 ** np.floor(np.arange(len(days))[::-1] / 63.0)
+    columns = {
+        "date": np.tile(days.to_numpy(), tickers),
+        "ticker": np.repeat([f"T{number:04d}" for number in range(tickers)], len(days)),
+        "open": opening.ravel(),
+        "high": (np.maximum(opening, close) * reach[0]).ravel(),
+        "low": (np.minimum(opening, close) / reach[1]).ravel(),
+        "close": close.ravel(),
+        "volume": np.round(1e6 * np.exp(rng.normal(0.0, 0.3, shape))).ravel(),
+        "adj_close": (close * factor).ravel(),
+    }
+    frame = pd.DataFrame(columns)
+    frame["ticker"] = frame["ticker"].astype(object)
+    return frame[list(PRICE_COLUMNS)]
+
+
+class Delivery:
+    """A live source that holds one frame."""
+
+    name = "benchmark"
+    live = True
+
+    def __init__(self, prices: pd.DataFrame) -> None:
+        self.prices = prices
+
+    def fetch(self, tickers: Sequence[str], start: dt.date | None, end: dt.date | None) -> FetchResult:
+        """See ``PriceSource.fetch``."""
+        return deliver(self.prices, tickers, start, end, origin="the benchmark")
+
+
+def bare(file: Path, folder: Path) -> dict[str, float]:
+    """Seconds of reading, features and writing alone."""
+    graph, times = FeatureGraph(), dict[str, float]()
+    start = time.process_time()
+    table = pyarrow.parquet.read_table(file)
+    times["reading"] = time.process_time() - start
+    panel = build_panel(table.to_pandas())
+    del table
+    start = time.process_time()
+    values = np.empty((len(panel.tickers), len(graph.names), len(panel.sessions)), dtype=np.float32)
+    with torch.inference_mode():
+        for first in range(0, len(panel.tickers), CHUNK):
+            bars = torch.from_numpy(panel.values[first : first + CHUNK])
+            values[first : first + CHUNK] = graph(bars).numpy()
+    times["features"] = time.process_time() - start
+    start = time.process_time()
+    with (folder / "flat").open("wb") as stream:
+        values.tofile(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    times["writing"] = time.process_time() - start
+    (folder / "flat").unlink()
+    return times
+
+
+def panel_of(store: PriceStore, folder: Path) -> PricePanel:
+    panel = build_panel(store.read())
+    panel.save(folder / "panel.npz")
+    return panel
+
+
+def whole(file: Path, folder: Path) -> dict[str, float]:
+    """Seconds from a file to validated, stored features, by step."""
+    store, graph, times = PriceStore(folder / "prices"), FeatureGraph(), dict[str, float]()
+    tickers = pyarrow.parquet.read_table(file, columns=["ticker"]).column("ticker").unique().to_pylist()
+    start = time.process_time()
+    ingest(FilePrices(str(file)), store, tickers)
+    times["ingestion"] = time.process_time() - start
+    start = time.process_time()
+    panel = panel_of(store, folder)
+    times["panel"] = time.process_time() - start
+    start = time.process_time()
+    computed = compute_panel(panel, graph)
+    times["features"] = time.process_time() - start
+    start = time.process_time()
+    assert check_feature_panel(computed).empty
+    times["validation"] = time.process_time() - start
+    start = time.process_time()
+    save_features(folder / "features.npz", computed, panel)
+    times["writing"] = time.process_time() - start
+    return times
+
+
+def daily(file: Path, folder: Path) -> dict[str, float]:
+    """Seconds of one new session of all tickers, by step."""
+    store, graph, times = PriceStore(folder / "prices"), FeatureGraph(), dict[str, float]()
+    prices = pd.read_parquet(file)
+    tickers = sorted(prices["ticker"].unique())
+    source = Delivery(prices[prices["date"] >= prices["date"].max() - pd.Timedelta(days=40)])
+    del prices
+    start = time.process_time()
+    outcome = ingest(source, store, tickers)
+    assert outcome.report is not None
+    assert outcome.report.added == len(tickers)
+    times["ingestion"] = time.process_time() - start
+    start = time.process_time()
+    panel = panel_of(store, folder)
+    times["panel"] = time.process_time() - start
+    start = time.process_time()
+    appended = next_sessions(folder / "features.npz", panel, graph)
+    assert appended is not None
+    times["features"] = time.process_time() - start
+    start = time.process_time()
+    assert not appended.unstable
+    assert all(check_feature_panel(part).empty for part in appended.parts)
+    append_features(folder / "features.npz", appended)
+    times["validation and writing"] = time.process_time() - start
+    return times
+
+
+def apart(work: Callable[[Path, Path], dict[str, float]], file: Path, folder: Path) -> tuple[dict[str, float], float]:
+    """The result of ``work`` in a fresh process, and that process's peak memory in GiB."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_measured, (work, file, folder))
+
+
+def _measured(
+    work: Callable[[Path, Path], dict[str, float]], file: Path, folder: Path
+) -> tuple[dict[str, float], float]:
+    torch.set_num_threads(1)
+    calendar.sessions("2020-01-02", "2020-01-31")  # built once per process, whatever the size of the universe
+    times = work(file, folder)
+    return times, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+
+
+def show(name: str, times: dict[str, float], memory: float) -> float:
+    total = sum(times.values())
+    steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in times.items())
+    print(f"  {name:<8}{total:8.2f} s  peak {memory:5.2f} GiB   ({steps})", flush=True)
+    return total
+
+
+def measure(tickers: int, sessions: int) -> tuple[float, float, float]:
+    """Seconds of the bare work, of ours, and of a daily step."""
+    print(f"{tickers:,} tickers x {sessions:,} sessions", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        prices = simulated_prices(tickers, sessions + 1)
+        last = prices["date"].max()
+        first, second = folder / "known.parquet", folder / "next.parquet"
+        prices[prices["date"] < last].to_parquet(first, index=False)
+        prices.to_parquet(second, index=False)
+        del prices
+        totals = [
+            show(work.__name__, *apart(work, file, folder))
+            for work, file in ((bare, first), (whole, first), (daily, second))
+        ]
+    print(f"  ours over bare {totals[1] / totals[0]:.2f}; daily step 1/{totals[1] / totals[2]:.0f} of ours", flush=True)
+    return totals[0], totals[1], totals[2]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tickers", type=int, default=2000)
+    parser.add_argument("--sessions", type=int, default=1500)
+    parser.add_argument("--smallest", type=int, default=100)
+    arguments = parser.parse_args()
+    small = measure(arguments.smallest, arguments.sessions)
+    large = measure(arguments.tickers, arguments.sessions)
+    exponent = np.log(large[1] / small[1]) / np.log(arguments.tickers / arguments.smallest)
+    print(f"exponent of cost from {arguments.smallest:,} to {arguments.tickers:,} tickers: {exponent:.2f}")
+
+
+if __name__ == "__main__":
+    main()

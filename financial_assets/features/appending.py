@@ -1,0 +1,304 @@
+"""New sessions appended to stored features: only they are computed, from the last ``lookback`` bars.
+
+A feature of session t depends on the last ``lookback`` bars only, and panel and window agree bit for bit (the laws of
+the catalogue). So what is stored stays true as long as a ticker's earlier bars have not changed; a digest of them, kept
+with the features, says so. The newest bars are left out of it: volumes settle and closes are corrected for some days.
+The last ``UNSETTLED`` sessions are therefore computed again each time. Tickers whose older bars were restated are
+computed anew, over all sessions.
+
+Beside ``features.npz`` lie up to ``MOST_PARTS`` parts ``features.<number>.npz``, each with the sessions from one on,
+which it replaces. A part names the base that it belongs to: a base written anew makes its parts void, whenever the
+power fails.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.atomic import atomic_path
+from financial_assets.errors import FeatureError
+from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+
+if TYPE_CHECKING:
+    from financial_assets.market.panel import PricePanel
+
+__all__ = ["MOST_PARTS", "UNSETTLED", "Appended", "append_features", "load_features", "next_sessions", "save_features"]
+
+MOST_PARTS = 21
+"""Parts, after which the whole is written anew: a month of sessions."""
+
+UNSETTLED = 11
+"""Sessions at the end that may still be corrected: what a live source is asked for again (fifteen calendar days)."""
+
+_MOST_RESTATED = 0.1
+"""Share of tickers up to which restated ones are computed apart; beyond, computing everything is simpler."""
+
+_DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """Features that follow the stored ones.
+
+    Attributes
+    ----------
+    new
+        Features of the new sessions and the unsettled ones before them, all tickers.
+    added
+        How many of its sessions are new.
+    restated
+        Features of all sessions for tickers whose earlier bars have changed; ``None``: no such ticker.
+    unstable
+        Ticker and feature of values of the last settled session that came out otherwise this time: a broken law.
+    number, base
+        Number of the part, and the token of the base that it belongs to.
+    digests
+        See :func:`_digests`, of the bars that are settled now.
+    """
+
+    new: FeaturePanel
+    added: int
+    restated: FeaturePanel | None
+    unstable: tuple[tuple[str, str], ...]
+    number: int
+    base: str
+    digests: np.ndarray
+
+    @property
+    def parts(self) -> tuple[FeaturePanel, ...]:
+        """All that was computed."""
+        return (self.new,) if self.restated is None else (self.new, self.restated)
+
+
+def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appended | None:
+    """The features of the sessions that ``panel`` has more than the stored features; nothing is written.
+
+    Returns
+    -------
+    Appended or None
+        ``None``: nothing is stored, or what is stored is no beginning of the same panel; compute everything.
+    """
+    stored = _read_ends(path)
+    if stored is None:
+        return None
+    count, cut = len(stored.sessions), stored.cut
+    is_continued = (
+        stored.names == graph.names
+        and stored.tickers == panel.tickers
+        and graph.lookback <= cut
+        and count < len(panel.sessions)
+        and stored.sessions.equals(panel.sessions[:count])
+        and stored.number < MOST_PARTS
+    )
+    if not is_continued:
+        return None
+    before, after = _digests(panel, cut, _cut(panel.sessions))
+    changed = np.flatnonzero((before != stored.digests).any(axis=1))
+    if len(changed) > _MOST_RESTATED * len(panel.tickers):
+        return None
+    # One session more than the unsettled ones: it must come out as it is stored.
+    window = _rows_of(panel, np.arange(len(panel.tickers)), cut - graph.lookback)
+    listed = panel.listed_bars()
+    tail = compute_panel(window, graph)
+    # The window does not know how long a ticker has been listed before it.
+    complete = listed[:, cut - 1 :] >= graph.lookback
+    values = np.where(complete[:, None, :], tail.values[:, :, graph.lookback - 1 :], np.float32(np.nan))
+    again = values[:, :, 0]
+    differs = ~((again == stored.last) | (np.isnan(again) & np.isnan(stored.last)))
+    differs[changed] = False
+    new = FeaturePanel(
+        graph.names,
+        panel.tickers,
+        panel.sessions[cut:],
+        np.ascontiguousarray(values[:, :, 1:]),
+        panel.valid[:, cut:] & complete[:, 1:],
+    )
+    return Appended(
+        new=new,
+        added=len(panel.sessions) - count,
+        restated=compute_panel(_rows_of(panel, changed, 0), graph) if len(changed) else None,
+        unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),
+        number=stored.number + 1,
+        base=stored.base,
+        digests=after,
+    )
+
+
+def append_features(path: Path, appended: Appended) -> None:
+    """Write what ``next_sessions`` computed as one more part, atomically; the stored files stay as they are."""
+    new, restated = appended.new, appended.restated
+    arrays = new.arrays() | {"base": np.array(appended.base), "digests": appended.digests}
+    settled = len(new.sessions) - UNSETTLED - 1
+    last = new.values[:, :, settled].copy()
+    if restated is not None:
+        rows = np.searchsorted(np.array(new.tickers), np.array(restated.tickers))
+        last[rows] = restated.values[:, :, settled - len(new.sessions)]
+        arrays |= {"rows": rows, "row_values": restated.values, "row_valid": restated.valid}
+    _write(_part(path, appended.number), arrays | {"last": last})
+
+
+def save_features(path: Path, features: FeaturePanel, panel: PricePanel) -> None:
+    """Write the features of the whole ``panel``, atomically; parts of earlier ones are void from then on."""
+    cut = _cut(features.sessions)
+    ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
+    _write(path, features.arrays() | ends | {"last": features.values[:, :, max(cut - 1, 0)]})
+    for number in range(1, MOST_PARTS + 1):
+        _part(path, number).unlink(missing_ok=True)
+
+
+def load_features(path: Path) -> FeaturePanel:
+    """The stored features with all that was appended.
+
+    Raises
+    ------
+    FeatureError
+        A file is missing, damaged or holds something else.
+    """
+    base = FeaturePanel.load(path)
+    parts = _parts(path, _token(path))
+    if not parts:
+        return base
+    try:
+        sessions = _continued([base.sessions, *(_days(part["sessions"]) for part in parts)])
+        values = np.empty((len(base.tickers), len(base.names), len(sessions)), dtype=np.float32)
+        valid = np.empty((len(base.tickers), len(sessions)), dtype=bool)
+        end = len(base.sessions)
+        values[:, :, :end], valid[:, :end] = base.values, base.valid
+        for part in parts:
+            days = _days(part["sessions"])
+            first = int(sessions.searchsorted(days[0]))
+            end = first + len(days)
+            values[:, :, first:end], valid[:, first:end] = part["values"], part["valid"]
+            if "rows" in part:
+                values[part["rows"], :, :end], valid[part["rows"], :end] = part["row_values"], part["row_valid"]
+    except (KeyError, ValueError, IndexError) as error:
+        raise _damage(path, error) from error
+    return FeaturePanel(base.names, base.tickers, sessions, values, valid)
+
+
+@dataclass(frozen=True)
+class _Ends:
+    """What an append needs to know of the stored files."""
+
+    names: tuple[str, ...]
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    last: np.ndarray
+    digests: np.ndarray
+    number: int
+    base: str
+
+    @property
+    def cut(self) -> int:
+        """Number of settled sessions."""
+        return _cut(self.sessions)
+
+
+def _cut(sessions: pd.DatetimeIndex) -> int:
+    return max(0, len(sessions) - UNSETTLED)
+
+
+def _continued(spans: Sequence[pd.DatetimeIndex]) -> pd.DatetimeIndex:
+    """All sessions of a base and its parts, each of which begins again somewhere in what came before."""
+    return pd.DatetimeIndex(np.unique(np.concatenate([span.to_numpy() for span in spans])))
+
+
+def _read_ends(path: Path) -> _Ends | None:
+    """``None``: there is no file, or one of an earlier version, which cannot be continued."""
+    if not path.exists():
+        return None
+    token = _token(path)
+    if not token:
+        return None
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as base:
+            held: dict[str, Any] = {name: base[name] for name in ("names", "tickers", "sessions", "last", "digests")}
+    except _DAMAGED as error:
+        raise _damage(path, error) from error
+    wanted = ("base", "sessions", "last", "digests")
+    parts = _parts(path, token, wanted)
+    days = [_days(held["sessions"]), *(_days(part["sessions"]) for part in parts)]
+    newest = parts[-1] if parts else held
+    return _Ends(
+        names=tuple(map(str, held["names"])),
+        tickers=tuple(map(str, held["tickers"])),
+        sessions=_continued(days),
+        last=newest["last"],
+        digests=newest["digests"],
+        number=len(parts),
+        base=token,
+    )
+
+
+def _token(path: Path) -> str:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as base:
+            return str(base["base"]) if "base" in base else ""
+    except _DAMAGED as error:
+        raise _damage(path, error) from error
+
+
+def _parts(path: Path, token: str, names: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The parts that belong to the base, in order."""
+    parts: list[dict[str, Any]] = []
+    for number in range(1, MOST_PARTS + 1):
+        file = _part(path, number)
+        if not token or not file.exists():
+            break
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as part:
+                if str(part["base"]) != token:
+                    break
+                parts.append({name: part[name] for name in part.files if names is None or name in names})
+        except _DAMAGED as error:
+            raise _damage(file, error) from error
+    return parts
+
+
+def _digests(panel: PricePanel, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:
+    """Digests of each ticker's first ``first`` and first ``second`` >= ``first`` bars: uint8 ``[ticker, 16]`` each."""
+    before, after = (np.empty((len(panel.tickers), 16), dtype=np.uint8) for _ in range(2))
+    for row in range(len(panel.tickers)):
+        # One pass: the shorter span is the beginning of the longer one.
+        bars = np.concatenate([panel.values[row, :, :second], panel.valid[row, None, :second]]).T
+        digest = hashlib.blake2b(np.ascontiguousarray(bars[:first]), digest_size=16)
+        before[row] = np.frombuffer(digest.digest(), np.uint8)
+        digest.update(np.ascontiguousarray(bars[first:]))
+        after[row] = np.frombuffer(digest.digest(), np.uint8)
+    return before, after
+
+
+def _rows_of(panel: PricePanel, rows: np.ndarray, first: int) -> PricePanel:
+    """Some tickers of a panel, from its session number ``first`` on."""
+    return type(panel)(
+        tickers=tuple(panel.tickers[row] for row in rows),
+        sessions=panel.sessions[first:],
+        values=np.ascontiguousarray(panel.values[rows, :, first:]),
+        valid=np.ascontiguousarray(panel.valid[rows, first:]),
+    )
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+
+
+def _part(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}.{number:03d}{path.suffix}")
+
+
+def _days(days: np.ndarray) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(days.astype("datetime64[ns]"))
+
+
+def _damage(path: Path, error: Exception) -> FeatureError:
+    return FeatureError(f"{path} is not a readable feature panel ({error}): materialise `features`")

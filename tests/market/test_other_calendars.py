@@ -1,0 +1,52 @@
+"""Any market: clock, calendar and checks follow the exchange of MARKET_CALENDAR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from financial_assets.errors import MarketDataError
+from financial_assets.market import calendar
+from financial_assets.market.clock import LiveClock
+from financial_assets.market.freshness import due, overdue
+from financial_assets.settings import load_settings
+
+UseCalendar = Callable[[str], None]
+
+
+def test_every_day_is_a_session_of_crypto_currencies(use_calendar: UseCalendar) -> None:
+    use_calendar("24/7")
+    assert len(calendar.sessions("2024-12-20", "2025-01-05")) == 17
+    assert calendar.session_close("2024-12-25") == pd.Timestamp("2024-12-26", tz="UTC")
+    assert due(pd.Timestamp("2024-12-25")) == pd.Timestamp("2024-12-26 01:30", tz="UTC")
+    clock = LiveClock(lambda: pd.Timestamp("2024-12-26 00:00", tz="UTC"))
+    assert clock.now() == pd.Timestamp("2024-12-25")
+    late = overdue(pd.Timestamp("2024-12-24 02:00", tz="UTC"), pd.Timestamp("2024-12-26 14:00", tz="UTC"))
+    assert late.tolist() == [pd.Timestamp("2024-12-24"), pd.Timestamp("2024-12-25")]
+
+
+def test_london_has_its_holidays_and_its_clock(use_calendar: UseCalendar) -> None:
+    use_calendar("XLON")
+    assert not calendar.is_session(pd.DatetimeIndex(["2024-12-26"]))[0]
+    assert due(pd.Timestamp("2024-07-01")) == pd.Timestamp("2024-07-01 17:00", tz="UTC")
+    with pytest.raises(MarketDataError, match=r"2024-12-26 \(Thursday\) is not an XLON session"):
+        calendar.as_session("2024-12-26")
+
+
+def test_a_young_calendar_says_where_it_begins(use_calendar: UseCalendar) -> None:
+    use_calendar("XTKS")
+    assert calendar.first_day() == pd.Timestamp("1997-01-01")
+    with pytest.raises(MarketDataError, match=r"outside the XTKS calendar \(1997-01-01 to "):
+        calendar.sessions("1990-01-01", "2000-01-01")
+
+
+def test_an_unknown_calendar_is_named(use_calendar: UseCalendar, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MarketDataError, match="MARKET_CALENDAR: 'NYC' is not a calendar"):
+        use_calendar("NYC")
+    monkeypatch.setenv("MARKET_CALENDAR", "NYC")
+    with pytest.raises(Exception, match="MARKET_CALENDAR"):
+        load_settings()
+    monkeypatch.setenv("MARKET_CALENDAR", "24/7")
+    assert load_settings().market_calendar == "24/7"
