@@ -35,6 +35,9 @@ class MarketState(TradingDays):
 
     tickers: list[str]
     price_files: str | None = None
+    adjustment: str | None = None
+    date_order: str | None = None
+    decimal_mark: str | None = None
     start: str | None = None
     end: str | None = None
     evaluation_share: float
@@ -243,7 +246,7 @@ def _described(identity: Mapping[str, Any]) -> str:
 
 def make_source(market: MarketState) -> PriceSource:
     """The price source that the settings name."""
-    from financial_assets.market.sources.files import FilePrices
+    from financial_assets.market.sources.files import FilePrices, FileRules
     from financial_assets.market.sources.sample import SamplePrices
     from financial_assets.market.sources.yahoo import YahooPrices
 
@@ -253,7 +256,9 @@ def make_source(market: MarketState) -> PriceSource:
         case "yahoo":
             return YahooPrices()
         case "files" if market.price_files:
-            return FilePrices(market.price_files)
+            mark = {"point": ".", "comma": ","}.get(market.decimal_mark or "")
+            rules = FileRules(adjustment=market.adjustment, date_order=market.date_order, decimal_mark=mark)
+            return FilePrices(market.price_files, rules)
         case "simulated":
             return SimulatedPrices(
                 SimulatedMarket(

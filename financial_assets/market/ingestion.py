@@ -37,6 +37,8 @@ class Ingestion:
         Results of all quality checks on ``prices``.
     report
         What the store took; ``None`` when a blocking check failed, and then the store is as it was.
+    notes
+        What the source left out: files that cannot be read and that nobody asked for.
     """
 
     prices: pd.DataFrame
@@ -44,6 +46,7 @@ class Ingestion:
     never_delivered: tuple[str, ...]
     quality: tuple[QualityResult, ...]
     report: UpsertReport | None
+    notes: tuple[str, ...] = ()
 
     @property
     def blocking_failures(self) -> tuple[QualityResult, ...]:
@@ -103,6 +106,7 @@ def _ingest_span(
         never_delivered=tuple(sorted(set(fetched.failures) - already_stored)),
         quality=quality,
         report=None if _blocks(quality) else store.upsert(fetched.prices),
+        notes=fetched.notes,
     )
 
 
