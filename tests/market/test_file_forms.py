@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
+from benchmarks.vendor_files.forms import FORMS, SampleForm, true_prices
 from financial_assets.market.sources.files import FilePrices
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-
-from vendor_files.forms import FORMS, SampleForm, true_prices
 
 PRICES = true_prices(np.random.default_rng(7))
 

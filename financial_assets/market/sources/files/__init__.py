@@ -4,6 +4,6 @@
 """
 
 from financial_assets.market.sources.files.reading import ADJUSTMENTS, FileBars, FileRules
-from financial_assets.market.sources.files.source import FilePrices, FileProblem, survey
+from financial_assets.market.sources.files.source import FilePrices, FileProblem, grouped, join_bars, survey
 
-__all__ = ["ADJUSTMENTS", "FileBars", "FilePrices", "FileProblem", "FileRules", "survey"]
+__all__ = ["ADJUSTMENTS", "FileBars", "FilePrices", "FileProblem", "FileRules", "grouped", "join_bars", "survey"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -19,10 +19,12 @@ from financial_assets.market.sources.files.grids import NoTableError
 from financial_assets.market.sources.files.places import find_files, hive_keys, ticker_of
 from financial_assets.market.sources.files.reading import FileBars, FileRules, read_bars
 
-__all__ = ["FilePrices", "FileProblem", "survey"]
+__all__ = ["FilePrices", "FileProblem", "grouped", "join_bars", "survey"]
 
 _MOST_NAMED = 3
 """Files named in one message; a folder may have thousands."""
+_MOST_LINES = 5
+"""Lines of one error."""
 _US = ".US"
 """Stooq's ending of American tickers."""
 
@@ -86,14 +88,14 @@ class FilePrices:
         notes = _notes(files, problems, tickers)
         left = [ticker for ticker in tickers if ticker not in failures]
         if not left:
-            raise SourceError(_listed(list(dict.fromkeys(failures.values()))))
+            raise SourceError(_listed(failures.values()))
         if not files:
             raise SourceError(_listed([problem.reason for problem in problems]))
         try:
-            delivered = deliver(_frame(files), left, start, end, origin=f"PRICE_FILES={self.paths}")
+            delivered = deliver(join_bars(files), left, start, end, origin=f"PRICE_FILES={self.paths}")
         except SourceError as error:
-            reasons = list(dict.fromkeys([*failures.values(), *(problem.reason for problem in problems)]))
-            raise SourceError(_listed([*reasons[:_MOST_NAMED], str(error)])) from error
+            reasons = [*failures.values(), *(problem.reason for problem in problems)]
+            raise SourceError(_listed([*reasons, str(error)])) from error
         unread = "".join(f"; cannot be read: {problem.reason}" for problem in problems[:1])
         absent = {ticker: reason + unread for ticker, reason in delivered.failures.items()}
         return FetchResult(delivered.prices, absent | failures, notes)
@@ -162,7 +164,7 @@ def _without_us_ending(files: list[FileBars], tickers: Sequence[str]) -> list[Fi
     return changed
 
 
-def _frame(files: Sequence[FileBars]) -> pd.DataFrame:
+def join_bars(files: Sequence[FileBars]) -> pd.DataFrame:
     """The bars of all files; a bar that two files hold alike stands once."""
     frame = pd.DataFrame({name: np.concatenate([file.columns[name] for file in files]) for name in PRICE_COLUMNS})
     owners: dict[str, int] = {}
@@ -196,9 +198,28 @@ def _notes(files: Sequence[FileBars], problems: Sequence[FileProblem], tickers: 
     return tuple(lines)
 
 
-def _listed(reasons: Sequence[str]) -> str:
-    more = len(reasons) - _MOST_NAMED - 1
-    lines = [*reasons[: _MOST_NAMED + 1]]
-    return "\n".join(
-        [*lines, f"and {more} more; `financial-assets prices check` names them all"] if more > 0 else lines
-    )
+def grouped(reasons: Iterable[str]) -> list[str]:
+    """Reasons in their order; files with the same fault share one."""
+    files: dict[str, list[str]] = {}
+    for reason in dict.fromkeys(reasons):
+        origin, _, fault = reason.partition(": ")
+        files.setdefault(fault or reason, []).append(origin if fault else "")
+    return [
+        (f"{origins[0]}: " if origins[0] else "")
+        + fault
+        + (f"\nThe same in {len(origins) - 1} more: {', '.join(origins[1 : _MOST_NAMED + 1])}" if origins[1:] else "")
+        + (" ..." if len(origins) > _MOST_NAMED + 1 else "")
+        for fault, origins in files.items()
+    ]
+
+
+def _listed(reasons: Iterable[str]) -> str:
+    """Reasons on five lines at most."""
+    groups = grouped(reasons)
+    lines: list[str] = []
+    for number, group in enumerate(groups):
+        if lines and len(lines) + len(group.splitlines()) > _MOST_LINES - 1:
+            rest = len(groups) - number
+            return "\n".join([*lines, f"and {rest} more problems; `financial-assets prices check` names them all"])
+        lines += group.splitlines()
+    return "\n".join(lines)
