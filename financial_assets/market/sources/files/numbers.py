@@ -21,7 +21,7 @@ MISSING = ("", "-", "--", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "null", "NUL
 
 _CURRENCY = "$€£¥"
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
-_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?")
+_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _GROUPED = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ".,"}
 _SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?!\d))")
 
