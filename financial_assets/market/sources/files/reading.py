@@ -17,6 +17,7 @@ from financial_assets.market.sources.files.contents import Content
 from financial_assets.market.sources.files.dates import read_dates
 from financial_assets.market.sources.files.grids import Grid, read_grid
 from financial_assets.market.sources.files.layouts import Layout, find_layout
+from financial_assets.market.sources.files.names import normalised
 from financial_assets.market.sources.files.numbers import MISSING, is_text, read_numbers
 from financial_assets.market.sources.files.places import hive_keys, ticker_of
 
@@ -34,6 +35,7 @@ _ACTION = re.compile(r"dividend|stock splits?", re.IGNORECASE)
 _DAILY = frozenset({"D", "d", "1D", "1d", "1440", "day", "daily", "35", "36"})
 """Intervals of Stooq and Finam (``<PER>``), and Databento's ``rtype`` of daily bars."""
 
+_DATABENTO = frozenset({"ts_event", "rtype", "publisher_id", "instrument_id"})
 _FIXED_POINT = 1e-9
 """Databento's raw prices are whole numbers of this unit."""
 _RAW_FLOOR = 1e6
@@ -256,8 +258,7 @@ class _Block:
         dates = self._dates(cells, selected)
         numbers = {name: cells[place].take(selected) for name, place in self._fields.items()}
         values = read_numbers(numbers, self._rules.decimal_mark, separator=self._grid.separator)
-        form = self._layout.form
-        if form is not None and form.name == "Databento":
+        if _DATABENTO & {normalised(name) for name in self._layout.names}:
             values = _pretty(values)
         values.setdefault("adj_close", values["close"])
         return {"date": dates, "ticker": tickers} | values
