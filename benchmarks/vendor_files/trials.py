@@ -18,7 +18,7 @@ from financial_assets.market.sources.files import FilePrices
 from .damage import BINARY_DAMAGE, PACKED_DAMAGE, TEXT_DAMAGE, Damage
 from .forms import FORMS, SampleForm, true_prices
 
-__all__ = ["Outcome", "Sample", "naive_outcome", "prepared", "trial"]
+__all__ = ["SESSIONS", "TICKERS", "Outcome", "Sample", "judge", "naive_outcome", "prepared", "trial"]
 
 TICKERS = ("AAPL", "MSFT")
 SESSIONS = 25
