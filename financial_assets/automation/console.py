@@ -71,7 +71,8 @@ def _cause(event: Any) -> str:
     texts: list[str] = []
     while error is not None:
         text = _OWN.sub("", error.message.strip())
-        if text not in texts:  # the asset's failure repeats the error that it was raised from
+        # Dagster's wrapper says nothing new, and an asset's failure repeats the error that it was raised from.
+        if text not in texts and not (error.cause and "DagsterExecutionStepExecutionError" in text):
             texts.append(text)
         error = error.cause
     return "\n".join(texts)

@@ -228,6 +228,18 @@ def test_a_bar_in_two_files_alike_stands_once(tmp_path: Path) -> None:
     assert len(fetch(tmp_path)) == 3
 
 
+def test_days_without_a_trade_are_bars_and_no_names(tmp_path: Path) -> None:
+    """A second line of words is also how pandas writes the tickers of a frame with levels."""
+    text = HEADER.replace("ticker,", "") + "2020-01-02,null,null,null,null,null,null\n" + ROW.replace("AAA,", "")
+    prices = fetch(write(tmp_path, text.replace("\n2020-01-02,10", "\n2020-01-03,10"), "AAA.csv"), "AAA")
+    assert prices["close"].isna().tolist() == [True, False]
+    assert prices["ticker"].tolist() == ["AAA", "AAA"]
+
+
+def test_a_slash_in_a_ticker_is_a_hyphen(tmp_path: Path) -> None:
+    assert fetch(write(tmp_path, HEADER + ROW.replace("AAA", "BRK/B")), "BRK-B")["ticker"].tolist() == ["BRK-B"]
+
+
 def test_intraday_bars_are_refused(tmp_path: Path) -> None:
     text = HEADER + "".join(ROW.replace("01-02", f"01-02 {hour}:00") for hour in (10, 11))
     with pytest.raises(SourceError, match="several times of one day; daily bars"):

@@ -177,10 +177,13 @@ def _header_lines(lines: Sequence[str], separator: str, place: int) -> tuple[int
         if not 0 <= number < len(lines):
             return False
         cells = _cells(lines[number], separator)
-        return (
-            bool(prices)
-            and len(cells) == len(fields)
-            and all(cells[at] and field_of(cells[at]) is None and re.search(r"[A-Za-z^]", cells[at]) for at in prices)
+        # Bars of a day without a trade are words, too: null,null,null behind a date.
+        if not prices or len(cells) != len(fields) or any(sign.isdigit() for sign in cells[0]):
+            return False
+        names = [cells[at] for at in prices]
+        return all(
+            name not in MISSING and field_of(name) is None and re.search(r"[A-Za-z^]", name) is not None
+            for name in names
         )
 
     def names_index(number: int) -> bool:

@@ -37,11 +37,11 @@ ALIASES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ("index",),
     ),
     "ticker": (("ticker",), ("symbol",), ("tic", "ticker_symbol", "stock_symbol", "act_symbol"), ("stock",), ("name",)),
-    "open": (("open", "open_price"),),
-    "high": (("high", "high_price"),),
-    "low": (("low", "low_price"),),
-    "close": (("close", "close_last", "close_price"), ("last", "price")),
-    "volume": (("volume", "vol"),),
+    "open": (("open", "open_price", "px_open"),),
+    "high": (("high", "high_price", "px_high"),),
+    "low": (("low", "low_price", "px_low"),),
+    "close": (("close", "close_last", "close_price", "price_close"), ("last", "last_price", "px_last", "price")),
+    "volume": (("volume", "vol", "px_volume"),),
     "adj_close": (("adj_close", "adjclose", "adjusted_close", "closeadj", "close_adj", "adj_close_price"),),
 }
 """Names of each column, as ``normalised`` spells them; of two groups the earlier wins, within a group there is one."""

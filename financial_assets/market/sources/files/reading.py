@@ -249,7 +249,10 @@ class _Block:
         if self._layout.ticker is None or self._layout.is_wide:
             return np.full(len(rows), str(self._ticker).upper(), dtype=object)
         encoded = cells[self._layout.ticker].take(pa.array(rows)).cast(pa.string()).dictionary_encode()
-        names = [name.strip().strip('"').strip().upper() or None for name in encoded.dictionary.to_pylist()]
+        # TICKERS cannot hold a slash: BRK/B and BTC/USD are asked for with a hyphen.
+        names = [
+            name.strip().strip('"').strip().upper().replace("/", "-") or None for name in encoded.dictionary.to_pylist()
+        ]
         codes = encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
         return np.array([*names, None], dtype=object)[codes]
 
