@@ -17,7 +17,7 @@ from financial_assets.cli.main import main
 from financial_assets.settings import Settings
 
 COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter", "decide"}
-ARGUMENTS = {"signal": ["AAPL"], "approve": ["3f0c"]}
+ARGUMENTS = {"signal": ["AAPL"], "approve": ["3f0c"], "prices": ["check"]}
 Command = Callable[..., Result]
 
 

@@ -89,3 +89,11 @@ def test_a_signal_needs_neither_torch_nor_dagster_nor_scipy(tmp_path: Path, monk
     assert code == 1
     assert "no plane runs" in printed, "everything before the gateway was done"
     assert packages & NEVER == set()
+
+
+def test_looking_at_files_of_prices_needs_nothing_of_the_models(tmp_path: Path) -> None:
+    (tmp_path / "AAA.csv").write_text("date,open,high,low,close,volume,adj_close\n2020-01-02,10,11,9,10.5,1000,10.25\n")
+    code, printed, packages = run(tmp_path, ["prices", "check", "AAA.csv"])
+    assert code == 0
+    assert "1 rows pass" in printed
+    assert packages & NEVER == set()

@@ -79,6 +79,12 @@ def test_the_settings_page_is_up_to_date():
     assert written == script("write_settings").settings_page(), "run: python docs/write_settings.py > docs/settings.md"
 
 
+def test_the_page_of_price_files_is_up_to_date():
+    written = (ROOT / "docs" / "price-files.md").read_text(encoding="utf-8")
+    page = script("write_price_files").price_files_page()
+    assert written == page, "run: python docs/write_price_files.py > docs/price-files.md"
+
+
 def test_pictures_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "docs" / "images").iterdir()}
     assert set(sizes) == {"graph.png", "report.png"}

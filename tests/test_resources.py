@@ -16,6 +16,7 @@ import pytest
 from financial_assets.errors import MarketDataError, SettingsError, SourceError, TargetError
 from financial_assets.market.calendar import sessions
 from financial_assets.market.clock import HistoricalClock, LiveClock
+from financial_assets.market.same_market import is_same_market
 from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices
@@ -58,6 +59,9 @@ OTHER: dict[str, Any] = {
     "business_horizon_sessions": 126,
     "business_latency_cost_per_ms": 12.5,
     "business_implementation_cost": 40_000.0,
+    "adjustment": "splits",
+    "date_order": "mdy",
+    "decimal_mark": "comma",
     "simulated_sessions": 600,
     "simulated_signal": 0.4,
     "simulated_pattern": "parity",
@@ -84,6 +88,13 @@ CLUSTER = {
 }
 
 NOT_CARRIED = {
+    "financial_assets_home",
+    "price_files",
+    "sensor_interval",
+    "serving_target",
+    "universe_file",
+    "market_calendar",
+}
     "financial_assets_home",
     "price_files",
     "sensor_interval",
@@ -243,6 +254,28 @@ def test_files_are_the_same_market_wherever_they_lie(tmp_path: Path, monkeypatch
         assert json.loads((home / "market.json").read_text())["PRICE_FILES"] == spelling
     shutil.rmtree(tmp_path / "moved")
     files("./link/bars/*.csv").prices()  # the same words need no bars to be read
+
+
+def test_a_market_is_known_by_its_bars_and_not_by_a_path(tmp_path: Path) -> None:
+    days, stored = sessions(dt.date(2020, 1, 2), dt.date(2020, 12, 1)), bars("AAPL", "MSFT")
+    split = stored.assign(**{name: stored[name] / 4 for name in ("open", "high", "low", "close", "adj_close")})
+    later = stored.assign(date=np.tile(days[100:160], 2))
+    corrected = stored.assign(volume=2e6, close=stored["close"].where(stored.index != 7, 10.4))
+    assert is_same_market(stored, split)
+    assert is_same_market(stored, later)
+    assert is_same_market(stored, corrected)
+    assert is_same_market(stored, stored.head(1))
+    assert not is_same_market(stored, split.head(1))
+    assert not is_same_market(stored, bars("JPM"))
+    assert not is_same_market(stored, bars("AAPL", level=11.0))
+    home = tmp_path / "home"
+    for name, frame in (("one", stored), ("two", pd.concat([stored, later]))):
+        (tmp_path / name).mkdir()
+        frame.to_csv(tmp_path / name / "bars.csv", index=False)
+    assert market(home, price_source="files", price_files=str(tmp_path / "one")).ingest().report is not None
+    shutil.rmtree(tmp_path / "one")
+    moved = market(home, price_source="files", price_files=str(tmp_path / "two" / "bars.csv"))
+    assert len(moved.prices()) == 120  # nothing is read for that
 
 
 def test_a_relative_path_of_another_folder_is_another_market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,8 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     if config.advance_sessions:
         _claim_day(market)
     ingestion = _ingest(market)
+    for note in ingestion.notes:
+        context.log.warning(note)
     yield from _checks(ingestion, len(market.tickers))
     if ingestion.report is None:
         raise _refusal(ingestion)

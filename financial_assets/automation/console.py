@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections import Counter
 from typing import Any
 
 import dagster as dg
@@ -16,6 +18,11 @@ CONSOLE: dict[str, Any] = {"console": {"config": {}}}
 """Run configuration that selects the logger."""
 
 
+_NOT_EXECUTED = re.compile(r"Dependencies for step \S+ (?:failed|were not executed|were skipped)")
+_OWN = re.compile(r"^(?:dagster\.\S*\.Failure|financial_assets\.errors\.\w+): ")
+"""Classes whose text needs no name in front: they are raised on purpose, with a sentence for a person."""
+
+
 class _Line(logging.Formatter):
     """The asset and its message; a failure with what caused it."""
 
@@ -24,8 +31,31 @@ class _Line(logging.Formatter):
         step = str(meta.get("step_key") or meta.get("job_name") or "").replace("__", "/")
         event = getattr(record, "dagster_event", None) or meta.get("dagster_event")
         message = str(meta.get("orig_message") or record.getMessage())
-        cause = _cause(event)
-        return f"{step:24} {message}" + (f"\n{cause}" if cause else "")
+        if getattr(event, "is_step_failure", False) and (cause := _cause(event)):
+            message = f"failed: {cause}"
+        return f"{step:24} {message}"
+
+
+class _OnePerProblem(logging.Filter):
+    """Leaves out the steps that were not executed because another one failed; the run's last line counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_out: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is printed."""
+        meta: dict[str, Any] = getattr(record, "dagster_meta", {})
+        run = str(meta.get("run_id"))
+        message = str(meta.get("orig_message") or record.getMessage())
+        if _NOT_EXECUTED.match(message):
+            self._left_out[run] += 1
+            return False
+        event = getattr(record, "dagster_event", None) or meta.get("dagster_event")
+        if getattr(event, "is_job_failure", False) and (count := self._left_out.pop(run, 0)):
+            steps = "step that needs" if count == 1 else "steps that need"
+            record.dagster_meta = meta | {"orig_message": f"{message} Not executed: {count} {steps} their results."}
+        return True
 
 
 class _PlainLine(_Line):
@@ -36,13 +66,16 @@ class _PlainLine(_Line):
 
 
 def _cause(event: Any) -> str:
-    """The first line of every exception behind a failed step."""
+    """What every exception behind a failed step says, each sentence once."""
     error = getattr(getattr(event, "event_specific_data", None), "error", None)
-    lines: list[str] = []
+    texts: list[str] = []
     while error is not None:
-        lines.append(error.message.strip())
+        text = _OWN.sub("", error.message.strip())
+        # Dagster's wrapper says nothing new, and an asset's failure repeats the error that it was raised from.
+        if text not in texts and not (error.cause and "DagsterExecutionStepExecutionError" in text):
+            texts.append(text)
         error = error.cause
-    return "\n".join(lines)
+    return "\n".join(texts)
 
 
 @dg.logger({"log_level": dg.Field(str, default_value="INFO", description="Least severe level that is printed")})
@@ -54,6 +87,7 @@ def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     if not any(isinstance(handler.formatter, _Line) for handler in logger.handlers):
         handler = _terminal_handler() if sys.stderr.isatty() else logging.StreamHandler()
         handler.setFormatter(_Line() if sys.stderr.isatty() else _PlainLine())
+        handler.addFilter(_OnePerProblem())
         logger.addHandler(handler)
     return logger
 

@@ -18,9 +18,10 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
 from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.same_market import is_same_market
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
-from financial_assets.market.store import PriceStore, UpsertReport, same_bars
+from financial_assets.market.store import PriceStore, UpsertReport
 from financial_assets.market.universe import Universe, read_universe
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
@@ -38,6 +39,9 @@ class MarketState(TradingDays):
     price_files: str | None = None
     universe_file: str | None = None
     market_calendar: str = "XNYS"
+    adjustment: str | None = None
+    date_order: str | None = None
+    decimal_mark: str | None = None
     start: str | None = None
     end: str | None = None
     evaluation_share: float
@@ -64,38 +68,39 @@ class MarketState(TradingDays):
         """The price store; refuses a state folder that was filled from another market.
 
         The folder belongs to a market from the first prices on that are stored in it: a run that stores nothing binds
-        it to nothing.
+        it to nothing. A market is known by its source and its bars, not by the path of its files.
         """
-        store = _BindingStore(self.folder / "prices", self._bind)
         marker = read_marker(self.folder)
-        if marker is not None and not self._is_same_market(marker, store):
-            raise SettingsError(
-                f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
-                f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
-                "remove this one"
-            )
-        return store
+        if marker is not None and _content(marker) != _content(self._identity()):
+            raise self._other_market(marker)
+        return _BindingStore(self.folder / "prices", self._bind)
 
-    def _bind(self) -> None:
-        """Make the state folder this market's; called before prices are stored, so that none are without owner."""
-        content = self._identity() | {SETTINGS: self.remembered}
-        if read_marker(self.folder) != content:
-            atomic_write_text(marker_path(self.folder), json.dumps(content))
+    def _other_market(self, marker: Mapping[str, Any]) -> SettingsError:
+        return SettingsError(
+            f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
+            f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
+            "remove this one"
+        )
 
-    def _is_same_market(self, marker: dict[str, Any], store: PriceStore) -> bool:
-        """Files are the same market wherever they lie: the path counts first, then the bars."""
-        identity = self._identity()
-        if identity == {name: value for name, value in marker.items() if name != SETTINGS}:
+    def _bind(self, store: PriceStore, delivered: pd.DataFrame) -> None:
+        """Make the state folder this market's; called before prices are stored, so that none are without owner.
+
+        Files are the same market wherever they lie: those of another path are compared with the stored bars.
+        """
+        marker, content = read_marker(self.folder), self._identity() | {SETTINGS: self.remembered}
+        if marker == content:
+            return
+        if marker is not None and not self._is_same_path(marker) and not is_same_market(store.read(), delivered):
+            raise self._other_market(marker)
+        atomic_write_text(marker_path(self.folder), json.dumps(content))
+
+    def _is_same_path(self, marker: Mapping[str, Any]) -> bool:
+        if self.price_files is None:
             return True
-        if (self.price_source, marker.get("PRICE_SOURCE")) != ("files", "files") or self.price_files is None:
-            return False
-        if marker.get("MARKET_CALENDAR") != identity.get("MARKET_CALENDAR"):
-            return False
         # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
         is_clear = RESOLVED not in marker or Path(self.price_files).is_absolute()
-        if marker.get(RESOLVED) == identity[RESOLVED] or (is_clear and marker.get("PRICE_FILES") == self.price_files):
-            return True
-        return same_bars(store.read(self.tickers), self.source().fetch(self.tickers, None, None).prices)
+        is_as_set = is_clear and marker.get("PRICE_FILES") == self.price_files
+        return is_as_set or marker.get(RESOLVED) == self._identity()[RESOLVED]
 
     def _identity(self) -> dict[str, Any]:
         """What makes prices of two runs the same market."""
@@ -232,14 +237,19 @@ class MarketState(TradingDays):
 class _BindingStore(PriceStore):
     """A price store whose folder is bound to its market before anything is stored."""
 
-    def __init__(self, root: Path, bind: Callable[[], None]) -> None:
+    def __init__(self, root: Path, bind: Callable[[PriceStore, pd.DataFrame], None]) -> None:
         super().__init__(root)
         self._bind = bind
 
     def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
         """See ``PriceStore.upsert``."""
-        self._bind()
+        self._bind(self, frame)
         return super().upsert(frame, gone)
+
+
+def _content(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What a market is known by before any bar is read: all but the path of its files."""
+    return {name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS)}
 
 
 def _described(identity: Mapping[str, Any]) -> str:
@@ -256,7 +266,7 @@ def _described(identity: Mapping[str, Any]) -> str:
 
 def make_source(market: MarketState) -> PriceSource:
     """The price source that the settings name."""
-    from financial_assets.market.sources.files import FilePrices
+    from financial_assets.market.sources.files import FilePrices, FileRules
     from financial_assets.market.sources.sample import SamplePrices
     from financial_assets.market.sources.yahoo import YahooPrices
 
@@ -266,7 +276,9 @@ def make_source(market: MarketState) -> PriceSource:
         case "yahoo":
             return YahooPrices()
         case "files" if market.price_files:
-            return FilePrices(market.price_files)
+            mark = {"point": ".", "comma": ","}.get(market.decimal_mark or "")
+            rules = FileRules(adjustment=market.adjustment, date_order=market.date_order, decimal_mark=mark)
+            return FilePrices(market.price_files, rules)
         case "simulated":
             return SimulatedPrices(
                 SimulatedMarket(

@@ -54,6 +54,8 @@ class Ingestion:
         stay.
     doubtful
         Ticker to reason, where too many are missing for a correction: nothing is removed.
+    notes
+        What the source left out: files that cannot be read and that nobody asked for.
     """
 
     prices: pd.DataFrame
@@ -63,6 +65,7 @@ class Ingestion:
     report: UpsertReport | None
     missing_at_source: pd.DataFrame = field(default_factory=empty_prices)
     doubtful: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def blocking_failures(self) -> tuple[QualityResult, ...]:
@@ -163,7 +166,7 @@ def _ingest_span(
     if not _blocks(quality) and not stored.empty:
         quality = tuple(_joined(result, stored, fetched.prices) for result in quality)
     never = set(fetched.failures) - set(store.last_sessions(list(fetched.failures)).index)
-    outcome = Ingestion(fetched.prices, fetched.failures, tuple(sorted(never)), quality, None)
+    outcome = Ingestion(fetched.prices, fetched.failures, tuple(sorted(never)), quality, None, notes=fetched.notes)
     if _blocks(quality):
         return outcome
     missing, doubtful = missing_at_source(stored, fetched.prices, end)

@@ -35,7 +35,18 @@ class MarketSettings(SettingsGroup):
     """Where prices come from: ``sample`` (bundled real bars, no network), ``yahoo``, ``files`` or ``simulated``."""
 
     price_files: str | None = None
-    """For ``PRICE_SOURCE=files``: a CSV, CSV.gz or Parquet file, a folder of them, or a glob."""
+    """For ``PRICE_SOURCE=files``: a file (CSV, Parquet, Arrow; packed or not), a folder of them, or a glob."""
+
+    adjustment: Literal["adj_close", "adjusted", "splits", "none"] | None = None
+    """For ``PRICE_SOURCE=files``: what close is in files without an adjusted close. ``adjusted``: adjusted for splits
+    and dividends; ``splits``: for splits only; ``none``: as traded; ``adj_close``: every file has the column."""
+
+    date_order: Literal["dmy", "mdy"] | None = None
+    """For ``PRICE_SOURCE=files``: order of day and month in dates that can be read in both ways, such as 01/02/2018."""
+
+    decimal_mark: Literal["point", "comma"] | None = None
+    """For ``PRICE_SOURCE=files``: decimal mark of numbers that can be read in both ways, such as 1.234 between
+    semicolons."""
 
     ingestion_start_date: dt.date | None = None
     """First session to ingest (YYYY-MM-DD); default: the source's first."""

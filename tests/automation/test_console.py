@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from financial_assets.automation.console import CONSOLE, console_logger
+from financial_assets.errors import SourceError
 
 
 @dg.asset
@@ -76,6 +77,34 @@ def test_a_failure_shows_what_caused_it(capsys: pytest.CaptureFixture[str]) -> N
     assert "ValueError: the model could not be made" in printed
     assert "KeyError: 'the deep reason'" in printed
     assert "Traceback" not in printed
+
+
+@dg.asset
+def explained() -> None:
+    """Fails as assets do that pass an error of ours on."""
+    try:
+        raise SourceError("bars.csv: no column adj_close\nSet ADJUSTMENT")
+    except SourceError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+@dg.asset(deps=[explained])
+def first(context: dg.AssetExecutionContext) -> None:
+    """Needs it."""
+
+
+@dg.asset(deps=[first])
+def second(context: dg.AssetExecutionContext) -> None:
+    """Needs that."""
+
+
+def test_one_problem_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    run(explained, first, second)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert re.fullmatch(r"\S+ ERROR    explained +failed: bars\.csv: no column adj_close", lines[0])
+    assert lines[1] == "Set ADJUSTMENT"
+    assert lines[2].endswith("Steps failed: ['explained']. Not executed: 2 steps that need their results.")
 
 
 def test_a_refusal_shows_its_text(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import pytest
@@ -10,7 +10,8 @@ from pandas.testing import assert_frame_equal
 
 from financial_assets.errors import SourceError
 from financial_assets.market.schemas import check_prices
-from financial_assets.market.sources.files import FilePrices
+from financial_assets.market.sources.files import FilePrices, FileRules
+from financial_assets.market.sources.files.places import ticker_of
 
 MakePrices = Callable[..., pd.DataFrame]
 HEADER = "date,ticker,open,high,low,close,volume,adj_close\n"
@@ -46,7 +47,8 @@ def test_a_folder_and_a_glob_take_all_their_files(tmp_path: Path, make_prices: M
     prices[prices["ticker"] == "BBB"].to_parquet(tmp_path / "deep" / "b.parquet")
     (tmp_path / "README.md").write_text("not prices")
     (tmp_path / ".a.csv.tmp.csv").write_text("half a file")
-    assert set(fetch(tmp_path)["ticker"]) == {"AAA"}
+    assert_frame_equal(fetch(tmp_path), prices)
+    assert set(fetch(f"{tmp_path}/*.csv")["ticker"]) == {"AAA"}
     assert_frame_equal(fetch(f"{tmp_path}/**/*.[cp]*"), prices)
 
 
@@ -85,19 +87,38 @@ def test_a_parquet_index_of_zoned_dates_is_read(tmp_path: Path, make_prices: Mak
 
 BROKEN = [
     (HEADER + ROW + "\n" + ROW.replace("10.5", "ten"), r"bars\.csv, column close, line 4: 'ten' is not a number"),
-    (HEADER + ROW + ROW.replace("1000", '"1,000"'), r"column volume, line 3: '1,000' is not a number"),
+    (HEADER + ROW + ROW.replace("1000", '"10,00"'), "mix a decimal point .* with a decimal comma"),
+    (HEADER + ROW + ROW.replace("1000", '"1,000,00"'), "column volume, line 3: '1,000,00' is not a number"),
+    (HEADER + ROW + ROW.replace("10.5", "1e"), "column close, line 3: '1e' is not a number"),
     (
         HEADER + ROW + ROW.replace("2020-01-02", "02/01/2020"),
-        r"column date, line 3: '02/01/2020' is not a date; write YYYY",
+        r"date is ambiguous: '02/01/2020' is 2020-01-02 \(dmy\) or 2020-02-01 \(mdy\).*set DATE_ORDER=dmy or mdy",
     ),
-    (HEADER + ROW.replace("2020-01-02", "20200102"), r"column date, line 2: .*20200102.* is not a date"),
+    (
+        HEADER + ROW.replace("2020-01-02", "13/01/2020") + ROW.replace("2020-01-02", "01/14/2020"),
+        "mixes orders of day and month: '01/14/2020' is not dmy, '13/01/2020' is not mdy",
+    ),
+    (HEADER + ROW.replace("2020-01-02", "43832"), "column date, line 2: '43832' is not a date"),
+    (HEADER + ROW.replace("2020-01-02", "20200132"), "column date, line 2: '20200132' is not a date"),
     (HEADER + ROW.replace("2020-01-02", "2020-01-02x"), "column date, line 2: '2020-01-02x' is not a date"),
     (HEADER + ROW.replace("2020-01-02", "2020-02-30"), "line 2: '2020-02-30' is not a date"),
     (HEADER + ROW.replace("2020-01-02", ""), "column date, line 2: '' is not a date"),
     (HEADER + ROW + ROW.strip() + ",7\n", r"bars\.csv: cannot be read: .*line 3"),
     (HEADER + ROW.strip() + ",7\n", r"bars\.csv: cannot be read"),
-    (HEADER.replace(",adj_close", "") + ROW, r"bars\.csv: cannot be read"),
-    ("date,ticker,open,high,low,close,volume\n2020-01-02,AAA,1,1,1,1,1\n", r"no column adj_close; it has date, ticker"),
+    (HEADER.replace(",adj_close", "") + ROW, "cannot be read: line 2 has 8 cells, the line of column names has 7"),
+    (
+        "date,ticker,open,high,low,close,volume\n2020-01-02,AAA,1,1,1,1,1\n",
+        r"no column adj_close; it has date, ticker, .*\nSet ADJUSTMENT to what its close is: .*\nOr export",
+    ),
+    ("date,ticker,close,adj_close\n2020-01-02,AAA,1,1\n", "no column open, high, low, volume; it has date, ticker"),
+    (
+        "2020-01-02,AAA,10,11,9,10.5,1000,10.25\n",
+        "no line with column names such as date, .*begins with '2020-01-02,AAA",
+    ),
+    (
+        HEADER.replace("ticker,", "") + ROW.replace("AAA,", ""),
+        "no column ticker, and its name is not a ticker; name the",
+    ),
     (HEADER.replace("open", "Close") + ROW, "more than one column close"),
     (HEADER.strip() + ",adj close\n" + ROW.strip() + ",1\n", "more than one column adj_close"),
     (HEADER, "has no rows"),
@@ -124,6 +145,134 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> N
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=rf"{name}: cannot be read"):
         fetch(tmp_path / name)
+
+
+ROWS = "".join(ROW.replace("2020-01-02", f"2020-01-{day:02d}") for day in (2, 3, 6))
+
+
+def test_what_is_asked_for_by_an_error_can_be_said(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + ROW.replace("2020-01-02", "03/02/2020"))
+    days = [
+        FilePrices(str(path), FileRules(date_order=order)).fetch(["AAA"]).prices["date"][0] for order in ("dmy", "mdy")
+    ]
+    assert days == [pd.Timestamp("2020-02-03"), pd.Timestamp("2020-03-02")]
+    path = write(tmp_path, (HEADER + ROW).replace(",", ";").replace("10.5;", "1.050;").replace("10.25", "10"))
+    with pytest.raises(
+        SourceError, match=r"'1\.050' is 1050 or 1\.050, and no cell decides; set DECIMAL_MARK=point or"
+    ):
+        fetch(path)
+    closes = [FilePrices(str(path), FileRules(decimal_mark=mark)).fetch(["AAA"]).prices["close"][0] for mark in ".,"]
+    assert closes == [1.05, 1050.0]
+
+
+@pytest.mark.parametrize("adjustment", ["adjusted", "splits", "none", None])
+def test_the_meaning_of_close_is_asked_for_and_never_guessed(tmp_path: Path, adjustment: str | None) -> None:
+    path = write(tmp_path, "date,ticker,open,high,low,close,volume\n2020-01-02,AAA,1,3,1,2,1\n")
+    source = FilePrices(str(path), FileRules(adjustment=adjustment))
+    if adjustment is None:
+        with pytest.raises(SourceError, match="Set ADJUSTMENT"):
+            source.fetch(["AAA"])
+        return
+    fetched = source.fetch(["AAA"])
+    assert fetched.prices["adj_close"].tolist() == [2.0]
+    assert bool(fetched.notes) is (adjustment == "none")
+
+
+def test_an_adjusted_close_in_a_file_counts_more_than_the_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER + ROW)
+    assert FilePrices(str(path), FileRules(adjustment="none")).fetch(["AAA"]).prices["adj_close"].tolist() == [10.25]
+    path = write(tmp_path, "date,ticker,open,high,low,close,volume\n2020-01-02,AAA,1,3,1,2,1\n")
+    with pytest.raises(SourceError, match="ADJUSTMENT=adj_close, but no column adj_close"):
+        FilePrices(str(path), FileRules(adjustment="adj_close")).fetch(["AAA"])
+
+
+def test_a_broken_file_that_nobody_asked_for_is_named_and_skipped(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS, "AAA.csv")
+    write(tmp_path, "", "ACCP.csv")
+    write(tmp_path, HEADER + "x,BAD,1\n", "more.csv")
+    (tmp_path / "CCC.csv.gz").write_bytes(b"\x1f\x8b damaged")
+    write(tmp_path, "Prices of AAA, downloaded by hand", "README.txt")
+    fetched = FilePrices(str(tmp_path)).fetch(["AAA"])
+    assert len(fetched.prices) == 3
+    assert fetched.failures == {}
+    named = " ".join(fetched.notes)
+    assert "ACCP.csv: is empty" in named
+    assert "CCC.csv.gz: cannot be read: damaged .gz file" in named
+    assert "skipped 1 more" in named
+
+
+def test_a_ticker_with_a_broken_file_is_kept_back_alone(tmp_path: Path) -> None:
+    """Half a history would look like a whole one."""
+    write(tmp_path, HEADER + ROWS + ROWS.replace("AAA", "BBB"), "2020.csv")
+    write(tmp_path, HEADER + ROW.replace("AAA", "BBB").replace("10.5", "ten").replace("2020", "2021"), "2021.csv")
+    fetched = FilePrices(str(tmp_path)).fetch(["AAA", "BBB"])
+    assert set(fetched.prices["ticker"]) == {"AAA"}
+    assert list(fetched.failures) == ["BBB"]
+    assert "2021.csv, column close, line 2: 'ten' is not a number" in fetched.failures["BBB"]
+    write(tmp_path, HEADER + ROW.replace("AAA", "BBB").strip() + ",7", "2021.csv")
+    assert "line 2 has 9 cells" in FilePrices(str(tmp_path)).fetch(["AAA", "BBB"]).failures["BBB"]
+
+
+def test_a_file_without_any_ticker_is_that_of_the_only_one_asked_for(tmp_path: Path) -> None:
+    path = write(tmp_path, HEADER.replace("ticker,", "") + ROW.replace("AAA,", ""), "HistoricalData_1.csv")
+    fetched = FilePrices(str(path)).fetch(["AAA"])
+    assert fetched.prices["ticker"].tolist() == ["AAA"]
+    assert "names no ticker; taken for AAA" in fetched.notes[0]
+    with pytest.raises(SourceError, match="name the file after its ticker"):
+        FilePrices(str(path)).fetch(["AAA", "BBB"])
+
+
+def test_a_bar_in_two_files_alike_stands_once(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS, "a.csv")
+    write(tmp_path, HEADER + ROWS, "b.csv")
+    assert len(fetch(tmp_path)) == 3
+
+
+def test_days_without_a_trade_are_bars_and_no_names(tmp_path: Path) -> None:
+    """A second line of words is also how pandas writes the tickers of a frame with levels."""
+    text = HEADER.replace("ticker,", "") + "2020-01-02,null,null,null,null,null,null\n" + ROW.replace("AAA,", "")
+    prices = fetch(write(tmp_path, text.replace("\n2020-01-02,10", "\n2020-01-03,10"), "AAA.csv"), "AAA")
+    assert prices["close"].isna().tolist() == [True, False]
+    assert prices["ticker"].tolist() == ["AAA", "AAA"]
+
+
+def test_a_slash_in_a_ticker_is_a_hyphen(tmp_path: Path) -> None:
+    assert fetch(write(tmp_path, HEADER + ROW.replace("AAA", "BRK/B")), "BRK-B")["ticker"].tolist() == ["BRK-B"]
+
+
+def test_intraday_bars_are_refused(tmp_path: Path) -> None:
+    text = HEADER + "".join(ROW.replace("01-02", f"01-02 {hour}:00") for hour in (10, 11))
+    with pytest.raises(SourceError, match="several times of one day; daily bars"):
+        fetch(write(tmp_path, text))
+    text = "<TICKER>,<PER>,<DATE>,<TIME>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>\nAAA,5,20200102,093000,1,1,1,1,1\n"
+    with pytest.raises(SourceError, match="<PER> is 5; daily bars"):
+        fetch(write(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("name", "ticker"),
+    [
+        ("AAPL.csv", "AAPL"),
+        ("brk-b.us.txt", "BRK-B.US"),
+        ("aapl_us_d.csv", "AAPL"),
+        ("daily_adjusted_IBM.csv", "IBM"),
+        ("WIKI-AAPL.csv.gz", "AAPL"),
+        ("%5EGSPC.csv", "^GSPC"),
+        ("AAPL Historical Data (1).csv", "AAPL"),
+        ("MSFT_2018-01-02.parquet", "MSFT"),
+        ("7203.T.csv", "7203.T"),
+        ("AAPL_1d.snappy.parquet", "AAPL"),
+        ("BRK_B.csv", "BRK-B"),
+        ("d.csv", "D"),
+        ("HistoricalData_1700000000.csv", None),
+        ("bars.csv", None),
+        ("2018.csv", None),
+        ("part-00000-1f.c000.snappy.parquet", None),
+        ("my prices of last year.csv", None),
+    ],
+)
+def test_the_ticker_in_a_name(name: str, ticker: str | None) -> None:
+    assert ticker_of(PurePosixPath(name)) == ticker
 
 
 @pytest.mark.parametrize("place", ["nowhere.csv", "*.csv", "."])

@@ -29,10 +29,13 @@ class FetchResult:
         Price frame (``schemas.PRICE_COLUMNS``), sorted by ticker and date. Not yet checked.
     failures
         Ticker to reason, for each ticker that could not be delivered.
+    notes
+        What else was left out, one sentence each: files that cannot be read and that nobody asked for.
     """
 
     prices: pd.DataFrame
     failures: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class PriceSource(Protocol):

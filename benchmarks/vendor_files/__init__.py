@@ -1,0 +1,1 @@
+"""Files of prices as vendors, libraries and spreadsheets write them, and damage to them."""

@@ -1,0 +1,139 @@
+"""The commands ``prices ...``: what files of prices hold, without a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from financial_assets.cli import examples
+from financial_assets.errors import SettingsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from financial_assets.market.sources.files import FileBars, FileProblem
+
+__all__ = ["prices"]
+
+_MOST_LINES = 40
+"""Lines of the table; a folder may hold thousands of files."""
+_MOST_ROWS = 3
+"""Rows shown per kind of fault."""
+
+
+@click.group(epilog=examples("prices check bars/", "prices check AAPL.csv MSFT.parquet"))
+def prices() -> None:
+    """Look at files of prices before a run reads them."""
+
+
+@prices.command(epilog=examples("prices check bars/", "prices check 'bars/**/*.csv'"))
+@click.argument("files", nargs=-1)
+def check(files: tuple[str, ...]) -> None:
+    """Show what would be read from FILES, and what is wrong with it.
+
+    FILES are files, folders or globs; without them those of PRICE_FILES. Shown are ticker, rows, first and last day,
+    the form that was recognised, and where the adjusted close comes from. Nothing is stored. The exit code is 1 when a
+    file cannot be read or holds bars that cannot be true.
+    """
+    from financial_assets.settings import load_settings
+
+    settings = load_settings()
+    paths = files or ((settings.price_files,) if settings.price_files else ())
+    if not paths:
+        raise SettingsError("PRICE_FILES: not set; name files: financial-assets prices check bars/")
+    from dataclasses import replace
+
+    from financial_assets.market.frames import empty_prices, sort_prices
+    from financial_assets.market.sources.files import FileBars, FileRules, join_bars, survey
+
+    mark = {"point": ".", "comma": ","}.get(settings.decimal_mark or "")
+    rules = FileRules(adjustment=settings.adjustment, date_order=settings.date_order, decimal_mark=mark)
+    if len(paths) == len(settings.tickers) == 1:
+        rules = replace(rules, only_ticker=settings.tickers[0])
+    read = [table for path in paths for table in survey(path, rules)]
+    bars = [table for table in read if isinstance(table, FileBars)]
+    _print_table(bars)
+    unreadable = _print_problems(read)
+    frame = sort_prices(join_bars(bars)) if bars else empty_prices()
+    refused = bool(len(frame)) and _print_checks(frame)
+    if len(frame) and "tickers" in settings.model_fields_set:
+        _print_universe(frame, settings.tickers)
+    sys.exit(1 if unreadable or refused else 0)
+
+
+def _print_table(bars: Sequence[FileBars]) -> None:
+    from rich.console import Console
+
+    from financial_assets.cli.tables import make_table
+
+    lines: list[tuple[str, ...]] = []
+    for table in bars:
+        names, dates = table.columns["ticker"], table.columns["date"].astype("datetime64[D]")
+        for ticker in table.tickers:
+            days = dates[names == ticker]
+            span = (str(days.min()), str(days.max()))
+            lines.append((_short(table.origin), ticker, f"{len(days):,}", *span, table.form, table.adjustment))
+    if lines:
+        columns = ("file", "ticker", "rows", "first", "last", "form", "adjusted close")
+        # A terminal folds the cells; a pipe gets every line whole.
+        console = Console(width=None if sys.stdout.isatty() else 240)
+        console.print(make_table("what would be read", columns, lines[:_MOST_LINES]))
+    if len(lines) > _MOST_LINES:
+        click.echo(f"and {len(lines) - _MOST_LINES} more")
+
+
+def _short(origin: str) -> str:
+    return origin if len(origin) <= 48 else f"...{origin[-45:]}"
+
+
+def _print_problems(read: Sequence[FileBars | FileProblem]) -> bool:
+    """Print what cannot be read and what was left out; whether anything cannot be read."""
+    from financial_assets.market.sources.files import FileProblem, grouped
+
+    reasons: list[str] = []
+    notes: list[str] = []
+    for table in read:
+        if isinstance(table, FileProblem):
+            reasons.append(table.reason)
+        else:
+            reasons += table.refused.values()
+            notes += [f"{table.origin}: {note}" for note in table.notes]
+    for note in grouped(notes):
+        click.echo(f"note: {note}")
+    for reason in grouped(reasons):
+        click.echo(f"cannot be read: {reason}")
+    return bool(reasons)
+
+
+def _print_checks(frame: pd.DataFrame) -> bool:
+    """Print what the checks of prices find, each row once; whether any of it would be refused."""
+    from financial_assets.market.schemas import check_prices
+
+    failed = [result for result in check_prices(frame) if not result.passed]
+    shown: set[tuple[str, str]] = set()
+    for result in failed:
+        rows = result.failures.drop_duplicates(["date", "ticker"])
+        lines = {
+            (str(row.ticker), str(row.date)[:10]): f"  {row.ticker} {str(row.date)[:10]}: {row.problem}"
+            for row in rows.itertuples()
+        }
+        lines = {key: line for key, line in lines.items() if key not in shown}
+        shown |= lines.keys()
+        if lines:
+            kind = "refused" if result.blocking else "look at"
+            click.echo(f"{kind}: {result.name}: {len(lines):,} of {len(frame):,} rows ({result.description})")
+            click.echo("\n".join(list(lines.values())[:_MOST_ROWS]))
+    if not failed:
+        click.echo(f"{len(frame):,} rows pass all checks of prices")
+    return any(result.blocking for result in failed)
+
+
+def _print_universe(frame: pd.DataFrame, tickers: Sequence[str]) -> None:
+    held = set(frame["ticker"])
+    absent = [ticker for ticker in tickers if ticker not in held and f"{ticker}.US" not in held]
+    if absent:
+        names = ",".join(sorted(held)[:20])
+        click.echo(f"of TICKERS not there: {', '.join(absent)}; set TICKERS to what is, e.g. TICKERS={names}")
