@@ -95,13 +95,6 @@ NOT_CARRIED = {
     "universe_file",
     "market_calendar",
 }
-    "financial_assets_home",
-    "price_files",
-    "sensor_interval",
-    "serving_target",
-    "universe_file",
-    "market_calendar",
-}
 """Tested by themselves."""
 
 

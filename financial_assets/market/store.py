@@ -24,12 +24,10 @@ from financial_assets.market.frames import (
     sort_prices,
 )
 from financial_assets.market.price_log import BAR, GONE, Change, PriceLog, Span, rescaled_rows
-from financial_assets.market.restatement import RESTATED, among, compare, reconcile
+from financial_assets.market.restatement import among, compare, reconcile
 
-__all__ = ["PriceStore", "UpsertReport", "same_bars"]
+__all__ = ["PriceStore", "UpsertReport"]
 
-_SAME = 0.99
-"""Share of common bars that must agree in two deliveries of one market; the rest may have been corrected."""
 
 _BEFORE = dt.timedelta(days=30)
 """Calendar days read before a delivery, for the bar that its first one follows."""
@@ -267,20 +265,6 @@ class PriceStore:
             lock, self._lock_timeout, error=MarketDataError, purpose="storing prices", remedy="try again later"
         ):
             yield
-
-
-def same_bars(stored: pd.DataFrame, delivered: pd.DataFrame) -> bool:
-    """Whether two price frames are of one market: they have sessions of a ticker in common, and there the same bars.
-
-    ``adj_close`` is left out, since each dividend changes all of it.
-    """
-    names = [name for name in VALUE_COLUMNS if name != "adj_close"]
-    both = stored.merge(delivered, on=["ticker", "date"], suffixes=("_stored", "_delivered"))
-    if both.empty:
-        return False
-    before, after = (both[[f"{name}_{kind}" for name in names]].to_numpy() for kind in ("stored", "delivered"))
-    agree = np.isclose(before, after, rtol=RESTATED, atol=0.0, equal_nan=True).all(axis=1)
-    return bool(agree.mean() >= _SAME)
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
