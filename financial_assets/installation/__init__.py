@@ -68,6 +68,8 @@ def configure(settings: Settings) -> dict[str, dict[str, Any]]:
             "price_files": settings.price_files,
             "start": _text(settings.ingestion_start_date),
             "end": _text(settings.ingestion_end_date),
+            "quality_policy": settings.quality_policy,
+            "quality_overrides": _text(settings.quality_overrides),
             "evaluation_share": settings.evaluation_share,
             "seed": settings.seed,
             "simulated_sessions": settings.simulated_sessions,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 
 from financial_assets.errors import MarketDataError
-from financial_assets.market.frames import KEY_COLUMNS, sort_prices
-from financial_assets.market.quality import completeness
-from financial_assets.market.schemas import QualityResult, check_prices
+from financial_assets.market.quality import QualityResult
+from financial_assets.market.quality.checks import blocks, results_of
+from financial_assets.market.quality.overrides import Override
+from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
 
@@ -37,6 +38,8 @@ class Ingestion:
         Results of all quality checks on ``prices``.
     report
         What the store took; ``None`` when a blocking check failed, and then the store is as it was.
+    screening
+        Which bars were let in, left out or repaired, and which tickers wait.
     """
 
     prices: pd.DataFrame
@@ -44,6 +47,7 @@ class Ingestion:
     never_delivered: tuple[str, ...]
     quality: tuple[QualityResult, ...]
     report: UpsertReport | None
+    screening: Screening
 
     @property
     def blocking_failures(self) -> tuple[QualityResult, ...]:
@@ -57,6 +61,9 @@ def ingest(
     tickers: Sequence[str],
     start: dt.date | None = None,
     end: dt.date | None = None,
+    *,
+    policy: QualityPolicy = "quarantine",
+    overrides: Sequence[Override] = (),
 ) -> Ingestion:
     """Bring the store up to date with the source.
 
@@ -73,9 +80,9 @@ def ingest(
     stored = store.read(tickers)
     since = _resume_from(stored, tickers) if source.live else None
     first = max(filter(None, (start, since)), default=None)
-    outcome = _ingest_span(source, store, tickers, stored, first, end)
+    outcome = _ingest_span(source, store, tickers, stored, first, end, policy, overrides)
     if since is not None and outcome.report is not None and not outcome.report.restated.empty:
-        outcome = _ingest_span(source, store, tickers, stored, start, end)
+        outcome = _ingest_span(source, store, tickers, stored, start, end, policy, overrides)
     if outcome.report is not None and outcome.report.held_back:
         raise MarketDataError(
             f"the source restates the history of {', '.join(outcome.report.held_back)}, but INGESTION_START_DATE "
@@ -91,32 +98,22 @@ def _ingest_span(
     stored: pd.DataFrame,
     start: dt.date | None,
     end: dt.date | None,
+    policy: QualityPolicy,
+    overrides: Sequence[Override],
 ) -> Ingestion:
     fetched = source.fetch(tickers, start, end)
-    already_stored = set(stored["ticker"].unique())
-    quality = check_prices(fetched.prices)
-    if not _blocks(quality) and not stored.empty:
-        quality = tuple(_joined(result, stored, fetched.prices) for result in quality)
+    now = pd.Timestamp.now(tz="UTC")
+    screening = screen(fetched.prices, stored=stored, policy=policy, overrides=overrides, now=now)
+    quality = results_of(screening, stored)
+    admitted = screening.decided if policy == "strict" else screening.accepted
     return Ingestion(
         prices=fetched.prices,
         failures=fetched.failures,
-        never_delivered=tuple(sorted(set(fetched.failures) - already_stored)),
+        never_delivered=tuple(sorted(set(fetched.failures) - set(stored["ticker"].unique()))),
         quality=quality,
-        report=None if _blocks(quality) else store.upsert(fetched.prices),
+        report=None if blocks(quality) else store.upsert(admitted),
+        screening=screening,
     )
-
-
-def _blocks(quality: Sequence[QualityResult]) -> bool:
-    return any(result.blocking and not result.passed for result in quality)
-
-
-def _joined(result: QualityResult, stored: pd.DataFrame, fetched: pd.DataFrame) -> QualityResult:
-    """Completeness of what the store would hold: sound bars may still leave a hole behind what is stored."""
-    if result.name != "completeness":
-        return result
-    both = sort_prices(pd.concat([stored, fetched]).drop_duplicates(list(KEY_COLUMNS), keep="last"))
-    failures = completeness(both)
-    return replace(result, passed=failures.empty, failures=failures, checked=len(both))
 
 
 def _resume_from(stored: pd.DataFrame, tickers: Sequence[str]) -> dt.date | None:

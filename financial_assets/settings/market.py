@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -33,6 +34,13 @@ class MarketSettings(SettingsGroup):
     ingestion_end_date: dt.date | None = None
     """Last session to ingest (YYYY-MM-DD); default: the source's last."""
 
+    quality_policy: Literal["quarantine", "strict"] = "quarantine"
+    """What happens to bars that cannot be true: ``quarantine`` leaves them out and goes on with the rest, ``strict``
+    stops the run."""
+
+    quality_overrides: Path | None = None
+    """YAML file of decisions about single bars: ticker, from, to, action (accept, drop or repair) and reason."""
+
     evaluation_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the sessions, the latest ones, that no model sees before the first retraining."""
 
@@ -48,7 +56,7 @@ class MarketSettings(SettingsGroup):
     simulated_regime_shift: int | None = Field(default=None, ge=1)
     """For ``PRICE_SOURCE=simulated``: session number from which the signal turns against what was learnt."""
 
-    @field_validator("price_files", mode="before")
+    @field_validator("price_files", "quality_overrides", mode="before")
     @classmethod
     def _check_files(cls, value: object) -> object:
         return check_path(value)

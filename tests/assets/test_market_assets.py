@@ -180,7 +180,7 @@ def spoil(column: str, value: float) -> Callable[[pd.DataFrame, int], pd.DataFra
     ],
     ids=["high below low", "negative price", "NaN", "duplicated key", "missing session"],
 )
-def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
+def test_with_strict_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
     make_market: Any,
     materialize: Any,
     bars: pd.DataFrame,
@@ -190,7 +190,7 @@ def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
     problem: str,
 ) -> None:
     days = bars["date"].unique()
-    market = make_market(files=write(tmp_path / "prices.csv", bars[bars["date"] <= days[350]]))
+    market = make_market(files=write(tmp_path / "prices.csv", bars[bars["date"] <= days[350]]), quality_policy="strict")
     assert materialize(BOTH, market).success
     known, panel = market.store().content_hash(), market.panel_path.read_bytes()
 
@@ -220,7 +220,7 @@ def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
 def test_a_first_delivery_that_is_impossible_leaves_no_state_behind(
     make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
 ) -> None:
-    market = make_market(files=write(tmp_path / "prices.csv", drop(bars, 10)))
+    market = make_market(files=write(tmp_path / "prices.csv", drop(bars, 10)), quality_policy="strict")
     assert not materialize(BOTH, market).success
     assert market.store().read().empty
     assert market.cutoff().get() is None
@@ -281,11 +281,11 @@ def test_a_ticker_that_fails_today_is_served_from_the_store(
     assert PricePanel.load(market.panel_path).tickers == ("AAA", "BBB")
 
 
-def test_a_ticker_that_never_came_stops_the_run_by_name(
+def test_with_strict_a_ticker_that_never_came_stops_the_run_by_name(
     make_market: Any, materialize: Any, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, Faltering(bars, broken=["BBB"]))
-    market = make_market()
+    market = make_market(quality_policy="strict")
     outcome = materialize(BOTH, market)
     assert not outcome.success
     assert outcome.checks("raw_prices")["delivery"].severity == dg.AssetCheckSeverity.ERROR
