@@ -69,7 +69,7 @@ def split(ratios: tuple[float, ...]) -> Plant:
         at, ratio = int(rng.integers(30, len(bars) - 30)), float(rng.choice(ratios))
         before = np.arange(at)
         wrong = scaled(scaled(bars, before, PRICES, ratio), before, ["volume"], 1.0 / ratio)
-        return wrong, np.arange(len(bars))
+        return wrong, np.arange(at + 1)
 
     return plant
 

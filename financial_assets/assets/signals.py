@@ -106,12 +106,12 @@ def daily_signals(
 def _warn(context: dg.AssetExecutionContext, reasons: dict[str, str], doubts: list[str]) -> None:
     """Say on the terminal which tickers have no signal, and whose signals rest on doubtful bars."""
     lines = [f"{name} {reason}" for name, reason in reasons.items()]
-    for title, sentences in (("no signal for", lines), ("signals that rest on doubtful bars:", doubts)):
+    titles = (f"no signal for {len(lines)} of the tickers:", "signals that rest on doubtful bars:")
+    for title, sentences in zip(titles, (lines, doubts), strict=True):
         if sentences:
             shown = [f"  {sentence}" for sentence in sentences[:_MOST_NAMED]]
             more = [f"  and {len(sentences) - _MOST_NAMED} more: see the asset's metadata"]
-            count = f" {len(sentences)} tickers:" if title.endswith("for") else ""
-            context.log.warning("\n".join([title + count, *shown, *(more if len(sentences) > _MOST_NAMED else [])]))
+            context.log.warning("\n".join([title, *shown, *(more if len(sentences) > _MOST_NAMED else [])]))
 
 
 def _catch_up(

@@ -28,12 +28,15 @@ _FIXES: dict[Outcome, str] = {
         "These sessions count as not traded. Correct the source, or decide in QUALITY_OVERRIDES: repair or accept "
         "these rows."
     ),
-    "suspicious": "They are used. Decide in QUALITY_OVERRIDES: accept what is true, drop or repair what is not.",
+    "suspicious": (
+        "Bars that are there are used, but for padding; a session without a bar is not traded. Decide in "
+        "QUALITY_OVERRIDES: accept what is true, drop or repair what is not."
+    ),
     "repaired": "The rows as delivered are in the metadata of raw_prices.",
 }
 _TITLES: dict[Outcome, str] = {
     "waits": "{tickers} waiting, nothing of it is stored ({rows} that cannot be used)",
-    "left out": "{rows} of {tickers} left out, because they cannot be true",
+    "left out": "{rows} of {tickers} left out, as impossible",
     "suspicious": "{rows} of {tickers} suspicious",
     "repaired": "{rows} of {tickers} repaired",
 }
@@ -66,9 +69,15 @@ class QualityNote:
 
     @property
     def sentence(self) -> str:
-        """``AAPL: 3 rows left out (2019-03-29 to 2019-04-02): prices are about 1/100 of ...``."""
-        verb = {"waits": "cannot be used, so the ticker waits"}.get(self.outcome, self.outcome)
-        return f"{self.ticker}: {_count(self.rows, 'row')} {verb} ({self.span}): {self.problem}{self._clean()}"
+        """``AAPL: 3 rows left out (2019-03-29 to 2019-04-02): prices are about 1/100 of those of the bars around``."""
+        if self.outcome != "waits":
+            return f"{self.ticker}: {_count(self.rows, 'row')} {self.outcome} ({self.span}): {self.problem}"
+        if not self.rows:
+            return f"{self.ticker} waits: {self.problem}"
+        clean = "there is no clean day after them"
+        if self.first_clean is not None:
+            clean = f"the first clean day is {self.first_clean}"
+        return f"{self.ticker} waits: {_count(self.rows, 'row')} cannot be used ({self.span}): {self.problem}; {clean}"
 
     @property
     def span(self) -> str:
@@ -76,13 +85,6 @@ class QualityNote:
         if not self.days:
             return "no date"
         return self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
-
-    def _clean(self) -> str:
-        if self.outcome != "waits":
-            return ""
-        if self.first_clean is None:
-            return "; there is no clean day after them"
-        return f"; the first clean day is {self.first_clean}"
 
 
 def notes_of(screening: Screening) -> tuple[QualityNote, ...]:
@@ -157,11 +159,17 @@ def notes_within(notes: Iterable[QualityNote], first: pd.Timestamp, last: pd.Tim
 
 def explained(reasons: Mapping[str, str], notes: Iterable[QualityNote]) -> dict[str, str]:
     """Why each ticker has no signal, with what is wrong with its bars."""
-    found: dict[str, list[str]] = {}
+    doubts: dict[str, list[str]] = {}
+    waiting: set[str] = set()
     for note in notes:
         if note.outcome != "repaired":
-            found.setdefault(note.ticker, []).append(note.sentence.removeprefix(f"{note.ticker}: "))
-    return {name: "; ".join([reason, *found.get(name, [])]) for name, reason in reasons.items()}
+            doubts.setdefault(note.ticker, []).append(note.sentence.removeprefix(note.ticker).lstrip(": "))
+            waiting |= {note.ticker} if note.outcome == "waits" else set()
+    # That a waiting ticker has no prices is a consequence, and to run again would change nothing.
+    return {
+        name: "; ".join([*([] if name in waiting else [reason]), *doubts.get(name, [])])
+        for name, reason in reasons.items()
+    }
 
 
 def notes_to_json(notes: Iterable[QualityNote]) -> str:

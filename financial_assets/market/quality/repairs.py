@@ -17,9 +17,6 @@ than a hundredth."""
 
 def repeated_rows(prices: pd.DataFrame) -> np.ndarray:
     """Rows that repeat an earlier row in every value."""
-    keys = prices.duplicated(["ticker", "date"], keep="first").to_numpy()
-    if not keys.any():
-        return keys
     return prices.duplicated(list(PRICE_COLUMNS), keep="first").to_numpy()
 
 

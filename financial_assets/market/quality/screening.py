@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, sort_prices
+from financial_assets.market.frames import PRICE_COLUMNS, empty_prices
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.form import date_faults, has_form, key_faults
 from financial_assets.market.quality.overrides import Override, covered
-from financial_assets.market.quality.sessions import completeness
+from financial_assets.market.quality.sessions import missing_sessions, stray_days
 from financial_assets.market.quality.shapes import mark_shifted_closes
 from financial_assets.market.quality.sieve import (
     Sieve,
@@ -132,10 +133,10 @@ def _conclude(
 ) -> Screening:
     quarantined = _table(sieve.taken)
     waiting = _waiting(sieve, quarantined, stored)
-    accepted = sieve.rows[~sieve.rows["ticker"].isin(list(waiting))]
+    accepted = sieve.rows[~sieve.rows["ticker"].isin(list(waiting))] if waiting else sieve.rows
     return Screening(
         policy=policy,
-        accepted=sort_prices(accepted),
+        accepted=accepted.reset_index(drop=True),
         decided=decided.reset_index(drop=True),
         quarantined=quarantined,
         suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, sieve.accept)]),
@@ -175,14 +176,15 @@ def _missing(
     accepted: pd.DataFrame, stored: pd.DataFrame, quarantined: pd.DataFrame, accept: Sequence[Override]
 ) -> pd.DataFrame:
     """Sessions without any bar, neither delivered nor stored, that nobody has acknowledged."""
-    held = stored[stored["ticker"].isin(accepted["ticker"].unique())]
-    both = pd.concat([held[["date", "ticker"]], accepted[["date", "ticker"]]]) if len(held) else accepted
+    keys = ["date", "ticker"]
+    present = set(accepted["ticker"].unique())
     # A bar that was left out is named already.
-    both = pd.concat([both[["date", "ticker"]], quarantined[["date", "ticker"]].dropna()])
-    both = both[both["ticker"].isin(accepted["ticker"].unique())]
-    missing = completeness(both.reindex(columns=list(PRICE_COLUMNS)))
-    missing = missing[missing["problem"] == "no bar on this XNYS session"]
-    return missing[~covered(missing, accept)].assign(rule="completeness")
+    others = pd.concat([stored[keys], quarantined[keys].dropna()])
+    others = others[others["ticker"].isin(present)]
+    others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
+    missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
+    missing = missing[~covered(missing, accept)]
+    return missing.reindex(columns=[*PRICE_COLUMNS, "problem"]).assign(rule="completeness")
 
 
 def _table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

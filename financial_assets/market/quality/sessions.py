@@ -8,7 +8,7 @@ import pandas as pd
 from financial_assets.market import calendar
 from financial_assets.market.quality.results import failure_table
 
-__all__ = ["completeness", "stray_days"]
+__all__ = ["completeness", "missing_sessions", "stray_days"]
 
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:
@@ -16,7 +16,7 @@ def completeness(frame: pd.DataFrame) -> pd.DataFrame:
     dated = frame[frame["date"].notna() & frame["ticker"].notna()]
     strays = stray_days(pd.DatetimeIndex(dated["date"]))
     table = failure_table(dated, strays)
-    missing = _missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
+    missing = missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
     if missing.empty:
         return table
     parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
@@ -37,7 +37,14 @@ def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
     return [(closed, "XNYS does not trade on this day"), (early, begins), (~inside & ~early, ends)]
 
 
-def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
+def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
+    """Sessions without a bar between a ticker's first and last one: ``date``, ``ticker`` and ``problem``.
+
+    Parameters
+    ----------
+    bars
+        ``date`` and ``ticker`` of bars on sessions only.
+    """
     if bars.empty:
         return pd.DataFrame({"date": [], "ticker": [], "problem": []})
     sessions = calendar.sessions(bars["date"].min(), bars["date"].max())

@@ -98,6 +98,8 @@ def apply_overrides(sieve: Sieve, overrides: Sequence[Override]) -> tuple[tuple[
 
 def take_repeats(sieve: Sieve, *, repairs: bool) -> None:
     """Leave out copies of a row (only if ``repairs``), and all rows of a key that has different values."""
+    if not sieve.rows.duplicated(["ticker", "date"]).any():
+        return
     if repairs and (copies := repeated_rows(sieve.rows)).any():
         sieve.note_repair(sieve.rows[copies], "the row occurs more than once: copies left out", "duplicates")
         sieve.rows = sieve.rows[~copies]
