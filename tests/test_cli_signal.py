@@ -112,6 +112,7 @@ def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway:
         "newest_bar",
         "sessions_to_newest_bar",
         "var_backtest",
+        "price_quality",
     ]
     market = make_resources(load_settings())["market"]
     assert found["market_clock"] == found["as_of"] == f"{market.clock().now():%Y-%m-%d}"

@@ -41,6 +41,8 @@ OTHER: dict[str, Any] = {
     "price_source": "simulated",
     "ingestion_start_date": dt.date(2006, 1, 3),
     "ingestion_end_date": dt.date(2009, 1, 2),
+    "quality_policy": "strict",
+    "quality_overrides": Path("/elsewhere/overrides.yaml"),
     "evaluation_share": 0.3,
     "sequence_length": 20,
     "seed": 7,
@@ -114,7 +116,10 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
     changed = {name: value for name, value in after.items() if before[name] != value}
     expected = {
         "tickers": ["IBM", "GOOG"],
-        **{name: str(OTHER[name]) for name in ("ingestion_start_date", "ingestion_end_date", "rollout_policy")},
+        **{
+            name: str(OTHER[name])
+            for name in ("ingestion_start_date", "ingestion_end_date", "quality_overrides", "rollout_policy")
+        },
     }.get(setting, OTHER[setting])
     assert expected in changed.values()
 

@@ -18,6 +18,7 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, plots, write_report
+from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.tracking import REGISTERED_MODEL
@@ -27,6 +28,8 @@ from financial_assets.workflows.replay import run_replay
 __all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "traffic_checks"]
 
 GROUP = "evaluation"
+_MOST_DOUBTS = 20
+"""Sentences about doubtful prices that have room in the report's head."""
 OWNERS = ["team:quant-research"]
 
 
@@ -120,7 +123,7 @@ def ab_evaluation(
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.workers)
-    write_report(evaluation, path, cases, market.clock_gap().sentence, made_by)
+    write_report(evaluation, path, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(
@@ -146,6 +149,13 @@ def ab_evaluation(
             **_flat(evaluation),
         },
     )
+
+
+def _doubts(market: Market, panel: PricePanel) -> list[str]:
+    """What is wrong with the prices up to the clock, for the report's head."""
+    sentences = [note.sentence for note in market.quality_notes(panel.sessions)]
+    more = [f"{len(sentences) - _MOST_DOUBTS} more: see the asset raw_prices"] if len(sentences) > _MOST_DOUBTS else []
+    return sentences[:_MOST_DOUBTS] + more
 
 
 def traffic_checks(evaluation: Evaluation) -> list[dg.AssetCheckResult]:

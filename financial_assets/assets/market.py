@@ -1,7 +1,7 @@
 """Group market_data: raw prices let in after their checks, and the dense panel up to the market clock."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -11,6 +11,8 @@ from pydantic import Field
 from financial_assets.errors import FinancialAssetsError, MarketDataError, SourceError
 from financial_assets.market.freshness import LATENESS, longest_wait, overdue
 from financial_assets.market.ingestion import Ingestion
+from financial_assets.market.quality.checks import CONSISTENCY
+from financial_assets.market.quality.notes import notes_of, warnings_of
 from financial_assets.market.schemas import PRICE_SCHEMA
 from financial_assets.metadata import column_schema, link, quality_metadata, table
 from financial_assets.resources import Market
@@ -20,14 +22,17 @@ __all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "freshness
 
 GROUP = "market_data"
 OWNERS = ["team:market-data"]
-PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness")
-"""Checks whose failure keeps prices out of the store and stops the run."""
+PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "consistency")
+"""Checks of single bars. Bars that fail one are left out; with QUALITY_POLICY=strict they stop the run."""
 
 _LEARNERS = "training"
 """Group of the assets that learn from prices, each up to its data cut-off."""
 
 _SHOWN = 5
 """Overdue sessions that are named."""
+
+_MOST_NAMED = 10
+"""Tickers named in a warning; a universe may have hundreds."""
 
 FRESH = "fresh"
 """Check of the prices' age; the sensor ``watch_prices`` evaluates it between runs."""
@@ -63,7 +68,12 @@ class RawPricesConfig(dg.Config):
     retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS),
     pool="price_source",
     check_specs=[
-        *(dg.AssetCheckSpec(name, asset="raw_prices", blocking=True) for name in PRICE_CHECKS),
+        *(
+            dg.AssetCheckSpec(
+                name, asset="raw_prices", blocking=True, description=CONSISTENCY if name == "consistency" else None
+            )
+            for name in PRICE_CHECKS
+        ),
         dg.AssetCheckSpec(
             "extreme_moves", asset="raw_prices", description="Moves that are possible but rare: look at them"
         ),
@@ -74,19 +84,24 @@ class RawPricesConfig(dg.Config):
 def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, market: Market) -> Iterator[Any]:
     """Daily bars of the universe, as the source gives them, upserted by session into the price store.
 
-    Bars that cannot be true are shown in the failed check and never reach the store.
+    Bars that cannot be true are shown in the failed check and never reach the store; a ticker with too many of them
+    waits, and the others go on (QUALITY_POLICY).
     """
     if config.move_cutoff:
         _give_way(context)
     if config.advance_sessions:
         _claim_day(market)
     ingestion = _ingest(market)
-    for note in ingestion.notes:
-        context.log.warning(note)
-    yield from _checks(ingestion, len(market.tickers))
+    is_strict = market.quality_policy == "strict"
+    yield from _checks(ingestion, len(market.tickers), is_strict)
+    messages = [*ingestion.notes, *warnings_of(notes_of(ingestion.screening))]
     if ingestion.report is None:
-        raise _refusal(ingestion)
-    if ingestion.never_delivered:
+        raise _refusal(ingestion, messages)
+    for message in messages:
+        context.log.warning(message)
+    if ingestion.failures and not is_strict:
+        context.log.warning(_undelivered(ingestion, market))
+    if ingestion.never_delivered and is_strict:
         raise dg.Failure(
             f"PRICE_SOURCE={market.price_source} never delivered {', '.join(ingestion.never_delivered)}: "
             + "; ".join(f"{name}: {ingestion.failures[name]}" for name in ingestion.never_delivered),
@@ -136,7 +151,7 @@ def _ingest(market: Market) -> Ingestion:
         raise dg.Failure(str(error), allow_retries=is_passing) from error
 
 
-def _checks(ingestion: Ingestion, tickers: int) -> Iterator[dg.AssetCheckResult]:
+def _checks(ingestion: Ingestion, tickers: int, is_strict: bool) -> Iterator[dg.AssetCheckResult]:
     for result in ingestion.quality:
         yield dg.AssetCheckResult(
             check_name=result.name,
@@ -149,13 +164,25 @@ def _checks(ingestion: Ingestion, tickers: int) -> Iterator[dg.AssetCheckResult]
     yield dg.AssetCheckResult(
         check_name="delivery",
         passed=failures.empty,
-        severity=dg.AssetCheckSeverity.ERROR if ingestion.never_delivered else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if ingestion.never_delivered and is_strict else dg.AssetCheckSeverity.WARN,
         metadata=quality_metadata("Every ticker was delivered", tickers, failures),
     )
 
 
-def _refusal(ingestion: Ingestion) -> dg.Failure:
-    """The failure of the run, naming the rows."""
+def _undelivered(ingestion: Ingestion, market: Market) -> str:
+    reasons = list(ingestion.failures.items())
+    shown = [f"  {name}: {reason}" for name, reason in reasons[:_MOST_NAMED]]
+    more = [f"  and {len(reasons) - _MOST_NAMED} more"] if len(reasons) > _MOST_NAMED else []
+    count = f"{len(reasons)} of {len(market.tickers)} tickers"
+    fix = "  The others go on. Correct the source, or take these out of TICKERS."
+    return "\n".join([f"Prices: PRICE_SOURCE={market.price_source} did not deliver {count}:", *shown, *more, fix])
+
+
+def _refusal(ingestion: Ingestion, messages: Sequence[str]) -> dg.Failure:
+    """The failure of the run, naming the rows: once each where the screening has sorted them."""
+    if messages and ingestion.screening.policy == "quarantine":
+        title = "no bar of any ticker can be used; the price store is unchanged"
+        return dg.Failure("\n".join([title, *messages]), allow_retries=False)
     lines = [
         f"{result.name}: {len(result.failures)} of {result.checked} rows\n{_first_rows(result.failures)}"
         for result in ingestion.blocking_failures
@@ -220,6 +247,17 @@ def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) 
         "missing at the source": table(ingestion.missing_at_source),
         "corporate actions": table(ingestion.report.corporate_actions),
         "tickers": table(spans),
+        "quality policy": ingestion.screening.policy,
+        "rows left out": table(ingestion.screening.quarantined),
+        "rows left out, count": len(ingestion.screening.quarantined),
+        "suspicious rows": table(ingestion.screening.suspicious),
+        "repaired rows": table(ingestion.screening.repaired),
+        "rows repaired, count": len(ingestion.screening.repaired),
+        "waiting tickers": ", ".join(ingestion.screening.waiting) or "none",
+        "quality overrides": "\n".join(
+            f"{override} ({rows:,} rows)" for override, rows in ingestion.screening.overridden
+        )
+        or "none",
         "market clock": f"{market.clock().now():%Y-%m-%d}",
         "source": market.price_source,
         "store": link(market.store().root),

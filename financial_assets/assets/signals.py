@@ -16,7 +16,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, has_signals, save_signals, without_signal
-from financial_assets.workflows.signals import ask_champion
+from financial_assets.workflows.signals import ask_champion, doubtful_bars, no_signal
 
 __all__ = ["completed_session", "daily_signals"]
 
@@ -24,6 +24,8 @@ GROUP = "signals"
 OWNERS = ["team:quant-research"]
 _SOUND = "Every ticker that traded and has enough bars has exactly one row; values finite, possible and in order"
 _COVERAGE = "Every ticker of the universe has a signal"
+_MOST_NAMED = 10
+"""Tickers named in a warning; a universe may have hundreds."""
 _SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_high", "var_95", "var_99"]
 
 
@@ -50,7 +52,9 @@ def daily_signals(
     """
     panel = market.panel()
     caught_up = _catch_up(context, panel, market, serving, ab_test)
-    reasons = without_signal(panel, market.tickers)
+    reasons = no_signal(panel, market, market.tickers)
+    doubts = [note.sentence for note in doubtful_bars(panel, market) if note.ticker not in reasons]
+    _warn(context, reasons, doubts)
     yield _coverage(reasons, len(market.tickers))
     yield _current(panel.sessions[-1], market.clock().now())
     signals = ask_champion(panel, serving, ab_test)
@@ -74,12 +78,24 @@ def daily_signals(
             "up": int((signals["direction"] == "up").sum()),
             "down": int((signals["direction"] == "down").sum()),
             "without a signal": len(reasons),
+            "doubts about the bars": "\n".join(doubts) or "none",
             "caught up": ", ".join(f"{session:%Y-%m-%d}" for session in caught_up) or "none",
             "signals": table(signals[_SHOWN]),
             "file": link(parquet),
             "CSV file": link(csv),
         },
     )
+
+
+def _warn(context: dg.AssetExecutionContext, reasons: dict[str, str], doubts: list[str]) -> None:
+    """Say on the terminal which tickers have no signal, and whose signals rest on doubtful bars."""
+    lines = [f"{name} {reason}" for name, reason in reasons.items()]
+    titles = (f"no signal for {len(lines)} of the tickers:", "signals that rest on doubtful bars:")
+    for title, sentences in zip(titles, (lines, doubts), strict=True):
+        if sentences:
+            shown = [f"  {sentence}" for sentence in sentences[:_MOST_NAMED]]
+            more = [f"  and {len(sentences) - _MOST_NAMED} more: see the asset's metadata"]
+            context.log.warning("\n".join([title, *shown, *(more if len(sentences) > _MOST_NAMED else [])]))
 
 
 def _catch_up(

@@ -42,7 +42,12 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
             "`financial-assets run`"
         )
     from financial_assets.installation import open_installation
-    from financial_assets.workflows.signals import champion_backtest, champion_signal, signal_request
+    from financial_assets.workflows.signals import (
+        champion_backtest,
+        champion_signal,
+        doubtful_bars,
+        signal_request,
+    )
 
     installation = open_installation(settings)
     market, ab_test = installation.market, installation.ab_test
@@ -52,10 +57,13 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
     values = champion_signal(symbol, market, installation.serving, ab_test)
     gap = market.clock_gap()
     tails = champion_backtest(symbol, market, ab_test)
+    doubts = [note.sentence for note in doubtful_bars(market.panel(), market) if note.ticker == symbol]
     days = {name: f"{values[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
     if as_json:
         backtest = [{name: getattr(tail, name) for name in _BACKTEST_FIELDS} for tail in tails]
-        click.echo(json.dumps(values | days | gap.fields | {"var_backtest": backtest}, indent=2))
+        click.echo(
+            json.dumps(values | days | gap.fields | {"var_backtest": backtest, "price_quality": doubts}, indent=2)
+        )
         return
     from rich.console import Console
 
@@ -72,5 +80,7 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         ("as of the close of", days["as_of"]),
     ]
     Console().print(make_table(f"{values['ticker']}, session {days['target_session']}", ("", "signal"), rows))
+    for doubt in doubts:
+        click.echo(f"Warning: {doubt}")
     if gap.sentence:
         click.echo(gap.sentence)

@@ -72,6 +72,7 @@ def configure(settings: Settings) -> dict[str, dict[str, Any]]:
             start=_text(settings.ingestion_start_date),
             end=_text(settings.ingestion_end_date),
             universe_file=_text(settings.universe_file),
+            quality_overrides=_text(settings.quality_overrides),
         ),
         "models": _values(ModelStore, settings, experiment=settings.mlflow_experiment_name),
         "serving": _values(

@@ -28,6 +28,7 @@ from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_pa
 if TYPE_CHECKING:
     from financial_assets.features.graph import FeaturePanel
     from financial_assets.market.ingestion import Ingestion
+    from financial_assets.market.quality.notes import QualityNote
 
 __all__ = ["MarketState", "make_source"]
 
@@ -44,6 +45,8 @@ class MarketState(TradingDays):
     decimal_mark: str | None = None
     start: str | None = None
     end: str | None = None
+    quality_policy: Literal["quarantine", "strict"] = "quarantine"
+    quality_overrides: str | None = None
     evaluation_share: float
     seed: int
     simulated_sessions: int
@@ -118,8 +121,48 @@ class MarketState(TradingDays):
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""
         from financial_assets.market.ingestion import ingest  # pandera
+        from financial_assets.market.quality.notes import notes_of, notes_to_json
+        from financial_assets.market.quality.overrides import load_overrides
 
-        return ingest(self.source(), self.store(), self.tickers, _date(self.start), _date(self.end))
+        outcome = ingest(
+            self.source(),
+            self.store(),
+            self.tickers,
+            _date(self.start),
+            _date(self.end),
+            policy=self.quality_policy,
+            overrides=load_overrides(None if self.quality_overrides is None else Path(self.quality_overrides)),
+        )
+        if outcome.report is not None:
+            atomic_write_text(self._notes_path, notes_to_json(notes_of(outcome.screening)))
+        return outcome
+
+    @property
+    def _notes_path(self) -> Path:
+        return self.folder / "prices" / "quality.json"
+
+    def waiting_tickers(self) -> tuple[str, ...]:
+        """Tickers of which the last ingestion took nothing, because too much of it cannot be used."""
+        return tuple(dict.fromkeys(note.ticker for note in self._notes() if note.outcome == "waits"))
+
+    def quality_notes(self, sessions: pd.DatetimeIndex) -> tuple[QualityNote, ...]:
+        """What the last ingestion noted about bars of ``sessions`` (sorted); none about later ones.
+
+        Empty for a state folder whose prices were stored before there were notes.
+        """
+        from financial_assets.market.quality.notes import notes_within
+
+        return notes_within(self._notes(), sessions[0], sessions[-1])
+
+    def _notes(self) -> tuple[QualityNote, ...]:
+        from financial_assets.market.quality.notes import notes_from_json
+
+        try:
+            return notes_from_json(self._notes_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return ()
+        except ValueError as error:
+            raise MarketDataError(f"{self._notes_path} is damaged ({error}); materialize raw_prices again") from error
 
     def clock_gap(self) -> ClockGap:
         """The market clock beside the newest bar."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-__all__ = ["explain_restatement", "find_corporate_actions"]
+__all__ = ["customary_split", "explain_restatement", "find_corporate_actions"]
 
 SMALLEST_STEP = 5e-5
 """Relative step of close / adj_close that counts; smaller ones are the sources' rounding."""
@@ -58,6 +58,21 @@ def find_corporate_actions(prices: pd.DataFrame) -> pd.DataFrame:
             "detail": pd.Series(details, dtype="object"),
         }
     )
+
+
+def customary_split(log_ratio: float, tolerance: float) -> str | None:
+    """The customary split n:m nearest to a fall of the price by the factor n / m; ``None`` without one that near.
+
+    Parameters
+    ----------
+    log_ratio
+        Log of the price before over the price after: positive for a split, negative for a reverse split.
+    tolerance
+        Largest difference in logs.
+    """
+    distance = np.abs(np.log(_RATIOS) - log_ratio)
+    nearest = int(distance.argmin())
+    return _NAMES[nearest] if distance[nearest] <= tolerance else None
 
 
 def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], list[str]]:

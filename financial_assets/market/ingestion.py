@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from financial_assets.errors import MarketDataError, SourceError
-from financial_assets.market.frames import KEY_COLUMNS, empty_prices, sort_prices
-from financial_assets.market.quality import completeness
+from financial_assets.market.frames import empty_prices, sort_prices
+from financial_assets.market.quality import QualityResult
+from financial_assets.market.quality.checks import blocks, results_of
+from financial_assets.market.quality.overrides import Override
+from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
 from financial_assets.market.restatement import among, missing_at_source
-from financial_assets.market.schemas import QualityResult, check_prices
 from financial_assets.market.sources import FetchResult, PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
 
@@ -48,6 +50,8 @@ class Ingestion:
         Results of all quality checks on ``prices``.
     report
         What the store took; ``None`` when a blocking check failed, and then the store is as it was.
+    screening
+        Which bars were let in, left out or repaired, and which tickers wait.
     missing_at_source
         Stored bars that the source no longer has (price columns). Those of a source that delivers whole histories
         (files) are removed from the store (``report.removed``); a live source may have a hole for a day, so there they
@@ -63,6 +67,7 @@ class Ingestion:
     never_delivered: tuple[str, ...]
     quality: tuple[QualityResult, ...]
     report: UpsertReport | None
+    screening: Screening
     missing_at_source: pd.DataFrame = field(default_factory=empty_prices)
     doubtful: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -92,6 +97,9 @@ def ingest(
     tickers: Sequence[str],
     start: dt.date | None = None,
     end: dt.date | None = None,
+    *,
+    policy: QualityPolicy = "quarantine",
+    overrides: Sequence[Override] = (),
 ) -> Ingestion:
     """Bring the store up to date with the source.
 
@@ -108,13 +116,13 @@ def ingest(
     """
     since = _resume(store, tickers) if source.live else dict[str, dt.date]()
     fetched = _fetch(source, tickers, since, start, end)
-    outcome = _ingest_span(fetched, store, tickers, end, whole=not source.live)
+    outcome = _ingest_span(fetched, store, tickers, end, policy, overrides, whole=not source.live)
     restated = [] if outcome.report is None else [name for name in outcome.report.held_back if name in since]
     if outcome.report is not None and restated:
         again = source.fetch(restated, start, end)
         kept = fetched.prices[~fetched.prices["ticker"].isin(again.prices["ticker"].unique())]
         both = FetchResult(sort_prices(pd.concat([kept, again.prices])), {**fetched.failures, **again.failures})
-        second = _ingest_span(both, store, tickers, end, whole=False)
+        second = _ingest_span(both, store, tickers, end, policy, overrides, whole=False)
         if second.report is not None:
             second = replace(second, report=_together(outcome.report, second.report))
         outcome = second
@@ -157,21 +165,32 @@ def _fetch(
 
 
 def _ingest_span(
-    fetched: FetchResult, store: PriceStore, tickers: Sequence[str], end: dt.date | None, *, whole: bool
+    fetched: FetchResult,
+    store: PriceStore,
+    tickers: Sequence[str],
+    end: dt.date | None,
+    policy: QualityPolicy,
+    overrides: Sequence[Override],
+    *,
+    whole: bool,
 ) -> Ingestion:
-    """Check one delivery and store it; with ``whole``, stored bars that it lacks are gone."""
+    """Screen one delivery and store what may go in; with ``whole``, stored bars that it lacks are gone."""
     days = pd.to_datetime(fetched.prices["date"], errors="coerce").dropna()
     stored = store.read(tickers, start=None if whole or days.empty else (days.min() - _CONTEXT).date())
-    quality = check_prices(fetched.prices)
-    if not _blocks(quality) and not stored.empty:
-        quality = tuple(_joined(result, stored, fetched.prices) for result in quality)
+    screening = screen(
+        fetched.prices, stored=stored, policy=policy, overrides=overrides, now=pd.Timestamp.now(tz="UTC")
+    )
+    quality = results_of(screening, stored)
     never = set(fetched.failures) - set(store.last_sessions(list(fetched.failures)).index)
-    outcome = Ingestion(fetched.prices, fetched.failures, tuple(sorted(never)), quality, None, notes=fetched.notes)
-    if _blocks(quality):
+    outcome = Ingestion(
+        fetched.prices, fetched.failures, tuple(sorted(never)), quality, None, screening, notes=fetched.notes
+    )
+    if blocks(quality):
         return outcome
+    admitted = screening.decided if policy == "strict" else screening.accepted
     missing, doubtful = missing_at_source(stored, fetched.prices, end)
     gone = missing[~missing["ticker"].isin(list(doubtful))] if whole else missing.head(0)
-    return replace(outcome, report=store.upsert(fetched.prices, gone), missing_at_source=missing, doubtful=doubtful)
+    return replace(outcome, report=store.upsert(admitted, gone), missing_at_source=missing, doubtful=doubtful)
 
 
 def _bars(rows: pd.DataFrame) -> str:
@@ -210,16 +229,3 @@ def _settled(outcome: Ingestion, tickers: Sequence[str], start: dt.date | None) 
     if not set(tickers) - set(reasons) - set(outcome.failures):
         raise MarketDataError("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
     return replace(outcome, failures={**outcome.failures, **reasons})
-
-
-def _blocks(quality: Sequence[QualityResult]) -> bool:
-    return any(result.blocking and not result.passed for result in quality)
-
-
-def _joined(result: QualityResult, stored: pd.DataFrame, fetched: pd.DataFrame) -> QualityResult:
-    """Completeness of what the store would hold: sound bars may still leave a hole behind what is stored."""
-    if result.name != "completeness":
-        return result
-    both = sort_prices(pd.concat([stored, fetched]).drop_duplicates(list(KEY_COLUMNS), keep="last"))
-    failures = completeness(both)
-    return replace(result, passed=failures.empty, failures=failures, checked=len(both))

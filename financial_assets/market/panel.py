@@ -13,7 +13,12 @@ import pandas as pd
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
-from financial_assets.market import calendar, quality
+from financial_assets.market import calendar
+from financial_assets.market.frames import sort_prices
+from financial_assets.market.quality.results import failure_table
+from financial_assets.market.quality.sessions import stray_days
+from financial_assets.market.quality.shapes import not_traded
+from financial_assets.market.quality.values import require_possible
 
 __all__ = ["CHANNELS", "PricePanel", "build_panel"]
 
@@ -41,7 +46,8 @@ class PricePanel:
         universe; day: days since 1970-01-01. NaN before a ticker's first bar, except market and day.
     valid
         bool ``[ticker, session]``: whether the ticker traded, as a member of the universe. After its first bar, a
-        session without one carries the last close forward with zero volume and is not valid.
+        session without one carries the last close forward with zero volume and is not valid, nor is padding
+        (``quality.not_traded``).
     """
 
     tickers: tuple[str, ...]
@@ -226,10 +232,10 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
         The frame is empty, or breaks a rule without which no panel can be laid out (keys unique, values possible,
         dates XNYS sessions).
     """
-    quality.require_possible(prices, "a price panel cannot be built")
+    require_possible(prices, "a price panel cannot be built")
     if prices.empty:
         raise PriceDataError("a price panel cannot be built: there are no prices", prices)
-    failures = quality.failure_table(prices, quality.stray_days(pd.DatetimeIndex(prices["date"])))
+    failures = failure_table(prices, stray_days(pd.DatetimeIndex(prices["date"])))
     if len(failures):
         first = failures.iloc[0]
         raise PriceDataError(
@@ -237,8 +243,12 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
             f"{first['ticker']} on {first['date']:%Y-%m-%d}: {first['problem']}",
             failures,
         )
+    # Padding of a suspended or delisted ticker is no trade: it must not become a label or a signal.
+    first_day, last_day = prices["date"].min(), prices["date"].max()
+    prices = sort_prices(prices)
+    prices = prices[~not_traded(prices)]
     rows, tickers = pd.factorize(prices["ticker"], sort=True)
-    sessions = calendar.sessions(prices["date"].min(), prices["date"].max())
+    sessions = calendar.sessions(first_day, last_day)
     columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
 
     valid = np.zeros((len(tickers), len(sessions)), dtype=bool)

@@ -77,7 +77,7 @@ class Settings(
         """What the state folder shall remember: variables and their text, paths absolute."""
         values = {name: getattr(self, name) for name in REMEMBERED}
         values["tickers"] = ",".join(self.tickers)
-        for name in ("price_files", "universe_file", "rollout_policy"):
+        for name in ("price_files", "universe_file", "quality_overrides", "rollout_policy"):
             if values[name] is not None:
                 values[name] = os.path.realpath(Path(values[name]).expanduser())
         return {name.upper(): str(value) for name, value in values.items() if value is not None}

@@ -54,6 +54,13 @@ class MarketSettings(SettingsGroup):
     ingestion_end_date: dt.date | None = None
     """Last session to ingest (YYYY-MM-DD); default: the source's last."""
 
+    quality_policy: Literal["quarantine", "strict"] = "quarantine"
+    """What happens to bars that cannot be true: ``quarantine`` leaves them out and goes on with the rest, ``strict``
+    stops the run."""
+
+    quality_overrides: Path | None = None
+    """YAML file of decisions about single bars: ticker, from, to, action (accept, drop or repair) and reason."""
+
     evaluation_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the sessions, the latest ones, that no model sees before the first retraining."""
 
@@ -80,7 +87,7 @@ class MarketSettings(SettingsGroup):
                 raise ValueError(f"{value!r} is not a calendar of exchange_calendars; it may be {', '.join(names)}")
         return value
 
-    @field_validator("price_files", "universe_file", mode="before")
+    @field_validator("price_files", "universe_file", "quality_overrides", mode="before")
     @classmethod
     def _check_files(cls, value: object) -> object:
         return check_path(value)

@@ -14,11 +14,12 @@ from financial_assets.installation.ab_test import ABTestState
 from financial_assets.installation.market import MarketState
 from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
+from financial_assets.market.quality.notes import QualityNote, explained
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.transport import request_body
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
-__all__ = ["ask_champion", "champion_backtest", "champion_signal", "signal_request"]
+__all__ = ["ask_champion", "champion_backtest", "champion_signal", "doubtful_bars", "no_signal", "signal_request"]
 
 
 def ask_champion(
@@ -29,6 +30,16 @@ def ask_champion(
         champion = ab_test.current_epoch(log).champion
     with serving.connect() as client:
         return ask_signals(client, panel, model=champion.model, version=champion.version, tickers=tickers)
+
+
+def doubtful_bars(panel: PricePanel, market: MarketState) -> tuple[QualityNote, ...]:
+    """What is wrong with the bars that signals at the panel's last session rest on, and which tickers wait."""
+    return market.quality_notes(panel.sessions[-SERVED_LOOKBACK:])
+
+
+def no_signal(panel: PricePanel, market: MarketState, tickers: Sequence[str]) -> dict[str, str]:
+    """Which of ``tickers`` cannot have a signal, and why: see ``serving.signals.without_signal``."""
+    return explained(without_signal(panel, tickers), doubtful_bars(panel, market))
 
 
 def signal_request(symbol: str, market: MarketState) -> bytes:
@@ -82,7 +93,7 @@ def _panel_with(symbol: str, market: MarketState) -> PricePanel:
     if symbol not in market.tickers:
         raise MarketDataError(f"TICKERS: {symbol} is not in the universe ({', '.join(market.tickers)})")
     panel = market.panel()
-    reasons = without_signal(panel, [symbol])
+    reasons = no_signal(panel, market, [symbol])
     if reasons:
         raise MarketDataError(f"{symbol} {reasons[symbol]}")
     return panel

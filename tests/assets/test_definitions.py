@@ -47,7 +47,15 @@ GROUPS = {
     "signals": {"daily_signals", "completed_session"},
 }
 BLOCKING = {
-    "raw_prices": {"schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "delivery"},
+    "raw_prices": {
+        "schema",
+        "duplicates",
+        "ohlc_order",
+        "impossible_values",
+        "completeness",
+        "consistency",
+        "delivery",
+    },
     "features": {"schema", "causal"},
     "daily_signals": {"sound"},
     **{f"models/{name}": {"not_constant", "no_leak_alarm"} for name in VARIANTS},

@@ -180,7 +180,7 @@ def spoil(column: str, value: float) -> Callable[[pd.DataFrame, int], pd.DataFra
     ],
     ids=["high below low", "negative price", "NaN", "duplicated key", "missing session"],
 )
-def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
+def test_with_strict_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
     make_market: Any,
     materialize: Any,
     bars: pd.DataFrame,
@@ -190,7 +190,7 @@ def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
     problem: str,
 ) -> None:
     days = bars["date"].unique()
-    market = make_market(files=write(tmp_path / "prices.csv", bars[bars["date"] <= days[350]]))
+    market = make_market(files=write(tmp_path / "prices.csv", bars[bars["date"] <= days[350]]), quality_policy="strict")
     assert materialize(BOTH, market).success
     known, panel = market.store().content_hash(), market.panel_path.read_bytes()
 
@@ -217,10 +217,85 @@ def test_bars_that_cannot_be_true_stop_the_run_and_leave_the_store_alone(
     assert_frame_equal(market.prices(), bars)
 
 
+def test_one_bad_ticker_does_not_stop_the_others(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    days = bars["date"].unique()
+    bad = bars.copy()
+    bad.loc[(bad["ticker"] == "BBB") & (bad["date"] < days[100]), "open"] = 0.0
+    slip = (bad["ticker"] == "AAA") & (bad["date"] == days[200])
+    bad.loc[slip, ["open", "high", "low", "close", "adj_close"]] *= 10.0
+    market = make_market(files=write(tmp_path / "prices.csv", bad))
+    outcome = materialize(BOTH, market)
+    assert outcome.success
+    metadata = outcome.metadata("raw_prices")
+    assert metadata["waiting tickers"] == "BBB"
+    assert metadata["rows left out, count"] == 101
+    stored = market.store().read()
+    assert set(stored["ticker"]) == {"AAA"}
+    assert days[200] not in set(stored["date"])
+    assert not PricePanel.load(market.panel_path).valid[0, 200]
+    for check, rows in (("impossible_values", 100), ("consistency", 1)):
+        evaluation = outcome.checks("raw_prices")[check]
+        assert not evaluation.passed
+        assert evaluation.severity == dg.AssetCheckSeverity.WARN
+        assert evaluation.metadata["rows failed"].value == rows
+    waits, left_out = outcome.warnings
+    assert f"the first clean day is {days[100]:%Y-%m-%d}" in waits
+    assert "AAA: 1 row left out" in left_out
+    assert market.waiting_tickers() == ("BBB",)
+    assert {note.ticker for note in market.quality_notes(days)} == {"AAA", "BBB"}
+
+    write(tmp_path / "prices.csv", bars)
+    assert materialize(BOTH, market).success
+    assert_frame_equal(market.prices(), bars)
+    assert market.waiting_tickers() == ()
+
+
+def test_overrides_decide_and_are_kept_in_the_metadata(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    days = bars["date"].unique()
+    slip = (bars["ticker"] == "AAA") & (bars["date"] == days[200])
+    wrong = bars.copy()
+    wrong.loc[slip, ["open", "high", "low", "close", "adj_close"]] *= 10.0
+    path = tmp_path / "overrides.yaml"
+    day = f"{days[200]:%Y-%m-%d}"
+    path.write_text(f"- {{ticker: AAA, from: {day}, to: {day}, action: accept, reason: seen on the tape}}\n")
+    market = make_market(files=write(tmp_path / "prices.csv", wrong), quality_overrides=str(path))
+    outcome = materialize(BOTH, market)
+    assert outcome.success
+    assert outcome.metadata("raw_prices")["quality overrides"] == f"accept AAA {day}: seen on the tape (1 rows)"
+    assert len(market.prices()) == len(bars)
+
+
+def test_where_no_ticker_can_be_used_the_run_stops_and_says_why(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    outcome = materialize(BOTH, make_market(files=write(tmp_path / "prices.csv", bars.assign(open=0.0))))
+    assert not outcome.success
+    for ticker in ("AAA", "BBB"):
+        assert f"{ticker} waits: {SESSIONS} rows cannot be used" in outcome.failure_text
+    assert "low is above open" not in outcome.failure_text, "one reason per row"
+    assert "the price store is unchanged" in outcome.failure_text
+
+
+def test_a_ticker_that_never_came_does_not_stop_the_others(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, Faltering(bars, broken=["BBB"]))
+    outcome = materialize(BOTH, make_market())
+    assert outcome.success
+    assert outcome.checks("raw_prices")["delivery"].severity == dg.AssetCheckSeverity.WARN
+    (warning,) = outcome.warnings
+    assert "did not deliver 1 of 2 tickers" in warning
+    assert "BBB: connection reset" in warning
+
+
 def test_a_first_delivery_that_is_impossible_leaves_no_state_behind(
     make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
 ) -> None:
-    market = make_market(files=write(tmp_path / "prices.csv", drop(bars, 10)))
+    market = make_market(files=write(tmp_path / "prices.csv", drop(bars, 10)), quality_policy="strict")
     assert not materialize(BOTH, market).success
     assert market.store().read().empty
     assert market.cutoff().get() is None
@@ -281,11 +356,11 @@ def test_a_ticker_that_fails_today_is_served_from_the_store(
     assert PricePanel.load(market.panel_path).tickers == ("AAA", "BBB")
 
 
-def test_a_ticker_that_never_came_stops_the_run_by_name(
+def test_with_strict_a_ticker_that_never_came_stops_the_run_by_name(
     make_market: Any, materialize: Any, bars: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use(monkeypatch, Faltering(bars, broken=["BBB"]))
-    market = make_market()
+    market = make_market(quality_policy="strict")
     outcome = materialize(BOTH, market)
     assert not outcome.success
     assert outcome.checks("raw_prices")["delivery"].severity == dg.AssetCheckSeverity.ERROR

@@ -279,7 +279,7 @@ def harm(prices: pd.DataFrame, kind: str, row: int) -> pd.DataFrame:
     ticker=st.sampled_from(TICKERS),
     live=st.booleans(),
 )
-def test_no_impossible_bar_ever_reaches_the_store(
+def test_with_strict_no_delivery_with_an_impossible_bar_reaches_the_store(
     make_prices: MakePrices, kind: str, session: int, ticker: str, live: bool
 ) -> None:
     prices = make_prices(count=60)
@@ -288,7 +288,7 @@ def test_no_impossible_bar_ever_reaches_the_store(
         ingest(Source(until(prices, 45), live=live), store, TICKERS)
         known = store.content_hash()
         row = int(prices.index[(prices["ticker"] == ticker) & (prices["date"] == prices["date"].unique()[session])][0])
-        outcome = ingest(Source(harm(prices, kind, row), live=live), store, TICKERS)
+        outcome = ingest(Source(harm(prices, kind, row), live=live), store, TICKERS, policy="strict")
         assert outcome.report is None
         assert store.content_hash() == known
         shown = pd.concat([result.failures for result in outcome.blocking_failures])
@@ -308,7 +308,7 @@ def test_a_warning_does_not_block(store: PriceStore, make_prices: MakePrices) ->
     assert [result.name for result in warned] == ["extreme_moves"]
 
 
-def test_a_hole_behind_what_is_stored_blocks_and_names_the_missing_session(
+def test_with_strict_a_hole_behind_what_is_stored_blocks_and_names_the_missing_session(
     store: PriceStore, make_prices: MakePrices
 ) -> None:
     prices = make_prices()
@@ -316,7 +316,7 @@ def test_a_hole_behind_what_is_stored_blocks_and_names_the_missing_session(
     store.upsert(prices[prices["date"] <= sessions[3]])
     before = store.content_hash()
     later = prices[prices["date"] >= sessions[6]]
-    outcome = ingest(Source(later), store, sorted(prices["ticker"].unique()))
+    outcome = ingest(Source(later), store, sorted(prices["ticker"].unique()), policy="strict")
     assert outcome.report is None
     (gap,) = outcome.blocking_failures
     assert gap.name == "completeness"

@@ -80,6 +80,7 @@ def html(
     cases: Sequence[DecisionCase] = (),
     clock: str = "",
     provenance: Provenance | None = None,
+    doubts: Sequence[str] = (),
 ) -> str:
     """The page: verdict first, then tables and plots; it loads nothing from outside itself.
 
@@ -93,6 +94,8 @@ def html(
         The market clock beside the newest bar, in words; empty when they are the same session.
     provenance
         What made the page.
+    doubts
+        What is wrong with the prices, one sentence each.
     """
     case, others = _main_case(cases)
     ordered = [case, *others] if case else []
@@ -112,6 +115,7 @@ def html(
     return _template().render(
         e=evaluation,
         clock=clock,
+        doubts=doubts,
         provenance=provenance or Provenance(),
         case=case,
         cases=ordered,
@@ -157,9 +161,10 @@ def write_report(
     cases: Sequence[DecisionCase] = (),
     clock: str = "",
     provenance: Provenance | None = None,
+    doubts: Sequence[str] = (),
 ) -> None:
     """Write the page to ``path`` and the evaluation as JSON beside it, atomically; see :func:`html`."""
-    atomic_write_text(path, html(evaluation, cases, clock, provenance))
+    atomic_write_text(path, html(evaluation, cases, clock, provenance, doubts))
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 

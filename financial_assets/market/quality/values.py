@@ -1,4 +1,4 @@
-"""Quality rules of price frames: each yields the offending rows and what is wrong with them.
+"""Rules of single rows, and of a row against the one before: values that cannot be, keys that occur twice.
 
 Every rule takes a *parsed* frame: all price columns present, dates as datetimes (NaT where none could be read), values
 as floats (NaN likewise). Moves are judged on the adjusted close, because raw closes contain splits.
@@ -6,27 +6,28 @@ as floats (NaN likewise). Moves are judged on the adjusted close, because raw cl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
 from financial_assets.errors import PriceDataError
-from financial_assets.market import calendar
 from financial_assets.market.frames import PRICE_COLUMNS
+from financial_assets.market.quality.results import failure_table
 
 __all__ = [
-    "QualityResult",
-    "completeness",
+    "IMPOSSIBLE_MOVE",
+    "TICK",
     "duplicates",
     "extreme_moves",
-    "failure_table",
+    "impossible_moves",
     "impossible_values",
+    "missing_keys",
     "ohlc_order",
     "require_possible",
-    "stray_days",
+    "row_faults",
 ]
+
+TICK = 0.0101
+"""A cent, and rounding: sources round open, high, low and close one by one."""
 
 PRICE_FIELDS = ("open", "high", "low", "close", "adj_close")
 
@@ -59,57 +60,6 @@ SPIKE = np.log(10.0)
 """A tenfold move that the next bar takes back is a slipped decimal point, not a price."""
 
 
-@dataclass(frozen=True)
-class QualityResult:
-    """What one rule found.
-
-    Attributes
-    ----------
-    name
-        The rule.
-    passed
-        Whether no row breaks it.
-    blocking
-        Whether a failure must stop the data.
-    description
-        What the rule asks for.
-    failures
-        The offending rows: the price columns and ``problem``. A missing bar is a row without values.
-    checked
-        Number of rows looked at.
-    """
-
-    name: str
-    passed: bool
-    blocking: bool
-    description: str
-    failures: pd.DataFrame
-    checked: int
-
-
-def failure_table(
-    frame: pd.DataFrame, rules: Iterable[tuple[np.ndarray | pd.Series, str]], *, shown: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """The rows that each mask marks, with its problem, sorted by date and ticker.
-
-    Parameters
-    ----------
-    frame
-        The parsed frame.
-    rules
-        Masks over its rows and what is wrong with the marked ones.
-    shown
-        What to show instead of ``frame``, row by row.
-    """
-    marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in rules]
-    rows = np.concatenate([np.empty(0, dtype=np.intp), *(at for at, _ in marked)])
-    table = (frame if shown is None else shown)[list(PRICE_COLUMNS)].iloc[rows].reset_index(drop=True)
-    table["problem"] = pd.Series([problem for at, problem in marked for _ in at], dtype="object")
-    keys = frame[["date", "ticker"]].iloc[rows].reset_index(drop=True)
-    order = keys.sort_values(["date", "ticker"], kind="stable").index
-    return table.loc[order].reset_index(drop=True)
-
-
 def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows whose ticker and date occur more than once."""
     mask = frame.duplicated(["ticker", "date"], keep=False)
@@ -134,6 +84,11 @@ def ohlc_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with a missing, infinite, non-positive or absurd value, or a move that cannot be."""
+    return failure_table(frame, row_faults(frame) + _impossible_moves(frame))
+
+
+def row_faults(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
+    """Masks of rows whose own values cannot be, whatever lies around them, each with its problem."""
     rules: list[tuple[np.ndarray | pd.Series, str]] = []
     for name in PRICE_FIELDS:
         value = frame[name]
@@ -159,7 +114,7 @@ def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
             f"volume adjusted for splits is above {LARGEST_ADJUSTED_VOLUME:.0e}",
         ),
     ]
-    return failure_table(frame, rules + _impossible_moves(frame))
+    return rules
 
 
 def _impossible_moves(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
@@ -168,10 +123,19 @@ def _impossible_moves(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series,
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = bars.log_moves(frame["close"] / frame["adj_close"])
     return [
-        (np.abs(moves) > IMPOSSIBLE_MOVE, "adj_close moves by more than a factor of 1000 from the bar before"),
+        (np.abs(moves) > IMPOSSIBLE_MOVE, _THOUSANDFOLD),
         (bars.spikes(moves, SPIKE), "adj_close leaves tenfold and comes back on the next bar"),
         (bars.spikes(factor, EXTREME_MOVE), "close and adj_close disagree on this bar only"),
     ]
+
+
+_THOUSANDFOLD = "adj_close moves by more than a factor of 1000 from the bar before"
+
+
+def impossible_moves(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose adjusted close is more than a thousand times, or less than a thousandth of, the bar before."""
+    moves = _Succession(frame).log_moves(frame["adj_close"])
+    return failure_table(frame, [(np.abs(moves) > IMPOSSIBLE_MOVE, _THOUSANDFOLD)])
 
 
 class _Succession:
@@ -218,7 +182,9 @@ def extreme_moves(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def require_possible(prices: pd.DataFrame, complaint: str) -> None:
-    """Refuse a frame that cannot be worked with: a last line of defence behind ``check_prices``.
+    """Refuse a frame that cannot be worked with: a last line of defence behind the screening.
+
+    Moves that the screening doubts pass here: an override may have accepted them.
 
     Raises
     ------
@@ -228,7 +194,7 @@ def require_possible(prices: pd.DataFrame, complaint: str) -> None:
     absent = [name for name in PRICE_COLUMNS if name not in prices]
     if absent:
         raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", prices.head(0))
-    for rule in (_missing_keys, duplicates, impossible_values):
+    for rule in (missing_keys, duplicates, _impossible_rows, impossible_moves):
         failures = rule(prices)
         if len(failures):
             first = failures.iloc[0]
@@ -240,45 +206,10 @@ def require_possible(prices: pd.DataFrame, complaint: str) -> None:
             )
 
 
-def _missing_keys(frame: pd.DataFrame) -> pd.DataFrame:
+def _impossible_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    return failure_table(frame, row_faults(frame))
+
+
+def missing_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows without a date or a ticker."""
     return failure_table(frame, [(frame[name].isna(), f"{name} is missing") for name in ("date", "ticker")])
-
-
-def completeness(frame: pd.DataFrame) -> pd.DataFrame:
-    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""
-    dated = frame[frame["date"].notna() & frame["ticker"].notna()]
-    strays = stray_days(pd.DatetimeIndex(dated["date"]))
-    table = failure_table(dated, strays)
-    missing = _missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
-    if missing.empty:
-        return table
-    parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
-    return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
-
-
-def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
-    """Which of ``dates`` cannot have a bar, and why: rules for :func:`failure_table`, booleans of the same length.
-
-    A day that the calendar does not know is not called a day without trading.
-    """
-    inside = ~calendar.outside(dates)
-    early = ~inside & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
-    closed = inside.copy()
-    closed[inside] = ~calendar.is_session(dates[inside])
-    begins = f"the XNYS calendar begins at {calendar.CALENDAR_START}: set INGESTION_START_DATE"
-    ends = "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
-    return [(closed, "XNYS does not trade on this day"), (early, begins), (~inside & ~early, ends)]
-
-
-def _missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
-    if bars.empty:
-        return pd.DataFrame({"date": [], "ticker": [], "problem": []})
-    sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
-    codes, names = pd.factorize(bars["ticker"], sort=True)
-    position = sessions.get_indexer(pd.DatetimeIndex(bars["date"]))
-    seen = np.zeros((len(names), len(sessions)), dtype=bool)
-    seen[codes, position] = True
-    # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.
-    listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
-    ticker, session = np.nonzero(listed & ~seen)
-    return pd.DataFrame({"date": sessions[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})

@@ -1,0 +1,81 @@
+"""The verdict on delivered prices, rule by rule: what asset checks show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+
+from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, sort_prices
+from financial_assets.market.quality.results import QualityResult
+from financial_assets.market.quality.screening import Screening
+from financial_assets.market.quality.sessions import completeness
+from financial_assets.market.schemas import check_prices
+
+__all__ = ["CONSISTENCY", "blocks", "results_of"]
+
+CONSISTENCY = "no slip, other unit, unapplied split, copy or padding beside the neighbouring bars"
+
+_DESCRIPTIONS = {
+    "schema": "every row has a date and a ticker, and the rows are in order",
+    "duplicates": "each ticker and session occurs once",
+    "ohlc_order": "low <= open, close <= high within a tick",
+    "impossible_values": "prices positive, volume >= 0, all finite, none absurd",
+    "completeness": "a bar on every session of a listing that is over, and on no other day",
+    "extreme_moves": "no move of the adjusted close beyond +50 % or -33 %",
+    "consistency": CONSISTENCY,
+    "override": "what QUALITY_OVERRIDES repairs",
+}
+
+
+def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, ...]:
+    """One result per rule.
+
+    With the policy ``quarantine`` nothing blocks as long as any row is accepted or stored; with ``strict``, and for a
+    frame that is no price frame, every impossible row does.
+    """
+    if not screening.is_readable:
+        return check_prices(screening.decided)
+    if screening.policy == "strict":
+        return _strict(screening, stored)
+    rows = pd.concat([screening.quarantined, screening.suspicious, screening.repaired], ignore_index=True)
+    stops = not len(screening.accepted) and screening.checked > 0 and stored.empty
+    empty = screening.checked == 0
+    results: list[QualityResult] = []
+    for name, description in _DESCRIPTIONS.items():
+        failures = rows.loc[rows["rule"] == name, [*PRICE_COLUMNS, "problem"]].reset_index(drop=True)
+        if name == "schema" and empty:
+            failures = pd.DataFrame({"problem": ["the frame has no rows"]}).reindex(columns=failures.columns)
+        if name != "override":
+            is_blocking = name not in ("extreme_moves",) and (stops or (empty and name == "schema"))
+            results.append(QualityResult(name, failures.empty, is_blocking, description, failures, screening.checked))
+    return tuple(results)
+
+
+def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, ...]:
+    results = check_prices(screening.decided)
+    if not blocks(results) and not stored.empty:
+        results = tuple(_joined(result, stored, screening.decided) for result in results)
+    quarantined, suspicious = (
+        table.loc[table["rule"] == "consistency", [*PRICE_COLUMNS, "problem"]].reset_index(drop=True)
+        for table in (screening.quarantined, screening.suspicious)
+    )
+    failures = quarantined if len(quarantined) else suspicious
+    consistency = QualityResult(
+        "consistency", failures.empty, len(quarantined) > 0, CONSISTENCY, failures, screening.checked
+    )
+    return (*results, consistency)
+
+
+def _joined(result: QualityResult, stored: pd.DataFrame, fetched: pd.DataFrame) -> QualityResult:
+    """Completeness of what the store would hold: sound bars may still leave a hole behind what is stored."""
+    if result.name != "completeness":
+        return result
+    both = sort_prices(pd.concat([stored, fetched]).drop_duplicates(list(KEY_COLUMNS), keep="last"))
+    failures = completeness(both)
+    return replace(result, passed=failures.empty, failures=failures, checked=len(both))
+
+
+def blocks(results: tuple[QualityResult, ...]) -> bool:
+    """Whether any failed check stops the data."""
+    return any(result.blocking and not result.passed for result in results)

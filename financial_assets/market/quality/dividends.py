@@ -1,0 +1,57 @@
+"""Adjusted closes that do not go with the closes: false dividends and splits, slips of one of the two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from financial_assets.market.quality.bars import Bars
+from financial_assets.market.quality.results import Marks
+from financial_assets.market.quality.values import TICK
+
+__all__ = ["mark_adjustments"]
+
+SMALLEST_DIVIDEND, CLEAR_DIVIDEND = 0.04, 4.0
+"""Smallest adjustment (log) that is judged, absolutely and in times the noise: a smaller one hides in a day's move."""
+
+SLIP = 0.02
+"""Relative difference between close and adj_close that one bar alone cannot have."""
+
+UNEVEN, UNEVEN_WINDOW, UNEVEN_COUNT = 2e-3, 10, 6
+"""Steps between close and adj_close, and how many of ten bars may have them: dividends are months apart."""
+
+
+def mark_adjustments(bars: Bars) -> list[Marks]:
+    """Close and adj_close that disagree (impossible) and adjustments that the price does not show (suspicious)."""
+    # Sources round to cents: of an adjusted close of 0.09, a cent is a tenth.
+    rounding = 1.2 * TICK * np.exp(-np.minimum(bars.close, bars.close + bars.factor))
+    step = bars.step(bars.factor)
+    back = bars.after(step)
+    with np.errstate(invalid="ignore"):
+        slip = (np.abs(step) > SLIP + rounding) & (np.abs(step + back) < 0.1 * np.abs(step) + rounding)
+        uneven = np.abs(step) > UNEVEN + rounding
+    total = np.concatenate([[0], np.cumsum(uneven)])
+    here = np.arange(len(step))
+    start = np.maximum(here - UNEVEN_WINDOW // 2, bars.first)
+    end = np.minimum(here + UNEVEN_WINDOW // 2, bars.last) + 1
+    shifted = uneven & (total[end] - total[start] >= UNEVEN_COUNT)
+    return [
+        Marks.all("impossible", np.flatnonzero(slip & ~shifted), "close and adj_close disagree on this bar only"),
+        Marks.all("impossible", np.flatnonzero(shifted), "adj_close does not follow close: shifted by a session?"),
+        _false_adjustments(bars, -step, slip | shifted | np.roll(slip, 1)),
+    ]
+
+
+def _false_adjustments(bars: Bars, adjustment: np.ndarray, known: np.ndarray) -> Marks:
+    """Days on which adj_close says dividend or split, and the close moves as on any other day."""
+    at = np.flatnonzero((np.abs(adjustment) > SMALLEST_DIVIDEND) & ~known)
+    size, raw = adjustment[at], bars.step(bars.close + bars.factor)[at]
+    # On a true ex-date the close falls by what the adjustment adds.
+    false = (np.abs(size) > CLEAR_DIVIDEND * bars.noise(at)) & (np.abs(raw) < 0.5 * np.abs(raw + size))
+    at, size = at[false], size[false]
+    problems = [
+        f"adj_close implies a distribution of {100 * -np.expm1(-value):.0f} % that the close does not show"
+        if value > 0
+        else f"adj_close is lowered by {100 * -np.expm1(value):.0f} % against the close"
+        for value in size
+    ]
+    return Marks("suspicious", at, problems)

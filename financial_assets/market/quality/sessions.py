@@ -1,0 +1,58 @@
+"""Bars against the calendar: sessions without a bar, and days that cannot have one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.market import calendar
+from financial_assets.market.quality.results import failure_table
+
+__all__ = ["completeness", "missing_sessions", "stray_days"]
+
+
+def completeness(frame: pd.DataFrame) -> pd.DataFrame:
+    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""
+    dated = frame[frame["date"].notna() & frame["ticker"].notna()]
+    strays = stray_days(pd.DatetimeIndex(dated["date"]))
+    table = failure_table(dated, strays)
+    missing = missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
+    if missing.empty:
+        return table
+    parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
+    return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
+
+
+def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
+    """Which of ``dates`` cannot have a bar, and why: rules for :func:`failure_table`, booleans of the same length.
+
+    A day that the calendar does not know is not called a day without trading.
+    """
+    inside = ~calendar.outside(dates)
+    early = ~inside & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
+    closed = inside.copy()
+    closed[inside] = ~calendar.is_session(dates[inside])
+    begins = f"the XNYS calendar begins at {calendar.CALENDAR_START}: set INGESTION_START_DATE"
+    ends = "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
+    return [(closed, "XNYS does not trade on this day"), (early, begins), (~inside & ~early, ends)]
+
+
+def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
+    """Sessions without a bar between a ticker's first and last one: ``date``, ``ticker`` and ``problem``.
+
+    Parameters
+    ----------
+    bars
+        ``date`` and ``ticker`` of bars on sessions only.
+    """
+    if bars.empty:
+        return pd.DataFrame({"date": [], "ticker": [], "problem": []})
+    sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
+    codes, names = pd.factorize(bars["ticker"], sort=True)
+    position = sessions.get_indexer(pd.DatetimeIndex(bars["date"]))
+    seen = np.zeros((len(names), len(sessions)), dtype=bool)
+    seen[codes, position] = True
+    # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.
+    listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
+    ticker, session = np.nonzero(listed & ~seen)
+    return pd.DataFrame({"date": sessions[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})
