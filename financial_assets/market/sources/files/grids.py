@@ -23,6 +23,8 @@ from financial_assets.market.sources.files.numbers import MISSING
 __all__ = ["Grid", "NoTableError", "read_grid"]
 
 _SEPARATORS = ",;\t|"
+_SMALL = 4 << 20
+"""Bytes that are read sooner than threads are started."""
 _HEAD_LINES = 25
 """Lines among which the column names are looked for: some vendors write a few lines above them."""
 
@@ -244,7 +246,7 @@ class _TextReader:
         kinds = {f"c{place}": pa.float64() if place in typed else pa.string() for place in columns}
         return pyarrow.csv.read_csv(
             pa.BufferReader(self.body),
-            read_options=pyarrow.csv.ReadOptions(column_names=names),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=len(self.body) > _SMALL),
             parse_options=pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=b'"' in self.body),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=kinds,
