@@ -9,6 +9,7 @@ __all__ = [
     "KEY_COLUMNS",
     "PRICE_COLUMNS",
     "VALUE_COLUMNS",
+    "by_ticker_and_date",
     "combined_hash",
     "empty_prices",
     "hash_prices",
@@ -42,7 +43,23 @@ def sort_prices(prices: pd.DataFrame) -> pd.DataFrame:
         return columns.sort_values(["ticker", "date"], kind="stable", ignore_index=True)
     if len(codes) < 2 or ((codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (date[1:] >= date[:-1]))).all():
         return columns
-    return columns.take(np.lexsort((date, codes))).reset_index(drop=True)
+    return columns.take(by_ticker_and_date(codes, date)).reset_index(drop=True)
+
+
+def by_ticker_and_date(codes: np.ndarray, dates: np.ndarray) -> np.ndarray:
+    """The stable order of rows by ticker code and date (datetime64): rows with equal keys keep theirs.
+
+    NumPy sorts 16-bit numbers in linear time, and a universe has few tickers and few days: two such passes order
+    millions of rows in a tenth of the time of one general sort.
+    """
+    days = (
+        (dates.astype("datetime64[D]") - dates.min().astype("datetime64[D]")).astype(np.int64) if len(dates) else dates
+    )
+    is_small = len(codes) > 0 and days.max() < 2**16 and codes.max() < 2**16 and codes.min() >= 0
+    if not is_small or (dates != dates.astype("datetime64[D]")).any():
+        return np.lexsort((dates, codes))
+    order = np.argsort(days.astype(np.uint16), kind="stable")
+    return order[np.argsort(codes[order].astype(np.uint16), kind="stable")]
 
 
 def hash_prices(prices: pd.DataFrame) -> str:

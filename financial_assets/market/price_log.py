@@ -25,7 +25,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_path, atomic_write_bytes
 from financial_assets.errors import MarketDataError
-from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices, sort_prices
+from financial_assets.market.frames import (
+    PRICE_COLUMNS,
+    VALUE_COLUMNS,
+    by_ticker_and_date,
+    empty_prices,
+    hash_prices,
+    sort_prices,
+)
 
 __all__ = ["BAR", "GONE", "Change", "PriceLog", "Span", "rescaled_rows"]
 
@@ -302,7 +309,8 @@ def _replayed(rows: pd.DataFrame) -> pd.DataFrame:
     bars = rows[rows["kind"] != RESCALED] if len(factors) else rows
     codes, names = pd.factorize(bars["ticker"], sort=True)
     date, change = bars["date"].to_numpy(), bars["change"].to_numpy()
-    order = np.lexsort((change, date, codes))
+    # Files are in the order of their changes, and the sort keeps it.
+    order = by_ticker_and_date(codes, date)
     codes, date = codes[order], date[order]
     # Of several versions of a bar the last one counts.
     superseded = np.append((codes[1:] == codes[:-1]) & (date[1:] == date[:-1]), False)

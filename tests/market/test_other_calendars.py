@@ -11,6 +11,8 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 from financial_assets.market.clock import LiveClock
 from financial_assets.market.freshness import due, overdue
+from financial_assets.market.panel import build_panel
+from financial_assets.market.schemas import check_prices
 from financial_assets.settings import load_settings
 
 UseCalendar = Callable[[str], None]
@@ -50,3 +52,24 @@ def test_an_unknown_calendar_is_named(use_calendar: UseCalendar, monkeypatch: py
         load_settings()
     monkeypatch.setenv("MARKET_CALENDAR", "24/7")
     assert load_settings().market_calendar == "24/7"
+
+
+def test_prices_of_every_day_fit_a_calendar_of_every_day(use_calendar: UseCalendar) -> None:
+    use_calendar("24/7")
+    days = pd.date_range("2024-12-20", "2025-01-05")
+    close = pd.Series(range(100, 117), dtype="float64")
+    prices = pd.DataFrame(
+        {"date": days, "ticker": "BTC-USD", "open": close, "high": close, "low": close, "close": close}
+    ).assign(volume=1.0, adj_close=close)
+    assert all(result.passed for result in check_prices(prices) if result.blocking)
+    assert build_panel(prices).valid.all()
+    (gap,) = [result for result in check_prices(prices.drop(index=5)) if not result.passed and result.blocking]
+    assert gap.failures["problem"].tolist() == ["no bar on this 24/7 session"]
+
+
+def test_bars_before_the_calendar_say_so(use_calendar: UseCalendar) -> None:
+    use_calendar("XTKS")
+    early = pd.DataFrame({"date": [pd.Timestamp("1996-06-03")], "ticker": ["7203.T"], "close": 1.0, "volume": 1.0})
+    prices = early.assign(open=1.0, high=1.0, low=1.0, adj_close=1.0)
+    problems = [problem for result in check_prices(prices) for problem in result.failures["problem"]]
+    assert problems == ["the XTKS calendar begins at 1997-01-01: set INGESTION_START_DATE"]

@@ -12,7 +12,7 @@ __all__ = ["completeness", "missing_sessions", "stray_days"]
 
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:
-    """XNYS sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""
+    """Sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""
     dated = frame[frame["date"].notna() & frame["ticker"].notna()]
     strays = stray_days(pd.DatetimeIndex(dated["date"]))
     table = failure_table(dated, strays)
@@ -29,12 +29,13 @@ def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
     A day that the calendar does not know is not called a day without trading.
     """
     inside = ~calendar.outside(dates)
-    early = ~inside & np.asarray(dates < pd.Timestamp(calendar.CALENDAR_START))
+    early = ~inside & np.asarray(dates < calendar.first_day())
     closed = inside.copy()
     closed[inside] = ~calendar.is_session(dates[inside])
-    begins = f"the XNYS calendar begins at {calendar.CALENDAR_START}: set INGESTION_START_DATE"
-    ends = "the XNYS calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
-    return [(closed, "XNYS does not trade on this day"), (early, begins), (~inside & ~early, ends)]
+    name = calendar.name()
+    begins = f"the {name} calendar begins at {calendar.first_day():%Y-%m-%d}: set INGESTION_START_DATE"
+    ends = f"the {name} calendar ends a year from now and does not know this day: set INGESTION_END_DATE"
+    return [(closed, f"{name} does not trade on this day"), (early, begins), (~inside & ~early, ends)]
 
 
 def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
@@ -55,4 +56,5 @@ def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
     # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.
     listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
     ticker, session = np.nonzero(listed & ~seen)
-    return pd.DataFrame({"date": sessions[session], "ticker": names[ticker], "problem": "no bar on this XNYS session"})
+    problem = f"no bar on this {calendar.name()} session"
+    return pd.DataFrame({"date": sessions[session], "ticker": names[ticker], "problem": problem})
