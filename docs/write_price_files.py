@@ -9,7 +9,7 @@ from financial_assets.market.sources.files.dates import EPOCHS
 from financial_assets.market.sources.files.layouts import WIDE_FORMS
 from financial_assets.market.sources.files.names import ALIASES, FORMS
 from financial_assets.market.sources.files.numbers import MISSING
-from financial_assets.market.sources.files.reading import ADJUSTMENTS
+from financial_assets.market.sources.files.rules import ADJUSTMENTS
 
 __all__ = ["price_files_page"]
 

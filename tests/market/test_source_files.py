@@ -222,6 +222,20 @@ def test_a_file_without_any_ticker_is_that_of_the_only_one_asked_for(tmp_path: P
         FilePrices(str(path)).fetch(["AAA", "BBB"])
 
 
+def test_a_broken_file_of_stooq_keeps_its_ticker_back(tmp_path: Path) -> None:
+    write(tmp_path, HEADER + ROWS, "2020.csv")
+    write(tmp_path, "<TICKER>,<PER>,<DATE>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>\nAAA.US,D,20190102,1\n", "aaa.us.txt")
+    with pytest.raises(SourceError, match=r"aaa\.us\.txt: cannot be read: line 2 has 4 cells"):
+        fetch(tmp_path, "AAA")
+
+
+def test_what_the_files_hold_is_named_although_it_was_not_read(tmp_path: Path) -> None:
+    for name in ("CCC", "DDD"):
+        write(tmp_path, HEADER.replace("ticker,", "") + ROW.replace("AAA,", ""), f"{name}.csv")
+    with pytest.raises(SourceError, match="it holds CCC, DDD"):
+        fetch(tmp_path, "AAA")
+
+
 def test_a_bar_in_two_files_alike_stands_once(tmp_path: Path) -> None:
     write(tmp_path, HEADER + ROWS, "a.csv")
     write(tmp_path, HEADER + ROWS, "b.csv")

@@ -7,7 +7,7 @@ in ``make_source``, which gives it its settings.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -67,7 +67,13 @@ class PriceSource(Protocol):
 
 
 def deliver(
-    held: pd.DataFrame, tickers: Sequence[str], start: dt.date | None, end: dt.date | None, *, origin: str
+    held: pd.DataFrame,
+    tickers: Sequence[str],
+    start: dt.date | None,
+    end: dt.date | None,
+    *,
+    origin: str,
+    others: Collection[str] = (),
 ) -> FetchResult:
     """The asked-for part of the bars that a source holds.
 
@@ -77,6 +83,8 @@ def deliver(
         Everything that the source has, as a price frame in any order.
     origin
         What to call the source in messages.
+    others
+        Tickers that the source has, too, and that were not asked for: for messages.
 
     Raises
     ------
@@ -90,7 +98,7 @@ def deliver(
         inside &= held["date"] >= pd.Timestamp(start)
     if end is not None:
         inside &= held["date"] <= pd.Timestamp(end)
-    names = sorted(map(str, held["ticker"].dropna().unique()))
+    names = sorted({*map(str, held["ticker"].dropna().unique()), *others})
     chosen = held[inside & held["ticker"].isin(list(tickers))]
     present = set(chosen["ticker"])
     span = f"{start or 'its first day'} to {end or 'its last day'}"

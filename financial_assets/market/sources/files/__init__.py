@@ -3,7 +3,7 @@
 ``FilePrices`` is the price source; ``survey`` reads the same files for a person who wants to see what is in them.
 """
 
-from financial_assets.market.sources.files.reading import ADJUSTMENTS, FileBars, FileRules
+from financial_assets.market.sources.files.rules import ADJUSTMENTS, FileBars, FileRules
 from financial_assets.market.sources.files.source import FilePrices, FileProblem, grouped, join_bars, survey
 
 __all__ = ["ADJUSTMENTS", "FileBars", "FilePrices", "FileProblem", "FileRules", "grouped", "join_bars", "survey"]

@@ -55,10 +55,10 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
     place = Path(paths).expanduser()
     try:
         if place.is_dir():
-            found = [(path, PurePosixPath(path.relative_to(place))) for path in place.rglob("*") if path.is_file()]
-            found = [
+            files = [(path, PurePosixPath(path.relative_to(place))) for path in place.rglob("*") if path.is_file()]
+            files = [
                 (path, name)
-                for path, name in found
+                for path, name in files
                 if not any(part.startswith((".", "_")) for part in name.parts) and is_readable_name(name.name)
             ]
         elif place.is_file():
@@ -66,19 +66,19 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
                 raise SourceError(
                     f"{place}: not a {', '.join(TEXTS + TABLES)} file, packed or not ({', '.join(COMPRESSIONS)})"
                 )
-            found = [(place, PurePosixPath(*place.parts[-3:]))]
+            files = [(place, PurePosixPath(*place.parts[-3:]))]
         else:
             # A hive key may stand in any of the folders that a glob matches.
             matches = [Path(name) for name in glob.glob(str(place), recursive=True)]
-            found = [(path, PurePosixPath(*path.parts[-4:])) for path in matches if path.is_file()]
+            files = [(path, PurePosixPath(*path.parts[-4:])) for path in matches if path.is_file()]
     except OSError as error:
         raise SourceError(f"PRICE_FILES={paths}: cannot be read: {error.strerror or error}") from error
-    if not found:
+    if not files:
         raise SourceError(
             f"PRICE_FILES={paths}: no file there; give a file ({', '.join(TEXTS + TABLES)}, packed or not), a folder "
             "or a glob"
         )
-    return sorted(found)
+    return sorted(files)
 
 
 def hive_keys(name: PurePosixPath) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,9 @@ from financial_assets.market.sources.files.layouts import Layout, find_layout
 from financial_assets.market.sources.files.names import normalised
 from financial_assets.market.sources.files.numbers import MISSING, is_text, read_numbers
 from financial_assets.market.sources.files.places import hive_keys, ticker_of
+from financial_assets.market.sources.files.rules import FileBars, FileRules
 
-__all__ = ["ADJUSTMENTS", "FileBars", "FileRules", "read_bars"]
-
-ADJUSTMENTS: Mapping[str, str] = {
-    "adj_close": "the files have an adjusted close; one without it is an error",
-    "adjusted": "close is adjusted for splits and dividends",
-    "splits": "close is adjusted for splits only; returns leave dividends out",
-    "none": "close is as traded; every split in the span shows as a jump",
-}
-"""Values of ``ADJUSTMENT``, and what each says of files without an adjusted close."""
+__all__ = ["read_bars"]
 
 _ACTION = re.compile(r"dividend|stock splits?", re.IGNORECASE)
 _DAILY = frozenset({"D", "d", "1D", "1d", "1440", "day", "daily", "35", "36"})
@@ -42,62 +35,6 @@ _RAW_FLOOR = 1e6
 """Raw prices are larger (a tenth of a cent), prices in dollars are smaller."""
 _UNDEFINED = 2.0**63 - 2048
 """Databento's price of no price, as float64."""
-
-
-@dataclass(frozen=True)
-class FileRules:
-    """What files do not say of themselves.
-
-    Attributes
-    ----------
-    adjustment
-        Value of ``ADJUSTMENT``; ``None``: not said.
-    date_order
-        ``dmy`` or ``mdy``, for columns of dates that can be read in both ways.
-    decimal_mark
-        ``.`` or ``,``, for numbers that can be read in both ways.
-    zone
-        Time zone of the exchange.
-    only_ticker
-        Whose bars a file without any ticker holds: the only one asked for, where there is only one file.
-    """
-
-    adjustment: str | None = None
-    date_order: str | None = None
-    decimal_mark: str | None = None
-    zone: str = "America/New_York"
-    only_ticker: str | None = None
-
-
-@dataclass(frozen=True)
-class FileBars:
-    """What was read from one file.
-
-    Attributes
-    ----------
-    origin
-        The file, and the member of an archive.
-    form
-        Vendor or layout that was recognised.
-    adjustment
-        Where ``adj_close`` comes from.
-    columns
-        ``date`` (datetime64[ns]), ``ticker`` (object, ``None``: missing), and float64 values, one entry per bar.
-    refused
-        Ticker to reason, for tickers with a cell that cannot be read; their rows are not in ``columns``.
-    notes
-        What was left out, or deserves to be known.
-    tickers
-        Tickers of its bars, sorted.
-    """
-
-    origin: str
-    form: str
-    adjustment: str
-    columns: Mapping[str, np.ndarray]
-    refused: Mapping[str, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    tickers: tuple[str, ...] = ()
 
 
 def read_bars(content: Content, rules: FileRules, asked: Collection[str] | None = None) -> FileBars:

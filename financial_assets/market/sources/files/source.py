@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -17,7 +18,8 @@ from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.market.sources.files.contents import Content, open_contents, text_of
 from financial_assets.market.sources.files.grids import NoTableError
 from financial_assets.market.sources.files.places import find_files, hive_keys, ticker_of
-from financial_assets.market.sources.files.reading import FileBars, FileRules, read_bars
+from financial_assets.market.sources.files.reading import read_bars
+from financial_assets.market.sources.files.rules import FileBars, FileRules
 
 __all__ = ["FilePrices", "FileProblem", "grouped", "join_bars", "survey"]
 
@@ -92,7 +94,9 @@ class FilePrices:
         if not files:
             raise SourceError(_listed([problem.reason for problem in problems]))
         try:
-            delivered = deliver(join_bars(files), left, start, end, origin=f"PRICE_FILES={self.paths}")
+            names = {ticker for file in files for ticker in file.tickers}
+            held = join_bars(files)
+            delivered = deliver(held, left, start, end, origin=f"PRICE_FILES={self.paths}", others=names - asked)
         except SourceError as error:
             reasons = [*failures.values(), *(problem.reason for problem in problems)]
             raise SourceError(_listed([*reasons, str(error)])) from error
@@ -134,19 +138,22 @@ def _affected(
     """The tickers asked for whose bars a file that cannot be read may hold."""
     asked = frozenset(asked or ())
     own = hive_keys(name).get("ticker") or hive_keys(name).get("symbol") or ticker_of(name)
-    named = asked & {own.upper()} if own else frozenset()
-    if isinstance(error, NoTableError) and name.suffix.lower() == ".txt":
-        return named  # a README lies beside the prices and names their tickers
-    try:
+    affected = asked & {own.upper()} if own else frozenset[str]()
+    text: bytes | None = None
+    with suppress(SourceError):
         text = text_of(content).upper() if content is not None and content.kind == "text" else None
-    except SourceError:
-        text = None
-    if text is None:
-        return named if own else asked
-    words = {ticker: re.escape(ticker.encode()) for ticker in asked}
-    return named | {
-        ticker for ticker, word in words.items() if re.search(rb"(?<![A-Z0-9.^-])" + word + rb"(?![A-Z0-9.=-])", text)
-    }
+    if isinstance(error, NoTableError) and name.suffix.lower() == ".txt":
+        pass  # a README lies beside the prices and names their tickers
+    elif text is not None:
+        words = {ticker: re.escape(ticker.encode()) for ticker in asked}
+        affected |= {
+            ticker
+            for ticker, word in words.items()
+            if re.search(rb"(?<![A-Z0-9.^-])" + word + rb"(?![A-Z0-9.=-])", text)
+        }
+    elif own is None:
+        affected = asked
+    return affected | {ticker.removesuffix(_US) for ticker in affected}
 
 
 def _without_us_ending(files: list[FileBars], tickers: Sequence[str]) -> list[FileBars]:
