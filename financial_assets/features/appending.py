@@ -270,9 +270,9 @@ def _digests(panel: PricePanel, first: int, second: int) -> tuple[np.ndarray, np
     for row in range(len(panel.tickers)):
         # One pass: the shorter span is the beginning of the longer one.
         bars = np.concatenate([panel.values[row, :, :second], panel.valid[row, None, :second]]).T
-        digest = hashlib.blake2b(np.ascontiguousarray(bars[:first]), digest_size=16)
+        digest = hashlib.blake2b(bars[:first].tobytes(), digest_size=16)
         before[row] = np.frombuffer(digest.digest(), np.uint8)
-        digest.update(np.ascontiguousarray(bars[first:]))
+        digest.update(bars[first:].tobytes())
         after[row] = np.frombuffer(digest.digest(), np.uint8)
     return before, after
 

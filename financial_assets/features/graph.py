@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -124,7 +124,7 @@ class FeaturePanel:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **self.arrays())
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         """What ``save`` writes, by name."""
         return {
             "names": np.asarray(self.names, dtype=np.str_),
