@@ -45,6 +45,7 @@ OTHER: dict[str, Any] = {
     "quality_overrides": Path("/elsewhere/overrides.yaml"),
     "evaluation_share": 0.3,
     "sequence_length": 20,
+    "max_epochs": 3,
     "seed": 7,
     "device": "cpu",
     "progress": True,

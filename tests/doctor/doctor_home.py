@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +144,9 @@ def keep_derived(resources: Mapping[str, Any]) -> None:
     panel.save(market.panel_path)
     features = np.zeros((len(panel.tickers), 2, len(panel.sessions)), dtype=np.float32)
     FeaturePanel(("a", "b"), panel.tickers, panel.sessions, features, panel.valid).save(market.features_path)
-    values: dict[str, Any] = dict.fromkeys((field.name for field in fields(Baselines)), 0.5)
     for cutoff in ("2019-01-02", "2020-01-02"):
-        models.keep_baselines(Baselines(**{**values, "cutoff": cutoff}))
+        values = (0.5, 0.5, 0.5, ("a",), (0.0,), (1.0,), (0.1,), 0.0, 1.0, (-2.0, -1.0, 0.0, 1.0, 2.0), cutoff)
+        models.keep_baselines(Baselines(*values))
     for arm in ARMS:
         folder = models.folder / arm.variant
         save_training(folder / f"print{arm.version}" / "training", _training(VARIANTS[arm.variant]))

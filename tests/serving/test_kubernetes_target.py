@@ -290,7 +290,7 @@ def test_deletion_waits_for_the_finalizer_and_never_strips_it(api: KubeApi, tmp_
 
 def test_what_was_never_applied_is_never_ready(target: Any) -> None:
     with pytest.raises(NotReadyError, match=rf"Model {A}: was never applied; Experiment {AB}: was never applied"):
-        target.wait_ready([A, AB], 0.3)
+        target.wait_ready([A, AB], 2.0)
 
 
 def test_a_passing_fault_while_waiting_is_outlasted(api: KubeApi, target: Any) -> None:
