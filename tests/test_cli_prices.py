@@ -12,7 +12,7 @@ from financial_assets.cli.main import main
 
 Check = Callable[..., Result]
 HEADER = "date,ticker,open,high,low,close,volume,adj_close\n"
-ROWS = "".join(f"2020-01-{day:02d},AAA,10,11,9,10.5,1000,10.25\n" for day in (2, 3, 6))
+ROWS = "".join(f"2020-01-{day:02d},AAA,10,11,9,10.{day},10{day:02d},10.25\n" for day in (2, 3, 6))
 
 
 @pytest.fixture
@@ -47,9 +47,8 @@ def test_every_fault_is_named_once_with_its_count(
     assert shown.output.count("is empty") == 1
     assert "The same in 2 more: C.csv, E.csv" in shown.output
     assert "Set ADJUSTMENT to what its close is" in shown.output
-    assert "refused: schema: 3 of 3 rows" in shown.output
-    assert shown.output.count("AAA 2020-01-02: open is not positive") == 1
-    assert "ohlc_order" not in shown.output, "the same rows once more"
+    assert shown.output.count("AAA: 3 rows left out (2020-01-02 to 2020-01-06): open is not positive") == 1
+    assert "Correct the source, or decide in QUALITY_OVERRIDES" in shown.output
     assert "of TICKERS not there: ZZZ" in shown.output
 
 

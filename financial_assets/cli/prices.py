@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from financial_assets.market.sources.files import FileBars, FileProblem
+    from financial_assets.settings import Settings
 
 __all__ = ["prices"]
 
 _MOST_LINES = 40
 """Lines of the table; a folder may hold thousands of files."""
-_MOST_ROWS = 3
-"""Rows shown per kind of fault."""
 
 
 @click.group(epilog=examples("prices check bars/", "prices check AAPL.csv MSFT.parquet"))
@@ -46,11 +45,15 @@ def check(files: tuple[str, ...]) -> None:
         raise SettingsError("PRICE_FILES: not set; name files: financial-assets prices check bars/")
     from dataclasses import replace
 
+    from financial_assets.market import calendar
     from financial_assets.market.frames import empty_prices, sort_prices
     from financial_assets.market.sources.files import FileBars, FileRules, join_bars, survey
 
+    calendar.use(settings.market_calendar)
     mark = {"point": ".", "comma": ","}.get(settings.decimal_mark or "")
-    rules = FileRules(adjustment=settings.adjustment, date_order=settings.date_order, decimal_mark=mark)
+    rules = FileRules(
+        adjustment=settings.adjustment, date_order=settings.date_order, decimal_mark=mark, zone=calendar.zone()
+    )
     if len(paths) == len(settings.tickers) == 1:
         rules = replace(rules, only_ticker=settings.tickers[0])
     read = [table for path in paths for table in survey(path, rules)]
@@ -58,7 +61,7 @@ def check(files: tuple[str, ...]) -> None:
     _print_table(bars)
     unreadable = _print_problems(read)
     frame = sort_prices(join_bars(bars)) if bars else empty_prices()
-    refused = bool(len(frame)) and _print_checks(frame)
+    refused = bool(len(frame)) and _print_screening(frame, settings)
     if len(frame) and "tickers" in settings.model_fields_set:
         _print_universe(frame, settings.tickers)
     sys.exit(1 if unreadable or refused else 0)
@@ -108,27 +111,25 @@ def _print_problems(read: Sequence[FileBars | FileProblem]) -> bool:
     return bool(reasons)
 
 
-def _print_checks(frame: pd.DataFrame) -> bool:
-    """Print what the checks of prices find, each row once; whether any of it would be refused."""
-    from financial_assets.market.schemas import check_prices
+def _print_screening(frame: pd.DataFrame, settings: Settings) -> bool:
+    """Print what a run would leave out, repair or doubt; whether any row would not be used as it is delivered."""
+    import pandas as pd
 
-    failed = [result for result in check_prices(frame) if not result.passed]
-    shown: set[tuple[str, str]] = set()
-    for result in failed:
-        rows = result.failures.drop_duplicates(["date", "ticker"])
-        lines = {
-            (str(row.ticker), str(row.date)[:10]): f"  {row.ticker} {str(row.date)[:10]}: {row.problem}"
-            for row in rows.itertuples()
-        }
-        lines = {key: line for key, line in lines.items() if key not in shown}
-        shown |= lines.keys()
-        if lines:
-            kind = "refused" if result.blocking else "look at"
-            click.echo(f"{kind}: {result.name}: {len(lines):,} of {len(frame):,} rows ({result.description})")
-            click.echo("\n".join(list(lines.values())[:_MOST_ROWS]))
-    if not failed:
-        click.echo(f"{len(frame):,} rows pass all checks of prices")
-    return any(result.blocking for result in failed)
+    from financial_assets.market.frames import empty_prices
+    from financial_assets.market.quality.notes import notes_of, warnings_of
+    from financial_assets.market.quality.overrides import load_overrides
+    from financial_assets.market.quality.screening import screen
+
+    screening = screen(
+        frame,
+        stored=empty_prices(),
+        policy=settings.quality_policy,
+        overrides=load_overrides(settings.quality_overrides),
+        now=pd.Timestamp.now(tz="UTC"),
+    )
+    messages = warnings_of(notes_of(screening))
+    click.echo("\n".join(messages) if messages else f"{len(frame):,} rows pass all checks of prices")
+    return bool(screening.waiting) or len(screening.quarantined) > 0
 
 
 def _print_universe(frame: pd.DataFrame, tickers: Sequence[str]) -> None:

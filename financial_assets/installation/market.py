@@ -16,6 +16,7 @@ from pydantic import Field
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.installation.trading_days import TradingDays
+from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.same_market import is_same_market
@@ -320,7 +321,9 @@ def make_source(market: MarketState) -> PriceSource:
             return YahooPrices()
         case "files" if market.price_files:
             mark = {"point": ".", "comma": ","}.get(market.decimal_mark or "")
-            rules = FileRules(adjustment=market.adjustment, date_order=market.date_order, decimal_mark=mark)
+            rules = FileRules(
+                adjustment=market.adjustment, date_order=market.date_order, decimal_mark=mark, zone=calendar.zone()
+            )
             return FilePrices(market.price_files, rules)
         case "simulated":
             return SimulatedPrices(
