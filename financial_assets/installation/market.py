@@ -231,11 +231,13 @@ class MarketState(TradingDays):
         logging.getLogger("financial_assets").warning(line)
 
     def prices(self) -> pd.DataFrame:
-        """Stored prices of the universe, sorted by ticker and date."""
+        """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
+        from financial_assets.market.quality.notes import without_left_out
+
         frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
         if frame.empty:
             raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
-        return frame
+        return without_left_out(frame, self._notes())
 
     def whole_panel(self) -> PricePanel:
         """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""

@@ -269,6 +269,22 @@ def test_overrides_decide_and_are_kept_in_the_metadata(
     assert len(market.prices()) == len(bars)
 
 
+def test_a_bar_whose_fault_shows_a_day_later_is_taken_back(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
+) -> None:
+    days = bars["date"].unique()
+    slip = (bars["ticker"] == "AAA") & (bars["date"] == days[350])
+    wrong = bars.copy()
+    wrong.loc[slip, ["open", "high", "low", "close", "adj_close"]] *= 3.3
+    market = make_market(files=write(tmp_path / "prices.csv", wrong[wrong["date"] <= days[350]]))
+    assert materialize(BOTH, market).success
+    assert len(market.prices()) == 2 * 351, "it may be a squeeze"
+    write(tmp_path / "prices.csv", wrong)
+    assert materialize(BOTH, market).success
+    assert len(market.prices()) == len(bars) - 1
+    assert not market.whole_panel().valid[0, 350]
+
+
 def test_where_no_ticker_can_be_used_the_run_stops_and_says_why(
     make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path
 ) -> None:

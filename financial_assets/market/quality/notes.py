@@ -12,7 +12,16 @@ import pandas as pd
 
 from financial_assets.market.quality.screening import Screening
 
-__all__ = ["QualityNote", "explained", "notes_from_json", "notes_of", "notes_to_json", "notes_within", "warnings_of"]
+__all__ = [
+    "QualityNote",
+    "explained",
+    "notes_from_json",
+    "notes_of",
+    "notes_to_json",
+    "notes_within",
+    "warnings_of",
+    "without_left_out",
+]
 
 Outcome = Literal["waits", "left out", "suspicious", "repaired"]
 
@@ -155,6 +164,19 @@ def notes_within(notes: Iterable[QualityNote], first: pd.Timestamp, last: pd.Tim
         elif days:
             chosen.append(replace(note, days=days, rows=len(days)))
     return tuple(chosen)
+
+
+def without_left_out(prices: pd.DataFrame, notes: Iterable[QualityNote]) -> pd.DataFrame:
+    """Stored prices without the bars of which a later ingestion found that they cannot be true."""
+    wrong = [
+        (note.ticker, pd.Timestamp(day)) for note in notes if note.outcome in ("left out", "waits") for day in note.days
+    ]
+    if not wrong:
+        return prices
+    tickers = {ticker for ticker, _ in wrong}
+    suspects = prices[prices["ticker"].isin(tickers)]
+    keys = pd.MultiIndex.from_frame(suspects[["ticker", "date"]])
+    return prices.drop(index=suspects.index[keys.isin(wrong)]).reset_index(drop=True)
 
 
 def explained(reasons: Mapping[str, str], notes: Iterable[QualityNote]) -> dict[str, str]:

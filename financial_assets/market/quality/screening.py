@@ -50,8 +50,8 @@ class Screening:
     decided
         What was delivered, after the overrides that drop and repair: with ``strict``, all or nothing of it is stored.
     quarantined, suspicious, repaired
-        Rows as delivered (a missing session has no values), with ``rule`` and ``problem``; a row occurs once in
-        ``quarantined``, and once per rule in the others. Those of ``quarantined`` are left out, the others are in.
+        Rows as delivered or stored (a missing session has no values), with ``rule`` and ``problem``; a row occurs once
+        in ``quarantined``, and once per rule in the others. Those of ``quarantined`` are left out, the others are in.
     waiting
         Ticker to reason: too much of it is bad, so nothing of it is accepted.
     first_clean
@@ -120,7 +120,7 @@ def screen(
         take_marks(sieve, Bars.of(sieve.rows), [mark_shifted_closes])
         fit_ranges(sieve, repairs=repairs)
     if len(sieve.rows):
-        judge_neighbours(sieve, stored)
+        judge_neighbours(sieve, stored, rejudge=policy == "quarantine")
     return _conclude(sieve, stored, policy, decided, overridden)
 
 

@@ -130,8 +130,12 @@ def fit_ranges(sieve: Sieve, *, repairs: bool) -> None:
     sieve.take(rules, "ohlc_order", final=False)
 
 
-def judge_neighbours(sieve: Sieve, stored: pd.DataFrame) -> None:
-    """Rules between bars, over stored and delivered ones together; only delivered ones are taken out or doubted."""
+def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> None:
+    """Rules between bars, over stored and delivered ones together.
+
+    With ``rejudge`` stored bars are taken out or doubted like delivered ones: that a level was wrong shows only when it
+    is left again. Otherwise they are neighbours only.
+    """
     context = _context(stored, sieve.rows)
     rows, delivered = sieve.rows, sieve.delivered
     if len(context):
@@ -148,8 +152,8 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame) -> None:
     sieve.leaps = judged.leaps
     is_new = judged.rows.index >= 0
     sieve.rows = judged.rows[is_new]
-    sieve.taken += [table[table.index >= 0] for table in judged.taken]
-    sieve.doubted += [table[table.index >= 0] for table in judged.doubted]
+    sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
+    sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
 
 
 def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
