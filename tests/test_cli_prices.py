@@ -47,7 +47,7 @@ def test_every_fault_is_named_once_with_its_count(
     assert shown.output.count("is empty") == 1
     assert "The same in 2 more: C.csv, E.csv" in shown.output
     assert "Set ADJUSTMENT to what its close is" in shown.output
-    assert shown.output.count("AAA: 3 rows left out (2020-01-02 to 2020-01-06): open is not positive") == 1
+    assert shown.output.count("AAA waits: 3 rows cannot be used (2020-01-02 to 2020-01-06): open is not positive") == 1
     assert "Correct the source, or decide in QUALITY_OVERRIDES" in shown.output
     assert "of TICKERS not there: ZZZ" in shown.output
 
