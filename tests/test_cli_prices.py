@@ -48,7 +48,7 @@ def test_every_fault_is_named_once_with_its_count(
     assert "The same in 2 more: C.csv, E.csv" in shown.output
     assert "Set ADJUSTMENT to what its close is" in shown.output
     assert shown.output.count("AAA waits: 3 rows cannot be used (2020-01-02 to 2020-01-06): open is not positive") == 1
-    assert "Correct the source, or decide in QUALITY_OVERRIDES" in shown.output
+    assert "or decide in QUALITY_OVERRIDES: drop, repair or accept these rows" in shown.output
     assert "of TICKERS not there: ZZZ" in shown.output
 
 
