@@ -270,13 +270,12 @@ def test_a_refusal_names_the_ticker_of_the_row() -> None:
 def incomplete() -> PricePanel:
     """T0000 is sound; T0001 did not trade last; T0002 is listed too late; T0003 has no bar yet; T0004 just enough."""
     panel = panel_of(5)
-    valid = panel.valid.copy()
+    valid, values = panel.valid.copy(), panel.values.copy()
     valid[1, -1] = False
-    valid[2, :-SERVED_LOOKBACK] = False
-    valid[2, -SERVED_LOOKBACK] = False
-    valid[3] = False
-    valid[4, :-SERVED_LOOKBACK] = False
-    return replace(panel, valid=valid)
+    for ticker, before in ((2, -SERVED_LOOKBACK + 1), (3, None), (4, -SERVED_LOOKBACK)):
+        valid[ticker, :before] = False
+        values[ticker, :5, :before] = np.nan
+    return replace(panel, valid=valid, values=values)
 
 
 def test_who_has_no_signal_and_why() -> None:

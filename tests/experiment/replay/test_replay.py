@@ -126,6 +126,7 @@ def test_only_tickers_that_traded_and_have_enough_bars_are_asked(log: Prediction
     prices = panel(sessions=60, tickers=3)
     start = int(prices.sessions.searchsorted(CUTOFF, side="right"))
     prices.valid[0, :start] = False  # listed after the cut-off
+    prices.values[0, :5, :start] = np.nan
     prices.valid[1, start + 1] = False  # did not trade on the second session
     run(log, epoch, prices, FakeGateway(), count=LOOKBACK)
     rows = log.routed().groupby("ticker")["session"].apply(list)
