@@ -51,7 +51,10 @@ def test_a_file_names_everybody_who_ever_belonged(file: Path) -> None:
         ("", "must name the columns ticker, from, to, sector, currency"),
         ("symbol,from\nA,2020-01-01\n", "not symbol, from"),
         ("ticker,from\n", "names no ticker"),
-        ("ticker,from\nA,1.2.2020\n", "line 2, from: "),
+        ("ticker,from\nA,1.2.2020\n", "line 2, from: '1.2.2020' is not a date; write YYYY-MM-DD"),
+        ("ticker,from\nA,1514764800\n", "line 2, from: '1514764800' is not a date"),
+        ("ticker,to\nA,20200101\n", "line 2, to: '20200101' is not a date"),
+        ("ticker,ticker\nA,B\n", "each once"),
         ("ticker,from,to\nA,2020-02-01,2020-01-01\n", "line 2, line: from 2020-02-01 is after to 2020-01-01"),
         ("ticker\nA,2020-01-01\n", "line 2: more cells than columns"),
         ("ticker,from\n,2020-01-01\n", "line 2, ticker: "),
@@ -65,6 +68,12 @@ def test_a_file_names_everybody_who_ever_belonged(file: Path) -> None:
 def test_a_line_that_cannot_be_is_named(file: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MarketDataError, match=message):
+        read_universe(file)
+
+
+def test_a_file_in_another_encoding_names_the_remedy(file: Path) -> None:
+    file.write_text("ticker,sector\nA,Santé\n", encoding="latin-1")
+    with pytest.raises(MarketDataError, match="save it as UTF-8"):
         read_universe(file)
 
 
