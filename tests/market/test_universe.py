@@ -104,3 +104,12 @@ def test_the_file_replaces_the_tickers(file: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("UNIVERSE_FILE", str(tmp_path / "missing.csv"))
     with pytest.raises(Exception, match="UNIVERSE_FILE"):
         load_settings()
+
+
+def test_a_slash_in_the_file_is_the_hyphen_that_prices_have(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("ticker\nbrk/b\n", encoding="utf-8")
+    monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UNIVERSE_FILE", str(file))
+    assert read_universe(file).tickers == load_settings().tickers == ("BRK-B",)
