@@ -41,6 +41,9 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 
+_TRADINGVIEW = re.compile(r"^[A-Z]+(?:_DLY)?_(?P<ticker>[^ ,]+), 1?D(?:_[0-9a-f]+)?(?: \(\d+\))?$")
+"""``NASDAQ_AAPL, 1D.csv``."""
+
 
 def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
     """The files that ``paths`` (a file, a folder or a glob) means, with their names below it.
@@ -96,7 +99,8 @@ def ticker_of(name: PurePosixPath) -> str | None:
     for suffix in (*COMPRESSIONS, *TEXTS, *TABLES, ".snappy"):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
-    bare = _SUFFIX.sub("", stem)
+    tradingview = _TRADINGVIEW.match(stem)
+    bare = tradingview["ticker"] if tradingview else _SUFFIX.sub("", stem)
     bare = _PREFIX.sub("", bare) or bare
     ticker = bare.strip().upper().replace("_", "-")
     if not _TICKER.fullmatch(ticker) or ticker in GENERIC or ticker.startswith(("PART-", "HISTORICALDATA")):
