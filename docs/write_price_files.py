@@ -39,8 +39,8 @@ _TICKERS = """\
 
 From a column, from a hive folder (`ticker=AAPL/`), from column levels, or else from the file's name: `AAPL.csv`,
 `aapl.us.txt`, `daily_adjusted_AAPL.csv`, `WIKI-AAPL.csv`, `AAPL Historical Data.csv`, `NASDAQ_AAPL, 1D.csv`,
-`%5EGSPC.csv`. A common word (`bars.csv`) is not a ticker. A single file without any ticker is taken for the only one of `TICKERS`, with a warning.
-Stooq's `AAPL.US` may be asked for as `AAPL`, and `BRK/B` as `BRK-B`."""
+`%5EGSPC.csv`. A common word (`bars.csv`) is not a ticker. A single file without any ticker is taken for the only
+one of `TICKERS`, with a warning. Stooq's `AAPL.US` may be asked for as `AAPL`, and `BRK/B` as `BRK-B`."""
 
 _DATES = """\
 ## Dates

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -404,3 +406,24 @@ def test_a_company_is_no_ticker(tmp_path: Path, make_prices: MakePrices) -> None
     assert_frame_equal(fetch(tmp_path / "AAA.csv", "AAA"), prices)
     prices.rename(columns={"ticker": "Name"}).to_csv(tmp_path / "other.csv", index=False)
     assert_frame_equal(fetch(tmp_path / "other.csv", "AAA"), prices)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, make_prices: MakePrices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = make_prices(("AAA",), count=30)
+    prices.to_csv(tmp_path / "AAA.csv", index=False)
+    for name in ("closed", "lost+found"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name in ("closed", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(SourceError, match=r"Permission denied \(.*closed\); make it readable"):
+        fetch(tmp_path, "AAA")
+    (tmp_path / "closed").rmdir()
+    assert_frame_equal(fetch(tmp_path, "AAA"), prices)

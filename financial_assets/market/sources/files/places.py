@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -58,12 +60,8 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
     place = Path(paths).expanduser()
     try:
         if place.is_dir():
-            files = [(path, PurePosixPath(path.relative_to(place))) for path in place.rglob("*") if path.is_file()]
-            files = [
-                (path, name)
-                for path, name in files
-                if not any(part.startswith((".", "_")) for part in name.parts) and is_readable_name(name.name)
-            ]
+            files = [(path, PurePosixPath(path.relative_to(place))) for path in _below(place) if path.is_file()]
+            files = [(path, name) for path, name in files if _is_data(name.name) and is_readable_name(name.name)]
         elif place.is_file():
             if not is_readable_name(place.name):
                 raise SourceError(
@@ -75,13 +73,32 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
             matches = [Path(name) for name in glob.glob(str(place), recursive=True)]
             files = [(path, PurePosixPath(*path.parts[-4:])) for path in matches if path.is_file()]
     except OSError as error:
-        raise SourceError(f"PRICE_FILES={paths}: cannot be read: {error.strerror or error}") from error
+        where = f" ({error.filename})" if error.filename and str(error.filename) != str(place) else ""
+        raise SourceError(
+            f"PRICE_FILES={paths}: cannot be read: {error.strerror or error}{where}; make it readable"
+        ) from error
     if not files:
         raise SourceError(
             f"PRICE_FILES={paths}: no file there; give a file ({', '.join(TEXTS + TABLES)}, packed or not), a folder "
             "or a glob"
         )
     return sorted(files)
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """All files below a folder; a sub-folder that cannot be listed is an error, for it may hold half a history."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, names in os.walk(place, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if _is_data(name)]
+        yield from (Path(folder, name) for name in names)
+
+
+def _is_data(name: str) -> bool:
+    # lost+found lies at the top of every mounted volume, and only root may list it.
+    return not name.startswith((".", "_")) and name != "lost+found"
 
 
 def hive_keys(name: PurePosixPath) -> dict[str, str]:
