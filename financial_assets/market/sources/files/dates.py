@@ -274,7 +274,7 @@ def _order_of(texts: Sequence[str], parts: Sequence[_Parts | None], order: str |
     fitting = [name for name in allowed if all(_day(part, name) for _, part in candidates)]
     if order in fitting:
         return str(order)
-    # 31.01.18 is no bar of 2031: days of another century's first years give the order of two-digit years away.
+    # No bar lies in the future: read with the year in front, 31.01.18 would be of 2031.
     today = str(np.datetime64("today", "D"))
     past = [name for name in fitting if all(str(_day(part, name)) <= today for _, part in candidates)]
     fitting = past or fitting
