@@ -38,9 +38,9 @@ _TICKERS = """\
 ## Tickers
 
 From a column, from a hive folder (`ticker=AAPL/`), from column levels, or else from the file's name: `AAPL.csv`,
-`aapl.us.txt`, `daily_adjusted_AAPL.csv`, `WIKI-AAPL.csv`, `AAPL Historical Data.csv`, `%5EGSPC.csv`. A common word
-(`bars.csv`) is not a ticker. A single file without any ticker is taken for the only one of `TICKERS`, with a warning.
-Stooq's `AAPL.US` may be asked for as `AAPL`, and `BRK/B` as `BRK-B`."""
+`aapl.us.txt`, `daily_adjusted_AAPL.csv`, `WIKI-AAPL.csv`, `AAPL Historical Data.csv`, `NASDAQ_AAPL, 1D.csv`,
+`%5EGSPC.csv`. A common word (`bars.csv`) is not a ticker. A single file without any ticker is taken for the only
+one of `TICKERS`, with a warning. Stooq's `AAPL.US` may be asked for as `AAPL`, and `BRK/B` as `BRK-B`."""
 
 _DATES = """\
 ## Dates
@@ -54,7 +54,7 @@ A column is read in the only way in which all its cells are dates:
 
 A time behind the date is left out, and with an offset (`2018-01-02 00:00:00-05:00`) the day stands as written. Instants
 in UTC (epochs, `Z`) belong to the day that they fall on at the exchange, unless all are midnight UTC. Several times of
-one day are intraday bars: an error."""
+one day are intraday bars, and a ticker whose bars are mostly a week or a month apart is not daily: errors."""
 
 _NUMBERS = """\
 ## Numbers

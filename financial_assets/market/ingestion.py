@@ -81,7 +81,11 @@ class Ingestion:
     def source_changes(self) -> tuple[str, ...]:
         """What a person should hear of stored bars that the source no longer has: one sentence per kind."""
         removed = empty_prices() if self.report is None else self.report.removed
-        lines = list(self.doubtful.values())
+        lines = [f"{name}: {reason}" for name, reason in self.doubtful.items()][:_SHOWN]
+        if len(self.doubtful) > _SHOWN:
+            lines.append(
+                f"the same of {len(self.doubtful) - _SHOWN} more tickers: {_named(list(self.doubtful)[_SHOWN:])}"
+            )
         kept = self.missing_at_source
         kept = kept[~among(kept, removed) & ~kept["ticker"].isin(list(self.doubtful)).to_numpy()]
         if len(removed):
@@ -193,6 +197,10 @@ def _ingest_span(
     return replace(outcome, report=store.upsert(admitted, gone), missing_at_source=missing, doubtful=doubtful)
 
 
+def _named(tickers: Sequence[str]) -> str:
+    return ", ".join(tickers[:_SHOWN]) + (", ..." if len(tickers) > _SHOWN else "")
+
+
 def _bars(rows: pd.DataFrame) -> str:
     shown = ", ".join(f"{row.ticker} {row.date:%Y-%m-%d}" for row in rows.head(_SHOWN).itertuples())
     count = f"{len(rows):,} stored bar" + ("" if len(rows) == 1 else "s")
@@ -227,5 +235,7 @@ def _settled(outcome: Ingestion, tickers: Sequence[str], start: dt.date | None) 
         for name, reason in report.held_back.items()
     }
     if not set(tickers) - set(reasons) - set(outcome.failures):
-        raise MarketDataError("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+        rest = list(reasons)[_SHOWN - 1 :]
+        more = f"; and {len(rest)} more tickers: {_named(rest)}" if rest else ""
+        raise MarketDataError("; ".join(f"{name}: {reasons[name]}" for name in list(reasons)[: _SHOWN - 1]) + more)
     return replace(outcome, failures={**outcome.failures, **reasons})

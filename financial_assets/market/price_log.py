@@ -100,6 +100,18 @@ class _History:
     files: tuple[_File, ...] = ()
     changes: tuple[Change, ...] = field(default=())
 
+    def is_whole(self) -> bool:
+        """Whether the base and the files hold every change once: the first one is the base."""
+        firsts = [file.first for file in self.files]
+        lasts = [1, *(file.last for file in self.files)]
+        numbers = [change.number for change in self.changes]
+        return (
+            bool(numbers)
+            and numbers == list(range(1, len(numbers) + 1))
+            and firsts == [last + 1 for last in lasts[:-1]]
+            and lasts[-1] == numbers[-1]
+        )
+
 
 _HISTORY = TypeAdapter(_History)
 
@@ -166,7 +178,8 @@ class PriceLog:
                 return self._replay(self._written(), span, until)
             except FileNotFoundError as error:
                 if attempt == _READS - 1:
-                    raise self._damaged(Path(str(error.filename or self.folder)), error) from error
+                    path = Path(str(error.filename or error))
+                    raise self._damaged(path, "it is missing, and the history names it") from error
         raise AssertionError("unreachable")
 
     def append(self, rows: pd.DataFrame, change: Change) -> None:
@@ -231,11 +244,16 @@ class PriceLog:
         try:
             history = _HISTORY.validate_json(self.path.read_bytes())
         except FileNotFoundError:
+            # Without it nobody knows which changes count, and the base alone would be old prices.
+            if any(self.folder.glob("[0-9]*.parquet")):
+                raise self._damaged(self.path, "it is missing, and there are changes") from None
             return _History(size)
         except ValidationError as error:
             raise self._damaged(self.path, error.errors()[0]["msg"]) from error
         except OSError as error:
             raise self._damaged(self.path, error) from error
+        if not history.is_whole():
+            raise self._damaged(self.path, "its files and its changes do not belong together")
         # An earlier version rewrites the base as a whole; the changes belong to the base that it has replaced.
         return history if history.base_bytes == size else _History(size)
 
@@ -278,6 +296,8 @@ class PriceLog:
         if condition is not None:
             condition |= pyarrow.compute.field("kind") == RESCALED
         rows = self._load(self.folder / file.name, condition)
+        if not {"kind", "change"} <= set(rows):
+            raise self._damaged(self.folder / file.name, "it holds no changes")
         if span is not None and span.tickers is not None:
             rows = rows[rows["ticker"].isin(span.tickers)]
         return rows
@@ -296,7 +316,8 @@ class PriceLog:
 
     def _damaged(self, path: Path, error: Exception | str) -> MarketDataError:
         what = path if path == self.base else self.root
-        return MarketDataError(f"{path} is damaged ({error}); remove {what} and materialize raw_prices again")
+        reason = " ".join(str(error).split())[:200]  # Arrow's errors list the columns of a file line by line
+        return MarketDataError(f"{path} is damaged ({reason}); remove {what} and materialize raw_prices again")
 
     def _write(self, path: Path, rows: pd.DataFrame) -> None:
         with atomic_path(path) as temporary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from financial_assets.errors import MarketDataError
 
@@ -34,6 +35,14 @@ class Membership(BaseModel):
     last: dt.date | None = Field(default=None, alias="to")
     sector: str = ""
     currency: str = Field(default="", pattern=r"^([A-Z]{3})?$")
+
+    @field_validator("first", "last", mode="before")
+    @classmethod
+    def _iso_date(cls, value: object) -> object:
+        # pydantic would take 1514764800 for a date, and its messages do not say how to write one.
+        if isinstance(value, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", value):
+            raise ValueError(f"{value!r} is not a date; write YYYY-MM-DD")
+        return value
 
     @model_validator(mode="after")
     def _in_order(self) -> Membership:
@@ -97,14 +106,17 @@ def read_universe(path: Path) -> Universe:
     """
     try:
         text = path.expanduser().read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise MarketDataError(f"UNIVERSE_FILE={path} cannot be read: {error}") from error
+    except OSError as error:
+        raise MarketDataError(f"UNIVERSE_FILE={path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise MarketDataError(f"UNIVERSE_FILE={path} cannot be read: {error}; save it as UTF-8") from error
     reader = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     header = [name.strip().lower() for name in reader.fieldnames or []]
     unknown = [name for name in header if name not in _COLUMNS]
-    if "ticker" not in header or unknown:
+    if "ticker" not in header or unknown or len(header) > len(set(header)):
         raise MarketDataError(
-            f"UNIVERSE_FILE={path}: its first line must name the columns {', '.join(_COLUMNS)} (ticker at least), not "
+            f"UNIVERSE_FILE={path}: its first line must name the columns {', '.join(_COLUMNS)} (ticker at least, with "
+            f"commas between them, each once), not "
             f"{', '.join(header) or 'nothing'}"
         )
     reader.fieldnames = header
@@ -116,7 +128,8 @@ def read_universe(path: Path) -> Universe:
         if not values:
             continue
         try:
-            values = {**values, "ticker": values.get("ticker", "").upper()}
+            # As price files are read: BRK/B is BRK-B.
+            values |= {"ticker": values.get("ticker", "").upper().replace("/", "-")}
             lines.append((reader.line_num, Membership.model_validate(values)))
         except ValidationError as error:
             problem = error.errors()[0]

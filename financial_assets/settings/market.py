@@ -123,9 +123,10 @@ class MarketSettings(SettingsGroup):
             with Path(str(file)).expanduser().open(encoding="utf-8-sig", newline="") as stream:
                 header, *lines = csv.reader(stream)
             place = [name.strip().lower() for name in header].index("ticker")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise ValueError(f"UNIVERSE_FILE: {file} is not a CSV file with a column ticker ({error})") from None
-        named = {line[place].strip().upper() for line in lines if len(line) > place and line[place].strip()}
+        cells = [line[place].strip() for line in lines if len(line) > place]
+        named = {cell.upper().replace("/", "-") for cell in cells if cell}
         return values | {"tickers": tuple(sorted(named))}
 
     @model_validator(mode="after")

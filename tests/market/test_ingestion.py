@@ -367,3 +367,18 @@ def test_a_start_that_leaves_out_what_was_restated_is_an_error(store: PriceStore
     with pytest.raises(MarketDataError, match=r"AAA: the delivery begins.*INGESTION_START_DATE=2020.*BBB: "):
         ingest(Source(restated(prices), live=False), store, TICKERS, start=prices["date"][10].date())
     assert_frame_equal(store.read(), prices)
+
+
+def test_messages_about_many_tickers_name_some_and_count_the_rest(store: PriceStore, make_prices: MakePrices) -> None:
+    tickers = [f"T{number:02d}" for number in range(12)]
+    prices = make_prices(tuple(tickers), count=60)
+    ingest(Source(prices, live=False), store, tickers)
+    older = ingest(Source(until(prices, 50), live=False), store, tickers)
+    assert len(older.source_changes) == 6
+    assert older.source_changes[0].startswith("T00: the source, which ends on ")
+    assert older.source_changes[-1] == "the same of 7 more tickers: T05, T06, T07, T08, T09, ..."
+    window = prices[prices["date"] >= prices["date"].unique()[30]].copy()
+    window["close"] *= np.where(window["date"] < window["date"].unique()[10], 1.01, 1.02)
+    window["high"] *= 1.1
+    with pytest.raises(MarketDataError, match=r"; and 8 more tickers: T04, T05, T06, T07, T08, \.\.\.$"):
+        ingest(Source(window, live=False), store, tickers)

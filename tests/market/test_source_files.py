@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -278,6 +280,8 @@ def test_intraday_bars_are_refused(tmp_path: Path) -> None:
         ("AAPL_1d.snappy.parquet", "AAPL"),
         ("BRK_B.csv", "BRK-B"),
         ("d.csv", "D"),
+        ("NASDAQ_AAPL, 1D.csv", "AAPL"),
+        ("BATS_DLY_BRK.B, 1D_0a1b2 (1).csv", "BRK.B"),
         ("HistoricalData_1700000000.csv", None),
         ("bars.csv", None),
         ("2018.csv", None),
@@ -329,3 +333,97 @@ def test_missing_tickers_are_reported(tmp_path: Path) -> None:
     assert "bars.csv does not have it" in found.failures["ZZZ"]
     with pytest.raises(SourceError, match="it holds AAA"):
         fetch(tmp_path / "bars.csv", "ZZZ")
+
+
+def rows_of(prices: pd.DataFrame, form: str = "%Y-%m-%d") -> list[str]:
+    dated = prices.assign(date=prices["date"].dt.strftime(form)).drop(columns="ticker")
+    return dated.to_csv(index=False).splitlines()
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda rows: [rows[0], *(row + "," for row in rows[1:])],
+        lambda rows: [rows[0] + ",", *rows[1:]],
+        lambda rows: [rows[0], "   ", rows[1], "# a remark", *rows[2:]],
+        lambda rows: [*rows, "", "Source: Somebody", '"Downloaded from a vendor, as of 01-02-2018"'],
+        lambda rows: [*rows, "Total rows: 30,,,,,,"],
+    ],
+    ids=["separators behind rows", "behind the names", "blanks and remarks", "two lines below", "a padded one"],
+)
+def test_what_is_no_bar_is_no_reason_to_refuse_a_file(
+    tmp_path: Path, make_prices: MakePrices, spoilt: Callable[[list[str]], list[str]]
+) -> None:
+    prices = make_prices(("AAA",), count=30)
+    assert_frame_equal(fetch(write(tmp_path, "\n".join(spoilt(rows_of(prices))), "AAA.csv"), "AAA"), prices)
+
+
+def test_a_torn_last_row_is_no_prose(tmp_path: Path, make_prices: MakePrices) -> None:
+    rows = rows_of(make_prices(("AAA",), count=30), "%A %d %B %Y")
+    text = "\n".join([*rows[:-1], rows[-1].split(",", maxsplit=1)[0].rsplit(" ", maxsplit=2)[0]])
+    with pytest.raises(SourceError, match="line 31 has 1 cells"):
+        fetch(write(tmp_path, text, "AAA.csv"), "AAA")
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d 00:00:00+00", "%Y-%m-%d 05:00:00+00", "%Y-%m-%d 00:00:00-05", "%d.%m.%y"])
+def test_more_ways_to_write_a_day(tmp_path: Path, make_prices: MakePrices, form: str) -> None:
+    prices = make_prices(("AAA",), count=30)
+    assert_frame_equal(fetch(write(tmp_path, "\n".join(rows_of(prices, form)), "AAA.csv"), "AAA"), prices)
+
+
+def test_lakhs_and_crores(tmp_path: Path) -> None:
+    assert fetch(write(tmp_path, HEADER + ROW.replace("1000", '"1,23,45,678"')), "AAA")["volume"][0] == 12_345_678
+    with pytest.raises(SourceError, match="is not a number"):
+        fetch(write(tmp_path, HEADER + ROW.replace("1000", '"1,23,45"')), "AAA")
+
+
+def test_weekly_bars_keep_their_ticker_back_alone(tmp_path: Path, make_prices: MakePrices) -> None:
+    prices = make_prices(count=80)
+    weekly = prices[(prices["ticker"] == "BBB") | (prices.groupby("ticker").cumcount() % 5 == 0)]
+    weekly.to_csv(tmp_path / "bars.csv", index=False)
+    result = FilePrices(str(tmp_path)).fetch(("AAA", "BBB"))
+    assert set(result.prices["ticker"]) == {"BBB"}
+    assert "bars of AAA are 7 days apart, as weekly or monthly ones; daily bars are needed" in result.failures["AAA"]
+
+
+@pytest.mark.parametrize("order", [["date", "ticker"], ["ticker", "date"]])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_two_indexes_without_names(tmp_path: Path, make_prices: MakePrices, order: list[str], ending: str) -> None:
+    prices = make_prices()
+    frame = prices.set_index(order).rename_axis([None, None])
+    path = tmp_path / f"bars.{ending}"
+    if ending == "csv":
+        frame.to_csv(path)
+    else:
+        frame.to_parquet(path)
+    assert_frame_equal(fetch(path), prices)
+
+
+def test_a_company_is_no_ticker(tmp_path: Path, make_prices: MakePrices) -> None:
+    prices = make_prices(("AAA",), count=30)
+    named = prices.drop(columns="ticker").assign(Name="Société Anonyme")
+    named.to_csv(tmp_path / "AAA.csv", index=False, encoding="latin-1")
+    assert_frame_equal(fetch(tmp_path / "AAA.csv", "AAA"), prices)
+    prices.rename(columns={"ticker": "Name"}).to_csv(tmp_path / "other.csv", index=False)
+    assert_frame_equal(fetch(tmp_path / "other.csv", "AAA"), prices)
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, make_prices: MakePrices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = make_prices(("AAA",), count=30)
+    prices.to_csv(tmp_path / "AAA.csv", index=False)
+    for name in ("closed", "lost+found"):
+        (tmp_path / name).mkdir()
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path).name in ("closed", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(SourceError, match=r"Permission denied \(.*closed\); make it readable"):
+        fetch(tmp_path, "AAA")
+    (tmp_path / "closed").rmdir()
+    assert_frame_equal(fetch(tmp_path, "AAA"), prices)

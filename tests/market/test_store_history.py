@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -281,3 +283,29 @@ def test_the_hash_is_a_sum_of_rows(make_prices: MakePrices) -> None:
     swapped = prices.copy()
     swapped.loc[[0, 1], "open"] = swapped.loc[[1, 0], "open"].to_numpy()
     assert hash_prices(prices) != hash_prices(swapped)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda root: (root / "history.json").unlink(),
+        lambda root: (root / "history.json").write_text("{}"),
+        lambda root: (root / "history.json").write_text(
+            re.sub(r'"files": \[.*?\]', '"files": []', (root / "history.json").read_text(), flags=re.DOTALL)
+        ),
+        lambda root: shutil.copy(root / "prices.parquet", next((root / "changes").glob("*.parquet"))),
+        lambda root: shutil.rmtree(root / "changes"),
+    ],
+    ids=["no history", "empty history", "no files named", "a foreign file", "no changes"],
+)
+def test_a_store_that_lacks_its_changes_is_never_read_as_older_prices(
+    store: PriceStore, make_prices: MakePrices, damage: Callable[[Path], object]
+) -> None:
+    prices = make_prices()
+    store.upsert(prices[prices["date"] <= day(prices, 30)])
+    store.upsert(prices)
+    damage(store.root)
+    for call in (store.read, lambda: store.upsert(prices), lambda: store.last_sessions(["AAA"])):
+        with pytest.raises(MarketDataError, match=rf"is damaged \(.*\); remove {store.root} and mat") as raised:
+            call()
+        assert "\n" not in str(raised.value)

@@ -51,7 +51,10 @@ def test_a_file_names_everybody_who_ever_belonged(file: Path) -> None:
         ("", "must name the columns ticker, from, to, sector, currency"),
         ("symbol,from\nA,2020-01-01\n", "not symbol, from"),
         ("ticker,from\n", "names no ticker"),
-        ("ticker,from\nA,1.2.2020\n", "line 2, from: "),
+        ("ticker,from\nA,1.2.2020\n", "line 2, from: '1.2.2020' is not a date; write YYYY-MM-DD"),
+        ("ticker,from\nA,1514764800\n", "line 2, from: '1514764800' is not a date"),
+        ("ticker,to\nA,20200101\n", "line 2, to: '20200101' is not a date"),
+        ("ticker,ticker\nA,B\n", "each once"),
         ("ticker,from,to\nA,2020-02-01,2020-01-01\n", "line 2, line: from 2020-02-01 is after to 2020-01-01"),
         ("ticker\nA,2020-01-01\n", "line 2: more cells than columns"),
         ("ticker,from\n,2020-01-01\n", "line 2, ticker: "),
@@ -65,6 +68,12 @@ def test_a_file_names_everybody_who_ever_belonged(file: Path) -> None:
 def test_a_line_that_cannot_be_is_named(file: Path, text: str, message: str) -> None:
     file.write_text(text, encoding="utf-8")
     with pytest.raises(MarketDataError, match=message):
+        read_universe(file)
+
+
+def test_a_file_in_another_encoding_names_the_remedy(file: Path) -> None:
+    file.write_text("ticker,sector\nA,Santé\n", encoding="latin-1")
+    with pytest.raises(MarketDataError, match="save it as UTF-8"):
         read_universe(file)
 
 
@@ -95,3 +104,12 @@ def test_the_file_replaces_the_tickers(file: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("UNIVERSE_FILE", str(tmp_path / "missing.csv"))
     with pytest.raises(Exception, match="UNIVERSE_FILE"):
         load_settings()
+
+
+def test_a_slash_in_the_file_is_the_hyphen_that_prices_have(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("ticker\nbrk/b\n", encoding="utf-8")
+    monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("UNIVERSE_FILE", str(file))
+    assert read_universe(file).tickers == load_settings().tickers == ("BRK-B",)

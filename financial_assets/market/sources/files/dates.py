@@ -38,7 +38,7 @@ _MONTH_NAMES = (
 _MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name in names}
 _TIME = re.compile(
     r"^[T ,]\s*\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?\s*"
-    r"(?P<zone>Z|UTC|GMT|[A-Z]{3,4}|[+-]\d{2}:?\d{2}(?::\d{2})?)?$"
+    r"(?P<zone>Z|UTC|GMT|[A-Z]{3,4}|[+-]\d{2}(?::?\d{2}(?::\d{2})?)?)?$"
 )
 _PLAIN = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _ISO = re.compile(r"^(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?=$|[T ,])")
@@ -229,7 +229,7 @@ def _take_apart(text: str) -> _Parts | None:
 
 def _with_instant(parts: _Parts, text: str, zone: str | None) -> _Parts | None:
     """In its own zone the day stands as written; a time in UTC is an instant."""
-    if zone not in ("Z", "UTC", "GMT", "+00:00", "+0000") or parts.orders != ("ymd",):
+    if zone not in ("Z", "UTC", "GMT", "+00:00", "+0000", "+00") or parts.orders != ("ymd",):
         return parts
     year, month, day = parts.numbers
     clock = re.search(r"(\d{1,2}):(\d{2})", text)
@@ -274,6 +274,10 @@ def _order_of(texts: Sequence[str], parts: Sequence[_Parts | None], order: str |
     fitting = [name for name in allowed if all(_day(part, name) for _, part in candidates)]
     if order in fitting:
         return str(order)
+    # No bar lies in the future: read with the year in front, 31.01.18 would be of 2031.
+    today = str(np.datetime64("today", "D"))
+    past = [name for name in fitting if all(str(_day(part, name)) <= today for _, part in candidates)]
+    fitting = past or fitting
     if not fitting:
         shown = {name: _witness(candidates, name) for name in allowed}
         raise ColumnError(

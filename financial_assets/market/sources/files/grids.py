@@ -28,6 +28,9 @@ _SMALL = 4 << 20
 _HEAD_LINES = 25
 """Lines among which the column names are looked for: some vendors write a few lines above them."""
 
+_FOOT_LINES = 5
+"""The same below the rows."""
+
 
 class NoTableError(SourceError):
     """A text file without a line of column names."""
@@ -122,6 +125,12 @@ def _text_grid(content: Content) -> Grid:
     body, notes = _without_footer(data, offset, separator)
     rows = [_cells(line, separator) for line in lines[first : first + count]]
     width = len(rows[0])
+    if (
+        count == 1
+        and not rows[0][-1]
+        and len(_cells(lines[first + 1], separator) if first + 1 < len(lines) else []) < width
+    ):
+        width -= 1  # the names end with a separator, the rows do not
     header = tuple(tuple(row[place] if place < len(row) else "" for row in rows) for place in range(width))
     if count == 1:
         header = tuple(_levels(cells[0]) for cells in header)
@@ -209,14 +218,20 @@ def _offset(data: bytes, lines: int) -> int:
 
 
 def _without_footer(data: bytes, offset: int, separator: str) -> tuple[bytes, tuple[str, ...]]:
-    """The rows without a last line of prose: "Downloaded from ... as of ..."."""
+    """The rows without last lines of prose: "Downloaded from ... as of ..."."""
     body = data[offset:]
-    stripped = body.rstrip()
-    start = max(stripped.rfind(b"\n"), stripped.rfind(b"\r")) + 1
-    last = stripped[start:]
-    if start and separator.encode() not in last and re.search(rb"[A-Za-z]{2,}\s+[A-Za-z]", last):
-        return body[:start], (f"left out the last line, {last[:60].decode(errors='replace')!r}",)
-    return body, ()
+    notes: list[str] = []
+    while len(notes) < _FOOT_LINES:
+        stripped = body.rstrip()
+        start = max(stripped.rfind(b"\n"), stripped.rfind(b"\r")) + 1
+        last = stripped[start:].decode(errors="replace")
+        cells = [cell for cell in _cells(last, separator) if cell]
+        # Prose has a cell of its own, and two words; the torn line of half a file has neither.
+        if not start or len(cells) != 1 or not re.search(r"[A-Za-z]{2,}[:.]?\s+[A-Za-z]", cells[0]):
+            break
+        notes.append(f"left out the last line, {last[:60]!r}")
+        body = body[:start]
+    return body, tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -231,9 +246,16 @@ class _TextReader:
         """See ``Grid.load``."""
         # Between semicolons a point may separate thousands: what it means is decided on the text.
         attempts = [True, False] if self.separator == "," else [False]
+        body = self.body
         for is_typed in attempts:
             try:
-                table = self._parse([*columns, *typed], typed if is_typed else ())
+                try:
+                    table = self._parse(body, [*columns, *typed], typed if is_typed else ())
+                except pa.ArrowInvalid as error:
+                    if "columns, got" not in str(error) or body is not self.body:
+                        raise
+                    body = self._squared(error)
+                    table = self._parse(body, [*columns, *typed], typed if is_typed else ())
             except pa.ArrowInvalid as error:
                 if not (is_typed and "conversion error to double" in str(error)):
                     raise self._explained(error) from error
@@ -241,13 +263,26 @@ class _TextReader:
                 return {place: _whole(table.column(f"c{place}")) for place in (*columns, *typed)}
         raise AssertionError("the last attempt returns or raises")
 
-    def _parse(self, columns: Sequence[int], typed: Sequence[int]) -> pa.Table:
+    def _squared(self, error: pa.ArrowInvalid) -> bytes:
+        """The rows with as many cells as there are column names, where only empty cells are too many.
+
+        Some programs end the rows, but not the names, with a separator.
+        """
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, delimiter=self.separator, lineterminator="\n")
+        for _, cells in self._rows():
+            if len(cells) < self.width or any(cell.strip() for cell in cells[self.width :]):
+                raise self._explained(error) from error
+            writer.writerow(cells[: self.width])
+        return text.getvalue().encode()
+
+    def _parse(self, body: bytes, columns: Sequence[int], typed: Sequence[int]) -> pa.Table:
         names = [f"c{place}" for place in range(self.width)]
         kinds = {f"c{place}": pa.float64() if place in typed else pa.string() for place in columns}
         return pyarrow.csv.read_csv(
-            pa.BufferReader(self.body),
-            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=len(self.body) > _SMALL),
-            parse_options=pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=b'"' in self.body),
+            pa.BufferReader(body),
+            read_options=pyarrow.csv.ReadOptions(column_names=names, use_threads=len(body) > _SMALL),
+            parse_options=pyarrow.csv.ParseOptions(delimiter=self.separator, newlines_in_values=b'"' in body),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=kinds,
                 include_columns=[f"c{place}" for place in columns],
@@ -270,7 +305,7 @@ class _TextReader:
         try:
             before = 0
             for cells in reader:
-                if cells:
+                if len(cells) > 1 or (cells and cells[0].strip() and not cells[0].startswith("#")):
                     rows.append((self.header_lines + before + 1, cells))
                 before = reader.line_num
         except csv.Error:
@@ -279,7 +314,7 @@ class _TextReader:
 
     def _explained(self, error: pa.ArrowInvalid) -> SourceError:
         for line, cells in self._rows():
-            if len(cells) != self.width:
+            if len(cells) < self.width or any(cell.strip() for cell in cells[self.width :]):
                 return SourceError(
                     f"{self.origin}: cannot be read: line {line} has {len(cells)} cells, the line of column names has "
                     f"{self.width}"

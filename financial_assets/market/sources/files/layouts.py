@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
+
 from financial_assets.errors import SourceError
 from financial_assets.market.sources.files.grids import Grid
 from financial_assets.market.sources.files.names import (
@@ -17,6 +19,7 @@ from financial_assets.market.sources.files.names import (
     normalised,
     pick_columns,
 )
+from financial_assets.market.sources.files.numbers import is_text
 
 __all__ = ["WIDE_FORMS", "Layout", "find_layout"]
 
@@ -93,17 +96,26 @@ def find_layout(grid: Grid, keys: Mapping[str, str]) -> Layout:
     flat = [_split(name) for name in names]
     if not set(_REQUIRED) <= set(picked) and sum(pair is not None for pair in flat) >= len(_REQUIRED):
         return _wide(grid.origin, names, flat, picked.get("date", 0), "flat")
-    return _long(grid.origin, names, picked, keys)
+    return _long(grid, names, picked, keys)
 
 
-def _long(origin: str, names: tuple[str, ...], picked: dict[str, int], keys: Mapping[str, str]) -> Layout:
+def _is_dates(grid: Grid, place: int) -> bool:
+    column = grid.load([place], [])[place]
+    return pa.types.is_temporal(column.type) or (
+        is_text(column) and bool(re.fullmatch(r"\d{4}-\d{2}-\d{2}.*", str(column[0].as_py())))
+    )
+
+
+def _long(grid: Grid, names: tuple[str, ...], picked: dict[str, int], keys: Mapping[str, str]) -> Layout:
+    origin = grid.origin
     hive = {field_of(key): value for key, value in keys.items()}
     unnamed = [place for place, name in enumerate(names) if not name]
     if "date" not in picked and "date" not in hive and unnamed:
         # An index without a name; with tickers in a second one, pandas' usual order is (ticker, date).
-        picked["date"] = unnamed[-1] if len(unnamed) == 2 and "ticker" not in picked else unnamed[0]
+        picked["date"] = unnamed[0]
         if len(unnamed) == 2 and "ticker" not in picked:
-            picked["ticker"] = unnamed[0]
+            first_is_date = _is_dates(grid, unnamed[0]) and not _is_dates(grid, unnamed[1])
+            picked["ticker"], picked["date"] = reversed(unnamed) if first_is_date else unnamed
     missing = [name for name in _REQUIRED if name not in picked]
     if "date" not in picked and "date" not in hive:
         missing.insert(0, "date")

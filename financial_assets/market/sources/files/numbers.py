@@ -23,6 +23,8 @@ _CURRENCY = "$€£¥"
 _UNITS = {"K": 1e3, "M": 1e6, "B": 1e9}
 _PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _GROUPED = {mark: re.compile(rf"[1-9]\d{{0,2}}(?:{re.escape(mark)}\d{{3}})+") for mark in ".,"}
+_INDIAN = re.compile(r"[1-9]\d?(?:,\d{2})+,\d{3}")
+"""Lakhs and crores: 1,23,45,678."""
 _SPACED = re.compile(r"(?<=\d)[ \u00a0\u202f'\u2019](?=\d{3}(?!\d))")
 
 
@@ -125,7 +127,8 @@ def _number(cell: str, mark: str, name: str) -> float:
     whole, point, decimals = body.partition(mark)
     if thousands in whole:
         sign = whole[:1] if whole[:1] in "+-" else ""
-        if not _GROUPED[thousands].fullmatch(whole[len(sign) :]):
+        grouped = whole[len(sign) :]
+        if not (_GROUPED[thousands].fullmatch(grouped) or (mark == "." and _INDIAN.fullmatch(grouped))):
             return float("nan")
         whole = whole.replace(thousands, "")
     text = whole + ("." if point else "") + decimals

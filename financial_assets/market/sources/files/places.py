@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -41,6 +43,9 @@ _SUFFIX = re.compile(
     re.IGNORECASE,
 )
 
+_TRADINGVIEW = re.compile(r"^[A-Z]+(?:_DLY)?_(?P<ticker>[^ ,]+), 1?D(?:_[0-9a-f]+)?(?: \(\d+\))?$")
+"""``NASDAQ_AAPL, 1D.csv``."""
+
 
 def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
     """The files that ``paths`` (a file, a folder or a glob) means, with their names below it.
@@ -55,12 +60,8 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
     place = Path(paths).expanduser()
     try:
         if place.is_dir():
-            files = [(path, PurePosixPath(path.relative_to(place))) for path in place.rglob("*") if path.is_file()]
-            files = [
-                (path, name)
-                for path, name in files
-                if not any(part.startswith((".", "_")) for part in name.parts) and is_readable_name(name.name)
-            ]
+            files = [(path, PurePosixPath(path.relative_to(place))) for path in _below(place) if path.is_file()]
+            files = [(path, name) for path, name in files if _is_data(name.name) and is_readable_name(name.name)]
         elif place.is_file():
             if not is_readable_name(place.name):
                 raise SourceError(
@@ -72,13 +73,32 @@ def find_files(paths: str) -> list[tuple[Path, PurePosixPath]]:
             matches = [Path(name) for name in glob.glob(str(place), recursive=True)]
             files = [(path, PurePosixPath(*path.parts[-4:])) for path in matches if path.is_file()]
     except OSError as error:
-        raise SourceError(f"PRICE_FILES={paths}: cannot be read: {error.strerror or error}") from error
+        where = f" ({error.filename})" if error.filename and str(error.filename) != str(place) else ""
+        raise SourceError(
+            f"PRICE_FILES={paths}: cannot be read: {error.strerror or error}{where}; make it readable"
+        ) from error
     if not files:
         raise SourceError(
             f"PRICE_FILES={paths}: no file there; give a file ({', '.join(TEXTS + TABLES)}, packed or not), a folder "
             "or a glob"
         )
     return sorted(files)
+
+
+def _below(place: Path) -> Iterator[Path]:
+    """All files below a folder; a sub-folder that cannot be listed is an error, for it may hold half a history."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, subfolders, names in os.walk(place, onerror=refuse):
+        subfolders[:] = [name for name in subfolders if _is_data(name)]
+        yield from (Path(folder, name) for name in names)
+
+
+def _is_data(name: str) -> bool:
+    # lost+found lies at the top of every mounted volume, and only root may list it.
+    return not name.startswith((".", "_")) and name != "lost+found"
 
 
 def hive_keys(name: PurePosixPath) -> dict[str, str]:
@@ -96,7 +116,8 @@ def ticker_of(name: PurePosixPath) -> str | None:
     for suffix in (*COMPRESSIONS, *TEXTS, *TABLES, ".snappy"):
         if stem.lower().endswith(suffix):
             stem = stem[: -len(suffix)]
-    bare = _SUFFIX.sub("", stem)
+    tradingview = _TRADINGVIEW.match(stem)
+    bare = tradingview["ticker"] if tradingview else _SUFFIX.sub("", stem)
     bare = _PREFIX.sub("", bare) or bare
     ticker = bare.strip().upper().replace("_", "-")
     if not _TICKER.fullmatch(ticker) or ticker in GENERIC or ticker.startswith(("PART-", "HISTORICALDATA")):

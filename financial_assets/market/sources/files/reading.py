@@ -28,6 +28,11 @@ _ACTION = re.compile(r"dividend|stock splits?", re.IGNORECASE)
 _DAILY = frozenset({"D", "d", "1D", "1d", "1440", "day", "daily", "35", "36"})
 """Intervals of Stooq and Finam (``<PER>``), and Databento's ``rtype`` of daily bars."""
 
+_WEEK = 5
+"""Calendar days between two bars that are no longer daily ones."""
+_FEW_BARS = 10
+"""So few bars do not show an interval."""
+
 _DATABENTO = frozenset({"ts_event", "rtype", "publisher_id", "instrument_id"})
 _FIXED_POINT = 1e-9
 """Databento's raw prices are whole numbers of this unit."""
@@ -52,6 +57,7 @@ def read_bars(content: Content, rules: FileRules, asked: Collection[str] | None 
     """
     grid = read_grid(content)
     layout = find_layout(grid, hive_keys(content.name))
+    layout = _without_company_names(grid, layout, content)
     if layout.ticker is None and layout.hive_ticker is None and not layout.is_wide:
         layout = replace(layout, hive_ticker=_named_ticker(content, layout, rules))
     own = layout.hive_ticker if layout.ticker is None and not layout.is_wide else None
@@ -71,6 +77,16 @@ def read_bars(content: Content, rules: FileRules, asked: Collection[str] | None 
         raise SourceError(f"{grid.origin}: has no rows")
     held = tuple(sorted(map(str, pd.unique(columns["ticker"]))))
     return FileBars(grid.origin, layout.form_name, adjustment, columns, refused, tuple(notes), held)
+
+
+def _without_company_names(grid: Grid, layout: Layout, content: Content) -> Layout:
+    """A column ``name`` is no ticker where the file is called by another one: AAPL.csv with "Apple Inc."."""
+    if layout.ticker is None or normalised(layout.names[layout.ticker]) != "name":
+        return layout
+    own = ticker_of(content.name)
+    names = grid.load([layout.ticker], [])[layout.ticker].cast(pa.string()).unique().to_pylist() if own else []
+    is_company = len(names) == 1 and names[0] is not None and re.search(r"[a-z]\S|\s|[^\x00-\x7f]", names[0].strip())
+    return replace(layout, ticker=None) if is_company and names[0].strip().upper() != own else layout
 
 
 def _no_bars() -> dict[str, np.ndarray]:
@@ -132,7 +148,7 @@ class _Block:
             try:
                 columns = self._columns(cells, rows, tickers)
                 self._refuse_intraday(cells, rows, columns)
-                return columns
+                return self._without_weekly(columns)
             except BadCellsError as error:
                 rows, tickers = self._without_bad(error, rows, tickers)
             except ColumnError as error:
@@ -181,6 +197,23 @@ class _Block:
                 f"{self._grid.origin}: column {self._name(self._layout.date)} has several times of one day; daily bars "
                 "are needed"
             )
+
+    def _without_weekly(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The bars of tickers whose bars are daily ones; half of all bars a week apart are of another interval."""
+        codes, names = pd.factorize(columns["ticker"])
+        order = np.lexsort((columns["date"], codes))
+        steps = pd.Series(np.diff(columns["date"][order]) / np.timedelta64(1, "D"))
+        owner = codes[order]
+        inner = owner[1:] == owner[:-1]
+        typical = steps[inner].groupby(owner[1:][inner]).agg(["median", "size"])
+        weekly = typical[(typical["median"] >= _WEEK) & (typical["size"] >= _FEW_BARS)]
+        for code, step in weekly["median"].items():
+            self.refused[str(names[code])] = (
+                f"{self._grid.origin}: bars of {names[code]} are {int(step)} days apart, as weekly or monthly ones; "
+                "daily bars are needed"
+            )
+        kept = ~np.isin(codes, weekly.index)
+        return {name: column[kept] for name, column in columns.items()} if len(weekly) else columns
 
     def _tickers(self, cells: Mapping[int, pa.Array], rows: np.ndarray) -> np.ndarray:
         if self._layout.ticker is None or self._layout.is_wide:
