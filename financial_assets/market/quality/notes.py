@@ -93,7 +93,7 @@ class QualityNote:
         """First and last day."""
         if not self.days:
             return "no date"
-        return self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        return self.days[0] if self.days[0] == self.days[-1] else f"{self.days[0]} to {self.days[-1]}"
 
 
 def notes_of(screening: Screening) -> tuple[QualityNote, ...]:

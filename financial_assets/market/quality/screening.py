@@ -139,7 +139,7 @@ def _conclude(
         accepted=accepted.reset_index(drop=True),
         decided=decided.reset_index(drop=True),
         quarantined=quarantined,
-        suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, sieve.accept)]),
+        suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, overridden)]),
         repaired=_table(sieve.repaired),
         waiting=waiting,
         first_clean=_first_clean(sieve.delivered, quarantined),
@@ -173,7 +173,10 @@ def _first_clean(delivered: pd.DataFrame, quarantined: pd.DataFrame) -> dict[str
 
 
 def _missing(
-    accepted: pd.DataFrame, stored: pd.DataFrame, quarantined: pd.DataFrame, accept: Sequence[Override]
+    accepted: pd.DataFrame,
+    stored: pd.DataFrame,
+    quarantined: pd.DataFrame,
+    overridden: Sequence[tuple[Override, int]],
 ) -> pd.DataFrame:
     """Sessions without any bar, neither delivered nor stored, that nobody has acknowledged."""
     keys = ["date", "ticker"]
@@ -183,7 +186,8 @@ def _missing(
     others = others[others["ticker"].isin(present)]
     others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
     missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
-    missing = missing[~covered(missing, accept)]
+    # Who drops a bar knows that its session has none.
+    missing = missing[~covered(missing, [override for override, _ in overridden if override.action != "repair"])]
     return missing.reindex(columns=[*PRICE_COLUMNS, "problem"]).assign(rule="completeness")
 
 
