@@ -367,3 +367,18 @@ def test_a_start_that_leaves_out_what_was_restated_is_an_error(store: PriceStore
     with pytest.raises(MarketDataError, match=r"AAA: the delivery begins.*INGESTION_START_DATE=2020.*BBB: "):
         ingest(Source(restated(prices), live=False), store, TICKERS, start=prices["date"][10].date())
     assert_frame_equal(store.read(), prices)
+
+
+def test_a_week_of_bad_bars_from_a_live_source_does_not_hold_a_long_history_back_for_ever(
+    make_prices: MakePrices, store: PriceStore
+) -> None:
+    prices = make_prices(count=240)
+    wrong = prices.copy()
+    columns = ["open", "high", "low", "close", "adj_close"]
+    wrong.loc[200:205, columns] *= 0.01
+    ingest(Source(until(wrong, 200)), store, TICKERS)
+    during = ingest(Source(until(wrong, 206)), store, TICKERS)
+    assert not during.screening.waiting
+    assert len(during.screening.quarantined) == 6
+    ingest(Source(wrong), store, TICKERS)
+    assert_frame_equal(store.read(TICKERS), prices.drop(index=range(200, 206)).reset_index(drop=True))

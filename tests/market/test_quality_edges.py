@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 from financial_assets.errors import SettingsError
 from financial_assets.market.frames import empty_prices
 from financial_assets.market.quality.checks import blocks, results_of
-from financial_assets.market.quality.notes import notes_of
+from financial_assets.market.quality.notes import QualityNote, notes_of, still_left_out
 from financial_assets.market.quality.overrides import Override, load_overrides
 from financial_assets.market.quality.screening import Screening, screen
 
@@ -157,3 +157,11 @@ def test_a_file_of_overrides_that_cannot_be_used_is_a_setting_error(tmp_path: Pa
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SettingsError, match=named):
         load_overrides(path)
+
+
+def test_a_bar_left_out_stays_so_when_a_live_source_no_longer_delivers_it() -> None:
+    old = QualityNote("AAA", "left out", "prices are about 3 times", ("2020-03-30", "2020-06-01"), 2)
+    doubt = QualityNote("AAA", "suspicious", "volume repeats", ("2020-03-27",), 1)
+    (kept,) = still_left_out((old, doubt), pd.Timestamp("2020-05-01"), ())
+    assert kept == QualityNote("AAA", "left out", "prices are about 3 times", ("2020-03-30",), 1)
+    assert still_left_out((old,), pd.Timestamp("2020-05-01"), (override(),)) == ()
