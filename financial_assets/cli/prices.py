@@ -127,6 +127,9 @@ def _print_screening(frame: pd.DataFrame, settings: Settings) -> bool:
         overrides=load_overrides(settings.quality_overrides),
         now=pd.Timestamp.now(tz="UTC"),
     )
+    for override, rows in screening.overridden:
+        if not rows and override.action != "accept":
+            click.echo(f"note: QUALITY_OVERRIDES has no row to {override.action} for: {override}")
     messages = warnings_of(notes_of(screening))
     click.echo("\n".join(messages) if messages else f"{len(frame):,} rows pass all checks of prices")
     return bool(screening.waiting) or len(screening.quarantined) > 0

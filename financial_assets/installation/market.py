@@ -121,21 +121,28 @@ class MarketState(TradingDays):
 
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""
-        from financial_assets.market.ingestion import ingest  # pandera
-        from financial_assets.market.quality.notes import notes_of, notes_to_json
+        from financial_assets.market.ingestion import REJUDGED, ingest  # pandera
+        from financial_assets.market.quality.notes import notes_of, notes_to_json, still_left_out
         from financial_assets.market.quality.overrides import load_overrides
 
+        overrides = load_overrides(None if self.quality_overrides is None else Path(self.quality_overrides))
+        source = self.source()
         outcome = ingest(
-            self.source(),
+            source,
             self.store(),
             self.tickers,
             _date(self.start),
             _date(self.end),
             policy=self.quality_policy,
-            overrides=load_overrides(None if self.quality_overrides is None else Path(self.quality_overrides)),
+            overrides=overrides,
         )
         if outcome.report is not None:
-            atomic_write_text(self._notes_path, notes_to_json(notes_of(outcome.screening)))
+            notes = notes_of(outcome.screening)
+            if source.live:
+                # A live source delivers the last days only, and bars are judged again with those around them.
+                earlier = still_left_out(self._notes(), outcome.prices["date"].min() - REJUDGED, overrides)
+                notes = tuple(sorted((*earlier, *notes), key=lambda note: note.ticker))
+            atomic_write_text(self._notes_path, notes_to_json(notes))
         return outcome
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pandas as pd
 
@@ -18,7 +19,7 @@ from financial_assets.market.restatement import among, missing_at_source
 from financial_assets.market.sources import FetchResult, PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
 
-__all__ = ["Ingestion", "ingest"]
+__all__ = ["REJUDGED", "Ingestion", "ingest"]
 
 _OVERLAP = dt.timedelta(days=15)
 """Calendar days fetched again before the last stored session, so that a restated history shows itself."""
@@ -29,6 +30,9 @@ are fetched apart: with them, everybody's years since their last bar would be do
 
 _CONTEXT = dt.timedelta(days=120)
 """Calendar days of stored bars before a delivery that its checks look at."""
+
+REJUDGED = dt.timedelta(days=60)
+"""Stored bars of this span before the delivered ones are judged again with their neighbours on both sides."""
 
 _SHOWN = 5
 """Bars that a sentence names."""
@@ -181,9 +185,14 @@ def _ingest_span(
     """Screen one delivery and store what may go in; with ``whole``, stored bars that it lacks are gone."""
     days = pd.to_datetime(fetched.prices["date"], errors="coerce").dropna()
     stored = store.read(tickers, start=None if whole or days.empty else (days.min() - _CONTEXT).date())
-    screening = screen(
-        fetched.prices, stored=stored, policy=policy, overrides=overrides, now=pd.Timestamp.now(tz="UTC")
-    )
+    judge = partial(screen, fetched.prices, stored=stored, policy=policy, overrides=overrides)
+    now = pd.Timestamp.now(tz="UTC")
+    screening = judge(now=now)
+    if screening.waiting and not whole:
+        # Of the last days only, six bad bars are many; of all that the ticker has, they may be few. All are counted
+        # only now, as a store may hold thousands of tickers.
+        histories = store.read(sorted(screening.waiting))["ticker"].value_counts()
+        screening = judge(now=now, histories={str(name): int(count) for name, count in histories.items()})
     quality = results_of(screening, stored)
     never = set(fetched.failures) - set(store.last_sessions(list(fetched.failures)).index)
     outcome = Ingestion(

@@ -382,3 +382,18 @@ def test_messages_about_many_tickers_name_some_and_count_the_rest(store: PriceSt
     window["high"] *= 1.1
     with pytest.raises(MarketDataError, match=r"; and 8 more tickers: T04, T05, T06, T07, T08, \.\.\.$"):
         ingest(Source(window, live=False), store, tickers)
+
+
+def test_a_week_of_bad_bars_from_a_live_source_does_not_hold_a_long_history_back_for_ever(
+    make_prices: MakePrices, store: PriceStore
+) -> None:
+    prices = make_prices(count=240)
+    wrong = prices.copy()
+    columns = ["open", "high", "low", "close", "adj_close"]
+    wrong.loc[200:205, columns] *= 0.01
+    ingest(Source(until(wrong, 200)), store, TICKERS)
+    during = ingest(Source(until(wrong, 206)), store, TICKERS)
+    assert not during.screening.waiting
+    assert len(during.screening.quarantined) == 6
+    ingest(Source(wrong), store, TICKERS)
+    assert_frame_equal(store.read(TICKERS), prices.drop(index=range(200, 206)).reset_index(drop=True))

@@ -46,11 +46,12 @@ def test_sound_bars_pass_unchanged(make_prices: MakePrices) -> None:
     assert not result.waiting
 
 
-def test_the_real_bars_raise_one_doubt_apples_worst_day(sample: pd.DataFrame) -> None:
+def test_the_real_bars_raise_two_doubts_apples_worst_day_and_a_copied_one(sample: pd.DataFrame) -> None:
     result = screened(sample)
     assert_frame_equal(result.accepted, sample)
     assert result.suspicious[["ticker", "problem"]].to_numpy().tolist() == [
-        ["AAPL", "adj_close moved -51.9 % since the bar before"]
+        ["AAPL", "adj_close moved -51.9 % since the bar before"],
+        ["AAPL", "prices are a copy of the bar before"],
     ]
 
 

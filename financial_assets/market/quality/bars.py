@@ -30,6 +30,8 @@ class Bars:
         Shares as delivered; ``log_volume`` is NaN where it is 0.
     factor
         Log of ``close / adj_close``.
+    tick
+        A cent, as a share of the close, where prices below 1 are in whole cents; 0 elsewhere.
     follows
         Whether the bar before is of the same ticker.
     first, last
@@ -44,6 +46,7 @@ class Bars:
     volume: np.ndarray
     log_volume: np.ndarray
     factor: np.ndarray
+    tick: np.ndarray
     follows: np.ndarray
     first: np.ndarray
     last: np.ndarray
@@ -70,6 +73,7 @@ class Bars:
             volume=volume,
             log_volume=log_volume,
             factor=factor,
+            tick=_ticks(frame),
             follows=follows,
             first=np.repeat(starts, lengths),
             last=np.repeat(starts + lengths - 1, lengths),
@@ -100,7 +104,18 @@ class Bars:
         # Where prices move overnight only, ranges say too little. Of normal moves with standard deviation s the median
         # size is 0.67 s, and the range within a session about 1.3 s, as a part of the move is overnight.
         moves = 1.3 / 0.67 * median(self.around(at, np.abs(self.step(self.close)), _REACH, _REACH))
-        return np.fmax(np.fmax(ranges, moves), _LEAST_NOISE)
+        # A share at two cents halves with one tick, and has no range on most days.
+        ticks = median(self.around(at, self.tick, _REACH, _REACH)) if self.tick.any() else _LEAST_NOISE
+        return np.fmax(np.fmax(ranges, moves), np.fmax(ticks, _LEAST_NOISE))
+
+
+def _ticks(frame: pd.DataFrame) -> np.ndarray:
+    ticks = np.zeros(len(frame))
+    low_priced = np.flatnonzero(frame["close"].to_numpy() < 1.0)
+    cents = 100.0 * frame[["open", "high", "low", "close"]].to_numpy()[low_priced]
+    is_whole = (np.abs(cents - np.round(cents)) < 1e-4).all(axis=1)
+    ticks[low_priced[is_whole]] = 1.0 / cents[is_whole, 3]
+    return ticks
 
 
 def median(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 
 from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, sort_prices
+from financial_assets.market.quality.overrides import covered
 from financial_assets.market.quality.results import QualityResult
 from financial_assets.market.quality.screening import Screening
 from financial_assets.market.quality.sessions import completeness
@@ -56,6 +57,7 @@ def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, 
     results = check_prices(screening.decided)
     if not blocks(results) and not stored.empty:
         results = tuple(_joined(result, stored, screening.decided) for result in results)
+    results = tuple(_without_decided(result, screening) for result in results)
     quarantined, suspicious = (
         table.loc[table["rule"] == "consistency", [*PRICE_COLUMNS, "problem"]].reset_index(drop=True)
         for table in (screening.quarantined, screening.suspicious)
@@ -65,6 +67,23 @@ def _strict(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResult, 
         "consistency", failures.empty, len(quarantined) > 0, CONSISTENCY, failures, screening.checked
     )
     return (*results, consistency)
+
+
+def _without_decided(result: QualityResult, screening: Screening) -> QualityResult:
+    """Without the failures that an override accepts, and the sessions without a bar that one drops."""
+    failures = result.failures
+    if failures.empty or not screening.overridden:
+        return result
+    accepted, dropped = (
+        covered(failures, [override for override, _ in screening.overridden if override.action == action])
+        for action in ("accept", "drop")
+    )
+    # What cannot be accepted is among the quarantined rows, or makes its ticker wait.
+    bad = pd.MultiIndex.from_frame(screening.quarantined[["ticker", "date"]])
+    stays = pd.MultiIndex.from_frame(failures[["ticker", "date"]]).isin(bad)
+    stays |= failures["ticker"].isin(list(screening.waiting)).to_numpy()
+    failures = failures[~((accepted | (dropped & failures["close"].isna().to_numpy())) & ~stays)]
+    return replace(result, passed=failures.empty, failures=failures.reset_index(drop=True))
 
 
 def _joined(result: QualityResult, stored: pd.DataFrame, fetched: pd.DataFrame) -> QualityResult:

@@ -8,6 +8,7 @@ usual: news that halves a price brings turnover with it.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from financial_assets.market.corporate_actions import customary_split
 from financial_assets.market.quality.bars import Bars, median
 from financial_assets.market.quality.results import Marks
+from financial_assets.market.quality.values import IMPOSSIBLE_MOVE
 
 __all__ = ["mark_levels"]
 
@@ -23,6 +25,9 @@ SMALLEST_JUMP = np.log(1.15)
 
 SMALLEST_REVERTED = np.log(1.35)
 """Smallest factor of a block or a slip: smaller ones are moves that a takeover rumour makes and takes back."""
+
+SHORT_BLOCK = 20
+"""Bars between two such moves that are named: quarterly results lie further apart."""
 
 CLEAR, FAINT = 8.0, 2.0
 """Jumps are this many times the noise around them; the squeezes of 2021 reach 4. A fainter one, down to the second
@@ -64,7 +69,7 @@ def mark_levels(bars: Bars) -> list[Marks]:
     jumps = _jumps(bars)
     blocks, open_ended = _pair(bars, jumps)
     marks = [_block_marks(bars, first, end) for first, end in blocks]
-    return marks + _shift_marks(bars, jumps, open_ended)
+    return marks + _small_blocks(bars, jumps, open_ended) + _shift_marks(bars, jumps, open_ended)
 
 
 def _jumps(bars: Bars) -> _Jumps:
@@ -117,6 +122,18 @@ def _comes_back(bars: Bars, jumps: _Jumps, members: list[int]) -> bool:
     return bool((np.nan_to_num(_volume_change(bars, ends, 1)) < UNUSUAL_VOLUME).any())
 
 
+def _small_blocks(bars: Bars, jumps: _Jumps, open_ended: list[int]) -> list[Marks]:
+    """Short spans between two clear jumps that undo each other, but are too small to be certain."""
+    marks: list[Marks] = []
+    for jump, back in itertools.pairwise(jump for jump in open_ended if jumps.clear[jump]):
+        first, end = int(jumps.at[jump]), int(jumps.at[back])
+        is_short = bars.first[first] == bars.first[end] and end - first <= SHORT_BLOCK
+        if is_short and abs(jumps.size[jump] + jumps.size[back]) < RETURN_NOISE * jumps.noise[[jump, back]].max():
+            problem = f"prices are {_times(jumps.size[jump])} those of the bars around"
+            marks.append(Marks.all("suspicious", np.arange(first, end), problem))
+    return marks
+
+
 def _volume_change(bars: Bars, at: np.ndarray, days: int) -> np.ndarray:
     """Log of the median volume of ``days`` sessions from each of ``at`` over that of the twenty before (NaN: none)."""
     after = bars.around(at, bars.log_volume, 0, days - 1) if days > 1 else np.empty((len(at), 0))
@@ -142,6 +159,8 @@ def _shift_marks(bars: Bars, jumps: _Jumps, open_ended: list[int]) -> list[Marks
     is_split = (np.abs(fortnight + size) < 0.5 * np.abs(size)) & (np.abs(day + size) < UNUSUAL_DAY)
     is_unit = np.abs(np.abs(size) - UNIT * np.round(np.abs(size) / UNIT)) < RETURN_NOISE * noise
     is_unit &= (np.abs(size) > 0.9 * UNIT) & is_usual
+    # Whatever the factor and the volume: no share does that, and one such bar must not cost the whole history.
+    is_unit |= np.abs(size) > IMPOSSIBLE_MOVE
     marks: list[Marks] = []
     shifts: dict[int, list[tuple[int, str]]] = {}
     for shift, place in enumerate(at):
@@ -183,5 +202,5 @@ def _minority(bars: Bars, shifts: list[tuple[int, str]]) -> list[Marks]:
 
 def _times(log_factor: float) -> str:
     factor = float(np.exp(abs(log_factor)))
-    number = f"{factor:.0f}" if factor >= 9.5 else f"{factor:.1f}"
+    number = f"{factor:.0f}" if factor >= 9.5 else f"{factor:.1f}" if factor >= 1.95 else f"{factor:.2f}"
     return f"about {number} times" if log_factor > 0 else f"about 1/{number} of"

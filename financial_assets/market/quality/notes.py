@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from financial_assets.market.quality.overrides import Override, covered
 from financial_assets.market.quality.screening import Screening
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "notes_of",
     "notes_to_json",
     "notes_within",
+    "still_left_out",
     "warnings_of",
     "without_left_out",
 ]
@@ -93,7 +95,7 @@ class QualityNote:
         """First and last day."""
         if not self.days:
             return "no date"
-        return self.days[0] if len(self.days) == 1 else f"{self.days[0]} to {self.days[-1]}"
+        return self.days[0] if self.days[0] == self.days[-1] else f"{self.days[0]} to {self.days[-1]}"
 
 
 def notes_of(screening: Screening) -> tuple[QualityNote, ...]:
@@ -164,6 +166,33 @@ def notes_within(notes: Iterable[QualityNote], first: pd.Timestamp, last: pd.Tim
         elif days:
             chosen.append(replace(note, days=days, rows=len(days)))
     return tuple(chosen)
+
+
+def still_left_out(
+    earlier: Iterable[QualityNote], judged_from: pd.Timestamp, overrides: Sequence[Override]
+) -> tuple[QualityNote, ...]:
+    """Notes about bars left out that lie before what was judged now: the bars are stored, and no truer than before.
+
+    Parameters
+    ----------
+    earlier
+        Notes of the ingestion before.
+    judged_from
+        First day whose bars were judged again with all their neighbours.
+    overrides
+        Decisions of a person: what they accept is used.
+    """
+    kept: list[QualityNote] = []
+    for note in earlier:
+        dates = pd.to_datetime(list(note.days))
+        keys = pd.DataFrame({"date": dates, "ticker": note.ticker})
+        accepted = covered(keys, [override for override in overrides if override.action == "accept"])
+        days = tuple(
+            day for day, at, use in zip(note.days, dates, accepted, strict=True) if at < judged_from and not use
+        )
+        if note.outcome == "left out" and days:
+            kept.append(replace(note, days=days, rows=len(days)))
+    return tuple(kept)
 
 
 def without_left_out(prices: pd.DataFrame, notes: Iterable[QualityNote]) -> pd.DataFrame:

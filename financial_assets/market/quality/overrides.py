@@ -38,9 +38,10 @@ class Override(BaseModel):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
     price_factor: _Positive | None = None
     volume_factor: _Positive | None = None
-    values: dict[Literal["open", "high", "low", "close", "adj_close", "volume"], Annotated[float, Field(ge=0)]] = Field(
-        default={}, alias="set"
-    )
+    values: dict[
+        Literal["open", "high", "low", "close", "adj_close", "volume"],
+        Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    ] = Field(default={}, alias="set")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -76,18 +77,26 @@ def load_overrides(path: Path | None) -> tuple[Override, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise SettingsError(f"QUALITY_OVERRIDES: {path} cannot be read: {reason}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # yaml.safe_load raises ValueError for a day like 2019-02-30
         raise SettingsError(f"QUALITY_OVERRIDES: {path} is not YAML: {' '.join(str(error).split())}") from error
+    example = '{ticker: AAPL, from: 2019-02-01, to: 2019-02-01, action: drop, reason: "..."}'
+    if document is not None and not isinstance(document, list):
+        raise SettingsError(f"QUALITY_OVERRIDES: {path} is not a list of entries, each like\n- {example}")
     try:
         return _OVERRIDES.validate_python(document or ())
     except ValidationError as error:
         lines = [
-            f"QUALITY_OVERRIDES: {path}: entry {'.'.join(map(str, problem['loc'])) or '(top level)'}: "
+            f"QUALITY_OVERRIDES: {path}: entry {_place(problem['loc'])}: "
             f"{problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
             for problem in error.errors()
         ]
-        example = '{ticker: AAPL, from: 2019-02-01, to: 2019-02-01, action: drop, reason: "..."}'
         raise SettingsError("\n".join([*lines, f"an entry is e.g. {example}"])) from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """``2.from``: the second entry's key ``from``."""
+    entry, *keys = location
+    return ".".join([str(int(entry) + 1), *map(str, keys)])
 
 
 def covered(prices: pd.DataFrame, overrides: Sequence[Override]) -> np.ndarray:

@@ -84,6 +84,7 @@ def screen(
     policy: QualityPolicy = "quarantine",
     overrides: Sequence[Override] = (),
     now: pd.Timestamp,
+    histories: Mapping[str, int] | None = None,
 ) -> Screening:
     """Judge delivered bars one by one, in the light of their neighbours and of what is stored.
 
@@ -99,6 +100,8 @@ def screen(
         What a person has decided about single bars.
     now
         The current instant (with a time zone).
+    histories
+        Ticker to the number of bars in the store, where ``stored`` has the last ones only.
     """
     delivered = prices.reset_index(drop=True)
     if not has_form(delivered):
@@ -121,7 +124,8 @@ def screen(
         fit_ranges(sieve, repairs=repairs)
     if len(sieve.rows):
         judge_neighbours(sieve, stored, rejudge=policy == "quarantine")
-    return _conclude(sieve, stored, policy, decided, overridden)
+    held = {str(name): int(count) for name, count in stored["ticker"].value_counts().items()}
+    return _conclude(sieve, stored, policy, decided, overridden, held | dict(histories or {}))
 
 
 def _conclude(
@@ -130,16 +134,17 @@ def _conclude(
     policy: QualityPolicy,
     decided: pd.DataFrame,
     overridden: tuple[tuple[Override, int], ...],
+    held: Mapping[str, int],
 ) -> Screening:
     quarantined = _table(sieve.taken)
-    waiting = _waiting(sieve, quarantined, stored)
+    waiting = _waiting(sieve, quarantined, held)
     accepted = sieve.rows[~sieve.rows["ticker"].isin(list(waiting))] if waiting else sieve.rows
     return Screening(
         policy=policy,
         accepted=accepted.reset_index(drop=True),
         decided=decided.reset_index(drop=True),
         quarantined=quarantined,
-        suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, sieve.accept)]),
+        suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, overridden)]),
         repaired=_table(sieve.repaired),
         waiting=waiting,
         first_clean=_first_clean(sieve.delivered, quarantined),
@@ -148,17 +153,17 @@ def _conclude(
     )
 
 
-def _waiting(sieve: Sieve, quarantined: pd.DataFrame, stored: pd.DataFrame) -> dict[str, str]:
+def _waiting(sieve: Sieve, quarantined: pd.DataFrame, held: Mapping[str, int]) -> dict[str, str]:
     delivered = sieve.delivered["ticker"].value_counts()
-    known = stored["ticker"].value_counts()
     bad = quarantined["ticker"].value_counts()
     left = set(sieve.rows["ticker"].unique())
     reasons: dict[str, str] = {}
     for name, count in bad.items():
-        rows, held = int(delivered.get(name, 0)), int(known.get(name, 0))
+        kept = held.get(str(name), 0)
+        rows = max(int(delivered.get(name, 0)), kept)
         # A live source delivers the last days only: all of them may be bad, and still be few of the ticker's.
-        has_nothing = name not in left and not held
-        if has_nothing or (count > FEW_BAD and count > MOST_BAD * max(rows, held)):
+        has_nothing = name not in left and not kept
+        if has_nothing or (count > FEW_BAD and count > MOST_BAD * rows):
             reasons[str(name)] = f"{count:,} of {rows:,} rows cannot be used"
     for name in sieve.leaps & left - set(reasons):
         reasons[name] = "its price moves by more than a factor of 1000 between two bars"
@@ -173,7 +178,10 @@ def _first_clean(delivered: pd.DataFrame, quarantined: pd.DataFrame) -> dict[str
 
 
 def _missing(
-    accepted: pd.DataFrame, stored: pd.DataFrame, quarantined: pd.DataFrame, accept: Sequence[Override]
+    accepted: pd.DataFrame,
+    stored: pd.DataFrame,
+    quarantined: pd.DataFrame,
+    overridden: Sequence[tuple[Override, int]],
 ) -> pd.DataFrame:
     """Sessions without any bar, neither delivered nor stored, that nobody has acknowledged."""
     keys = ["date", "ticker"]
@@ -183,7 +191,8 @@ def _missing(
     others = others[others["ticker"].isin(present)]
     others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
     missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
-    missing = missing[~covered(missing, accept)]
+    # Who drops a bar knows that its session has none.
+    missing = missing[~covered(missing, [override for override, _ in overridden if override.action != "repair"])]
     return missing.reindex(columns=[*PRICE_COLUMNS, "problem"]).assign(rule="completeness")
 
 

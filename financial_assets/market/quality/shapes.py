@@ -23,6 +23,12 @@ SHIFT_WINDOW, SHIFT_SHARE = 10, 0.3
 LONG_STANDSTILL = 5
 """Bars without volume and movement that are no trade even where the source never gives a volume (indices, rates)."""
 
+MANY_TICKS = 10
+"""Range of a bar, in ticks, from which on four equal prices are no coincidence."""
+
+WORTH_REPEATING = 1000.0
+"""Number of shares from which on an equal volume at equal prices is none."""
+
 
 def mark_wicks(bars: Bars) -> list[Marks]:
     """High or low far beyond the body, judged by the ranges of the bars around."""
@@ -46,16 +52,25 @@ def mark_wicks(bars: Bars) -> list[Marks]:
 
 
 def mark_copies(bars: Bars) -> list[Marks]:
-    """Bars that repeat the bar before: all of it, or a close without movement although shares were traded."""
+    """Bars that repeat an earlier one, or its prices only, and closes that stand still although shares were traded."""
     same = bars.follows.copy()
-    for name in ("open", "high", "low", "close", "volume"):
+    for name in ("open", "high", "low", "close"):
         values = bars.frame[name].to_numpy()
         same &= values == np.roll(values, 1)
-    copies = same & (bars.high > bars.low) & (bars.volume > 0)
+    moves = bars.high > bars.low
+    copies = same & moves & (bars.volume > 0) & (bars.volume == np.roll(bars.volume, 1))
+    # Where a bar has few ticks, equal prices may be chance.
+    frame = bars.frame
+    fine = (frame["high"] - frame["low"]).to_numpy() > MANY_TICKS * TICK
+    repeated = same & fine & ~copies
+    traded = np.flatnonzero(fine & (bars.volume >= WORTH_REPEATING) & ~copies)
+    again = frame.iloc[traded].duplicated(["ticker", "open", "high", "low", "close", "volume"]).to_numpy()
     flat = bars.follows & (bars.high <= bars.low) & (bars.step(bars.close) == 0.0)
     frozen = runs(flat & (bars.volume > 0), bars.follows) >= LONG_STANDSTILL
     return [
         Marks.all("impossible", np.flatnonzero(copies), "is a copy of the bar before"),
+        Marks.all("impossible", traded[again], "is a copy of an earlier bar"),
+        Marks.all("suspicious", np.flatnonzero(repeated), "prices are a copy of the bar before"),
         Marks.all("suspicious", np.flatnonzero(frozen), "price stands still although shares are traded"),
     ]
 

@@ -28,7 +28,19 @@ def mark_volumes(bars: Bars) -> list[Marks]:
     marks = [_alone(bars, at), _spans(bars, at)]
     same = bars.follows & (bars.volume == np.roll(bars.volume, 1)) & (bars.volume >= WORTH_REPEATING)
     repeated = runs(same, bars.follows) >= REPEATED - 1
-    return [*marks, Marks.all("suspicious", np.flatnonzero(repeated), "volume repeats that of the sessions before")]
+    return [
+        *marks,
+        Marks.all("suspicious", np.flatnonzero(repeated), "volume repeats that of the sessions before"),
+        Marks.all("suspicious", np.flatnonzero(_absent(bars)), "no volume although the price moves"),
+    ]
+
+
+def _absent(bars: Bars) -> np.ndarray:
+    """Bars without volume and with a range, of tickers that mostly have a volume (indices and rates have none)."""
+    absent = bars.volume == 0
+    total = np.concatenate([[0], np.cumsum(~absent)])
+    present = total[bars.last + 1] - total[bars.first]
+    return absent & (bars.high > bars.low) & (2 * present > bars.last + 1 - bars.first)
 
 
 def _alone(bars: Bars, at: np.ndarray) -> Marks:
