@@ -12,7 +12,7 @@ from financial_assets.cli.main import main
 
 Check = Callable[..., Result]
 HEADER = "date,ticker,open,high,low,close,volume,adj_close\n"
-ROWS = "".join(f"2020-01-{day:02d},AAA,10,11,9,10.{day},10{day:02d},10.25\n" for day in (2, 3, 6))
+ROWS = "".join(f"2020-01-{day:02d},AAA,10,11,9,10.{day},10{day:02d},10.{day}\n" for day in (2, 3, 6))
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
 def bars(*tickers: str, level: float = 10.0) -> pd.DataFrame:
     """Sixty sound bars of each ticker."""
     days = sessions(dt.date(2020, 1, 2), dt.date(2020, 6, 1))[:60]
-    close = level + np.arange(60) % 7
+    close = level + np.arange(60) % 7 + np.arange(60) / 100  # no bar is a copy of another
     frame = pd.DataFrame({"date": days, "open": close, "high": close + 1, "low": close - 1, "close": close})
     frame = frame.assign(volume=1e6, adj_close=close)
     return pd.concat([frame.assign(ticker=ticker) for ticker in tickers], ignore_index=True)

@@ -38,7 +38,7 @@ from financial_assets.tracking.owners import OWNER_PID
 from tests.in_process import execute_job, financial_assets
 from tests.integration import killing
 from tests.mlflow_store import client_of
-from tests.waiting import finish, wait_on
+from tests.waiting import finish, run, wait_on
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
 
@@ -288,9 +288,10 @@ def test_a_corrupted_row_stops_the_run_and_is_named(world: World, tmp_path: Path
     home = tmp_path / "home"
     files = {"PRICE_SOURCE": "files", "PRICE_FILES": str(path), "FINANCIAL_ASSETS_HOME": str(home)}
     files["QUALITY_POLICY"] = "strict"  # otherwise the row is left out, and the run goes on
-    result = execute_job("full_pipeline", world.environment | files)
-    assert result.exit_code != 0
-    printed = " ".join(result.output.split())
+    # A process of its own: what counts is what it prints.
+    result = run(killing.job_command("full_pipeline"), env=world.environment | files, cwd=ROOT)
+    assert result.returncode != 0
+    printed = " ".join((result.stderr + result.stdout).split())
     assert broken.loc[100, "ticker"] in printed
     assert f"{broken.loc[100, 'date']:%Y-%m-%d}" in printed
     assert PriceStore(home / "prices").read().empty
