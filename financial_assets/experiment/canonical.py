@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ from financial_assets.errors import ExperimentError
 __all__ = ["CanonicalRecord"]
 
 
-class CanonicalRecord:
+class CanonicalRecord(ABC):
     """Base of frozen dataclasses that are written once and read back equal, to the last bit of every double."""
 
     __slots__ = ()
@@ -27,9 +28,9 @@ class CanonicalRecord:
         """SHA-256 of the canonical JSON: the record's name."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @abstractmethod
     def stored(self) -> dict[str, Any]:
         """The values that are written, by field."""
-        raise NotImplementedError
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no blanks; doubles read back equal."""

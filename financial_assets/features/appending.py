@@ -85,7 +85,7 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
     Returns
     -------
     Appended or None
-        ``None``: nothing is stored, or what is stored is no beginning of the same panel; compute everything.
+        ``None``: nothing is stored, or the stored features do not begin the same panel: compute everything.
     """
     stored = _read_ends(path)
     if stored is None:
@@ -213,7 +213,7 @@ def _continued(spans: Sequence[pd.DatetimeIndex]) -> pd.DatetimeIndex:
 
 
 def _read_ends(path: Path) -> _Ends | None:
-    """``None``: there is no file, or one of an earlier version, which cannot be continued."""
+    """``None`` without a file, or with one of an earlier version, which cannot be appended to."""
     if not path.exists():
         return None
     token = _token(path)

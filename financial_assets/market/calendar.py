@@ -82,7 +82,7 @@ def use(calendar: str) -> None:
     Raises
     ------
     MarketDataError
-        There is no such calendar.
+        exchange_calendars does not know the name.
     """
     global _active
     names = exchange_calendars.get_calendar_names(include_aliases=True)

@@ -243,7 +243,7 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
             f"{first['ticker']} on {first['date']:%Y-%m-%d}: {first['problem']}",
             failures,
         )
-    # Padding of a suspended or delisted ticker is no trade: it must not become a label or a signal.
+    # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
     first_day, last_day = prices["date"].min(), prices["date"].max()
     prices = sort_prices(prices)
     prices = prices[~not_traded(prices)]

@@ -236,7 +236,7 @@ class PriceLog:
         atomic_write_bytes(self.path, _HISTORY.dump_json(history, indent=1) + b"\n")
 
     def _written(self) -> _History | None:
-        """What ``history.json`` says of the base; ``None`` where there is no base."""
+        """The entry of the base in ``history.json``; ``None`` without a base."""
         try:
             size = self.base.stat().st_size
         except FileNotFoundError:
