@@ -16,7 +16,7 @@ import pytest
 from financial_assets.errors import MarketDataError, SettingsError, SourceError, TargetError
 from financial_assets.market.calendar import sessions
 from financial_assets.market.clock import HistoricalClock, LiveClock
-from financial_assets.market.same_market import is_same_market
+from financial_assets.market.restatement import is_same_market
 from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices

@@ -19,7 +19,7 @@ from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
 from financial_assets.market.panel import PricePanel, build_panel
-from financial_assets.market.same_market import is_same_market
+from financial_assets.market.restatement import is_same_market
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore, UpsertReport
