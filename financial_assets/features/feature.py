@@ -13,7 +13,10 @@ from financial_assets.features.bars import Bars
 
 __all__ = ["FAMILIES", "Feature"]
 
-FAMILIES = ("trend", "momentum", "volatility", "volume", "bar_shape", "cross_asset", "spectral", "calendar")
+FAMILIES = (
+    *("trend", "momentum", "volatility", "volume", "liquidity"),
+    *("bar_shape", "cross_asset", "spectral", "calendar"),
+)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from financial_assets.features import windows
 from financial_assets.features.primitive import primitive
-from financial_assets.features.windows import State, extended, merged
+from financial_assets.features.windows import State, extended, merged, total, unfolded
 
 __all__ = [
     "age_of_max",
@@ -36,9 +36,11 @@ __all__ = [
     "log_ratio",
     "max_",
     "mean",
+    "mean_absolute_deviation",
     "min_",
     "moments",
     "product_moments",
+    "profile_position",
     "ratio",
     "relative_difference",
     "signed",
@@ -122,6 +124,30 @@ def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
 def std(x: Tensor, window: int) -> Tensor:
     """Population standard deviation of the last ``window`` bars; exactly 0 for a constant series."""
     return torch.sqrt(moments(x, window)[1] / window)
+
+
+@primitive()
+def mean_absolute_deviation(x: Tensor, window: int) -> Tensor:
+    """Average distance of the last ``window`` bars from their average; exactly 0 for a constant series."""
+    return total((unfolded(x, window) - mean(x, window)[..., None]).abs()) / window
+
+
+@primitive(series=4)
+def profile_position(level: Tensor, low: Tensor, high: Tensor, weight: Tensor, window: int) -> Tensor:
+    """Where ``level`` stands in the profile of the last ``window`` bars.
+
+    Each bar's weight is spread evenly from its low to its high.
+
+    Returns
+    -------
+    Tensor
+        (weight below the level - weight above it) / weight, ``[..., session]`` in [-1, 1]; 0 without any weight.
+    """
+    # A bar without range has its weight at one price: the tiny width turns its distance into -1, 0 or 1.
+    width = torch.where(high > low, high - low, high * 2.0**-20)
+    middle_doubled, widths, weights = (unfolded(series, window) for series in (high + low, width, weight))
+    side = torch.clamp((2.0 * level[..., None] - middle_doubled) / widths, -1.0, 1.0)
+    return ratio(total(side * weights), total(weights))
 
 
 @primitive(series=2, outputs=3)

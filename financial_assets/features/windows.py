@@ -17,6 +17,8 @@ __all__ = [
     "merge_sums",
     "merge_time_moments",
     "merged",
+    "total",
+    "unfolded",
 ]
 
 State = tuple[Tensor, ...]
@@ -30,6 +32,26 @@ def extended(x: Tensor, bars: int) -> Tensor:
         return x
     first = x[..., :1].expand(*(-1 for _ in x.shape[:-1]), bars)
     return torch.cat((first, x), dim=-1)
+
+
+def unfolded(x: Tensor, window: int) -> Tensor:
+    """The bars of every window along a last axis, oldest first: ``[..., session]`` to ``[..., session, window]``.
+
+    For what cannot be merged from halves because every bar is compared with the newest or with the window's average.
+    """
+    if window < 1:
+        raise ValueError(f"a window has at least one bar, not {window}")
+    first_bars = torch.arange(x.shape[-1], device=x.device)
+    return extended(x, window - 1)[..., first_bars[:, None] + torch.arange(window, device=x.device)]
+
+
+def total(x: Tensor) -> Tensor:
+    """Sum over the last axis by halves: the same order at every position, which ``Tensor.sum`` does not keep."""
+    while x.shape[-1] > 1:
+        half = x.shape[-1] // 2
+        halves = x[..., :half] + x[..., half : 2 * half]
+        x = torch.cat((halves, x[..., 2 * half :]), dim=-1) if x.shape[-1] % 2 else halves
+    return x[..., 0]
 
 
 def merged(leaves: State, window: int, merge: Merge) -> State:

@@ -115,6 +115,12 @@ TALIB = {
         lambda c: talib.STOCHF(c["high"], c["low"], c["close"], 14, 3)[1] / 50 - 1,
         1e-4,
     ),
+    "williams_r_10": (lambda c: talib.WILLR(c["high"], c["low"], c["close"], 10) / 50 + 1, 1e-4),
+    "commodity_channel_20": (lambda c: talib.CCI(c["high"], c["low"], c["close"], 20) / 100, 2e-3),
+    "keltner_position_20": (
+        lambda c: (c["close"] - talib.EMA(c["close"], 20)) / (2 * talib.ATR(c["high"], c["low"], c["close"], 10)),
+        0.05,
+    ),
     "trend_correlation_20": (
         lambda c: talib.CORREL(c["close"], np.arange(len(c["close"]), dtype=float), 20),
         1e-4,
@@ -228,3 +234,55 @@ def test_calendar_features_read_the_date():
     np.testing.assert_allclose(value(bars, "season_sine"), np.sin(2 * np.pi * since / 366), atol=1e-5)
     gap = np.diff(days.to_numpy()).astype("timedelta64[D]").astype(int)
     np.testing.assert_allclose(value(bars, "session_gap")[1:], (gap - 1) / 3, atol=1e-6)
+
+
+def test_the_volume_profile_spreads_each_bar_over_its_range(bars, columns):
+    close, low, high, volume = (columns[name][-20:] for name in ("close", "low", "high", "volume"))
+    below = np.clip((close[-1] - low) / (high - low), 0.0, 1.0)
+    expected = 2 * (below * volume).sum() / volume.sum() - 1
+    assert value(bars, "volume_profile_20")[-1] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected) > 0.01
+
+
+def test_a_volume_profile_of_single_prices_counts_whole_bars():
+    bars = torch.ones(1, 7, 40)
+    bars[0, :4] = torch.tensor([1.0, 2.0, 3.0, 3.0]).repeat(10)
+    # Of twenty closes half are below 3 and half at it, which is neither below nor above.
+    assert value(bars, "volume_profile_20")[-1] == 0.5
+
+
+def test_the_retracement_runs_from_the_end_of_the_swing_to_its_start():
+    rise = torch.cat((torch.linspace(100, 200, 50), torch.linspace(200, 160, 10)))
+    bars = torch.ones(1, 7, 60)
+    bars[0, :4] = rise
+    assert value(bars, "fibonacci_retracement_60")[-1] == pytest.approx(0.4, abs=1e-6)
+    assert value(bars, "fibonacci_distance_60")[-1] == pytest.approx(4 * (0.4 - 0.382), abs=1e-5)
+    bars[0, :4] = 300.0 - rise
+    assert value(bars, "fibonacci_retracement_60")[-1] == pytest.approx(0.4, abs=1e-6)
+
+
+def quoted_bars(spread: float, seed: int = 0, sessions: int = 4000, ticks: int = 390) -> torch.Tensor:
+    """Daily bars of a random walk whose every trade is at the bid or the ask, ``spread`` apart, at random."""
+    rng = np.random.default_rng(seed)
+    middle = np.cumsum(rng.normal(0.0, 0.01 / np.sqrt(ticks), (sessions, ticks)).ravel()).reshape(sessions, ticks)
+    traded = np.exp(middle + rng.choice([-0.5, 0.5], middle.shape) * spread)
+    bars = torch.ones(1, 7, sessions)
+    columns = (traded[:, 0], traded.max(1), traded.min(1), traded[:, -1])
+    bars[0, :4] = torch.from_numpy(np.stack(columns).astype(np.float32))
+    return bars
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.03])
+def test_spread_estimators_find_the_spread_that_trades_pay(spread):
+    bars = quoted_bars(spread)
+    percent = 100 * spread
+    assert np.mean(value(bars, "corwin_schultz_spread_20")[100:]) == pytest.approx(percent, rel=0.25)
+    # Roll's estimate is squared noise of 60 days: its mean square, not its mean, is near the spread's.
+    roll = value(bars, "roll_spread_60")[100:]
+    assert np.sqrt(np.mean(roll**2)) == pytest.approx(percent, rel=0.35)
+
+
+def test_without_a_spread_the_estimators_see_noise_only():
+    bars = quoted_bars(0.0)
+    assert np.mean(value(bars, "corwin_schultz_spread_20")[100:]) < 0.5
+    assert np.mean(value(bars, "roll_spread_60")[100:]) < 0.6

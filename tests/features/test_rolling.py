@@ -43,6 +43,30 @@ def test_sums_averages_and_spreads(seed, window, level):
 
 @EXAMPLES
 @given(seed=seeds, window=windows)
+def test_the_distance_from_the_average(seed, window):
+    x = series(seed, 100.0)
+    exact = in_windows(x, window)
+    expected = np.abs(exact - exact.mean(1, keepdims=True)).mean(1)
+    actual = full(rolling.mean_absolute_deviation(torch.from_numpy(x), window), window)
+    np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=2e-5)
+
+
+@EXAMPLES
+@given(seed=seeds, window=windows)
+def test_the_profile_counts_weight_below_and_above(seed, window):
+    level, middle, weight = (np.abs(series(seed + at, 100.0)) for at in range(3))
+    half = np.abs(series(seed + 3)) + np.float32(0.01)
+    low, high = middle - half, middle + half
+    tensors = map(torch.from_numpy, (level, low, high, weight))
+    actual = full(rolling.profile_position(*tensors, window), window)
+    lows, highs, weights = (in_windows(x, window) for x in (low, high, weight))
+    newest = level[window - 1 :].astype(np.float64)[:, None]
+    below = np.clip((newest - lows) / (highs - lows), 0.0, 1.0)
+    np.testing.assert_allclose(actual, 2 * (below * weights).sum(1) / weights.sum(1) - 1, atol=1e-3)
+
+
+@EXAMPLES
+@given(seed=seeds, window=windows)
 def test_extremes_are_exact(seed, window):
     x = series(seed)
     tensor, exact = torch.from_numpy(x), in_windows(x, window)
@@ -111,6 +135,8 @@ def test_a_constant_is_its_own_average_and_has_no_spread(value, window):
     assert torch.equal(rolling.mean(x, window), x)
     assert torch.equal(rolling.ema(x, 0.9), x)
     assert not rolling.std(x, window).any()
+    assert not rolling.mean_absolute_deviation(x, window).any()
+    assert not rolling.profile_position(x, x, x, x, window).any()
     assert not rolling.correlation(x, x, window).any()
 
 

@@ -68,6 +68,9 @@ FUNCTIONS: dict[str, Function] = {
     "clamps": lambda x: x.clamp(max=0.5) + x.clamp_min(0.1),
     "parts": centred,
     "select": lambda x: torch.stack([x[:, 2], x[:, -1], x[:, 0]], dim=-2),
+    "indexed": lambda x: (
+        x[..., torch.tensor([[0, 1], [3, 2]])] + x[:, torch.tensor([2, 0, 1])].sum(-1)[..., None, None]
+    ),
     "axes": lambda x: x.transpose(1, 2).contiguous().transpose(-1, -2),
     "permuted": lambda x: x.permute(0, 2, 1).contiguous().permute(0, -1, 1),
     "viewed": lambda x: (x.reshape(x.shape[0], 12) * 2.0).view(x.shape[0], 3, 4),
@@ -127,6 +130,7 @@ def test_the_batch_stays_open_in_sizes() -> None:
         (lambda x: nn.LSTM(4, 3, batch_first=True, bias=False)(x)[0], "without bias"),
         (lambda x: nn.LSTM(4, 3, batch_first=True, proj_size=2)(x)[0], "projections"),
         (lambda x: LSTM(x, (torch.ones(2, len(x), 3), torch.ones(2, len(x), 3)))[0], "another state"),
+        (lambda x: x[:, torch.tensor([0, 2, 1]), torch.tensor([0, 1, 2])], "one axis"),
         (lambda x: x * x.shape[0], None),  # the batch size as an operand
         (lambda x: x * 2.0 if len(x) == 2 else x + 2.0, "another batch size"),
         (lambda x: x + 1.0 if len(x) == 2 else x + 1.0 + 1.0, "another batch size"),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from financial_assets.features import rolling
-from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return
+from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, log_return, typical_price
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import channel_position
 from financial_assets.features.rolling import ema_bars, wilder_decay
@@ -64,6 +64,13 @@ def _stochastic_k(bars: Bars) -> Tensor:
     return channel_position(bars, STOCHASTIC_WINDOW)
 
 
+def _commodity_channel(bars: Bars, window: int) -> Tensor:
+    """Lambert's CCI / 100: the factor 0.015 puts most values between -1 and 1."""
+    price = typical_price(bars)
+    deviation = rolling.mean_absolute_deviation(price, window)
+    return rolling.ratio(price - rolling.mean(price, window), 1.5 * deviation)
+
+
 def _efficiency(bars: Bars, window: int) -> Tensor:
     path = rolling.sum_(rolling.diff(bars.close).abs(), window)
     return rolling.ratio(rolling.diff(bars.close, window), path)
@@ -90,6 +97,21 @@ FEATURES: tuple[Feature, ...] = (
         "SMA(%K(14), 3) / 50 - 1",
         "Lane (1984)",
         lambda bars: rolling.mean(_stochastic_k(bars), 3),
+    ),
+    _feature(
+        "williams_r_10",
+        10,
+        "%R(10) / 50 + 1, %R = -100 (max(high, 10) - close) / (max(high, 10) - min(low, 10))",
+        "Williams (1973)",
+        lambda bars: channel_position(bars, 10),
+    ),
+    _feature(
+        "commodity_channel_20",
+        20,
+        "CCI(20) / 100 = (typical price - m) / (1.5 * mean |typical price - m|), m = SMA(typical price, 20)",
+        "Lambert (1980)",
+        lambda bars: _commodity_channel(bars, 20),
+        bounds=(-5.0, 5.0),
     ),
     _feature(
         "efficiency_ratio_10",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -122,6 +122,24 @@ def _aroon(bars: Bars, window: int) -> Tensor:
     return (since_low - since_high) / window
 
 
+FIBONACCI_LEVELS = (0.0, 0.236, 0.382, 0.5, 0.618, 0.786, 1.0)
+"""Shares of a swing at which charts look for a turn: powers of the golden ratio, and the half."""
+
+
+def _retracement(bars: Bars, window: int) -> Tensor:
+    """How much of the window's last swing is undone: 0 at its end, 1 back at its start, 1/2 without a range."""
+    high, low = highest(bars, window), lowest(bars, window)
+    is_up_swing = rolling.age_of_max(bars.high, window) < rolling.age_of_max(-bars.low, window)
+    undone = torch.where(is_up_swing, high - bars.close, bars.close - low)
+    return rolling.ratio(undone, high - low, neutral=0.5)
+
+
+def _fibonacci_distance(bars: Bars, window: int) -> Tensor:
+    retracement = _retracement(bars, window)
+    distances = [(retracement - level).abs() for level in FIBONACCI_LEVELS]
+    return 4.0 * reduce(torch.minimum, distances)
+
+
 def _time_correlation(bars: Bars, window: int) -> Tensor:
     """Correlation of the close with time: the sign and, squared, the R2 of a straight line through the window."""
     product = rolling.time_moment(bars.close, window)[1]
@@ -219,6 +237,23 @@ FEATURES: tuple[Feature, ...] = (
     _time_correlation_feature(60),
     _channel(20),
     _channel(60),
+    _feature(
+        "fibonacci_retracement_60",
+        60,
+        "share of the swing between max(high, 60) and min(low, 60), from the older to the newer, that is undone",
+        "Fibonacci retracement; Fischer (1993)",
+        lambda bars: _retracement(bars, 60),
+        neutral=0.5,
+        bounds=(0.0, 1.0),
+    ),
+    _feature(
+        "fibonacci_distance_60",
+        60,
+        f"4 * distance of the retracement from the nearest of {', '.join(f'{level:g}' for level in FIBONACCI_LEVELS)}",
+        "Fibonacci retracement; Fischer (1993)",
+        lambda bars: _fibonacci_distance(bars, 60),
+        bounds=(0.0, 0.5),
+    ),
     _high_distance(20),
     _high_distance(120),
 )

@@ -21,8 +21,8 @@ from financial_assets.features.bars import (
     true_range,
 )
 from financial_assets.features.feature import Feature
-from financial_assets.features.indicators.trend import close_mean
-from financial_assets.features.rolling import ema_bars, wilder_decay
+from financial_assets.features.indicators.trend import close_ema, close_mean
+from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
 
 __all__ = ["FEATURES", "SESSIONS_PER_YEAR"]
 
@@ -112,6 +112,15 @@ def _band_feature(name: str, side: float) -> Feature:
     )
 
 
+def average_true_range(bars: Bars, period: int) -> Tensor:
+    """Wilder's average of the true range."""
+    return rolling.ema(true_range(bars), wilder_decay(period))
+
+
+def _keltner_position(bars: Bars) -> Tensor:
+    return rolling.ratio(bars.close - close_ema(bars, 20), 2.0 * average_true_range(bars, 10))
+
+
 def _choppiness(bars: Bars) -> Tensor:
     # The envelope includes yesterday's close, as true range does, so that the result stays within 0 and 1.
     previous = rolling.lag(bars.close, 1)
@@ -169,7 +178,7 @@ FEATURES: tuple[Feature, ...] = (
         ema_bars(wilder_decay(14)) + 1,
         "100 * ATR(14) / close",
         "Wilder (1978), normalised as TA-Lib's NATR",
-        lambda bars: 100.0 * rolling.ratio(rolling.ema(true_range(bars), wilder_decay(14)), bars.close),
+        lambda bars: 100.0 * rolling.ratio(average_true_range(bars, 14), bars.close),
         bounds=(0.0, 50.0),
     ),
     _feature(
@@ -199,6 +208,14 @@ FEATURES: tuple[Feature, ...] = (
     ),
     _band_feature("upper", 1.0),
     _band_feature("lower", -1.0),
+    _feature(
+        "keltner_position_20",
+        max(ema_bars(span_decay(20)), ema_bars(wilder_decay(10)) + 1),
+        "(close - EMA(close, 20)) / (2 ATR(10)): -1 and 1 are the channel's edges",
+        "Keltner (1960) as Raschke draws it: EMA of 20, ATR of 10",
+        _keltner_position,
+        bounds=(-3.0, 3.0),
+    ),
     _feature(
         "squeeze_20",
         21,

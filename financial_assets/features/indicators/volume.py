@@ -80,6 +80,10 @@ def _illiquidity(bars: Bars) -> Tensor:
     return rolling.relative_difference(rolling.mean(impact, 20), rolling.mean(impact, 60))
 
 
+def _volume_profile(bars: Bars, window: int) -> Tensor:
+    return rolling.profile_position(bars.close, bars.low, bars.high, bars.volume, window)
+
+
 FEATURES: tuple[Feature, ...] = (
     *(_volume_change(lag) for lag in (1, 2, 3)),
     _volume_vs_sma(20, ("volume_ratio",)),
@@ -132,6 +136,13 @@ FEATURES: tuple[Feature, ...] = (
         "(volume on days up - volume on days down) / volume, 20 bars",
         "Granville (1963), over a window",
         lambda bars: _balance(rolling.signed(rolling.diff(bars.close), bars.volume), bars.volume, 20),
+    ),
+    _feature(
+        "volume_profile_20",
+        20,
+        "(volume below the close - volume above it) / volume, 20 bars, each spread evenly from its low to its high",
+        "volume profile; Steidlmayer (1984)",
+        lambda bars: _volume_profile(bars, 20),
     ),
     _feature(
         "chaikin_money_flow_20",

@@ -85,6 +85,15 @@ def _gather(builder: GraphBuilder, value: str, index: int, axis: int) -> str:
     return builder.emit("Gather", [value, builder.constant(np.asarray(index, dtype=np.int64))], axis=axis)
 
 
+def _index(builder: GraphBuilder, operation: Operation) -> str:
+    value, indices = operation.args
+    axis = len(indices) - 1
+    if not isinstance(indices[axis], Tensor) or any(index is not None for index in indices[:axis]):
+        raise ExportError(f"{operation.name}: only one axis can be indexed, by places that the data do not decide")
+    places = builder.constant(indices[axis].numpy().astype(np.int64))
+    return builder.emit("Gather", [builder.operand(value), places], axis=axis)
+
+
 def _cat(builder: GraphBuilder, operation: Operation) -> str:
     axis = _argument(operation, 1, 0) % operation.rank
     return builder.emit("Concat", [builder.operand(value) for value in operation.args[0]], axis=axis)
@@ -222,6 +231,7 @@ _CONVERTERS: dict[str, Converter] = {
     "slice": _slice,
     "select": _select,
     "unbind": _unbind,
+    "index": _index,
     "cat": _cat,
     "stack": _stack,
     "unsqueeze": _unsqueeze,
