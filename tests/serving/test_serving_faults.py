@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from financial_assets.resources import Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import control
-from financial_assets.serving.local.layout import Layout, Ports, pick_ports
+from financial_assets.serving.local.layout import Layout, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
@@ -236,8 +236,10 @@ def test_a_replay_sits_out_every_death_and_asks_for_no_answer_twice(target: Loca
             case 6:
                 kill("mlserver")
                 kill("envoy")
+                old = read_ports(layout.ports_file, Ports)
+                assert old is not None
                 layout.ports_file.unlink()
-                pick_ports(layout.ports_file, Ports)  # where the next one starts
+                pick_ports(layout.ports_file, Ports, taken=asdict(old).values())  # where the next one starts
                 starting.append(threading.Thread(target=control.start, args=(target.home,)))
                 starting[0].start()
 
