@@ -82,7 +82,7 @@ class FeaturePanel:
     Attributes
     ----------
     names, tickers, sessions
-        The axes; sessions are tz-naive XNYS sessions.
+        The axes; sessions are tz-naive dates.
     values
         float32 ``[ticker, feature, session]``; NaN while a ticker has fewer bars than the longest lookback.
     valid

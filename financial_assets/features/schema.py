@@ -20,7 +20,7 @@ __all__ = ["check_feature_panel", "check_features", "feature_schema"]
 def feature_schema(features: Sequence[Feature] = CATALOGUE) -> pa.DataFrameSchema:
     """Schema of ``FeaturePanel.to_frame()``: one row per date and ticker, every value within its feature's bounds."""
     columns: dict[str, pa.Column] = {
-        "date": pa.Column("datetime64[ns]", description="XNYS session at whose close the features are known"),
+        "date": pa.Column("datetime64[ns]", description="session at whose close the features are known"),
         "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Ticker symbol"),
     }
     for feature in features:

@@ -85,9 +85,8 @@ def use(calendar: str) -> None:
         exchange_calendars does not know the name.
     """
     global _active
-    names = exchange_calendars.get_calendar_names(include_aliases=True)
-    if calendar not in names:
-        raise MarketDataError(f"MARKET_CALENDAR: {calendar!r} is not a calendar; it may be {', '.join(sorted(names))}")
+    if calendar not in exchange_calendars.get_calendar_names(include_aliases=True):
+        raise MarketDataError(f"MARKET_CALENDAR: {calendar!r} is not a calendar of exchange_calendars")
     _active = calendar
 
 

@@ -83,7 +83,7 @@ def _utc_now() -> pd.Timestamp:
 
 @dataclass(frozen=True)
 class LiveClock:
-    """For live sources: the last completed XNYS session.
+    """For live sources: the last completed session.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class PinnedSession:
         return _read(self.path, self.key)
 
     def set(self, session: pd.Timestamp) -> None:
-        """Set it to an XNYS session."""
+        """Set it to a session of the calendar."""
         with held(self.path):
             _write(self.path, self.key, session)
 
@@ -173,7 +173,7 @@ class HistoricalClock:
         Raises
         ------
         MarketDataError
-            ``session`` lies before the clock, is not an XNYS session, or the clock was never started.
+            ``session`` lies before the clock, is not a session of the calendar, or the clock was never started.
         """
         with held(self.path):
             now = self.now()

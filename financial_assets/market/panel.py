@@ -39,7 +39,7 @@ class PricePanel:
     tickers
         Sorted.
     sessions
-        XNYS sessions (tz-naive), sorted, no gaps.
+        sessions of the calendar (tz-naive), sorted, no gaps.
     values
         float32 ``[ticker, channel, session]``, C-contiguous; channels as in ``CHANNELS``. Prices in USD, adjusted for
         splits and dividends; volume in shares, adjusted inversely; market: level of the equal-weighted index of the
@@ -230,7 +230,7 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
     ------
     PriceDataError
         The frame is empty, or breaks a rule without which no panel can be laid out (keys unique, values possible,
-        dates XNYS sessions).
+        dates sessions of the calendar).
     """
     require_possible(prices, "a price panel cannot be built")
     if prices.empty:

@@ -43,7 +43,7 @@ PRICE_SCHEMA = pa.DataFrameSchema(
         "date": pa.Column(
             "datetime64[ns]",
             pa.Check(_is_day, error="has a time of day", description="no time of day"),
-            description="XNYS session, tz-naive",
+            description="session of MARKET_CALENDAR, tz-naive",
         ),
         "ticker": pa.Column(
             "object",
@@ -70,7 +70,7 @@ _RULES: tuple[tuple[str, bool, str, Callable[[pd.DataFrame], pd.DataFrame]], ...
     ("duplicates", True, "each ticker and session occurs once", quality.duplicates),
     ("ohlc_order", True, "low <= open, close <= high within rounding", quality.ohlc_order),
     ("impossible_values", True, "prices positive, volume >= 0, all finite, none absurd", quality.impossible_values),
-    ("completeness", True, "a bar on every XNYS session of a listing and on no other day", quality.completeness),
+    ("completeness", True, "a bar on every session of a listing and on no other day", quality.completeness),
     ("extreme_moves", False, "no move of the adjusted close beyond +50 % or -33 %", quality.extreme_moves),
 )
 

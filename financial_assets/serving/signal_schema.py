@@ -29,7 +29,7 @@ def _loss(description: str) -> pa.Column:
 SIGNAL_SCHEMA = pa.DataFrameSchema(
     {
         "ticker": pa.Column(str, pa.Check.str_length(min_value=1), description="Symbol"),
-        "as_of": pa.Column("datetime64[ns]", description="XNYS session at whose close the signal was known"),
+        "as_of": pa.Column("datetime64[ns]", description="session at whose close the signal was known"),
         "target_session": pa.Column("datetime64[ns]", description="The session after it, which the signal is about"),
         "direction": pa.Column(
             str,

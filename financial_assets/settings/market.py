@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from financial_assets.settings.base import SettingsGroup, check_path
+from financial_assets.settings.names import nearest_names
 
 __all__ = ["MarketSettings"]
 
@@ -82,9 +83,13 @@ class MarketSettings(SettingsGroup):
         if value != "XNYS":  # the list of names takes a second to import
             import exchange_calendars
 
-            names = sorted(exchange_calendars.get_calendar_names(include_aliases=True))
+            names = exchange_calendars.get_calendar_names(include_aliases=True)
             if value not in names:
-                raise ValueError(f"{value!r} is not a calendar of exchange_calendars; it may be {', '.join(names)}")
+                raise ValueError(
+                    f"{value!r} is not a calendar of exchange_calendars; did you mean {nearest_names(value, names)}? "
+                    "24/7 has every day (crypto currencies); all names: "
+                    '`python -c "import exchange_calendars as ec; print(*ec.get_calendar_names())"`'
+                )
         return value
 
     @field_validator("price_files", "universe_file", "quality_overrides", mode="before")

@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from rapidfuzz.distance import OSA  # optimal string alignment: a swap of neighbours is one edit
+from rapidfuzz import process
+from rapidfuzz.distance import OSA, JaroWinkler  # OSA (optimal string alignment): a swap of neighbours is one edit
 
-__all__ = ["misspelt"]
+__all__ = ["misspelt", "nearest_names"]
 
 _PREFIX = "FINANCIAL_ASSETS_"
 _SHARED = "MLFLOW_"
@@ -32,6 +33,14 @@ _FOREIGN_WORDS = frozenset(
 )
 """A name that differs from a setting only by ending in one of these means something else on purpose."""
 _SERVICE_LINK = re.compile(r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_\w+)?)")
+
+
+def nearest_names(value: str, names: Sequence[str]) -> str:
+    """The three of ``names`` most like ``value``, as text: ``XLON, XLIM or XBOM``."""
+    # Jaro-Winkler gives weight to the first letters, where codes of exchanges carry their meaning.
+    nearest = process.extract(value.upper(), names, scorer=JaroWinkler.normalized_similarity, limit=3)
+    *others, last = [name for name, _, _ in nearest]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def misspelt(variables: Iterable[str], settings: Sequence[str], *, file: str | None = None) -> list[str]:

@@ -18,6 +18,7 @@ from financial_assets.doctor.stores import check_artefacts, check_log, check_reg
 from financial_assets.doctor.walk import LayerError
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Result
+from financial_assets.market.store import PriceStore
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
@@ -62,6 +63,17 @@ def test_a_damaged_store_file(home: Path) -> None:
     _damage(home / "prices" / "prices.parquet")
     findings = named_first("price store", detail="is damaged", remedy="`rm -r ")
     assert {f.layer: f.state for f in findings}["artefacts"] == "not reached"
+
+
+def test_a_damaged_change_of_the_store(home: Path) -> None:
+    store = PriceStore(home / "prices")
+    bars = store.read()
+    store.upsert(bars.assign(volume=bars["volume"].where(bars["date"] < bars["date"].max(), 1.0)))
+    (change,) = (home / "prices" / "changes").glob("*.parquet")
+    _damage(change)
+    named_first("price store", detail=change.name, remedy="materialize")
+    change.unlink()
+    named_first("price store", detail="the history names it", remedy="materialize")
 
 
 def test_an_impossible_stored_price(home: Path) -> None:

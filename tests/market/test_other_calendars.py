@@ -48,7 +48,7 @@ def test_an_unknown_calendar_is_named(use_calendar: UseCalendar, monkeypatch: py
     with pytest.raises(MarketDataError, match="MARKET_CALENDAR: 'NYC' is not a calendar"):
         use_calendar("NYC")
     monkeypatch.setenv("MARKET_CALENDAR", "NYC")
-    with pytest.raises(Exception, match="MARKET_CALENDAR"):
+    with pytest.raises(Exception, match="did you mean NYFE, NYSE or XNYS"):
         load_settings()
     monkeypatch.setenv("MARKET_CALENDAR", "24/7")
     assert load_settings().market_calendar == "24/7"

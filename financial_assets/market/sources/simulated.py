@@ -35,7 +35,7 @@ class SimulatedMarket:
     Attributes
     ----------
     sessions
-        Number of XNYS sessions.
+        Number of sessions.
     start
         First day; the first session on or after it begins the data.
     seed
