@@ -32,6 +32,7 @@ __all__ = [
     "sessions",
     "sessions_closed",
     "sessions_later",
+    "sessions_per_year",
     "trading_weekdays",
     "use",
     "zone",
@@ -113,6 +114,11 @@ def regular_close() -> pd.Timedelta:
 def trading_weekdays() -> str:
     """Seven digits from Monday on, 1 where the exchange can have a session: ``1111100``."""
     return _present().weekdays
+
+
+def sessions_per_year() -> int:
+    """Sessions by which figures are annualised: 365 where every day is one, else 252, as is usual at exchanges."""
+    return 365 if trading_weekdays() == "1111111" else 252
 
 
 def _today() -> dt.date:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from financial_assets.market import calendar
 from financial_assets.scoring.arguments import vector
 
 __all__ = [
-    "SESSIONS_PER_YEAR",
     "cumulative_return",
     "equity_curve",
     "max_drawdown",
@@ -22,7 +22,6 @@ __all__ = [
     "win_rate",
 ]
 
-SESSIONS_PER_YEAR = 252
 # A standard deviation below this share of the values' size is rounding, not risk.
 _ROUNDING = 1e-12
 _LARGEST_LOG = float(np.log(np.finfo(np.float64).max))
@@ -45,10 +44,10 @@ def cumulative_return(returns: ArrayLike) -> float:
     return float(equity_curve(returns)[-1] - 1)
 
 
-def sharpe_ratio(returns: ArrayLike, periods: int = SESSIONS_PER_YEAR) -> float:
+def sharpe_ratio(returns: ArrayLike, periods: int | None = None) -> float:
     """Annualised mean over standard deviation, of returns in excess of cash.
 
-    NaN with fewer than two sessions or without variation.
+    NaN with fewer than two sessions or without variation. ``periods`` are those of a year; default: the calendar's.
 
     Source: Sharpe (1994), The Sharpe ratio; annualised by ``sqrt(periods)``, which holds for uncorrelated returns.
     """
@@ -58,7 +57,7 @@ def sharpe_ratio(returns: ArrayLike, periods: int = SESSIONS_PER_YEAR) -> float:
     deviation = float(data.std(ddof=1))
     if deviation <= _ROUNDING * float(np.abs(data).max()):
         return float("nan")
-    return float(data.mean() / deviation * np.sqrt(periods))
+    return float(data.mean() / deviation * np.sqrt(periods or calendar.sessions_per_year()))
 
 
 def max_drawdown(returns: ArrayLike) -> float:

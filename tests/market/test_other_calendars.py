@@ -13,6 +13,7 @@ from financial_assets.market.clock import LiveClock
 from financial_assets.market.freshness import due, overdue
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
+from financial_assets.scoring.performance import sharpe_ratio
 from financial_assets.settings import load_settings
 
 UseCalendar = Callable[[str], None]
@@ -42,6 +43,17 @@ def test_a_young_calendar_says_where_it_begins(use_calendar: UseCalendar) -> Non
     assert calendar.first_day() == pd.Timestamp("1997-01-01")
     with pytest.raises(MarketDataError, match=r"outside the XTKS calendar \(1997-01-01 to "):
         calendar.sessions("1990-01-01", "2000-01-01")
+
+
+def test_a_year_has_the_sessions_of_its_market(use_calendar: UseCalendar) -> None:
+    returns = [0.01, -0.005, 0.02, 0.0]
+    of_exchange = sharpe_ratio(returns)
+    assert calendar.sessions_per_year() == 252
+    use_calendar("24/7")
+    assert calendar.sessions_per_year() == 365
+    assert sharpe_ratio(returns) / of_exchange == pytest.approx((365 / 252) ** 0.5)
+    use_calendar("XLON")
+    assert calendar.sessions_per_year() == 252
 
 
 def test_an_unknown_calendar_is_named(use_calendar: UseCalendar, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from financial_assets.experiment.decision.guardrail_words import as_sentence, gu
 from financial_assets.experiment.decision.record import Action, Decision
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.scoring.performance import SESSIONS_PER_YEAR
+from financial_assets.market import calendar
 
 __all__ = ["amount", "first_reason", "progress", "reasons_in_words", "signed_amount"]
 
@@ -132,7 +132,8 @@ def _against(decision: Decision, plan: ExperimentPlan) -> list[str]:
 
 def _underpowered(plan: ExperimentPlan) -> str:
     metric, days = plan.test.metric, plan.days_for_plausible
-    years = f" ({days / SESSIONS_PER_YEAR:.0f} years)" if days >= 2 * SESSIONS_PER_YEAR else ""
+    year = calendar.sessions_per_year()
+    years = f" ({days / year:.0f} years)" if days >= 2 * year else ""
     return (
         f"Not enough days to tell. A test of {plan.looks[-1]} days can only see differences of "
         f"{amount(plan.detectable, metric)} or more in {_NAMES[metric]}; "

@@ -84,9 +84,9 @@ class ProfitAndLoss:
     win rate are those of the sessions until that one, included.
 
     ``daily`` are net simple returns of the sessions in ``Evaluation.trading_days``; ``turnover_cost`` is the sum of
-    costs; Sharpe ratio and mean return are annualised with 252 sessions. A trade is one position in one ticker from its
-    entry to its exit or reversal; ``per_trade`` is its mean net return on the ticker's share of the capital, ``None``
-    without a trade.
+    costs; Sharpe ratio and mean return are annualised with the sessions of a year (252; 365 where every day is one). A
+    trade is one position in one ticker from its entry to its exit or reversal; ``per_trade`` is its mean net return on
+    the ticker's share of the capital, ``None`` without a trade.
     """
 
     sharpe: float

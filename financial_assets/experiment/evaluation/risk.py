@@ -24,9 +24,10 @@ from financial_assets.experiment.evaluation.measures import ProfitAndLoss
 from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.market import calendar
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.performance import SESSIONS_PER_YEAR, moments, sharpe_ratio, until_ruin
+from financial_assets.scoring.performance import moments, sharpe_ratio, until_ruin
 from financial_assets.scoring.risk import expected_shortfall, historical_var
 from financial_assets.scoring.selection import deflated_sharpe_ratio, sharpe_variance
 
@@ -164,7 +165,7 @@ def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Sh
         return None
     r = float(np.corrcoef(first, second)[0, 1])
     variance = max(2 * (1 - r) + (a * a + b * b - 2 * a * b * r * r) / 2, 0.0)
-    scale = math.sqrt(SESSIONS_PER_YEAR)
+    scale = math.sqrt(calendar.sessions_per_year())
     half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / first.size) * scale
     gap = (a - b) * scale
     wanted = (normal_quantile(0.5 + level / 2) + normal_quantile(POWER)) ** 2
@@ -217,5 +218,5 @@ def _sharpe(daily: np.ndarray, level: float) -> Interval | None:
         return None
     variance = max(sharpe_variance(ratio, *shape), 0.0)
     half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / (daily.size - 1))
-    scale = math.sqrt(SESSIONS_PER_YEAR)
+    scale = math.sqrt(calendar.sessions_per_year())
     return Interval(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)
