@@ -157,6 +157,7 @@ KINDS: dict[str, Plant] = {
     "low /1.5 to /10": wick("low", (1 / 1.5, 0.5, 0.1)),
     "volume x100, /100, x1000: one bar": block((100.0, 0.01, 1000.0), 1, 1, ["volume"]),
     "volume x100, /100, x1000: 5 to 120 bars": block((100.0, 0.01, 1000.0), 5, 120, ["volume"]),
+    "volume x10, /10: 10 to 120 bars": block((10.0, 0.1), 10, 120, ["volume"]),
     "volume frozen": frozen_volume,
     "padding: last close, volume 0": frozen(0.0),
     "price frozen, volume goes on": frozen(None),

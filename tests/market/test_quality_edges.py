@@ -53,6 +53,22 @@ def test_a_split_that_was_applied_raises_no_doubt(make_prices: MakePrices) -> No
     assert result.suspicious.empty
 
 
+@pytest.mark.parametrize("factor", [10.0, 0.1])
+def test_a_tenfold_volume_is_doubted_at_both_edges_of_its_span(make_prices: MakePrices, factor: float) -> None:
+    wrong = make_prices(count=120)
+    wrong.loc[60:79, "volume"] *= factor
+    result = screened(wrong)
+    assert_frame_equal(result.accepted, wrong)
+    assert set(result.suspicious["date"]) == set(wrong["date"].iloc[[59, 60, 79, 80]])
+    assert result.suspicious["problem"].str.endswith("another unit?").all()
+
+
+def test_a_volume_that_trebles_for_good_is_a_market_that_wakes_up(make_prices: MakePrices) -> None:
+    prices = make_prices(count=120)
+    prices.loc[60:, "volume"] *= 3.0
+    assert screened(prices).suspicious.empty
+
+
 def test_a_negative_dividend_is_doubted_however_small(make_prices: MakePrices) -> None:
     wrong = make_prices(count=120)
     wrong.loc[60:89, "adj_close"] *= 0.97

@@ -13,6 +13,10 @@ __all__ = ["mark_volumes"]
 OTHER_UNIT = np.log(30.0)
 """Between the medians of ten sessions before and after: hundreds and thousands of shares lie above."""
 
+TENFOLD, APART = np.log(6.0), np.log(3.0)
+"""The same, where nearly all sessions on one side also lie so far above nearly all on the other: a market that wakes up
+does the first, hardly ever both."""
+
 ALONE = np.log(40.0)
 """The same of one session against those around it."""
 
@@ -24,7 +28,7 @@ def mark_volumes(bars: Bars) -> list[Marks]:
     """Volumes in another unit, of one session or of a span, and volumes that repeat."""
     step = bars.step(bars.log_volume)
     with np.errstate(invalid="ignore"):
-        at = np.flatnonzero(np.abs(step) > 0.6 * OTHER_UNIT)
+        at = np.flatnonzero(np.abs(step) > APART)
     marks = [_alone(bars, at), _spans(bars, at)]
     same = bars.follows & (bars.volume == np.roll(bars.volume, 1)) & (bars.volume >= WORTH_REPEATING)
     repeated = runs(same, bars.follows) >= REPEATED - 1
@@ -50,12 +54,26 @@ def _alone(bars: Bars, at: np.ndarray) -> Marks:
 
 
 def _spans(bars: Bars, at: np.ndarray) -> Marks:
-    before = median(bars.around(at, bars.log_volume, 10, 0))
-    after = median(np.column_stack([bars.log_volume[at], bars.around(at, bars.log_volume, 0, 9)]))
-    shift = after - before
-    entered = np.abs(shift) > OTHER_UNIT
-    problems = [f"volume is {_times(value)} that of the sessions before: another unit?" for value in shift[entered]]
-    return Marks("suspicious", at[entered], problems)
+    shift, is_entered = _enters(bars, at, bars.log_volume)
+    # At a split that was applied, the number of shares traded changes for good if the source does not adjust volumes.
+    _, is_entered_adjusted = _enters(bars, at, bars.log_volume + bars.factor)
+    entered = is_entered & is_entered_adjusted
+    edge, shift = at[entered], shift[entered]
+    # Which side is wrong cannot be told from one edge of a span: the sessions next to it on both sides are marked.
+    problems = [f"volume is {_times(value)} that of the sessions before: another unit?" for value in shift]
+    problems += [f"volume is {_times(-value)} that of the sessions after: another unit?" for value in shift]
+    return Marks("suspicious", np.concatenate([edge, edge - 1]), problems)
+
+
+def _enters(bars: Bars, at: np.ndarray, log_volume: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Step of the median of ten sessions at each bar of ``at``, and whether it is as large as that of a unit."""
+    before = np.sort(bars.around(at, log_volume, 10, 0), axis=1)
+    after = np.sort(np.column_stack([log_volume[at], bars.around(at, log_volume, 0, 9)]), axis=1)
+    shift = median(after) - median(before)
+    # The second lowest and the second highest of ten; with fewer sessions on one side nothing is said about tenfolds.
+    rise, fall = after[:, 1] - before[:, 8], before[:, 1] - after[:, 8]
+    is_apart = np.where(shift > 0, rise, fall) > APART
+    return shift, (np.abs(shift) > OTHER_UNIT) | ((np.abs(shift) > TENFOLD) & is_apart)
 
 
 def _times(log_factor: float) -> str:
