@@ -20,6 +20,7 @@ from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals
+from tests.assets.conftest import Outcome
 
 CUTOFF = pd.Timestamp("2000-01-03")
 CHAMPION, CHALLENGER = "baseline-predictor-v1", "enhanced-predictor-v2"
@@ -235,7 +236,7 @@ def unlisted(bars: pd.DataFrame, keep: Sequence[bool] | pd.Series, path: Path) -
 
 
 def test_a_ticker_with_too_few_bars_is_named_and_the_rest_is_served(
-    make_market: Any, run: Run, bars: pd.DataFrame, tmp_path: Path
+    make_market: Any, run: Run, bars: pd.DataFrame, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     late = (bars["ticker"] == "BBB") & (bars["date"] < bars["date"].unique()[200])
     market = begun(make_market(files=unlisted(bars, ~late, tmp_path / "bars.csv")))
@@ -249,6 +250,25 @@ def test_a_ticker_with_too_few_bars_is_named_and_the_rest_is_served(
     assert metadata(result)["without a signal"] == 1
     (parquet,) = (market.folder / "signals").glob("*.parquet")
     assert pd.read_parquet(parquet)["ticker"].tolist() == ["AAA"]
+    (warning,) = Outcome(result, instance).warnings
+    assert warning.startswith("no signal for 1 of the tickers:\n  BBB has 120 bars")
+
+
+def test_signals_that_rest_on_doubtful_bars_say_so(
+    make_market: Any, run: Run, bars: pd.DataFrame, tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = bars["date"].unique()
+    fault = (bars["ticker"] == "BBB") & (bars["date"] == days[310])
+    path = tmp_path / "bars.csv"
+    bars.assign(volume=bars["volume"].where(~fault, 0.0)).to_csv(path, index=False)
+    market = begun(make_market(files=path))
+    result = run(market)
+    assert result.success
+    (warning,) = Outcome(result, instance).warnings
+    assert warning.startswith("signals that rest on doubtful bars:\n  BBB: ")
+    assert f"{days[310]:%Y-%m-%d}" in warning
+    assert "no volume although the price moves" in warning
+    assert metadata(result)["doubts about the bars"] in warning
 
 
 def test_without_any_ticker_the_run_fails_and_says_why(
