@@ -21,14 +21,14 @@ from torch.fx.node import map_arg
 from financial_assets.features.bars import Bars
 from financial_assets.features.primitive import primitive_of
 
-__all__ = ["fuse"]
+__all__ = ["first_of_equal", "fuse", "trace_functions"]
 
 
 def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
     """A module from seven channels ``[..., 1, session]`` to the functions' values ``[..., function, session]``."""
-    outputs = _trace(functions)
+    outputs = trace_functions(functions)
     nodes = list(outputs[0].graph.nodes)
-    originals = _originals(nodes)
+    originals = first_of_equal(nodes)
     kept = [node for node in nodes if originals[node] is node]
     # Primitives of one level do not depend on each other, so that those of equal shape can be stacked.
     levels = _levels(kept, originals)
@@ -47,7 +47,8 @@ def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
     return fused.module([originals[node] for node in outputs])
 
 
-def _trace(functions: Sequence[Callable[[Bars], Tensor]]) -> list[fx.Node]:
+def trace_functions(functions: Sequence[Callable[[Bars], Tensor]]) -> list[fx.Node]:
+    """The functions' values as nodes of one graph, window primitives recorded whole."""
     tracer = fx.Tracer()
     tracer.graph = fx.Graph()
     channels: list[Any] = [tracer.create_proxy("placeholder", name, (), {}) for name in Bars._fields]
@@ -56,7 +57,7 @@ def _trace(functions: Sequence[Callable[[Bars], Tensor]]) -> list[fx.Node]:
     return [result.node for result in results]
 
 
-def _originals(nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+def first_of_equal(nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
     """For every node the first one that computes the same."""
     first: dict[str, fx.Node] = {}
     originals: dict[fx.Node, fx.Node] = {}

@@ -14,6 +14,7 @@ from onnx import helper
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ExportError
+from financial_assets.models.onnx.lowering.features import AnswerOfFeatures, write_features
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
 from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
@@ -57,11 +58,13 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     """
     if predictor.training:
         raise ExportError("a predictor in training mode would be exported with its dropout: call eval() first")
+    answer = AnswerOfFeatures(predictor).eval()
     model = write_onnx(
-        trace(predictor, lambda batch: torch.full((batch, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0)),
+        trace(answer, lambda batch: torch.ones((batch, answer.width))),
         source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
         outputs=dict(zip(OUTPUT_NAMES, (("batch", 1), ("batch", len(QUANTILE_LEVELS))), strict=True)),
         opset=OPSET,
+        before=lambda builder, bars: write_features(builder, predictor, bars),
     )
     carried = {"bars_needed": str(predictor.bars_needed), "opset": str(OPSET), **(metadata or {})}
     helper.set_model_props(model, carried)

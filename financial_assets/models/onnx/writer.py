@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto, helper
@@ -20,6 +20,7 @@ def write_onnx(
     source: tuple[str, Sequence[str | int]],
     outputs: Mapping[str, Sequence[str | int]],
     opset: int,
+    before: Callable[[GraphBuilder, str], str] | None = None,
 ) -> onnx.ModelProto:
     """The ONNX model of a trace; float32 in, float32 out.
 
@@ -33,6 +34,8 @@ def write_onnx(
         Names and shapes of the outputs, in the order of the trace.
     opset
         Version of the operators; the file has the oldest format that knows it, for the sake of older runtimes.
+    before
+        Writes what turns the model's input into that of the trace, and gives its name; default: they are the same.
 
     Raises
     ------
@@ -40,6 +43,8 @@ def write_onnx(
         If an operation has no converter here.
     """
     builder = GraphBuilder(source[0])
+    if before is not None:
+        builder.values[Ref(0)] = before(builder, source[0])
     for operation in traced.operations:
         results = convert(builder, operation)
         for part, name in enumerate([results] if isinstance(results, str) else results):
