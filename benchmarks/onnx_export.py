@@ -1,11 +1,14 @@
-"""The served graph as ``models/onnx`` writes it, beside torch's exporters, each also passed through two optimisers.
+"""The served graph as ``models/onnx`` writes it, beside other ways, each also passed through two optimisers.
+
+The others are torch's exporters, and our own writer without ``models/onnx/lowering``: a node per operation of torch.
 
     python benchmarks/onnx_export.py [--variant baseline --rows 256 --every 1 --exporters dynamo legacy]
 
 Nodes and size of the file, time to export and to load it, latency of one row and of a batch, and the largest
 difference of the outputs from eager torch on real windows. Times are of the CPU clock, as ratios to ours in the same
 run: onnxruntime with one thread and its own graph optimisation on. A failed export, or an optimiser that breaks the
-graph, is named. ``--every 4`` takes each fourth feature of the catalogue, which needs a quarter of the time.
+graph, is named. The last line gives one answer, from bars, as a multiple of the network alone. ``--every 4`` takes each
+fourth feature of the catalogue, which needs a quarter of the time.
 """
 
 from __future__ import annotations
@@ -36,7 +39,10 @@ from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import build_network
 from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES, export_onnx, onnx_session, run_onnx
-from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
+from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
+from financial_assets.models.onnx.tracing import trace
+from financial_assets.models.onnx.writer import write_onnx
+from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
 
@@ -104,6 +110,30 @@ def with_torch(dynamo: bool) -> Write:
             )
 
     return write
+
+
+def operation_by_operation(predictor: Predictor, path: Path) -> None:
+    model = write_onnx(
+        trace(predictor, lambda batch: torch.full((batch, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0)),
+        source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
+        outputs={name: ("batch", size) for name, size in zip(OUTPUT_NAMES, (1, len(QUANTILE_LEVELS)), strict=True)},
+        opset=OPSET,
+    )
+    onnx.save(model, path)
+
+
+def network_alone(predictor: Predictor, path: Path) -> Callable[[], object]:
+    """An answer from features that are there already."""
+    answer = AnswerOfFeatures(predictor).eval()
+    model = write_onnx(
+        trace(answer, lambda batch: torch.ones((batch, answer.width))),
+        source=(INPUT_NAME, ("batch", answer.width)),
+        outputs={name: ("batch", size) for name, size in zip(OUTPUT_NAMES, (1, len(QUANTILE_LEVELS)), strict=True)},
+        opset=OPSET,
+    )
+    onnx.save(model, path)
+    session, values = onnx_session(path), np.zeros((1, answer.width), dtype=np.float32)
+    return lambda: run_onnx(session, values)
 
 
 def shortened(error: Exception) -> str:
@@ -180,7 +210,7 @@ def main() -> None:
     predictor = fresh_predictor(arguments.variant, arguments.every)
     with torch.no_grad():
         expected = [answer.numpy() for answer in predictor(torch.from_numpy(bars))]
-    writers: dict[str, Write] = {"ours": export_onnx}
+    writers: dict[str, Write] = {"ours": export_onnx, "ours, not lowered": operation_by_operation}
     writers |= {f"torch {name}": with_torch(name == "dynamo") for name in arguments.exporters}
     rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -199,7 +229,9 @@ def main() -> None:
                     rows.append(measure(step, path.with_suffix(suffix), took, bars, expected))
                 except Exception as error:  # whatever a rival fails with is a result
                     print(f"{step}: {type(error).__name__}: {shortened(error)}")
+        alone = median_time(network_alone(predictor, Path(folder) / "network.onnx"), 200)
     report(rows)
+    print(f"ours, one row: {rows[0].one_row / alone:.1f} times the network alone")
 
 
 if __name__ == "__main__":

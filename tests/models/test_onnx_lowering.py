@@ -1,0 +1,196 @@
+"""Features on slots: every primitive agrees with torch, and ties and exact zeros fall the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from onnx import TensorProto, helper
+from torch import Tensor
+
+from financial_assets.errors import ExportError
+from financial_assets.features import rolling
+from financial_assets.features.bars import Bars
+from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.graph import FeatureGraph
+from financial_assets.features.primitive import primitive_of
+from financial_assets.models.onnx.builder import GraphBuilder
+from financial_assets.models.onnx.lowering.primitives import read_program
+from financial_assets.models.onnx.lowering.writer import write_program
+from financial_assets.models.onnx.parity import degenerate_windows
+
+CHANNELS = len(Bars._fields)
+Function = Callable[[Bars], Tensor]
+
+
+def session_of(functions: list[Function], depth: int, sessions: int) -> ort.InferenceSession:
+    """Maps bars ``[session * channel, batch]`` to the functions' last values ``[function * session, batch]``."""
+    program, series = read_program(functions, depth, CHANNELS)
+    builder = GraphBuilder("bars")
+    result = write_program(builder, program, "bars", np.concatenate([slots[-sessions:] for slots in series]))
+    bars = helper.make_tensor_value_info("bars", TensorProto.FLOAT, [depth * CHANNELS, "batch"])
+    values = helper.make_tensor_value_info("values", TensorProto.FLOAT, None)
+    nodes = [*builder.nodes, helper.make_node("Identity", [result], ["values"])]
+    graph = helper.make_graph(nodes, "features", [bars], [values], builder.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def both(functions: list[Function], bars: np.ndarray, sessions: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """The functions' last values ``[batch, function, session]``, by onnxruntime and by torch, of ``bars`` [n, d, 7]."""
+    session = session_of(functions, bars.shape[1], sessions)
+    (lowered,) = session.run(None, {"bars": np.ascontiguousarray(bars.reshape(len(bars), -1).T)})
+    channels = torch.from_numpy(np.ascontiguousarray(bars.transpose(2, 0, 1)))
+    eager = torch.stack([function(Bars(*channels))[..., -sessions:] for function in functions], dim=1).numpy()
+    return np.asarray(lowered).T.reshape(eager.shape), eager
+
+
+def of_close(function: Callable[..., Any], *arguments: Any) -> list[Function]:
+    """A primitive of the close; one function per output."""
+
+    def output(place: int | None) -> Function:
+        def call(bars: Bars) -> Tensor:
+            result = function(bars.close, *arguments)
+            return result if place is None else result[place]
+
+        return call
+
+    declared = primitive_of(function)
+    assert declared is not None
+    return [output(None)] if declared.outputs == 1 else [output(place) for place in range(declared.outputs)]
+
+
+def with_volume(function: Callable[..., Any], *arguments: Any) -> list[Function]:
+    return [
+        lambda bars: function(bars.close, bars.volume, *arguments)[0],
+        lambda bars: function(bars.close, bars.volume, *arguments)[2],
+    ]
+
+
+PRIMITIVES: dict[str, list[Function]] = {
+    "lag": of_close(rolling.lag, 7),
+    "sum": of_close(rolling.sum_, 13),
+    "mean": of_close(rolling.mean, 13),
+    "mean of one bar": of_close(rolling.mean, 1),
+    "mean beyond the lengths": of_close(rolling.mean, 130),
+    "ema": of_close(rolling.ema, 0.9),
+    "two emas": [*of_close(rolling.ema, 0.9), *of_close(rolling.ema, 0.91)],
+    "moments": of_close(rolling.moments, 13),
+    "moments of twenty": of_close(rolling.moments, 20),
+    "time moment": of_close(rolling.time_moment, 13),
+    "fourier": of_close(rolling.fourier, 10.0, 64),
+    "maximum": of_close(rolling.max_, 13),
+    "age of the maximum": of_close(rolling.age_of_max, 13),
+    "mean absolute deviation": of_close(rolling.mean_absolute_deviation, 13),
+    "product moments": with_volume(rolling.product_moments, 13),
+    "ratio": [lambda bars: rolling.ratio(bars.volume, bars.close - rolling.lag(bars.close, 1))],
+    "ratio with another neutral value": [lambda bars: rolling.ratio(bars.volume, rolling.diff(bars.close), 0.5)],
+    "log ratio": [lambda bars: rolling.log_ratio(bars.close, bars.volume)],
+    "profile": [lambda bars: rolling.profile_position(bars.close, bars.low, bars.high, bars.volume, 13)],
+    "profile of twenty": [lambda bars: rolling.profile_position(bars.close, bars.low, bars.high, bars.volume, 20)],
+    "average of an average": [lambda bars: rolling.ema(rolling.mean(bars.close, 5), 0.8)],
+    "clamp": [lambda bars: torch.clamp(bars.close, 90.0, 100.0), lambda bars: torch.clamp(bars.close, min=95.0)],
+    "numbers on either side": [lambda bars: 2.0 * bars.close, lambda bars: 1.0 - bars.close, lambda bars: -bars.close],
+}
+
+
+def walk(rows: int, depth: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    close = 100.0 * np.exp(np.cumsum(generator.normal(0, 0.01, (rows, depth)), axis=1))
+    reach = np.exp(np.abs(generator.normal(0, 0.005, (2, rows, depth))))
+    volume = generator.lognormal(14, 0.5, (rows, depth))
+    day = np.broadcast_to(np.arange(12000, 12000 + depth), (rows, depth))
+    channels = [close, close * reach[0], close / reach[1], close, volume, np.roll(close, 1, axis=0), day]
+    return np.stack(channels, axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", PRIMITIVES)
+def test_a_primitive_agrees_with_torch(name: str) -> None:
+    bars = walk(3, 150)
+    bars[1, 40:, :4] = bars[1, 40:41, :4]  # flat from a day on
+    bars[2, :, 4] = 0.0
+    lowered, eager = both(PRIMITIVES[name], bars)
+    scale = np.maximum(1.0, np.abs(eager).max(axis=(0, 2), keepdims=True))
+    np.testing.assert_allclose(lowered / scale, eager / scale, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["moments", "mean absolute deviation", "time moment", "product moments"])
+def test_equal_bars_deviate_by_exactly_nothing(name: str) -> None:
+    bars = np.full((1, 150, CHANNELS), 0.1, dtype=np.float32)
+    lowered, eager = both(PRIMITIVES[name], bars)
+    np.testing.assert_array_equal(lowered, eager)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(npst.arrays(np.float32, (1, 30), elements=st.sampled_from([0.1, 0.3, 1e-6, 7.0, 1e6])))
+def test_ties_fall_as_in_torch(levels: np.ndarray) -> None:
+    """Of few levels most windows hold equal bars: comparisons with average, deviation and maximum decide alike."""
+    bars = np.repeat(levels[..., None], CHANNELS, axis=-1)
+
+    def flags(bars: Bars) -> Tensor:
+        x = bars.close
+        spread = torch.where(rolling.moments(x, 5)[1] > 0.0, 1.0, 0.0)
+        high = torch.where(x < rolling.max_(x, 5), 4.0, 0.0)
+        above = torch.where(x > rolling.mean(x, 2), 2.0, 0.0)
+        return spread + above + high + 8.0 * rolling.age_of_max(x, 9)
+
+    lowered, eager = both([flags], bars)
+    np.testing.assert_array_equal(lowered, eager)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> tuple[ort.InferenceSession, FeatureGraph]:
+    graph = FeatureGraph()
+    functions = [feature.function for feature in CATALOGUE]
+    return session_of(functions, graph.lookback + 9, 10), graph
+
+
+def compared(catalogue: tuple[ort.InferenceSession, FeatureGraph], bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clipped features of the last ten sessions, by onnxruntime and by torch: ``[batch, feature, session]``."""
+    session, graph = catalogue
+    recent = bars[:, -graph.lookback - 9 :]
+    (values,) = session.run(None, {"bars": np.ascontiguousarray(recent.reshape(len(bars), -1).T)})
+    lowered = torch.from_numpy(np.asarray(values).T.reshape(len(bars), len(graph.names), 10).copy())
+    eager = graph(torch.from_numpy(recent).transpose(1, 2))[..., -10:]
+    return torch.minimum(torch.maximum(lowered, graph.low), graph.high).numpy(), eager.numpy()
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0**-20, 2.0**20])
+def test_the_catalogue_agrees_with_torch_on_ordinary_and_degenerate_bars(
+    catalogue: tuple[ort.InferenceSession, FeatureGraph], scale: float
+) -> None:
+    bars = walk(40, 256, seed=1)
+    for windows in (bars, np.concatenate([degenerate_windows(window) for window in bars[:10]])):
+        windows = windows.copy()
+        windows[..., :4] *= scale
+        lowered, eager = compared(catalogue, windows)
+        np.testing.assert_allclose(lowered, eager, rtol=2e-4, atol=2e-4)
+
+
+def test_a_step_waits_for_what_it_takes_and_nothing_unneeded_is_computed() -> None:
+    functions = [feature.function for feature in CATALOGUE]
+    program, series = read_program(functions, 140, CHANNELS)
+    everything = sum(len(step.results[0]) for step in program.steps)
+    program.prune(np.concatenate([slots[-1:] for slots in series]))
+    done = np.arange(program.count) < program.depth * program.channels
+    for group in program.groups():
+        assert len({step.kind for step in group}) == 1
+        for operand in (operand for step in group for operand in step.operands if operand.dtype.kind != "f"):
+            assert done[operand].all()
+        for slots in (slots for step in group for slots in step.results):
+            done[slots] = True
+    assert sum(len(step.results[0]) for step in program.steps) < everything / 4
+
+
+def test_an_operation_without_a_form_is_refused() -> None:
+    with pytest.raises(ExportError, match="has no form on slots"):
+        read_program([lambda bars: torch.tanh(bars.close)], 20, CHANNELS)
+    with pytest.raises(ExportError, match="without bounds"):
+        read_program([lambda bars: torch.clamp(bars.close)], 20, CHANNELS)
