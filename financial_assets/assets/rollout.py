@@ -1,7 +1,6 @@
 """The asset ``rollout``: decisions are applied."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -126,6 +125,6 @@ def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dic
             f"evaluated days{of}": decision.days,
             f"alpha spent{of}": decision.alpha_spent,
             f"guardrails{of}": table(pd.DataFrame(lines)),
-            f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
+            f"record{of}": dg.MetadataValue.json(decision.to_dict()),
         }
     return metadata

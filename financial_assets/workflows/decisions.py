@@ -5,7 +5,6 @@ The asset ``rollout`` and the command ``replay --decide`` both run it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +114,7 @@ def decide_as_of(
     for judgement in judgements:
         decision = judgement.decision
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
-        atomic_write_text(path, json.dumps(json.loads(decision.to_json()), indent=2) + "\n")
+        atomic_write_text(path, decision.document)
         track_decision(models.tracker(), judgement.plan, decision)
     return judgements
 

@@ -120,7 +120,7 @@ def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
 def watch(plan: ExperimentPlan, evidence: Evidence) -> ConfidenceSequence:
     """The always-on confidence sequence over all days so far."""
     alpha, margin = plan.alpha_always, plan.test.margin
-    main = _sequence(plan, evidence.main.differences)
+    main = _start(plan).extend(map(float, clipped(evidence.main.differences, plan.bound)))
     low, high = main.interval(alpha)
     return ConfidenceSequence(
         low=low,
@@ -139,26 +139,18 @@ def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[
     return bounds
 
 
-def _sequence(plan: ExperimentPlan, differences: np.ndarray) -> BettingSequence:
-    """Bets on the main difference."""
-    return _start(plan).extend(map(float, clipped(differences, plan.bound)))
-
-
 def _start(plan: ExperimentPlan) -> BettingSequence:
     """Before the first day; margins in thousandths of the bound, and those that decide."""
     margin = plan.test.margin
     margins = np.unique([*margin_grid(plan.bound / 1000, plan.bound / 5, plan.bound), margin, -margin])
-    return BettingSequence.start(margins, bound=plan.bound, stakes=_stakes(plan))
+    # Stakes for the effect beyond the margin that the plan hopes for, fixed before the first day.
+    stakes = planned_stakes(plan.test.plausible_effect - margin, plan.spread.deviation, plan.bound)
+    return BettingSequence.start(margins, bound=plan.bound, stakes=stakes)
 
 
 def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:
     """Lower bound of the advantage over a baseline in accuracy: 0 once "no advantage" is refuted, -1 before."""
     return BettingSequence.start([0.0]).extend(map(float, differences)).interval(plan.alpha_always)[0]
-
-
-def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
-    """Stakes for the effect beyond the margin that the plan hopes for, fixed before the first day."""
-    return planned_stakes(plan.test.plausible_effect - plan.test.margin, plan.spread.deviation, plan.bound)
 
 
 def _z(days: PairedDays, count: int, margin: float) -> float:

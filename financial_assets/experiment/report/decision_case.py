@@ -147,8 +147,7 @@ def evidence(case: DecisionCase) -> Figure:
         linestyle="-.",
         label="smallest detectable difference",
     )
-    axes.set_xlim(0, 1.02 * max(plan.looks[-1], len(days)))
-    axes.set_ylim(-reach, reach)
+    axes.set(xlim=(0, 1.02 * max(plan.looks[-1], len(days))), ylim=(-reach, reach))
     scale = _SCALES.get(plan.test.metric, 1)
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else f"{round(scale * value, 6):+.3g}")
