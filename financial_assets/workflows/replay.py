@@ -13,7 +13,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, timing_frame
@@ -124,9 +124,9 @@ def decide_between_sessions(
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
         as_of = market.clock().now()
-        visible = panel.until(as_of)
-        judgements = decide_as_of(as_of, visible.sessions, outcome_frame(visible), baselines, models, ab_test)
-        update_allocation(judgements, visible, as_of, ab_test)
+        known = KnownPrices.of(panel.until(as_of), as_of)
+        judgements = decide_as_of(known, baselines, models, ab_test)
+        update_allocation(judgements, known, ab_test)
         decisions = tuple(judgement.decision for judgement in judgements)
         return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 

@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter
 from scipy import special
 
 from financial_assets.experiment.decision.evidence import Judgement
+from financial_assets.experiment.decision.looks import always_on_path
 from financial_assets.experiment.decision.record import Decision, Look
-from financial_assets.experiment.decision.rule import always_on_path
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
 
