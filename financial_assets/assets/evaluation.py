@@ -17,7 +17,7 @@ from financial_assets.experiment.evaluation.var_backtest import TailBackTest, su
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.report.decision_case import case_of
-from financial_assets.experiment.report.html import Provenance, plots, write_report
+from financial_assets.experiment.report.html import Provenance, html, plots, write_report
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
@@ -120,8 +120,9 @@ def ab_evaluation(
     )
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
-    made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.workers)
-    write_report(evaluation, path, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
+    made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
+    page = html(evaluation, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
+    write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(

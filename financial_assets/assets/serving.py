@@ -122,7 +122,7 @@ def experiment(
             market.clock().now(),
         )
         former = rollout.former_regimes()
-    manifest = apply_epoch(epoch, target, serving.namespace, serving.ready_timeout, former=former)
+    manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
     route = _ask_once(market, serving, epoch)
     point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)

@@ -42,8 +42,8 @@ class MarketState(TradingDays):
     adjustment: str | None = None
     date_order: str | None = None
     decimal_mark: str | None = None
-    start: str | None = None
-    end: str | None = None
+    ingestion_start_date: str | None = None
+    ingestion_end_date: str | None = None
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     quality_overrides: str | None = None
     evaluation_share: float
@@ -95,8 +95,8 @@ class MarketState(TradingDays):
             source,
             self.store(),
             self.tickers,
-            _date(self.start),
-            _date(self.end),
+            _date(self.ingestion_start_date),
+            _date(self.ingestion_end_date),
             policy=self.quality_policy,
             overrides=overrides,
         )
@@ -172,7 +172,7 @@ class MarketState(TradingDays):
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
         from financial_assets.market.quality.notes import without_left_out
 
-        frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
+        frame = self.store().read(self.tickers, _date(self.ingestion_start_date), _date(self.ingestion_end_date))
         if frame.empty:
             raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
         return without_left_out(frame, self._notes())

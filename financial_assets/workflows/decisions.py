@@ -148,7 +148,7 @@ def take_step(
     moved = epoch != before
     if moved or always:
         # Routes before aliases: an alias may lag behind what is served, but never names a model that is not routed yet.
-        apply_epoch(epoch, serving.target(), serving.namespace, serving.ready_timeout, former=former)
+        apply_epoch(epoch, serving.target(), serving.kubernetes_namespace, serving.ready_timeout, former=former)
         point_aliases(models.registry(), epoch)
     return Step(tuple(decisions), epoch, moved)
 

@@ -99,7 +99,7 @@ def run_replay(
             clock=clock,
             mode=mode,
             load=load,
-            workers=workers or (ab_test.workers if load is None else OPEN_LOOP_LIMIT),
+            workers=workers or (ab_test.replay_workers if load is None else OPEN_LOOP_LIMIT),
             ready_timeout=serving.ready_timeout,
             regimes=request_regimes(ab_test.policy(), panel),
         )
@@ -169,7 +169,7 @@ def _routed_epoch(
     An earlier replay may have been killed in its shadow, or a step before it was routed: both are finished here.
     """
     rollout, current = Rollout(log, ab_test.policy()), ab_test.current_epoch(log)
-    target, namespace, timeout_s = serving.target(), serving.namespace, serving.ready_timeout
+    target, namespace, timeout_s = serving.target(), serving.kubernetes_namespace, serving.ready_timeout
 
     def settle(step: Callable[[Rollout], WeightEpoch]) -> WeightEpoch:
         with log.exclusive(current.experiment):

@@ -202,9 +202,7 @@ class ExperimentController:
             watch_traffic(plan, epochs, routed, direct),
             as_of=known.as_of.date().isoformat(),
             # Profits are computed only if a promotion hangs on them.
-            deflated_sharpe=lambda: deflated_sharpe(
-                plan, direct, known.outcomes, known.panel.sessions, versions=versions, cost_bps=cost_bps
-            ),
+            deflated_sharpe=lambda: deflated_sharpe(plan, direct, known, versions=versions, cost_bps=cost_bps),
         )
         return Judgement(decision, plan, evidence)
 
