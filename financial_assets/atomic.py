@@ -46,7 +46,7 @@ def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, Non
                 os.fsync(written.fileno())
             temporary.chmod(0o644)
             temporary.replace(path)
-            _sync_folder(path.parent)
+            sync(path.parent)
         finally:
             with suppress(OSError):  # a disk that has become read-only: what went wrong before matters more
                 temporary.unlink(missing_ok=True)
@@ -63,8 +63,9 @@ def atomic_write_text(path: Path, text: str) -> None:
     atomic_write_bytes(path, text.encode())
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a folder's files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

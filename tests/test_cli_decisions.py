@@ -24,6 +24,7 @@ from financial_assets.experiment.decision.words import amount, signed_amount
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
+from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.store import PriceStore
@@ -225,16 +226,13 @@ def test_a_promotion_waits_until_it_is_approved_and_nothing_else_can_be() -> Non
     promotion = decisions()[-1]
     ab_test = make_resources(load_settings())["ab_test"]
     with ab_test.log() as log:
-        assert ExperimentController(Rollout(log, ab_test.policy())).apply_decisions([promotion]).number == 1
+        assert apply_decisions(Rollout(log, ab_test.policy()), [promotion]).number == 1
     approved = command("approve", promotion.digest[:12], "--by", "risk manager")
     assert approved.exit_code == 0, approved.output
     assert f"{CHALLENGER} may replace {CHAMPION}" in approved.output
     with ab_test.log() as log:
         assert log.approved_by(promotion.digest) == "risk manager"
-        assert (
-            ExperimentController(Rollout(log, ab_test.policy())).apply_decisions([promotion]).champion.model
-            == CHALLENGER
-        )
+        assert apply_decisions(Rollout(log, ab_test.policy()), [promotion]).champion.model == CHALLENGER
     shown = command("decide")
     assert shown.exit_code == 0
     assert "There is no challenger: nothing to decide." in shown.output

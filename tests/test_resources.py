@@ -336,7 +336,7 @@ def test_each_target_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
     for name in ("local", "kubernetes", "gitops"):
         assert resources(tmp_path, serving_target=name, **CLUSTER)["serving"].target().name == name
-    values = dict(resources(tmp_path)["serving"]) | {"target_name": "laptop"}
+    values = dict(resources(tmp_path)["serving"]) | {"serving_target": "laptop"}
     with pytest.raises(SettingsError, match="SERVING_TARGET: 'laptop'; allowed: local, kubernetes, gitops"):
         Serving(**values).target()
 
@@ -363,7 +363,7 @@ def test_a_store_whose_package_is_missing_is_told_at_once(tmp_path: Path, monkey
 
 
 def test_a_store_is_no_silent_default(tmp_path: Path) -> None:
-    for missing, name in (("store_uri", "ARTIFACT_STORE_URI"), ("gateway_url", "SERVING_GATEWAY_URL")):
+    for missing, name in (("artifact_store_uri", "ARTIFACT_STORE_URI"), ("serving_gateway_url", "SERVING_GATEWAY_URL")):
         values = dict(resources(tmp_path, serving_target="kubernetes", **CLUSTER)["serving"]) | {missing: None}
         with pytest.raises(SettingsError, match=f"{name}: not set; SERVING_TARGET=kubernetes needs it"):
             Serving(**values).check()

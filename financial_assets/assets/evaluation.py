@@ -14,10 +14,10 @@ from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.report.decision_case import case_of
-from financial_assets.experiment.report.html import Provenance, plots, write_report
+from financial_assets.experiment.report.html import Provenance, html, plots, write_report
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
@@ -92,12 +92,10 @@ def ab_evaluation(
     context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
-    as_of = market.clock().now()
     panel = market.panel()
-    outcomes = outcome_frame(panel)
-    baselines = BaselinePredictions(models, panel)
-    judgements = decide_as_of(as_of, panel.sessions, outcomes, baselines, models, ab_test)
-    update_allocation(judgements, panel, as_of, ab_test)
+    known, baselines = KnownPrices.of(panel, market.clock().now()), BaselinePredictions(models, panel)
+    judgements = decide_as_of(known, baselines, models, ab_test)
+    update_allocation(judgements, known, ab_test)
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
@@ -111,7 +109,7 @@ def ab_evaluation(
         direct=direct,
         epochs=epochs,
         panel=panel,
-        outcomes=outcomes,
+        outcomes=known.outcomes,
         baselines=baselines.of(epoch),
         judgements=judgements,
         default=Criteria.of_policy(policy.test, policy.guardrails),
@@ -122,8 +120,9 @@ def ab_evaluation(
     )
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
-    made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.workers)
-    write_report(evaluation, path, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
+    made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
+    page = html(evaluation, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
+    write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
     return dg.MaterializeResult(

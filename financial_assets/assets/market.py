@@ -184,7 +184,8 @@ def _refusal(ingestion: Ingestion, messages: Sequence[str]) -> dg.Failure:
         title = "no bar of any ticker can be used; the price store is unchanged"
         return dg.Failure("\n".join([title, *messages]), allow_retries=False)
     lines = [
-        f"{result.name}: {len(result.failures)} of {result.checked} rows\n{_first_rows(result.failures)}"
+        f"{result.name}: {len(result.failures)} of {result.checked} rows\n"
+        + result.failures.head(10).to_string(index=False)
         for result in ingestion.blocking_failures
     ]
     return dg.Failure(
@@ -192,10 +193,6 @@ def _refusal(ingestion: Ingestion, messages: Sequence[str]) -> dg.Failure:
         metadata={result.name: table(result.failures) for result in ingestion.blocking_failures},
         allow_retries=False,
     )
-
-
-def _first_rows(failures: pd.DataFrame) -> str:
-    return failures.head(10).to_string(index=False)
 
 
 def _give_way(context: dg.AssetExecutionContext) -> None:

@@ -1,7 +1,6 @@
 """The asset ``rollout``: decisions are applied."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.experiment.rollout.steps import is_approved
 from financial_assets.metadata import table
 from financial_assets.resources import ABTest, Models, Serving
 from financial_assets.workflows.decisions import take_step
@@ -57,7 +57,7 @@ def rollout(
         if config.approve:
             _approve(log, decisions, config, context.run.run_id)
         promotions = [decision for decision in decisions if decision.action == "promote"]
-        waiting = [decision for decision in promotions if not controller.is_approved(decision)]
+        waiting = [decision for decision in promotions if not is_approved(controller.rollout, decision)]
         judged = [(decision, controller.plan_of(decision)) for decision in decisions]
     step = take_step(decisions, models, serving, ab_test)
     summary = "\n".join(f"{decision.action}: {first_reason(decision, plan)}" for decision, plan in judged) or _NOTHING
@@ -126,6 +126,6 @@ def decisions_metadata(judged: Sequence[tuple[Decision, ExperimentPlan]]) -> dic
             f"evaluated days{of}": decision.days,
             f"alpha spent{of}": decision.alpha_spent,
             f"guardrails{of}": table(pd.DataFrame(lines)),
-            f"record{of}": dg.MetadataValue.json(json.loads(decision.to_json())),
+            f"record{of}": dg.MetadataValue.json(decision.to_dict()),
         }
     return metadata

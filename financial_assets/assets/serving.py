@@ -12,7 +12,6 @@ from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.plan.expected_deviation import expected_deviation
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
-from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.renumbering import follow_registry
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
@@ -111,7 +110,11 @@ def experiment(
     target, registry = serving.target(), models.registry()
     with ab_test.log() as log:
         rollout = Rollout(log, ab_test.policy())
-        _follow_registry(context, log, registry, target, rollout.current())
+        if (current := rollout.current()) is not None:  # the registry may number the arms' versions differently by now
+            storage = {model.name: model.storage_uri for model in _status(target).models}
+            followed = follow_registry(log, current, registry.versions(), storage)
+            if followed != current:
+                context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
         redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
         epoch = rollout.reconcile(deployed_models(target, registry))
         plans = ExperimentController(rollout).register(
@@ -119,10 +122,14 @@ def experiment(
             market.clock().now(),
         )
         former = rollout.former_regimes()
-    manifest = apply_epoch(epoch, target, serving.namespace, serving.ready_timeout, former=former)
+    manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
     route = _ask_once(market, serving, epoch)
     point_aliases(registry, epoch)
     removed = _remove_unused(context, target, epoch)
+    arms = pd.DataFrame(
+        {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
+        for arm in epoch.arms
+    )
     shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
     context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
     return dg.MaterializeResult(
@@ -130,7 +137,7 @@ def experiment(
         metadata={
             "weight epoch": epoch.number,
             "reason": epoch.reason,
-            "arms": table(_arms_table(epoch)),
+            "arms": table(arms),
             "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
             "test request answered by": route,
             "removed models": ", ".join(removed) or "none",
@@ -156,21 +163,6 @@ def _deploy_lost_arms(
     for model in lost:
         _deploy(market, serving, target, artifacts[model])
     return lost
-
-
-def _follow_registry(
-    context: dg.AssetExecutionContext,
-    log: PredictionLog,
-    registry: ModelRegistry,
-    target: ServingTarget,
-    epoch: WeightEpoch | None,
-) -> None:
-    """Rename the arms where the registry now numbers their versions differently."""
-    if epoch is not None:
-        storage = {model.name: model.storage_uri for model in _status(target).models}
-        followed = follow_registry(log, epoch, registry.versions(), storage)
-        if followed != epoch:
-            context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
 
 
 def _status(target: ServingTarget) -> TargetStatus:
@@ -254,10 +246,3 @@ def _remove_unused(context: dg.AssetExecutionContext, target: ServingTarget, epo
         else:
             removed.append(name)
     return removed
-
-
-def _arms_table(epoch: WeightEpoch) -> pd.DataFrame:
-    return pd.DataFrame(
-        {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
-        for arm in epoch.arms
-    )

@@ -85,14 +85,12 @@ def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     logger.setLevel(context.logger_config["log_level"])
     logger.propagate = False
     if not any(isinstance(handler.formatter, _Line) for handler in logger.handlers):
-        handler = _terminal_handler() if sys.stderr.isatty() else logging.StreamHandler()
-        handler.setFormatter(_Line() if sys.stderr.isatty() else _PlainLine())
+        handler, line = logging.StreamHandler(), _PlainLine()
+        if sys.stderr.isatty():
+            terminal = Console(stderr=True)
+            handler = RichHandler(console=terminal, show_path=False, markup=False, log_time_format="%H:%M:%S")
+            line = _Line()
+        handler.setFormatter(line)
         handler.addFilter(_OnePerProblem())
         logger.addHandler(handler)
     return logger
-
-
-def _terminal_handler() -> logging.Handler:
-    return RichHandler(
-        console=Console(stderr=True), show_path=False, markup=False, rich_tracebacks=False, log_time_format="%H:%M:%S"
-    )

@@ -44,7 +44,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         recorded = _find(ab_test, digest)
         again = repeat_decision(recorded, market, models, ab_test)
         if again.to_json() != recorded.to_json():
-            before, after = json.loads(recorded.to_json()), json.loads(again.to_json())
+            before, after = recorded.to_dict(), again.to_dict()
             changes = [f"  {name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
             raise click.ClickException(
                 f"{recorded.digest[:12]} differs from what log and prices give now: made by an earlier version, or "
@@ -54,7 +54,7 @@ def decide(explain: bool, as_json: bool, digest: str | None) -> None:
         return
     judgements = decide_now(market, models, ab_test)
     if as_json:
-        records = [json.loads(judgement.decision.to_json()) for judgement in judgements]
+        records = [judgement.decision.to_dict() for judgement in judgements]
         click.echo(json.dumps(records[0] if len(records) == 1 else records, indent=2))
         return
     if not judgements:

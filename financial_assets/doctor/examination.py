@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from financial_assets.doctor import stores
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
-from financial_assets.doctor.stores import (
-    check_artefacts,
-    check_log,
-    check_price_store,
-    check_registry,
-    check_state_folder,
-)
 from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materialize
 from financial_assets.installation import ABTestState, Installation, MarketState, ModelStore, open_installation
 from financial_assets.settings import load_settings
@@ -36,26 +30,26 @@ def examine() -> tuple[Finding, ...]:
     walk = Walk()
     walk.step("settings", "set or unset the variable that is named (docs/settings.md)", check_settings)
     set_home = "set FINANCIAL_ASSETS_HOME"
-    walk.step("state folder", set_home, lambda i: check_state_folder(i.settings.home), "settings")
+    walk.step("state folder", set_home, lambda i: stores.check_state_folder(i.settings.home), "settings")
     walk.step("Dagster", "set DAGSTER_HOME", lambda _: check_dagster(), "settings")
     state = ("settings", "state folder")
-    walk.step("price store", RUN, lambda i, _: check_price_store(i.market), *state)
+    walk.step("price store", RUN, lambda i, _: stores.check_price_store(i.market), *state)
     walk.step(
         "MLflow",
         "set MLFLOW_TRACKING_URI",
-        lambda i, _: end_tracked_runs(check_registry(i.settings.tracking_uri), i.models.tracker()),
+        lambda i, _: end_tracked_runs(stores.check_registry(i.settings.tracking_uri), i.models.tracker()),
         *state,
     )
     walk.step(
         "prediction log",
         "set PREDICTION_LOG_URL",
-        lambda i, _: check_log(i.settings.log_url, i.ab_test.policy().experiment),
+        lambda i, _: stores.check_log(i.settings.log_url, i.ab_test.policy().experiment),
         *state,
     )
     walk.step(
         "artefacts",
         RUN,
-        lambda i, log, versions, bars: check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
+        lambda i, log, versions, bars: stores.check_artefacts(i.models.folder, log.epoch.arms, versions, bars),
         *("settings", "prediction log", "MLflow", "price store"),
     )
     walk.step("state files", RUN, lambda i, _: _check_state_files(i.market, i.models, i.ab_test), *state)

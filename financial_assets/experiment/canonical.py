@@ -36,6 +36,15 @@ class CanonicalRecord(ABC):
         """Canonical JSON: sorted keys, no blanks; doubles read back equal."""
         return json.dumps(self.stored(), allow_nan=False, sort_keys=True, separators=(",", ":"))
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return json.loads(self.to_json())
+
+    @property
+    def document(self) -> str:
+        """The text of a file for people: indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """The record that :meth:`to_json` wrote.

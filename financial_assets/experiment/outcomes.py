@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
 from financial_assets.market.outcomes import next_session_return, traded_return
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["join_outcomes", "outcome_frame"]
+__all__ = ["KnownPrices", "join_outcomes", "outcome_frame"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownPrices:
+    """What prices say as of a session: nothing later enters a decision.
+
+    Attributes
+    ----------
+    as_of
+        The market clock.
+    panel
+        Prices up to it.
+    outcomes
+        What they settle, see :func:`outcome_frame`.
+    """
+
+    as_of: pd.Timestamp
+    panel: PricePanel
+    outcomes: pd.DataFrame
+
+    @classmethod
+    def of(cls, panel: PricePanel, as_of: pd.Timestamp) -> KnownPrices:
+        """Those of a panel up to ``as_of``."""
+        return cls(as_of, panel, outcome_frame(panel))
 
 
 def outcome_frame(panel: PricePanel) -> pd.DataFrame:

@@ -25,9 +25,9 @@ class ABTestState(BaseModel):
 
     home: str
     log_url: str
-    policy_path: str | None = None
+    rollout_policy: str | None = None
     replay_sessions: int
-    workers: int
+    replay_workers: int
     cost_bps: float
     progress: bool
     business_aum: float | None = None
@@ -53,7 +53,7 @@ class ABTestState(BaseModel):
 
     def policy(self) -> RolloutPolicy:
         """Who takes part when the experiment starts."""
-        return load_policy(Path(self.policy_path) if self.policy_path else None)
+        return load_policy(Path(self.rollout_policy) if self.rollout_policy else None)
 
     @property
     def report_path(self) -> Path:

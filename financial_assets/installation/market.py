@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,16 +13,16 @@ from pydantic import Field
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
+from financial_assets.installation.ownership import OwnedPriceStore
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
-from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
+from financial_assets.market.clock import ClockGap, HistoricalClock
 from financial_assets.market.panel import PricePanel, build_panel
-from financial_assets.market.restatement import is_same_market
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
-from financial_assets.market.store import PriceStore, UpsertReport
+from financial_assets.market.store import PriceStore
 from financial_assets.market.universe import Universe, read_universe
-from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
+from financial_assets.settings.state_folder import RESOLVED
 
 if TYPE_CHECKING:
     from financial_assets.features.graph import FeaturePanel
@@ -44,8 +42,8 @@ class MarketState(TradingDays):
     adjustment: str | None = None
     date_order: str | None = None
     decimal_mark: str | None = None
-    start: str | None = None
-    end: str | None = None
+    ingestion_start_date: str | None = None
+    ingestion_end_date: str | None = None
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     quality_overrides: str | None = None
     evaluation_share: float
@@ -69,42 +67,8 @@ class MarketState(TradingDays):
         return source.bayes_accuracy if isinstance(source, SimulatedPrices) else None
 
     def store(self) -> PriceStore:
-        """The price store; refuses a state folder that was filled from another market.
-
-        The folder belongs to a market from the first prices on that are stored in it: a run that stores nothing binds
-        it to nothing. A market is known by its source and its bars, not by the path of its files.
-        """
-        marker = read_marker(self.folder)
-        if marker is not None and _content(marker) != _content(self._identity()):
-            raise self._other_market(marker)
-        return _BindingStore(self.folder / "prices", self._bind)
-
-    def _other_market(self, marker: Mapping[str, Any]) -> SettingsError:
-        return SettingsError(
-            f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
-            f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
-            "remove this one"
-        )
-
-    def _bind(self, store: PriceStore, delivered: pd.DataFrame) -> None:
-        """Make the state folder this market's; called before prices are stored, so that none are without owner.
-
-        Files are the same market wherever they lie: those of another path are compared with the stored bars.
-        """
-        marker, content = read_marker(self.folder), self._identity() | {SETTINGS: self.remembered}
-        if marker == content:
-            return
-        if marker is not None and not self._is_same_path(marker) and not is_same_market(store.read(), delivered):
-            raise self._other_market(marker)
-        atomic_write_text(marker_path(self.folder), json.dumps(content))
-
-    def _is_same_path(self, marker: Mapping[str, Any]) -> bool:
-        if self.price_files is None:
-            return True
-        # A relative path names other files in another folder. Earlier versions have kept nothing but what was set.
-        is_clear = RESOLVED not in marker or Path(self.price_files).is_absolute()
-        is_as_set = is_clear and marker.get("PRICE_FILES") == self.price_files
-        return is_as_set or marker.get(RESOLVED) == self._identity()[RESOLVED]
+        """The price store; refuses a state folder that was filled from another market."""
+        return OwnedPriceStore(self.folder, self._identity(), self.remembered)
 
     def _identity(self) -> dict[str, Any]:
         """What makes prices of two runs the same market."""
@@ -131,8 +95,8 @@ class MarketState(TradingDays):
             source,
             self.store(),
             self.tickers,
-            _date(self.start),
-            _date(self.end),
+            _date(self.ingestion_start_date),
+            _date(self.ingestion_end_date),
             policy=self.quality_policy,
             overrides=overrides,
         )
@@ -176,39 +140,6 @@ class MarketState(TradingDays):
         """The market clock beside the newest bar."""
         return ClockGap(self.clock().now(), pd.Timestamp(self.prices()["date"].max()))
 
-    def cutoff(self) -> PinnedSession:
-        """The last session that training may use, where the asset that learns has no cut-off of its own."""
-        return PinnedSession(self.folder / "training.json", "data_cutoff")
-
-    def own_cutoff(self, learner: str) -> PinnedSession:
-        """The data cut-off of an asset that was trained again; the others keep theirs, and so their models."""
-        return PinnedSession(self.folder / "training.json", f"data_cutoff of {learner}")
-
-    def cutoff_of(self, learner: str) -> pd.Timestamp | None:
-        """The last session that the asset ``learner`` may learn from; ``None`` before anything was ingested."""
-        own = self.own_cutoff(learner).get()
-        return self.cutoff().get() if own is None else own
-
-    def move_cutoff(self, learner: str, sessions: pd.DatetimeIndex) -> pd.Timestamp:
-        """Move the data cut-off of ``learner`` up to the clock, to a session that has prices; it never goes back.
-
-        Parameters
-        ----------
-        learner
-            Name of an asset.
-        sessions
-            Sessions with prices, sorted.
-        """
-        past = sessions[sessions <= self.clock().now()]
-        before = self.cutoff_of(learner)
-        moved = max(past[-1:].tolist() + ([] if before is None else [before]))
-        self.own_cutoff(learner).set(moved)
-        return moved
-
-    def first_cutoff(self) -> PinnedSession:
-        """The data cut-off of the first training: what a replay starts after. Retraining does not move it."""
-        return PinnedSession(self.folder / "training.json", "first_data_cutoff")
-
     def begin(self, sessions: pd.DatetimeIndex) -> None:
         """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``.
 
@@ -241,7 +172,7 @@ class MarketState(TradingDays):
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
         from financial_assets.market.quality.notes import without_left_out
 
-        frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
+        frame = self.store().read(self.tickers, _date(self.ingestion_start_date), _date(self.ingestion_end_date))
         if frame.empty:
             raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
         return without_left_out(frame, self._notes())
@@ -285,36 +216,6 @@ class MarketState(TradingDays):
         panel = self.load_panel()
         is_same = stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers
         return stored if is_same else compute_panel(panel, FeatureGraph())
-
-
-class _BindingStore(PriceStore):
-    """A price store whose folder is bound to its market before anything is stored."""
-
-    def __init__(self, root: Path, bind: Callable[[PriceStore, pd.DataFrame], None]) -> None:
-        super().__init__(root)
-        self._bind = bind
-
-    def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
-        """See ``PriceStore.upsert``."""
-        self._bind(self, frame)
-        return super().upsert(frame, gone)
-
-
-def _content(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """What a market is known by before any bar is read: all but the path of its files."""
-    return {name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS)}
-
-
-def _described(identity: Mapping[str, Any]) -> str:
-    """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
-    shown = {
-        name: "(not set)" if value is None else value
-        for name, value in identity.items()
-        if name not in (RESOLVED, SETTINGS)
-    }
-    if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
-        shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 def make_source(market: MarketState) -> PriceSource:

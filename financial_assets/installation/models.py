@@ -24,7 +24,7 @@ class ModelStore(BaseModel):
 
     home: str
     tracking_uri: str
-    experiment: str
+    mlflow_experiment_name: str
     sequence_length: int
     seed: int
     max_epochs: int | None = None
@@ -67,7 +67,7 @@ class ModelStore(BaseModel):
 
     def tracker(self) -> MlflowTracker:
         """MLflow runs."""
-        return MlflowTracker(self.tracking_uri, self.experiment, Path(self.home) / "mlartifacts")
+        return MlflowTracker(self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts")
 
     def registry(self) -> ModelRegistry:
         """MLflow model registry."""

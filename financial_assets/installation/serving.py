@@ -24,18 +24,18 @@ class ServingAccess(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     home: str
-    target_name: str
+    serving_target: str
     request_timeout: float
     ready_timeout: float
-    store_uri: str | None = None
-    store_secret: str | None = None
-    gateway_url: str | None = None
+    artifact_store_uri: str | None = None
+    artifact_store_secret: str | None = None
+    serving_gateway_url: str | None = None
     gateway_grpc: str = ""
-    context: str | None = None
-    namespace: str = NAMESPACE
-    repository: str | None = None
-    branch: str = ""
-    path: str = ""
+    kubernetes_context: str | None = None
+    kubernetes_namespace: str = NAMESPACE
+    gitops_repository: str | None = None
+    gitops_branch: str = ""
+    gitops_path: str = ""
     tracking_uri: str | None = None
 
     def check(self) -> None:
@@ -46,13 +46,13 @@ class ServingAccess(BaseModel):
         SettingsError
             The target cannot be had with these settings, or with what is installed.
         """
-        if self.target_name not in ("local", "kubernetes", "gitops"):
-            raise SettingsError(f"SERVING_TARGET: {self.target_name!r}; allowed: local, kubernetes, gitops")
-        if self.target_name == "local":
+        if self.serving_target not in ("local", "kubernetes", "gitops"):
+            raise SettingsError(f"SERVING_TARGET: {self.serving_target!r}; allowed: local, kubernetes, gitops")
+        if self.serving_target == "local":
             return
-        self._needed("SERVING_GATEWAY_URL", self.gateway_url)
+        self._needed("serving_gateway_url")
         self.store()
-        if self.target_name == "gitops":
+        if self.serving_target == "gitops":
             self._gitops()
 
     def target(self) -> ServingTarget:
@@ -66,10 +66,10 @@ class ServingAccess(BaseModel):
             There are no credentials for the cluster.
         """
         self.check()
-        if self.target_name == "local":
+        if self.serving_target == "local":
             restore = None if self.tracking_uri is None else from_registry(self.tracking_uri)
             return LocalTarget(Path(self.home), timeout_s=self.ready_timeout, restore=restore)
-        return self._gitops() if self.target_name == "gitops" else self._kubernetes()
+        return self._gitops() if self.serving_target == "gitops" else self._kubernetes()
 
     def connect(self) -> InferenceClient:
         """A client of the target's gateway."""
@@ -83,7 +83,7 @@ class ServingAccess(BaseModel):
         SettingsError
             None is set, or it cannot be used.
         """
-        return ArtifactStore(self._needed("ARTIFACT_STORE_URI", self.store_uri))
+        return ArtifactStore(self._needed("artifact_store_uri"))
 
     def publish(self, name: str, folder: Path, labels: Mapping[str, str]) -> Manifest:
         """Put an artefact where the target can read it.
@@ -98,10 +98,10 @@ class ServingAccess(BaseModel):
         ArtifactStoreError
             The store does not take it.
         """
-        if self.target_name == "local":
-            return model_manifest(name, folder.as_uri(), namespace=self.namespace, labels=labels)
-        uri = self.store().publish(folder, name)
-        return model_manifest(name, uri, namespace=self.namespace, secret_name=self.store_secret, labels=labels)
+        if self.serving_target == "local":
+            return model_manifest(name, folder.as_uri(), namespace=self.kubernetes_namespace, labels=labels)
+        uri, secret = self.store().publish(folder, name), self.artifact_store_secret
+        return model_manifest(name, uri, namespace=self.kubernetes_namespace, secret_name=secret, labels=labels)
 
     def _kubernetes(self) -> ServingTarget:
         # The client of a cluster takes a second to import; most runs are local.
@@ -109,10 +109,10 @@ class ServingAccess(BaseModel):
         from financial_assets.serving.kubernetes.target import KubernetesTarget
 
         return KubernetesTarget(
-            connect(self.context),
-            http_url=self._needed("SERVING_GATEWAY_URL", self.gateway_url),
+            connect(self.kubernetes_context),
+            http_url=self._needed("serving_gateway_url"),
             grpc_target=self.gateway_grpc,
-            namespace=self.namespace,
+            namespace=self.kubernetes_namespace,
             volume=self.store().volume,
             timeout_s=self.ready_timeout,
         )
@@ -121,18 +121,19 @@ class ServingAccess(BaseModel):
         from financial_assets.serving.gitops.target import GitOpsTarget
 
         return GitOpsTarget(
-            self._needed("GITOPS_REPOSITORY", self.repository),
-            branch=self.branch,
-            path=self.path,
+            self._needed("gitops_repository"),
+            branch=self.gitops_branch,
+            path=self.gitops_path,
             clone=Path(self.home) / "gitops",
-            http_url=self._needed("SERVING_GATEWAY_URL", self.gateway_url),
+            http_url=self._needed("serving_gateway_url"),
             grpc_target=self.gateway_grpc,
-            namespace=self.namespace,
+            namespace=self.kubernetes_namespace,
             volume=self.store().volume,
             timeout_s=self.ready_timeout,
         )
 
-    def _needed(self, setting: str, value: str | None) -> str:
+    def _needed(self, setting: str) -> str:
+        value: str | None = getattr(self, setting)
         if value is None:
-            raise SettingsError(f"{setting}: not set; SERVING_TARGET={self.target_name} needs it")
+            raise SettingsError(f"{setting.upper()}: not set; SERVING_TARGET={self.serving_target} needs it")
         return value

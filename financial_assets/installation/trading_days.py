@@ -1,4 +1,4 @@
-"""The market clock and the trading days of a state folder, as a run sees them."""
+"""The market clock, the trading days and the data cut-offs of a state folder, as a run sees them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock
+from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock, PinnedSession
 from financial_assets.market.days import Days, RunClock, TradingRun
 
 __all__ = ["TradingDays"]
@@ -20,7 +20,7 @@ _MOST_CAUGHT_UP = 252
 
 
 class TradingDays(BaseModel):
-    """Which session is now, which one this run works on, and which was completed last."""
+    """Which session is now, which one this run works on, which was completed last, and up to which models may learn."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -113,3 +113,36 @@ class TradingDays(BaseModel):
         finally:
             if is_mine:
                 days.release(run)
+
+    def cutoff(self) -> PinnedSession:
+        """The last session that training may use, where the asset that learns has no cut-off of its own."""
+        return PinnedSession(self.folder / "training.json", "data_cutoff")
+
+    def own_cutoff(self, learner: str) -> PinnedSession:
+        """The data cut-off of an asset that was trained again; the others keep theirs, and so their models."""
+        return PinnedSession(self.folder / "training.json", f"data_cutoff of {learner}")
+
+    def cutoff_of(self, learner: str) -> pd.Timestamp | None:
+        """The last session that the asset ``learner`` may learn from; ``None`` before anything was ingested."""
+        own = self.own_cutoff(learner).get()
+        return self.cutoff().get() if own is None else own
+
+    def move_cutoff(self, learner: str, sessions: pd.DatetimeIndex) -> pd.Timestamp:
+        """Move the data cut-off of ``learner`` up to the clock, to a session that has prices; it never goes back.
+
+        Parameters
+        ----------
+        learner
+            Name of an asset.
+        sessions
+            Sessions with prices, sorted.
+        """
+        past = sessions[sessions <= self.clock().now()]
+        before = self.cutoff_of(learner)
+        moved = max(past[-1:].tolist() + ([] if before is None else [before]))
+        self.own_cutoff(learner).set(moved)
+        return moved
+
+    def first_cutoff(self) -> PinnedSession:
+        """The data cut-off of the first training: what a replay starts after. Retraining does not move it."""
+        return PinnedSession(self.folder / "training.json", "first_data_cutoff")

@@ -96,20 +96,12 @@ def rolling_accuracy(
 
 def _score(experiment: str, arm: Arm, rows: pd.DataFrame, mostly_up: bool, level: float) -> RollingAccuracy:
     scored = rows[rows["session"] > arm.data_cutoff]
-    days = int(scored["session"].nunique())
-    if days == 0:
-        return RollingAccuracy(experiment, arm.model, 0, 0, None, None, None)
-    right = np.asarray(hits(scored["probability_up"], scored["up"]), dtype=np.float64)
+    days, session = int(scored["session"].nunique()), scored["session"].to_numpy()
     constant = (scored["up"].to_numpy() == mostly_up).astype(np.float64)
-    majority, session = float(constant.mean()), scored["session"].to_numpy()
-    if days < 2:
-        return RollingAccuracy(experiment, arm.model, days, len(scored), majority, None, None)
-    return RollingAccuracy(
-        experiment,
-        arm.model,
-        days,
-        len(scored),
-        majority,
-        day_clustered_proportion(right, session, level),
-        day_clustered_mean(right - constant, session, level),
-    )
+    majority = float(constant.mean()) if days else None
+    accuracy = advantage = None
+    if days > 1:  # an interval takes two
+        right = np.asarray(hits(scored["probability_up"], scored["up"]), dtype=np.float64)
+        accuracy = day_clustered_proportion(right, session, level)
+        advantage = day_clustered_mean(right - constant, session, level)
+    return RollingAccuracy(experiment, arm.model, days, len(scored), majority, accuracy, advantage)

@@ -71,13 +71,9 @@ class PastRun:
     ended_at: datetime | None = None
     is_lost: bool = False
 
-    def is_dead(self, now: datetime) -> bool:
-        """Whether it began too long ago to be still running."""
-        return self.status == "running" and now - self._began > LONGEST_RUN
-
     def is_under_way(self, now: datetime) -> bool:
-        """Whether it waits for its turn or is running."""
-        return self.status in ("queued", "running") and not self.is_dead(now)
+        """Whether it waits for its turn or is running; what began too long ago is dead."""
+        return self.status == "queued" or (self.status == "running" and now - self._began <= LONGEST_RUN)
 
     @property
     def latest_end(self) -> datetime:

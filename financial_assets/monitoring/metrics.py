@@ -8,7 +8,7 @@ system where their meaning is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -106,7 +106,14 @@ class ExperimentCollector(Collector):
             with closing(self._open()) as log:
                 totals = read_totals(log.engine, LATENCY_BUCKETS, PROBABILITY_BUCKETS)
                 alphas = {epoch.experiment: _srm_alpha(log, epoch) for epoch in totals.current_epochs}
-                families += self._from_log(totals, alphas)
+                meaning = "Seconds to the end of a routed request"
+                families += [
+                    *requests(totals),
+                    histogram("ab_test_response_time_seconds", meaning, totals.latency),
+                    histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
+                    *traffic(totals, alphas),
+                    *self._age(totals),
+                ]
                 health.add_metric(["log"], 1)
                 families += self._from_outcomes(log, totals.current_epochs, health)
         except (FinancialAssetsError, OSError) as error:
@@ -116,15 +123,6 @@ class ExperimentCollector(Collector):
             families = []
         yield health
         yield from families
-
-    def _from_log(self, totals: LogTotals, srm_alphas: Mapping[str, float]) -> list[Metric]:
-        return [
-            *requests(totals),
-            histogram("ab_test_response_time_seconds", "Seconds to the end of a routed request", totals.latency),
-            histogram("ab_test_prediction_value", "Answered probability of a rise", totals.probability),
-            *traffic(totals, srm_alphas),
-            *self._age(totals),
-        ]
 
     def _from_outcomes(
         self, log: PredictionLog, epochs: tuple[WeightEpoch, ...], health: GaugeMetricFamily

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from financial_assets.installation import configure
-from financial_assets.redaction import conceal
+from financial_assets.market import calendar
 from financial_assets.resources.configured import ABTest, Market, Models, Serving
 from financial_assets.resources.retraining import Retraining
 from financial_assets.settings import Settings
@@ -15,17 +15,13 @@ __all__ = ["ABTest", "Market", "Models", "Retraining", "Serving", "make_resource
 
 def make_resources(settings: Settings) -> dict[str, Any]:
     """All resources of the graph, by the name that assets ask for; see ``installation.configure`` for their values."""
-    values = configure(settings)
-    market, serving = Market(**values["market"]), Serving(**values["serving"])
+    calendar.use(settings.market_calendar)
+    market, serving = configure(Market, settings), configure(Serving, settings)
     serving.check()  # a target that cannot be used is reported now, not after the training
     return {
         "market": market,
-        "models": Models(**values["models"], bayes_accuracy=market.bayes_accuracy),
+        "models": configure(Models, settings, bayes_accuracy=market.bayes_accuracy),
         "serving": serving,
-        "ab_test": ABTest(**values["ab_test"]),
-        "retraining": Retraining(
-            alertmanager_url=settings.alertmanager_url and conceal(settings.alertmanager_url),
-            cooldown_hours=settings.retrain_cooldown_hours,
-            max_attempts=settings.retrain_max_attempts,
-        ),
+        "ab_test": configure(ABTest, settings),
+        "retraining": configure(Retraining, settings),
     }

@@ -16,8 +16,8 @@ class Retraining(dg.ConfigurableResource):
     """Where alerts are read, and when the sensors may ask for a retraining."""
 
     alertmanager_url: str | None
-    cooldown_hours: float
-    max_attempts: int
+    retrain_cooldown_hours: float
+    retrain_max_attempts: int
 
     def alertmanager(self) -> AlertmanagerClient | None:
         """The Alertmanager, ``None`` where none is configured."""
@@ -25,4 +25,4 @@ class Retraining(dg.ConfigurableResource):
 
     def policy(self) -> RetrainingPolicy:
         """How eager the sensors are."""
-        return RetrainingPolicy(cooldown=timedelta(hours=self.cooldown_hours), max_attempts=self.max_attempts)
+        return RetrainingPolicy(timedelta(hours=self.retrain_cooldown_hours), self.retrain_max_attempts)

@@ -26,29 +26,11 @@ _EXPERIMENT_SUFFIX = "-experiment"
 # Envoy refuses a weighted cluster whose weights sum to more than an unsigned 32-bit integer holds.
 _MAX_TOTAL_WEIGHT = 2**32 - 1
 _MAX_WEIGHT = 2**31 - 1
+_REPLICAS = {"replicas", "minReplicas", "maxReplicas"}
 _FIELDS = {
-    "Model": {
-        "storageUri",
-        "secretName",
-        "requirements",
-        "memory",
-        "replicas",
-        "minReplicas",
-        "maxReplicas",
-        "server",
-        "parameters",
-        "logger",
-    },
+    "Model": {"storageUri", "secretName", "requirements", "memory", "server", "parameters", "logger"} | _REPLICAS,
     "Experiment": {"default", "candidates", "mirror", "resourceType"},
-    "Server": {
-        "serverConfig",
-        "extraCapabilities",
-        "capabilities",
-        "replicas",
-        "minReplicas",
-        "maxReplicas",
-        "podSpec",
-    },
+    "Server": {"serverConfig", "extraCapabilities", "capabilities", "podSpec"} | _REPLICAS,
 }
 
 
@@ -112,9 +94,8 @@ def _check_model(name: str, spec: Manifest) -> None:
     requirements = spec.get("requirements")
     if not isinstance(requirements, list) or CAPABILITY not in requirements:
         raise ManifestError(f"Model {name}: spec.requirements is {requirements!r}; it must include {CAPABILITY}")
-    for field in ("replicas", "minReplicas", "maxReplicas"):
-        if field in spec:
-            _check_integer(spec[field], f"Model {name}: spec.{field}", 1, 1000)
+    for field in sorted(_REPLICAS & set(spec)):
+        _check_integer(spec[field], f"Model {name}: spec.{field}", 1, 1000)
     parameters = spec.get("parameters", [])
     if not isinstance(parameters, list) or not all(
         isinstance(item, dict) and set(item) == {"name", "value"} and all(isinstance(v, str) for v in item.values())

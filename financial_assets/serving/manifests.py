@@ -61,11 +61,6 @@ class ExperimentSpec:
     weights: Mapping[str, int]
     mirror: tuple[str, int] | None = None
 
-    @property
-    def members(self) -> tuple[str, ...]:
-        """Every model that takes part, the mirror included."""
-        return (*self.weights, *((self.mirror[0],) if self.mirror else ()))
-
 
 def model_name(variant: str, version: int) -> str:
     """The name of the Model that serves one registered version of a variant: ``<variant>-predictor-v<version>``."""
@@ -167,13 +162,13 @@ def kind_and_name(manifest: Manifest) -> tuple[str, str]:
 
 
 def parse_experiment(manifest: Manifest) -> ExperimentSpec:
-    """The values of a validated Experiment."""
+    """The values of an Experiment; of one that others wrote, what is optional may be missing."""
     spec = manifest["spec"]
     mirror = spec.get("mirror")
     return ExperimentSpec(
         name=manifest["metadata"]["name"],
-        default=spec.get("default"),
-        weights={candidate["name"]: candidate["weight"] for candidate in spec["candidates"]},
+        default=spec.get("default") or None,
+        weights={candidate["name"]: int(candidate.get("weight", 0)) for candidate in spec.get("candidates") or []},
         mirror=(mirror["name"], mirror["percent"]) if mirror else None,
     )
 

@@ -21,17 +21,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from mlserver import MLModel
+from mlserver import MLModel, types
 from mlserver.errors import InferenceError, MLServerError
-from mlserver.types import (
-    Datatype,
-    InferenceRequest,
-    InferenceResponse,
-    MetadataTensor,
-    RequestInput,
-    ResponseOutput,
-    TensorData,
-)
 from mlserver.utils import get_model_uri
 
 from financial_assets.serving.bar_rules import CHANNELS, INPUT, OUTPUTS, bar_fault
@@ -64,9 +55,10 @@ class FinancialOnnxRuntime(MLModel):
             raise MLServerError(f"model {self.name}: no {_MODEL_FILE} in {path}", _UNPROCESSABLE)
         self._session = await asyncio.to_thread(_open_session, path, self._options["intra_op_threads"])
         self._row, self._widths = _signature(self._session, path)
-        self.inputs = [MetadataTensor(name=INPUT, datatype=Datatype.FP32, shape=[-1, *self._row])]
+        self.inputs = [types.MetadataTensor(name=INPUT, datatype=types.Datatype.FP32, shape=[-1, *self._row])]
         self.outputs = [
-            MetadataTensor(name=name, datatype=Datatype.FP32, shape=[-1, width]) for name, width in self._widths.items()
+            types.MetadataTensor(name=name, datatype=types.Datatype.FP32, shape=[-1, width])
+            for name, width in self._widths.items()
         ]
         self._usual_s = 0.0
         try:
@@ -78,7 +70,7 @@ class FinancialOnnxRuntime(MLModel):
             raise MLServerError(f"{path} does not even answer bars of ones: {error}", _UNPROCESSABLE) from error
         return True
 
-    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
+    async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
         """Answer one request.
 
         Raises
@@ -93,7 +85,7 @@ class FinancialOnnxRuntime(MLModel):
             answer = await asyncio.to_thread(self._answer, payload.inputs[0])
         else:
             answer = self._answer(payload.inputs[0])
-        return InferenceResponse(
+        return types.InferenceResponse(
             model_name=self.name,
             model_version=self.version,
             id=payload.id,
@@ -105,7 +97,7 @@ class FinancialOnnxRuntime(MLModel):
         self._session = None
         return True
 
-    def _answer(self, tensor: RequestInput) -> dict[str, np.ndarray]:
+    def _answer(self, tensor: types.RequestInput) -> dict[str, np.ndarray]:
         began = time.perf_counter()
         bars = decode_bars(tensor)
         check_bars(bars)
@@ -158,14 +150,14 @@ def check_bars(bars: np.ndarray) -> None:
         raise InferenceError(fault)
 
 
-def _encode(name: str, value: np.ndarray) -> ResponseOutput:
+def _encode(name: str, value: np.ndarray) -> types.ResponseOutput:
     # Without validation: the values are floats already, and checking each would take longer than a small graph runs.
-    data = TensorData.model_construct(root=value.ravel().tolist())
-    return ResponseOutput.model_construct(
+    data = types.TensorData.model_construct(root=value.ravel().tolist())
+    return types.ResponseOutput.model_construct(
         _fields_set={"name", "shape", "datatype", "data"},
         name=name,
         shape=list(value.shape),
-        datatype=Datatype.FP32.value,  # a text, as validation would make it: gRPC sends it as it is
+        datatype=types.Datatype.FP32.value,  # a text, as validation would make it: gRPC sends it as it is
         data=data,
     )
 

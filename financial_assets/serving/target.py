@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from financial_assets.serving.manifests import Manifest
+from financial_assets.serving.manifests import ExperimentSpec, Manifest, parse_experiment
 
 __all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus", "report"]
 
@@ -46,26 +46,16 @@ class ModelStatus:
 
 
 @dataclass(frozen=True)
-class ExperimentStatus:
-    """One Experiment: default (if it has one), relative weights, mirror, and whether exactly this is applied."""
+class ExperimentStatus(ExperimentSpec):
+    """One Experiment's values, and whether exactly these are applied."""
 
-    name: str
-    default: str | None
-    weights: Mapping[str, int]
-    mirror: tuple[str, int] | None
-    ready: bool
+    ready: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest, ready: bool) -> ExperimentStatus:
         """The status of an Experiment, of which others may have left out what is optional."""
-        spec, mirror = manifest["spec"], manifest["spec"].get("mirror")
-        return cls(
-            manifest["metadata"]["name"],
-            str(spec["default"]) if spec.get("default") else None,
-            {item["name"]: int(item.get("weight", 0)) for item in spec.get("candidates") or []},
-            (mirror["name"], mirror["percent"]) if mirror else None,
-            ready,
-        )
+        spec = parse_experiment(manifest)
+        return cls(spec.name, spec.default, spec.weights, spec.mirror, ready)
 
 
 @dataclass(frozen=True)

@@ -69,3 +69,4 @@ def check_path(value: object) -> object:
 
 HttpAddress = Annotated[str, has_scheme("http", "https"), AfterValidator(check_server)]
 LocalPath = Annotated[Path, BeforeValidator(check_path)]
+LocalPattern = Annotated[str, BeforeValidator(check_path)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from financial_assets.settings.base import SettingsGroup, check_path
+from financial_assets.settings.base import LocalPath, LocalPattern, SettingsGroup
 from financial_assets.settings.names import nearest_names
 
 __all__ = ["MarketSettings"]
@@ -24,7 +24,7 @@ class MarketSettings(SettingsGroup):
     tickers: Annotated[tuple[str, ...], NoDecode] = ("AAPL", "MSFT")
     """Tickers of the universe, separated by commas; ``UNIVERSE_FILE`` replaces them."""
 
-    universe_file: Path | None = None
+    universe_file: LocalPath | None = None
     """CSV of dated membership: ticker, from, to (YYYY-MM-DD, empty: open), sector, currency. A ticker is traded, and
     counts in the market's index, while it belongs to the universe; those that left stay in the past."""
 
@@ -35,7 +35,7 @@ class MarketSettings(SettingsGroup):
     price_source: Literal["sample", "yahoo", "files", "simulated"] = "sample"
     """Where prices come from: ``sample`` (bundled real bars, no network), ``yahoo``, ``files`` or ``simulated``."""
 
-    price_files: str | None = None
+    price_files: LocalPattern | None = None
     """For ``PRICE_SOURCE=files``: a file (CSV, Parquet, Arrow; packed or not), a folder of them, or a glob."""
 
     adjustment: Literal["adj_close", "adjusted", "splits", "none"] | None = None
@@ -59,7 +59,7 @@ class MarketSettings(SettingsGroup):
     """What happens to bars that cannot be true: ``quarantine`` leaves them out and goes on with the rest, ``strict``
     stops the run."""
 
-    quality_overrides: Path | None = None
+    quality_overrides: LocalPath | None = None
     """YAML file of decisions about single bars: ticker, from, to, action (accept, drop or repair) and reason."""
 
     evaluation_share: float = Field(default=0.2, gt=0, lt=1)
@@ -91,11 +91,6 @@ class MarketSettings(SettingsGroup):
                     '`python -c "import exchange_calendars as ec; print(*ec.get_calendar_names())"`'
                 )
         return value
-
-    @field_validator("price_files", "universe_file", "quality_overrides", mode="before")
-    @classmethod
-    def _check_files(cls, value: object) -> object:
-        return check_path(value)
 
     @field_validator("tickers", mode="before")
     @classmethod

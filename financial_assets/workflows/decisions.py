@@ -5,7 +5,6 @@ The asset ``rollout`` and the command ``replay --decide`` both run it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.experiment.rollout.tracking import track_decision
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.installation.ab_test import ABTestState
@@ -79,19 +79,12 @@ class BaselinePredictions:
 
 def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) -> tuple[Judgement, ...]:
     """Decide about every challenger as of the market clock; see :func:`decide_as_of`."""
-    as_of = market.clock().now()
-    panel = market.panel()
-    outcomes = outcome_frame(panel)
-    return decide_as_of(as_of, panel.sessions, outcomes, BaselinePredictions(models, panel), models, ab_test)
+    known = KnownPrices.of(market.panel(), market.clock().now())
+    return decide_as_of(known, BaselinePredictions(models, known.panel), models, ab_test)
 
 
 def decide_as_of(
-    as_of: pd.Timestamp,
-    sessions: pd.DatetimeIndex,
-    outcomes: pd.DataFrame,
-    baselines: BaselinePredictions,
-    models: ModelStore,
-    ab_test: ABTestState,
+    known: KnownPrices, baselines: BaselinePredictions, models: ModelStore, ab_test: ABTestState
 ) -> tuple[Judgement, ...]:
     """Decide about every challenger as of a session; empty without one. Nothing moves yet.
 
@@ -100,10 +93,8 @@ def decide_as_of(
 
     Parameters
     ----------
-    as_of
-        The market clock.
-    sessions, outcomes
-        Sessions with prices up to it, and the outcomes that these prices settle.
+    known
+        Prices up to the market clock, and the outcomes that they settle.
     baselines
         Predictions of the baselines.
     models, ab_test
@@ -111,24 +102,22 @@ def decide_as_of(
     """
     with _controller(ab_test) as controller:
         predicted = {plan.challenger: baselines.since(pd.Timestamp(plan.starts_after)) for plan in controller.plans()}
-        judgements = controller.decide(outcomes, sessions, predicted, as_of=as_of, cost_bps=ab_test.cost_bps)
+        judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps)
     for judgement in judgements:
         decision = judgement.decision
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
-        atomic_write_text(path, json.dumps(json.loads(decision.to_json()), indent=2) + "\n")
+        atomic_write_text(path, decision.document)
         track_decision(models.tracker(), judgement.plan, decision)
     return judgements
 
 
-def update_allocation(
-    judgements: Sequence[Judgement], panel: PricePanel, as_of: pd.Timestamp, ab_test: ABTestState
-) -> None:
+def update_allocation(judgements: Sequence[Judgement], known: KnownPrices, ab_test: ABTestState) -> None:
     """Let adaptive shares learn from the evidence of one session's decisions, if the policy wants them.
 
     It is separate from :func:`decide_as_of`: whoever only asks what would be decided moves no allocation.
     """
     with _controller(ab_test) as controller:
-        controller.update_allocation(judgements, panel, as_of)
+        controller.update_allocation(judgements, known)
 
 
 def take_step(
@@ -154,23 +143,24 @@ def take_step(
     """
     with _controller(ab_test) as controller:
         before = controller.rollout.started()
-        epoch = controller.apply_decisions(decisions) if decisions else before
+        epoch = apply_decisions(controller.rollout, decisions) if decisions else before
         former = controller.rollout.former_regimes()
     moved = epoch != before
     if moved or always:
         # Routes before aliases: an alias may lag behind what is served, but never names a model that is not routed yet.
-        apply_epoch(epoch, serving.target(), serving.namespace, serving.ready_timeout, former=former)
+        apply_epoch(epoch, serving.target(), serving.kubernetes_namespace, serving.ready_timeout, former=former)
         point_aliases(models.registry(), epoch)
     return Step(tuple(decisions), epoch, moved)
 
 
 def repeat_decision(decision: Decision, market: MarketState, models: ModelStore, ab_test: ABTestState) -> Decision:
     """The decision computed anew from log and prices, as of its own session."""
-    panel = market.whole_panel().until(pd.Timestamp(decision.as_of))
+    as_of = pd.Timestamp(decision.as_of)
+    known = KnownPrices.of(market.whole_panel().until(as_of), as_of)
     with _controller(ab_test) as controller:
         starts_after = pd.Timestamp(controller.plan_of(decision).starts_after)
-        baselines = BaselinePredictions(models, panel).since(starts_after)
-        return controller.repeat(decision, outcome_frame(panel), panel.sessions, baselines, cost_bps=ab_test.cost_bps)
+        baselines = BaselinePredictions(models, known.panel).since(starts_after)
+        return controller.repeat(decision, known, baselines, cost_bps=ab_test.cost_bps)
 
 
 @contextmanager

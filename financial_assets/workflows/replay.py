@@ -13,7 +13,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import NotReadyError, ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, timing_frame
@@ -99,7 +99,7 @@ def run_replay(
             clock=clock,
             mode=mode,
             load=load,
-            workers=workers or (ab_test.workers if load is None else OPEN_LOOP_LIMIT),
+            workers=workers or (ab_test.replay_workers if load is None else OPEN_LOOP_LIMIT),
             ready_timeout=serving.ready_timeout,
             regimes=request_regimes(ab_test.policy(), panel),
         )
@@ -124,9 +124,9 @@ def decide_between_sessions(
 
     def decide() -> tuple[tuple[Decision, ...], WeightEpoch]:
         as_of = market.clock().now()
-        visible = panel.until(as_of)
-        judgements = decide_as_of(as_of, visible.sessions, outcome_frame(visible), baselines, models, ab_test)
-        update_allocation(judgements, visible, as_of, ab_test)
+        known = KnownPrices.of(panel.until(as_of), as_of)
+        judgements = decide_as_of(known, baselines, models, ab_test)
+        update_allocation(judgements, known, ab_test)
         decisions = tuple(judgement.decision for judgement in judgements)
         return decisions, take_step(decisions, models, serving, ab_test, always=False).epoch
 
@@ -169,7 +169,7 @@ def _routed_epoch(
     An earlier replay may have been killed in its shadow, or a step before it was routed: both are finished here.
     """
     rollout, current = Rollout(log, ab_test.policy()), ab_test.current_epoch(log)
-    target, namespace, timeout_s = serving.target(), serving.namespace, serving.ready_timeout
+    target, namespace, timeout_s = serving.target(), serving.kubernetes_namespace, serving.ready_timeout
 
     def settle(step: Callable[[Rollout], WeightEpoch]) -> WeightEpoch:
         with log.exclusive(current.experiment):

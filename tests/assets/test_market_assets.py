@@ -391,7 +391,7 @@ def test_with_strict_a_ticker_that_never_came_stops_the_run_by_name(
     [
         ({"price_source": "files", "price_files": "nowhere/*.csv"}, "FINANCIAL_ASSETS_HOME"),
         ({"home": "fresh", "price_source": "files", "price_files": "nowhere/*.csv"}, "PRICE_FILES=nowhere"),
-        ({"start": "2030-01-01"}, "INGESTION_START_DATE"),
+        ({"ingestion_start_date": "2030-01-01"}, "INGESTION_START_DATE"),
     ],
     ids=["another source's home", "no such file", "nothing in the span"],
 )

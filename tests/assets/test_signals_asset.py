@@ -64,7 +64,7 @@ def experiment_at(home: Path) -> ABTest:
         home=str(home),
         log_url=f"sqlite:///{home / 'log.db'}",
         replay_sessions=0,
-        workers=1,
+        replay_workers=1,
         cost_bps=5.0,
         progress=False,
     )
@@ -87,7 +87,7 @@ Run = Callable[..., dg.ExecuteInProcessResult]
 @pytest.fixture
 def run(instance: dg.DagsterInstance, gateway: Double, ab_test: ABTest, tmp_path: Path) -> Run:
     def execute(market: Market, experiment: ABTest = ab_test) -> dg.ExecuteInProcessResult:
-        serving = Serving(home=str(tmp_path), target_name="local", request_timeout=1.0, ready_timeout=1.0)
+        serving = Serving(home=str(tmp_path), serving_target="local", request_timeout=1.0, ready_timeout=1.0)
         return dg.materialize(
             [daily_signals],
             resources={"market": market, "serving": serving, "ab_test": experiment},

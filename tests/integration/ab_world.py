@@ -24,7 +24,7 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.resources import make_resources
 from financial_assets.serving.target import ExperimentStatus
@@ -154,9 +154,9 @@ class World:
         """The decisions about all challengers, now; adaptive shares learn from their evidence."""
         market, models, ab_test = (self.resources[name] for name in ("market", "models", "ab_test"))
         as_of = market.clock().now()
-        known = self.panel.until(as_of)
-        judgements = decide_as_of(as_of, known.sessions, outcome_frame(known), self.rivals, models, ab_test)
-        update_allocation(judgements, known, as_of, ab_test)
+        known = KnownPrices.of(self.panel.until(as_of), as_of)
+        judgements = decide_as_of(known, self.rivals, models, ab_test)
+        update_allocation(judgements, known, ab_test)
         return tuple(judgement.decision for judgement in judgements)
 
     def killed_before(self, part: str) -> None:

@@ -243,7 +243,7 @@ def test_a_replay_sits_out_every_death_and_asks_for_no_answer_twice(target: Loca
                 starting.append(threading.Thread(target=control.start, args=(target.home,)))
                 starting[0].start()
 
-    serving = Serving(home=str(target.home), target_name="local", request_timeout=20, ready_timeout=120)
+    serving = Serving(home=str(target.home), serving_target="local", request_timeout=20, ready_timeout=120)
     connect = Noting(Connector(serving))
     with PredictionLog(f"sqlite:///{tmp_path / 'log.db'}") as log:
         request = ReplayRequest(log.open_epoch(NAME, arms, "start", after=0), pd.DatetimeIndex(sessions), 256)

@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
+from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.decision.record import (
     Action,
     ConfidenceSequence,
@@ -25,14 +24,10 @@ from financial_assets.experiment.decision.record import (
     Look,
     TrafficEvidence,
 )
-from financial_assets.experiment.paired_score import PairedDays, in_words
+from financial_assets.experiment.paired_score import in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.statistics.asymptotic import clipped
-from financial_assets.experiment.statistics.betting import BettingSequence
-from financial_assets.experiment.statistics.capital import margin_grid, planned_stakes
-from financial_assets.experiment.statistics.group_sequential import daily_z
 
-__all__ = ["always_on_path", "decide", "due_looks", "watch"]
+__all__ = ["decide"]
 
 
 def decide(
@@ -93,84 +88,6 @@ def decide(
         ended=action != "hold" or days >= plan.looks[-1],
         weights=_weights(action, plan, epoch, released=days >= plan.looks[-1] and plan.test.at_horizon == "release"),
     )
-
-
-def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
-    """The planned looks whose day has come, up to the first that is crossed: later ones never take place."""
-    looks: list[Look] = []
-    for day, boundary in zip(plan.looks, plan.boundaries, strict=True):
-        if day > len(evidence.main) or (looks and looks[-1].crossed):
-            break
-        session = evidence.main.sessions[day - 1]
-        looks.append(
-            Look(
-                day=day,
-                session=session.date().isoformat(),
-                z=_z(evidence.main, day, plan.test.margin),
-                boundary=boundary,
-                against={
-                    name: _z(days, int(days.sessions.searchsorted(session, side="right")), 0.0)
-                    for name, days in evidence.against.items()
-                },
-            )
-        )
-    return tuple(looks)
-
-
-def watch(plan: ExperimentPlan, evidence: Evidence) -> ConfidenceSequence:
-    """The always-on confidence sequence over all days so far."""
-    alpha, margin = plan.alpha_always, plan.test.margin
-    main = _sequence(plan, evidence.main.differences)
-    low, high = main.interval(alpha)
-    return ConfidenceSequence(
-        low=low,
-        high=high,
-        log_e=main.log_e(margin),
-        against={name: _beaten_by(plan, days.differences) for name, days in evidence.against.items()},
-    )
-
-
-def always_on_path(plan: ExperimentPlan, differences: np.ndarray) -> list[tuple[float, float]]:
-    """Bounds of the always-on confidence sequence after each day; the last are those of :func:`watch`."""
-    state, bounds = _start(plan), []
-    for difference in map(float, clipped(differences, plan.bound)):
-        state = state.update(difference)
-        bounds.append(state.interval(plan.alpha_always))
-    return bounds
-
-
-def _sequence(plan: ExperimentPlan, differences: np.ndarray) -> BettingSequence:
-    """Bets on the main difference."""
-    return _start(plan).extend(map(float, clipped(differences, plan.bound)))
-
-
-def _start(plan: ExperimentPlan) -> BettingSequence:
-    """Before the first day; margins in thousandths of the bound, and those that decide."""
-    margin = plan.test.margin
-    margins = np.unique([*margin_grid(plan.bound / 1000, plan.bound / 5, plan.bound), margin, -margin])
-    return BettingSequence.start(margins, bound=plan.bound, stakes=_stakes(plan))
-
-
-def _beaten_by(plan: ExperimentPlan, differences: np.ndarray) -> float:
-    """Lower bound of the advantage over a baseline in accuracy: 0 once "no advantage" is refuted, -1 before."""
-    return BettingSequence.start([0.0]).extend(map(float, differences)).interval(plan.alpha_always)[0]
-
-
-def _stakes(plan: ExperimentPlan) -> tuple[float, ...]:
-    """Stakes for the effect beyond the margin that the plan hopes for, fixed before the first day."""
-    return planned_stakes(plan.test.plausible_effect - plan.test.margin, plan.spread.deviation, plan.bound)
-
-
-def _z(days: PairedDays, count: int, margin: float) -> float:
-    """Standardised mean of the first ``count`` days; 0 without variation, which proves nothing."""
-    values = days.differences[:count]
-    if len(values) < 2 or float(np.ptp(values)) <= _ROUNDING:
-        return 0.0
-    return float(np.clip(daily_z(values, margin), -_LARGEST_Z, _LARGEST_Z))
-
-
-_ROUNDING = 1e-12  # days that differ by less are equal: a deviation of rounding errors would make any mean significant
-_LARGEST_Z = 38.0  # beyond, the normal tail underflows a double, and infinity has no place in a record
 
 
 def _completeness(plan: ExperimentPlan, evidence: Evidence) -> Guardrail:

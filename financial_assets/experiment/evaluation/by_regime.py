@@ -136,25 +136,17 @@ def _row(
     first, second = pair
     advantage = profit = alike = None
     if first is not None and second is not None:
-        advantage = _advantage(daily, first.name, second.name, inside, level)
+        if first.name in daily and second.name in daily:
+            (right, count), (other, others) = daily[first.name], daily[second.name]
+            both = inside & (count > 0) & (others > 0)
+            if both.sum() >= _FEWEST_DAYS:
+                advantage = hac_mean(right[both] / count[both] - other[both] / others[both], level)[0]
         if first.pnl is not None and second.pnl is not None:
             ours, theirs = (np.asarray(s.pnl.daily, np.float64) for s in (first, second) if s.pnl is not None)
             traded = inside & (np.arange(ours.size) < days_of_both(ours, theirs))
             alike = correlation(ours[traded], theirs[traded], level) if traded.sum() >= _FEWEST_DAYS else None
             profit = hac_mean((ours - theirs)[inside], level)[0] if inside.sum() >= _FEWEST_DAYS else None
     return RegimeRow(dimension, value, int(np.sum(inside)), accuracy, advantage, profit, alike)
-
-
-def _advantage(
-    daily: Mapping[str, tuple[np.ndarray, np.ndarray]], first: str, second: str, inside: np.ndarray, level: float
-) -> Interval | None:
-    if first not in daily or second not in daily:
-        return None
-    (right, count), (other, others) = daily[first], daily[second]
-    both = inside & (count > 0) & (others > 0)
-    if both.sum() < _FEWEST_DAYS:
-        return None
-    return hac_mean(right[both] / count[both] - other[both] / others[both], level)[0]
 
 
 def _stable(rows: Sequence[RegimeRow]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -14,22 +14,13 @@ from financial_assets.experiment.arms import WeightEpoch, arm_to_json
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.guardrails import sample_ratio
 from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.evaluation import comparison
 from financial_assets.experiment.evaluation.business import BusinessCase
-from financial_assets.experiment.evaluation.business_view import Business, business_of
-from financial_assets.experiment.evaluation.by_regime import RegimeView, view_by_regime
+from financial_assets.experiment.evaluation.business_view import business_of
+from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.candidates import candidates
-from financial_assets.experiment.evaluation.comparison import (
-    answered_rows,
-    baseline_rows,
-    common_rows,
-    comparisons,
-    due_baselines,
-    due_rows,
-    waiting,
-)
 from financial_assets.experiment.evaluation.conclusion import conclude_all
-from financial_assets.experiment.evaluation.evaluation import Evaluation
-from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
+from financial_assets.experiment.evaluation.evaluation import Evaluation, Scored
 from financial_assets.experiment.evaluation.remarks import ahead_remarks, ruin_remarks
 from financial_assets.experiment.evaluation.routed import routed_view
 from financial_assets.experiment.evaluation.skill import (
@@ -115,15 +106,15 @@ def evaluate(
     current = replace(latest, arms=tuple(order))
     criteria = _criteria(current, judgements, default or Criteria.of_policy())
     main_criteria = criteria[current.champion.model]
-    answered = answered_rows(direct, current.arms)
-    due = due_rows(answered, outcomes)
-    routed_due, baselines_due = join_outcomes(routed, outcomes), due_baselines(baselines, outcomes)
-    rows = common_rows(due, current)
-    rows |= baseline_rows(baselines_due, rows)
+    answered = comparison.answered_rows(direct, current.arms)
+    due = comparison.due_rows(answered, outcomes)
+    routed_due, baselines_due = join_outcomes(routed, outcomes), comparison.due_baselines(baselines, outcomes)
+    rows = comparison.common_rows(due, current)
+    rows |= comparison.baseline_rows(baselines_due, rows)
     scored = _score(rows, current, panel, routed, main_criteria.level, cost_bps, business)
     traffic = tuple(epoch_traffic(routed, epochs, main_criteria.srm_alpha))
     splits = _splits(current, epochs, routed, judgements, criteria)
-    compared = comparisons(rows, due, baselines_due, current, criteria)
+    compared = comparison.comparisons(rows, due, baselines_due, current, criteria)
     conclusion = conclude_all(
         current.champion.model, [arm.model for arm in current.challengers], traffic, compared, splits
     )
@@ -133,6 +124,7 @@ def evaluate(
     # With a broken traffic split nothing is compared, in remarks neither.
     ahead = () if conclusion.verdict == "refused" else ahead_remarks(scored.skills, compared)
     return Evaluation(
+        **vars(scored),
         experiment=current.experiment,
         as_of=_iso(panel.sessions[-1]),
         first_session=None if main is None else _iso(main["session"].min()),
@@ -145,18 +137,12 @@ def evaluate(
             arm_traffic(model, routed, routed_due, main_criteria.level, followed=model in followed)
             for model in dict.fromkeys(model for epoch in reversed(epochs) for model in epoch.weights)
         ),
-        skills=scored.skills,
-        tickers=scored.tickers,
-        trading_days=scored.trading_days,
-        buy_and_hold=scored.buy_and_hold,
         cost_bps=cost_bps,
         level=main_criteria.level,
         plan=_fixed(main_criteria, cost_bps, business),
         sample_ratio=splits,
-        outcomes_not_due=waiting(answered, due, current),
+        outcomes_not_due=comparison.waiting(answered, due, current),
         data_hash=panel.content_hash(),
-        business=scored.business,
-        regimes=scored.regimes,
         candidates=candidates(due, current, panel.sessions, level=main_criteria.level, cost_bps=cost_bps),
         routed=routed_view(routed_due, due, epochs, main_criteria.level),
         backtests=backtest_arms(due, {arm.model: arm.role for arm in current.arms}),
@@ -212,16 +198,6 @@ def _splits(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    skills: tuple[Skill, ...] = ()
-    tickers: tuple[TickerSkill, ...] = ()
-    trading_days: tuple[str, ...] = ()
-    buy_and_hold: ProfitAndLoss | None = None
-    business: Business | None = None
-    regimes: RegimeView | None = None
-
-
 def _check(routed: pd.DataFrame, epochs: Sequence[WeightEpoch]) -> WeightEpoch:
     if not epochs:
         raise ExperimentError("the experiment has not started; run `financial-assets run`")
@@ -243,10 +219,10 @@ def _score(
     level: float,
     cost_bps: float,
     business: BusinessCase,
-) -> _Scored:
+) -> Scored:
     main = rows.get(epoch.champion.model)
     if main is None or main["session"].nunique() < 2:
-        return _Scored()
+        return Scored()
     roles = {arm.model: arm.role for arm in epoch.arms}
     grid = trading_grid(main, panel.sessions)
     skills = tuple(
@@ -254,7 +230,7 @@ def _score(
     )
     directional = {name: frame for name, frame in rows.items() if frame["probability_up"].notna().all()}
     hold = buy_and_hold(grid, cost_bps)
-    return _Scored(
+    return Scored(
         skills=skills,
         tickers=ticker_skills(directional),
         trading_days=tuple(_iso(session) for session in grid.sessions),

@@ -9,27 +9,31 @@ from typing import Any
 from pydantic_core import to_json
 
 from financial_assets.experiment.decision.record import Guardrail
+from financial_assets.experiment.evaluation import measures
 from financial_assets.experiment.evaluation.business_view import Business
 from financial_assets.experiment.evaluation.by_regime import RegimeView
 from financial_assets.experiment.evaluation.candidates import Candidate
-from financial_assets.experiment.evaluation.measures import (
-    ArmTraffic,
-    Comparison,
-    Conclusion,
-    EpochTraffic,
-    ProfitAndLoss,
-    Skill,
-    TickerSkill,
-)
 from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
 from financial_assets.models.scores import LeakCheck
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "Scored"]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the common rows of champion and challengers give; nothing where fewer than two sessions are scored."""
+
+    skills: tuple[measures.Skill, ...] = ()
+    tickers: tuple[measures.TickerSkill, ...] = ()
+    trading_days: tuple[str, ...] = ()
+    buy_and_hold: measures.ProfitAndLoss | None = None
+    business: Business | None = None
+    regimes: RegimeView | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Scored):
     """Everything the report shows.
 
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
@@ -46,21 +50,15 @@ class Evaluation:
     first_session: str | None
     last_session: str | None
     arms: tuple[dict[str, Any], ...]
-    conclusion: Conclusion
-    comparisons: tuple[Comparison, ...]
-    epochs: tuple[EpochTraffic, ...]
-    traffic: tuple[ArmTraffic, ...]
-    skills: tuple[Skill, ...]
-    tickers: tuple[TickerSkill, ...]
-    trading_days: tuple[str, ...]
-    buy_and_hold: ProfitAndLoss | None
+    conclusion: measures.Conclusion
+    comparisons: tuple[measures.Comparison, ...]
+    epochs: tuple[measures.EpochTraffic, ...]
+    traffic: tuple[measures.ArmTraffic, ...]
     cost_bps: float
     level: float
     plan: dict[str, Any]
     outcomes_not_due: int
     data_hash: str
-    business: Business | None
-    regimes: RegimeView | None
     candidates: tuple[Candidate, ...] = ()
     routed: RoutedView | None = None
     backtests: tuple[TailBackTest, ...] = ()
@@ -75,6 +73,6 @@ class Evaluation:
         """Strict JSON (no NaN)."""
         return json.dumps(self.to_dict(), allow_nan=False, indent=2)
 
-    def skill(self, name: str) -> Skill | None:
+    def skill(self, name: str) -> measures.Skill | None:
         """The skill of the forecaster called ``name``."""
         return next((skill for skill in self.skills if skill.name == name), None)

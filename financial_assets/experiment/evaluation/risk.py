@@ -22,7 +22,7 @@ import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss
 from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
-from financial_assets.experiment.outcomes import join_outcomes
+from financial_assets.experiment.outcomes import KnownPrices, join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
@@ -105,13 +105,7 @@ def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
 
 
 def deflated_sharpe(
-    plan: ExperimentPlan,
-    direct: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    sessions: pd.DatetimeIndex,
-    *,
-    versions: int,
-    cost_bps: float,
+    plan: ExperimentPlan, direct: pd.DataFrame, known: KnownPrices, *, versions: int, cost_bps: float
 ) -> float | None:
     """Deflated Sharpe ratio of the challenger's daily profit after costs on its evidence.
 
@@ -125,8 +119,8 @@ def deflated_sharpe(
         Who the challenger is, and since when its predictions count.
     direct
         Paired predictions: ``session``, ``ticker``, ``model``, ``status``, ``probability_up``.
-    outcomes, sessions
-        What is known as of the decision, and the sessions with prices up to it.
+    known
+        What prices say as of the decision.
     versions
         Registered versions.
     cost_bps
@@ -139,10 +133,10 @@ def deflated_sharpe(
         without any profit or loss.
     """
     own = direct[(direct["model"] == plan.challenger) & (direct["status"] == "ok")]
-    rows = join_outcomes(own[own["session"] > pd.Timestamp(plan.starts_after)], outcomes)
+    rows = join_outcomes(own[own["session"] > pd.Timestamp(plan.starts_after)], known.outcomes)
     if rows["session"].nunique() < _FEWEST:
         return None
-    grid = trading_grid(rows, sessions)
+    grid = trading_grid(rows, known.panel.sessions)
     answers = rows.dropna(subset=["probability_up"])
     profit = profit_of(answers, grid, cost_bps) if len(answers) else None
     if profit is None:

@@ -92,10 +92,19 @@ def routed_view(
     try:
         log = _logged(rows, arms, usable)
         expected = past_means(log, _COIN)
-        estimates = [
-            _arm(log, place, arm, expected, _truth(paired.get(arm), rows, level), level)
-            for place, arm in enumerate(arms)
-        ]
+        estimates: list[RoutedArm] = []
+        for place, arm in enumerate(arms):
+            target = np.zeros_like(log.propensity)
+            target[:, place] = 1.0  # as if this arm had answered every request
+            estimates.append(
+                RoutedArm(
+                    model=arm,
+                    ips=ips(log, target, level=level),
+                    snips=snips(log, target, level=level),
+                    doubly_robust=doubly_robust(log, target, expected, level=level),
+                    paired=_truth(paired.get(arm), rows, level),
+                )
+            )
         p_values = holm({arm: _p_value(log, place) for place, arm in enumerate(arms) if place})
     except ExperimentError as error:
         return RoutedView((), len(rows), days, str(error))
@@ -116,25 +125,6 @@ def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, Weight
         arm=np.array([places[model] for model in rows["model"]], dtype=np.intp),
         reward=(right & (rows["status"] == "ok").to_numpy()).astype(np.float64),
         propensity=np.array([shares[stratum] for stratum in strata], np.float64).reshape(len(rows), len(arms)),
-    )
-
-
-def _arm(
-    log: LoggedRewards,
-    place: int,
-    model: str,
-    expected: np.ndarray,
-    truth: Interval | None,
-    level: float,
-) -> RoutedArm:
-    target = np.zeros_like(log.propensity)
-    target[:, place] = 1.0
-    return RoutedArm(
-        model=model,
-        ips=ips(log, target, level=level),
-        snips=snips(log, target, level=level),
-        doubly_robust=doubly_robust(log, target, expected, level=level),
-        paired=truth,
     )
 
 

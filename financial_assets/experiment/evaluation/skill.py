@@ -9,18 +9,12 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
+from financial_assets.experiment.paired_score import PairedMetric, paired_score
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.scoring import finance, performance
-from financial_assets.scoring.classification import (
-    hits,
-    log_losses,
-    majority_rate,
-    reliability_curve,
-    squared_errors,
-)
+from financial_assets.scoring.classification import hits, majority_rate, reliability_curve
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
-from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
 __all__ = [
     "TradingGrid",
@@ -90,20 +84,19 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
     """
     direction = rows.dropna(subset=["probability_up"])
     quantiles = rows.dropna(subset=list(QUANTILE_COLUMNS))
-    probability, up = direction["probability_up"].to_numpy(), direction["up"].to_numpy()
-    has_direction = len(direction) > 0
+    probability, has_direction = direction["probability_up"].to_numpy(), len(direction) > 0
     return Skill(
         name=name,
         role=role,
         accuracy=accuracy_of(direction, level),
-        brier=_mean(squared_errors(probability, up), direction, level) if has_direction else None,
-        log_loss=_mean(log_losses(probability, up), direction, level) if has_direction else None,
-        pinball=_pinball(quantiles, level),
+        brier=_loss("brier", direction, level),
+        log_loss=_loss("log_loss", direction, level),
+        pinball=_loss("pinball", quantiles, level),
         coverage_90=_coverage(quantiles, "q05", "q95", level),
         coverage_98=_coverage(quantiles, "q01", "q99", level),
         share_up=float(np.mean(probability > 0.5)) if has_direction else None,
         pnl=profit_of(direction, grid, cost_bps) if has_direction else None,
-        reliability=reliability_curve(probability, up) if has_direction else (),
+        reliability=reliability_curve(probability, direction["up"].to_numpy()) if has_direction else (),
     )
 
 
@@ -144,19 +137,12 @@ def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
     )
 
 
-def _mean(values: np.ndarray, rows: pd.DataFrame, level: float) -> Interval | None:
+def _loss(metric: PairedMetric, rows: pd.DataFrame, level: float) -> Interval | None:
+    """Mean loss with its day-clustered interval; ``None`` with fewer than two days."""
     if rows["session"].nunique() < 2:
         return None
-    return day_clustered_mean(values, rows["session"].to_numpy(), level)
-
-
-def _pinball(rows: pd.DataFrame, level: float) -> Interval | None:
-    if rows.empty:
-        return None
-    actual = rows["log_return"].to_numpy()
-    levels = zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
-    losses = [pinball_losses(actual, rows[column].to_numpy(), tau) for column, tau in levels]
-    return _mean(np.mean(losses, axis=0), rows, level)
+    scores = paired_score(metric, rows, rows["up"].to_numpy(), rows["log_return"].to_numpy())
+    return day_clustered_mean(-scores, rows["session"].to_numpy(), level)
 
 
 def _coverage(rows: pd.DataFrame, low: str, high: str, level: float) -> Interval | None:

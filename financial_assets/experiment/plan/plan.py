@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -155,10 +154,6 @@ class ExperimentPlan(CanonicalRecord):
     def can_promote(self) -> bool:
         """Whether the test is able to find the plausible effect by its horizon."""
         return self.detectable <= self.test.plausible_effect
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return json.loads(self.to_json())
 
     def stored(self) -> dict[str, Any]:
         """All values but rules that came later and are not used: older plans keep their digest."""

@@ -88,15 +88,15 @@ class DecisionWriter(DecisionReader):
         with transaction(self.engine, write=True) as connection:
             registered = _select_plan(connection, plan.experiment, plan.champion, plan.challenger)
             if registered is None:
-                values: dict[str, Any] = {
-                    "experiment": plan.experiment,
-                    "champion": plan.champion,
-                    "challenger": plan.challenger,
-                    "digest": plan.digest,
-                    "registered_at": utc_now(),
-                    "document": plan.to_json(),
-                }
-                connection.execute(sa.insert(schema.plans), values)
+                registration = sa.insert(schema.plans).values(
+                    experiment=plan.experiment,
+                    champion=plan.champion,
+                    challenger=plan.challenger,
+                    digest=plan.digest,
+                    registered_at=utc_now(),
+                    document=plan.to_json(),
+                )
+                connection.execute(registration)
         return registered or plan
 
     def record_decision(self, decision: Decision) -> bool:
@@ -128,8 +128,7 @@ class DecisionWriter(DecisionReader):
             if not _is_recorded(connection, digest):
                 raise LogError(f"there is no decision {digest}")
             if connection.execute(sa.select(approvals).where(approvals.c.digest == digest)).first() is None:
-                values: dict[str, Any] = {"digest": digest, "approved_at": utc_now(), "approved_by": by}
-                connection.execute(sa.insert(approvals), values)
+                connection.execute(sa.insert(approvals).values(digest=digest, approved_at=utc_now(), approved_by=by))
 
     def record_allocations(self, arms: WeightEpoch, steps: Mapping[str, Sequence[AllocationRecord]]) -> None:
         """Append steps of adaptive allocation; ``LogError`` if another process has taken one of them.

@@ -11,9 +11,8 @@ import pandas as pd
 from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 
-__all__ = ["DirectIntent", "Failure", "Forecast", "Result", "RoutedIntent", "Status"]
+__all__ = ["DirectIntent", "Failure", "Forecast", "Result", "RoutedIntent"]
 
-Status = Literal["pending", "ok", "failed", "rejected", "timeout", "unattributed"]
 Failure = Literal["failed", "rejected", "timeout", "unknown_route"]
 
 

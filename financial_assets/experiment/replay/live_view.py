@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group
@@ -35,20 +34,16 @@ class LiveView:
     def __init__(self, board: Scoreboard, console: Console | None) -> None:
         self._board, self._console = board, console
         self._printed_at = 0.0
-        self._live = (
-            Live(get_renderable=self._table, console=console, refresh_per_second=4, transient=False)
-            if console is not None and console.is_terminal
-            else None
-        )
+        self._live: Live | None = None
+        if console is not None and console.is_terminal:
+            self._live = Live(get_renderable=lambda: as_table(board.snapshot()), console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         if self._live is not None:
             self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -72,9 +67,6 @@ class LiveView:
         """Print where no live table shows it already; the line is made only then."""
         if self._console is not None and self._live is None:
             self._console.print(line(), highlight=False, markup=False, soft_wrap=True)
-
-    def _table(self) -> Group:
-        return as_table(self._board.snapshot())
 
 
 def as_table(snapshot: Snapshot) -> Group:

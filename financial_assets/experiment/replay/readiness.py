@@ -2,57 +2,45 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from financial_assets.errors import InferenceError, ReplayError, TargetError
-from financial_assets.experiment.replay.counts import Counts
 from financial_assets.serving.client.inference import Connect
+
+if TYPE_CHECKING:
+    from financial_assets.experiment.replay.dispatcher import RequestDispatcher
+    from financial_assets.experiment.replay.runner import ReplayContext
 
 __all__ = ["await_ready"]
 
 _POLL_S = 0.25
 
 
-def await_ready(
-    connect: Connect,
-    models: Sequence[str],
-    timeout_s: float,
-    *,
-    show: Callable[[str], None],
-    check: Callable[[], None],
-    stop: threading.Event,
-    counts: Counts,
-) -> None:
-    """Return when all ``models`` answer.
+def await_ready(context: ReplayContext, dispatcher: RequestDispatcher, models: Sequence[str]) -> None:
+    """Return when all ``models`` answer, wherever the gateway is by then.
 
     Nothing is sent again before *all* arms answer. If only some did, the requests of the others would move to them, and
     the split would reflect the outage instead of the weights.
 
     Parameters
     ----------
-    connect
-        Opens a connection to the gateway, wherever it is by now.
-    models, timeout_s
-        Who must answer, and the longest wait.
-    show
-        Called with the state of the wait as a sentence; with an empty text when it is over.
-    check
-        Called meanwhile; may raise.
-    stop
-        Ends a pause between two looks when set.
-    counts
-        Counts the waits and their seconds.
+    context
+        Opens connections, says how long to wait at most, shows the wait, and counts it.
+    dispatcher
+        Its guard is asked meanwhile and may raise; its stop ends a pause between two looks.
+    models
+        Who must answer.
 
     Raises
     ------
     ReplayError
         They do not answer in time; all intents without an answer stay open.
     """
-    began = time.monotonic()
+    timeout_s, began = context.request.ready_timeout, time.monotonic()
     try:
-        while problem := _problem(connect, models):
+        while problem := _problem(context.connect, models):
             waited = time.monotonic() - began
             if waited > timeout_s:
                 raise ReplayError(
@@ -61,13 +49,13 @@ def await_ready(
                     "`financial-assets status`, start the plane with `financial-assets serve`, then replay again: "
                     "it continues here"
                 )
-            show(f"waiting for the gateway ({waited:.0f} s of {timeout_s:g} s): {problem}")
-            check()
-            stop.wait(_POLL_S)
+            context.view.waits(f"waiting for the gateway ({waited:.0f} s of {timeout_s:g} s): {problem}")
+            dispatcher.guard()
+            dispatcher.stop.wait(_POLL_S)
     finally:
-        counts.waits += 1
-        counts.waited_s += time.monotonic() - began
-        show("")
+        context.counts.waits += 1
+        context.counts.waited_s += time.monotonic() - began
+        context.view.waits("")
 
 
 def _problem(connect: Connect, models: Sequence[str]) -> str:

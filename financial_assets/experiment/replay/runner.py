@@ -164,17 +164,8 @@ class EpochRun:
             dispatcher.unanswered |= other_sessions
 
     def _await_ready(self, models: Sequence[str]) -> None:
-        """Wait until ``models`` answer, wherever the gateway is by then."""
-        context, dispatcher = self.context, self.dispatcher
-        await_ready(
-            context.connect,
-            models,
-            context.request.ready_timeout,
-            show=context.view.waits,
-            check=dispatcher.guard,
-            stop=dispatcher.stop,
-            counts=context.counts,
-        )
+        """Wait until ``models`` answer; their connections are made anew."""
+        await_ready(self.context, self.dispatcher, models)
         self.sender.renew()
 
     def _start(self, item: PendingSession) -> None:

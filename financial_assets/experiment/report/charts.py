@@ -14,19 +14,7 @@ from matplotlib.ticker import FuncFormatter
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import Skill
-from financial_assets.experiment.report.style import (
-    INK,
-    PALETTE,
-    Chart,
-    chart,
-    colours_of,
-    figure,
-    legend,
-    percent,
-    png_of,
-    svg_of,
-    time_axis,
-)
+from financial_assets.experiment.report import style
 from financial_assets.experiment.report.traffic_charts import latency, traffic
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.performance import equity_curve
@@ -34,27 +22,26 @@ from financial_assets.scoring.performance import equity_curve
 __all__ = ["CHARTS", "png", "svg"]
 
 
-@chart(
+@style.chart(
     "Directions predicted right, and what must be beaten",
     "Accuracy of each forecaster with its interval, and a line at the 50 % of a coin. Figures: table of skill.",
 )
 def accuracy(evaluation: Evaluation) -> Figure:
     """Accuracy of arms and reference forecasters with day-clustered intervals, beside a coin."""
     shown = [skill for skill in evaluation.skills if skill.accuracy is not None]
-    drawing, axes = figure(height=0.9 + 0.38 * max(len(shown), 2))
-    colours = colours_of(evaluation)
+    drawing, axes = style.figure(height=0.9 + 0.38 * max(len(shown), 2))
+    colours = style.colours_of(evaluation)
     _interval_rows(axes, [(skill.accuracy, colours[skill.name]) for skill in shown])
-    axes.axvline(0.5, color=INK, linewidth=1, linestyle=":")
+    axes.axvline(0.5, color=style.INK, linewidth=1, linestyle=":")
     axes.annotate("coin", (0.5, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
     axes.set_yticks(range(len(shown)), [skill.name for skill in reversed(shown)])
-    axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.xaxis.set_major_formatter(percent)
-    axes.set_xlabel(f"predicted right, {evaluation.level:.0%} interval")
+    axes.set(ylim=(-0.6, len(shown) - 0.4), xlabel=f"predicted right, {evaluation.level:.0%} interval")
+    axes.xaxis.set_major_formatter(style.percent)
     axes.grid(axis="x")
     return drawing
 
 
-@chart(
+@style.chart(
     "Paired differences: who was right more often",
     "Differences in accuracy with their intervals, a line at no difference and, if the plan names one, a dotted one at "
     "the difference that would matter. Figures: table of paired differences.",
@@ -62,23 +49,22 @@ def accuracy(evaluation: Evaluation) -> Figure:
 def differences(evaluation: Evaluation) -> Figure:
     """Paired differences in accuracy with their intervals, beside no difference and the one that matters."""
     shown = [item for item in evaluation.comparisons if item.score == "accuracy"]
-    drawing, axes = figure(height=1.1 + 0.5 * max(len(shown), 2))
-    colours = colours_of(evaluation)
+    drawing, axes = style.figure(height=1.1 + 0.5 * max(len(shown), 2))
+    colours = style.colours_of(evaluation)
     _interval_rows(axes, [(item.difference, colours[item.first]) for item in shown])
-    axes.axvline(0, color=INK, linewidth=1)
+    axes.axvline(0, color=style.INK, linewidth=1)
     worthwhile = evaluation.plan["worthwhile"]  # None if the plan tests another metric: its effect has another unit
     if worthwhile is not None:
-        axes.axvline(worthwhile, color=INK, linewidth=1, linestyle=":")
+        axes.axvline(worthwhile, color=style.INK, linewidth=1, linestyle=":")
     axes.set_yticks(range(len(shown)), [f"{item.first}\nminus {item.second}" for item in reversed(shown)], fontsize=9)
-    axes.set_ylim(-0.6, max(len(shown), 1) - 0.4)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
     dotted = "" if worthwhile is None else "; dotted: would matter"
-    axes.set_xlabel(f"pp, {evaluation.level:.0%} interval{dotted}")
+    axes.set(ylim=(-0.6, max(len(shown), 1) - 0.4), xlabel=f"pp, {evaluation.level:.0%} interval{dotted}")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+g}"))
     axes.grid(axis="x")
     return drawing
 
 
-@chart(
+@style.chart(
     "Cumulative profit and loss after costs, and drawdown",
     "Return of each strategy over time, and below it the fall from its last peak. Figures: table of profit and risk.",
 )
@@ -86,37 +72,38 @@ def profit(evaluation: Evaluation) -> Figure:
     """Cumulative profit and loss after costs of the arms, beside buy and hold, and the fall from the last peak."""
     drawing = Figure(figsize=(5.0, 4.8), layout="constrained")
     axes, below = drawing.subplots(2, sharex=True, height_ratios=(2.2, 1))
-    days, colours = np.array(evaluation.trading_days, dtype="datetime64[D]"), colours_of(evaluation)
-    strategies = [
+    days, colours = np.array(evaluation.trading_days, dtype="datetime64[D]"), style.colours_of(evaluation)
+    strategies = [("buy and hold", evaluation.buy_and_hold, style.PALETTE["soft"][0], ":")]
+    strategies += [
         (skill.name, skill.pnl, colours[skill.name], "--" if skill.role == "baseline" else "-")
         for skill in _arms_and_logistic(evaluation)
     ]
-    for name, pnl, colour, style in [("buy and hold", evaluation.buy_and_hold, PALETTE["soft"][0], ":"), *strategies]:
+    for name, pnl, colour, line in strategies:
         if pnl is None:
             continue
         # The start counts as a peak: a strategy that only loses is below it from the first day on.
         value = np.concatenate([[1.0], np.minimum(equity_curve(pnl.daily), _TALLEST)])
-        axes.plot(days, value[1:] - 1, style, color=colour, linewidth=1.4, label=name)
-        below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, style, color=colour, linewidth=1)
+        axes.plot(days, value[1:] - 1, line, color=colour, linewidth=1.4, label=name)
+        below.plot(days, (value / np.maximum.accumulate(value))[1:] - 1, line, color=colour, linewidth=1)
     for panel, label in ((axes, f"return after {evaluation.cost_bps:g} bp per side"), (below, "from peak")):
-        panel.axhline(0, color=INK, linewidth=0.8)
-        panel.yaxis.set_major_formatter(percent)
+        panel.axhline(0, color=style.INK, linewidth=0.8)
+        panel.yaxis.set_major_formatter(style.percent)
         panel.set_ylabel(label)
         panel.grid(axis="y")
-    time_axis(below)
-    legend(axes)
+    style.time_axis(below)
+    style.legend(axes)
     return drawing
 
 
-@chart(
+@style.chart(
     "Do the probabilities mean what they say?",
     "Observed share of up days against the predicted probability; honest probabilities lie on the dotted diagonal. "
     "Large dots stand for many predictions. Bins with less than 2 % of a forecaster's predictions are left out.",
 )
 def reliability(evaluation: Evaluation) -> Figure:
     """Observed frequency of ups against the predicted probability."""
-    drawing, axes = figure()
-    ends, colours = [0.45, 0.55], colours_of(evaluation)
+    drawing, axes = style.figure()
+    ends, colours = [0.45, 0.55], style.colours_of(evaluation)
     for skill in _arms_and_logistic(evaluation):
         total = sum(point.count for point in skill.reliability)
         # A bin of a few days is noise: drawn, it would stretch the axes until everything else is one blot.
@@ -127,15 +114,13 @@ def reliability(evaluation: Evaluation) -> Figure:
         axes.scatter(predicted, observed, s=size, color=colours[skill.name], label=skill.name, alpha=0.85)
         ends += predicted + observed
     low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
-    axes.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=":")
-    axes.set_xlim(low, high)
-    axes.set_ylim(low, high)
-    axes.xaxis.set_major_formatter(percent)
-    axes.yaxis.set_major_formatter(percent)
-    axes.set_xlabel("predicted probability of an up day")
-    axes.set_ylabel("observed share of up days")
+    axes.plot([low, high], [low, high], color=style.INK, linewidth=1, linestyle=":")
+    axes.set(xlim=(low, high), ylim=(low, high))
+    axes.set(xlabel="predicted probability of an up day", ylabel="observed share of up days")
+    axes.xaxis.set_major_formatter(style.percent)
+    axes.yaxis.set_major_formatter(style.percent)
     axes.grid()
-    legend(axes, below=True)
+    style.legend(axes, below=True)
     return drawing
 
 
@@ -157,7 +142,7 @@ def _arms_and_logistic(evaluation: Evaluation) -> list[Skill]:
 _TALLEST = 1e12  # an axis cannot be drawn up to the largest float
 
 
-CHARTS: Mapping[str, Chart] = {
+CHARTS: Mapping[str, style.Chart] = {
     "accuracy": accuracy,
     "differences": differences,
     "profit": profit,
@@ -170,10 +155,10 @@ CHARTS: Mapping[str, Chart] = {
 
 def png(evaluation: Evaluation, name: str, dpi: int = 110) -> bytes:
     """One plot as a PNG image."""
-    return png_of(lambda: CHARTS[name].draw(evaluation), name, dpi)
+    return style.png_of(lambda: CHARTS[name].draw(evaluation), name, dpi)
 
 
 def svg(evaluation: Evaluation, name: str) -> str:
     """One plot as an ``<svg>`` element to be put into a page."""
     plot = CHARTS[name]
-    return svg_of(lambda: plot.draw(evaluation), f"plot-{name}", plot.title, plot.description)
+    return style.svg_of(lambda: plot.draw(evaluation), f"plot-{name}", plot.title, plot.description)

@@ -12,8 +12,8 @@ from matplotlib.ticker import FuncFormatter
 from scipy import special
 
 from financial_assets.experiment.decision.evidence import Judgement
+from financial_assets.experiment.decision.looks import always_on_path
 from financial_assets.experiment.decision.record import Decision, Look
-from financial_assets.experiment.decision.rule import always_on_path
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
 
@@ -147,8 +147,7 @@ def evidence(case: DecisionCase) -> Figure:
         linestyle="-.",
         label="smallest detectable difference",
     )
-    axes.set_xlim(0, 1.02 * max(plan.looks[-1], len(days)))
-    axes.set_ylim(-reach, reach)
+    axes.set(xlim=(0, 1.02 * max(plan.looks[-1], len(days))), ylim=(-reach, reach))
     scale = _SCALES.get(plan.test.metric, 1)
     axes.yaxis.set_major_formatter(
         FuncFormatter(lambda value, _: "0" if abs(value) < 1e-12 else f"{round(scale * value, 6):+.3g}")

@@ -155,16 +155,9 @@ def html(
     )
 
 
-def write_report(
-    evaluation: Evaluation,
-    path: Path,
-    cases: Sequence[DecisionCase] = (),
-    clock: str = "",
-    provenance: Provenance | None = None,
-    doubts: Sequence[str] = (),
-) -> None:
-    """Write the page to ``path`` and the evaluation as JSON beside it, atomically; see :func:`html`."""
-    atomic_write_text(path, html(evaluation, cases, clock, provenance, doubts))
+def write_report(path: Path, page: str, evaluation: Evaluation) -> None:
+    """Write a page (see :func:`html`) to ``path`` and the evaluation as JSON beside it, atomically."""
+    atomic_write_text(path, page)
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 

@@ -33,8 +33,7 @@ def latency(evaluation: Evaluation) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(percent)
-    axes.set_xlabel("milliseconds from request to answer, seen by the client")
-    axes.set_ylabel("requests answered")
+    axes.set(xlabel="milliseconds from request to answer, seen by the client", ylabel="requests answered")
     axes.grid()
     legend(axes)
     return drawing
@@ -61,9 +60,8 @@ def traffic(evaluation: Evaluation) -> Figure:
             left, border = left + share, border + asked.get(model, 0.0)
             axes.plot([border, border], [row - 0.4, row + 0.4], color=INK, linewidth=1.5)
     axes.set_yticks(range(len(bars)), [label for label, _, _ in reversed(bars)])
-    axes.set_xlim(0, 1.005)
+    axes.set(xlim=(0, 1.005), xlabel="share of attributed requests; marks: the weights")
     axes.xaxis.set_major_formatter(percent)
-    axes.set_xlabel("share of attributed requests; marks: the weights")
     shown = dict.fromkeys(model for _, observed, _ in bars for model, count in observed.items() if count)
     if shown.keys() - named_inside:
         handles = [Patch(color=colours[model], label=model) for model in shown]

@@ -160,7 +160,23 @@ def adapt(
     health = [Health()] * (len(days) - 1)
     if len(days):
         health.append(_health(guardrails, days.index[-1], as_of))
-    _take_steps(log, agreed, epoch, scores, days, health, regimes)
+    # A step in every session for each experiment: that of every regime, or the only one. A regime without a row of its
+    # own learns nothing in a session, but takes its step.
+    labels = [regime.label for regime in policy.traffic.every_regime()] if regimes else [None]
+    names = {label: regime_experiment(epoch.experiment, label) for label in labels}
+    states = {name: _state(log, agreed, name, epoch) for name in names.values()}
+    latest = common_session(states)
+    fresh = scores.after(latest, regimes)
+    daily = {name: fresh.daily(label) for label, name in names.items()}
+    records: dict[str, list[AllocationRecord]] = {name: [] for name in states}
+    for session, well in zip(days.index, health, strict=True):
+        if latest is None or session.date() > latest:
+            # The champion's own advantage is 0; each challenger's is its mean difference from the champion.
+            given = {name: (0.0, *own.loc[session].tolist()) for name, own in daily.items() if session in own.index}
+            states, made = advance_regimes(agreed, states, session.date(), given, well)
+            for name, record in made.items():
+                records[name].append(record)
+    log.record_allocations(epoch, records)
     return adaptive_shares(log, policy, epoch)
 
 
@@ -189,44 +205,11 @@ def adaptive_shares(log: PredictionLog, policy: RolloutPolicy, epoch: WeightEpoc
     return AdaptiveShares(epoch.weights, weights_by_regime, reason)
 
 
-def _take_steps(
-    log: PredictionLog,
-    agreed: AllocationPolicy,
-    epoch: WeightEpoch,
-    scores: PairedScores,
-    days: pd.DataFrame,
-    health: Sequence[Health],
-    regimes: RequestRegimes | None,
-) -> None:
-    """A step in every session of ``days`` for each experiment: that of every regime, or the only one.
-
-    A regime without a row of its own learns nothing in a session, but takes its step.
-    """
-    labels = [regime.label for regime in regimes.policy.traffic.every_regime()] if regimes else [None]
-    names = {label: regime_experiment(epoch.experiment, label) for label in labels}
-    states = {name: _state(log, agreed, name, epoch) for name in names.values()}
-    latest = common_session(states)
-    fresh = scores.after(latest, regimes)
-    daily = {name: fresh.daily(label) for label, name in names.items()}
-    records: dict[str, list[AllocationRecord]] = {name: [] for name in states}
-    for session, well in zip(days.index, health, strict=True):
-        if latest is None or session.date() > latest:
-            given = {name: _scores(own, session) for name, own in daily.items() if session in own.index}
-            states, made = advance_regimes(agreed, states, session.date(), given, well)
-            for name, record in made.items():
-                records[name].append(record)
-    log.record_allocations(epoch, records)
-
-
 def _state(log: PredictionLog, agreed: AllocationPolicy, experiment: str, epoch: WeightEpoch) -> AllocationState:
     """The state of allocation by the log: from the newest records where these suffice, else from all."""
     latest = log.allocations(experiment, epoch, last=_RECENT)
     resumed = resume(agreed, latest) if len(latest) == _RECENT else None
     return resumed or replay(agreed, log.allocations(experiment, epoch))
-
-
-def _scores(days: pd.DataFrame, session: dt.date | pd.Timestamp) -> tuple[float, ...]:
-    return (0.0, *map(float, days.loc[session].to_numpy(np.float64)))
 
 
 def _health(guardrails: Collection[Guardrail], newest: pd.Timestamp, as_of: pd.Timestamp) -> Health:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -50,9 +49,9 @@ def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decis
     name = f"{decision.experiment}, {decision.as_of}: {decision.action}"
     with tracker.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:
         run.log_metrics(_metrics(decision))
-        for title, text in (("decision", decision.to_json()), ("plan", plan.to_json())):
+        for title, record in (("decision", decision), ("plan", plan)):
             path = Path(folder) / f"{title}.json"
-            path.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
+            path.write_text(record.document, encoding="utf-8")
             run.log_artifact(path)
         return run.id
 

@@ -62,6 +62,8 @@ def asymptotic_radius(days: ArrayLike, alpha: float, rho: float) -> NDArray[np.f
     if not (0 < alpha < 1 and rho > 0):
         raise ExperimentError(f"need alpha in (0, 1) and rho > 0: {alpha}, {rho}")
     t = np.asarray(days, np.float64)
+    # Theorem 2.2: the boundary that Robbins' normal mixture gives a Brownian motion, over t for the mean. It grows as
+    # sqrt(log t / t), a little faster than a t interval shrinks; that is the price of looking every day.
     growth = t * rho**2 + 1
     return np.sqrt(2 * growth / (t * rho) ** 2 * np.log(np.sqrt(growth) / alpha))
 

@@ -56,6 +56,7 @@ def log_mixture(total: ArrayLike, variation: ArrayLike, *, bound: float = 1.0) -
     """Log of the supermartingale at ``S`` and ``V``, any shape: reaches ``log(1 / alpha)`` with probability alpha."""
     sums, squares = np.asarray(total, np.float64) / (2 * bound), np.asarray(variation, np.float64) / (2 * bound) ** 2
     log = np.full(np.broadcast_shapes(sums.shape, squares.shape), -np.inf)
+    # Added as logarithms: after some thousand days single parts leave the range of a double.
     for stake in STAKES:
         log = np.logaddexp(log, stake * sums - float(_psi(np.float64(stake))) * squares)
     return log - math.log(len(STAKES))
@@ -67,6 +68,7 @@ def _psi(stake: Any) -> Any:
 
 def variations(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """``V`` after each day of ``[..., days]``: squared distances to the mean of those before, 0 on the first day."""
+    # The mean of the days *before*: predictable, so that a day's own difference cannot shrink its variation.
     count = np.arange(differences.shape[-1])
     before = np.cumsum(differences, axis=-1) - differences
     return np.cumsum((differences - before / np.maximum(count, 1)) ** 2, axis=-1)

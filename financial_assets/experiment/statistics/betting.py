@@ -29,16 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.capital import (
-    MOST_CAPITAL,
-    STAKES,
-    checked_days,
-    checked_margins,
-    checked_stakes,
-    margin_grid,
-    mixed,
-    play,
-)
+from financial_assets.experiment.statistics import capital
 
 __all__ = ["BettingSequence"]
 
@@ -75,29 +66,30 @@ class BettingSequence:
 
     @classmethod
     def start(
-        cls, margins: ArrayLike | None = None, *, bound: float = 1.0, stakes: Sequence[float] = STAKES
+        cls, margins: ArrayLike | None = None, *, bound: float = 1.0, stakes: Sequence[float] = capital.STAKES
     ) -> BettingSequence:
         """A test without data; ``margins`` default to a grid of thousandths up to a fifth of the bound."""
-        grid = margin_grid(bound / 1000, bound / 5, bound) if margins is None else np.asarray(margins, np.float64)
-        grid = checked_margins(grid, bound)
-        parts = checked_stakes(stakes)
+        if margins is None:
+            margins = capital.margin_grid(bound / 1000, bound / 5, bound)
+        grid = capital.checked_margins(np.asarray(margins, np.float64), bound)
+        parts = capital.checked_stakes(stakes)
         shape = (len(parts), grid.size)
         peak = np.ones(grid.size)
         return cls(bound, parts, grid, 0, 0.0, np.ones(shape), np.ones(shape), peak, peak.copy())
 
     def update(self, difference: float) -> BettingSequence:
         """The state one day later."""
-        x = float(checked_days([difference], self.bound)[0])
-        up = play(self.up, self.stakes, (x - self.margins) / (self.bound + self.margins))
-        down = play(self.down, self.stakes, (self.margins - x) / (self.bound - self.margins))
+        x = float(capital.checked_days([difference], self.bound)[0])
+        up = capital.play(self.up, self.stakes, (x - self.margins) / (self.bound + self.margins))
+        down = capital.play(self.down, self.stakes, (self.margins - x) / (self.bound - self.margins))
         return dataclasses.replace(
             self,
             days=self.days + 1,
             total=self.total + x,
             up=up,
             down=down,
-            peak_up=np.maximum(self.peak_up, mixed(up)),
-            peak_down=np.maximum(self.peak_down, mixed(down)),
+            peak_up=np.maximum(self.peak_up, capital.mixed(up)),
+            peak_down=np.maximum(self.peak_down, capital.mixed(down)),
         )
 
     def extend(self, differences: Iterable[float]) -> BettingSequence:
@@ -109,16 +101,17 @@ class BettingSequence:
 
     def _many(self, differences: Sequence[float]) -> BettingSequence:
         """Some days at once: a cumulative product multiplies in the order in which the days are played."""
-        days = checked_days(differences, self.bound)[:, None, None]
+        days = capital.checked_days(differences, self.bound)[:, None, None]
         parts = np.array(self.stakes)[:, None]
         up = 1.0 + parts * ((days - self.margins) / (self.bound + self.margins))
         down = 1.0 + parts * ((self.margins - days) / (self.bound - self.margins))
         up[0] *= self.up
         down[0] *= self.down
         with np.errstate(over="ignore"):  # infinite: played day by day below
-            for capital in (up, down):
-                np.multiply.accumulate(capital, axis=0, out=capital)
-        if max(float(up.max()), float(down.max())) > MOST_CAPITAL:  # given away on the day on which it is reached
+            for wealth in (up, down):
+                np.multiply.accumulate(wealth, axis=0, out=wealth)
+        # What exceeds the most capital is given away on the very day on which it is reached.
+        if max(float(up.max()), float(down.max())) > capital.MOST_CAPITAL:
             state = self
             for difference in differences:
                 state = state.update(difference)
@@ -132,8 +125,8 @@ class BettingSequence:
             total=total,
             up=up[-1].copy(),
             down=down[-1].copy(),
-            peak_up=np.maximum(self.peak_up, mixed(up.swapaxes(0, 1)).max(axis=0)),
-            peak_down=np.maximum(self.peak_down, mixed(down.swapaxes(0, 1)).max(axis=0)),
+            peak_up=np.maximum(self.peak_up, capital.mixed(up.swapaxes(0, 1)).max(axis=0)),
+            peak_down=np.maximum(self.peak_down, capital.mixed(down.swapaxes(0, 1)).max(axis=0)),
         )
 
     def log_e(self, margin: float = 0.0) -> float:
@@ -144,7 +137,7 @@ class BettingSequence:
                 f"margin {margin} is none of the {self.margins.size} margins from {self.margins[0]} to "
                 f"{self.margins[-1]} that this test was started with: name it in the plan before the first day"
             )
-        return math.log(float(mixed(self.up)[at]))
+        return math.log(float(capital.mixed(self.up)[at]))
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Two-sided confidence sequence for all days at once: the outermost margins refuted, ``alpha / 2`` a side.

@@ -57,6 +57,8 @@ def planned_stakes(effect: float, deviation: float, bound: float = 1.0) -> tuple
     """
     if not (effect > 0 and deviation > 0 and bound > 0):
         raise ExperimentError(f"effect, deviation and bound must be positive: {effect}, {deviation}, {bound}")
+    # Kelly's stake is mean over variance, in units of the bound; the effect is a hope and the deviation an estimate, so
+    # the capital is spread over stakes around it.
     best = effect * bound / (deviation * deviation)
     return tuple(sorted({min(max(best * part, _LEAST_STAKE), _MOST_STAKE) for part in _AROUND}))
 

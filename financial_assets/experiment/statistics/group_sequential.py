@@ -69,17 +69,22 @@ class _Inside:
 
     def step(self, time: float, lower: float, upper: float) -> None:
         """Go on to ``time`` with what stays between the z-values ``lower`` and ``upper``."""
+        # Armitage, McPherson and Rowe (1969): the density at this look is that of the look before, restricted to what
+        # stayed inside, convolved with the normal increment. In units of the score B(t) = Z sqrt(t) increments are
+        # independent, which Z's are not. A boundary may be infinite: beyond nine deviations nothing is integrated.
         root, step = math.sqrt(time), math.sqrt(time - self.time)
         low = max(lower * root, self.drift * time - _TAIL * root)
         high = min(upper * root, self.drift * time + _TAIL * root)
         if not low < high:  # nothing to speak of stays
             self.time, self.nodes, self.mass = time, np.array([self.drift * time]), np.zeros(1)
             return
+        # Nodes by the width in deviations of the increment: the kernel is that narrow, however wide the region is.
         count = max(_FEWEST_NODES, math.ceil(_NODES_PER_DEVIATION * (high - low) / step))
         unit, weight = _quadrature(count)
         nodes = low + (high - low) * (unit + 1) / 2
         away = (nodes[:, None] - self.nodes - self.drift * (time - self.time)) / step
         density = np.exp(-(away**2) / 2) @ self.mass / (math.sqrt(2 * math.pi) * step)
+        # Density times quadrature weight, so that every later integral is a plain sum over the nodes.
         self.time, self.nodes, self.mass = time, nodes, density * weight * (high - low) / 2
 
     def _standardised(self, time: float, place: float) -> NDArray[np.float64]:

@@ -19,6 +19,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """
     if any(not 0 <= p <= 1 for p in p_values.values()):
         raise ExperimentError(f"p-values must lie in [0, 1]: {dict(p_values)}")
+    # Step-down: the smallest p-value pays for all hypotheses, the next one for those left. The running maximum keeps a
+    # larger p-value from being adjusted to less than a smaller one.
     names = sorted(p_values, key=lambda name: p_values[name])
     adjusted, largest = dict.fromkeys(p_values, 1.0), 0.0
     for rank, name in enumerate(names):

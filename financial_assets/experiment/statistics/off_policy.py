@@ -119,6 +119,7 @@ def snips(log: LoggedRewards, target: NDArray[np.float64], level: float = 0.95) 
     estimate = float(gain.sum() / weight.sum())
     if np.any(weight.sum() - weight <= 0):
         raise ExperimentError("off-policy estimate refused: all weight lies on one day")
+    # Jackknife over days: the ratio is not linear in the rows, and rows of one day are not independent.
     without = (gain.sum() - gain) / (weight.sum() - weight)
     days = weight.size
     error = float(np.sqrt((days - 1) / days * np.sum((without - estimate) ** 2)))
@@ -168,6 +169,7 @@ def past_means(log: LoggedRewards, prior: float, prior_rows: float = 10.0) -> ND
     inverse = 1 / log.taken(log.propensity)
     np.add.at(gain, (day, log.arm), inverse * log.reward)
     np.add.at(weight, (day, log.arm), inverse)
+    # Only earlier days: a model that has seen the row's own reward is correlated with it, and biases the estimate.
     before = np.maximum(np.arange(shape[0]) - 1, 0)
     began = (np.arange(shape[0]) > 0)[:, None]  # the first day has none before it
     gained, weighed = np.cumsum(gain, axis=0)[before] * began, np.cumsum(weight, axis=0)[before] * began

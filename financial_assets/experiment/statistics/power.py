@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
 
 from financial_assets.errors import ExperimentError
-from financial_assets.scoring.distributions import student_t_quantile
+from financial_assets.scoring.distributions import normal_quantile, student_t_quantile
 from financial_assets.scoring.intervals import Interval
 
 __all__ = [
@@ -70,6 +69,7 @@ def autocorrelation_effect(daily: np.ndarray, lags: int) -> float:
     """
     if lags < 0 or len(daily) <= lags + 1 or _spread(daily) is None:
         raise ExperimentError(f"the autocorrelation of {len(daily)} days up to lag {lags} cannot be estimated")
+    # Autocovariances are divided by all days, not by the pairs of each lag: so Bartlett's sum cannot become negative.
     off = daily - np.mean(daily)
     total = float(off @ off)
     weighted = (1 - lag / (lags + 1) for lag in range(1, lags + 1))
@@ -114,4 +114,5 @@ def _spread(daily: np.ndarray) -> float | None:
 
 
 def _factor(level: float, power: float) -> float:
-    return float(stats.norm.ppf(0.5 + level / 2) + stats.norm.ppf(power))
+    """Deviations of the mean between "no effect" and an effect that a test at this level finds with this power."""
+    return normal_quantile(0.5 + level / 2) + normal_quantile(power)

@@ -38,6 +38,8 @@ def log_bayes_factor(counts: ArrayLike, shares: Sequence[float]) -> NDArray[np.f
         Share asked for, ``[model]``, all positive.
     """
     seen, share = np.asarray(counts, np.float64), np.asarray(shares, np.float64)
+    # Of one sequence of requests: the multinomial coefficient cancels in the ratio. The prior's mean is the
+    # weights themselves, so that the bet is fair at the null hypothesis and has power on all sides of it.
     prior = CONCENTRATION * share
     mixture = special.gammaln(prior + seen) - special.gammaln(prior) - seen * np.log(share)
     total = special.gammaln(CONCENTRATION) - special.gammaln(CONCENTRATION + seen.sum(axis=-1))

@@ -11,7 +11,7 @@ by its root, so that a stream that wanders for months is not taken for one that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -92,8 +92,17 @@ class Autoregression:
             The values before the first ones ``[stream]``; default: the last ones of the reference.
         """
         before = np.column_stack([self.last if start is None else start, values[:, :-1]])
-        clipped = _clipped_innovations(values, before, self.mean, self.coefficient, self.deviation, self.spread)
-        return np.nan_to_num(clipped / self.inflation[:, None], nan=0.0)
+        return np.nan_to_num(self.clipped(values, before) / self.inflation[:, None], nan=0.0)
+
+    def clipped(self, values: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Innovations over their deviation ``[stream, session]``, 0 for a constant stream, NaN where unknown."""
+        reach = _WILD * self.spread[:, None]
+        past = np.clip(before - self.mean[:, None], -reach, reach)
+        residual = values - self.mean[:, None] - self.coefficient[:, None] * past
+        scaled = np.zeros_like(residual)
+        moving = self.deviation > 0
+        scaled[moving] = residual[moving] / self.deviation[moving, None]
+        return np.clip(scaled, -_WILD, _WILD)
 
 
 def fit_autoregression(reference: np.ndarray) -> Autoregression:
@@ -137,28 +146,10 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     freedom = np.maximum(paired.sum(axis=1) - 2.0, 1.0)
     deviation = np.sqrt(((present - coefficient[:, None] * past) ** 2).sum(axis=1) / freedom)
     deviation = np.where(constant, 0.0, deviation)
+    fitted = Autoregression(mean, coefficient, deviation, np.ones_like(mean), spread, count, reference[:, -1])
     # The long-run variance is taken of the same clipped innovations that the sums will add up.
-    innovations = _clipped_innovations(reference[:, 1:], reference[:, :-1], mean, coefficient, deviation, spread)
-    inflation = np.maximum(1.0, _long_run_deviation(innovations))
-    return Autoregression(mean, coefficient, deviation, inflation, spread, count, reference[:, -1])
-
-
-def _clipped_innovations(
-    values: np.ndarray,
-    before: np.ndarray,
-    mean: np.ndarray,
-    coefficient: np.ndarray,
-    deviation: np.ndarray,
-    spread: np.ndarray,
-) -> np.ndarray:
-    """Innovations over their deviation ``[stream, session]``, 0 for a constant stream, NaN where unknown."""
-    reach = _WILD * spread[:, None]
-    past = np.clip(before - mean[:, None], -reach, reach)
-    residual = values - mean[:, None] - coefficient[:, None] * past
-    scaled = np.zeros_like(residual)
-    moving = deviation > 0
-    scaled[moving] = residual[moving] / deviation[moving, None]
-    return np.clip(scaled, -_WILD, _WILD)
+    long_run = _long_run_deviation(fitted.clipped(reference[:, 1:], reference[:, :-1]))
+    return replace(fitted, inflation=np.maximum(1.0, long_run))
 
 
 def _long_run_deviation(innovations: np.ndarray) -> np.ndarray:

@@ -20,14 +20,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import MonitoringError
-from financial_assets.monitoring.drift.cusum import (
-    MINIMUM_REFERENCE,
-    Autoregression,
-    Cusum,
-    fit_autoregression,
-    last_alarm,
-    run_cusum,
-)
+from financial_assets.monitoring.drift import cusum
 from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
 from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
 
@@ -157,18 +150,18 @@ def _judge(
     reference: pd.DataFrame, monitored: pd.DataFrame, budget: float, *, is_loss: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     _check(reference, monitored)
-    lacking = MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
+    lacking = cusum.MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
     if lacking > 0:  # without overlap: a session that made the reference cannot be evidence against it
         reference, monitored = pd.concat([reference, monitored.iloc[:lacking]]), monitored.iloc[lacking:]
     names = list(map(str, monitored.columns))
-    if int(reference.notna().sum().min()) < MINIMUM_REFERENCE:
+    if int(reference.notna().sum().min()) < cusum.MINIMUM_REFERENCE:
         blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
         return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
     before, after = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
     scores, later = (before, after) if is_loss else (normal_scores(before, before), normal_scores(before, after))
     # Judged by the values: ranks would make a moving stream of the rounding noise of a constant one.
-    scores[fit_autoregression(before).constant] = 0.0
-    fitted = fit_autoregression(scores)
+    scores[cusum.fit_autoregression(before).constant] = 0.0
+    fitted = cusum.fit_autoregression(scores)
     bounds = _thresholds(fitted, scores, budget, is_loss)
     sums = _sums(fitted.innovations(later), is_loss, bounds)
     judged: list[dict[str, Any]] = []
@@ -184,13 +177,13 @@ def _judge(
     return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
 
 
-def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> Cusum:
+def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> cusum.Cusum:
     """Both sums; only the upper one for the loss, because a model that does better than expected needs no alarm."""
-    sums = run_cusum(innovations, bounds=bounds)
-    return Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
+    sums = cusum.run_cusum(innovations, bounds=bounds)
+    return cusum.Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
 
 
-def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float, is_loss: bool) -> np.ndarray:
+def _thresholds(fitted: cusum.Autoregression, reference: np.ndarray, budget: float, is_loss: bool) -> np.ndarray:
     """The simulated threshold of each stream, or the highest value on its own reference where that is higher."""
     calibrated = [
         threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2)
@@ -203,8 +196,8 @@ def _thresholds(fitted: Autoregression, reference: np.ndarray, budget: float, is
 def _stream_row(
     name: str,
     stream: int,
-    fitted: Autoregression,
-    sums: Cusum,
+    fitted: cusum.Autoregression,
+    sums: cusum.Cusum,
     bound: float,
     reference: np.ndarray,
     monitored: pd.Series,
@@ -228,7 +221,9 @@ def _stream_row(
         "coefficient": float(fitted.coefficient[stream]),
     }
     sides = {"up": sums.upper[stream], "down": sums.lower[stream]}
-    alarms = [(direction, alarm) for direction, side in sides.items() if (alarm := last_alarm(side, bound)) is not None]
+    alarms = [
+        (direction, alarm) for direction, side in sides.items() if (alarm := cusum.last_alarm(side, bound)) is not None
+    ]
     if not alarms:
         return row
     # An alarm that holds comes before one that does not, then the later one.

@@ -214,21 +214,17 @@ class _ShortRefusals(logging.Filter):
 
 async def _serve(settings_path: Path) -> None:
     settings = Settings(**json.loads(settings_path.read_text()))
-    _mend(Layout(settings_path.absolute().parents[2]))
-    server = PlaneServer(settings)
-    grpc_logger.addFilter(_ShortRefusals())
-    models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
-    await server.start(models)
-
-
-def _mend(layout: Layout) -> None:
-    """Restore damaged files from their artefacts: the supervisor restarts this server without any other process."""
+    # Damaged files are restored from their artefacts: the supervisor restarts this server without any other process.
     try:
-        lost = mend_models(layout)
+        lost = mend_models(Layout(settings_path.absolute().parents[2]))
     except FinancialAssetsError as error:  # the sound models are served; the doctor names the others
         lost = {"": str(error)}
     for reason in lost.values():
         logger.error(reason)
+    server = PlaneServer(settings)
+    grpc_logger.addFilter(_ShortRefusals())
+    models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
+    await server.start(models)
 
 
 def main() -> None:

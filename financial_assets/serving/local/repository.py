@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlparse
 
 import httpx
 
+from financial_assets.atomic import sync
 from financial_assets.disk import disk_errors
 from financial_assets.errors import FinancialAssetsError, ManifestError, NotReadyError, TargetError
 from financial_assets.serving.local.desired import ServedModel
@@ -127,7 +127,7 @@ class Repository:
                     raise TargetError(f"{source} changed while it was being applied; artefacts are immutable")
                 (partial / SETTINGS_FILE).write_text(settings)
                 for file in (*partial.iterdir(), partial):
-                    _sync(file)
+                    sync(file)
                 # What stands there is damaged, and a restarted server could not load it.
                 if target.is_dir() and not target.is_symlink():
                     shutil.rmtree(target)
@@ -136,7 +136,7 @@ class Repository:
                 partial.rename(target)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-            _sync(self._folder)
+            sync(self._folder)
 
     def _good_copy(self, model: ServedModel) -> Path:
         """The applied file in the artefact's folder, restored there if necessary."""
@@ -223,11 +223,3 @@ def _message(response: httpx.Response) -> str:
         return str(response.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"{response.status_code} {response.text[:500]}"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

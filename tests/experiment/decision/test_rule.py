@@ -14,8 +14,9 @@ from scipy import stats
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.decision.evidence import Evidence
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.decision.record import Decision, Guardrail, TrafficEvidence
-from financial_assets.experiment.decision.rule import decide, due_looks, watch
+from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from tests.experiment.builders import CHALLENGER, CHAMPION

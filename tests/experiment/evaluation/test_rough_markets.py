@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from financial_assets.experiment.evaluation.evaluate import Evaluation
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation, make_plan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
@@ -155,7 +155,7 @@ def test_profit_that_ended_in_ruin_is_the_worst_there_is_for_a_decision() -> Non
     steady = answers(prices, keys, {CHALLENGER: 0.7})
     rules = replace(load_policy(), experiment=EPOCH.experiment)
     plan = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(0.1, "the test"), CUTOFF)
-    known = {"outcomes": keys, "sessions": prices.sessions, "versions": 3, "cost_bps": 5.0}
+    known = {"known": KnownPrices.of(prices, prices.sessions[-1]), "versions": 3, "cost_bps": 5.0}
     found = deflated_sharpe(plan, steady, **known)
     assert found is not None
     assert 0 < found <= 1

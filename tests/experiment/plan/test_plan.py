@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
-from financial_assets.experiment.decision.rule import due_looks, watch
+from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan, planned_looks
 from tests.experiment.decision.builders import CUTOFF, EPOCH, SPREAD, days, plan, policy

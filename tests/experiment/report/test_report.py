@@ -387,7 +387,7 @@ def test_an_experiment_without_data_has_a_page(evaluation: Evaluation) -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_page_and_figures_are_written_beside_each_other(evaluation: Evaluation, tmp_path: Path) -> None:
     clock = "Market clock: 2012-03-01. Newest bar: 2013-03-01, 251 sessions later."
-    report.write_report(evaluation, tmp_path / "reports" / "ab.html", [decided()], clock)
+    report.write_report(tmp_path / "reports" / "ab.html", report.html(evaluation, [decided()], clock), evaluation)
     assert clock in (tmp_path / "reports" / "ab.html").read_text().split("<h2")[0]
     assert "Market clock" not in report.html(evaluation, [decided()])
     assert (tmp_path / "reports" / "ab.html").read_text().startswith("<!doctype html>")

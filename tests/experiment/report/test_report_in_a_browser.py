@@ -54,9 +54,11 @@ def pages(
     full = replace(evaluation, candidates=several.candidates, backtests=several.backtests[:8])
     made_by = report.Provenance("0f1e2d3c", "predictor", "https://mlflow.example", 4)
     clock = "Market clock: 2012-03-01. `financial-assets replay` moves it."
-    report.write_report(replace(evaluation, arms=evaluation.arms[:1]), folder / "none.html")
-    report.write_report(full, folder / "one.html", [decided(60, traffic=TrafficEvidence(rails, "x"))], clock, made_by)
-    report.write_report(several, folder / "several.html", cases)
+    alone = replace(evaluation, arms=evaluation.arms[:1])
+    report.write_report(folder / "none.html", report.html(alone), alone)
+    page = report.html(full, [decided(60, traffic=TrafficEvidence(rails, "x"))], clock, made_by)
+    report.write_report(folder / "one.html", page, full)
+    report.write_report(folder / "several.html", report.html(several, cases), several)
     return {name: folder / f"{name}.html" for name in ("none", "one", "several")}
 
 

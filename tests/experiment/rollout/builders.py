@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.plan.policy import ArmPolicy, RolloutPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
@@ -86,7 +86,7 @@ def predict(
 
 def judged(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Decision, ...]:
     as_of = session or PRICES.sessions[-1]
-    known, baselines = PRICES.until(as_of), dict.fromkeys((SECOND, THIRD), frames(PRICES)[1])
-    judgements = conduct.decide(outcome_frame(known), known.sessions, baselines, as_of=as_of, cost_bps=5.0)
-    conduct.update_allocation(judgements, known, as_of)
+    known, baselines = KnownPrices.of(PRICES.until(as_of), as_of), dict.fromkeys((SECOND, THIRD), frames(PRICES)[1])
+    judgements = conduct.decide(known, baselines, cost_bps=5.0)
+    conduct.update_allocation(judgements, known)
     return tuple(judgement.decision for judgement in judgements)

@@ -12,12 +12,13 @@ import sqlalchemy as sa
 from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.decision.evidence import Judgement
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
+from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW
 from tests.experiment.decision.builders import frames, policy
@@ -50,15 +51,14 @@ def decide(conduct: ExperimentController, session: pd.Timestamp | None = None) -
 
 
 def judge(conduct: ExperimentController, session: pd.Timestamp | None = None) -> tuple[Judgement, ...]:
-    known = PRICES.until(session or PRICES.sessions[-1])
-    rivals = {CHALLENGER: frames(PRICES)[1]}
     as_of = session or PRICES.sessions[-1]
-    return conduct.decide(outcome_frame(known), known.sessions, rivals, as_of=as_of, cost_bps=5.0)
+    rivals = {CHALLENGER: frames(PRICES)[1]}
+    return conduct.decide(KnownPrices.of(PRICES.until(as_of), as_of), rivals, cost_bps=5.0)
 
 
 def repeat(conduct: ExperimentController, decision: Decision, prices: PricePanel = PRICES) -> Decision:
-    known = prices.until(pd.Timestamp(decision.as_of))
-    return conduct.repeat(decision, outcome_frame(known), known.sessions, frames(PRICES)[1], cost_bps=5.0)
+    as_of = pd.Timestamp(decision.as_of)
+    return conduct.repeat(decision, KnownPrices.of(prices.until(as_of), as_of), frames(PRICES)[1], cost_bps=5.0)
 
 
 def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
@@ -67,12 +67,14 @@ def test_a_better_challenger_becomes_champion_once(log: PredictionLog) -> None:
     predict(log, skills(0.98))
     decision = decide(conduct)
     assert decision.action == "promote", decision.reasons
-    epoch = conduct.apply_decisions([decision])
+    epoch = apply_decisions(conduct.rollout, [decision])
     assert (epoch.champion.model, epoch.challengers) == (CHALLENGER, ())
     assert epoch.weights == {CHALLENGER: 100}
     assert {arm.model for arm in epoch.shadows} == {CHAMPION, SHADOW}
     assert "promote" in epoch.reason
-    assert conduct.apply_decisions([decision]) == epoch  # a crash after the epoch was opened: nothing is done twice
+    assert (
+        apply_decisions(conduct.rollout, [decision]) == epoch
+    )  # a crash after the epoch was opened: nothing is done twice
     assert log.epochs()[-1] == epoch
     assert judge(conduct) == ()
 
@@ -81,7 +83,7 @@ def test_where_nobody_is_tested_no_request_is_read(log: PredictionLog, monkeypat
     conduct = conducted(log)
     begin(conduct)
     predict(log, skills(0.02))
-    conduct.apply_decisions([decide(conduct)])
+    apply_decisions(conduct.rollout, [decide(conduct)])
     monkeypatch.setattr(PredictionLog, "routed", lambda *_, **__: pytest.fail("there is nothing to judge"))
     assert judge(conduct) == ()
 
@@ -92,7 +94,7 @@ def test_a_worse_challenger_is_scored_in_pairs_only(log: PredictionLog) -> None:
     predict(log, skills(0.02))
     decision = decide(conduct)
     assert decision.action == "rollback", decision.reasons
-    epoch = conduct.apply_decisions([decision])
+    epoch = apply_decisions(conduct.rollout, [decision])
     assert epoch.weights == {CHAMPION: 100}
     assert {arm.model for arm in epoch.shadows} == {CHALLENGER, SHADOW}
     assert conduct.rollout.reconcile(MODELS) == epoch, "a rolled-back model does not come back by itself"
@@ -144,11 +146,11 @@ def test_a_promotion_can_wait_for_a_person_and_a_rollback_cannot(log: Prediction
     predict(log, skills(0.98))
     early, late = decide(conduct, PRICES.sessions[55]), decide(conduct)
     assert (early.action, late.action) == ("promote", "promote")
-    assert conduct.apply_decisions([late]).number == 1
+    assert apply_decisions(conduct.rollout, [late]).number == 1
     log.approve(early.digest, "risk manager")
     log.approve(early.digest, "somebody later")
     assert log.approved_by(early.digest) == "risk manager"
-    assert conduct.apply_decisions([late]).champion.model == CHALLENGER
+    assert apply_decisions(conduct.rollout, [late]).champion.model == CHALLENGER
     with pytest.raises(LogError, match="no decision"):
         log.approve("0" * 64, "risk manager")
 
@@ -161,7 +163,7 @@ def test_the_ladder_goes_up_step_by_step_from_a_mirror(log: PredictionLog) -> No
         epoch = conduct.rollout.started()
         shares.append(epoch.challengers[0].weight)
         predict(log, skills(0.5), last=last)
-        conduct.apply_decisions([decide(conduct, later[last - 1])])
+        apply_decisions(conduct.rollout, [decide(conduct, later[last - 1])])
     assert shares == [0, 0, 10, 30]
 
 
@@ -175,17 +177,17 @@ def test_adaptive_shares_follow_the_scores_one_step_a_session(log: PredictionLog
     decision = judgements[0].decision
     assert decision.action == "hold", decision.reasons
     assert log.allocations(begun.experiment, begun) == (), "a decision moves no allocation"
-    conduct.update_allocation(judgements, PRICES, later[13])
-    epoch = conduct.apply_decisions([decision])
+    conduct.update_allocation(judgements, KnownPrices.of(PRICES, later[13]))
+    epoch = apply_decisions(conduct.rollout, [decision])
     steps = log.allocations(begun.experiment, begun)
     assert len(steps) == decision.days
     assert epoch.weights == dict(zip((CHAMPION, CHALLENGER), steps[-1].after, strict=True))
     assert steps[-1].after[1] > 30
     assert epoch.reason.startswith("hedge: ")
-    assert conduct.apply_decisions([decision]) == epoch  # it is about an epoch that is over
+    assert apply_decisions(conduct.rollout, [decision]) == epoch  # it is about an epoch that is over
     again = judge(conduct, later[13])
-    conduct.update_allocation(again, PRICES, later[13])
-    assert conduct.apply_decisions([again[0].decision]) == epoch
+    conduct.update_allocation(again, KnownPrices.of(PRICES, later[13]))
+    assert apply_decisions(conduct.rollout, [again[0].decision]) == epoch
     assert log.allocations(begun.experiment, begun) == steps
 
 
@@ -199,8 +201,8 @@ def test_a_test_that_ended_without_a_winner_climbs_no_further(log: PredictionLog
         ("hold", 19, False),
         ("hold", 20, True),
     ]
-    assert conduct.apply_decisions([at_the_end]).number == 1
-    assert conduct.apply_decisions([before]).number == 2
+    assert apply_decisions(conduct.rollout, [at_the_end]).number == 1
+    assert apply_decisions(conduct.rollout, [before]).number == 2
 
 
 def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> None:
@@ -212,7 +214,7 @@ def test_a_decision_about_other_arms_is_not_carried_out(log: PredictionLog) -> N
     assert decision.action == "promote", decision.reasons
     conduct.rollout.reconcile((*MODELS, newer))
     with pytest.raises(ExperimentError, match="decide again"):
-        conduct.apply_decisions([decision])
+        apply_decisions(conduct.rollout, [decision])
 
 
 def test_an_edited_record_or_plan_is_noticed(log: PredictionLog) -> None:

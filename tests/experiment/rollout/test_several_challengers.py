@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,15 +14,17 @@ from hypothesis import strategies as st
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.evidence import Evidence
+from financial_assets.experiment.decision.looks import due_looks, watch
 from financial_assets.experiment.decision.record import TrafficEvidence
-from financial_assets.experiment.decision.rule import decide, due_looks, watch
+from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import ArmPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.roles import next_arms, split_share
 from financial_assets.experiment.rollout.routing import manifest_of
+from financial_assets.experiment.rollout.steps import apply_decisions
 from tests.experiment.builders import CUTOFF
 from tests.experiment.decision.builders import EPOCH, SPREAD, days, frames, policy
 from tests.experiment.rollout.builders import (
@@ -57,10 +60,10 @@ def test_the_better_of_two_that_win_is_promoted_and_the_tests_end(log: Predictio
     decisions = judged(conduct)
     assert [one.action for one in decisions] == ["promote", "promote"], [one.reasons for one in decisions]
     assert decisions[1].estimate > decisions[0].estimate  # type: ignore[operator]
-    epoch = conduct.apply_decisions(decisions)
+    epoch = apply_decisions(conduct.rollout, decisions)
     assert (epoch.champion.model, epoch.weights) == (THIRD, {THIRD: 100})
     assert {arm.model for arm in epoch.shadows} == {BASE, SECOND}
-    assert conduct.apply_decisions(decisions) == epoch
+    assert apply_decisions(conduct.rollout, decisions) == epoch
     assert conduct.latest() == ()
     assert judged(conduct) == ()
 
@@ -72,20 +75,21 @@ def test_one_is_rolled_back_and_the_other_keeps_its_requests_and_its_plan(log: P
     decisions = judged(conduct, later[16])
     assert [one.action for one in decisions] == ["rollback", "hold"], [one.reasons for one in decisions]
     assert decisions[0].weights == {BASE: 85, THIRD: 15}
-    epoch = conduct.apply_decisions(decisions)
+    epoch = apply_decisions(conduct.rollout, decisions)
     assert epoch.weights == {BASE: 85, THIRD: 15}
     assert [arm.model for arm in epoch.shadows] == [SECOND]
     tested = log.plan(decisions[0].experiment, BASE, SECOND)
     assert epoch.reason == f"rollback: {first_reason(decisions[0], tested)}"
-    assert conduct.apply_decisions(decisions) == epoch
+    assert apply_decisions(conduct.rollout, decisions) == epoch
     (plan,) = conduct.plans()
     assert (plan.challenger, plan.family) == (THIRD, 2)
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, first=16)
     (again,) = judged(conduct)
     assert again.days > decisions[1].days
     assert not [rail for rail in again.guardrails if rail.fired]
-    known = PRICES.until(later[16])
-    repeated = conduct.repeat(decisions[0], outcome_frame(known), known.sessions, frames(PRICES)[1], cost_bps=5.0)
+    as_of = pd.Timestamp(decisions[0].as_of)
+    known = KnownPrices.of(PRICES.until(later[16]), as_of)
+    repeated = conduct.repeat(decisions[0], known, frames(PRICES)[1], cost_bps=5.0)
     assert repeated.to_json() == decisions[0].to_json()
 
 
@@ -95,10 +99,10 @@ def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_ada
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     decisions = judged(conduct, later[16])
     assert [one.action for one in decisions] == ["rollback", "hold"], [one.reasons for one in decisions]
-    withdrawn = conduct.apply_decisions(decisions)
+    withdrawn = apply_decisions(conduct.rollout, decisions)
     assert withdrawn.weights == {BASE: 85, THIRD: 15}
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, first=16, last=17)
-    conduct.apply_decisions(judged(conduct, later[17]))
+    apply_decisions(conduct.rollout, judged(conduct, later[17]))
     steps = log.allocations(withdrawn.experiment, withdrawn)
     assert steps[0].before == (85, 15)
     for step in steps:
@@ -111,8 +115,8 @@ def test_released_at_the_horizon_the_champion_serves_alone(log: PredictionLog) -
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     early, late = judged(conduct, later[19]), judged(conduct, later[20])
     assert {one.action for one in (*early, *late)} == {"hold"}
-    assert conduct.apply_decisions(early).number == 1
-    epoch = conduct.apply_decisions(late)
+    assert apply_decisions(conduct.rollout, early).number == 1
+    epoch = apply_decisions(conduct.rollout, late)
     assert epoch.weights == {BASE: 100}
     assert "is scored in pairs only" in epoch.reason
 
@@ -122,7 +126,7 @@ def test_the_ladder_is_climbed_together(log: PredictionLog) -> None:
     assert conduct.rollout.started().weights == {BASE: 96, SECOND: 2, THIRD: 2}
     predict(log, {BASE: 0.5, SECOND: 0.5, THIRD: 0.5}, last=4)
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
-    assert conduct.apply_decisions(judged(conduct, later[3])).weights == {BASE: 89, SECOND: 6, THIRD: 5}
+    assert apply_decisions(conduct.rollout, judged(conduct, later[3])).weights == {BASE: 89, SECOND: 6, THIRD: 5}
 
 
 def test_a_retrained_version_takes_the_place_of_its_variant(log: PredictionLog) -> None:
@@ -137,7 +141,7 @@ def test_a_retrained_version_takes_the_place_of_its_variant(log: PredictionLog) 
 def test_a_free_place_is_taken_first(log: PredictionLog) -> None:
     conduct = begin(log)
     predict(log, {BASE: 0.7, SECOND: 0.02, THIRD: 0.7}, last=16)
-    conduct.apply_decisions(judged(conduct, PRICES.sessions[PRICES.sessions > CUTOFF][16]))
+    apply_decisions(conduct.rollout, judged(conduct, PRICES.sessions[PRICES.sessions > CUTOFF][16]))
     epoch = conduct.rollout.reconcile((*MODELS, model("baseline", 4)))
     assert [arm.model for arm in epoch.challengers] == [THIRD, "baseline-predictor-v4"]
     assert sum(epoch.weights.values()) == 100

@@ -28,6 +28,7 @@ from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.routing import apply_epoch, regime_manifests, repair_routing
 from financial_assets.experiment.rollout.state import AvailableModel, Rollout
+from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm, log_bayes_factor
 from financial_assets.market.panel import CHANNELS
 from financial_assets.monitoring.metrics import ExperimentCollector
@@ -334,7 +335,7 @@ def test_every_kind_of_request_learns_from_its_own_rows(log: PredictionLog) -> N
     later = PRICES.sessions[PRICES.sessions > EPOCH.data_cutoff]
     decisions = judged(conduct, later[13])
     assert {one.action for one in decisions} == {"hold"}, [one.reasons for one in decisions]
-    epoch = conduct.apply_decisions(decisions)
+    epoch = apply_decisions(conduct.rollout, decisions)
     assert set(epoch.regimes) == {"good", "bad"}
     assert epoch.regimes["good"][SECOND] > 40
     assert epoch.regimes["bad"][SECOND] < 20
@@ -343,7 +344,7 @@ def test_every_kind_of_request_learns_from_its_own_rows(log: PredictionLog) -> N
     for weights in epoch.regimes.values():
         assert sum(weights.values()) == 100
         assert min(weights.values()) >= 10
-    assert conduct.apply_decisions(judged(conduct, later[13])) == epoch
+    assert apply_decisions(conduct.rollout, judged(conduct, later[13])) == epoch
     again = log.allocations("ab-good-experiment", epoch)
     assert len(again) == decisions[0].days
     with pytest.raises(LogError):
@@ -354,7 +355,7 @@ def test_a_new_challenger_begins_without_regimes_and_a_fixed_policy_ends_them(lo
     conduct = begin(log, test={"horizon_sessions": 200}, traffic=BY_SECTOR)
     by_ticker(log, 10)
     later = PRICES.sessions[PRICES.sessions > EPOCH.data_cutoff]
-    epoch = conduct.apply_decisions(judged(conduct, later[9]))
+    epoch = apply_decisions(conduct.rollout, judged(conduct, later[9]))
     assert epoch.regimes
     models = [arm_model(arm) for arm in epoch.arms]
     assert conduct.rollout.reconcile(models) == epoch

@@ -89,7 +89,10 @@ def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) ->
         for header in _headers(experiment)
         for protocol in PROTOCOLS
     ]
-    public = _server_routes()
+    # Requests about the server as a whole go to MLServer directly, whatever model they name.
+    paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
+    paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
+    public = [_forward({"path": path}, cluster) for path, cluster in paths.items()]
     public += [
         rule
         for header, weights, shadow in _endpoints(topology)
@@ -148,13 +151,6 @@ def _public_routes(
         action["request_mirror_policies"] = [{"cluster": f"mirror_{protocol}", "runtime_fraction": fraction}]
     weighted = {"match": _prefix(protocol, model, {"name": _ROUTE_HEADER, "present_match": False}), "route": action}
     return [*(sticky if len(weights) > 1 else []), weighted]
-
-
-def _server_routes() -> list[Document]:
-    """Requests about the server as a whole go to MLServer directly, whatever model they name."""
-    paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
-    paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
-    return [_forward({"path": path}, cluster) for path, cluster in paths.items()]
 
 
 def _refusals(topology: Topology) -> list[Document]:
