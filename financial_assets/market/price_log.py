@@ -12,7 +12,7 @@ has changed nothing. Prices as of any entry are the base with the changes up to 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -173,14 +173,27 @@ class PriceLog:
         MarketDataError
             A file is damaged.
         """
+        return self._read_whole(lambda history: self._replay(history, span, until))
+
+    def _read_whole(self, read: Callable[[_History | None], pd.DataFrame]) -> pd.DataFrame:
         for attempt in range(_READS):
             try:
-                return self._replay(self._written(), span, until)
+                return read(self._written())
             except FileNotFoundError as error:
                 if attempt == _READS - 1:
                     path = Path(str(error.filename or error))
                     raise self._damaged(path, "it is missing, and the history names it") from error
         raise AssertionError("unreachable")
+
+    def changed_since(self, number: int) -> pd.DataFrame:
+        """``kind``, ``date`` and ``ticker`` of the rows of all changes after the change ``number`` >= 1.
+
+        Raises
+        ------
+        MarketDataError
+            A file is damaged.
+        """
+        return self._read_whole(lambda history: self._rows_since(history, number))
 
     def append(self, rows: pd.DataFrame, change: Change) -> None:
         """Write one change; once this returns, it survives a power cut.
@@ -290,6 +303,14 @@ class PriceLog:
         if until is not None:
             rows = rows[rows["change"] <= until]
         return _replayed(rows)
+
+    def _rows_since(self, history: _History | None, number: int) -> pd.DataFrame:
+        files = [] if history is None else [file for file in history.files if file.last > number]
+        parts = [rows[rows["change"] > number] for rows in map(self._changes_in, files)]
+        columns = ["kind", "date", "ticker"]
+        if not parts:
+            return empty_prices().assign(kind=np.int8(BAR))[columns]
+        return pd.concat([part[columns] for part in parts], ignore_index=True)
 
     def _changes_in(self, file: _File, span: Span | None = None) -> pd.DataFrame:
         condition = None if span is None else span.condition()

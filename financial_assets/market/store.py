@@ -156,6 +156,13 @@ class PriceStore:
         """
         return self._log.changes()
 
+    def changed_since(self, number: int) -> pd.DataFrame:
+        """What the changes after the change ``number`` brought: ``kind`` (see ``price_log``), ``date`` and ``ticker``.
+
+        A row of kind ``rescaled`` has the first session that kept its values.
+        """
+        return self._log.changed_since(number)
+
     def content_hash(self) -> str:
         """``hash_prices`` of all stored prices: the same content has the same hash wherever and however it came."""
         changes = self.history()

@@ -9,7 +9,7 @@ from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.results import Marks, Severity
 from financial_assets.market.quality.values import TICK
 
-__all__ = ["mark_copies", "mark_shifted_closes", "mark_wicks", "not_traded", "runs"]
+__all__ = ["mark_copies", "mark_shifted_closes", "mark_wicks", "not_traded", "runs", "stands_still"]
 
 IMPOSSIBLE_WICK, CLEAR_WICK = np.log(1.7), 12.0
 """Beyond the body, in log prices and in times the usual range. The flash crashes of 2010 and 2015 left less in bars
@@ -118,16 +118,26 @@ def not_traded(prices: pd.DataFrame) -> np.ndarray:
     prices
         Possible prices, sorted by ticker and date.
     """
-    close, volume = prices["close"].to_numpy(), prices["volume"].to_numpy()
+    still = stands_still(prices)
+    if not still.any():
+        return still
+    volume = prices["volume"].to_numpy()
     ticker, _ = pd.factorize(prices["ticker"])
     follows = np.zeros(len(prices), dtype=bool)
     follows[1:] = ticker[1:] == ticker[:-1]
-    still = follows & (volume == 0) & (close == np.roll(close, 1))
-    for name in ("open", "high", "low"):
-        still &= prices[name].to_numpy() == close
     # Where no volume was ever given, a close that repeats may be true; not many times in a row.
     had_volume = pd.Series(volume > 0).groupby(ticker).cummax().to_numpy(dtype=bool)
     return still & (had_volume | (runs(still, follows) >= LONG_STANDSTILL))
+
+
+def stands_still(prices: pd.DataFrame) -> np.ndarray:
+    """Rows without volume, all four prices equal to the close before: padding, unless no volume is ever given."""
+    close, volume = prices["close"].to_numpy(), prices["volume"].to_numpy()
+    at = np.flatnonzero((volume == 0) & (close == np.roll(close, 1)))
+    ticker, bars = prices["ticker"].to_numpy(), prices[["open", "high", "low"]]
+    still = np.zeros(len(prices), dtype=bool)
+    still[at] = (at > 0) & (ticker[at] == ticker[at - 1]) & (bars.to_numpy()[at] == close[at, None]).all(axis=1)
+    return still
 
 
 def runs(mask: np.ndarray, follows: np.ndarray) -> np.ndarray:
