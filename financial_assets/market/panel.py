@@ -14,7 +14,7 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
-from financial_assets.market.frames import sort_prices
+from financial_assets.market.frames import sort_prices, ticker_codes
 from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
@@ -249,7 +249,7 @@ def build_layout(prices: pd.DataFrame, members: Members | None = None) -> Layout
     # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
     idle = not_traded(prices)
     prices = prices[~idle] if idle.any() else prices
-    codes, names = pd.factorize(prices["ticker"], sort=True)
+    codes, names = ticker_codes(prices["ticker"], sort=True)
     tickers, sessions = tuple(map(str, names)), calendar.sessions(first_day, last_day)
     return lay_out(prices, codes, tickers, sessions, belonging(members, tickers, sessions))
 

@@ -207,9 +207,9 @@ class PriceLog:
         """
         history = self._history()
         if not history.changes:
-            bars = rows.drop(columns="kind")
+            bars = rows[list(PRICE_COLUMNS)]
             # By date: a read of the last sessions skips all earlier row groups.
-            order = np.lexsort((np.arange(len(bars)), bars["date"].to_numpy()))
+            order = np.argsort(bars["date"].to_numpy(), kind="stable")
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
             self._write(self.base, bars.take(order))
@@ -342,7 +342,9 @@ class PriceLog:
 
     def _write(self, path: Path, rows: pd.DataFrame) -> None:
         with atomic_path(path) as temporary:
-            rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP)
+            # Keys repeat, and values hardly do: looking for repeats among them took most of the time.
+            keys = [name for name in rows if name not in VALUE_COLUMNS]
+            rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP, use_dictionary=keys)
 
 
 def _replayed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from financial_assets.market.frames import ticker_codes
+
 __all__ = ["Bars"]
 
 _REACH = 10
@@ -56,7 +58,7 @@ class Bars:
         """The bars of a sorted frame whose prices are positive and finite, keys unique."""
         raw = np.log(frame[["open", "high", "low", "close", "adj_close"]].to_numpy(np.float64))
         factor = raw[:, 3] - raw[:, 4]
-        ticker, _ = pd.factorize(frame["ticker"])
+        ticker, _ = ticker_codes(frame["ticker"])
         follows = np.zeros(len(frame), dtype=bool)
         follows[1:] = ticker[1:] == ticker[:-1]
         starts = np.flatnonzero(~follows)
