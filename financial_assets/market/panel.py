@@ -245,7 +245,7 @@ def build_layout(prices: pd.DataFrame, members: Members | None = None) -> Layout
         raise PriceDataError("a price panel cannot be built: there are no prices", prices)
     require_sessions(prices)
     first_day, last_day = prices["date"].min(), prices["date"].max()
-    prices = sort_prices(prices)
+    prices = sort_prices(prices, copy=False)
     # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
     idle = not_traded(prices)
     prices = prices[~idle] if idle.any() else prices

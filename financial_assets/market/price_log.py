@@ -298,7 +298,7 @@ class PriceLog:
         base = self._load(self.base, span.condition())
         parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
         if not parts:
-            return sort_prices(base)
+            return sort_prices(base, copy=False)
         rows = pd.concat([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts], ignore_index=True)
         if until is not None:
             rows = rows[rows["change"] <= until]

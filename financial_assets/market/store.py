@@ -211,10 +211,10 @@ class PriceStore:
         removed = stored[among(stored, gone) & ~among(stored, delivered)]
         replaced = stored[among(stored, delivered[taken & differs])]
         before, after = self._rescaled(restatement.factors)
-        parts = [fresh.assign(kind=np.int8(BAR)), removed.assign(kind=np.int8(GONE))]
+        parts = [_of_kind(fresh, BAR), _of_kind(removed, GONE)]
         parts += [rescaled_rows(restatement.factors)] if restatement.factors else []
         filled = [part for part in parts if len(part)] or parts[:1]
-        rows = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0].reset_index(drop=True)
+        rows = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
         old_hash = changes[-1].new_hash if changes else hash_prices(empty_prices())
         new_hash = combined_hash(old_hash, hash_prices(fresh), hash_prices(pd.concat([removed, replaced])))
         days = rows["date"]
@@ -286,11 +286,19 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     if absent:
         raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", frame.head(0))
     try:
-        delivered = sort_prices(frame).astype(empty_prices().dtypes.to_dict(), copy=False)
+        delivered = sort_prices(frame, copy=False).astype(empty_prices().dtypes.to_dict(), copy=False)
     except (ValueError, TypeError) as error:
         raise PriceDataError(f"{complaint}: a column is of a wrong type: {error}", frame.head(0)) from error
     quality.require_possible(delivered, complaint)
     return delivered
+
+
+def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
+    """The rows of a change, which share their values with ``prices``."""
+    rows = prices.copy(deep=False)
+    rows["kind"] = np.int8(kind)
+    rows.index = pd.RangeIndex(len(rows))
+    return rows
 
 
 def _actions_on(stored: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:

@@ -111,7 +111,8 @@ def screen(
         )
     repairs = policy == "quarantine"
     accept = [override for override in overrides if override.action == "accept"]
-    sieve = Sieve(delivered[list(PRICE_COLUMNS)], accept, delivered)
+    rows = delivered if list(delivered) == list(PRICE_COLUMNS) else delivered[list(PRICE_COLUMNS)]
+    sieve = Sieve(rows, accept, delivered)
     overridden = apply_overrides(sieve, overrides)
     decided = sieve.rows
     sieve.take(key_faults(sieve.rows), "schema", final=True)

@@ -80,7 +80,7 @@ def deliver(
     Parameters
     ----------
     held
-        Everything that the source has, as a price frame in any order.
+        Everything that the source has, as a price frame in any order; what is delivered may share its values.
     origin
         What to call the source in messages.
     others
@@ -112,7 +112,7 @@ def deliver(
             f"{origin} has none of {', '.join(tickers)} from {span}; it holds {_enumerate(names)} (set TICKERS, "
             "INGESTION_START_DATE and INGESTION_END_DATE to what it has)"
         )
-    return FetchResult(sort_prices(chosen), failures)
+    return FetchResult(sort_prices(chosen, copy=False), failures)
 
 
 def _enumerate(names: Sequence[str], most: int = 20) -> str:

@@ -205,16 +205,16 @@ class _Block:
         """The bars of tickers whose bars are daily ones; half of all bars a week apart are of another interval."""
         codes, names = ticker_codes(pd.Series(columns["ticker"]))
         order = slice(None) if in_order(codes, columns["date"]) else np.lexsort((columns["date"], codes))
-        steps = pd.Series(np.diff(columns["date"][order]) / np.timedelta64(1, "D"))
+        steps = np.diff(columns["date"][order]) / np.timedelta64(1, "D")
         owner = codes[order]
         inner = owner[1:] == owner[:-1]
         # A median of a week needs half of the steps to be as long.
-        long = np.bincount(owner[1:][inner], weights=steps[inner] >= _WEEK, minlength=len(names))
+        long = np.bincount(owner[1:][inner & (steps >= _WEEK)], minlength=len(names))
         suspect = 2 * long >= np.bincount(owner[1:][inner], minlength=len(names))
         inner &= suspect[owner[1:]]
-        typical = steps[inner].groupby(owner[1:][inner]).agg(["median", "size"])
+        typical = pd.Series(steps[inner]).groupby(owner[1:][inner]).agg(["median", "size"])
         weekly = typical[(typical["median"] >= _WEEK) & (typical["size"] >= _FEW_BARS)]
-        for code, step in weekly["median"].items():
+        for code, step in zip(weekly.index.to_numpy(), weekly["median"], strict=True):
             self.refused[str(names[code])] = (
                 f"{self._grid.origin}: bars of {names[code]} are {int(step)} days apart, as weekly or monthly ones; "
                 "daily bars are needed"
