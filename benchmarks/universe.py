@@ -32,7 +32,9 @@ from financial_assets.features.schema import check_feature_panel
 from financial_assets.market import calendar
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.ingestion import ingest
-from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.panel import PricePanel, build_layout, build_panel
+from financial_assets.market.panels.continued import continued
+from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.store import PriceStore
@@ -105,9 +107,14 @@ def bare(file: Path, folder: Path) -> dict[str, float]:
 
 
 def panel_of(store: PriceStore, folder: Path) -> PricePanel:
-    panel = build_panel(store.read())
-    panel.save(folder / "panel.npz")
-    return panel
+    """The panel of all that is stored, as ``MarketState.current_panel`` makes it, saved."""
+    changes, path = store.history(), folder / "panel.npz"
+    basis = Basis(len(changes), changes[-1].new_hash, (calendar.name(),), {})
+    stored, now = StoredPanel.load(path), pd.Timestamp(max(change.last for change in changes if change.last))
+    longer = None if stored is None else continued(stored, store, basis, store.read, None, now)
+    current = StoredPanel(build_layout(store.read()), basis) if longer is None else longer
+    current.save(path)
+    return current.panel
 
 
 def whole(file: Path, folder: Path) -> dict[str, float]:

@@ -264,8 +264,9 @@ def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) 
 @dg.asset(group_name=GROUP, owners=OWNERS, kinds={"numpy"}, code_version="1", deps=[raw_prices])
 def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.MaterializeResult:
     """Dense float32 panel [ticker, channel, session] of adjusted bars up to the market clock, with validity mask."""
-    panel = market.panel()
-    panel.save(market.panel_path)
+    current = market.current_panel()
+    current.save(market.panel_path)
+    panel = current.panel
     tickers, _, sessions = panel.values.shape
     context.log.info(f"{tickers} tickers x {sessions:,} sessions up to {panel.sessions[-1]:%Y-%m-%d}")
     return dg.MaterializeResult(

@@ -27,6 +27,7 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import FeatureError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.features.recent import compute_recent
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
@@ -106,12 +107,8 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
     if len(changed) > _MOST_RESTATED * len(panel.tickers):
         return None
     # One session more than the unsettled ones: it must come out as it is stored.
-    window = _rows_of(panel, np.arange(len(panel.tickers)), cut - graph.lookback)
-    listed = panel.listed_bars()
-    tail = compute_panel(window, graph)
-    # The window does not know how long a ticker has been listed before it.
-    complete = listed[:, cut - 1 :] >= graph.lookback
-    values = np.where(complete[:, None, :], tail.values[:, :, graph.lookback - 1 :], np.float32(np.nan))
+    values = compute_recent(panel, graph, len(panel.sessions) - cut + 1)
+    complete = panel.listed_bars()[:, cut:] >= graph.lookback
     again = values[:, :, 0]
     differs = ~((again == stored.last) | (np.isnan(again) & np.isnan(stored.last)))
     differs[changed] = False
@@ -120,7 +117,7 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
         panel.tickers,
         panel.sessions[cut:],
         np.ascontiguousarray(values[:, :, 1:]),
-        panel.valid[:, cut:] & complete[:, 1:],
+        panel.valid[:, cut:] & complete,
     )
     return Appended(
         new=new,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,10 @@ from financial_assets.installation.ownership import OwnedPriceStore
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock
-from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.panel import PricePanel, build_layout, panel_of
+from financial_assets.market.panels.continued import continued
+from financial_assets.market.panels.layout import Layout
+from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
@@ -170,17 +174,50 @@ class MarketState(TradingDays):
 
     def prices(self) -> pd.DataFrame:
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
-        from financial_assets.market.quality.notes import without_left_out
-
-        frame = self.store().read(self.tickers, _date(self.ingestion_start_date), _date(self.ingestion_end_date))
+        frame = self._read(None, None, None)
         if frame.empty:
             raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
+        return frame
+
+    def _read(self, tickers: Sequence[str] | None, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
+        """Part of ``prices``: of some tickers, within a span of days."""
+        from financial_assets.market.quality.notes import without_left_out
+
+        begins, ends = (
+            [day for day in (_date(self.ingestion_start_date), first) if day],
+            [day for day in (_date(self.ingestion_end_date), last) if day],
+        )
+        names = self.tickers if tickers is None else tickers
+        frame = self.store().read(names, max(begins, default=None), min(ends, default=None))
         return without_left_out(frame, self._notes())
 
     def whole_panel(self) -> PricePanel:
         """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
+        return panel_of(self._whole_layout())
+
+    def _whole_layout(self) -> Layout:
         universe = self.universe()
-        return build_panel(self.prices(), None if universe is None else universe.members)
+        return build_layout(self.prices(), None if universe is None else universe.members)
+
+    def current_panel(self) -> StoredPanel:
+        """The panel up to the clock; where one is stored, only what has changed since is laid out."""
+        from financial_assets.market.quality.notes import left_out_days
+
+        store, now = self.store(), self.clock().now()
+        changes = store.history()
+        basis = Basis(
+            changes=len(changes),
+            content_hash=changes[-1].new_hash if changes else "",
+            settings=(calendar.name(), *map(str, (self.ingestion_start_date, self.ingestion_end_date)), *sorted(set(self.tickers))),
+            left_out=left_out_days(self._notes()),
+        )
+        stored, universe = StoredPanel.load(self.panel_path), self.universe()
+        if stored is not None:
+            members = None if universe is None else universe.members
+            longer = continued(stored, store, basis, self._read, members, now)
+            if longer is not None:
+                return longer
+        return StoredPanel(self._whole_layout(), basis).until(now)
 
     def universe(self) -> Universe | None:
         """Who belongs to the universe when; ``None``: all of ``TICKERS``, always."""
@@ -188,7 +225,7 @@ class MarketState(TradingDays):
 
     def panel(self) -> PricePanel:
         """Everything up to the clock."""
-        return self.whole_panel().until(self.clock().now())
+        return self.current_panel().panel
 
     @property
     def panel_path(self) -> Path:

@@ -78,12 +78,13 @@ def customary_split(log_ratio: float, tolerance: float) -> str | None:
 def _classify(steps: np.ndarray, closes_before: np.ndarray) -> tuple[list[str], list[str]]:
     kinds: list[str] = []
     details: list[str] = []
-    for step, before in zip(steps, closes_before, strict=True):
-        distance = np.abs(step / _RATIOS - 1.0)
-        nearest = int(distance.argmin())
-        if distance[nearest] < _SPLIT_TOLERANCE:
+    distance = np.abs(steps[:, None] / _RATIOS - 1.0)
+    nearest = distance.argmin(axis=1)
+    is_split = distance[np.arange(len(steps)), nearest] < _SPLIT_TOLERANCE
+    for step, before, split, name in zip(steps, closes_before, is_split, nearest, strict=True):
+        if split:
             kinds.append("split")
-            details.append(_NAMES[nearest])
+            details.append(_NAMES[name])
         elif step > 1.0:
             kinds.append("dividend")
             details.append(f"about {before * (1.0 - 1.0 / step):.2f} USD")

@@ -14,20 +14,23 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
-from financial_assets.market.frames import sort_prices
+from financial_assets.market.frames import sort_prices, ticker_codes
+from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
 from financial_assets.market.quality.shapes import not_traded
 from financial_assets.market.quality.values import require_possible
 
-__all__ = ["CHANNELS", "PricePanel", "build_panel"]
-
-CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
-_PRICES = ("open", "high", "low", "close")
-_MARKET, _DAY, _VOLUME = CHANNELS.index("market"), CHANNELS.index("day"), CHANNELS.index("volume")
-
-MARKET_BASE = 100.0
-"""Level of the market index in the panel's first session; features do not depend on it."""
+__all__ = [
+    "CHANNELS",
+    "Members",
+    "PricePanel",
+    "belonging",
+    "build_layout",
+    "build_panel",
+    "panel_of",
+    "require_sessions",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +174,7 @@ class PricePanel:
     def content_hash(self) -> str:
         """SHA-256 over tickers, sessions, values and validity."""
         digest = hashlib.sha256("\n".join(self.tickers).encode())
-        digest.update(_as_days(self.sessions).tobytes())
+        digest.update(as_days(self.sessions).tobytes())
         digest.update(self.values.tobytes())
         digest.update(self.valid.tobytes())
         return digest.hexdigest()
@@ -182,7 +185,7 @@ class PricePanel:
             np.savez(
                 stream,
                 tickers=np.array(self.tickers, dtype=np.str_),
-                days=_as_days(self.sessions),
+                days=as_days(self.sessions),
                 values=self.values,
                 valid=self.valid,
             )
@@ -232,9 +235,33 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
         The frame is empty, or breaks a rule without which no panel can be laid out (keys unique, values possible,
         dates sessions of the calendar).
     """
+    return panel_of(build_layout(prices, members))
+
+
+def build_layout(prices: pd.DataFrame, members: Members | None = None) -> Layout:
+    """The same as arrays that can be extended; see ``build_panel``."""
     require_possible(prices, "a price panel cannot be built")
     if prices.empty:
         raise PriceDataError("a price panel cannot be built: there are no prices", prices)
+    require_sessions(prices)
+    first_day, last_day = prices["date"].min(), prices["date"].max()
+    prices = sort_prices(prices, copy=False)
+    # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
+    idle = not_traded(prices)
+    prices = prices[~idle] if idle.any() else prices
+    codes, names = ticker_codes(prices["ticker"], sort=True)
+    tickers, sessions = tuple(map(str, names)), calendar.sessions(first_day, last_day)
+    return lay_out(prices, codes, tickers, sessions, belonging(members, tickers, sessions))
+
+
+def require_sessions(prices: pd.DataFrame) -> None:
+    """Refuse bars on days without a session.
+
+    Raises
+    ------
+    PriceDataError
+        There are some; names the first.
+    """
     failures = failure_table(prices, stray_days(pd.DatetimeIndex(prices["date"])))
     if len(failures):
         first = failures.iloc[0]
@@ -243,63 +270,13 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
             f"{first['ticker']} on {first['date']:%Y-%m-%d}: {first['problem']}",
             failures,
         )
-    # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
-    first_day, last_day = prices["date"].min(), prices["date"].max()
-    prices = sort_prices(prices)
-    prices = prices[~not_traded(prices)]
-    rows, tickers = pd.factorize(prices["ticker"], sort=True)
-    sessions = calendar.sessions(first_day, last_day)
-    columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
-
-    valid = np.zeros((len(tickers), len(sessions)), dtype=bool)
-    valid[rows, columns] = True
-    values = np.full((len(tickers), len(CHANNELS), len(sessions)), np.nan, dtype=np.float32)
-    adjusted = np.full((len(tickers), len(sessions)), np.nan)
-    adjusted[rows, columns] = prices["adj_close"].to_numpy(np.float64)
-    # In float64, and rounded once: raw and split-adjusted sources then give the same float32.
-    factor = prices["adj_close"].to_numpy(np.float64) / prices["close"].to_numpy(np.float64)
-    for name in _PRICES:
-        values[rows, CHANNELS.index(name), columns] = prices[name].to_numpy(np.float64) * factor
-    values[rows, _VOLUME, columns] = prices["volume"].to_numpy(np.float64) / factor
-
-    _carry_forward(values, valid)
-    belongs = np.ones_like(valid) if members is None else members(list(map(str, tickers)), sessions)
-    values[:, _MARKET, :] = _market_index(list(tickers), adjusted, valid, belongs)
-    valid &= belongs
-    values[:, _DAY, :] = _as_days(sessions)
-    return PricePanel(tuple(map(str, tickers)), sessions, values, valid)
 
 
-def _carry_forward(values: np.ndarray, valid: np.ndarray) -> None:
-    """Fill sessions without a bar, after the first one, with the last close and zero volume, in place."""
-    # The place of the latest bar at each session; -1 before the listing, where nothing may be filled in.
-    index = np.where(valid, np.arange(valid.shape[1]), -1)
-    last = np.maximum.accumulate(index, axis=1)
-    row, session = np.nonzero(~valid & (last >= 0))
-    close = values[row, CHANNELS.index("close"), last[row, session]]
-    for name in _PRICES:
-        values[row, CHANNELS.index(name), session] = close
-    values[row, _VOLUME, session] = 0.0
+def belonging(members: Members | None, tickers: Sequence[str], sessions: pd.DatetimeIndex) -> np.ndarray:
+    """Who belongs to the universe when: bool ``[ticker, session]``; everybody, always, where nobody is named."""
+    return np.ones((len(tickers), len(sessions)), dtype=bool) if members is None else members(tickers, sessions)
 
 
-def _market_index(tickers: Sequence[str], adjusted: np.ndarray, valid: np.ndarray, belongs: np.ndarray) -> np.ndarray:
-    """Level ``[session]`` of an index that holds every member in equal parts, rebalanced at each close.
-
-    A session's return is the mean simple return of the members that traded on it and had traded before; it uses
-    nothing later. Index tickers (``^VIX``) cannot be held and are left out, unless the universe has nothing else.
-    """
-    held = np.array([not name.startswith("^") for name in tickers])
-    if held.any():
-        adjusted, valid, belongs = adjusted[held], valid[held], belongs[held]
-    last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1]), -1), axis=1)
-    # A ticker that was halted yesterday returns from its latest close, which may be days ago.
-    before = last[:, :-1]
-    earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
-    traded = valid[:, 1:] & belongs[:, 1:] & (before >= 0)
-    returns = np.where(traded, adjusted[:, 1:] / np.where(traded, earlier, 1.0) - 1.0, 0.0)
-    mean = returns.sum(axis=0) / np.maximum(traded.sum(axis=0), 1)
-    return MARKET_BASE * np.concatenate(([1.0], np.cumprod(1.0 + mean)))
-
-
-def _as_days(sessions: pd.DatetimeIndex) -> np.ndarray:
-    return sessions.to_numpy().astype("datetime64[D]").astype(np.int64)
+def panel_of(layout: Layout) -> PricePanel:
+    """The panel of the same tickers and sessions."""
+    return PricePanel(layout.tickers, layout.sessions, layout.values, layout.valid)

@@ -12,7 +12,7 @@ has changed nothing. Prices as of any entry are the base with the changes up to 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -173,14 +173,27 @@ class PriceLog:
         MarketDataError
             A file is damaged.
         """
+        return self._read_whole(lambda history: self._replay(history, span, until))
+
+    def _read_whole(self, read: Callable[[_History | None], pd.DataFrame]) -> pd.DataFrame:
         for attempt in range(_READS):
             try:
-                return self._replay(self._written(), span, until)
+                return read(self._written())
             except FileNotFoundError as error:
                 if attempt == _READS - 1:
                     path = Path(str(error.filename or error))
                     raise self._damaged(path, "it is missing, and the history names it") from error
         raise AssertionError("unreachable")
+
+    def changed_since(self, number: int) -> pd.DataFrame:
+        """``kind``, ``date`` and ``ticker`` of the rows of all changes after the change ``number`` >= 1.
+
+        Raises
+        ------
+        MarketDataError
+            A file is damaged.
+        """
+        return self._read_whole(lambda history: self._rows_since(history, number))
 
     def append(self, rows: pd.DataFrame, change: Change) -> None:
         """Write one change; once this returns, it survives a power cut.
@@ -194,9 +207,9 @@ class PriceLog:
         """
         history = self._history()
         if not history.changes:
-            bars = rows.drop(columns="kind")
+            bars = rows[list(PRICE_COLUMNS)]
             # By date: a read of the last sessions skips all earlier row groups.
-            order = np.lexsort((np.arange(len(bars)), bars["date"].to_numpy()))
+            order = np.argsort(bars["date"].to_numpy(), kind="stable")
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
             self._write(self.base, bars.take(order))
@@ -285,11 +298,19 @@ class PriceLog:
         base = self._load(self.base, span.condition())
         parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
         if not parts:
-            return sort_prices(base)
+            return sort_prices(base, copy=False)
         rows = pd.concat([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts], ignore_index=True)
         if until is not None:
             rows = rows[rows["change"] <= until]
         return _replayed(rows)
+
+    def _rows_since(self, history: _History | None, number: int) -> pd.DataFrame:
+        files = [] if history is None else [file for file in history.files if file.last > number]
+        parts = [rows[rows["change"] > number] for rows in map(self._changes_in, files)]
+        columns = ["kind", "date", "ticker"]
+        if not parts:
+            return empty_prices().assign(kind=np.int8(BAR))[columns]
+        return pd.concat([part[columns] for part in parts], ignore_index=True)
 
     def _changes_in(self, file: _File, span: Span | None = None) -> pd.DataFrame:
         condition = None if span is None else span.condition()
@@ -321,7 +342,9 @@ class PriceLog:
 
     def _write(self, path: Path, rows: pd.DataFrame) -> None:
         with atomic_path(path) as temporary:
-            rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP)
+            # Keys repeat, and values hardly do: looking for repeats among them took most of the time.
+            keys = [name for name in rows if name not in VALUE_COLUMNS]
+            rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP, use_dictionary=keys)
 
 
 def _replayed(rows: pd.DataFrame) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.market.frames import VALUE_COLUMNS
+from financial_assets.market.frames import VALUE_COLUMNS, of_tickers, places_in, ticker_codes
 
 __all__ = ["RESTATED", "Restatement", "among", "compare", "is_same_market", "missing_at_source", "reconcile"]
 
@@ -55,41 +55,50 @@ class Restatement:
 
 
 def compare(stored: pd.DataFrame, delivered: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Delivered rows beside stored ones.
+    """Delivered rows beside stored ones, each key once in both.
+
+    Parameters
+    ----------
+    delivered
+        On a fresh index.
 
     Returns
     -------
     tuple
-        Each delivered row with ``<column>_delivered`` and ``<column>_stored`` (NaN when not stored), in the order
-        given; whether it is stored; and whether it is stored with other values.
+        The delivered rows that are stored, of tickers with any other value: ``date``, ``ticker``, and for each value
+        column ``<column>_delivered`` and ``<column>_stored``, on the index of ``delivered``; for each delivered row
+        whether it is stored; and whether it is stored with other values.
     """
-    both = delivered.merge(
-        stored, on=["ticker", "date"], how="left", suffixes=("_delivered", "_stored"), indicator="_stored"
-    )
-    is_stored = (both["_stored"] == "both").to_numpy()
-    differs = np.zeros(len(both), dtype=bool)
+    place = places_in(stored, delivered)
+    is_stored = place >= 0
+    at = np.flatnonzero(is_stored)
+    differs = np.zeros(len(delivered), dtype=bool)
     for name in VALUE_COLUMNS:
-        new, old = both[f"{name}_delivered"].to_numpy(), both[f"{name}_stored"].to_numpy()
-        differs |= np.abs(new - old) > RESTATED * np.abs(old)
-    return both, is_stored, is_stored & differs
+        new, old = delivered[name].to_numpy()[at], stored[name].to_numpy()[place[at]]
+        differs[at] |= np.abs(new - old) > RESTATED * np.abs(old)
+    changed = delivered["ticker"].to_numpy()[differs]
+    shown = np.flatnonzero(is_stored & of_tickers(delivered, set(changed))) if len(changed) else at[:0]
+    both = delivered[["date", "ticker"]].iloc[shown]
+    for name in VALUE_COLUMNS:
+        both[f"{name}_delivered"] = delivered[name].to_numpy()[shown]
+        both[f"{name}_stored"] = stored[name].to_numpy()[place[shown]]
+    return both, is_stored, differs
 
 
-def reconcile(both: pd.DataFrame, is_stored: np.ndarray, differs: np.ndarray, first_stored: pd.Series) -> Restatement:
+def reconcile(both: pd.DataFrame, differs: np.ndarray, first_stored: pd.Series) -> Restatement:
     """What becomes of the stored sessions before those that were delivered again with other values.
 
     Parameters
     ----------
-    both, is_stored, differs
+    both, differs
         See :func:`compare`; sorted by ticker and date.
     first_stored
         Ticker to its first stored session.
     """
     factors: list[tuple[str, pd.Timestamp, float, float, float]] = []
     held_back: dict[str, str] = {}
-    changed = set(both.loc[differs, "ticker"])
-    overlap = both[is_stored & both["ticker"].isin(changed).to_numpy()]
-    differing = pd.Series(differs, index=both.index)
-    for ticker, rows in overlap.groupby("ticker"):
+    differing = pd.Series(differs)
+    for ticker, rows in both.groupby("ticker"):
         name, first = str(ticker), pd.Timestamp(rows["date"].iloc[0])
         if first <= first_stored[name]:
             continue  # delivered from its stored beginning: whatever differs is replaced
@@ -154,9 +163,14 @@ def missing_at_source(
         Those bars (price columns), and ticker to reason where they are so many, or so many of the last ones, that the
         delivery is rather damaged or an older one.
     """
-    ends = delivered.groupby("ticker")["date"].agg(["min", "max"])
-    inside = stored[stored["ticker"].isin(ends.index)]
-    inside = inside[(inside["date"] >= inside["ticker"].map(ends["min"])).to_numpy()]
+    if stored.empty:
+        return stored.reset_index(drop=True), {}
+    codes, names = ticker_codes(delivered["ticker"])
+    ends = delivered["date"].groupby(codes).agg(["min", "max"]).set_index(names)
+    codes, held = ticker_codes(stored["ticker"])
+    # NaT for a ticker that was not delivered: no day is later.
+    since = ends["min"].reindex(held).to_numpy()[codes]
+    inside = stored[stored["date"].to_numpy() >= since]
     if end is not None:
         inside = inside[inside["date"] <= pd.Timestamp(end)]
     missing = inside[~among(inside, delivered)].reset_index(drop=True)
@@ -176,10 +190,7 @@ def missing_at_source(
 
 def among(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
     """Which rows of ``frame`` have a ticker and date among ``keys``."""
-    if frame.empty or keys.empty:
-        return np.zeros(len(frame), dtype=bool)
-    wanted = pd.MultiIndex.from_frame(keys[["ticker", "date"]])
-    return np.asarray(pd.MultiIndex.from_frame(frame[["ticker", "date"]]).isin(wanted))
+    return places_in(keys, frame) >= 0
 
 
 def is_same_market(stored: pd.DataFrame, delivered: pd.DataFrame) -> bool:

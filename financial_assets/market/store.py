@@ -21,7 +21,9 @@ from financial_assets.market.frames import (
     combined_hash,
     empty_prices,
     hash_prices,
+    of_tickers,
     sort_prices,
+    ticker_codes,
 )
 from financial_assets.market.price_log import BAR, GONE, Change, PriceLog, Span, rescaled_rows
 from financial_assets.market.restatement import among, compare, reconcile
@@ -34,6 +36,9 @@ _BEFORE = dt.timedelta(days=30)
 
 _RECENT = dt.timedelta(days=60)
 """Calendar days in which most tickers have their last session."""
+
+_MANY = 100
+"""Tickers from which on the rows of all are read sooner than those of some."""
 
 _FACTORS = ("ticker", "before", "price_factor", "volume_factor", "adj_close_factor")
 
@@ -156,6 +161,13 @@ class PriceStore:
         """
         return self._log.changes()
 
+    def changed_since(self, number: int) -> pd.DataFrame:
+        """What the changes after the change ``number`` brought: ``kind`` (see ``price_log``), ``date`` and ``ticker``.
+
+        A row of kind ``rescaled`` has the first session that kept its values.
+        """
+        return self._log.changed_since(number)
+
     def content_hash(self) -> str:
         """``hash_prices`` of all stored prices: the same content has the same hash wherever and however it came."""
         changes = self.history()
@@ -189,20 +201,20 @@ class PriceStore:
     def _prepared(self, delivered: pd.DataFrame, gone: pd.DataFrame) -> tuple[UpsertReport, pd.DataFrame, Change]:
         """What to tell of a delivery, the rows to append for it, and their entry."""
         changes = self.history()
-        stored = self._beside(pd.concat([delivered[["ticker", "date"]], gone[["ticker", "date"]]]))
+        keys = [rows[["ticker", "date"]] for rows in (delivered, gone) if len(rows)]
+        stored = self._beside(pd.concat(keys)) if keys else empty_prices()
         both, is_stored, differs = compare(stored, delivered)
-        first_stored = self._ends(sorted(set(both.loc[differs, "ticker"])), "min")
-        restatement = reconcile(both, is_stored, differs, first_stored)
-        taken = ~delivered["ticker"].isin(list(restatement.held_back)).to_numpy()
-        fresh = delivered[taken & (~is_stored | differs)]
+        restatement = reconcile(both, differs, self._ends(sorted(set(both["ticker"])), "min"))
+        taken = ~of_tickers(delivered, restatement.held_back)
+        is_fresh = taken & (~is_stored | differs)
+        fresh = delivered if is_fresh.all() else delivered[is_fresh]
         removed = stored[among(stored, gone) & ~among(stored, delivered)]
         replaced = stored[among(stored, delivered[taken & differs])]
         before, after = self._rescaled(restatement.factors)
-        rows = pd.concat(
-            [fresh.assign(kind=np.int8(BAR)), removed.assign(kind=np.int8(GONE))]
-            + ([rescaled_rows(restatement.factors)] if restatement.factors else []),
-            ignore_index=True,
-        )
+        parts = [_of_kind(fresh, BAR), _of_kind(removed, GONE)]
+        parts += [rescaled_rows(restatement.factors)] if restatement.factors else []
+        filled = [part for part in parts if len(part)] or parts[:1]
+        rows = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
         old_hash = changes[-1].new_hash if changes else hash_prices(empty_prices())
         new_hash = combined_hash(old_hash, hash_prices(fresh), hash_prices(pd.concat([removed, replaced])))
         days = rows["date"]
@@ -223,7 +235,7 @@ class PriceStore:
         report = UpsertReport(
             added=change.added,
             unchanged=int((is_stored & ~differs).sum()),
-            restated=both.loc[differs, ["date", "ticker", *columns]].reset_index(drop=True),
+            restated=both.loc[differs[both.index], ["date", "ticker", *columns]].reset_index(drop=True),
             corporate_actions=_actions_on(stored[~among(stored, removed)], fresh),
             held_back=restatement.held_back,
             rescaled=pd.DataFrame(list(restatement.factors), columns=list(_FACTORS)),
@@ -235,7 +247,8 @@ class PriceStore:
         """Stored rows of the tickers and the span of ``keys``, and some before it."""
         if keys.empty:
             return empty_prices()
-        names = None if self.path.exists() and keys["ticker"].nunique() > 100 else tuple(keys["ticker"].unique())
+        found = tuple(ticker_codes(keys["ticker"])[1])
+        names = None if self.path.exists() and len(found) > _MANY else found
         return self._log.read(Span(names, (keys["date"].min() - _BEFORE).date(), keys["date"].max().date()))
 
     def _rescaled(
@@ -273,15 +286,26 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     if absent:
         raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", frame.head(0))
     try:
-        delivered = sort_prices(frame).astype(empty_prices().dtypes.to_dict())
+        delivered = sort_prices(frame, copy=False).astype(empty_prices().dtypes.to_dict(), copy=False)
     except (ValueError, TypeError) as error:
         raise PriceDataError(f"{complaint}: a column is of a wrong type: {error}", frame.head(0)) from error
     quality.require_possible(delivered, complaint)
     return delivered
 
 
+def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
+    """The rows of a change, which share their values with ``prices``."""
+    rows = prices.copy(deep=False)
+    rows["kind"] = np.int8(kind)
+    rows.index = pd.RangeIndex(len(rows))
+    return rows
+
+
 def _actions_on(stored: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
     """Splits and dividends on the changed sessions, which follow the stored ones."""
-    kept = stored[stored["ticker"].isin(set(changed["ticker"])).to_numpy() & ~among(stored, changed)]
+    names = ticker_codes(changed["ticker"])[1]
+    kept = stored[of_tickers(stored, names) & ~among(stored, changed)] if len(stored) else stored
     actions = find_corporate_actions(sort_prices(pd.concat([kept, changed])) if len(kept) else changed)
+    if not len(stored):
+        return actions
     return actions[among(actions, changed)].reset_index(drop=True)

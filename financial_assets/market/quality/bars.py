@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from financial_assets.market.frames import ticker_codes
+
 __all__ = ["Bars"]
 
 _REACH = 10
@@ -54,9 +56,10 @@ class Bars:
     @classmethod
     def of(cls, frame: pd.DataFrame) -> Bars:
         """The bars of a sorted frame whose prices are positive and finite, keys unique."""
-        raw = np.log(frame[["open", "high", "low", "close", "adj_close"]].to_numpy(np.float64))
-        factor = raw[:, 3] - raw[:, 4]
-        ticker, _ = pd.factorize(frame["ticker"])
+        names = ("open", "high", "low", "close", "adj_close")
+        opening, high, low, close, adjusted = (np.log(frame[name].to_numpy(np.float64)) for name in names)
+        factor = close - adjusted
+        ticker, _ = ticker_codes(frame["ticker"])
         follows = np.zeros(len(frame), dtype=bool)
         follows[1:] = ticker[1:] == ticker[:-1]
         starts = np.flatnonzero(~follows)
@@ -66,10 +69,10 @@ class Bars:
             log_volume = np.where(volume > 0, np.log(volume), np.nan)
         return cls(
             frame=frame,
-            open=raw[:, 0] - factor,
-            high=raw[:, 1] - factor,
-            low=raw[:, 2] - factor,
-            close=raw[:, 4],
+            open=opening - factor,
+            high=high - factor,
+            low=low - factor,
+            close=adjusted,
             volume=volume,
             log_volume=log_volume,
             factor=factor,

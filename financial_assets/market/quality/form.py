@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.market import calendar
-from financial_assets.market.frames import VALUE_COLUMNS
+from financial_assets.market.frames import VALUE_COLUMNS, ticker_codes
 from financial_assets.market.quality.sessions import stray_days
 
 __all__ = ["date_faults", "has_form", "key_faults"]
@@ -26,14 +26,15 @@ def has_form(prices: pd.DataFrame) -> bool:
 def key_faults(prices: pd.DataFrame) -> list[tuple[np.ndarray, str]]:
     """Rows without a date or ticker that could be a key."""
     date = prices["date"]
-    # A universe has few tickers and many rows.
-    names = {name for name in prices["ticker"].unique() if isinstance(name, str) and len(name.split()) == 1}
+    # A universe has few tickers and many rows; a row without a ticker has the code -1, the last place.
+    codes, found = ticker_codes(prices["ticker"])
+    is_name = np.array([isinstance(name, str) and len(name.split()) == 1 for name in found] + [True])
     missing = date.isna().to_numpy()
     return [
         (missing, "date is missing"),
         (~missing & (date != date.dt.normalize()).to_numpy(), "date has a time of day"),
-        (prices["ticker"].isna().to_numpy(), "ticker is missing"),
-        (prices["ticker"].notna().to_numpy() & ~prices["ticker"].isin(names).to_numpy(), "ticker is not a ticker"),
+        (codes < 0, "ticker is missing"),
+        (~is_name[codes], "ticker is not a ticker"),
     ]
 
 

@@ -16,6 +16,7 @@ from financial_assets.market.quality.screening import Screening
 __all__ = [
     "QualityNote",
     "explained",
+    "left_out_days",
     "notes_from_json",
     "notes_of",
     "notes_to_json",
@@ -197,15 +198,22 @@ def still_left_out(
 
 def without_left_out(prices: pd.DataFrame, notes: Iterable[QualityNote]) -> pd.DataFrame:
     """Stored prices without the bars of which a later ingestion found that they cannot be true."""
-    wrong = [
-        (note.ticker, pd.Timestamp(day)) for note in notes if note.outcome in ("left out", "waits") for day in note.days
-    ]
+    days = left_out_days(notes)
+    wrong = [(ticker, pd.Timestamp(day)) for ticker in days for day in days[ticker]]
     if not wrong:
         return prices
-    tickers = {ticker for ticker, _ in wrong}
-    suspects = prices[prices["ticker"].isin(tickers)]
+    suspects = prices[prices["ticker"].isin(list(days))]
     keys = pd.MultiIndex.from_frame(suspects[["ticker", "date"]])
     return prices.drop(index=suspects.index[keys.isin(wrong)]).reset_index(drop=True)
+
+
+def left_out_days(notes: Iterable[QualityNote]) -> dict[str, tuple[str, ...]]:
+    """Ticker to the days (ISO, in order) of bars that cannot be true."""
+    days: dict[str, set[str]] = {}
+    for note in notes:
+        if note.outcome in ("left out", "waits") and note.days:
+            days.setdefault(note.ticker, set()).update(note.days)
+    return {ticker: tuple(sorted(days[ticker])) for ticker in sorted(days)}
 
 
 def explained(reasons: Mapping[str, str], notes: Iterable[QualityNote]) -> dict[str, str]:

@@ -85,8 +85,8 @@ def failure_table(
     """
     marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in rules]
     rows = np.concatenate([np.empty(0, dtype=np.intp), *(at for at, _ in marked)])
-    table = (frame if shown is None else shown)[list(PRICE_COLUMNS)].iloc[rows].reset_index(drop=True)
+    table = (frame if shown is None else shown).iloc[rows][list(PRICE_COLUMNS)].reset_index(drop=True)
     table["problem"] = pd.Series([problem for at, problem in marked for _ in at], dtype="object")
-    keys = frame[["date", "ticker"]].iloc[rows].reset_index(drop=True)
+    keys = frame.iloc[rows][["date", "ticker"]].reset_index(drop=True)
     order = keys.sort_values(["date", "ticker"], kind="stable").index
     return table.loc[order].reset_index(drop=True)

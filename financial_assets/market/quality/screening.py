@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from financial_assets.market.frames import PRICE_COLUMNS, empty_prices
+from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, of_tickers, ticker_codes
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.form import date_faults, has_form, key_faults
 from financial_assets.market.quality.overrides import Override, covered
@@ -111,7 +111,8 @@ def screen(
         )
     repairs = policy == "quarantine"
     accept = [override for override in overrides if override.action == "accept"]
-    sieve = Sieve(delivered[list(PRICE_COLUMNS)], accept, delivered)
+    rows = delivered if list(delivered) == list(PRICE_COLUMNS) else delivered[list(PRICE_COLUMNS)]
+    sieve = Sieve(rows, accept, delivered)
     overridden = apply_overrides(sieve, overrides)
     decided = sieve.rows
     sieve.take(key_faults(sieve.rows), "schema", final=True)
@@ -124,7 +125,8 @@ def screen(
         fit_ranges(sieve, repairs=repairs)
     if len(sieve.rows):
         judge_neighbours(sieve, stored, rejudge=policy == "quarantine")
-    held = {str(name): int(count) for name, count in stored["ticker"].value_counts().items()}
+    codes, names = ticker_codes(stored["ticker"])
+    held = dict(zip(map(str, names), np.bincount(codes, minlength=len(names)).tolist(), strict=True))
     return _conclude(sieve, stored, policy, decided, overridden, held | dict(histories or {}))
 
 
@@ -154,8 +156,10 @@ def _conclude(
 
 
 def _waiting(sieve: Sieve, quarantined: pd.DataFrame, held: Mapping[str, int]) -> dict[str, str]:
-    delivered = sieve.delivered["ticker"].value_counts()
     bad = quarantined["ticker"].value_counts()
+    if bad.empty and not sieve.leaps:
+        return {}
+    delivered = sieve.delivered["ticker"].value_counts()
     left = set(sieve.rows["ticker"].unique())
     reasons: dict[str, str] = {}
     for name, count in bad.items():
@@ -171,8 +175,10 @@ def _waiting(sieve: Sieve, quarantined: pd.DataFrame, held: Mapping[str, int]) -
 
 
 def _first_clean(delivered: pd.DataFrame, quarantined: pd.DataFrame) -> dict[str, pd.Timestamp | None]:
+    if quarantined.empty:
+        return {}
     last_bad = quarantined.groupby("ticker")["date"].max()
-    rows = delivered[delivered["ticker"].isin(last_bad.index)]
+    rows = delivered[of_tickers(delivered, last_bad.index)]
     later = rows[rows["date"] > rows["ticker"].map(last_bad)].groupby("ticker")["date"].min()
     return {str(name): later.get(name) for name in last_bad.index}
 
@@ -185,10 +191,10 @@ def _missing(
 ) -> pd.DataFrame:
     """Sessions without any bar, neither delivered nor stored, that nobody has acknowledged."""
     keys = ["date", "ticker"]
-    present = set(accepted["ticker"].unique())
+    present = ticker_codes(accepted["ticker"])[1]
     # A bar that was left out is named already.
     others = pd.concat([stored[keys], quarantined[keys].dropna()])
-    others = others[others["ticker"].isin(present)]
+    others = others[of_tickers(others, present)]
     others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
     missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
     # Who drops a bar knows that its session has none.

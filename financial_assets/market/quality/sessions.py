@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.market import calendar
+from financial_assets.market.frames import ticker_codes
 from financial_assets.market.quality.results import failure_table
 
 __all__ = ["completeness", "missing_sessions", "stray_days"]
@@ -49,7 +50,7 @@ def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
     if bars.empty:
         return pd.DataFrame({"date": [], "ticker": [], "problem": []})
     sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
-    codes, names = pd.factorize(bars["ticker"], sort=True)
+    codes, names = ticker_codes(bars["ticker"], sort=True)
     position = sessions.get_indexer(pd.DatetimeIndex(bars["date"]))
     seen = np.zeros((len(names), len(sessions)), dtype=bool)
     seen[codes, position] = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from financial_assets.market.frames import row_hashes, ticker_codes
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.results import Marks, Severity
 from financial_assets.market.quality.values import TICK
 
-__all__ = ["mark_copies", "mark_shifted_closes", "mark_wicks", "not_traded", "runs"]
+__all__ = ["mark_copies", "mark_shifted_closes", "mark_wicks", "not_traded", "runs", "stands_still"]
 
 IMPOSSIBLE_WICK, CLEAR_WICK = np.log(1.7), 12.0
 """Beyond the body, in log prices and in times the usual range. The flash crashes of 2010 and 2015 left less in bars
@@ -64,7 +65,7 @@ def mark_copies(bars: Bars) -> list[Marks]:
     fine = (frame["high"] - frame["low"]).to_numpy() > MANY_TICKS * TICK
     repeated = same & fine & ~copies
     traded = np.flatnonzero(fine & (bars.volume >= WORTH_REPEATING) & ~copies)
-    again = frame.iloc[traded].duplicated(["ticker", "open", "high", "low", "close", "volume"]).to_numpy()
+    again = _repeats(bars, traded)
     flat = bars.follows & (bars.high <= bars.low) & (bars.step(bars.close) == 0.0)
     frozen = runs(flat & (bars.volume > 0), bars.follows) >= LONG_STANDSTILL
     return [
@@ -73,6 +74,20 @@ def mark_copies(bars: Bars) -> list[Marks]:
         Marks.all("suspicious", np.flatnonzero(repeated), "prices are a copy of the bar before"),
         Marks.all("suspicious", np.flatnonzero(frozen), "price stands still although shares are traded"),
     ]
+
+
+def _repeats(bars: Bars, at: np.ndarray) -> np.ndarray:
+    """Which of the bars ``at`` have the prices and the volume of an earlier one among them."""
+    columns = ["open", "high", "low", "close", "volume"]
+    values = [bars.frame[name].to_numpy()[at] for name in columns]
+    hashes = row_hashes(bars.first[at], values)
+    ordered = np.sort(hashes)
+    twice = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
+    # Only rows that share a hash can be equal, and hardly any does.
+    rows = pd.DataFrame({"first": bars.first[at[twice]]} | dict(zip(columns, (v[twice] for v in values), strict=True)))
+    repeats = np.zeros(len(at), dtype=bool)
+    repeats[twice] = rows.duplicated().to_numpy()
+    return repeats
 
 
 def mark_shifted_closes(bars: Bars) -> list[Marks]:
@@ -118,16 +133,26 @@ def not_traded(prices: pd.DataFrame) -> np.ndarray:
     prices
         Possible prices, sorted by ticker and date.
     """
-    close, volume = prices["close"].to_numpy(), prices["volume"].to_numpy()
-    ticker, _ = pd.factorize(prices["ticker"])
+    still = stands_still(prices)
+    if not still.any():
+        return still
+    volume = prices["volume"].to_numpy()
+    ticker, _ = ticker_codes(prices["ticker"])
     follows = np.zeros(len(prices), dtype=bool)
     follows[1:] = ticker[1:] == ticker[:-1]
-    still = follows & (volume == 0) & (close == np.roll(close, 1))
-    for name in ("open", "high", "low"):
-        still &= prices[name].to_numpy() == close
     # Where no volume was ever given, a close that repeats may be true; not many times in a row.
     had_volume = pd.Series(volume > 0).groupby(ticker).cummax().to_numpy(dtype=bool)
     return still & (had_volume | (runs(still, follows) >= LONG_STANDSTILL))
+
+
+def stands_still(prices: pd.DataFrame) -> np.ndarray:
+    """Rows without volume, all four prices equal to the close before: padding, unless no volume is ever given."""
+    close, volume = prices["close"].to_numpy(), prices["volume"].to_numpy()
+    at = np.flatnonzero((volume == 0) & (close == np.roll(close, 1)))
+    ticker, bars = prices["ticker"].to_numpy(), prices[["open", "high", "low"]]
+    still = np.zeros(len(prices), dtype=bool)
+    still[at] = (at > 0) & (ticker[at] == ticker[at - 1]) & (bars.to_numpy()[at] == close[at, None]).all(axis=1)
+    return still
 
 
 def runs(mask: np.ndarray, follows: np.ndarray) -> np.ndarray:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from financial_assets.market.frames import PRICE_COLUMNS
+from financial_assets.market.frames import (
+    PRICE_COLUMNS,
+    has_repeats,
+    in_order,
+    of_tickers,
+    places_in,
+    ticker_codes,
+)
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.dividends import mark_adjustments
 from financial_assets.market.quality.levels import mark_levels
@@ -63,6 +70,8 @@ class Sieve:
 
     def take_rows(self, at: np.ndarray, problems: np.ndarray, rule: str, *, final: bool = False) -> None:
         """Take out the rows at positions ``at``, which are in order and occur once."""
+        if not len(at):
+            return
         rows = self.rows.iloc[at]
         keep = np.zeros(len(at), dtype=bool) if final else covered(rows, self.accept)
         self.taken.append(self._shown(rows[~keep], problems[~keep], rule))
@@ -70,6 +79,8 @@ class Sieve:
 
     def doubt(self, at: np.ndarray, problems: np.ndarray, rule: str) -> None:
         """Keep the rows at positions ``at``, but say what is suspicious about them."""
+        if not len(at):
+            return
         rows = self.rows.iloc[at]
         keep = covered(rows, self.accept)
         self.doubted.append(self._shown(rows[~keep], problems[~keep], rule))
@@ -98,7 +109,7 @@ def apply_overrides(sieve: Sieve, overrides: Sequence[Override]) -> tuple[tuple[
 
 def take_repeats(sieve: Sieve, *, repairs: bool) -> None:
     """Leave out copies of a row (only if ``repairs``), and all rows of a key that has different values."""
-    if not sieve.rows.duplicated(["ticker", "date"]).any():
+    if not has_repeats(sieve.rows):
         return
     if repairs and (copies := repeated_rows(sieve.rows)).any():
         sieve.note_repair(sieve.rows[copies], "the row occurs more than once: copies left out", "duplicates")
@@ -109,6 +120,8 @@ def take_repeats(sieve: Sieve, *, repairs: bool) -> None:
 
 def sort_rows(sieve: Sieve) -> None:
     """Bring the rows into order, by ticker and date, and count those that were not."""
+    if in_order(ticker_codes(sieve.rows["ticker"], sort=True)[0], sieve.rows["date"].to_numpy()):
+        return
     rows = sieve.rows.sort_values(["ticker", "date"], kind="stable")
     moved = rows.index.to_numpy()
     if len(moved) and (np.diff(moved) < 0).any():
@@ -143,45 +156,44 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> No
         rows = pd.concat([context, rows]).sort_values(["ticker", "date"], kind="stable")
         delivered = pd.concat([context, delivered])
     judged = Sieve(rows, sieve.accept, delivered)
-    take_marks(judged, Bars.of(rows), [mark_adjustments, mark_levels, mark_copies])
+    bars = Bars.of(rows)
+    take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
     # Wicks, volumes and moves are judged by their neighbours, which must not be in another unit.
-    take_marks(judged, Bars.of(judged.rows), [mark_wicks, mark_volumes])
+    bars = _bars_left(judged, bars)
+    take_marks(judged, bars, [mark_wicks, mark_volumes])
     idle = np.flatnonzero(not_traded(judged.rows))
     judged.doubt(idle, np.full(len(idle), "no volume at an unchanged close: not traded", dtype=object), "consistency")
-    _doubt_moves(judged, Bars.of(judged.rows))
+    _doubt_moves(judged, _bars_left(judged, bars))
     sieve.leaps = judged.leaps
     is_new = judged.rows.index >= 0
-    sieve.rows = judged.rows[is_new]
+    sieve.rows = judged.rows if is_new.all() else judged.rows[is_new]
     sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
     sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
 
 
+def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
+    """The bars of the rows that are still in: ``bars``, where nothing was taken out since."""
+    return bars if len(sieve.rows) == len(bars.frame) else Bars.of(sieve.rows)
+
+
 def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Stored bars beside the delivered ones, with a negative index; none of tickers whose history was restated."""
-    stored = stored[stored["ticker"].isin(rows["ticker"].unique())]
     if stored.empty:
         return stored
-    kept, new = _keys(stored, rows)
-    order = np.argsort(new)
-    place = order[np.minimum(np.searchsorted(new, kept, sorter=order), len(new) - 1)]
-    again = new[place] == kept
+    stored = stored[of_tickers(stored, ticker_codes(rows["ticker"])[1])]
+    if stored.empty:
+        return stored
+    place = places_in(rows, stored)
+    again = place >= 0
     differs = np.zeros(len(stored), dtype=bool)
     for name in ("close", "adj_close"):
         before, after = stored[name].to_numpy(), rows[name].to_numpy()[place]
         differs |= again & (np.abs(after - before) > SAME * before)
     # Two scales side by side would look like a split.
-    restated = stored["ticker"].isin(set(stored["ticker"].to_numpy()[differs])).to_numpy()
+    restated = of_tickers(stored, set(stored["ticker"].to_numpy()[differs]))
     context = stored[list(PRICE_COLUMNS)][~again & ~restated]
     context.index = pd.Index(-1 - np.arange(len(context)))
     return context
-
-
-def _keys(first: pd.DataFrame, second: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Ticker and day of the rows of two frames as integers: an index of strings is ten times slower to compare."""
-    codes, _ = pd.factorize(pd.concat([first["ticker"], second["ticker"]], ignore_index=True))
-    days = pd.concat([first["date"], second["date"]], ignore_index=True).to_numpy("datetime64[D]").astype(np.int64)
-    keys = codes.astype(np.int64) * (1 << 32) + days
-    return keys[: len(first)], keys[len(first) :]
 
 
 def take_marks(sieve: Sieve, bars: Bars, rules: Sequence[Callable[[Bars], list[Marks]]]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import PriceDataError
-from financial_assets.market.frames import PRICE_COLUMNS
+from financial_assets.market.frames import PRICE_COLUMNS, has_repeats, in_order, ticker_codes
 from financial_assets.market.quality.results import failure_table
 
 __all__ = [
@@ -62,6 +62,8 @@ SPIKE = np.log(10.0)
 
 def duplicates(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows whose ticker and date occur more than once."""
+    if not has_repeats(frame):
+        return failure_table(frame, [])
     mask = frame.duplicated(["ticker", "date"], keep=False)
     return failure_table(frame, [(mask, "this ticker and date occur more than once")])
 
@@ -142,9 +144,11 @@ class _Succession:
     """Which bar of the same ticker comes before which, for a frame in any order."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        codes = pd.factorize(frame["ticker"], sort=True)[0]
+        codes = ticker_codes(frame["ticker"], sort=True)[0]
         date = frame["date"].to_numpy()
-        self._order = np.lexsort((date, codes))  # by ticker, then date: the last key is the primary one
+        is_sorted = date.dtype.kind == "M" and in_order(codes, date)
+        # By ticker, then date: the last key is the primary one.
+        self._order = np.arange(len(date)) if is_sorted else np.lexsort((date, codes))
         # An unknown ticker (code -1) has no bar before.
         self._follows = (codes[self._order][1:] == codes[self._order][:-1]) & (codes[self._order][1:] >= 0)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import pandas as pd
 
 from financial_assets.errors import SourceError
-from financial_assets.market.frames import sort_prices
+from financial_assets.market.frames import of_tickers, sort_prices, ticker_codes
 
 __all__ = ["FetchResult", "PriceSource", "deliver"]
 
@@ -80,7 +80,7 @@ def deliver(
     Parameters
     ----------
     held
-        Everything that the source has, as a price frame in any order.
+        Everything that the source has, as a price frame in any order; what is delivered may share its values.
     origin
         What to call the source in messages.
     others
@@ -93,14 +93,14 @@ def deliver(
     """
     if not tickers:
         raise SourceError("no ticker was asked for; set TICKERS, e.g. TICKERS=AAPL,MSFT")
-    inside = pd.Series(True, index=held.index)
+    inside = of_tickers(held, tickers)
     if start is not None:
-        inside &= held["date"] >= pd.Timestamp(start)
+        inside &= (held["date"] >= pd.Timestamp(start)).to_numpy()
     if end is not None:
-        inside &= held["date"] <= pd.Timestamp(end)
-    names = sorted({*map(str, held["ticker"].dropna().unique()), *others})
-    chosen = held[inside & held["ticker"].isin(list(tickers))]
-    present = set(chosen["ticker"])
+        inside &= (held["date"] <= pd.Timestamp(end)).to_numpy()
+    names = sorted({*map(str, ticker_codes(held["ticker"])[1]), *others})
+    chosen = held if inside.all() else held[inside]
+    present = set(ticker_codes(chosen["ticker"])[1])
     span = f"{start or 'its first day'} to {end or 'its last day'}"
     failures = {
         ticker: (f"{origin} has no bars from {span}" if ticker in names else f"{origin} does not have it")
@@ -112,7 +112,7 @@ def deliver(
             f"{origin} has none of {', '.join(tickers)} from {span}; it holds {_enumerate(names)} (set TICKERS, "
             "INGESTION_START_DATE and INGESTION_END_DATE to what it has)"
         )
-    return FetchResult(sort_prices(chosen), failures)
+    return FetchResult(sort_prices(chosen, copy=False), failures)
 
 
 def _enumerate(names: Sequence[str], most: int = 20) -> str:

@@ -35,7 +35,7 @@ class SamplePrices:
 
     def fetch(self, tickers: Sequence[str], start: dt.date | None = None, end: dt.date | None = None) -> FetchResult:
         """Bars of ``tickers``; see ``PriceSource.fetch``."""
-        return deliver(_bundled(), tickers, start, end, origin="PRICE_SOURCE=sample")
+        return deliver(_bundled().copy(), tickers, start, end, origin="PRICE_SOURCE=sample")
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["BadCellsError", "ColumnError", "cells_where"]
+__all__ = ["BadCellsError", "ColumnError", "cells_where", "distinct"]
 
 
 class ColumnError(Exception):
@@ -37,9 +37,14 @@ class BadCellsError(Exception):
         self.name = name
 
 
+def distinct(column: pa.Array) -> pa.DictionaryArray:
+    """A column as distinct texts, and for each row the place of its text."""
+    return column if pa.types.is_dictionary(column.type) else column.cast(pa.string()).dictionary_encode()
+
+
 def cells_where(column: pa.Array, test: Callable[[str], bool]) -> np.ndarray:
     """Which cells of a column of text pass a test; each distinct text is tested once, and an empty cell never is."""
-    encoded = column.cast(pa.string()).dictionary_encode()
+    encoded = distinct(column)
     passed = [*(test(text) for text in encoded.dictionary.to_pylist()), False]
     codes = encoded.indices.fill_null(len(passed) - 1).to_numpy(zero_copy_only=False)
     return np.array(passed, dtype=bool)[codes]

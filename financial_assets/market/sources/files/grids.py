@@ -90,7 +90,11 @@ def read_grid(content: Content) -> Grid:
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+        column = column.unify_dictionaries()
+        is_text = column.type.value_type == pa.string() and not any(
+            chunk.dictionary.null_count for chunk in column.chunks
+        )
+        column = column if is_text else column.cast(column.type.value_type)
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
@@ -98,10 +102,18 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _stored_table(content: Content) -> pa.Table:
     source = pa.BufferReader(content.data)
     if content.kind == "parquet":
-        return pyarrow.parquet.read_table(source)
+        return _parquet_table(source)
     if content.kind == "arrow stream":
         return pyarrow.ipc.open_stream(source).read_all()
     return pyarrow.feather.read_table(source)
+
+
+def _parquet_table(source: pa.NativeFile) -> pa.Table:
+    """Text as codes and distinct texts: a universe has few tickers and many rows."""
+    file = pyarrow.parquet.ParquetFile(source)
+    texts = [column.name for column in file.schema_arrow if pa.types.is_string(column.type)]
+    source.seek(0)
+    return pyarrow.parquet.read_table(source, read_dictionary=texts)
 
 
 def _levels(name: str) -> tuple[str, ...]:

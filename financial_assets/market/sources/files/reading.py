@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 
 from financial_assets.errors import SourceError
-from financial_assets.market.frames import VALUE_COLUMNS, empty_prices
-from financial_assets.market.sources.files.cells import BadCellsError, ColumnError, cells_where
+from financial_assets.market.frames import VALUE_COLUMNS, empty_prices, in_order, joined, ticker_codes
+from financial_assets.market.sources.files.cells import BadCellsError, ColumnError, cells_where, distinct
 from financial_assets.market.sources.files.contents import Content
 from financial_assets.market.sources.files.dates import read_dates
 from financial_assets.market.sources.files.grids import Grid, read_grid
@@ -66,7 +66,7 @@ def read_bars(content: Content, rules: FileRules, asked: Collection[str] | None 
     blocks = [_Block(grid, layout, fields, ticker, rules) for ticker, fields in layout.blocks]
     parts = [block.read() for block in blocks]
     adjustment = _adjustment(grid.origin, layout, rules)
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in ("date", "ticker", *VALUE_COLUMNS)}
+    columns = {name: joined([part[name] for part in parts]) for name in ("date", "ticker", *VALUE_COLUMNS)}
     refused = {ticker: reason for block in blocks for ticker, reason in block.refused.items()}
     notes = [*grid.notes, *(note for block in blocks for note in block.notes)]
     if own is not None and own == rules.only_ticker and ticker_of(content.name) is None:
@@ -75,7 +75,7 @@ def read_bars(content: Content, rules: FileRules, asked: Collection[str] | None 
         notes.append(f"left out {', '.join(layout.incomplete)}: not all of open, high, low, close, volume")
     if not len(columns["date"]) and not refused:
         raise SourceError(f"{grid.origin}: has no rows")
-    held = tuple(sorted(map(str, pd.unique(columns["ticker"]))))
+    held = tuple(sorted(map(str, ticker_codes(pd.Series(columns["ticker"]))[1])))
     return FileBars(grid.origin, layout.form_name, adjustment, columns, refused, tuple(notes), held)
 
 
@@ -140,7 +140,7 @@ class _Block:
         rows = self._bar_rows(cells)
         self._refuse_other_intervals(cells, rows)
         tickers = self._tickers(cells, rows)
-        named = np.array([ticker is not None for ticker in tickers], dtype=bool)
+        named = ticker_codes(pd.Series(tickers))[0] >= 0
         if not named.all():
             self.notes.append(f"left out {int((~named).sum())} rows without a ticker")
             rows, tickers = rows[named], tickers[named]
@@ -185,9 +185,12 @@ class _Block:
     def _refuse_intraday(
         self, cells: Mapping[int, pa.Array], rows: np.ndarray, columns: Mapping[str, np.ndarray]
     ) -> None:
-        keys = pd.DataFrame({"ticker": pd.factorize(columns["ticker"])[0], "date": columns["date"]})
+        codes = ticker_codes(pd.Series(columns["ticker"]))[0]
+        if self._layout.date is None or in_order(codes, columns["date"], once=True):
+            return
+        keys = pd.DataFrame({"ticker": codes, "date": columns["date"]})
         repeated = keys.duplicated(keep=False).to_numpy()
-        if self._layout.date is None or not repeated.any():
+        if not repeated.any():
             return
         # The same moment twice is a duplicate, for the checks to name; two moments of a day are no daily bars.
         moments = cells[self._layout.date].take(pa.array(rows[repeated])).dictionary_encode().indices
@@ -200,14 +203,18 @@ class _Block:
 
     def _without_weekly(self, columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The bars of tickers whose bars are daily ones; half of all bars a week apart are of another interval."""
-        codes, names = pd.factorize(columns["ticker"])
-        order = np.lexsort((columns["date"], codes))
-        steps = pd.Series(np.diff(columns["date"][order]) / np.timedelta64(1, "D"))
+        codes, names = ticker_codes(pd.Series(columns["ticker"]))
+        order = slice(None) if in_order(codes, columns["date"]) else np.lexsort((columns["date"], codes))
+        steps = np.diff(columns["date"][order]) / np.timedelta64(1, "D")
         owner = codes[order]
         inner = owner[1:] == owner[:-1]
-        typical = steps[inner].groupby(owner[1:][inner]).agg(["median", "size"])
+        # A median of a week needs half of the steps to be as long.
+        long = np.bincount(owner[1:][inner & (steps >= _WEEK)], minlength=len(names))
+        suspect = 2 * long >= np.bincount(owner[1:][inner], minlength=len(names))
+        inner &= suspect[owner[1:]]
+        typical = pd.Series(steps[inner]).groupby(owner[1:][inner]).agg(["median", "size"])
         weekly = typical[(typical["median"] >= _WEEK) & (typical["size"] >= _FEW_BARS)]
-        for code, step in weekly["median"].items():
+        for code, step in zip(weekly.index.to_numpy(), weekly["median"], strict=True):
             self.refused[str(names[code])] = (
                 f"{self._grid.origin}: bars of {names[code]} are {int(step)} days apart, as weekly or monthly ones; "
                 "daily bars are needed"
@@ -218,7 +225,7 @@ class _Block:
     def _tickers(self, cells: Mapping[int, pa.Array], rows: np.ndarray) -> np.ndarray:
         if self._layout.ticker is None or self._layout.is_wide:
             return np.full(len(rows), str(self._ticker).upper(), dtype=object)
-        encoded = cells[self._layout.ticker].take(pa.array(rows)).cast(pa.string()).dictionary_encode()
+        encoded = distinct(_taken(cells[self._layout.ticker], rows))
         # TICKERS cannot hold a slash: BRK/B and BTC/USD are asked for with a hyphen.
         names = [
             name.strip().strip('"').strip().upper().replace("/", "-") or None for name in encoded.dictionary.to_pylist()
@@ -227,18 +234,17 @@ class _Block:
         return np.array([*names, None], dtype=object)[codes]
 
     def _columns(self, cells: Mapping[int, pa.Array], rows: np.ndarray, tickers: np.ndarray) -> dict[str, np.ndarray]:
-        selected = pa.array(rows)
-        dates = self._dates(cells, selected)
-        numbers = {name: cells[place].take(selected) for name, place in self._fields.items()}
+        dates = self._dates(cells, rows)
+        numbers = {name: _taken(cells[place], rows) for name, place in self._fields.items()}
         values = read_numbers(numbers, self._rules.decimal_mark, separator=self._grid.separator)
         if _DATABENTO & {normalised(name) for name in self._layout.names}:
             values = _pretty(values)
         values.setdefault("adj_close", values["close"])
         return {"date": dates, "ticker": tickers} | values
 
-    def _dates(self, cells: Mapping[int, pa.Array], rows: pa.Array) -> np.ndarray:
+    def _dates(self, cells: Mapping[int, pa.Array], rows: np.ndarray) -> np.ndarray:
         place = self._layout.date
-        column = pa.array([self._layout.hive_date] * len(rows)) if place is None else cells[place].take(rows)
+        column = pa.array([self._layout.hive_date] * len(rows)) if place is None else _taken(cells[place], rows)
         try:
             return read_dates(column, order=self._rules.date_order, zone=self._rules.zone)
         except ColumnError as error:
@@ -262,6 +268,11 @@ class _Block:
 
     def _name(self, place: int | None) -> str:
         return "date" if place is None else self._layout.names[place] or "without a name"
+
+
+def _taken(column: pa.Array, rows: np.ndarray) -> pa.Array:
+    """The cells of ``rows``, which are in order and occur once."""
+    return column if len(rows) == len(column) else column.take(pa.array(rows))
 
 
 def _is_missing(column: pa.Array) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import SourceError
-from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS
+from financial_assets.market.frames import KEY_COLUMNS, PRICE_COLUMNS, joined
 from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.market.sources.files.contents import Content, open_contents, text_of
 from financial_assets.market.sources.files.grids import NoTableError
@@ -173,7 +173,8 @@ def _without_us_ending(files: list[FileBars], tickers: Sequence[str]) -> list[Fi
 
 def join_bars(files: Sequence[FileBars]) -> pd.DataFrame:
     """The bars of all files; a bar that two files hold alike stands once."""
-    frame = pd.DataFrame({name: np.concatenate([file.columns[name] for file in files]) for name in PRICE_COLUMNS})
+    columns = {name: joined([file.columns[name] for file in files]) for name in PRICE_COLUMNS}
+    frame = pd.DataFrame(columns, copy=False)
     owners: dict[str, int] = {}
     shared = {
         ticker

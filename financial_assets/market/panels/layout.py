@@ -1,0 +1,191 @@
+"""Bars laid out as dense arrays: the whole of them, or what a new session adds to those laid out before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["CHANNELS", "Layout", "as_days", "extended", "lay_out", "with_rows"]
+
+CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
+_PRICES = ("open", "high", "low", "close")
+_CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))
+
+MARKET_BASE = 100.0
+"""Level of the market index in the panel's first session; features do not depend on it."""
+
+_LEAST_COLUMNS = 2
+"""NumPy adds up the rows of a matrix one after the other, but those of a single column by halves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Dense arrays of a universe over a gapless run of sessions.
+
+    Attributes
+    ----------
+    tickers, sessions
+        The axes.
+    values
+        float32 ``[ticker, channel, session]``: see ``PricePanel``.
+    adjusted
+        float64 ``[ticker, session]``: adjusted close of each session on which the ticker traded, else NaN.
+    growth
+        float64 ``[session]``: level of the market's index over that of the first session.
+    belongs
+        bool ``[ticker, session]``: whether the ticker is a member of the universe.
+    """
+
+    tickers: tuple[str, ...]
+    sessions: pd.DatetimeIndex
+    values: np.ndarray
+    adjusted: np.ndarray
+    growth: np.ndarray
+    belongs: np.ndarray
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Whether the ticker traded, as a member of the universe: bool ``[ticker, session]``."""
+        return ~np.isnan(self.adjusted) & self.belongs
+
+
+def lay_out(
+    prices: pd.DataFrame, codes: np.ndarray, tickers: tuple[str, ...], sessions: pd.DatetimeIndex, belongs: np.ndarray
+) -> Layout:
+    """All bars of a universe.
+
+    Parameters
+    ----------
+    prices
+        Possible prices of traded bars, each ticker and session once.
+    codes
+        Place of each row's ticker in ``tickers``.
+    belongs
+        See ``Layout``.
+    """
+    values, adjusted = _bars(prices, codes, len(tickers), sessions)
+    _carry_forward(values, ~np.isnan(adjusted))
+    layout = Layout(tickers, sessions, values, adjusted, np.ones(len(sessions)), belongs)
+    _set_market(layout, 0)
+    values[:, _DAY, :] = as_days(sessions)
+    return layout
+
+
+def extended(
+    layout: Layout, count: int, prices: pd.DataFrame, codes: np.ndarray, sessions: pd.DatetimeIndex, belongs: np.ndarray
+) -> Layout:
+    """The first ``count`` sessions of ``layout``, and the later ones of ``sessions`` from their bars.
+
+    Parameters
+    ----------
+    count
+        At least one session.
+    prices, codes
+        Traded bars of the sessions after these, and the places of their tickers: see ``lay_out``.
+    sessions, belongs
+        Of the result; its first ``count`` are those of ``layout``.
+    """
+    new = sessions[count:]
+    tail, tail_adjusted = _bars(prices, codes, len(layout.tickers), new)
+    values = np.empty((len(layout.tickers), len(CHANNELS), len(sessions)), dtype=np.float32)
+    values[:, :, :count] = layout.values[:, :, :count]
+    values[:, :, count:] = tail
+    adjusted = np.concatenate([layout.adjusted[:, :count], tail_adjusted], axis=1)
+    # The close before is carried on, be it a bar's or itself carried on.
+    is_known = ~np.isnan(values[:, _CLOSE, count - 1 :])
+    _carry_forward(values[:, :, count - 1 :], is_known)
+    growth = np.concatenate([layout.growth[:count], np.ones(len(new))])
+    longer = Layout(layout.tickers, sessions, values, adjusted, growth, belongs)
+    _set_market(longer, count)
+    values[:, _DAY, count:] = as_days(new)
+    return longer
+
+
+def with_rows(layout: Layout, rows: np.ndarray, prices: pd.DataFrame, codes: np.ndarray) -> Layout:
+    """The layout with all bars of the tickers ``rows`` replaced, in place; ``codes`` are places in ``rows``."""
+    values, adjusted = _bars(prices, codes, len(rows), layout.sessions)
+    _carry_forward(values, ~np.isnan(adjusted))
+    layout.values[rows[:, None], np.arange(_MARKET), :] = values[:, :_MARKET]
+    layout.adjusted[rows] = adjusted
+    _set_market(layout, 0)
+    return layout
+
+
+def _bars(
+    prices: pd.DataFrame, codes: np.ndarray, tickers: int, sessions: pd.DatetimeIndex
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values and adjusted closes of the bars, NaN where there is none."""
+    columns = sessions.get_indexer(pd.DatetimeIndex(prices["date"]))
+    values = np.full((tickers, len(CHANNELS), len(sessions)), np.nan, dtype=np.float32)
+    adjusted = np.full((tickers, len(sessions)), np.nan)
+    close = prices["adj_close"].to_numpy(np.float64)
+    adjusted[codes, columns] = close
+    # In float64, and rounded once: raw and split-adjusted sources then give the same float32.
+    factor = close / prices["close"].to_numpy(np.float64)
+    for name in _PRICES:
+        values[codes, CHANNELS.index(name), columns] = prices[name].to_numpy(np.float64) * factor
+    values[codes, _VOLUME, columns] = prices["volume"].to_numpy(np.float64) / factor
+    return values, adjusted
+
+
+def _carry_forward(values: np.ndarray, traded: np.ndarray) -> None:
+    """Fill sessions without a bar, after the first one, with the last close and zero volume, in place."""
+    # The place of the latest bar at each session; -1 before the listing, where nothing may be filled in.
+    index = np.where(traded, np.arange(traded.shape[1], dtype=np.int32), np.int32(-1))
+    last = np.maximum.accumulate(index, axis=1)
+    row, session = np.nonzero(~traded & (last >= 0))
+    close = values[row, _CLOSE, last[row, session]]
+    for name in _PRICES:
+        values[row, CHANNELS.index(name), session] = close
+    values[row, _VOLUME, session] = 0.0
+
+
+def _set_market(layout: Layout, first: int) -> None:
+    """Compute the market's index from session number ``first`` on, from its level before, in place."""
+    if first == 0:
+        growth = np.concatenate(
+            ([1.0], np.cumprod(1.0 + _mean_returns(layout.tickers, layout.adjusted, layout.belongs)))
+        )
+    else:
+        past = layout.adjusted[:, :first]
+        latest = first - 1 - np.argmax(~np.isnan(past[:, ::-1]), axis=1)
+        # NaN for a ticker that has not traded yet.
+        before = past[np.arange(len(past)), latest]
+        adjusted = np.column_stack([before, layout.adjusted[:, first:]])
+        belongs = np.column_stack([np.ones(len(past), dtype=bool), layout.belongs[:, first:]])
+        returns = _mean_returns(layout.tickers, adjusted, belongs)
+        growth = np.cumprod(np.concatenate((layout.growth[first - 1 : first], 1.0 + returns)))[1:]
+    layout.growth[first:] = growth
+    layout.values[:, _MARKET, first:] = MARKET_BASE * growth
+
+
+def _mean_returns(tickers: Sequence[str], adjusted: np.ndarray, belongs: np.ndarray) -> np.ndarray:
+    """Return ``[session - 1]`` of an index that holds every member in equal parts, rebalanced at each close.
+
+    A session's return is the mean simple return of the members that traded on it and had traded before; it uses
+    nothing later. Index tickers (``^VIX``) cannot be held and are left out, unless the universe has nothing else.
+    """
+    held = np.array([not name.startswith("^") for name in tickers])
+    if held.any() and not held.all():
+        adjusted, belongs = adjusted[held], belongs[held]
+    sessions = adjusted.shape[1]
+    if sessions <= _LEAST_COLUMNS:
+        width = ((0, 0), (0, 1 + _LEAST_COLUMNS - sessions))
+        adjusted, belongs = np.pad(adjusted, width, constant_values=np.nan), np.pad(belongs, width)
+    valid = ~np.isnan(adjusted)
+    last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1], dtype=np.int32), np.int32(-1)), axis=1)
+    # A ticker that was halted yesterday returns from its latest close, which may be days ago.
+    before = last[:, :-1]
+    earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
+    traded = valid[:, 1:] & belongs[:, 1:] & (before >= 0)
+    returns = np.where(traded, adjusted[:, 1:] / np.where(traded, earlier, 1.0) - 1.0, 0.0)
+    mean = returns.sum(axis=0) / np.maximum(traded.sum(axis=0), 1)
+    return mean[: sessions - 1]
+
+
+def as_days(sessions: pd.DatetimeIndex) -> np.ndarray:
+    """Days since 1970-01-01."""
+    return sessions.to_numpy().astype("datetime64[D]").astype(np.int64)

@@ -1,0 +1,100 @@
+"""The panel on disk, with what is needed to add the next session to it."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import TypeAdapter, ValidationError
+
+from financial_assets.atomic import atomic_path
+from financial_assets.market.panel import PricePanel, panel_of
+from financial_assets.market.panels.layout import Layout, as_days
+
+__all__ = ["Basis", "StoredPanel"]
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a panel was laid out from.
+
+    Attributes
+    ----------
+    changes, content_hash
+        Number of the last change of the price store, and the store's hash after it.
+    settings
+        Calendar, tickers asked for, and the first and last day of what may be read.
+    left_out
+        Ticker to the days (ISO) of stored bars that are not used.
+    """
+
+    changes: int
+    content_hash: str
+    settings: tuple[str, ...]
+    left_out: Mapping[str, tuple[str, ...]]
+
+
+_BASIS = TypeAdapter(Basis)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPanel:
+    """A layout and its basis."""
+
+    layout: Layout
+    basis: Basis
+
+    @property
+    def panel(self) -> PricePanel:
+        """The panel that everybody reads."""
+        return panel_of(self.layout)
+
+    def until(self, session: pd.Timestamp) -> StoredPanel:
+        """What was known after the close of ``session``; see ``PricePanel.until``."""
+        panel, layout = self.panel.until(session), self.layout
+        count = len(panel.sessions)
+        if count == len(layout.sessions):
+            return self
+        adjusted, growth, belongs = layout.adjusted[:, :count], layout.growth[:count], layout.belongs[:, :count]
+        return StoredPanel(Layout(layout.tickers, panel.sessions, panel.values, adjusted, growth, belongs), self.basis)
+
+    def save(self, path: Path) -> None:
+        """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel."""
+        layout = self.layout
+        with atomic_path(path) as temporary, temporary.open("wb") as stream:
+            np.savez(
+                stream,
+                tickers=np.array(layout.tickers, dtype=np.str_),
+                days=as_days(layout.sessions),
+                values=layout.values,
+                valid=layout.valid,
+                adjusted=layout.adjusted,
+                growth=layout.growth,
+                belongs=layout.belongs,
+                basis=np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> StoredPanel | None:
+        """What ``save`` wrote.
+
+        ``None`` where nothing can be added to what is there: no file, one of an earlier version, or a damaged one. The
+        panel is made of the price store alone, so that it can always be made anew.
+        """
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+                layout = Layout(
+                    tickers=tuple(map(str, held["tickers"])),
+                    sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
+                    values=held["values"],
+                    adjusted=held["adjusted"],
+                    growth=held["growth"],
+                    belongs=held["belongs"],
+                )
+                return cls(layout, _BASIS.validate_json(held["basis"].tobytes()))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError):
+            return None
