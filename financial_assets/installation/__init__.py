@@ -99,6 +99,7 @@ def _values(part: type[BaseModel], settings: Settings, **renamed: Any) -> dict[s
     converted = {
         "home": str(settings.home),
         "tickers": list(settings.tickers),
+        "covariates": list(settings.covariates),
         "log_url": conceal(settings.log_url),
         "tracking_uri": conceal(settings.tracking_uri),
     }

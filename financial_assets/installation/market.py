@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +18,8 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
+from financial_assets.market.covariates.channels import Covariates
+from financial_assets.market.covariates.tables import read_tables
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.restatement import is_same_market
 from financial_assets.market.sources import PriceSource
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["MarketState", "make_source"]
 
+COVARIATES = "COVARIATE_CHANNELS"
+"""Key of the marker: names of the channels that COVARIATES, COVARIATE_FILES and SECTOR_INDEX give."""
+
 
 class MarketState(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""
@@ -46,6 +51,10 @@ class MarketState(TradingDays):
     decimal_mark: str | None = None
     start: str | None = None
     end: str | None = None
+    covariates: list[str] = Field(default=[])
+    covariate_files: str | None = None
+    covariate_max_age: int = 180
+    sector_index: bool = False
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     quality_overrides: str | None = None
     evaluation_share: float
@@ -111,6 +120,8 @@ class MarketState(TradingDays):
         identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
         if self.market_calendar != "XNYS":  # not named in folders that were made before there was a choice
             identity["MARKET_CALENDAR"] = self.market_calendar
+        if channels := self.covariate_channels().names:  # a model reads the channels that it was trained with
+            identity[COVARIATES] = ", ".join(channels)
         if self.price_source == "files" and self.price_files is not None:
             identity["PRICE_FILES"] = self.price_files
             identity[RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
@@ -130,7 +141,7 @@ class MarketState(TradingDays):
         outcome = ingest(
             source,
             self.store(),
-            self.tickers,
+            list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers])),
             _date(self.start),
             _date(self.end),
             policy=self.quality_policy,
@@ -239,17 +250,31 @@ class MarketState(TradingDays):
 
     def prices(self) -> pd.DataFrame:
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
-        from financial_assets.market.quality.notes import without_left_out
-
-        frame = self.store().read(self.tickers, _date(self.start), _date(self.end))
+        frame = self._prices_of(self.tickers)
         if frame.empty:
             raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
-        return without_left_out(frame, self._notes())
+        return frame
+
+    def _prices_of(self, tickers: Sequence[str]) -> pd.DataFrame:
+        from financial_assets.market.quality.notes import without_left_out
+
+        frame = self.store().read(tickers, _date(self.start), _date(self.end))
+        return frame if frame.empty else without_left_out(frame, self._notes())
 
     def whole_panel(self) -> PricePanel:
         """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
-        universe = self.universe()
-        return build_panel(self.prices(), None if universe is None else universe.members)
+        universe, covariates = self.universe(), self.covariate_channels()
+        panel = build_panel(self.prices(), None if universe is None else universe.members)
+        return covariates.extend(panel, self._prices_of(covariates.tickers), universe)
+
+    def covariate_channels(self) -> Covariates:
+        """What models see beside the bars of the universe."""
+        return Covariates(
+            tuple(self.covariates),
+            None if self.covariate_files is None else read_tables(self.covariate_files, calendar.zone()),
+            self.sector_index,
+            pd.Timedelta(days=self.covariate_max_age),
+        )
 
     def universe(self) -> Universe | None:
         """Who belongs to the universe when; ``None``: all of ``TICKERS``, always."""
@@ -284,7 +309,7 @@ class MarketState(TradingDays):
             return stored
         panel = self.load_panel()
         is_same = stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers
-        return stored if is_same else compute_panel(panel, FeatureGraph())
+        return stored if is_same else compute_panel(panel, FeatureGraph(covariates=panel.covariates))
 
 
 class _BindingStore(PriceStore):
@@ -312,6 +337,9 @@ def _described(identity: Mapping[str, Any]) -> str:
         for name, value in identity.items()
         if name not in (RESOLVED, SETTINGS)
     }
+    if COVARIATES in shown:
+        channels = shown.pop(COVARIATES)
+        shown["COVARIATES, COVARIATE_FILES and SECTOR_INDEX"] = f"the channels {channels}"
     if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
         shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
     return ", ".join(f"{name}={value}" for name, value in shown.items())
