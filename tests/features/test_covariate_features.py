@@ -30,7 +30,7 @@ powers = st.integers(-12, 12).map(lambda power: 2.0**power)
 
 
 def with_covariates(bars: Tensor, seed: int, trouble: bool = False) -> Tensor:
-    """The bars with a rate, a spread that changes its sign, and the level of an index; in trouble none of them moves."""
+    """The bars with a rate, a spread that changes its sign, and a sector's level; in trouble the first two rest."""
     rng = np.random.default_rng(seed)
     tickers, _, sessions = bars.shape
     rate = 20 * np.exp(np.cumsum(rng.normal(0, 0.05, sessions)))
@@ -107,7 +107,7 @@ def test_the_unit_of_a_covariate_is_caught(make_bars, function):
     )
     bars = with_covariates(make_bars(1), 1)
     assert laws.covariate_scale_violations(planted, bars, factor=2.0)
-    assert laws.covariate_scale_violations(planted, bars, shift=0.3)
+    assert laws.covariate_scale_violations(planted, bars, shift=30.0)
 
 
 def value(bars: Tensor, name: str) -> np.ndarray:
