@@ -89,9 +89,11 @@ class MarketState(TradingDays):
         return _BindingStore(self.folder / "prices", self._bind)
 
     def _other_market(self, marker: Mapping[str, Any]) -> SettingsError:
+        identity = self._identity()
+        both = COVARIATES in marker or COVARIATES in identity
         return SettingsError(
-            f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker)}, but the settings say "
-            f"{_described(self._identity())}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
+            f"FINANCIAL_ASSETS_HOME: {self.home} holds the state of {_described(marker, both)}, but the settings say "
+            f"{_described(identity, both)}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
             "remove this one"
         )
 
@@ -330,19 +332,23 @@ def _content(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS)}
 
 
-def _described(identity: Mapping[str, Any]) -> str:
+def _described(identity: Mapping[str, Any], with_covariates: bool) -> str:
     """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
     shown = {
         name: "(not set)" if value is None else value
         for name, value in identity.items()
-        if name not in (RESOLVED, SETTINGS)
+        if name not in (RESOLVED, SETTINGS, COVARIATES)
     }
-    if COVARIATES in shown:
-        channels = shown.pop(COVARIATES)
-        shown["COVARIATES, COVARIATE_FILES and SECTOR_INDEX"] = f"the channels {channels}"
     if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
         shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+    texts = [f"{name}={value}" for name, value in shown.items()]
+    return ", ".join([*texts, _channels_of(identity)] if with_covariates else texts)
+
+
+def _channels_of(identity: Mapping[str, Any]) -> str:
+    channels = identity.get(COVARIATES)
+    origin = "COVARIATES, COVARIATE_FILES and SECTOR_INDEX"
+    return "no covariates" if channels is None else f"the channels {channels} of {origin}"
 
 
 def make_source(market: MarketState) -> PriceSource:
