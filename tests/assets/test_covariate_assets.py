@@ -116,14 +116,14 @@ def test_a_folder_keeps_to_its_covariates(make_market: Any, materialize: Any, ta
 
 def test_the_sectors_of_a_universe_file(make_market: Any, materialize: Any, tmp_path: Path) -> None:
     universe = tmp_path / "universe.csv"
-    universe.write_text("ticker,sector\nAAA,Banks\nBBB,Energy\n")
+    universe.write_text("ticker,sector\nAAA,Banks\nBBB,Banks\n")
     market = make_market(universe_file=str(universe), sector_index=True)
     outcome = materialize(ALL, market)
     assert outcome.success, outcome.failure_text
     panel = PricePanel.load(market.panel_path)
     assert panel.covariates == ("sector",)
     close = panel.values[:, 3].astype(np.float64)
-    np.testing.assert_allclose(panel.values[:, 7], 100 * close / close[:, :1], rtol=1e-5)
+    np.testing.assert_allclose(panel.values[::-1, 7], 100 * close / close[:, :1], rtol=1e-5, err_msg="of its one peer")
     universe.write_text("ticker\nAAA\nBBB\n")
     with pytest.raises(MarketDataError, match="SECTOR_INDEX"):
         market.panel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from financial_assets.errors import MarketDataError
+from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.market import calendar
 from financial_assets.market.covariates.channels import BAR_AGE, MOST, Covariates
 from financial_assets.market.covariates.sectors import sector_levels
 from financial_assets.market.covariates.tables import known_values, read_tables
 from financial_assets.market.panel import CHANNELS, PricePanel, build_panel
 from financial_assets.market.universe import read_universe
+from financial_assets.settings import load_settings
 
 MakePrices = Callable[..., pd.DataFrame]
 ZONE = "America/New_York"
@@ -43,6 +45,14 @@ def column(panel: PricePanel, name: str, row: int = 0) -> pd.Series:
 
 def extend(panel: PricePanel, path: Path, **given: object) -> PricePanel:
     return Covariates(table=read_tables(str(path), ZONE), **given).extend(panel, pd.DataFrame(), None)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(folder))
+    return folder
 
 
 @pytest.fixture
@@ -330,9 +340,15 @@ def test_the_index_of_a_sector(make_prices: MakePrices, tmp_path: Path) -> None:
     returns = np.zeros_like(close)
     returns[:, 1:] = close[:, 1:] / close[:, :-1] - 1
     later = np.asarray(panel.sessions >= pd.Timestamp("2020-02-04"))
-    banks = np.where(later, returns[[0, 1, 3]].mean(axis=0), returns[[0, 1]].mean(axis=0))
-    energy = np.where(later, returns[2], returns[[2, 3]].mean(axis=0))
-    for row, expected in enumerate([banks, banks, energy, np.where(later, banks, energy)]):
+    market = panel.values[0, 5].astype(np.float64)
+    average = np.concatenate([[0.0], market[1:] / market[:-1] - 1])
+    peers = [
+        np.where(later, returns[[1, 3]].mean(axis=0), returns[1]),
+        np.where(later, returns[[0, 3]].mean(axis=0), returns[0]),
+        np.where(later, average, returns[3]),
+        np.where(later, returns[[0, 1]].mean(axis=0), returns[2]),
+    ]
+    for row, expected in enumerate(peers):
         np.testing.assert_allclose(levels[row], 100 * np.cumprod(1 + expected), rtol=1e-9)
     np.testing.assert_allclose(levels[4], panel.values[4, 5], rtol=1e-6)
     wide = Covariates(sector=True).extend(panel, prices, universe)
@@ -349,6 +365,63 @@ def test_a_table_may_not_take_the_name_of_the_sector(file: Path) -> None:
     file.write_text("date,known_at,name,value\n2020-01-02,2020-01-02,Sector,1\n")
     with pytest.raises(MarketDataError, match="COVARIATE_FILES: sector is the name of the sector's index"):
         Covariates(table=read_tables(str(file), ZONE))
+
+
+# The settings.
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("^vix, spy", ("^VIX", "SPY")),
+        ("^TNX  -  ^IRX,hyg / lqd", ("^TNX - ^IRX", "HYG / LQD")),
+        ("baa_yield - ^TNX", ("BAA_YIELD - ^TNX",)),
+        ("BRK-B", ("BRK-B",)),
+        ("", ()),
+    ],
+)
+def test_the_setting_names_tickers_and_pairs(text: str, entries: tuple[str, ...], home: Path) -> None:
+    assert load_settings(covariates=text).covariates == entries
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"covariates": "^VIX SPY"},
+            "COVARIATES: .* '.VIX SPY' is neither a ticker nor two of them",
+        ),
+        ({"covariates": "A - B - C"}, "COVARIATES: .* is neither"),
+        ({"covariates": "A,a"}, "COVARIATES: .* listed more than once"),
+        ({"covariate_max_age": 0}, "COVARIATE_MAX_AGE"),
+        ({"covariate_files": "s3://bucket/macro.csv"}, "COVARIATE_FILES: .* is an address"),
+        ({"sector_index": True}, "SECTOR_INDEX: set, but UNIVERSE_FILE is not"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(given: dict[str, object], message: str, home: Path) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(**given)
+
+
+def test_a_state_folder_remembers_them(home: Path, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not {"COVARIATES", "COVARIATE_FILES", "SECTOR_INDEX"} & set(load_settings().remembered)
+    (home / "universe.csv").write_text("ticker,sector\nAAA,Banks\n")
+    monkeypatch.chdir(file.parent)
+    told = load_settings(
+        covariates="^TNX - ^IRX,HYG",
+        covariate_files=f"{file.name}, *.parquet",
+        universe_file=home / "universe.csv",
+        sector_index=True,
+    ).remembered
+    assert told["COVARIATES"] == "^TNX - ^IRX,HYG"
+    assert told["COVARIATE_FILES"] == f"{file},{file.parent}/*.parquet"
+    assert told["SECTOR_INDEX"] == "True"
+    (home / "training.json").write_text("{}")
+    (home / "market.json").write_text(json.dumps({"PRICE_SOURCE": "sample", "settings": told}))
+    again = load_settings()
+    assert again.covariates == ("^TNX - ^IRX", "HYG")
+    assert again.covariate_files == told["COVARIATE_FILES"]
+    assert again.sector_index is True
 
 
 # The panel's file and hash.

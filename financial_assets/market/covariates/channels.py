@@ -22,7 +22,7 @@ MOST = 16
 """Most covariates: a request carries each of them for every bar, and its size has a limit."""
 
 SECTOR = "sector"
-"""Name of the channel with the index of a ticker's sector."""
+"""Name of the channel with the index of the peers in a ticker's sector."""
 
 BAR_AGE = pd.Timedelta(days=15)
 """How long the close of another ticker stays, counted from its session."""

@@ -13,11 +13,12 @@ _CLOSE, _MARKET = CHANNELS.index("close"), CHANNELS.index("market")
 
 
 def sector_levels(panel: PricePanel, universe: Universe) -> np.ndarray:
-    """Level of an index of the ticker's sector: float64 ``[ticker, session]``, ``MARKET_BASE`` in the first session.
+    """Level of an index of the ticker's peers: float64 ``[ticker, session]``, ``MARKET_BASE`` in the first session.
 
-    A session's return is the mean simple return of the sector's members that traded on it and had traded before, the
-    ticker itself included; it uses nothing later. A ticker without a sector, and one whose sector did not trade, has
-    the return of the market's index. A ticker that left the universe keeps its last sector.
+    A session's return is the mean simple return of the other members of its sector that traded on it and had traded
+    before; it uses nothing later. The ticker itself does not count: beside an index of itself alone, its relative
+    return would be rounding errors. A ticker without a sector, and one of whose peers none traded, has the return of
+    the market's index. A ticker that left the universe keeps its last sector.
     """
     close = panel.values[:, _CLOSE].astype(np.float64)
     market = panel.values[:, _MARKET].astype(np.float64)
@@ -27,9 +28,10 @@ def sector_levels(panel: PricePanel, universe: Universe) -> np.ndarray:
     own = market[:, 1:] / market[:, :-1] - 1.0
     for place in range(int(places.max(initial=-1)) + 1):
         members = traded & (places == place)
-        count = members.sum(axis=0)
-        mean = np.where(members, returns, 0.0).sum(axis=0) / np.maximum(count, 1)
-        own = np.where((places == place) & (count > 0), mean, own)
+        peers = members.sum(axis=0) - members
+        total = np.where(members, returns, 0.0).sum(axis=0)
+        mean = (total - np.where(members, returns, 0.0)) / np.maximum(peers, 1)
+        own = np.where((places == place) & (peers > 0), mean, own)
     first = np.ones((len(panel.tickers), 1))
     return MARKET_BASE * np.concatenate((first, np.cumprod(1.0 + own, axis=1)), axis=1)
 
