@@ -56,7 +56,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "COVARIATE_FILES": str(inputs / "macro.csv"),
         "SECTOR_INDEX": "true",
         "SIMULATED_SESSIONS": "800",
-        "REPLAY_SESSIONS": "3",
+        "REPLAY_SESSIONS": "12",
         "MAX_EPOCHS": "1",
         "PROGRESS": "false",
         "OMP_NUM_THREADS": "1",
