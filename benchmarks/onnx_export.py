@@ -42,7 +42,8 @@ from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES,
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
-from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.request_shape import CHANNEL_COUNT
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
 

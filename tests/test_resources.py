@@ -63,6 +63,9 @@ OTHER: dict[str, Any] = {
     "business_latency_cost_per_ms": 12.5,
     "business_implementation_cost": 40_000.0,
     "adjustment": "splits",
+    "covariates": "^VIX,^TNX - ^IRX",
+    "covariate_files": "/elsewhere/macro.csv",
+    "covariate_max_age": 40,
     "date_order": "mdy",
     "decimal_mark": "comma",
     "simulated_sessions": 600,
@@ -96,6 +99,7 @@ NOT_CARRIED = {
     "sensor_interval",
     "serving_target",
     "universe_file",
+    "sector_index",
     "market_calendar",
 }
 """Tested by themselves."""
@@ -117,6 +121,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
     changed = {name: value for name, value in after.items() if before[name] != value}
     expected = {
         "tickers": ["IBM", "GOOG"],
+        "covariates": ["^VIX", "^TNX - ^IRX"],
         **{
             name: str(OTHER[name])
             for name in ("ingestion_start_date", "ingestion_end_date", "quality_overrides", "rollout_policy")

@@ -35,8 +35,10 @@ def make_artifact_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.Asse
         ),
     )
     def artifact(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+        panel = market.load_panel()
+        graph = FeatureGraph(covariates=panel.covariates)
         published = models.lifecycle().publish(
-            variant.name, FeatureGraph(), market.load_features(), market.load_panel(), tags=lineage_tags(context)
+            variant.name, graph, market.load_features(), panel, tags=lineage_tags(context)
         )
         if published.note:
             context.log.warning(published.note)

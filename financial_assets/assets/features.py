@@ -45,10 +45,11 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     Where the stored features are a beginning of the panel, only the new sessions are computed and appended. Values that
     fail a check are shown in it and never stored.
     """
-    panel, graph = market.load_panel(), FeatureGraph()
+    panel = market.load_panel()
+    graph = FeatureGraph(covariates=panel.covariates)
     appended = next_sessions(market.features_path, panel, graph)
     computed = (compute_panel(panel, graph),) if appended is None else appended.parts
-    failures = pd.concat([check_feature_panel(part) for part in computed], ignore_index=True)
+    failures = pd.concat([check_feature_panel(part, graph.features) for part in computed], ignore_index=True)
     violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
     if appended is not None:
         violations = pd.concat([violations, _unstable(appended)], ignore_index=True)
@@ -69,7 +70,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
         data_version=dg.DataVersion(features_version(panel, graph)),
         metadata={
             "dagster/row_count": rows,
-            "dagster/column_schema": column_schema(feature_schema()),
+            "dagster/column_schema": column_schema(feature_schema(graph.features)),
             "features": len(graph.names),
             "lookback": graph.lookback,
             "rows computed": count,

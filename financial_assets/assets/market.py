@@ -173,8 +173,10 @@ def _undelivered(ingestion: Ingestion, market: Market) -> str:
     reasons = list(ingestion.failures.items())
     shown = [f"  {name}: {reason}" for name, reason in reasons[:_MOST_NAMED]]
     more = [f"  and {len(reasons) - _MOST_NAMED} more"] if len(reasons) > _MOST_NAMED else []
-    count = f"{len(reasons)} of {len(market.tickers)} tickers"
-    fix = "  The others go on. Correct the source, or take these out of TICKERS."
+    further = set(market.covariate_channels().tickers) - set(market.tickers)
+    count = f"{len(reasons)} of {len(market.tickers) + len(further)} tickers"
+    lists = "TICKERS or COVARIATES" if further & set(ingestion.failures) else "TICKERS"
+    fix = f"  The others go on. Correct the source, or take these out of {lists}."
     return "\n".join([f"Prices: PRICE_SOURCE={market.price_source} did not deliver {count}:", *shown, *more, fix])
 
 
@@ -275,6 +277,7 @@ def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.Materia
             "tickers": tickers,
             "sessions": sessions,
             "traded share": float(panel.valid.mean()),
+            "covariates": ", ".join(panel.covariates) or "none",
             "first session": f"{panel.sessions[0]:%Y-%m-%d}",
             "last session": f"{panel.sessions[-1]:%Y-%m-%d}",
             "file": link(market.panel_path),

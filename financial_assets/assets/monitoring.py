@@ -79,7 +79,7 @@ def _current_features(market: Market, panel: PricePanel) -> FeaturePanel:
     stored = market.load_features()
     if stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers:
         return stored
-    return compute_panel(panel, FeatureGraph())
+    return compute_panel(panel, FeatureGraph(covariates=panel.covariates))
 
 
 def _check(report: DriftReport, model: str) -> dg.AssetCheckResult:

@@ -25,7 +25,6 @@ from financial_assets.folders import is_open_to_others
 from financial_assets.installation import MarketState
 from financial_assets.market.clock import ClockGap
 from financial_assets.market.day_state import read_days
-from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.local.repository import artefact_folder
@@ -74,7 +73,7 @@ def check_state_folder(home: Path, free_bytes: int | None = None) -> Checked[Pat
 
 
 def check_price_store(market: MarketState) -> Checked[np.ndarray]:
-    """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, 7]`` to ask models with."""
+    """Prices are there, possible, and reach the market clock; the value is bars ``[n, 256, channel]`` for models."""
     prices = _stored_prices(market)
     waiting = market.waiting_tickers()
     missing = sorted(set(market.tickers) - set(prices["ticker"]) - set(waiting))
@@ -97,7 +96,10 @@ def check_price_store(market: MarketState) -> Checked[np.ndarray]:
         remedy = f"with no run under way, `rm -r {shlex.quote(str(market.days_path))}`"
         raise LayerError(str(error), remedy) from error
     now = market.clock().now()
-    panel = build_panel(prices).until(now)
+    try:
+        panel = market.panel()
+    except MarketDataError as error:
+        raise LayerError(str(error), f"correct the setting that it names, then {materialize('raw_prices')}") from error
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     if not len(bars):
         detail = f"no ticker traded on {panel.sessions[-1]:%Y-%m-%d} and has {SERVED_LOOKBACK} sessions before it"

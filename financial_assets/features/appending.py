@@ -281,6 +281,7 @@ def _rows_of(panel: PricePanel, rows: np.ndarray, first: int) -> PricePanel:
         sessions=panel.sessions[first:],
         values=np.ascontiguousarray(panel.values[rows, :, first:]),
         valid=np.ascontiguousarray(panel.valid[rows, first:]),
+        covariates=panel.covariates,
     )
 
 

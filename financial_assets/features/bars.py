@@ -10,6 +10,7 @@ from torch import Tensor
 from financial_assets.features import rolling
 
 __all__ = [
+    "BAR_CHANNELS",
     "CAUSAL_VOLATILITY_LOOKBACK",
     "SCALE_LOOKBACK",
     "SCALE_WINDOW",
@@ -52,6 +53,8 @@ class Bars(NamedTuple):
         Level of the benchmark.
     day
         Days since 1970-01-01 of the session.
+    covariates
+        Further channels, see ``market.covariates``: one tensor each, in any unit.
     """
 
     open: Tensor
@@ -61,19 +64,25 @@ class Bars(NamedTuple):
     volume: Tensor
     market: Tensor
     day: Tensor
+    covariates: tuple[Tensor, ...] = ()
+
+
+BAR_CHANNELS = Bars._fields[:-1]
+"""Channels that every bar has; covariates come behind them."""
 
 
 def split_channels(x: Tensor) -> Bars:
-    """Bars from a tensor ``[..., 7, session]`` in the channel order of ``PricePanel``.
+    """Bars from a tensor ``[..., 7 + covariates, session]`` in the channel order of ``PricePanel``.
 
     Raises
     ------
     ValueError
-        If the last axis but one does not have seven channels.
+        If the last axis but one has fewer than seven channels.
     """
-    if x.dim() < 2 or x.shape[-2] != 7:
-        raise ValueError(f"bars are [..., 7 channels, session], not {tuple(x.shape)}")
-    return Bars(*(x[..., channel, :] for channel in range(7)))
+    if x.dim() < 2 or x.shape[-2] < len(BAR_CHANNELS):
+        raise ValueError(f"bars are [..., 7 channels and covariates, session], not {tuple(x.shape)}")
+    channels = [x[..., channel, :] for channel in range(x.shape[-2])]
+    return Bars(*channels[: len(BAR_CHANNELS)], covariates=tuple(channels[len(BAR_CHANNELS) :]))
 
 
 def log_return(bars: Bars, bars_back: int = 1) -> Tensor:

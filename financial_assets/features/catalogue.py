@@ -7,10 +7,13 @@ because the code that decides their weights has changed (``tests/models/test_fin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators import (
     bar_shape,
     calendar,
+    covariates,
     cross_asset,
     liquidity,
     momentum,
@@ -20,7 +23,7 @@ from financial_assets.features.indicators import (
     volume,
 )
 
-__all__ = ["CATALOGUE", "FEATURE_NAMES", "MAX_LOOKBACK", "Feature"]
+__all__ = ["CATALOGUE", "FEATURE_NAMES", "MAX_LOOKBACK", "Feature", "catalogue"]
 
 CATALOGUE: tuple[Feature, ...] = (
     *trend.FEATURES,
@@ -33,7 +36,12 @@ CATALOGUE: tuple[Feature, ...] = (
     *spectral.FEATURES,
     *calendar.FEATURES,
 )
-"""All features, family by family."""
+"""All features of bars alone, family by family."""
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in CATALOGUE)
 MAX_LOOKBACK: int = max(feature.lookback for feature in CATALOGUE)
+
+
+def catalogue(names: Sequence[str] = ()) -> tuple[Feature, ...]:
+    """``CATALOGUE``, and behind it the features of the covariates ``names``, in the order of their channels."""
+    return (*CATALOGUE, *covariates.covariate_features(names))

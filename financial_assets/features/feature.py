@@ -15,7 +15,7 @@ __all__ = ["FAMILIES", "Feature"]
 
 FAMILIES = (
     *("trend", "momentum", "volatility", "volume", "liquidity"),
-    *("bar_shape", "cross_asset", "spectral", "calendar"),
+    *("bar_shape", "cross_asset", "spectral", "calendar", "covariates"),
 )
 
 

@@ -18,15 +18,18 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_arg
 
-from financial_assets.features.bars import Bars
+from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.primitive import primitive_of
 
 __all__ = ["first_of_equal", "fuse", "trace_functions"]
 
 
-def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
-    """A module from seven channels ``[..., 1, session]`` to the functions' values ``[..., function, session]``."""
-    outputs = trace_functions(functions)
+def fuse(functions: Sequence[Callable[[Bars], Tensor]], covariates: int = 0) -> fx.GraphModule:
+    """A module from seven channels and covariates to the functions' values ``[..., function, session]``.
+
+    Each channel is an argument of its own, ``[..., 1, session]``.
+    """
+    outputs = trace_functions(functions, covariates)
     nodes = list(outputs[0].graph.nodes)
     originals = first_of_equal(nodes)
     kept = [node for node in nodes if originals[node] is node]
@@ -47,12 +50,13 @@ def fuse(functions: Sequence[Callable[[Bars], Tensor]]) -> fx.GraphModule:
     return fused.module([originals[node] for node in outputs])
 
 
-def trace_functions(functions: Sequence[Callable[[Bars], Tensor]]) -> list[fx.Node]:
-    """The functions' values as nodes of one graph, window primitives recorded whole."""
+def trace_functions(functions: Sequence[Callable[[Bars], Tensor]], covariates: int = 0) -> list[fx.Node]:
+    """The functions' values as nodes of one graph, window primitives recorded whole; channels are its arguments."""
     tracer = fx.Tracer()
     tracer.graph = fx.Graph()
-    channels: list[Any] = [tracer.create_proxy("placeholder", name, (), {}) for name in Bars._fields]
-    bars = Bars(*channels)
+    names = [*BAR_CHANNELS, *(f"covariate_{place}" for place in range(covariates))]
+    channels: list[Any] = [tracer.create_proxy("placeholder", name, (), {}) for name in names]
+    bars = Bars(*channels[: len(BAR_CHANNELS)], covariates=tuple(channels[len(BAR_CHANNELS) :]))
     results: list[Any] = [function(bars) for function in functions]
     return [result.node for result in results]
 

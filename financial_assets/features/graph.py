@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import FeatureError
-from financial_assets.features.bars import Bars
-from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.bars import BAR_CHANNELS
+from financial_assets.features.catalogue import catalogue
 from financial_assets.features.feature import Feature
 from financial_assets.features.fusion import fuse
 
@@ -33,7 +33,9 @@ class FeatureGraph(nn.Module):
     Parameters
     ----------
     features
-        The features in the order of the output.
+        The features in the order of the output; default: the catalogue, with those of ``covariates``.
+    covariates
+        Names of the channels behind the seven of every bar.
 
     Raises
     ------
@@ -41,14 +43,16 @@ class FeatureGraph(nn.Module):
         If there is no feature or a name occurs twice.
     """
 
-    def __init__(self, features: Sequence[Feature] = CATALOGUE) -> None:
+    def __init__(self, features: Sequence[Feature] | None = None, *, covariates: Sequence[str] = ()) -> None:
         super().__init__()
-        self.features = tuple(features)
+        self.covariates = tuple(covariates)
+        self.channels = (*BAR_CHANNELS, *self.covariates)
+        self.features = catalogue(self.covariates) if features is None else tuple(features)
         self.names = tuple(feature.name for feature in self.features)
         if not self.names or len(set(self.names)) != len(self.names):
             raise FeatureError(f"a feature graph needs distinct features, not {list(self.names)}")
         self.lookback = max(feature.lookback for feature in self.features)
-        self.fused = fuse([feature.function for feature in self.features])
+        self.fused = fuse([feature.function for feature in self.features], len(self.covariates))
         bounds = torch.tensor([feature.bounds for feature in self.features], dtype=torch.float32)
         self.low: Tensor
         self.high: Tensor
@@ -56,7 +60,7 @@ class FeatureGraph(nn.Module):
         self.register_buffer("high", bounds[:, 1:].clone(), persistent=False)
 
     def forward(self, bars: Tensor) -> Tensor:
-        """Features ``[..., feature, session]`` of bars ``[..., 7, session]``; of session t from bars up to t only."""
+        """Features ``[..., feature, session]`` of bars ``[..., channel, session]``: of session t from bars up to t."""
         return torch.minimum(torch.maximum(self.unclipped(bars), self.low), self.high)
 
     def unclipped(self, bars: Tensor) -> Tensor:
@@ -65,12 +69,15 @@ class FeatureGraph(nn.Module):
         Raises
         ------
         FeatureError
-            If the last axis but one does not have seven channels.
+            If the last axis but one does not have the graph's channels.
         """
-        if bars.dim() < 2 or bars.shape[-2] != len(Bars._fields):
-            raise FeatureError(f"bars are [..., {len(Bars._fields)} channels, session], not {tuple(bars.shape)}")
+        if bars.dim() < 2 or bars.shape[-2] != len(self.channels):
+            raise FeatureError(
+                f"bars are [..., {len(self.channels)} channels, session], not {tuple(bars.shape)}: "
+                f"{', '.join(self.channels)}"
+            )
         contiguous = bars.contiguous()
-        channels = (contiguous[..., place : place + 1, :] for place in range(len(Bars._fields)))
+        channels = (contiguous[..., place : place + 1, :] for place in range(len(self.channels)))
         values: Tensor = self.fused(*channels)
         return values
 

@@ -14,10 +14,12 @@ from pydantic import Field
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import MarketDataError, SettingsError
-from financial_assets.installation.ownership import OwnedPriceStore
+from financial_assets.installation.ownership import COVARIATES, OwnedPriceStore
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock
+from financial_assets.market.covariates.channels import Covariates
+from financial_assets.market.covariates.tables import read_tables
 from financial_assets.market.panel import PricePanel, build_layout, panel_of
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.layout import Layout
@@ -48,6 +50,10 @@ class MarketState(TradingDays):
     decimal_mark: str | None = None
     ingestion_start_date: str | None = None
     ingestion_end_date: str | None = None
+    covariates: list[str] = Field(default=[])
+    covariate_files: str | None = None
+    covariate_max_age: int = 180
+    sector_index: bool = False
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     quality_overrides: str | None = None
     evaluation_share: float
@@ -79,6 +85,8 @@ class MarketState(TradingDays):
         identity: dict[str, Any] = {"PRICE_SOURCE": self.price_source}
         if self.market_calendar != "XNYS":  # not named in folders that were made before there was a choice
             identity["MARKET_CALENDAR"] = self.market_calendar
+        if channels := self.covariate_channels().names:  # a model reads the channels that it was trained with
+            identity[COVARIATES] = ", ".join(channels)
         if self.price_source == "files" and self.price_files is not None:
             identity["PRICE_FILES"] = self.price_files
             identity[RESOLVED] = os.path.realpath(Path(self.price_files).expanduser())
@@ -98,7 +106,7 @@ class MarketState(TradingDays):
         outcome = ingest(
             source,
             self.store(),
-            self.tickers,
+            list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers])),
             _date(self.ingestion_start_date),
             _date(self.ingestion_end_date),
             policy=self.quality_policy,
@@ -193,7 +201,14 @@ class MarketState(TradingDays):
 
     def whole_panel(self) -> PricePanel:
         """All stored sessions, also those that lie after a historical clock: for outcomes and replays only."""
-        return panel_of(self._whole_layout())
+        return self._extended(panel_of(self._whole_layout()))
+
+    def _extended(self, panel: PricePanel) -> PricePanel:
+        """The panel with the channels of the covariates."""
+        covariates = self.covariate_channels()
+        if not covariates.names:
+            return panel
+        return covariates.extend(panel, self._read(covariates.tickers, None, None), self.universe())
 
     def _whole_layout(self) -> Layout:
         universe = self.universe()
@@ -208,7 +223,12 @@ class MarketState(TradingDays):
         basis = Basis(
             changes=len(changes),
             content_hash=changes[-1].new_hash if changes else "",
-            settings=(calendar.name(), *map(str, (self.ingestion_start_date, self.ingestion_end_date)), *sorted(set(self.tickers))),
+            settings=(
+                calendar.name(),
+                str(self.ingestion_start_date),
+                str(self.ingestion_end_date),
+                *sorted(set(self.tickers)),
+            ),
             left_out=left_out_days(self._notes()),
         )
         stored, universe = StoredPanel.load(self.panel_path), self.universe()
@@ -216,8 +236,18 @@ class MarketState(TradingDays):
             members = None if universe is None else universe.members
             longer = continued(stored, store, basis, self._read, members, now)
             if longer is not None:
-                return longer
-        return StoredPanel(self._whole_layout(), basis).until(now)
+                return longer.with_channels(self._extended(longer.panel))
+        laid_out = StoredPanel(self._whole_layout(), basis).until(now)
+        return laid_out.with_channels(self._extended(laid_out.panel))
+
+    def covariate_channels(self) -> Covariates:
+        """What models see beside the bars of the universe."""
+        return Covariates(
+            tuple(self.covariates),
+            None if self.covariate_files is None else read_tables(self.covariate_files, calendar.zone()),
+            self.sector_index,
+            pd.Timedelta(days=self.covariate_max_age),
+        )
 
     def universe(self) -> Universe | None:
         """Who belongs to the universe when; ``None``: all of ``TICKERS``, always."""
@@ -252,7 +282,7 @@ class MarketState(TradingDays):
             return stored
         panel = self.load_panel()
         is_same = stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers
-        return stored if is_same else compute_panel(panel, FeatureGraph())
+        return stored if is_same else compute_panel(panel, FeatureGraph(covariates=panel.covariates))
 
 
 def make_source(market: MarketState) -> PriceSource:

@@ -15,7 +15,10 @@ from financial_assets.market.restatement import is_same_market
 from financial_assets.market.store import PriceStore, UpsertReport
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
-__all__ = ["OwnedPriceStore"]
+__all__ = ["COVARIATES", "OwnedPriceStore"]
+
+COVARIATES = "COVARIATE_CHANNELS"
+"""Key of the marker: names of the channels that COVARIATES, COVARIATE_FILES and SECTOR_INDEX give."""
 
 
 class OwnedPriceStore(PriceStore):
@@ -67,10 +70,11 @@ class OwnedPriceStore(PriceStore):
         return is_as_set or marker.get(RESOLVED) == self._identity[RESOLVED]
 
     def _other_market(self, marker: Mapping[str, Any]) -> SettingsError:
+        both = COVARIATES in marker or COVARIATES in self._identity
+        held, asked = _described(marker, both), _described(self._identity, both)
         return SettingsError(
-            f"FINANCIAL_ASSETS_HOME: {self._folder} holds the state of {_described(marker)}, but the settings say "
-            f"{_described(self._identity)}; set these back, set FINANCIAL_ASSETS_HOME to another folder, or "
-            "remove this one"
+            f"FINANCIAL_ASSETS_HOME: {self._folder} holds the state of {held}, but the settings say {asked}; set these "
+            "back, set FINANCIAL_ASSETS_HOME to another folder, or remove this one"
         )
 
 
@@ -79,13 +83,20 @@ def _content(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS)}
 
 
-def _described(identity: Mapping[str, Any]) -> str:
+def _described(identity: Mapping[str, Any], with_covariates: bool) -> str:
     """``PRICE_SOURCE=files, PRICE_FILES=bars (/data/bars)``: a relative path means nothing by itself."""
     shown = {
         name: "(not set)" if value is None else value
         for name, value in identity.items()
-        if name not in (RESOLVED, SETTINGS)
+        if name not in (RESOLVED, SETTINGS, COVARIATES)
     }
     if RESOLVED in identity and not Path(str(shown.get("PRICE_FILES"))).is_absolute():
         shown["PRICE_FILES"] = f"{shown.get('PRICE_FILES')} ({identity[RESOLVED]})"
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+    texts = [f"{name}={value}" for name, value in shown.items()]
+    return ", ".join([*texts, _channels_of(identity)] if with_covariates else texts)
+
+
+def _channels_of(identity: Mapping[str, Any]) -> str:
+    channels = identity.get(COVARIATES)
+    origin = "COVARIATES, COVARIATE_FILES and SECTOR_INDEX"
+    return "no covariates" if channels is None else f"the channels {channels} of {origin}"

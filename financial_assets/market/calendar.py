@@ -29,6 +29,7 @@ __all__ = [
     "outside",
     "regular_close",
     "session_close",
+    "session_closes",
     "sessions",
     "sessions_closed",
     "sessions_later",
@@ -274,6 +275,21 @@ def session_close(session: DateLike) -> pd.Timestamp:
     """The instant (UTC) at which ``session`` closes, early closes included."""
     calendar = _present()
     return calendar.closes[int(calendar.sessions.searchsorted(as_session(session)))]
+
+
+def session_closes(sessions: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    """The instants (UTC) at which ``sessions`` close, early closes included.
+
+    Raises
+    ------
+    MarketDataError
+        One of them is not a session of the calendar.
+    """
+    calendar = _present()
+    places = calendar.sessions.get_indexer(sessions)
+    if (places < 0).any():
+        as_session(sessions[places < 0][0])
+    return calendar.closes[places]
 
 
 def sessions_closed(since: pd.Timestamp, until: pd.Timestamp) -> int:

@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,15 +52,18 @@ class PricePanel:
         bool ``[ticker, session]``: whether the ticker traded, as a member of the universe. After its first bar, a
         session without one carries the last close forward with zero volume and is not valid, nor is padding
         (``quality.not_traded``).
+    covariates
+        Names of further channels behind those of ``CHANNELS``, see ``market.covariates``; NaN where unknown.
     """
 
     tickers: tuple[str, ...]
     sessions: pd.DatetimeIndex
     values: np.ndarray
     valid: np.ndarray
+    covariates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        shape = (len(self.tickers), len(CHANNELS), len(self.sessions))
+        shape = (len(self.tickers), len(self.channels), len(self.sessions))
         if self.values.shape != shape or self.values.dtype != np.float32 or not self.values.flags.c_contiguous:
             raise MarketDataError(
                 f"panel values must be C-contiguous float32 {shape}, not {self.values.dtype} {self.values.shape}"
@@ -67,15 +71,37 @@ class PricePanel:
         if self.valid.shape != (shape[0], shape[2]) or self.valid.dtype != np.bool_:
             raise MarketDataError(f"panel validity must be bool {(shape[0], shape[2])}, not {self.valid.shape}")
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the second axis of ``values``."""
+        return (*CHANNELS, *self.covariates)
+
     def listed_bars(self) -> np.ndarray:
-        """Sessions since listing, this one included: int32 ``[ticker, session]``, 0 before the first bar."""
+        """Sessions since listing, this one included: int32 ``[ticker, session]``, 0 before the first bar.
+
+        With covariates: sessions without a gap in which all of them are known, too.
+        """
         listed = self._listed(slice(None), len(self.sessions))
-        return np.cumsum(listed, axis=1, dtype=np.int32)
+        bars = np.cumsum(listed, axis=1, dtype=np.int32)
+        if self.covariates:
+            bars -= np.maximum.accumulate(np.where(listed, 0, bars), axis=1)
+        return bars
 
     def _listed(self, rows: np.ndarray | slice, count: int) -> np.ndarray:
-        """Whether a ticker has had a bar by each of the first sessions: also before it joined the universe."""
+        """Whether a ticker has had a bar by each of the first sessions, also before it joined the universe.
+
+        Its covariates must be known at the session itself.
+        """
         closes = self.values[rows, CHANNELS.index("close"), :count]
-        return np.logical_or.accumulate(~np.isnan(closes), axis=1)
+        listed = np.logical_or.accumulate(~np.isnan(closes), axis=1)
+        if self.covariates:
+            listed &= ~np.isnan(self.values[rows, len(CHANNELS) :, :count]).any(axis=1)
+        return listed
+
+    def unknown_covariates(self, ticker: str, lookback: int) -> tuple[str, ...]:
+        """Covariates that are not known at all of the ticker's last ``lookback`` sessions."""
+        recent = self.values[self.tickers.index(ticker), len(CHANNELS) :, -lookback:]
+        return tuple(name for name, known in zip(self.covariates, recent, strict=True) if np.isnan(known).any())
 
     def position(self, session: pd.Timestamp) -> int:
         """Index of ``session``.
@@ -113,6 +139,7 @@ class PricePanel:
             sessions=self.sessions[:count],
             values=np.ascontiguousarray(self.values[:, :, :count]),
             valid=np.ascontiguousarray(self.valid[:, :count]),
+            covariates=self.covariates,
         )
 
     def window(self, ticker: str, session: pd.Timestamp, lookback: int) -> np.ndarray:
@@ -155,13 +182,13 @@ class PricePanel:
             raise MarketDataError(f"a window needs at least one bar, not {lookback}")
         rows = self._rows(self.tickers if tickers is None else tickers)
         at = self.position(session)
-        bars = self._listed(rows, at + 1).sum(axis=1)
+        bars = self._listed(rows, at + 1)[:, -lookback:].sum(axis=1)
         rows = rows[self.valid[rows, at] & (bars >= lookback)]
         # With too few sessions no row is left, and the slice below has no rows to be too short for.
         block = self.values[rows, :, max(0, at + 1 - lookback) : at + 1]
         names = tuple(self.tickers[row] for row in rows)
         if not names:
-            return (), np.empty((0, lookback, len(CHANNELS)), dtype=np.float32)
+            return (), np.empty((0, lookback, len(self.channels)), dtype=np.float32)
         return names, np.ascontiguousarray(block.transpose(0, 2, 1))
 
     def _rows(self, tickers: Sequence[str]) -> np.ndarray:
@@ -172,8 +199,9 @@ class PricePanel:
         return np.array([places[name] for name in tickers], dtype=np.intp)
 
     def content_hash(self) -> str:
-        """SHA-256 over tickers, sessions, values and validity."""
+        """SHA-256 over tickers, sessions, values and validity, and the names of covariates."""
         digest = hashlib.sha256("\n".join(self.tickers).encode())
+        digest.update("".join(f"\0{name}" for name in self.covariates).encode())
         digest.update(as_days(self.sessions).tobytes())
         digest.update(self.values.tobytes())
         digest.update(self.valid.tobytes())
@@ -182,13 +210,18 @@ class PricePanel:
     def save(self, path: Path) -> None:
         """Write to ``path`` (NumPy archive), atomically."""
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream,
-                tickers=np.array(self.tickers, dtype=np.str_),
-                days=as_days(self.sessions),
-                values=self.values,
-                valid=self.valid,
-            )
+            np.savez(stream, **self.arrays())
+
+    def arrays(self) -> dict[str, Any]:
+        """What ``save`` writes, by name."""
+        named = {"covariates": np.array(self.covariates, dtype=np.str_)} if self.covariates else {}
+        return {
+            "tickers": np.array(self.tickers, dtype=np.str_),
+            "days": as_days(self.sessions),
+            "values": self.values,
+            "valid": self.valid,
+            **named,
+        }
 
     @classmethod
     def load(cls, path: Path) -> PricePanel:
@@ -206,6 +239,7 @@ class PricePanel:
                     sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
                     values=held["values"],
                     valid=held["valid"],
+                    covariates=tuple(map(str, held["covariates"])) if "covariates" in held else (),
                 )
         except FileNotFoundError as error:
             raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from error

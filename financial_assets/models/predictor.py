@@ -9,11 +9,11 @@ from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, causal_vo
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import QUANTILE_LEVELS
-from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 
-__all__ = ["CHANNEL_COUNT", "QUANTILE_LEVELS", "SERVED_LOOKBACK", "Predictor", "build_predictor"]
+__all__ = ["QUANTILE_LEVELS", "SERVED_LOOKBACK", "Predictor", "build_predictor"]
 
 
 class Predictor(nn.Module):
@@ -62,7 +62,7 @@ class Predictor(nn.Module):
         Parameters
         ----------
         bars
-            float32 ``[batch, SERVED_LOOKBACK, 7]``: channels as in ``PricePanel``, oldest bar first.
+            float32 ``[batch, SERVED_LOOKBACK, channel]``: channels as in ``PricePanel``, oldest bar first.
 
         Returns
         -------
@@ -70,6 +70,11 @@ class Predictor(nn.Module):
             ``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``, float32.
         """
         return self.answer(*self.prepare(bars))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of a request."""
+        return self.graph.channels
 
     def prepare(self, bars: Tensor) -> tuple[Tensor, Tensor]:
         """Unscaled features ``[batch, step, feature]`` and today's volatility ``[batch, 1]`` of windows of raw bars."""

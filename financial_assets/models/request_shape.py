@@ -8,4 +8,4 @@ SERVED_LOOKBACK = 256
 """Bars in a request, one constant for all variants; changing it starts a new experiment."""
 
 CHANNEL_COUNT = 7
-"""open, high, low, close, volume, market, day."""
+"""open, high, low, close, volume, market, day; a request has one more for each covariate."""

@@ -17,6 +17,7 @@ __all__ = ["CHANNELS", "INPUT", "OUTPUTS", "bar_fault", "neutral_bars"]
 INPUT = "bars"
 OUTPUTS = ("probability_up", "return_quantiles")
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
+"""What every bar has; covariates come behind them, as many as the model was trained with."""
 
 ROUNDING = 2e-5
 """Relative tolerance between the prices of a bar: twice that of the price checks, for the conversion to float32."""
@@ -35,6 +36,9 @@ LOWEST_LEVEL, HIGHEST_LEVEL = 1e-30, 1e30
 LARGEST_MOVE = 1e4
 """Factor between one close and the next, and between high and low. The price checks stop at 1,000; the largest real
 moves (a squeeze, a bankruptcy, a penny stock) stay below 100, and a split that is not adjusted is at most 1:5,000."""
+
+LARGEST_COVARIATE = 1e16
+"""Size of a covariate: ten times what the tables may hold. Features square differences of them."""
 
 FIRST_DAY, LAST_DAY = -62_091, 84_006
 """1800-01-01 and 2200-01-01: earlier than any quotation list, later than any calendar. Seconds since 1970 and dates
@@ -61,7 +65,7 @@ def bar_fault(bars: np.ndarray) -> str | None:
     Parameters
     ----------
     bars
-        float32 ``[batch, bar, channel]``, oldest bar first. Channels other than the seven served ones are only
+        float32 ``[batch, bar, channel]``, oldest bar first. Without the seven channels of a bar, values are only
         checked for being finite.
 
     Returns
@@ -78,9 +82,9 @@ def bar_fault(bars: np.ndarray) -> str | None:
     return None
 
 
-def neutral_bars(rows: int, sessions: int) -> np.ndarray:
-    """Bars in which nothing moves, on consecutive days: float32 ``[rows, sessions, 7]``."""
-    bars = np.ones((rows, sessions, len(CHANNELS)), dtype=np.float32)
+def neutral_bars(rows: int, sessions: int, channels: int = len(CHANNELS)) -> np.ndarray:
+    """Bars in which nothing moves, on consecutive days: float32 ``[rows, sessions, channels]``."""
+    bars = np.ones((rows, sessions, channels), dtype=np.float32)
     bars[..., CHANNELS.index("day")] = np.arange(sessions)
     return bars
 
@@ -88,7 +92,7 @@ def neutral_bars(rows: int, sessions: int) -> np.ndarray:
 def _rules(series: np.ndarray) -> Iterator[_Rule]:
     """The rules in the order in which they are reported; each may rely on those before it."""
     yield _Rule(~np.isfinite(series), 0, 0, "is not finite")
-    if len(series) != len(CHANNELS):
+    if len(series) < len(CHANNELS):
         return
     for first, levels, lowest, highest in (
         (0, series[:4], LOWEST_PRICE, HIGHEST_PRICE),
@@ -100,12 +104,15 @@ def _rules(series: np.ndarray) -> Iterator[_Rule]:
     yield _Rule(volume < 0, 4, 0, "is negative")
     yield _Rule(volume > LARGEST_VOLUME, 4, 0, f"is above {LARGEST_VOLUME:g}")
     yield from _order_within_bar(*series[:4, None])
-    yield from _order_of_days(series[6:])
+    yield from _order_of_days(series[6:7])
     for channel in (3, 5):
         before, after = series[channel : channel + 1, :, :-1], series[channel : channel + 1, :, 1:]
         ratio = after / before
         jumps = (ratio > LARGEST_MOVE) | (ratio < 1 / LARGEST_MOVE)
         yield _Rule(jumps, channel, 1, f"moves by more than a factor of {LARGEST_MOVE:g} from the bar before", before)
+    if len(series) > len(CHANNELS):
+        beyond = np.abs(series[len(CHANNELS) :]) > LARGEST_COVARIATE
+        yield _Rule(beyond, len(CHANNELS), 0, f"is beyond {LARGEST_COVARIATE:g}")
 
 
 def _order_within_bar(open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray) -> Iterator[_Rule]:
@@ -131,11 +138,13 @@ def _describe(series: np.ndarray, rule: _Rule, first_row: int) -> str:
     row, bar, channel = (int(index) for index in np.argwhere(rows_first)[0])
     other = "" if rule.other is None else f" against {rule.other[channel, row, bar]:.8g}"
     bar, channel = bar + rule.first_bar, channel + rule.first_channel
-    is_served = len(series) == len(CHANNELS)
+    is_served = len(series) >= len(CHANNELS)
+    place = channel - len(CHANNELS)
+    name = str(channel) if not is_served else CHANNELS[channel] if place < 0 else f"covariate {place + 1}"
     date = _date(series[CHANNELS.index("day"), row, bar]) if is_served else None
     count = int(rule.broken.sum())
     return (
-        f"{INPUT}[{first_row + row}, {bar}, {CHANNELS[channel] if is_served else channel}] {rule.problem} "
+        f"{INPUT}[{first_row + row}, {bar}, {name}] {rule.problem} "
         f"({series[channel, row, bar]:.8g}{other})"
         + (f"; the bar is of {date}" if date else "")
         + (f"; {count} such values" if count > 1 else "")

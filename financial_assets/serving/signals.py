@@ -12,7 +12,7 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.errors import InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market.calendar import next_session
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.answers import INPUT, Answer
 from financial_assets.serving.client.inference import InferenceClient
@@ -32,6 +32,7 @@ __all__ = [
 BATCH_ROWS = 512
 """Tickers in one gRPC request: 3.7 MB of bars, below gRPC's default limit of 4 MB per message."""
 
+_CLOSE = CHANNELS.index("close")
 _UP = 0.5
 """As in ``scoring.classification``: "up" when the probability is greater."""
 
@@ -118,7 +119,7 @@ def ask_signals(
     tickers
         Which ones; default: all. Those that cannot have a signal are left out, see ``without_signal``.
     batch_rows
-        Most tickers in one request.
+        Most tickers in one request, of bars without covariates; with them in proportion fewer.
 
     Returns
     -------
@@ -135,6 +136,7 @@ def ask_signals(
     if batch_rows < 1:
         raise ValueError(f"a batch needs at least one row, not {batch_rows}")
     as_of = panel.sessions[-1]
+    batch_rows = max(1, batch_rows * len(CHANNELS) // len(panel.channels))  # covariates make rows longer
     names, bars = panel.windows(as_of, SERVED_LOOKBACK, tickers)
     if not names:
         reasons = without_signal(panel, panel.tickers if tickers is None else tickers)
@@ -176,12 +178,14 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
                 "has no prices in the store; run `financial-assets run` (the check `delivery` of raw_prices says what "
                 "it lacks)"
             )
-        elif not bars[rows[name]]:
+        elif np.isnan(panel.values[rows[name], _CLOSE, -1]):
             reasons[name] = f"had no bar until {as_of}"
         elif not panel.valid[rows[name], -1]:
             reasons[name] = f"did not trade on {as_of}"
         elif bars[rows[name]] < SERVED_LOOKBACK:
             reasons[name] = f"has {bars[rows[name]]} bars at {as_of}; {SERVED_LOOKBACK} are needed"
+            if unknown := panel.unknown_covariates(name, SERVED_LOOKBACK):
+                reasons[name] += f" without a gap, and not all of {', '.join(unknown)} is known of that time"
     return reasons
 
 

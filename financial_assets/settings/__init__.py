@@ -77,6 +77,11 @@ class Settings(
         """What the state folder shall remember: variables and their text, paths absolute."""
         values = {name: getattr(self, name) for name in REMEMBERED}
         values["tickers"] = ",".join(self.tickers)
+        values["covariates"] = ",".join(self.covariates) or None
+        values["sector_index"] = self.sector_index or None
+        values["covariate_files"] = self.covariate_files and ",".join(
+            os.path.realpath(Path(part.strip()).expanduser()) for part in self.covariate_files.split(",")
+        )
         for name in ("price_files", "universe_file", "quality_overrides", "rollout_policy"):
             if values[name] is not None:
                 values[name] = os.path.realpath(Path(values[name]).expanduser())

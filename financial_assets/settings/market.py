@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,8 @@ from financial_assets.settings.names import nearest_names
 
 __all__ = ["MarketSettings"]
 
+_NAME = r"[A-Za-z0-9.\-^=_]{1,40}"
+_COVARIATE = rf"{_NAME}( [-/] {_NAME})?"
 _TICKER_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-^=")
 
 
@@ -62,6 +65,21 @@ class MarketSettings(SettingsGroup):
     quality_overrides: LocalPath | None = None
     """YAML file of decisions about single bars: ticker, from, to, action (accept, drop or repair) and reason."""
 
+    covariates: Annotated[tuple[str, ...], NoDecode] = ()
+    """Further tickers of the price source that models see beside each bar, separated by commas (``^VIX,SPY``); also
+    differences and ratios of two (``^TNX - ^IRX``, ``HYG / LQD``), of tickers or of names in ``COVARIATE_FILES``."""
+
+    covariate_files: LocalPattern | None = None
+    """Dated tables that models see beside each bar (CSV or Parquet): date, known_at, name, value and, for values of one
+    ticker, ticker. Files, folders and globs, separated by commas. Only ``known_at`` decides from when on a value is
+    seen."""
+
+    covariate_max_age: int = Field(default=180, ge=1, le=3650)
+    """Days for which a value of ``COVARIATE_FILES`` stays after it became known; then it counts as unknown."""
+
+    sector_index: bool = False
+    """Whether models see the index of each ticker's sector beside its bars; ``UNIVERSE_FILE`` names the sectors."""
+
     evaluation_share: float = Field(default=0.2, gt=0, lt=1)
     """Share of the sessions, the latest ones, that no model sees before the first retraining."""
 
@@ -91,6 +109,27 @@ class MarketSettings(SettingsGroup):
                     '`python -c "import exchange_calendars as ec; print(*ec.get_calendar_names())"`'
                 )
         return value
+
+    @field_validator("covariates", mode="before")
+    @classmethod
+    def _split_covariates(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(" ".join(part.split()) for part in value.split(",") if part.strip())
+
+    @field_validator("covariates")
+    @classmethod
+    def _check_covariates(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if not re.fullmatch(_COVARIATE, entry):
+                raise ValueError(
+                    f"{entry!r} is neither a ticker nor two of them with a sign between blanks, such as ^TNX - ^IRX or "
+                    "HYG / LQD"
+                )
+        repeated = sorted({entry for entry in value if [other.upper() for other in value].count(entry.upper()) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is listed more than once")
+        return tuple(entry.upper() for entry in value)
 
     @field_validator("tickers", mode="before")
     @classmethod
@@ -143,6 +182,8 @@ class MarketSettings(SettingsGroup):
                 f"SIMULATED_REGIME_SHIFT: {self.simulated_regime_shift} is not below "
                 f"SIMULATED_SESSIONS {self.simulated_sessions}"
             )
+        if self.sector_index and self.universe_file is None:
+            raise ValueError("SECTOR_INDEX: set, but UNIVERSE_FILE is not; its column sector says who belongs where")
         start, end = self.ingestion_start_date, self.ingestion_end_date
         if start is not None and end is not None and start >= end:
             raise ValueError(f"INGESTION_START_DATE: {start} is not before INGESTION_END_DATE {end}")

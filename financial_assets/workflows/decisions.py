@@ -69,7 +69,8 @@ class BaselinePredictions:
         cutoff = pd.Timestamp(fitted.cutoff)
         if cutoff not in self._by_cutoff:
             sessions = self._panel.sessions[self._panel.sessions > cutoff]
-            self._by_cutoff[cutoff] = fitted.predict(compute_panel(self._panel, FeatureGraph()), self._panel, sessions)
+            features = compute_panel(self._panel, FeatureGraph(covariates=self._panel.covariates))
+            self._by_cutoff[cutoff] = fitted.predict(features, self._panel, sessions)
         return self._by_cutoff[cutoff]
 
     def of(self, epoch: WeightEpoch) -> pd.DataFrame:

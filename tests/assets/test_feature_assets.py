@@ -75,13 +75,14 @@ def test_a_feature_that_looks_ahead_stops_the_run_by_name(
     def tomorrow(bars: Any) -> Any:
         return (bars.close.roll(-1, dims=-1) > bars.close).float()
 
-    def planted() -> FeatureGraph:
+    def planted(covariates: tuple[str, ...]) -> FeatureGraph:
         honest = [feature for feature in FeatureGraph().features if feature.lookback < 20][:5]
         return FeatureGraph([*honest, Feature("momentum", "crystal_ball", 1, "x[+1] > x", "the test", tomorrow)])
 
     monkeypatch.setattr("financial_assets.assets.features.FeatureGraph", planted)
     monkeypatch.setattr(
-        "financial_assets.assets.features.check_feature_panel", lambda panel: check_features(panel.to_frame()).head(0)
+        "financial_assets.assets.features.check_feature_panel",
+        lambda panel, _: check_features(panel.to_frame()).head(0),
     )
     market = make_market()
     outcome = materialize([*ALL, downstream], market)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from financial_assets.features.bars import Bars
+from financial_assets.features.bars import BAR_CHANNELS
 from financial_assets.features.causality import same_bits
 from financial_assets.features.graph import FeatureGraph
 
@@ -23,7 +23,7 @@ SCALE_TOLERANCE = 2e-3
 Each rescaled price is rounded anew (6e-8), which a difference of nearby prices magnifies some thousand times.
 """
 
-_CHANNEL = {name: place for place, name in enumerate(Bars._fields)}
+_CHANNEL = {name: place for place, name in enumerate(BAR_CHANNELS)}
 _PRICES = slice(_CHANNEL["open"], _CHANNEL["close"] + 1)
 
 
@@ -149,5 +149,24 @@ def _oldest_moved(window: Tensor, factor: float) -> Tensor:
     moved[..., _CHANNEL["close"], 0] *= factor
     moved[..., _CHANNEL["volume"], 0] *= 2.0 * factor
     moved[..., _CHANNEL["market"], 0] *= factor
+    moved[..., len(_CHANNEL) :, 0] *= factor
     moved[..., _CHANNEL["day"], 0] -= 2.0 if factor > 1.0 else 3.0
     return moved
+
+
+def covariate_scale_violations(
+    graph: FeatureGraph, bars: Tensor, *, factor: float = 1.0, shift: float = 0.0
+) -> tuple[Violation, ...]:
+    """Features that change when covariates are multiplied by a positive ``factor`` and shifted.
+
+    Powers of two must not change a bit; other factors, and shifts, may change ``SCALE_TOLERANCE`` of a feature's range.
+    """
+    scaled = bars.clone()
+    scaled[..., len(_CHANNEL) :, :] = scaled[..., len(_CHANNEL) :, :] * factor + shift
+    with torch.inference_mode():
+        before, after = graph(bars), graph(scaled)
+    if shift or np.frexp(factor)[0] != 0.5:
+        known = graph.lookback - 1
+        close = (before - after).abs() <= SCALE_TOLERANCE * (graph.high - graph.low)
+        before, after = before[..., known:], torch.where(close, before, after)[..., known:]
+    return _differences("scale", graph, before, after, f"changes with covariates x {factor:g} + {shift:g}")

@@ -176,6 +176,58 @@ def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: 
     assert (tmp_path / "m.onnx").stat().st_size < 2_000_000
 
 
+@pytest.fixture(scope="module")
+def wide(panel: PricePanel) -> PricePanel:
+    """The panel with a rate that changes its sign, a monthly figure that is unknown at first, and a sector's index."""
+    rng = np.random.default_rng(3)
+    tickers, _, sessions = panel.values.shape
+    rate = np.cumsum(rng.normal(0, 0.05, sessions))
+    monthly = np.repeat(rng.normal(2, 0.2, sessions // 21 + 1), 21)[:sessions]
+    monthly[:30] = np.nan
+    sector = 100 * np.exp(np.cumsum(rng.normal(0, 0.01, (tickers, sessions)), axis=1))
+    more = np.stack([np.broadcast_to(rate, sector.shape), np.broadcast_to(monthly, sector.shape), sector], axis=1)
+    values = np.concatenate([panel.values, more.astype(np.float32)], axis=1)
+    return replace(panel, values=values, covariates=("^TNX - ^IRX", "cpi", "sector"))
+
+
+def test_a_model_with_covariates_is_trained_exported_and_equal(
+    wide: PricePanel, graph: FeatureGraph, tiny: Variant, sequence_length: int, cutoff: pd.Timestamp, tmp_path: Path
+) -> None:
+    covered = [
+        feature for feature in FeatureGraph(covariates=wide.covariates).features if feature.family == "covariates"
+    ]
+    both = FeatureGraph([*graph.features, *covered], covariates=wide.covariates)
+    features = compute_panel(wide, both)
+    assert not features.valid[:, : both.lookback + 29].any(), "the monthly figure is not known yet"
+    trained = train(tiny, features, wide, cutoff=cutoff, sequence_length=sequence_length, seed=7, device="cpu")
+    predictor = build_predictor(trained, both)
+    digest = export_onnx(predictor, tmp_path / "m.onnx")
+    report = prove_parity(predictor, tmp_path / "m.onnx", features, wide)
+    assert (report.panel_window, report.degenerate_windows) == (0.0, 8)
+    (shape,) = [entry.type.tensor_type.shape.dim for entry in onnx.load(tmp_path / "m.onnx").graph.input]
+    assert [size.dim_value for size in shape[1:]] == [SERVED_LOOKBACK, 10]
+    card = model_card(trained, predictor, report, fingerprint="f", data_hash="d", code_version="c", onnx_sha256=digest)
+    assert card["interface"]["channels"] == [
+        "open",
+        "high",
+        "low",
+        "close",
+        "volume",
+        "market",
+        "day",
+        *wide.covariates,
+    ]
+    assert card["interface"]["input"] == {"bars": ["batch", SERVED_LOOKBACK, 10]}
+    assert "tnx_minus_irx_correlation_60" in [feature["name"] for feature in card["features"]]
+    with pytest.raises(ExportError, match="train it again"):
+        build_predictor(trained, FeatureGraph([*graph.features, *covered[:-1]], covariates=wide.covariates))
+    _, bars = wide.windows(wide.sessions[-1], SERVED_LOOKBACK)
+    session = onnx_session(tmp_path / "m.onnx")
+    before = run_onnx(session, bars)[0]
+    bars[..., 7] = np.cumsum(np.random.default_rng(4).normal(0, 0.05, SERVED_LOOKBACK))
+    assert (run_onnx(session, bars)[0] != before).any(), "the answer depends on a covariate"
+
+
 def planted(exported: Path, folder: Path, factor: float) -> Path:
     """A copy of the file with the weights of the direction a little off."""
     model = onnx.load(exported)
@@ -278,6 +330,7 @@ def test_card_says_what_the_design_asks_for(
     assert (read["variant"], read["fingerprint"], read["data_hash"], read["code_version"]) == ("tiny", "f", "d", "c")
     assert read["hyperparameters"] == training.variant.hyperparameters()
     assert read["data_cutoff"] == f"{cutoff:%Y-%m-%d}"
+    assert "channels" not in read["interface"], "without covariates the card is what it always was"
     assert [feature["name"] for feature in read["features"]] == list(training.feature_names)
     assert {"family", "formula", "source"} <= set(read["features"][0])
     assert read["benchmark"]["constituents"] == list(training.tickers)

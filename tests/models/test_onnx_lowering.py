@@ -17,7 +17,7 @@ from torch import Tensor
 
 from financial_assets.errors import ExportError
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars
+from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.features.primitive import primitive_of
@@ -26,7 +26,7 @@ from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.writer import write_program
 from financial_assets.models.onnx.parity import degenerate_windows
 
-CHANNELS = len(Bars._fields)
+CHANNELS = len(BAR_CHANNELS)
 Function = Callable[[Bars], Tensor]
 
 

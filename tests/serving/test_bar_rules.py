@@ -116,11 +116,25 @@ def test_what_float32_rounds_is_no_fault() -> None:
     assert bar_fault(bars) is None
 
 
-def test_other_channels_need_only_be_finite() -> None:
-    bars = -np.ones((2, 10, 9), dtype=np.float32)
+def test_fewer_channels_than_a_bar_has_need_only_be_finite() -> None:
+    bars = -np.ones((2, 10, 5), dtype=np.float32)
     assert bar_fault(bars) is None
-    bars[1, 4, 8] = np.nan
-    assert str(bar_fault(bars)).startswith("bars[1, 4, 8] is not finite")
+    bars[1, 4, 3] = np.nan
+    assert str(bar_fault(bars)).startswith("bars[1, 4, 3] is not finite")
+
+
+def test_covariates_may_be_anything_that_features_can_square() -> None:
+    covariates = np.random.default_rng(1).normal(0, 1e6, (80, 256, 2)).astype(np.float32)
+    bars = np.concatenate([window(), covariates], axis=-1)
+    assert bar_fault(bars) is None
+    assert bar_fault(neutral_bars(2, 256, channels=9)) is None
+    bars[ROW, BAR, 8] = -2e16
+    assert str(bar_fault(bars)).startswith(f"bars[{ROW}, {BAR}, covariate 2] is beyond 1e+16 (-2")
+    bars[ROW, BAR, 8] = np.nan
+    assert str(bar_fault(bars)).startswith(f"bars[{ROW}, {BAR}, covariate 2] is not finite")
+    bars[ROW, BAR, 8] = 0.0
+    bars[ROW, BAR, HIGH] = 1.0
+    assert str(bar_fault(bars)).startswith(f"bars[{ROW}, {BAR}, high] high is below low"), "the bars' own rules hold"
 
 
 def faults(panel: PricePanel, every: int = 1) -> list[str | None]:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from financial_assets.errors import RequestRejectedError
-from financial_assets.models.predictor import CHANNEL_COUNT, SERVED_LOOKBACK
+from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
 from financial_assets.serving import runtime, signals
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import limits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_path
 from financial_assets.market.panel import PricePanel, panel_of
-from financial_assets.market.panels.layout import Layout, as_days
+from financial_assets.market.panels.layout import CHANNELS, Layout
 
 __all__ = ["Basis", "StoredPanel"]
 
@@ -43,19 +43,31 @@ _BASIS = TypeAdapter(Basis)
 
 @dataclass(frozen=True, eq=False)
 class StoredPanel:
-    """A layout and its basis."""
+    """A layout and its basis, and the covariates ``[ticker, covariate, session]`` that come behind its channels."""
 
     layout: Layout
     basis: Basis
+    covariates: tuple[str, ...] = ()
+    levels: np.ndarray | None = None
 
     @property
     def panel(self) -> PricePanel:
         """The panel that everybody reads."""
-        return panel_of(self.layout)
+        bars = panel_of(self.layout)
+        if self.levels is None:
+            return bars
+        values = np.concatenate([bars.values, self.levels], axis=1)
+        return PricePanel(bars.tickers, bars.sessions, values, bars.valid, covariates=self.covariates)
+
+    def with_channels(self, panel: PricePanel) -> StoredPanel:
+        """The same with the covariates of ``panel``, which has the same bars."""
+        if not panel.covariates:
+            return self
+        return replace(self, covariates=panel.covariates, levels=panel.values[:, -len(panel.covariates) :])
 
     def until(self, session: pd.Timestamp) -> StoredPanel:
-        """What was known after the close of ``session``; see ``PricePanel.until``."""
-        panel, layout = self.panel.until(session), self.layout
+        """What was known after the close of ``session``, without covariates; see ``PricePanel.until``."""
+        panel, layout = panel_of(self.layout).until(session), self.layout
         count = len(panel.sessions)
         if count == len(layout.sessions):
             return self
@@ -68,10 +80,7 @@ class StoredPanel:
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             np.savez(
                 stream,
-                tickers=np.array(layout.tickers, dtype=np.str_),
-                days=as_days(layout.sessions),
-                values=layout.values,
-                valid=layout.valid,
+                **self.panel.arrays(),
                 adjusted=layout.adjusted,
                 growth=layout.growth,
                 belongs=layout.belongs,
@@ -90,7 +99,8 @@ class StoredPanel:
                 layout = Layout(
                     tickers=tuple(map(str, held["tickers"])),
                     sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
-                    values=held["values"],
+                    # Covariates are looked up again each time: their tables may have grown.
+                    values=np.ascontiguousarray(held["values"][:, : len(CHANNELS)]),
                     adjusted=held["adjusted"],
                     growth=held["growth"],
                     belongs=held["belongs"],

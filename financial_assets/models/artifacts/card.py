@@ -9,10 +9,10 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import ExportError
-from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.feature import Feature
 from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES
 from financial_assets.models.onnx.parity import ParityReport
-from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training
 
@@ -53,13 +53,14 @@ def model_card(
         "seed": training.seed,
         "sequence_length": training.sequence_length,
         "interface": {
-            "input": {INPUT_NAME: ["batch", SERVED_LOOKBACK, CHANNEL_COUNT]},
+            "input": {INPUT_NAME: ["batch", SERVED_LOOKBACK, len(predictor.channels)]},
+            **({"channels": list(predictor.channels)} if predictor.graph.covariates else {}),
             "outputs": {OUTPUT_NAMES[0]: ["batch", 1], OUTPUT_NAMES[1]: ["batch", len(QUANTILE_LEVELS)]},
             "quantile_levels": list(QUANTILE_LEVELS),
             "target": "log return of the adjusted close from this session to the next",
             "opset": OPSET,
         },
-        "features": _features(training.feature_names),
+        "features": [_described(feature) for feature in predictor.graph.features],
         "feature_lookback": predictor.graph.lookback,
         "bars_needed": predictor.bars_needed,
         "tickers": list(training.tickers),
@@ -113,7 +114,5 @@ def write_model_card(card: dict[str, Any], path: Path) -> None:
     atomic_write_text(path, text + "\n")
 
 
-def _features(names: tuple[str, ...]) -> list[dict[str, Any]]:
-    shown = ("name", "family", "lookback", "formula", "source")
-    catalogue = {feature.name: {key: getattr(feature, key) for key in shown} for feature in CATALOGUE}
-    return [catalogue.get(name, {"name": name}) for name in names]
+def _described(feature: Feature) -> dict[str, Any]:
+    return {key: getattr(feature, key) for key in ("name", "family", "lookback", "formula", "source")}

@@ -16,7 +16,8 @@ from google.protobuf.message import DecodeError
 from financial_assets.errors import ExportError
 from financial_assets.folders import make_folder
 from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES
-from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK
+from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK
+from financial_assets.models.request_shape import CHANNEL_COUNT
 
 __all__ = ["save_mlflow_model"]
 
@@ -33,7 +34,7 @@ def save_mlflow_model(
     folder
         Where the model folder goes; must not exist. It appears complete or not at all.
     example
-        One window ``[256, 7]``.
+        One window ``[256, channel]``.
     metadata
         Text for MLflow's ``MLmodel`` file.
 
@@ -49,8 +50,11 @@ def save_mlflow_model(
     """
     if folder.exists():
         raise ExportError(f"{folder} exists: an artefact is never overwritten")
-    if example.shape != (SERVED_LOOKBACK, CHANNEL_COUNT):
-        raise ExportError(f"an example window has shape ({SERVED_LOOKBACK}, {CHANNEL_COUNT}), not {example.shape}")
+    if example.ndim != 2 or len(example) != SERVED_LOOKBACK or example.shape[1] < CHANNEL_COUNT:
+        raise ExportError(
+            f"an example window has shape ({SERVED_LOOKBACK}, {CHANNEL_COUNT}), or one more for each covariate, not "
+            f"{example.shape}"
+        )
     try:
         model = onnx.load(onnx_path)
     except (OSError, DecodeError) as error:
@@ -69,7 +73,7 @@ def save_mlflow_model(
     float32 = np.dtype(np.float32)
     widths = (1, len(QUANTILE_LEVELS))
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(float32, (-1, SERVED_LOOKBACK, CHANNEL_COUNT), INPUT_NAME)]),
+        inputs=Schema([TensorSpec(float32, (-1, *example.shape), INPUT_NAME)]),
         outputs=Schema(
             [TensorSpec(float32, (-1, width), name) for name, width in zip(OUTPUT_NAMES, widths, strict=True)]
         ),

@@ -17,7 +17,7 @@ from financial_assets.errors import ExportError
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures, write_features
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
-from financial_assets.models.predictor import CHANNEL_COUNT, QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 
 __all__ = ["INPUT_NAME", "OPSET", "OUTPUT_NAMES", "export_onnx", "file_sha256", "onnx_session", "run_onnx"]
 
@@ -59,10 +59,10 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     """
     if predictor.training:
         raise ExportError("a predictor in training mode would be exported with its dropout: call eval() first")
-    answer = AnswerOfFeatures(predictor).eval()
+    answer, channels = AnswerOfFeatures(predictor).eval(), len(predictor.channels)
     model = write_onnx(
         trace(answer, lambda batch: torch.ones((batch, answer.width))),
-        source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
+        source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, channels)),
         outputs=dict(zip(OUTPUT_NAMES, (("batch", 1), ("batch", len(QUANTILE_LEVELS))), strict=True)),
         opset=OPSET,
         before=lambda builder, bars: write_features(builder, predictor, bars),
@@ -73,7 +73,7 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
-    _check_interface(model)
+    _check_interface(model, channels)
     data = model.SerializeToString(deterministic=True)
     atomic_write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
@@ -88,7 +88,7 @@ def onnx_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
 
 
 def run_onnx(session: ort.InferenceSession, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``probability_up`` ``[n, 1]`` and ``return_quantiles`` ``[n, 5]`` for ``bars`` ``[n, 256, 7]``."""
+    """``probability_up`` ``[n, 1]`` and ``return_quantiles`` ``[n, 5]`` for ``bars`` ``[n, 256, channel]``."""
     probability, quantiles = session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(bars, dtype=np.float32)})
     return np.asarray(probability), np.asarray(quantiles)
 
@@ -99,14 +99,14 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_interface(model: onnx.ModelProto) -> None:
+def _check_interface(model: onnx.ModelProto, channels: int) -> None:
     """The served contract: names, order and shapes; nothing outside the file; no domain but ONNX's own."""
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     if names != ([INPUT_NAME], list(OUTPUT_NAMES)):
         raise ExportError(f"the graph's inputs and outputs are {names}, not {INPUT_NAME} -> {OUTPUT_NAMES}")
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
-    if [d.dim_value for d in dimensions[1:]] != [SERVED_LOOKBACK, CHANNEL_COUNT] or not dimensions[0].dim_param:
-        raise ExportError(f"the graph's input shape is not [batch, {SERVED_LOOKBACK}, {CHANNEL_COUNT}]")
+    if [d.dim_value for d in dimensions[1:]] != [SERVED_LOOKBACK, channels] or not dimensions[0].dim_param:
+        raise ExportError(f"the graph's input shape is not [batch, {SERVED_LOOKBACK}, {channels}]")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ExportError("the graph keeps weights outside its file")
     used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}

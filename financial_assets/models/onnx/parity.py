@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from financial_assets.errors import ParityError
 from financial_assets.features.graph import FeaturePanel
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
@@ -116,10 +116,10 @@ def prove_parity(
 
 
 def degenerate_windows(window: np.ndarray) -> np.ndarray:
-    """Windows that break careless arithmetic, made from a real one ``[256, 7]``: float32 ``[6, 256, 7]``.
+    """Windows that break careless arithmetic, made from a real one ``[256, channel]``: float32 ``[6, 256, channel]``.
 
     Without volume; flat; flat and without volume; a single jump; a one-bar spike in volume; prices a million times
-    smaller.
+    smaller. With covariates two more: all of them constant, and a single jump in each.
     """
     ones = np.ones((len(window), 1), dtype=np.float32)
     no_volume, jump, spike, small = (window.copy() for _ in range(4))
@@ -132,7 +132,15 @@ def degenerate_windows(window: np.ndarray) -> np.ndarray:
     jump[-5:, :4] *= 3.0
     spike[-3, 4] *= 1e4
     small[:, :4] *= 1e-6
-    return np.stack([no_volume, flat, flat_no_volume, jump, spike, small]).astype(np.float32)
+    odd = [no_volume, flat, flat_no_volume, jump, spike, small]
+    covariates = slice(len(CHANNELS), None)
+    if window.shape[1] > len(CHANNELS):
+        still, step = window.copy(), window.copy()
+        still[:, covariates] = window[-1, covariates]
+        step[:, covariates] = window[-1, covariates]
+        step[-5:, covariates] *= 3.0
+        odd += [still, step]
+    return np.stack(odd).astype(np.float32)
 
 
 def _draw_windows(features: FeaturePanel, panel: PricePanel, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

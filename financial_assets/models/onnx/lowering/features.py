@@ -12,7 +12,7 @@ from financial_assets.features.bars import causal_volatility
 from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.writer import write_program
-from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 
 if TYPE_CHECKING:
     from financial_assets.models.predictor import Predictor
@@ -30,7 +30,7 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     predictor
         Whose features, of as many sessions as its network reads.
     bars
-        Name of the request's bars ``[batch, SERVED_LOOKBACK, CHANNEL_COUNT]``.
+        Name of the request's bars ``[batch, SERVED_LOOKBACK, channel]``.
 
     Returns
     -------
@@ -42,14 +42,14 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     ExportError
         If a feature uses an operation that has no form on slots.
     """
-    depth, steps = predictor.bars_needed, predictor.sequence_length
+    depth, steps, channels = predictor.bars_needed, predictor.sequence_length, len(predictor.channels)
     functions = [*(feature.function for feature in predictor.graph.features), causal_volatility]
-    program, (*features, volatility) = read_program(functions, depth, CHANNEL_COUNT)
+    program, (*features, volatility) = read_program(functions, depth, channels)
     by_step = np.stack([series[-steps:] for series in features], axis=1)
-    first = builder.integers((SERVED_LOOKBACK - depth) * CHANNEL_COUNT)
-    flat = builder.emit("Reshape", [bars, builder.integers(-1, SERVED_LOOKBACK * CHANNEL_COUNT)])
+    first = builder.integers((SERVED_LOOKBACK - depth) * channels)
+    flat = builder.emit("Reshape", [bars, builder.integers(-1, SERVED_LOOKBACK * channels)])
     by_slot = builder.emit("Transpose", [flat], perm=(1, 0))
-    end = builder.integers(SERVED_LOOKBACK * CHANNEL_COUNT)
+    end = builder.integers(SERVED_LOOKBACK * channels)
     recent = builder.emit("Slice", [by_slot, first, end, builder.integers(0)])
     values = write_program(builder, program, recent, np.concatenate([by_step.ravel(), volatility[-1:]]))
     return builder.emit("Transpose", [values], perm=(1, 0))

@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from financial_assets.errors import ExportError
 from financial_assets.features import rolling
-from financial_assets.features.bars import Bars
+from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.fusion import first_of_equal, trace_functions
 from financial_assets.models.onnx.lowering.program import Program, Slots, padded
 
@@ -45,7 +45,7 @@ def read_program(
         If a function uses an operation that has no form on slots here.
     """
     program, values = Program(depth, channels), dict[fx.Node, Any]()
-    outputs = trace_functions(functions)
+    outputs = trace_functions(functions, channels - len(BAR_CHANNELS))
     nodes = list(outputs[0].graph.nodes)
     originals = first_of_equal(nodes)
 
