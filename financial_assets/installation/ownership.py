@@ -15,8 +15,6 @@ from financial_assets.market.restatement import is_same_market
 from financial_assets.market.store import PriceStore, UpsertReport
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
-__all__ = ["OwnedPriceStore"]
-
 
 class OwnedPriceStore(PriceStore):
     """The price store of a state folder; refuses a folder that was filled from another market.

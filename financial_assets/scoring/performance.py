@@ -11,17 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import vector
 
-__all__ = [
-    "SESSIONS_PER_YEAR",
-    "cumulative_return",
-    "equity_curve",
-    "max_drawdown",
-    "moments",
-    "sharpe_ratio",
-    "until_ruin",
-    "win_rate",
-]
-
 SESSIONS_PER_YEAR = 252
 # A standard deviation below this share of the values' size is rounding, not risk.
 _ROUNDING = 1e-12

@@ -12,8 +12,6 @@ from pydantic_settings import NoDecode
 
 from financial_assets.settings.base import LocalPath, LocalPattern, SettingsGroup
 
-__all__ = ["MarketSettings"]
-
 _TICKER_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-^=")
 
 

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 
 from rapidfuzz.distance import OSA  # optimal string alignment: a swap of neighbours is one edit
 
-__all__ = ["misspelt"]
-
 _PREFIX = "FINANCIAL_ASSETS_"
 _SHARED = "MLFLOW_"
 """Many more variables of this family are MLflow's own, so only a single typing error counts."""

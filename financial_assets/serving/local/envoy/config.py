@@ -10,8 +10,6 @@ from financial_assets.serving.local.envoy.documents import Document, discovery_r
 from financial_assets.serving.local.envoy.routes import LARGE_CLUSTER, PROTOCOLS, Topology
 from financial_assets.serving.local.layout import Layout, Ports
 
-__all__ = ["bootstrap", "clusters", "listeners"]
-
 _RETRIES = 5  # as in the cluster
 _MOST_INSIDE_AND_WAITING = {
     "mlserver_http": (limits.INSIDE, limits.WAITING),

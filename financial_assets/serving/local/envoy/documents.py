@@ -13,8 +13,6 @@ import yaml
 from financial_assets.serving.local import limits
 from financial_assets.serving.local.layout import LOOPBACK
 
-__all__ = ["Document", "discovery_response", "document", "source"]
-
 Document = dict[str, Any]
 
 
