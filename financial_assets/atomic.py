@@ -11,8 +11,6 @@ from pathlib import Path
 from financial_assets.disk import disk_errors
 from financial_assets.folders import make_folder
 
-__all__ = ["atomic_path", "atomic_write_bytes", "atomic_write_text"]
-
 
 @contextmanager
 def atomic_path(path: Path, *, needed: int | None = None) -> Generator[Path, None, None]:

@@ -27,8 +27,6 @@ from financial_assets.folders import tighten
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
-__all__ = ["defs"]
-
 _settings = load_settings()
 _resources = make_resources(_settings)
 # The policy follows the calendar of the settings, which is known only now.

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from financial_assets.errors import StorageError
 
-__all__ = ["database_remedy", "disk_errors", "explain", "state_of_disk", "storage_error"]
-
 _ELSEWHERE = "or choose another folder (FINANCIAL_ASSETS_HOME)"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LEAST_BYTES = 1 << 20  # SQLite needs room for its journal before it can say that there is none

@@ -10,8 +10,6 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["connect_timeout", "with_driver"]
-
 # SQLAlchemy's name, module, package to install; in order of preference.
 _DRIVERS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "sqlite": (("pysqlite", "sqlite3", ""),),

@@ -6,8 +6,6 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["is_open_to_others", "make_folder", "tighten"]
-
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SHARED = stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP | stat.S_IWOTH
 """Somebody has made the folder writable for several users on purpose; that is kept."""

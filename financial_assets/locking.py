@@ -13,8 +13,6 @@ from financial_assets.disk import disk_errors
 from financial_assets.errors import FinancialAssetsError
 from financial_assets.folders import make_folder
 
-__all__ = ["exclusive", "is_held"]
-
 
 @contextmanager
 def exclusive(

@@ -10,8 +10,6 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-__all__ = ["column_schema", "link", "plot", "quality_check", "quality_metadata", "refusal", "rounded", "table"]
-
 _MOST_ROWS = 50
 """Rows of a table kept in the event log; the table says how many were left out."""
 

@@ -18,19 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-__all__ = [
-    "HIDDEN",
-    "RedactingFilter",
-    "conceal",
-    "harmless",
-    "has_credentials",
-    "has_password",
-    "redact",
-    "redact_address",
-    "reveal",
-    "without_user",
-]
-
 HIDDEN = "***"
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>`]+")

@@ -28,7 +28,7 @@ from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
-from financial_assets.experiment.outcomes import outcome_frame
+from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log import schema as log_schema
@@ -153,26 +153,26 @@ def once(world: World) -> Run:
     routed = world.log.routed(world.epoch.experiment, columns=tuple(dict.fromkeys((*ROUTED_COLUMNS, *TRAFFIC_COLUMNS))))
     direct = world.log.direct(columns=tuple(dict.fromkeys((*DIRECT_COLUMNS, *EVIDENCE_COLUMNS))))
     marks.append(time.process_time())
-    outcomes, sessions = outcome_frame(world.panel), world.panel.sessions
+    known = KnownPrices.of(world.panel, world.panel.sessions[-1])
     evaluation = evaluate(
         routed=routed,
         direct=direct,
         epochs=[world.epoch],
         panel=world.panel,
-        outcomes=outcomes,
+        outcomes=known.outcomes,
         baselines=world.rivals,
     )
     marks.append(time.process_time())
     decision = decide(
         world.plan,
         world.epoch,
-        gather(world.plan, direct, world.rivals, outcomes),
+        gather(world.plan, direct, world.rivals, known.outcomes),
         watch_traffic(world.plan, [world.epoch], routed),
         as_of=evaluation.as_of,
         deflated_sharpe=lambda: None,
     )
     marks.append(time.process_time())
-    deflated_sharpe(world.plan, direct, outcomes, sessions, versions=3, cost_bps=5.0)
+    deflated_sharpe(world.plan, direct, known, versions=3, cost_bps=5.0)
     marks.append(time.process_time())
     read, evaluated, decided, luck = (after - before for before, after in itertools.pairwise(marks))
     return Run(read, evaluated, decided, luck, evaluation, decision)
@@ -190,9 +190,9 @@ def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
     routed = world.log.routed(world.epoch.experiment, columns=ROUTED_COLUMNS)
     direct = world.log.direct(columns=DIRECT_COLUMNS)
     marks.append(time.process_time())
-    outcomes, sessions = outcome_frame(world.panel), world.panel.sessions
+    known = KnownPrices.of(world.panel, world.panel.sessions[-1])
     judgements = ExperimentController(Rollout(world.log, world.rules)).decide(
-        outcomes, sessions, {world.plan.challenger: world.rivals}, as_of=sessions[-1], cost_bps=5.0
+        known, {world.plan.challenger: world.rivals}, cost_bps=5.0
     )
     marks.append(time.process_time())
     evaluate(
@@ -200,11 +200,11 @@ def as_the_asset_does(world: World) -> tuple[float, float, float, float]:
         direct=direct,
         epochs=[world.epoch],
         panel=world.panel,
-        outcomes=outcomes,
+        outcomes=known.outcomes,
         baselines=world.rivals,
         judgements=judgements,
     )
-    deflated_sharpe(world.plan, direct, outcomes, sessions, versions=3, cost_bps=5.0)
+    deflated_sharpe(world.plan, direct, known, versions=3, cost_bps=5.0)
     marks.append(time.process_time())
     read, decided, evaluated = (after - before for before, after in itertools.pairwise(marks))
     return read, evaluated, decided, time.perf_counter() - wall

@@ -15,8 +15,6 @@ from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Market, Models
 from financial_assets.tracking import REGISTERED_MODEL
 
-__all__ = ["artifact_assets", "make_artifact_asset"]
-
 
 def make_artifact_asset(variant: Variant, model: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """The asset ``onnx/<variant>``."""

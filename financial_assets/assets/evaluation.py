@@ -25,8 +25,6 @@ from financial_assets.tracking import REGISTERED_MODEL
 from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, update_allocation
 from financial_assets.workflows.replay import run_replay
 
-__all__ = ["PredictionsConfig", "ab_evaluation", "predictions", "traffic_checks"]
-
 GROUP = "evaluation"
 _MOST_DOUBTS = 20
 """Sentences about doubtful prices that have room in the report's head."""

@@ -18,8 +18,6 @@ from financial_assets.metadata import column_schema, link, quality_check, refusa
 from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.resources import Market
 
-__all__ = ["features", "features_version"]
-
 _SCHEMA = "Columns, types, finite, within range"
 _SPOT_CHECKS = 3
 """Sessions at which causality is tried on the real panel; the laws themselves are property tests."""

@@ -18,8 +18,6 @@ from financial_assets.metadata import column_schema, link, quality_metadata, tab
 from financial_assets.resources import Market
 from financial_assets.workflows.run_history import superseded_by
 
-__all__ = ["FRESH", "PRICE_CHECKS", "RawPricesConfig", "fresh_check", "freshness_policy", "price_panel", "raw_prices"]
-
 GROUP = "market_data"
 OWNERS = ["team:market-data"]
 PRICE_CHECKS = ("schema", "duplicates", "ohlc_order", "impossible_values", "completeness", "consistency")

@@ -22,8 +22,6 @@ from financial_assets.monitoring.drift.streams import (
 )
 from financial_assets.resources import ABTest, Market, Models
 
-__all__ = ["CALENDAR", "drift"]
-
 _CHECK = "no_drift"
 
 CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "calendar")

@@ -19,8 +19,6 @@ from financial_assets.metadata import table
 from financial_assets.resources import ABTest, Models, Serving
 from financial_assets.workflows.decisions import take_step
 
-__all__ = ["RolloutConfig", "decisions_metadata", "rollout"]
-
 GROUP = "evaluation"
 OWNERS = ["team:quant-research"]
 _NOTHING = "There is no challenger: nothing to decide."

@@ -27,8 +27,6 @@ from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
 from financial_assets.tracking import ModelRegistry
 
-__all__ = ["experiment", "make_predictor_asset", "predictor_assets"]
-
 GROUP = "serving"
 OWNERS = ["team:ml-platform"]
 

@@ -18,8 +18,6 @@ from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, has_signals, save_signals, without_signal
 from financial_assets.workflows.signals import ask_champion, doubtful_bars, no_signal
 
-__all__ = ["completed_session", "daily_signals"]
-
 GROUP = "signals"
 OWNERS = ["team:quant-research"]
 _SOUND = "Every ticker that traded and has enough bars has exactly one row; values finite, possible and in order"

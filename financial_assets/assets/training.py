@@ -14,8 +14,6 @@ from financial_assets.models.scores import check_answers, check_not_constant, he
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.resources import Market, Models
 
-__all__ = ["baselines", "lineage_tags", "make_model_asset", "model_assets"]
-
 GROUP = "training"
 OWNERS = ["team:quant-research"]
 

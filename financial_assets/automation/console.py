@@ -12,8 +12,6 @@ import dagster as dg
 from rich.console import Console
 from rich.logging import RichHandler
 
-__all__ = ["CONSOLE", "console_logger"]
-
 CONSOLE: dict[str, Any] = {"console": {"config": {}}}
 """Run configuration that selects the logger."""
 

@@ -21,8 +21,6 @@ from financial_assets.locking import exclusive
 from financial_assets.tracking import MlflowTracker, owner_is_alive
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_state, owner_tags
 
-__all__ = ["EndedRun", "claim", "end_dead_runs", "end_dead_tracked_runs", "open_runs", "sweep", "sweeping"]
-
 _OPEN = (
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,

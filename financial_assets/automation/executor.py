@@ -13,8 +13,6 @@ from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from financial_assets.automation.dead_runs import claim, end_dead_tracked_runs, sweeping
 from financial_assets.tracking import MlflowTracker
 
-__all__ = ["OwningExecutor", "make_owning_executor"]
-
 _INNER = dg.multi_or_in_process_executor
 
 

@@ -8,8 +8,6 @@ import pandas as pd
 from financial_assets.assets.market import FRESH, fresh_check
 from financial_assets.market.freshness import overdue
 
-__all__ = ["watch_prices"]
-
 _RAW_PRICES = dg.AssetKey("raw_prices")
 
 

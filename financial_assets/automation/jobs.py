@@ -7,8 +7,6 @@ import dagster as dg
 from financial_assets.automation.console import CONSOLE
 from financial_assets.workflows.run_history import RETRAIN
 
-__all__ = ["daily", "full_pipeline", "retrain"]
-
 _IN_PROCESS = {"in_process": {}}
 """Steps share one process by default: importing torch once saves more than running two steps at a time."""
 

@@ -12,8 +12,6 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from financial_assets.automation.dead_runs import end_dead_runs
 from financial_assets.tracking.owners import OWNER_PID, describe_owner, owner_state, owner_tags
 
-__all__ = ["OwningRunLauncher"]
-
 
 class OwningRunLauncher(DefaultRunLauncher):
     """Launches runs in subprocesses, and tells the daemon when the process of a run is gone.

@@ -12,8 +12,6 @@ from financial_assets.automation.jobs import daily
 from financial_assets.market import calendar
 from financial_assets.market.freshness import DELAY, due_schedule, session_due
 
-__all__ = ["make_daily_schedule"]
-
 
 def make_daily_schedule() -> dg.ScheduleDefinition:
     """The schedule ``daily_after_close`` for the exchange of ``MARKET_CALENDAR``."""

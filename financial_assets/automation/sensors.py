@@ -23,8 +23,6 @@ from financial_assets.monitoring.retraining import Request, Skipped, decide
 from financial_assets.resources import ABTest, Retraining
 from financial_assets.workflows.run_history import past_runs, request_tags
 
-__all__ = ["make_retrain_sensors"]
-
 _DRIFT_CHECK = dg.AssetCheckKey(dg.AssetKey("drift"), "no_drift")
 _WITH_RESULT = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 _SHOWN = 10

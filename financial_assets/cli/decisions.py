@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from financial_assets.experiment.plan.plan import ExperimentPlan
     from financial_assets.installation import ABTestState
 
-__all__ = ["approve", "decide"]
-
 
 @click.command(epilog=examples("decide", "decide --explain", "decide --repeat 3f0c9a1b2d4e"))
 @click.option("--explain", is_flag=True, help="Print plan, looks, intervals and guardrails too.")

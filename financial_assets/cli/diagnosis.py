@@ -10,8 +10,6 @@ import click
 
 from financial_assets.cli import examples
 
-__all__ = ["doctor"]
-
 
 @click.command(epilog=examples("doctor", "doctor --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: healthy, first_broken, and each layer's finding.")

@@ -19,8 +19,6 @@ from financial_assets.cli.serving import exporter, serve, status, stop
 from financial_assets.cli.signals import signal
 from financial_assets.errors import FinancialAssetsError
 
-__all__ = ["main"]
-
 _INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 

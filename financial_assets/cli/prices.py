@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from financial_assets.market.sources.files import FileBars, FileProblem
     from financial_assets.settings import Settings
 
-__all__ = ["prices"]
-
 _MOST_LINES = 40
 """Lines of the table; a folder may hold thousands of files."""
 

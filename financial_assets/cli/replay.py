@@ -12,8 +12,6 @@ from financial_assets.cli import examples, open_configured
 if TYPE_CHECKING:
     from financial_assets.experiment.replay.counts import ReplayReport
 
-__all__ = ["replay"]
-
 
 @click.command(epilog=examples("replay", "replay --sessions 20", "replay --rate 50 --mode split", "replay --decide"))
 @click.option(

@@ -12,8 +12,6 @@ import click
 from financial_assets.cli import examples, open_configured
 from financial_assets.errors import SettingsError
 
-__all__ = ["run"]
-
 
 @click.command(epilog=examples("run", "--home .mine run"))
 def run() -> None:

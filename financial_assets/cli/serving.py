@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from financial_assets.serving.target import ServingTarget
     from financial_assets.settings import Settings
 
-__all__ = ["exporter", "serve", "status", "stop"]
-
 
 @click.command(epilog=examples("serve", "serve --with-monitoring"))
 @click.option(

@@ -9,8 +9,6 @@ import click
 from financial_assets.cli import examples
 from financial_assets.errors import MarketDataError
 
-__all__ = ["signal"]
-
 _BACKTEST_FIELDS = ("side", "level", "sessions", "beyond", "expected", "kupiec", "independence", "verdict")
 _MOST_NAMED = 20
 """Tickers named in a refusal; a universe may have hundreds."""

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 
 from rich.table import Table
 
-__all__ = ["make_table"]
-
 
 def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table with its title on the left; without a header where no column has a name."""

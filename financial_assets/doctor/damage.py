@@ -11,8 +11,6 @@ from pathlib import Path
 from financial_assets.doctor.walk import materialize
 from financial_assets.errors import FinancialAssetsError
 
-__all__ = ["Damage", "Readings", "read_json", "remedy_of"]
-
 
 @dataclass(frozen=True)
 class Damage:

@@ -16,8 +16,6 @@ from financial_assets.doctor.walk import RUN, LayerError
 from financial_assets.drivers import connect_timeout, with_driver
 from financial_assets.redaction import conceal, harmless
 
-__all__ = ["need_tables", "reading_engine", "sqlite_file"]
-
 _LOCK_S = 2.0
 
 

@@ -10,8 +10,6 @@ from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materializ
 from financial_assets.installation import ABTestState, Installation, MarketState, ModelStore, open_installation
 from financial_assets.settings import load_settings
 
-__all__ = ["check_settings", "examine"]
-
 
 def check_settings() -> Checked[Installation]:
     """The environment makes valid settings, and the rollout policy can be read."""

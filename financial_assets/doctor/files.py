@@ -21,8 +21,6 @@ from financial_assets.models.baselines import Baselines
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
 
-__all__ = ["check_state_files"]
-
 _SIGNALS = "the signals of that session as they were published"
 _DECISION = "that copy of a decision, whose record is in the prediction log"
 _JUDGED = "reference forecasters of that data cut-off: decisions of plans that began with them are compared with others"

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from financial_assets.doctor.walk import Finding, first_broken
 
-__all__ = ["as_json", "as_table"]
-
 _STYLES = {"ok": "green", "warn": "yellow", "broken": "bold red", "not reached": "dim"}
 _SHORT = 100
 """Characters of a finding in the table when its whole text stands below."""

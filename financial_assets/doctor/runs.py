@@ -13,8 +13,6 @@ from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.tracking import MlflowTracker, ModelVersion, owner_is_alive
 from financial_assets.tracking.owners import describe_owner, owner_state
 
-__all__ = ["check_dagster", "end_tracked_runs"]
-
 _SHOWN = 5
 _LONGEST = 500
 _REMEDY = (

@@ -14,8 +14,6 @@ from financial_assets.serving.local.layout import Layout, MonitoringPorts, Ports
 from financial_assets.serving.local.processes.process import SupervisorState
 from financial_assets.serving.local.repository import is_sound
 
-__all__ = ["check_served_files"]
-
 _SERVE = "`financial-assets serve`"
 
 

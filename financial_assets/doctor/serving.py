@@ -17,8 +17,6 @@ from financial_assets.serving.manifests import model_name
 from financial_assets.serving.target import TargetStatus
 from financial_assets.tracking import ModelVersion
 
-__all__ = ["RESTART", "check_attribution", "check_gateway", "check_routing", "check_target", "remedy_for"]
-
 _LOOK = "the log keeps each request's error; `financial-assets status` shows restarted processes"
 RESTART = "`financial-assets stop`, then `financial-assets serve`"
 

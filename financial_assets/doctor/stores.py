@@ -30,8 +30,6 @@ from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.local.repository import artefact_folder
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
-__all__ = ["LogState", "check_artefacts", "check_log", "check_price_store", "check_registry", "check_state_folder"]
-
 SCARCE_BYTES = 1 << 30
 """Less free disk causes a warning: logs and model versions add up."""
 LEAST_BYTES = 100 << 20

@@ -10,8 +10,6 @@ from typing import Any, Generic, Literal, TypeVar
 from financial_assets.disk import explain
 from financial_assets.errors import FinancialAssetsError
 
-__all__ = ["RUN", "Checked", "Finding", "LayerError", "State", "Walk", "first_broken", "materialize"]
-
 State = Literal["ok", "warn", "broken", "not reached"]
 T = TypeVar("T")
 

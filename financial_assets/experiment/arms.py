@@ -11,8 +11,6 @@ import pandas as pd
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["FOLLOWING_MODES", "ROUTED_ROLES", "Arm", "Role", "WeightEpoch", "arm_from_json", "arm_to_json"]
-
 Role = Literal["champion", "challenger", "shadow"]
 ROUTED_ROLES: tuple[Role, ...] = ("champion", "challenger")
 FOLLOWING_MODES = ("thompson", "hedge")

@@ -12,8 +12,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["CanonicalRecord"]
-
 
 class CanonicalRecord(ABC):
     """Base of frozen dataclasses that are written once and read back equal, to the last bit of every double."""

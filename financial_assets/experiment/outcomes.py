@@ -10,8 +10,6 @@ import pandas as pd
 from financial_assets.market.outcomes import next_session_return, traded_return
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["KnownPrices", "join_outcomes", "outcome_frame"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownPrices:

@@ -15,20 +15,6 @@ from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.scoring.classification import hits, log_losses, squared_errors
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS, pinball_losses
 
-__all__ = [
-    "KEYS",
-    "PairedDays",
-    "PairedMetric",
-    "answer_columns",
-    "daily_means",
-    "in_words",
-    "paired_days",
-    "paired_differences",
-    "paired_score",
-    "rows_of",
-    "same_keys",
-]
-
 KEYS = ["session", "ticker"]
 """What identifies a row of a forecaster."""
 

@@ -32,8 +32,6 @@ from financial_assets.features.recent import compute_recent
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["MOST_PARTS", "UNSETTLED", "Appended", "append_features", "load_features", "next_sessions", "save_features"]
-
 MOST_PARTS = 21
 """Parts, after which the whole is written anew: a month of sessions."""
 

@@ -9,25 +9,6 @@ from torch import Tensor
 
 from financial_assets.features import rolling
 
-__all__ = [
-    "BAR_CHANNELS",
-    "CAUSAL_VOLATILITY_LOOKBACK",
-    "SCALE_LOOKBACK",
-    "SCALE_WINDOW",
-    "VOLATILITY_FLOOR",
-    "Bars",
-    "absolute_return",
-    "causal_volatility",
-    "daily_scale",
-    "in_daily_scale",
-    "log_return",
-    "market_return",
-    "split_channels",
-    "squared_return",
-    "true_range",
-    "typical_price",
-]
-
 SCALE_WINDOW = 60
 SCALE_LOOKBACK = SCALE_WINDOW + 1
 """Bars behind ``daily_scale``: 60 returns need 61 closes."""

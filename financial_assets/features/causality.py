@@ -14,8 +14,6 @@ from financial_assets.features.graph import FeatureGraph
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["causality_violations", "same_bits"]
-
 
 def same_bits(a: Tensor, b: Tensor) -> Tensor:
     """Where two tensors hold the same value, NaN included."""

@@ -11,8 +11,6 @@ from torch import Tensor
 from financial_assets.errors import FeatureError
 from financial_assets.features.bars import Bars
 
-__all__ = ["FAMILIES", "Feature"]
-
 FAMILIES = (
     *("trend", "momentum", "volatility", "volume", "liquidity"),
     *("bar_shape", "cross_asset", "spectral", "calendar", "covariates"),

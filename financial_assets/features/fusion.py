@@ -21,8 +21,6 @@ from torch.fx.node import map_arg
 from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.primitive import primitive_of
 
-__all__ = ["first_of_equal", "fuse", "trace_functions"]
-
 
 def fuse(functions: Sequence[Callable[[Bars], Tensor]], covariates: int = 0) -> fx.GraphModule:
     """A module from seven channels and covariates to the functions' values ``[..., function, session]``.

@@ -24,8 +24,6 @@ from financial_assets.features.fusion import fuse
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["FeatureGraph", "FeaturePanel", "compute_panel"]
-
 
 class FeatureGraph(nn.Module):
     """Raw bars in, features out: the same module computes the training panel and is exported with the network.

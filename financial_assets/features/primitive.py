@@ -9,8 +9,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import fx
 
-__all__ = ["Primitive", "primitive", "primitive_of"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 _ATTRIBUTE = "_financial_assets_primitive"

@@ -24,8 +24,6 @@ from financial_assets.features.primitive import primitive_of
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-__all__ = ["REACH", "RecentFeatures", "compute_recent"]
-
 _CHUNK = 160
 """Tickers computed together: with so few sessions each, more than for a whole panel."""
 

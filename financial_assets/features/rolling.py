@@ -25,32 +25,6 @@ from financial_assets.features import windows
 from financial_assets.features.primitive import primitive
 from financial_assets.features.windows import State, extended, merged, total, unfolded
 
-__all__ = [
-    "age_of_max",
-    "correlation",
-    "diff",
-    "ema",
-    "ema_bars",
-    "fourier",
-    "lag",
-    "log_ratio",
-    "max_",
-    "mean",
-    "mean_absolute_deviation",
-    "min_",
-    "moments",
-    "product_moments",
-    "profile_position",
-    "ratio",
-    "relative_difference",
-    "signed",
-    "span_decay",
-    "std",
-    "sum_",
-    "time_moment",
-    "wilder_decay",
-]
-
 EMA_TAIL = 0.01
 """An EMA is cut where the weight of everything older falls below this share."""
 

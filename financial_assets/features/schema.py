@@ -14,8 +14,6 @@ from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeaturePanel
 
-__all__ = ["check_feature_panel", "check_features", "feature_schema"]
-
 
 def feature_schema(features: Sequence[Feature] = CATALOGUE) -> pa.DataFrameSchema:
     """Schema of ``FeaturePanel.to_frame()``: one row per date and ticker, every value within its feature's bounds."""

@@ -7,20 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = [
-    "State",
-    "extended",
-    "merge_ages",
-    "merge_means",
-    "merge_moments",
-    "merge_product_moments",
-    "merge_sums",
-    "merge_time_moments",
-    "merged",
-    "total",
-    "unfolded",
-]
-
 State = tuple[Tensor, ...]
 Merge = Callable[[State, int, State, int], State]
 """``merge(recent, bars in recent, older, bars in older)``: the state of two adjacent windows taken together."""

@@ -15,8 +15,6 @@ from financial_assets.experiment.prediction_log.log import PredictionLog
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
 
-__all__ = ["ABTestState"]
-
 
 class ABTestState(BaseModel):
     """The A/B experiment: policy, log, rollout state, replay and report settings."""

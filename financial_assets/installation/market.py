@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from financial_assets.market.ingestion import Ingestion
     from financial_assets.market.quality.notes import QualityNote
 
-__all__ = ["MarketState", "make_source"]
-
 
 class MarketState(TradingDays):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from financial_assets.models.baselines import Baselines
     from financial_assets.models.lifecycle import ModelLifecycle
 
-__all__ = ["ModelStore"]
-
 
 class ModelStore(BaseModel):
     """Training, export, tracking and registry."""

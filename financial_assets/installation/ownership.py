@@ -15,8 +15,6 @@ from financial_assets.market.restatement import is_same_market
 from financial_assets.market.store import PriceStore, UpsertReport
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
-__all__ = ["COVARIATES", "OwnedPriceStore"]
-
 COVARIATES = "COVARIATE_CHANNELS"
 """Key of the marker: names of the channels that COVARIATES, COVARIATE_FILES and SECTOR_INDEX give."""
 

@@ -21,8 +21,6 @@ from financial_assets.experiment.prediction_log.reader import LogReader
 from financial_assets.market.clock import HistoricalClock, PinnedSession
 from financial_assets.monitoring.metrics import open_log
 
-__all__ = ["recover_clock", "recover_cutoffs"]
-
 
 def recover_clock(clock: HistoricalClock, log_url: str) -> str:
     """Start a clock that was lost at the last session that was sent; returns what was done, empty if nothing.

@@ -15,8 +15,6 @@ from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import NAMESPACE, Manifest, model_manifest
 from financial_assets.serving.target import ServingTarget
 
-__all__ = ["ServingAccess"]
-
 
 class ServingAccess(BaseModel):
     """The serving target, the way to ask it, and where it finds artefacts."""

@@ -13,8 +13,6 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from financial_assets.market.clock import HistoricalClock, LiveClock, MarketClock, PinnedSession
 from financial_assets.market.days import Days, RunClock, TradingRun
 
-__all__ = ["TradingDays"]
-
 _MOST_CAUGHT_UP = 252
 """Most missed sessions for which one run makes signals: a year."""
 

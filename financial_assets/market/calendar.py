@@ -17,28 +17,6 @@ import pandas as pd
 
 from financial_assets.errors import MarketDataError
 
-__all__ = [
-    "CALENDAR_START",
-    "as_session",
-    "first_day",
-    "is_session",
-    "last_completed_session",
-    "last_session",
-    "name",
-    "next_session",
-    "outside",
-    "regular_close",
-    "session_close",
-    "session_closes",
-    "sessions",
-    "sessions_closed",
-    "sessions_later",
-    "sessions_per_year",
-    "trading_weekdays",
-    "use",
-    "zone",
-]
-
 DEFAULT = "XNYS"
 """New York Stock Exchange."""
 

@@ -19,8 +19,6 @@ from financial_assets.errors import MarketDataError
 from financial_assets.locking import exclusive
 from financial_assets.market import calendar
 
-__all__ = ["ClockGap", "HistoricalClock", "LiveClock", "MarketClock", "PinnedSession", "held", "read_entries"]
-
 _LOCK_SECONDS = 30.0
 
 

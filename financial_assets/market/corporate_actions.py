@@ -7,8 +7,6 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-__all__ = ["customary_split", "explain_restatement", "find_corporate_actions"]
-
 SMALLEST_STEP = 5e-5
 """Relative step of close / adj_close that counts; smaller ones are the sources' rounding."""
 

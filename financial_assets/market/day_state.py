@@ -16,8 +16,6 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 from financial_assets.market.clock import read_entries
 
-__all__ = ["Claim", "DayState", "RunSession", "read_days", "write_days"]
-
 _KEPT = 100
 """Runs whose session is remembered: more than can be under way, or be repeated from a failed step."""
 

@@ -21,8 +21,6 @@ from financial_assets.market.clock import HistoricalClock, LiveClock, held
 from financial_assets.market.day_state import Claim, DayState, RunSession, read_days, write_days
 from financial_assets.tracking.owners import OWNER_HOST, OWNER_PID, owner_is_alive, owner_tags
 
-__all__ = ["Days", "RunClock", "TradingRun"]
-
 _FOREIGN = timedelta(hours=24)
 """A claim of another host, whose processes cannot be seen, is over after this time: many times the longest run."""
 

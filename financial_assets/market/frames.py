@@ -7,24 +7,6 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "KEY_COLUMNS",
-    "PRICE_COLUMNS",
-    "VALUE_COLUMNS",
-    "by_ticker_and_date",
-    "combined_hash",
-    "empty_prices",
-    "has_repeats",
-    "hash_prices",
-    "in_order",
-    "joined",
-    "of_tickers",
-    "places_in",
-    "row_hashes",
-    "sort_prices",
-    "ticker_codes",
-]
-
 KEY_COLUMNS = ("date", "ticker")
 VALUE_COLUMNS = ("open", "high", "low", "close", "volume", "adj_close")
 PRICE_COLUMNS = KEY_COLUMNS + VALUE_COLUMNS

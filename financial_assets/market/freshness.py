@@ -9,8 +9,6 @@ import pandas as pd
 
 from financial_assets.market import calendar
 
-__all__ = ["DELAY", "LATENESS", "due", "due_schedule", "longest_wait", "overdue", "session_due"]
-
 DELAY = pd.Timedelta(minutes=90)
 """How long after a full session's close its prices are fetched. Volumes may still settle: the next fetch corrects
 them."""

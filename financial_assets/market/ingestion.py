@@ -19,8 +19,6 @@ from financial_assets.market.restatement import among, missing_at_source
 from financial_assets.market.sources import FetchResult, PriceSource
 from financial_assets.market.store import PriceStore, UpsertReport
 
-__all__ = ["REJUDGED", "Ingestion", "ingest"]
-
 _OVERLAP = dt.timedelta(days=15)
 """Calendar days fetched again before the last stored session, so that a restated history shows itself."""
 

@@ -6,8 +6,6 @@ import numpy as np
 
 from financial_assets.market.panel import CHANNELS, PricePanel
 
-__all__ = ["next_session_return", "traded_return"]
-
 
 def next_session_return(panel: PricePanel) -> np.ndarray:
     """Log return of the adjusted close from each session to the next: what the label and the quantiles are about.

@@ -11,8 +11,6 @@ import pandas as pd
 
 from financial_assets.market.frames import VALUE_COLUMNS, of_tickers, places_in, ticker_codes
 
-__all__ = ["RESTATED", "Restatement", "among", "compare", "is_same_market", "missing_at_source", "reconcile"]
-
 RESTATED = 1e-5
 """Relative difference above which a delivered value is another one: Yahoo sends float32 noise below it."""
 

@@ -28,9 +28,6 @@ from financial_assets.market.frames import (
 from financial_assets.market.price_log import BAR, GONE, Change, PriceLog, Span, rescaled_rows
 from financial_assets.market.restatement import among, compare, reconcile
 
-__all__ = ["PriceStore", "UpsertReport"]
-
-
 _BEFORE = dt.timedelta(days=30)
 """Calendar days read before a delivery, for the bar that its first one follows."""
 

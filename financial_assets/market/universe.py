@@ -17,8 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from financial_assets.errors import MarketDataError
 
-__all__ = ["Membership", "Universe", "read_universe"]
-
 _COLUMNS = ("ticker", "from", "to", "sector", "currency")
 
 

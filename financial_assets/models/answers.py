@@ -13,8 +13,6 @@ from financial_assets.models.dataset import WindowDataset
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
 
-__all__ = ["Answers", "answer_windows"]
-
 _BATCH = 1024
 
 

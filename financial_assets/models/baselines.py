@@ -22,8 +22,6 @@ from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
 
-__all__ = ["PREDICTION_COLUMNS", "Baselines", "fit_baselines"]
-
 PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
 """Tidy prediction table; NaN where a baseline makes no such forecast."""
 

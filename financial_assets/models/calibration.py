@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from financial_assets.errors import TrainingError
 from financial_assets.models.networks import QUANTILE_LEVELS
 
-__all__ = ["MINIMUM_CALIBRATION_ROWS", "Calibration", "PlattScaling", "conformal_shifts", "fit_platt"]
-
 MINIMUM_CALIBRATION_ROWS = 100
 """With fewer rows than this the 1 % quantile has no conformal correction at all."""
 

@@ -17,16 +17,6 @@ from torch import Tensor
 
 from financial_assets.errors import TrainingError
 
-__all__ = [
-    "BLOCK_SHARES",
-    "LABEL_HORIZON",
-    "Batch",
-    "Blocks",
-    "WindowDataset",
-    "chronological_blocks",
-    "usable_windows",
-]
-
 LABEL_HORIZON = 1
 """Sessions between a decision and the close that settles its label."""
 

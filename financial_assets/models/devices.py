@@ -10,8 +10,6 @@ import torch
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["reproducible", "resolve_device"]
-
 
 def resolve_device(name: str) -> torch.device:
     """``auto`` (cuda, else mps, else cpu) or the device asked for.

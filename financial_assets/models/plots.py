@@ -9,8 +9,6 @@ from matplotlib.figure import Figure
 
 from financial_assets.models.training import Epoch
 
-__all__ = ["plot_history"]
-
 
 def plot_history(history: Sequence[Epoch], best_epoch: int) -> bytes:
     """Loss on the fit and the stop block by epoch, the restored epoch marked, as PNG."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CHANNEL_COUNT", "SERVED_LOOKBACK"]
-
 SERVED_LOOKBACK = 256
 """Bars in a request, one constant for all variants; changing it starts a new experiment."""
 

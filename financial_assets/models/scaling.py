@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["CLIP", "RobustScaler"]
-
 CLIP = 5.0
 """Scaled features are clipped here, in robust standard deviations."""
 

@@ -11,8 +11,6 @@ from financial_assets.models.answers import Answers
 from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
-__all__ = ["ConstantCheck", "LeakCheck", "check_answers", "check_not_constant", "held_out_scores", "leak_alarm"]
-
 _ALARM_ACCURACY = 0.60
 """Daily direction of liquid stocks is right 50-53 % of the time out of sample; 60 % needs an explanation first."""
 

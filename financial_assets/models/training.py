@@ -27,8 +27,6 @@ from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import Variant
 
-__all__ = ["Epoch", "Training", "train", "training_loss"]
-
 _GRADIENT_NORM = 1.0
 _EVALUATION_BATCH = 2048
 

@@ -17,8 +17,6 @@ from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
 
-__all__ = ["MINIMUM_WINDOWS", "TrainingData", "panel_volatility"]
-
 MINIMUM_WINDOWS = {"fit": 200, "stop": 50, "calibrate": 100}
 """Windows a block needs before anything is trained."""
 

@@ -12,8 +12,6 @@ from types import MappingProxyType
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["VARIANTS", "Variant"]
-
 
 @dataclass(frozen=True)
 class Variant:

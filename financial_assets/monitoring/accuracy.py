@@ -14,8 +14,6 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
-__all__ = ["RollingAccuracy", "rolling_accuracy"]
-
 _COLUMNS = ("session", "ticker", "model", "status", "probability_up")
 
 

@@ -20,8 +20,6 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from financial_assets.errors import AlertsError
 from financial_assets.redaction import conceal, harmless, reveal, without_user
 
-__all__ = ["Alert", "AlertmanagerClient"]
-
 _ALERTS, _STATUS = "/api/v2/alerts", "/api/v2/status"
 _QUERY = {"active": "true", "silenced": "false", "inhibited": "false"}
 _MUTING_ROUTE = re.compile(r"^\s+(?:- )?(?:mute|active)_time_intervals:", re.MULTILINE)

@@ -10,8 +10,6 @@ from prometheus_client.registry import Collector
 
 from financial_assets.errors import SettingsError
 
-__all__ = ["run_exporter"]
-
 
 def run_exporter(
     collector: Collector, port: int, announce: Callable[[str], object], *, host: str = "127.0.0.1"

@@ -14,8 +14,6 @@ from financial_assets.monitoring.accuracy import RollingAccuracy
 from financial_assets.monitoring.log_totals import UNATTRIBUTED, Histogram, LogTotals
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["EXPERIMENT", "accuracy", "gauge", "histogram", "requests", "traffic"]
-
 EXPERIMENT = ("experiment",)
 _ARM = ("model_name", "experiment")
 _ENDINGS = ("ok", "failed", "rejected", "timeout")

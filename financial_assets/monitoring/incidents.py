@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-__all__ = ["LONGEST_RUN", "PastRun", "RunState", "Source", "Trigger", "incident_of"]
-
 Source = Literal["alert", "drift"]
 RunState = Literal["queued", "running", "succeeded", "failed"]
 

@@ -18,8 +18,6 @@ from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import LOOPBACK, Layout, MonitoringPorts, Ports, pick_ports, read_ports
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
-__all__ = ["configuration_folder", "running_urls", "start"]
-
 _PROGRAMS = ("prometheus", "prometheus-alertmanager")  # of the Debian packages of the same names
 _NAMES = ("exporter", "prometheus", "alertmanager")
 

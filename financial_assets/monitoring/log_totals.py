@@ -20,8 +20,6 @@ from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.rows import select_epochs
 
-__all__ = ["UNATTRIBUTED", "Histogram", "LogTotals", "Requests", "read_totals"]
-
 UNATTRIBUTED = "unattributed"
 """In place of the model where the gateway did not name an arm; no served model can have this name."""
 

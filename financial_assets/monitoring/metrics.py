@@ -28,8 +28,6 @@ from financial_assets.monitoring.accuracy import rolling_accuracy
 from financial_assets.monitoring.families import EXPERIMENT, accuracy, gauge, histogram, requests, traffic
 from financial_assets.monitoring.log_totals import LogTotals, read_totals
 
-__all__ = ["LATENCY_BUCKETS", "LEVEL", "PROBABILITY_BUCKETS", "WINDOW", "ExperimentCollector", "open_log"]
-
 LATENCY_BUCKETS = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Upper bounds in seconds, those of the original."""
 

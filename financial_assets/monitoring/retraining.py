@@ -13,8 +13,6 @@ from datetime import datetime, timedelta
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.monitoring.incidents import PastRun, Source, Trigger, incident_of
 
-__all__ = ["KNOWN_CAUSES", "Request", "RetrainingDecision", "RetrainingPolicy", "Skipped", "decide", "superseded_by"]
-
 KNOWN_CAUSES: Mapping[Source, frozenset[str]] = {
     "alert": frozenset({"ModelAccuracyDegraded"}),
     "drift": frozenset({"loss_drift", "feature_drift"}),

@@ -7,8 +7,6 @@ import dagster as dg
 from financial_assets.installation import ABTestState, MarketState, ModelStore, ServingAccess
 from financial_assets.resources.dagster_run import run_of
 
-__all__ = ["ABTest", "Market", "Models", "Serving"]
-
 
 class Market(MarketState, dg.ConfigurableResource):
     """Prices of one market: their source, their store, and what the clock lets be seen of them."""

@@ -11,8 +11,6 @@ from financial_assets.market.days import TradingRun
 from financial_assets.tracking import owner_is_alive
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 
-__all__ = ["run_of"]
-
 
 def run_of(context: dg.InitResourceContext) -> TradingRun | None:
     """The run, ``None`` outside of one, e.g. in a sensor or a command."""

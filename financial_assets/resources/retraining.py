@@ -9,8 +9,6 @@ import dagster as dg
 from financial_assets.monitoring.alerts import AlertmanagerClient
 from financial_assets.monitoring.retraining import RetrainingPolicy
 
-__all__ = ["Retraining"]
-
 
 class Retraining(dg.ConfigurableResource):
     """Where alerts are read, and when the sensors may ask for a retraining."""

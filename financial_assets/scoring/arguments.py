@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["levels", "outcomes", "probabilities", "same_shape", "vector"]
-
 
 def vector(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """``values`` as float64 ``[n]``; ``ValueError`` naming the argument when empty, not 1-dimensional or not finite."""

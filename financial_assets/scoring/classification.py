@@ -9,16 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import outcomes, probabilities, same_shape
 
-__all__ = [
-    "LOG_LOSS_CLIP",
-    "ReliabilityBin",
-    "hits",
-    "log_losses",
-    "majority_rate",
-    "reliability_curve",
-    "squared_errors",
-]
-
 LOG_LOSS_CLIP = float(np.finfo(np.float64).eps)
 """Probabilities are moved this far inside (0, 1) before a logarithm is taken: one certain miss costs 36.04 nats."""
 

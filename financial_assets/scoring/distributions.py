@@ -8,8 +8,6 @@ SciPy is imported on first use: it takes longer than a whole command that shows 
 
 from __future__ import annotations
 
-__all__ = ["bernoulli_log_likelihood", "beta_quantile", "chi_square_tail", "student_t_quantile"]
-
 
 def normal_probability(value: float) -> float:
     """Probability that a standard normal variable is at most ``value``."""

@@ -17,8 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import same_shape
 
-__all__ = ["PortfolioReturns", "buy_and_hold", "positions_from_probabilities", "profit_and_loss"]
-
 _BASIS_POINT = 1e-4
 
 

@@ -19,8 +19,6 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.scoring.arguments import levels, outcomes, vector
 from financial_assets.scoring.distributions import beta_quantile, student_t_quantile
 
-__all__ = ["Interval", "day_clustered_difference", "day_clustered_mean", "day_clustered_proportion"]
-
 
 @dataclass(frozen=True)
 class Interval:

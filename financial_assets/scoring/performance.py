@@ -12,16 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.market import calendar
 from financial_assets.scoring.arguments import vector
 
-__all__ = [
-    "cumulative_return",
-    "equity_curve",
-    "max_drawdown",
-    "moments",
-    "sharpe_ratio",
-    "until_ruin",
-    "win_rate",
-]
-
 # A standard deviation below this share of the values' size is rounding, not risk.
 _ROUNDING = 1e-12
 _LARGEST_LOG = float(np.log(np.finfo(np.float64).max))

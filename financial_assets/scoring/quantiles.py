@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels, same_shape, vector
 
-__all__ = ["QUANTILE_LEVELS", "pinball_losses"]
-
 QUANTILE_LEVELS: tuple[float, ...] = (0.01, 0.05, 0.50, 0.95, 0.99)
 """Levels of the predicted quantiles of the next session's log return."""
 

@@ -14,14 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.scoring.arguments import levels, outcomes, vector
 from financial_assets.scoring.distributions import bernoulli_log_likelihood, chi_square_tail
 
-__all__ = [
-    "BackTest",
-    "christoffersen_independence",
-    "expected_shortfall",
-    "historical_var",
-    "kupiec_unconditional_coverage",
-]
-
 
 def historical_var(returns: ArrayLike, level: float = 0.95) -> float:
     """Value at risk by historical simulation: the loss exceeded on a share ``1 - level`` of past days.

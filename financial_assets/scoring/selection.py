@@ -15,14 +15,6 @@ from financial_assets.scoring.arguments import vector
 from financial_assets.scoring.distributions import normal_probability, normal_quantile
 from financial_assets.scoring.performance import moments, sharpe_ratio
 
-__all__ = [
-    "deflated_sharpe_ratio",
-    "expected_maximum_sharpe",
-    "probabilistic_sharpe",
-    "probabilistic_sharpe_ratio",
-    "sharpe_variance",
-]
-
 _ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
 
 

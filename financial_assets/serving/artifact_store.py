@@ -21,8 +21,6 @@ from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ArtifactStoreError, SettingsError
 from financial_assets.serving.model_settings import MODEL_FILE, SETTINGS_FILE, model_settings
 
-__all__ = ["ArtifactStore"]
-
 _DIGEST_CHARACTERS = 12
 _CLIENTS = {"s3": ("s3fs", "financial-assets[cluster]"), "gs": ("gcsfs", "gcsfs")}
 _CONNECT_S, _READ_S = 10, 60

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["CHANNELS", "INPUT", "OUTPUTS", "bar_fault", "neutral_bars"]
-
 INPUT = "bars"
 OUTPUTS = ("probability_up", "return_quantiles")
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-__all__ = ["Deadline"]
-
 
 class Deadline:
     """The end of the time that a whole operation may take, however many calls it makes."""

@@ -11,8 +11,6 @@ from financial_assets.serving.client.inference import Answer, InferenceClient
 from financial_assets.serving.manifests import Manifest, kind_and_name
 from financial_assets.serving.target import ServingTarget
 
-__all__ = ["check_deployment", "deploy"]
-
 
 def deploy(target: ServingTarget, manifest: Manifest, timeout_s: float, check: Callable[[], float]) -> float:
     """Apply a Model, wait for it and check it.

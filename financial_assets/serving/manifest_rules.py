@@ -11,8 +11,6 @@ from typing import Any
 
 from financial_assets.errors import ManifestError
 
-__all__ = ["API_VERSION", "CAPABILITY", "EXPERIMENT_NAME", "NAMESPACE", "Manifest", "is_experiment", "validate"]
-
 Manifest = dict[str, Any]
 
 API_VERSION = "mlops.seldon.io/v1alpha1"

@@ -12,8 +12,6 @@ from urllib.parse import urlsplit
 from financial_assets.errors import ManifestError
 from financial_assets.serving.manifests import Manifest, kind_and_name, validate
 
-__all__ = ["check_against", "check_reachable", "check_unused", "members", "validate_set"]
-
 
 def members(experiment: Manifest) -> tuple[str, ...]:
     """Models that an Experiment names, the mirror included."""

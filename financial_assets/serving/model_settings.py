@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["MODEL_FILE", "SETTINGS_FILE", "model_settings"]
-
 MODEL_FILE = "model.onnx"
 SETTINGS_FILE = "model-settings.json"
 _IMPLEMENTATION = "financial_assets.serving.runtime.FinancialOnnxRuntime"

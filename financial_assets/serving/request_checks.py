@@ -16,8 +16,6 @@ from mlserver.types import Datatype, InferenceRequest, RequestInput
 
 from financial_assets.serving.bar_rules import INPUT, OUTPUTS
 
-__all__ = ["check_request", "decode_bars"]
-
 _LONGEST_ID = 512
 _LONGEST_SHOWN = 100
 # Parameters without an effect here. MLServer adds ``headers``; its clients send ``content_type`` np; Triton's clients

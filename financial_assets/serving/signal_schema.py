@@ -10,8 +10,6 @@ import pandera.pandas as pa
 from financial_assets.market.quality import IMPOSSIBLE_MOVE
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
-__all__ = ["QUANTILE_COLUMNS", "SIGNAL_SCHEMA", "check_signals"]
-
 QUANTILE_COLUMNS = tuple(f"q{100 * level:02.0f}" for level in QUANTILE_LEVELS)
 """Columns of the served quantiles, in the order of their levels."""
 

@@ -12,8 +12,6 @@ from typing import Protocol
 
 from financial_assets.serving.manifests import ExperimentSpec, Manifest, parse_experiment
 
-__all__ = ["Endpoint", "ExperimentStatus", "ModelStatus", "ProcessStatus", "ServingTarget", "TargetStatus", "report"]
-
 
 @dataclass(frozen=True)
 class Endpoint:

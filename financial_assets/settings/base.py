@@ -12,8 +12,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from financial_assets.drivers import with_driver
 
-__all__ = ["HttpAddress", "LocalPath", "SettingsGroup", "check_database", "check_path", "check_server", "has_scheme"]
-
 
 class SettingsGroup(BaseSettings):
     """Settings of one concern; each field is an environment variable of the same name in capitals."""

@@ -6,8 +6,6 @@ from pydantic import Field
 
 from financial_assets.settings.base import SettingsGroup
 
-__all__ = ["BusinessSettings"]
-
 
 class BusinessSettings(SettingsGroup):
     """Figures of the business view; money is in a currency of your choice."""

@@ -8,8 +8,6 @@ from pydantic import AfterValidator, Field
 
 from financial_assets.settings.base import LocalPath, SettingsGroup, check_database, has_scheme
 
-__all__ = ["ExperimentSettings"]
-
 _LogAddress = Annotated[str, has_scheme("sqlite", "postgresql"), AfterValidator(check_database)]
 
 

@@ -14,8 +14,6 @@ from pydantic_settings import NoDecode
 from financial_assets.settings.base import LocalPath, LocalPattern, SettingsGroup
 from financial_assets.settings.names import nearest_names
 
-__all__ = ["MarketSettings"]
-
 _NAME = r"[A-Za-z0-9.\-^=_]{1,40}"
 _COVARIATE = rf"{_NAME}( [-/] {_NAME})?"
 _TICKER_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-^=")

@@ -15,8 +15,6 @@ from collections.abc import Iterable, Sequence
 from rapidfuzz import process
 from rapidfuzz.distance import OSA, JaroWinkler  # OSA (optimal string alignment): a swap of neighbours is one edit
 
-__all__ = ["misspelt", "nearest_names"]
-
 _PREFIX = "FINANCIAL_ASSETS_"
 _SHARED = "MLFLOW_"
 """Many more variables of this family are MLflow's own, so only a single typing error counts."""

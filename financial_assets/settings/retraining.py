@@ -6,8 +6,6 @@ from pydantic import Field
 
 from financial_assets.settings.base import HttpAddress, SettingsGroup
 
-__all__ = ["RetrainingSettings"]
-
 
 class RetrainingSettings(SettingsGroup):
     """Alerts, sensors and their limits."""

@@ -12,8 +12,6 @@ from pydantic import AfterValidator, Field, model_validator
 from financial_assets.redaction import has_credentials, has_password, redact_address, without_user
 from financial_assets.settings.base import SettingsGroup, check_server, has_scheme
 
-__all__ = ["ServingSettings"]
-
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"(?P<host>[^\s/:@]+|\[[0-9A-Fa-f:.]+\]):(?P<port>\d{1,5})")
 _BRANCH = re.compile(r"(?!-)(?!.*(\.\.|//|@\{|/\.|\.lock$|/$|\.$))[A-Za-z0-9._/-]+")

@@ -17,8 +17,6 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from financial_assets.errors import SettingsError
 from financial_assets.settings.market import MarketSettings
 
-__all__ = ["REMEMBERED", "RESOLVED", "SETTINGS", "StateFolderSource", "marker_path", "read_marker", "recorded"]
-
 REMEMBERED = (*MarketSettings.model_fields, "seed", "sequence_length", "max_epochs", "rollout_policy")
 """Settings that say what a state folder holds. Addresses are not among them: they may contain passwords."""
 

@@ -8,8 +8,6 @@ from pydantic import AfterValidator, Field
 
 from financial_assets.settings.base import SettingsGroup, check_database, check_server, has_scheme
 
-__all__ = ["MAX_SEQUENCE_LENGTH", "TrainingSettings"]
-
 MAX_SEQUENCE_LENGTH = 60
 """Longest input sequence: feature lookback plus sequence must fit into the bars that a client sends (256)."""
 

@@ -22,8 +22,6 @@ from financial_assets.redaction import RedactingFilter, conceal, harmless, revea
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-__all__ = ["Connection", "ignoring"]
-
 # Read by MLflow on each request (retries, timeouts) or at import (telemetry); what the user has set wins.
 _MLFLOW_ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

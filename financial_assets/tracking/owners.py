@@ -15,21 +15,6 @@ from typing import Literal
 
 import psutil
 
-__all__ = [
-    "OWNER_BOOT",
-    "OWNER_HOST",
-    "OWNER_LOST",
-    "OWNER_MACHINE",
-    "OWNER_NAMESPACE",
-    "OWNER_PID",
-    "OWNER_STARTED",
-    "OwnerState",
-    "describe_owner",
-    "owner_is_alive",
-    "owner_state",
-    "owner_tags",
-]
-
 OWNER_HOST = "financial_assets.owner.host"
 OWNER_MACHINE = "financial_assets.owner.machine"
 OWNER_BOOT = "financial_assets.owner.boot"

@@ -12,8 +12,6 @@ from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection, ignoring
 
-__all__ = ["FINGERPRINT_TAG", "REGISTERED_MODEL", "ModelRegistry", "ModelVersion"]
-
 REGISTERED_MODEL = "financial-direction-predictor"
 FINGERPRINT_TAG = "fingerprint"
 _PAGE = 1000

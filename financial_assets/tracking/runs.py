@@ -10,8 +10,6 @@ from pathlib import Path
 from financial_assets.errors import TrackingError
 from financial_assets.tracking.connection import Connection
 
-__all__ = ["FAILURE_TAG", "MlflowRun"]
-
 FAILURE_TAG = "financial_assets.failure"
 _MAX_REASON_LENGTH = 1000
 

@@ -17,8 +17,6 @@ from financial_assets.tracking.connection import Connection, ignoring
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
 from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
 
-__all__ = ["MlflowTracker"]
-
 _PAGE = 1000
 
 

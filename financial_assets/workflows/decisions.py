@@ -28,16 +28,6 @@ from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
 
-__all__ = [
-    "BaselinePredictions",
-    "Step",
-    "decide_as_of",
-    "decide_now",
-    "repeat_decision",
-    "take_step",
-    "update_allocation",
-]
-
 
 @dataclass(frozen=True)
 class Step:

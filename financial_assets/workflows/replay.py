@@ -32,8 +32,6 @@ from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, take_step, update_allocation
 
-__all__ = ["OPEN_LOOP_LIMIT", "Connector", "decide_between_sessions", "enter_shadow", "run_replay"]
-
 OPEN_LOOP_LIMIT = 64
 """Most requests in flight of an open loop that names no other limit."""
 

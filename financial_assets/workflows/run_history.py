@@ -14,8 +14,6 @@ from financial_assets.monitoring.retraining import Request
 from financial_assets.tracking import owner_is_alive
 from financial_assets.tracking.owners import OWNER_LOST
 
-__all__ = ["RETRAIN", "past_runs", "request_tags", "superseded_by"]
-
 RETRAIN = "retrain"
 """Name of the job, whoever launches it."""
 

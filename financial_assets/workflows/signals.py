@@ -19,8 +19,6 @@ from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.transport import request_body
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
 
-__all__ = ["ask_champion", "champion_backtest", "champion_signal", "doubtful_bars", "no_signal", "signal_request"]
-
 
 def ask_champion(
     panel: PricePanel, serving: ServingAccess, ab_test: ABTestState, tickers: Sequence[str] | None = None

@@ -26,8 +26,6 @@ from scipy import special
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.record import Memory
 
-__all__ = ["Allocator", "Hedge", "ThompsonGaussian", "best_of_means"]
-
 _DRAWS = 4096
 
 

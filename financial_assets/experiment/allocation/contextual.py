@@ -17,8 +17,6 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.allocation.daily import AllocationPolicy, AllocationState, advance
 from financial_assets.experiment.allocation.record import AllocationRecord, Health
 
-__all__ = ["advance_regimes", "common_session"]
-
 
 def advance_regimes(
     policy: AllocationPolicy,

@@ -16,8 +16,6 @@ from financial_assets.experiment.allocation.allocators import Allocator
 from financial_assets.experiment.allocation.limits import TOTAL, Limits
 from financial_assets.experiment.allocation.record import AllocationRecord, Health, Memory
 
-__all__ = ["AllocationPolicy", "AllocationState", "advance", "replay", "resume", "start"]
-
 
 @dataclass(frozen=True, slots=True)
 class AllocationPolicy:

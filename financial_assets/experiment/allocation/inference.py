@@ -22,8 +22,6 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.off_policy import LoggedRewards
 
-__all__ = ["DailyDifferences", "inverse_propensity_differences", "ipw_log_e_process"]
-
 _CENTRE = 0.5
 _ROUNDING = 1e-12
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["SMALLEST_FLOOR", "TOTAL", "Limits"]
-
 TOTAL = 100
 SMALLEST_FLOOR = 10
 """Below a propensity of a tenth, inference after adaptive allocation gets bad even where it is right."""

@@ -14,8 +14,6 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["AllocationRecord", "Health", "Memory"]
-
 
 @dataclass(frozen=True, slots=True)
 class Memory:

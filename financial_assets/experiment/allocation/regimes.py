@@ -18,14 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = [
-    "DIMENSIONS",
-    "Regime",
-    "regime_experiment",
-    "trend_directions",
-    "volatility_terciles",
-]
-
 Dimension = Literal["volatility", "trend", "sector", "time"]
 DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend", "sector", "time")
 """What a regime may be made of, in the order of its name."""

@@ -21,8 +21,6 @@ from financial_assets.experiment.paired_score import (
 )
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-__all__ = ["Evidence", "Judgement", "gather", "leading_decision"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evidence:

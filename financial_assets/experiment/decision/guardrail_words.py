@@ -8,8 +8,6 @@ from financial_assets.experiment.decision.record import Decision, Guardrail
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.plan.sections import GuardrailPolicy
 
-__all__ = ["GuardrailLine", "as_sentence", "guardrail_lines", "guardrail_sentence"]
-
 
 @dataclass(frozen=True, slots=True)
 class GuardrailLine:

@@ -22,8 +22,6 @@ from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.guardrails import fair_share, peak_log_e
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
 
-__all__ = ["sample_ratio", "sequential_srm", "watch_traffic"]
-
 _COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
 _FAILED = ("failed", "rejected", "timeout")
 _LOOK = 500  # requests between looks at the split

@@ -13,8 +13,6 @@ from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.experiment.statistics.capital import margin_grid, planned_stakes
 from financial_assets.experiment.statistics.group_sequential import daily_z
 
-__all__ = ["always_on_path", "due_looks", "watch"]
-
 
 def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
     """The planned looks whose day has come, up to the first that is crossed: later ones never take place."""

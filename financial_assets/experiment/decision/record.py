@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 from financial_assets.experiment.canonical import CanonicalRecord
 
-__all__ = ["Action", "ConfidenceSequence", "Decision", "Guardrail", "Look", "TrafficEvidence"]
-
 Action = Literal["promote", "hold", "rollback"]
 
 

@@ -27,8 +27,6 @@ from financial_assets.experiment.decision.record import (
 from financial_assets.experiment.paired_score import in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-__all__ = ["decide"]
-
 
 def decide(
     plan: ExperimentPlan,

@@ -15,8 +15,6 @@ from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
 
-__all__ = ["amount", "first_reason", "progress", "reasons_in_words", "signed_amount"]
-
 _UNITS: dict[PairedMetric, tuple[float, int, str]] = {
     "accuracy": (100, 1, " points"),
     "brier": (1, 4, ""),

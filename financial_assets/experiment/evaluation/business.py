@@ -22,15 +22,6 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.power import hac_mean
 from financial_assets.scoring.intervals import Interval, day_clustered_difference
 
-__all__ = [
-    "FEWEST_DAYS",
-    "BusinessCase",
-    "Money",
-    "Promotion",
-    "slower_by",
-    "value_of_promotion",
-]
-
 FEWEST_DAYS = 30
 """Below, no value is given: an interval from so few days is not to be trusted."""
 

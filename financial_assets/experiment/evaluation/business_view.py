@@ -19,8 +19,6 @@ from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import Risk, SharpeGap, correlation, days_of_both, risk_of, sharpe_gap
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["Business", "business_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class Business:

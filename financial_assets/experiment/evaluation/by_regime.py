@@ -16,8 +16,6 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["RegimeRow", "RegimeView", "view_by_regime"]
-
 _DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend")
 _FEWEST_DAYS = 30
 

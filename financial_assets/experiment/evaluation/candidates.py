@@ -31,8 +31,6 @@ from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from financial_assets.scoring.intervals import Interval, day_clustered_mean
 
-__all__ = ["ALWAYS_ALPHA", "AlwaysValid", "Candidate", "candidates"]
-
 ALWAYS_ALPHA = 0.01
 """Error probability of the intervals that hold on all days, and false discovery rate of e-BH."""
 

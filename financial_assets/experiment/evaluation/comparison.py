@@ -20,17 +20,6 @@ from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.power import days_needed, minimum_detectable_effect
 from financial_assets.scoring.intervals import day_clustered_mean
 
-__all__ = [
-    "answered_rows",
-    "baseline_rows",
-    "common_rows",
-    "compare",
-    "comparisons",
-    "due_baselines",
-    "due_rows",
-    "waiting",
-]
-
 
 def answered_rows(direct: pd.DataFrame, arms: Sequence[Arm]) -> dict[str, pd.DataFrame]:
     """Answered rows by model, each after its own data cut-off: what it learned from proves nothing."""

@@ -18,8 +18,6 @@ from financial_assets.experiment.evaluation.remarks import (
     traffic_remarks,
 )
 
-__all__ = ["FEWEST_DAYS", "conclude", "conclude_all"]
-
 FEWEST_DAYS = 30
 """Below, the day-clustered interval is too narrow to be believed."""
 

@@ -17,8 +17,6 @@ from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
 from financial_assets.models.scores import LeakCheck
 
-__all__ = ["Evaluation", "Scored"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:

@@ -8,18 +8,6 @@ from typing import Literal
 from financial_assets.scoring.classification import ReliabilityBin
 from financial_assets.scoring.intervals import Interval
 
-__all__ = [
-    "ArmTraffic",
-    "Comparison",
-    "Conclusion",
-    "EpochTraffic",
-    "ProfitAndLoss",
-    "Score",
-    "Skill",
-    "TickerSkill",
-    "Verdict",
-]
-
 Score = Literal["accuracy", "brier"]
 Verdict = Literal["refused", "no_data", "underpowered", "no_difference", "challenger_better", "champion_better"]
 

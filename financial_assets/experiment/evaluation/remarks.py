@@ -6,16 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from financial_assets.experiment.evaluation.measures import Comparison, EpochTraffic, ProfitAndLoss, Skill
 
-__all__ = [
-    "ahead_remarks",
-    "brier_remark",
-    "points",
-    "reference_remark",
-    "ruin_remarks",
-    "signed_points",
-    "traffic_remarks",
-]
-
 _MOST_UNATTRIBUTED = 0.01
 
 

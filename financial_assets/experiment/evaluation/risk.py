@@ -31,17 +31,6 @@ from financial_assets.scoring.performance import moments, sharpe_ratio, until_ru
 from financial_assets.scoring.risk import expected_shortfall, historical_var
 from financial_assets.scoring.selection import deflated_sharpe_ratio, sharpe_variance
 
-__all__ = [
-    "Risk",
-    "SharpeGap",
-    "correlation",
-    "days_of_both",
-    "deflated_sharpe",
-    "equal_correlations",
-    "risk_of",
-    "sharpe_gap",
-]
-
 POWER = 0.8
 WORTHWHILE_SHARPE = 0.5
 """Difference in annual Sharpe ratio that a report speaks of: large, for one model in place of another."""

@@ -20,8 +20,6 @@ from financial_assets.experiment.statistics.off_policy import LoggedRewards, dou
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval, day_clustered_mean
 
-__all__ = ["RoutedArm", "RoutedView", "routed_view"]
-
 _COIN = 0.5  # what an arm is expected to get right before its first day
 
 

@@ -16,17 +16,6 @@ from financial_assets.scoring import finance, performance
 from financial_assets.scoring.classification import hits, majority_rate, reliability_curve
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
-__all__ = [
-    "TradingGrid",
-    "accuracy_of",
-    "buy_and_hold",
-    "leak_checks",
-    "profit_of",
-    "skill_of",
-    "ticker_skills",
-    "trading_grid",
-]
-
 
 @dataclass(frozen=True)
 class TradingGrid:

@@ -12,8 +12,6 @@ from financial_assets.experiment.decision.guardrails import sequential_srm
 from financial_assets.experiment.evaluation.measures import ArmTraffic, EpochTraffic
 from financial_assets.experiment.evaluation.skill import accuracy_of
 
-__all__ = ["FOLLOWED", "arm_traffic", "epoch_traffic"]
-
 FOLLOWED = "weights followed the scores, which makes the share of right answers among an arm's own requests biased"
 """Why an arm's accuracy is refused."""
 

@@ -21,8 +21,6 @@ import pandas as pd
 from financial_assets.experiment.statistics.multiplicity import holm
 from financial_assets.scoring.risk import christoffersen_independence, kupiec_unconditional_coverage
 
-__all__ = ["FAMILY_ALPHA", "TAILS", "TailBackTest", "backtest_arm", "backtest_arms", "summary"]
-
 FAMILY_ALPHA = 0.01
 """Chance that an arm whose value at risk is right has a back-test that says otherwise, at one look."""
 

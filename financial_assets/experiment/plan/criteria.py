@@ -8,8 +8,6 @@ from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.plan import MUST_BEAT, ExperimentPlan
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
 
-__all__ = ["Criteria"]
-
 
 @dataclass(frozen=True, slots=True)
 class Criteria:

@@ -12,8 +12,6 @@ from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.training import Training
 
-__all__ = ["expected_deviation"]
-
 
 def expected_deviation(champion: Training, challenger: Training, metric: PairedMetric, tickers: int) -> DailyDeviation:
     """Standard deviation of the daily paired differences in the block that calibrated the two arms.

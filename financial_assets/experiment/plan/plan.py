@@ -17,8 +17,6 @@ from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
 
-__all__ = ["MUST_BEAT", "DailyDeviation", "ExperimentPlan", "make_plan", "planned_looks"]
-
 MUST_BEAT = ("majority", "logistic")
 """Baselines that a promoted model must be shown to beat."""
 

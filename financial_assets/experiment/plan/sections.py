@@ -14,8 +14,6 @@ from pydantic.dataclasses import dataclass
 from financial_assets.experiment.allocation.regimes import DIMENSIONS, VALUES, Dimension, Regime
 from financial_assets.experiment.paired_score import PairedMetric
 
-__all__ = ["FORBID", "GuardrailPolicy", "TestPolicy", "TrafficPolicy", "between"]
-
 FORBID = ConfigDict(extra="forbid")
 """A misspelt key must not leave a default in force."""
 

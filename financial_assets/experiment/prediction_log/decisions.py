@@ -19,8 +19,6 @@ from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.rows import utc_now
 
-__all__ = ["DecisionReader", "DecisionWriter"]
-
 
 class DecisionReader:
     """The reading half.

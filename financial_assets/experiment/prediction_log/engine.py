@@ -19,8 +19,6 @@ from financial_assets.experiment.prediction_log import schema
 from financial_assets.folders import make_folder
 from financial_assets.redaction import conceal, harmless, reveal
 
-__all__ = ["ADVISORY_LOCK", "open_engine", "transaction", "write_again"]
-
 _T = TypeVar("_T")
 _AWAY_S = 30.0
 _TRY_AGAIN_S = 0.25

@@ -16,8 +16,6 @@ from sqlalchemy.engine import Connection
 from financial_assets.errors import LogError
 from financial_assets.experiment.prediction_log.schema import UtcInstant
 
-__all__ = ["driver_rows", "read_frame"]
-
 _BATCH = 2000
 
 

@@ -17,8 +17,6 @@ from financial_assets.tracking.owners import (
     owner_tags,
 )
 
-__all__ = ["OWN_TOKENS", "LockHolder"]
-
 OWN_TOKENS: set[str] = set()
 """Tokens of the locks that this process holds."""
 

@@ -27,8 +27,6 @@ from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log.engine import ADVISORY_LOCK, transaction, write_again
 from financial_assets.experiment.prediction_log.holder import OWN_TOKENS, LockHolder
 
-__all__ = ["ReplayLock", "exclusive", "locks"]
-
 _RENEW_S = 2.0
 _TRY_AGAIN_S = 0.25
 _TRUSTED_S = 10.0  # after this long without a renewal, nothing more is sent

@@ -39,8 +39,6 @@ from financial_assets.experiment.prediction_log.rows import (
     utc_now,
 )
 
-__all__ = ["PredictionLog"]
-
 
 class PredictionLog(LogReader, DecisionWriter):
     """Predictions and weight epochs in one SQL database.

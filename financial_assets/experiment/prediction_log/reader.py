@@ -18,8 +18,6 @@ from financial_assets.experiment.prediction_log.engine import transaction
 from financial_assets.experiment.prediction_log.frames import driver_rows, read_frame
 from financial_assets.experiment.prediction_log.rows import select_epochs
 
-__all__ = ["LogReader"]
-
 
 class LogReader(DecisionReader):
     """The reading half of a prediction log.

@@ -11,8 +11,6 @@ import pandas as pd
 from financial_assets.errors import LogError
 from financial_assets.experiment.allocation.regimes import regime_experiment
 
-__all__ = ["DirectIntent", "Failure", "Forecast", "Result", "RoutedIntent"]
-
 Failure = Literal["failed", "rejected", "timeout", "unknown_route"]
 
 

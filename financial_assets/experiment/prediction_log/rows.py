@@ -19,18 +19,6 @@ from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.records import Result
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 
-__all__ = [
-    "answer_values",
-    "begin",
-    "check_session",
-    "complete",
-    "insert_epoch",
-    "refuse_repeats",
-    "select_epochs",
-    "statuses",
-    "utc_now",
-]
-
 
 def utc_now() -> datetime:
     """The current instant."""

@@ -7,21 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-__all__ = [
-    "QUANTILE_COLUMNS",
-    "SCHEMA_VERSION",
-    "UPGRADABLE",
-    "allocations",
-    "approvals",
-    "decisions",
-    "direct",
-    "epochs",
-    "metadata",
-    "plans",
-    "routed",
-    "version",
-]
-
 SCHEMA_VERSION = 3
 """Raised whenever a table or column is added. Added columns must be nullable: rows of before have no value."""
 

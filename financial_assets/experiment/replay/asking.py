@@ -22,8 +22,6 @@ from financial_assets.experiment.replay.pending import PendingSession
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
 
-__all__ = ["Unanswered", "ask_direct", "ask_routed", "score_pairs"]
-
 # Paired scoring is repeated when a model gives no usable answer; the wait doubles up to the longest.
 _ATTEMPTS = 8
 _FIRST_WAIT_S = 0.2

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from financial_assets.experiment.replay.open_loop import LoadSummary
 
-__all__ = ["Counts", "ReplayReport"]
-
 
 @dataclass(slots=True)
 class Counts:

@@ -23,8 +23,6 @@ from financial_assets.experiment.replay.pending import PendingSession
 from financial_assets.experiment.replay.sender import Completion, ThreadSender
 from financial_assets.serving.client.inference import InferenceClient
 
-__all__ = ["RequestDispatcher"]
-
 _SILENCE = 20  # requests in a row without any answer after which a replay gives up
 _COMMIT_S = 0.1  # an open loop commits results this often, so that commits do not delay requests
 _MOST_TRIES = 3  # the last one with no other request in flight, to isolate a request that takes a server down

@@ -14,8 +14,6 @@ from rich.text import Text
 from financial_assets.experiment.replay.scoreboard import ArmLine, Scoreboard, Snapshot
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["LiveView", "as_line", "as_table"]
-
 _WAIT_LINE_S = 10.0
 _LINES = 10  # plain lines per replay
 

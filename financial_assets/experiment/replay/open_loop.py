@@ -18,8 +18,6 @@ import pandas as pd
 
 from financial_assets.errors import ReplayError
 
-__all__ = ["LATE_S", "Arrivals", "LoadSummary", "OpenLoop", "Timeline", "Timing", "summarize", "timing_frame"]
-
 Arrivals = Literal["poisson", "uniform"]
 
 LATE_S = 0.01

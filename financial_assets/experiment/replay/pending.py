@@ -17,8 +17,6 @@ from financial_assets.experiment.replay.request import ReplayRequest
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import PricePanel
 
-__all__ = ["PendingSession", "due_sessions", "is_undecided", "pending_sessions", "replay_horizon"]
-
 
 def replay_horizon(sessions: pd.DatetimeIndex, cutoff: pd.Timestamp, now: pd.Timestamp, count: int) -> pd.Timestamp:
     """The last session of a replay of historical sessions.

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from financial_assets.experiment.replay.dispatcher import RequestDispatcher
     from financial_assets.experiment.replay.runner import ReplayContext
 
-__all__ = ["await_ready"]
-
 _POLL_S = 0.25
 
 

@@ -30,8 +30,6 @@ from financial_assets.experiment.replay.scoreboard import PAIR_COLUMNS, Scoreboa
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import Connect
 
-__all__ = ["replay"]
-
 
 def replay(
     request: ReplayRequest, log: PredictionLog, panel: PricePanel, connect: Connect, hooks: ReplayHooks | None = None

@@ -15,8 +15,6 @@ from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing
 from financial_assets.experiment.rollout.regimes import RequestRegimes
 
-__all__ = ["Decide", "Mode", "ReplayHooks", "ReplayRequest"]
-
 Mode = Literal["split", "shadow", "paired"]
 """``split``: routed by the weights. ``shadow``: the champion answers, the challenger gets copies. ``paired``: every arm
 scores the same bars, nothing is routed."""

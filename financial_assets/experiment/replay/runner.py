@@ -29,8 +29,6 @@ from financial_assets.experiment.replay.sender import ThreadSender
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.inference import Connect, InferenceClient
 
-__all__ = ["EpochRun", "ReplayContext"]
-
 _Prepared = tuple[Sequence[RoutedIntent], Mapping[str, np.ndarray]]
 
 _AHEAD = 16  # sessions whose intents an open loop commits beforehand

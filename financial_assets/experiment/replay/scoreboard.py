@@ -21,8 +21,6 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
-__all__ = ["PAIR_COLUMNS", "ArmLine", "Scoreboard", "Snapshot"]
-
 PAIR_COLUMNS = ("session", "ticker", "model", "status", "probability_up")
 """Columns of paired predictions that the scoreboard reads."""
 

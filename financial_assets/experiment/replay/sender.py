@@ -15,8 +15,6 @@ from financial_assets.experiment.prediction_log.records import Result
 from financial_assets.experiment.replay.asking import Unanswered
 from financial_assets.serving.client.inference import Connect, InferenceClient
 
-__all__ = ["Completion", "Job", "ThreadSender"]
-
 Job = Callable[[InferenceClient], Result | Unanswered | None]
 Completion = tuple[Result | Unanswered | None, float]
 """What a job returned, and the instant at which it did."""

@@ -12,8 +12,6 @@ from financial_assets.experiment.decision.record import ConfidenceSequence
 from financial_assets.experiment.evaluation.candidates import AlwaysValid
 from financial_assets.scoring.intervals import Interval
 
-__all__ = ["FILTERS"]
-
 _HUGE = 1e6  # returns of an extreme simulated market are shown with an exponent
 
 

@@ -19,8 +19,6 @@ from financial_assets.experiment.report.traffic_charts import latency, traffic
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.performance import equity_curve
 
-__all__ = ["CHARTS", "png", "svg"]
-
 
 @style.chart(
     "Directions predicted right, and what must be beaten",

@@ -17,8 +17,6 @@ from financial_assets.experiment.decision.record import Decision, Look
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
 
-__all__ = ["DecisionCase", "LookLine", "case_of", "evidence"]
-
 _NEVER = 90.0
 _FEWEST_DAYS = 20
 _NAMES = {

@@ -8,8 +8,6 @@ import yaml
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 
-__all__ = ["GLOSSARY", "forecasters"]
-
 _WORDS: dict[str, dict[str, str]] = yaml.safe_load(
     resources.files("financial_assets.experiment.report").joinpath("words.yaml").read_text(encoding="utf-8")
 )

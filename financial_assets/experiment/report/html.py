@@ -25,8 +25,6 @@ from financial_assets.experiment.report.decision_case import DecisionCase, evide
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
 
-__all__ = ["Provenance", "html", "plots", "write_report"]
-
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
     "no_data": ("No data yet", "open"),

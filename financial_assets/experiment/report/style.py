@@ -17,23 +17,6 @@ from matplotlib.figure import Figure
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 
-__all__ = [
-    "INK",
-    "PALETTE",
-    "ROLE_COLOURS",
-    "RULE",
-    "Chart",
-    "chart",
-    "colours_of",
-    "css_variables",
-    "figure",
-    "legend",
-    "percent",
-    "png_of",
-    "svg_of",
-    "time_axis",
-]
-
 PALETTE: Mapping[str, tuple[str, str]] = {
     "page": ("#ffffff", "#14191f"),
     "panel": ("#f5f7f9", "#1c232b"),

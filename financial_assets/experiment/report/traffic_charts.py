@@ -13,8 +13,6 @@ from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import EpochTraffic
 from financial_assets.experiment.report.style import INK, PALETTE, chart, colours_of, figure, legend, percent
 
-__all__ = ["latency", "traffic"]
-
 
 @chart(
     "Latency of answered requests",

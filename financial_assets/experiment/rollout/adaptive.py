@@ -30,9 +30,6 @@ from financial_assets.experiment.rollout.regimes import RequestRegimes
 from financial_assets.experiment.rollout.roles import share_of
 from financial_assets.market.calendar import sessions_later
 
-__all__ = ["AdaptiveShares", "PairedScores", "adapt", "adaptive_shares", "allocation_policy", "is_adaptive"]
-
-
 _RECENT = 24
 """Records that a day's step looks at: enough for a regime to have had evidence."""
 

@@ -21,8 +21,6 @@ from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 
-__all__ = ["ExperimentController"]
-
 EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
 TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
 

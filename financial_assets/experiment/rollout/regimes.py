@@ -18,8 +18,6 @@ from financial_assets.experiment.allocation.regimes import (
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.market.panel import CHANNELS, PricePanel
 
-__all__ = ["RequestRegimes", "request_regimes"]
-
 _AFTER_THE_CLOSE = "closed"
 """The graph predicts after the close, so all of its requests have the same time of day."""
 

@@ -12,8 +12,6 @@ from financial_assets.models.artifacts.artifact import ARTIFACT_FOLDER
 from financial_assets.serving.manifests import model_name
 from financial_assets.tracking import ModelVersion
 
-__all__ = ["follow_registry", "is_registered"]
-
 
 def follow_registry(
     log: PredictionLog, epoch: WeightEpoch, versions: Sequence[ModelVersion], storage: Mapping[str, str]

@@ -12,17 +12,6 @@ from financial_assets.experiment.arms import Arm, Role, WeightEpoch
 from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.plan.policy import RolloutPolicy, TrafficPolicy
 
-__all__ = [
-    "AvailableModel",
-    "entry_shares",
-    "first_arms",
-    "next_arms",
-    "next_share",
-    "ordered",
-    "share_of",
-    "split_share",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class AvailableModel:

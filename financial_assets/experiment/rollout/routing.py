@@ -12,8 +12,6 @@ from financial_assets.serving.manifests import NAMESPACE, Manifest, experiment_m
 from financial_assets.serving.target import ExperimentStatus, ServingTarget
 from financial_assets.tracking import ModelRegistry
 
-__all__ = ["apply_epoch", "manifest_of", "point_aliases", "regime_manifests", "repair_routing"]
-
 
 def manifest_of(epoch: WeightEpoch, namespace: str = NAMESPACE) -> Manifest:
     """The Experiment of an epoch; a challenger without a share of the requests is a mirror and gets copies of them."""

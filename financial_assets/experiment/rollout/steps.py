@@ -10,8 +10,6 @@ from financial_assets.experiment.rollout.adaptive import adaptive_shares, is_ada
 from financial_assets.experiment.rollout.roles import next_share
 from financial_assets.experiment.rollout.state import Rollout
 
-__all__ = ["apply_decisions", "is_approved"]
-
 
 def apply_decisions(rollout: Rollout, decisions: Sequence[Decision]) -> WeightEpoch:
     """What follows from the decisions of one session: another weight epoch, or nothing.

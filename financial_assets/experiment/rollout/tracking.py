@@ -10,8 +10,6 @@ from financial_assets.experiment.decision.words import reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.tracking import MlflowTracker
 
-__all__ = ["DECISION_TAG", "track_decision"]
-
 DECISION_TAG = "decision"
 """Tag of a run that holds a decision; its value is the record's SHA-256."""
 

@@ -17,8 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["asymptotic_interval", "asymptotic_radius", "clipped", "precision_for"]
-
 
 def clipped(differences: ArrayLike, limit: float) -> NDArray[np.float64]:
     """Daily differences after the pre-registered clipping to ``[-limit, limit]``.

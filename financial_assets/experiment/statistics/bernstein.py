@@ -23,8 +23,6 @@ from scipy import optimize
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.capital import STAKES
 
-__all__ = ["average_interval", "bernstein_radius", "log_mixture", "variations"]
-
 
 def bernstein_radius(variation: float, alpha: float, *, bound: float = 1.0) -> float:
     """One-sided bound of ``S``, valid at every look with probability ``1 - alpha``.

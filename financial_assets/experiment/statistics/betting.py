@@ -31,8 +31,6 @@ from numpy.typing import ArrayLike, NDArray
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics import capital
 
-__all__ = ["BettingSequence"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BettingSequence:

@@ -10,19 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = [
-    "MOST_CAPITAL",
-    "STAKES",
-    "checked_days",
-    "checked_margins",
-    "checked_stakes",
-    "log_e_process",
-    "margin_grid",
-    "mixed",
-    "planned_stakes",
-    "play",
-]
-
 STAKES = (0.01, 0.014, 0.02, 0.028, 0.04, 0.056, 0.08, 0.11, 0.16, 0.22, 0.32, 0.45, 0.64, 0.9)
 """Fractions of the most that may be staked, each half as large again as the one before."""
 

@@ -26,8 +26,6 @@ from scipy import optimize, special
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["Exit", "GroupSequentialDesign", "daily_z", "exit_probabilities", "spent", "z_of_t"]
-
 _TAIL = 9.0  # standard deviations beyond which nothing is integrated: 1e-19
 _NODES_PER_DEVIATION = 4.0  # of one step's increment; the kernel is smooth, 3 already give 1e-9
 _FEWEST_NODES = 96

@@ -20,8 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["ODDS", "fair_share", "log_e_of_rate", "peak_log_e"]
-
 ODDS = (1.5, 2.0, 3.0, 5.0, 8.0, 16.0)
 """Odds ratios that are bet on; of rare events they are ratios of rates."""
 

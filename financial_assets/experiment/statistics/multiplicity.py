@@ -8,8 +8,6 @@ import numpy as np
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["e_bh", "holm"]
-
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjusted p-values: reject those of at most alpha, and no true null is rejected with probability 1 - alpha.

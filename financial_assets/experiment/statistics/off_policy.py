@@ -25,8 +25,6 @@ from financial_assets.errors import ExperimentError
 from financial_assets.scoring.distributions import student_t_quantile
 from financial_assets.scoring.intervals import Interval, day_clustered_mean
 
-__all__ = ["LoggedRewards", "doubly_robust", "effective_sample_size", "ips", "past_means", "snips"]
-
 _ROUNDING = 1e-9
 # An estimate is refused beyond these.
 MAX_WEIGHT = 10.0

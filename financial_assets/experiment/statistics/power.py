@@ -14,13 +14,6 @@ from financial_assets.errors import ExperimentError
 from financial_assets.scoring.distributions import normal_quantile, student_t_quantile
 from financial_assets.scoring.intervals import Interval
 
-__all__ = [
-    "autocorrelation_effect",
-    "days_needed",
-    "hac_mean",
-    "minimum_detectable_effect",
-]
-
 
 def minimum_detectable_effect(daily: np.ndarray, *, level: float = 0.95, power: float = 0.8) -> float | None:
     """The smallest true mean that a two-sided test of the daily values' mean finds.

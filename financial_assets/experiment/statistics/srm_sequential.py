@@ -21,8 +21,6 @@ from scipy import special
 
 from financial_assets.errors import ExperimentError
 
-__all__ = ["CONCENTRATION", "SequentialSrm", "log_bayes_factor"]
-
 CONCENTRATION = 100.0
 """Prior requests of the Dirichlet mixture: shares some 5 percentage points off the weights are found soonest."""
 

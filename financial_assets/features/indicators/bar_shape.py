@@ -11,8 +11,6 @@ from financial_assets.features import rolling
 from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale, true_range
 from financial_assets.features.feature import Feature
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "bar_shape")
 
 NISON = "candlestick charting; Nison (1991)"

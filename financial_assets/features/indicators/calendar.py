@@ -12,8 +12,6 @@ from financial_assets.features import rolling
 from financial_assets.features.bars import Bars
 from financial_assets.features.feature import Feature
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "calendar", neutral=None)
 
 FRENCH = "weekday effect; French (1980)"

@@ -19,8 +19,6 @@ from financial_assets.features import rolling
 from financial_assets.features.bars import SCALE_LOOKBACK, SCALE_WINDOW, Bars, in_daily_scale, log_return
 from financial_assets.features.feature import Feature
 
-__all__ = ["SECTOR", "covariate_features", "feature_prefix"]
-
 _feature = partial(Feature, "covariates")
 
 SECTOR = "sector"

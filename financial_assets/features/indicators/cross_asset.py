@@ -19,8 +19,6 @@ from financial_assets.features.bars import (
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.volatility import ANNUAL, ANNUAL_BOUNDS, return_std
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "cross_asset")
 
 SHARPE = "Sharpe (1963), market model"

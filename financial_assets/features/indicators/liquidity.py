@@ -11,8 +11,6 @@ from financial_assets.features import rolling
 from financial_assets.features.bars import Bars, log_return
 from financial_assets.features.feature import Feature
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "liquidity")
 
 _TWO_DAY_SHARE = 3.0 - 2.0 * 2.0**0.5

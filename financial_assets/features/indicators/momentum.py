@@ -13,8 +13,6 @@ from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import channel_position
 from financial_assets.features.rolling import ema_bars, wilder_decay
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "momentum")
 
 STOCHASTIC_WINDOW = 14

@@ -11,8 +11,6 @@ from financial_assets.features import rolling
 from financial_assets.features.bars import Bars, absolute_return, log_return, squared_return
 from financial_assets.features.feature import Feature
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "spectral")
 
 HAAR_SCALES = (2, 4, 8, 16, 32)

@@ -12,8 +12,6 @@ from financial_assets.features.bars import SCALE_LOOKBACK, Bars, in_daily_scale
 from financial_assets.features.feature import Feature
 from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "trend")
 
 APPEL = "Appel (1979)"

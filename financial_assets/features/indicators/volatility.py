@@ -24,8 +24,6 @@ from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import close_ema, close_mean
 from financial_assets.features.rolling import ema_bars, span_decay, wilder_decay
 
-__all__ = ["FEATURES", "SESSIONS_PER_YEAR"]
-
 _feature = partial(Feature, "volatility")
 
 SESSIONS_PER_YEAR = 252

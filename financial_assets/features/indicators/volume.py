@@ -19,8 +19,6 @@ from financial_assets.features.bars import (
 from financial_assets.features.feature import Feature
 from financial_assets.features.indicators.trend import close_mean
 
-__all__ = ["FEATURES"]
-
 _feature = partial(Feature, "volume")
 
 

@@ -16,8 +16,6 @@ from financial_assets.market.covariates.tables import LARGEST_VALUE, known_value
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.universe import Universe
 
-__all__ = ["MOST", "SECTOR", "Covariates"]
-
 MOST = 16
 """Most covariates: a request carries each of them for every bar, and its size has a limit."""
 

@@ -8,8 +8,6 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.market.panels.layout import MARKET_BASE
 from financial_assets.market.universe import Universe
 
-__all__ = ["sector_levels"]
-
 _CLOSE, _MARKET = CHANNELS.index("close"), CHANNELS.index("market")
 
 

@@ -17,8 +17,6 @@ import pandas as pd
 
 from financial_assets.errors import MarketDataError
 
-__all__ = ["LARGEST_VALUE", "known_values", "read_tables"]
-
 LARGEST_VALUE = 1e15
 """Largest absolute value of a covariate: features square differences, and float32 ends at 3e38."""
 

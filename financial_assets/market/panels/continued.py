@@ -22,8 +22,6 @@ from financial_assets.market.quality.shapes import not_traded, stands_still
 from financial_assets.market.quality.values import require_possible
 from financial_assets.market.store import PriceStore
 
-__all__ = ["continued"]
-
 _RECENT = pd.Timedelta(days=30)
 """Changes of the last sessions concern everybody; tickers with older ones are laid out apart."""
 

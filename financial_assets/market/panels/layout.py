@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-__all__ = ["CHANNELS", "Layout", "as_days", "extended", "lay_out", "with_rows"]
-
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _PRICES = ("open", "high", "low", "close")
 _CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))

@@ -15,8 +15,6 @@ from financial_assets.atomic import atomic_path
 from financial_assets.market.panel import PricePanel, panel_of
 from financial_assets.market.panels.layout import CHANNELS, Layout
 
-__all__ = ["Basis", "StoredPanel"]
-
 
 @dataclass(frozen=True)
 class Basis:

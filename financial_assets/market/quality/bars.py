@@ -9,8 +9,6 @@ import pandas as pd
 
 from financial_assets.market.frames import ticker_codes
 
-__all__ = ["Bars"]
-
 _REACH = 10
 """Bars on each side of a bar that say what is ordinary there."""
 

@@ -13,8 +13,6 @@ from financial_assets.market.quality.screening import Screening
 from financial_assets.market.quality.sessions import completeness
 from financial_assets.market.schemas import check_prices
 
-__all__ = ["CONSISTENCY", "blocks", "results_of"]
-
 CONSISTENCY = "no slip, other unit, unapplied split, copy or padding beside the neighbouring bars"
 
 _DESCRIPTIONS = {

@@ -8,8 +8,6 @@ from financial_assets.market.quality.bars import Bars, median
 from financial_assets.market.quality.results import Marks
 from financial_assets.market.quality.values import TICK
 
-__all__ = ["mark_adjustments"]
-
 SMALLEST_DIVIDEND, CLEAR_DIVIDEND = 0.04, 4.0
 """Smallest adjustment (log) that is judged, absolutely and in times the noise: a smaller one hides in a day's move."""
 

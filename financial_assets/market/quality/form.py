@@ -9,8 +9,6 @@ from financial_assets.market import calendar
 from financial_assets.market.frames import VALUE_COLUMNS, ticker_codes
 from financial_assets.market.quality.sessions import stray_days
 
-__all__ = ["date_faults", "has_form", "key_faults"]
-
 
 def has_form(prices: pd.DataFrame) -> bool:
     """Whether every price column is there once and has its type, so that the rows can be judged one by one."""

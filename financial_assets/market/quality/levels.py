@@ -18,8 +18,6 @@ from financial_assets.market.quality.bars import Bars, median
 from financial_assets.market.quality.results import Marks
 from financial_assets.market.quality.values import IMPOSSIBLE_MOVE
 
-__all__ = ["mark_levels"]
-
 SMALLEST_JUMP = np.log(1.15)
 """A 6:5 split is log 1.2."""
 

@@ -13,19 +13,6 @@ import pandas as pd
 from financial_assets.market.quality.overrides import Override, covered
 from financial_assets.market.quality.screening import Screening
 
-__all__ = [
-    "QualityNote",
-    "explained",
-    "left_out_days",
-    "notes_from_json",
-    "notes_of",
-    "notes_to_json",
-    "notes_within",
-    "still_left_out",
-    "warnings_of",
-    "without_left_out",
-]
-
 Outcome = Literal["waits", "left out", "suspicious", "repaired"]
 
 _MOST_NAMED = 10

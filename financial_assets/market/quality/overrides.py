@@ -15,8 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from financial_assets.errors import SettingsError
 from financial_assets.market.frames import VALUE_COLUMNS
 
-__all__ = ["Override", "covered", "load_overrides", "repair"]
-
 _PRICES = tuple(name for name in VALUE_COLUMNS if name != "volume")
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

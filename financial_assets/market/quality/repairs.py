@@ -8,8 +8,6 @@ import pandas as pd
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.quality.values import ROUNDING, TICK
 
-__all__ = ["order_faults", "repeated_rows", "widen"]
-
 _SMALLEST_SHARE, _LARGEST_SHARE = 1e-3, 1e-2
 """A tick of an adjusted price is not a cent any more: up to a thousandth of the price is taken for one, and never more
 than a hundredth."""

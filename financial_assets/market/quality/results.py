@@ -11,8 +11,6 @@ import pandas as pd
 
 from financial_assets.market.frames import PRICE_COLUMNS
 
-__all__ = ["Marks", "QualityResult", "Severity", "failure_table"]
-
 Severity = Literal["impossible", "suspicious"]
 """``impossible``: cannot be true, and is kept out. ``suspicious``: may be true, and is kept with a warning."""
 

@@ -26,8 +26,6 @@ from financial_assets.market.quality.sieve import (
 )
 from financial_assets.market.quality.values import row_faults
 
-__all__ = ["QualityPolicy", "Screening", "screen"]
-
 QualityPolicy = Literal["quarantine", "strict"]
 """``quarantine``: bad bars are left out, the rest goes on. ``strict``: one bad bar stops everything."""
 

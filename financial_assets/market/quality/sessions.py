@@ -9,8 +9,6 @@ from financial_assets.market import calendar
 from financial_assets.market.frames import ticker_codes
 from financial_assets.market.quality.results import failure_table
 
-__all__ = ["completeness", "missing_sessions", "stray_days"]
-
 
 def completeness(frame: pd.DataFrame) -> pd.DataFrame:
     """Sessions missing between a ticker's first and last bar, and bars on days that are not sessions."""

@@ -10,8 +10,6 @@ from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.results import Marks, Severity
 from financial_assets.market.quality.values import TICK
 
-__all__ = ["mark_copies", "mark_shifted_closes", "mark_wicks", "not_traded", "runs", "stands_still"]
-
 IMPOSSIBLE_WICK, CLEAR_WICK = np.log(1.7), 12.0
 """Beyond the body, in log prices and in times the usual range. The flash crashes of 2010 and 2015 left less in bars
 that were not cancelled."""

@@ -26,8 +26,6 @@ from financial_assets.market.quality.shapes import mark_copies, mark_wicks, not_
 from financial_assets.market.quality.values import EXTREME_MOVE, IMPOSSIBLE_MOVE
 from financial_assets.market.quality.volumes import mark_volumes
 
-__all__ = ["Sieve", "apply_overrides", "fit_ranges", "judge_neighbours", "sort_rows", "take_marks", "take_repeats"]
-
 SAME = 1e-5
 """Relative difference below which a stored and a delivered value are the same."""
 

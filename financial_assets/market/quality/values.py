@@ -13,19 +13,6 @@ from financial_assets.errors import PriceDataError
 from financial_assets.market.frames import PRICE_COLUMNS, has_repeats, in_order, ticker_codes
 from financial_assets.market.quality.results import failure_table
 
-__all__ = [
-    "IMPOSSIBLE_MOVE",
-    "TICK",
-    "duplicates",
-    "extreme_moves",
-    "impossible_moves",
-    "impossible_values",
-    "missing_keys",
-    "ohlc_order",
-    "require_possible",
-    "row_faults",
-]
-
 TICK = 0.0101
 """A cent, and rounding: sources round open, high, low and close one by one."""
 

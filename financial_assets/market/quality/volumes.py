@@ -8,8 +8,6 @@ from financial_assets.market.quality.bars import Bars, median
 from financial_assets.market.quality.results import Marks
 from financial_assets.market.quality.shapes import runs
 
-__all__ = ["mark_volumes"]
-
 OTHER_UNIT = np.log(30.0)
 """Between the medians of ten sessions before and after: hundreds and thousands of shares lie above."""
 

@@ -17,8 +17,6 @@ from financial_assets.errors import SourceError
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.sources import FetchResult, deliver
 
-__all__ = ["SAMPLE_TICKERS", "SamplePrices"]
-
 SAMPLE_TICKERS = ("AAPL", "GOOG", "IBM", "MSFT")
 # The wheel's fifth ticker, FB, was listed nine months before the data end: fewer bars than a served window.
 

@@ -20,8 +20,6 @@ from financial_assets.errors import SourceError
 from financial_assets.market import calendar
 from financial_assets.market.sources import FetchResult, deliver
 
-__all__ = ["SimulatedMarket", "SimulatedPrices", "direction_rule"]
-
 Signal = Literal["momentum", "volume_reversal", "parity"]
 
 _SMALLEST_STEP = 0.3

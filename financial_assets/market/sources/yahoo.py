@@ -13,8 +13,6 @@ from financial_assets.market import calendar
 from financial_assets.market.frames import VALUE_COLUMNS, empty_prices, sort_prices
 from financial_assets.market.sources import FetchResult
 
-__all__ = ["Download", "YahooPrices", "parse_download"]
-
 Download = Callable[[Sequence[str], dt.date, dt.date], pd.DataFrame | None]
 """Tickers, first day and last day (both included) to a frame as ``yfinance.download`` returns it."""
 

@@ -25,21 +25,6 @@ from financial_assets.models.scores import check_answers, check_not_constant
 from financial_assets.models.training import Training
 from financial_assets.tracking import ModelRegistry, ModelVersion
 
-__all__ = [
-    "ARTIFACT_FOLDER",
-    "CARD_FILE",
-    "MODEL_FOLDER",
-    "ONNX_FILE",
-    "TRAINING_FOLDER",
-    "Artifact",
-    "check_integrity",
-    "export_artifact",
-    "is_whole",
-    "restore_artifact",
-    "restore_by_digest",
-    "restore_training",
-]
-
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model-card.json"
 ARTIFACT_FOLDER = "artifact"

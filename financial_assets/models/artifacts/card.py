@@ -16,8 +16,6 @@ from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, 
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training
 
-__all__ = ["model_card", "write_model_card"]
-
 
 def model_card(
     training: Training,

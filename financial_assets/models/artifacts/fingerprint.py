@@ -21,8 +21,6 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import BLOCK_SHARES
 from financial_assets.models.variants import Variant
 
-__all__ = ["DECIDING", "code_version", "fingerprint", "source_version", "training_data_hash"]
-
 DECIDING = (
     *(f"features.{name}" for name in ("bars", "catalogue", "feature", "fusion", "graph", "primitive")),
     *(f"features.{name}" for name in ("rolling", "windows")),

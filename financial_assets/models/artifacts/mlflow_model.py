@@ -19,8 +19,6 @@ from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES
 from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK
 from financial_assets.models.request_shape import CHANNEL_COUNT
 
-__all__ = ["save_mlflow_model"]
-
 
 def save_mlflow_model(
     onnx_path: Path, folder: Path, *, example: np.ndarray, metadata: Mapping[str, str] | None = None

@@ -25,8 +25,6 @@ from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training
 from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion
 
-__all__ = ["RECORD_FILE", "KeptVersion", "heal_copy", "kept_versions", "register", "register_again", "remember"]
-
 RECORD_FILE = "registered.json"
 _log = logging.getLogger(__name__)
 

@@ -26,8 +26,6 @@ from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Epoch, Training
 from financial_assets.models.variants import Variant
 
-__all__ = ["is_finished", "load_training", "save_training"]
-
 _FORMAT = 1
 _MANIFEST = "training.json"
 _TENSORS = "tensors.pt"

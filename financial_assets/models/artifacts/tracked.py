@@ -17,8 +17,6 @@ from financial_assets.models.training import Training
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowRun, MlflowTracker
 
-__all__ = ["TrainedModel", "keep_pointer", "live_run", "log_training", "read_pointer", "training_run"]
-
 
 @dataclass(frozen=True)
 class TrainedModel:

@@ -13,8 +13,6 @@ from torch import Tensor
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.tracing import Ref
 
-__all__ = ["GraphBuilder"]
-
 
 class GraphBuilder:
     """Nodes and constants of a graph; each method returns the name of a value, of an equal one where there is one."""

@@ -19,8 +19,6 @@ from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
 from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 
-__all__ = ["INPUT_NAME", "OPSET", "OUTPUT_NAMES", "export_onnx", "file_sha256", "onnx_session", "run_onnx"]
-
 OPSET = 20
 INPUT_NAME = "bars"
 OUTPUT_NAMES = ("probability_up", "return_quantiles")

@@ -17,8 +17,6 @@ from financial_assets.errors import ExportError
 from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.tracing import BATCH, Operation
 
-__all__ = ["convert"]
-
 _DIRECT = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min", "pow": "Pow",
     "gt": "Greater", "lt": "Less", "ge": "GreaterOrEqual", "le": "LessOrEqual", "eq": "Equal", "where": "Where",

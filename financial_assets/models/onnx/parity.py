@@ -16,8 +16,6 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
 
-__all__ = ["PROBABILITY_TOLERANCE", "QUANTILE_TOLERANCE", "ParityReport", "degenerate_windows", "prove_parity"]
-
 PROBABILITY_TOLERANCE = 1e-5
 """Largest allowed difference of a probability between onnxruntime and torch, absolute."""
 

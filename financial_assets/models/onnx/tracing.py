@@ -18,8 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from financial_assets.errors import ExportError
 
-__all__ = ["BATCH", "Operation", "Ref", "Trace", "trace"]
-
 _BATCH_SIZES = (2, 3)
 
 

@@ -11,8 +11,6 @@ from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.operators import convert
 from financial_assets.models.onnx.tracing import Ref, Trace
 
-__all__ = ["write_onnx"]
-
 
 def write_onnx(
     traced: Trace,

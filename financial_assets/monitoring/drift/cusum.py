@@ -17,17 +17,6 @@ import numpy as np
 
 from financial_assets.errors import MonitoringError
 
-__all__ = [
-    "ALLOWANCE",
-    "MINIMUM_REFERENCE",
-    "Alarm",
-    "Autoregression",
-    "Cusum",
-    "fit_autoregression",
-    "last_alarm",
-    "run_cusum",
-]
-
 ALLOWANCE = 0.25
 """Innovation deviations per day that are forgiven (k): tuned to shifts of twice that size."""
 

@@ -24,8 +24,6 @@ from financial_assets.monitoring.drift import cusum
 from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
 from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
 
-__all__ = ["LOSS", "DriftPolicy", "DriftReport", "detect_drift"]
-
 LOSS = "loss"
 """Name of the loss stream."""
 

@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 
 from financial_assets.monitoring.drift.detection import LOSS, DriftReport
 
-__all__ = ["plot_drift"]
-
 _INK, _LOSS, _QUIET, _ALARM = "#1f2933", "#1f5fa8", "#cbd2d9", "#d1661a"
 _BARS = 15
 _NAMED = 5

@@ -8,8 +8,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtri
 
-__all__ = ["kolmogorov_smirnov", "normal_scores", "population_stability"]
-
 _SMALLEST_SHARE = 1e-4
 
 

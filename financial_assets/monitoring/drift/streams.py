@@ -21,15 +21,6 @@ from financial_assets.models.calibration import MINIMUM_CALIBRATION_ROWS, fit_pl
 from financial_assets.models.training import Training
 from financial_assets.scoring.classification import log_losses
 
-__all__ = [
-    "cross_fitted_excess_loss",
-    "daily_excess_loss",
-    "feature_means",
-    "held_out_excess_loss",
-    "majority_share",
-    "served_excess_loss",
-]
-
 _PARTS = 10
 """Parts of the held-out block, each calibrated on the others; more where the others would be too few."""
 

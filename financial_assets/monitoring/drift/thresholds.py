@@ -11,8 +11,6 @@ from scipy.signal import lfilter
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.drift.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
 
-__all__ = ["SESSIONS_A_YEAR", "drift_free_chance", "false_alarm_probability", "threshold", "yearly_peaks"]
-
 SESSIONS_A_YEAR = 252
 
 _WORLDS = 10_000

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from financial_assets.errors import InferenceError
 from financial_assets.serving.client.transport import RestTransport
 
-__all__ = ["GatewayProbe"]
-
 # The default of an experiment shares its endpoint with the split: with a share of 5 %, the probability that none of
 # these attempts reaches it is 1 in 700.
 _ATTEMPTS = 128

@@ -11,8 +11,6 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-__all__ = ["INFER_METHOD", "ModelInferRequest", "ModelInferResponse"]
-
 INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 
 _Field = descriptor_pb2.FieldDescriptorProto

@@ -15,8 +15,6 @@ from financial_assets.errors import GatewayUnavailableError, InferenceError, Inf
 from financial_assets.serving.client.answers import INPUT, ROUTE_HEADER, Answer, Route, last_route, make_answer
 from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
 
-__all__ = ["GrpcTransport", "RestTransport", "request_body"]
-
 _DTYPES = {"FP32": np.dtype("<f4")}
 _MAX_MESSAGE_BYTES = 64 * 2**20
 # Status of a gateway that reaches no server, or of a server that has not loaded the model yet; never of a model.

@@ -24,8 +24,6 @@ from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, explain_push, explain_remote, run_git, user_variables
 from financial_assets.serving.gitops.trees import Edit, Folder, TreeSnapshot, read_folder, write_commit
 
-__all__ = ["Clone"]
-
 _Result = TypeVar("_Result")
 _HEAD = "refs/gitops/head"
 _MARK = "financial-assets-clone"

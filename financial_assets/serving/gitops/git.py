@@ -17,8 +17,6 @@ from financial_assets.errors import TargetError
 from financial_assets.redaction import redact
 from financial_assets.serving.deadline import Deadline
 
-__all__ = ["GitError", "explain_push", "explain_remote", "run_git", "user_variables"]
-
 # A surrounding call (a hook, an alias) names *its* repository by these; credentials and transports are kept.
 _REPOSITORY_VARIABLES = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",

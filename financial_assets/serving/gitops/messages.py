@@ -5,8 +5,6 @@ from __future__ import annotations
 from financial_assets.serving.gitops.overlay import Key, Overlay
 from financial_assets.serving.manifests import Manifest
 
-__all__ = ["describe"]
-
 _LONGEST = 100
 _ORDER = ("Experiment", "Model", "Server")
 

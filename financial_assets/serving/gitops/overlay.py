@@ -11,8 +11,6 @@ from financial_assets.serving.gitops.trees import Folder
 from financial_assets.serving.gitops.yaml_text import listed_resources, load, render, replace_resources
 from financial_assets.serving.manifests import API_VERSION, MANAGED_BY, Manifest, is_ours, kind_and_name, validate
 
-__all__ = ["Key", "Overlay", "OverlayObject", "file_name", "read_overlay"]
-
 KUSTOMIZATION = "kustomization.yaml"
 _KUSTOMIZATIONS = (KUSTOMIZATION, "kustomization.yml", "Kustomization")
 # Argo CD creates in this order and deletes in the reverse one; everything else ignores it.

@@ -15,8 +15,6 @@ from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.manifests import ExperimentSpec
 from financial_assets.serving.target import Endpoint
 
-__all__ = ["Probes"]
-
 _ANSWER_S = 5.0
 # With 1,000 draws at level 1 %, weights of 5 % pass for 10 % (or 10 % for 5 %) fewer than 3 times in 10,000, and larger
 # differences never. Earlier looks use a level of one in a million: looking ten times must not add to the false alarms.

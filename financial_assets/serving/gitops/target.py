@@ -25,8 +25,6 @@ from financial_assets.serving.manifests import (
 )
 from financial_assets.serving.target import Endpoint, TargetStatus, report
 
-__all__ = ["GitOpsTarget"]
-
 _POLL_S = 0.5
 _READ_S, _STATUS_S = 30.0, 10.0
 

@@ -10,8 +10,6 @@ from financial_assets.errors import TargetError
 from financial_assets.serving.deadline import Deadline
 from financial_assets.serving.gitops.git import GitError, run_git
 
-__all__ = ["Edit", "Entry", "Folder", "TreeSnapshot", "read_folder", "write_commit"]
-
 _FOLDER_MODE, _FILE_MODES = "040000", ("100644", "100755")
 _IDENTITY = {
     **dict.fromkeys(("GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"), "financial-assets"),

@@ -15,8 +15,6 @@ import yaml
 
 from financial_assets.errors import TargetError
 
-__all__ = ["listed_resources", "load", "render", "replace_resources"]
-
 # Plain only where every YAML reader sees text: others take 1e3 for a number and y for a truth value.
 _PLAIN = re.compile(r"(?=.*[A-Za-z]{2})[A-Za-z][\w./:-]*[\w/]")
 

@@ -12,8 +12,6 @@ from typing import Literal
 
 from financial_assets.serving.manifests import Manifest
 
-__all__ = ["Verdict", "is_current", "judge", "restarts"]
-
 _MAIN = {"Model": "ModelReady", "Experiment": "ExperimentReady", "Server": "Ready"}
 # A change of these alone makes no new model version, hence no transition of its condition.
 _QUIET = frozenset({"replicas", "minReplicas", "maxReplicas", "logger"})

@@ -10,8 +10,6 @@ from kubernetes.client.exceptions import ApiException
 from financial_assets.errors import TargetError
 from financial_assets.serving.manifests import API_VERSION
 
-__all__ = ["ApiCallError", "explain", "retry_after"]
-
 _GROUP = API_VERSION.split("/")[0]
 _TRANSIENT = frozenset({429, 500, 502, 503, 504})
 

@@ -26,8 +26,6 @@ from financial_assets.serving.manifests import (
 )
 from financial_assets.serving.target import Endpoint, TargetStatus, report
 
-__all__ = ["KubernetesTarget"]
-
 
 class KubernetesTarget:
     """Serves Models and Experiments from a cluster; implements ``ServingTarget``.

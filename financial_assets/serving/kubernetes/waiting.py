@@ -13,8 +13,6 @@ from financial_assets.serving.kubernetes.api import ApiCallError, SeldonApi
 from financial_assets.serving.kubernetes.conditions import Verdict, is_current, judge
 from financial_assets.serving.manifests import Manifest
 
-__all__ = ["Awaited", "wait_absent", "wait_for"]
-
 _POLL_S = 0.2
 
 

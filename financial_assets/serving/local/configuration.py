@@ -14,8 +14,6 @@ from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
 from financial_assets.serving.local.processes.process import ProcessSpec, package_path
 
-__all__ = ["envoy_binary", "plane_specs", "server_settings", "static_files"]
-
 _SERVER = "financial_assets.serving.local.mlserver"
 
 

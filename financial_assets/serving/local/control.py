@@ -33,8 +33,6 @@ from financial_assets.serving.local.processes.process import (
 )
 from financial_assets.serving.local.waiting import wait_until_well
 
-__all__ = ["children", "is_running", "running_ports", "start", "stop"]
-
 _START_S = 90.0
 _STOP_S = 40.0
 _SUPERVISOR = "financial_assets.serving.local.supervisor"

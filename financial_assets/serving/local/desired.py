@@ -13,8 +13,6 @@ from financial_assets.serving.local.envoy.routes import Topology
 from financial_assets.serving.manifest_sets import validate_set
 from financial_assets.serving.manifests import Manifest, kind_and_name, parse_experiment
 
-__all__ = ["DesiredState", "ServedModel"]
-
 
 @dataclass(frozen=True)
 class ServedModel:

@@ -13,17 +13,6 @@ from typing import TypeVar
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TargetError
 
-__all__ = [
-    "LOOPBACK",
-    "Layout",
-    "MonitoringPorts",
-    "Ports",
-    "free_ports",
-    "is_free",
-    "pick_ports",
-    "read_ports",
-]
-
 LOOPBACK = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections, which could otherwise occupy one of ours.
 _FIRST_PORT, _LAST_PORT = 15000, 32000

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 import httpx
 
-__all__ = ["fetch"]
-
 
 def fetch(
     url: str, *, method: str = "GET", timeout_s: float = 2.0, params: Mapping[str, str] | None = None

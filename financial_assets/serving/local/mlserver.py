@@ -48,8 +48,6 @@ from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.local.restoring import mend_models
 
-__all__ = ["AgentInterceptor", "LargeBodiesOneByOne", "PlaneServer", "RawTensorServicer", "main"]
-
 _INTERNAL_HEADER = "seldon-internal-model"
 _NAME_FIELDS = {"ModelInfer": "model_name", "ModelReady": "name", "ModelMetadata": "name"}
 _RAW_TYPES = [datatype.value for datatype in Datatype if datatype is not Datatype.BYTES]

@@ -21,8 +21,6 @@ from starlette.types import Receive, Scope, Send
 
 from financial_assets.serving.local.limits import REST_BODY_BYTES
 
-__all__ = ["PlaneRequest", "install", "json_fault"]
-
 _UNSUPPORTED, _TOO_LARGE, _BAD = 415, 413, 400
 # `curl -d` names the second one unless told otherwise.
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")

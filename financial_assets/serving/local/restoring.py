@@ -10,8 +10,6 @@ from financial_assets.serving.local.desired import DesiredState
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.repository import Repository
 
-__all__ = ["Restore", "from_registry", "mend_models"]
-
 Restore = Callable[[Path, str], None]
 """Restores the registered file with a SHA-256 in the folder of an artefact, or raises ``FinancialAssetsError``."""
 

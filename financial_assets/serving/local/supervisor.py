@@ -27,8 +27,6 @@ from financial_assets.serving.local.processes.orphans import find_processes, mar
 from financial_assets.serving.local.processes.process import Identity, SupervisorState, read_specs
 from financial_assets.serving.local.processes.watchdog import ProcessWatchdog
 
-__all__ = ["main", "supervise"]
-
 _HOME_CHECK_S = 2.0
 _log = logging.getLogger("supervisor")
 

@@ -21,8 +21,6 @@ from financial_assets.serving.manifest_sets import members, validate_set
 from financial_assets.serving.manifests import Manifest, check_kind, kind_and_name
 from financial_assets.serving.target import Endpoint, ExperimentStatus, ModelStatus, ProcessStatus, TargetStatus
 
-__all__ = ["LocalTarget"]
-
 
 class LocalTarget:
     """Serves Models and Experiments from processes of this machine; implements ``ServingTarget``.

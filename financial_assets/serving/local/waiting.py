@@ -11,8 +11,6 @@ from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.processes.orphans import SUPERVISOR
 from financial_assets.serving.local.processes.process import ChildState, SupervisorState, answers
 
-__all__ = ["wait_until_well"]
-
 # A process that ended this often without ever getting healthy will not: its log says why.
 _HOPELESS = 4
 

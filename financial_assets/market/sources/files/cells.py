@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["BadCellsError", "ColumnError", "cells_where", "distinct"]
-
 
 class ColumnError(Exception):
     """A column cannot be read as a whole; the text continues ``column date ...``."""

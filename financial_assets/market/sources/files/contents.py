@@ -16,8 +16,6 @@ import pyarrow as pa
 
 from financial_assets.errors import SourceError
 
-__all__ = ["COMPRESSIONS", "TABLES", "TEXTS", "Content", "is_readable_name", "open_contents", "text_of"]
-
 TEXTS = (".csv", ".txt", ".tsv")
 TABLES = (".parquet", ".pq", ".parq", ".feather", ".arrow", ".ipc")
 COMPRESSIONS = (".gz", ".zip", ".bz2", ".xz", ".zst")

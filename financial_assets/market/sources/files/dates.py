@@ -18,8 +18,6 @@ import pyarrow as pa
 
 from financial_assets.market.sources.files.cells import BadCellsError, ColumnError
 
-__all__ = ["DATE_ORDERS", "EPOCHS", "read_dates"]
-
 DATE_ORDERS = {"ymd": ("y", "m", "d"), "dmy": ("d", "m", "y"), "mdy": ("m", "d", "y")}
 EPOCHS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 """Units of numbers since 1970-01-01 UTC, and how many make a second."""

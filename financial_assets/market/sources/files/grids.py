@@ -20,8 +20,6 @@ from financial_assets.market.sources.files.contents import Content, text_of
 from financial_assets.market.sources.files.names import PRICE_FIELDS, field_of, fields_of
 from financial_assets.market.sources.files.numbers import MISSING
 
-__all__ = ["Grid", "NoTableError", "read_grid"]
-
 _SEPARATORS = ",;\t|"
 _SMALL = 4 << 20
 """Bytes that are read sooner than threads are started."""

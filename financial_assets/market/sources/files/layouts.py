@@ -21,8 +21,6 @@ from financial_assets.market.sources.files.names import (
 )
 from financial_assets.market.sources.files.numbers import is_text
 
-__all__ = ["WIDE_FORMS", "Layout", "find_layout"]
-
 WIDE_FORMS = {
     "levels": "yfinance download, or another frame with tickers and fields in column levels",
     "flat": "one column per ticker and field (AAPL_Close, Close AAPL)",

@@ -12,19 +12,6 @@ from dataclasses import dataclass
 from financial_assets.errors import SourceError
 from financial_assets.market.frames import PRICE_COLUMNS
 
-__all__ = [
-    "ALIASES",
-    "FORMS",
-    "ONE_LETTER",
-    "PRICE_FIELDS",
-    "Form",
-    "field_of",
-    "fields_of",
-    "form_of",
-    "normalised",
-    "pick_columns",
-]
-
 PRICE_FIELDS = ("open", "high", "low", "close", "volume", "adj_close")
 
 ALIASES: Mapping[str, tuple[tuple[str, ...], ...]] = {

@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from financial_assets.market.sources.files.cells import BadCellsError, ColumnError
 
-__all__ = ["MISSING", "is_text", "read_numbers"]
-
 MISSING = ("", "-", "--", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "null", "NULL", "None", "none", ".")
 """Cells without a value: they go on to the checks of prices."""
 

@@ -12,8 +12,6 @@ from urllib.parse import unquote
 from financial_assets.errors import SourceError
 from financial_assets.market.sources.files.contents import COMPRESSIONS, TABLES, TEXTS, is_readable_name
 
-__all__ = ["GENERIC", "find_files", "hive_keys", "ticker_of"]
-
 GENERIC = frozenset(
     {
         "BARS",

@@ -22,8 +22,6 @@ from financial_assets.market.sources.files.numbers import MISSING, is_text, read
 from financial_assets.market.sources.files.places import hive_keys, ticker_of
 from financial_assets.market.sources.files.rules import FileBars, FileRules
 
-__all__ = ["read_bars"]
-
 _ACTION = re.compile(r"dividend|stock splits?", re.IGNORECASE)
 _DAILY = frozenset({"D", "d", "1D", "1d", "1440", "day", "daily", "35", "36"})
 """Intervals of Stooq and Finam (``<PER>``), and Databento's ``rtype`` of daily bars."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-__all__ = ["ADJUSTMENTS", "FileBars", "FileRules"]
-
 ADJUSTMENTS: Mapping[str, str] = {
     "adj_close": "the files have an adjusted close; one without it is an error",
     "adjusted": "close is adjusted for splits and dividends",

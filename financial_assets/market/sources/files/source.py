@@ -21,8 +21,6 @@ from financial_assets.market.sources.files.places import find_files, hive_keys, 
 from financial_assets.market.sources.files.reading import read_bars
 from financial_assets.market.sources.files.rules import FileBars, FileRules
 
-__all__ = ["FilePrices", "FileProblem", "grouped", "join_bars", "survey"]
-
 _MOST_NAMED = 3
 """Files named in one message; a folder may have thousands."""
 _MOST_LINES = 5

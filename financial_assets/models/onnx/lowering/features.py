@@ -17,8 +17,6 @@ from financial_assets.models.request_shape import SERVED_LOOKBACK
 if TYPE_CHECKING:
     from financial_assets.models.predictor import Predictor
 
-__all__ = ["AnswerOfFeatures", "write_features"]
-
 
 def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> str:
     """Write a predictor's features and volatility.

@@ -22,8 +22,6 @@ from financial_assets.features.bars import BAR_CHANNELS, Bars
 from financial_assets.features.fusion import first_of_equal, trace_functions
 from financial_assets.models.onnx.lowering.program import Program, Slots, padded
 
-__all__ = ["read_program"]
-
 _ELEMENTWISE: Mapping[Any, str] = {
     operator.add: "Add", operator.sub: "Sub", operator.mul: "Mul", operator.truediv: "Div", operator.neg: "Neg",
     operator.gt: "Greater", operator.lt: "Less", operator.ge: "GreaterOrEqual", operator.le: "LessOrEqual",

@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Kind", "Program", "Slots", "Step"]
-
 Slots = NDArray[np.int64]
 """Numbers of slots: per session ``[depth]``, or per session and bar of its window ``[depth, window]``."""
 Operand = NDArray[Any]

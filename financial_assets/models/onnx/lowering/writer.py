@@ -11,8 +11,6 @@ from onnx import TensorProto
 from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.lowering.program import Operand, Program, Slots, Step
 
-__all__ = ["write_program"]
-
 
 def write_program(builder: GraphBuilder, program: Program, source: str, wanted: Slots) -> str:
     """Write what ``wanted`` depends on.

@@ -17,8 +17,6 @@ from financial_assets.serving.local.envoy import routes
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.loopback import fetch
 
-__all__ = ["EnvoyPublisher"]
-
 _POLL_S = 0.01
 
 

@@ -22,8 +22,6 @@ from financial_assets.serving.local.envoy.documents import Document, discovery_r
 from financial_assets.serving.local.limits import LARGE_BODY_BYTES
 from financial_assets.serving.manifests import ExperimentSpec
 
-__all__ = ["LARGE_CLUSTER", "PROTOCOLS", "REVISION_PATH", "Topology", "route_configurations"]
-
 REVISION_PATH = "/-/revision"
 _HTTP_PREFIX = "/v2"
 _GRPC_PREFIX = "/inference.GRPCInferenceService"

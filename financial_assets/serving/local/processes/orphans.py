@@ -9,8 +9,6 @@ import psutil
 from financial_assets.serving.local.layout import Layout
 from financial_assets.serving.local.processes.process import SupervisorState, end_process
 
-__all__ = ["SUPERVISOR", "end_orphans", "find_processes", "mark"]
-
 SUPERVISOR = "supervisor"
 _MARK = "FINANCIAL_ASSETS_PLANE_PROCESS"
 

@@ -19,20 +19,6 @@ import psutil
 import financial_assets
 from financial_assets.atomic import atomic_write_text
 
-__all__ = [
-    "ChildState",
-    "Identity",
-    "ProcessSpec",
-    "SupervisorState",
-    "answers",
-    "busy_seconds",
-    "end_process",
-    "has_ended",
-    "package_path",
-    "read_specs",
-    "write_specs",
-]
-
 # Loopback only, so without any proxy from the environment; urllib, because a supervisor should not import httpx.
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

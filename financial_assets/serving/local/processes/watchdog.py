@@ -23,8 +23,6 @@ from financial_assets.serving.local.processes.process import (
     has_ended,
 )
 
-__all__ = ["ProcessWatchdog"]
-
 _FIRST_DELAY_S = 0.2
 _LAST_DELAY_S = 10.0
 _STABLE_S = 30.0
