@@ -144,7 +144,7 @@ def test_a_new_module_behind_training_is_noticed(copy: Path) -> None:
         ("models/training.py", "the loss is not finite", "the loss exploded"),
         ("models/training.py", "progress: bool", "progress: bool | None"),
         ("models/training.py", "import math\n", "import cmath\nimport math\n"),
-        ("models/scaling.py", '__all__ = ["CLIP", ', '__all__ = ["CLIP", "_NORMAL_IQR", '),
+        ("models/predictor.py", '__all__ = ["QUANTILE_LEVELS", ', '__all__ = ["Calibration", "QUANTILE_LEVELS", '),
         ("models/artifacts/card.py", "indent=2", "indent=3"),
         ("market/panel.py", "def save(", "def keep("),
         ("scoring/quantiles.py", "error = ", "miss = "),
