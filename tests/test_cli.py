@@ -71,8 +71,9 @@ def test_ctrl_c_ends_every_command_without_a_traceback(
     def interrupted(**_: object) -> Settings:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("financial_assets.settings.load_settings", interrupted)
+    # In this order: what is imported after the second line would keep the double for good.
     monkeypatch.setattr("financial_assets.doctor.examination.load_settings", interrupted)
+    monkeypatch.setattr("financial_assets.settings.load_settings", interrupted)
     ended = command(name, *ARGUMENTS.get(name, []))
     assert (ended.exit_code, ended.output) == (130, "interrupted\n")
     assert isinstance(ended.exception, SystemExit)
