@@ -365,7 +365,7 @@ def test_the_evaluation_is_strict_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("worlds", "least", "most"),  # binomial(worlds, .05): outside with probability 0.6 and 0.2 %
+    ("worlds", "least", "most"),  # binomial(worlds, .05): outside with probability 0.6 and 0.06 %
     [(100, 1, 13), pytest.param(300, 3, 28, marks=pytest.mark.statistics)],
 )
 def test_equal_models_are_called_different_in_one_case_out_of_twenty(worlds: int, least: int, most: int) -> None:
