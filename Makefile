@@ -8,6 +8,8 @@ export DAGSTER_HOME := $(CURDIR)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where a shell sets it, each of the many processes that the tests start would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup run test test-statistics ui check docs pictures bench bench-ab stop clean
 

@@ -114,10 +114,13 @@ def pytest_timeout_set_timer(item: Any, settings: Any) -> bool:
     return True
 
 
+# What is imported stays: each full garbage collection would walk through all of it again.
+gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """What was imported stays: each full garbage collection would walk through all of it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

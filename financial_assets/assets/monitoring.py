@@ -58,7 +58,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
     training = models.lifecycle().training_of(champion.version)
     majority_up = majority_share(training, panel)
-    means = feature_means(_current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
+    means = feature_means(current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index
     report = detect_drift(
         feature_reference=means[(sessions >= training.spans["fit"][0]) & (sessions <= champion.data_cutoff)],
@@ -68,11 +68,12 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     )
     context.log.info(_sentence(report, champion.model))
     return dg.MaterializeResult(
-        check_results=[_check(report, champion.model)], metadata=_metadata(report, champion.model, champion.data_cutoff)
+        check_results=[drift_check(report, champion.model)],
+        metadata=_metadata(report, champion.model, champion.data_cutoff),
     )
 
 
-def _current_features(market: Market, panel: PricePanel) -> FeaturePanel:
+def current_features(market: Market, panel: PricePanel) -> FeaturePanel:
     """The stored features, or freshly computed ones where a replay has moved the clock past them."""
     stored = market.load_features()
     if stored.sessions.equals(panel.sessions) and stored.tickers == panel.tickers:
@@ -80,7 +81,7 @@ def _current_features(market: Market, panel: PricePanel) -> FeaturePanel:
     return compute_panel(panel, FeatureGraph(covariates=panel.covariates))
 
 
-def _check(report: DriftReport, model: str) -> dg.AssetCheckResult:
+def drift_check(report: DriftReport, model: str) -> dg.AssetCheckResult:
     """Fails while an alarm is on, and warns of one that has ended; only a risen loss is an error."""
     since = report.since
     return dg.AssetCheckResult(

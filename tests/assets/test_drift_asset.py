@@ -16,10 +16,9 @@ import pandas as pd
 import pytest
 import torch
 
-from financial_assets.assets import monitoring
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.assets.monitoring import CALENDAR, drift
+from financial_assets.assets.monitoring import CALENDAR, current_features, drift, drift_check
 from financial_assets.assets.training import make_model_asset
 from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.records import Forecast, Result
@@ -183,7 +182,7 @@ def test_moved_inputs_alone_are_a_warning() -> None:
             loss_reference=loss.iloc[:300],
             loss=served,
         )
-        found[risen] = monitoring._check(report, "m-v1")
+        found[risen] = drift_check(report, "m-v1")
     assert not found[False].passed
     assert found[False].severity == dg.AssetCheckSeverity.WARN
     assert "1 of 3 inputs have shifted since" in (found[False].description or "")
@@ -202,7 +201,7 @@ def test_an_alarm_that_has_ended_is_reported_as_a_warning() -> None:
     loss.iloc[310:330] += 2.5
     parts = {"feature_reference": means.iloc[:300], "features": means.iloc[300:], "loss_reference": loss.iloc[:300]}
     report = detect_drift(**parts, loss=loss.iloc[300:])
-    check = monitoring._check(report, "m-v1")
+    check = drift_check(report, "m-v1")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     sentence = check.description or ""
     for fact in (
@@ -216,7 +215,7 @@ def test_an_alarm_that_has_ended_is_reported_as_a_warning() -> None:
     assert (found["loss alarm"], found["since"], found["alarms that have ended"]) == (False, "", ["loss"])
     assert isinstance(found["statistic_over_threshold"], float)
     assert found["statistic_over_threshold"] < 1
-    live = monitoring._check(detect_drift(**parts, loss=loss.iloc[300:330]), "m-v1")
+    live = drift_check(detect_drift(**parts, loss=loss.iloc[300:330]), "m-v1")
     assert (live.passed, live.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert "the job `retrain`" in (live.description or "")
 
@@ -238,7 +237,7 @@ def test_features_behind_the_clock_are_not_trusted(steady: World) -> None:
     assert FeaturePanel.load(steady.market.features_path).sessions[-1] == steady.champion.data_cutoff
     now = steady.market.clock().now()
     assert now > steady.champion.data_cutoff
-    judged = monitoring._current_features(steady.market, steady.market.panel())
+    judged = current_features(steady.market, steady.market.panel())
     assert judged.sessions[-1] == now
     assert judged.valid[:, -1].any()
 

@@ -19,9 +19,13 @@ import yaml
 from click.testing import Result
 from mlflow.tracking import MlflowClient
 
+from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.features import features
+from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.assets.training import baselines, model_assets
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
@@ -31,7 +35,7 @@ from financial_assets.serving.target import ExperimentStatus
 from financial_assets.settings import Settings, load_settings
 from financial_assets.workflows.decisions import BaselinePredictions, Step, decide_as_of, take_step, update_allocation
 from financial_assets.workflows.replay import run_replay
-from tests.in_process import execute_job, financial_assets
+from tests.in_process import financial_assets
 from tests.waiting import run
 
 __all__ = ["ROOT", "World", "environment", "policy"]
@@ -101,10 +105,10 @@ class World:
 
     # What a person or a scheduler does.
 
-    def run_job(self, job: str) -> None:
-        """A job from the command line."""
-        done = execute_job(job, self.environment)
-        assert done.exit_code == 0, done.output[-6000:]
+    def build(self) -> None:
+        """Everything from the prices to the first predictions."""
+        road = [raw_prices, price_panel, features, baselines, *model_assets, *artifact_assets]
+        assert self._materialize([*road, *predictor_assets, experiment, predictions]).success
 
     def command(self, *arguments: str) -> Result:
         """``financial-assets`` with these arguments; it must succeed."""
@@ -114,9 +118,11 @@ class World:
 
     def materialize(self, *names: str) -> dg.ExecuteInProcessResult:
         """Assets in this process; what they depend on is taken as it is."""
-        every = [*predictor_assets, experiment, predictions, ab_evaluation, rollout]
+        return self._materialize([*predictor_assets, experiment, predictions, ab_evaluation, rollout], list(names))
+
+    def _materialize(self, assets: Any, selection: Any = None) -> dg.ExecuteInProcessResult:
         with dg.DagsterInstance.ephemeral() as instance:
-            return dg.materialize(every, selection=list(names), resources=self.resources, instance=instance)
+            return dg.materialize(assets, selection=selection, resources=self.resources, instance=instance)
 
     def begin(self) -> WeightEpoch:
         """At the data cut-off, after what was there before has ended: the predictors, then the experiment."""

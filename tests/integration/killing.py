@@ -1,8 +1,7 @@
-"""Runs as processes of their own that are killed with all their children in the middle of a step.
+"""Runs as processes of their own that are killed with all their children.
 
-``begin`` starts a command in a process group of its own, ``kill_in`` waits until the event log shows that the step has
-started and sends SIGKILL to the group, as a power cut would end it. ``left_open`` is what must be empty after the next
-run.
+``begin`` starts a command in a process group of its own, ``kill`` sends SIGKILL to the group, as a power cut would end
+it. ``left_open`` is what must be empty after the next run.
 """
 
 from __future__ import annotations
@@ -11,15 +10,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from mlflow.tracking import MlflowClient
-
-from financial_assets.tracking.owners import OWNER_PID
-from tests.waiting import wait_on
 
 ROOT = Path(__file__).parents[2]
 _OPEN = [
@@ -35,11 +31,6 @@ def job_command(job: str, *arguments: str) -> list[str]:
         *(sys.executable, "-m", "dagster", "job", "execute"),
         *("-m", "financial_assets.definitions", "-j", job, *arguments),
     ]
-
-
-def cli_command(*arguments: str) -> list[str]:
-    """``financial-assets`` with these arguments."""
-    return [sys.executable, "-c", "from financial_assets.cli.main import main; main()", *arguments]
 
 
 def instance_of(folder: Path) -> dg.DagsterInstance:
@@ -61,32 +52,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the whole group, and wait until it is gone."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def kill_in(
-    step: str, process: subprocess.Popen[bytes], instance: dg.DagsterInstance, when: Callable[[], object] = lambda: True
-) -> str:
-    """Kill when the step (``raw_prices``, ``models__baseline``) has started and ``when`` holds; the killed run's id."""
-    killed: list[str] = []
-
-    def is_in_the_step() -> bool:
-        for run_id in _runs_of(process, instance):
-            started = instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START)
-            if step in {event.step_key for event in started} and when():
-                killed.append(run_id)
-        return bool(killed)
-
-    try:
-        wait_on(process, f"{step} started", is_in_the_step)
-    finally:
-        if process.poll() is None:
-            kill(process)
-    return killed[0]
-
-
-def _runs_of(process: subprocess.Popen[bytes], instance: dg.DagsterInstance) -> list[str]:
-    records = instance.get_run_records(dg.RunsFilter(tags={OWNER_PID: str(process.pid)}), limit=1)
-    return [record.dagster_run.run_id for record in records]
 
 
 def reason(instance: dg.DagsterInstance, run_id: str) -> str:

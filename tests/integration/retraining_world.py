@@ -16,15 +16,17 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import psutil
+from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorTick
+from dagster._core.remote_origin import RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, InstigatorTick, SensorInstigatorData
+from dagster._core.workspace.load import location_origins_from_yaml_paths
 
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.tracking import ModelRegistry
 from tests.in_process import execute_job, financial_assets
-from tests.waiting import run
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "financial-ab-test-experiment"
@@ -70,20 +72,17 @@ class World:
         done = execute_job(job, self.environment)
         assert done.exit_code == 0, done.output[-6000:]
 
-    def start_sensors(self) -> None:
-        """Switch all sensors on, as the button of the UI does."""
-        command = [
-            sys.executable,
-            "-m",
-            "dagster",
-            "sensor",
-            "start",
-            "--start-all",
-            "-w",
-            str(ROOT / "workspace.yaml"),
-        ]
-        done = run(command, env=self.environment, cwd=ROOT)
-        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-6000:]}"
+    def start_sensors(self, *names: str) -> None:
+        """Switch sensors on: what the button of the UI writes, without another process that imports everything."""
+        (location,) = location_origins_from_yaml_paths([str(ROOT / "workspace.yaml")])
+        for name in names:
+            origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), name)
+            begun = SensorInstigatorData(
+                min_interval=int(self.environment["SENSOR_INTERVAL"]), last_sensor_start_timestamp=time.time()
+            )
+            self.instance.add_instigator_state(
+                InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, begun)
+            )
 
     def replay(self, sessions: int) -> None:
         """Predict the sessions up to the given number after the first data cut-off."""

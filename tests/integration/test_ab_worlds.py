@@ -32,6 +32,7 @@ SETTINGS = {
     "SIMULATED_SIGNAL": "0.6",
     "SIMULATED_PATTERN": "volume_reversal",
     "REPLAY_SESSIONS": "6",
+    "MAX_EPOCHS": "12",
     "DEVICE": "cpu",
     "PROGRESS": "false",
     "OMP_NUM_THREADS": "1",
@@ -42,12 +43,12 @@ LADDER = {"mode": "ladder", "steps": [0, 10, 30, 50], "dwell_sessions": 5}
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """The whole graph, once: in the experiment that it begins, one challenger is worse and one is equal."""
+    """Trained, deployed and begun, once: in the first experiment, one challenger is worse and one is equal."""
     home, instance = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("instance")
     rules = policy("worse", "baseline", "enhanced", "lightweight", test={**TEST, "horizon_sessions": 80})
     world = World.of(environment(home, instance, SETTINGS), rules, tmp_path_factory.mktemp("policies"))
     try:
-        world.run_job("full_pipeline")
+        world.build()
         yield world
     finally:
         control.stop(home)
@@ -127,7 +128,9 @@ def test_an_equal_challenger_is_not_promoted(trained: World) -> None:
 
 
 def test_a_better_challenger_climbs_is_promoted_and_survives_two_kills(trained: World) -> None:
-    world = another(trained, policy("better", "enhanced", "baseline", test=TEST, traffic=LADDER))
+    world = another(
+        trained, policy("better", "enhanced", "baseline", test={**TEST, "plausible_effect": 0.1}, traffic=LADDER)
+    )
     begun, routes = world.begin(), world.routes()
     assert begun.weights == {ENHANCED: 100, BASELINE: 0}
     assert (dict(routes.weights), routes.mirror) == ({ENHANCED: 100}, (BASELINE, 100))

@@ -34,6 +34,7 @@ from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID, OWNER_STARTED, owner_tags
 from financial_assets.tracking.runs import FAILURE_TAG
+from tests.mlflow_store import client_of, experiment_of
 
 TAGS = {"dagster.run_id": "run-1", "dagster.asset": "models/tiny"}
 
@@ -70,7 +71,7 @@ def world(tiny: Variant, graph: FeatureGraph, features: FeaturePanel, panel: Pri
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the schema and nothing in it; making one takes seconds, copying one does not."""
     database = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowTracker(f"sqlite:///{database}", "unused", database.parent / "artifacts")._connection.client  # noqa: B018
+    client_of(f"sqlite:///{database}")
     return database
 
 
@@ -135,7 +136,7 @@ def client(lifecycle: ModelLifecycle) -> Any:
 def runs(lifecycle: ModelLifecycle) -> list[tuple[str, str]]:
     """Status and recorded reason of each tracked run, the newest first."""
     assert isinstance(lifecycle.tracker, MlflowTracker)
-    found = client(lifecycle).search_runs([lifecycle.tracker._experiment()])
+    found = client(lifecycle).search_runs([experiment_of(client(lifecycle), lifecycle.tracker.experiment)])
     return [(run.info.status, run.data.tags.get(FAILURE_TAG, "")) for run in found]
 
 
@@ -260,7 +261,7 @@ def test_a_run_of_a_killed_process_ends_as_failed(lifecycle: ModelLifecycle, wor
     gone = subprocess.Popen(["sleep", "60"])
     owner = {**owner_tags(), OWNER_PID: str(gone.pid), OWNER_STARTED: f"{psutil.Process(gone.pid).create_time():.2f}"}
     assert isinstance(lifecycle.tracker, MlflowTracker)
-    experiment = lifecycle.tracker._experiment()
+    experiment = experiment_of(client(lifecycle), lifecycle.tracker.experiment)
     left = client(lifecycle).create_run(experiment, tags=owner).info.run_id
     mine = client(lifecycle).create_run(experiment, tags=owner_tags()).info.run_id
     gone.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,24 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
 
 
 def onnx_session(path: Path, *, threads: int = 1) -> ort.InferenceSession:
-    """An onnxruntime CPU session on ``path``."""
+    """An onnxruntime CPU session on ``path``; those of equal content and threads are one, which may be run at any time.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read; other faults have exceptions of onnxruntime's own.
+    """
+    return _session(path.read_bytes(), threads)
+
+
+@lru_cache(maxsize=8)
+def _session(content: bytes, threads: int) -> ort.InferenceSession:
+    # Kept, because onnxruntime takes half a second of processor time to prepare the thousands of nodes of the features,
+    # and a file is looked at when it is exported, deployed, and examined.
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def run_onnx(session: ort.InferenceSession, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
