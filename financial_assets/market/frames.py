@@ -20,6 +20,7 @@ __all__ = [
     "joined",
     "of_tickers",
     "places_in",
+    "renumbered",
     "row_hashes",
     "sort_prices",
     "ticker_codes",
@@ -112,6 +113,13 @@ def by_ticker_and_date(codes: np.ndarray, dates: np.ndarray) -> np.ndarray:
         return np.lexsort((dates, codes))
     order = np.argsort(days.astype(np.uint16), kind="stable")
     return order[np.argsort(codes[order].astype(np.uint16), kind="stable")]
+
+
+def renumbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame on a fresh index; it shares its values with the one given."""
+    fresh = frame.copy(deep=False)
+    fresh.index = pd.RangeIndex(len(fresh))
+    return fresh
 
 
 def ticker_codes(tickers: pd.Series, *, sort: bool = False) -> tuple[np.ndarray, pd.Index]:

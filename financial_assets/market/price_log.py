@@ -207,12 +207,12 @@ class PriceLog:
         """
         history = self._history()
         if not history.changes:
-            bars = rows[list(PRICE_COLUMNS)]
             # By date: a read of the last sessions skips all earlier row groups.
-            order = np.argsort(bars["date"].to_numpy(), kind="stable")
+            order = np.argsort(rows["date"].to_numpy(), kind="stable")
+            bars = pd.DataFrame({name: rows[name].to_numpy()[order] for name in PRICE_COLUMNS}, copy=False)
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
-            self._write(self.base, bars.take(order))
+            self._write(self.base, bars)
             history = _History(self.base.stat().st_size, (), (change,))
         else:
             rows = rows.assign(change=np.int32(change.number))

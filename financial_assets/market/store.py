@@ -22,6 +22,7 @@ from financial_assets.market.frames import (
     empty_prices,
     hash_prices,
     of_tickers,
+    renumbered,
     sort_prices,
     ticker_codes,
 )
@@ -295,9 +296,8 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
     """The rows of a change, which share their values with ``prices``."""
-    rows = prices.copy(deep=False)
+    rows = renumbered(prices)
     rows["kind"] = np.int8(kind)
-    rows.index = pd.RangeIndex(len(rows))
     return rows
 
 
