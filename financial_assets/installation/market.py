@@ -18,6 +18,7 @@ from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.installation.trading_days import TradingDays
 from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock, PinnedSession
+from financial_assets.market.index.coverage import Coverage
 from financial_assets.market.panel import PricePanel, build_layout, panel_of
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.layout import Layout
@@ -177,7 +178,7 @@ class MarketState(TradingDays):
 
     def clock_gap(self) -> ClockGap:
         """The market clock beside the newest bar."""
-        return ClockGap(self.clock().now(), pd.Timestamp(self.prices()["date"].max()))
+        return ClockGap(self.clock().now(), self.coverage().sessions[-1])
 
     def cutoff(self) -> PinnedSession:
         """The last session that training may use, where the asset that learns has no cut-off of its own."""
@@ -244,8 +245,21 @@ class MarketState(TradingDays):
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
         frame = self._read(None, None, None)
         if frame.empty:
-            raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
+            raise self._no_prices()
         return frame
+
+    def coverage(self) -> Coverage:
+        """Which bars ``prices`` has."""
+        from financial_assets.market.quality.notes import left_out_days
+
+        held = self.store().coverage()
+        found = held.within(self.tickers, _date(self.start), _date(self.end), left_out_days(self._notes()))
+        if not held.within(self.tickers, _date(self.start), _date(self.end), {}).bars:
+            raise self._no_prices()
+        return found
+
+    def _no_prices(self) -> MarketDataError:
+        return MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
 
     def _read(self, tickers: Sequence[str] | None, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
         """Part of ``prices``: of some tickers, within a span of days."""

@@ -34,7 +34,7 @@ from financial_assets.market.frames import (
     sort_prices,
 )
 
-__all__ = ["BAR", "GONE", "Change", "PriceLog", "Span", "rescaled_rows"]
+__all__ = ["BAR", "GONE", "RESCALED", "Change", "PriceLog", "Span", "rescaled_rows"]
 
 BAR, GONE, RESCALED = 0, 1, 2
 """Kinds of rows in a change."""
@@ -195,6 +195,35 @@ class PriceLog:
         """
         return self._read_whole(lambda history: self._rows_since(history, number))
 
+    def require_changes(self) -> None:
+        """Look whether every file of changes is there, without reading its rows.
+
+        Raises
+        ------
+        MarketDataError
+            One is missing or holds something else.
+        """
+        history = self._written()
+        for file in () if history is None else history.files:
+            path = self.folder / file.name
+            try:
+                names = pyarrow.parquet.read_schema(path).names
+            except _DAMAGED as error:
+                raise self._damaged(path, error) from error
+            if not {"kind", "change"} <= set(names):
+                raise self._damaged(path, "it holds no changes")
+
+    def base_keys(self) -> pd.DataFrame:
+        """``date`` and ``ticker`` of the bars that were stored first, in any order.
+
+        Raises
+        ------
+        MarketDataError
+            The file is damaged.
+        """
+        keys = ["date", "ticker"]
+        return empty_prices()[keys] if self._written() is None else self._load(self.base, None, keys)
+
     def append(self, rows: pd.DataFrame, change: Change) -> None:
         """Write one change; once this returns, it survives a power cut.
 
@@ -323,13 +352,19 @@ class PriceLog:
             rows = rows[rows["ticker"].isin(span.tickers)]
         return rows
 
-    def _load(self, path: Path, condition: pyarrow.compute.Expression | None) -> pd.DataFrame:
+    def _load(
+        self,
+        path: Path,
+        condition: pyarrow.compute.Expression | None,
+        wanted: Sequence[str] = PRICE_COLUMNS,
+    ) -> pd.DataFrame:
         try:
-            table = pyarrow.parquet.read_table(path, filters=condition, read_dictionary=["ticker"])
+            only = None if wanted == PRICE_COLUMNS else list(wanted)
+            table = pyarrow.parquet.read_table(path, columns=only, filters=condition, read_dictionary=["ticker"])
             frame = table.to_pandas()
             frame["ticker"] = frame["ticker"].astype(object)
-            columns = [name for name in ("kind", "change", *PRICE_COLUMNS) if name in frame or name in PRICE_COLUMNS]
-            return frame[columns].astype(empty_prices().dtypes.to_dict())
+            columns = [name for name in ("kind", "change", *wanted) if name in frame or name in wanted]
+            return frame[columns].astype(empty_prices().dtypes[list(wanted)].to_dict(), copy=False)
         except FileNotFoundError:
             raise
         except _DAMAGED as error:
