@@ -15,6 +15,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -114,6 +115,7 @@ class _History:
 
 
 _HISTORY = TypeAdapter(_History)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class PriceLog:
         """
         return self._read_whole(lambda history: self._replay(history, span, until))
 
-    def _read_whole(self, read: Callable[[_History | None], pd.DataFrame]) -> pd.DataFrame:
+    def _read_whole(self, read: Callable[[_History | None], _T]) -> _T:
         for attempt in range(_READS):
             try:
                 return read(self._written())
@@ -203,11 +205,15 @@ class PriceLog:
         MarketDataError
             One is missing or holds something else.
         """
-        history = self._written()
+        self._read_whole(self._require_changes)
+
+    def _require_changes(self, history: _History | None) -> None:
         for file in () if history is None else history.files:
             path = self.folder / file.name
             try:
                 names = pyarrow.parquet.read_schema(path).names
+            except FileNotFoundError:
+                raise
             except _DAMAGED as error:
                 raise self._damaged(path, error) from error
             if not {"kind", "change"} <= set(names):

@@ -66,12 +66,8 @@ class Coverage:
         days, names = self.days[begin:end], tuple(self.tickers[row] for row in rows)
         present = self.present[rows, begin:end]
         for row, name in enumerate(names):
-            at = (
-                days.get_indexer(pd.DatetimeIndex(list(left_out[name])))
-                if name in left_out
-                else np.empty(0, dtype=np.intp)
-            )
-            present[row, at[at >= 0]] = False
+            if name in left_out:
+                present[row, days.isin(pd.DatetimeIndex(list(left_out[name])))] = False
         return Coverage(names, days, present)
 
     @property
