@@ -22,6 +22,7 @@ from financial_assets.market.index.coverage import Coverage
 from financial_assets.market.panel import PricePanel, build_layout, panel_of
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.layout import Layout
+from financial_assets.market.panels.lineage import Lineage
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.restatement import is_same_market
 from financial_assets.market.sources import PriceSource
@@ -323,6 +324,13 @@ class MarketState(TradingDays):
         """The materialized ``price_panel``; made anew where another run, on another session, has written it since."""
         stored = PricePanel.load(self.panel_path)
         return stored if stored.sessions[-1] == self.clock().now() else self.panel()
+
+    def load_panel_and_lineage(self) -> tuple[PricePanel, Lineage | None]:
+        """The same, and what it has in common with earlier ones; ``None`` where that is not known."""
+        stored = StoredPanel.load(self.panel_path)
+        if stored is not None and stored.layout.sessions[-1] == self.clock().now():
+            return stored.panel, stored.lineage
+        return self.load_panel(), None
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""
