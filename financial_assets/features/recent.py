@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REACH", "RecentFeatures", "compute_recent"]
 
-_CHUNK = 160
+_CHUNK = 512
 """Tickers computed together: with so few sessions each, more than for a whole panel."""
 
 
@@ -178,7 +178,6 @@ def _narrowed(whole: fx.Graph, sessions: int, depth: int) -> fx.GraphModule:
             copy = graph.node_copy(node, partial(argument, length=length))
             is_longer = length != asked[node] or _outputs(*node.all_input_nodes[:1]) > 1
             copies[node] = cut(copy, asked[node]) if is_longer and _outputs(node) == 1 else copy
-    graph.lint()
     return fx.GraphModule(nn.Module(), graph)
 
 
