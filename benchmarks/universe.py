@@ -32,7 +32,7 @@ from financial_assets.features.schema import check_feature_panel
 from financial_assets.market import calendar
 from financial_assets.market.frames import PRICE_COLUMNS
 from financial_assets.market.ingestion import ingest
-from financial_assets.market.panel import PricePanel, build_layout, build_panel
+from financial_assets.market.panel import build_layout, build_panel
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.sources import FetchResult, deliver
@@ -106,7 +106,7 @@ def bare(file: Path, folder: Path) -> dict[str, float]:
     return times
 
 
-def panel_of(store: PriceStore, folder: Path) -> PricePanel:
+def panel_of(store: PriceStore, folder: Path) -> StoredPanel:
     """The panel of all that is stored, as ``MarketState.current_panel`` makes it, saved."""
     changes, path = store.history(), folder / "panel.npz"
     basis = Basis(len(changes), changes[-1].new_hash, (calendar.name(),), {})
@@ -114,7 +114,7 @@ def panel_of(store: PriceStore, folder: Path) -> PricePanel:
     longer = None if stored is None else continued(stored, store, basis, store.read, None, now)
     current = StoredPanel(build_layout(store.read()), basis) if longer is None else longer
     current.save(path)
-    return current.panel
+    return current
 
 
 def whole(file: Path, folder: Path) -> dict[str, float]:
@@ -125,7 +125,8 @@ def whole(file: Path, folder: Path) -> dict[str, float]:
     ingest(FilePrices(str(file)), store, tickers)
     times["ingestion"] = time.process_time() - start
     start = time.process_time()
-    panel = panel_of(store, folder)
+    current = panel_of(store, folder)
+    panel = current.panel
     times["panel"] = time.process_time() - start
     start = time.process_time()
     computed = compute_panel(panel, graph)
@@ -134,7 +135,7 @@ def whole(file: Path, folder: Path) -> dict[str, float]:
     assert check_feature_panel(computed).empty
     times["validation"] = time.process_time() - start
     start = time.process_time()
-    save_features(folder / "features.npz", computed, panel)
+    save_features(folder / "features.npz", computed, panel, current.lineage)
     times["writing"] = time.process_time() - start
     return times
 
@@ -152,10 +153,11 @@ def daily(file: Path, folder: Path) -> dict[str, float]:
     assert outcome.report.added == len(tickers)
     times["ingestion"] = time.process_time() - start
     start = time.process_time()
-    panel = panel_of(store, folder)
+    current = panel_of(store, folder)
+    panel = current.panel
     times["panel"] = time.process_time() - start
     start = time.process_time()
-    appended = next_sessions(folder / "features.npz", panel, graph)
+    appended = next_sessions(folder / "features.npz", panel, graph, current.lineage)
     assert appended is not None
     times["features"] = time.process_time() - start
     start = time.process_time()

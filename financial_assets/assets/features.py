@@ -43,9 +43,9 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     Where the stored features are a beginning of the panel, only the new sessions are computed and appended. Values that
     fail a check are shown in it and never stored.
     """
-    panel = market.load_panel()
+    panel, lineage = market.load_panel_and_lineage()
     graph = FeatureGraph(covariates=panel.covariates)
-    appended = next_sessions(market.features_path, panel, graph)
+    appended = next_sessions(market.features_path, panel, graph, lineage)
     computed = (compute_panel(panel, graph),) if appended is None else appended.parts
     failures = pd.concat([check_feature_panel(part, graph.features) for part in computed], ignore_index=True)
     violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
@@ -58,7 +58,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     if not broken.empty:
         raise refusal("features break their contract; the stored ones are unchanged", broken)
     if appended is None:
-        save_features(market.features_path, computed[0], panel)
+        save_features(market.features_path, computed[0], panel, lineage)
     else:
         append_features(market.features_path, appended)
     how = "" if appended is None else f", {appended.added} new sessions appended"

@@ -109,19 +109,19 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
         context.log.warning(line)
     now = pd.Timestamp(dt.datetime.now(dt.UTC))
     yield fresh_check(overdue(now, now), now)
-    prices = market.prices()
-    sessions = pd.DatetimeIndex(sorted(prices["date"].unique()))
+    coverage = market.coverage()
+    sessions, spans = coverage.sessions, coverage.spans()
     market.begin(sessions)
     _begin_session(context, market, config.advance_sessions, sessions)
     if config.move_cutoff:
         _move_cutoffs(context, market, sessions)
     context.log.info(
-        f"{len(prices):,} bars of {prices['ticker'].nunique()} tickers, {prices['date'].min():%Y-%m-%d} to "
-        f"{prices['date'].max():%Y-%m-%d}; {ingestion.report.added:,} new; clock at {market.clock().now():%Y-%m-%d}"
+        f"{coverage.bars:,} bars of {len(spans)} tickers, {sessions[0]:%Y-%m-%d} to {sessions[-1]:%Y-%m-%d}; "
+        f"{ingestion.report.added:,} new; clock at {market.clock().now():%Y-%m-%d}"
     )
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(market.store().content_hash()),
-        metadata=_price_metadata(ingestion, prices, market),
+        metadata=_price_metadata(ingestion, spans, market),
     )
 
 
@@ -229,11 +229,10 @@ def _move_cutoffs(context: dg.AssetExecutionContext, market: Market, sessions: p
             context.log.info(f"{learner} learns from sessions up to {market.move_cutoff(learner, sessions):%Y-%m-%d}")
 
 
-def _price_metadata(ingestion: Ingestion, prices: pd.DataFrame, market: Market) -> dict[str, Any]:
+def _price_metadata(ingestion: Ingestion, spans: pd.DataFrame, market: Market) -> dict[str, Any]:
     assert ingestion.report is not None
-    spans = prices.groupby("ticker")["date"].agg(first="min", last="max", bars="size").reset_index()
     return {
-        "dagster/row_count": len(prices),
+        "dagster/row_count": int(spans["bars"].sum()),
         "dagster/column_schema": column_schema(PRICE_SCHEMA),
         "rows added": ingestion.report.added,
         "rows unchanged": ingestion.report.unchanged,

@@ -1,10 +1,10 @@
 """New sessions appended to stored features: only they are computed, from the last ``lookback`` bars.
 
 A feature of session t depends on the last ``lookback`` bars only, and panel and window agree bit for bit (the laws of
-the catalogue). So what is stored stays true as long as a ticker's earlier bars have not changed; a digest of them, kept
-with the features, says so. The newest bars are left out of it: volumes settle and closes are corrected for some days.
-The last ``UNSETTLED`` sessions are therefore computed again each time. Tickers whose older bars were restated are
-computed anew, over all sessions.
+the catalogue). So what is stored stays true as long as a ticker's earlier bars have not changed; the panel's lineage
+says so, or a digest of them that is kept with the features. The newest bars are left out of it: volumes settle and
+closes are corrected for some days. The last ``UNSETTLED`` sessions are therefore computed again each time. Tickers
+whose older bars were restated are computed anew, over all sessions.
 
 Beside ``features.npz`` lie up to ``MOST_PARTS`` parts ``features.<number>.npz``, each with the sessions from one on,
 which it replaces. A part names the base that it belongs to: a base written anew makes its parts void, whenever the
@@ -31,6 +31,7 @@ from financial_assets.features.recent import compute_recent
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
+    from financial_assets.market.panels.lineage import Lineage
 
 MOST_PARTS = 21
 """Parts, after which the whole is written anew: a month of sessions."""
@@ -40,6 +41,9 @@ UNSETTLED = 11
 
 _MOST_RESTATED = 0.1
 """Share of tickers up to which restated ones are computed apart; beyond, computing everything is simpler."""
+
+_UNKNOWN = np.empty((0, 16), dtype=np.uint8)
+"""Digests that nobody has computed."""
 
 _DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
 
@@ -60,8 +64,10 @@ class Appended:
         Ticker and feature of values of the last settled session that came out otherwise this time: a broken law.
     number, base
         Number of the part, and the token of the base that it belongs to.
+    panel
+        Name of the panel's state (``Lineage``); empty if it has none.
     digests
-        See :func:`_digests`, of the bars that are settled now.
+        See :func:`_digests`, of the bars that are settled now; empty where the lineage says what has changed.
     """
 
     new: FeaturePanel
@@ -70,6 +76,7 @@ class Appended:
     unstable: tuple[tuple[str, str], ...]
     number: int
     base: str
+    panel: str
     digests: np.ndarray
 
     @property
@@ -78,8 +85,16 @@ class Appended:
         return (self.new,) if self.restated is None else (self.new, self.restated)
 
 
-def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appended | None:
+def next_sessions(
+    path: Path, panel: PricePanel, graph: FeatureGraph, lineage: Lineage | None = None
+) -> Appended | None:
     """The features of the sessions that ``panel`` has more than the stored features; nothing is written.
+
+    Parameters
+    ----------
+    lineage
+        Of the panel. Where the stored features were computed from one of its earlier states, it says which bars have
+        changed; otherwise all are compared with the digests of those before.
 
     Returns
     -------
@@ -100,8 +115,14 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
     )
     if not is_continued:
         return None
-    before, after = _digests(panel, cut, _cut(panel.sessions))
-    changed = np.flatnonzero((before != stored.digests).any(axis=1))
+    ancestor = None if lineage is None else lineage.since(stored.panel, count)
+    if ancestor is not None and ancestor.kept >= cut:
+        changed, after = np.flatnonzero(np.isin(panel.tickers, ancestor.apart)), _UNKNOWN
+    elif len(stored.digests):
+        before, after = _digests(panel, cut, _cut(panel.sessions))
+        changed = np.flatnonzero((before != stored.digests).any(axis=1))
+    else:
+        return None
     if len(changed) > _MOST_RESTATED * len(panel.tickers):
         return None
     # One session more than the unsettled ones: it must come out as it is stored.
@@ -124,6 +145,7 @@ def next_sessions(path: Path, panel: PricePanel, graph: FeatureGraph) -> Appende
         unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),
         number=stored.number + 1,
         base=stored.base,
+        panel=_name(lineage),
         digests=after,
     )
 
@@ -132,6 +154,7 @@ def append_features(path: Path, appended: Appended) -> None:
     """Write what ``next_sessions`` computed as one more part, atomically; the stored files stay as they are."""
     new, restated = appended.new, appended.restated
     arrays = new.arrays() | {"base": np.array(appended.base), "digests": appended.digests}
+    arrays |= {"panel": np.array(appended.panel)}
     settled = len(new.sessions) - UNSETTLED - 1
     last = new.values[:, :, settled].copy()
     if restated is not None:
@@ -141,10 +164,11 @@ def append_features(path: Path, appended: Appended) -> None:
     _write(_part(path, appended.number), arrays | {"last": last})
 
 
-def save_features(path: Path, features: FeaturePanel, panel: PricePanel) -> None:
+def save_features(path: Path, features: FeaturePanel, panel: PricePanel, lineage: Lineage | None = None) -> None:
     """Write the features of the whole ``panel``, atomically; parts of earlier ones are void from then on."""
     cut = _cut(features.sessions)
     ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
+    ends |= {"panel": np.array(_name(lineage))}
     _write(path, features.arrays() | ends | {"last": features.values[:, :, max(cut - 1, 0)]})
     for number in range(1, MOST_PARTS + 1):
         _part(path, number).unlink(missing_ok=True)
@@ -191,6 +215,7 @@ class _Ends:
     digests: np.ndarray
     number: int
     base: str
+    panel: str
 
     @property
     def cut(self) -> int:
@@ -216,10 +241,11 @@ def _read_ends(path: Path) -> _Ends | None:
         return None
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as base:
-            held: dict[str, Any] = {name: base[name] for name in ("names", "tickers", "sessions", "last", "digests")}
+            wanted = ("names", "tickers", "sessions", "last", "digests", "panel")
+            held: dict[str, Any] = {name: base[name] for name in wanted if name in base}
     except _DAMAGED as error:
         raise _damage(path, error) from error
-    wanted = ("base", "sessions", "last", "digests")
+    wanted = ("base", "sessions", "last", "digests", "panel")
     parts = _parts(path, token, wanted)
     days = [_days(held["sessions"]), *(_days(part["sessions"]) for part in parts)]
     newest = parts[-1] if parts else held
@@ -231,6 +257,7 @@ def _read_ends(path: Path) -> _Ends | None:
         digests=newest["digests"],
         number=len(parts),
         base=token,
+        panel=str(newest.get("panel", "")),
     )
 
 
@@ -257,6 +284,10 @@ def _parts(path: Path, token: str, names: Sequence[str] | None = None) -> list[d
         except _DAMAGED as error:
             raise _damage(file, error) from error
     return parts
+
+
+def _name(lineage: Lineage | None) -> str:
+    return "" if lineage is None else lineage.name
 
 
 def _digests(panel: PricePanel, first: int, second: int) -> tuple[np.ndarray, np.ndarray]:

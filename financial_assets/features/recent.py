@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from financial_assets.features.primitive import primitive_of
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-_CHUNK = 160
+_CHUNK = 512
 """Tickers computed together: with so few sessions each, more than for a whole panel."""
 
 
@@ -74,7 +74,7 @@ class RecentFeatures(nn.Module):
         self.high: Tensor
         self.register_buffer("low", graph.low, persistent=False)
         self.register_buffer("high", graph.high, persistent=False)
-        self.fused = _narrowed(graph.fused, sessions, self.depth)
+        self.fused = _narrowed(_unstacked(graph.fused.graph), sessions, self.depth)
 
     def forward(self, bars: Tensor) -> Tensor:
         """The same values that the whole graph has there."""
@@ -114,9 +114,37 @@ def compute_recent(panel: PricePanel, graph: FeatureGraph, sessions: int) -> np.
     return values
 
 
-def _narrowed(whole: fx.GraphModule, sessions: int, depth: int) -> fx.GraphModule:
+def _unstacked(whole: fx.Graph) -> fx.Graph:
+    """The same graph with a call for each series of a stacked one: then each can be as short as it may be."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    members: dict[fx.Node, list[fx.Node]] = {}
+    for node in whole.nodes:
+        declared, source = primitive_of(node.target), node.all_input_nodes[0] if node.all_input_nodes else node
+        if declared is not None and source.target is torch.cat:
+            stacks = [cast("list[fx.Node]", stack.args[0]) for stack in node.all_input_nodes]
+            members[node] = []
+            for row in range(len(stacks[0])):
+                static = list(node.args[declared.series :])
+                if declared.varies:
+                    static[0] = cast("tuple[Any, ...]", static[0])[row]
+                series = (copies[stack[row]] for stack in stacks)
+                call: Any = node.target
+                members[node].append(graph.call_function(call, (*series, *static), node.kwargs))
+        elif source in members and isinstance(node.args[1], int):  # one of several outputs
+            place = (node.args[1],)
+            members[node] = [graph.call_function(operator.getitem, (call, *place)) for call in members[source]]
+        elif source in members:
+            copies[node] = members[source][cast("tuple[Any, slice]", node.args[1])[1].start]
+        else:
+            copies[node] = graph.node_copy(node, lambda argument: copies[argument])
+    graph.eliminate_dead_code()
+    return graph
+
+
+def _narrowed(whole: fx.Graph, sessions: int, depth: int) -> fx.GraphModule:
     """The same graph, each series cut to the last sessions that are asked of it."""
-    asked = _asked(whole.graph, sessions, depth)
+    asked = _asked(whole, sessions, depth)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     cuts: dict[tuple[fx.Node, int, int | None], fx.Node] = {}
@@ -131,7 +159,7 @@ def _narrowed(whole: fx.GraphModule, sessions: int, depth: int) -> fx.GraphModul
         is_one = _outputs(source) == 1
         return cut(copies[source], length) if is_one and asked[source] != length else copies[source]
 
-    for node in whole.graph.nodes:
+    for node in whole.nodes:
         if node.op == "output":
             graph.node_copy(node, copies.__getitem__)
         elif node.op == "placeholder":
@@ -148,7 +176,6 @@ def _narrowed(whole: fx.GraphModule, sessions: int, depth: int) -> fx.GraphModul
             copy = graph.node_copy(node, partial(argument, length=length))
             is_longer = length != asked[node] or _outputs(*node.all_input_nodes[:1]) > 1
             copies[node] = cut(copy, asked[node]) if is_longer and _outputs(node) == 1 else copy
-    graph.lint()
     return fx.GraphModule(nn.Module(), graph)
 
 

@@ -20,9 +20,11 @@ from financial_assets.market import calendar
 from financial_assets.market.clock import ClockGap, HistoricalClock
 from financial_assets.market.covariates.channels import Covariates
 from financial_assets.market.covariates.tables import read_tables
+from financial_assets.market.index.coverage import Coverage
 from financial_assets.market.panel import PricePanel, build_layout, panel_of
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.layout import Layout
+from financial_assets.market.panels.lineage import Lineage
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.sources import PriceSource
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
@@ -148,7 +150,7 @@ class MarketState(TradingDays):
 
     def clock_gap(self) -> ClockGap:
         """The market clock beside the newest bar."""
-        return ClockGap(self.clock().now(), pd.Timestamp(self.prices()["date"].max()))
+        return ClockGap(self.clock().now(), self.coverage().sessions[-1])
 
     def begin(self, sessions: pd.DatetimeIndex) -> None:
         """On the first run, put data cut-off and historical clock before the evaluation share of ``sessions``.
@@ -182,8 +184,22 @@ class MarketState(TradingDays):
         """Stored prices of the universe, sorted by ticker and date, without bars that a later ingestion left out."""
         frame = self._read(None, None, None)
         if frame.empty:
-            raise MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
+            raise self._no_prices()
         return frame
+
+    def coverage(self) -> Coverage:
+        """Which bars ``prices`` has."""
+        from financial_assets.market.quality.notes import left_out_days
+
+        span = _date(self.ingestion_start_date), _date(self.ingestion_end_date)
+        held = self.store().coverage()
+        found = held.within(self.tickers, *span, left_out_days(self._notes()))
+        if not held.within(self.tickers, *span, {}).bars:
+            raise self._no_prices()
+        return found
+
+    def _no_prices(self) -> MarketDataError:
+        return MarketDataError(f"no prices of {', '.join(self.tickers)} in {self.home}; run `financial-assets run`")
 
     def _read(self, tickers: Sequence[str] | None, first: dt.date | None, last: dt.date | None) -> pd.DataFrame:
         """Part of ``prices``: of some tickers, within a span of days."""
@@ -269,6 +285,15 @@ class MarketState(TradingDays):
         """The materialized ``price_panel``; made anew where another run, on another session, has written it since."""
         stored = PricePanel.load(self.panel_path)
         return stored if stored.sessions[-1] == self.clock().now() else self.panel()
+
+    def load_panel_and_lineage(self) -> tuple[PricePanel, Lineage | None]:
+        """The same, and what it has in common with earlier ones; ``None`` where that is not known."""
+        if self.covariate_channels().names:  # tables may say something else of any session than they did
+            return self.load_panel(), None
+        stored = StoredPanel.load(self.panel_path)
+        if stored is not None and stored.layout.sessions[-1] == self.clock().now():
+            return stored.panel, stored.lineage
+        return self.load_panel(), None
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""

@@ -96,6 +96,13 @@ def by_ticker_and_date(codes: np.ndarray, dates: np.ndarray) -> np.ndarray:
     return order[np.argsort(codes[order].astype(np.uint16), kind="stable")]
 
 
+def renumbered(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame on a fresh index; it shares its values with the one given."""
+    fresh = frame.copy(deep=False)
+    fresh.index = pd.RangeIndex(len(fresh))
+    return fresh
+
+
 def ticker_codes(tickers: pd.Series, *, sort: bool = False) -> tuple[np.ndarray, pd.Index]:
     """``pandas.factorize`` of a column of tickers: codes (-1: none) and names.
 

@@ -15,6 +15,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ from financial_assets.market.frames import (
     sort_prices,
 )
 
-__all__ = ["BAR", "GONE", "Change", "PriceLog", "Span", "rescaled_rows"]
+__all__ = ["BAR", "GONE", "RESCALED", "Change", "PriceLog", "Span", "rescaled_rows"]
 
 BAR, GONE, RESCALED = 0, 1, 2
 """Kinds of rows in a change."""
@@ -114,6 +115,7 @@ class _History:
 
 
 _HISTORY = TypeAdapter(_History)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class PriceLog:
         """
         return self._read_whole(lambda history: self._replay(history, span, until))
 
-    def _read_whole(self, read: Callable[[_History | None], pd.DataFrame]) -> pd.DataFrame:
+    def _read_whole(self, read: Callable[[_History | None], _T]) -> _T:
         for attempt in range(_READS):
             try:
                 return read(self._written())
@@ -195,6 +197,39 @@ class PriceLog:
         """
         return self._read_whole(lambda history: self._rows_since(history, number))
 
+    def require_changes(self) -> None:
+        """Look whether every file of changes is there, without reading its rows.
+
+        Raises
+        ------
+        MarketDataError
+            One is missing or holds something else.
+        """
+        self._read_whole(self._require_changes)
+
+    def _require_changes(self, history: _History | None) -> None:
+        for file in () if history is None else history.files:
+            path = self.folder / file.name
+            try:
+                names = pyarrow.parquet.read_schema(path).names
+            except FileNotFoundError:
+                raise
+            except _DAMAGED as error:
+                raise self._damaged(path, error) from error
+            if not {"kind", "change"} <= set(names):
+                raise self._damaged(path, "it holds no changes")
+
+    def base_keys(self) -> pd.DataFrame:
+        """``date`` and ``ticker`` of the bars that were stored first, in any order.
+
+        Raises
+        ------
+        MarketDataError
+            The file is damaged.
+        """
+        keys = ["date", "ticker"]
+        return empty_prices()[keys] if self._written() is None else self._load(self.base, None, keys)
+
     def append(self, rows: pd.DataFrame, change: Change) -> None:
         """Write one change; once this returns, it survives a power cut.
 
@@ -207,12 +242,12 @@ class PriceLog:
         """
         history = self._history()
         if not history.changes:
-            bars = rows[list(PRICE_COLUMNS)]
             # By date: a read of the last sessions skips all earlier row groups.
-            order = np.argsort(bars["date"].to_numpy(), kind="stable")
+            order = np.argsort(rows["date"].to_numpy(), kind="stable")
+            bars = pd.DataFrame({name: rows[name].to_numpy()[order] for name in PRICE_COLUMNS}, copy=False)
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
-            self._write(self.base, bars.take(order))
+            self._write(self.base, bars)
             history = _History(self.base.stat().st_size, (), (change,))
         else:
             rows = rows.assign(change=np.int32(change.number))
@@ -323,13 +358,19 @@ class PriceLog:
             rows = rows[rows["ticker"].isin(span.tickers)]
         return rows
 
-    def _load(self, path: Path, condition: pyarrow.compute.Expression | None) -> pd.DataFrame:
+    def _load(
+        self,
+        path: Path,
+        condition: pyarrow.compute.Expression | None,
+        wanted: Sequence[str] = PRICE_COLUMNS,
+    ) -> pd.DataFrame:
         try:
-            table = pyarrow.parquet.read_table(path, filters=condition, read_dictionary=["ticker"])
+            only = None if wanted == PRICE_COLUMNS else list(wanted)
+            table = pyarrow.parquet.read_table(path, columns=only, filters=condition, read_dictionary=["ticker"])
             frame = table.to_pandas()
             frame["ticker"] = frame["ticker"].astype(object)
-            columns = [name for name in ("kind", "change", *PRICE_COLUMNS) if name in frame or name in PRICE_COLUMNS]
-            return frame[columns].astype(empty_prices().dtypes.to_dict())
+            columns = [name for name in ("kind", "change", *wanted) if name in frame or name in wanted]
+            return frame[columns].astype(empty_prices().dtypes[list(wanted)].to_dict(), copy=False)
         except FileNotFoundError:
             raise
         except _DAMAGED as error:

@@ -22,17 +22,19 @@ from financial_assets.market.frames import (
     empty_prices,
     hash_prices,
     of_tickers,
+    renumbered,
     sort_prices,
     ticker_codes,
 )
-from financial_assets.market.price_log import BAR, GONE, Change, PriceLog, Span, rescaled_rows
+from financial_assets.market.index.coverage import Coverage
+from financial_assets.market.price_log import BAR, GONE, RESCALED, Change, PriceLog, Span, rescaled_rows
 from financial_assets.market.restatement import among, compare, reconcile
 
 _BEFORE = dt.timedelta(days=30)
 """Calendar days read before a delivery, for the bar that its first one follows."""
 
-_RECENT = dt.timedelta(days=60)
-"""Calendar days in which most tickers have their last session."""
+_COVERAGE = "coverage.npz"
+"""Kept beside the prices, so that nobody reads them to know which there are."""
 
 _MANY = 100
 """Tickers from which on the rows of all are read sooner than those of some."""
@@ -132,21 +134,42 @@ class PriceStore:
 
     def last_sessions(self, tickers: Sequence[str] | None = None) -> pd.Series:
         """Ticker to its last stored session; a ticker without bars is absent."""
-        changes = self.history() if tickers else ()
-        days = [change.last for change in changes if change.last is not None]
-        if not days or tickers is None:
-            return self._ends(tickers, "max")
-        # Most tickers have traded lately, and the last sessions are quickly read.
-        recent = self._log.read(Span(tuple(tickers), max(days) - _RECENT))
-        ends = recent.groupby("ticker")["date"].max()
-        others = [ticker for ticker in tickers if ticker not in ends.index]
-        return pd.concat([ends, self._ends(others, "max")]) if others else ends
+        spans = self.coverage().spans()
+        asked = spans if tickers is None else spans[spans["ticker"].isin(list(tickers))]
+        return asked.set_index("ticker")["last"].rename("date")
 
-    def _ends(self, tickers: Sequence[str] | None, end: str) -> pd.Series:
-        if tickers is not None and not tickers:
-            return empty_prices().groupby("ticker")["date"].agg(end)
-        stored = self._log.read(Span(None if tickers is None else tuple(tickers)))
-        return stored.groupby("ticker")["date"].agg(end)
+    def coverage(self) -> Coverage:
+        """Which ticker has a stored bar on which day.
+
+        Raises
+        ------
+        MarketDataError
+            A stored file is damaged.
+        """
+        self._log.require_changes()
+        return self._coverage(self.history())[0]
+
+    def _coverage(self, changes: Sequence[Change]) -> tuple[Coverage, bool]:
+        """The coverage after the last of ``changes``, and whether it is kept as that."""
+        kept = Coverage.load(self.root / _COVERAGE)
+        # Written after a change: a process that died in between has left one of an earlier change.
+        if kept is not None and 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]:
+            coverage, number, _ = kept
+            if number == len(changes):
+                return coverage, True
+        else:
+            coverage, number = Coverage.of(self._log.base_keys()), 1
+        rows = self._log.changed_since(number)
+        rows = rows[rows["kind"] != RESCALED]
+        return coverage.changed(rows["date"], rows["ticker"], (rows["kind"] == BAR).to_numpy()), False
+
+    def _keep_coverage(self) -> None:
+        for leftover in self.root.glob(f".{_COVERAGE}.*"):
+            leftover.unlink(missing_ok=True)
+        changes = self.history()
+        coverage, is_kept = self._coverage(changes)
+        if changes and not is_kept:
+            coverage.save(self.root / _COVERAGE, len(changes), changes[-1].new_hash)
 
     def history(self) -> tuple[Change, ...]:
         """Every change of the store, oldest first: what, when, and the content's hash before and after.
@@ -193,6 +216,7 @@ class PriceStore:
             report, rows, change = self._prepared(delivered, empty_prices() if gone is None else gone)
             if len(rows):
                 self._log.append(rows, change)
+            self._keep_coverage()
         return report
 
     def _prepared(self, delivered: pd.DataFrame, gone: pd.DataFrame) -> tuple[UpsertReport, pd.DataFrame, Change]:
@@ -201,7 +225,7 @@ class PriceStore:
         keys = [rows[["ticker", "date"]] for rows in (delivered, gone) if len(rows)]
         stored = self._beside(pd.concat(keys)) if keys else empty_prices()
         both, is_stored, differs = compare(stored, delivered)
-        restatement = reconcile(both, differs, self._ends(sorted(set(both["ticker"])), "min"))
+        restatement = reconcile(both, differs, self._first_sessions(both))
         taken = ~of_tickers(delivered, restatement.held_back)
         is_fresh = taken & (~is_stored | differs)
         fresh = delivered if is_fresh.all() else delivered[is_fresh]
@@ -239,6 +263,11 @@ class PriceStore:
             removed=removed.reset_index(drop=True),
         )
         return report, rows, change
+
+    def _first_sessions(self, rows: pd.DataFrame) -> pd.Series:
+        """Ticker to its first stored session, for the tickers of ``rows``; empty without any."""
+        spans = self.coverage().spans() if len(rows) else pd.DataFrame({"ticker": [], "first": []})
+        return spans.set_index("ticker")["first"]
 
     def _beside(self, keys: pd.DataFrame) -> pd.DataFrame:
         """Stored rows of the tickers and the span of ``keys``, and some before it."""
@@ -292,9 +321,8 @@ def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
     """The rows of a change, which share their values with ``prices``."""
-    rows = prices.copy(deep=False)
+    rows = renumbered(prices)
     rows["kind"] = np.int8(kind)
-    rows.index = pd.RangeIndex(len(rows))
     return rows
 
 

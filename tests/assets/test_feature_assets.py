@@ -16,7 +16,7 @@ from financial_assets.features.catalogue import FEATURE_NAMES, MAX_LOOKBACK
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_features
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import PricePanel, build_panel
 
 ALL = (raw_prices, price_panel, features)
 
@@ -67,6 +67,22 @@ def test_one_session_later_the_earlier_ones_are_bit_equal(make_market: Any, mate
     assert len(after.sessions) == len(before.sessions) + 1
     np.testing.assert_array_equal(after.values[:, :, :-1], before.values)
     assert materialize(ALL, market).data_version("features") == later.data_version("features")
+
+
+def test_one_session_later_nothing_old_is_laid_out_or_compared(
+    make_market: Any, materialize: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    market = make_market()
+    assert materialize(ALL, market).success
+    for place in ("installation.market.build_layout", "features.appending._digests", "assets.features.compute_panel"):
+        monkeypatch.setattr(f"financial_assets.{place}", lambda *_, place=place: pytest.fail(place))
+    for _ in range(2):
+        assert materialize(ALL, market, advance=1, complete=True).success
+    monkeypatch.undo()
+    panel = PricePanel.load(market.panel_path)
+    assert panel.content_hash() == build_panel(market.prices()).until(market.clock().now()).content_hash()
+    expected = compute_panel(panel, FeatureGraph())
+    assert load_features(market.features_path).content_hash() == expected.content_hash()
 
 
 def test_a_feature_that_looks_ahead_stops_the_run_by_name(

@@ -19,6 +19,7 @@ from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_
 from financial_assets.features.schema import check_feature_panel, check_features
 from financial_assets.market import calendar
 from financial_assets.market.panel import PricePanel
+from financial_assets.market.panels.lineage import Lineage
 
 DAYS = calendar.sessions("2020-01-02", "2020-12-31")[:180]
 Panel = Callable[..., PricePanel]
@@ -111,6 +112,30 @@ def test_what_cannot_be_continued_is_computed_whole(
     assert next_sessions(path, fewer, catalogue_graph) is None
     market = replace(panel, values=panel.values * np.float32(1.01))  # everybody's bars have changed
     assert next_sessions(path, market, catalogue_graph) is None
+
+
+def test_a_lineage_says_what_has_changed(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, lineage = panel.until(DAYS[170]), Lineage()
+    save_features(path, compute_panel(first, catalogue_graph), first, lineage)
+    monkeypatch.setattr(appending, "_digests", lambda *_: pytest.fail("bars are compared"))
+    values = panel.values.copy()
+    values[5, 0:4, :100] *= np.float32(0.7)
+    changed = replace(panel, values=values)
+    after = lineage.continued(171, ("T05",))
+    for last, restated in ((172, ("T05",)), (174, None)):
+        longer = changed.until(DAYS[last])
+        appended = next_sessions(path, longer, catalogue_graph, after)
+        assert appended is not None
+        assert (None if appended.restated is None else appended.restated.tickers, appended.unstable) == (restated, ())
+        append_features(path, appended)
+        assert same(load_features(path), compute_panel(longer, catalogue_graph))
+        after = after.continued(last + 1, ())
+    monkeypatch.undo()
+    assert next_sessions(path, changed, catalogue_graph, Lineage()) is None, "another panel, and no digests"
+    everybody = after.continued(100, ())
+    assert next_sessions(path, changed, catalogue_graph, everybody) is None, "settled bars have changed"
 
 
 def test_a_value_that_does_not_come_out_again_is_told(

@@ -50,6 +50,18 @@ class Home:
         return continued(stored, self.store, self.basis(), self.read, self.members, now)
 
 
+def assert_kept(before: StoredPanel, after: StoredPanel) -> None:
+    """What the lineage says to be the same is the same."""
+    known = len(before.layout.sessions)
+    ancestor = after.lineage.since(before.lineage.name, known)
+    assert ancestor is not None
+    rows = [row for row, name in enumerate(after.layout.tickers) if name not in ancestor.apart]
+    assert ancestor.kept <= known
+    for name in ("values", "valid"):
+        mine, its = (getattr(one.layout, name)[rows][..., : ancestor.kept] for one in (before, after))
+        assert np.array_equal(mine, its, equal_nan=name == "values")
+
+
 def assert_same(one: StoredPanel, other: StoredPanel) -> None:
     assert one.panel.content_hash() == other.panel.content_hash()
     assert (one.layout.tickers, one.basis) == (other.layout.tickers, other.basis)
@@ -84,7 +96,8 @@ def test_whatever_has_changed(
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         home.store.upsert(source[source["date"] <= days[end + ahead]])
-        home.whole(days[end]).save(home.path)
+        states = [home.whole(days[end])]
+        states[0].save(home.path)
         for kind, name, at, step in events:
             mine, gone = source["ticker"] == name, None
             end += step
@@ -117,7 +130,10 @@ def test_whatever_has_changed(
             longer, whole = home.continued(days[end]), home.whole(days[end])
             if longer is not None:
                 assert_same(longer, whole)
-            (longer or whole).save(home.path)
+                for state in states:
+                    assert_kept(state, longer)
+            states = [*states, longer] if longer is not None else [whole]
+            states[-1].save(home.path)
             assert PricePanel.load(home.path).content_hash() == whole.panel.content_hash()
 
 
@@ -166,17 +182,27 @@ def test_a_dividend_lays_out_its_ticker_alone(home: Home, source: pd.DataFrame) 
     longer = home.continued(now)
     assert longer is not None
     assert_same(longer, home.whole(now))
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    ancestor = longer.lineage.since(stored.lineage.name, 71)
+    assert ancestor is not None
+    assert ancestor.apart == ("T07",)
+    assert_kept(stored, longer)
 
 
 def test_the_clock_alone_moves(home: Home, source: pd.DataFrame) -> None:
     days = source["date"].unique()
     home.store.upsert(source)
     home.whole(days[60]).save(home.path)
+    names: list[str] = []
     for at in (61, 64, 64, 75):
         longer = home.continued(days[at])
         assert longer is not None
         assert_same(longer, home.whole(days[at]))
+        names.append(longer.lineage.name)
         longer.save(home.path)
+    assert names[1] == names[2], "nothing has changed"
+    assert len(set(names)) == 3
     assert home.continued(days[70]) is None, "a clock never goes back"
 
 

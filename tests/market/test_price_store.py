@@ -255,7 +255,7 @@ def _die_while_writing(root: Path, prices: pd.DataFrame, at: int) -> None:
 
 
 @pytest.mark.parametrize("stored", [0, 10])
-@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("at", range(6))
 def test_a_power_cut_half_way_leaves_old_or_new_prices_and_no_litter(
     tmp_path: Path, make_prices: MakePrices, stored: int, at: int
 ) -> None:
@@ -275,4 +275,6 @@ def test_a_power_cut_half_way_leaves_old_or_new_prices_and_no_litter(
     assert_frame_equal(store.read(), corrected)
     assert store.content_hash() == hash_prices(corrected)
     files = sorted(path.name for path in tmp_path.rglob("*") if path.is_file())
-    assert files == [".lock", *(["000002-000002.parquet"] if stored else []), "history.json", "prices.parquet"]
+    changes = ["000002-000002.parquet"] if stored else []
+    assert files == [".lock", *changes, "coverage.npz", "history.json", "prices.parquet"]
+    assert store.coverage().bars == len(corrected)

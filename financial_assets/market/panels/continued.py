@@ -15,7 +15,7 @@ import pandas as pd
 
 from financial_assets.market import calendar
 from financial_assets.market.panel import Members, belonging, require_sessions
-from financial_assets.market.panels.layout import Layout, extended, with_rows
+from financial_assets.market.panels.layout import CHANNELS, Layout, extended, with_rows
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.price_log import BAR
 from financial_assets.market.quality.shapes import not_traded, stands_still
@@ -89,7 +89,10 @@ def continued(
     longer = extended(layout, count, tail[rows], codes[rows], sessions, belongs)
     if apart and not _lay_out_apart(longer, sorted(apart), read):
         return None
-    return StoredPanel(longer, basis)
+    is_same = count == known == len(sessions) and not apart
+    kept = _kept(layout, longer, count) if apart else count
+    lineage = stored.lineage if is_same else stored.lineage.continued(kept, tuple(sorted(apart)))
+    return StoredPanel(longer, basis, lineage)
 
 
 def _changed(before: Basis, now: Basis, store: PriceStore) -> pd.DataFrame | None:
@@ -124,6 +127,13 @@ def _doubtful(tail: pd.DataFrame, codes: np.ndarray, layout: Layout, count: int,
     was_listed = np.logical_or.reduce(np.isfinite(layout.adjusted[:, :count]), axis=1)
     is_doubtful = is_new & (stands_still(tail) | (~follows & was_listed[codes]))
     return set(map(int, np.unique(codes[is_doubtful])))
+
+
+def _kept(before: Layout, after: Layout, count: int) -> int:
+    """How many of the first ``count`` sessions have the same market index: a dividend changes its last digits."""
+    market = CHANNELS.index("market")
+    differs = np.flatnonzero(before.values[0, market, :count] != after.values[0, market, :count])
+    return int(differs[0]) if len(differs) else count
 
 
 def _lay_out_apart(layout: Layout, tickers: Sequence[str], read: Read) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from financial_assets.atomic import atomic_path
 from financial_assets.market.panel import PricePanel, panel_of
 from financial_assets.market.panels.layout import CHANNELS, Layout
+from financial_assets.market.panels.lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,19 @@ class Basis:
     left_out: Mapping[str, tuple[str, ...]]
 
 
-_BASIS = TypeAdapter(Basis)
+_BASIS, _LINEAGE = TypeAdapter(Basis), TypeAdapter(Lineage)
 
 
 @dataclass(frozen=True, eq=False)
 class StoredPanel:
-    """A layout and its basis, and the covariates ``[ticker, covariate, session]`` that come behind its channels."""
+    """A layout, its basis, what it has in common with the panels stored before, and covariates behind its channels.
+
+    These are ``[ticker, covariate, session]``.
+    """
 
     layout: Layout
     basis: Basis
+    lineage: Lineage = field(default_factory=Lineage)
     covariates: tuple[str, ...] = ()
     levels: np.ndarray | None = None
 
@@ -83,6 +88,7 @@ class StoredPanel:
                 growth=layout.growth,
                 belongs=layout.belongs,
                 basis=np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
+                lineage=np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
             )
 
     @classmethod
@@ -103,6 +109,7 @@ class StoredPanel:
                     growth=held["growth"],
                     belongs=held["belongs"],
                 )
-                return cls(layout, _BASIS.validate_json(held["basis"].tobytes()))
+                basis, lineage = held["basis"].tobytes(), held["lineage"].tobytes()
+                return cls(layout, _BASIS.validate_json(basis), _LINEAGE.validate_json(lineage))
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError):
             return None

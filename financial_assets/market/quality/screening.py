@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, of_tickers, ticker_codes
+from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, of_tickers, renumbered, ticker_codes
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.form import date_faults, has_form, key_faults
 from financial_assets.market.quality.overrides import Override, covered
@@ -101,7 +101,7 @@ def screen(
     histories
         Ticker to the number of bars in the store, where ``stored`` has the last ones only.
     """
-    delivered = prices.reset_index(drop=True)
+    delivered = renumbered(prices)
     if not has_form(delivered):
         nothing = _table([])
         return Screening(
@@ -141,8 +141,8 @@ def _conclude(
     accepted = sieve.rows[~sieve.rows["ticker"].isin(list(waiting))] if waiting else sieve.rows
     return Screening(
         policy=policy,
-        accepted=accepted.reset_index(drop=True),
-        decided=decided.reset_index(drop=True),
+        accepted=renumbered(accepted),
+        decided=renumbered(decided),
         quarantined=quarantined,
         suspicious=_table([*sieve.doubted, _missing(accepted, stored, quarantined, overridden)]),
         repaired=_table(sieve.repaired),
@@ -192,8 +192,9 @@ def _missing(
     present = ticker_codes(accepted["ticker"])[1]
     # A bar that was left out is named already.
     others = pd.concat([stored[keys], quarantined[keys].dropna()])
-    others = others[of_tickers(others, present)]
-    others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
+    others = others[of_tickers(others, present)] if len(others) else others
+    if len(others):
+        others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
     missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
     # Who drops a bar knows that its session has none.
     missing = missing[~covered(missing, [override for override, _ in overridden if override.action != "repair"])]

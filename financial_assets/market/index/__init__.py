@@ -1,0 +1,1 @@
+"""What the price store holds, without the prices."""
