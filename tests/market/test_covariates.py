@@ -321,6 +321,19 @@ def test_spreads_and_ratios(make_prices: MakePrices, file: Path) -> None:
         Covariates(("^TNX / FOO",), table).extend(panel, prices, None)
 
 
+def test_a_market_that_closes_later_is_seen_a_session_later(make_prices: MakePrices) -> None:
+    prices = make_prices(("SPY", "^TNX"), count=60, seed=5)
+    panel = build_panel(make_prices(count=60))
+    covariates = Covariates(("SPY[-1]", "SPY", "SPY / SPY[-2]"))
+    assert covariates.tickers == ("SPY",)
+    wide = covariates.extend(panel, prices, None)
+    lagged, today, growth = (column(wide, name) for name in covariates.names)
+    assert np.isnan(lagged.iloc[0])
+    assert lagged.iloc[1:].tolist() == today.iloc[:-1].tolist()
+    assert growth.iloc[:2].isna().all()
+    np.testing.assert_allclose(growth.iloc[2:], today.to_numpy()[2:] / today.to_numpy()[:-2], rtol=1e-6)
+
+
 def test_too_many_covariates_are_refused() -> None:
     with pytest.raises(MarketDataError, match=f"at most {MOST}"):
         Covariates(tuple(f"T{number}" for number in range(MOST + 1)))
@@ -377,6 +390,7 @@ def test_a_table_may_not_take_the_name_of_the_sector(file: Path) -> None:
         ("^TNX  -  ^IRX,hyg / lqd", ("^TNX - ^IRX", "HYG / LQD")),
         ("baa_yield - ^TNX", ("BAA_YIELD - ^TNX",)),
         ("BRK-B", ("BRK-B",)),
+        ("^ftse[-1], ^TNX - ^IRX[-2]", ("^FTSE[-1]", "^TNX - ^IRX[-2]")),
         ("", ()),
     ],
 )

@@ -41,8 +41,8 @@ class Covariates:
     Attributes
     ----------
     entries
-        As in the setting ``COVARIATES``: tickers, and spreads ``A - B`` or ratios ``A / B`` of tickers or names; each of
-        them may be of some sessions before, ``A[-1]``.
+        As in the setting ``COVARIATES``: tickers, and spreads ``A - B`` or ratios ``A / B`` of tickers or names; any of
+        them may be that of some sessions before, ``A[-1]``.
     table
         See ``tables.read_tables``; ``None`` without files. Every name in it is a covariate.
     sector

@@ -98,7 +98,7 @@ class Artifact:
             trained, given = (", ".join(names[len(CHANNELS) :]) or "none" for names in (channels, panel.channels))
             raise ExportError(
                 f"version {self.version} of {self.variant} was trained with other covariates ({trained}) than "
-                f"COVARIATES, COVARIATE_FILES and SECTOR_INDEX give ({given}): set these back, or train anew in another "
+                f"COVARIATES, COVARIATE_FILES and SECTOR_INDEX give ({given}): set these back, or use another "
                 "FINANCIAL_ASSETS_HOME"
             )
 
