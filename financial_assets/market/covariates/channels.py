@@ -13,10 +13,10 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 from financial_assets.market.covariates.sectors import sector_levels
 from financial_assets.market.covariates.tables import LARGEST_VALUE, known_values
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.market.universe import Universe
 
-__all__ = ["MOST", "SECTOR", "Covariates"]
+__all__ = ["MOST", "SECTOR", "Covariates", "covariate_gaps"]
 
 MOST = 16
 """Most covariates: a request carries each of them for every bar, and its size has a limit."""
@@ -163,6 +163,20 @@ class Covariates:
             return known_values(owners[""], closes, self.max_age)[None]
         nothing = rows.head(0)
         return np.stack([known_values(owners.get(ticker, nothing), closes, self.max_age) for ticker in panel.tickers])
+
+
+def covariate_gaps(panel: PricePanel) -> list[str]:
+    """One sentence for each covariate that is not known throughout, of any ticker: where tickers lack features."""
+    lines: list[str] = []
+    for place, name in enumerate(panel.covariates, len(CHANNELS)):
+        unknown = np.flatnonzero(np.isnan(panel.values[:, place]).any(axis=0))
+        if len(unknown):
+            days, count = panel.sessions[unknown], len(panel.sessions)
+            lines.append(
+                f"covariate {name}: unknown on {len(days):,} of {count:,} sessions ({days[0]:%Y-%m-%d} to "
+                f"{days[-1]:%Y-%m-%d}); there, and on the bars after a gap, tickers have no features"
+            )
+    return lines
 
 
 def _parts(entry: str) -> Sequence[str]:
