@@ -206,6 +206,12 @@ def test_a_forecast_of_tokyo_is_known_the_day_before_in_new_york(file: Path) -> 
     assert len(read_tables(str(file), ZONE)) == 1
 
 
+def test_a_day_ends_also_where_its_midnight_does_not_exist(file: Path) -> None:
+    file.write_text("date,known_at,name,value\n2018-11-01,2018-11-03,a,1\n2018-02-01,2018-02-17,a,1\n")
+    known = read_tables(str(file), "America/Sao_Paulo")["known"]
+    assert known.tolist() == [pd.Timestamp("2018-02-18 03:00", tz="UTC"), pd.Timestamp("2018-11-04 03:00", tz="UTC")]
+
+
 # The law: what becomes known after a close changes nothing at that close.
 
 Join = Callable[[pd.DataFrame, pd.DatetimeIndex], np.ndarray]
