@@ -92,7 +92,8 @@ class Artifact:
         ExportError
             It was trained with other covariates.
         """
-        interface = cast("Mapping[str, list[str]]", self.card["interface"])
+        # Cards of models without covariates name no channels.
+        interface = cast("Mapping[str, list[str]]", self.card.get("interface", {}))
         channels = tuple(interface.get("channels", CHANNELS))
         if channels != panel.channels:
             trained, given = (", ".join(names[len(CHANNELS) :]) or "none" for names in (channels, panel.channels))
