@@ -179,7 +179,7 @@ def _parsed(texts: pd.DataFrame, rows: np.ndarray, where: str, zone: str) -> pd.
     is_day = known_texts.str.fullmatch(_DAY)
     has_zone = known_texts.str.fullmatch(_DAY + r"[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)")
     allowed = "write YYYY-MM-DD (known at the end of that day) or a time with its zone, 2020-04-29T08:30:00-04:00"
-    refuse(~(is_day | has_zone), "known_at", f"says no day, or a time without its zone; {allowed}")
+    refuse(~(is_day | has_zone), "known_at", f"is neither a day nor a time with its zone; {allowed}")
     ends = pd.to_datetime(known_texts.where(is_day), format="%Y-%m-%d", errors="coerce") + pd.Timedelta(days=1)
     known = pd.to_datetime(known_texts.where(has_zone), format="ISO8601", errors="coerce", utc=True)
     # Clocks of some zones (São Paulo's until 2019) go forward at midnight: the day then ends an hour later by name.
