@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
+from financial_assets.features.indicators.covariates import SECTOR, covariate_features
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,17 @@ def feature_table() -> str:
         lines += ["", f"## {family}", "", "| feature | bars | formula | neutral | range | source |"]
         lines += ["| --- | --- | --- | --- | --- | --- |"]
         lines += [_row(feature) for feature in members]
+    lines += [
+        "",
+        "## covariates",
+        "",
+        "Made for each [covariate](covariates.md) that the settings name; `x` stands for its name. Those of the",
+        "sector come with `SECTOR_INDEX`. They do not depend on a covariate's unit or zero either.",
+        "",
+        "| feature | bars | formula | neutral | range | source |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    lines += [_row(feature) for feature in covariate_features(("x", SECTOR))]
     lines += [
         "",
         "## Indicators of the original system",

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import Field
 
 from financial_assets.errors import FinancialAssetsError, MarketDataError, SourceError
+from financial_assets.market.covariates.channels import covariate_gaps
 from financial_assets.market.freshness import LATENESS, longest_wait, overdue
 from financial_assets.market.ingestion import Ingestion
 from financial_assets.market.quality.checks import CONSISTENCY
@@ -268,6 +269,8 @@ def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.Materia
     panel = current.panel
     tickers, _, sessions = panel.values.shape
     context.log.info(f"{tickers} tickers x {sessions:,} sessions up to {panel.sessions[-1]:%Y-%m-%d}")
+    for line in covariate_gaps(panel):
+        context.log.warning(line)
     return dg.MaterializeResult(
         data_version=dg.DataVersion(panel.content_hash()),
         metadata={

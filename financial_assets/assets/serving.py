@@ -70,8 +70,9 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
 def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: Artifact) -> tuple[Manifest, float]:
     """Deploy an artefact and check its answers against its file; its Model, and the largest difference."""
     name = model_name(artifact.variant, artifact.version)
-    manifest = serving.publish(name, artifact.folder, {"variant": artifact.variant})
     panel = market.load_panel()
+    artifact.require_channels(panel)
+    manifest = serving.publish(name, artifact.folder, {"variant": artifact.variant})
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     expected = run_onnx(onnx_session(artifact.onnx_path), bars)
 

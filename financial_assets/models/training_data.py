@@ -76,6 +76,7 @@ class TrainingData:
             raise TrainingError(
                 f"no usable window of SEQUENCE_LENGTH={sequence_length} among {count} sessions up to the data cut-off "
                 f"{cutoff:%Y-%m-%d} for TICKERS={','.join(panel.tickers)}: set an earlier INGESTION_START_DATE"
+                + (f", or give longer covariates ({', '.join(panel.covariates)})" if panel.covariates else "")
             )
         data = cls(
             tickers=panel.tickers,

@@ -185,7 +185,7 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
         elif bars[rows[name]] < SERVED_LOOKBACK:
             reasons[name] = f"has {bars[rows[name]]} bars at {as_of}; {SERVED_LOOKBACK} are needed"
             if unknown := panel.unknown_covariates(name, SERVED_LOOKBACK):
-                reasons[name] += f" without a gap, and not all of {', '.join(unknown)} is known of that time"
+                reasons[name] += f" on which all covariates are known, and {', '.join(unknown)} has a gap there"
     return reasons
 
 

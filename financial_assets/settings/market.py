@@ -15,7 +15,8 @@ from financial_assets.settings.base import LocalPath, LocalPattern, SettingsGrou
 from financial_assets.settings.names import nearest_names
 
 _NAME = r"[A-Za-z0-9.\-^=_]{1,40}"
-_COVARIATE = rf"{_NAME}( [-/] {_NAME})?"
+_LAGGED = rf"{_NAME}(\[-[1-9]\])?"
+_COVARIATE = rf"{_LAGGED}( [-/] {_LAGGED})?"
 _TICKER_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-^=")
 
 
@@ -65,7 +66,8 @@ class MarketSettings(SettingsGroup):
 
     covariates: Annotated[tuple[str, ...], NoDecode] = ()
     """Further tickers of the price source that models see beside each bar, separated by commas (``^VIX,SPY``); also
-    differences and ratios of two (``^TNX - ^IRX``, ``HYG / LQD``), of tickers or of names in ``COVARIATE_FILES``."""
+    differences and ratios of two (``^TNX - ^IRX``, ``HYG / LQD``), of tickers or of names in ``COVARIATE_FILES``.
+    ``SPY[-1]`` is the close of one session before: for markets that close later than ``MARKET_CALENDAR``'s."""
 
     covariate_files: LocalPattern | None = None
     """Dated tables that models see beside each bar (CSV or Parquet): date, known_at, name, value and, for values of one

@@ -11,11 +11,14 @@ import pytest
 
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.errors import MarketDataError, SettingsError
+from financial_assets.errors import MarketDataError, SettingsError, TrainingError
 from financial_assets.features.appending import load_features
 from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
+from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
+from financial_assets.models.training_data import TrainingData
+from financial_assets.serving.signals import without_signal
 
 ALL = (raw_prices, price_panel, features)
 MORE = ("ccc_z_score_60", "ccc_change_5", "ccc_correlation_60", "cpi_z_score_60", "cpi_change_5", "cpi_correlation_60")
@@ -100,6 +103,44 @@ def test_a_covariate_that_the_source_lacks_is_named(make_market: Any, materializ
     assert not outcome.success
     assert "COVARIATES: there are no prices of ^VIX" in outcome.failure_text
     assert any("^VIX" in warning and "COVARIATES" in warning for warning in outcome.warnings)
+
+
+def test_a_covariate_with_holidays_of_its_own_is_carried_over_them(
+    make_market: Any, materialize: Any, bars: pd.DataFrame
+) -> None:
+    """Bonds do not trade on some days on which shares do; the source delivers no bar of them."""
+    folder = Path(make_market().home).parent
+    source = SimulatedPrices(SimulatedMarket(sessions=400, seed=3))
+    other = source.fetch(("CCC",)).prices.assign(ticker="^TNX", volume=0.0)
+    days = sorted(other["date"].unique())
+    closed = [days[100], days[101], days[250]]
+    pd.concat([bars, other[~other["date"].isin(closed)]]).to_csv(folder / "bars.csv", index=False)
+    market = make_market(files=folder / "bars.csv", covariates=["^TNX"])
+    outcome = materialize(ALL, market)
+    assert outcome.success, outcome.failure_text
+    level = PricePanel.load(market.panel_path).values[0, 7]
+    expected = other.set_index("date")["adj_close"].to_numpy().astype(np.float32)
+    assert level[100] == level[101] == level[99] == expected[99]
+    assert (level[251:] == expected[251 : len(level)]).all()
+
+
+def test_a_covariate_that_ends_leaves_no_features_and_says_so(
+    make_market: Any, materialize: Any, table: Path, bars: pd.DataFrame
+) -> None:
+    day = pd.Timestamp(sorted(bars["date"].unique())[150])
+    market = make_market(covariate_files=str(table), covariate_max_age=20)
+    kept = pd.read_csv(table)
+    kept[kept["date"] <= f"{day:%Y-%m-%d}"].to_csv(table, index=False)
+    outcome = materialize((raw_prices, price_panel), market)
+    assert any("covariate cpi: unknown on " in warning for warning in outcome.warnings)
+    panel = PricePanel.load(market.panel_path)
+    assert (panel.listed_bars()[:, -1] == 0).all()
+    reason = without_signal(panel, ["AAA"])["AAA"]
+    assert "has 0 bars" in reason
+    assert reason.endswith("on which all covariates are known, and cpi has a gap there")
+    stored = compute_panel(panel, FeatureGraph(covariates=panel.covariates))
+    with pytest.raises(TrainingError, match=r"INGESTION_START_DATE, or give longer covariates \(cpi\)"):
+        TrainingData.until(panel.sessions[-1], stored, panel, sequence_length=5)
 
 
 def test_a_folder_keeps_to_its_covariates(make_market: Any, materialize: Any, table: Path) -> None:

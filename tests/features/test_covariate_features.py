@@ -135,13 +135,11 @@ def test_values_are_what_the_formulas_say(make_bars):
 
 
 def test_names_say_what_a_covariate_is():
-    names = [feature.name for feature in covariate_features(("^VIX", "^TNX - ^IRX", "HYG / LQD", "baa.yield"))]
-    assert names[::3] == [
-        "vix_z_score_60",
-        "tnx_minus_irx_z_score_60",
-        "hyg_over_lqd_z_score_60",
-        "baa_yield_z_score_60",
+    names = [
+        feature.name for feature in covariate_features(("^VIX", "^TNX - ^IRX", "HYG / LQD", "baa.yield", "SPY[-1]"))
     ]
+    prefixes = ("vix", "tnx_minus_irx", "hyg_over_lqd", "baa_yield", "spy_lag_1")
+    assert names[::3] == [f"{prefix}_z_score_60" for prefix in prefixes]
     assert feature_prefix("^GSPC") == "gspc"
     with pytest.raises(FeatureError, match=r"COVARIATES and COVARIATE_FILES: .* of \^VIX, vix would"):
         covariate_features(("^VIX", "vix"))

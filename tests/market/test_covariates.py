@@ -186,8 +186,11 @@ GOOD = "2020-01-02,2020-01-02,a,1"
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,inf\n", "row 2, value: 'inf' is not a number"),
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,-2e15\n", "row 2, value: '-2e15' is not a number"),
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,high\n", "row 2, value: 'high' is not a number"),
-        ("date,known_at,name,value\n2020-01-02,,a,1\n", "row 2, known_at: '' says no day"),
-        ("date,known_at,name,value\n2020-01-02,2020-01-02 08:30,a,1\n", "or a time without its zone"),
+        ("date,known_at,name,value\n2020-01-02,,a,1\n", "row 2, known_at: '' is neither a day nor"),
+        (
+            "date,known_at,name,value\n2020-01-02,2020-01-02 08:30,a,1\n",
+            "'2020-01-02 08:30' is neither a day nor a time with its zone",
+        ),
         ("date,known_at,name,value\n2020-01-02,2020-13-02,a,1\n", "known_at: '2020-13-02' is not a day or time"),
         ("date,known_at,name,value\n2.1.2020,2020-01-02,a,1\n", "date: '2.1.2020' is not a date; write YYYY-MM-DD"),
         ("date,known_at,name,value\n2020-03-02,2020-03-01,a,1\n", "a forecast is dated with the day it was made"),
@@ -204,6 +207,12 @@ def test_a_row_that_cannot_be_is_named_with_the_setting(file: Path, text: str, m
 def test_a_forecast_of_tokyo_is_known_the_day_before_in_new_york(file: Path) -> None:
     file.write_text("date,known_at,name,value\n2020-01-10,2020-01-10T08:50:00+09:00,tankan,1\n")
     assert len(read_tables(str(file), ZONE)) == 1
+
+
+def test_a_day_ends_also_where_its_midnight_does_not_exist(file: Path) -> None:
+    file.write_text("date,known_at,name,value\n2018-11-01,2018-11-03,a,1\n2018-02-01,2018-02-17,a,1\n")
+    known = read_tables(str(file), "America/Sao_Paulo")["known"]
+    assert known.tolist() == [pd.Timestamp("2018-02-18 03:00", tz="UTC"), pd.Timestamp("2018-11-04 03:00", tz="UTC")]
 
 
 # The law: what becomes known after a close changes nothing at that close.
@@ -321,6 +330,19 @@ def test_spreads_and_ratios(make_prices: MakePrices, file: Path) -> None:
         Covariates(("^TNX / FOO",), table).extend(panel, prices, None)
 
 
+def test_a_market_that_closes_later_is_seen_a_session_later(make_prices: MakePrices) -> None:
+    prices = make_prices(("SPY", "^TNX"), count=60, seed=5)
+    panel = build_panel(make_prices(count=60))
+    covariates = Covariates(("SPY[-1]", "SPY", "SPY / SPY[-2]"))
+    assert covariates.tickers == ("SPY",)
+    wide = covariates.extend(panel, prices, None)
+    lagged, today, growth = (column(wide, name) for name in covariates.names)
+    assert np.isnan(lagged.iloc[0])
+    assert lagged.iloc[1:].tolist() == today.iloc[:-1].tolist()
+    assert growth.iloc[:2].isna().all()
+    np.testing.assert_allclose(growth.iloc[2:], today.to_numpy()[2:] / today.to_numpy()[:-2], rtol=1e-6)
+
+
 def test_too_many_covariates_are_refused() -> None:
     with pytest.raises(MarketDataError, match=f"at most {MOST}"):
         Covariates(tuple(f"T{number}" for number in range(MOST + 1)))
@@ -377,6 +399,7 @@ def test_a_table_may_not_take_the_name_of_the_sector(file: Path) -> None:
         ("^TNX  -  ^IRX,hyg / lqd", ("^TNX - ^IRX", "HYG / LQD")),
         ("baa_yield - ^TNX", ("BAA_YIELD - ^TNX",)),
         ("BRK-B", ("BRK-B",)),
+        ("^ftse[-1], ^TNX - ^IRX[-2]", ("^FTSE[-1]", "^TNX - ^IRX[-2]")),
         ("", ()),
     ],
 )

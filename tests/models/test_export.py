@@ -17,6 +17,7 @@ from financial_assets.errors import ExportError, ParityError
 from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import build_network
@@ -191,7 +192,13 @@ def wide(panel: PricePanel) -> PricePanel:
 
 
 def test_a_model_with_covariates_is_trained_exported_and_equal(
-    wide: PricePanel, graph: FeatureGraph, tiny: Variant, sequence_length: int, cutoff: pd.Timestamp, tmp_path: Path
+    wide: PricePanel,
+    panel: PricePanel,
+    graph: FeatureGraph,
+    tiny: Variant,
+    sequence_length: int,
+    cutoff: pd.Timestamp,
+    tmp_path: Path,
 ) -> None:
     covered = [
         feature for feature in FeatureGraph(covariates=wide.covariates).features if feature.family == "covariates"
@@ -219,6 +226,12 @@ def test_a_model_with_covariates_is_trained_exported_and_equal(
     ]
     assert card["interface"]["input"] == {"bars": ["batch", SERVED_LOOKBACK, 10]}
     assert "tnx_minus_irx_correlation_60" in [feature["name"] for feature in card["features"]]
+    model = Artifact("tiny", 3, tmp_path, card, "run", reused=False)
+    model.require_channels(wide)
+    for other, named in ((replace(wide, covariates=("cpi", "^TNX - ^IRX", "sector")), "cpi, "), (panel, "none")):
+        with pytest.raises(ExportError, match=rf"\(\^TNX - \^IRX, cpi, sector\) than COVARIATES.* give \({named}"):
+            model.require_channels(other)
+    Artifact("old", 1, tmp_path, {"interface": {}}, "run", reused=False).require_channels(panel)
     with pytest.raises(ExportError, match="train it again"):
         build_predictor(trained, FeatureGraph([*graph.features, *covered[:-1]], covariates=wide.covariates))
     _, bars = wide.windows(wide.sessions[-1], SERVED_LOOKBACK)

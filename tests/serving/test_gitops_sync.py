@@ -15,16 +15,16 @@ from financial_assets.serving.manifests import Manifest, experiment_manifest, mo
 
 pytestmark = [pytest.mark.integration, pytest.mark.debian("git")]
 
-MakeModel = Callable[[Path, float], Path]
+MakeModel = Callable[..., Path]
 
 
-def split(synced: Any, write_tiny: MakeModel, prefix: str, logits: dict[str, float]) -> list[Manifest]:
+def split(synced: Any, write_tiny: MakeModel, prefix: str, logits: dict[str, float], **shape: int) -> list[Manifest]:
     """Models of these logits, and an experiment in which the first is the default of 3 parts and others have 1."""
     names = [f"{prefix}-{letter}" for letter in logits]
     models = []
     for name, logit in zip(names, logits.values(), strict=True):
         folder = synced.volume / name
-        models.append(model_manifest(name, str(folder if folder.exists() else write_tiny(folder, logit))))
+        models.append(model_manifest(name, str(folder if folder.exists() else write_tiny(folder, logit, **shape))))
     weights = {name: 1 + 2 * (name == names[0]) for name in names}
     return [*models, experiment_manifest(f"{prefix}-experiment", default=names[0], weights=weights)]
 
@@ -93,3 +93,9 @@ def test_routes_are_learnt_from_the_gateway(synced: Any, write_tiny: MakeModel, 
             answer = client.infer_batch(name, bars)
             assert answer.route == name
             np.testing.assert_allclose(answer.probability_up, answer_of(bars, logit)[0][:, 0], rtol=1e-5)
+
+
+def test_models_with_covariates_are_asked_with_as_many_channels(synced: Any, write_tiny: MakeModel) -> None:
+    target = synced.target
+    target.apply(split(synced, write_tiny, "wide", {"a": 0.0, "b": 1.0}, channels=10))
+    target.wait_ready(["wide-a", "wide-b", "wide-experiment"], 60)

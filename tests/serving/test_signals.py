@@ -235,6 +235,17 @@ def test_a_full_batch_fits_into_the_customary_message_of_grpc() -> None:
     assert max(4 * int(np.prod(shape)) for shape in sizes) < 4_000_000
 
 
+def test_covariates_make_batches_smaller_and_not_longer() -> None:
+    double, panel = Double(), panel_of(600)
+    names = tuple(f"c{number}" for number in range(16))
+    more = np.zeros((600, 16, len(panel.sessions)), dtype=np.float32)
+    wide = replace(panel, values=np.concatenate([panel.values, more], axis=1), covariates=names)
+    assert_frame_equal(ask(double, wide), ask(Double(), panel))
+    sizes = [shape for _, shape in double.batches]
+    assert [shape[0] for shape in sizes] == [155, 155, 155, 135]
+    assert max(4 * int(np.prod(shape)) for shape in sizes) < 4_000_000
+
+
 def test_only_the_tickers_asked_for_are_sent() -> None:
     double = Double()
     assert ask(double, panel_of(7), tickers=["T0005"])["ticker"].tolist() == ["T0005"]

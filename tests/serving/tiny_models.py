@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 QUANTILES = np.array([[-0.02, -0.01, 0.0, 0.01, 0.02]], dtype=np.float32)
 
 
-def write_model(folder: Path, logit: float) -> Path:
+def write_model(folder: Path, logit: float, channels: int = 7) -> Path:
     """A graph that answers sigmoid(logit) and quantiles proportional to the mean close; returns its folder."""
     values = {
         "start": np.array([3], np.int64),
@@ -36,7 +36,7 @@ def write_model(folder: Path, logit: float) -> Path:
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [tensor("bars", TensorProto.FLOAT, ["batch", 256, 7])],
+        [tensor("bars", TensorProto.FLOAT, ["batch", 256, channels])],
         [
             tensor("probability_up", TensorProto.FLOAT, ["batch", 1]),
             tensor("return_quantiles", TensorProto.FLOAT, ["batch", 5]),

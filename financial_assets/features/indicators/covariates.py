@@ -46,8 +46,8 @@ def covariate_features(names: Sequence[str]) -> tuple[Feature, ...]:
 
 
 def feature_prefix(covariate: str) -> str:
-    """What names of features begin with: ``^VIX`` is ``vix``, ``^TNX - ^IRX`` is ``tnx_minus_irx``."""
-    text = covariate.replace(" - ", " minus ").replace(" / ", " over ")
+    """What names of features begin with: ``^TNX - ^IRX`` is ``tnx_minus_irx``, ``SPY[-1]`` is ``spy_lag_1``."""
+    text = covariate.replace(" - ", " minus ").replace(" / ", " over ").replace("[-", " lag ")
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 

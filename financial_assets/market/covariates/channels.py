@@ -13,7 +13,7 @@ from financial_assets.errors import MarketDataError
 from financial_assets.market import calendar
 from financial_assets.market.covariates.sectors import sector_levels
 from financial_assets.market.covariates.tables import LARGEST_VALUE, known_values
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.market.universe import Universe
 
 MOST = 16
@@ -28,6 +28,7 @@ BAR_AGE = pd.Timedelta(days=15)
 MAX_AGE = pd.Timedelta(days=180)
 """How long a value of a table stays, counted from when it became known."""
 
+_LAG = re.compile(r"(?P<name>.+)\[-(?P<lag>[1-9])\]")
 _SPREAD = re.compile(r"(\S+) ([-/]) (\S+)")
 
 
@@ -38,7 +39,8 @@ class Covariates:
     Attributes
     ----------
     entries
-        As in the setting ``COVARIATES``: tickers, and spreads ``A - B`` or ratios ``A / B`` of tickers or names.
+        As in the setting ``COVARIATES``: tickers, and spreads ``A - B`` or ratios ``A / B`` of tickers or names; any of
+        them may be that of some sessions before, ``A[-1]``.
     table
         See ``tables.read_tables``; ``None`` without files. Every name in it is a covariate.
     sector
@@ -85,7 +87,8 @@ class Covariates:
         return [] if self.table is None else sorted(map(str, self.table["name"].unique()))
 
     def _tickers_of(self, entry: str) -> list[str]:
-        return [part for part in _parts(entry)[::2] if part.lower() not in self._tabled]
+        names = [_lagged(part)[0] for part in _parts(entry)[::2]]
+        return [name for name in names if name.lower() not in self._tabled]
 
     def extend(self, panel: PricePanel, prices: pd.DataFrame, universe: Universe | None) -> PricePanel:
         """The panel with these covariates as further channels.
@@ -132,10 +135,7 @@ class Covariates:
     def _entry(self, entry: str, panel: PricePanel, prices: pd.DataFrame) -> np.ndarray:
         """Values of a ticker or a spread: float64 ``[ticker or 1, session]``."""
         parts = _parts(entry)
-        first, *second = (
-            self._named(part.lower(), panel) if part.lower() in self._tabled else _closes(part, panel.sessions, prices)
-            for part in parts[::2]
-        )
+        first, *second = (self._single(part, panel, prices) for part in parts[::2])
         if not second:
             return first
         if parts[1] == "-":
@@ -143,6 +143,13 @@ class Covariates:
         if (second[0] <= 0).any():
             raise MarketDataError(f"COVARIATES: {entry}: {parts[2]} is not always positive; take the difference")
         return first / second[0]
+
+    def _single(self, part: str, panel: PricePanel, prices: pd.DataFrame) -> np.ndarray:
+        name, lag = _lagged(part)
+        is_tabled = name.lower() in self._tabled
+        values = self._named(name.lower(), panel) if is_tabled else _closes(name, panel.sessions, prices)
+        before = np.full_like(values[:, :lag], np.nan)
+        return np.concatenate([before, values[:, : values.shape[1] - before.shape[1]]], axis=1)
 
     def _named(self, name: str, panel: PricePanel) -> np.ndarray:
         """Values of a name of the tables: float64 ``[ticker, session]``, or ``[1, session]`` if common to all."""
@@ -156,10 +163,30 @@ class Covariates:
         return np.stack([known_values(owners.get(ticker, nothing), closes, self.max_age) for ticker in panel.tickers])
 
 
+def covariate_gaps(panel: PricePanel) -> list[str]:
+    """One sentence for each covariate that is not known throughout, of any ticker: where tickers lack features."""
+    lines: list[str] = []
+    for place, name in enumerate(panel.covariates, len(CHANNELS)):
+        unknown = np.flatnonzero(np.isnan(panel.values[:, place]).any(axis=0))
+        if len(unknown):
+            days, count = panel.sessions[unknown], len(panel.sessions)
+            lines.append(
+                f"covariate {name}: unknown on {len(days):,} of {count:,} sessions ({days[0]:%Y-%m-%d} to "
+                f"{days[-1]:%Y-%m-%d}); there, and on the bars after a gap, tickers have no features"
+            )
+    return lines
+
+
 def _parts(entry: str) -> Sequence[str]:
     """``[A]``, or ``[A, sign, B]``."""
     spread = _SPREAD.fullmatch(entry)
     return [entry] if spread is None else list(spread.groups())
+
+
+def _lagged(part: str) -> tuple[str, int]:
+    """``A[-1]`` as its name and the sessions that it lies back."""
+    found = _LAG.fullmatch(part)
+    return (part, 0) if found is None else (found["name"], int(found["lag"]))
 
 
 def _closes(ticker: str, sessions: pd.DatetimeIndex, prices: pd.DataFrame) -> np.ndarray:

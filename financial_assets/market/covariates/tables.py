@@ -177,10 +177,12 @@ def _parsed(texts: pd.DataFrame, rows: np.ndarray, where: str, zone: str) -> pd.
     is_day = known_texts.str.fullmatch(_DAY)
     has_zone = known_texts.str.fullmatch(_DAY + r"[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)")
     allowed = "write YYYY-MM-DD (known at the end of that day) or a time with its zone, 2020-04-29T08:30:00-04:00"
-    refuse(~(is_day | has_zone), "known_at", f"says no day, or a time without its zone; {allowed}")
+    refuse(~(is_day | has_zone), "known_at", f"is neither a day nor a time with its zone; {allowed}")
     ends = pd.to_datetime(known_texts.where(is_day), format="%Y-%m-%d", errors="coerce") + pd.Timedelta(days=1)
     known = pd.to_datetime(known_texts.where(has_zone), format="ISO8601", errors="coerce", utc=True)
-    known = known.fillna(ends.dt.tz_localize(zone).dt.tz_convert("UTC"))
+    # Clocks of some zones (São Paulo's until 2019) go forward at midnight: the day then ends an hour later by name.
+    midnights = ends.dt.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.zeros(len(ends), dtype=bool))
+    known = known.fillna(midnights.dt.tz_convert("UTC"))
     refuse(known.isna(), "known_at", f"is not a day or time; {allowed}")
     early = (ends <= dates) | (known < dates.dt.tz_localize("UTC") - _EARLIEST_ZONE)
     refuse(early, "known_at", "is before the date that the value is of; a forecast is dated with the day it was made")

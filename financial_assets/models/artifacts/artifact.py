@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ExportError, LeakAlarmError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.artifacts.fingerprint import code_version, training_data_hash
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
@@ -67,6 +68,25 @@ class Artifact:
     def data_cutoff(self) -> pd.Timestamp:
         """Last session that the model has learned from."""
         return pd.Timestamp(str(self.card["data_cutoff"]))
+
+    def require_channels(self, panel: PricePanel) -> None:
+        """Make sure that the model reads the channels of ``panel``, in their order.
+
+        Raises
+        ------
+        ExportError
+            It was trained with other covariates.
+        """
+        # Cards of models without covariates name no channels.
+        interface = cast("Mapping[str, list[str]]", self.card.get("interface", {}))
+        channels = tuple(interface.get("channels", CHANNELS))
+        if channels != panel.channels:
+            trained, given = (", ".join(names[len(CHANNELS) :]) or "none" for names in (channels, panel.channels))
+            raise ExportError(
+                f"version {self.version} of {self.variant} was trained with other covariates ({trained}) than "
+                f"COVARIATES, COVARIATE_FILES and SECTOR_INDEX give ({given}): set these back, or use another "
+                "FINANCIAL_ASSETS_HOME"
+            )
 
     @property
     def onnx_path(self) -> Path:

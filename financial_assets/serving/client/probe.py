@@ -57,6 +57,10 @@ class GatewayProbe:
                 return self._seen[model]
         return None
 
+    def row_shape(self, model: str) -> tuple[int, ...]:
+        """Shape of one row of a Model's input: sessions and channels, those of its covariates included."""
+        return self._gateway.row_shape(model, self._timeout_s)
+
     def ask(self, name: str) -> tuple[str, str | None]:
         """What is wrong with a Model or Experiment (empty if nothing is), and the Model that answered for it."""
         try:

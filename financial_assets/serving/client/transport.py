@@ -86,6 +86,24 @@ class RestTransport:
             raise GatewayUnavailableError(message, status=response.status_code, route=model, answered=False)
         return route
 
+    def row_shape(self, name: str, timeout_s: float) -> tuple[int, ...]:
+        """Shape of one row of a Model's input, ``(session, channel)``, by its metadata.
+
+        Raises the fitting :class:`InferenceError` if it does not tell.
+        """
+        try:
+            response = self._http.get(f"/v2/models/{name}", headers={"seldon-model": name}, timeout=timeout_s)
+        except httpx.TransportError as error:
+            raise GatewayUnavailableError(f"{name}: no answer from {self._url}: {error!r}", answered=False) from error
+        route = last_route(response.headers.get(ROUTE_HEADER))
+        if not response.is_success:
+            raise _http_error(name, response, route)
+        try:
+            (tensor,) = orjson.loads(response.content)["inputs"]
+            return tuple(int(size) for size in tensor["shape"][1:])
+        except (ValueError, KeyError, TypeError) as error:
+            raise _malformed(name, error, route) from error
+
     def send(self, name: str, bars: np.ndarray, headers: Mapping[str, str]) -> Answer:
         """Ask ``name`` once; raises the fitting :class:`InferenceError`."""
         began = time.perf_counter()

@@ -54,11 +54,8 @@ class Probes:
         The candidates distinguish a new split from the one before: a request that asks for the route of a model outside
         the split is answered by another one.
         """
-        # Imported here because it brings torch, which takes seconds and nothing else of this target needs.
-        from financial_assets.models.predictor import SERVED_LOOKBACK
-
-        bars = neutral_bars(1, SERVED_LOOKBACK)
         try:
+            bars = neutral_bars(1, *self.gateway.row_shape(next(iter(experiment.weights))))
             with InferenceClient(self._endpoint, timeout_s=_ANSWER_S) as client:
                 problem = _stranger(experiment, client.infer(experiment.name, bars).route)
                 for member in experiment.weights:

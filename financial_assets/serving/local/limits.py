@@ -9,7 +9,9 @@ from __future__ import annotations
 MAX_ROWS = 2048
 """Tickers in one request: the runtime's ``max_batch``, four times what ``signals.BATCH_ROWS`` sends."""
 
-_VALUES_OF_ROW = 256 * 7  # sessions and channels; literals, because their home imports torch
+# Sessions and channels; literals, because their home imports torch. Covariates make rows longer, so fewer fit into a
+# request: with all sixteen 623, and this package sends 155.
+_VALUES_OF_ROW = 256 * 7
 _DIGITS = 12  # on average: nine digits of a float32, point, comma and space; a price rarely needs all of them
 _AROUND = 64 * 2**10  # names, shapes, parameters
 
