@@ -103,7 +103,7 @@ def test_a_past_value_that_was_entered_late_is_taken_into_the_past_features(
     market = make_market(covariate_files=str(table))
     materialize(ALL, market)
     before = load_features(market.features_path)
-    day = before.sessions[-60]
+    day = before.sessions[-52]
     table.write_text(table.read_text() + row(day, day, 7.0))
     later = materialize(ALL, market) if again else materialize(ALL, market, advance=1, complete=True)
     assert later.success, later.failure_text
