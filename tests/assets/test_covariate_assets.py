@@ -95,6 +95,24 @@ def test_the_next_session_sees_it_and_is_appended(make_market: Any, materialize:
     np.testing.assert_array_equal(after.values, compute_panel(panel, FeatureGraph(covariates=panel.covariates)).values)
 
 
+@pytest.mark.parametrize("again", [False, True], ids=["next session", "same session"])
+def test_a_past_value_that_was_entered_late_is_taken_into_the_past_features(
+    make_market: Any, materialize: Any, table: Path, again: bool
+) -> None:
+    """No price has changed, so only the covariate itself can tell that stored features are no longer true."""
+    market = make_market(covariate_files=str(table))
+    materialize(ALL, market)
+    before = load_features(market.features_path)
+    day = before.sessions[-52]
+    table.write_text(table.read_text() + row(day, day, 7.0))
+    later = materialize(ALL, market) if again else materialize(ALL, market, advance=1, complete=True)
+    assert later.success, later.failure_text
+    panel, after = PricePanel.load(market.panel_path), load_features(market.features_path)
+    assert (panel.values[:, 7, before.sessions.get_loc(day) + 1] == 7.0).all()
+    np.testing.assert_array_equal(after.values, compute_panel(panel, FeatureGraph(covariates=panel.covariates)).values)
+    assert (after.values[:, :, : len(before.sessions)] != before.values)[:, :, -40].any()
+
+
 def test_a_covariate_that_the_source_lacks_is_named(make_market: Any, materialize: Any, bars: pd.DataFrame) -> None:
     folder = Path(make_market().home).parent
     bars.to_csv(folder / "bars.csv", index=False)

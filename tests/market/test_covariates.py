@@ -189,7 +189,7 @@ GOOD = "2020-01-02,2020-01-02,a,1"
         ("date,known_at,name,value\n2020-01-02,,a,1\n", "row 2, known_at: '' is neither a day nor"),
         (
             "date,known_at,name,value\n2020-01-02,2020-01-02 08:30,a,1\n",
-            "'2020-01-02 08:30' is neither a day nor a time with its zone",
+            "08:30' is neither a day nor a time with its zone",
         ),
         ("date,known_at,name,value\n2020-01-02,2020-13-02,a,1\n", "known_at: '2020-13-02' is not a day or time"),
         ("date,known_at,name,value\n2.1.2020,2020-01-02,a,1\n", "date: '2.1.2020' is not a date; write YYYY-MM-DD"),
