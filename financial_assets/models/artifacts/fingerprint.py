@@ -40,6 +40,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "433912d9d94f20de": {"2.13.0+cpu": "6c19ea1bff74cc44"},
     "4dbd2c61c2c0ca2f": {"2.13.0+cpu": "6c19ea1bff74cc44"},
     "b66fef3716849871": {},
+    "80fcb2b475639062": {"2.13.0+cpu": "dca3bda2e233e950"},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
