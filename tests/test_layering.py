@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "financial_assets"
@@ -53,17 +53,20 @@ DOMAIN = {
 MAY_READ_SETTINGS = {"installation", "resources", "definitions", "doctor", "cli"}
 
 
-def imported_modules(source: str) -> Iterator[str]:
+@cache
+def imported_modules(source: str) -> tuple[str, ...]:
     """Every module named by an import statement, wherever it stands (also inside functions)."""
+    found: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
-            yield node.module
+            found.append(node.module)
             if node.module == "financial_assets":
-                yield from (f"financial_assets.{alias.name}" for alias in node.names)
+                found += [f"financial_assets.{alias.name}" for alias in node.names]
+    return tuple(found)
 
 
 def room(module: str) -> str:

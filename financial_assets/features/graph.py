@@ -50,7 +50,7 @@ class FeatureGraph(nn.Module):
         if not self.names or len(set(self.names)) != len(self.names):
             raise FeatureError(f"a feature graph needs distinct features, not {list(self.names)}")
         self.lookback = max(feature.lookback for feature in self.features)
-        self.fused = fuse([feature.function for feature in self.features], len(self.covariates))
+        self.fused = fuse(tuple(feature.function for feature in self.features), len(self.covariates))
         bounds = torch.tensor([feature.bounds for feature in self.features], dtype=torch.float32)
         self.low: Tensor
         self.high: Tensor
