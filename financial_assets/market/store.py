@@ -103,6 +103,7 @@ class PriceStore:
         self.root = root
         self._log = PriceLog(root)
         self.path = self._log.base
+        self._known: tuple[Coverage, int, str] | None = None
         self._lock_timeout = lock_timeout
         self._now = now
 
@@ -151,11 +152,15 @@ class PriceStore:
 
     def _coverage(self, changes: Sequence[Change]) -> tuple[Coverage, bool]:
         """The coverage after the last of ``changes``, and whether it is kept as that."""
+        last = (len(changes), changes[-1].new_hash) if changes else (0, "")
+        if self._known is not None and self._known[1:] == last:
+            return self._known[0], True
         kept = Coverage.load(self.root / _COVERAGE)
         # Written after a change: a process that died in between has left one of an earlier change.
         if kept is not None and 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]:
             coverage, number, _ = kept
             if number == len(changes):
+                self._known = kept
                 return coverage, True
         else:
             coverage, number = Coverage.of(self._log.base_keys()), 1
@@ -170,6 +175,7 @@ class PriceStore:
         coverage, is_kept = self._coverage(changes)
         if changes and not is_kept:
             coverage.save(self.root / _COVERAGE, len(changes), changes[-1].new_hash)
+            self._known = (coverage, len(changes), changes[-1].new_hash)
 
     def history(self) -> tuple[Change, ...]:
         """Every change of the store, oldest first: what, when, and the content's hash before and after.
