@@ -28,7 +28,7 @@ from financial_assets.features.primitive import primitive_of
 def fuse(functions: tuple[Callable[[Bars], Tensor], ...], covariates: int = 0) -> fx.GraphModule:
     """A module from seven channels and covariates to the functions' values ``[..., function, session]``.
 
-    Each channel is an argument of its own, ``[..., 1, session]``. The module has no state, and equal functions share one.
+    Each channel is an argument of its own, ``[..., 1, session]``. The module has no state; equal functions share one.
     """
     outputs = trace_functions(functions, covariates)
     nodes = list(outputs[0].graph.nodes)

@@ -12,6 +12,9 @@ from financial_assets.errors import TrainingError
 CLIP = 5.0
 """Scaled features are clipped here, in robust standard deviations."""
 
+_LEAST_SPREAD = 1e-4
+"""Features are of size one, in float32: what varies less is constant up to rounding, which must not be magnified."""
+
 _NORMAL_IQR = 1.349
 """Interquartile range of the standard normal distribution."""
 
@@ -51,7 +54,11 @@ class RobustScaler(nn.Module):
         low, center, high = (ordered[int(share * (len(rows) - 1))] for share in (0.25, 0.50, 0.75))
         spread = (high - low) / _NORMAL_IQR
         deviation = rows.std(dim=0, correction=0)
-        scale = torch.where(spread > 1e-6, spread, torch.where(deviation > 1e-6, deviation, torch.ones_like(spread)))
+        scale = torch.where(
+            spread > _LEAST_SPREAD,
+            spread,
+            torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(spread)),
+        )
         return cls(center.clone(), scale)
 
     @classmethod

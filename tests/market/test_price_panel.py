@@ -149,6 +149,21 @@ def test_an_index_is_no_part_of_the_market(make_prices: MakePrices) -> None:
     )
 
 
+def test_the_market_of_one_ticker_is_its_close_to_the_last_bit(make_prices: MakePrices) -> None:
+    panel = build_panel(make_prices(("AAA", "^VIX")))
+    np.testing.assert_array_equal(panel.values[0, MARKET], panel.values[0, CLOSE])
+
+
+def test_the_market_goes_on_from_its_only_ticker_when_others_come(make_prices: MakePrices) -> None:
+    prices = make_prices(("AAA", "BBB"))
+    panel = build_panel(prices.drop(index=range(40, 50)))
+    close, market = panel.values[:, CLOSE].astype(float), panel.values[0, MARKET].astype(float)
+    np.testing.assert_array_equal(market[:10], close[0, :10])
+    simple = close[:, 1:] / close[:, :-1] - 1.0
+    assert market[10] / market[9] - 1.0 == pytest.approx(simple[0, 9], abs=1e-6)
+    assert market[11:] / market[10:-1] - 1.0 == pytest.approx(simple[:, 10:].mean(axis=0), abs=1e-6)
+
+
 def test_until(make_prices: MakePrices) -> None:
     panel = build_panel(make_prices())
     part = panel.until(panel.sessions[9])

@@ -16,7 +16,8 @@ from torch import Tensor
 from financial_assets.errors import ExportError, ParityError
 from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
-from financial_assets.market.panel import PricePanel
+from financial_assets.market.panel import PricePanel, build_panel
+from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration
@@ -175,6 +176,20 @@ def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: 
     report = prove_parity(predictor, tmp_path / "m.onnx", features, panel, windows=400)
     assert report.panel_window == 0.0
     assert (tmp_path / "m.onnx").stat().st_size < 2_000_000
+
+
+def test_a_universe_of_one_ticker_is_exported_and_equal(tiny: Variant, sequence_length: int, tmp_path: Path) -> None:
+    """What is measured against the market is nothing there, and no rounding is taken for something."""
+    bars_of_one = build_panel(SimulatedPrices(SimulatedMarket(sessions=1000, seed=3)).fetch(("AAA",)).prices)
+    whole = FeatureGraph()
+    features = compute_panel(bars_of_one, whole)
+    relative = [name for name in whole.names if name.startswith(("relative_strength", "residual_momentum"))]
+    assert not np.nan_to_num(features.values[:, [whole.names.index(name) for name in relative]]).any()
+    cutoff = bars_of_one.sessions[-40]
+    trained = train(tiny, features, bars_of_one, cutoff=cutoff, sequence_length=sequence_length, seed=7, device="cpu")
+    predictor = build_predictor(trained, whole)
+    export_onnx(predictor, tmp_path / "m.onnx")
+    assert prove_parity(predictor, tmp_path / "m.onnx", features, bars_of_one).windows > 0
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,11 @@ def test_flags_and_constants_do_not_explode() -> None:
     assert float(scaler(rows)[:, 1].abs().max()) == 0.0
 
 
+def test_rounding_noise_is_not_magnified() -> None:
+    rows = 1.0 + 1e-6 * torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))
+    assert float(RobustScaler.fit(rows)(rows).abs().max()) < 1e-4
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_rows_that_are_not_finite_are_refused(bad: float) -> None:
     rows = torch.zeros(10, 2)

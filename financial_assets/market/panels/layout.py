@@ -158,6 +158,31 @@ def _set_market(layout: Layout, first: int) -> None:
         growth = np.cumprod(np.concatenate((layout.growth[first - 1 : first], 1.0 + returns)))[1:]
     layout.growth[first:] = growth
     layout.values[:, _MARKET, first:] = MARKET_BASE * growth
+    only, count = _only_ticker(layout)
+    if count > first:
+        # While there is one ticker, the market is this ticker. An index that rounds otherwise would leave noise of both
+        # where nothing is: in returns relative to the market.
+        layout.values[:, _MARKET, first:count] = layout.values[only, _CLOSE, first:count]
+        level = layout.values[only, _CLOSE, count - 1] / MARKET_BASE
+        layout.growth[count:] *= level / layout.growth[count - 1]
+        layout.growth[first:count] = layout.values[only, _CLOSE, first:count] / MARKET_BASE
+        layout.values[:, _MARKET, count:] = MARKET_BASE * layout.growth[count:]
+
+
+def _only_ticker(layout: Layout) -> tuple[int, int]:
+    """The place of the one ticker that traded in the first session, and for how many sessions it was the only one.
+
+    0 sessions where others traded in the first, too, where it is an index (``^VIX``), and where it does not belong to
+    the universe throughout.
+    """
+    held = np.array([place for place, name in enumerate(layout.tickers) if not name.startswith("^")], dtype=np.intp)
+    traded = ~np.isnan(layout.adjusted[held])
+    listed = np.where(traded.any(axis=1), traded.argmax(axis=1), traded.shape[1])
+    if not len(held) or np.count_nonzero(listed == 0) != 1:
+        return 0, 0
+    only = int(held[listed.argmin()])
+    count = int(np.min(listed[listed > 0], initial=traded.shape[1]))
+    return (only, count) if layout.belongs[only, :count].all() else (0, 0)
 
 
 def _mean_returns(tickers: Sequence[str], adjusted: np.ndarray, belongs: np.ndarray) -> np.ndarray:
