@@ -66,6 +66,7 @@ OTHER: dict[str, Any] = {
     "covariates": "^VIX,^TNX - ^IRX",
     "covariate_files": "/elsewhere/macro.csv",
     "covariate_max_age": 40,
+    "recheck_sessions": 7,
     "date_order": "mdy",
     "decimal_mark": "comma",
     "simulated_sessions": 600,

@@ -54,6 +54,7 @@ class MarketState(TradingDays):
     covariate_files: str | None = None
     covariate_max_age: int = 180
     sector_index: bool = False
+    recheck_sessions: int = 0
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     quality_overrides: str | None = None
     evaluation_share: float
@@ -97,7 +98,7 @@ class MarketState(TradingDays):
 
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""
-        from financial_assets.market.ingestion import REJUDGED, ingest  # pandera
+        from financial_assets.market.ingestion import REJUDGED, due_again, ingest  # pandera
         from financial_assets.market.quality.notes import notes_of, notes_to_json, still_left_out
         from financial_assets.market.quality.overrides import load_overrides
 
@@ -111,12 +112,14 @@ class MarketState(TradingDays):
             _date(self.ingestion_end_date),
             policy=self.quality_policy,
             overrides=overrides,
+            whole_again=due_again(self.tickers, self.recheck_sessions, pd.Timestamp.now(tz="UTC")),
         )
         if outcome.report is not None:
             notes = notes_of(outcome.screening)
             if source.live:
                 # A live source delivers the last days only, and bars are judged again with those around them.
-                earlier = still_left_out(self._notes(), outcome.prices["date"].min() - REJUDGED, overrides)
+                begins = outcome.prices.groupby("ticker")["date"].min() - REJUDGED
+                earlier = still_left_out(self._notes(), dict(begins), overrides)
                 notes = tuple(sorted((*earlier, *notes), key=lambda note: note.ticker))
             atomic_write_text(self._notes_path, notes_to_json(notes))
         return outcome

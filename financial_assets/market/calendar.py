@@ -270,6 +270,17 @@ def session_closes(sessions: pd.DatetimeIndex) -> pd.DatetimeIndex:
     return calendar.closes[places]
 
 
+def session_count(until: pd.Timestamp) -> int:
+    """How many sessions of the calendar have closed up to an instant (which carries a time zone).
+
+    Raises
+    ------
+    MarketDataError
+        The instant carries no time zone, or lies outside the calendar.
+    """
+    return _closed(until)
+
+
 def sessions_closed(since: pd.Timestamp, until: pd.Timestamp) -> int:
     """How many sessions have closed after the instant ``since``, up to the instant ``until`` (both carry a time zone).
 

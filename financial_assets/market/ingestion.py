@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pandas as pd
 
 from financial_assets.errors import MarketDataError, SourceError
+from financial_assets.market import calendar
 from financial_assets.market.frames import empty_prices, sort_prices
 from financial_assets.market.quality import QualityResult
 from financial_assets.market.quality.checks import blocks, results_of
@@ -106,12 +108,18 @@ def ingest(
     *,
     policy: QualityPolicy = "quarantine",
     overrides: Sequence[Override] = (),
+    whole_again: Collection[str] = (),
 ) -> Ingestion:
     """Bring the store up to date with the source.
 
     A live source is asked only for what lies after the stored sessions, with a short overlap. Where the overlap shows
     that a ticker's history was restated by more than one factor, the whole of that ticker is fetched again. Sources
     that are not live deliver whole histories, so a stored bar that they lack is gone.
+
+    Parameters
+    ----------
+    whole_again
+        Tickers whose whole history a live source is asked for, to see corrections of bars before the overlap.
 
     Raises
     ------
@@ -120,7 +128,7 @@ def ingest(
     MarketDataError
         No ticker could be taken, because all histories were restated and are not delivered from their beginning.
     """
-    since = _resume(store, tickers) if source.live else dict[str, dt.date]()
+    since = _resume(store, tickers, whole_again) if source.live else dict[str, dt.date]()
     fetched = _fetch(source, tickers, since, start, end)
     outcome = _ingest_span(fetched, store, tickers, end, policy, overrides, whole=not source.live)
     restated = [] if outcome.report is None else [name for name in outcome.report.held_back if name in since]
@@ -135,10 +143,26 @@ def ingest(
     return _settled(outcome, tickers, start)
 
 
-def _resume(store: PriceStore, tickers: Sequence[str]) -> dict[str, dt.date]:
-    """Ticker to the first day to fetch: shortly before its last stored session. None for a new one."""
+def due_again(tickers: Sequence[str], every: int, now: pd.Timestamp) -> list[str]:
+    """Tickers whose whole history is to be fetched again after the latest session: each after one in ``every``.
+
+    Parameters
+    ----------
+    every
+        Number of sessions, 0: none is due.
+    now
+        The current instant (with a time zone).
+    """
+    if not every:
+        return []
+    session = calendar.session_count(now)
+    return [name for name in tickers if (zlib.crc32(name.encode()) + session) % every == 0]
+
+
+def _resume(store: PriceStore, tickers: Sequence[str], whole: Collection[str]) -> dict[str, dt.date]:
+    """Ticker to the first day to fetch: shortly before its last stored session. None for new ones and for ``whole``."""
     last = store.last_sessions(tickers)
-    return {str(ticker): (day - _OVERLAP).date() for ticker, day in last.items()}
+    return {str(ticker): (day - _OVERLAP).date() for ticker, day in last.items() if ticker not in whole}
 
 
 def _fetch(
@@ -181,8 +205,7 @@ def _ingest_span(
     whole: bool,
 ) -> Ingestion:
     """Screen one delivery and store what may go in; with ``whole``, stored bars that it lacks are gone."""
-    days = pd.to_datetime(fetched.prices["date"], errors="coerce").dropna()
-    stored = store.read(tickers, start=None if whole or days.empty else (days.min() - _CONTEXT).date())
+    stored = store.read(tickers) if whole else _stored_around(fetched.prices, store, tickers)
     judge = partial(screen, fetched.prices, stored=stored, policy=policy, overrides=overrides)
     now = pd.Timestamp.now(tz="UTC")
     screening = judge(now=now)
@@ -202,6 +225,24 @@ def _ingest_span(
     missing, doubtful = missing_at_source(stored, fetched.prices, end)
     gone = missing[~missing["ticker"].isin(list(doubtful))] if whole else missing.head(0)
     return replace(outcome, report=store.upsert(admitted, gone), missing_at_source=missing, doubtful=doubtful)
+
+
+def _stored_around(delivered: pd.DataFrame, store: PriceStore, tickers: Sequence[str]) -> pd.DataFrame:
+    """What the store holds of the delivered span and shortly before it.
+
+    Tickers of which much more was delivered than of most are read apart: one new ticker must not make everybody's
+    history be read.
+    """
+    days = pd.to_datetime(delivered["date"], errors="coerce")
+    first = days.groupby(delivered["ticker"]).min().reindex(list(tickers)).dropna()
+    if first.empty:
+        return store.read(tickers)
+    is_long = first < first.median() - _CONTEXT
+    long, usual = first[is_long], first[~is_long]
+    parts = [store.read([*long.index], start=(long.min() - _CONTEXT).date())] if len(long) else []
+    rest = [name for name in tickers if name not in long.index]
+    parts.append(store.read(rest, start=(usual.min() - _CONTEXT).date()))
+    return parts[0] if len(parts) == 1 else sort_prices(pd.concat(parts))
 
 
 def _named(tickers: Sequence[str]) -> str:

@@ -57,6 +57,10 @@ class MarketSettings(SettingsGroup):
     ingestion_end_date: dt.date | None = None
     """Last session to ingest (YYYY-MM-DD); default: the source's last."""
 
+    recheck_sessions: int = Field(default=20, ge=0, le=1000)
+    """For a live source: each ticker's whole history is fetched again once in so many sessions, another part of the
+    universe each session, so that corrections of bars before the usual fifteen days are seen; 0: never."""
+
     quality_policy: Literal["quarantine", "strict"] = "quarantine"
     """What happens to bars that cannot be true: ``quarantine`` leaves them out and goes on with the rest, ``strict``
     stops the run."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from financial_assets.errors import MarketDataError, SourceError
-from financial_assets.market.ingestion import ingest
+from financial_assets.market import calendar
+from financial_assets.market.ingestion import due_again, ingest
 from financial_assets.market.schemas import QualityResult
 from financial_assets.market.sources import FetchResult, deliver
 from financial_assets.market.store import PriceStore
@@ -65,6 +66,37 @@ def test_session_by_session_gives_what_one_fetch_gives(make_prices: MakePrices, 
             added += outcome.report.added
         assert added == len(prices)
         assert_frame_equal(store.read(), prices)
+
+
+def test_a_correction_of_old_bars_is_seen_when_the_whole_history_is_fetched_again(
+    store: PriceStore, make_prices: MakePrices
+) -> None:
+    prices = make_prices(count=200)
+    ingest(Source(until(prices, 199)), store, TICKERS)
+    corrected = prices.copy()
+    wrong = (corrected["ticker"] == "BBB") & (corrected["date"] == prices["date"].unique()[20])
+    corrected.loc[wrong, "volume"] += 1000.0
+    unseen = ingest(Source(corrected), store, TICKERS)
+    assert unseen.report is not None
+    assert unseen.report.restated.empty, "it lies before the overlap"
+    source = Source(corrected)
+    seen = ingest(source, store, TICKERS, whole_again=["BBB"])
+    assert sorted(zip(source.tickers, source.asked, strict=True)) == [
+        (["AAA"], (prices["date"].max().date() - dt.timedelta(days=OVERLAP), None)),
+        (["BBB"], (None, None)),
+    ]
+    assert seen.report is not None
+    assert seen.report.restated["date"].tolist() == [prices["date"].unique()[20]]
+    assert_frame_equal(store.read(), corrected)
+
+
+def test_every_ticker_is_due_once_in_so_many_sessions() -> None:
+    tickers = [f"T{number}" for number in range(40)]
+    closes = [calendar.session_close(day) for day in calendar.sessions("2024-03-01", "2024-03-28")]
+    due = [due_again(tickers, len(closes), close) for close in closes]
+    assert sorted(name for names in due for name in names) == sorted(tickers)
+    assert max(map(len, due)) < len(tickers) / 4, "they are spread over the sessions"
+    assert due_again(tickers, 0, closes[0]) == []
 
 
 def test_a_live_source_resumes_before_the_last_stored_session(store: PriceStore, make_prices: MakePrices) -> None:

@@ -178,6 +178,8 @@ def test_a_file_of_overrides_that_cannot_be_used_is_a_setting_error(tmp_path: Pa
 def test_a_bar_left_out_stays_so_when_a_live_source_no_longer_delivers_it() -> None:
     old = QualityNote("AAA", "left out", "prices are about 3 times", ("2020-03-30", "2020-06-01"), 2)
     doubt = QualityNote("AAA", "suspicious", "volume repeats", ("2020-03-27",), 1)
-    (kept,) = still_left_out((old, doubt), pd.Timestamp("2020-05-01"), ())
+    begins = {old.ticker: pd.Timestamp("2020-05-01")}
+    (kept,) = still_left_out((old, doubt), begins, ())
     assert kept == QualityNote("AAA", "left out", "prices are about 3 times", ("2020-03-30",), 1)
-    assert still_left_out((old,), pd.Timestamp("2020-05-01"), (override(),)) == ()
+    assert still_left_out((old,), begins, (override(),)) == ()
+    assert still_left_out((old,), {"ZZZ": pd.Timestamp("2020-05-01")}, ()) == (old,), "nothing of it was judged again"

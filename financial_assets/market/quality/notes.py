@@ -157,7 +157,7 @@ def notes_within(notes: Iterable[QualityNote], first: pd.Timestamp, last: pd.Tim
 
 
 def still_left_out(
-    earlier: Iterable[QualityNote], judged_from: pd.Timestamp, overrides: Sequence[Override]
+    earlier: Iterable[QualityNote], judged_from: Mapping[str, pd.Timestamp], overrides: Sequence[Override]
 ) -> tuple[QualityNote, ...]:
     """Notes about bars left out that lie before what was judged now: the bars are stored, and no truer than before.
 
@@ -166,7 +166,7 @@ def still_left_out(
     earlier
         Notes of the ingestion before.
     judged_from
-        First day whose bars were judged again with all their neighbours.
+        Ticker to the first day whose bars were judged again with all their neighbours; others were not judged.
     overrides
         Decisions of a person: what they accept is used.
     """
@@ -176,7 +176,9 @@ def still_left_out(
         keys = pd.DataFrame({"date": dates, "ticker": note.ticker})
         accepted = covered(keys, [override for override in overrides if override.action == "accept"])
         days = tuple(
-            day for day, at, use in zip(note.days, dates, accepted, strict=True) if at < judged_from and not use
+            day
+            for day, at, use in zip(note.days, dates, accepted, strict=True)
+            if at < judged_from.get(note.ticker, pd.Timestamp.max) and not use
         )
         if note.outcome == "left out" and days:
             kept.append(replace(note, days=days, rows=len(days)))
