@@ -16,6 +16,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
 from financial_assets.market.frames import sort_prices, ticker_codes
+from financial_assets.market.panels.archive import read_arrays
 from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
@@ -225,7 +226,7 @@ class PricePanel:
 
     @classmethod
     def load(cls, path: Path) -> PricePanel:
-        """Read what ``save`` wrote.
+        """Read what ``save`` or ``StoredPanel.save`` wrote.
 
         Raises
         ------
@@ -233,14 +234,14 @@ class PricePanel:
             There is no such file, or it holds something else.
         """
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-                return cls(
-                    tickers=tuple(map(str, held["tickers"])),
-                    sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
-                    values=held["values"],
-                    valid=held["valid"],
-                    covariates=tuple(map(str, held["covariates"])) if "covariates" in held else (),
-                )
+            held, _, _ = read_arrays(path, ("tickers", "days", "values", "valid"), optional=("covariates",))
+            return cls(
+                tickers=tuple(map(str, held["tickers"])),
+                sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
+                values=held["values"],
+                valid=held["valid"],
+                covariates=tuple(map(str, held.get("covariates", ()))),
+            )
         except FileNotFoundError as error:
             raise MarketDataError(f"there is no price panel at {path}; materialize price_panel first") from error
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

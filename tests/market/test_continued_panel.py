@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from financial_assets.errors import MarketDataError
 from financial_assets.market.panel import Members, PricePanel, build_layout
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.stored import Basis, StoredPanel
@@ -243,6 +244,34 @@ def test_what_asks_for_the_whole(home: Home, source: pd.DataFrame) -> None:
     source["volume"] += np.where(source["date"] == days[10], 1000.0, 0.0)
     now = upsert(home, source[source["date"] <= days[72]])
     assert home.continued(now) is None, "too many are to be laid out apart"
+
+
+def test_what_is_stored_is_not_written_again(home: Home, source: pd.DataFrame) -> None:
+    days, tail = source["date"].unique(), home.path.with_name("panel.tail.npz")
+    inode, first = home.path.stat().st_ino, home.path.read_bytes()
+    for at in (71, 72, 75):
+        now = upsert(home, source[source["date"] <= days[at]])
+        longer = home.continued(now)
+        assert longer is not None
+        longer.save(home.path)
+        assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
+        loaded = StoredPanel.load(home.path)
+        assert loaded is not None
+        assert_same(loaded, home.whole(now))
+        assert loaded.lineage == longer.lineage
+    assert home.path.stat().st_ino == inode
+    assert tail.stat().st_size < len(first) / 2
+    kept = tail.read_bytes()
+    tail.write_bytes(kept[:100])
+    assert StoredPanel.load(home.path) is None
+    with pytest.raises(MarketDataError, match="is not a price panel"):
+        PricePanel.load(home.path)
+    home.whole(now).save(home.path)
+    assert not tail.exists()
+    tail.write_bytes(kept)  # the power has failed before it was removed
+    assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
+    home.whole(now).panel.save(home.path)  # an earlier version
+    assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
 
 
 def test_a_file_that_cannot_be_continued(home: Home) -> None:

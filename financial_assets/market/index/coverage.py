@@ -14,8 +14,6 @@ import pandas as pd
 from financial_assets.atomic import atomic_path
 from financial_assets.market.frames import ticker_codes
 
-__all__ = ["Coverage"]
-
 
 @dataclass(frozen=True, eq=False)
 class Coverage:

@@ -92,7 +92,9 @@ def continued(
     is_same = count == known == len(sessions) and not apart
     kept = _kept(layout, longer, count) if apart else count
     lineage = stored.lineage if is_same else stored.lineage.continued(kept, tuple(sorted(apart)))
-    return StoredPanel(longer, basis, lineage)
+    # A tail holds sessions, not tickers of all sessions.
+    whole, unchanged = ("", 0) if apart else (stored.whole, min(stored.unchanged, count))
+    return StoredPanel(longer, basis, lineage, whole, unchanged)
 
 
 def _changed(before: Basis, now: Basis, store: PriceStore) -> pd.DataFrame | None:

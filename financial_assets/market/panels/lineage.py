@@ -5,8 +5,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-__all__ = ["Ancestor", "Lineage"]
-
 _MOST = 40
 """Ancestors that are remembered: whoever has not looked for as many days starts anew."""
 

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from financial_assets.atomic import atomic_path
 from financial_assets.market.panel import PricePanel, panel_of
+from financial_assets.market.panels.archive import read_arrays, write_tail, write_whole
 from financial_assets.market.panels.layout import CHANNELS, Layout
 from financial_assets.market.panels.lineage import Lineage
 
@@ -37,6 +37,9 @@ class Basis:
     left_out: Mapping[str, tuple[str, ...]]
 
 
+_LONGEST_TAIL = 64
+"""Sessions: a quarter. Beyond, the whole is written anew."""
+
 _BASIS, _LINEAGE = TypeAdapter(Basis), TypeAdapter(Lineage)
 
 
@@ -44,12 +47,19 @@ _BASIS, _LINEAGE = TypeAdapter(Basis), TypeAdapter(Lineage)
 class StoredPanel:
     """A layout, its basis, what it has in common with the panels stored before, and covariates behind its channels.
 
-    These are ``[ticker, covariate, session]``.
+    Attributes
+    ----------
+    whole, unchanged
+        Name of the whole panel on disk, and how many of its first sessions this one has ("", 0: there is none).
+    covariates, levels
+        Names, and float32 ``[ticker, covariate, session]``.
     """
 
     layout: Layout
     basis: Basis
     lineage: Lineage = field(default_factory=Lineage)
+    whole: str = ""
+    unchanged: int = 0
     covariates: tuple[str, ...] = ()
     levels: np.ndarray | None = None
 
@@ -78,18 +88,23 @@ class StoredPanel:
         return StoredPanel(Layout(layout.tickers, panel.sessions, panel.values, adjusted, growth, belongs), self.basis)
 
     def save(self, path: Path) -> None:
-        """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel."""
+        """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel.
+
+        Where the whole panel that is there has most of it, only the rest is written.
+        """
         layout = self.layout
-        with atomic_path(path) as temporary, temporary.open("wb") as stream:
-            np.savez(
-                stream,
-                **self.panel.arrays(),
-                adjusted=layout.adjusted,
-                growth=layout.growth,
-                belongs=layout.belongs,
-                basis=np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
-                lineage=np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
-            )
+        arrays = self.panel.arrays() | {
+            "adjusted": layout.adjusted,
+            "growth": layout.growth,
+            "belongs": layout.belongs,
+            "basis": np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
+            "lineage": np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
+        }
+        # Tables may say something else of any session than they did: with covariates nothing counts as unchanged.
+        if self.whole and not self.covariates and len(layout.sessions) - self.unchanged <= _LONGEST_TAIL:
+            write_tail(path, self.whole, arrays, self.unchanged)
+        else:
+            write_whole(path, self.lineage.name, arrays)
 
     @classmethod
     def load(cls, path: Path) -> StoredPanel | None:
@@ -98,18 +113,20 @@ class StoredPanel:
         ``None`` where nothing can be added to what is there: no file, one of an earlier version, or a damaged one. The
         panel is made of the price store alone, so that it can always be made anew.
         """
+        names = ("tickers", "days", "values", "adjusted", "growth", "belongs", "basis", "lineage")
         try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-                layout = Layout(
-                    tickers=tuple(map(str, held["tickers"])),
-                    sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
-                    # Covariates are looked up again each time: their tables may have grown.
-                    values=np.ascontiguousarray(held["values"][:, : len(CHANNELS)]),
-                    adjusted=held["adjusted"],
-                    growth=held["growth"],
-                    belongs=held["belongs"],
-                )
-                basis, lineage = held["basis"].tobytes(), held["lineage"].tobytes()
-                return cls(layout, _BASIS.validate_json(basis), _LINEAGE.validate_json(lineage))
+            held, whole, unchanged = read_arrays(path, names)
+            layout = Layout(
+                tickers=tuple(map(str, held["tickers"])),
+                sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
+                # Covariates are looked up again each time: their tables may have grown.
+                values=np.ascontiguousarray(held["values"][:, : len(CHANNELS)]),
+                adjusted=held["adjusted"],
+                growth=held["growth"],
+                belongs=held["belongs"],
+            )
+            basis = _BASIS.validate_json(held["basis"].tobytes())
+            lineage = _LINEAGE.validate_json(held["lineage"].tobytes())
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError):
             return None
+        return cls(layout, basis, lineage, whole, unchanged)
