@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,14 @@ def transaction(engine: Engine, *, write: bool = False) -> Generator[Connection]
     """
     try:
         with engine.connect().execution_options(log_write=write) as connection, connection.begin():
-            yield connection
+            try:
+                yield connection
+            except (KeyboardInterrupt, SystemExit) as interrupt:
+                # Interrupted within the driver, SQLAlchemy closes the connection; but SQLite keeps its lock as long as
+                # there is a statement, which the frames of the traceback still hold. What was answered could then not
+                # be written any more.
+                traceback.clear_frames(interrupt.__traceback__)
+                raise
     except exc.SQLAlchemyError as error:
         message = f"prediction log {_shown(engine.url)}: {_cause(error)}{_advice(engine.url, error)}"
         raise LogError(message) from harmless(error)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +139,26 @@ def test_unknown_epochs_intents_and_repeated_names_are_refused(log: PredictionLo
         log.begin_routed(epoch, NEXT, DAY, ["AAPL"])
     with pytest.raises(LogError, match="tz-naive"):
         log.begin_routed(epoch, DAY.tz_localize("UTC"), NEXT, ["AAPL"])
+
+
+def test_what_was_answered_is_kept_when_a_write_is_interrupted_within_the_driver(
+    log: PredictionLog, epoch: WeightEpoch
+) -> None:
+    """Ctrl-C can come while a statement is open, and its error, with all frames, is alive while results are saved."""
+    (intent,) = log.begin_routed(epoch, DAY, NEXT, ["AAPL"])
+    interrupts = iter([KeyboardInterrupt()])
+
+    @sa.event.listens_for(log.engine, "after_cursor_execute")
+    def interrupt(connection: sa.Connection, *_: object) -> None:
+        if connection.in_transaction() and (error := next(interrupts, None)) is not None:
+            raise error
+
+    try:
+        log.complete_routed([Result(intent.id, FORECAST, route=CHAMPION)])
+    except KeyboardInterrupt:
+        assert log.complete_routed([Result(intent.id, FORECAST, route=CHAMPION)]) == 1
+    else:
+        pytest.fail("nothing was interrupted")
 
 
 def test_an_epoch_opens_only_after_the_latest(log: PredictionLog, epoch: WeightEpoch) -> None:
