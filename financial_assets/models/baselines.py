@@ -100,7 +100,11 @@ class Baselines:
             ``PREDICTION_COLUMNS``, sorted by date, ticker, model; one row per valid (session, ticker) and model.
         """
         if tuple(features.names) != self.feature_names:
-            raise TrainingError("the baselines were fitted on other features: fit them again")
+            raise TrainingError(
+                f"the baselines were fitted on other features ({len(self.feature_names)}, now {len(features.names)}), "
+                "made by an earlier version: `financial-assets run` fits them again, but a decision recorded before "
+                "that cannot be repeated"
+            )
         chosen = features.valid.copy()
         if sessions is not None:
             chosen &= features.sessions.isin(sessions)
