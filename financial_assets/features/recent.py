@@ -24,7 +24,7 @@ from financial_assets.features.primitive import primitive_of
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-_CHUNK = 512
+_CHUNK = 1024
 """Tickers computed together: with so few sessions each, more than for a whole panel."""
 
 
