@@ -131,15 +131,7 @@ class PriceStore:
         if tickers is not None and not tickers:
             return empty_prices()
         until = None if known_at is None else self._last_known(known_at)
-        if tickers is None or not self._is_most(tickers):
-            return self._log.read(Span(None if tickers is None else tuple(tickers), start, end), until)
-        prices = self._log.read(Span(None, start, end), until)
-        is_asked = of_tickers(prices, tickers)
-        return prices if is_asked.all() else renumbered(prices[is_asked])
-
-    def _is_most(self, tickers: Sequence[str]) -> bool:
-        """Whether these are so many of the stored tickers that the rows of all are read sooner than those of some."""
-        return len(tickers) > _MANY and 2 * len(tickers) > len(self.coverage().tickers)
+        return self._log.read(Span(None if tickers is None else tuple(tickers), start, end), until)
 
     def last_sessions(self, tickers: Sequence[str] | None = None) -> pd.Series:
         """Ticker to its last stored session; a ticker without bars is absent."""
