@@ -155,7 +155,8 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> No
         rows = pd.concat([context, rows])
         codes = ticker_codes(rows["ticker"], sort=True)[0]
         rows = rows.take(by_ticker_and_date(codes, rows["date"].to_numpy()))
-        delivered = pd.concat([context, delivered])
+        # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
+        delivered = rows if sieve.rows is delivered else pd.concat([context, delivered])
     judged = Sieve(rows, sieve.accept, delivered)
     bars = Bars.of(rows)
     take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
