@@ -24,7 +24,7 @@ from financial_assets.features.primitive import primitive_of
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
-_CHUNK = 512
+_CHUNK = 1024
 """Tickers computed together: with so few sessions each, more than for a whole panel."""
 
 
@@ -97,9 +97,10 @@ def compute_recent(panel: PricePanel, graph: FeatureGraph, sessions: int) -> np.
     if len(panel.sessions) < recent.depth:
         raise FeatureError(f"{sessions} sessions of features need {recent.depth} bars, not {len(panel.sessions)}")
     values = np.empty((len(panel.tickers), len(graph.names), sessions), dtype=np.float32)
+    windows = panel.recent(recent.depth)
     with torch.inference_mode():
         for first in range(0, len(values), _CHUNK):
-            bars = torch.from_numpy(np.ascontiguousarray(panel.values[first : first + _CHUNK, :, -recent.depth :]))
+            bars = torch.from_numpy(np.ascontiguousarray(windows[first : first + _CHUNK]))
             np.copyto(values[first : first + _CHUNK], recent(bars).numpy())
     complete = panel.listed_bars()[:, None, -sessions:] >= graph.lookback
     broken = ~np.isfinite(values) & complete

@@ -44,7 +44,7 @@ def sort_prices(prices: pd.DataFrame, *, copy: bool = True) -> pd.DataFrame:
         return columns.sort_values(["ticker", "date"], kind="stable", ignore_index=True)
     if in_order(codes, date):
         return columns.copy() if copy else columns
-    return columns.take(by_ticker_and_date(codes, date)).reset_index(drop=True)
+    return renumbered(columns.take(by_ticker_and_date(codes, date)))
 
 
 def in_order(codes: np.ndarray, dates: np.ndarray, *, once: bool = False) -> bool:

@@ -162,7 +162,8 @@ def due_again(tickers: Sequence[str], every: int, now: pd.Timestamp) -> list[str
 def _resume(store: PriceStore, tickers: Sequence[str], whole: Collection[str]) -> dict[str, dt.date]:
     """Ticker to the first day to fetch: shortly before its last stored session. None for new ones and for ``whole``."""
     last = store.last_sessions(tickers)
-    return {str(ticker): (day - _OVERLAP).date() for ticker, day in last.items() if ticker not in whole}
+    days = (last - _OVERLAP).dt.date
+    return {str(ticker): day for ticker, day in zip(last.index, days, strict=True) if ticker not in whole}
 
 
 def _fetch(

@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from financial_assets.market import calendar
 from financial_assets.market.frames import sort_prices, ticker_codes
 from financial_assets.market.panels.archive import read_arrays
 from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
+from financial_assets.market.panels.sections import Sections
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
 from financial_assets.market.quality.shapes import not_traded
@@ -63,6 +64,43 @@ class PricePanel:
     valid: np.ndarray
     covariates: tuple[str, ...] = ()
 
+    if not TYPE_CHECKING:  # a type checker would take any name for an attribute
+
+        def __getattr__(self, name: str) -> Any:
+            """``values`` of a panel of sections, joined once somebody asks for them."""
+            if name != "values" or "sections" not in vars(self):
+                raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+            vars(self)["values"] = self.sections.joined()
+            return vars(self)["values"]
+
+    @classmethod
+    def of_sections(
+        cls, tickers: tuple[str, ...], sessions: pd.DatetimeIndex, sections: Sections, valid: np.ndarray
+    ) -> PricePanel:
+        """A panel without covariates whose ``values`` are not joined before somebody asks for all of them.
+
+        Raises
+        ------
+        MarketDataError
+            The shapes do not belong together.
+        """
+        shape = (len(tickers), len(CHANNELS), len(sessions))
+        if sections.shape != shape or sections.dtype != np.float32 or valid.shape != (shape[0], shape[2]):
+            raise MarketDataError(
+                f"panel values must be float32 {shape}, not {sections.dtype} {sections.shape}, valid: {valid.shape}"
+            )
+        panel = cls.__new__(cls)
+        vars(panel).update(tickers=tickers, sessions=sessions, sections=sections, valid=valid, covariates=())
+        return panel
+
+    def _sections(self) -> Sections:
+        held: Sections | None = vars(self).get("sections")
+        return Sections([self.values]) if held is None else held
+
+    def recent(self, count: int) -> np.ndarray:
+        """The last ``count`` sessions of ``values``; the others need not be joined."""
+        return self._sections().between(len(self.sessions) - count, len(self.sessions)).joined()
+
     def __post_init__(self) -> None:
         shape = (len(self.tickers), len(self.channels), len(self.sessions))
         if self.values.shape != shape or self.values.dtype != np.float32 or not self.values.flags.c_contiguous:
@@ -93,7 +131,7 @@ class PricePanel:
 
         Its covariates must be known at the session itself.
         """
-        closes = self.values[rows, CHANNELS.index("close"), :count]
+        closes = self._sections().between(0, count).take(rows, CHANNELS.index("close"))
         listed = np.logical_or.accumulate(~np.isnan(closes), axis=1)
         if self.covariates:
             listed &= ~np.isnan(self.values[rows, len(CHANNELS) :, :count]).any(axis=1)
@@ -314,4 +352,4 @@ def belonging(members: Members | None, tickers: Sequence[str], sessions: pd.Date
 
 def panel_of(layout: Layout) -> PricePanel:
     """The panel of the same tickers and sessions."""
-    return PricePanel(layout.tickers, layout.sessions, layout.values, layout.valid)
+    return PricePanel.of_sections(layout.tickers, layout.sessions, layout.sections, layout.valid)

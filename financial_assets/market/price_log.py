@@ -370,7 +370,11 @@ class PriceLog:
             frame = table.to_pandas()
             frame["ticker"] = frame["ticker"].astype(object)
             columns = [name for name in ("kind", "change", *wanted) if name in frame or name in wanted]
-            return frame[columns].astype(empty_prices().dtypes[list(wanted)].to_dict(), copy=False)
+            # Each of these steps would copy all values, whether it changes anything or not.
+            frame = frame if list(frame) == columns else frame[columns]
+            types = empty_prices().dtypes[list(wanted)]
+            others = types[[frame[name].dtype != kind for name, kind in types.items()]].to_dict()
+            return frame.astype(others, copy=False) if others else frame
         except FileNotFoundError:
             raise
         except _DAMAGED as error:

@@ -45,7 +45,10 @@ class Coverage:
         days = self.days.union(pd.DatetimeIndex(new_days))
         grid = np.zeros((len(rows), len(days)), dtype=bool)
         places = pd.Index(rows)
-        grid[np.ix_(places.get_indexer(pd.Index(self.tickers)), days.get_indexer(self.days))] = self.present
+        if rows == self.tickers and days[: len(self.days)].equals(self.days):
+            grid[:, : len(self.days)] = self.present
+        else:
+            grid[np.ix_(places.get_indexer(pd.Index(self.tickers)), days.get_indexer(self.days))] = self.present
         grid[places.get_indexer(names)[codes], days.get_indexer(pd.DatetimeIndex(new_days))[day_codes]] = present
         return Coverage(rows, days, grid)
 

@@ -6,9 +6,12 @@ whole written anew makes it void, whenever the power fails.
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,6 +19,10 @@ from financial_assets.atomic import atomic_path
 
 _BY_SESSION = ("days", "values", "valid", "adjusted", "growth", "belongs")
 """Arrays whose last axis are the sessions."""
+
+_ENTRY_LENGTHS = 26
+_LONGEST_HEADER = 4096
+"""Bytes: see the formats of ZIP and NPY."""
 
 
 def write_whole(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -25,9 +32,8 @@ def write_whole(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def write_tail(path: Path, name: str, arrays: Mapping[str, np.ndarray], first: int) -> None:
-    """Write beside the whole of that ``name`` what has changed since: all sessions from number ``first`` on."""
-    cut = {key: array[..., first:] if key in _BY_SESSION else array for key, array in arrays.items()}
-    _write(_tail(path), {**cut, "whole": np.array(name), "first": np.array(first)})
+    """Write beside the whole of that ``name`` what has changed since: the arrays of all sessions from ``first`` on."""
+    _write(_tail(path), {**arrays, "whole": np.array(name), "first": np.array(first)})
 
 
 def read_arrays(
@@ -42,20 +48,65 @@ def read_arrays(
     OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
         A file is missing, damaged, or lacks an array.
     """
+    parts, whole, unchanged = read_parts(path, names, optional)
+    return {name: joined(arrays) for name, arrays in parts.items()}, whole, unchanged
+
+
+def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """The parts one after the other along the sessions; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+def read_parts(
+    path: Path, names: Sequence[str], optional: Sequence[str] = (), mapped: Sequence[str] = ()
+) -> tuple[dict[str, tuple[np.ndarray, ...]], str, int]:
+    """The same with that of the whole and that of the tail apart: one array or two, one after the other.
+
+    Those of the whole named in ``mapped`` stay in the file, which is read where they are (read-only, in any alignment);
+    their checksum was compared.
+
+    Raises
+    ------
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
+        See ``read_arrays``.
+    """
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-        arrays = {name: held[name] for name in (*names, *(name for name in optional if name in held))}
+        wanted = (*names, *(name for name in optional if name in held))
+        parts: dict[str, tuple[np.ndarray, ...]]
+        parts = {name: (_mapped(stream, held.zip, name) if name in mapped else held[name],) for name in wanted}
         whole = str(held["whole"]) if "whole" in held else ""
         count = len(held["days"])
     if not whole or not _tail(path).exists():
-        return arrays, whole, count
+        return parts, whole, count
     with _tail(path).open("rb") as stream, np.load(stream, allow_pickle=False) as tail:
         if str(tail["whole"]) != whole:
-            return arrays, whole, count
+            return parts, whole, count
         first = int(tail["first"])
         for name in names:
-            is_joined = name in _BY_SESSION
-            arrays[name] = np.concatenate([arrays[name][..., :first], tail[name]], axis=-1) if is_joined else tail[name]
-    return arrays, whole, first
+            kept = tuple(part[..., :first] for part in parts[name]) if name in _BY_SESSION else ()
+            parts[name] = (*kept, tail[name])
+    return parts, whole, first
+
+
+def _mapped(stream: IO[bytes], archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """An array of an archive that was written without compression, where it lies in the file."""
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    # The entry's own header: its name and further fields have the lengths that stand at 26 and 28.
+    stream.seek(entry.header_offset + _ENTRY_LENGTHS)
+    lengths = np.frombuffer(stream.read(4), dtype="<u2")
+    start = entry.header_offset + _ENTRY_LENGTHS + 4 + int(lengths.sum())
+    content = np.memmap(stream, dtype=np.uint8, mode="r", offset=start, shape=(entry.file_size,)).view(np.ndarray)
+    if zlib.crc32(content.data) != entry.CRC:
+        raise zipfile.BadZipFile(f"the checksum of {name} is wrong")
+    header = BytesIO(content[:_LONGEST_HEADER].tobytes())
+    version = np.lib.format.read_magic(header)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, is_fortran, dtype = read_header(header)
+    if is_fortran or dtype.hasobject:
+        raise ValueError(f"{name} is not laid out as it was written")
+    return content[header.tell() :].view(dtype).reshape(shape)
 
 
 def _tail(path: Path) -> Path:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from financial_assets.market.panels.sections import Sections
+
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _PRICES = ("open", "high", "low", "close")
 _CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))
@@ -27,8 +29,8 @@ class Layout:
     ----------
     tickers, sessions
         The axes.
-    values
-        float32 ``[ticker, channel, session]``: see ``PricePanel``.
+    sections
+        float32 ``[ticker, channel, session]``: see ``PricePanel.values``.
     adjusted
         float64 ``[ticker, session]``: adjusted close of each session on which the ticker traded, else NaN.
     growth
@@ -39,10 +41,15 @@ class Layout:
 
     tickers: tuple[str, ...]
     sessions: pd.DatetimeIndex
-    values: np.ndarray
+    sections: Sections
     adjusted: np.ndarray
     growth: np.ndarray
     belongs: np.ndarray
+
+    @property
+    def values(self) -> np.ndarray:
+        """The sections, joined."""
+        return self.sections.joined()
 
     @property
     def valid(self) -> np.ndarray:
@@ -66,8 +73,8 @@ def lay_out(
     """
     values, adjusted = _bars(prices, codes, len(tickers), sessions)
     _carry_forward(values, ~np.isnan(adjusted))
-    layout = Layout(tickers, sessions, values, adjusted, np.ones(len(sessions)), belongs)
-    _set_market(layout, 0)
+    layout = Layout(tickers, sessions, Sections([values]), adjusted, np.ones(len(sessions)), belongs)
+    _set_market(layout, 0, values)
     values[:, _DAY, :] = as_days(sessions)
     return layout
 
@@ -88,17 +95,16 @@ def extended(
     """
     new = sessions[count:]
     tail, tail_adjusted = _bars(prices, codes, len(layout.tickers), new)
-    values = np.empty((len(layout.tickers), len(CHANNELS), len(sessions)), dtype=np.float32)
-    values[:, :, :count] = layout.values[:, :, :count]
-    values[:, :, count:] = tail
-    adjusted = np.concatenate([layout.adjusted[:, :count], tail_adjusted], axis=1)
     # The close before is carried on, be it a bar's or itself carried on.
-    is_known = ~np.isnan(values[:, _CLOSE, count - 1 :])
-    _carry_forward(values[:, :, count - 1 :], is_known)
+    values = layout.sections.between(count - 1, count).with_next(tail).joined()
+    _carry_forward(values, ~np.isnan(values[:, _CLOSE]))
+    added = values[:, :, 1:]
+    adjusted = np.concatenate([layout.adjusted[:, :count], tail_adjusted], axis=1)
     growth = np.concatenate([layout.growth[:count], np.ones(len(new))])
-    longer = Layout(layout.tickers, sessions, values, adjusted, growth, belongs)
-    _set_market(longer, count)
-    values[:, _DAY, count:] = as_days(new)
+    sections = layout.sections.between(0, count).with_next(added)
+    longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs)
+    _set_market(longer, count, added)
+    added[:, _DAY] = as_days(new)
     return longer
 
 
@@ -108,7 +114,7 @@ def with_rows(layout: Layout, rows: np.ndarray, prices: pd.DataFrame, codes: np.
     _carry_forward(values, ~np.isnan(adjusted))
     layout.values[rows[:, None], np.arange(_MARKET), :] = values[:, :_MARKET]
     layout.adjusted[rows] = adjusted
-    _set_market(layout, 0)
+    _set_market(layout, 0, layout.values)
     return layout
 
 
@@ -141,8 +147,11 @@ def _carry_forward(values: np.ndarray, traded: np.ndarray) -> None:
     values[row, _VOLUME, session] = 0.0
 
 
-def _set_market(layout: Layout, first: int) -> None:
-    """Compute the market's index from session number ``first`` on, from its level before, in place."""
+def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
+    """Compute the market's index from session number ``first`` on, from its level before, in place.
+
+    ``values`` are those of the layout from this session on.
+    """
     if first == 0:
         growth = np.concatenate(
             ([1.0], np.cumprod(1.0 + _mean_returns(layout.tickers, layout.adjusted, layout.belongs)))
@@ -157,16 +166,16 @@ def _set_market(layout: Layout, first: int) -> None:
         returns = _mean_returns(layout.tickers, adjusted, belongs)
         growth = np.cumprod(np.concatenate((layout.growth[first - 1 : first], 1.0 + returns)))[1:]
     layout.growth[first:] = growth
-    layout.values[:, _MARKET, first:] = MARKET_BASE * growth
+    values[:, _MARKET] = MARKET_BASE * growth
     only, count = _only_ticker(layout)
     if count > first:
         # While there is one ticker, the market is this ticker. An index that rounds otherwise would leave noise of both
         # where nothing is: in returns relative to the market.
-        layout.values[:, _MARKET, first:count] = layout.values[only, _CLOSE, first:count]
-        level = layout.values[only, _CLOSE, count - 1] / MARKET_BASE
-        layout.growth[count:] *= level / layout.growth[count - 1]
-        layout.growth[first:count] = layout.values[only, _CLOSE, first:count] / MARKET_BASE
-        layout.values[:, _MARKET, count:] = MARKET_BASE * layout.growth[count:]
+        alone = values[only, _CLOSE, : count - first]
+        values[:, _MARKET, : count - first] = alone
+        layout.growth[count:] *= alone[-1] / MARKET_BASE / layout.growth[count - 1]
+        layout.growth[first:count] = alone / MARKET_BASE
+        values[:, _MARKET, count - first :] = MARKET_BASE * layout.growth[count:]
 
 
 def _only_ticker(layout: Layout) -> tuple[int, int]:

@@ -12,9 +12,10 @@ import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.market.panel import PricePanel, panel_of
-from financial_assets.market.panels.archive import read_arrays, write_tail, write_whole
-from financial_assets.market.panels.layout import CHANNELS, Layout
+from financial_assets.market.panels.archive import joined, read_parts, write_tail, write_whole
+from financial_assets.market.panels.layout import CHANNELS, Layout, as_days
 from financial_assets.market.panels.lineage import Lineage
+from financial_assets.market.panels.sections import Sections
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class StoredPanel:
         if count == len(layout.sessions):
             return self
         adjusted, growth, belongs = layout.adjusted[:, :count], layout.growth[:count], layout.belongs[:, :count]
-        return StoredPanel(Layout(layout.tickers, panel.sessions, panel.values, adjusted, growth, belongs), self.basis)
+        values = Sections([panel.values])
+        return StoredPanel(Layout(layout.tickers, panel.sessions, values, adjusted, growth, belongs), self.basis)
 
     def save(self, path: Path) -> None:
         """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel.
@@ -93,18 +95,25 @@ class StoredPanel:
         Where the whole panel that is there has most of it, only the rest is written.
         """
         layout = self.layout
-        arrays = self.panel.arrays() | {
-            "adjusted": layout.adjusted,
-            "growth": layout.growth,
-            "belongs": layout.belongs,
+        count = len(layout.sessions)
+        # Tables may say something else of any session than they did: with covariates nothing counts as unchanged.
+        is_tail = bool(self.whole) and not self.covariates and count - self.unchanged <= _LONGEST_TAIL
+        first = self.unchanged if is_tail else 0
+        arrays = {
+            "tickers": np.array(layout.tickers, dtype=np.str_),
+            "days": as_days(layout.sessions)[first:],
+            "valid": layout.valid[:, first:],
+            "adjusted": layout.adjusted[:, first:],
+            "growth": layout.growth[first:],
+            "belongs": layout.belongs[:, first:],
             "basis": np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
             "lineage": np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
         }
-        # Tables may say something else of any session than they did: with covariates nothing counts as unchanged.
-        if self.whole and not self.covariates and len(layout.sessions) - self.unchanged <= _LONGEST_TAIL:
-            write_tail(path, self.whole, arrays, self.unchanged)
+        if is_tail:
+            values = layout.sections.between(first, count).joined()
+            write_tail(path, self.whole, arrays | {"values": values}, first)
         else:
-            write_whole(path, self.lineage.name, arrays)
+            write_whole(path, self.lineage.name, self.panel.arrays() | arrays)
 
     @classmethod
     def load(cls, path: Path) -> StoredPanel | None:
@@ -115,12 +124,14 @@ class StoredPanel:
         """
         names = ("tickers", "days", "values", "adjusted", "growth", "belongs", "basis", "lineage")
         try:
-            held, whole, unchanged = read_arrays(path, names)
+            parts, whole, unchanged = read_parts(path, names, mapped=("values", "adjusted"))
+            # Covariates are looked up again each time: their tables may have grown.
+            values = Sections([part[:, : len(CHANNELS)] for part in parts.pop("values")])
+            held = {name: joined(part) for name, part in parts.items()}
             layout = Layout(
                 tickers=tuple(map(str, held["tickers"])),
                 sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
-                # Covariates are looked up again each time: their tables may have grown.
-                values=np.ascontiguousarray(held["values"][:, : len(CHANNELS)]),
+                sections=values,
                 adjusted=held["adjusted"],
                 growth=held["growth"],
                 belongs=held["belongs"],

@@ -113,7 +113,9 @@ class Bars:
 def _ticks(frame: pd.DataFrame) -> np.ndarray:
     ticks = np.zeros(len(frame))
     low_priced = np.flatnonzero(frame["close"].to_numpy() < 1.0)
-    cents = 100.0 * frame[["open", "high", "low", "close"]].to_numpy()[low_priced]
+    # Of the few rows only: a table of all prices would be copied first.
+    prices = [frame[name].to_numpy()[low_priced] for name in ("open", "high", "low", "close")]
+    cents = 100.0 * np.column_stack(prices)
     is_whole = (np.abs(cents - np.round(cents)) < 1e-4).all(axis=1)
     ticks[low_priced[is_whole]] = 1.0 / cents[is_whole, 3]
     return ticks

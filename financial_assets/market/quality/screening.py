@@ -192,9 +192,11 @@ def _missing(
     present = ticker_codes(accepted["ticker"])[1]
     # A bar that was left out is named already.
     others = pd.concat([stored[keys], quarantined[keys].dropna()])
-    others = others[of_tickers(others, present)] if len(others) else others
+    is_present = of_tickers(others, present)
+    others = others if is_present.all() else others[is_present]
     if len(others):
-        others = others[~np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])]
+        is_stray = np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])
+        others = others[~is_stray] if is_stray.any() else others
     missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
     # Who drops a bar knows that its session has none.
     missing = missing[~covered(missing, [override for override, _ in overridden if override.action != "repair"])]

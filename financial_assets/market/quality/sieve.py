@@ -10,6 +10,7 @@ import pandas as pd
 
 from financial_assets.market.frames import (
     PRICE_COLUMNS,
+    by_ticker_and_date,
     has_repeats,
     in_order,
     of_tickers,
@@ -151,8 +152,11 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> No
     rows, delivered = sieve.rows, sieve.delivered
     if len(context):
         # The index still says where each row came from.
-        rows = pd.concat([context, rows]).sort_values(["ticker", "date"], kind="stable")
-        delivered = pd.concat([context, delivered])
+        rows = pd.concat([context, rows])
+        codes = ticker_codes(rows["ticker"], sort=True)[0]
+        rows = rows.take(by_ticker_and_date(codes, rows["date"].to_numpy()))
+        # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
+        delivered = rows if sieve.rows is delivered else pd.concat([context, delivered])
     judged = Sieve(rows, sieve.accept, delivered)
     bars = Bars.of(rows)
     take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
@@ -178,7 +182,8 @@ def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Stored bars beside the delivered ones, with a negative index; none of tickers whose history was restated."""
     if stored.empty:
         return stored
-    stored = stored[of_tickers(stored, ticker_codes(rows["ticker"])[1])]
+    is_beside = of_tickers(stored, ticker_codes(rows["ticker"])[1])
+    stored = stored if is_beside.all() else stored[is_beside]
     if stored.empty:
         return stored
     place = places_in(rows, stored)
@@ -189,7 +194,7 @@ def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         differs |= again & (np.abs(after - before) > SAME * before)
     # Two scales side by side would look like a split.
     restated = of_tickers(stored, set(stored["ticker"].to_numpy()[differs]))
-    context = stored[list(PRICE_COLUMNS)][~again & ~restated]
+    context = (stored if list(stored) == list(PRICE_COLUMNS) else stored[list(PRICE_COLUMNS)])[~again & ~restated]
     context.index = pd.Index(-1 - np.arange(len(context)))
     return context
 

@@ -1,0 +1,71 @@
+"""Arrays in parts along the sessions, and those that stay in the file of a panel."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from financial_assets.market.panels.archive import read_parts, write_whole
+from financial_assets.market.panels.sections import Sections
+
+
+def values(sessions: int) -> np.ndarray:
+    return np.random.default_rng(sessions).normal(size=(3, 2, sessions)).astype(np.float32)
+
+
+@pytest.mark.parametrize("lengths", [(5,), (4, 1), (2, 0, 3), (1, 2, 2)])
+def test_any_span_is_that_of_the_joined_array(lengths: tuple[int, ...]) -> None:
+    parts = [values(length) for length in lengths]
+    whole = np.concatenate(parts, axis=-1)
+    for first in range(6):
+        for end in range(first, 6):
+            cut = Sections(parts).between(first, end)
+            assert cut.shape == whole[..., first:end].shape
+            assert np.array_equal(cut.take(slice(1, 3), 1), whole[1:3, 1, first:end])
+            assert np.array_equal(cut.joined(), whole[..., first:end])
+            assert cut.joined().flags.c_contiguous
+    assert np.array_equal(Sections(parts[:1]).with_next(parts[-1]).joined(), np.concatenate([parts[0], parts[-1]], -1))
+
+
+def test_they_are_joined_once() -> None:
+    sections = Sections([values(2), values(3)])
+    assert sections.joined() is sections.joined()
+
+
+def written(path: Path) -> dict[str, np.ndarray]:
+    arrays = {"values": values(50), "adjusted": np.arange(150.0).reshape(3, 50), "days": np.arange(50)}
+    write_whole(path, "name", arrays)
+    return arrays
+
+
+def test_an_array_left_in_the_file_is_the_one_written(tmp_path: Path) -> None:
+    arrays = written(tmp_path / "panel.npz")
+    parts, whole, count = read_parts(tmp_path / "panel.npz", tuple(arrays), mapped=("values", "adjusted"))
+    assert (whole, count) == ("name", 50)
+    for name, array in arrays.items():
+        (held,) = parts[name]
+        assert held.dtype == array.dtype
+        assert np.array_equal(held, array)
+        assert held.flags.writeable == (name == "days")
+    joined = Sections(parts["values"]).joined()
+    assert joined.flags.writeable
+    assert joined.flags.aligned
+
+
+def test_one_wrong_bit_of_it_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "panel.npz"
+    arrays = written(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(arrays["values"].tobytes()) + 200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile, match="checksum of values"):
+        read_parts(path, tuple(arrays), mapped=("values",))
+
+
+def test_compressed_ones_are_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "panel.npz", values=values(50), days=np.arange(50))
+    with pytest.raises(ValueError, match="values is compressed"):
+        read_parts(tmp_path / "panel.npz", ("values", "days"), mapped=("values",))
