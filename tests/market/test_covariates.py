@@ -464,6 +464,14 @@ def test_a_state_folder_remembers_them(home: Path, file: Path, monkeypatch: pyte
     assert again.sector_index is True
 
 
+def test_an_empty_variable_means_no_covariates_any_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "training.json").write_text("{}")
+    (home / "market.json").write_text(json.dumps({"PRICE_SOURCE": "sample", "settings": {"COVARIATES": "HYG"}}))
+    assert load_settings().covariates == ("HYG",)
+    monkeypatch.setenv("COVARIATES", "")
+    assert load_settings().covariates == ()
+
+
 # The panel's file and hash.
 
 

@@ -178,7 +178,7 @@ def covariate_gaps(panel: PricePanel) -> list[str]:
             lines.append(
                 f"covariate {name}: never known up to {panel.sessions[-1]:%Y-%m-%d} {whose}, hence no features"
             )
-        days = panel.sessions[unknown[~unknown.all(axis=1)].any(axis=0)]
+        days = panel.sessions[np.flatnonzero(unknown[~unknown.all(axis=1)].any(axis=0))]
         if len(days):
             count = len(panel.sessions)
             lines.append(
