@@ -52,6 +52,20 @@ def test_every_fault_is_named_once_with_its_count(
     assert "of TICKERS not there: ZZZ" in shown.output
 
 
+def test_tickers_of_covariates_are_looked_for_too(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bars.csv").write_text(HEADER + ROWS + ROWS.replace("AAA", "^VIX"))
+    monkeypatch.setenv("TICKERS", "AAA,ZZZ")
+    monkeypatch.setenv("COVARIATES", "^VIX, ^TNX - ^VIX")
+    shown = check("bars.csv").output
+    assert "of TICKERS not there: ZZZ; set TICKERS to what is, e.g. TICKERS=AAA\n" in shown
+    assert "of COVARIATES not there: ^TNX; without them a run fails" in shown
+    monkeypatch.setenv("UNIVERSE_FILE", "universe.csv")
+    (tmp_path / "universe.csv").write_text("ticker\nAAA\nBBB\n")
+    assert "of UNIVERSE_FILE not there: BBB; correct it" in check("bars.csv").output
+
+
 def test_without_files_those_of_the_setting_are_looked_at(
     check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,9 +116,10 @@ def raw_prices(context: dg.AssetExecutionContext, config: RawPricesConfig, marke
     _begin_session(context, market, config.advance_sessions, sessions)
     if config.move_cutoff:
         _move_cutoffs(context, market, sessions)
+    besides = " with those of covariates" if market.covariate_channels().tickers else ""
     context.log.info(
         f"{coverage.bars:,} bars of {len(spans)} tickers, {sessions[0]:%Y-%m-%d} to {sessions[-1]:%Y-%m-%d}; "
-        f"{ingestion.report.added:,} new; clock at {market.clock().now():%Y-%m-%d}"
+        f"{ingestion.report.added:,} new{besides}; clock at {market.clock().now():%Y-%m-%d}"
     )
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(market.store().content_hash()),

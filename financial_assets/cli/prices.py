@@ -61,7 +61,7 @@ def check(files: tuple[str, ...]) -> None:
     frame = sort_prices(join_bars(bars)) if bars else empty_prices()
     refused = bool(len(frame)) and _print_screening(frame, settings)
     if len(frame) and "tickers" in settings.model_fields_set:
-        _print_universe(frame, settings.tickers)
+        _print_universe(frame, settings)
     sys.exit(1 if unreadable or refused else 0)
 
 
@@ -133,9 +133,20 @@ def _print_screening(frame: pd.DataFrame, settings: Settings) -> bool:
     return bool(screening.waiting) or len(screening.quarantined) > 0
 
 
-def _print_universe(frame: pd.DataFrame, tickers: Sequence[str]) -> None:
+def _print_universe(frame: pd.DataFrame, settings: Settings) -> None:
+    """Print which tickers of the universe and of the covariates the files do not have."""
+    from financial_assets.installation import MarketState, configure
+
+    covariates = configure(MarketState, settings).covariate_channels().tickers
     held = set(frame["ticker"])
-    absent = [ticker for ticker in tickers if ticker not in held and f"{ticker}.US" not in held]
-    if absent:
-        names = ",".join(sorted(held)[:20])
-        click.echo(f"of TICKERS not there: {', '.join(absent)}; set TICKERS to what is, e.g. TICKERS={names}")
+
+    def absent(tickers: Sequence[str]) -> str:
+        return ", ".join(ticker for ticker in tickers if ticker not in held and f"{ticker}.US" not in held)
+
+    if missing := absent(settings.tickers):
+        names = ",".join(sorted(held - set(covariates))[:20])
+        fix = f"set TICKERS to what is, e.g. TICKERS={names}"
+        name, fix = ("UNIVERSE_FILE", "correct it") if settings.universe_file else ("TICKERS", fix)
+        click.echo(f"of {name} not there: {missing}; {fix}")
+    if missing := absent(covariates):
+        click.echo(f"of COVARIATES not there: {missing}; without them a run fails")

@@ -6,16 +6,22 @@ from financial_assets.doctor import stores
 from financial_assets.doctor.runs import check_dagster, end_tracked_runs
 from financial_assets.doctor.served import check_served_files
 from financial_assets.doctor.serving import check_attribution, check_gateway, check_routing, check_target, remedy_for
-from financial_assets.doctor.walk import RUN, Checked, Finding, Walk, materialize
+from financial_assets.doctor.walk import RUN, Checked, Finding, LayerError, Walk, materialize
+from financial_assets.errors import MarketDataError
 from financial_assets.installation import ABTestState, Installation, MarketState, ModelStore, open_installation
 from financial_assets.settings import load_settings
 
 
 def check_settings() -> Checked[Installation]:
-    """The environment makes valid settings, and the rollout policy can be read."""
+    """The environment makes valid settings; the rollout policy and the tables that they name can be read."""
     settings = load_settings()
     installation = open_installation(settings)
     installation.ab_test.policy()
+    try:
+        installation.market.universe()
+        installation.market.covariate_channels()
+    except MarketDataError as error:
+        raise LayerError(str(error), "correct the file, or the setting, that is named") from error
     detail = f"{len(settings.tickers)} tickers from {settings.price_source}, served by {settings.serving_target}"
     return Checked(installation, detail)
 

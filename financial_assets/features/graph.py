@@ -48,7 +48,11 @@ class FeatureGraph(nn.Module):
         self.features = catalogue(self.covariates) if features is None else tuple(features)
         self.names = tuple(feature.name for feature in self.features)
         if not self.names or len(set(self.names)) != len(self.names):
-            raise FeatureError(f"a feature graph needs distinct features, not {list(self.names)}")
+            raise FeatureError(
+                "a feature graph needs at least one feature, and each once; more than once: "
+                f"{', '.join(sorted({name for name in self.names if self.names.count(name) > 1})) or 'none'}. If it is "
+                "that of a covariate, rename the covariate"
+            )
         self.lookback = max(feature.lookback for feature in self.features)
         self.fused = fuse(tuple(feature.function for feature in self.features), len(self.covariates))
         bounds = torch.tensor([feature.bounds for feature in self.features], dtype=torch.float32)

@@ -18,12 +18,15 @@ from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_pa
 COVARIATES = "COVARIATE_CHANNELS"
 """Key of the marker: names of the channels that COVARIATES, COVARIATE_FILES and SECTOR_INDEX give."""
 
+_MADE_OF_CHANNELS = ("features", "models", "predictions.db")
+"""Parts of a state folder, any of which binds it to its covariates."""
+
 
 class OwnedPriceStore(PriceStore):
     """The price store of a state folder; refuses a folder that was filled from another market.
 
     A run that stores nothing binds the folder to nothing. A market is known by its source and its bars, not by the path
-    of its files.
+    of its files. Covariates bind it from its first features on.
 
     Parameters
     ----------
@@ -44,7 +47,9 @@ class OwnedPriceStore(PriceStore):
         super().__init__(folder / "prices")
         self._folder, self._identity, self._remembered = folder, identity, remembered
         marker = read_marker(folder)
-        if marker is not None and _content(marker) != _content(identity):
+        # Until there are features, nothing was learned from the channels: a mistake in their settings can be corrected.
+        ignored = () if any((folder / name).exists() for name in _MADE_OF_CHANNELS) else (COVARIATES,)
+        if marker is not None and _content(marker, *ignored) != _content(identity, *ignored):
             raise self._other_market(marker)
 
     def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
@@ -76,9 +81,11 @@ class OwnedPriceStore(PriceStore):
         )
 
 
-def _content(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _content(identity: Mapping[str, Any], *ignored: str) -> dict[str, Any]:
     """What a market is known by before any bar is read: all but the path of its files."""
-    return {name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS)}
+    return {
+        name: value for name, value in identity.items() if name not in ("PRICE_FILES", RESOLVED, SETTINGS, *ignored)
+    }
 
 
 def _described(identity: Mapping[str, Any], with_covariates: bool) -> str:

@@ -73,7 +73,7 @@ def _lstm(variant: Variant, features: int) -> nn.Module:
 NETWORKS: Mapping[str, Callable[[Variant, int], nn.Module]] = MappingProxyType({"lstm": _lstm})
 """Network constructors by the name that a ``Variant`` gives.
 
-To add an architecture, a GRU say: write a module with the inputs and outputs of ``LstmNetwork.forward``, name its
+To add an architecture: write a module with the inputs and outputs of ``LstmNetwork.forward``, name its
 constructor here, and add a line to ``variants.VARIANTS`` that names it in ``network``. Nothing else changes: assets,
 checks, export and serving follow from the line.
 """

@@ -128,7 +128,7 @@ class MarketSettings(SettingsGroup):
             if not re.fullmatch(_COVARIATE, entry):
                 raise ValueError(
                     f"{entry!r} is neither a ticker nor two of them with a sign between blanks, such as ^TNX - ^IRX or "
-                    "HYG / LQD"
+                    "HYG / LQD; each of them may be that of 1 to 9 sessions before: SPY[-1]"
                 )
         repeated = sorted({entry for entry in value if [other.upper() for other in value].count(entry.upper()) > 1})
         if repeated:

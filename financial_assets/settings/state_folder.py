@@ -92,5 +92,6 @@ class StateFolderSource(InitSettingsSource):
             return {}
         # An empty variable is an unset one, but for an optional setting that is the only way to say "none any more".
         empty = {name.lower() for name, value in os.environ.items() if not value}
-        cleared = {name for name in empty & set(REMEMBERED) if self.settings_cls.model_fields[name].default is None}
+        fields = self.settings_cls.model_fields
+        cleared = {name for name in empty & set(REMEMBERED) if fields[name].default in (None, ())}
         return {name: value for name, value in remembered.items() if name not in cleared}

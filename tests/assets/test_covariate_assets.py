@@ -173,6 +173,18 @@ def test_a_folder_keeps_to_its_covariates(make_market: Any, materialize: Any, ta
         make_market(home="plain", covariates=["CCC"]).panel()
 
 
+def test_a_mistake_in_the_first_run_can_be_corrected(make_market: Any, materialize: Any, bars: pd.DataFrame) -> None:
+    folder = Path(make_market().home).parent
+    bars.to_csv(folder / "bars.csv", index=False)
+    mistaken = materialize(ALL, make_market(files=folder / "bars.csv", covariates=["CCX"]))
+    assert "there are no prices of CCX" in mistaken.failure_text
+    market = make_market(files=folder / "bars.csv", covariates=["AAA"])
+    assert materialize(ALL, market).success
+    assert PricePanel.load(market.panel_path).covariates == ("AAA",)
+    with pytest.raises(SettingsError, match="the channels AAA of COVARIATES"):
+        make_market(files=folder / "bars.csv", covariates=["BBB"]).panel()
+
+
 def test_the_sectors_of_a_universe_file(make_market: Any, materialize: Any, tmp_path: Path) -> None:
     universe = tmp_path / "universe.csv"
     universe.write_text("ticker,sector\nAAA,Banks\nBBB,Banks\n")

@@ -38,6 +38,15 @@ def test_a_malformed_policy_is_a_setting(home: Path, monkeypatch: pytest.MonkeyP
     named_first("settings", detail="is not YAML", remedy="variable")
 
 
+def test_a_damaged_table_of_covariates_is_a_setting(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "macro.csv"
+    table.write_text("date,known_at,name,value\n2020-01-02,2020-01-02,cpi,high\n", encoding="utf-8")
+    monkeypatch.setenv("COVARIATE_FILES", str(table))
+    named_first("settings", detail="macro.csv, row 2, value: 'high' is not a number", remedy="correct the file")
+
+
 def test_a_home_that_is_not_there_or_a_file(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FINANCIAL_ASSETS_HOME", str(home / "absent"))
     named_first("state folder", detail="does not exist", remedy="FINANCIAL_ASSETS_HOME")

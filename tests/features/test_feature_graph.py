@@ -70,10 +70,15 @@ def test_a_wrong_number_of_channels_is_refused(catalogue_graph):
 
 
 def test_features_are_distinct():
-    with pytest.raises(FeatureError, match="distinct"):
+    with pytest.raises(FeatureError, match=f"more than once: {CATALOGUE[0].name}[.]"):
         FeatureGraph([CATALOGUE[0], CATALOGUE[0]])
-    with pytest.raises(FeatureError, match="distinct"):
+    with pytest.raises(FeatureError, match="at least one feature"):
         FeatureGraph([])
+
+
+def test_a_covariate_with_the_name_of_a_feature_is_told_which():
+    with pytest.raises(FeatureError, match=r"more than once: market_correlation_60\. .* rename the covariate"):
+        FeatureGraph(covariates=("market",))
 
 
 def test_a_subset_has_its_own_lookback_and_the_same_values(make_bars, catalogue_graph):

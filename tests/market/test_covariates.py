@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from financial_assets.errors import MarketDataError, SettingsError
 from financial_assets.market import calendar
-from financial_assets.market.covariates.channels import BAR_AGE, MOST, Covariates
+from financial_assets.market.covariates.channels import BAR_AGE, MOST, Covariates, covariate_gaps
 from financial_assets.market.covariates.sectors import sector_levels
 from financial_assets.market.covariates.tables import known_values, read_tables
 from financial_assets.market.panel import CHANNELS, PricePanel, build_panel
@@ -139,6 +139,19 @@ def test_values_of_single_tickers(file: Path, panel: PricePanel) -> None:
         read_tables(str(file), ZONE)
 
 
+def test_tickers_that_a_covariate_never_has_a_value_for_are_named(file: Path, make_prices: MakePrices) -> None:
+    panel = build_panel(make_prices(tickers=("AAA", "BBB", "CCC"), count=60))
+    file.write_text("date,known_at,name,value,ticker\n2020-01-02,2020-01-14,eps,1,AAA\n", encoding="utf-8")
+    last = f"{panel.sessions[-1]:%Y-%m-%d}"
+    never, partly = covariate_gaps(extend(panel, file))
+    assert never == f"covariate eps: never known up to {last} for BBB, CCC, hence no features"
+    assert partly.startswith("covariate eps: unknown on 9 of 60 sessions (2020-01-02 to 2020-01-14);")
+    file.write_text("date,known_at,name,value\n2020-01-02,2030-01-14,cpi,1\n", encoding="utf-8")
+    assert covariate_gaps(extend(panel, file)) == [
+        f"covariate cpi: never known up to {last} for any ticker, hence no features"
+    ]
+
+
 @pytest.mark.parametrize("index", [False, True])
 def test_parquet_says_the_same_as_csv(file: Path, tmp_path: Path, index: bool) -> None:
     frame = pd.read_csv(file)
@@ -178,12 +191,15 @@ GOOD = "2020-01-02,2020-01-02,a,1"
         ("date,name,value\n2020-01-02,a,1\n", "known_at says from when on a value was known; it is never guessed"),
         ("date,known_at,name,value,unit\n2020-01-02,2020-01-02,a,1,%\n", "its columns must be"),
         ("date,known_at,name,value\n", "has no rows"),
-        ("", "cannot be read"),
-        (f"date,known_at,name,value\n{GOOD},5\n", "cannot be read: .*more cells"),
+        ("", "is empty; its first line names the columns"),
+        (f"date,known_at,name,value\n{GOOD},5\n", "cannot be read: .*more cells .* decimal point"),
         (f"date,known_at,name,value\n{GOOD}\n{GOOD}\n", "a on 2020-01-02, known .* stands there more than once"),
         (f"date,known_at,name,value\n{GOOD}\n\n2020-01-03,2020-01-03,a,\n", "row 4, value: '' is not a number"),
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,nan\n", "row 2, value: 'nan' is not a number"),
-        ("date,known_at,name,value\n2020-01-02,2020-01-02,a,inf\n", "row 2, value: 'inf' is not a number"),
+        (
+            "date,known_at,name,value\n2020-01-02,2020-01-02,a,inf\n",
+            "value: 'inf' is not a number from -1e[+]15 to 1e[+]15",
+        ),
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,-2e15\n", "row 2, value: '-2e15' is not a number"),
         ("date,known_at,name,value\n2020-01-02,2020-01-02,a,high\n", "row 2, value: 'high' is not a number"),
         ("date,known_at,name,value\n2020-01-02,,a,1\n", "row 2, known_at: '' is neither a day nor"),
@@ -415,6 +431,7 @@ def test_the_setting_names_tickers_and_pairs(text: str, entries: tuple[str, ...]
             "COVARIATES: .* '.VIX SPY' is neither a ticker nor two of them",
         ),
         ({"covariates": "A - B - C"}, "COVARIATES: .* is neither"),
+        ({"covariates": "SPY[-10]"}, "COVARIATES: .* 1 to 9 sessions before"),
         ({"covariates": "A,a"}, "COVARIATES: .* listed more than once"),
         ({"covariate_max_age": 0}, "COVARIATE_MAX_AGE"),
         ({"covariate_files": "s3://bucket/macro.csv"}, "COVARIATE_FILES: .* is an address"),
@@ -445,6 +462,14 @@ def test_a_state_folder_remembers_them(home: Path, file: Path, monkeypatch: pyte
     assert again.covariates == ("^TNX - ^IRX", "HYG")
     assert again.covariate_files == told["COVARIATE_FILES"]
     assert again.sector_index is True
+
+
+def test_an_empty_variable_means_no_covariates_any_more(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "training.json").write_text("{}")
+    (home / "market.json").write_text(json.dumps({"PRICE_SOURCE": "sample", "settings": {"COVARIATES": "HYG"}}))
+    assert load_settings().covariates == ("HYG",)
+    monkeypatch.setenv("COVARIATES", "")
+    assert load_settings().covariates == ()
 
 
 # The panel's file and hash.

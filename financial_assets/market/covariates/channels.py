@@ -28,6 +28,9 @@ BAR_AGE = pd.Timedelta(days=15)
 MAX_AGE = pd.Timedelta(days=180)
 """How long a value of a table stays, counted from when it became known."""
 
+_NAMED = 5
+"""Most tickers that a sentence names."""
+
 _LAG = re.compile(r"(?P<name>.+)\[-(?P<lag>[1-9])\]")
 _SPREAD = re.compile(r"(\S+) ([-/]) (\S+)")
 
@@ -164,12 +167,20 @@ class Covariates:
 
 
 def covariate_gaps(panel: PricePanel) -> list[str]:
-    """One sentence for each covariate that is not known throughout, of any ticker: where tickers lack features."""
+    """Sentences on each covariate that is not known throughout: where tickers lack features, and which ones."""
     lines: list[str] = []
     for place, name in enumerate(panel.covariates, len(CHANNELS)):
-        unknown = np.flatnonzero(np.isnan(panel.values[:, place]).any(axis=0))
-        if len(unknown):
-            days, count = panel.sessions[unknown], len(panel.sessions)
+        unknown = np.isnan(panel.values[:, place])
+        never = [ticker for ticker, gaps in zip(panel.tickers, unknown, strict=True) if gaps.all()]
+        if never:
+            some = ", ".join(never[:_NAMED]) + (f" and {len(never) - _NAMED:,} more" if len(never) > _NAMED else "")
+            whose = f"for {some}" if len(never) < len(panel.tickers) else "for any ticker"
+            lines.append(
+                f"covariate {name}: never known up to {panel.sessions[-1]:%Y-%m-%d} {whose}, hence no features"
+            )
+        days = panel.sessions[np.flatnonzero(unknown[~unknown.all(axis=1)].any(axis=0))]
+        if len(days):
+            count = len(panel.sessions)
             lines.append(
                 f"covariate {name}: unknown on {len(days):,} of {count:,} sessions ({days[0]:%Y-%m-%d} to "
                 f"{days[-1]:%Y-%m-%d}); there, and on the bars after a gap, tickers have no features"
@@ -195,7 +206,8 @@ def _closes(ticker: str, sessions: pd.DatetimeIndex, prices: pd.DataFrame) -> np
     if bars.empty:
         raise MarketDataError(
             f"COVARIATES: there are no prices of {ticker}; the price source must deliver it like a ticker of the "
-            "universe, or COVARIATE_FILES must hold a name that is called so"
+            "universe, or COVARIATE_FILES must hold a name that is called so. A difference or ratio has blanks around "
+            "its sign: A - B, A / B"
         )
     dates = bars["date"].to_numpy("datetime64[ns]")
     place = dates.searchsorted(sessions.to_numpy("datetime64[ns]"), side="right") - 1

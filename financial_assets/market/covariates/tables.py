@@ -124,13 +124,18 @@ def _files(paths: str) -> list[Path]:
 
 def _read(path: Path, zone: str) -> pd.DataFrame:
     where = f"COVARIATE_FILES={path}"
+    if not path.stat().st_size:
+        raise MarketDataError(f"{where}: is empty; its first line names the columns, {', '.join(_COLUMNS)}")
     try:
         if path.name.lower().endswith(_TABLES):
             raw, first_row = pd.read_parquet(path), 1
         else:
             raw, first_row = _read_csv(path), 2
             if not isinstance(raw.index, pd.RangeIndex):
-                raise ValueError("its rows have more cells than its first line names columns")
+                raise ValueError(
+                    "its rows have more cells than its first line names columns; cells are separated by commas, and "
+                    "numbers have a decimal point"
+                )
     except (OSError, ValueError) as error:  # pandas' and pyarrow's errors, and UnicodeDecodeError, are ValueErrors
         raise MarketDataError(f"{where} cannot be read: {' '.join(str(error).split())}") from error
     header = [str(name).strip().lower() for name in raw.columns]
@@ -169,7 +174,7 @@ def _parsed(texts: pd.DataFrame, rows: np.ndarray, where: str, zone: str) -> pd.
     names = texts["name"].str.lower()
     refuse(~names.str.fullmatch(_NAME), "name", "is not a name: a letter, then letters, digits, _ and ., at most 40")
     values = pd.to_numeric(texts["value"], errors="coerce").to_numpy(np.float64)
-    refuse(~(np.abs(values) <= LARGEST_VALUE), "value", f"is not a number between -{LARGEST_VALUE:g} and its opposite")
+    refuse(~(np.abs(values) <= LARGEST_VALUE), "value", f"is not a number from -{LARGEST_VALUE:g} to {LARGEST_VALUE:g}")
     days = texts["date"].str.replace(r"[ T]00:00:00(\.0+)?$", "", regex=True)
     dates = pd.to_datetime(days.where(days.str.fullmatch(_DAY)), format="%Y-%m-%d", errors="coerce")
     refuse(dates.isna(), "date", "is not a date; write YYYY-MM-DD")
