@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import MarketDataError
@@ -86,6 +86,7 @@ KINDS = ("nothing", "settle", "dividend", "correct", "old", "gone", "pad", "left
     seed=st.integers(0, 1000),
     ahead=st.integers(0, 2),
 )
+@example(events=[("gone", "AAA", 0, 1), ("nothing", "AAA", 0, 1)], seed=0, ahead=0)
 def test_whatever_has_changed(
     make_prices: MakePrices, events: list[tuple[str, str, int, int]], seed: int, ahead: int
 ) -> None:

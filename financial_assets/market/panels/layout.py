@@ -153,9 +153,8 @@ def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
     ``values`` are those of the layout from this session on.
     """
     if first == 0:
-        growth = np.concatenate(
-            ([1.0], np.cumprod(1.0 + _mean_returns(layout.tickers, layout.adjusted, layout.belongs)))
-        )
+        start = np.ones(1)
+        returns = _mean_returns(layout.tickers, layout.adjusted, layout.belongs)
     else:
         past = layout.adjusted[:, :first]
         latest = first - 1 - np.argmax(~np.isnan(past[:, ::-1]), axis=1)
@@ -163,19 +162,22 @@ def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
         before = past[np.arange(len(past)), latest]
         adjusted = np.column_stack([before, layout.adjusted[:, first:]])
         belongs = np.column_stack([np.ones(len(past), dtype=bool), layout.belongs[:, first:]])
+        start = layout.growth[first - 1 : first]
         returns = _mean_returns(layout.tickers, adjusted, belongs)
-        growth = np.cumprod(np.concatenate((layout.growth[first - 1 : first], 1.0 + returns)))[1:]
-    layout.growth[first:] = growth
-    values[:, _MARKET] = MARKET_BASE * growth
     only, count = _only_ticker(layout)
-    if count > first:
+    alone = values[only, _CLOSE, : max(count - first, 0)]
+    if len(alone):
         # While there is one ticker, the market is this ticker. An index that rounds otherwise would leave noise of both
         # where nothing is: in returns relative to the market.
-        alone = values[only, _CLOSE, : count - first]
-        values[:, _MARKET, : count - first] = alone
-        layout.growth[count:] *= alone[-1] / MARKET_BASE / layout.growth[count - 1]
-        layout.growth[first:count] = alone / MARKET_BASE
-        values[:, _MARKET, count - first :] = MARKET_BASE * layout.growth[count:]
+        layout.growth[first:count] = alone.astype(np.float64) / MARKET_BASE
+        start, returns = layout.growth[count - 1 : count], returns[len(returns) - (len(layout.sessions) - count) :]
+    # From one session to the next, whatever was known before: a panel that is continued has the same levels.
+    growth = np.cumprod(np.concatenate((start, 1.0 + returns)))
+    layout.growth[len(layout.sessions) - len(returns) :] = growth[1:]
+    if first == 0 and not len(alone):
+        layout.growth[0] = 1.0
+    values[:, _MARKET] = MARKET_BASE * layout.growth[first:]
+    values[:, _MARKET, : len(alone)] = alone
 
 
 def _only_ticker(layout: Layout) -> tuple[int, int]:
