@@ -196,16 +196,24 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int = 16) ->
             is_known = complete[start : start + chunk, None, :]
             np.copyto(block, np.float32(np.nan), where=~is_known)
             if not np.isfinite(block.sum(dtype=np.float64, where=is_known)):
-                _require_finite(graph, panel, start, block, is_known)
+                require_finite(graph.names, panel.tickers[start:], panel.sessions, block, is_known)
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 
 
-def _require_finite(graph: FeatureGraph, panel: PricePanel, start: int, block: np.ndarray, known: np.ndarray) -> None:
-    broken = ~np.isfinite(block) & known
+def require_finite(
+    names: Sequence[str], tickers: Sequence[str], sessions: pd.DatetimeIndex, values: np.ndarray, known: np.ndarray
+) -> None:
+    """Refuse values ``[ticker, feature, session]`` that are ``known`` (bool, broadcast) and not finite.
+
+    Raises
+    ------
+    FeatureError
+        Names how many they are, and the first.
+    """
+    broken = ~np.isfinite(values) & known
     if broken.any():
         ticker, feature, session = (int(axis[0]) for axis in np.nonzero(broken))
         raise FeatureError(
-            f"{int(broken.sum())} feature values are not finite, first {graph.names[feature]} of "
-            f"{panel.tickers[start + ticker]} on {panel.sessions[session]:%Y-%m-%d}: a price or volume there is not a "
-            "number"
+            f"{int(broken.sum())} feature values are not finite, first {names[feature]} of {tickers[ticker]} on "
+            f"{sessions[session]:%Y-%m-%d}: a price or volume there is not a number"
         )

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 
 from financial_assets.errors import FeatureError
 from financial_assets.features import rolling
-from financial_assets.features.graph import FeatureGraph
+from financial_assets.features.graph import FeatureGraph, require_finite
 from financial_assets.features.primitive import primitive_of
 
 if TYPE_CHECKING:
@@ -103,14 +103,7 @@ def compute_recent(panel: PricePanel, graph: FeatureGraph, sessions: int) -> np.
             bars = torch.from_numpy(np.ascontiguousarray(windows[first : first + _CHUNK]))
             np.copyto(values[first : first + _CHUNK], recent(bars).numpy())
     complete = panel.listed_bars()[:, None, -sessions:] >= graph.lookback
-    broken = ~np.isfinite(values) & complete
-    if broken.any():
-        ticker, feature, session = (int(axis[0]) for axis in np.nonzero(broken))
-        raise FeatureError(
-            f"{int(broken.sum())} feature values are not finite, first {graph.names[feature]} of "
-            f"{panel.tickers[ticker]} on {panel.sessions[session - sessions]:%Y-%m-%d}: a price or volume there is not "
-            "a number"
-        )
+    require_finite(graph.names, panel.tickers, panel.sessions[-sessions:], values, complete)
     np.copyto(values, np.float32(np.nan), where=~complete)
     return values
 

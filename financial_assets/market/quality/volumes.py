@@ -57,7 +57,7 @@ def _spans(bars: Bars, at: np.ndarray) -> Marks:
     _, is_entered_adjusted = _enters(bars, at, bars.log_volume + bars.factor)
     entered = is_entered & is_entered_adjusted
     edge, shift = at[entered], shift[entered]
-    # Which side is wrong cannot be told from one edge of a span: the sessions next to it on both sides are marked.
+    # One edge of a span does not show which side is wrong, so the sessions on both sides of it are marked.
     problems = [f"volume is {_times(value)} that of the sessions before: another unit?" for value in shift]
     problems += [f"volume is {_times(-value)} that of the sessions after: another unit?" for value in shift]
     return Marks("suspicious", np.concatenate([edge, edge - 1]), problems)
