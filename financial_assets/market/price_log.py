@@ -35,8 +35,6 @@ from financial_assets.market.frames import (
     sort_prices,
 )
 
-__all__ = ["BAR", "GONE", "RESCALED", "Change", "PriceLog", "Span", "rescaled_rows"]
-
 BAR, GONE, RESCALED = 0, 1, 2
 """Kinds of rows in a change."""
 
