@@ -30,6 +30,20 @@ def student_t_quantile(probability: float, degrees: float) -> float:
     return float(special.stdtrit(degrees, probability))
 
 
+def student_t_tail(value: float, degrees: float) -> float:
+    """Probability that Student's t exceeds ``value``."""
+    from scipy import special
+
+    return float(special.stdtr(degrees, -value))
+
+
+def f_tail(value: float, numerator: float, denominator: float) -> float:
+    """Probability that Fisher's F exceeds ``value``."""
+    from scipy import special
+
+    return float(special.fdtrc(numerator, denominator, value))
+
+
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """Quantile of the beta distribution with shapes ``a`` and ``b``."""
     from scipy import special

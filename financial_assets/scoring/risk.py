@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from financial_assets.scoring.arguments import levels, outcomes, vector
+from financial_assets.scoring.arguments import levels, outcomes, same_shape, vector
 from financial_assets.scoring.distributions import bernoulli_log_likelihood, chi_square_tail
 
 
@@ -54,7 +54,7 @@ class BackTest:
     statistic
         -2 ln of the likelihood ratio, at least 0.
     p_value
-        Upper tail of chi-square with one degree of freedom.
+        Upper tail of chi-square, with one degree of freedom unless the test says otherwise.
     """
 
     statistic: float
@@ -94,6 +94,59 @@ def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
     return _test(2 * (markov - _best_likelihood(after)))
 
 
+def christoffersen_conditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
+    """Whether exceedances are as frequent as promised *and* independent of yesterday's; parameters as for ``kupiec...``.
+
+    The likelihood that both fit, given the first day, against any first-order Markov chain. Chi-square(2).
+
+    Source: Christoffersen (1998), Evaluating interval forecasts, section 3.3.
+    """
+    hits, independence = outcomes("exceeded", exceeded), christoffersen_independence(exceeded)
+    later = hits[1:]
+    unconditional = 2 * (_best_likelihood(later) - _likelihood(later, levels("rate", rate)))
+    return _test(unconditional + independence.statistic, degrees=2)
+
+
+def dynamic_quantile(exceeded: ArrayLike, value_at_risk: ArrayLike, rate: float, lags: int = 4) -> BackTest:
+    """Whether earlier exceedances, or the forecast itself, say when the next one comes.
+
+    Least squares of ``exceeded - rate`` on a constant, its own ``lags`` and the value at risk of the same day; all
+    coefficients are 0 when the forecast is right. Chi-square(``lags + 2``); with few expected exceedances it rejects
+    too often.
+
+    Parameters
+    ----------
+    exceeded, rate
+        As for ``kupiec_unconditional_coverage``.
+    value_at_risk
+        The forecasts ``[n]``, in any unit.
+    lags
+        Days back, at least 1.
+
+    Raises
+    ------
+    ValueError
+        Bad arguments, too few days, or regressors that are linear in each other (a constant value at risk, or never an
+        exceedance).
+
+    Source: Engle and Manganelli (2004), CAViaR, section 4: the out-of-sample test DQ.
+    """
+    hits, forecast = outcomes("exceeded", exceeded), vector("value_at_risk", value_at_risk)
+    same_shape(exceeded=hits, value_at_risk=forecast)
+    if lags < 1 or hits.size <= 2 * lags + 2:
+        raise ValueError(f"lags must be at least 1 and leave more days than regressors, not {lags} of {hits.size} days")
+    surprise = hits - levels("rate", rate)
+    past = [surprise[lags - lag : -lag] for lag in range(1, lags + 1)]
+    # The forecast in its own units would make a well-posed problem look singular.
+    level = (forecast[lags:] - forecast[lags:].mean()) / (forecast[lags:].std() or 1.0)
+    design = np.stack([np.ones(hits.size - lags), *past, level], axis=1)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, surprise[lags:], rcond=None)
+    if rank < design.shape[1]:
+        raise ValueError("the regressors are linear in each other: a constant value_at_risk, or exceeded never varies")
+    explained = design @ coefficients
+    return _test(float(explained @ explained) / (rate * (1 - rate)), degrees=lags + 2)
+
+
 def _likelihood(hits: NDArray[np.bool_], rate: float) -> float:
     count = int(hits.sum())
     return bernoulli_log_likelihood(count, hits.size - count, rate)
@@ -103,7 +156,7 @@ def _best_likelihood(hits: NDArray[np.bool_]) -> float:
     return _likelihood(hits, float(hits.mean())) if hits.size else 0.0
 
 
-def _test(statistic: float) -> BackTest:
+def _test(statistic: float, degrees: int = 1) -> BackTest:
     # Rounding may leave a statistic of zero slightly negative.
     statistic = max(statistic, 0.0)
-    return BackTest(statistic, chi_square_tail(statistic, 1))
+    return BackTest(statistic, chi_square_tail(statistic, degrees))
