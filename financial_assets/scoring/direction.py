@@ -1,8 +1,8 @@
 """Does a forecast of the direction know more than how often prices rise? The tests of Pesaran and Timmermann.
 
 All ask whether forecast and outcome are independent, which a forecaster that always says "up" passes whatever its
-accuracy. For one series: ``pesaran_timmermann`` where days are independent, ``pesaran_timmermann_serial`` where they are
-not. For many tickers of the same days only ``timing_by_day`` is honest: a day on which all rise is nearly one
+accuracy. For one series: ``pesaran_timmermann`` where days are independent, ``pesaran_timmermann_serial`` where they
+are not. For many tickers of the same days only ``timing_by_day`` is honest: a day on which all rise is nearly one
 observation.
 """
 
@@ -85,7 +85,7 @@ def pesaran_timmermann_serial(said_up: ArrayLike, went_up: ArrayLike, lags: int 
 def timing_by_day(said_up: ArrayLike, went_up: ArrayLike, days: ArrayLike, level: float = 0.95) -> Interval:
     """Hit rate minus the one of independent forecasts, over all rows of many tickers, clustered by day.
 
-    The numerator of ``pesaran_timmermann`` with the interval of ``day_jackknife``, which spans 0 where nothing is known.
+    The numerator of ``pesaran_timmermann`` with the interval of ``day_jackknife``: it spans 0 where nothing is known.
 
     Parameters
     ----------

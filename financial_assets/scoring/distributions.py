@@ -58,7 +58,7 @@ def chi_square_tail(statistic: float, degrees: int) -> float:
     return float(special.chdtrc(degrees, statistic))
 
 
-def bernoulli_log_likelihood(successes: int, failures: int, rate: float) -> float:
+def bernoulli_log_likelihood(successes: float, failures: float, rate: float) -> float:
     """Log likelihood of independent trials with success probability ``rate``; nothing observed contributes 0."""
     from scipy import special
 

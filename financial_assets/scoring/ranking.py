@@ -3,7 +3,7 @@
 Matrices are ``[ticker, session]``; NaN where there is no forecast or no outcome. The market's move of a session is
 common to all tickers and does not count, which makes a coefficient far less noisy than the accuracy of directions.
 
-Source: Grinold and Kahn (2000), Active portfolio management, chapter 6; the rank version is Spearman's (1904).
+Source: Grinold and Kahn (2000), Active portfolio management; the rank version is Spearman's correlation (1904).
 """
 
 from __future__ import annotations
@@ -123,9 +123,7 @@ def _ranks(values: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.
     return np.asarray(stats.rankdata(np.where(known, values, np.inf), axis=0), np.float64)
 
 
-def _centred(
-    values: NDArray[np.float64], known: NDArray[np.bool_], counted: NDArray[np.int_]
-) -> NDArray[np.float64]:
+def _centred(values: NDArray[np.float64], known: NDArray[np.bool_], counted: NDArray[np.int_]) -> NDArray[np.float64]:
     inside = np.where(known, values, 0.0)
     centred = np.where(known, inside - inside.sum(axis=0) / np.maximum(counted, 1), 0.0)
     # Equal values leave rounding behind, which is not a spread.

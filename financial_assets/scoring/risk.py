@@ -1,7 +1,8 @@
 """Value at risk, expected shortfall, and the back-tests of value-at-risk forecasts.
 
 Losses are positive numbers. The back-tests take one series of exceedances in time order (one ticker or one portfolio):
-exceedances of many tickers on one day are not independent, and pooling them would reject far too often.
+exceedances of many tickers on one day are not independent, and pooling them would reject far too often. Those of a
+universe, and of outcomes that overlap, are in ``coverage``.
 """
 
 from __future__ import annotations
@@ -43,6 +44,72 @@ def expected_shortfall(returns: ArrayLike, level: float = 0.95) -> float:
     tail = data.size * (1 - levels("level", level))
     weights = np.clip(tail - np.arange(data.size), 0, 1)
     return float(-np.sum(weights * data) / tail)
+
+
+def shortfall_between_quantiles(
+    far: ArrayLike, near: ArrayLike, far_level: float = 0.01, near_level: float = 0.05, at: float = 0.05
+) -> NDArray[np.float64]:
+    """Expected return in the lower tail, from two forecast quantiles of it.
+
+    The tail is taken as exponential through both: the quantile falls linearly in the logarithm of its level,
+    ``q(u) = near + slope log(near_level / u)``, so that the mean of what is below ``q(at)`` is ``q(at) + slope``. From
+    exact quantiles at 1 and 5 % the shortfall at 5 % is 0.2 % too large for a normal distribution and 1.3 % too small
+    for Student's t with 5 degrees of freedom; at 1 % 3 % too large and 6 % too small.
+
+    Parameters
+    ----------
+    far, near
+        Forecast quantiles of the return ``[n]`` at ``far_level < near_level``; for the upper tail their negatives.
+    at
+        Level of the shortfall: returns below their quantile at this level.
+
+    Returns
+    -------
+    ndarray
+        A return ``[n]``, negative in a tail of losses: minus the expected shortfall.
+    """
+    outer, inner = vector("far", far), vector("near", near)
+    same_shape(far=outer, near=inner)
+    if not levels("far_level", far_level) < levels("near_level", near_level):
+        raise ValueError(f"far_level must be below near_level: {far_level}, {near_level}")
+    if np.any(outer > inner):
+        raise ValueError("far must not exceed near: quantiles rise with their level")
+    slope = (outer - inner) / np.log(near_level / far_level)
+    return inner + slope * (np.log(near_level / levels("at", at)) + 1)
+
+
+def joint_tail_losses(
+    returns: ArrayLike, quantile: ArrayLike, shortfall: ArrayLike, rate: float
+) -> NDArray[np.float64]:
+    """Loss of forecasts of a tail's border and mean together (FZ0), which differences of it compare.
+
+    Expected shortfall alone has no loss that the truth minimises; the pair has (Fissler and Ziegel 2016, Higher order
+    elicitability and Osband's principle). Of that family this is the one whose differences do not depend on the unit.
+
+    Parameters
+    ----------
+    returns
+        What happened ``[n]``.
+    quantile, shortfall
+        Forecasts of the quantile of the return at ``rate`` and of the mean below it ``[n]``: minus value at risk and
+        minus expected shortfall. ``shortfall`` is negative and at most ``quantile``.
+    rate
+        Level of the tail, for example 0.05.
+
+    Returns
+    -------
+    ndarray
+        ``(quantile + hit (returns - quantile) / rate) / shortfall + log(-shortfall) - 1``, hit being 1 at or below the
+        quantile: ``[n]``.
+
+    Source: Patton, Ziegel and Chen (2019), Dynamic semiparametric models for expected shortfall, equation 6.
+    """
+    actual, border, mean = vector("returns", returns), vector("quantile", quantile), vector("shortfall", shortfall)
+    same_shape(returns=actual, quantile=border, shortfall=mean)
+    if np.any(mean >= 0) or np.any(mean > border):
+        raise ValueError("shortfall must be negative and at most quantile: the mean of a tail of losses")
+    hit = actual <= border
+    return (border + hit * (actual - border) / levels("rate", rate)) / mean + np.log(-mean) - 1
 
 
 @dataclass(frozen=True)

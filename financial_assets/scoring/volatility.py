@@ -41,7 +41,7 @@ def qlike_losses(proxy: ArrayLike, variance: ArrayLike) -> NDArray[np.float64]:
     ValueError
         Bad arguments.
 
-    Source: Patton (2011), equation 24 with b = -2.
+    Source: Patton (2011): the one member of the robust family that depends on ``proxy / variance`` alone.
     """
     actual, forecast = _pair(proxy, variance)
     return np.log(forecast) + actual / forecast
@@ -99,9 +99,7 @@ def parkinson_variance(high: ArrayLike, low: ArrayLike) -> NDArray[np.float64]:
     return span**2 / (4 * np.log(2))
 
 
-def garman_klass_variance(
-    opening: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike
-) -> NDArray[np.float64]:
+def garman_klass_variance(opening: ArrayLike, high: ArrayLike, low: ArrayLike, close: ArrayLike) -> NDArray[np.float64]:
     """Variance of the trading hours from open, high, low and close, any shape, NaN passes; at least 0.
 
     ``log(high / low) ** 2 / 2 - (2 log 2 - 1) log(close / open) ** 2``: 7.4 times as efficient as the squared return.
