@@ -175,7 +175,7 @@ def model_confidence_set(
     found.compute()
     # The library's table is in the order of elimination, the best last.
     order, values = found.pvalues.index.to_numpy(np.intp), found.pvalues["Pvalue"].to_numpy(np.float64)
-    p_values = {names[place]: float(p) for place, p in zip(order[::-1], values[::-1], strict=True)}
+    p_values = {names[int(place)]: float(p) for place, p in zip(order[::-1], values[::-1], strict=True)}
     return ModelConfidenceSet(p_values, tuple(name for name, p in p_values.items() if p > alpha), alpha, length)
 
 

@@ -158,11 +158,9 @@ def _checked(
     outcomes: ArrayLike, predicted: ArrayLike, quantile_levels: Sequence[float]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     actual, quantiles = vector("outcomes", outcomes), np.asarray(predicted, np.float64)
-    if quantiles.shape != (actual.size, len(quantile_levels)) or not np.isfinite(quantiles).all():
-        raise ValueError(
-            f"predicted must be finite, one row per outcome and one column per level: {(actual.size, len(quantile_levels))}"
-            f", not {quantiles.shape}"
-        )
+    shape = actual.size, len(quantile_levels)
+    if quantiles.shape != shape or not np.isfinite(quantiles).all():
+        raise ValueError(f"predicted must be finite [outcome, level] {shape}, not of shape {quantiles.shape}")
     for place, quantile in enumerate(quantile_levels):
         levels(f"quantile_levels[{place}]", quantile)
     if list(quantile_levels) != sorted(set(quantile_levels)):
@@ -174,7 +172,5 @@ def _pinball_of_levels(
     outcomes: ArrayLike, predicted: ArrayLike, quantile_levels: Sequence[float]
 ) -> NDArray[np.float64]:
     actual, quantiles = _checked(outcomes, predicted, quantile_levels)
-    columns = [
-        pinball_losses(actual, column, level) for column, level in zip(quantiles.T, quantile_levels, strict=True)
-    ]
-    return np.stack(columns, axis=1)
+    by_level = zip(quantiles.T, quantile_levels, strict=True)
+    return np.stack([pinball_losses(actual, column, level) for column, level in by_level], axis=1)

@@ -79,14 +79,9 @@ def long_run_mean(daily: ArrayLike, level: float = 0.95) -> LongRunMean:
     """
     values = vector("daily", daily)
     error = math.sqrt(float(long_run_covariance(values[:, None])[0, 0]) / values.size)
-    return tested_mean(float(values.mean()), error, values.size, values.size, level)
-
-
-def tested_mean(mean: float, error: float, days: int, observations: int, level: float = 0.95) -> LongRunMean:
-    """The interval and test of an estimate whose standard error comes from ``long_run_covariance`` over ``days``."""
-    degrees = cosines(days)
+    mean, days, degrees = float(values.mean()), values.size, cosines(values.size)
     half = student_t_quantile((1 + levels("level", level)) / 2, degrees) * error
     with np.errstate(divide="ignore"):
         statistic = float(np.divide(mean, error)) if mean else 0.0
     p_value = 2 * student_t_tail(abs(statistic), degrees)
-    return LongRunMean(Interval(mean, mean - half, mean + half, days, observations, level), statistic, p_value, degrees)
+    return LongRunMean(Interval(mean, mean - half, mean + half, days, days, level), statistic, p_value, degrees)

@@ -2,8 +2,8 @@
 
 The true variance of a session is never seen. A *proxy* is right on average and noisy: the squared return, or the range
 of the session with the gap before it. QLIKE and the squared error of the variance rank forecasts by a proxy as they
-would by the truth (robust: Patton 2011, Volatility forecast comparison using imperfect volatility proxies); the absolute
-error of the volatility does not, and is given because it is read easily.
+would by the truth (robust: Patton 2011, Volatility forecast comparison using imperfect volatility proxies); the
+absolute error of the volatility does not, and is given because it is read easily.
 
 Variances are of the log return over the forecast's horizon, not annualised. Over h sessions the proxy is the sum of
 those of the sessions.

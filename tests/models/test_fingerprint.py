@@ -77,7 +77,7 @@ HARMLESS = {
     *(f"market.quality.{name}" for name in ("bars", "results", "sessions", "shapes", "values")),  # likewise
     *("market.panels.archive", "market.panels.layout", "market.panels.sections"),  # likewise
     *("market.panel", "scoring.quantiles"),  # but for the definitions that DECIDING names
-    "scoring.arguments",  # checks
+    *("scoring.arguments", "scoring.distributions", "scoring.intervals"),  # checks, and how sure a score is
 }
 """What training and prediction import and what decides no weight."""
 
