@@ -112,7 +112,7 @@ class Baselines:
         scaler = RobustScaler.from_values(self.center, self.scale)
         rows = scaler(torch.from_numpy(features.values[ticker, :, session])).double().numpy()
         score = rows @ np.asarray(self.coefficients) + self.intercept
-        returns = _session_returns(panel)
+        returns = session_returns(panel)
         rose = returns[ticker, session] > 0
         volatility = panel_volatility(panel).numpy().astype(np.float64)[ticker, session]
         unknown = np.full((len(ticker), len(QUANTILE_LEVELS)), np.nan)
@@ -120,7 +120,7 @@ class Baselines:
             "majority": (np.full(len(ticker), self.majority_up), unknown),
             "persistence": (np.where(rose, self.up_after_up, self.up_after_down), unknown),
             "logistic": (expit(score), unknown),
-            "historical": (unknown[:, 0], _trailing_quantiles(returns, ticker, session)),
+            "historical": (unknown[:, 0], _historical(returns, ticker, session)),
             "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
         }
         dates = features.sessions.to_numpy()[session]
@@ -145,7 +145,7 @@ def fit_baselines(
     if min(len(np.unique(up)) for up in ups.values()) < 2:
         raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
     coefficients, intercept, regularisation = _fit_logistic(rows, ups)
-    rose = _session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
+    rose = session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
     volatility = data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
     scaled = data.fit.outcome[:, 0].double().numpy() / volatility
     base = float(ups["fit"].mean())
@@ -177,7 +177,7 @@ def _fit_logistic(rows: dict[str, np.ndarray], ups: dict[str, np.ndarray]) -> tu
     return tuple(parameters[:-1].tolist()), float(parameters[-1]), best[2]
 
 
-def _session_returns(panel: PricePanel) -> np.ndarray:
+def session_returns(panel: PricePanel) -> np.ndarray:
     """Log return of each session itself ``[ticker, session]``; NaN where it did not trade or has no bar before."""
     close = np.log(panel.values[:, 3, :].astype(np.float64))
     returns = np.full_like(close, np.nan)
@@ -185,16 +185,28 @@ def _session_returns(panel: PricePanel) -> np.ndarray:
     return np.where(panel.valid, returns, np.nan)
 
 
-def _trailing_quantiles(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
-    """Quantiles of each ticker's last ``HISTORY`` returns up to and including the session, ``[n, 5]``."""
-    padded = np.pad(returns, ((0, 0), (HISTORY - 1, 0)), constant_values=np.nan)
-    # A view: indexing it copies 500 values per row, so it is read in chunks.
-    windows = np.lib.stride_tricks.sliding_window_view(padded, HISTORY, axis=1)
-    result = np.empty((len(ticker), len(QUANTILE_LEVELS)))
-    for start in range(0, len(ticker), 4096):
-        chunk = slice(start, start + 4096)
-        result[chunk] = np.nanquantile(windows[ticker[chunk], session[chunk]], QUANTILE_LEVELS, axis=1).T
-    return result
+def trailing_quantiles(returns: np.ndarray) -> np.ndarray:
+    """Quantiles of each ticker's last ``HISTORY`` returns up to and including each session.
+
+    Parameters
+    ----------
+    returns
+        ``[ticker, session]``; NaN counts for nothing.
+
+    Returns
+    -------
+    np.ndarray
+        Float64 ``[ticker, session, level]``, interpolated linearly; NaN before the first return.
+    """
+    window = pd.DataFrame(returns.T).rolling(HISTORY, min_periods=1)
+    return np.stack([window.quantile(level).to_numpy().T for level in QUANTILE_LEVELS], axis=-1)
+
+
+def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """``trailing_quantiles`` of some rows ``[n, level]``, without those of sessions that none of them asks for."""
+    start = max(int(session.min(initial=returns.shape[1])) - HISTORY + 1, 0)
+    known = trailing_quantiles(returns[:, start : int(session.max(initial=-1)) + 1])
+    return known[ticker, session - start]
 
 
 def _tidy(answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:

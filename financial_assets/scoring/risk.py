@@ -164,7 +164,8 @@ def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
 def christoffersen_conditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
     """Whether exceedances are as frequent as promised *and* independent of yesterday's.
 
-    Parameters as for ``kupiec_unconditional_coverage``. The likelihood that both fit, given the first day, against any first-order Markov chain. Chi-square(2).
+    Parameters as for ``kupiec_unconditional_coverage``. The likelihood that both fit, given the first day, against any
+    first-order Markov chain. Chi-square(2).
 
     Source: Christoffersen (1998), Evaluating interval forecasts, section 3.3.
     """
