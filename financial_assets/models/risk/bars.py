@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import TrainingError
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.baselines import session_returns
@@ -32,7 +33,8 @@ class RiskBars:
         Range-based variance of the session, close to close: the squared gap from the last close to the open and Garman
         and Klass's estimate of the hours after it. NaN where the ticker did not trade.
     ewma
-        RiskMetrics volatility after the close, ``features.bars.causal_volatility``; NaN before the first return.
+        RiskMetrics volatility after the close, ``features.bars.causal_volatility``; NaN until it no longer depends on
+        where it started.
     next_return
         Log return of the next session, ``market.outcomes.next_session_return``.
     """
@@ -52,12 +54,14 @@ class RiskBars:
         gap = np.full(close.shape, np.nan)
         gap[:, 1:] = np.log(opening[:, 1:] / close[:, :-1])
         variance = gap**2 + garman_klass_variance(opening, high, low, close)
+        returns = session_returns(panel)
+        warm = np.isfinite(returns).cumsum(axis=1) >= CAUSAL_VOLATILITY_LOOKBACK - 1
         return cls(
             tickers=panel.tickers,
             sessions=panel.sessions,
-            returns=session_returns(panel),
+            returns=returns,
             variance=np.where(panel.valid, variance, np.nan),
-            ewma=panel_volatility(panel).double().numpy(),
+            ewma=np.where(warm, panel_volatility(panel).double().numpy(), np.nan),
             next_return=next_session_return(panel),
         )
 
