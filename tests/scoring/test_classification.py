@@ -14,12 +14,15 @@ from sklearn.calibration import calibration_curve
 
 from financial_assets.scoring.classification import (
     LOG_LOSS_CLIP,
+    auc_by_day,
     hits,
     log_losses,
     majority_rate,
     reliability_curve,
+    scores_by_day,
     squared_errors,
 )
+from financial_assets.scoring.intervals import day_jackknife
 
 
 def accuracy(probability: ArrayLike, up: ArrayLike) -> float:
@@ -168,3 +171,79 @@ def test_bad_options_are_named() -> None:
         reliability_curve([0.5], [1], bins=0)
     with pytest.raises(ValueError, match="went_up is empty"):
         majority_rate([])
+
+
+ORACLES = {
+    "accuracy": lambda p, up: metrics.accuracy_score(up, p > 0.5),
+    "precision": lambda p, up: metrics.precision_score(up, p > 0.5),
+    "recall": lambda p, up: metrics.recall_score(up, p > 0.5),
+    "f1": lambda p, up: metrics.f1_score(up, p > 0.5),
+    "mcc": lambda p, up: metrics.matthews_corrcoef(up, p > 0.5),
+    "auc": lambda p, up: metrics.roc_auc_score(up, p),
+    "brier": lambda p, up: metrics.brier_score_loss(up, p),
+    "log_loss": lambda p, up: metrics.log_loss(up, p),
+}
+
+
+def correlated_days(
+    random: np.random.Generator, days: int = 40, tickers: int = 6, skill: float = 0.3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (rounded, so that some tie), outcomes and days; a factor moves all tickers of a day."""
+    day = np.repeat(np.arange(days), tickers)
+    move = random.normal(size=days)[day] + random.normal(size=day.size)
+    score = skill * move + random.normal(size=days)[day] + random.normal(size=day.size)
+    return (1 / (1 + np.exp(-score))).round(2), move > 0, day
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_score_and_its_interval_is_scikit_learn_s_without_one_day_after_the_other(seed: int) -> None:
+    probability, up, day = correlated_days(np.random.default_rng(seed))
+    found = scores_by_day(probability, up, day, level=0.9)
+    assert set(found) == set(ORACLES)
+    for name, oracle in ORACLES.items():
+        expected = day_jackknife(oracle, [probability, up], day, level=0.9)
+        assert (found[name].estimate, found[name].low, found[name].high) == pytest.approx(
+            (expected.estimate, expected.low, expected.high), rel=1e-9
+        ), name
+        assert (found[name].days, found[name].observations, found[name].level) == (40, 240, 0.9)
+
+
+def test_who_always_says_up_has_a_high_f1_and_no_skill() -> None:
+    _, up, day = correlated_days(np.random.default_rng(9))
+    found = scores_by_day(np.full(up.size, 0.53), up, day)
+    assert found["recall"].estimate == 1
+    assert found["f1"].estimate == pytest.approx(2 * up.mean() / (1 + up.mean()))
+    assert found["auc"].estimate == found["auc"].low == found["auc"].high == 0.5
+    assert np.isnan([found["mcc"].estimate, found["mcc"].low]).all()
+    never = scores_by_day(np.full(up.size, 0.47), up, day)
+    assert math.isnan(never["precision"].estimate)
+    assert never["recall"].estimate == 0
+
+
+def test_scores_that_hang_on_one_day_have_no_interval() -> None:
+    up = np.array([True, False, True, False, True, False])
+    found = scores_by_day([0.9, 0.2, 0.3, 0.2, 0.1, 0.4], up, [1, 1, 2, 2, 3, 3])
+    assert found["precision"].estimate == 1
+    assert np.isnan([found["precision"].low, found["precision"].high]).all()
+    one_way = scores_by_day([0.9, 0.2, 0.3, 0.2], [True, True, True, True], [1, 1, 2, 2])
+    assert math.isnan(one_way["auc"].estimate)
+    with pytest.raises(ValueError, match="days must span at least two days"):
+        auc_by_day([0.9, 0.2], [True, False], [1, 1])
+
+
+@pytest.mark.statistics
+@pytest.mark.parametrize("name", ["auc", "mcc", "f1"])
+def test_the_truth_is_covered_by_days_and_missed_by_rows(name: str) -> None:
+    random = np.random.default_rng(11)
+    truth = ORACLES[name](*correlated_days(random, days=60_000)[:2])
+
+    def held(as_rows: bool, runs: int = 500) -> float:
+        hits = []
+        for _ in range(runs):
+            probability, up, day = correlated_days(random, days=100)
+            found = scores_by_day(probability, up, np.arange(day.size) if as_rows else day)[name]
+            hits.append(found.low <= truth <= found.high)
+        return float(np.mean(hits))
+
+    assert abs(held(as_rows=False) - 0.95) < 4 * (0.05 * 0.95 / 500) ** 0.5 + 0.01
+    assert held(as_rows=True) < 0.90

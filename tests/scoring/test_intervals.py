@@ -18,6 +18,8 @@ from financial_assets.scoring.intervals import (
     day_clustered_difference,
     day_clustered_mean,
     day_clustered_proportion,
+    day_jackknife,
+    day_jackknife_of_sums,
 )
 
 samples = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -247,3 +249,52 @@ def test_bad_arms_and_levels_are_named() -> None:
             day_clustered_proportion([1, 0], [1, 2], level)
     with pytest.raises(ValueError, match="successes must hold only 0 and 1"):
         day_clustered_proportion([0.5, 1], [1, 2])
+
+
+@given(samples)
+def test_the_jackknife_of_the_mean_is_the_interval_of_the_mean(random: np.random.Generator) -> None:
+    values, day = panel(random)
+    expected = day_clustered_mean(values, day)
+    for found in (
+        day_jackknife(np.mean, [values], day),
+        day_jackknife_of_sums(lambda sums: sums[:, 0] / sums[:, 1], np.stack([values, np.ones(day.size)], 1), day),
+    ):
+        assert (found.estimate, found.low, found.high) == pytest.approx(
+            (expected.estimate, expected.low, expected.high), rel=1e-9, abs=1e-12
+        )
+        assert (found.days, found.observations) == (expected.days, expected.observations)
+
+
+def test_the_jackknife_of_a_ratio_is_that_of_leaving_out_days() -> None:
+    values, day = panel(np.random.default_rng(7))
+    columns = np.stack([values**2, np.abs(values)], axis=1)
+    error = jackknife(lambda rows: float(columns[rows, 0].sum() / columns[rows, 1].sum()), day)
+    found = day_jackknife_of_sums(lambda sums: sums[:, 0] / sums[:, 1], columns, day)
+    half = stats.t.ppf(0.975, 29) * error
+    assert found.estimate == pytest.approx(columns[:, 0].sum() / columns[:, 1].sum())
+    assert (found.high - found.estimate, found.estimate - found.low) == pytest.approx((half, half))
+
+
+def test_an_undefined_statistic_has_no_bounds() -> None:
+    """All the weight on one day: without it nothing is left to divide by."""
+    day, weight = np.repeat([0, 1, 2], 2), np.array([0.0, 0.0, 1.0, 1.0, 0.0, 0.0])
+    with np.errstate(invalid="ignore"):
+        found = day_jackknife_of_sums(lambda sums: sums[:, 0] / sums[:, 1], np.stack([2 * weight, weight], 1), day)
+    assert found.estimate == 2
+    assert np.isnan([found.low, found.high]).all()
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: day_jackknife(np.mean, [], [1]), "columns must hold"),
+        (lambda: day_jackknife(np.mean, [[1.0], [1.0, 2.0]], [1]), "columns must hold"),
+        (lambda: day_jackknife(np.mean, [[1.0, 2.0]], [1, 1]), "days must span at least two days"),
+        (lambda: day_jackknife_of_sums(np.sum, [1.0, 2.0], [1, 2]), "columns must be finite"),
+        (lambda: day_jackknife_of_sums(np.sum, [[1.0], [np.nan]], [1, 2]), "columns must be finite"),
+        (lambda: day_jackknife_of_sums(np.sum, [[1.0], [2.0]], [1]), "days must hold one day"),
+    ],
+)
+def test_bad_arguments_of_the_jackknife_are_named(call: Callable[[], object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        call()
