@@ -41,14 +41,14 @@ def test_the_squared_return_ranks_as_the_truth_does_by_robust_losses_only() -> N
 
 def test_scores_are_those_of_scikit_learn_with_intervals_by_day() -> None:
     random = np.random.default_rng(2)
-    proxy, variance, day = random.chisquare(1, 300), random.uniform(0.5, 2, 300), np.repeat(np.arange(60), 5)
+    proxy, variance, day = random.chisquare(3, 2000), random.uniform(2, 4, 2000), np.repeat(np.arange(400), 5)
     found = volatility_scores(proxy, variance, day)
     assert found["rmse"].estimate == pytest.approx(metrics.root_mean_squared_error(proxy, variance))
     assert found["mae"].estimate == pytest.approx(metrics.mean_absolute_error(proxy**0.5, variance**0.5))
     deviance = metrics.mean_gamma_deviance(proxy, variance) / 2
     assert found["qlike"].estimate - (1 + np.log(proxy)).mean() == pytest.approx(deviance)
     by_leaving_out = day_jackknife(metrics.root_mean_squared_error, [proxy, variance], day)
-    assert (found["rmse"].low, found["rmse"].high) == pytest.approx((by_leaving_out.low, by_leaving_out.high), rel=0.03)
+    assert (found["rmse"].low, found["rmse"].high) == pytest.approx((by_leaving_out.low, by_leaving_out.high), rel=0.005)
 
 
 def intraday(random: np.random.Generator, sessions: int, steps: int = 2000) -> tuple[np.ndarray, ...]:
