@@ -93,10 +93,7 @@ def forecasts(seed: int = 1, days: int = 60, tickers: int = 5) -> tuple[np.ndarr
 
 def test_losses_of_all_levels_are_the_means_of_scikit_learn_s() -> None:
     actual, predicted, volatility, _ = forecasts()
-    each = [
-        metrics.mean_pinball_loss(actual, predicted[:, place], alpha=level)
-        for place, level in enumerate(QUANTILE_LEVELS)
-    ]
+    each = [mean_pinball_loss(actual, predicted[:, place], alpha=level) for place, level in enumerate(QUANTILE_LEVELS)]
     assert mean_pinball_losses(actual, predicted).mean() == pytest.approx(np.mean(each))
     found = normalised_pinball_losses(actual, predicted, volatility)
     unit = normalised_pinball_losses(actual / volatility, predicted / volatility[:, None], np.ones(actual.size))

@@ -48,7 +48,9 @@ def test_scores_are_those_of_scikit_learn_with_intervals_by_day() -> None:
     deviance = metrics.mean_gamma_deviance(proxy, variance) / 2
     assert found["qlike"].estimate - (1 + np.log(proxy)).mean() == pytest.approx(deviance)
     by_leaving_out = day_jackknife(metrics.root_mean_squared_error, [proxy, variance], day)
-    assert (found["rmse"].low, found["rmse"].high) == pytest.approx((by_leaving_out.low, by_leaving_out.high), rel=0.005)
+    assert (found["rmse"].low, found["rmse"].high) == pytest.approx(
+        (by_leaving_out.low, by_leaving_out.high), rel=0.005
+    )
 
 
 def intraday(random: np.random.Generator, sessions: int, steps: int = 2000) -> tuple[np.ndarray, ...]:

@@ -103,6 +103,8 @@ def following_sums(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def trailing_mean(values: np.ndarray, count: int) -> np.ndarray:
-    """Mean of each session's value and the ``count - 1`` before it; NaN unless at least half of them are known."""
-    frame = pd.DataFrame(values.T)
-    return frame.rolling(count, min_periods=(count + 1) // 2).mean().to_numpy().T
+    """Mean of each session's value and the ``count - 1`` before it; a missing one counts as the last that is known.
+
+    NaN before ``count`` sessions from the first known one on.
+    """
+    return pd.DataFrame(values.T).ffill().rolling(count).mean().to_numpy().T

@@ -35,7 +35,8 @@ class Har:
         fitted: dict[int, HarHorizon] = {}
         for horizon in HORIZONS:
             target = _log_mean(past.following_variance(horizon) / horizon)
-            rows = np.isfinite(target) & np.isfinite(regressors).all(axis=-1) & usable[:, None]
+            rows = np.isfinite(target) & np.isfinite(regressors).all(axis=-1) & np.isfinite(past.variance)
+            rows &= usable[:, None]
             slopes, levels = _within(regressors, target, rows)
             unscaled = np.exp(0.5 * (levels[:, None] + regressors @ slopes)) * horizon**0.5
             outcome = np.where(usable[:, None], past.outcomes(horizon), np.nan)

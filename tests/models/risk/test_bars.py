@@ -64,4 +64,4 @@ def test_until_hides_the_outcome_of_its_last_session() -> None:
 def test_sums_and_means_of_neighbours() -> None:
     values = np.array([[1.0, 2.0, np.nan, 4.0, 5.0]])
     assert following_sums(values, 2)[0].tolist() == pytest.approx([3, np.nan, np.nan, 9, np.nan], nan_ok=True)
-    assert trailing_mean(values, 3)[0].tolist() == pytest.approx([np.nan, 1.5, 1.5, 3, 4.5], nan_ok=True)
+    assert trailing_mean(values, 2)[0].tolist() == pytest.approx([np.nan, 1.5, 2, 3, 4.5], nan_ok=True)

@@ -96,10 +96,13 @@ def constant(tickers: int, sessions: int, seed: int = 1) -> World:
 
 
 def riskmetrics(tickers: int, sessions: int, seed: int = 1, degrees: float | None = None) -> World:
-    """Variances that are exactly RiskMetrics'; normal shocks, or Student's t."""
+    """Variances that are exactly RiskMetrics'; normal shocks, or Student's t.
+
+    They die out by and by (Nelson 1990), so they start high.
+    """
     return simulate(
         lambda before, returns: 0.94 * before + 0.06 * returns**2,
-        np.full(tickers, 4e-4),
+        np.full(tickers, 1e-2),
         sessions,
         normal if degrees is None else student(degrees),
         seed,
