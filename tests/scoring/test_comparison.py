@@ -110,7 +110,7 @@ def test_the_confidence_set_keeps_the_best_and_drops_the_bad() -> None:
     for _ in range(25):
         found = model_confidence_set(race(random, np.array([1.0, 0.0, 0.0, 0.6])), names, repetitions=300)
         kept += [name in found.included for name in names]
-        assert tuple(found.p_values)[0] == found.included[0]
+        assert next(iter(found.p_values)) == found.included[0]
         assert list(found.p_values.values()) == sorted(found.p_values.values(), reverse=True)
         assert max(found.p_values.values()) == 1
     assert kept[1:3].min() >= 20

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import VOLATILITY_FLOOR
-from financial_assets.models.risk.bars import RiskBars
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, VOLATILITY_FLOOR
+from financial_assets.models.risk.bars import HORIZONS, RiskBars
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
-FEWEST_RETURNS = 250
-"""Known returns of a ticker below which nothing is fitted to it: a year of sessions."""
+FEWEST_OUTCOMES = 250
+"""Outcomes below which no quantile is taken from them: a year of sessions."""
+
+FEWEST_RETURNS = FEWEST_OUTCOMES + CAUSAL_VOLATILITY_LOOKBACK + max(HORIZONS)
+"""Known returns of a ticker below which nothing is fitted to it: enough outcomes once its volatility is warm."""
 
 Reason = Literal["too few returns", "flat prices", "no convergence"]
 
@@ -168,8 +171,8 @@ def unusable(past: RiskBars) -> dict[int, FitFailure]:
         known = row[~np.isnan(row)]
         if known.size < FEWEST_RETURNS:
             failures[place] = FitFailure("too few returns", f"{known.size} known, {FEWEST_RETURNS} are needed")
-        elif (deviation := float(known[-FEWEST_RETURNS:].std())) <= VOLATILITY_FLOOR:
-            detail = f"the last {FEWEST_RETURNS} returns have a standard deviation of {deviation:.2g}"
+        elif (deviation := float(known[-FEWEST_OUTCOMES:].std())) <= VOLATILITY_FLOOR:
+            detail = f"the last {FEWEST_OUTCOMES} returns have a standard deviation of {deviation:.2g}"
             failures[place] = FitFailure("flat prices", detail)
     return failures
 
@@ -178,9 +181,9 @@ def scaled_quantiles(outcomes: np.ndarray, volatility: np.ndarray) -> np.ndarray
     """Quantiles ``[level]`` of the outcomes of all tickers, each in units of the volatility forecast for it."""
     scaled = (outcomes / volatility).ravel()
     known = scaled[np.isfinite(scaled)]
-    if known.size < FEWEST_RETURNS:
+    if known.size < FEWEST_OUTCOMES:
         raise TrainingError(
-            f"{known.size} known outcomes of all tickers are too few for their quantiles, {FEWEST_RETURNS} are needed: "
+            f"{known.size} known outcomes of all tickers are too few for their quantiles, {FEWEST_OUTCOMES} are needed: "
             "set an earlier INGESTION_START_DATE"
         )
     return np.quantile(known, QUANTILE_LEVELS)

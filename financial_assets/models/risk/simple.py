@@ -10,7 +10,7 @@ import pandas as pd
 
 from financial_assets.models.baselines import HISTORY, trailing_quantiles
 from financial_assets.models.risk.bars import HORIZONS, RiskBars
-from financial_assets.models.risk.forecast import FEWEST_RETURNS, FitFailure, scaled_quantiles
+from financial_assets.models.risk.forecast import FEWEST_OUTCOMES, FitFailure, scaled_quantiles
 from financial_assets.scoring.distributions import normal_quantile
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
@@ -19,7 +19,7 @@ from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 class Historical:
     """Historical simulation: deviation and quantiles of the ticker's own last 500 returns over the horizon.
 
-    They overlap over five sessions. Nothing is fitted; at least ``FEWEST_RETURNS`` are needed behind a forecast.
+    They overlap over five sessions. Nothing is fitted; at least ``FEWEST_OUTCOMES`` are needed behind a forecast.
     """
 
     def fit(self, past: RiskBars, usable: np.ndarray) -> tuple[Historical, Mapping[int, FitFailure]]:
@@ -29,7 +29,7 @@ class Historical:
     def predict(self, bars: RiskBars, horizon: int) -> tuple[np.ndarray, np.ndarray]:
         """See ``RiskModel``."""
         past = pd.DataFrame(bars.returns.T).rolling(horizon, min_periods=horizon).sum()
-        window = past.rolling(HISTORY, min_periods=FEWEST_RETURNS)
+        window = past.rolling(HISTORY, min_periods=FEWEST_OUTCOMES)
         return window.std(ddof=0).to_numpy().T, trailing_quantiles(past.to_numpy().T)
 
 
