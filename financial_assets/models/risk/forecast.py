@@ -183,8 +183,8 @@ def scaled_quantiles(outcomes: np.ndarray, volatility: np.ndarray) -> np.ndarray
     known = scaled[np.isfinite(scaled)]
     if known.size < FEWEST_OUTCOMES:
         raise TrainingError(
-            f"{known.size} known outcomes of all tickers are too few for their quantiles, {FEWEST_OUTCOMES} are needed: "
-            "set an earlier INGESTION_START_DATE"
+            f"{known.size} known outcomes of all tickers are too few for quantiles, {FEWEST_OUTCOMES} are needed: set "
+            "an earlier INGESTION_START_DATE"
         )
     return np.quantile(known, QUANTILE_LEVELS)
 
