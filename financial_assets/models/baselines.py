@@ -199,7 +199,14 @@ def trailing_quantiles(returns: np.ndarray) -> np.ndarray:
         Float64 ``[ticker, session, level]``, interpolated linearly; NaN before the first return.
     """
     window = pd.DataFrame(returns.T).rolling(HISTORY, min_periods=1)
-    return np.stack([window.quantile(level).to_numpy().T for level in QUANTILE_LEVELS], axis=-1)
+    places = (window.count().to_numpy().T - 1)[..., None] * np.asarray(QUANTILE_LEVELS)
+    lower, upper = (
+        np.stack([window.quantile(level, interpolation=side).to_numpy().T for level in QUANTILE_LEVELS], axis=-1)
+        for side in ("lower", "higher")
+    )
+    # As NumPy interpolates, to the last bit: recorded decisions are repeated from these numbers.
+    share, gap = places - np.floor(places), upper - lower
+    return np.where(share < 0.5, lower + gap * share, upper - gap * (1 - share))
 
 
 def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:

@@ -13,7 +13,13 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.baselines import HISTORY, PREDICTION_COLUMNS, Baselines, fit_baselines
+from financial_assets.models.baselines import (
+    HISTORY,
+    PREDICTION_COLUMNS,
+    Baselines,
+    fit_baselines,
+    trailing_quantiles,
+)
 from financial_assets.models.training_data import TrainingData
 
 QUANTILES = list(PREDICTION_COLUMNS[4:])
@@ -61,6 +67,17 @@ def test_historical_quantiles_are_those_of_the_last_returns(
     returns = np.diff(np.log(panel.values[1, 3].astype(float)))[700 - HISTORY : 700]
     assert len(returns) == HISTORY
     assert row[QUANTILES].to_numpy()[0] == pytest.approx(np.quantile(returns, [0.01, 0.05, 0.5, 0.95, 0.99]))
+
+
+def test_trailing_quantiles_are_those_of_numpy_to_the_last_bit() -> None:
+    returns = np.random.default_rng(1).standard_t(4, (2, HISTORY + 400)) * 0.01
+    returns[0, :300], returns[1, 600:607] = np.nan, np.nan
+    found = trailing_quantiles(returns)
+    for session in (*range(300, 340), *range(HISTORY - 20, HISTORY + 400)):
+        window = returns[:, max(session - HISTORY + 1, 0) : session + 1]
+        expected = np.nanquantile(window, [0.01, 0.05, 0.5, 0.95, 0.99], axis=1).T
+        assert np.array_equal(found[:, session], expected), session
+    assert np.isnan(found[0, :300]).all()
 
 
 def test_answers_do_not_depend_on_the_future(
