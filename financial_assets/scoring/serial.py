@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels, vector
 from financial_assets.scoring.distributions import student_t_quantile, student_t_tail
-from financial_assets.scoring.intervals import Interval
+from financial_assets.scoring.intervals import Interval, numbered_days
 
 FEWEST_DAYS = 8
 """Days below which no dependence between them can be estimated."""
@@ -85,3 +85,24 @@ def long_run_mean(daily: ArrayLike, level: float = 0.95) -> LongRunMean:
         statistic = float(np.divide(mean, error)) if mean else 0.0
     p_value = 2 * student_t_tail(abs(statistic), degrees)
     return LongRunMean(Interval(mean, mean - half, mean + half, days, days, level), statistic, p_value, degrees)
+
+
+def day_blocks(days: ArrayLike, length: int) -> NDArray[np.intp]:
+    """The block of ``length`` consecutive days that each row belongs to ``[n]``, numbered from 0.
+
+    Instead of the days, for the intervals of statistics that are not means (``classification``, ``direction``,
+    ``intervals.day_jackknife``) where outcomes overlap over a few sessions: blocks of five times as many are nearly
+    independent of each other. What is left over at the end belongs to the last block.
+
+    Parameters
+    ----------
+    days
+        The day of each row ``[n]``.
+    length
+        Days of a block, at least 1.
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, not {length}")
+    day = numbered_days(days, np.size(days))
+    last = max((int(day.max(initial=-1)) + 1) // length - 1, 0)
+    return np.minimum(day // length, last)

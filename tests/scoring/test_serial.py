@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from financial_assets.scoring.classification import auc_by_day
 from financial_assets.scoring.intervals import day_clustered_mean
-from financial_assets.scoring.serial import cosines, long_run_covariance, long_run_mean
+from financial_assets.scoring.serial import cosines, day_blocks, long_run_covariance, long_run_mean
 
 
 def overlapping(random: np.random.Generator, runs: int, days: int, horizon: int = 5) -> np.ndarray:
@@ -53,6 +54,8 @@ def test_a_constant_is_certain_and_nothing_is_no_evidence() -> None:
         (lambda: long_run_mean(np.arange(7.0)), "7 days: 8 are needed"),
         (lambda: long_run_covariance(np.arange(20.0)), r"\[day, series\]"),
         (lambda: long_run_mean(np.arange(20.0), 95), "level must lie strictly"),
+        (lambda: day_blocks([1, 2], 0), "length must be at least 1"),
+        (lambda: day_blocks([1, None], 1), "days holds 1 missing"),
     ],
 )
 def test_bad_arguments_are_named(call, named: str) -> None:
@@ -74,3 +77,26 @@ def test_a_hundred_overlapping_series_are_mostly_covered_and_independent_days_ar
     series = overlapping(np.random.default_rng(4), 200, 250)
     assert np.mean([not long_run_mean(row).interval.spans_zero for row in series]) < 0.11
     assert np.mean([not day_clustered_mean(row, np.arange(250)).spans_zero for row in series]) > 0.25
+
+
+def test_blocks_are_of_consecutive_days_whatever_the_order_of_rows() -> None:
+    days = np.array(["2020-01-03", "2020-01-01", "2020-01-02", "2020-01-06", "2020-01-07", "2020-01-01"], "M8[D]")
+    assert day_blocks(days, 2).tolist() == [1, 0, 0, 1, 1, 0]
+    assert day_blocks(days, 1).tolist() == [2, 0, 1, 3, 4, 0]
+    assert day_blocks(days, 9).tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("runs", [60, pytest.param(500, marks=pytest.mark.statistics)])
+def test_blocks_cover_the_area_under_the_curve_of_overlapping_outcomes_and_days_do_not(runs: int) -> None:
+    """A slow signal without skill: 400 days, five sessions ahead, 5 tickers with a common factor."""
+    random, day = np.random.default_rng(6), np.repeat(np.arange(400), 5)
+    missed = np.zeros(2)
+    for _ in range(runs):
+        factor, own = overlapping(random, 1, 400)[0], np.stack([*overlapping(random, 5, 400)], axis=1)
+        signal = np.stack([*overlapping(random, 5, 400, horizon=10)], axis=1)
+        probability, up = 1 / (1 + np.exp(-signal / 50)), factor[:, None] + own > 0
+        for place, unit in enumerate((day_blocks(day, 25), day)):
+            found = auc_by_day(probability.ravel(), up.ravel(), unit)
+            missed[place] += not found.low <= 0.5 <= found.high
+    assert missed[0] / runs < 0.06 + 4 * (0.06 * 0.94 / runs) ** 0.5
+    assert missed[1] / runs > 0.15

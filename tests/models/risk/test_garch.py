@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from arch import arch_model
@@ -46,35 +48,25 @@ def test_one_session_ahead_quantiles_are_those_of_arch(bars: RiskBars) -> None:
     assert found.quantiles[0, CUT] / found.volatility[0, CUT] == pytest.approx(shape)
 
 
-@pytest.mark.parametrize("calm", [0.3, 1.0, 4.0])
-def test_the_sum_of_five_sessions_is_distributed_as_simulated_from_that_state(calm: float) -> None:
-    """From a state between those of the grid, with other random numbers."""
-    alpha, gamma, beta, degrees = 0.04, 0.1, 0.88, 6.0
-    model = GarchModel(*np.array([[4e-4 * 0.03], [alpha], [gamma], [beta], [degrees], [4e-4]]))
-    start = 4e-4 * calm
-    random, variance = np.random.default_rng(9), np.full(400_000, start)
+@pytest.mark.parametrize("state", [0.3, 1.0, 4.0])
+def test_the_sum_of_five_sessions_is_distributed_as_simulated_from_that_state(bars: RiskBars, state: float) -> None:
+    """From multiples of the usual variance that are not on the grid, with other random numbers."""
+    alpha, gamma, beta, degrees, usual = 0.04, 0.1, 0.88, 6.0, 4e-4
+    omega = usual * (1 - alpha - gamma / 2 - beta)
+    random, variance = np.random.default_rng(9), np.full(400_000, state * usual)
     total = np.zeros(variance.size)
     for _ in range(5):
         moved = np.sqrt(variance) * random.standard_t(degrees, variance.size) * ((degrees - 2) / degrees) ** 0.5
         total += moved
-        variance = 4e-4 * 0.03 + (alpha + gamma * (moved < 0)) * moved**2 + beta * variance
-    # One return of zero leads from this variance to the start.
-    model = GarchModel(**{**vars_of(model), "first": np.array([(start - 4e-4 * 0.03) / beta])})
-    first = (start - 4e-4 * 0.03) / beta
-    before = (first - 4e-4 * 0.03) / (alpha + gamma / 2 + beta)
-    model = GarchModel(**{**vars_of(model), "first": np.array([before])})
-    zero = np.zeros((1, 1))
-    assert model.next_variance(zero)[0, 0] == pytest.approx(start)
-    returns = type("Bars", (), {"returns": zero})()
-    deviation, quantiles = model.predict(returns, 5)
+        variance = omega + (alpha + gamma * (moved < 0)) * moved**2 + beta * variance
+    # Without a return the variance stays where the one before the first session led to.
+    first = (state * usual - omega) / (alpha + gamma / 2 + beta)
+    model = GarchModel(*np.array([[omega], [alpha], [gamma], [beta], [degrees], [first]]))
+    deviation, quantiles = model.predict(replace(bars, returns=np.full((1, 1), np.nan)), 5)
     assert deviation[0, 0] == pytest.approx(total.std(), rel=0.01)
     assert quantiles[0, 0] / deviation[0, 0] == pytest.approx(
         np.quantile(total, QUANTILE_LEVELS) / total.std(), rel=0.03, abs=0.02
     )
-
-
-def vars_of(model: GarchModel) -> dict[str, np.ndarray]:
-    return {name: getattr(model, name) for name in ("omega", "alpha", "gamma", "beta", "degrees", "first")}
 
 
 def test_a_likelihood_without_a_maximum_is_named(bars: RiskBars, monkeypatch: pytest.MonkeyPatch) -> None:
