@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.baselines import HISTORY
 from financial_assets.models.risk.bars import HORIZONS, RiskBars, trailing_mean
 from financial_assets.models.risk.forecast import FEWEST_RETURNS, FitFailure, FittedRisk, RiskForecaster, fit
 from financial_assets.models.risk.registry import RISK_FORECASTERS, fit_forecasters
@@ -207,14 +206,6 @@ def test_what_cannot_be_forecast_says_what_to_change(bars: RiskBars, fitted: Map
         fitted["har"].forecast(replace(bars, tickers=("A", "B", "C", "D")), 1)
     with pytest.raises(TrainingError, match="is not a session"):
         fitted["har"].forecast(bars.until(bars.sessions[CUT - 1]), 1)
-
-
-def test_historical_quantiles_are_those_of_the_last_sums(bars: RiskBars, fitted: Mapping[str, FittedRisk]) -> None:
-    sums = np.lib.stride_tricks.sliding_window_view(bars.returns[1, 1 : CUT + 21], 5).sum(axis=-1)[-HISTORY:]
-    found = fitted["historical"].forecast(bars, 5)
-    assert len(sums) == HISTORY
-    assert found.quantiles[1, CUT + 20] == pytest.approx(np.quantile(sums, QUANTILE_LEVELS))
-    assert found.volatility[1, CUT + 20] == pytest.approx(sums.std())
 
 
 OWN_WORLDS = {
