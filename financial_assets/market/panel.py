@@ -126,6 +126,21 @@ class PricePanel:
             bars -= np.maximum.accumulate(np.where(listed, 0, bars), axis=1)
         return bars
 
+    def has_bars(self, lookback: int, sessions: int) -> np.ndarray:
+        """Whether ``listed_bars`` is at least ``lookback`` >= 1 in the last sessions: bool ``[ticker, sessions]``.
+
+        Only as many sessions are looked at as that takes.
+        """
+        window = self._sections().between(len(self.sessions) - lookback - sessions + 1, len(self.sessions))
+        closes = window.take(slice(None), CHANNELS.index("close"))
+        is_listed = np.logical_or.accumulate(~np.isnan(closes), axis=1)
+        if self.covariates:
+            is_listed &= ~np.isnan(window.joined()[:, len(CHANNELS) :]).any(axis=1)
+        count = np.cumsum(np.pad(is_listed, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+        complete = count[:, lookback:] - count[:, :-lookback] == lookback
+        # Sessions before the panel's first one have no bars.
+        return np.pad(complete, ((0, 0), (sessions - complete.shape[1], 0)))
+
     def _listed(self, rows: np.ndarray | slice, count: int) -> np.ndarray:
         """Whether a ticker has had a bar by each of the first sessions, also before it joined the universe.
 
