@@ -132,19 +132,20 @@ def next_sessions(
         return None
     if len(changed) > _MOST_RESTATED * len(panel.tickers):
         return None
-    values = compute_recent(panel, graph, len(panel.sessions) - first + 1)
+    new = len(panel.sessions) - first
+    values = compute_recent(panel, graph, new + 1)
     again, known = values[:, :, 0], _stored_values(path, stored, first - 1)
     differs = ~((again == known) | (np.isnan(again) & np.isnan(known)))
     differs[changed] = False
-    new = FeaturePanel(
+    features = FeaturePanel(
         graph.names,
         panel.tickers,
         panel.sessions[first:],
         np.ascontiguousarray(values[:, :, 1:]),
-        panel.valid[:, first:] & panel.has_bars(graph.lookback, len(panel.sessions) - first),
+        panel.recently_valid(new) & panel.has_bars(graph.lookback, new),
     )
     return Appended(
-        new=new,
+        new=features,
         added=len(panel.sessions) - count,
         restated=compute_panel(_rows_of(panel, changed, 0), graph) if len(changed) else None,
         unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),

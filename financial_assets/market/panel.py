@@ -67,35 +67,41 @@ class PricePanel:
     if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            """``values`` of a panel of sections, joined once somebody asks for them."""
-            if name != "values" or "sections" not in vars(self):
+            """``values`` and ``valid`` of a layout, made once somebody asks for all of them."""
+            if name not in ("values", "valid") or "layout" not in vars(self):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-            vars(self)["values"] = self.sections.joined()
-            return vars(self)["values"]
+            vars(self)[name] = getattr(self.layout, name)
+            return vars(self)[name]
 
     @classmethod
-    def of_sections(
-        cls, tickers: tuple[str, ...], sessions: pd.DatetimeIndex, sections: Sections, valid: np.ndarray
-    ) -> PricePanel:
-        """A panel without covariates whose ``values`` are not joined before somebody asks for all of them.
+    def of_layout(cls, layout: Layout) -> PricePanel:
+        """A panel without covariates whose sessions are not joined before somebody asks for all of them.
 
         Raises
         ------
         MarketDataError
             The shapes do not belong together.
         """
-        shape = (len(tickers), len(CHANNELS), len(sessions))
-        if sections.shape != shape or sections.dtype != np.float32 or valid.shape != (shape[0], shape[2]):
+        shape = (len(layout.tickers), len(CHANNELS), len(layout.sessions))
+        values, flat = layout.sections, (shape[0], shape[2])
+        if values.shape != shape or values.dtype != np.float32 or {layout.adjusted.shape, layout.belongs.shape} != {flat}:
             raise MarketDataError(
-                f"panel values must be float32 {shape}, not {sections.dtype} {sections.shape}, valid: {valid.shape}"
+                f"panel values must be float32 {shape}, not {values.dtype} {values.shape}, adjusted closes and "
+                f"membership {flat}, not {layout.adjusted.shape} and {layout.belongs.shape}"
             )
         panel = cls.__new__(cls)
-        vars(panel).update(tickers=tickers, sessions=sessions, sections=sections, valid=valid, covariates=())
+        vars(panel).update(tickers=layout.tickers, sessions=layout.sessions, layout=layout, covariates=())
         return panel
 
     def _sections(self) -> Sections:
-        held: Sections | None = vars(self).get("sections")
-        return Sections([self.values]) if held is None else held
+        held: Layout | None = vars(self).get("layout")
+        return Sections([self.values]) if held is None else held.sections
+
+    def recently_valid(self, count: int) -> np.ndarray:
+        """The last ``count`` sessions of ``valid``; the others need not be looked at."""
+        held: Layout | None = vars(self).get("layout")
+        end = len(self.sessions)
+        return self.valid[:, end - count :] if held is None else held.valid_between(end - count, end)
 
     def recent(self, count: int) -> np.ndarray:
         """The last ``count`` sessions of ``values``; the others need not be joined."""
@@ -367,4 +373,4 @@ def belonging(members: Members | None, tickers: Sequence[str], sessions: pd.Date
 
 def panel_of(layout: Layout) -> PricePanel:
     """The panel of the same tickers and sessions."""
-    return PricePanel.of_sections(layout.tickers, layout.sessions, layout.sections, layout.valid)
+    return PricePanel.of_layout(layout)

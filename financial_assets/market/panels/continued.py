@@ -126,9 +126,9 @@ def _doubtful(tail: pd.DataFrame, codes: np.ndarray, layout: Layout, count: int,
     is_new = (tail["date"] >= first).to_numpy()
     follows = np.zeros(len(tail), dtype=bool)
     follows[1:] = codes[1:] == codes[:-1]
-    was_listed = np.logical_or.reduce(np.isfinite(layout.adjusted[:, :count]), axis=1)
-    is_doubtful = is_new & (stands_still(tail) | (~follows & was_listed[codes]))
-    return set(map(int, np.unique(codes[is_doubtful])))
+    silent = np.unique(codes[is_new & ~follows])
+    doubtful = {*codes[is_new & stands_still(tail)], *silent[layout.has_traded(silent, count)]}
+    return set(map(int, doubtful))
 
 
 def _kept(before: Layout, after: Layout, count: int) -> int:

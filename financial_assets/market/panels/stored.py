@@ -85,8 +85,8 @@ class StoredPanel:
         count = len(panel.sessions)
         if count == len(layout.sessions):
             return self
-        adjusted, growth, belongs = layout.adjusted[:, :count], layout.growth[:count], layout.belongs[:, :count]
-        values = Sections([panel.values])
+        values, adjusted = Sections([panel.values]), layout.adjusted.between(0, count)
+        growth, belongs = layout.growth[:count], layout.belongs[:, :count]
         return StoredPanel(Layout(layout.tickers, panel.sessions, values, adjusted, growth, belongs), self.basis)
 
     def save(self, path: Path) -> None:
@@ -102,8 +102,8 @@ class StoredPanel:
         arrays = {
             "tickers": np.array(layout.tickers, dtype=np.str_),
             "days": as_days(layout.sessions)[first:],
-            "valid": layout.valid[:, first:],
-            "adjusted": layout.adjusted[:, first:],
+            "valid": layout.valid_between(first, count),
+            "adjusted": layout.adjusted.between(first, count).joined(),
             "growth": layout.growth[first:],
             "belongs": layout.belongs[:, first:],
             "basis": np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
@@ -127,12 +127,13 @@ class StoredPanel:
             parts, whole, unchanged = read_parts(path, names, mapped=("values", "adjusted"))
             # Covariates are looked up again each time: their tables may have grown.
             values = Sections([part[:, : len(CHANNELS)] for part in parts.pop("values")])
+            adjusted = Sections(parts.pop("adjusted"))
             held = {name: joined(part) for name, part in parts.items()}
             layout = Layout(
                 tickers=tuple(map(str, held["tickers"])),
                 sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
                 sections=values,
-                adjusted=held["adjusted"],
+                adjusted=adjusted,
                 growth=held["growth"],
                 belongs=held["belongs"],
             )
