@@ -107,6 +107,10 @@ class PricePanel:
         """The last ``count`` sessions of ``values``; the others need not be joined."""
         return self._sections().between(len(self.sessions) - count, len(self.sessions)).joined()
 
+    def stretch(self, row: int, first: int, end: int) -> np.ndarray:
+        """``values`` of one ticker from session number ``first`` to before ``end``: float32 ``[channel, session]``."""
+        return self._sections().between(first, end).of_row(row)
+
     def __post_init__(self) -> None:
         shape = (len(self.tickers), len(self.channels), len(self.sessions))
         if self.values.shape != shape or self.values.dtype != np.float32 or not self.values.flags.c_contiguous:

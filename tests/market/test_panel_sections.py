@@ -25,6 +25,7 @@ def test_any_span_is_that_of_the_joined_array(lengths: tuple[int, ...]) -> None:
             cut = Sections(parts).between(first, end)
             assert cut.shape == whole[..., first:end].shape
             assert np.array_equal(cut.take(slice(1, 3), 1), whole[1:3, 1, first:end])
+            assert np.array_equal(cut.of_row(2), whole[2, :, first:end])
             assert np.array_equal(cut.joined(), whole[..., first:end])
             assert cut.joined().flags.c_contiguous
     assert np.array_equal(Sections(parts[:1]).with_next(parts[-1]).joined(), np.concatenate([parts[0], parts[-1]], -1))
