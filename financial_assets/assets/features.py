@@ -86,7 +86,7 @@ def features_version(panel: PricePanel, graph: FeatureGraph) -> str:
 
     Hashing the features themselves would read all of them each day.
     """
-    return hashlib.sha256(f"{panel.content_hash()}\0{code_version()}\0{graph.names}".encode()).hexdigest()
+    return hashlib.sha256(f"{panel.version()}\0{code_version()}\0{graph.names}".encode()).hexdigest()
 
 
 def _unstable(appended: Appended) -> pd.DataFrame:

@@ -142,7 +142,7 @@ def next_sessions(
         panel.tickers,
         panel.sessions[first:],
         np.ascontiguousarray(values[:, :, 1:]),
-        panel.recently_valid(new) & panel.has_bars(graph.lookback, new),
+        panel.valid_between(first, len(panel.sessions)) & panel.has_bars(graph.lookback, new),
     )
     return Appended(
         new=features,

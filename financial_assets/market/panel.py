@@ -17,7 +17,7 @@ from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
 from financial_assets.market.frames import sort_prices, ticker_codes
 from financial_assets.market.panels.archive import read_arrays
-from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
+from financial_assets.market.panels.layout import CHANNELS, DIGEST_BYTES, Layout, as_days, lay_out
 from financial_assets.market.panels.sections import Sections
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
@@ -34,6 +34,10 @@ __all__ = [
     "panel_of",
     "require_sessions",
 ]
+
+
+_DIGESTED = 32
+"""Sessions that are brought together at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +87,8 @@ class PricePanel:
             The shapes do not belong together.
         """
         shape = (len(layout.tickers), len(CHANNELS), len(layout.sessions))
-        values, flat = layout.sections, (shape[0], shape[2])
-        if values.shape != shape or values.dtype != np.float32 or {layout.adjusted.shape, layout.belongs.shape} != {flat}:
+        values, flat, others = layout.sections, (shape[0], shape[2]), {layout.adjusted.shape, layout.belongs.shape}
+        if values.shape != shape or values.dtype != np.float32 or others != {flat}:
             raise MarketDataError(
                 f"panel values must be float32 {shape}, not {values.dtype} {values.shape}, adjusted closes and "
                 f"membership {flat}, not {layout.adjusted.shape} and {layout.belongs.shape}"
@@ -97,11 +101,10 @@ class PricePanel:
         held: Layout | None = vars(self).get("layout")
         return Sections([self.values]) if held is None else held.sections
 
-    def recently_valid(self, count: int) -> np.ndarray:
-        """The last ``count`` sessions of ``valid``; the others need not be looked at."""
+    def valid_between(self, first: int, end: int) -> np.ndarray:
+        """``valid`` from session number ``first`` to before ``end``; the others need not be looked at."""
         held: Layout | None = vars(self).get("layout")
-        end = len(self.sessions)
-        return self.valid[:, end - count :] if held is None else held.valid_between(end - count, end)
+        return self.valid[:, first:end] if held is None else held.valid_between(first, end)
 
     def recent(self, count: int) -> np.ndarray:
         """The last ``count`` sessions of ``values``; the others need not be joined."""
@@ -269,6 +272,37 @@ class PricePanel:
         digest.update(as_days(self.sessions).tobytes())
         digest.update(self.values.tobytes())
         digest.update(self.valid.tobytes())
+        return digest.hexdigest()
+
+    def session_digests(self) -> np.ndarray:
+        """BLAKE2b of each session's values and validity, all tickers: uint8 ``[16, session]``."""
+        if "_digests" in vars(self):
+            return vars(self)["_digests"]
+        held: Layout | None = vars(self).get("layout")
+        known = np.empty((DIGEST_BYTES, 0), dtype=np.uint8) if held is None else held.digests
+        count = len(self.sessions)
+        digests = np.empty((DIGEST_BYTES, count), dtype=np.uint8)
+        digests[:, : known.shape[1]] = known
+        for first in range(known.shape[1], count, _DIGESTED):
+            end = min(first + _DIGESTED, count)
+            values = np.ascontiguousarray(np.moveaxis(self._sections().between(first, end).joined(), -1, 0))
+            valid = np.ascontiguousarray(self.valid_between(first, end).T)
+            for place in range(end - first):
+                digest = hashlib.blake2b(values[place].tobytes(), digest_size=DIGEST_BYTES)
+                digest.update(valid[place].tobytes())
+                digests[:, first + place] = np.frombuffer(digest.digest(), dtype=np.uint8)
+        vars(self)["_digests"] = digests
+        return digests
+
+    def version(self) -> str:
+        """Names the content, as ``content_hash`` does, from ``session_digests``: those of stored sessions are kept.
+
+        Models and their cards are known by ``content_hash``, which reads the whole panel.
+        """
+        digest = hashlib.sha256("\n".join(self.tickers).encode())
+        digest.update("".join(f"\0{name}" for name in self.covariates).encode())
+        digest.update(as_days(self.sessions).tobytes())
+        digest.update(self.session_digests().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

@@ -65,6 +65,7 @@ def assert_kept(before: StoredPanel, after: StoredPanel) -> None:
 
 def assert_same(one: StoredPanel, other: StoredPanel) -> None:
     assert one.panel.content_hash() == other.panel.content_hash()
+    assert one.panel.version() == other.panel.version()
     assert (one.layout.tickers, one.basis) == (other.layout.tickers, other.basis)
     assert one.layout.sessions.equals(other.layout.sessions)
     both = one.layout, other.layout
@@ -138,6 +139,7 @@ def test_whatever_has_changed(
             states = [*states, longer] if longer is not None else [whole]
             states[-1].save(home.path)
             assert PricePanel.load(home.path).content_hash() == whole.panel.content_hash()
+            assert PricePanel.load(home.path).version() == whole.panel.version()
 
 
 @pytest.fixture

@@ -234,6 +234,7 @@ def test_the_hash_sees_every_part(make_prices: MakePrices) -> None:
         dataclasses.replace(panel, valid=valid),
     ]
     assert len({candidate.content_hash() for candidate in (panel, *others)}) == 5
+    assert len({candidate.version() for candidate in (panel, *others)}) == 5
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04half"])

@@ -45,7 +45,7 @@ def read_arrays(
 ) -> tuple[dict[str, np.ndarray], str, int]:
     """The arrays ``names``, with the tail; the name of the whole ("": it has none), and how much of it is unchanged.
 
-    ``optional`` ones are there if the whole has them; they are not of sessions.
+    ``optional`` ones are there if the whole or the tail has them; they are not of sessions.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def read_parts(
         if str(tail["whole"]) != whole:
             return parts, whole, count
         first = int(tail["first"])
-        for name in names:
+        for name in (*names, *(name for name in optional if name in tail)):
             kept = tuple(part[..., :first] for part in parts[name]) if name in _BY_SESSION else ()
             parts[name] = (*kept, tail[name])
     return parts, whole, first

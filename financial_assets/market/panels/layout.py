@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from financial_assets.market.panels.sections import Sections
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _PRICES = ("open", "high", "low", "close")
 _CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))
+
+DIGEST_BYTES = 16
+"""Of a session's content."""
 
 MARKET_BASE = 100.0
 """Level of the market index in the panel's first session; features do not depend on it."""
@@ -41,6 +44,8 @@ class Layout:
         float64 ``[session]``: level of the market's index over that of the first session.
     belongs
         bool ``[ticker, session]``: whether the ticker is a member of the universe.
+    digests
+        uint8 ``[16, session]``: see ``PricePanel.session_digests``, of as many of the first sessions as are known.
     """
 
     tickers: tuple[str, ...]
@@ -49,6 +54,7 @@ class Layout:
     adjusted: Sections
     growth: np.ndarray
     belongs: np.ndarray
+    digests: np.ndarray = field(default_factory=lambda: np.empty((DIGEST_BYTES, 0), dtype=np.uint8))
 
     @property
     def values(self) -> np.ndarray:
@@ -114,7 +120,7 @@ def extended(
     adjusted = layout.adjusted.between(0, count).with_next(tail_adjusted)
     growth = np.concatenate([layout.growth[:count], np.ones(len(new))])
     sections = layout.sections.between(0, count).with_next(added)
-    longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs)
+    longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs, layout.digests[:, :count])
     _set_market(longer, count, added)
     added[:, _DAY] = as_days(new)
     return longer
@@ -127,7 +133,7 @@ def with_rows(layout: Layout, rows: np.ndarray, prices: pd.DataFrame, codes: np.
     layout.values[rows[:, None], np.arange(_MARKET), :] = values[:, :_MARKET]
     layout.adjusted.joined()[rows] = adjusted
     _set_market(layout, 0, layout.values)
-    return layout
+    return replace(layout, digests=layout.digests[:, :0])
 
 
 def _bars(
