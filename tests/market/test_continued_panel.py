@@ -140,6 +140,9 @@ def test_whatever_has_changed(
             states[-1].save(home.path)
             assert PricePanel.load(home.path).content_hash() == whole.panel.content_hash()
             assert PricePanel.load(home.path).version() == whole.panel.version()
+            stored = StoredPanel.load(home.path)
+            assert stored is not None
+            assert stored.layout.digests.shape == (16, len(whole.layout.sessions)), "none is computed again"
 
 
 @pytest.fixture

@@ -66,6 +66,18 @@ def test_one_wrong_bit_of_it_is_seen(tmp_path: Path) -> None:
         read_parts(path, tuple(arrays), mapped=("values",))
 
 
+def test_those_of_an_earlier_version_are_known_by_their_crc(tmp_path: Path) -> None:
+    path, arrays = tmp_path / "panel.npz", written(tmp_path / "other.npz")
+    np.savez(path, **arrays, whole=np.array("name"))
+    parts, _, _ = read_parts(path, tuple(arrays), mapped=("values",))
+    assert np.array_equal(parts["values"][0], arrays["values"])
+    content = bytearray(path.read_bytes())
+    content[content.index(arrays["values"].tobytes()) + 200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile, match="checksum of values"):
+        read_parts(path, tuple(arrays), mapped=("values",))
+
+
 def test_compressed_ones_are_refused(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "panel.npz", values=values(50), days=np.arange(50))
     with pytest.raises(ValueError, match="values is compressed"):
