@@ -10,7 +10,7 @@ import pandas as pd
 
 from financial_assets.assets.market import price_panel
 from financial_assets.features.appending import Appended, append_features, next_sessions, save_features
-from financial_assets.features.causality import causality_violations
+from financial_assets.features.causality import causality_violations, spot_violations
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_feature_panel, feature_schema
 from financial_assets.market.panel import PricePanel
@@ -19,8 +19,9 @@ from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.resources import Market
 
 _SCHEMA = "Columns, types, finite, within range"
-_SPOT_CHECKS = 3
-"""Sessions at which causality is tried on the real panel; the laws themselves are property tests."""
+_CUTS, _SPOTS = 3, 32
+"""Sessions at which causality is tried on the real panel, and single bars of a panel that only some sessions were
+appended to; the laws themselves are property tests."""
 
 _MOST_DESCRIBED = 50_000
 """Rows from which the distributions in the metadata are taken, evenly spaced over a larger panel."""
@@ -48,12 +49,14 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     appended = next_sessions(market.features_path, panel, graph, lineage)
     computed = (compute_panel(panel, graph),) if appended is None else appended.parts
     failures = pd.concat([check_feature_panel(part, graph.features) for part in computed], ignore_index=True)
-    violations = causality_violations(graph, panel, cuts=_SPOT_CHECKS, seed=market.seed)
-    if appended is not None:
+    if appended is None:
+        tried, violations = _CUTS, causality_violations(graph, panel, cuts=_CUTS, seed=market.seed)
+    else:
+        tried, violations = _SPOTS, spot_violations(graph, panel, spots=_SPOTS, seed=market.seed)
         violations = pd.concat([violations, _unstable(appended)], ignore_index=True)
     count = sum(int(part.valid.sum()) for part in computed)
     yield quality_check("schema", _SCHEMA, count, failures)
-    yield quality_check("causal", "Features of a panel cut short equal those of the whole", _SPOT_CHECKS, violations)
+    yield quality_check("causal", "Features of a panel cut short equal those of the whole", tried, violations)
     broken = failures if violations.empty else violations
     if not broken.empty:
         raise refusal("features break their contract; the stored ones are unchanged", broken)
@@ -83,7 +86,7 @@ def features_version(panel: PricePanel, graph: FeatureGraph) -> str:
 
     Hashing the features themselves would read all of them each day.
     """
-    return hashlib.sha256(f"{panel.content_hash()}\0{code_version()}\0{graph.names}".encode()).hexdigest()
+    return hashlib.sha256(f"{panel.version()}\0{code_version()}\0{graph.names}".encode()).hexdigest()
 
 
 def _unstable(appended: Appended) -> pd.DataFrame:

@@ -268,12 +268,12 @@ def price_panel(context: dg.AssetExecutionContext, market: Market) -> dg.Materia
     current = market.current_panel()
     current.save(market.panel_path)
     panel = current.panel
-    tickers, _, sessions = panel.values.shape
+    tickers, sessions = len(panel.tickers), len(panel.sessions)
     context.log.info(f"{tickers} tickers x {sessions:,} sessions up to {panel.sessions[-1]:%Y-%m-%d}")
     for line in covariate_gaps(panel):
         context.log.warning(line)
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(panel.content_hash()),
+        data_version=dg.DataVersion(panel.version()),
         metadata={
             "tickers": tickers,
             "sessions": sessions,

@@ -2,9 +2,11 @@
 
 A feature of session t depends on the last ``lookback`` bars only, and panel and window agree bit for bit (the laws of
 the catalogue). So what is stored stays true as long as a ticker's earlier bars have not changed; the panel's lineage
-says so, or a digest of them that is kept with the features. The newest bars are left out of it: volumes settle and
-closes are corrected for some days. The last ``UNSETTLED`` sessions are therefore computed again each time. Tickers
-whose older bars were restated are computed anew, over all sessions.
+says so session by session. Where it is not known, a digest does that is kept with the features: the newest bars are
+left out of it, as volumes settle and closes are corrected for some days, and the last ``UNSETTLED`` sessions are
+computed again. Tickers whose older bars were restated are computed anew, over all sessions.
+
+One session that should not have changed is computed again each time, and must come out as it is stored.
 
 Beside ``features.npz`` lie up to ``MOST_PARTS`` parts ``features.<number>.npz``, each with the sessions from one on,
 which it replaces. A part names the base that it belongs to: a base written anew makes its parts void, whenever the
@@ -45,6 +47,9 @@ _MOST_RESTATED = 0.1
 _UNKNOWN = np.empty((0, 16), dtype=np.uint8)
 """Digests that nobody has computed."""
 
+_SETTLED = "last"
+"""The last settled session, which is all that earlier versions kept of the base."""
+
 _DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
 
 
@@ -55,13 +60,14 @@ class Appended:
     Attributes
     ----------
     new
-        Features of the new sessions and the unsettled ones before them, all tickers.
+        Features of the new sessions, and of those before them whose bars may have changed, all tickers.
     added
         How many of its sessions are new.
     restated
         Features of all sessions for tickers whose earlier bars have changed; ``None``: no such ticker.
     unstable
-        Ticker and feature of values of the last settled session that came out otherwise this time: a broken law.
+        Ticker and feature of values of the last session before ``new`` that came out otherwise this time: a broken
+        law.
     number, base
         Number of the part, and the token of the base that it belongs to.
     panel
@@ -115,9 +121,10 @@ def next_sessions(
     )
     if not is_continued:
         return None
-    ancestor = None if lineage is None else lineage.since(stored.panel, count)
+    ancestor, first = None if lineage is None else lineage.since(stored.panel, count), cut
     if ancestor is not None and ancestor.kept >= cut:
         changed, after = np.flatnonzero(np.isin(panel.tickers, ancestor.apart)), _UNKNOWN
+        first = min(ancestor.kept, count) if stored.holds_last_sessions else cut
     elif len(stored.digests):
         before, after = _digests(panel, cut, _cut(panel.sessions))
         changed = np.flatnonzero((before != stored.digests).any(axis=1))
@@ -125,21 +132,20 @@ def next_sessions(
         return None
     if len(changed) > _MOST_RESTATED * len(panel.tickers):
         return None
-    # One session more than the unsettled ones: it must come out as it is stored.
-    values = compute_recent(panel, graph, len(panel.sessions) - cut + 1)
-    complete = panel.listed_bars()[:, cut:] >= graph.lookback
-    again = values[:, :, 0]
-    differs = ~((again == stored.last) | (np.isnan(again) & np.isnan(stored.last)))
+    new = len(panel.sessions) - first
+    values = compute_recent(panel, graph, new + 1)
+    again, known = values[:, :, 0], _stored_values(path, stored, first - 1)
+    differs = ~((again == known) | (np.isnan(again) & np.isnan(known)))
     differs[changed] = False
-    new = FeaturePanel(
+    features = FeaturePanel(
         graph.names,
         panel.tickers,
-        panel.sessions[cut:],
+        panel.sessions[first:],
         np.ascontiguousarray(values[:, :, 1:]),
-        panel.valid[:, cut:] & complete,
+        panel.valid_between(first, len(panel.sessions)) & panel.has_bars(graph.lookback, new),
     )
     return Appended(
-        new=new,
+        new=features,
         added=len(panel.sessions) - count,
         restated=compute_panel(_rows_of(panel, changed, 0), graph) if len(changed) else None,
         unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),
@@ -155,13 +161,10 @@ def append_features(path: Path, appended: Appended) -> None:
     new, restated = appended.new, appended.restated
     arrays = new.arrays() | {"base": np.array(appended.base), "digests": appended.digests}
     arrays |= {"panel": np.array(appended.panel)}
-    settled = len(new.sessions) - UNSETTLED - 1
-    last = new.values[:, :, settled].copy()
     if restated is not None:
         rows = np.searchsorted(np.array(new.tickers), np.array(restated.tickers))
-        last[rows] = restated.values[:, :, settled - len(new.sessions)]
         arrays |= {"rows": rows, "row_values": restated.values, "row_valid": restated.valid}
-    _write(_part(path, appended.number), arrays | {"last": last})
+    _write(_part(path, appended.number), arrays)
 
 
 def save_features(path: Path, features: FeaturePanel, panel: PricePanel, lineage: Lineage | None = None) -> None:
@@ -169,7 +172,10 @@ def save_features(path: Path, features: FeaturePanel, panel: PricePanel, lineage
     cut = _cut(features.sessions)
     ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
     ends |= {"panel": np.array(_name(lineage))}
-    _write(path, features.arrays() | ends | {"last": features.values[:, :, max(cut - 1, 0)]})
+    # Apart, because a session of all tickers lies scattered over the whole file.
+    newest = np.ascontiguousarray(np.moveaxis(features.values[:, :, -1 - UNSETTLED :], -1, 0))
+    last = {_last(len(newest) - place): values for place, values in enumerate(newest)}
+    _write(path, features.arrays() | ends | last)
     for number in range(1, MOST_PARTS + 1):
         _part(path, number).unlink(missing_ok=True)
 
@@ -206,21 +212,31 @@ def load_features(path: Path) -> FeaturePanel:
 
 @dataclass(frozen=True)
 class _Ends:
-    """What an append needs to know of the stored files."""
+    """What an append needs to know of the stored files: ``spans`` has the sessions of the base and of each part."""
 
     names: tuple[str, ...]
     tickers: tuple[str, ...]
     sessions: pd.DatetimeIndex
-    last: np.ndarray
+    spans: tuple[pd.DatetimeIndex, ...]
     digests: np.ndarray
-    number: int
     base: str
     panel: str
+    holds_last_sessions: bool
+
+    @property
+    def number(self) -> int:
+        """Of the last part."""
+        return len(self.spans) - 1
 
     @property
     def cut(self) -> int:
         """Number of settled sessions."""
         return _cut(self.sessions)
+
+
+def _last(back: int) -> str:
+    """Name of the array of one of the last sessions: 1 for the last one."""
+    return f"last_{back}"
 
 
 def _cut(sessions: pd.DatetimeIndex) -> int:
@@ -241,24 +257,54 @@ def _read_ends(path: Path) -> _Ends | None:
         return None
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as base:
-            wanted = ("names", "tickers", "sessions", "last", "digests", "panel")
+            wanted = ("names", "tickers", "sessions", "digests", "panel")
             held: dict[str, Any] = {name: base[name] for name in wanted if name in base}
+            is_of_this_version = _last(1) in base
     except _DAMAGED as error:
         raise _damage(path, error) from error
-    wanted = ("base", "sessions", "last", "digests", "panel")
+    wanted = ("base", "sessions", "digests", "panel")
     parts = _parts(path, token, wanted)
-    days = [_days(held["sessions"]), *(_days(part["sessions"]) for part in parts)]
+    spans = (_days(held["sessions"]), *(_days(part["sessions"]) for part in parts))
     newest = parts[-1] if parts else held
     return _Ends(
         names=tuple(map(str, held["names"])),
         tickers=tuple(map(str, held["tickers"])),
-        sessions=_continued(days),
-        last=newest["last"],
+        sessions=_continued(spans),
+        spans=spans,
         digests=newest["digests"],
-        number=len(parts),
         base=token,
         panel=str(newest.get("panel", "")),
+        # Of an earlier version's files, the parts begin with the unsettled sessions.
+        holds_last_sessions=is_of_this_version or bool(parts),
     )
+
+
+def _stored_values(path: Path, stored: _Ends, session: int) -> np.ndarray:
+    """Features ``[ticker, feature]`` of session number ``session``, one of the last that are stored."""
+    day = stored.sessions[session]
+    spans = stored.spans
+    # The first session of a part is one that it replaces, if there was one.
+    number = next((at for at in range(len(spans) - 1, 0, -1) if spans[at][0] <= day), 0)
+    if number:
+        values = _arrays(_part(path, number), ("values",))["values"][:, :, spans[number].searchsorted(day)]
+    else:
+        back = len(spans[0]) - session
+        held = _arrays(path, (_last(back), _SETTLED))
+        values = held[_last(back)] if _last(back) in held else held[_SETTLED]
+    values = values.copy()
+    for later in range(max(number, 1), len(spans)):
+        restated = _arrays(_part(path, later), ("rows", "row_values"))
+        if restated:
+            values[restated["rows"]] = restated["row_values"][:, :, session]
+    return values
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
+            return {name: held[name] for name in names if name in held}
+    except _DAMAGED as error:
+        raise _damage(path, error) from error
 
 
 def _token(path: Path) -> str:

@@ -1,4 +1,9 @@
-"""The causality check of the ``features`` asset on real bars: cutting a panel short changes nothing before the cut."""
+"""The causality check of the ``features`` asset on real bars: cutting a panel short changes nothing before the cut.
+
+A panel that was computed as a whole is checked as a whole. Where sessions were appended to one that has passed, its
+cost would be that of all the past each day; then spots are checked, others each day, each within as many bars as a
+feature may look at.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,12 @@ from financial_assets.features.graph import FeatureGraph
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
+
+
+_COLUMNS = ("date", "ticker", "feature", "whole", "cut_short", "problem")
+
+_NEWEST = 4
+"""One in so many spots lies on the last session that has a later one."""
 
 
 def same_bits(a: Tensor, b: Tensor) -> Tensor:
@@ -67,4 +78,51 @@ def causality_violations(
                 }
                 for ticker, feature in torch.nonzero(~same_bits(short, expected)).tolist()
             ]
-    return pd.DataFrame(failures, columns=["date", "ticker", "feature", "whole", "cut_short", "problem"])
+    return pd.DataFrame(failures, columns=list(_COLUMNS))
+
+
+def spot_violations(graph: FeatureGraph, panel: PricePanel, *, spots: int = 32, seed: int = 0) -> pd.DataFrame:
+    """Where features of the last ``lookback`` bars differ from those of more bars, before and after, at single spots.
+
+    Parameters
+    ----------
+    graph
+        The features.
+    panel
+        Real bars, of at least ``lookback + 1`` sessions.
+    spots
+        Pairs of ticker and session, drawn at random: a part of them on the newest session that can be checked, the
+        others anywhere. Each lies among as many bars as two lookbacks, where the panel has them.
+    seed
+        Of that draw, with the number of the panel's sessions: another day, other spots.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from ``causality_violations``, one row per feature and spot.
+    """
+    sessions, lookback = len(panel.sessions), graph.lookback
+    draw = np.random.default_rng((seed, sessions))
+    rows = draw.integers(len(panel.tickers), size=spots)
+    cuts = draw.integers(lookback - 1, sessions - 1, size=spots)
+    cuts[: -(-spots // _NEWEST)] = sessions - 2
+    length = min(sessions, 2 * lookback)
+    ends = np.clip(cuts + 1 + (length - lookback), length, sessions)
+    places = cuts - (ends - length)
+    bars = np.stack([panel.stretch(row, end - length, end) for row, end in zip(rows, ends, strict=True)])
+    windows = np.stack([spot[:, at + 1 - lookback : at + 1] for spot, at in zip(bars, places, strict=True)])
+    with torch.inference_mode():
+        longer = graph(torch.from_numpy(bars))[torch.arange(spots), :, torch.from_numpy(places)]
+        alone = graph(torch.from_numpy(windows))[..., -1]
+    failures = [
+        {
+            "date": panel.sessions[cuts[spot]],
+            "ticker": panel.tickers[rows[spot]],
+            "feature": graph.names[feature],
+            "whole": float(longer[spot, feature]),
+            "cut_short": float(alone[spot, feature]),
+            "problem": "bars outside the lookback change the value",
+        }
+        for spot, feature in torch.nonzero(~same_bits(alone, longer)).tolist()
+    ]
+    return pd.DataFrame(failures, columns=list(_COLUMNS))

@@ -98,22 +98,33 @@ class MarketState(TradingDays):
 
     def ingest(self) -> Ingestion:
         """Bring the store up to date; see ``market.ingestion.ingest``."""
+        from financial_assets.market.index.clean_delivery import delivery_digest, remember, remembered
         from financial_assets.market.ingestion import REJUDGED, due_again, ingest  # pandera
         from financial_assets.market.quality.notes import notes_of, notes_to_json, still_left_out
         from financial_assets.market.quality.overrides import load_overrides
+        from financial_assets.market.sources.files import FilePrices
 
         overrides = load_overrides(None if self.quality_overrides is None else Path(self.quality_overrides))
-        source = self.source()
-        outcome = ingest(
-            source,
-            self.store(),
-            list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers])),
-            _date(self.ingestion_start_date),
-            _date(self.ingestion_end_date),
-            policy=self.quality_policy,
-            overrides=overrides,
-            whole_again=due_again(self.tickers, self.recheck_sessions, pd.Timestamp.now(tz="UTC")),
-        )
+        source, store = self.source(), self.store()
+        tickers = list(dict.fromkeys([*self.tickers, *self.covariate_channels().tickers]))
+        digest = outcome = None
+        if isinstance(source, FilePrices) and self.quality_policy == "quarantine" and not overrides:
+            # Of the files as they are before they are read: what changes meanwhile is seen the next time.
+            digest = delivery_digest(source, tickers, [str(self.ingestion_start_date), str(self.ingestion_end_date)])
+            outcome = remembered(self._clean_path, digest, store)
+        if outcome is None:
+            outcome = ingest(
+                source,
+                store,
+                tickers,
+                _date(self.ingestion_start_date),
+                _date(self.ingestion_end_date),
+                policy=self.quality_policy,
+                overrides=overrides,
+                whole_again=due_again(self.tickers, self.recheck_sessions, pd.Timestamp.now(tz="UTC")),
+            )
+            if digest is not None:
+                remember(self._clean_path, digest, outcome, store)
         if outcome.report is not None:
             notes = notes_of(outcome.screening)
             if source.live:
@@ -123,6 +134,10 @@ class MarketState(TradingDays):
                 notes = tuple(sorted((*earlier, *notes), key=lambda note: note.ticker))
             atomic_write_text(self._notes_path, notes_to_json(notes))
         return outcome
+
+    @property
+    def _clean_path(self) -> Path:
+        return self.folder / "prices" / "clean_delivery.parquet"
 
     @property
     def _notes_path(self) -> Path:

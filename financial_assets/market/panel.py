@@ -17,7 +17,7 @@ from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
 from financial_assets.market.frames import sort_prices, ticker_codes
 from financial_assets.market.panels.archive import read_arrays
-from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
+from financial_assets.market.panels.layout import CHANNELS, DIGEST_BYTES, Layout, as_days, lay_out
 from financial_assets.market.panels.sections import Sections
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
@@ -34,6 +34,10 @@ __all__ = [
     "panel_of",
     "require_sessions",
 ]
+
+
+_DIGESTED = 32
+"""Sessions that are brought together at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,39 +71,48 @@ class PricePanel:
     if not TYPE_CHECKING:  # a type checker would take any name for an attribute
 
         def __getattr__(self, name: str) -> Any:
-            """``values`` of a panel of sections, joined once somebody asks for them."""
-            if name != "values" or "sections" not in vars(self):
+            """``values`` and ``valid`` of a layout, made once somebody asks for all of them."""
+            if name not in ("values", "valid") or "layout" not in vars(self):
                 raise AttributeError(f"{type(self).__name__} has no attribute {name}")
-            vars(self)["values"] = self.sections.joined()
-            return vars(self)["values"]
+            vars(self)[name] = getattr(self.layout, name)
+            return vars(self)[name]
 
     @classmethod
-    def of_sections(
-        cls, tickers: tuple[str, ...], sessions: pd.DatetimeIndex, sections: Sections, valid: np.ndarray
-    ) -> PricePanel:
-        """A panel without covariates whose ``values`` are not joined before somebody asks for all of them.
+    def of_layout(cls, layout: Layout) -> PricePanel:
+        """A panel without covariates whose sessions are not joined before somebody asks for all of them.
 
         Raises
         ------
         MarketDataError
             The shapes do not belong together.
         """
-        shape = (len(tickers), len(CHANNELS), len(sessions))
-        if sections.shape != shape or sections.dtype != np.float32 or valid.shape != (shape[0], shape[2]):
+        shape = (len(layout.tickers), len(CHANNELS), len(layout.sessions))
+        values, flat, others = layout.sections, (shape[0], shape[2]), {layout.adjusted.shape, layout.belongs.shape}
+        if values.shape != shape or values.dtype != np.float32 or others != {flat}:
             raise MarketDataError(
-                f"panel values must be float32 {shape}, not {sections.dtype} {sections.shape}, valid: {valid.shape}"
+                f"panel values must be float32 {shape}, not {values.dtype} {values.shape}, adjusted closes and "
+                f"membership {flat}, not {layout.adjusted.shape} and {layout.belongs.shape}"
             )
         panel = cls.__new__(cls)
-        vars(panel).update(tickers=tickers, sessions=sessions, sections=sections, valid=valid, covariates=())
+        vars(panel).update(tickers=layout.tickers, sessions=layout.sessions, layout=layout, covariates=())
         return panel
 
     def _sections(self) -> Sections:
-        held: Sections | None = vars(self).get("sections")
-        return Sections([self.values]) if held is None else held
+        held: Layout | None = vars(self).get("layout")
+        return Sections([self.values]) if held is None else held.sections
+
+    def valid_between(self, first: int, end: int) -> np.ndarray:
+        """``valid`` from session number ``first`` to before ``end``; the others need not be looked at."""
+        held: Layout | None = vars(self).get("layout")
+        return self.valid[:, first:end] if held is None else held.valid_between(first, end)
 
     def recent(self, count: int) -> np.ndarray:
         """The last ``count`` sessions of ``values``; the others need not be joined."""
         return self._sections().between(len(self.sessions) - count, len(self.sessions)).joined()
+
+    def stretch(self, row: int, first: int, end: int) -> np.ndarray:
+        """``values`` of one ticker from session number ``first`` to before ``end``: float32 ``[channel, session]``."""
+        return self._sections().between(first, end).of_row(row)
 
     def __post_init__(self) -> None:
         shape = (len(self.tickers), len(self.channels), len(self.sessions))
@@ -125,6 +138,21 @@ class PricePanel:
         if self.covariates:
             bars -= np.maximum.accumulate(np.where(listed, 0, bars), axis=1)
         return bars
+
+    def has_bars(self, lookback: int, sessions: int) -> np.ndarray:
+        """Whether ``listed_bars`` is at least ``lookback`` >= 1 in the last sessions: bool ``[ticker, sessions]``.
+
+        Only as many sessions are looked at as that takes.
+        """
+        window = self._sections().between(len(self.sessions) - lookback - sessions + 1, len(self.sessions))
+        closes = window.take(slice(None), CHANNELS.index("close"))
+        is_listed = np.logical_or.accumulate(~np.isnan(closes), axis=1)
+        if self.covariates:
+            is_listed &= ~np.isnan(window.joined()[:, len(CHANNELS) :]).any(axis=1)
+        count = np.cumsum(np.pad(is_listed, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+        complete = count[:, lookback:] - count[:, :-lookback] == lookback
+        # Sessions before the panel's first one have no bars.
+        return np.pad(complete, ((0, 0), (sessions - complete.shape[1], 0)))
 
     def _listed(self, rows: np.ndarray | slice, count: int) -> np.ndarray:
         """Whether a ticker has had a bar by each of the first sessions, also before it joined the universe.
@@ -246,6 +274,37 @@ class PricePanel:
         digest.update(self.valid.tobytes())
         return digest.hexdigest()
 
+    def session_digests(self) -> np.ndarray:
+        """BLAKE2b of each session's values and validity, all tickers: uint8 ``[16, session]``."""
+        if "_digests" in vars(self):
+            return vars(self)["_digests"]
+        held: Layout | None = vars(self).get("layout")
+        known = np.empty((DIGEST_BYTES, 0), dtype=np.uint8) if held is None else held.digests
+        count = len(self.sessions)
+        digests = np.empty((DIGEST_BYTES, count), dtype=np.uint8)
+        digests[:, : known.shape[1]] = known
+        for first in range(known.shape[1], count, _DIGESTED):
+            end = min(first + _DIGESTED, count)
+            values = np.ascontiguousarray(np.moveaxis(self._sections().between(first, end).joined(), -1, 0))
+            valid = np.ascontiguousarray(self.valid_between(first, end).T)
+            for place in range(end - first):
+                digest = hashlib.blake2b(values[place].tobytes(), digest_size=DIGEST_BYTES)
+                digest.update(valid[place].tobytes())
+                digests[:, first + place] = np.frombuffer(digest.digest(), dtype=np.uint8)
+        vars(self)["_digests"] = digests
+        return digests
+
+    def version(self) -> str:
+        """Names the content, as ``content_hash`` does, from ``session_digests``: those of stored sessions are kept.
+
+        Models and their cards are known by ``content_hash``, which reads the whole panel.
+        """
+        digest = hashlib.sha256("\n".join(self.tickers).encode())
+        digest.update("".join(f"\0{name}" for name in self.covariates).encode())
+        digest.update(as_days(self.sessions).tobytes())
+        digest.update(self.session_digests().tobytes())
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write to ``path`` (NumPy archive), atomically."""
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
@@ -352,4 +411,4 @@ def belonging(members: Members | None, tickers: Sequence[str], sessions: pd.Date
 
 def panel_of(layout: Layout) -> PricePanel:
     """The panel of the same tickers and sessions."""
-    return PricePanel.of_sections(layout.tickers, layout.sessions, layout.sections, layout.valid)
+    return PricePanel.of_layout(layout)

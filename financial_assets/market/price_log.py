@@ -22,6 +22,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
+from pandas.api.types import union_categoricals
 from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_path, atomic_write_bytes
@@ -32,7 +33,8 @@ from financial_assets.market.frames import (
     by_ticker_and_date,
     empty_prices,
     hash_prices,
-    sort_prices,
+    in_order,
+    renumbered,
 )
 
 BAR, GONE, RESCALED = 0, 1, 2
@@ -40,6 +42,9 @@ BAR, GONE, RESCALED = 0, 1, 2
 
 _ROWS_PER_GROUP = 65_536
 """Rows of a Parquet row group: some dozen sessions of a large universe. A read of the last days skips the rest."""
+
+_MANY = 100
+"""Tickers from which on the rows of all are read sooner than those of some."""
 
 _DAMAGED = (OSError, ValueError, KeyError, pyarrow.ArrowException)
 _READS = 5
@@ -125,10 +130,10 @@ class Span:
     end: dt.date | None = None
 
     def condition(self) -> pyarrow.compute.Expression | None:
-        """The same for pyarrow."""
+        """The same for pyarrow; without the tickers where there are so many that it is quicker to look later."""
         conditions: list[pyarrow.compute.Expression] = []
         column = pyarrow.compute.field
-        if self.tickers is not None:
+        if self.tickers is not None and len(self.tickers) <= _MANY:
             conditions.append(column("ticker").isin(pyarrow.array(self.tickers, pyarrow.string())))
         if self.start is not None:
             conditions.append(column("date") >= pd.Timestamp(self.start))
@@ -226,7 +231,7 @@ class PriceLog:
             The file is damaged.
         """
         keys = ["date", "ticker"]
-        return empty_prices()[keys] if self._written() is None else self._load(self.base, None, keys)
+        return empty_prices()[keys] if self._written() is None else with_names(self._load(self.base, None, keys))
 
     def append(self, rows: pd.DataFrame, change: Change) -> None:
         """Write one change; once this returns, it survives a power cut.
@@ -255,7 +260,7 @@ class PriceLog:
             # is copied a logarithmic number of times. The base is never touched.
             while files and files[-1].rows <= count:
                 merged = files.pop()
-                rows = pd.concat([self._changes_in(merged), rows])
+                rows = pd.concat([with_names(self._changes_in(merged)), rows])
                 first, count = merged.first, count + merged.rows
             new = _File(f"{first:06d}-{change.number:06d}.parquet", first, change.number, count)
             self._write(self.folder / new.name, rows)
@@ -308,7 +313,7 @@ class PriceLog:
         history = self._written()
         if history is None or history.changes:
             return history or _History()
-        rows = self._load(self.base, None)
+        rows = with_names(self._load(self.base, None))
         days = rows["date"]
         change = Change(
             number=1,
@@ -328,18 +333,16 @@ class PriceLog:
     def _replay(self, history: _History | None, span: Span, until: int | None) -> pd.DataFrame:
         if history is None or until == 0:
             return empty_prices()
-        base = self._load(self.base, span.condition())
+        base = _of_span(self._load(self.base, span.condition()), span)
         parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
-        if not parts:
-            return sort_prices(base, copy=False)
-        rows = pd.concat([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts], ignore_index=True)
-        if until is not None:
+        rows = _together([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts]) if parts else base
+        if until is not None and parts:
             rows = rows[rows["change"] <= until]
-        return _replayed(rows)
+        return with_names(_replayed(rows) if parts else _sorted(base))
 
     def _rows_since(self, history: _History | None, number: int) -> pd.DataFrame:
         files = [] if history is None else [file for file in history.files if file.last > number]
-        parts = [rows[rows["change"] > number] for rows in map(self._changes_in, files)]
+        parts = [with_names(rows[rows["change"] > number]) for rows in map(self._changes_in, files)]
         columns = ["kind", "date", "ticker"]
         if not parts:
             return empty_prices().assign(kind=np.int8(BAR))[columns]
@@ -352,9 +355,7 @@ class PriceLog:
         rows = self._load(self.folder / file.name, condition)
         if not {"kind", "change"} <= set(rows):
             raise self._damaged(self.folder / file.name, "it holds no changes")
-        if span is not None and span.tickers is not None:
-            rows = rows[rows["ticker"].isin(span.tickers)]
-        return rows
+        return rows if span is None else _of_span(rows, span)
 
     def _load(
         self,
@@ -362,16 +363,18 @@ class PriceLog:
         condition: pyarrow.compute.Expression | None,
         wanted: Sequence[str] = PRICE_COLUMNS,
     ) -> pd.DataFrame:
+        """Rows of a file; the tickers are a categorical column, which is sorted and looked through by its codes."""
         try:
             only = None if wanted == PRICE_COLUMNS else list(wanted)
             table = pyarrow.parquet.read_table(path, columns=only, filters=condition, read_dictionary=["ticker"])
             frame = table.to_pandas()
-            frame["ticker"] = frame["ticker"].astype(object)
             columns = [name for name in ("kind", "change", *wanted) if name in frame or name in wanted]
             # Each of these steps would copy all values, whether it changes anything or not.
             frame = frame if list(frame) == columns else frame[columns]
-            types = empty_prices().dtypes[list(wanted)]
+            types = empty_prices().dtypes[list(wanted)].drop("ticker")
             others = types[[frame[name].dtype != kind for name, kind in types.items()]].to_dict()
+            if not isinstance(frame["ticker"].dtype, pd.CategoricalDtype):  # a file without rows
+                others["ticker"] = pd.CategoricalDtype()
             return frame.astype(others, copy=False) if others else frame
         except FileNotFoundError:
             raise
@@ -390,11 +393,48 @@ class PriceLog:
             rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP, use_dictionary=keys)
 
 
+def with_names(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with tickers as strings."""
+    return rows.assign(ticker=rows["ticker"].astype(object))
+
+
+def _of_span(rows: pd.DataFrame, span: Span) -> pd.DataFrame:
+    """The rows of the span's tickers."""
+    if span.tickers is None:
+        return rows
+    column = rows["ticker"].cat
+    asked = np.append(column.categories.isin(span.tickers), False)
+    return rows if asked[:-1].all() and len(asked) > 1 else rows[asked[column.codes.to_numpy()]]
+
+
+def _together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The parts one after the other, their tickers still categorical."""
+    tickers = union_categoricals([part["ticker"] for part in parts])
+    rows = pd.concat([part.drop(columns="ticker") for part in parts], ignore_index=True)
+    return rows.assign(ticker=tickers)
+
+
+def _ticker_codes(rows: pd.DataFrame) -> tuple[np.ndarray, pd.Index]:
+    """Codes of the rows' tickers in alphabetical order, and the names."""
+    column = rows["ticker"].cat
+    names = column.categories.sort_values()
+    # A row without a ticker has the code -1, the last place.
+    return np.append(names.get_indexer(column.categories), -1)[column.codes.to_numpy()], names
+
+
+def _sorted(bars: pd.DataFrame) -> pd.DataFrame:
+    """Bars sorted by ticker and date, on a fresh index."""
+    codes, date = _ticker_codes(bars)[0], bars["date"].to_numpy()
+    if in_order(codes, date):
+        return renumbered(bars)
+    return renumbered(bars.take(by_ticker_and_date(codes, date)))
+
+
 def _replayed(rows: pd.DataFrame) -> pd.DataFrame:
     """The prices that the base and its changes amount to, sorted by ticker and date."""
     factors = rows[rows["kind"] == RESCALED].sort_values("change", kind="stable")
     bars = rows[rows["kind"] != RESCALED] if len(factors) else rows
-    codes, names = pd.factorize(bars["ticker"], sort=True)
+    codes, names = _ticker_codes(bars)
     date, change = bars["date"].to_numpy(), bars["change"].to_numpy()
     # Files are in the order of their changes, and the sort keeps it.
     order = by_ticker_and_date(codes, date)

@@ -155,9 +155,10 @@ class PriceStore:
         last = (len(changes), changes[-1].new_hash) if changes else (0, "")
         if self._known is not None and self._known[1:] == last:
             return self._known[0], True
-        kept = Coverage.load(self.root / _COVERAGE)
+        is_before = self._known is not None and _is_kept_of(self._known, changes)
+        kept = self._known if is_before else Coverage.load(self.root / _COVERAGE)
         # Written after a change: a process that died in between has left one of an earlier change.
-        if kept is not None and 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]:
+        if kept is not None and _is_kept_of(kept, changes):
             coverage, number, _ = kept
             if number == len(changes):
                 self._known = kept
@@ -310,6 +311,11 @@ class PriceStore:
             lock, self._lock_timeout, error=MarketDataError, purpose="storing prices", remedy="try again later"
         ):
             yield
+
+
+def _is_kept_of(kept: tuple[Coverage, int, str], changes: Sequence[Change]) -> bool:
+    """Whether a coverage was kept after one of the changes: its number, and the store's hash after it."""
+    return 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]
 
 
 def _canonical(frame: pd.DataFrame) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def test_the_panel_ends_at_the_clock(make_market: Any, materialize: Any, bars: p
     assert panel.sessions[-1] == clock
     assert outcome.metadata("price_panel")["last session"] == f"{clock:%Y-%m-%d}"
     assert outcome.metadata("price_panel")["sessions"] == CUTOFF_AT + 1
-    assert outcome.data_version("price_panel") == panel.content_hash()
+    assert outcome.data_version("price_panel") == panel.version()
 
 
 def test_what_comes_after_the_clock_does_not_touch_the_panel(
@@ -477,3 +477,23 @@ def test_a_missed_session_fails_the_check_of_freshness_once_and_the_next_update_
     monkeypatch.undo()
     (mended,) = tick(late.cursor).asset_events
     assert mended.passed
+
+
+def test_files_that_stay_as_they_are_are_read_once(
+    make_market: Any, materialize: Any, bars: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path / "prices.csv", bars)
+    market = make_market(home="of files", price_source="files", price_files=str(file))
+    first = materialize([raw_prices], market)
+    assert first.success
+    with monkeypatch.context() as patch:
+        place = "financial_assets.market.sources.files.source.read_bars"
+        patch.setattr(place, lambda *_: pytest.fail("the files are read again"))
+        second = materialize([raw_prices], market, advance=1, complete=True)
+    assert second.success
+    assert second.data_version("raw_prices") == first.data_version("raw_prices")
+    assert second.metadata("raw_prices")["rows unchanged"] == first.metadata("raw_prices")["rows added"]
+    write(file, bars.iloc[:-1])
+    third = materialize([raw_prices], market)
+    assert third.success
+    assert third.metadata("raw_prices")["rows removed"] == 1

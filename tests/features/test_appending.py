@@ -138,6 +138,56 @@ def test_a_lineage_says_what_has_changed(
     assert next_sessions(path, changed, catalogue_graph, everybody) is None, "settled bars have changed"
 
 
+def test_only_sessions_that_may_have_changed_are_computed(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path
+) -> None:
+    first, lineage = panel.until(DAYS[165]), Lineage()
+    save_features(path, compute_panel(first, catalogue_graph), first, lineage)
+    values = panel.values.copy()
+    # Last session, how many of those before are as they were, and a ticker that is computed apart.
+    for last, kept, apart in ((166, 166, ()), (168, 160, ()), (169, 169, ("T05",)), (171, 168, ()), (172, 161, ())):
+        values[:, 4, kept:last] *= np.float32(1.25)
+        for name in apart:
+            values[panel.tickers.index(name), 0:4, :90] *= np.float32(0.7)
+        longer = replace(panel, values=values.copy()).until(DAYS[last])
+        lineage = lineage.continued(kept, apart)
+        appended = next_sessions(path, longer, catalogue_graph, lineage)
+        assert appended is not None
+        assert appended.unstable == (), "the session before is found in the file that has it"
+        assert appended.new.sessions.equals(DAYS[kept : last + 1])
+        append_features(path, appended)
+        assert same(load_features(path), compute_panel(longer, catalogue_graph))
+
+
+def test_features_of_an_earlier_version_go_on(panel: PricePanel, catalogue_graph: FeatureGraph, path: Path) -> None:
+    first, lineage = panel.until(DAYS[165]), Lineage()
+    computed = compute_panel(first, catalogue_graph)
+    save_features(path, computed, first, lineage)
+    with np.load(path) as held:
+        kept = {name: held[name] for name in held.files if not name.startswith("last_")}
+    np.savez(path, **kept, last=computed.values[:, :, -1 - UNSETTLED])  # all that it knew of the last sessions
+    for last, sessions in ((166, UNSETTLED + 1), (167, 1)):
+        longer, lineage = panel.until(DAYS[last]), lineage.continued(last, ())
+        appended = next_sessions(path, longer, catalogue_graph, lineage)
+        assert appended is not None
+        assert (len(appended.new.sessions), appended.unstable) == (sessions, ())
+        append_features(path, appended)
+        assert same(load_features(path), compute_panel(longer, catalogue_graph))
+
+
+def test_a_value_of_the_last_session_that_does_not_come_out_again_is_told(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path
+) -> None:
+    first, lineage = panel.until(DAYS[170]), Lineage()
+    computed = compute_panel(first, catalogue_graph)
+    spoilt = computed.values.copy()
+    spoilt[4, 7, -1] += 1.0
+    save_features(path, replace(computed, values=spoilt), first, lineage)
+    appended = next_sessions(path, panel, catalogue_graph, lineage.continued(171, ()))
+    assert appended is not None
+    assert appended.unstable == (("T04", catalogue_graph.names[7]),)
+
+
 def test_a_value_that_does_not_come_out_again_is_told(
     panel: PricePanel, catalogue_graph: FeatureGraph, path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from financial_assets.errors import FeatureError
 from financial_assets.features import rolling
 from financial_assets.features.bars import split_channels
 from financial_assets.features.catalogue import CATALOGUE, MAX_LOOKBACK
-from financial_assets.features.causality import causality_violations
+from financial_assets.features.causality import causality_violations, spot_violations
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
@@ -202,3 +202,24 @@ def test_the_causality_check_names_date_ticker_and_feature(panel):
     assert set(found["feature"]) == {"tomorrow"}
     assert found["date"].isin(panel.sessions).all()
     assert found["date"].nunique() == 4
+
+
+def test_spots_of_real_bars_pass(panel, catalogue_graph):
+    for seed in range(5):
+        assert spot_violations(catalogue_graph, panel, spots=8, seed=seed).empty
+
+
+def test_spots_name_a_feature_that_looks_ahead_or_too_far_back(panel):
+    def tomorrow(bars):
+        return rolling.relative_difference(torch.roll(bars.close, -1, -1), bars.close)
+
+    def level_of_all_bars(bars):
+        return bars.close / bars.close.cumsum(-1)
+
+    for function in (tomorrow, level_of_all_bars):
+        planted = FeatureGraph([Feature("trend", "planted", 20, "a violator", "this test", function)])
+        found = spot_violations(planted, panel.until(panel.sessions[-2]), spots=8, seed=1)
+        assert set(found["feature"]) == {"planted"}
+        assert (found["date"] == panel.sessions[-3]).sum() >= 2, "the newest session with a later one is among them"
+        other = spot_violations(planted, panel, spots=8, seed=1)
+        assert set(found["date"]) != set(other["date"]), "another day, other spots"

@@ -65,10 +65,12 @@ def assert_kept(before: StoredPanel, after: StoredPanel) -> None:
 
 def assert_same(one: StoredPanel, other: StoredPanel) -> None:
     assert one.panel.content_hash() == other.panel.content_hash()
+    assert one.panel.version() == other.panel.version()
     assert (one.layout.tickers, one.basis) == (other.layout.tickers, other.basis)
     assert one.layout.sessions.equals(other.layout.sessions)
+    both = one.layout, other.layout
     for name in ("values", "adjusted", "growth", "belongs", "valid"):
-        mine, its = getattr(one.layout, name), getattr(other.layout, name)
+        mine, its = (layout.adjusted.joined() if name == "adjusted" else getattr(layout, name) for layout in both)
         assert mine.dtype == its.dtype
         assert np.array_equal(mine, its, equal_nan=mine.dtype != bool), name
 
@@ -137,6 +139,10 @@ def test_whatever_has_changed(
             states = [*states, longer] if longer is not None else [whole]
             states[-1].save(home.path)
             assert PricePanel.load(home.path).content_hash() == whole.panel.content_hash()
+            assert PricePanel.load(home.path).version() == whole.panel.version()
+            stored = StoredPanel.load(home.path)
+            assert stored is not None
+            assert stored.layout.digests.shape == (16, len(whole.layout.sessions)), "none is computed again"
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ def test_any_span_is_that_of_the_joined_array(lengths: tuple[int, ...]) -> None:
             cut = Sections(parts).between(first, end)
             assert cut.shape == whole[..., first:end].shape
             assert np.array_equal(cut.take(slice(1, 3), 1), whole[1:3, 1, first:end])
+            assert np.array_equal(cut.of_row(2), whole[2, :, first:end])
             assert np.array_equal(cut.joined(), whole[..., first:end])
             assert cut.joined().flags.c_contiguous
     assert np.array_equal(Sections(parts[:1]).with_next(parts[-1]).joined(), np.concatenate([parts[0], parts[-1]], -1))
@@ -58,6 +59,18 @@ def test_an_array_left_in_the_file_is_the_one_written(tmp_path: Path) -> None:
 def test_one_wrong_bit_of_it_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "panel.npz"
     arrays = written(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(arrays["values"].tobytes()) + 200] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(zipfile.BadZipFile, match="checksum of values"):
+        read_parts(path, tuple(arrays), mapped=("values",))
+
+
+def test_those_of_an_earlier_version_are_known_by_their_crc(tmp_path: Path) -> None:
+    path, arrays = tmp_path / "panel.npz", written(tmp_path / "other.npz")
+    np.savez(path, **arrays, whole=np.array("name"))
+    parts, _, _ = read_parts(path, tuple(arrays), mapped=("values",))
+    assert np.array_equal(parts["values"][0], arrays["values"])
     content = bytearray(path.read_bytes())
     content[content.index(arrays["values"].tobytes()) + 200] ^= 1
     path.write_bytes(content)

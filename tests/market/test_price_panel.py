@@ -93,6 +93,22 @@ def test_before_a_listing_there_is_nothing(make_prices: MakePrices) -> None:
     assert panel.listed_bars().dtype == np.int32
 
 
+@pytest.mark.parametrize("covariates", [(), ("rate",)])
+@pytest.mark.parametrize("sessions", [1, 3, 40])
+@pytest.mark.parametrize("lookback", [1, 5, 28, 29, 40, 60])
+def test_enough_bars_are_those_that_are_counted(
+    make_prices: MakePrices, lookback: int, sessions: int, covariates: tuple[str, ...]
+) -> None:
+    panel = build_panel(make_prices().drop(index=range(40, 52)))
+    if covariates:
+        rate = np.ones((2, 1, 40), dtype=np.float32)
+        rate[0, 0, [7, 33]] = np.nan
+        values = np.concatenate([panel.values, rate], axis=1)
+        panel = dataclasses.replace(panel, values=values, covariates=covariates)
+    counted = panel.listed_bars()[:, -sessions:] >= lookback
+    assert np.array_equal(panel.has_bars(lookback, sessions), counted)
+
+
 def test_a_gap_is_carried_forward_and_never_back(make_prices: MakePrices) -> None:
     prices = make_prices()
     panel = build_panel(prices.drop(index=[10, 11, 39]))
@@ -234,6 +250,7 @@ def test_the_hash_sees_every_part(make_prices: MakePrices) -> None:
         dataclasses.replace(panel, valid=valid),
     ]
     assert len({candidate.content_hash() for candidate in (panel, *others)}) == 5
+    assert len({candidate.version() for candidate in (panel, *others)}) == 5
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04half"])

@@ -87,7 +87,9 @@ def continued(
         return None
     rows = (tail["date"] >= first).to_numpy() & ~np.isin(codes, [layout.tickers.index(name) for name in apart])
     longer = extended(layout, count, tail[rows], codes[rows], sessions, belongs)
-    if apart and not _lay_out_apart(longer, sorted(apart), read):
+    if apart:
+        longer = _lay_out_apart(longer, sorted(apart), read)
+    if longer is None:
         return None
     is_same = count == known == len(sessions) and not apart
     kept = _kept(layout, longer, count) if apart else count
@@ -126,9 +128,9 @@ def _doubtful(tail: pd.DataFrame, codes: np.ndarray, layout: Layout, count: int,
     is_new = (tail["date"] >= first).to_numpy()
     follows = np.zeros(len(tail), dtype=bool)
     follows[1:] = codes[1:] == codes[:-1]
-    was_listed = np.logical_or.reduce(np.isfinite(layout.adjusted[:, :count]), axis=1)
-    is_doubtful = is_new & (stands_still(tail) | (~follows & was_listed[codes]))
-    return set(map(int, np.unique(codes[is_doubtful])))
+    silent = np.unique(codes[is_new & ~follows])
+    doubtful = {*codes[is_new & stands_still(tail)], *silent[layout.has_traded(silent, count)]}
+    return set(map(int, doubtful))
 
 
 def _kept(before: Layout, after: Layout, count: int) -> int:
@@ -138,14 +140,13 @@ def _kept(before: Layout, after: Layout, count: int) -> int:
     return int(differs[0]) if len(differs) else count
 
 
-def _lay_out_apart(layout: Layout, tickers: Sequence[str], read: Read) -> bool:
-    """Lay all bars of ``tickers`` out anew, in place; whether they lie within the layout."""
+def _lay_out_apart(layout: Layout, tickers: Sequence[str], read: Read) -> Layout | None:
+    """The layout with all bars of ``tickers`` laid out anew, in place; ``None`` where they do not lie within it."""
     prices = read(tickers, None, layout.sessions[-1].date())
     require_possible(prices, _COMPLAINT)
     require_sessions(prices)
     if set(prices["ticker"].unique()) != set(tickers) or prices["date"].min() < layout.sessions[0]:
-        return False
+        return None
     prices = prices[~not_traded(prices)]
     codes = pd.Index(tickers).get_indexer(pd.Index(prices["ticker"]))
-    with_rows(layout, np.array([layout.tickers.index(name) for name in tickers]), prices, codes)
-    return True
+    return with_rows(layout, np.array([layout.tickers.index(name) for name in tickers]), prices, codes)

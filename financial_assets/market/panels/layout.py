@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,14 @@ CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _PRICES = ("open", "high", "low", "close")
 _CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))
 
+DIGEST_BYTES = 16
+"""Of a session's content."""
+
 MARKET_BASE = 100.0
 """Level of the market index in the panel's first session; features do not depend on it."""
+
+_LOOKED_BACK = 8
+"""Sessions in which a ticker's latest bar is looked for first."""
 
 _LEAST_COLUMNS = 2
 """NumPy adds up the rows of a matrix one after the other, but those of a single column by halves."""
@@ -32,19 +38,23 @@ class Layout:
     sections
         float32 ``[ticker, channel, session]``: see ``PricePanel.values``.
     adjusted
-        float64 ``[ticker, session]``: adjusted close of each session on which the ticker traded, else NaN.
+        float64 ``[ticker, session]``: adjusted close of each session on which the ticker traded, else NaN. In sections,
+        too.
     growth
         float64 ``[session]``: level of the market's index over that of the first session.
     belongs
         bool ``[ticker, session]``: whether the ticker is a member of the universe.
+    digests
+        uint8 ``[16, session]``: see ``PricePanel.session_digests``, of as many of the first sessions as are known.
     """
 
     tickers: tuple[str, ...]
     sessions: pd.DatetimeIndex
     sections: Sections
-    adjusted: np.ndarray
+    adjusted: Sections
     growth: np.ndarray
     belongs: np.ndarray
+    digests: np.ndarray = field(default_factory=lambda: np.empty((DIGEST_BYTES, 0), dtype=np.uint8))
 
     @property
     def values(self) -> np.ndarray:
@@ -54,7 +64,15 @@ class Layout:
     @property
     def valid(self) -> np.ndarray:
         """Whether the ticker traded, as a member of the universe: bool ``[ticker, session]``."""
-        return ~np.isnan(self.adjusted) & self.belongs
+        return self.valid_between(0, len(self.sessions))
+
+    def valid_between(self, first: int, end: int) -> np.ndarray:
+        """The same of the sessions from number ``first`` to before ``end``."""
+        return ~np.isnan(self.adjusted.between(first, end).joined()) & self.belongs[:, first:end]
+
+    def has_traded(self, tickers: np.ndarray, before: int) -> np.ndarray:
+        """Whether the tickers at these places have a bar before the session number ``before``."""
+        return np.isfinite(_latest(self.adjusted, tickers, before))
 
 
 def lay_out(
@@ -73,7 +91,7 @@ def lay_out(
     """
     values, adjusted = _bars(prices, codes, len(tickers), sessions)
     _carry_forward(values, ~np.isnan(adjusted))
-    layout = Layout(tickers, sessions, Sections([values]), adjusted, np.ones(len(sessions)), belongs)
+    layout = Layout(tickers, sessions, Sections([values]), Sections([adjusted]), np.ones(len(sessions)), belongs)
     _set_market(layout, 0, values)
     values[:, _DAY, :] = as_days(sessions)
     return layout
@@ -99,10 +117,10 @@ def extended(
     values = layout.sections.between(count - 1, count).with_next(tail).joined()
     _carry_forward(values, ~np.isnan(values[:, _CLOSE]))
     added = values[:, :, 1:]
-    adjusted = np.concatenate([layout.adjusted[:, :count], tail_adjusted], axis=1)
+    adjusted = layout.adjusted.between(0, count).with_next(tail_adjusted)
     growth = np.concatenate([layout.growth[:count], np.ones(len(new))])
     sections = layout.sections.between(0, count).with_next(added)
-    longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs)
+    longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs, layout.digests[:, :count])
     _set_market(longer, count, added)
     added[:, _DAY] = as_days(new)
     return longer
@@ -113,9 +131,9 @@ def with_rows(layout: Layout, rows: np.ndarray, prices: pd.DataFrame, codes: np.
     values, adjusted = _bars(prices, codes, len(rows), layout.sessions)
     _carry_forward(values, ~np.isnan(adjusted))
     layout.values[rows[:, None], np.arange(_MARKET), :] = values[:, :_MARKET]
-    layout.adjusted[rows] = adjusted
+    layout.adjusted.joined()[rows] = adjusted
     _set_market(layout, 0, layout.values)
-    return layout
+    return replace(layout, digests=layout.digests[:, :0])
 
 
 def _bars(
@@ -154,14 +172,11 @@ def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
     """
     if first == 0:
         start = np.ones(1)
-        returns = _mean_returns(layout.tickers, layout.adjusted, layout.belongs)
+        returns = _mean_returns(layout.tickers, layout.adjusted.joined(), layout.belongs)
     else:
-        past = layout.adjusted[:, :first]
-        latest = first - 1 - np.argmax(~np.isnan(past[:, ::-1]), axis=1)
-        # NaN for a ticker that has not traded yet.
-        before = past[np.arange(len(past)), latest]
-        adjusted = np.column_stack([before, layout.adjusted[:, first:]])
-        belongs = np.column_stack([np.ones(len(past), dtype=bool), layout.belongs[:, first:]])
+        before = _latest(layout.adjusted, np.arange(len(layout.tickers)), first)
+        adjusted = np.column_stack([before, layout.adjusted.between(first, len(layout.sessions)).joined()])
+        belongs = np.column_stack([np.ones(len(before), dtype=bool), layout.belongs[:, first:]])
         start = layout.growth[first - 1 : first]
         returns = _mean_returns(layout.tickers, adjusted, belongs)
     only, count = _only_ticker(layout)
@@ -180,6 +195,21 @@ def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
     values[:, _MARKET, : len(alone)] = alone
 
 
+def _latest(adjusted: Sections, rows: np.ndarray, end: int) -> np.ndarray:
+    """The last number of each of ``rows`` before the session number ``end``; NaN where there is none yet."""
+    latest = np.full(len(rows), np.nan)
+    missing, count = np.arange(len(rows)), _LOOKED_BACK
+    # Nearly all traded a few sessions ago: all the past is looked through for the others only.
+    while len(missing) and end > 0:
+        begin = max(0, end - count)
+        block = adjusted.between(begin, end).joined()[rows[missing]]
+        traded = ~np.isnan(block)
+        at = block.shape[1] - 1 - np.argmax(traded[:, ::-1], axis=1)
+        latest[missing] = block[np.arange(len(block)), at]
+        missing, end, count = missing[~traded.any(axis=1)], begin, 8 * count
+    return latest
+
+
 def _only_ticker(layout: Layout) -> tuple[int, int]:
     """The place of the one ticker that traded in the first session, and for how many sessions it was the only one.
 
@@ -187,10 +217,10 @@ def _only_ticker(layout: Layout) -> tuple[int, int]:
     the universe throughout.
     """
     held = np.array([place for place, name in enumerate(layout.tickers) if not name.startswith("^")], dtype=np.intp)
-    traded = ~np.isnan(layout.adjusted[held])
-    listed = np.where(traded.any(axis=1), traded.argmax(axis=1), traded.shape[1])
-    if not len(held) or np.count_nonzero(listed == 0) != 1:
+    if np.count_nonzero(~np.isnan(layout.adjusted.between(0, 1).joined()[held])) != 1:
         return 0, 0
+    traded = ~np.isnan(layout.adjusted.joined()[held])
+    listed = np.where(traded.any(axis=1), traded.argmax(axis=1), traded.shape[1])
     only = int(held[listed.argmin()])
     count = int(np.min(listed[listed > 0], initial=traded.shape[1]))
     return (only, count) if layout.belongs[only, :count].all() else (0, 0)

@@ -50,6 +50,10 @@ class Sections:
         """These, and the sessions of ``values`` behind them."""
         return Sections([*self._parts, values])
 
+    def of_row(self, row: int) -> np.ndarray:
+        """All sessions of the entry ``row`` of the first axis."""
+        return np.concatenate([part[row] for part in self._parts], axis=-1)
+
     def take(self, rows: np.ndarray | slice, channel: int) -> np.ndarray:
         """One channel of some tickers of ``[ticker, channel, session]``: ``[ticker, session]``."""
         return np.concatenate([part[rows, channel] for part in self._parts], axis=-1)

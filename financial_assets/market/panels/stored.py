@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ class StoredPanel:
     covariates: tuple[str, ...] = ()
     levels: np.ndarray | None = None
 
-    @property
+    @cached_property
     def panel(self) -> PricePanel:
         """The panel that everybody reads."""
         bars = panel_of(self.layout)
@@ -85,9 +86,10 @@ class StoredPanel:
         count = len(panel.sessions)
         if count == len(layout.sessions):
             return self
-        adjusted, growth, belongs = layout.adjusted[:, :count], layout.growth[:count], layout.belongs[:, :count]
-        values = Sections([panel.values])
-        return StoredPanel(Layout(layout.tickers, panel.sessions, values, adjusted, growth, belongs), self.basis)
+        values, adjusted = Sections([panel.values]), layout.adjusted.between(0, count)
+        growth, belongs, digests = layout.growth[:count], layout.belongs[:, :count], layout.digests[:, :count]
+        shorter = Layout(layout.tickers, panel.sessions, values, adjusted, growth, belongs, digests)
+        return StoredPanel(shorter, self.basis)
 
     def save(self, path: Path) -> None:
         """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel.
@@ -102,10 +104,12 @@ class StoredPanel:
         arrays = {
             "tickers": np.array(layout.tickers, dtype=np.str_),
             "days": as_days(layout.sessions)[first:],
-            "valid": layout.valid[:, first:],
-            "adjusted": layout.adjusted[:, first:],
+            "valid": layout.valid_between(first, count),
+            "adjusted": layout.adjusted.between(first, count).joined(),
             "growth": layout.growth[first:],
             "belongs": layout.belongs[:, first:],
+            # Of all sessions, in the tail, too: there are few bytes of them.
+            "digests": self.panel.session_digests(),
             "basis": np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
             "lineage": np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
         }
@@ -124,17 +128,21 @@ class StoredPanel:
         """
         names = ("tickers", "days", "values", "adjusted", "growth", "belongs", "basis", "lineage")
         try:
-            parts, whole, unchanged = read_parts(path, names, mapped=("values", "adjusted"))
+            parts, whole, unchanged = read_parts(path, names, ("digests", "covariates"), ("values", "adjusted"))
+            # With covariates, a session's digest is not that of its bars.
+            digests = parts.pop("digests", ()) if not parts.pop("covariates", ()) else ()
             # Covariates are looked up again each time: their tables may have grown.
             values = Sections([part[:, : len(CHANNELS)] for part in parts.pop("values")])
+            adjusted = Sections(parts.pop("adjusted"))
             held = {name: joined(part) for name, part in parts.items()}
             layout = Layout(
                 tickers=tuple(map(str, held["tickers"])),
                 sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),
                 sections=values,
-                adjusted=held["adjusted"],
+                adjusted=adjusted,
                 growth=held["growth"],
                 belongs=held["belongs"],
+                **({"digests": digests[0]} if digests else {}),
             )
             basis = _BASIS.validate_json(held["basis"].tobytes())
             lineage = _LINEAGE.validate_json(held["lineage"].tobytes())

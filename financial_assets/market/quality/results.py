@@ -67,6 +67,9 @@ class Marks:
         return cls(severity, rows, [problem] * len(rows))
 
 
+_NO_PROBLEMS = pd.Series(dtype="object")
+
+
 def failure_table(
     frame: pd.DataFrame, rules: Iterable[tuple[np.ndarray | pd.Series, str]], *, shown: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -82,6 +85,8 @@ def failure_table(
         What to show instead of ``frame``, row by row.
     """
     marked = [(np.flatnonzero(np.asarray(mask, dtype=bool)), problem) for mask, problem in rules]
+    if not any(len(at) for at, _ in marked):
+        return (frame if shown is None else shown).iloc[:0][list(PRICE_COLUMNS)].assign(problem=_NO_PROBLEMS)
     rows = np.concatenate([np.empty(0, dtype=np.intp), *(at for at, _ in marked)])
     table = (frame if shown is None else shown).iloc[rows][list(PRICE_COLUMNS)].reset_index(drop=True)
     table["problem"] = pd.Series([problem for at, problem in marked for _ in at], dtype="object")

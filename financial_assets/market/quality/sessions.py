@@ -22,11 +22,23 @@ def completeness(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).sort_values(["date", "ticker"], kind="stable", ignore_index=True)
 
 
+_FEW = 1000
+"""Dates that are looked up one by one."""
+
+
 def stray_days(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
     """Which of ``dates`` cannot have a bar, and why: rules for :func:`failure_table`, booleans of the same length.
 
     A day that the calendar does not know is not called a day without trading.
     """
+    if len(dates) > _FEW:
+        # Many bars lie on few days.
+        codes, days = pd.factorize(dates, use_na_sentinel=False)
+        return [(mask[codes], problem) for mask, problem in _strays(pd.DatetimeIndex(days))]
+    return _strays(dates)
+
+
+def _strays(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
     inside = ~calendar.outside(dates)
     early = ~inside & np.asarray(dates < calendar.first_day())
     closed = inside.copy()
@@ -49,7 +61,9 @@ def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame({"date": [], "ticker": [], "problem": []})
     sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
     codes, names = ticker_codes(bars["ticker"], sort=True)
-    position = sessions.get_indexer(pd.DatetimeIndex(bars["date"]))
+    # Many bars lie on few days.
+    day_codes, days = pd.factorize(bars["date"].to_numpy())
+    position = sessions.get_indexer(pd.DatetimeIndex(days))[day_codes]
     seen = np.zeros((len(names), len(sessions)), dtype=bool)
     seen[codes, position] = True
     # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.

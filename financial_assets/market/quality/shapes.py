@@ -80,8 +80,11 @@ def _repeats(bars: Bars, at: np.ndarray) -> np.ndarray:
     values = [bars.frame[name].to_numpy()[at] for name in columns]
     hashes = row_hashes(bars.first[at], values)
     ordered = np.sort(hashes)
-    twice = np.flatnonzero(np.isin(hashes, ordered[1:][ordered[1:] == ordered[:-1]]))
+    shared = ordered[1:][ordered[1:] == ordered[:-1]]
+    if not len(shared):
+        return np.zeros(len(at), dtype=bool)
     # Only rows that share a hash can be equal, and hardly any does.
+    twice = np.flatnonzero(np.isin(hashes, shared))
     rows = pd.DataFrame({"first": bars.first[at[twice]]} | dict(zip(columns, (v[twice] for v in values), strict=True)))
     repeats = np.zeros(len(at), dtype=bool)
     repeats[twice] = rows.duplicated().to_numpy()

@@ -73,28 +73,29 @@ def ohlc_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows with a missing, infinite, non-positive or absurd value, or a move that cannot be."""
-    return failure_table(frame, row_faults(frame) + _impossible_moves(frame))
+    return failure_table(frame, [*row_faults(frame), *_impossible_moves(frame)])
 
 
-def row_faults(frame: pd.DataFrame) -> list[tuple[np.ndarray | pd.Series, str]]:
+@np.errstate(over="ignore", invalid="ignore")  # values may be of any size, and of none
+def row_faults(frame: pd.DataFrame) -> list[tuple[np.ndarray, str]]:
     """Masks of rows whose own values cannot be, whatever lies around them, each with its problem."""
-    rules: list[tuple[np.ndarray | pd.Series, str]] = []
+    rules: list[tuple[np.ndarray, str]] = []
     for name in PRICE_FIELDS:
-        value = frame[name]
+        value = frame[name].to_numpy(np.float64)
         rules += [
-            (value.isna(), f"{name} is missing"),
+            (np.isnan(value), f"{name} is missing"),
             (np.isinf(value), f"{name} is infinite"),
             (np.isfinite(value) & (value <= 0), f"{name} is not positive"),
             (np.isfinite(value) & (value > HIGHEST_PRICE), f"{name} is above {HIGHEST_PRICE:.0e}"),
         ]
-    close, adjusted = frame["close"], frame["adj_close"]
+    close, adjusted, high, low = (frame[name].to_numpy(np.float64) for name in ("close", "adj_close", "high", "low"))
     rules += [
         ((adjusted > 0) & (adjusted < LOWEST_ADJUSTED_CLOSE), f"adj_close is below {LOWEST_ADJUSTED_CLOSE:.0e}"),
-        (frame["high"] > WIDEST_BAR * frame["low"], f"high is more than {WIDEST_BAR:.0f} times low"),
+        (high > WIDEST_BAR * low, f"high is more than {WIDEST_BAR:.0f} times low"),
     ]
-    volume = frame["volume"]
+    volume = frame["volume"].to_numpy(np.float64)
     rules += [
-        (volume.isna(), "volume is missing"),
+        (np.isnan(volume), "volume is missing"),
         (np.isinf(volume), "volume is infinite"),
         (volume < 0, "volume is negative"),
         (np.isfinite(volume) & (volume > LARGEST_VOLUME), f"volume is above {LARGEST_VOLUME:.0e}"),
