@@ -11,9 +11,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from financial_assets.portfolio.performance import moments, sharpe_ratio
 from financial_assets.scoring.arguments import vector
 from financial_assets.scoring.distributions import normal_probability, normal_quantile
-from financial_assets.scoring.performance import moments, sharpe_ratio
 
 _ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from financial_assets.scoring.finance import (
+from financial_assets.portfolio.performance import cumulative_return
+from financial_assets.portfolio.simulation import (
     buy_and_hold,
     positions_from_probabilities,
     profit_and_loss,
 )
-from financial_assets.scoring.performance import cumulative_return
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=6)
 books = shapes.flatmap(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.ab.overfitting import backtest_overfitting
-from financial_assets.scoring.selection import (
+from financial_assets.portfolio.selection import (
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from financial_assets.scoring.performance import (
+from financial_assets.portfolio.performance import (
     cumulative_return,
     equity_curve,
     max_drawdown,
