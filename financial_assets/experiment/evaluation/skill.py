@@ -13,6 +13,7 @@ from financial_assets.experiment.paired_score import PairedMetric, paired_score
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.portfolio import performance, simulation
+from financial_assets.portfolio.books import positions_from_probabilities
 from financial_assets.scoring.classification import hits, majority_rate, reliability_curve
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
@@ -155,7 +156,7 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     """
     if not np.isfinite(grid.returns).any():
         return None
-    positions = simulation.positions_from_probabilities(grid.place(rows, "probability_up"))
+    positions = positions_from_probabilities(grid.place(rows, "probability_up"))
     result = simulation.profit_and_loss(positions, grid.returns, cost_bps)
     return _summary(result, grid)
 
