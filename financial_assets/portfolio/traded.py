@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from financial_assets.portfolio.arguments import Floats, Mask, finite_matrix, gappy_matrix, mask
+from financial_assets.portfolio.arguments import Floats, Mask, broadcast, finite_matrix, gappy_matrix, mask
 from financial_assets.scoring.arguments import same_shape
 
 
@@ -122,11 +122,9 @@ def stop_loss(
     book = finite_matrix("weights", weights)
     same_shape(weights=book, returns=traded.returns)
     first, high, low = _bars(opens, highs, lows, book.shape)
-    gap = np.broadcast_to(
-        matrix("distance", distance) if np.ndim(distance) else np.asarray(distance, float), book.shape
-    )
-    if not np.all(gap > 0) or np.isinf(gap).any():
-        raise ValueError("distance must be finite and above 0")
+    gap = broadcast("distance", distance, (len(book), book.shape[1]))
+    if not np.all(gap > 0):
+        raise ValueError("distance must be above 0, and known")
     kept, returns, closed = book.copy(), traded.returns.copy(), traded.closed.copy()
     held, stopped, stop = np.zeros(len(book)), np.zeros(len(book)), np.full(len(book), np.nan)
     for t in range(book.shape[1]):
