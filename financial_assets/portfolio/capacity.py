@@ -23,8 +23,8 @@ CapacityFigure = Literal["return", "sharpe"]
 def break_even_bps(book: PortfolioReturns, level: float = 0.95) -> Interval | None:
     """Flat cost in basis points per side at which the book would earn nothing; negative for one that loses anyhow.
 
-    Instead of the flat cost that was charged, and beside all other costs that were. ``None`` with fewer than 20 sessions
-    until the book was wiped out, or without a trade.
+    In place of the flat cost that was charged, and beside all other costs that were. ``None`` without a trade, or with
+    fewer than 20 sessions until the book was wiped out.
     """
     days = _until_ruin(book)
     before = (book.gross + book.interest - (book.costs - book.charges.commission))[:days]
@@ -83,9 +83,8 @@ def capacity(
     root = bootstrap_interval(series, statistics[figure], level, draws=draws, seed=seed)
     if root is None:
         return None
-    return Interval(
-        *(book.capital * bound**2 for bound in (root.estimate, root.low, root.high)), days, days, root.level
-    )
+    low, middle, high = (book.capital * bound**2 for bound in (root.low, root.estimate, root.high))
+    return Interval(middle, low, high, days, days, level)
 
 
 def _roots_of_return(kept: float) -> Statistic:

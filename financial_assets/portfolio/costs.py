@@ -71,8 +71,7 @@ class Costs:
     borrow_per_year: ArrayLike = 0.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.flat_bps) and self.flat_bps >= 0):
-            raise ValueError(f"cost_bps must be finite and at least 0, not {self.flat_bps}")
+        at_least_zero("flat_bps", self.flat_bps)
 
     def rates(self, shape: tuple[int, int], capital: float | None) -> Rates:
         """The costs of trades in a panel of ``shape`` by a book with ``capital``.

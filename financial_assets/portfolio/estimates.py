@@ -1,7 +1,7 @@
 """Figures of merit as what they are: estimates from a number of days, with intervals.
 
-Smooth figures (a mean, a ratio of means, Sharpe and Sortino ratios) move with each day by its influence; the interval is
-that of the mean influence, by the long-run variance of :mod:`financial_assets.scoring.autocorrelation`, so that days may
+Smooth figures (a mean, a ratio of means, Sharpe and Sortino ratios) move with each day by its influence. Their interval
+is that of the mean influence, with the long-run variance of :mod:`financial_assets.scoring.autocorrelation`: days may
 move together and have fat tails (Lo 2002, The statistics of Sharpe ratios; Ledoit and Wolf 2008, Robust performance
 hypothesis testing with the Sharpe ratio). Figures of the whole path (drawdown, Calmar ratio) have the percentiles of a
 block bootstrap.

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from financial_assets.portfolio.arguments import Floats, finite_matrix, matrix
+from financial_assets.portfolio.arguments import Floats, at_least_zero, finite_matrix, matrix
 from financial_assets.portfolio.costs import BASIS_POINT, Charges, Costs, Rates
 from financial_assets.portfolio.performance import equity_curve
 from financial_assets.portfolio.traded import TradedReturns
@@ -170,6 +170,7 @@ def profit_and_loss(positions: ArrayLike, traded_returns: ArrayLike, cost_bps: f
     wanted = finite_matrix("positions", positions)
     returns = matrix("traded_returns", traded_returns)
     same_shape(positions=wanted, traded_returns=returns)
+    at_least_zero("cost_bps", cost_bps)
     return simulate(wanted, returns, Costs(flat_bps=cost_bps), rebalancing="free", units=len(wanted))
 
 

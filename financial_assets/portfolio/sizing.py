@@ -155,6 +155,7 @@ def volatility_target(
     daily = above_zero("target", target) / calendar.sessions_per_year() ** 0.5
     if warm_up < 1:
         raise ValueError(f"warm_up must be at least 1, not {warm_up}")
+    largest = above_zero("most", most)
     decay = 0.5 ** (1 / above_zero("half_life", half_life))
     earned = (book * np.nan_to_num(returns, nan=0.0)).sum(axis=0)
     factor = np.zeros(book.shape[1])
@@ -164,7 +165,7 @@ def volatility_target(
         if latest != 0:  # a session in which nothing was held says nothing about the book's risk
             squares, mass, count = decay * squares + latest**2, decay * mass + 1, count + 1
         if count >= warm_up:
-            factor[t] = min(daily / (squares / mass) ** 0.5, above_zero("most", most))
+            factor[t] = min(daily / (squares / mass) ** 0.5, largest)
     return book * factor
 
 
