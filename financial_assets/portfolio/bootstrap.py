@@ -77,17 +77,14 @@ def block_length(days: Floats) -> float:
     off = days - days.mean()
     if count < 2 or not off.any():
         return 1.0
-    # Correlations count up to the first lag after which a run of them is insignificant.
-    run = max(5, int(np.ceil(np.sqrt(np.log10(count)))))
+    # Correlations count up to twice the first lag of a run of insignificant ones (the authors' programs count so too).
+    run = 5
     longest = min(int(np.ceil(np.sqrt(count))) + run, count - 1)
     covariances = np.array([off[lag:] @ off[: count - lag] for lag in range(longest + 1)]) / count
     small = np.abs(covariances[1:]) < 2 * np.sqrt(np.log10(count) / count) * covariances[0]
-    quiet = next((lag for lag in range(len(small) - run + 1) if small[lag : lag + run].all()), None)
-    if quiet is None:
-        significant = np.flatnonzero(~small)
-        quiet = int(significant[-1]) + 1 if significant.size else 1
-    lags = np.arange(1, min(2 * max(quiet, 1), longest) + 1)
-    flat_top = np.minimum(1.0, 2 * (1 - lags / max(lags[-1], 1)))
+    quiet = next((lag for lag in range(1, len(small) - run + 2) if small[lag - 1 : lag - 1 + run].all()), longest)
+    lags = np.arange(1, min(2 * quiet, longest) + 1)
+    flat_top = np.minimum(1.0, 2 * (1 - lags / lags[-1]))
     weighted = flat_top * covariances[lags]
     spread = 2 * float(weighted @ lags)
     density = float(covariances[0] + 2 * weighted.sum())

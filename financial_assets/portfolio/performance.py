@@ -66,7 +66,8 @@ def sortino_ratio(returns: ArrayLike, periods: int | None = None) -> float:
 
 def annual_return(returns: ArrayLike, periods: int | None = None) -> float:
     """Compounded return per year; -1 for a book that was wiped out, at most the largest float."""
-    per_year = (periods or calendar.sessions_per_year()) / np.size(returns) * _log_equity(returns)[-1]
+    growth = _log_equity(returns)
+    per_year = (periods or calendar.sessions_per_year()) / growth.size * growth[-1]
     return float(np.expm1(min(per_year, _LARGEST_LOG)))
 
 
