@@ -31,7 +31,7 @@ def many(light: int, heavy: int) -> list:
     return [light, pytest.param(heavy, marks=pytest.mark.statistics)]
 
 
-@pytest.mark.parametrize("worlds", many(40, 1000))
+@pytest.mark.parametrize("worlds", many(40, 500))
 @pytest.mark.parametrize("build", BOOKS.values(), ids=BOOKS)
 def test_without_skill_the_interval_of_the_sharpe_ratio_covers_zero(build, worlds: int) -> None:
     free, claimed = 0, 0
@@ -99,9 +99,9 @@ def test_a_rank_correlation_of_three_per_cent_earns_what_the_fundamental_law_pre
             predicted.setdefault(name, []).append(expected_sharpe(from_rank_correlation(planted), names, transfer))
             earned.setdefault(name, []).append(sharpe_ratio(simulate(weights, market.returns, rebalancing="free").net))
     assert np.mean(found) == pytest.approx(planted, abs=4 * 0.1 / math.sqrt(126 * worlds))
-    error = 3.3 * math.sqrt(252 / sessions / worlds)
+    error = 4 * math.sqrt(252 / sessions / worlds)
     for name in ("in proportion", "by rank", "unsized"):
-        assert np.mean(earned[name]) == pytest.approx(np.mean(predicted[name]), abs=error + 0.15), name
+        assert np.mean(earned[name]) == pytest.approx(np.mean(predicted[name]), abs=error + 0.05), name
         assert np.min(earned[name]) > 0, "profitable before costs in every world"
     # Dollar-neutral is not beta-neutral: what is left of the market is risk that the law does not count.
     assert np.mean(earned["quintiles"]) < np.mean(predicted["quintiles"])
