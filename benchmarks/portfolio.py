@@ -4,7 +4,8 @@
 
 Quintiles of random scores without ties, with flat costs, spreads and square-root impact. The rival ranks and
 differences frames; it knows neither halts, delistings and stops nor weights that drift, and its net returns must agree
-with ours within 1e-12. Runs are interleaved, each the processor's seconds of one thread, and the fastest of each counts.
+with ours within 1e-12. Runs are interleaved; the fastest of each counts, in seconds of
+the processor.
 """
 
 from __future__ import annotations

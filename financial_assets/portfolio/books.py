@@ -136,7 +136,7 @@ def long_short(
     places = np.minimum(_places(count, quantiles), count // 2)
     lower, upper, order = _tied_places(values, known)
     # The same places counted from the other end: a group that is the n-th best is the n-th worst backwards.
-    best, worst = _shares(lower, upper, places), _shares(count - 1 - upper, count - 1 - lower, places)
+    best, worst = _shares(lower, upper, places), _shares(count[:, None] - 1 - upper, count[:, None] - 1 - lower, places)
     return _normalised(_by_ticker(best - worst, order, known), above_zero("gross", gross))
 
 
@@ -187,7 +187,7 @@ def centred_ranks(scores: ArrayLike, tradable: ArrayLike | None = None) -> Float
     lower, upper, order = _tied_places(values, known)
     middle = (lower + upper) / 2
     count = known.sum(axis=0)
-    ranks = _by_ticker(1 - 2 * middle / np.maximum(count - 1, 1), order, known)
+    ranks = _by_ticker(1 - 2 * middle / np.maximum(count[:, None] - 1, 1), order, known)
     return np.where(known, np.where(count == 1, 0.0, ranks), np.nan)
 
 
@@ -208,30 +208,37 @@ def _places(count: np.ndarray, quantiles: int) -> np.ndarray:
 
 
 def _tied_places(values: Floats, known: Mask) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """First and last place of each group of equal scores, in order of place, best first, and the order itself."""
-    order = np.argsort(np.where(known, -values, np.inf), axis=0, kind="stable")
-    ranked = np.take_along_axis(np.where(known, values, -np.inf), order, axis=0)
-    place = np.broadcast_to(np.arange(len(values))[:, None], values.shape)
-    new = np.ones(values.shape, dtype=bool)
-    new[1:] = ranked[1:] != ranked[:-1]
-    last = np.ones(values.shape, dtype=bool)
-    last[:-1] = new[1:]
-    lower = np.maximum.accumulate(np.where(new, place, 0), axis=0)
-    upper = np.minimum.accumulate(np.where(last, place, len(values) - 1)[::-1], axis=0)[::-1]
+    """First and last place of each group of equal scores, best first, and who is in which place.
+
+    All ``[session, place]``: the names of a session are sorted as one piece of memory.
+    """
+    negative = np.where(known, -values, np.inf).T.copy()
+    order = np.argsort(negative, axis=1)  # not stable, and need not be: equal scores are treated alike
+    ranked = np.take_along_axis(negative, order, axis=1)
+    place = np.arange(len(values))
+    new = np.ones(ranked.shape, dtype=bool)
+    np.not_equal(ranked[:, 1:], ranked[:, :-1], out=new[:, 1:])
+    if new.all():  # no ties: each place is a group
+        whole = np.broadcast_to(place, ranked.shape)
+        return whole, whole, order
+    last = np.ones(ranked.shape, dtype=bool)
+    last[:, :-1] = new[:, 1:]
+    lower = np.maximum.accumulate(np.where(new, place, 0), axis=1)
+    upper = np.minimum.accumulate(np.where(last, place, len(values) - 1)[:, ::-1], axis=1)[:, ::-1]
     return lower, upper, order
 
 
 def _shares(lower: np.ndarray, upper: np.ndarray, places: np.ndarray) -> Floats:
     """How much of one of the first ``places`` each name holds, in [0, 1]: equal scores share theirs equally."""
-    held = np.minimum(upper + 1, places) - np.minimum(lower, places)
+    held = np.minimum(upper + 1, places[:, None]) - np.minimum(lower, places[:, None])
     return held / (upper + 1 - lower)
 
 
 def _by_ticker(ranked: Floats, order: np.ndarray, known: Mask) -> Floats:
-    """From the order of places back to that of tickers; 0 where there is no score."""
-    values = np.empty_like(ranked)
-    np.put_along_axis(values, order, ranked, axis=0)
-    return np.where(known, values, 0.0)
+    """From ``[session, place]`` back to ``[ticker, session]``; 0 where there is no score."""
+    values = np.empty(ranked.shape)
+    np.put_along_axis(values, order, ranked, axis=1)
+    return np.where(known, values.T, 0.0)
 
 
 def _demeaned(values: Floats, known: Mask) -> Floats:
