@@ -28,13 +28,13 @@ from financial_assets.experiment.allocation.limits import Limits
 from financial_assets.experiment.allocation.record import Health
 from financial_assets.experiment.statistics.capital import log_e_process
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
-from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.selection import (
+from financial_assets.portfolio.selection import (
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,
     probabilistic_sharpe_ratio,
 )
+from financial_assets.scoring.intervals import Interval
 
 Array = NDArray[np.float64]
 DAYS, TICKERS = 250, 10

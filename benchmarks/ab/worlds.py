@@ -27,8 +27,8 @@ from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
 from financial_assets.experiment.plan.policy import load_policy
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from financial_assets.experiment.statistics.group_sequential import z_of_t
-from financial_assets.scoring.finance import profit_and_loss
-from financial_assets.scoring.selection import deflated_sharpe_ratio
+from financial_assets.portfolio.selection import deflated_sharpe_ratio
+from financial_assets.portfolio.simulation import profit_and_loss
 
 DAYS, TICKERS, RHO, Q = 252, 10, 0.3, 0.3
 CUTOFF = pd.Timestamp("2010-01-29")

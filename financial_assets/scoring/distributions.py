@@ -8,6 +8,9 @@ SciPy is imported on first use: it takes longer than a whole command that shows 
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def normal_probability(value: float) -> float:
     """Probability that a standard normal variable is at most ``value``."""
@@ -21,6 +24,13 @@ def normal_quantile(probability: float) -> float:
     from scipy import special
 
     return float(special.ndtri(probability))
+
+
+def normal_quantiles(probability: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Quantiles of the standard normal distribution, for an array of any shape."""
+    from scipy import special
+
+    return np.asarray(special.ndtri(probability), dtype=np.float64)
 
 
 def student_t_quantile(probability: float, degrees: float) -> float:

@@ -13,7 +13,7 @@ from financial_assets.market.clock import LiveClock
 from financial_assets.market.freshness import due, overdue
 from financial_assets.market.panel import build_panel
 from financial_assets.market.schemas import check_prices
-from financial_assets.scoring.performance import sharpe_ratio
+from financial_assets.portfolio.performance import sharpe_ratio
 from financial_assets.settings import load_settings
 
 UseCalendar = Callable[[str], None]

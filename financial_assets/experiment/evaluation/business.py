@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.power import hac_mean
+from financial_assets.scoring.autocorrelation import hac_mean
 from financial_assets.scoring.intervals import Interval, day_clustered_difference
 
 FEWEST_DAYS = 30

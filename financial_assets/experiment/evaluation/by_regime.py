@@ -11,8 +11,8 @@ import pandas as pd
 from financial_assets.experiment.allocation.regimes import VALUES, Dimension, trend_directions, volatility_terciles
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.evaluation.risk import correlation, days_of_both, equal_correlations
-from financial_assets.experiment.statistics.power import hac_mean
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.scoring.autocorrelation import hac_mean
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval
 

@@ -25,11 +25,11 @@ from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
 from financial_assets.experiment.outcomes import KnownPrices, join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
+from financial_assets.portfolio.performance import moments, sharpe_ratio, until_ruin
+from financial_assets.portfolio.selection import deflated_sharpe_ratio, sharpe_variance
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.performance import moments, sharpe_ratio, until_ruin
 from financial_assets.scoring.risk import expected_shortfall, historical_var
-from financial_assets.scoring.selection import deflated_sharpe_ratio, sharpe_variance
 
 POWER = 0.8
 WORTHWHILE_SHARPE = 0.5

@@ -12,7 +12,8 @@ from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.paired_score import PairedMetric, paired_score
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
-from financial_assets.scoring import finance, performance
+from financial_assets.portfolio import performance, simulation
+from financial_assets.portfolio.books import positions_from_probabilities
 from financial_assets.scoring.classification import hits, majority_rate, reliability_curve
 from financial_assets.scoring.intervals import Interval, day_clustered_mean, day_clustered_proportion
 
@@ -101,7 +102,7 @@ def buy_and_hold(grid: TradingGrid, cost_bps: float) -> ProfitAndLoss | None:
     """Long in every evaluated ticker all the time."""
     if not np.isfinite(grid.returns).any():
         return None
-    return _summary(finance.buy_and_hold(grid.returns, cost_bps), grid)
+    return _summary(simulation.buy_and_hold(grid.returns, cost_bps), grid)
 
 
 def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
@@ -155,12 +156,12 @@ def profit_of(rows: pd.DataFrame, grid: TradingGrid, cost_bps: float) -> ProfitA
     """
     if not np.isfinite(grid.returns).any():
         return None
-    positions = finance.positions_from_probabilities(grid.place(rows, "probability_up"))
-    result = finance.profit_and_loss(positions, grid.returns, cost_bps)
+    positions = positions_from_probabilities(grid.place(rows, "probability_up"))
+    result = simulation.profit_and_loss(positions, grid.returns, cost_bps)
     return _summary(result, grid)
 
 
-def _summary(result: finance.PortfolioReturns, grid: TradingGrid) -> ProfitAndLoss:
+def _summary(result: simulation.PortfolioReturns, grid: TradingGrid) -> ProfitAndLoss:
     # Ratios of a book that was wiped out are those of the days until then: the empty days after would dilute them.
     until_ruin = performance.until_ruin(result.net)
     net, before = result.net, np.hstack([np.zeros((len(result.held), 1)), result.held[:, :-1]])

@@ -16,8 +16,8 @@ from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.report import style
 from financial_assets.experiment.report.traffic_charts import latency, traffic
+from financial_assets.portfolio.performance import equity_curve
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.performance import equity_curve
 
 
 @style.chart(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -17,22 +16,13 @@ from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import correlation, equal_correlations, risk_of, sharpe_gap
 from financial_assets.experiment.evaluation.skill import buy_and_hold, trading_grid
-from financial_assets.experiment.statistics.power import hac_mean
 from financial_assets.market.panel import CHANNELS
+from financial_assets.portfolio.selection import probabilistic_sharpe_ratio
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.selection import probabilistic_sharpe_ratio
 from tests.experiment.builders import CHALLENGER, CHAMPION, panel
 
 NAMES = (CHALLENGER, CHAMPION)
 CASE = BusinessCase(aum=1e6, horizon_sessions=100, latency_cost_per_ms=2.0, implementation_cost=500.0)
-
-
-def moving(days: int, memory: float, rng: np.random.Generator, runs: int = 1) -> np.ndarray:
-    """Days of mean zero that remember yesterday ``[run, day]``."""
-    noise = rng.standard_t(5, (runs, days + 50))
-    for day in range(1, days + 50):
-        noise[:, day] += memory * noise[:, day - 1]
-    return noise[:, 50:]
 
 
 def worth(
@@ -47,34 +37,6 @@ def worth(
 
 def pnl(daily: np.ndarray) -> ProfitAndLoss:
     return ProfitAndLoss(0.0, 0.0, 0.0, 0.5, 0.0, 1, 0.0, tuple(map(float, daily)))
-
-
-def test_the_interval_is_newey_and_wests() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # statsmodels' own imports
-        import statsmodels.api as sm
-
-    daily = moving(300, 0.3, np.random.default_rng(3))[0]
-    found, lags = hac_mean(daily)
-    oracle = sm.OLS(daily, np.ones(300)).fit(
-        cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": True}, use_t=True
-    )
-    assert lags == 5
-    assert found.estimate == pytest.approx(daily.mean())
-    np.testing.assert_allclose((found.low, found.high), oracle.conf_int()[0])
-
-
-def test_days_that_move_together_are_covered_where_independence_would_not() -> None:
-    series = moving(250, 0.4, np.random.default_rng(1), runs=1000)
-    hac = np.mean([hac_mean(days)[0].spans_zero for days in series])
-    half = stats.t.ppf(0.975, 249) * series.std(axis=1, ddof=1) / math.sqrt(250)
-    naive = np.mean(np.abs(series.mean(axis=1)) <= half)
-    assert naive < 0.85
-    assert hac > 0.90
-    narrow = moving(250, -0.5, np.random.default_rng(2))[0]
-    independent = stats.t.ppf(0.975, 249) * narrow.std(ddof=1) / math.sqrt(250)
-    found, _ = hac_mean(narrow)
-    assert (found.high - found.low) / 2 == pytest.approx(independent)  # luck is not believed
 
 
 def test_the_value_is_made_of_what_the_user_said_and_nothing_else() -> None:

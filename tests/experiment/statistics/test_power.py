@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 
-from financial_assets.errors import ExperimentError
 from financial_assets.experiment.statistics.power import (
-    autocorrelation_effect,
     days_needed,
     minimum_detectable_effect,
 )
@@ -45,27 +41,3 @@ def test_ten_stocks_and_a_year_detect_what_the_usual_formula_says() -> None:
 def test_days_that_do_not_vary_say_nothing(daily: np.ndarray) -> None:
     assert minimum_detectable_effect(daily) is None
     assert days_needed(daily, 0.02) is None
-
-
-def test_the_autocorrelation_factor_is_that_of_an_ar_process() -> None:
-    """AR(1) with phi .3: Bartlett's weights and the estimated mean shrink the true factor (1 + phi) / (1 - phi)."""
-    rng = np.random.default_rng(5)
-    phi, days = 0.3, 200
-    daily = rng.standard_normal((400, days))
-    for day in range(1, days):
-        daily[:, day] = phi * daily[:, day - 1] + np.sqrt(1 - phi**2) * daily[:, day]
-    estimated = float(np.mean([autocorrelation_effect(run, 10) for run in daily]))
-    assert 1.4 < estimated < (1 + phi) / (1 - phi)
-    assert np.std(daily.mean(axis=1)) * np.sqrt(days) == pytest.approx(np.sqrt((1 + phi) / (1 - phi)), rel=0.1)
-
-
-@pytest.mark.parametrize(
-    "impossible",
-    [
-        lambda: autocorrelation_effect(np.zeros(50), 2),
-        lambda: autocorrelation_effect(np.arange(3.0), 5),
-    ],
-)
-def test_impossible_plans_are_refused(impossible: Callable[[], float]) -> None:
-    with pytest.raises(ExperimentError):
-        impossible()

@@ -7,13 +7,14 @@ deflated Sharpe ratio.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from financial_assets.portfolio.performance import moments, sharpe_ratio
 from financial_assets.scoring.arguments import vector
 from financial_assets.scoring.distributions import normal_probability, normal_quantile
-from financial_assets.scoring.performance import moments, sharpe_ratio
 
 _ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
 
@@ -58,6 +59,61 @@ def probabilistic_sharpe_ratio(returns: ArrayLike, benchmark: float = 0.0) -> fl
     return probabilistic_sharpe(sharpe, benchmark, data.size, *shape)
 
 
+@dataclass(frozen=True)
+class Trials:
+    """Every strategy that was ever tried, successes and failures: the more there were, the better the best by luck.
+
+    Attributes
+    ----------
+    sharpes
+        Sharpe ratio of each trial, per session ``[trial]``.
+    average_correlation
+        Of the trials' daily returns, see :func:`average_correlation`. Trials that trade alike are fewer than they seem;
+        0, the default, takes all of them for independent, which is the cautious side.
+    """
+
+    sharpes: NDArray[np.float64]
+    average_correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sharpes", vector("sharpes", self.sharpes))
+        if not -1 <= self.average_correlation <= 1:
+            raise ValueError(f"average_correlation must lie in [-1, 1], not {self.average_correlation}")
+
+    @property
+    def effective(self) -> int:
+        """Independent trials that are worth as much, rounded up: ``r + (1 - r) trials`` (2014, appendix 3)."""
+        shared = max(self.average_correlation, 0.0)
+        # A share of a trial that is rounding must not count as one.
+        return math.ceil(shared + (1 - shared) * self.sharpes.size - _ROUNDING * self.sharpes.size)
+
+    @property
+    def variance(self) -> float:
+        """Variance of the ratios, per session; 0 for a single trial."""
+        return float(self.sharpes.var(ddof=1)) if self.sharpes.size > 1 else 0.0
+
+
+def average_correlation(returns: ArrayLike) -> float:
+    """Mean correlation between the daily returns of trials on the same sessions.
+
+    Parameters
+    ----------
+    returns
+        Finite ``[trial, session]``; two trials and two sessions at least, each trial with returns that vary.
+    """
+    table = np.asarray(returns, dtype=np.float64)
+    if table.ndim != 2 or min(table.shape) < 2 or not np.isfinite(table).all():
+        raise ValueError(f"returns must be finite [trial, session], at least 2 x 2, not of shape {table.shape}")
+    deviations = table.std(axis=1)
+    if not np.all(deviations > 0):
+        raise ValueError(f"returns of trial {int(np.argmin(deviations))} do not vary: they have no correlation")
+    # The variance of the mean of standardised series is their mean correlation, each with itself included.
+    standardised = (table - table.mean(axis=1, keepdims=True)) / deviations[:, None]
+    trials = len(table)
+    whole = float(standardised.mean(axis=0).var())
+    return float(np.clip((trials * whole - 1) / (trials - 1), -1.0, 1.0))
+
+
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
     """Expected best Sharpe ratio among independent trials without skill; 2014, equation 1.
 
@@ -89,6 +145,11 @@ def deflated_sharpe_ratio(returns: ArrayLike, trials: int, variance: float) -> f
         As for ``expected_maximum_sharpe``.
     """
     return probabilistic_sharpe_ratio(returns, expected_maximum_sharpe(trials, variance))
+
+
+def deflated_sharpe_of(returns: ArrayLike, trials: Trials) -> float:
+    """``deflated_sharpe_ratio`` of one strategy among ``trials``, of which it is one."""
+    return deflated_sharpe_ratio(returns, trials.effective, trials.variance)
 
 
 def sharpe_variance(sharpe: float, skewness: float, kurtosis: float) -> float:

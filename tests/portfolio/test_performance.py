@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from financial_assets.scoring.performance import (
+from financial_assets.portfolio.performance import (
+    annual_return,
+    calmar_ratio,
     cumulative_return,
     equity_curve,
     max_drawdown,
     sharpe_ratio,
+    sortino_ratio,
     win_rate,
 )
 
@@ -28,6 +31,10 @@ def test_figures_agree_with_empyrical(returns: np.ndarray) -> None:
     assert max_drawdown(returns) == pytest.approx(empyrical.max_drawdown(returns), abs=1e-12)
     if np.ptp(returns) > 1e-6:
         assert sharpe_ratio(returns) == pytest.approx(empyrical.sharpe_ratio(returns), rel=1e-9, abs=1e-9)
+    assert annual_return(returns) == pytest.approx(empyrical.annual_return(returns), rel=1e-9, abs=1e-12)
+    if returns.min() < 0:
+        assert sortino_ratio(returns) == pytest.approx(empyrical.sortino_ratio(returns), rel=1e-9, abs=1e-9)
+        assert calmar_ratio(returns) == pytest.approx(empyrical.calmar_ratio(returns), rel=1e-9, abs=1e-9)
 
 
 @given(series, st.floats(0.01, 3))
@@ -61,9 +68,17 @@ def test_what_is_not_defined_is_nan() -> None:
     assert math.isnan(sharpe_ratio([0.1 + 0.2, 0.3]))
     assert math.isnan(sharpe_ratio([0.0, 0.0]))
     assert math.isnan(win_rate([0.0, 0.0]))
+    assert math.isnan(sortino_ratio([0.01, 0.0]))
+    assert math.isnan(calmar_ratio([0.01, 0.0]))
+    assert annual_return([0.1, -1.0]) == -1
+    assert calmar_ratio([0.1, -1.0]) == -1
+    assert math.isfinite(annual_return([1e300])), "at most the largest float"
 
 
-@pytest.mark.parametrize("figure", [cumulative_return, equity_curve, max_drawdown, sharpe_ratio, win_rate])
+FIGURES = [annual_return, calmar_ratio, cumulative_return, equity_curve, max_drawdown, sharpe_ratio, sortino_ratio]
+
+
+@pytest.mark.parametrize("figure", [*FIGURES, win_rate])
 @pytest.mark.parametrize(
     ("returns", "named"),
     [

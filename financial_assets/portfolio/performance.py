@@ -50,6 +50,36 @@ def sharpe_ratio(returns: ArrayLike, periods: int | None = None) -> float:
     return float(data.mean() / deviation * np.sqrt(periods or calendar.sessions_per_year()))
 
 
+def sortino_ratio(returns: ArrayLike, periods: int | None = None) -> float:
+    """Annualised mean over downside deviation, ``sqrt(mean(min(r, 0) ** 2))``, of returns in excess of cash.
+
+    NaN without a session, beyond rounding, that lost. ``periods`` are those of a year; default: the calendar's.
+
+    Source: Sortino and Price (1994), Performance measurement in a downside risk framework.
+    """
+    data = _returns(returns)
+    downside = float(np.sqrt(np.mean(np.minimum(data, 0.0) ** 2)))
+    if downside <= _ROUNDING * float(np.abs(data).max()):
+        return float("nan")
+    return float(data.mean() / downside * np.sqrt(periods or calendar.sessions_per_year()))
+
+
+def annual_return(returns: ArrayLike, periods: int | None = None) -> float:
+    """Compounded return per year; -1 for a book that was wiped out, at most the largest float."""
+    growth = _log_equity(returns)
+    per_year = (periods or calendar.sessions_per_year()) / growth.size * growth[-1]
+    return float(np.expm1(min(per_year, _LARGEST_LOG)))
+
+
+def calmar_ratio(returns: ArrayLike, periods: int | None = None) -> float:
+    """Compounded return per year over the largest drawdown; NaN without a drawdown.
+
+    Source: Young (1991), Calmar ratio: a smoother tool; here over the whole series, not over three years.
+    """
+    drawdown = max_drawdown(returns)
+    return annual_return(returns, periods) / -drawdown if drawdown < 0 else float("nan")
+
+
 def max_drawdown(returns: ArrayLike) -> float:
     """Largest loss from a peak of the equity curve, its start included: in [-1, 0]."""
     value = np.concatenate([[0.0], _log_equity(returns)])

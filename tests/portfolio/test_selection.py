@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.ab.overfitting import backtest_overfitting
-from financial_assets.scoring.selection import (
+from financial_assets.portfolio.selection import (
+    Trials,
+    average_correlation,
+    deflated_sharpe_of,
     deflated_sharpe_ratio,
     expected_maximum_sharpe,
     probabilistic_sharpe,
@@ -51,6 +54,33 @@ def test_the_best_of_many_without_skill_looks_good_and_is_deflated() -> None:
     assert np.mean(deflated) < 0.05
 
 
+def test_trials_that_trade_alike_are_fewer() -> None:
+    """Fifty strategies with a common factor: as many as r + (1 - r) 50, and their best needs less deflation."""
+    random = np.random.default_rng(4)
+    returns = 0.01 * (0.8 * random.standard_normal(2000) + 0.6 * random.standard_normal((50, 2000)))
+    found = average_correlation(returns)
+    assert found == pytest.approx(np.corrcoef(returns)[np.triu_indices(50, 1)].mean(), abs=1e-12)
+    ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
+    alike, apart = Trials(ratios, found), Trials(ratios)
+    assert (alike.effective, apart.effective) == (math.ceil(found + (1 - found) * 50), 50)
+    assert alike.variance == apart.variance == pytest.approx(ratios.var(ddof=1))
+    best = returns[np.argmax(ratios)]
+    assert deflated_sharpe_of(best, alike) > deflated_sharpe_of(best, apart)
+    assert deflated_sharpe_of(best, apart) == deflated_sharpe_ratio(best, 50, float(ratios.var(ddof=1)))
+
+
+def test_one_trial_is_not_deflated_and_copies_are_one_trial() -> None:
+    returns = np.random.default_rng(5).normal(0.001, 0.01, 250)
+    alone = Trials([0.1])
+    assert (alone.effective, alone.variance) == (1, 0)
+    assert deflated_sharpe_of(returns, alone) == probabilistic_sharpe_ratio(returns)
+    assert Trials([0.1] * 30, 1.0).effective == 1
+    assert Trials([0.1] * 30, 1 - 1e-15).effective == 1
+    assert Trials([0.1] * 30, -0.02).effective == 30, "no more than there are"
+    assert average_correlation(np.stack([returns, 2 * returns])) == pytest.approx(1)
+    assert average_correlation(np.stack([returns, -returns])) == pytest.approx(-1)
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(1, 500))
 def test_laws(seed: int, trials: int) -> None:
     returns = np.random.default_rng(seed).normal(0.0005, 0.01, 60)
@@ -71,6 +101,14 @@ def test_bad_arguments_are_named() -> None:
         expected_maximum_sharpe(0, 0.1)
     with pytest.raises(ValueError, match="variance"):
         expected_maximum_sharpe(2, math.nan)
+    with pytest.raises(ValueError, match="sharpes is empty"):
+        Trials([])
+    with pytest.raises(ValueError, match="average_correlation must lie"):
+        Trials([0.1], 1.5)
+    with pytest.raises(ValueError, match=r"returns must be finite \[trial, session\]"):
+        average_correlation([[0.1, 0.2]])
+    with pytest.raises(ValueError, match="trial 1 do not vary"):
+        average_correlation([[0.1, 0.2], [0.1, 0.1]])
     with pytest.raises(ValueError, match="returns holds 1"):
         deflated_sharpe_ratio([0.1, math.nan], 2, 0.1)
 
