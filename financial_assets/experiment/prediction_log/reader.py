@@ -74,6 +74,12 @@ class LogReader(DecisionReader):
             (columns.session, columns.ticker), columns.experiment == experiment, columns.epoch == epoch
         )
 
+    def begun_routed(self, experiment: str, epoch: int) -> set[tuple[pd.Timestamp, str]]:
+        """The (session, ticker) pairs of an epoch that were requested, answered or not."""
+        columns = schema.routed.c
+        where = (columns.experiment == experiment, columns.epoch == epoch)
+        return self._keys((columns.session, columns.ticker), *where)
+
     def last_routed(self, experiment: str, *, before: int) -> pd.Timestamp | None:
         """The last session with routed requests, sent or only intended, of an epoch ``before`` this number."""
         table = schema.routed
@@ -82,13 +88,41 @@ class LogReader(DecisionReader):
             session = connection.execute(query).scalar()
         return None if session is None else pd.Timestamp(session)
 
-    def completed_direct(self, models: Iterable[str]) -> set[tuple[pd.Timestamp, str, str]]:
-        """The (session, ticker, model) triples that have a result."""
+    def completed_direct(
+        self, models: Iterable[str], sessions: Iterable[pd.Timestamp] | None = None
+    ) -> set[tuple[pd.Timestamp, str, str]]:
+        """The (session, ticker, model) triples that have a result; only those of ``sessions``."""
         columns = schema.direct.c
-        return self._completed((columns.session, columns.ticker, columns.model), columns.model.in_(list(models)))
+        where = [columns.model.in_(list(models))]
+        if sessions is not None:
+            days = [session.date() for session in sessions]
+            if not days:
+                return set()
+            # Few sessions are named; many are read as a span, which databases do not bind one by one.
+            where.append(
+                columns.session.in_(days) if len(days) <= _FEW else columns.session.between(min(days), max(days))
+            )
+        return self._completed((columns.session, columns.ticker, columns.model), *where)
+
+    def complete_sessions(self, models: Iterable[str]) -> dict[tuple[pd.Timestamp, str], str]:
+        """What ``record_complete`` noted: (session, model) -> digest of the tickers."""
+        columns = schema.complete.c
+        query = sa.select(columns.session, columns.model, columns.tickers).where(columns.model.in_(list(models)))
+        with transaction(self.engine) as connection:
+            return {(_stamp(session), model): digest for session, model, digest in driver_rows(connection, query)}
+
+    def counts(self, experiment: str) -> tuple[int, int]:
+        """How many routed requests the experiment has, and how many direct predictions there are."""
+        count, routed, direct = sa.func.count(), schema.routed, schema.direct
+        with transaction(self.engine) as connection:
+            requests = connection.execute(sa.select(count).where(routed.c.experiment == experiment)).scalar_one()
+            return int(requests), int(connection.execute(sa.select(count).select_from(direct)).scalar_one())
 
     def _completed(self, key: Sequence[sa.Column[Any]], *where: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
-        query = sa.select(*key).where(*where, key[0].table.c.status != "pending")
+        return self._keys(key, *where, key[0].table.c.status != "pending")
+
+    def _keys(self, key: Sequence[sa.Column[Any]], *where: sa.ColumnElement[bool]) -> set[tuple[Any, ...]]:
+        query = sa.select(*key).where(*where)
         with transaction(self.engine) as connection:
             return {(_stamp(session), *rest) for session, *rest in driver_rows(connection, query)}
 
@@ -133,4 +167,5 @@ class LogReader(DecisionReader):
             return read_frame(connection, table, where, ("session", "ticker", "model"), columns)
 
 
+_FEW = 100
 _stamp = cache(pd.Timestamp)  # few sessions, many rows
