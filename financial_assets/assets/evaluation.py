@@ -91,8 +91,9 @@ def ab_evaluation(
     context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
-    panel = market.panel()
-    known, baselines = KnownPrices.of(panel, market.clock().now()), BaselinePredictions(models, panel)
+    baselines = BaselinePredictions.current(models, market)
+    panel = baselines.panel
+    known = KnownPrices.of(panel, market.clock().now())
     judgements = decide_as_of(known, baselines, models, ab_test)
     update_allocation(judgements, known, ab_test)
     with ab_test.log() as log:

@@ -90,7 +90,7 @@ class Baselines:
         Parameters
         ----------
         features, panel
-            On the same axes.
+            On the same axes; the features may be of the panel's last sessions alone.
         sessions
             Which decisions; default: all.
 
@@ -105,13 +105,19 @@ class Baselines:
                 "made by an earlier version: `financial-assets run` fits them again, but a decision recorded before "
                 "that cannot be repeated"
             )
+        before = len(panel.sessions) - len(features.sessions)
+        if tuple(features.tickers) != tuple(panel.tickers) or not features.sessions.equals(panel.sessions[before:]):
+            raise TrainingError("the features are not of the panel's last sessions: materialise `features` again")
         chosen = features.valid.copy()
         if sessions is not None:
             chosen &= features.sessions.isin(sessions)
         ticker, session = np.nonzero(chosen)
         scaler = RobustScaler.from_values(self.center, self.scale)
         rows = scaler(torch.from_numpy(features.values[ticker, :, session])).double().numpy()
-        score = rows @ np.asarray(self.coefficients) + self.intercept
+        # Row by row: a product of matrix and vector may round a row otherwise, depending on the rows around it.
+        score = (rows * np.asarray(self.coefficients)).sum(axis=1) + self.intercept
+        dates = features.sessions.to_numpy()[session]
+        session = session + before
         returns = _session_returns(panel)
         rose = returns[ticker, session] > 0
         volatility = panel_volatility(panel).numpy().astype(np.float64)[ticker, session]
@@ -123,7 +129,6 @@ class Baselines:
             "historical": (unknown[:, 0], _trailing_quantiles(returns, ticker, session)),
             "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
         }
-        dates = features.sessions.to_numpy()[session]
         return _tidy(answers, dates, np.asarray(features.tickers, dtype=object)[ticker])
 
 

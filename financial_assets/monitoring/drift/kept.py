@@ -52,11 +52,11 @@ def kept(folder: Path, name: str, depends_on: str, compute: Callable[[], np.ndar
         The disk refuses.
     """
     path = folder / f"{name}-{hashlib.sha256(depends_on.encode()).hexdigest()[:32]}.npy"
-    try:
-        with disk_errors(path, "read"):
+    with disk_errors(path, "read"):
+        try:
             content = path.read_bytes()
-    except FileNotFoundError:  # not there, or just removed by a process of other code
-        content = b""
+        except FileNotFoundError:  # not there, or just removed by a process of other code
+            content = b""
     array = _array(content)
     if array is not None:
         return array
