@@ -24,6 +24,7 @@ from table import Goal, Row, main, verdict
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
@@ -33,7 +34,7 @@ from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.rollout.controller import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, ExperimentController
+from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.market import calendar

@@ -71,6 +71,11 @@ class ABTestState(BaseModel):
         return Path(self.home) / "reports" / "decisions"
 
     @property
+    def evidence_folder(self) -> Path:
+        """Where the evidence of past sessions is kept, so that a new one is added to it; it can be made anew."""
+        return Path(self.home) / "evidence"
+
+    @property
     def rivals_path(self) -> Path:
         """Where the daily predictions of the baselines are kept."""
         return Path(self.home) / "reports" / "baseline-predictions.parquet"

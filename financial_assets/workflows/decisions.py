@@ -14,8 +14,10 @@ import pandas as pd
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement
+from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.rollout.adaptive import is_adaptive
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import Rollout
@@ -123,7 +125,12 @@ def decide_as_of(
         Tracker, log and policy.
     """
     with _controller(ab_test) as controller:
-        predicted = {plan.challenger: baselines.since(pd.Timestamp(plan.starts_after)) for plan in controller.plans()}
+        by_session = not is_adaptive(controller.rollout.policy)  # adaptive shares learn from the rows themselves
+        predicted = {
+            plan.challenger: (baselines.kept_since(session) if by_session else None) or baselines.since(session)
+            for plan in controller.plans()
+            for session in [pd.Timestamp(plan.starts_after)]
+        }
         judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps)
     for judgement in judgements:
         decision = judgement.decision
@@ -188,4 +195,4 @@ def repeat_decision(decision: Decision, market: MarketState, models: ModelStore,
 @contextmanager
 def _controller(ab_test: ABTestState) -> Generator[ExperimentController]:
     with ab_test.log() as log:
-        yield ExperimentController(Rollout(log, ab_test.policy()))
+        yield ExperimentController(Rollout(log, ab_test.policy()), EvidenceHistory(ab_test.evidence_folder))

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from financial_assets.errors import StorageError
+from financial_assets.kept import code_digest, kept
 from financial_assets.monitoring.drift import thresholds
-from financial_assets.monitoring.drift.kept import code_digest, kept
 from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
 
 CASE = (0.1, 5, 80, 0.2)

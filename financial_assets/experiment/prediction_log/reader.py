@@ -104,6 +104,35 @@ class LogReader(DecisionReader):
             )
         return self._completed((columns.session, columns.ticker, columns.model), *where)
 
+    def last_direct(self) -> tuple[int, int, str]:
+        """Id of the last direct prediction, how many there are, and the text of when the last one was begun.
+
+        Rows are only appended, and results are final: with the same three, nothing was added since, and with more rows
+        whatever is new has a larger id, unless the ids do not add up.
+        """
+        table = schema.direct
+        with transaction(self.engine) as connection:
+            count = int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+            query = sa.select(table.c.id, table.c.intended_at).order_by(table.c.id.desc()).limit(1)
+            last = connection.execute(query).first()
+        return (0, 0, "") if last is None else (int(last.id), count, last.intended_at.isoformat())
+
+    def direct_after(self, models: Iterable[str], last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
+        """How many direct predictions have a larger id than ``last``, and the sessions of those of ``models``.
+
+        ``None`` if the row ``last`` is not there or was not begun at the instant ``begun``: it is another log.
+        """
+        table = schema.direct
+        with transaction(self.engine) as connection:
+            query = sa.select(table.c.intended_at).where(table.c.id == last)
+            found = connection.execute(query).scalar()
+            if last and (found is None or found.isoformat() != begun):
+                return None
+            later = table.c.id > last
+            count = connection.execute(sa.select(sa.func.count()).where(later)).scalar_one()
+            query = sa.select(table.c.session).where(later, table.c.model.in_(list(models))).distinct()
+            return int(count), {_stamp(session) for (session,) in driver_rows(connection, query)}
+
     def complete_sessions(self, models: Iterable[str]) -> dict[tuple[pd.Timestamp, str], str]:
         """What ``record_complete`` noted: (session, model) -> digest of the tickers."""
         columns = schema.complete.c
@@ -157,12 +186,17 @@ class LogReader(DecisionReader):
         models: Iterable[str] | None = None,
         *,
         since: pd.Timestamp | None = None,
+        until: pd.Timestamp | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`."""
+        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`.
+
+        ``until`` is the last session, included.
+        """
         table = schema.direct
         where = [] if models is None else [table.c.model.in_(list(models))]
         where += [] if since is None else [table.c.session >= since.date()]
+        where += [] if until is None else [table.c.session <= until.date()]
         with transaction(self.engine) as connection:
             return read_frame(connection, table, where, ("session", "ticker", "model"), columns)
 

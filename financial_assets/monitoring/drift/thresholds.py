@@ -12,9 +12,9 @@ import scipy
 from scipy.signal import lfilter
 
 from financial_assets.errors import MonitoringError
+from financial_assets.kept import code_digest, kept
 from financial_assets.monitoring.drift import cusum
 from financial_assets.monitoring.drift.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
-from financial_assets.monitoring.drift.kept import code_digest, kept
 
 SESSIONS_A_YEAR = 252
 
