@@ -79,7 +79,8 @@ class _Day:
 class _State:
     """Everything that is kept of a plan's evidence, but for the arrays of the confidence sequence.
 
-    ``last``, ``count`` and ``begun`` say how far the log was read, ``pending`` which sessions had open intents then.
+    ``last``, ``count`` and ``begun`` say how far the log was read; ``pending`` are sessions to be read again, with open
+    intents or later than the session of the decision.
     """
 
     depends_on: str = ""
@@ -154,10 +155,11 @@ class EvidenceHistory:
         pair = (plan.champion, plan.challenger)
         later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
         if later is None or state.count + later[0] != read[1]:
-            state, arrays, later = _State(depends_on), {}, (0, set(panel.sessions))
+            state, arrays, later = _State(depends_on), {}, log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]())
         tokens = baselines.tokens
         touched = later[1] | {pd.Timestamp(day) for day in state.pending}
         todo = {session for session in touched if session in panel.sessions}
+        to_come = {_iso(session) for session in touched if session > known.as_of}
         todo |= {
             session
             for session, digest in digests.items()
@@ -169,7 +171,8 @@ class EvidenceHistory:
             todo = set(panel.sessions)
             state, rows = replace(state, first={}), _rows(plan, log, todo)
         state = _updated(plan, state, todo, rows, baselines, panel, digests)
-        state = replace(state, last=read[0], count=read[1], begun=read[2])
+        pending = tuple(sorted({*state.pending, *to_come}))
+        state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
         state, arrays, always_on = _watched(plan, state, arrays, found)
         _save(path, state, arrays)
@@ -277,9 +280,9 @@ def _updated(
 
 def _by_session(table: pd.DataFrame) -> dict[pd.Timestamp, dict[str, float | None]]:
     """The rows of a table by its index, ``None`` for NaN."""
-    names, values = list(map(str, table.columns)), table.to_numpy(dtype=object, na_value=None)
-    sessions = pd.DatetimeIndex(table.index)
-    return {session: dict(zip(names, row, strict=True)) for session, row in zip(sessions, values.tolist(), strict=True)}
+    names, sessions = list(map(str, table.columns)), pd.DatetimeIndex(table.index)
+    rows = [[None if pd.isna(value) else value for value in row] for row in table.astype(object).to_numpy().tolist()]
+    return {session: dict(zip(names, row, strict=True)) for session, row in zip(sessions, rows, strict=True)}
 
 
 def _table(plan: ExperimentPlan, state: _State, digests: Mapping[pd.Timestamp, str]) -> pd.DataFrame:

@@ -137,7 +137,7 @@ def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> In
     """What the arm got right on the same sessions and tickers."""
     if answers is None:
         return None
-    same = rows[["session", "ticker", "inclusion"]].merge(answers, on=["session", "ticker"])
+    same = rows[["session", "ticker", "inclusion"]].merge(answers[["session", "ticker", "probability_up", "up"]])
     if same["session"].nunique() < 2:
         return None
     right = hits(same["probability_up"].to_numpy(), same["up"].to_numpy()).astype(np.float64)

@@ -198,6 +198,16 @@ def test_an_earlier_look_and_one_after_a_gap_agree(world: World) -> None:
         world.look(AFTER[place])
 
 
+def test_a_log_that_is_ahead_of_the_decision_is_read_as_the_clock_goes_on(
+    world: World, tabulated: list[list[pd.Timestamp]]
+) -> None:
+    for session in AFTER[:12]:
+        world.predict(session)
+    for place in (3, 4, 5, 8):
+        world.look(AFTER[place])
+    assert tabulated[1:] == [[AFTER[3]], [AFTER[4]], list(AFTER[5:8])]
+
+
 @pytest.mark.parametrize("change", ["plan", "code", "log", "damaged", "universe"])
 def test_what_may_be_out_of_date_is_computed_anew(
     world: World,
