@@ -16,6 +16,7 @@ from financial_assets.experiment.paired_score import (
     PairedDays,
     answer_columns,
     paired_differences,
+    rows_of,
 )
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
@@ -133,10 +134,10 @@ def tabulate(
     outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, "up", "log_return"]]
     _refuse_repeats(pair, "paired predictions")
     answered = pair[pair["status"] == "ok"]
-    columns = [*KEYS, *dict.fromkeys(("probability_up", *answer_columns(plan.test.metric)))]
+    columns = [*KEYS, "model", *dict.fromkeys(("probability_up", *answer_columns(plan.test.metric)))]
+    scored = answered[columns].merge(outcomes, on=KEYS, validate="m:1")
     challenger, champion = (
-        answered.loc[answered["model"] == model, columns].merge(outcomes, on=KEYS, validate="1:1")
-        for model in (plan.challenger, plan.champion)
+        scored[scored["model"] == model].reset_index(drop=True) for model in (plan.challenger, plan.champion)
     )
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
     # The pair is compared by the plan's metric; baselines and the safeguard always by accuracy.
@@ -145,19 +146,20 @@ def tabulate(
     if plan.test.metric != "accuracy":
         series[ACCURACY] = paired_differences(challenger, champion, "accuracy")
     series |= {f"against {name}": paired_differences(challenger, rows, "accuracy") for name, rows in rivals.items()}
-    columns = dict[str, pd.Series]()
+    figures = dict[str, pd.Series]()
     for name, rows in series.items():
-        daily = rows["difference"].groupby(rows["session"].to_numpy(), sort=True)
-        columns[name] = daily.mean()
-        columns[f"{name}/rows"] = daily.size()
-        columns[f"{name}/unequal"] = (rows["difference"] != 0).groupby(rows["session"].to_numpy()).sum()
+        session = rows["session"].to_numpy()
+        daily = rows["difference"].groupby(session, sort=True)
+        figures[name] = daily.mean()
+        figures[f"{name}/rows"] = daily.size()
+        figures[f"{name}/unequal"] = (rows["difference"] != 0).groupby(session).sum()
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
     first = outcomes["ticker"].map(begun).astype("datetime64[ns]")
-    columns["due"] = outcomes.loc[(outcomes["session"] >= first).to_numpy(), "session"].value_counts()
-    columns["both"] = challenger.merge(champion[KEYS], on=KEYS)["session"].value_counts()
-    table = pd.DataFrame(columns, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
-    counted = [name for name in columns if name not in series]
+    figures["due"] = outcomes.loc[(outcomes["session"] >= first).to_numpy(), "session"].value_counts()
+    figures["both"] = rows_of(challenger, champion)["session"].value_counts()
+    table = pd.DataFrame(figures, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
+    counted = [name for name in figures if name not in series]
     table[counted] = table[counted].fillna(0).astype(np.int64)
     return EvidenceDays(table, by_ticker)
 
@@ -192,9 +194,9 @@ def _baseline(baselines: pd.DataFrame, name: str, outcomes: pd.DataFrame) -> pd.
             f"the plan wants the challenger to beat {name!r}, but there are no predictions of it: materialize the "
             "asset `baselines`"
         )
-    _refuse_repeats(rows.rename(columns={"date": "session"}), "baseline predictions")
-    rows = rows[["date", "ticker", "probability_up"]].rename(columns={"date": "session"})
-    return rows.merge(outcomes, on=KEYS, validate="1:1")
+    rows = rows[["date", "ticker", "model", "probability_up"]].rename(columns={"date": "session"})
+    _refuse_repeats(rows, "baseline predictions")
+    return rows
 
 
 def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:

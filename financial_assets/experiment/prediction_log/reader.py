@@ -162,6 +162,7 @@ class LogReader(DecisionReader):
         *,
         epoch: int | None = None,
         since: pd.Timestamp | None = None,
+        until: pd.Timestamp | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Routed predictions as a typed frame, ordered by experiment, epoch, session and ticker.
@@ -170,8 +171,8 @@ class LogReader(DecisionReader):
         ----------
         experiment, epoch
             Only these.
-        since
-            Only sessions from this one on.
+        since, until
+            Only sessions from this one on, and up to that one, included.
         columns
             Only these, in this order; default all.
         """
@@ -179,6 +180,7 @@ class LogReader(DecisionReader):
         where = [] if experiment is None else [table.c.experiment == experiment]
         where += [] if epoch is None else [table.c.epoch == epoch]
         where += [] if since is None else [table.c.session >= since.date()]
+        where += [] if until is None else [table.c.session <= until.date()]
         with transaction(self.engine) as connection:
             return read_frame(connection, table, where, ("experiment", "epoch", "session", "ticker"), columns)
 
@@ -190,10 +192,7 @@ class LogReader(DecisionReader):
         until: pd.Timestamp | None = None,
         columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
-        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`.
-
-        ``until`` is the last session, included.
-        """
+        """Direct predictions as a typed frame, ordered by session, ticker and model; see :meth:`routed`."""
         table = schema.direct
         where = [] if models is None else [table.c.model.in_(list(models))]
         where += [] if since is None else [table.c.session >= since.date()]

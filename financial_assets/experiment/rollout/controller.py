@@ -22,7 +22,8 @@ from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 
-TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
+TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s")
+"""Columns of the log's routed predictions that guardrails watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,5 +224,4 @@ class ExperimentController:
         return self.rollout.log.direct(pair, since=since, until=as_of, columns=columns)
 
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
-        routed = self.rollout.log.routed(self.rollout.policy.experiment, columns=TRAFFIC_COLUMNS)
-        return routed[routed["session"] <= as_of]
+        return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)
