@@ -13,26 +13,29 @@ only. It is written whole or not at all; of two processes that write at once, th
 from __future__ import annotations
 
 import hashlib
-import io
 import sys
-import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter, ValidationError
 
-from financial_assets.atomic import atomic_write_bytes
 from financial_assets.experiment import outcomes as outcomes_module
 from financial_assets.experiment import paired_score
 from financial_assets.experiment.decision import evidence as evidence_module
 from financial_assets.experiment.decision import looks
 from financial_assets.experiment.decision.evidence import Evidence, assemble, first_sessions, series_names, tabulate
 from financial_assets.experiment.decision.guardrails import longest_of_pairs
+from financial_assets.experiment.decision.kept_evidence import (
+    STATE_ARRAYS,
+    KeptDay,
+    KeptEvidence,
+    load_evidence,
+    save_evidence,
+)
 from financial_assets.experiment.decision.record import ConfidenceSequence
 from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
 from financial_assets.experiment.paired_score import answer_columns
@@ -50,7 +53,6 @@ EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "l
 """Columns of the log's direct predictions that evidence needs, beside those of the plan's metric."""
 
 _FORWARD = 2  # sessions after a decision that its outcomes reach
-_STATES = ("up", "down", "peak_up", "peak_down")
 
 
 class SessionPredictions(Protocol):
@@ -64,39 +66,6 @@ class SessionPredictions(Protocol):
     def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
         """The predictions of some sessions: ``date``, ``ticker``, ``model``, ``probability_up``."""
         ...
-
-
-@dataclass(frozen=True)
-class _Day:
-    """What one session said, and what it depended on; ``figures`` is a row of ``EvidenceDays.table``."""
-
-    outcomes: str
-    token: str
-    figures: Mapping[str, float | None]
-
-
-@dataclass(frozen=True)
-class _State:
-    """Everything that is kept of a plan's evidence, but for the arrays of the confidence sequence.
-
-    ``last``, ``count`` and ``begun`` say how far the log was read; ``pending`` are sessions to be read again, with open
-    intents or later than the session of the decision.
-    """
-
-    depends_on: str = ""
-    last: int = 0
-    count: int = 0
-    begun: str = ""
-    pending: tuple[str, ...] = ()
-    first: Mapping[str, str] = field(default_factory=dict)
-    days: Mapping[str, _Day] = field(default_factory=dict)
-    longest: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    watched: int = 0
-    watched_digest: str = ""
-    total: float = 0.0
-
-
-_STATE = TypeAdapter(_State)
 
 
 @dataclass(frozen=True)
@@ -147,7 +116,7 @@ class EvidenceHistory:
             Prices as of the decision.
         """
         path = self._folder / f"{plan.digest[:32]}.npz"
-        state, arrays = _load(path)
+        state, arrays = load_evidence(path)
         panel = _after(known.panel, pd.Timestamp(plan.starts_after))
         depends_on = _depends_on(plan, panel)
         digests = _outcome_digests(panel, with_returns=plan.test.metric == "pinball")
@@ -155,7 +124,11 @@ class EvidenceHistory:
         pair = (plan.champion, plan.challenger)
         later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
         if later is None or state.count + later[0] != read[1]:
-            state, arrays, later = _State(depends_on), {}, log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]())
+            state, arrays, later = (
+                KeptEvidence(depends_on),
+                {},
+                log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]()),
+            )
         tokens = baselines.tokens
         touched = later[1] | {pd.Timestamp(day) for day in state.pending}
         todo = {session for session in touched if session in panel.sessions}
@@ -175,7 +148,7 @@ class EvidenceHistory:
         state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
         found = assemble(plan, _table(plan, state, digests))
         state, arrays, always_on = _watched(plan, state, arrays, found)
-        _save(path, state, arrays)
+        save_evidence(path, state, arrays)
         return Gathered(found, _longest(state, known.as_of), always_on)
 
 
@@ -234,7 +207,7 @@ def _rows(plan: ExperimentPlan, log: LogReader, sessions: set[pd.Timestamp]) -> 
     return rows[rows["session"].isin(list(sessions))]
 
 
-def _moves_first_sessions(state: _State, rows: pd.DataFrame) -> bool:
+def _moves_first_sessions(state: KeptEvidence, rows: pd.DataFrame) -> bool:
     """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
     found = first_sessions(rows[rows["status"] != "pending"])
     newest = max(state.days, default="")
@@ -246,13 +219,13 @@ def _moves_first_sessions(state: _State, rows: pd.DataFrame) -> bool:
 
 def _updated(
     plan: ExperimentPlan,
-    state: _State,
+    state: KeptEvidence,
     todo: set[pd.Timestamp],
     rows: pd.DataFrame,
     baselines: SessionPredictions,
     panel: PricePanel,
     digests: Mapping[pd.Timestamp, str],
-) -> _State:
+) -> KeptEvidence:
     """The state after the sessions ``todo`` were tabulated again."""
     if not todo:
         return state
@@ -270,7 +243,7 @@ def _updated(
         table = tabulate(plan, pair, baselines.of(due), known, begun).table
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
-            days[_iso(session)] = _Day(digests[session], tokens.get(session, ""), figures)
+            days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
     longest = {day: kept for day, kept in state.longest.items() if pd.Timestamp(day) not in todo}
     longest |= {_iso(session): figures for session, figures in _by_session(longest_of_pairs(plan, rows)).items()}
     pending = {_iso(session) for session in rows.loc[rows["status"] == "pending", "session"]}
@@ -285,7 +258,7 @@ def _by_session(table: pd.DataFrame) -> dict[pd.Timestamp, dict[str, float | Non
     return {session: dict(zip(names, row, strict=True)) for session, row in zip(sessions, rows, strict=True)}
 
 
-def _table(plan: ExperimentPlan, state: _State, digests: Mapping[pd.Timestamp, str]) -> pd.DataFrame:
+def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timestamp, str]) -> pd.DataFrame:
     """The figures of all sessions with an outcome, in order."""
     sessions = sorted(digests)
     rows = [state.days[_iso(session)].figures for session in sessions]
@@ -298,22 +271,24 @@ def _table(plan: ExperimentPlan, state: _State, digests: Mapping[pd.Timestamp, s
     return pd.DataFrame(columns, index=pd.DatetimeIndex(sessions))
 
 
-def _longest(state: _State, as_of: pd.Timestamp) -> pd.DataFrame:
+def _longest(state: KeptEvidence, as_of: pd.Timestamp) -> pd.DataFrame:
     days = {pd.Timestamp(day): values for day, values in state.longest.items() if pd.Timestamp(day) <= as_of}
     return pd.DataFrame.from_dict(days, orient="index", dtype=np.float64).sort_index()
 
 
 def _watched(
-    plan: ExperimentPlan, state: _State, arrays: Mapping[str, np.ndarray], evidence: Evidence
-) -> tuple[_State, Mapping[str, np.ndarray], ConfidenceSequence]:
+    plan: ExperimentPlan, state: KeptEvidence, arrays: Mapping[str, np.ndarray], evidence: Evidence
+) -> tuple[KeptEvidence, Mapping[str, np.ndarray], ConfidenceSequence]:
     """The confidence sequence; only days after those whose state is kept are played."""
     reached: list[BettingSequence] = []
 
     def extend(start: BettingSequence, days: np.ndarray) -> BettingSequence:
         count = state.watched
-        is_same = 0 < count <= len(days) and _digest(days[:count]) == state.watched_digest and set(arrays) == {*_STATES}
+        is_same = (
+            0 < count <= len(days) and _digest(days[:count]) == state.watched_digest and set(arrays) == {*STATE_ARRAYS}
+        )
         if is_same and arrays["up"].shape == start.up.shape:
-            start = replace(start, days=count, total=state.total, **{name: arrays[name] for name in _STATES})
+            start = replace(start, days=count, total=state.total, **{name: arrays[name] for name in STATE_ARRAYS})
             days = days[count:]
         reached.append(start.extend(map(float, days)))
         return reached[-1]
@@ -322,7 +297,7 @@ def _watched(
     end = reached[0]
     days = looks.clipped(evidence.main.differences, plan.bound)
     state = replace(state, watched=end.days, watched_digest=_digest(days), total=end.total)
-    return state, {name: getattr(end, name) for name in _STATES}, always_on
+    return state, {name: getattr(end, name) for name in STATE_ARRAYS}, always_on
 
 
 def _digest(days: np.ndarray) -> str:
@@ -331,19 +306,3 @@ def _digest(days: np.ndarray) -> str:
 
 def _iso(session: pd.Timestamp) -> str:
     return f"{session:%Y-%m-%d}"
-
-
-def _load(path: Path) -> tuple[_State, Mapping[str, np.ndarray]]:
-    """What is kept; nothing for a file that is missing or damaged."""
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as held:
-            state = _STATE.validate_json(held["state"].tobytes())
-            return state, {name: held[name] for name in _STATES if name in held}
-    except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError):
-        return _State(), {}
-
-
-def _save(path: Path, state: _State, arrays: Mapping[str, np.ndarray]) -> None:
-    stream, held = io.BytesIO(), {"state": np.frombuffer(_STATE.dump_json(state), dtype=np.uint8), **arrays}
-    np.savez(stream, allow_pickle=False, **held)
-    atomic_write_bytes(path, stream.getvalue())
