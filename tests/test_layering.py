@@ -14,7 +14,7 @@ RUNTIME = ("runtime", "request_checks", "bar_rules")
 # Each layer may import itself and what stands before it.
 LAYERS = [
     {"redaction", "folders"},
-    {"errors", "disk", "atomic", "locking", "drivers"},
+    {"errors", "disk", "atomic", "kept", "locking", "drivers"},
     {"settings"},
     {"tracking"},
     {"market"},
@@ -40,6 +40,7 @@ DOMAIN = {
     "errors",
     "disk",
     "atomic",
+    "kept",
     "locking",
     "drivers",
     "tracking",

@@ -55,6 +55,7 @@ OTHER: dict[str, Any] = {
     "rollout_policy": Path("/elsewhere/policy.yaml"),
     "replay_sessions": 11,
     "replay_workers": 9,
+    "routed_per_session": 40,
     "request_timeout": 3.5,
     "ready_timeout": 44.0,
     "cost_bps": 2.5,

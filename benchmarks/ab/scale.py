@@ -1,4 +1,4 @@
-"""Time to evaluate and decide from a real SQLite log: a million predictions, and one more day of a year-long test.
+"""Cost of evaluating and deciding from a real SQLite log: a million predictions, one more day of a year-long test.
 
 OMP_NUM_THREADS=1 python benchmarks/ab/scale.py [--only million --seed 1]
 
@@ -10,9 +10,11 @@ runs, so that a busy machine does not count; wall-clock time, which an idle mach
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from table import Goal, Row, main, verdict
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, EvidenceHistory
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
@@ -33,7 +36,7 @@ from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.rollout.controller import EVIDENCE_COLUMNS, TRAFFIC_COLUMNS, ExperimentController
+from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
 from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.statistics.betting import BettingSequence
 from financial_assets.market import calendar
@@ -82,7 +85,7 @@ def answers(rng: np.random.Generator, count: int) -> list[dict[str, object]]:
     return [{**common, "probability_up": chance, "latency_s": seconds} for chance, seconds in pairs]
 
 
-def write(world: World, rng: np.random.Generator, sessions: pd.DatetimeIndex) -> int:
+def write(world: World, rng: np.random.Generator, sessions: pd.DatetimeIndex, routed_per_session: int) -> int:
     """Write the log in large batches, as it would stand after all of these sessions; how many rows."""
     days = [day.date() for day in sessions]
     keys = [(day, later, name) for day, later in itertools.pairwise(days) for name in world.panel.tickers]
@@ -97,6 +100,7 @@ def write(world: World, rng: np.random.Generator, sessions: pd.DatetimeIndex) ->
         | {"target_session": later, "ticker": name, "model": CHALLENGER if chosen else CHAMPION, "variant": "x"}
         | {"model_version": 1, "propensity": 0.3 if chosen else 0.7}
         for (day, later, name), chosen in zip(keys, rng.random(len(keys)) < 0.3, strict=True)
+        if name in world.panel.tickers[:routed_per_session]
     ]
     with world.log.engine.begin() as connection:
         for table, rows in ((log_schema.direct, paired), (log_schema.routed, routed)):
@@ -107,7 +111,9 @@ def write(world: World, rng: np.random.Generator, sessions: pd.DatetimeIndex) ->
     return len(paired) + len(routed)
 
 
-def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: int) -> World:
+def make_world(
+    rng: np.random.Generator, folder: Path, sessions: int, tickers: int, routed_per_session: int | None = None
+) -> World:
     """A world in which models know nothing."""
     arms = (
         Arm(CHAMPION, "baseline", 1, "champion", 70, CUTOFF),
@@ -127,7 +133,7 @@ def make_world(rng: np.random.Generator, folder: Path, sessions: int, tickers: i
     rules = replace(rules, experiment="ab-experiment", test=replace(rules.test, plausible_effect=0.1))
     plan = make_plan(rules, epoch, epoch.challengers[0], DailyDeviation(0.1, "the benchmark"), CUTOFF)
     world = World(log, epoch, rules, log.register_plan(plan), panel, pd.concat(frames, ignore_index=True), 0)
-    return replace(world, rows=write(world, rng, after))
+    return replace(world, rows=write(world, rng, after, routed_per_session or tickers))
 
 
 @dataclass(frozen=True)
@@ -219,12 +225,64 @@ def million(rng: np.random.Generator) -> Iterator[Row]:
         world.log.direct()
         world.log.routed()
         whole = time.process_time() - began
+        bare = min(grouped(Path(folder)) for _ in range(2))
         world.log.close()
     what = f"{world.rows:,} logged predictions evaluated and decided upon, reading included"
     total = read + evaluated + decided
     parts = f"read {read:.1f}, evaluate {evaluated:.1f}, decide and read for it {decided:.1f}; wall clock {wall:.1f}"
+    parts += f"; {total / bare:.1f} times as long as pandas takes to read the same rows and to average them by day"
     control = f"all columns read instead of those needed: {whole:.1f} s for reading alone"
     yield Row("-", what, "<= 10 s", f"{total:.1f} s ({parts})", control, verdict(total <= 10))
+
+
+def grouped(folder: Path) -> float:
+    """Seconds that pandas takes to read the rows' keys and probabilities, and for their mean by session and model."""
+    (path,) = folder.glob("*.db")
+    began = time.process_time()
+    for table in ("direct_predictions", "routed_predictions"):
+        with closing(sqlite3.connect(path)) as connection:
+            query = f"SELECT session, ticker, model, probability_up FROM {table}"
+            rows = pd.read_sql_query(query, connection, parse_dates=["session"])
+        rows.groupby(["session", "model"])["probability_up"].mean()
+    return time.process_time() - began
+
+
+class BySession:
+    """Predictions of the baselines as a history asks for them."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frames = {pd.Timestamp(str(day)): rows for day, rows in frame.groupby("date")}
+        self.tokens = dict.fromkeys(self._frames, "1")
+
+    def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
+        """Those of some sessions."""
+        return pd.concat([self._frames[session] for session in sorted(sessions)], ignore_index=True)
+
+
+def appended(rng: np.random.Generator) -> Iterator[Row]:
+    """The last days of a year-long test with 500 tickers, of which 50 a session are routed, by what is kept."""
+    with tempfile.TemporaryDirectory() as folder:
+        world = make_world(rng, Path(folder), 252, 500, routed_per_session=50)
+        kept = ExperimentController(Rollout(world.log, world.rules), EvidenceHistory(Path(folder) / "evidence"))
+        rivals, spent = BySession(world.rivals), list[float]()
+        found: list[Decision] = []
+        for session in world.panel.sessions[-6:]:
+            known = KnownPrices.of(world.panel.until(session), session)
+            began = time.process_time()
+            found += [one.decision for one in kept.decide(known, {world.plan.challenger: rivals}, cost_bps=5.0)]
+            spent.append(time.process_time() - began)
+        whole = min((as_the_asset_does(world) for _ in range(2)), key=lambda run: sum(run[:3]))
+        known = KnownPrices.of(world.panel, world.panel.sessions[-1])
+        (computed,) = ExperimentController(Rollout(world.log, world.rules)).decide(
+            known, {world.plan.challenger: world.rivals}, cost_bps=5.0
+        )
+        equal = found[-1] == computed.decision
+        world.log.close()
+    full, day = sum(whole[:3]), min(spent[1:])
+    what = "one more session of a year-long test of 500 tickers: its evidence and decision, by what is kept"
+    parts = f"1/{full / day:.0f} of the full evaluation; the same decision: {'yes' if equal else 'NO'}"
+    control = f"deciding from all rows: 1/{full / whole[2]:.1f} of it; nothing kept yet: 1/{full / spent[0]:.1f}"
+    yield Row("-", what, "<= 1/50", parts, control, verdict(equal and 50 * day <= full))
 
 
 def daily(rng: np.random.Generator) -> Iterator[Row]:
@@ -259,7 +317,7 @@ def sequence(rng: np.random.Generator) -> Iterator[Row]:
     yield Row("-", what, "<= 50 ms", f"{spent:.2f} ms", control, verdict(spent <= 50))
 
 
-GOALS: dict[str, Goal] = {"million": million, "daily": daily, "sequence": sequence}
+GOALS: dict[str, Goal] = {"million": million, "daily": daily, "appended": appended, "sequence": sequence}
 
 if __name__ == "__main__":
     main(GOALS, __doc__, alone=tuple(GOALS))

@@ -57,16 +57,17 @@ def predictions(
     )
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
-        routed, direct = log.routed(epoch.experiment), log.direct()
+        routed, direct = log.counts(epoch.experiment)
+        latest = log.routed(epoch.experiment, since=log.last_routed(epoch.experiment, before=epoch.number + 1))
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(f"{len(routed)}-{len(direct)}"),
+        data_version=dg.DataVersion(f"{routed}-{direct}"),
         metadata={
-            "dagster/row_count": len(routed) + len(direct),
-            "routed predictions": len(routed),
-            "paired predictions": len(direct),
+            "dagster/row_count": routed + direct,
+            "routed predictions": routed,
+            "paired predictions": direct,
             "this run": dg.MetadataValue.json({name: getattr(report, name) for name in report.__dataclass_fields__}),
             "market clock": f"{market.clock().now():%Y-%m-%d}",
-            "latest": table(routed.tail(10)),
+            "latest": table(latest.tail(10)),
         },
     )
 
@@ -90,8 +91,9 @@ def ab_evaluation(
     context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
-    panel = market.panel()
-    known, baselines = KnownPrices.of(panel, market.clock().now()), BaselinePredictions(models, panel)
+    baselines = BaselinePredictions.current(models, market)
+    panel = baselines.panel
+    known = KnownPrices.of(panel, market.clock().now())
     judgements = decide_as_of(known, baselines, models, ab_test)
     update_allocation(judgements, known, ab_test)
     with ab_test.log() as log:

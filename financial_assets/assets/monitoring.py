@@ -65,6 +65,7 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
         features=means[sessions > champion.data_cutoff],
         loss_reference=held_out_excess_loss(training, majority_up),
         loss=served_excess_loss(direct, champion, panel, majority_up),
+        folder=market.folder / "drift" / "thresholds",
     )
     context.log.info(_sentence(report, champion.model))
     return dg.MaterializeResult(

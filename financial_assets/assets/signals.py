@@ -39,6 +39,8 @@ _SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_hig
         dg.AssetCheckSpec("current", asset="daily_signals", description="Prices reach the session of the market clock"),
     ],
     pool="serving",
+    # Before the evaluation, drift and reports, which take longer and which nobody trades by.
+    op_tags={"dagster/priority": "1"},
 )
 def daily_signals(
     context: dg.AssetExecutionContext, market: Market, serving: Serving, ab_test: ABTest

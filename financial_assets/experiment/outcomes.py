@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from financial_assets.market.outcomes import next_session_return, traded_return
 from financial_assets.market.panel import PricePanel
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class KnownPrices:
     """What prices say as of a session: nothing later enters a decision.
 
@@ -21,18 +22,20 @@ class KnownPrices:
         The market clock.
     panel
         Prices up to it.
-    outcomes
-        What they settle, see :func:`outcome_frame`.
     """
 
     as_of: pd.Timestamp
     panel: PricePanel
-    outcomes: pd.DataFrame
 
     @classmethod
     def of(cls, panel: PricePanel, as_of: pd.Timestamp) -> KnownPrices:
         """Those of a panel up to ``as_of``."""
-        return cls(as_of, panel, outcome_frame(panel))
+        return cls(as_of, panel)
+
+    @cached_property
+    def outcomes(self) -> pd.DataFrame:
+        """What they settle, see :func:`outcome_frame`; made when it is asked for, as it covers all sessions."""
+        return outcome_frame(self.panel)
 
 
 def outcome_frame(panel: PricePanel) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.replay.sampling import RoutedSample
 
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
@@ -26,6 +27,8 @@ class ABTestState(BaseModel):
     rollout_policy: str | None = None
     replay_sessions: int
     replay_workers: int
+    routed_per_session: int = 50
+    seed: int = 42
     cost_bps: float
     progress: bool
     business_aum: float | None = None
@@ -53,6 +56,10 @@ class ABTestState(BaseModel):
         """Who takes part when the experiment starts."""
         return load_policy(Path(self.rollout_policy) if self.rollout_policy else None)
 
+    def routed_sample(self) -> RoutedSample:
+        """Which tickers of a session are sent as routed requests."""
+        return RoutedSample(self.routed_per_session, self.seed)
+
     @property
     def report_path(self) -> Path:
         """Where the report is written; the evaluation as JSON lies beside it."""
@@ -62,6 +69,11 @@ class ABTestState(BaseModel):
     def decisions_folder(self) -> Path:
         """Where decisions are written, one JSON file each, beside their records in the log."""
         return Path(self.home) / "reports" / "decisions"
+
+    @property
+    def evidence_folder(self) -> Path:
+        """Where the evidence of past sessions is kept, so that a new one is added to it; it can be made anew."""
+        return Path(self.home) / "evidence"
 
     @property
     def rivals_path(self) -> Path:

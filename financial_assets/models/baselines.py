@@ -28,6 +28,9 @@ PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05",
 HISTORY = 500
 """Sessions behind the historical quantiles (two years, the usual window of historical simulation)."""
 
+_FEW_SESSIONS = 8
+"""Sessions up to which a quantile of each window by itself is quicker than a window that slides up to them."""
+
 _REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
 
 
@@ -90,7 +93,7 @@ class Baselines:
         Parameters
         ----------
         features, panel
-            On the same axes.
+            On the same axes; the features may be of the panel's last sessions alone.
         sessions
             Which decisions; default: all.
 
@@ -105,13 +108,19 @@ class Baselines:
                 "made by an earlier version: `financial-assets run` fits them again, but a decision recorded before "
                 "that cannot be repeated"
             )
+        before = len(panel.sessions) - len(features.sessions)
+        if tuple(features.tickers) != tuple(panel.tickers) or not features.sessions.equals(panel.sessions[before:]):
+            raise TrainingError("the features are not of the panel's last sessions: materialise `features` again")
         chosen = features.valid.copy()
         if sessions is not None:
             chosen &= features.sessions.isin(sessions)
         ticker, session = np.nonzero(chosen)
         scaler = RobustScaler.from_values(self.center, self.scale)
         rows = scaler(torch.from_numpy(features.values[ticker, :, session])).double().numpy()
-        score = rows @ np.asarray(self.coefficients) + self.intercept
+        # Row by row: a product of matrix and vector may round a row otherwise, depending on the rows around it.
+        score = (rows * np.asarray(self.coefficients)).sum(axis=1) + self.intercept
+        dates = features.sessions.to_numpy()[session]
+        session = session + before
         returns = session_returns(panel)
         rose = returns[ticker, session] > 0
         volatility = panel_volatility(panel).numpy().astype(np.float64)[ticker, session]
@@ -123,7 +132,6 @@ class Baselines:
             "historical": (unknown[:, 0], _historical(returns, ticker, session)),
             "filtered": (unknown[:, 0], volatility[:, None] * np.asarray(self.scaled_quantiles)),
         }
-        dates = features.sessions.to_numpy()[session]
         return _tidy(answers, dates, np.asarray(features.tickers, dtype=object)[ticker])
 
 
@@ -212,6 +220,13 @@ def trailing_quantiles(returns: np.ndarray) -> np.ndarray:
 def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
     """``trailing_quantiles`` of some rows ``[n, level]``, without those of sessions that none of them asks for."""
     start = max(int(session.min(initial=returns.shape[1])) - HISTORY + 1, 0)
+    if np.unique(session).size <= _FEW_SESSIONS:
+        return np.array(
+            [
+                np.nanquantile(returns[row, max(day - HISTORY + 1, 0) : day + 1], QUANTILE_LEVELS)
+                for row, day in zip(ticker, session, strict=True)
+            ]
+        ).reshape(-1, len(QUANTILE_LEVELS))
     known = trailing_quantiles(returns[:, start : int(session.max(initial=-1)) + 1])
     return known[ticker, session - start]
 

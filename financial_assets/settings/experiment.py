@@ -28,5 +28,9 @@ class ExperimentSettings(SettingsGroup):
     replay_workers: int = Field(default=4, ge=1, le=64)
     """Requests that a replay has in flight at most."""
 
+    routed_per_session: int = Field(default=50, ge=0)
+    """Tickers of a session that are sent as routed requests: of a larger universe a sample, drawn by ``SEED``; 0: all.
+    Pairs, by which skill is judged, are always of all tickers."""
+
     cost_bps: float = Field(default=5.0, ge=0, le=1000)
     """Trading cost per side, in basis points of the traded notional."""

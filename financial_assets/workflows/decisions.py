@@ -14,8 +14,10 @@ import pandas as pd
 from financial_assets.atomic import atomic_write_text
 from financial_assets.experiment.arms import ROUTED_ROLES, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement
+from financial_assets.experiment.decision.history import EvidenceHistory
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.rollout.adaptive import is_adaptive
 from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.routing import apply_epoch, point_aliases
 from financial_assets.experiment.rollout.state import Rollout
@@ -27,6 +29,8 @@ from financial_assets.installation.market import MarketState
 from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
+from financial_assets.market.panels.lineage import Lineage
+from financial_assets.models.baseline_history import BaselineHistory, DailyPredictions
 
 
 @dataclass(frozen=True)
@@ -47,16 +51,45 @@ class BaselinePredictions:
         Holds the baselines of every cut-off.
     panel
         Prices.
+    lineage
+        What the panel has in common with earlier ones: predictions are then kept on disk, and only those of new
+        sessions are computed. ``None``: that is not known, and all are.
     """
 
-    def __init__(self, models: ModelStore, panel: PricePanel) -> None:
-        self._models, self._panel = models, panel
+    def __init__(self, models: ModelStore, panel: PricePanel, lineage: Lineage | None = None) -> None:
+        self._models, self._panel, self._lineage = models, panel, lineage
         self._by_cutoff: dict[pd.Timestamp, pd.DataFrame] = {}
+        self._kept: dict[pd.Timestamp, DailyPredictions] = {}
+
+    @classmethod
+    def current(cls, models: ModelStore, market: MarketState) -> BaselinePredictions:
+        """Those on the panel of now."""
+        stored = market.current_panel()
+        # The lineage is one of bars: tables of covariates may say something else of any session than they did.
+        return cls(models, stored.panel, None if stored.covariates else stored.lineage)
+
+    @property
+    def panel(self) -> PricePanel:
+        """The prices that they are of."""
+        return self._panel
+
+    def kept_since(self, session: pd.Timestamp) -> DailyPredictions | None:
+        """Those of :meth:`since` by session, with what tells whether they have changed; ``None`` without a lineage."""
+        if self._lineage is None:
+            return None
+        fitted = self._models.baselines_for(session)
+        cutoff = pd.Timestamp(fitted.cutoff)
+        if cutoff not in self._kept:
+            folder = self._models.folder / "baseline-predictions" / fitted.cutoff
+            self._kept[cutoff] = BaselineHistory(folder, fitted).up_to(self._panel, self._lineage)
+        return self._kept[cutoff]
 
     def since(self, session: pd.Timestamp) -> pd.DataFrame:
         """Those of the latest baselines that saw nothing after ``session``: for evidence that begins then."""
         fitted = self._models.baselines_for(session)
         cutoff = pd.Timestamp(fitted.cutoff)
+        if cutoff not in self._by_cutoff and (kept := self.kept_since(session)) is not None:
+            self._by_cutoff[cutoff] = kept.frame()
         if cutoff not in self._by_cutoff:
             sessions = self._panel.sessions[self._panel.sessions > cutoff]
             features = compute_panel(self._panel, FeatureGraph(covariates=self._panel.covariates))
@@ -70,8 +103,8 @@ class BaselinePredictions:
 
 def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) -> tuple[Judgement, ...]:
     """Decide about every challenger as of the market clock; see :func:`decide_as_of`."""
-    known = KnownPrices.of(market.panel(), market.clock().now())
-    return decide_as_of(known, BaselinePredictions(models, known.panel), models, ab_test)
+    baselines = BaselinePredictions.current(models, market)
+    return decide_as_of(KnownPrices.of(baselines.panel, market.clock().now()), baselines, models, ab_test)
 
 
 def decide_as_of(
@@ -92,7 +125,12 @@ def decide_as_of(
         Tracker, log and policy.
     """
     with _controller(ab_test) as controller:
-        predicted = {plan.challenger: baselines.since(pd.Timestamp(plan.starts_after)) for plan in controller.plans()}
+        by_session = not is_adaptive(controller.rollout.policy)  # adaptive shares learn from the rows themselves
+        predicted = {
+            plan.challenger: (baselines.kept_since(session) if by_session else None) or baselines.since(session)
+            for plan in controller.plans()
+            for session in [pd.Timestamp(plan.starts_after)]
+        }
         judgements = controller.decide(known, predicted, cost_bps=ab_test.cost_bps)
     for judgement in judgements:
         decision = judgement.decision
@@ -157,4 +195,4 @@ def repeat_decision(decision: Decision, market: MarketState, models: ModelStore,
 @contextmanager
 def _controller(ab_test: ABTestState) -> Generator[ExperimentController]:
     with ab_test.log() as log:
-        yield ExperimentController(Rollout(log, ab_test.policy()))
+        yield ExperimentController(Rollout(log, ab_test.policy()), EvidenceHistory(ab_test.evidence_folder))

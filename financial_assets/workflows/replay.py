@@ -100,6 +100,7 @@ def run_replay(
             workers=workers or (ab_test.replay_workers if load is None else OPEN_LOOP_LIMIT),
             ready_timeout=serving.ready_timeout,
             regimes=request_regimes(ab_test.policy(), panel),
+            sample=ab_test.routed_sample(),
         )
         hooks = ReplayHooks(
             on_session=market.move_clock,

@@ -15,9 +15,8 @@ from financial_assets.experiment.paired_score import (
     KEYS,
     PairedDays,
     answer_columns,
-    daily_means,
-    paired_days,
     paired_differences,
+    rows_of,
 )
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
@@ -76,41 +75,116 @@ def gather(plan: ExperimentPlan, direct: pd.DataFrame, baselines: pd.DataFrame, 
     ExperimentError
         A prediction occurs twice, or a baseline of the plan is not among ``baselines``.
     """
-    outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, "up", "log_return"]]
     pair = direct[direct["model"].isin((plan.champion, plan.challenger)) & (direct["status"] != "pending")]
+    days = tabulate(plan, pair, baselines, outcomes, first_sessions(pair))
+    return assemble(plan, days.table, days.by_ticker)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvidenceDays:
+    """The evidence by session.
+
+    Attributes
+    ----------
+    table
+        Index session; for each series, by its name, the mean difference (NaN where there is none), ``<name>/rows`` and
+        ``<name>/unequal``; ``due`` and ``both``, predictions that should exist, and those that do.
+    by_ticker
+        See :class:`Evidence`.
+    """
+
+    table: pd.DataFrame
+    by_ticker: pd.DataFrame
+
+
+MAIN, ACCURACY = "main", "accuracy"
+"""Names of series; that against a baseline is called ``against <baseline>``."""
+
+
+def first_sessions(pair: pd.DataFrame) -> dict[str, pd.Timestamp]:
+    """Ticker -> the first session on which it was requested of one of the pair, and answered or not."""
+    first = pair.groupby("ticker", sort=False)["session"].min()
+    return dict(zip(map(str, first.index), pd.DatetimeIndex(first), strict=True))
+
+
+def series_names(plan: ExperimentPlan) -> tuple[str, ...]:
+    """The series of a plan's evidence, by the names that tables have them under."""
+    accuracy = () if plan.test.metric == "accuracy" else (ACCURACY,)
+    return (MAIN, *accuracy, *(f"against {name}" for name in plan.must_beat))
+
+
+def tabulate(
+    plan: ExperimentPlan,
+    pair: pd.DataFrame,
+    baselines: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    begun: Mapping[str, pd.Timestamp],
+) -> EvidenceDays:
+    """The evidence of a plan by session; that of one session depends on its own rows only, and on ``begun``.
+
+    Parameters
+    ----------
+    plan, baselines, outcomes
+        See :func:`gather`; of all sessions, or of some.
+    pair
+        Paired predictions of champion and challenger of the same sessions, none of them pending.
+    begun
+        See :func:`first_sessions`.
+    """
+    outcomes = outcomes.loc[outcomes["session"] > pd.Timestamp(plan.starts_after), [*KEYS, "up", "log_return"]]
     _refuse_repeats(pair, "paired predictions")
     answered = pair[pair["status"] == "ok"]
-    columns = [*KEYS, *dict.fromkeys(("probability_up", *answer_columns(plan.test.metric)))]
+    columns = [*KEYS, "model", *dict.fromkeys(("probability_up", *answer_columns(plan.test.metric)))]
+    scored = answered[columns].merge(outcomes, on=KEYS, validate="m:1")
     challenger, champion = (
-        answered.loc[answered["model"] == model, columns].merge(outcomes, on=KEYS, validate="1:1")
-        for model in (plan.challenger, plan.champion)
+        scored[scored["model"] == model].reset_index(drop=True) for model in (plan.challenger, plan.champion)
     )
     rivals = {name: _baseline(baselines, name, outcomes) for name in plan.must_beat}
-    due = _due(pair, outcomes)
     # The pair is compared by the plan's metric; baselines and the safeguard always by accuracy.
     by_ticker = paired_differences(challenger, champion, plan.test.metric)
-    main = daily_means(by_ticker)
-    accuracy = main if plan.test.metric == "accuracy" else paired_days(challenger, champion, "accuracy")
-    against = {name: paired_days(challenger, rows, "accuracy") for name, rows in rivals.items()}
+    series = {MAIN: by_ticker}
+    if plan.test.metric != "accuracy":
+        series[ACCURACY] = paired_differences(challenger, champion, "accuracy")
+    series |= {f"against {name}": paired_differences(challenger, rows, "accuracy") for name, rows in rivals.items()}
+    figures = dict[str, pd.Series]()
+    for name, rows in series.items():
+        session = rows["session"].to_numpy()
+        daily = rows["difference"].groupby(session, sort=True)
+        figures[name] = daily.mean()
+        figures[f"{name}/rows"] = daily.size()
+        figures[f"{name}/unequal"] = (rows["difference"] != 0).groupby(session).sum()
+    # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
+    # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
+    first = outcomes["ticker"].map(begun).astype("datetime64[ns]")
+    figures["due"] = outcomes.loc[(outcomes["session"] >= first).to_numpy(), "session"].value_counts()
+    figures["both"] = rows_of(challenger, champion)["session"].value_counts()
+    table = pd.DataFrame(figures, index=pd.DatetimeIndex(np.unique(outcomes["session"].to_numpy())))
+    counted = [name for name in figures if name not in series]
+    table[counted] = table[counted].fillna(0).astype(np.int64)
+    return EvidenceDays(table, by_ticker)
+
+
+def assemble(plan: ExperimentPlan, table: pd.DataFrame, by_ticker: pd.DataFrame | None = None) -> Evidence:
+    """The evidence of the sessions of a table (:class:`EvidenceDays`), in order."""
+    main = _series(table, MAIN)
+    accuracy = main if plan.test.metric == "accuracy" else _series(table, ACCURACY)
+    against = {name: _series(table, f"against {name}") for name in plan.must_beat}
+    due = int(table["due"].sum())
     return Evidence(
         main=main,
         accuracy=accuracy,
         against=against,
         due=due,
-        missing=due - len(challenger.merge(champion[KEYS], on=KEYS)),
+        missing=due - int(table["both"].sum()),
         digest=_digest([main, accuracy, *against.values()]),
-        by_ticker=by_ticker,
+        by_ticker=pd.DataFrame() if by_ticker is None else by_ticker,
     )
 
 
-def _due(pair: pd.DataFrame, outcomes: pd.DataFrame) -> int:
-    """Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
-
-    Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
-    """
-    begun = pair.groupby("ticker", sort=False)["session"].min().rename("first").reset_index()
-    rows = outcomes.merge(begun, on="ticker")
-    return int((rows["session"] >= rows["first"]).sum())
+def _series(table: pd.DataFrame, name: str) -> PairedDays:
+    days = table[table[name].notna()]
+    rows, unequal = int(days[f"{name}/rows"].sum()), int(days[f"{name}/unequal"].sum())
+    return PairedDays(pd.DatetimeIndex(days.index), days[name].to_numpy(np.float64), rows, unequal)
 
 
 def _baseline(baselines: pd.DataFrame, name: str, outcomes: pd.DataFrame) -> pd.DataFrame:
@@ -120,9 +194,9 @@ def _baseline(baselines: pd.DataFrame, name: str, outcomes: pd.DataFrame) -> pd.
             f"the plan wants the challenger to beat {name!r}, but there are no predictions of it: materialize the "
             "asset `baselines`"
         )
-    _refuse_repeats(rows.rename(columns={"date": "session"}), "baseline predictions")
-    rows = rows[["date", "ticker", "probability_up"]].rename(columns={"date": "session"})
-    return rows.merge(outcomes, on=KEYS, validate="1:1")
+    rows = rows[["date", "ticker", "model", "probability_up"]].rename(columns={"date": "session"})
+    _refuse_repeats(rows, "baseline predictions")
+    return rows
 
 
 def _refuse_repeats(rows: pd.DataFrame, what: str) -> None:

@@ -28,7 +28,12 @@ _LOOK = 500  # requests between looks at the split
 
 
 def watch_traffic(
-    plan: ExperimentPlan, epochs: Sequence[WeightEpoch], routed: pd.DataFrame, direct: pd.DataFrame | None = None
+    plan: ExperimentPlan,
+    epochs: Sequence[WeightEpoch],
+    routed: pd.DataFrame,
+    direct: pd.DataFrame | None = None,
+    *,
+    longest: pd.DataFrame | None = None,
 ) -> TrafficEvidence:
     """All guardrails of a plan.
 
@@ -43,6 +48,8 @@ def watch_traffic(
     direct
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
+    longest
+        What is taken from ``direct``, where it is known already: see :func:`longest_of_pairs`.
     """
     tested = {
         epoch.number: epoch
@@ -53,7 +60,9 @@ def watch_traffic(
     rules = plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
-    alone = _alone(plan, direct)
+    if longest is None and direct is not None:
+        longest = longest_of_pairs(plan, direct)
+    alone = _alone(plan, longest)
     late = f"took over {rules.latency_objective_s:g} s"
     return TrafficEvidence(
         guardrails=(
@@ -107,13 +116,15 @@ def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.D
     return peak_log_e(of_challenger, allowed) >= -math.log(plan.guardrails.alpha)
 
 
-def _alone(plan: ExperimentPlan, direct: pd.DataFrame | None) -> np.ndarray:
-    """Sessions in which one arm alone was slow in paired scoring: whether that was the challenger, in order."""
-    if direct is None:
-        return np.empty(0, bool)
+def longest_of_pairs(plan: ExperimentPlan, direct: pd.DataFrame) -> pd.DataFrame:
+    """The longest paired scoring of each arm in seconds ``[session, model]``; NaN where there was none."""
     pair = direct[direct["model"].isin((plan.champion, plan.challenger))]
-    longest = pair.groupby(["session", "model"])["latency_s"].max().unstack()
-    if longest.shape[1] < 2:
+    return pair.groupby(["session", "model"])["latency_s"].max().unstack()
+
+
+def _alone(plan: ExperimentPlan, longest: pd.DataFrame | None) -> np.ndarray:
+    """Sessions in which one arm alone was slow in paired scoring: whether that was the challenger, in order."""
+    if longest is None or longest.shape[1] < 2:
         return np.empty(0, bool)
     slow = longest.dropna() > plan.guardrails.latency_objective_s
     return slow.loc[slow[plan.challenger] != slow[plan.champion], plan.challenger].to_numpy(bool)

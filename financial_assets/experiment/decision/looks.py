@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from financial_assets.experiment.decision.evidence import Evidence
@@ -36,10 +38,23 @@ def due_looks(plan: ExperimentPlan, evidence: Evidence) -> tuple[Look, ...]:
     return tuple(looks)
 
 
-def watch(plan: ExperimentPlan, evidence: Evidence) -> ConfidenceSequence:
-    """The always-on confidence sequence over all days so far."""
+Extend = Callable[[BettingSequence, np.ndarray], BettingSequence]
+"""From the state before the first day and all daily differences to the state after them."""
+
+
+def watch(plan: ExperimentPlan, evidence: Evidence, extend: Extend | None = None) -> ConfidenceSequence:
+    """The always-on confidence sequence over all days so far.
+
+    Parameters
+    ----------
+    plan, evidence
+        Of the test.
+    extend
+        Gives the state after all days from that before the first; by default all of them are played.
+    """
     alpha, margin = plan.alpha_always, plan.test.margin
-    main = _start(plan).extend(map(float, clipped(evidence.main.differences, plan.bound)))
+    extend = extend or (lambda state, days: state.extend(map(float, days)))
+    main = extend(_start(plan), clipped(evidence.main.differences, plan.bound))
     low, high = main.interval(alpha)
     return ConfidenceSequence(
         low=low,

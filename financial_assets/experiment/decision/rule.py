@@ -36,6 +36,7 @@ def decide(
     *,
     as_of: str,
     deflated_sharpe: Callable[[], float | None],
+    always_on: ConfidenceSequence | None = None,
 ) -> Decision:
     """Decide as of a session.
 
@@ -51,6 +52,8 @@ def decide(
         The market clock (ISO date).
     deflated_sharpe
         Gives that of the challenger, ``None`` where it is not defined; asked for only when a promotion hangs on it.
+    always_on
+        The result of :func:`.looks.watch`, where it is known already.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def decide(
     silent = [name for name in plan.must_beat if name not in evidence.against]
     if silent:
         raise ExperimentError(f"the plan wants {', '.join(silent)} to be beaten, but the evidence does not name it")
-    looks, always_on = due_looks(plan, evidence), watch(plan, evidence)
+    looks, always_on = due_looks(plan, evidence), always_on or watch(plan, evidence)
     guardrails = (*traffic.guardrails, _completeness(plan, evidence))
     action, reasons, sharpe = _judge(plan, evidence, guardrails, looks, always_on, deflated_sharpe)
     days = len(evidence.main)

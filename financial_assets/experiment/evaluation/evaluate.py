@@ -43,7 +43,7 @@ _ORDER = ("champion", "challenger", "shadow")
 _SCORED = ("session", "ticker", "model", "status", "probability_up", *QUANTILE_COLUMNS)
 DIRECT_COLUMNS = _SCORED
 """What an evaluation needs of the log's direct predictions; reading only this is three times as fast."""
-ROUTED_COLUMNS = ("experiment", "epoch", "regime", *_SCORED, "attempts", "latency_s")
+ROUTED_COLUMNS = ("experiment", "epoch", "regime", "inclusion", *_SCORED, "attempts", "latency_s")
 """What an evaluation needs of the log's routed predictions."""
 
 

@@ -1,7 +1,8 @@
 """What the routed requests alone say about skill, where their weights followed the scores.
 
 The share of right answers among an arm's own requests is biased then and is not shown. Estimates from the logged
-propensities are not; beside them stands what is known from the pairs, in which every arm answers every row.
+propensities are not; beside them stands what is known from the pairs, in which every arm answers every row. Where the
+requests of a session are a sample of its tickers, each stands for as many as were not asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.statistics.multiplicity import holm
 from financial_assets.experiment.statistics.off_policy import LoggedRewards, doubly_robust, ips, past_means, snips
 from financial_assets.scoring.classification import hits
-from financial_assets.scoring.intervals import Interval, day_clustered_mean
+from financial_assets.scoring.intervals import Interval
 
 _COIN = 0.5  # what an arm is expected to get right before its first day
 
@@ -68,7 +69,8 @@ def routed_view(
     ----------
     due
         Routed predictions with a known outcome: ``epoch``, ``regime``, ``session``, ``ticker``, ``model``, ``status``,
-        ``probability_up``, ``up``. A failed request counts as wrong; one of no arm is left out.
+        ``probability_up``, ``up``, and ``inclusion``, the probability that the ticker was in the session's sample
+        (NaN in old logs: all were). A failed request counts as wrong; one of no arm is left out.
     paired
         Model -> due paired predictions, for the truth.
     epochs
@@ -123,18 +125,27 @@ def _logged(rows: pd.DataFrame, arms: Sequence[str], epochs: Mapping[int, Weight
         arm=np.array([places[model] for model in rows["model"]], dtype=np.intp),
         reward=(right & (rows["status"] == "ok").to_numpy()).astype(np.float64),
         propensity=np.array([shares[stratum] for stratum in strata], np.float64).reshape(len(rows), len(arms)),
+        inclusion=_inclusion(rows),
     )
+
+
+def _inclusion(rows: pd.DataFrame) -> np.ndarray:
+    return rows["inclusion"].fillna(1.0).to_numpy(np.float64)
 
 
 def _truth(answers: pd.DataFrame | None, rows: pd.DataFrame, level: float) -> Interval | None:
     """What the arm got right on the same sessions and tickers."""
     if answers is None:
         return None
-    same = rows[["session", "ticker"]].merge(answers, on=["session", "ticker"])
+    same = rows[["session", "ticker", "inclusion"]].merge(answers[["session", "ticker", "probability_up", "up"]])
     if same["session"].nunique() < 2:
         return None
     right = hits(same["probability_up"].to_numpy(), same["up"].to_numpy()).astype(np.float64)
-    return day_clustered_mean(right, same["session"].to_numpy(), level)
+    alike = np.full((len(same), 2), 0.5)
+    requests = LoggedRewards(
+        same["session"].to_numpy(), np.zeros(len(same), np.intp), right, alike, inclusion=_inclusion(same)
+    )
+    return requests.mean(right, level)
 
 
 def _p_value(log: LoggedRewards, place: int) -> float:

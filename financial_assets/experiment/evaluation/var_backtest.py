@@ -126,11 +126,15 @@ def backtest_arm(model: str, role: str, rows: pd.DataFrame) -> tuple[TailBackTes
         Sessions without a row are left out: the one after such a gap counts as the next.
     """
     answered = rows.dropna(subset=[*TAILS, "log_return"]).sort_values(["ticker", "session"])
-    tails = [
-        _tail(model, role, str(ticker), column, own)
-        for ticker, own in answered.groupby("ticker", sort=True)
-        for column in TAILS
-    ]
+    tickers, first, counts = np.unique(answered["ticker"].to_numpy(str), return_index=True, return_counts=True)
+    outcome = answered["log_return"].to_numpy(np.float64)
+    tails: list[TailBackTest] = []
+    beyond = {}
+    for column, (side, _) in TAILS.items():
+        bound = answered[column].to_numpy(np.float64)
+        beyond[column] = outcome < bound if side == "lower" else outcome > bound
+    for ticker, start, count in zip(tickers.tolist(), first.tolist(), counts.tolist(), strict=True):
+        tails += [_tail(model, role, ticker, column, beyond[column][start : start + count]) for column in TAILS]
     return _adjusted(tails)
 
 
@@ -149,20 +153,18 @@ def summary(tails: Sequence[TailBackTest]) -> str:
     return f"No tail is rejected of {len(tested)} {family}.{left}"
 
 
-def _tail(model: str, role: str, ticker: str, column: str, rows: pd.DataFrame) -> TailBackTest:
+def _tail(model: str, role: str, ticker: str, column: str, beyond: np.ndarray) -> TailBackTest:
     side, level = TAILS[column]
-    outcome, bound = rows["log_return"].to_numpy(np.float64), rows[column].to_numpy(np.float64)
-    beyond = outcome < bound if side == "lower" else outcome > bound
-    rate, enough = 1 - level, len(rows) >= _fewest(level)
+    rate, enough = 1 - level, len(beyond) >= _fewest(level)
     return TailBackTest(
         model=model,
         role=role,
         ticker=ticker,
         side=side,
         level=level,
-        sessions=len(rows),
+        sessions=len(beyond),
         beyond=int(beyond.sum()),
-        expected=len(rows) * rate,
+        expected=len(beyond) * rate,
         kupiec=kupiec_unconditional_coverage(beyond, rate).p_value if enough else None,
         independence=christoffersen_independence(beyond).p_value if enough else None,
     )

@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from financial_assets.errors import LogError
@@ -112,6 +113,7 @@ class PredictionLog(LogReader, DecisionWriter):
         target: pd.Timestamp,
         tickers: Sequence[str],
         regimes: Mapping[str, str] | None = None,
+        inclusion: float = 1.0,
     ) -> tuple[RoutedIntent, ...]:
         """Commit the intents of one session's routed requests.
 
@@ -125,6 +127,8 @@ class PredictionLog(LogReader, DecisionWriter):
             One request per ticker.
         regimes
             Ticker -> regime of its request, where it is known; kept if the epoch has weights of its own for it.
+        inclusion
+            Probability that each of these tickers was to be among them; 1 where all tickers of the session are.
 
         Returns
         -------
@@ -134,11 +138,14 @@ class PredictionLog(LogReader, DecisionWriter):
         Raises
         ------
         LogError
-            If the epoch is unknown, a ticker is empty or repeated, or the sessions are not two in order.
+            If the epoch is unknown, a ticker is empty or repeated, the sessions are not two in order, or ``inclusion``
+            is not a probability above 0.
         LockLostError
             If :meth:`exclusive` is no longer held.
         """
         day, target_day = check_session(session, target, tickers)
+        if not 0.0 < inclusion <= 1.0:
+            raise LogError(f"tickers are included with probability {inclusion!r}; allowed: above 0, at most 1")
         self.known_epoch(epoch.experiment, epoch.number)
         rows = [
             {
@@ -149,6 +156,7 @@ class PredictionLog(LogReader, DecisionWriter):
                 "target_session": target_day,
                 "ticker": ticker,
                 "regime": regime if (regime := (regimes or {}).get(ticker)) in epoch.regimes else None,
+                "inclusion": inclusion,
             }
             for ticker in tickers
         ]
@@ -208,6 +216,31 @@ class PredictionLog(LogReader, DecisionWriter):
     def complete_direct(self, results: Sequence[Result]) -> int:
         """Commit how direct scorings ended; see :meth:`complete_routed`."""
         return self._complete(schema.direct, results, lambda result, _row: {"status": result.failure or "ok"})
+
+    def record_complete(self, models: Mapping[str, Mapping[pd.Timestamp, str]]) -> None:
+        """Note sessions of which a model's direct predictions all have a result.
+
+        Parameters
+        ----------
+        models
+            Model -> session -> digest of the tickers that were asked for. A later one takes the place of an earlier.
+        """
+        rows = [
+            {"session": session.date(), "model": model, "tickers": digest}
+            for model, sessions in models.items()
+            for session, digest in sessions.items()
+        ]
+        if not rows:
+            return
+
+        def write(connection: Connection) -> None:
+            insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+            statement = insert(schema.complete)
+            keys = [schema.complete.c.session, schema.complete.c.model]
+            replaced = {"tickers": statement.excluded.tickers}
+            connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=replaced), rows)
+
+        write_again(self.engine, write)
 
     # --- one replay at a time ----------------------------------------------------------------------------------------
 

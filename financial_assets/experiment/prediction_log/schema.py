@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised whenever a table or column is added. Added columns must be nullable: rows of before have no value."""
 
 UPGRADABLE = range(1, SCHEMA_VERSION)
@@ -85,6 +85,7 @@ routed = sa.Table(
     sa.Column("propensity", sa.Float(53)),
     *_answer_columns(),
     sa.Column("regime", sa.String(64)),
+    sa.Column("inclusion", sa.Float(53)),  # none in rows of before there were samples: all tickers were asked for
     sa.UniqueConstraint("experiment", "epoch", "session", "ticker", name="routed_once"),
     sa.ForeignKeyConstraint(["experiment", "epoch"], ["weight_epochs.experiment", "weight_epochs.epoch"]),
 )
@@ -101,6 +102,15 @@ direct = sa.Table(
     sa.Column("model_version", sa.Integer, nullable=False),
     *_answer_columns(),
     sa.UniqueConstraint("session", "ticker", "model", name="direct_once"),
+)
+
+# What is complete stays complete, because results are final: so that nobody has to read all rows to know it.
+complete = sa.Table(
+    "complete_sessions",
+    metadata,
+    sa.Column("session", sa.Date, primary_key=True),
+    sa.Column("model", sa.String(255), primary_key=True),
+    sa.Column("tickers", sa.String(64), nullable=False),  # digest of those whose direct predictions all have a result
 )
 
 plans = sa.Table(

@@ -137,7 +137,7 @@ class RequestDispatcher:
 
     def begin(self, item: PendingSession) -> tuple[RoutedIntent, ...]:
         """Commit the intents of one session; returns those still to be sent."""
-        return self.log.begin_routed(self.epoch, item.session, item.target, item.routed, item.regimes)
+        return self.log.begin_routed(self.epoch, item.session, item.target, item.routed, item.regimes, item.inclusion)
 
     def send(self, intents: Iterable[RoutedIntent], bars: Mapping[str, np.ndarray]) -> None:
         """Send one session's requests; only inside :meth:`batch`."""

@@ -1,13 +1,16 @@
 """Which sessions an experiment has to predict, and what of them a replay still has to send.
 
-That is sessions x tickers with a window, minus what has a result in the log.
+That is sessions x tickers with a window, minus what has a result in the log; of routed requests only the session's
+sample. Sessions that the log notes as complete are not looked at row by row.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ReplayError
@@ -62,11 +65,13 @@ class PendingSession:
     session, target
         The session whose close is the latest known price, and the session that is predicted.
     routed
-        Tickers without a routed result.
+        Tickers of the session's sample without a routed result.
     direct
         Model -> tickers without a direct result.
     regimes
         Ticker -> regime of its routed request, where it is known.
+    inclusion
+        Probability of each ticker to be in the sample.
     """
 
     session: pd.Timestamp
@@ -74,6 +79,7 @@ class PendingSession:
     routed: tuple[str, ...]
     direct: Mapping[str, tuple[str, ...]]
     regimes: Mapping[str, str] = field(default_factory=dict)
+    inclusion: float = 1.0
 
 
 def pending_sessions(
@@ -94,23 +100,61 @@ def pending_sessions(
     models = [] if request.mode in ("split", "shadow") else [arm.model for arm in epoch.arms]
     routed_before = log.last_routed(epoch.experiment, before=epoch.number)
     routed_done = log.completed_routed(epoch.experiment, epoch.number)
-    direct_done = log.completed_direct(models)
+    begun: dict[pd.Timestamp, set[str]] = {}
+    for session, ticker in log.begun_routed(epoch.experiment, epoch.number):
+        begun.setdefault(session, set()).add(ticker)
     # A window needs `lookback` bars of a listed ticker and a trade on the session itself.
-    usable = panel.valid & (panel.listed_bars() >= request.lookback)
+    usable = (panel.valid & (panel.listed_bars() >= request.lookback))[:, panel.sessions.get_indexer(sessions)]
+    paired = _unpaired(log, models, sessions, panel.tickers, usable)
     pending: list[PendingSession] = []
-    for session, column in zip(sessions, panel.sessions.get_indexer(sessions), strict=True):
-        tickers = [ticker for ticker, is_usable in zip(panel.tickers, usable[:, column], strict=True) if is_usable]
+    for column, session in enumerate(sessions):
         is_routed = request.mode != "paired" and (routed_before is None or session > routed_before)
-        routed = tuple(ticker for ticker in tickers if is_routed and (session, ticker) not in routed_done)
-        direct = {
-            model: missing
-            for model in models
-            if (missing := tuple(ticker for ticker in tickers if (session, ticker, model) not in direct_done))
-        }
+        direct = paired.get(session, {})
+        if not is_routed and not direct:
+            continue
+        routed, inclusion = (), 1.0
+        if is_routed:
+            tickers = [panel.tickers[row] for row in np.flatnonzero(usable[:, column]).tolist()]
+            sample, inclusion = request.sample.draw(session, tickers, begun.get(session, ()))
+            routed = tuple(ticker for ticker in sample if (session, ticker) not in routed_done)
         if routed or direct:
             labels = request.regimes.labels(session, routed) if request.regimes and epoch.regimes else {}
-            pending.append(PendingSession(session, next_session(session), routed, direct, labels))
+            pending.append(PendingSession(session, next_session(session), routed, direct, labels, inclusion))
     return pending
+
+
+def _unpaired(
+    log: PredictionLog,
+    models: Sequence[str],
+    sessions: pd.DatetimeIndex,
+    tickers: Sequence[str],
+    usable: np.ndarray,
+) -> dict[pd.Timestamp, dict[str, tuple[str, ...]]]:
+    """Session -> model -> tickers without a direct result; what turns out to be complete is noted in the log."""
+    noted = log.complete_sessions(models)
+    names = hashlib.sha256("\0".join(tickers).encode()).digest()
+    digests = {
+        session: hashlib.sha256(names + np.packbits(usable[:, column]).tobytes()).hexdigest()
+        for column, session in enumerate(sessions)
+    }
+    doubtful = [
+        (column, session)
+        for column, session in enumerate(sessions)
+        if any(noted.get((session, model)) != digests[session] for model in models)
+    ]
+    done = log.completed_direct(models, [session for _, session in doubtful])
+    unpaired: dict[pd.Timestamp, dict[str, tuple[str, ...]]] = {}
+    complete: dict[str, dict[pd.Timestamp, str]] = {}
+    for column, session in doubtful:
+        asked = [tickers[row] for row in np.flatnonzero(usable[:, column]).tolist()]
+        for model in models:
+            missing = tuple(ticker for ticker in asked if (session, ticker, model) not in done)
+            if missing:
+                unpaired.setdefault(session, {})[model] = missing
+            else:
+                complete.setdefault(model, {})[session] = digests[session]
+    log.record_complete(complete)
+    return unpaired
 
 
 def is_undecided(request: ReplayRequest, log: PredictionLog, pending: Sequence[PendingSession]) -> bool:

@@ -13,6 +13,7 @@ from financial_assets.errors import ReplayError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.replay.open_loop import OpenLoop, Timing
+from financial_assets.experiment.replay.sampling import RoutedSample
 from financial_assets.experiment.rollout.regimes import RequestRegimes
 
 Mode = Literal["split", "shadow", "paired"]
@@ -48,6 +49,8 @@ class ReplayRequest:
         Seconds to wait for a serving plane that does not answer.
     regimes
         The regime of each request, for epochs that split some regimes by weights of their own.
+    sample
+        Which tickers are routed; by default all. Pairs are always of all.
 
     Raises
     ------
@@ -64,6 +67,7 @@ class ReplayRequest:
     workers: int = 2
     ready_timeout: float = 120.0
     regimes: RequestRegimes | None = None
+    sample: RoutedSample = field(default_factory=RoutedSample)
 
     def __post_init__(self) -> None:
         if self.workers < 1:

@@ -198,12 +198,14 @@ class EpochRun:
         return bars
 
     def _pairs(self, item: PendingSession, bars: Mapping[str, np.ndarray]) -> None:
-        counts = self.context.counts
+        counts, forecasts = self.context.counts, dict[str, dict[str, float]]()
         for intent, result in score_pairs(self.context.log, self.epoch, item, bars, self._ask_pairs):
             counts.direct += 1
             counts.direct_failed += result.failure is not None
             if result.forecast is not None:
-                self.board.scored(intent.model, intent.session, intent.ticker, result.forecast.probability_up)
+                forecasts.setdefault(intent.model, {})[intent.ticker] = result.forecast.probability_up
+        for model, own in forecasts.items():
+            self.board.scored(model, item.session, own)
 
     def _ask_pairs(self, intents: Sequence[DirectIntent], bars: np.ndarray) -> list[Result]:
         """Score one batch, again whenever the plane was away; not without end if it only seems to be ready."""

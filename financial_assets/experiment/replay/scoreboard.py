@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -135,9 +135,10 @@ class Scoreboard:
             if result.failure is None and result.latency_s is not None:
                 arm.latencies.append(result.latency_s)
 
-    def scored(self, model: str, session: pd.Timestamp, ticker: str, probability_up: float) -> None:
-        """One paired scoring has given a forecast."""
-        self._score(model, pd.DatetimeIndex([session]), [ticker], np.array([probability_up]))
+    def scored(self, model: str, session: pd.Timestamp, forecasts: Mapping[str, float]) -> None:
+        """Paired scorings of one session have given forecasts: ticker -> probability of a rise."""
+        sessions = pd.DatetimeIndex([session] * len(forecasts))
+        self._score(model, sessions, list(forecasts), np.array([*forecasts.values()]))
 
     def score_logged(self, rows: pd.DataFrame) -> None:
         """Paired predictions of earlier replays; those of tickers or sessions outside the panel are left out."""

@@ -11,6 +11,7 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
+from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, EvidenceHistory, SessionPredictions
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
@@ -21,8 +22,8 @@ from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 
-EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
-TRAFFIC_COLUMNS = ("experiment", "epoch", "session", "regime", "model", "status", "latency_s")
+TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s")
+"""Columns of the log's routed predictions that guardrails watch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,12 @@ class ExperimentController:
     ----------
     rollout
         The rollout state, its log and policy.
+    history
+        Keeps evidence from one decision to the next; ``None``: each is computed from all of its rows.
     """
 
     rollout: Rollout
+    history: EvidenceHistory | None = None
 
     def register(self, spread: Callable[[Arm], DailyDeviation], as_of: pd.Timestamp) -> tuple[ExperimentPlan, ...]:
         """The plans of the present challengers, each registered if it has none.
@@ -82,7 +86,7 @@ class ExperimentController:
         return tuple(plans)
 
     def decide(
-        self, known: KnownPrices, baselines: Mapping[str, pd.DataFrame], *, cost_bps: float
+        self, known: KnownPrices, baselines: Mapping[str, pd.DataFrame | SessionPredictions], *, cost_bps: float
     ) -> tuple[Judgement, ...]:
         """Decide about every challenger as of a session, and record it; empty without one.
 
@@ -94,7 +98,7 @@ class ExperimentController:
             What prices say as of that session; no later prediction is looked at.
         baselines
             Challenger -> daily predictions of the baselines that saw nothing of its plan's evidence: ``date``,
-            ``ticker``, ``model``, ``probability_up``.
+            ``ticker``, ``model``, ``probability_up``; or those by session, where a history is kept.
         cost_bps
             Trading costs per side in basis points.
         """
@@ -181,29 +185,43 @@ class ExperimentController:
         epoch: WeightEpoch,
         routed: pd.DataFrame,
         known: KnownPrices,
-        baselines: pd.DataFrame,
+        baselines: pd.DataFrame | SessionPredictions,
         cost_bps: float,
     ) -> Judgement:
         """Gather the evidence of a plan and decide; later epochs than ``epoch`` did not exist yet."""
-        log, pair = self.rollout.log, (plan.champion, plan.challenger)
+        log = self.rollout.log
         epochs = [opened for opened in log.epochs(plan.experiment) if opened.number <= epoch.number]
-        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
-        direct = log.direct(pair, since=pd.Timestamp(plan.starts_after), columns=columns)
-        direct = direct[direct["session"] <= known.as_of]
         # Versions of all variants are numbered together, so that the newest one counts the trials.
         versions = max(arm.version for opened in epochs for arm in opened.arms)
-        evidence = gather(plan, direct, baselines, known.outcomes)
+        if isinstance(baselines, pd.DataFrame):
+            direct = self._direct(plan, known.as_of)
+            evidence, always_on = gather(plan, direct, baselines, known.outcomes), None
+            traffic = watch_traffic(plan, epochs, routed, direct)
+        elif self.history is None:
+            raise ExperimentError("baselines by session are for a controller that keeps a history")
+        else:
+            gathered = self.history.gather(plan, log, baselines, known)
+            evidence, always_on = gathered.evidence, gathered.always_on
+            traffic = watch_traffic(plan, epochs, routed, longest=gathered.longest)
         decision = decide(
             plan,
             epoch,
             evidence,
-            watch_traffic(plan, epochs, routed, direct),
+            traffic,
             as_of=known.as_of.date().isoformat(),
             # Profits are computed only if a promotion hangs on them.
-            deflated_sharpe=lambda: deflated_sharpe(plan, direct, known, versions=versions, cost_bps=cost_bps),
+            deflated_sharpe=lambda: deflated_sharpe(
+                plan, self._direct(plan, known.as_of), known, versions=versions, cost_bps=cost_bps
+            ),
+            always_on=always_on,
         )
         return Judgement(decision, plan, evidence)
 
+    def _direct(self, plan: ExperimentPlan, as_of: pd.Timestamp) -> pd.DataFrame:
+        """The paired predictions of a plan's arms up to a session."""
+        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+        pair, since = (plan.champion, plan.challenger), pd.Timestamp(plan.starts_after)
+        return self.rollout.log.direct(pair, since=since, until=as_of, columns=columns)
+
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
-        routed = self.rollout.log.routed(self.rollout.policy.experiment, columns=TRAFFIC_COLUMNS)
-        return routed[routed["session"] <= as_of]
+        return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)

@@ -47,12 +47,16 @@ class LoggedRewards:
         Its reward ``[n]``.
     propensity
         Probability of every arm for the row, fixed before it was routed ``[n, arm]``.
+    inclusion
+        Probability that the row was requested at all ``[n]``; ``None``: every row was. A row then stands for
+        ``1 / inclusion`` of those that could have been requested (Horvitz and Thompson 1952).
     """
 
     session: NDArray[Any]
     arm: NDArray[np.intp]
     reward: NDArray[np.float64]
     propensity: NDArray[np.float64]
+    inclusion: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.reward)
@@ -65,6 +69,10 @@ class LoggedRewards:
         _check_policy("propensity", self.propensity, rows)
         if self.arm.min() < 0 or self.arm.max() >= self.propensity.shape[1]:
             raise ExperimentError(f"arms must be 0 to {self.propensity.shape[1] - 1}")
+        if self.inclusion is not None and not (
+            self.inclusion.shape == (rows,) and np.all((self.inclusion > 0) & (self.inclusion <= 1))
+        ):
+            raise ExperimentError(f"inclusion must hold a probability above 0 for each of {rows} rows")
         impossible = int(np.count_nonzero(self.taken(self.propensity) <= 0))
         if impossible:
             raise ExperimentError(
@@ -74,6 +82,23 @@ class LoggedRewards:
     def taken(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The column of the arm that each row went to ``[n]``."""
         return values[np.arange(len(self.arm)), self.arm]
+
+    @property
+    def stands_for(self) -> NDArray[np.float64] | None:
+        """How many requests each row stands for, over the mean of all ``[n]``; ``None`` where all are alike."""
+        if self.inclusion is None or bool(np.all(self.inclusion == self.inclusion[0])):
+            return None
+        inverse = 1 / self.inclusion
+        return inverse / float(inverse.mean())
+
+    def mean(self, values: NDArray[np.float64], level: float) -> Interval:
+        """Mean of ``values`` ``[n]`` over all that could have been requested, with its day-clustered interval."""
+        rows = self.stands_for
+        if rows is None:
+            return day_clustered_mean(values, self.session, level)
+        estimate = float(np.sum(rows * values) / np.sum(rows))
+        # A ratio of two sums: its linear part has the same mean, and moves as the ratio does when a day is left out.
+        return day_clustered_mean(estimate + rows * (values - estimate), self.session, level)
 
     @property
     def days(self) -> int:
@@ -106,12 +131,13 @@ def ips(log: LoggedRewards, target: NDArray[np.float64], level: float = 0.95) ->
         Refused: no overlap, a weight out of bounds, too small an effective sample, too few days.
     """
     weights = _weights(log, target)
-    return day_clustered_mean(weights * log.reward, log.session, level)
+    return log.mean(weights * log.reward, level)
 
 
 def snips(log: LoggedRewards, target: NDArray[np.float64], level: float = 0.95) -> Interval:
     """Self-normalised estimate; arguments and refusals as :func:`ips`. The interval is a jackknife over days."""
     weights = _weights(log, target)
+    weights = weights if log.stands_for is None else weights * log.stands_for
     _, day = np.unique(log.session, return_inverse=True)
     weight, gain = np.bincount(day, weights=weights), np.bincount(day, weights=weights * log.reward)
     estimate = float(gain.sum() / weight.sum())
@@ -143,7 +169,7 @@ def doubly_robust(
     if expected.shape != target.shape or not np.isfinite(expected).all():
         raise ExperimentError(f"the reward model must give finite values of shape {target.shape}, not {expected.shape}")
     direct = np.sum(target * expected, axis=1)
-    return day_clustered_mean(direct + weights * (log.reward - log.taken(expected)), log.session, level)
+    return log.mean(direct + weights * (log.reward - log.taken(expected)), level)
 
 
 def past_means(log: LoggedRewards, prior: float, prior_rows: float = 10.0) -> NDArray[np.float64]:
@@ -191,7 +217,7 @@ def _weights(log: LoggedRewards, target: NDArray[np.float64]) -> NDArray[np.floa
             "the target does what the log hardly ever did"
         )
     weights = log.taken(target) / log.taken(log.propensity)
-    effective = effective_sample_size(weights)
+    effective = effective_sample_size(weights if log.stands_for is None else weights * log.stands_for)
     if effective < MIN_EFFECTIVE:
         raise ExperimentError(
             f"off-policy estimate refused: {len(weights)} rows are worth {effective:.1f}, fewer than "

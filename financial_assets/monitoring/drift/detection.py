@@ -14,6 +14,7 @@ upwards only. ``docs/drift.md`` has the measured error rates and what each step 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -99,6 +100,7 @@ def detect_drift(
     loss_reference: pd.Series,
     loss: pd.Series,
     policy: DriftPolicy | None = None,
+    folder: Path | None = None,
 ) -> DriftReport:
     """Judge the streams after the data cut-off against their reference.
 
@@ -118,6 +120,8 @@ def detect_drift(
         Daily excess loss of the model on its held-out block and as served.
     policy
         False alarms allowed; default :class:`DriftPolicy`.
+    folder
+        Where simulated thresholds are kept from one run to the next; ``None``: nowhere.
 
     Raises
     ------
@@ -129,8 +133,9 @@ def detect_drift(
         raise MonitoringError("reference and monitored features differ: materialize `features` again")
     if LOSS in features.columns:
         raise MonitoringError(f"no feature may be called {LOSS!r}: that is the loss stream")
-    loss_rows, loss_paths = _judge(loss_reference.to_frame(LOSS), loss.to_frame(LOSS), policy.loss_a_year, is_loss=True)
-    rows, paths = _judge(feature_reference, features, policy.features_a_year, is_loss=False)
+    losses = loss_reference.to_frame(LOSS), loss.to_frame(LOSS)
+    loss_rows, loss_paths = _judge(*losses, policy.loss_a_year, folder, is_loss=True)
+    rows, paths = _judge(feature_reference, features, policy.features_a_year, folder, is_loss=False)
     strength = rows["statistic"] / rows["threshold"]
     rows = rows.loc[strength.sort_values(ascending=False, na_position="last", kind="stable").index]
     streams = pd.DataFrame([*loss_rows.to_dict("records"), *rows.to_dict("records")]).astype(
@@ -145,7 +150,7 @@ def detect_drift(
 
 
 def _judge(
-    reference: pd.DataFrame, monitored: pd.DataFrame, budget: float, *, is_loss: bool
+    reference: pd.DataFrame, monitored: pd.DataFrame, budget: float, folder: Path | None, *, is_loss: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     _check(reference, monitored)
     lacking = cusum.MINIMUM_REFERENCE - int(reference.notna().sum().min()) if reference.shape[1] else 0
@@ -160,14 +165,19 @@ def _judge(
     # Judged by the values: ranks would make a moving stream of the rounding noise of a constant one.
     scores[cusum.fit_autoregression(before).constant] = 0.0
     fitted = cusum.fit_autoregression(scores)
-    bounds = _thresholds(fitted, scores, budget, is_loss)
+    bounds = _thresholds(fitted, scores, budget, folder, is_loss=is_loss)
     sums = _sums(fitted.innovations(later), is_loss, bounds)
     judged: list[dict[str, Any]] = []
     for stream, name in enumerate(names):
         row = _stream_row(name, stream, fitted, sums, bounds[stream], before[stream], monitored.iloc[:, stream])
         if pd.notna(row["since"]):
             row["chance"] = drift_free_chance(
-                row.pop("peak"), len(names), row["reference"], row["coefficient"], sides=1 if is_loss else 2
+                row.pop("peak"),
+                len(names),
+                row["reference"],
+                row["coefficient"],
+                sides=1 if is_loss else 2,
+                folder=folder,
             )
         judged.append(row)
     signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
@@ -181,10 +191,12 @@ def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = No
     return cusum.Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
 
 
-def _thresholds(fitted: cusum.Autoregression, reference: np.ndarray, budget: float, is_loss: bool) -> np.ndarray:
+def _thresholds(
+    fitted: cusum.Autoregression, reference: np.ndarray, budget: float, folder: Path | None, *, is_loss: bool
+) -> np.ndarray:
     """The simulated threshold of each stream, or the highest value on its own reference where that is higher."""
     calibrated = [
-        threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2)
+        threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2, folder=folder)
         for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
     ]
     highest = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+import sys
+from functools import cache, lru_cache
+from pathlib import Path
 
 import numpy as np
+import scipy
 from scipy.signal import lfilter
 
 from financial_assets.errors import MonitoringError
+from financial_assets.kept import code_digest, kept
+from financial_assets.monitoring.drift import cusum
 from financial_assets.monitoring.drift.cusum import MINIMUM_REFERENCE, fit_autoregression, run_cusum
 
 SESSIONS_A_YEAR = 252
@@ -24,7 +29,13 @@ which give the higher threshold."""
 
 
 def threshold(
-    false_alarms_a_year: float, streams: int, reference_sessions: int, coefficient: float, *, sides: int = 2
+    false_alarms_a_year: float,
+    streams: int,
+    reference_sessions: int,
+    coefficient: float,
+    *,
+    sides: int = 2,
+    folder: Path | None = None,
 ) -> float:
     """The threshold h of one stream among ``streams``.
 
@@ -34,7 +45,8 @@ def threshold(
     coefficient and deviations on it and is monitored with these, so their error is paid for. Beyond the largest 2 % of
     peaks the quantile is extrapolated exponentially, which is how a CUSUM's tail falls.
 
-    The simulation is seeded and kept for the process: the same arguments give the same threshold.
+    The simulation is seeded, so that the same arguments give the same threshold. It is kept for the process, and with
+    a folder for those after it.
 
     Parameters
     ----------
@@ -48,6 +60,8 @@ def threshold(
         Estimated AR(1) coefficient.
     sides
         2, or 1 where only one of both sums can alarm: mirror images without drift, each has half the alarms.
+    folder
+        Where simulations are kept on disk; ``None``: nowhere.
 
     Raises
     ------
@@ -56,7 +70,7 @@ def threshold(
     """
     # A one-sided stream has half the alarms of the simulated two-sided one, so its budget counts twice.
     probability = false_alarm_probability(2 / sides * false_alarms_a_year, streams)
-    peaks = _peaks_at_least(reference_sessions, coefficient)
+    peaks = _peaks_at_least(reference_sessions, coefficient, folder)
     if probability >= _TAIL:
         return float(np.quantile(peaks, 1.0 - probability))
     border, excess = _tail(peaks)
@@ -64,13 +78,19 @@ def threshold(
 
 
 def drift_free_chance(
-    statistic: float, streams: int, reference_sessions: int, coefficient: float, *, sides: int = 2
+    statistic: float,
+    streams: int,
+    reference_sessions: int,
+    coefficient: float,
+    *,
+    sides: int = 2,
+    folder: Path | None = None,
 ) -> float:
     """Probability that one of ``streams`` such streams goes as far as ``statistic`` within a year without drift.
 
     The inverse of ``threshold``; see there for the arguments. An upper bound: it holds however they depend.
     """
-    peaks = _peaks_at_least(reference_sessions, coefficient)
+    peaks = _peaks_at_least(reference_sessions, coefficient, folder)
     border, excess = _tail(peaks)
     if statistic > border:
         either = _TAIL * math.exp((border - statistic) / excess)
@@ -122,7 +142,7 @@ def yearly_peaks(
     return np.concatenate(peaks)
 
 
-def _peaks_at_least(reference_sessions: int, coefficient: float) -> np.ndarray:
+def _peaks_at_least(reference_sessions: int, coefficient: float, folder: Path | None) -> np.ndarray:
     """Sorted peaks of the simulated case next to a stream's own, on the safe side."""
     if reference_sessions < MINIMUM_REFERENCE:
         raise MonitoringError(
@@ -131,7 +151,7 @@ def _peaks_at_least(reference_sessions: int, coefficient: float) -> np.ndarray:
         )
     shorter = max(length for length in _REFERENCES if length <= reference_sessions)
     larger = next((value for value in _COEFFICIENTS if value >= coefficient), _COEFFICIENTS[-1])
-    return _sorted_peaks(shorter, larger)
+    return _sorted_peaks(shorter, larger, folder)
 
 
 def _tail(peaks: np.ndarray) -> tuple[float, float]:
@@ -141,5 +161,17 @@ def _tail(peaks: np.ndarray) -> tuple[float, float]:
 
 
 @lru_cache(maxsize=len(_REFERENCES) * len(_COEFFICIENTS))
-def _sorted_peaks(reference_sessions: int, coefficient: float) -> np.ndarray:
-    return np.sort(yearly_peaks(reference_sessions, coefficient, worlds=_WORLDS, seed=_SEED))
+def _sorted_peaks(reference_sessions: int, coefficient: float, folder: Path | None) -> np.ndarray:
+    def simulate() -> np.ndarray:
+        return np.sort(yearly_peaks(reference_sessions, coefficient, worlds=_WORLDS, seed=_SEED))
+
+    if folder is None:
+        return simulate()
+    # Source and libraries name the whole calculation; the arguments that it is given here stand beside them.
+    depends_on = f"{_code()} {reference_sessions} {coefficient} {_WORLDS} {_SEED}"
+    return kept(folder, f"peaks_{reference_sessions}_{coefficient:g}", depends_on, simulate)
+
+
+@cache
+def _code() -> str:
+    return code_digest((sys.modules[__name__], cusum), (np, scipy))

@@ -37,7 +37,7 @@ def score(made: Scoreboard, right: dict[str, np.ndarray]) -> None:
     for model, grid in right.items():
         for row, session in zip(grid, DAYS[: len(grid)], strict=True):
             for hit, ticker in zip(row, PRICES.tickers, strict=True):
-                made.scored(model, session, ticker, 0.7 if ups[(session, ticker)] == hit else 0.3)
+                made.scored(model, session, {ticker: 0.7 if ups[(session, ticker)] == hit else 0.3})
 
 
 def test_shares_failures_and_latencies_are_those_of_the_arms() -> None:

@@ -196,7 +196,7 @@ def routed_to_three(seed: int, skill: float = 0.5) -> tuple[pd.DataFrame, list[W
         )
         for number, reason, shares in zip((1, 2), ("start", "hedge: x"), weights, strict=True)
     ]
-    return frame.assign(regime=None, status="ok", up=True), epochs
+    return frame.assign(regime=None, inclusion=1.0, status="ok", up=True), epochs
 
 
 def test_p_values_of_routed_requests_hold_for_several_challengers() -> None:

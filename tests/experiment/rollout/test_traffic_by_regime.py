@@ -73,7 +73,14 @@ def test_weights_that_are_none_are_refused(regimes: dict[str, dict[str, int]]) -
         WeightEpoch("ab-experiment", 1, OPENED, EPOCH.arms, "x", regimes)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+ADDED = {
+    3: (log_schema.epochs.c.regimes, log_schema.routed.c.regime),
+    4: (log_schema.routed.c.inclusion,),
+}
+"""Version of the log -> columns that it added to tables of before."""
+
+
+@pytest.mark.parametrize("version", log_schema.UPGRADABLE)
 def test_a_log_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows(tmp_path: Path, version: int) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
     session, target = PRICES.sessions[30], PRICES.sessions[31]
@@ -84,12 +91,15 @@ def test_a_log_of_an_earlier_version_gets_the_new_columns_and_keeps_its_rows(tmp
         before = log.routed()
     engine = sa.create_engine(url)
     with engine.begin() as connection:
-        for column in (log_schema.epochs.c.regimes, log_schema.routed.c.regime):
+        for column in (column for added, columns in ADDED.items() if added > version for column in columns):
             connection.execute(sa.text(f"ALTER TABLE {column.table.name} DROP COLUMN {column.name}"))
+        if version < 4:
+            connection.execute(sa.text(f"DROP TABLE {log_schema.complete.name}"))
         connection.execute(sa.text(f"UPDATE prediction_log_version SET version = {version}"))
     engine.dispose()
     with PredictionLog(url) as log:
-        pd.testing.assert_frame_equal(log.routed(), before)
+        pd.testing.assert_frame_equal(log.routed(), before.assign(inclusion=np.nan) if version < 4 else before)
+        assert log.complete_sessions([CHAMPION]) == {}
         assert log.epochs() == (epoch,)
         assert log.open_epoch(EPOCH.experiment, EPOCH.arms, "now", after=1, regimes=SPLIT).regimes == SPLIT
     with PredictionLog(url) as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -179,3 +180,41 @@ def test_a_reward_model_of_another_shape_is_refused() -> None:
         doubly_robust(log, target, means[:, :1])
     with pytest.raises(ExperimentError, match="reward model"):
         doubly_robust(log, target, np.full_like(means, np.nan))
+
+
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_a_sampled_request_stands_for_those_that_were_not_sent(name: str) -> None:
+    """Half of the days have all of few tickers, the others a sample of many, on which the arms do better."""
+    days, asked = 400, 10
+    universe = np.where(np.arange(days) % 2, 100, asked)
+    mean = np.where(np.arange(days) % 2, 0.7, 0.4)
+    truth = float(np.sum(universe * mean) / np.sum(universe))
+    unweighted: list[float] = []
+    weighted: list[float] = []
+    covered = 0
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        day = np.repeat(np.arange(days), asked)
+        log = LoggedRewards(
+            day,
+            random.integers(0, 2, day.size).astype(np.intp),
+            (random.random(day.size) < mean[day]).astype(float),
+            np.full((day.size, 2), 0.5),
+        )
+        target = np.tile([0.0, 1.0], (day.size, 1))
+        unweighted.append(ESTIMATES[name](log, target).estimate)
+        sampled = ESTIMATES[name](replace(log, inclusion=(asked / universe)[day]), target)
+        covered += sampled.low < truth < sampled.high
+        weighted.append(sampled.estimate)
+        alike = replace(log, inclusion=np.full(day.size, 0.25))
+        assert ESTIMATES[name](alike, target) == ESTIMATES[name](log, target)
+    assert covered >= 9, "of 12, by intervals of 95 %"
+    assert abs(np.mean(weighted) - truth) < 0.02
+    assert abs(np.mean(unweighted) - truth) > 0.1, "without the inclusion probabilities another question is answered"
+
+
+@pytest.mark.parametrize("inclusion", [0.0, 1.5, np.nan])
+def test_an_impossible_inclusion_is_refused(inclusion: float) -> None:
+    log, _, _ = world(0)
+    with pytest.raises(ExperimentError, match="inclusion must hold a probability"):
+        replace(log, inclusion=np.full(log.reward.size, inclusion))

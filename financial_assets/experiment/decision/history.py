@@ -1,0 +1,308 @@
+"""Evidence that grows by its new sessions: what one session said is kept as long as nothing behind it has changed.
+
+The evidence of a session depends on its rows in the log, its outcomes and the baselines' predictions of it. The log is
+append-only and its results are final, so that changes have larger ids or were pending; outcomes are compared by digest,
+predictions by token. Only the sessions that changed are tabulated again, by the same code as all of them: the result is
+that of :func:`.evidence.gather` bit for bit. The same holds for the confidence sequence, whose state after the days so
+far is kept.
+
+All of it can be made anew: a file that is missing, damaged, or of other code, another plan or another log costs time
+only. It is written whole or not at all; of two processes that write at once, the last one's stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+
+from financial_assets.experiment import outcomes as outcomes_module
+from financial_assets.experiment import paired_score
+from financial_assets.experiment.decision import evidence as evidence_module
+from financial_assets.experiment.decision import looks
+from financial_assets.experiment.decision.evidence import Evidence, assemble, first_sessions, series_names, tabulate
+from financial_assets.experiment.decision.guardrails import longest_of_pairs
+from financial_assets.experiment.decision.kept_evidence import (
+    STATE_ARRAYS,
+    KeptDay,
+    KeptEvidence,
+    load_evidence,
+    save_evidence,
+)
+from financial_assets.experiment.decision.record import ConfidenceSequence
+from financial_assets.experiment.outcomes import KnownPrices, outcome_frame
+from financial_assets.experiment.paired_score import answer_columns
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log.reader import LogReader
+from financial_assets.experiment.statistics import betting, capital
+from financial_assets.experiment.statistics.betting import BettingSequence
+from financial_assets.kept import code_digest
+from financial_assets.market import outcomes as market_outcomes
+from financial_assets.market.outcomes import next_session_return
+from financial_assets.market.panel import PricePanel
+from financial_assets.scoring import classification, quantiles
+
+EVIDENCE_COLUMNS = ("session", "ticker", "model", "status", "probability_up", "latency_s")
+"""Columns of the log's direct predictions that evidence needs, beside those of the plan's metric."""
+
+_FORWARD = 2  # sessions after a decision that its outcomes reach
+
+
+class SessionPredictions(Protocol):
+    """Daily predictions of the baselines, by session."""
+
+    @property
+    def tokens(self) -> Mapping[pd.Timestamp, str]:
+        """Session -> what changes whenever its predictions may have."""
+        ...
+
+    def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
+        """The predictions of some sessions: ``date``, ``ticker``, ``model``, ``probability_up``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a decision takes from log and prices.
+
+    Attributes
+    ----------
+    evidence
+        As of :func:`.evidence.gather`, without ``by_ticker``.
+    longest
+        See :func:`.guardrails.longest_of_pairs`.
+    always_on
+        See :func:`.looks.watch`.
+    """
+
+    evidence: Evidence
+    longest: pd.DataFrame
+    always_on: ConfidenceSequence
+
+
+class EvidenceHistory:
+    """Where the evidence of plans is kept.
+
+    Parameters
+    ----------
+    folder
+        Made when missing; a file per plan.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def gather(
+        self, plan: ExperimentPlan, log: LogReader, baselines: SessionPredictions, known: KnownPrices
+    ) -> Gathered:
+        """The evidence of a plan as of a session; only what has changed since the last call is looked at.
+
+        Parameters
+        ----------
+        plan
+            Which pair, since when, by which metric.
+        log
+            The prediction log.
+        baselines
+            Daily predictions of the baselines.
+        known
+            Prices as of the decision.
+        """
+        path = self._folder / f"{plan.digest[:32]}.npz"
+        state, arrays = load_evidence(path)
+        panel = _after(known.panel, pd.Timestamp(plan.starts_after))
+        depends_on = _depends_on(plan, panel)
+        digests = _outcome_digests(panel, with_returns=plan.test.metric == "pinball")
+        read = log.last_direct()
+        pair = (plan.champion, plan.challenger)
+        later = log.direct_after(pair, state.last, state.begun) if state.depends_on == depends_on else None
+        if later is None or state.count + later[0] != read[1]:
+            state, arrays, later = (
+                KeptEvidence(depends_on),
+                {},
+                log.direct_after(pair, 0, "") or (0, set[pd.Timestamp]()),
+            )
+        tokens = baselines.tokens
+        touched = later[1] | {pd.Timestamp(day) for day in state.pending}
+        todo = {session for session in touched if session in panel.sessions}
+        to_come = {_iso(session) for session in touched if session > known.as_of}
+        todo |= {
+            session
+            for session, digest in digests.items()
+            if (day := state.days.get(_iso(session))) is None
+            or (day.outcomes, day.token) != (digest, tokens.get(session, ""))
+        }
+        rows = _rows(plan, log, todo)
+        if _moves_first_sessions(state, rows):
+            todo = set(panel.sessions)
+            state, rows = replace(state, first={}), _rows(plan, log, todo)
+        state = _updated(plan, state, todo, rows, baselines, panel, digests)
+        pending = tuple(sorted({*state.pending, *to_come}))
+        state = replace(state, last=read[0], count=read[1], begun=read[2], pending=pending)
+        found = assemble(plan, _table(plan, state, digests))
+        state, arrays, always_on = _watched(plan, state, arrays, found)
+        save_evidence(path, state, arrays)
+        return Gathered(found, _longest(state, known.as_of), always_on)
+
+
+def _after(panel: PricePanel, session: pd.Timestamp) -> PricePanel:
+    """The sessions after one."""
+    first = int(panel.sessions.searchsorted(session, side="right"))
+    return _between(panel, first, len(panel.sessions))
+
+
+def _between(panel: PricePanel, first: int, end: int) -> PricePanel:
+    return PricePanel(
+        tickers=panel.tickers,
+        sessions=panel.sessions[first:end],
+        values=np.ascontiguousarray(panel.values[:, :, first:end]),
+        valid=np.ascontiguousarray(panel.valid[:, first:end]),
+        covariates=panel.covariates,
+    )
+
+
+@cache
+def _code() -> str:
+    modules = (evidence_module, paired_score, outcomes_module, market_outcomes, classification, quantiles)
+    return code_digest((*modules, looks, betting, capital, sys.modules[__name__]), (np, pd))
+
+
+def _depends_on(plan: ExperimentPlan, panel: PricePanel) -> str:
+    """Names what all sessions depend on: code, plan, and whose rows the digests of outcomes are about."""
+    return hashlib.sha256("\0".join((_code(), plan.digest, *panel.tickers)).encode()).hexdigest()
+
+
+def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timestamp, str]:
+    """Session -> digest of what its outcomes say, for sessions with any.
+
+    The sign of a return is all that hits and losses of a probability depend on: prices that are rescaled after a
+    dividend change returns in the last digit only.
+    """
+    returns = np.ascontiguousarray(next_session_return(panel).T)
+    is_known = np.isfinite(returns)
+    said = np.where(is_known, (returns > 0).astype(np.int8), np.int8(-1))
+    return {
+        session: hashlib.blake2b(
+            said[row].tobytes() + (returns[row].tobytes() if with_returns else b""), digest_size=16
+        ).hexdigest()
+        for row, session in enumerate(panel.sessions)
+        if is_known[row].any()
+    }
+
+
+def _rows(plan: ExperimentPlan, log: LogReader, sessions: set[pd.Timestamp]) -> pd.DataFrame:
+    """Direct predictions of the pair on some sessions, pending ones among them."""
+    columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
+    pair = (plan.champion, plan.challenger)
+    if not sessions:
+        return log.direct((), columns=columns)
+    rows = log.direct(pair, since=min(sessions), until=max(sessions), columns=columns)
+    return rows[rows["session"].isin(list(sessions))]
+
+
+def _moves_first_sessions(state: KeptEvidence, rows: pd.DataFrame) -> bool:
+    """Whether a ticker was requested earlier than was known, so that more of its predictions were due."""
+    found = first_sessions(rows[rows["status"] != "pending"])
+    newest = max(state.days, default="")
+    return any(
+        _iso(session) < state.first.get(ticker, "") or (ticker not in state.first and _iso(session) <= newest)
+        for ticker, session in found.items()
+    )
+
+
+def _updated(
+    plan: ExperimentPlan,
+    state: KeptEvidence,
+    todo: set[pd.Timestamp],
+    rows: pd.DataFrame,
+    baselines: SessionPredictions,
+    panel: PricePanel,
+    digests: Mapping[pd.Timestamp, str],
+) -> KeptEvidence:
+    """The state after the sessions ``todo`` were tabulated again."""
+    if not todo:
+        return state
+    pair = rows[rows["status"] != "pending"]
+    first = {ticker: _iso(session) for ticker, session in first_sessions(pair).items()}
+    first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
+    due = [session for session in todo if session in digests]
+    places = panel.sessions.get_indexer(pd.DatetimeIndex(due))
+    days = {day: kept for day, kept in state.days.items() if pd.Timestamp(day) not in todo}
+    if due:
+        span = _between(panel, int(places.min()), int(places.max()) + 1 + _FORWARD)
+        known = outcome_frame(span)
+        known = known[known["session"].isin(due)]
+        begun = {ticker: pd.Timestamp(day) for ticker, day in first.items()}
+        table = tabulate(plan, pair, baselines.of(due), known, begun).table
+        tokens = baselines.tokens
+        for session, figures in _by_session(table).items():
+            days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
+    longest = {day: kept for day, kept in state.longest.items() if pd.Timestamp(day) not in todo}
+    longest |= {_iso(session): figures for session, figures in _by_session(longest_of_pairs(plan, rows)).items()}
+    pending = {_iso(session) for session in rows.loc[rows["status"] == "pending", "session"]}
+    pending |= {day for day in state.pending if pd.Timestamp(day) not in todo}
+    return replace(state, days=days, first=first, longest=longest, pending=tuple(sorted(pending)))
+
+
+def _by_session(table: pd.DataFrame) -> dict[pd.Timestamp, dict[str, float | None]]:
+    """The rows of a table by its index, ``None`` for NaN."""
+    names, sessions = list(map(str, table.columns)), pd.DatetimeIndex(table.index)
+    rows = [[None if pd.isna(value) else value for value in row] for row in table.astype(object).to_numpy().tolist()]
+    return {session: dict(zip(names, row, strict=True)) for session, row in zip(sessions, rows, strict=True)}
+
+
+def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timestamp, str]) -> pd.DataFrame:
+    """The figures of all sessions with an outcome, in order."""
+    sessions = sorted(digests)
+    rows = [state.days[_iso(session)].figures for session in sessions]
+    columns = dict[str, np.ndarray]()
+    for name in series_names(plan):
+        columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
+        counts = f"{name}/rows", f"{name}/unequal"
+        columns |= {count: np.array([row[count] for row in rows], dtype=np.int64) for count in counts}
+    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in ("due", "both")}
+    return pd.DataFrame(columns, index=pd.DatetimeIndex(sessions))
+
+
+def _longest(state: KeptEvidence, as_of: pd.Timestamp) -> pd.DataFrame:
+    days = {pd.Timestamp(day): values for day, values in state.longest.items() if pd.Timestamp(day) <= as_of}
+    return pd.DataFrame.from_dict(days, orient="index", dtype=np.float64).sort_index()
+
+
+def _watched(
+    plan: ExperimentPlan, state: KeptEvidence, arrays: Mapping[str, np.ndarray], evidence: Evidence
+) -> tuple[KeptEvidence, Mapping[str, np.ndarray], ConfidenceSequence]:
+    """The confidence sequence; only days after those whose state is kept are played."""
+    reached: list[BettingSequence] = []
+
+    def extend(start: BettingSequence, days: np.ndarray) -> BettingSequence:
+        count = state.watched
+        is_same = (
+            0 < count <= len(days) and _digest(days[:count]) == state.watched_digest and set(arrays) == {*STATE_ARRAYS}
+        )
+        if is_same and arrays["up"].shape == start.up.shape:
+            start = replace(start, days=count, total=state.total, **{name: arrays[name] for name in STATE_ARRAYS})
+            days = days[count:]
+        reached.append(start.extend(map(float, days)))
+        return reached[-1]
+
+    always_on = looks.watch(plan, evidence, extend)
+    end = reached[0]
+    days = looks.clipped(evidence.main.differences, plan.bound)
+    state = replace(state, watched=end.days, watched_digest=_digest(days), total=end.total)
+    return state, {name: getattr(end, name) for name in STATE_ARRAYS}, always_on
+
+
+def _digest(days: np.ndarray) -> str:
+    return hashlib.sha256(np.asarray(days, dtype="<f8").tobytes()).hexdigest()
+
+
+def _iso(session: pd.Timestamp) -> str:
+    return f"{session:%Y-%m-%d}"

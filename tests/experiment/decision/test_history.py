@@ -1,0 +1,263 @@
+"""Evidence that grows by its new sessions: bit for bit that of all rows, whatever happened to log, prices and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from financial_assets.errors import ExperimentError
+from financial_assets.experiment.arms import WeightEpoch
+from financial_assets.experiment.decision import history as history_module
+from financial_assets.experiment.decision.evidence import gather
+from financial_assets.experiment.decision.guardrails import longest_of_pairs
+from financial_assets.experiment.decision.history import EvidenceHistory, Gathered
+from financial_assets.experiment.decision.looks import watch
+from financial_assets.experiment.outcomes import KnownPrices
+from financial_assets.experiment.plan.plan import ExperimentPlan
+from financial_assets.experiment.prediction_log import schema
+from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.rollout.controller import ExperimentController
+from financial_assets.experiment.rollout.state import Rollout
+from financial_assets.market import calendar
+from financial_assets.market.panel import CHANNELS, PricePanel
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
+from tests.experiment.decision.builders import plan
+from tests.experiment.rollout.builders import rules
+
+PRICES = panel(sessions=62, tickers=5)
+AFTER = PRICES.sessions[PRICES.sessions > CUTOFF]
+QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
+
+
+@dataclass
+class Baselines:
+    """Predictions by session; a new ``version`` of a session changes its token and its predictions."""
+
+    versions: dict[pd.Timestamp, int]
+
+    @property
+    def tokens(self) -> Mapping[pd.Timestamp, str]:
+        return {session: f"{session}-{version}" for session, version in self.versions.items()}
+
+    def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
+        rows = []
+        for session in sorted(sessions):
+            rng = np.random.default_rng([int(session.value % 2**32), self.versions[session]])
+            for name in ("majority", "logistic"):
+                rows += [(session, ticker, name, rng.uniform(0.3, 0.7)) for ticker in PRICES.tickers]
+        return pd.DataFrame(rows, columns=["date", "ticker", "model", "probability_up"])
+
+    def frame(self) -> pd.DataFrame:
+        return self.of(self.versions)
+
+
+@dataclass
+class World:
+    """A log and prices that grow, and the history that follows them."""
+
+    log: PredictionLog
+    epoch: WeightEpoch
+    history: EvidenceHistory
+    baselines: Baselines
+    plan: ExperimentPlan
+
+    def predict(self, session: pd.Timestamp, tickers: tuple[str, ...] = PRICES.tickers, answered: bool = True) -> None:
+        rng = np.random.default_rng(int(session.value % 2**31))
+        intents = self.log.begin_direct(self.epoch.arms, session, calendar.next_session(session), tickers)
+        if answered:
+            self.log.complete_direct(
+                [Result(one.id, Forecast(rng.random(), QUANTILES), latency_s=0.001 * rng.random()) for one in intents]
+            )
+
+    def look(self, as_of: pd.Timestamp, prices: PricePanel = PRICES) -> Gathered:
+        """What the history gives, after it was compared with everything computed from all rows."""
+        known = KnownPrices.of(prices.until(as_of), as_of)
+        found = self.history.gather(self.plan, self.log, self.baselines, known)
+        direct = self.log.direct((CHAMPION, CHALLENGER), since=pd.Timestamp(self.plan.starts_after), until=as_of)
+        whole = gather(self.plan, direct, self.baselines.frame(), known.outcomes)
+        assert found.evidence.digest == whole.digest
+        assert (found.evidence.due, found.evidence.missing) == (whole.due, whole.missing)
+        pairs = zip(
+            [found.evidence.main, found.evidence.accuracy, *found.evidence.against.values()],
+            [whole.main, whole.accuracy, *whole.against.values()],
+            strict=True,
+        )
+        for ours, theirs in pairs:
+            assert list(ours.sessions) == list(theirs.sessions)
+            np.testing.assert_array_equal(ours.differences, theirs.differences)
+            assert (ours.rows, ours.disagreements) == (theirs.rows, theirs.disagreements)
+        assert found.always_on == watch(self.plan, whole)
+        expected = longest_of_pairs(self.plan, direct)
+        pd.testing.assert_frame_equal(
+            found.longest[list(expected.columns)], expected, check_names=False, check_freq=False, check_exact=True
+        )
+        return found
+
+
+@pytest.fixture
+def world(log: PredictionLog, tmp_path: Path) -> World:
+    epoch = log.open_epoch("ab-experiment", arms(), "start", after=0)
+    return World(log, epoch, EvidenceHistory(tmp_path / "evidence"), Baselines(dict.fromkeys(AFTER, 0)), plan())
+
+
+@pytest.fixture
+def tabulated(monkeypatch: pytest.MonkeyPatch) -> list[list[pd.Timestamp]]:
+    """Sessions of each tabulation."""
+    made: list[list[pd.Timestamp]] = []
+    tabulate = history_module.tabulate
+
+    def counted(plan: ExperimentPlan, pair: pd.DataFrame, baselines: pd.DataFrame, outcomes: pd.DataFrame, begun):  # type: ignore[no-untyped-def]
+        made.append(sorted(set(outcomes["session"])))
+        return tabulate(plan, pair, baselines, outcomes, begun)
+
+    monkeypatch.setattr(history_module, "tabulate", counted)
+    return made
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "brier", "pinball"])
+def test_a_new_session_is_added_to_what_is_kept(world: World, tabulated: list[list[pd.Timestamp]], metric: str) -> None:
+    world.plan = plan(metric=metric, plausible_effect=0.03)  # type: ignore[arg-type]
+    for place, session in enumerate(AFTER[:12]):
+        world.predict(session)
+        world.look(session)
+        expected = [AFTER[place - 1]] if place else []
+        assert tabulated[-1:] == ([expected] if place else []), "only the session whose outcome has become known"
+    before = len(tabulated)
+    world.look(AFTER[11])
+    assert len(tabulated) == before, "the same again computes nothing"
+
+
+def test_restated_outcomes_and_predictions_are_computed_again(
+    world: World, tabulated: list[list[pd.Timestamp]]
+) -> None:
+    for session in AFTER[:10]:
+        world.predict(session)
+    world.look(AFTER[9])
+    values = PRICES.values.copy()
+    close, at = CHANNELS.index("close"), PRICES.position(AFTER[4])
+    values[2, close, at] = values[2, close, at - 1] * (0.9 if values[2, close, at] > values[2, close, at - 1] else 1.1)
+    world.look(AFTER[9], replace(PRICES, values=values))
+    assert set(tabulated[-1]) <= {AFTER[3], AFTER[4]}
+    assert AFTER[3] in tabulated[-1]
+    world.baselines.versions[AFTER[6]] += 1
+    world.look(AFTER[9], replace(PRICES, values=values))
+    assert tabulated[-1] == [AFTER[6]]
+
+
+def test_prices_rescaled_by_a_dividend_change_no_evidence_of_directions(
+    world: World, tabulated: list[list[pd.Timestamp]]
+) -> None:
+    for session in AFTER[:10]:
+        world.predict(session)
+    world.look(AFTER[9])
+    values = PRICES.values.copy()
+    values[1, :4] *= np.float32(0.9871)
+    before = len(tabulated)
+    world.look(AFTER[9], replace(PRICES, values=values))
+    assert len(tabulated) == before
+    world.plan = plan(metric="pinball", plausible_effect=0.03)
+    world.look(AFTER[9])
+    world.look(AFTER[9], replace(PRICES, values=values))
+    assert len(tabulated[-1]) == 9, "losses of quantiles depend on the returns themselves"
+
+
+def test_late_rows_and_answers_are_found(world: World, tabulated: list[list[pd.Timestamp]]) -> None:
+    some = PRICES.tickers[:3]
+    for place, session in enumerate(AFTER[:10]):
+        world.predict(session, some if place == 5 else PRICES.tickers, answered=place != 7)
+    found = world.look(AFTER[9])
+    assert found.evidence.missing == 2 + 5
+    world.predict(AFTER[5])
+    assert world.look(AFTER[9]).evidence.missing == 5
+    assert set(tabulated[-1]) == {AFTER[5], AFTER[7]}
+    world.predict(AFTER[7])
+    assert world.look(AFTER[9]).evidence.missing == 0
+    assert tabulated[-1] == [AFTER[7]]
+
+
+def test_a_ticker_that_was_asked_for_earlier_than_known_makes_more_due(world: World) -> None:
+    most = PRICES.tickers[:4]
+    for place, session in enumerate(AFTER[:10]):
+        world.predict(session, PRICES.tickers if place >= 6 else most)
+    assert world.look(AFTER[9]).evidence.missing == 0
+    world.predict(AFTER[2])
+    assert world.look(AFTER[9]).evidence.missing == 3, "sessions 3, 4 and 5 lack the fifth ticker"
+
+
+def test_an_earlier_look_and_one_after_a_gap_agree(world: World) -> None:
+    for session in AFTER[:12]:
+        world.predict(session)
+    for place in (11, 5, 9, 0, 11):
+        world.look(AFTER[place])
+
+
+def test_a_log_that_is_ahead_of_the_decision_is_read_as_the_clock_goes_on(
+    world: World, tabulated: list[list[pd.Timestamp]]
+) -> None:
+    for session in AFTER[:12]:
+        world.predict(session)
+    for place in (3, 4, 5, 8):
+        world.look(AFTER[place])
+    assert tabulated[1:] == [[AFTER[3]], [AFTER[4]], list(AFTER[5:8])]
+
+
+@pytest.mark.parametrize("change", ["plan", "code", "log", "damaged", "universe"])
+def test_what_may_be_out_of_date_is_computed_anew(
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tabulated: list[list[pd.Timestamp]],
+    change: str,
+) -> None:
+    for session in AFTER[:8]:
+        world.predict(session)
+    world.look(AFTER[7])
+    prices = PRICES
+    if change == "plan":
+        world.plan = plan(plausible_effect=0.05)
+    elif change == "code":
+        monkeypatch.setattr(history_module, "_code", lambda: "another")
+    elif change == "damaged":
+        (path,) = (tmp_path / "evidence").iterdir()
+        path.write_bytes(path.read_bytes()[:-100])
+    elif change == "universe":
+        prices = PricePanel(PRICES.tickers[:4], PRICES.sessions, PRICES.values[:4].copy(), PRICES.valid[:4].copy())
+    else:  # another log with as many rows and the same ids
+        with PredictionLog(f"sqlite:///{tmp_path / 'other.db'}") as other:
+            world.log, world.epoch = other, other.open_epoch("ab-experiment", arms(), "start", after=0)
+            for session in AFTER[:8]:
+                world.predict(session)
+            columns = schema.direct.c
+            with other.engine.begin() as connection:
+                statement = sa.update(schema.direct).where(columns.session == AFTER[2].date())
+                connection.execute(statement.values(probability_up=0.9))
+            world.look(AFTER[7])
+        assert len(tabulated[-1]) == 7
+        return
+    world.look(AFTER[7], prices)
+    assert len(tabulated[-1]) == 7
+
+
+def test_decisions_are_those_of_all_rows(world: World) -> None:
+    for session in AFTER[:12]:
+        world.predict(session)
+    rollout = Rollout(world.log, rules())
+    kept, whole = ExperimentController(rollout, world.history), ExperimentController(rollout)
+    epoch = world.epoch
+    for session in AFTER[4:12]:
+        known = KnownPrices.of(PRICES.until(session), session)
+        routed = whole._routed(session)
+        judged = [
+            controller._judge(world.plan, epoch, routed, known, baselines, 5.0)
+            for controller, baselines in ((kept, world.baselines), (whole, world.baselines.frame()))
+        ]
+        assert judged[0].decision == judged[1].decision
+    with pytest.raises(ExperimentError, match="keeps a history"):
+        whole._judge(world.plan, epoch, routed, known, world.baselines, 5.0)
