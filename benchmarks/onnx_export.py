@@ -127,13 +127,13 @@ def network_alone(predictor: Predictor, path: Path) -> Callable[[], object]:
     """An answer from features that are there already."""
     answer = AnswerOfFeatures(predictor).eval()
     model = write_onnx(
-        trace(answer, lambda batch: torch.ones((batch, answer.width))),
-        source=(INPUT_NAME, ("batch", answer.width)),
+        trace(answer, lambda batch: torch.ones((batch, *answer.shape))),
+        source=(INPUT_NAME, ("batch", *answer.shape)),
         outputs={name: ("batch", size) for name, size in zip(OUTPUT_NAMES, (1, len(QUANTILE_LEVELS)), strict=True)},
         opset=OPSET,
     )
     onnx.save(model, path)
-    session, values = onnx_session(path), np.zeros((1, answer.width), dtype=np.float32)
+    session, values = onnx_session(path), np.zeros((1, *answer.shape), dtype=np.float32)
     return lambda: run_onnx(session, values)
 
 

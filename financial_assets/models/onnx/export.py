@@ -60,7 +60,7 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
         raise ExportError("a predictor in training mode would be exported with its dropout: call eval() first")
     answer, channels = AnswerOfFeatures(predictor).eval(), len(predictor.channels)
     model = write_onnx(
-        trace(answer, lambda batch: torch.ones((batch, answer.width))),
+        trace(answer, lambda batch: torch.ones((batch, *answer.shape))),
         source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, channels)),
         outputs=dict(zip(OUTPUT_NAMES, (("batch", 1), ("batch", len(QUANTILE_LEVELS))), strict=True)),
         opset=OPSET,

@@ -1,0 +1,259 @@
+"""A program whose series have lengths: windows become products with constant matrices.
+
+A window that must answer exactly for a constant series, and any sum of squares, is centred first on a bar that lies in
+every one of its positions. Differences from a bar of the window are exactly 0 where nothing moves, and since one of
+them is 0, the square of their sum is at most ``n - 1`` of the ``n`` parts of what it is subtracted from: sums of
+squared deviations lose a factor of ``n`` in accuracy at worst, whatever the level of the series.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from financial_assets.models.onnx.lowering.program import Form, Operand, Program, Step
+
+Matrix = NDArray[np.float32]
+"""What a product multiplies a series by: ``[sessions in, sessions out]``."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What must be equal for tasks to be computed together: operation, length, and which operands are numbers."""
+
+    name: str
+    length: int
+    is_constant: tuple[bool, ...] = ()
+    detail: Hashable = None
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One row of ``kind.length`` numbers.
+
+    Attributes
+    ----------
+    kind
+        The operation.
+    operands
+        Rows or numbers; rows have the length of the result, but for a product, a take, a maximum or an age.
+    result
+        Number of the row.
+    matrix
+        Of a product.
+    """
+
+    kind: Kind
+    operands: tuple[int | float, ...]
+    result: int
+    matrix: Matrix | None = None
+
+
+@dataclass(frozen=True)
+class _Centred:
+    """Differences of a series from bars that lie within its windows.
+
+    ``row`` holds them; bar ``i`` of the window that ends at output session ``t`` is at ``places[t, i]``.
+    """
+
+    row: int
+    places: NDArray[np.int64]
+
+
+class Expansion:
+    """Tasks in the order in which they were asked for; each waits only for earlier ones.
+
+    Rows 0 to ``channels - 1`` are the bars' channels, ``depth`` sessions each.
+    """
+
+    def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int]) -> None:
+        self._program = program
+        self._extra = [sessions + more for more in extra]
+        self.lengths = [program.depth] * program.channels
+        self.tasks: list[Task] = []
+        self._known: dict[Hashable, int] = {}
+        operands = [program.operand(form) for form in wanted]
+        needed = program.needed(operands, sessions, extra)
+        self._row_of = {series: series for series in range(program.channels)}
+        for series, step in enumerate(program.steps):
+            if step is not None and needed[series]:
+                self._row_of[series] = _EXPANSIONS.get(step.name, Expansion.elementwise)(self, step, needed[series])
+        self.wanted = [self.taken(operand, sessions) for operand in operands]
+
+    def add(
+        self,
+        name: str,
+        operands: Sequence[int | float],
+        length: int,
+        detail: Hashable = None,
+        matrix: Matrix | None = None,
+    ) -> int:
+        """The row of an operation; the same if it was asked for before."""
+        key = (name, tuple(operands), length, detail, None if matrix is None else matrix.tobytes())
+        if key not in self._known:
+            self._known[key] = len(self.lengths)
+            self.lengths.append(length)
+            flags = tuple(isinstance(operand, float) for operand in operands)
+            kind = Kind(name, length, flags, detail)
+            self.tasks.append(Task(kind, tuple(operands), self._known[key], matrix))
+        return self._known[key]
+
+    def taken(self, operand: Operand, length: int) -> int:
+        """The last ``length`` sessions of a series, some sessions ago."""
+        row = self._row_of[operand.series]
+        if self.lengths[row] == length and operand.lag == 0:
+            return row
+        return self.add("take", [row], length, (operand.lag, self.lengths[row]))
+
+    def elementwise(self, step: Step, length: int) -> int:
+        """An operation on each session alone."""
+        operands = [
+            self.taken(operand, length) if isinstance(operand, Operand) else float(operand) for operand in step.operands
+        ]
+        return self.add(step.name, operands, length)
+
+    def product(self, row: int, matrix: NDArray[np.float64]) -> int:
+        """A row times a matrix."""
+        return self.add("product", [row], matrix.shape[1], matrix.shape[0], matrix.astype(np.float32))
+
+    def input_of(self, operand: Operand, window: int, length: int) -> int:
+        """The sessions that windows of some bars look at; a few more, where that gives more rows the same length."""
+        available = self.lengths[self._row_of[operand.series]] - operand.lag
+        least = length + window - 1
+        rounded = next((size for size in self._extra if size >= least), least)
+        return self.taken(operand, min(rounded, available))
+
+    def form(self, step: Step, length: int) -> int:
+        """A weighted sum."""
+        operand, form = step.operands[0], step.detail
+        assert isinstance(operand, Operand)
+        assert isinstance(form, Form)
+        window = len(form.weights)
+        if not form.is_centred:
+            row = self.input_of(operand, window, length)
+            return self.product(row, _band(np.asarray(form.weights), self.lengths[row], length))
+        total = form.total
+        weights = np.asarray(form.weights) / (total or 1.0)
+        if total:  # what the window adds to its newest bar
+            weights[0] -= 1.0
+        result = self._moved(operand, weights, length)
+        if total:
+            result = self.add("Add", [self.taken(operand, length), result], length)
+        return result if total in (0.0, 1.0) else self.add("Mul", [result, total], length)
+
+    def _moved(self, operand: Operand, weights: NDArray[np.float64], length: int) -> int:
+        """A weighted sum whose weights add up to nothing: exactly 0 where the window is constant."""
+        window = len(weights)
+        if window >= length:
+            centred = self.centred(operand, window, length)
+            return self.product(centred.row, _scattered(centred.places, weights, self.lengths[centred.row]))
+        # Windows without a common bar: by parts, a sum of changes from one bar to the next.
+        row = self.input_of(operand, window, length)
+        size = self.lengths[row] - 1
+        changes = self.add("Sub", [self.taken(operand, size), self._lagged(operand, size)], size)
+        return self.product(changes, _band(np.cumsum(weights)[:-1], size, length))
+
+    def _lagged(self, operand: Operand, length: int) -> int:
+        return self.taken(Operand(operand.series, operand.lag + 1), length)
+
+    def centred(self, operand: Operand, window: int, length: int, size: int | None = None) -> _Centred:
+        """Differences of a series from a bar that lies in every window, or in every window of a few sessions."""
+        row = self.input_of(operand, window, length) if size is None else self.taken(operand, size)
+        size = self.lengths[row]
+        ends = np.arange(size - length, size)
+        bars = ends[:, None] - np.arange(window)
+        if window >= length:
+            return _Centred(self.add("centre", [row], size, size - length), bars)
+        first = (np.arange(length) // window) * window  # the first session of the chunk that a session is in
+        starts = np.unique(first)
+        width = 2 * window - 1
+        matrix = np.zeros((size, len(starts) * width))
+        for chunk, start in enumerate(starts):
+            for place in range(width):
+                session = ends[start] - window + 1 + place
+                if session < size:
+                    matrix[session, chunk * width + place] += 1.0
+                    matrix[ends[start], chunk * width + place] -= 1.0
+        offset = (first // window) * width - (ends[first] - window + 1)
+        return _Centred(self.product(row, matrix), bars + offset[:, None])
+
+    def co_moment(self, step: Step, length: int) -> int:
+        """Sum of products of deviations."""
+        window = step.window
+        size = min(self.lengths[self.input_of(operand, window, length)] for operand in _series(step))
+        of_x, of_y = (self.centred(operand, window, length, size) for operand in _series(step))
+        rows = (of_x.row, of_y.row)
+        width = self.lengths[of_x.row]
+        sums = _scattered(of_x.places, np.full(window, 1.0 / math.sqrt(window)), width)
+        products = self.product(self.add("Mul", rows, width), _scattered(of_x.places, np.ones(window), width))
+        of_sums = [self.product(row, sums) for row in rows]
+        return self.add("Sub", [products, self.add("Mul", of_sums, length)], length)
+
+    def mean_absolute_deviation(self, step: Step, length: int) -> int:
+        """Average distance from the average."""
+        (operand,), window = _series(step), step.window
+        centred = self.centred(operand, window, length)
+        deviations = np.zeros((self.lengths[centred.row], length, window))
+        for session, places in enumerate(centred.places):
+            deviations[places, session] -= 1.0 / window
+            deviations[places, session, np.arange(window)] += 1.0
+        row = self.product(centred.row, deviations.reshape(len(deviations), -1))
+        size = self.add("Abs", [row], length * window)
+        return self.product(size, _blocks(length, window) / window)
+
+    def profile(self, step: Step, length: int) -> int:
+        """Weights of a window's bars, each times where its range lies below or above the level of the newest."""
+        level, middle, width, weight = _series(step)
+        window = step.window
+        size = min(self.lengths[self.input_of(operand, window, length)] for operand in (middle, width, weight))
+        bars = np.arange(size - length, size)[:, None] - np.arange(window)
+        each, newest = np.zeros((size, length * window)), np.zeros((size, length * window))
+        each[bars.ravel(), np.arange(length * window)] = 1.0
+        newest[np.repeat(bars[:, 0], window), np.arange(length * window)] = 1.0
+        pairs = ((level, newest), (middle, each), (width, each), (weight, each))
+        of_level, of_middle, of_width, of_weight = (
+            self.product(self.taken(operand, size), matrix) for operand, matrix in pairs
+        )
+        distance = self.add("Div", [self.add("Sub", [of_level, of_middle], length * window), of_width], length * window)
+        side = self.add("Clamp", [distance, -1.0, 1.0], length * window)
+        return self.product(self.add("Mul", [side, of_weight], length * window), _blocks(length, window))
+
+    def extreme(self, step: Step, length: int) -> int:
+        """Maximum of a window, or its age."""
+        (operand,) = _series(step)
+        return self.add(step.name, [self.taken(operand, length + step.window - 1)], length, step.window)
+
+
+def _series(step: Step) -> list[Operand]:
+    return [operand for operand in step.operands if isinstance(operand, Operand)]
+
+
+def _band(weights: NDArray[np.float64], size: int, length: int) -> NDArray[np.float64]:
+    """Weights, newest session first, for each of the last ``length`` of ``size`` sessions."""
+    places = np.arange(size - length, size)[:, None] - np.arange(len(weights))
+    return _scattered(places, weights, size)
+
+
+def _scattered(places: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    matrix = np.zeros((size, len(places)))
+    matrix[places, np.arange(len(places))[:, None]] = weights
+    return matrix
+
+
+def _blocks(count: int, width: int) -> NDArray[np.float64]:
+    """Sums of ``count`` blocks of ``width`` numbers."""
+    return np.repeat(np.eye(count), width, axis=0)
+
+
+_EXPANSIONS: Mapping[str, Callable[[Expansion, Step, int], int]] = {
+    "form": Expansion.form,
+    "co_moment": Expansion.co_moment,
+    "mean_absolute_deviation": Expansion.mean_absolute_deviation,
+    "profile": Expansion.profile,
+    "maximum": Expansion.extreme,
+    "age_of_maximum": Expansion.extreme,
+}
