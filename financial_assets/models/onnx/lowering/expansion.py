@@ -15,10 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from financial_assets.models.onnx.lowering.program import Form, Operand, Program, Step
+from financial_assets.models.onnx.lowering.program import GIVEN, Form, Operand, Program, Step
 
 Matrix = NDArray[np.float32]
 """What a product multiplies a series by: ``[sessions in, sessions out]``."""
+
+_CHUNKED = 32
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Expansion:
 
     def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int]) -> None:
         self._program = program
+        self._sessions = sessions
         self._extra = [sessions + more for more in extra]
         self.lengths = [program.depth] * program.channels
         self.tasks: list[Task] = []
@@ -102,11 +105,24 @@ class Expansion:
             self.tasks.append(Task(kind, tuple(operands), self._known[key], matrix))
         return self._known[key]
 
+    def given(self, _: Step, length: int) -> int:
+        """A row that is there."""
+        self.lengths.append(length)
+        return len(self.lengths) - 1
+
+    def row_of(self, series: int) -> int:
+        """The row of a series."""
+        return self._row_of[series]
+
     def taken(self, operand: Operand, length: int) -> int:
         """The last ``length`` sessions of a series, some sessions ago."""
         row = self._row_of[operand.series]
         if self.lengths[row] == length and operand.lag == 0:
             return row
+        if length == self._sessions and operand.lag:
+            # A product with ones is exact, and those of all lags are one.
+            ones = (*(0.0,) * operand.lag, 1.0)
+            return self.product(row, _band(np.array(ones), self.lengths[row], length))
         return self.add("take", [row], length, (operand.lag, self.lengths[row]))
 
     def elementwise(self, step: Step, length: int) -> int:
@@ -122,10 +138,7 @@ class Expansion:
 
     def input_of(self, operand: Operand, window: int, length: int) -> int:
         """The sessions that windows of some bars look at; a few more, where that gives more rows the same length."""
-        available = self.lengths[self._row_of[operand.series]] - operand.lag
-        least = length + window - 1
-        rounded = next((size for size in self._extra if size >= least), least)
-        return self.taken(operand, min(rounded, available))
+        return self.taken(operand, self._size(operand, length + window - 1))
 
     def form(self, step: Step, length: int) -> int:
         """A weighted sum."""
@@ -133,6 +146,8 @@ class Expansion:
         assert isinstance(operand, Operand)
         assert isinstance(form, Form)
         window = len(form.weights)
+        if window == 1:
+            return self.add("Mul", [self.taken(operand, length), form.weights[0]], length)
         if not form.is_centred:
             row = self.input_of(operand, window, length)
             return self.product(row, _band(np.asarray(form.weights), self.lengths[row], length))
@@ -152,13 +167,10 @@ class Expansion:
             centred = self.centred(operand, window, length)
             return self.product(centred.row, _scattered(centred.places, weights, self.lengths[centred.row]))
         # Windows without a common bar: by parts, a sum of changes from one bar to the next.
-        row = self.input_of(operand, window, length)
-        size = self.lengths[row] - 1
-        changes = self.add("Sub", [self.taken(operand, size), self._lagged(operand, size)], size)
+        before = Operand(operand.series, operand.lag + 1)
+        size = self.lengths[self.input_of(before, window - 1, length)]
+        changes = self.add("Sub", [self.taken(operand, size), self.taken(before, size)], size)
         return self.product(changes, _band(np.cumsum(weights)[:-1], size, length))
-
-    def _lagged(self, operand: Operand, length: int) -> int:
-        return self.taken(Operand(operand.series, operand.lag + 1), length)
 
     def centred(self, operand: Operand, window: int, length: int, size: int | None = None) -> _Centred:
         """Differences of a series from a bar that lies in every window, or in every window of a few sessions."""
@@ -171,7 +183,8 @@ class Expansion:
         first = (np.arange(length) // window) * window  # the first session of the chunk that a session is in
         starts = np.unique(first)
         width = 2 * window - 1
-        matrix = np.zeros((size, len(starts) * width))
+        # Chunks of other windows get the same length.
+        matrix = np.zeros((size, -(-len(starts) * width // _CHUNKED) * _CHUNKED))
         for chunk, start in enumerate(starts):
             for place in range(width):
                 session = ends[start] - window + 1 + place
@@ -225,7 +238,24 @@ class Expansion:
     def extreme(self, step: Step, length: int) -> int:
         """Maximum of a window, or its age."""
         (operand,) = _series(step)
-        return self.add(step.name, [self.taken(operand, length + step.window - 1)], length, step.window)
+        least = length + step.window - 1
+        row = self._signed(operand, least)
+        if self.lengths[row] != least:
+            row = self.add("take", [row], least, (0, self.lengths[row]))
+        return self.add(step.name, [row], length, step.window)
+
+    def _signed(self, operand: Operand, least: int) -> int:
+        """A series, or the opposite of one, as a product with 1 or -1: both are in one tensor then."""
+        step = self._program.steps[operand.series]
+        sign = 1.0
+        if step is not None and step.name == "Mul" and step.operands[1] == -1.0:
+            sign, (operand,) = -1.0, _series(step)
+        return self.add("Mul", [self.taken(operand, self._size(operand, least)), sign], self._size(operand, least))
+
+    def _size(self, operand: Operand, least: int) -> int:
+        """At least as many sessions of a series; a few more, where that gives more rows the same length."""
+        available = self.lengths[self._row_of[operand.series]] - operand.lag
+        return min(next((size for size in self._extra if size >= least), available), available)
 
 
 def _series(step: Step) -> list[Operand]:
@@ -250,6 +280,7 @@ def _blocks(count: int, width: int) -> NDArray[np.float64]:
 
 
 _EXPANSIONS: Mapping[str, Callable[[Expansion, Step, int], int]] = {
+    GIVEN: Expansion.given,
     "form": Expansion.form,
     "co_moment": Expansion.co_moment,
     "mean_absolute_deviation": Expansion.mean_absolute_deviation,

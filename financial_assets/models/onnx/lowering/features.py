@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from financial_assets.features.bars import causal_volatility
 from financial_assets.models.onnx.builder import GraphBuilder
+from financial_assets.models.onnx.lowering.calendar import of_the_day, write_calendar
 from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.writer import write_program
 from financial_assets.models.request_shape import SERVED_LOOKBACK
@@ -16,6 +17,10 @@ from financial_assets.models.scaling import CLIP
 
 if TYPE_CHECKING:
     from financial_assets.models.predictor import Predictor
+
+
+_SPARE = 8
+"""Bars before those needed that may be read, times 0: series that are lagged then have the length of others."""
 
 
 def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> str:
@@ -40,13 +45,20 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     ExportError
         If a feature uses an operation that has no form on series.
     """
-    depth, steps, channels = predictor.bars_needed, predictor.sequence_length, len(predictor.channels)
+    steps, channels = predictor.sequence_length, len(predictor.channels)
+    depth = min(predictor.bars_needed + _SPARE, SERVED_LOOKBACK)
     functions = [*(feature.function for feature in predictor.graph.features), causal_volatility]
     program, values = read_program(functions, depth, channels)
     ends = [builder.integers(number) for number in (SERVED_LOOKBACK - depth, SERVED_LOOKBACK, 1)]
     recent = builder.emit("Slice", [bars, *ends])
     bars_by_channel = _columns_to_rows(builder, recent, channels, (channels, -1, depth))
-    rows = write_program(builder, program, bars_by_channel, values, steps)
+    of_day = [place for place, form in enumerate(values) if of_the_day(program, form)]
+    dated = [functions[place] for place in of_day]
+    found = write_calendar(builder, dated, bars_by_channel, (depth - steps, depth)) if dated else {}
+    given = {values[of_day[place]].series: where for place, where in found.items()}
+    for series in given:
+        program.give(series)
+    rows = write_program(builder, program, bars_by_channel, values, steps, given)
     by_step = builder.emit("Reshape", [rows, builder.integers(len(values), -1)])
     columns = builder.emit("Transpose", [by_step], perm=(1, 0))
     return builder.emit("Reshape", [columns, builder.integers(-1, steps, len(values))])

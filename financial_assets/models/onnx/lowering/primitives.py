@@ -74,8 +74,8 @@ def _lower(program: Program, target: Any, arguments: list[Any], named: dict[str,
     name = _ELEMENTWISE[target]
     if name in _COMMUTATIVE and not isinstance(arguments[0], Form):
         arguments = arguments[::-1]
-    if name in _LINEAR:
-        return _LINEAR[name](program, *arguments)
+    if name in _REWRITTEN:
+        return _REWRITTEN[name](program, *arguments)
     if name in _MIRRORED and all(isinstance(argument, Form) for argument in arguments):
         name, arguments = _MIRRORED[name], arguments[::-1]
     if name == "Where":
@@ -93,37 +93,77 @@ def _subtract(program: Program, a: Form | float, b: Form | float) -> Form:
 
 def _combined(program: Program, name: str, a: Form | float, b: Form | float, sign: float) -> Form:
     """A sum or difference: one form if a window of the same series is among the two, else the very operation."""
-    if isinstance(a, Form) and isinstance(b, Form):
-        if a.series == b.series and (a.lag is None or b.lag is None):
-            return a.plus(b, sign)
+    if not isinstance(a, Form):
         return program.apply(name, a, b)
-    if isinstance(a, Form) and isinstance(b, (int, float)):
+    if not isinstance(b, Form):
         return program.apply("Add", a, sign * b)  # subtracting a number is adding its negative, to the last bit
-    return program.apply(name, a, b)
+    if a.series == b.series and (a.lag is None or b.lag is None):
+        return a.plus(b, sign)
+    factor = a.factor
+    if factor == 1.0:
+        return _sum_of_many(program, a, b) if name == "Add" else program.apply(name, a, b)
+    return program.apply(name, a.unit, b.scaled(1.0 / factor)).scaled(factor)
+
+
+def _sum_of_many(program: Program, a: Form, b: Form) -> Form:
+    step = _step(program, a)
+    if step and step.name in ("Add", "Sum") and program.is_approximate[a.series]:
+        operands = [*step.operands, program.operand(b)]
+        if all(isinstance(operand, Operand) for operand in operands):
+            return program.apply("Sum", *map(_form, operands))
+    return program.apply("Add", a, b)
 
 
 def _multiply(program: Program, a: Form, b: Form | float) -> Form:
-    if isinstance(b, Form) or a.lag is not None:
-        return program.apply("Mul", a, b)
-    return a.scaled(b)
+    if not isinstance(b, Form):
+        return a.scaled(b) if _is_free(program, a) else program.apply("Mul", a, b)
+    return program.apply("Mul", a.unit, b.unit).scaled(a.factor * b.factor)
 
 
 def _divide(program: Program, a: Form | float, b: Form | float) -> Form:
-    if isinstance(a, Form) and not isinstance(b, Form) and a.lag is None:
-        return a.scaled(1.0 / b)
-    return program.apply("Div", a, b)
+    if not isinstance(a, Form):
+        return program.apply("Div", a, b)
+    if not isinstance(b, Form):
+        return a.scaled(1.0 / b) if _is_free(program, a) else program.apply("Div", a, b)
+    return program.apply("Div", a.unit, b.unit).scaled(a.factor / b.factor)
+
+
+def _is_free(program: Program, a: Form) -> bool:
+    """Whether a factor of a value may be applied later."""
+    return a.lag is None or program.is_approximate[a.series]
+
+
+def _root(program: Program, a: Form) -> Form:
+    if a.factor > 0.0:
+        return program.apply("Sqrt", a.unit).scaled(math.sqrt(a.factor))
+    return program.apply("Sqrt", a)
+
+
+def _size(program: Program, a: Form) -> Form:
+    return program.apply("Abs", a.unit).scaled(abs(a.factor))
 
 
 def _negate(program: Program, a: Form) -> Form:
     return _multiply(program, a, -1.0)
 
 
-_LINEAR: Mapping[str, Callable[..., Form]] = {
+def _minimum(program: Program, a: Form, b: Form | float) -> Form:
+    """The smallest of two or, as the operation has any number of inputs, of more."""
+    step = _step(program, a)
+    if isinstance(b, Form) and step and step.name == "Min" and all(isinstance(each, Operand) for each in step.operands):
+        return program.apply("Min", *map(_form, step.operands), b)
+    return program.apply("Min", a, b)
+
+
+_REWRITTEN: Mapping[str, Callable[..., Form]] = {
     "Add": _add,
     "Sub": _subtract,
     "Mul": _multiply,
     "Div": _divide,
     "Neg": _negate,
+    "Sqrt": _root,
+    "Abs": _size,
+    "Min": _minimum,
 }
 
 
@@ -158,6 +198,8 @@ def _form(operand: Operand | float) -> Form:
 def _clamp(program: Program, x: Form, min: float | None = None, max: float | None = None) -> Form:
     if min is not None and max is not None:
         return program.apply("Clamp", x, min, max)
+    if min == 0.0 and x.factor > 0.0:
+        return program.apply("Max", x.unit, 0.0).scaled(x.factor)
     return program.apply("Max", x, min) if min is not None else program.apply("Min", x, _given(max))
 
 
@@ -168,9 +210,12 @@ def _given(bound: float | None) -> float:
 
 
 def _ratio(program: Program, numerator: Form, denominator: Form, neutral: float = 0.0) -> Form:
+    if denominator.factor <= 0.0:
+        numerator, denominator = numerator, Form(program.operand(denominator).series)
+    factor = numerator.factor / denominator.factor
     if neutral == 0.0:
-        return program.apply("Ratio", numerator, denominator)
-    return program.apply("RatioOr", numerator, denominator, neutral)
+        return program.apply("Ratio", numerator.unit, denominator.unit).scaled(factor)
+    return program.apply("RatioOr", numerator.unit, denominator.unit, neutral / factor).scaled(factor)
 
 
 def _log_ratio(program: Program, a: Form, b: Form) -> Form:

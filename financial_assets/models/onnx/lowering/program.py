@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,10 @@ from financial_assets.errors import ExportError
 
 Weights = NDArray[np.float64]
 
+_APPROXIMATE = frozenset({"form", "co_moment", "mean_absolute_deviation", "profile"})
+"""Steps that sum in another order than ``features.rolling``."""
+GIVEN = "given"
+"""A series that something else computes."""
 _NOTHING = 1e-12
 """Weights whose sum is below this share of their sizes add up to zero."""
 
@@ -67,6 +70,18 @@ class Form:
         return Form(self.series, tuple(map(float, total)), self.is_centred or other.is_centred)
 
     @property
+    def factor(self) -> float:
+        """What a single session is multiplied by; 1 for a window."""
+        places = np.flatnonzero(self.weights)
+        return self.weights[places[0]] if len(places) == 1 else 1.0
+
+    @property
+    def unit(self) -> Form:
+        """The form without its factor."""
+        places = np.flatnonzero(self.weights)
+        return Form(self.series).lagged(int(places[0])) if len(places) == 1 else self
+
+    @property
     def total(self) -> float:
         """Sum of the weights; exactly 0 or 1 where it is nearly so."""
         total = float(np.sum(self.weights))
@@ -114,18 +129,30 @@ class Program:
         Sessions of the bars.
     channels
         Channels of a bar.
+
+    Attributes
+    ----------
+    steps
+        What computes each series; nothing for the channels.
+    is_approximate
+        Whether a series may differ from torch's in its last bits, so that its factors may be moved elsewhere.
     """
 
     def __init__(self, depth: int, channels: int) -> None:
         self.depth = depth
         self.channels = channels
         self.steps: list[Step | None] = [None] * channels
+        self.is_approximate = [False] * channels
         self._known: dict[Step, int] = {}
 
     def apply(self, name: str, *operands: Form | float, window: int = 1, detail: Hashable = None) -> Form:
         """The result of an operation; the same series if it was asked for before."""
         resolved = tuple(self.operand(operand) if isinstance(operand, Form) else operand for operand in operands)
         return Form(self._add(Step(name, resolved, window, detail)))
+
+    def give(self, series: int) -> None:
+        """Note that a series need not be computed: it is there, for the sessions that are wanted."""
+        self.steps[series] = Step(GIVEN, ())
 
     def operand(self, form: Form) -> Operand:
         """The series that holds a form's values."""
@@ -140,6 +167,8 @@ class Program:
         if step not in self._known:
             self._known[step] = len(self.steps)
             self.steps.append(step)
+            taken = [operand.series for operand in step.operands if isinstance(operand, Operand)]
+            self.is_approximate.append(step.name in _APPROXIMATE or any(self.is_approximate[each] for each in taken))
         return self._known[step]
 
     def needed(self, wanted: Sequence[Operand], sessions: int, extra: Sequence[int]) -> list[int]:
@@ -156,19 +185,23 @@ class Program:
         history = self._history()
         needed = [0] * len(self.steps)
 
-        def require(series: int, count: int) -> None:
-            rounded = next((sessions + more for more in extra if sessions + more >= count), count)
-            needed[series] = max(needed[series], count, min(rounded, self.depth - history[series]))
+        def rounded(count: int) -> int:
+            return next((sessions + more for more in extra if sessions + more >= count), count)
+
+        def require(operand: Operand, count: int) -> None:
+            least, most = count + operand.lag, self.depth - history[operand.series]
+            comfortable = rounded(rounded(count) + operand.lag)
+            needed[operand.series] = max(needed[operand.series], least, min(comfortable, most))
 
         for operand in wanted:
-            require(operand.series, sessions + operand.lag)
+            require(operand, sessions)
         for series in reversed(range(self.channels, len(self.steps))):
             step = self.steps[series]
             if step is None or not needed[series]:
                 continue
             for operand in step.operands:
                 if isinstance(operand, Operand):
-                    require(operand.series, needed[series] + operand.lag + step.window - 1)
+                    require(operand, needed[series] + step.window - 1)
         if max(needed[: self.channels]) > self.depth:
             raise ExportError(f"{max(needed[: self.channels])} bars are needed, there are {self.depth}")
         return needed
@@ -183,7 +216,3 @@ class Program:
                 history[series] = reach + step.window - 1
         return history
 
-
-def is_form(value: Any) -> bool:
-    """Whether a traced value is a series, not a number."""
-    return isinstance(value, Form)

@@ -18,15 +18,24 @@ from financial_assets.models.onnx.lowering.expansion import Expansion, Task
 from financial_assets.models.onnx.lowering.program import Form, Program
 from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks
 
-EXTRA_SESSIONS = (0, 19, 63, 79)
+EXTRA_SESSIONS = (0, 19, 63, 127)
 """Series are computed for the answer's sessions and one of these before them, so that more of them share a node."""
 
 _SHARED = 3
 """From so many rows on, a matrix gets a product of its own."""
+_SCATTERED = 2
+"""Rows in more tensors than these are brought together before their sessions are taken."""
 _END = np.iinfo(np.int64).max
 
 
-def write_program(builder: GraphBuilder, program: Program, source: str, wanted: Sequence[Form], sessions: int) -> str:
+def write_program(
+    builder: GraphBuilder,
+    program: Program,
+    source: str,
+    wanted: Sequence[Form],
+    sessions: int,
+    given: Mapping[int, tuple[str, int, int]] | None = None,
+) -> str:
     """Write what ``wanted`` depends on.
 
     Parameters
@@ -41,17 +50,22 @@ def write_program(builder: GraphBuilder, program: Program, source: str, wanted: 
         Values in the order of the result.
     sessions
         How many of the last sessions are wanted.
+    given
+        Series that are there: name of a tensor ``[row, batch, session]``, the row, and how many rows there are.
 
     Returns
     -------
     str
         Name of their values, ``[wanted, batch, session]``.
     """
-    expansion = Expansion(program, wanted, sessions, EXTRA_SESSIONS)
+    expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS)
     values = _Values(builder, program.channels, source)
+    for series, (tensor, place, size) in (given or {}).items():
+        values.store({expansion.row_of(series): place}, tensor, size)
     for group in grouped(needed_tasks(expansion.tasks, expansion.wanted)):
         values.add(group)
-    return values.rows(expansion.wanted)
+    factors = np.array([form.factor for form in wanted], dtype=np.float32).reshape(-1, 1, 1)
+    return builder.emit("Mul", [values.rows(expansion.wanted), builder.constant(factors)])
 
 
 class _Values:
@@ -65,9 +79,10 @@ class _Values:
 
     def store(self, rows: Mapping[int, int], tensor: str, size: int) -> None:
         """Note that ``rows`` are at these places of a tensor of ``size`` rows."""
-        self.at.update({row: (len(self.tensors), place) for row, place in rows.items()})
-        self.tensors.append(tensor)
-        self.sizes.append(size)
+        if tensor not in self.tensors:
+            self.tensors.append(tensor)
+            self.sizes.append(size)
+        self.at.update({row: (self.tensors.index(tensor), place) for row, place in rows.items()})
 
     def add(self, group: Sequence[Task]) -> None:
         """Compute tasks of one kind together."""
@@ -136,6 +151,10 @@ def _take(values: _Values, group: Sequence[Task]) -> None:
     for task in group:
         by_tensor[values.at[int(task.operands[0])][0]].append(task)
     sessions = (2, length - lag - kind.length, length - lag, 1)
+    if len(by_tensor) > _SCATTERED:
+        name = values.part(values.rows([int(task.operands[0]) for task in group]), sessions)
+        values.store({task.result: place for place, task in enumerate(group)}, name, len(group))
+        return
     for tensor, tasks in by_tensor.items():
         places = {task.result: values.at[int(task.operands[0])][1] for task in tasks}
         first, last = min(places.values()), max(places.values())
