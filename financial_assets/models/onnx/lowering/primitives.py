@@ -99,6 +99,7 @@ def _combined(program: Program, name: str, a: Form | float, b: Form | float, sig
         return program.apply("Add", a, sign * b)  # subtracting a number is adding its negative, to the last bit
     if a.series == b.series and (a.lag is None or b.lag is None):
         return a.plus(b, sign)
+    a, b = a.summed(), b.summed()
     factor = a.factor
     if factor == 1.0:
         return _sum_of_many(program, a, b) if name == "Add" else program.apply(name, a, b)
@@ -134,6 +135,7 @@ def _is_free(program: Program, a: Form) -> bool:
 
 
 def _root(program: Program, a: Form) -> Form:
+    a = a.summed()
     if a.factor > 0.0:
         return program.apply("Sqrt", a.unit).scaled(math.sqrt(a.factor))
     return program.apply("Sqrt", a)
@@ -211,7 +213,8 @@ def _given(bound: float | None) -> float:
 
 def _ratio(program: Program, numerator: Form, denominator: Form, neutral: float = 0.0) -> Form:
     if denominator.factor <= 0.0:
-        numerator, denominator = numerator, Form(program.operand(denominator).series)
+        denominator = Form(program.operand(denominator).series)
+    denominator = denominator.summed()
     factor = numerator.factor / denominator.factor
     if neutral == 0.0:
         return program.apply("Ratio", numerator.unit, denominator.unit).scaled(factor)

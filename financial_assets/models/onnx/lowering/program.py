@@ -53,6 +53,10 @@ class Form:
         """The value ``bars`` sessions ago."""
         return Form(self.series, (*(0.0,) * bars, *self.weights), self.is_centred)
 
+    def summed(self) -> Form:
+        """The same, but summed as it is: as accurate beside its own size, where no weight is negative."""
+        return Form(self.series, self.weights) if self.is_centred and min(self.weights) >= 0.0 else self
+
     def scaled(self, factor: float) -> Form:
         """The value times a number."""
         return Form(self.series, tuple(factor * weight for weight in self.weights), self.is_centred)

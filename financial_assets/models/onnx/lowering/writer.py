@@ -18,10 +18,10 @@ from financial_assets.models.onnx.lowering.expansion import Expansion, Task
 from financial_assets.models.onnx.lowering.program import Form, Program
 from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks
 
-EXTRA_SESSIONS = (0, 19, 63, 127)
+EXTRA_SESSIONS = (0,63,127)
 """Series are computed for the answer's sessions and one of these before them, so that more of them share a node."""
 
-_SHARED = 3
+_SHARED = 30
 """From so many rows on, a matrix gets a product of its own."""
 _SCATTERED = 2
 """Rows in more tensors than these are brought together before their sessions are taken."""
@@ -100,14 +100,37 @@ class _Values:
 
     def rows(self, rows: Sequence[int]) -> str:
         """The values of rows, whatever tensors they are in."""
-        sources = list(dict.fromkeys(self.at[row][0] for row in rows))
-        names = [self.tensors[source] for source in sources]
-        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
+        return self.operands([rows])[0]
+
+    def operands(self, operands: Sequence[Sequence[int]]) -> list[str]:
+        """The values of several lists of rows, gathered from as few tensors put together as possible."""
+        apart = [self._sources(rows) for rows in operands]
+        together = self._sources([row for rows in operands for row in rows])
+        nodes_apart = sum(self._nodes(rows, sources) for rows, sources in zip(operands, apart, strict=True))
+        nodes_together = 1 + sum(max(1, self._nodes(rows, together)) - 1 for rows in operands)
+        if len(together) > 1 and nodes_together < nodes_apart:
+            apart = [together] * len(operands)
+        return [self._gathered(rows, sources) for rows, sources in zip(operands, apart, strict=True)]
+
+    def _sources(self, rows: Sequence[int]) -> list[int]:
+        return list(dict.fromkeys(self.at[row][0] for row in rows))
+
+    def _nodes(self, rows: Sequence[int], sources: Sequence[int]) -> int:
+        return (len(sources) > 1) + (not self._is_whole(self._places(rows, sources), sources))
+
+    def _places(self, rows: Sequence[int], sources: Sequence[int]) -> list[int]:
         starts = dict(zip(sources, np.cumsum([0, *(self.sizes[source] for source in sources)]).tolist(), strict=False))
-        places = np.array([starts[self.at[row][0]] + self.at[row][1] for row in rows])
-        if np.array_equal(places, np.arange(sum(self.sizes[source] for source in sources))):
+        return [starts[self.at[row][0]] + self.at[row][1] for row in rows]
+
+    def _is_whole(self, places: Sequence[int], sources: Sequence[int]) -> bool:
+        return places == list(range(sum(self.sizes[source] for source in sources)))
+
+    def _gathered(self, rows: Sequence[int], sources: Sequence[int]) -> str:
+        names, places = [self.tensors[source] for source in sources], self._places(rows, sources)
+        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
+        if self._is_whole(places, sources):
             return tensor
-        return self.emit("Gather", [tensor, self.constant(places.astype(np.int32))], axis=0)
+        return self.emit("Gather", [tensor, self.constant(np.array(places, dtype=np.int32))], axis=0)
 
     def part(self, tensor: str, *ranges: tuple[int, int, int, int]) -> str:
         """A part of a tensor: ``(axis, first, behind the last, step)`` each."""
@@ -126,16 +149,31 @@ class _Group:
 
     def operands(self) -> list[str]:
         """Names of the operands' values ``[n, batch, session]``, or of numbers."""
-        return [self.operand(place) for place in range(len(self._tasks[0].operands))]
+        columns = list(zip(*(task.operands for task in self._tasks), strict=True))
+        rows = [[int(row) for row in column] for column, flag in zip(columns, self.kind.is_constant, strict=True) if not flag]
+        gathered = iter(self.values.operands(rows))
+        return [
+            self._numbers(column) if flag else next(gathered)
+            for column, flag in zip(columns, self.kind.is_constant, strict=True)
+        ]
+
+    def parts(self) -> list[str]:
+        """The operands of a single task, parts of one tensor; nothing if it has but two, or more tasks."""
+        rows = [int(row) for task in self._tasks for row in task.operands]
+        if len(self._tasks) > 1 or len(rows) < 3:
+            return []
+        return self.values.builder.emit_parts(
+            "Split", [self.values.rows(rows)], len(rows), axis=0, num_outputs=len(rows)
+        )
 
     def operand(self, place: int) -> str:
         """Name of one operand's values."""
-        operands = [task.operands[place] for task in self._tasks]
-        if not self.kind.is_constant[place]:
-            return self.values.rows([int(row) for row in operands])
-        if len(set(operands)) == 1:
-            return self.number(operands[0])
-        return self.values.constant(np.array(operands, dtype=np.float32).reshape(-1, 1, 1))
+        return self.operands()[place]
+
+    def _numbers(self, values: Sequence[float]) -> str:
+        if len(set(values)) == 1:
+            return self.number(values[0])
+        return self.values.constant(np.array(values, dtype=np.float32).reshape(-1, 1, 1))
 
     def number(self, value: float) -> str:
         """A constant number."""
@@ -180,6 +218,11 @@ def _product(values: _Values, group: Sequence[Task]) -> None:
 
 def _direct(name: str, group: _Group) -> str:
     return group.emit(name, group.operands())
+
+
+def _many(name: str, group: _Group) -> str:
+    """Any number of operands, which one node takes apart again where a single row is computed."""
+    return group.emit(name, group.parts() or group.operands())
 
 
 def _not_equal(group: _Group) -> str:
@@ -230,6 +273,8 @@ def _age_of_maximum(group: _Group) -> str:
 
 _WRITERS: Mapping[str, Callable[[_Group], str]] = {
     "NotEqual": _not_equal,
+    "Min": partial(_many, "Min"),
+    "Sum": partial(_many, "Sum"),
     "Clamp": partial(_direct, "Clip"),
     "Ratio": _ratio,
     "RatioOr": _ratio_or,
