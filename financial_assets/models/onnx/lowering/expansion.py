@@ -72,10 +72,10 @@ class Expansion:
     Rows 0 to ``channels - 1`` are the bars' channels, ``depth`` sessions each.
     """
 
-    def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int]) -> None:
+    def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int], inputs: Sequence[int]=()) -> None:
         self._program = program
         self._sessions = sessions
-        self._extra = [sessions + more for more in extra]
+        self._extra = [sessions + more for more in inputs or extra]
         self.lengths = [program.depth] * program.channels
         self.tasks: list[Task] = []
         self._known: dict[Hashable, int] = {}
@@ -174,6 +174,8 @@ class Expansion:
 
     def centred(self, operand: Operand, window: int, length: int, size: int | None = None) -> _Centred:
         """Differences of a series from a bar that lies in every window, or in every window of a few sessions."""
+        if window < length:
+            size = length + window - 1
         row = self.input_of(operand, window, length) if size is None else self.taken(operand, size)
         size = self.lengths[row]
         ends = np.arange(size - length, size)

@@ -194,7 +194,10 @@ class Program:
 
         def require(operand: Operand, count: int) -> None:
             least, most = count + operand.lag, self.depth - history[operand.series]
+            step = self.steps[operand.series]
             comfortable = rounded(rounded(count) + operand.lag)
+            if step is not None and step.name == "co_moment":
+                comfortable = least
             needed[operand.series] = max(needed[operand.series], least, min(comfortable, most))
 
         for operand in wanted:

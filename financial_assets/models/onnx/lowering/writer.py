@@ -18,11 +18,14 @@ from financial_assets.models.onnx.lowering.expansion import Expansion, Task
 from financial_assets.models.onnx.lowering.program import Form, Program
 from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks
 
-EXTRA_SESSIONS = (0,63,127)
+EXTRA_SESSIONS = (0, 63, 127)
 """Series are computed for the answer's sessions and one of these before them, so that more of them share a node."""
 
-_SHARED = 30
+EXTRA_INPUT = (0, 19, 63, 127)
+_SHARED = 6
 """From so many rows on, a matrix gets a product of its own."""
+_FEW = 6
+"""So many rows are rather computed, or taken apart, than some of them gathered."""
 _SCATTERED = 2
 """Rows in more tensors than these are brought together before their sessions are taken."""
 _END = np.iinfo(np.int64).max
@@ -58,7 +61,7 @@ def write_program(
     str
         Name of their values, ``[wanted, batch, session]``.
     """
-    expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS)
+    expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS, EXTRA_INPUT)
     values = _Values(builder, program.channels, source)
     for series, (tensor, place, size) in (given or {}).items():
         values.store({expansion.row_of(series): place}, tensor, size)
@@ -95,8 +98,9 @@ class _Values:
         if name == "product":
             _product(self, group)
             return
-        tensor = _WRITERS.get(name, partial(_direct, name))(_Group(self, group))
-        self.store({task.result: place for place, task in enumerate(group)}, tensor, len(group))
+        arranged = _Group(self, group)
+        tensor = _WRITERS.get(name, partial(_direct, name))(arranged)
+        self.store(arranged.places, tensor, arranged.size)
 
     def rows(self, rows: Sequence[int]) -> str:
         """The values of rows, whatever tensors they are in."""
@@ -130,7 +134,19 @@ class _Values:
         tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
         if self._is_whole(places, sources):
             return tensor
+        size = sum(self.sizes[source] for source in sources)
+        if len(places) == 1 and size <= _FEW:  # the other rows are likely to be taken one by one, too
+            return self.builder.emit_parts("Split", [tensor], size, axis=0, num_outputs=size)[places[0]]
         return self.emit("Gather", [tensor, self.constant(np.array(places, dtype=np.int32))], axis=0)
+
+    def covering(self, rows: Sequence[int]) -> tuple[str, int, list[int]]:
+        """A tensor with rows, how many others and they are, and their places: others are spared a gathering."""
+        sources = self._sources(rows)
+        names, size = [self.tensors[source] for source in sources], sum(self.sizes[source] for source in sources)
+        if size > max(_FEW, 2 * len(rows)):
+            return self.rows(rows), len(rows), list(range(len(rows)))
+        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
+        return tensor, size, self._places(rows, sources)
 
     def part(self, tensor: str, *ranges: tuple[int, int, int, int]) -> str:
         """A part of a tensor: ``(axis, first, behind the last, step)`` each."""
@@ -146,16 +162,29 @@ class _Group:
         self.emit = values.emit
         self.kind = tasks[0].kind
         self._tasks = tasks
+        self.size = len(tasks)
+        self.places = {task.result: place for place, task in enumerate(tasks)}
 
     def operands(self) -> list[str]:
         """Names of the operands' values ``[n, batch, session]``, or of numbers."""
         columns = list(zip(*(task.operands for task in self._tasks), strict=True))
-        rows = [[int(row) for row in column] for column, flag in zip(columns, self.kind.is_constant, strict=True) if not flag]
-        gathered = iter(self.values.operands(rows))
-        return [
-            self._numbers(column) if flag else next(gathered)
-            for column, flag in zip(columns, self.kind.is_constant, strict=True)
-        ]
+        numbers = {place: column for place, column in enumerate(columns) if self.kind.is_constant[place]}
+        rows = {place: [int(row) for row in column] for place, column in enumerate(columns) if place not in numbers}
+        gathered = self._alone(*rows.values()) if len(rows) == 1 else self.values.operands(list(rows.values()))
+        names = dict(zip(rows, gathered, strict=True)) | {
+            place: self._numbers(column) for place, column in numbers.items()
+        }
+        return [names[place] for place in range(len(columns))]
+
+    def _alone(self, rows: list[int]) -> list[str]:
+        """The only operand that is not a number: once if it is the same row, and rather with others than gathered."""
+        if len(set(rows)) == 1:
+            return [self.values.rows(rows[:1])]
+        if len(set(rows)) < len(rows):
+            return [self.values.rows(rows)]
+        tensor, self.size, places = self.values.covering(rows)
+        self.places = dict(zip(self.places, places, strict=True))
+        return [tensor]
 
     def parts(self) -> list[str]:
         """The operands of a single task, parts of one tensor; nothing if it has but two, or more tasks."""
@@ -173,7 +202,9 @@ class _Group:
     def _numbers(self, values: Sequence[float]) -> str:
         if len(set(values)) == 1:
             return self.number(values[0])
-        return self.values.constant(np.array(values, dtype=np.float32).reshape(-1, 1, 1))
+        column = np.full((self.size, 1, 1), values[0], dtype=np.float32)
+        column[list(self.places.values()), 0, 0] = values
+        return self.values.constant(column)
 
     def number(self, value: float) -> str:
         """A constant number."""
@@ -190,14 +221,15 @@ def _take(values: _Values, group: Sequence[Task]) -> None:
         by_tensor[values.at[int(task.operands[0])][0]].append(task)
     sessions = (2, length - lag - kind.length, length - lag, 1)
     if len(by_tensor) > _SCATTERED:
-        name = values.part(values.rows([int(task.operands[0]) for task in group]), sessions)
-        values.store({task.result: place for place, task in enumerate(group)}, name, len(group))
+        tensor, size, places = values.covering([int(task.operands[0]) for task in group])
+        rows = {task.result: place for task, place in zip(group, places, strict=True)}
+        values.store(rows, values.part(tensor, sessions), size)
         return
-    for tensor, tasks in by_tensor.items():
+    for source, tasks in by_tensor.items():
         places = {task.result: values.at[int(task.operands[0])][1] for task in tasks}
         first, last = min(places.values()), max(places.values())
-        ranges = [sessions] if (first, last) == (0, values.sizes[tensor] - 1) else [(0, first, last + 1, 1), sessions]
-        name = values.part(values.tensors[tensor], *ranges)
+        ranges = [sessions] if (first, last) == (0, values.sizes[source] - 1) else [(0, first, last + 1, 1), sessions]
+        name = values.part(values.tensors[source], *ranges)
         values.store({row: place - first for row, place in places.items()}, name, last - first + 1)
 
 
