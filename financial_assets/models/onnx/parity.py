@@ -16,10 +16,10 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
 
-PROBABILITY_TOLERANCE = 1e-5
+PROBABILITY_TOLERANCE = 1e-6
 """Largest allowed difference of a probability between onnxruntime and torch, absolute."""
 
-QUANTILE_TOLERANCE = 1e-5
+QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
 
 _REFERENCE_TOLERANCE = 1e-6

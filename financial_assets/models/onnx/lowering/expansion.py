@@ -21,6 +21,9 @@ Matrix = NDArray[np.float32]
 """What a product multiplies a series by: ``[sessions in, sessions out]``."""
 
 _CHUNKED = 32
+"""Chunks of windows of several lengths are filled up to a multiple of this, to be of one length."""
+_FLAGS = frozenset({"Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "NotEqual", "Equal"})
+"""Operations that give truth values, which cannot be in one tensor with numbers."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,15 @@ class Expansion:
     Rows 0 to ``channels - 1`` are the bars' channels, ``depth`` sessions each.
     """
 
-    def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int], inputs: Sequence[int]=()) -> None:
+    def __init__(
+        self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int], inputs: Sequence[int] = ()
+    ) -> None:
         self._program = program
         self._sessions = sessions
         self._extra = [sessions + more for more in inputs or extra]
         self.lengths = [program.depth] * program.channels
         self.tasks: list[Task] = []
+        self.flags: set[int] = set()
         self._known: dict[Hashable, int] = {}
         operands = [program.operand(form) for form in wanted]
         needed = program.needed(operands, sessions, extra)
@@ -102,6 +108,8 @@ class Expansion:
             self.lengths.append(length)
             flags = tuple(isinstance(operand, float) for operand in operands)
             kind = Kind(name, length, flags, detail)
+            if name in _FLAGS or (name == "take" and operands[0] in self.flags):
+                self.flags.add(self._known[key])
             self.tasks.append(Task(kind, tuple(operands), self._known[key], matrix))
         return self._known[key]
 
@@ -119,11 +127,11 @@ class Expansion:
         row = self._row_of[operand.series]
         if self.lengths[row] == length and operand.lag == 0:
             return row
-        if length == self._sessions and operand.lag:
+        if length == self._sessions and operand.lag and row not in self.flags:
             # A product with ones is exact, and those of all lags are one.
             ones = (*(0.0,) * operand.lag, 1.0)
             return self.product(row, _band(np.array(ones), self.lengths[row], length))
-        return self.add("take", [row], length, (operand.lag, self.lengths[row]))
+        return self.add("take", [row], length, (operand.lag, self.lengths[row], row in self.flags))
 
     def elementwise(self, step: Step, length: int) -> int:
         """An operation on each session alone."""
@@ -243,7 +251,7 @@ class Expansion:
         least = length + step.window - 1
         row = self._signed(operand, least)
         if self.lengths[row] != least:
-            row = self.add("take", [row], least, (0, self.lengths[row]))
+            row = self.add("take", [row], least, (0, self.lengths[row], False))
         return self.add(step.name, [row], length, step.window)
 
     def _signed(self, operand: Operand, least: int) -> int:

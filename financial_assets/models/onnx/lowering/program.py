@@ -222,4 +222,3 @@ class Program:
                 reach = max((history[operand.series] + operand.lag for operand in taken), default=0)
                 history[series] = reach + step.window - 1
         return history
-

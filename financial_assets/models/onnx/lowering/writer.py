@@ -7,7 +7,7 @@ column on tensors whose last axis is 1, as it would be for a single request.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 
 import numpy as np
@@ -62,7 +62,7 @@ def write_program(
         Name of their values, ``[wanted, batch, session]``.
     """
     expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS, EXTRA_INPUT)
-    values = _Values(builder, program.channels, source)
+    values = _Values(builder, program.channels, source, expansion.flags)
     for series, (tensor, place, size) in (given or {}).items():
         values.store({expansion.row_of(series): place}, tensor, size)
     for group in grouped(needed_tasks(expansion.tasks, expansion.wanted)):
@@ -74,9 +74,10 @@ def write_program(
 class _Values:
     """Where the rows are: each at a place along the first axis of a tensor."""
 
-    def __init__(self, builder: GraphBuilder, channels: int, source: str) -> None:
+    def __init__(self, builder: GraphBuilder, channels: int, source: str, flags: Set[int] = frozenset()) -> None:
         self.builder = builder
         self.emit, self.constant = builder.emit, builder.constant
+        self._flags = flags
         self.tensors, self.sizes = [source], [channels]
         self.at: dict[int, tuple[int, int]] = {channel: (0, channel) for channel in range(channels)}
 
@@ -112,7 +113,8 @@ class _Values:
         together = self._sources([row for rows in operands for row in rows])
         nodes_apart = sum(self._nodes(rows, sources) for rows, sources in zip(operands, apart, strict=True))
         nodes_together = 1 + sum(max(1, self._nodes(rows, together)) - 1 for rows in operands)
-        if len(together) > 1 and nodes_together < nodes_apart:
+        of_one_type = len({row in self._flags for rows in operands for row in rows}) == 1
+        if of_one_type and len(together) > 1 and nodes_together < nodes_apart:
             apart = [together] * len(operands)
         return [self._gathered(rows, sources) for rows, sources in zip(operands, apart, strict=True)]
 
@@ -215,7 +217,7 @@ def _take(values: _Values, group: Sequence[Task]) -> None:
     """Some of the sessions of rows: a part of each tensor that they are in."""
     kind = group[0].kind
     assert isinstance(kind.detail, tuple)
-    lag, length = kind.detail
+    lag, length, _ = kind.detail
     by_tensor: dict[int, list[Task]] = defaultdict(list)
     for task in group:
         by_tensor[values.at[int(task.operands[0])][0]].append(task)
