@@ -17,7 +17,7 @@ from torch import Tensor
 
 from financial_assets.errors import ExportError
 from financial_assets.features import rolling
-from financial_assets.features.bars import BAR_CHANNELS, Bars
+from financial_assets.features.bars import BAR_CHANNELS, Bars, split_channels
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.features.primitive import primitive_of
@@ -54,8 +54,8 @@ def run(session: ort.InferenceSession, bars: np.ndarray) -> np.ndarray:
 def both(functions: list[Function], bars: np.ndarray, sessions: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """The functions' last values ``[batch, function, session]``, by onnxruntime and by torch, of ``bars`` [n, d, 7]."""
     lowered = run(session_of(functions, bars.shape[1], sessions), bars)
-    channels = torch.from_numpy(np.ascontiguousarray(bars.transpose(2, 0, 1)))
-    eager = torch.stack([function(Bars(*channels))[..., -sessions:] for function in functions], dim=1).numpy()
+    channels = torch.from_numpy(np.ascontiguousarray(bars.transpose(0, 2, 1)))
+    eager = torch.stack([function(split_channels(channels))[..., -sessions:] for function in functions], dim=1).numpy()
     return lowered, eager
 
 

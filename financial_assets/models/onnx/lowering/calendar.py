@@ -64,7 +64,7 @@ def write_calendar(
     """
     days = torch.arange(_DAYS_OF_ERA)
     nothing = torch.ones(_DAYS_OF_ERA)
-    bars = Bars(*[days.float() if channel == _DAY else nothing for channel in range(len(BAR_CHANNELS))])
+    bars = Bars(nothing, nothing, nothing, nothing, nothing, nothing, days.float())
     values = {place: function(bars).numpy() for place, function in enumerate(functions)}
     number = builder.integers
     day = builder.emit("Gather", [source, builder.constant(np.asarray(_DAY, dtype=np.int64))], axis=0)

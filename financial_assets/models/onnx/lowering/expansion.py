@@ -16,46 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from financial_assets.models.onnx.lowering.program import GIVEN, Form, Operand, Program, Step
-
-Matrix = NDArray[np.float32]
-"""What a product multiplies a series by: ``[sessions in, sessions out]``."""
+from financial_assets.models.onnx.lowering.tasks import Kind, Matrix, Task, band, blocks, scattered
 
 _CHUNKED = 32
 """Chunks of windows of several lengths are filled up to a multiple of this, to be of one length."""
 _FLAGS = frozenset({"Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "NotEqual", "Equal"})
 """Operations that give truth values, which cannot be in one tensor with numbers."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What must be equal for tasks to be computed together: operation, length, and which operands are numbers."""
-
-    name: str
-    length: int
-    is_constant: tuple[bool, ...] = ()
-    detail: Hashable = None
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One row of ``kind.length`` numbers.
-
-    Attributes
-    ----------
-    kind
-        The operation.
-    operands
-        Rows or numbers; rows have the length of the result, but for a product, a take, a maximum or an age.
-    result
-        Number of the row.
-    matrix
-        Of a product.
-    """
-
-    kind: Kind
-    operands: tuple[int | float, ...]
-    result: int
-    matrix: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +41,10 @@ class Expansion:
     Rows 0 to ``channels - 1`` are the bars' channels, ``depth`` sessions each.
     """
 
-    def __init__(
-        self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int], inputs: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, program: Program, wanted: Sequence[Form], sessions: int, extra: Sequence[int]) -> None:
         self._program = program
         self._sessions = sessions
-        self._extra = [sessions + more for more in inputs or extra]
+        self._extra = [sessions + more for more in extra]
         self.lengths = [program.depth] * program.channels
         self.tasks: list[Task] = []
         self.flags: set[int] = set()
@@ -130,7 +94,7 @@ class Expansion:
         if length == self._sessions and operand.lag and row not in self.flags:
             # A product with ones is exact, and those of all lags are one.
             ones = (*(0.0,) * operand.lag, 1.0)
-            return self.product(row, _band(np.array(ones), self.lengths[row], length))
+            return self.product(row, band(np.array(ones), self.lengths[row], length))
         return self.add("take", [row], length, (operand.lag, self.lengths[row], row in self.flags))
 
     def elementwise(self, step: Step, length: int) -> int:
@@ -158,7 +122,7 @@ class Expansion:
             return self.add("Mul", [self.taken(operand, length), form.weights[0]], length)
         if not form.is_centred:
             row = self.input_of(operand, window, length)
-            return self.product(row, _band(np.asarray(form.weights), self.lengths[row], length))
+            return self.product(row, band(np.asarray(form.weights), self.lengths[row], length))
         total = form.total
         weights = np.asarray(form.weights) / (total or 1.0)
         if total:  # what the window adds to its newest bar
@@ -173,12 +137,12 @@ class Expansion:
         window = len(weights)
         if window >= length:
             centred = self.centred(operand, window, length)
-            return self.product(centred.row, _scattered(centred.places, weights, self.lengths[centred.row]))
+            return self.product(centred.row, scattered(centred.places, weights, self.lengths[centred.row]))
         # Windows without a common bar: by parts, a sum of changes from one bar to the next.
         before = Operand(operand.series, operand.lag + 1)
         size = self.lengths[self.input_of(before, window - 1, length)]
         changes = self.add("Sub", [self.taken(operand, size), self.taken(before, size)], size)
-        return self.product(changes, _band(np.cumsum(weights)[:-1], size, length))
+        return self.product(changes, band(np.cumsum(weights)[:-1], size, length))
 
     def centred(self, operand: Operand, window: int, length: int, size: int | None = None) -> _Centred:
         """Differences of a series from a bar that lies in every window, or in every window of a few sessions."""
@@ -211,8 +175,8 @@ class Expansion:
         of_x, of_y = (self.centred(operand, window, length, size) for operand in _series(step))
         rows = (of_x.row, of_y.row)
         width = self.lengths[of_x.row]
-        sums = _scattered(of_x.places, np.full(window, 1.0 / math.sqrt(window)), width)
-        products = self.product(self.add("Mul", rows, width), _scattered(of_x.places, np.ones(window), width))
+        sums = scattered(of_x.places, np.full(window, 1.0 / math.sqrt(window)), width)
+        products = self.product(self.add("Mul", rows, width), scattered(of_x.places, np.ones(window), width))
         of_sums = [self.product(row, sums) for row in rows]
         return self.add("Sub", [products, self.add("Mul", of_sums, length)], length)
 
@@ -226,7 +190,7 @@ class Expansion:
             deviations[places, session, np.arange(window)] += 1.0
         row = self.product(centred.row, deviations.reshape(len(deviations), -1))
         size = self.add("Abs", [row], length * window)
-        return self.product(size, _blocks(length, window) / window)
+        return self.product(size, blocks(length, window) / window)
 
     def profile(self, step: Step, length: int) -> int:
         """Weights of a window's bars, each times where its range lies below or above the level of the newest."""
@@ -243,7 +207,7 @@ class Expansion:
         )
         distance = self.add("Div", [self.add("Sub", [of_level, of_middle], length * window), of_width], length * window)
         side = self.add("Clamp", [distance, -1.0, 1.0], length * window)
-        return self.product(self.add("Mul", [side, of_weight], length * window), _blocks(length, window))
+        return self.product(self.add("Mul", [side, of_weight], length * window), blocks(length, window))
 
     def extreme(self, step: Step, length: int) -> int:
         """Maximum of a window, or its age."""
@@ -270,23 +234,6 @@ class Expansion:
 
 def _series(step: Step) -> list[Operand]:
     return [operand for operand in step.operands if isinstance(operand, Operand)]
-
-
-def _band(weights: NDArray[np.float64], size: int, length: int) -> NDArray[np.float64]:
-    """Weights, newest session first, for each of the last ``length`` of ``size`` sessions."""
-    places = np.arange(size - length, size)[:, None] - np.arange(len(weights))
-    return _scattered(places, weights, size)
-
-
-def _scattered(places: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    matrix = np.zeros((size, len(places)))
-    matrix[places, np.arange(len(places))[:, None]] = weights
-    return matrix
-
-
-def _blocks(count: int, width: int) -> NDArray[np.float64]:
-    """Sums of ``count`` blocks of ``width`` numbers."""
-    return np.repeat(np.eye(count), width, axis=0)
 
 
 _EXPANSIONS: Mapping[str, Callable[[Expansion, Step, int], int]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from financial_assets.models.onnx.lowering.expansion import Kind, Task
+from financial_assets.models.onnx.lowering.tasks import Kind, Task
 
 
 def needed_tasks(tasks: Sequence[Task], wanted: Sequence[int]) -> list[Task]:

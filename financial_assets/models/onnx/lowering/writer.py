@@ -7,25 +7,24 @@ column on tensors whose last axis is 1, as it would be for a single request.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 from onnx import TensorProto
 
 from financial_assets.models.onnx.builder import GraphBuilder
-from financial_assets.models.onnx.lowering.expansion import Expansion, Task
+from financial_assets.models.onnx.lowering.expansion import Expansion
 from financial_assets.models.onnx.lowering.program import Form, Program
-from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks
+from financial_assets.models.onnx.lowering.rows import Rows
+from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks, rows_of
+from financial_assets.models.onnx.lowering.tasks import Task
 
 EXTRA_SESSIONS = (0, 63, 127)
 """Series are computed for the answer's sessions and one of these before them, so that more of them share a node."""
 
-EXTRA_INPUT = (0, 19, 63, 127)
 _SHARED = 6
 """From so many rows on, a matrix gets a product of its own."""
-_FEW = 6
-"""So many rows are rather computed, or taken apart, than some of them gathered."""
 _SCATTERED = 2
 """Rows in more tensors than these are brought together before their sessions are taken."""
 _END = np.iinfo(np.int64).max
@@ -61,105 +60,36 @@ def write_program(
     str
         Name of their values, ``[wanted, batch, session]``.
     """
-    expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS, EXTRA_INPUT)
-    values = _Values(builder, program.channels, source, expansion.flags)
+    expansion = Expansion(program, [form.unit for form in wanted], sessions, EXTRA_SESSIONS)
+    values = Rows(builder, program.channels, source, expansion.flags)
     for series, (tensor, place, size) in (given or {}).items():
         values.store({expansion.row_of(series): place}, tensor, size)
     for group in grouped(needed_tasks(expansion.tasks, expansion.wanted)):
-        values.add(group)
+        _compute(values, group)
     factors = np.array([form.factor for form in wanted], dtype=np.float32).reshape(-1, 1, 1)
     return builder.emit("Mul", [values.rows(expansion.wanted), builder.constant(factors)])
 
 
-class _Values:
-    """Where the rows are: each at a place along the first axis of a tensor."""
-
-    def __init__(self, builder: GraphBuilder, channels: int, source: str, flags: Set[int] = frozenset()) -> None:
-        self.builder = builder
-        self.emit, self.constant = builder.emit, builder.constant
-        self._flags = flags
-        self.tensors, self.sizes = [source], [channels]
-        self.at: dict[int, tuple[int, int]] = {channel: (0, channel) for channel in range(channels)}
-
-    def store(self, rows: Mapping[int, int], tensor: str, size: int) -> None:
-        """Note that ``rows`` are at these places of a tensor of ``size`` rows."""
-        if tensor not in self.tensors:
-            self.tensors.append(tensor)
-            self.sizes.append(size)
-        self.at.update({row: (self.tensors.index(tensor), place) for row, place in rows.items()})
-
-    def add(self, group: Sequence[Task]) -> None:
-        """Compute tasks of one kind together."""
-        name = group[0].kind.name
-        if name == "take":
-            _take(self, group)
-            return
-        # In the order of what they take, so that fewer rows need gathering.
-        group = sorted(group, key=lambda task: [self.at[row] for row in task.operands if isinstance(row, int)])
-        if name == "product":
-            _product(self, group)
-            return
-        arranged = _Group(self, group)
-        tensor = _WRITERS.get(name, partial(_direct, name))(arranged)
-        self.store(arranged.places, tensor, arranged.size)
-
-    def rows(self, rows: Sequence[int]) -> str:
-        """The values of rows, whatever tensors they are in."""
-        return self.operands([rows])[0]
-
-    def operands(self, operands: Sequence[Sequence[int]]) -> list[str]:
-        """The values of several lists of rows, gathered from as few tensors put together as possible."""
-        apart = [self._sources(rows) for rows in operands]
-        together = self._sources([row for rows in operands for row in rows])
-        nodes_apart = sum(self._nodes(rows, sources) for rows, sources in zip(operands, apart, strict=True))
-        nodes_together = 1 + sum(max(1, self._nodes(rows, together)) - 1 for rows in operands)
-        of_one_type = len({row in self._flags for rows in operands for row in rows}) == 1
-        if of_one_type and len(together) > 1 and nodes_together < nodes_apart:
-            apart = [together] * len(operands)
-        return [self._gathered(rows, sources) for rows, sources in zip(operands, apart, strict=True)]
-
-    def _sources(self, rows: Sequence[int]) -> list[int]:
-        return list(dict.fromkeys(self.at[row][0] for row in rows))
-
-    def _nodes(self, rows: Sequence[int], sources: Sequence[int]) -> int:
-        return (len(sources) > 1) + (not self._is_whole(self._places(rows, sources), sources))
-
-    def _places(self, rows: Sequence[int], sources: Sequence[int]) -> list[int]:
-        starts = dict(zip(sources, np.cumsum([0, *(self.sizes[source] for source in sources)]).tolist(), strict=False))
-        return [starts[self.at[row][0]] + self.at[row][1] for row in rows]
-
-    def _is_whole(self, places: Sequence[int], sources: Sequence[int]) -> bool:
-        return places == list(range(sum(self.sizes[source] for source in sources)))
-
-    def _gathered(self, rows: Sequence[int], sources: Sequence[int]) -> str:
-        names, places = [self.tensors[source] for source in sources], self._places(rows, sources)
-        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
-        if self._is_whole(places, sources):
-            return tensor
-        size = sum(self.sizes[source] for source in sources)
-        if len(places) == 1 and size <= _FEW:  # the other rows are likely to be taken one by one, too
-            return self.builder.emit_parts("Split", [tensor], size, axis=0, num_outputs=size)[places[0]]
-        return self.emit("Gather", [tensor, self.constant(np.array(places, dtype=np.int32))], axis=0)
-
-    def covering(self, rows: Sequence[int]) -> tuple[str, int, list[int]]:
-        """A tensor with rows, how many others and they are, and their places: others are spared a gathering."""
-        sources = self._sources(rows)
-        names, size = [self.tensors[source] for source in sources], sum(self.sizes[source] for source in sources)
-        if size > max(_FEW, 2 * len(rows)):
-            return self.rows(rows), len(rows), list(range(len(rows)))
-        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
-        return tensor, size, self._places(rows, sources)
-
-    def part(self, tensor: str, *ranges: tuple[int, int, int, int]) -> str:
-        """A part of a tensor: ``(axis, first, behind the last, step)`` each."""
-        axes, starts, ends, steps = (self.builder.integers(*column) for column in zip(*ranges, strict=True))
-        return self.emit("Slice", [tensor, starts, ends, axes, steps])
+def _compute(values: Rows, group: Sequence[Task]) -> None:
+    """Write tasks of one kind together."""
+    name = group[0].kind.name
+    if name == "take":
+        _take(values, group)
+        return
+    # In the order of what they take, so that fewer rows need gathering.
+    group = sorted(group, key=lambda task: [values.at[row] for row in rows_of(task)])
+    if name == "product":
+        _product(values, group)
+        return
+    arranged = _Group(values, group)
+    tensor = _WRITERS.get(name, partial(_direct, name))(arranged)
+    values.store(arranged.places, tensor, arranged.size)
 
 
 class _Group:
     """Tasks of one kind, as their writer sees them."""
 
-    def __init__(self, values: _Values, tasks: Sequence[Task]) -> None:
+    def __init__(self, values: Rows, tasks: Sequence[Task]) -> None:
         self.values = values
         self.emit = values.emit
         self.kind = tasks[0].kind
@@ -213,7 +143,7 @@ class _Group:
         return self.values.constant(np.array(value, dtype=np.float32))
 
 
-def _take(values: _Values, group: Sequence[Task]) -> None:
+def _take(values: Rows, group: Sequence[Task]) -> None:
     """Some of the sessions of rows: a part of each tensor that they are in."""
     kind = group[0].kind
     assert isinstance(kind.detail, tuple)
@@ -235,7 +165,7 @@ def _take(values: _Values, group: Sequence[Task]) -> None:
         values.store({row: place - first for row, place in places.items()}, name, last - first + 1)
 
 
-def _product(values: _Values, group: Sequence[Task]) -> None:
+def _product(values: Rows, group: Sequence[Task]) -> None:
     """Rows times constant matrices: one product per matrix of many rows, one for all others."""
     by_matrix: dict[bytes, list[Task]] = defaultdict(list)
     for task in group:
