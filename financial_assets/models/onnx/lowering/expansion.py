@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from financial_assets.models.onnx.lowering.program import GIVEN, Form, Operand, Program, Step
 from financial_assets.models.onnx.lowering.tasks import Kind, Matrix, Task, band, blocks, scattered
 
+_INSIDE = 3
+"""Sessions before the oldest answer on whose bar windows are centred: not on that of an outlier among the answers."""
 _CHUNKED = 32
 """Chunks of windows of several lengths are filled up to a multiple of this, to be of one length."""
 _FLAGS = frozenset({"Greater", "Less", "GreaterOrEqual", "LessOrEqual", "And", "Or", "NotEqual", "Equal"})
@@ -135,7 +137,7 @@ class Expansion:
     def _moved(self, operand: Operand, weights: NDArray[np.float64], length: int) -> int:
         """A weighted sum whose weights add up to nothing: exactly 0 where the window is constant."""
         window = len(weights)
-        if window >= length:
+        if window >= length + _INSIDE:
             centred = self.centred(operand, window, length)
             return self.product(centred.row, scattered(centred.places, weights, self.lengths[centred.row]))
         # Windows without a common bar: by parts, a sum of changes from one bar to the next.
@@ -146,14 +148,15 @@ class Expansion:
 
     def centred(self, operand: Operand, window: int, length: int, size: int | None = None) -> _Centred:
         """Differences of a series from a bar that lies in every window, or in every window of a few sessions."""
-        if window < length:
+        is_short = window < length + _INSIDE
+        if is_short:
             size = length + window - 1
         row = self.input_of(operand, window, length) if size is None else self.taken(operand, size)
         size = self.lengths[row]
         ends = np.arange(size - length, size)
         bars = ends[:, None] - np.arange(window)
-        if window >= length:
-            return _Centred(self.add("centre", [row], size, size - length), bars)
+        if not is_short:
+            return _Centred(self.add("centre", [row], size, size - length - _INSIDE), bars)
         first = (np.arange(length) // window) * window  # the first session of the chunk that a session is in
         starts = np.unique(first)
         width = 2 * window - 1
