@@ -21,7 +21,9 @@ from financial_assets.features.bars import BAR_CHANNELS, Bars, split_channels
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.features.primitive import primitive_of
+from financial_assets.models.onnx.adversarial import adversarial_windows
 from financial_assets.models.onnx.builder import GraphBuilder
+from financial_assets.models.onnx.lowering.calendar import write_calendar
 from financial_assets.models.onnx.lowering.expansion import Expansion
 from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks, rows_of
@@ -178,6 +180,53 @@ def test_the_catalogue_agrees_with_torch_on_ordinary_and_degenerate_bars(
         windows[..., :4] *= scale
         lowered, eager = compared(catalogue, windows)
         np.testing.assert_allclose(lowered, eager, rtol=2e-4, atol=2e-4)
+
+
+def test_a_window_that_stands_still_is_exact_after_a_jump() -> None:
+    """Where the last bars are equal, averages are that bar and nothing deviates, whatever came before."""
+    bars = walk(4, 150)
+    bars[:, -40:, :6] = bars[:, -40:-39, :6]
+    names = ("mean", "moments", "moments of twenty", "mean absolute deviation", "time moment", "product moments")
+    functions = [function for name in names for function in PRIMITIVES[name]]
+    lowered, eager = both(functions, bars)
+    np.testing.assert_array_equal(lowered, eager)
+
+
+@pytest.mark.parametrize("sessions", [1, 5, 30])
+def test_windows_shorter_and_longer_than_the_answer_agree(sessions: int) -> None:
+    bars = walk(3, 200, seed=5)
+    names = ("mean", "moments", "moments of twenty", "time moment", "mean absolute deviation", "profile", "maximum")
+    lowered, eager = both([function for name in names for function in PRIMITIVES[name]], bars, sessions)
+    scale = np.maximum(1.0, np.abs(eager).max(axis=(0, 2), keepdims=True))
+    np.testing.assert_allclose(lowered / scale, eager / scale, rtol=0, atol=1e-5)
+
+
+def test_features_of_the_date_are_looked_up_exactly() -> None:
+    dated = [feature.function for feature in CATALOGUE if feature.family == "calendar" and feature.lookback == 1]
+    builder = GraphBuilder("bars")
+    found = write_calendar(builder, dated, "bars", (0, 8))
+    assert sorted(found) == list(range(len(dated)))
+    names = list(dict.fromkeys(tensor for tensor, _, _ in found.values()))
+    bars = helper.make_tensor_value_info("bars", TensorProto.FLOAT, [CHANNELS, "batch", 8])
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names]
+    graph = helper.make_graph(builder.nodes, "dates", [bars], outputs, builder.initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    # From 1950 to beyond the year 2500: centuries with and without a leap day.
+    days = np.arange(-7304, -7304 + 200_000, dtype=np.float32).reshape(-1, 8)
+    values = dict(zip(names, session.run(None, {"bars": np.stack([days] * CHANNELS)}), strict=True))
+    channels = split_channels(torch.from_numpy(np.stack([days] * CHANNELS, axis=1)))
+    for place, (tensor, row, _) in found.items():
+        np.testing.assert_array_equal(np.asarray(values[tensor])[row], dated[place](channels).numpy())
+
+
+def test_adversarial_windows_are_answered_alike(catalogue: tuple[ort.InferenceSession, FeatureGraph]) -> None:
+    """Where torch itself depends on rounding (moves of a few units in the last place) a feature may differ more."""
+    lowered, eager = compared(catalogue, adversarial_windows(200, 256, seed=2))
+    assert np.isfinite(lowered).all()
+    difference = np.abs(lowered - eager)
+    assert np.quantile(difference, 0.95) < 1e-5
+    assert np.quantile(difference, 0.99) < 1e-4
 
 
 def test_a_task_waits_for_what_it_takes_and_nothing_unneeded_is_computed() -> None:

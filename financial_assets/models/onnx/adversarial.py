@@ -1,4 +1,4 @@
-"""Random windows of bars that are hard on arithmetic, to compare an artefact with torch beyond what prices have done."""
+"""Random windows of bars that are hard on arithmetic, to compare an artefact with torch beyond what prices did."""
 
 from __future__ import annotations
 
