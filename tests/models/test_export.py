@@ -92,7 +92,7 @@ def test_parity_holds_on_real_and_degenerate_windows(
     predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel
 ) -> None:
     report = prove_parity(predictor, exported, features, panel, windows=300)
-    assert (report.windows, report.degenerate_windows, report.panel_window) == (300, 6, 0.0)
+    assert (report.windows, report.degenerate_windows, report.panel_window) == (300, 9, 0.0)
     assert max(report.onnx_probability, report.onnx_quantiles) < 1e-6
     assert json.dumps(report.to_dict())
 
@@ -225,7 +225,7 @@ def test_a_model_with_covariates_is_trained_exported_and_equal(
     predictor = build_predictor(trained, both)
     digest = export_onnx(predictor, tmp_path / "m.onnx")
     report = prove_parity(predictor, tmp_path / "m.onnx", features, wide)
-    assert (report.panel_window, report.degenerate_windows) == (0.0, 8)
+    assert (report.panel_window, report.degenerate_windows) == (0.0, 11)
     (shape,) = [entry.type.tensor_type.shape.dim for entry in onnx.load(tmp_path / "m.onnx").graph.input]
     assert [size.dim_value for size in shape[1:]] == [SERVED_LOOKBACK, 10]
     card = model_card(trained, predictor, report, fingerprint="f", data_hash="d", code_version="c", onnx_sha256=digest)

@@ -23,6 +23,8 @@ _feature = partial(Feature, "cross_asset")
 
 SHARPE = "Sharpe (1963), market model"
 BETA_BOUNDS = (-3.0, 5.0)
+ROUNDING = 2.0**-16
+"""Share of a sum of 60 squares that may be rounding."""
 
 
 def _market_scale(bars: Bars) -> Tensor:
@@ -47,7 +49,8 @@ def _downside_beta(bars: Bars) -> Tensor:
 
 def _idiosyncratic_volatility(bars: Bars) -> Tensor:
     products = _market_products(bars)
-    unexplained = products[1] - rolling.ratio(products[2] * products[2], products[0])
+    # What rounding leaves of a ticker that is its market is not a residual: its root would be 0.1 % of the volatility.
+    unexplained = products[1] * (1.0 - ROUNDING) - rolling.ratio(products[2] * products[2], products[0])
     return ANNUAL * torch.sqrt(torch.clamp(unexplained, min=0.0) / 60.0)
 
 

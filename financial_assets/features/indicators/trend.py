@@ -88,8 +88,14 @@ def _sma_cross(fast: int, slow: int) -> Feature:
     )
 
 
+def _above_ema(bars: Bars, span: int) -> Tensor:
+    """The close minus its EMA, from the EMA of daily changes: the two levels would cancel to their rounding."""
+    decay = span_decay(span)
+    return rolling.ema(rolling.diff(bars.close), decay) * (decay / (1.0 - decay))
+
+
 def _macd_line(bars: Bars) -> Tensor:
-    return close_ema(bars, MACD_FAST) - close_ema(bars, MACD_SLOW)
+    return _above_ema(bars, MACD_SLOW) - _above_ema(bars, MACD_FAST)
 
 
 def _macd_signal_line(bars: Bars) -> Tensor:
@@ -100,8 +106,8 @@ def _in_macd_units(bars: Bars, line: Tensor) -> Tensor:
     return in_daily_scale(bars, rolling.ratio(line, close_ema(bars, MACD_SLOW)), MACD_SLOW)
 
 
-_MACD_BARS = max(ema_bars(span_decay(MACD_SLOW)), SCALE_LOOKBACK)
-_MACD_SIGNAL_BARS = ema_bars(span_decay(MACD_SLOW)) + ema_bars(span_decay(MACD_SIGNAL)) - 1
+_MACD_BARS = max(ema_bars(span_decay(MACD_SLOW)) + 1, SCALE_LOOKBACK)
+_MACD_SIGNAL_BARS = ema_bars(span_decay(MACD_SLOW)) + ema_bars(span_decay(MACD_SIGNAL))
 _MACD_UNIT = f"(EMA(close, {MACD_SLOW}) * scale * sqrt({MACD_SLOW}))"
 
 

@@ -35,6 +35,17 @@ def _vwap(bars: Bars) -> Tensor:
     return rolling.ratio(rolling.sum_(typical_price(bars) * bars.volume, 20), rolling.sum_(bars.volume, 20))
 
 
+def _vwap_vs_sma(bars: Bars) -> Tensor:
+    """(VWAP - SMA) / SMA of 20 bars from differences: the two averages would cancel to their rounding.
+
+    A volume-weighted average exceeds the plain one by the covariance with volume / average volume.
+    """
+    price, volume = typical_price(bars), rolling.sum_(bars.volume, 20)
+    covariance = rolling.product_moments(price, bars.volume, 20)[2]
+    excess = rolling.ratio(covariance, volume) + rolling.mean(price - bars.close, 20)
+    return torch.where(volume > 0, rolling.ratio(excess, close_mean(bars, 20)), 0.0)
+
+
 def _volume_change(lag: int) -> Feature:
     return _feature(
         f"volume_change_{lag}",
@@ -122,9 +133,9 @@ FEATURES: tuple[Feature, ...] = (
     _feature(
         "vwap_vs_sma_20",
         SCALE_LOOKBACK,
-        "log(VWAP(20) / SMA(close, 20)) / scale",
+        "(VWAP(20) - SMA(close, 20)) / (SMA(close, 20) * scale)",
         "Berkowitz, Logue and Noser (1988), against equal weights",
-        lambda bars: in_daily_scale(bars, rolling.log_ratio(_vwap(bars), close_mean(bars, 20))),
+        lambda bars: in_daily_scale(bars, _vwap_vs_sma(bars)),
         bounds=(-4.0, 4.0),
         replaces=("vwap",),
     ),

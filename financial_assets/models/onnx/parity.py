@@ -16,10 +16,10 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
 
-PROBABILITY_TOLERANCE = 1e-5
+PROBABILITY_TOLERANCE = 1e-6
 """Largest allowed difference of a probability between onnxruntime and torch, absolute."""
 
-QUANTILE_TOLERANCE = 1e-5
+QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
 
 _REFERENCE_TOLERANCE = 1e-6
@@ -114,13 +114,14 @@ def prove_parity(
 
 
 def degenerate_windows(window: np.ndarray) -> np.ndarray:
-    """Windows that break careless arithmetic, made from a real one ``[256, channel]``: float32 ``[6, 256, channel]``.
+    """Windows that break careless arithmetic, made from a real one ``[256, channel]``: float32 ``[9, 256, channel]``.
 
     Without volume; flat; flat and without volume; a single jump; a one-bar spike in volume; prices a million times
-    smaller. With covariates two more: all of them constant, and a single jump in each.
+    smaller, and a million times larger; a gap of a third every tenth session, up and down in turn; flat for the last
+    30 sessions. With covariates two more: all of them constant, and a single jump in each.
     """
     ones = np.ones((len(window), 1), dtype=np.float32)
-    no_volume, jump, spike, small = (window.copy() for _ in range(4))
+    no_volume, jump, spike, small, large, gapped, still = (window.copy() for _ in range(7))
     no_volume[:, 4] = 0.0
     flat = window.copy()
     flat[:, :4] = ones * window[-1, 3]
@@ -130,14 +131,17 @@ def degenerate_windows(window: np.ndarray) -> np.ndarray:
     jump[-5:, :4] *= 3.0
     spike[-3, 4] *= 1e4
     small[:, :4] *= 1e-6
-    odd = [no_volume, flat, flat_no_volume, jump, spike, small]
+    large[:, :4] *= 1e6
+    gapped[:, :4] *= np.where(np.arange(len(window)) // 10 % 2 == 0, 1.0, 4.0 / 3.0)[:, None].astype(np.float32)
+    still[-30:, :4] = ones[-30:] * window[-30, 3]
+    odd = [no_volume, flat, flat_no_volume, jump, spike, small, large, gapped, still]
     covariates = slice(len(CHANNELS), None)
     if window.shape[1] > len(CHANNELS):
-        still, step = window.copy(), window.copy()
-        still[:, covariates] = window[-1, covariates]
+        constant, step = window.copy(), window.copy()
+        constant[:, covariates] = window[-1, covariates]
         step[:, covariates] = window[-1, covariates]
         step[-5:, covariates] *= 3.0
-        odd += [still, step]
+        odd += [constant, step]
     return np.stack(odd).astype(np.float32)
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from financial_assets.features.bars import causal_volatility
 from financial_assets.models.onnx.builder import GraphBuilder
+from financial_assets.models.onnx.lowering.calendar import of_the_day, write_calendar
 from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.writer import write_program
 from financial_assets.models.request_shape import SERVED_LOOKBACK
+from financial_assets.models.scaling import CLIP
 
 if TYPE_CHECKING:
     from financial_assets.models.predictor import Predictor
+
+
+_SPARE = 8
+"""Bars before those needed that may be read, times 0: series that are lagged then have the length of others."""
 
 
 def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> str:
@@ -38,32 +43,47 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     Raises
     ------
     ExportError
-        If a feature uses an operation that has no form on slots.
+        If a feature uses an operation that has no form on series.
     """
-    depth, steps, channels = predictor.bars_needed, predictor.sequence_length, len(predictor.channels)
+    steps, channels = predictor.sequence_length, len(predictor.channels)
+    depth = min(predictor.bars_needed + _SPARE, SERVED_LOOKBACK)
     functions = [*(feature.function for feature in predictor.graph.features), causal_volatility]
-    program, (*features, volatility) = read_program(functions, depth, channels)
-    by_step = np.stack([series[-steps:] for series in features], axis=1)
-    first = builder.integers((SERVED_LOOKBACK - depth) * channels)
-    flat = builder.emit("Reshape", [bars, builder.integers(-1, SERVED_LOOKBACK * channels)])
-    by_slot = builder.emit("Transpose", [flat], perm=(1, 0))
-    end = builder.integers(SERVED_LOOKBACK * channels)
-    recent = builder.emit("Slice", [by_slot, first, end, builder.integers(0)])
-    values = write_program(builder, program, recent, np.concatenate([by_step.ravel(), volatility[-1:]]))
-    return builder.emit("Transpose", [values], perm=(1, 0))
+    program, values = read_program(functions, depth, channels)
+    ends = [builder.integers(number) for number in (SERVED_LOOKBACK - depth, SERVED_LOOKBACK, 1)]
+    recent = builder.emit("Slice", [bars, *ends])
+    bars_by_channel = _columns_to_rows(builder, recent, channels, (channels, -1, depth))
+    of_day = [place for place, form in enumerate(values) if of_the_day(program, form)]
+    dated = [functions[place] for place in of_day]
+    found = write_calendar(builder, dated, bars_by_channel, (depth - steps, depth)) if dated else {}
+    given = {values[of_day[place]].series: where for place, where in found.items()}
+    for series in given:
+        program.give(series)
+    rows = write_program(builder, program, bars_by_channel, values, steps, given)
+    by_step = builder.emit("Reshape", [rows, builder.integers(len(values), -1)])
+    columns = builder.emit("Transpose", [by_step], perm=(1, 0))
+    return builder.emit("Reshape", [columns, builder.integers(-1, steps, len(values))])
+
+
+def _columns_to_rows(builder: GraphBuilder, value: str, columns: int, shape: tuple[int, ...]) -> str:
+    """The last axis first. As a matrix: onnxruntime would move a plain transposition to places where it is slower."""
+    matrix = builder.emit("Reshape", [value, builder.integers(-1, columns)])
+    return builder.emit("Reshape", [builder.emit("Transpose", [matrix], perm=(1, 0)), builder.integers(*shape)])
 
 
 class AnswerOfFeatures(nn.Module):
-    """What follows: unclipped features of each step and volatility ``[batch, step * feature + 1]`` to the answer."""
+    """What follows: unclipped features and, last, volatility ``[batch, step, feature + 1]`` to the answer."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.predictor = predictor
-        self.width = predictor.sequence_length * len(predictor.graph.names) + 1
+        self.shape = (predictor.sequence_length, len(predictor.graph.names) + 1)
+        low, high = (predictor.scaler(bound[:, 0]) for bound in (predictor.graph.low, predictor.graph.high))
+        # Scaling keeps the order of numbers, so that the bounds of features and of scaled features are one.
+        self.low, self.high = low.clamp(min=-CLIP), high.clamp(max=CLIP)
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``."""
-        graph, steps = self.predictor.graph, self.predictor.sequence_length
-        features = values[:, :-1].reshape(values.shape[0], steps, len(graph.names))
-        clipped = torch.minimum(torch.maximum(features, graph.low[:, 0]), graph.high[:, 0])
-        return self.predictor.answer(clipped, values[:, -1:])
+        scaler = self.predictor.scaler
+        scaled = (values[:, :, :-1] - scaler.center) / scaler.scale
+        logit, multiples = self.predictor.network(torch.minimum(torch.maximum(scaled, self.low), self.high))
+        return self.predictor.calibration(logit, multiples, values[:, -1, -1:])

@@ -1,181 +1,224 @@
-"""Steps on slots: what the features of the last sessions are computed from, and in which order.
+"""Series and what they are computed from, before it is known how many sessions of each are needed.
 
-Traced operation by operation, the feature graph is some fifteen hundred nodes on a hundred numbers each, and most of
-the time of an answer goes into starting them. Here every number that is needed (a series at one session) is a *slot*.
-Rows, lags, windows and trimming are then only a choice of slots, and slots of one kind can be computed together.
+A value is a *form*: a weighted sum of the latest sessions of one series. Lags, sums, averages and their differences are
+then only weights, and nothing is computed for them until an operation that is not linear takes the value. The average
+of an average, or the difference of two, is one weighted sum: fewer operations, and better conditioned.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Slots = NDArray[np.int64]
-"""Numbers of slots: per session ``[depth]``, or per session and bar of its window ``[depth, window]``."""
-Operand = NDArray[Any]
-"""Slots, or constants as float32 of the same shape."""
+from financial_assets.errors import ExportError
 
-_WINDOWS = (8, 20, 64, 128)
-"""Windows are computed in one of these lengths, with weight 0 beyond their own, so that more of them share a step."""
+Weights = NDArray[np.float64]
+
+_APPROXIMATE = frozenset({"form", "co_moment", "mean_absolute_deviation", "profile"})
+"""Steps that sum in another order than ``features.rolling``."""
+GIVEN = "given"
+"""A series that something else computes."""
+_NOTHING = 1e-12
+"""Weights whose sum is below this share of their sizes add up to zero."""
 
 
 @dataclass(frozen=True)
-class Kind:
-    """What must be equal for steps to be computed together: operation, length of windows, which operands are fixed."""
-
-    name: str
-    window: int
-    is_constant: tuple[bool, ...]
-
-
-@dataclass(eq=False)
-class Step:
-    """One operation on many slots.
+class Form:
+    """A weighted sum of a series: ``weights[i]`` belongs to the value ``i`` sessions ago.
 
     Attributes
     ----------
-    kind
-        What is computed.
-    operands
-        Slots or constants: ``[n]`` or ``[n, window]`` each.
-    results
-        Slots of each output ``[n]``.
-    is_needed
-        For each output whether anything needs it.
+    series
+        Number of the series.
+    weights
+        Newest session first.
+    is_centred
+        Whether a constant series must give exactly ``sum(weights)`` times that constant.
     """
 
-    kind: Kind
-    operands: list[Operand]
-    results: list[Slots]
-    is_needed: list[bool] = field(default_factory=list)
+    series: int
+    weights: tuple[float, ...] = (1.0,)
+    is_centred: bool = False
+
+    @property
+    def lag(self) -> int | None:
+        """Sessions by which the form only shifts its series; ``None`` if it does more."""
+        places = np.flatnonzero(self.weights)
+        return int(places[0]) if len(places) == 1 and self.weights[places[0]] == 1.0 else None
+
+    def lagged(self, bars: int) -> Form:
+        """The value ``bars`` sessions ago."""
+        return Form(self.series, (*(0.0,) * bars, *self.weights), self.is_centred)
+
+    def summed(self) -> Form:
+        """The same, but summed as it is: as accurate beside its own size, where no weight is negative."""
+        return Form(self.series, self.weights) if self.is_centred and min(self.weights) >= 0.0 else self
+
+    def scaled(self, factor: float) -> Form:
+        """The value times a number."""
+        return Form(self.series, tuple(factor * weight for weight in self.weights), self.is_centred)
+
+    def averaged(self, weights: Weights, *, is_centred: bool) -> Form:
+        """A weighted sum of the last values."""
+        return Form(self.series, tuple(map(float, np.convolve(self.weights, weights))), is_centred or self.is_centred)
+
+    def plus(self, other: Form, sign: float) -> Form:
+        """The sum of two forms of one series, the second times ``sign``."""
+        length = max(len(self.weights), len(other.weights))
+        total = np.zeros(length)
+        total[: len(self.weights)] = self.weights
+        total[: len(other.weights)] += sign * np.asarray(other.weights)
+        return Form(self.series, tuple(map(float, total)), self.is_centred or other.is_centred)
+
+    @property
+    def factor(self) -> float:
+        """What a single session is multiplied by; 1 for a window."""
+        places = np.flatnonzero(self.weights)
+        return self.weights[places[0]] if len(places) == 1 else 1.0
+
+    @property
+    def unit(self) -> Form:
+        """The form without its factor."""
+        places = np.flatnonzero(self.weights)
+        return Form(self.series).lagged(int(places[0])) if len(places) == 1 else self
+
+    @property
+    def total(self) -> float:
+        """Sum of the weights; exactly 0 or 1 where it is nearly so."""
+        total = float(np.sum(self.weights))
+        if abs(total) < _NOTHING * float(np.abs(self.weights).sum()):
+            return 0.0
+        return 1.0 if abs(total - 1.0) < _NOTHING else total
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A series some sessions ago."""
+
+    series: int
+    lag: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One series as the result of an operation.
+
+    Attributes
+    ----------
+    name
+        The operation.
+    operands
+        Series or numbers.
+    window
+        Bars that it looks at, beyond the lags of the operands.
+    detail
+        What else the operation needs to know.
+    """
+
+    name: str
+    operands: tuple[Operand | float, ...]
+    window: int = 1
+    detail: Hashable = None
 
 
 class Program:
-    """Steps under construction, from bars of ``channels`` channels and ``depth`` sessions, oldest first."""
+    """Steps under construction; the first ``channels`` series are those of the bars.
+
+    Parameters
+    ----------
+    depth
+        Sessions of the bars.
+    channels
+        Channels of a bar.
+
+    Attributes
+    ----------
+    steps
+        What computes each series; nothing for the channels.
+    is_approximate
+        Whether a series may differ from torch's in its last bits, so that its factors may be moved elsewhere.
+    """
 
     def __init__(self, depth: int, channels: int) -> None:
         self.depth = depth
         self.channels = channels
-        self.count = depth * channels
-        self.steps: list[Step] = []
-        self._known: dict[tuple[object, ...], list[Slots]] = {}
+        self.steps: list[Step | None] = [None] * channels
+        self.is_approximate = [False] * channels
+        self._known: dict[Step, int] = {}
 
-    def channel(self, number: int) -> Slots:
-        """The bars' series of one channel."""
-        return np.arange(self.depth) * self.channels + number
+    def apply(self, name: str, *operands: Form | float, window: int = 1, detail: Hashable = None) -> Form:
+        """The result of an operation; the same series if it was asked for before."""
+        resolved = tuple(self.operand(operand) if isinstance(operand, Form) else operand for operand in operands)
+        return Form(self._add(Step(name, resolved, window, detail)))
 
-    def lag(self, x: Slots, bars: int) -> Slots:
-        """The series ``bars`` sessions ago; before the first bar the first one, as in ``features.windows``."""
-        return x[np.maximum(np.arange(self.depth) - bars, 0)]
+    def give(self, series: int) -> None:
+        """Note that a series need not be computed: it is there, for the sessions that are wanted."""
+        self.steps[series] = Step(GIVEN, ())
 
-    def windows(self, x: Slots, window: int, *, filler: int = 0) -> Slots:
-        """The bars of every window, newest first: ``[depth, padded(window)]``, filled up with its bar ``filler``."""
-        back = np.arange(padded(window))
-        return x[np.maximum(np.arange(self.depth)[:, None] - np.where(back < window, back, filler), 0)]
+    def operand(self, form: Form) -> Operand:
+        """The series that holds a form's values."""
+        if form.lag is not None:
+            return Operand(form.series, form.lag)
+        first = int(np.flatnonzero(form.weights)[0]) if any(form.weights) else 0
+        form = Form(form.series, form.weights[first:], form.is_centred)
+        step = Step("form", (Operand(form.series),), len(form.weights), form)
+        return Operand(self._add(step), first)
 
-    def weights(self, values: Sequence[float] | NDArray[Any]) -> Operand:
-        """One weight per bar of a window, newest first, for every session; 0 for the filling."""
-        row = np.zeros(padded(len(values)), dtype=np.float32)
-        row[: len(values)] = values
-        return np.tile(row, (self.depth, 1))
+    def _add(self, step: Step) -> int:
+        if step not in self._known:
+            self._known[step] = len(self.steps)
+            self.steps.append(step)
+            taken = [operand.series for operand in step.operands if isinstance(operand, Operand)]
+            self.is_approximate.append(step.name in _APPROXIMATE or any(self.is_approximate[each] for each in taken))
+        return self._known[step]
 
-    def apply(self, name: str, *operands: Operand | float, window: int = 0) -> Slots:
-        """One operation with one output, on series or windows of them and on numbers."""
-        return self.apply_parts(name, *operands, window=window, outputs=1)[0]
+    def needed(self, wanted: Sequence[Operand], sessions: int, extra: Sequence[int]) -> list[int]:
+        """The sessions of every series that the last ``sessions`` of ``wanted`` depend on.
 
-    def apply_parts(self, name: str, *operands: Operand | float, window: int = 0, outputs: int) -> list[Slots]:
-        """One operation with several outputs; the same slots if it was asked for before."""
-        arrays = [
-            operand if isinstance(operand, np.ndarray) else np.full(self.depth, operand, dtype=np.float32)
-            for operand in operands
-        ]
-        kind = Kind(name, window, tuple(map(_is_constant, arrays)))
-        key = (kind, *(array.tobytes() for array in arrays))
-        if key not in self._known:
-            results = [np.arange(self.depth) + self.count + place * self.depth for place in range(outputs)]
-            self.count += outputs * self.depth
-            self.steps.append(Step(kind, arrays, results))
-            self._known[key] = results
-        return self._known[key]
+        They are rounded up to ``sessions`` and one of ``extra`` where the bars reach that far back, so that more series
+        have equally many.
 
-    def prune(self, wanted: Slots) -> None:
-        """Forget all steps, and all sessions of the others, that ``wanted`` does not depend on."""
-        is_needed = np.zeros(self.count, dtype=bool)
-        is_needed[wanted] = True
-        kept: list[Step] = []
-        for step in reversed(self.steps):
-            of_outputs = [is_needed[slots] for slots in step.results]
-            sessions = np.logical_or.reduce(of_outputs)
-            if not sessions.any():
-                continue
-            operands = [operand[sessions] for operand in step.operands]
-            for operand in operands:
-                if not _is_constant(operand):
-                    is_needed[operand.ravel()] = True
-            results = [slots[sessions] for slots in step.results]
-            kept.append(Step(step.kind, operands, results, [bool(needed.any()) for needed in of_outputs]))
-        self.steps = kept[::-1]
-
-    def groups(self) -> list[list[Step]]:
-        """The steps in an order in which they can be computed, those of one kind together where none waits for another.
-
-        Greedy: a kind of which nothing is still to come is taken first, then the one that most depends on.
+        Raises
+        ------
+        ExportError
+            If the bars do not reach back far enough.
         """
-        needs = self._dependencies()
-        users: list[list[int]] = [[] for _ in self.steps]
-        for number, sources in enumerate(needs):
-            for source in sources:
-                users[source].append(number)
-        height = [0] * len(self.steps)
-        for number in reversed(range(len(self.steps))):
-            height[number] = 1 + max((height[user] for user in users[number]), default=0)
-        missing = [len(sources) for sources in needs]
-        to_come = Counter(step.kind for step in self.steps)
-        ready: dict[Kind, list[int]] = defaultdict(list)
-        for number, step in enumerate(self.steps):
-            if not missing[number]:
-                ready[step.kind].append(number)
-        groups: list[list[Step]] = []
-        while ready:
+        history = self._history()
+        needed = [0] * len(self.steps)
 
-            def urgency(kind: Kind) -> tuple[bool, int, float]:
-                members = ready[kind]
-                highest = max(height[number] for number in members)
-                return len(members) == to_come[kind], highest, len(members) / to_come[kind]
+        def rounded(count: int) -> int:
+            return next((sessions + more for more in extra if sessions + more >= count), count)
 
-            kind = max(ready, key=urgency)
-            members = ready.pop(kind)
-            to_come[kind] -= len(members)
-            groups.append([self.steps[number] for number in members])
-            for user in (user for number in members for user in users[number]):
-                missing[user] -= 1
-                if not missing[user]:
-                    ready[self.steps[user].kind].append(user)
-        return groups
+        def require(operand: Operand, count: int) -> None:
+            least, most = count + operand.lag, self.depth - history[operand.series]
+            step = self.steps[operand.series]
+            comfortable = rounded(rounded(count) + operand.lag)
+            if step is not None and step.name == "co_moment":
+                comfortable = least
+            needed[operand.series] = max(needed[operand.series], least, min(comfortable, most))
 
-    def _dependencies(self) -> list[list[int]]:
-        """For every step the steps whose results it takes."""
-        owner = np.full(self.count, -1)
-        for number, step in enumerate(self.steps):
-            for slots in step.results:
-                owner[slots] = number
-        needs: list[list[int]] = []
-        for step in self.steps:
-            taken = [owner[operand.ravel()] for operand in step.operands if not _is_constant(operand)]
-            sources = np.unique(np.concatenate(taken)) if taken else np.empty(0, dtype=np.int64)
-            needs.append([int(source) for source in sources if source >= 0])
-        return needs
+        for operand in wanted:
+            require(operand, sessions)
+        for series in reversed(range(self.channels, len(self.steps))):
+            step = self.steps[series]
+            if step is None or not needed[series]:
+                continue
+            for operand in step.operands:
+                if isinstance(operand, Operand):
+                    require(operand, needed[series] + step.window - 1)
+        if max(needed[: self.channels]) > self.depth:
+            raise ExportError(f"{max(needed[: self.channels])} bars are needed, there are {self.depth}")
+        return needed
 
-
-def padded(window: int) -> int:
-    """The length in which a window is computed."""
-    return next((length for length in _WINDOWS if length >= window), window)
-
-
-def _is_constant(operand: Operand) -> bool:
-    return operand.dtype.kind == "f"
+    def _history(self) -> list[int]:
+        """For every series how many sessions before its own it depends on."""
+        history = [0] * len(self.steps)
+        for series, step in enumerate(self.steps):
+            if step is not None:
+                taken = [operand for operand in step.operands if isinstance(operand, Operand)]
+                reach = max((history[operand.series] + operand.lag for operand in taken), default=0)
+                history[series] = reach + step.window - 1
+        return history

@@ -1,0 +1,94 @@
+"""Rows of values in the tensors of an ONNX graph, and how lists of them are brought together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+
+import numpy as np
+
+from financial_assets.models.onnx.builder import GraphBuilder
+
+FEW = 6
+"""So many rows are rather computed, or taken apart, than some of them gathered."""
+
+
+class Rows:
+    """Where the rows are: each at a place along the first axis of a tensor ``[row, batch, session]``.
+
+    Parameters
+    ----------
+    builder
+        Where to write.
+    channels
+        Rows 0 to ``channels - 1`` are those of ``source``.
+    source
+        Name of the bars.
+    flags
+        Rows that hold truth values.
+    """
+
+    def __init__(self, builder: GraphBuilder, channels: int, source: str, flags: Set[int]) -> None:
+        self.builder = builder
+        self.emit, self.constant = builder.emit, builder.constant
+        self._flags = flags
+        self.tensors, self.sizes = [source], [channels]
+        self.at: dict[int, tuple[int, int]] = {channel: (0, channel) for channel in range(channels)}
+
+    def store(self, rows: Mapping[int, int], tensor: str, size: int) -> None:
+        """Note that ``rows`` are at these places of a tensor of ``size`` rows."""
+        if tensor not in self.tensors:
+            self.tensors.append(tensor)
+            self.sizes.append(size)
+        self.at.update({row: (self.tensors.index(tensor), place) for row, place in rows.items()})
+
+    def rows(self, rows: Sequence[int]) -> str:
+        """The values of rows, whatever tensors they are in."""
+        return self.operands([rows])[0]
+
+    def operands(self, operands: Sequence[Sequence[int]]) -> list[str]:
+        """The values of several lists of rows, gathered from as few tensors put together as possible."""
+        apart = [self._sources(rows) for rows in operands]
+        together = self._sources([row for rows in operands for row in rows])
+        nodes_apart = sum(self._nodes(rows, sources) for rows, sources in zip(operands, apart, strict=True))
+        nodes_together = 1 + sum(max(1, self._nodes(rows, together)) - 1 for rows in operands)
+        of_one_type = len({row in self._flags for rows in operands for row in rows}) == 1
+        if of_one_type and len(together) > 1 and nodes_together < nodes_apart:
+            apart = [together] * len(operands)
+        return [self._gathered(rows, sources) for rows, sources in zip(operands, apart, strict=True)]
+
+    def _sources(self, rows: Sequence[int]) -> list[int]:
+        return list(dict.fromkeys(self.at[row][0] for row in rows))
+
+    def _nodes(self, rows: Sequence[int], sources: Sequence[int]) -> int:
+        return (len(sources) > 1) + (not self._is_whole(self._places(rows, sources), sources))
+
+    def _places(self, rows: Sequence[int], sources: Sequence[int]) -> list[int]:
+        starts = dict(zip(sources, np.cumsum([0, *(self.sizes[source] for source in sources)]).tolist(), strict=False))
+        return [starts[self.at[row][0]] + self.at[row][1] for row in rows]
+
+    def _is_whole(self, places: Sequence[int], sources: Sequence[int]) -> bool:
+        return places == list(range(sum(self.sizes[source] for source in sources)))
+
+    def _gathered(self, rows: Sequence[int], sources: Sequence[int]) -> str:
+        names, places = [self.tensors[source] for source in sources], self._places(rows, sources)
+        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
+        if self._is_whole(places, sources):
+            return tensor
+        size = sum(self.sizes[source] for source in sources)
+        if len(places) == 1 and size <= FEW:  # the other rows are likely to be taken one by one, too
+            return self.builder.emit_parts("Split", [tensor], size, axis=0, num_outputs=size)[places[0]]
+        return self.emit("Gather", [tensor, self.constant(np.array(places, dtype=np.int32))], axis=0)
+
+    def covering(self, rows: Sequence[int]) -> tuple[str, int, list[int]]:
+        """A tensor that holds rows and maybe others, how many it holds, and the rows' places: it spares a gathering."""
+        sources = self._sources(rows)
+        names, size = [self.tensors[source] for source in sources], sum(self.sizes[source] for source in sources)
+        if size > max(FEW, 2 * len(rows)):
+            return self.rows(rows), len(rows), list(range(len(rows)))
+        tensor = names[0] if len(names) == 1 else self.emit("Concat", names, axis=0)
+        return tensor, size, self._places(rows, sources)
+
+    def part(self, tensor: str, *ranges: tuple[int, int, int, int]) -> str:
+        """A part of a tensor: ``(axis, first, behind the last, step)`` each."""
+        axes, starts, ends, steps = (self.builder.integers(*column) for column in zip(*ranges, strict=True))
+        return self.emit("Slice", [tensor, starts, ends, axes, steps])
