@@ -157,6 +157,18 @@ def test_bodies_that_are_or_may_become_large_have_clusters_of_their_own(size: st
     assert everything.index(sticky[0]) < everything.index(for_model("a", "http")[0]), "the first that fits counts"
 
 
+def test_bodies_are_collected_without_lua_where_the_route_tells_their_size() -> None:
+    def filters(rule: dict[str, Any]) -> dict[str, Any]:
+        return {name.rpartition(".")[2]: settings for name, settings in rule["typed_per_filter_config"].items()}
+
+    for rule in for_model("a", "http"):
+        assert filters(rule)["buffer"]["buffer"] == {"max_request_bytes": limits.LARGE_BODY_BYTES}
+        assert filters(rule)["lua"]["disabled"]
+    assert all(list(filters(rule)) == ["lua"] for rule in for_model("a", "grpc")), "a message is not collected"
+    for size in SIZES:
+        assert all("typed_per_filter_config" not in rule for rule in for_model("a", "http", size=size))
+
+
 def test_what_does_not_fit_into_the_server_waits() -> None:
     found = {cluster["name"]: cluster for cluster in clusters(TOPOLOGY, PORTS)["resources"]}
     for name, inside in (("a_1_http", limits.INSIDE), ("a_1_large", limits.LARGE_INSIDE), ("a_1_grpc", 1)):

@@ -38,7 +38,7 @@ def listeners(layout: Layout, ports: Ports) -> Document:
         for name, port in (("public", ports.gateway), ("mirror", ports.mirror))
     )
     manager = public["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"].insert(0, document("request_filter", code=_request_filter()))
+    manager["http_filters"][:0] = [document("request_filter", code=_request_filter()), document("body_filter")]
     manager |= document("public_connections", failures=str(layout.logs / "gateway-failures.log"))
     public["ignore_global_conn_limit"] = False
     return discovery_response("static", "config.listener.v3.Listener", [public, mirror])

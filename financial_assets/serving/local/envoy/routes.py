@@ -35,6 +35,20 @@ _PASSED_PATHS = {
     "http": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?",
     "grpc": r"/inference\.GRPCInferenceService/Model(Infer|Ready|Metadata)",
 }
+_TYPES = "type.googleapis.com/envoy"
+_NO_LUA = {"envoy.filters.http.lua": {"@type": f"{_TYPES}.config.route.v3.FilterConfig", "disabled": True}}
+# What the request filter does in Lua, Envoy does by itself where the route tells model and size: it collects a small
+# body, and leaves a gRPC message alone.
+_FILTERS: dict[str, Document] = {
+    "http": {
+        **_NO_LUA,
+        "envoy.filters.http.buffer": {
+            "@type": f"{_TYPES}.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "buffer": {"max_request_bytes": LARGE_BODY_BYTES},
+        },
+    },
+    "grpc": _NO_LUA,
+}
 _LARGE_BODY = {"name": "content-length", "range_match": {"start": LARGE_BODY_BYTES, "end": 2**62}}
 _ENCODED_BODY = {"name": "content-encoding", "present_match": True}  # a small one may decompress to a large one
 _MODEL_HEADER = "seldon-model"
@@ -171,7 +185,7 @@ def _routes_of_kind(
     unnamed = {"name": _ROUTE_HEADER, "present_match": False}
     return [
         *(sticky if len(weights) > 1 else []),
-        {"match": _match(protocol, [*headers, unnamed]), "route": action},
+        {"match": _match(protocol, [*headers, unnamed]), "route": action, **_filters(kind)},
     ]
 
 
@@ -206,7 +220,11 @@ def _refusal(match: Document, text: str) -> Document:
 
 def _rule(match: Document, route: str, kind: str) -> Document:
     """The rule that sends what matches to one model version."""
-    return {**_forward(match, f"{route}_{kind}"), **_attribution(route)}
+    return {**_forward(match, f"{route}_{kind}"), **_attribution(route), **_filters(kind)}
+
+
+def _filters(kind: str) -> Document:
+    return {"typed_per_filter_config": _FILTERS[kind]} if kind in _FILTERS else {}
 
 
 def _forward(match: Document, cluster: str) -> Document:
