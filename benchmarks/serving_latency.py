@@ -92,7 +92,8 @@ def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argpars
         transport = GrpcTransport(f"127.0.0.1:{port}", DEADLINE_S)
         return lambda: transport.send(name, values, _headers(model))
 
-    envoys = {"gateway": next(p.pid for p in target.status().processes if p.name == "envoy"), "plain": rivals.envoy_pid}
+    envoy = next(process.pid for process in target.status().processes if process.name == "envoy")
+    assert envoy is not None
     for title, direct in (("small generated graph", SMALL), (str(options.onnx or "the served graph"), SERVED)):
         session, route = open_session(root / direct / "model.onnx"), endpoint.routes[direct]
         ways: dict[str, Ask] = {"onnxruntime": partial(session.run, None, {"bars": bars})}
@@ -110,7 +111,7 @@ def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argpars
         for protocol in ("REST", "gRPC"):
             print_added(taken, protocol)
             gateway, plain = (ways[f"{protocol}, {name}"] for name in ("gateway", "plain Envoy, constant server"))
-            ratio = processor_ratio((gateway, envoys["gateway"]), (plain, envoys["plain"]), options.seconds)
+            ratio = processor_ratio((gateway, envoy), (plain, rivals.envoy_pid), options.seconds)
             print(f"{protocol}: the gateway's Envoy needs {ratio:.2f} times the processor time of the plain one")
     session = open_session(root / SERVED / "model.onnx")
     print_batch(
