@@ -112,15 +112,13 @@ class FinancialOnnxRuntime(MLModel):
         if session is None:
             raise MLServerError(f"model {self.name} was unloaded while the request waited", 503)
         try:
-            parts = [
+            parts: list[Any] = [
                 session.run(list(OUTPUTS), {INPUT: bars[start : start + _CHUNK_ROWS]})
                 for start in range(0, len(bars), _CHUNK_ROWS)
             ]
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise MLServerError(f"model {self.name}: onnxruntime failed: {error}", 500) from error
-        whole: list[Any] = (
-            parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
-        )
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
         answer: dict[str, np.ndarray] = dict(zip(OUTPUTS, whole, strict=True))
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
