@@ -1,8 +1,20 @@
-"""Bars-to-answer latency: direct onnxruntime, direct MLServer and through the gateway, side by side in one run.
+"""What each layer of the serving path adds, and what the same layer adds to a constant, in one run and one thread.
 
-``python benchmarks/serving_latency.py [--onnx model.onnx] [--seconds 3]`` starts a plane in a temporary folder, asks
-it, stops it, and prints a table. The ways take turns in short rounds, so that a busy moment of the machine hits all
-of them. Without ``--onnx`` a small generated graph is served: the figures are then those of the road, not of a model.
+    python benchmarks/serving_latency.py [--onnx model.onnx --seconds 3 --batch 2000]
+
+starts a plane and its rivals in a temporary folder. The ways take turns after a few requests, so that a busy moment of
+the machine hits all of them. A layer adds the difference of two ways. The tenth percentile of each counts, as other
+work on the machine only ever adds; the medians and 99th percentiles stand beside it. Goals:
+
+* what the gateway adds is at most 1.3 times what the same Envoy adds, with one route, before a server that answers a
+  constant;
+* what MLServer with our runtime adds to onnxruntime is at most 1.3 times what it adds to a runtime that answers a
+  constant (the plane's MLServer; beside it MLServer as it comes);
+* ``--batch`` instruments in one gRPC call through the gateway take at most 1.5 times as long as onnxruntime alone, and
+  at most a sixth of the same call with the graph written operation by operation, without ``models/onnx/lowering``.
+
+One request (1 x 256 x 7) is measured with a small generated graph, so that the figures are those of the road, and with
+the served one, fresh from export unless ``--onnx`` names a file.
 """
 
 from __future__ import annotations
@@ -10,135 +22,212 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from serving.rivals import MODEL, Rivals, running_rivals
 
-from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.client.transport import GrpcTransport, RestTransport
 from financial_assets.serving.local.control import start, stop
 from financial_assets.serving.local.target import LocalTarget
-from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
-from financial_assets.serving.target import Endpoint
+from financial_assets.serving.manifests import experiment_manifest, model_manifest
 
 Ask = Callable[[], object]
-MODELS = ("first-predictor-v1", "second-predictor-v1")
-CLIENTS = 8
-ROUNDS = 10
-BATCH = 2000
+MODELS = ("first-predictor-v1", "second-predictor-v1")  # of the experiment in other benchmarks of the plane
+SMALL, SERVED, EARLIER = "small-predictor-v1", "served-predictor-v1", "earlier-predictor-v1"
+DEADLINE_S = 120.0
+LEAST = 10  # requests of each way
+CHUNK = 256  # the runtime's
+RESAMPLES = 400
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--onnx", type=Path, help="artefact to serve (default: a small generated graph)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each way (at most 8)")
+    parser.add_argument("--onnx", type=Path, help="artefact to serve (default: fresh weights, exported now)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="measuring time of each way")
+    parser.add_argument("--batch", type=int, default=2000, help="instruments in the large call")
     options = parser.parse_args()
-    seconds = min(max(options.seconds, 0.5), 8.0)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        content = options.onnx.read_bytes() if options.onnx else small_graph()
-        for name in MODELS:
+        contents = {SMALL: small_graph(), **exported(root, options.onnx)}
+        for name, content in contents.items():
             (root / name).mkdir()
             (root / name / "model.onnx").write_bytes(content)
         try:
-            measure(root, options.onnx, seconds)
+            with running_rivals(root) as rivals:
+                measure(root, tuple(contents), rivals, options)
         finally:
             stop(root / "home")
     return 0
 
 
-def measure(root: Path, onnx_path: Path | None, seconds: float) -> None:
+def exported(root: Path, path: Path | None) -> dict[str, bytes]:
+    """The served graph, and the same one written operation by operation."""
+    from onnx_export import export_onnx, fresh_predictor, operation_by_operation  # imports torch
+
+    predictor = fresh_predictor("baseline", 1)
+    export_onnx(predictor, root / "served.onnx")
+    operation_by_operation(predictor, root / "earlier.onnx")
+    return {SERVED: (path or root / "served.onnx").read_bytes(), EARLIER: (root / "earlier.onnx").read_bytes()}
+
+
+def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argparse.Namespace) -> None:
     target = LocalTarget(root / "home")
-    manifests = [model_manifest(name, str(root / name)) for name in MODELS]
-    target.apply([*manifests, experiment_manifest(default=MODELS[0], weights={MODELS[0]: 70, MODELS[1]: 30})])
-    ports = start(root / "home")
-    endpoint = target.endpoint()
-    session = open_session(root / MODELS[0] / "model.onnx")
-    print(f"model: {onnx_path or 'small generated graph'}; one instrument (1 x 256 x 7) unless said otherwise")
-    bars, many = random_bars(1), random_bars(BATCH)
-    headers = {"x-request-id": "benchmark"}
-    direct_name = endpoint.routes[MODELS[0]]
-    rest = RestTransport(f"http://127.0.0.1:{ports.mlserver_http}", 20)
-    raw = GrpcTransport(f"127.0.0.1:{ports.mlserver_grpc}", 20)
-    with InferenceClient(endpoint) as client:
-        print_latencies(
-            {
-                "onnxruntime, in process": lambda: session.run(None, {"bars": bars}),
-                "MLServer direct, REST": lambda: rest.send(direct_name, bars, headers),
-                "MLServer direct, gRPC": lambda: raw.send(direct_name, bars, headers),
-                "gateway, REST": lambda: client.infer(EXPERIMENT_NAME, bars),
-                "gateway, gRPC": lambda: client.infer_batch(EXPERIMENT_NAME, bars),
-            },
-            seconds,
-        )
-        print_latencies(
-            {
-                f"onnxruntime, {BATCH} instruments": lambda: session.run(None, {"bars": many}),
-                f"MLServer direct, gRPC, {BATCH} instruments": lambda: raw.send(direct_name, many, headers),
-                f"gateway, gRPC, {BATCH} instruments": lambda: client.infer_batch(EXPERIMENT_NAME, many),
-            },
-            seconds / 2,
-        )
-    rest.close()
-    raw.close()
-    print_throughput(endpoint, f"http://127.0.0.1:{ports.mlserver_http}", direct_name, bars, seconds)
+    split = experiment_manifest(default=SMALL, weights={SMALL: 100, SERVED: 0})
+    target.apply([*(model_manifest(name, str(root / name)) for name in names), split])
+    ports, endpoint = start(root / "home"), target.endpoint()
+    bars, many = random_bars(1), random_bars(options.batch)
+
+    def rest(port: int, name: str, model: str = "") -> Ask:
+        transport = RestTransport(f"http://127.0.0.1:{port}", DEADLINE_S)
+        return lambda: transport.send(name, bars, _headers(model))
+
+    def grpc(port: int, name: str, model: str = "", values: np.ndarray = bars) -> Ask:
+        transport = GrpcTransport(f"127.0.0.1:{port}", DEADLINE_S)
+        return lambda: transport.send(name, values, _headers(model))
+
+    envoy = next(process.pid for process in target.status().processes if process.name == "envoy")
+    assert envoy is not None
+    for title, direct in (("small generated graph", SMALL), (str(options.onnx or "the served graph"), SERVED)):
+        session, route = open_session(root / direct / "model.onnx"), endpoint.routes[direct]
+        ways: dict[str, Ask] = {"onnxruntime": partial(session.run, None, {"bars": bars})}
+        for protocol, way, port in (("REST", rest, "http"), ("gRPC", grpc, "grpc")):
+            ways |= {
+                f"{protocol}, constant server": way(getattr(rivals.server, port), MODEL),
+                f"{protocol}, plain Envoy, constant server": way(getattr(rivals.envoy, port), MODEL),
+                f"{protocol}, stock MLServer, constant runtime": way(getattr(rivals.stock, port), MODEL),
+                f"{protocol}, our MLServer, constant runtime": way(getattr(rivals.runtime, port), MODEL),
+                f"{protocol}, MLServer": way(getattr(ports, f"mlserver_{port}"), route),
+                f"{protocol}, gateway": way(ports.gateway, direct, direct),
+            }
+        taken = take_turns(ways, options.seconds)
+        print_table(f"one request, {title}", taken)
+        for protocol in ("REST", "gRPC"):
+            print_added(taken, protocol)
+            gateway, plain = (ways[f"{protocol}, {name}"] for name in ("gateway", "plain Envoy, constant server"))
+            ratio = processor_ratio((gateway, envoy), (plain, rivals.envoy_pid), options.seconds)
+            print(f"{protocol}: the gateway's Envoy needs {ratio:.2f} times the processor time of the plain one")
+    session = open_session(root / SERVED / "model.onnx")
+    print_batch(
+        {
+            "onnxruntime": partial(session.run, None, {"bars": many}),
+            f"onnxruntime, {CHUNK} at a time": lambda: [
+                session.run(None, {"bars": many[first : first + CHUNK]}) for first in range(0, len(many), CHUNK)
+            ],
+            "MLServer": grpc(ports.mlserver_grpc, endpoint.routes[SERVED], values=many),
+            "gateway": grpc(ports.gateway, SERVED, SERVED, many),
+            "gateway, earlier graph": grpc(ports.gateway, EARLIER, EARLIER, many),
+        },
+        options,
+    )
 
 
-def print_latencies(ways: dict[str, Ask], seconds: float) -> None:
+def _headers(model: str) -> dict[str, str]:
+    return {"x-request-id": "benchmark", **({"seldon-model": model} if model else {})}
+
+
+def take_turns(ways: dict[str, Ask], seconds: float, in_a_row: int = 6) -> dict[str, np.ndarray]:
+    """Seconds of each request by way.
+
+    Each turn asks a way a few times in a row. The first ones are left out: they find caches that the ways before have
+    filled, which is another way's doing.
+    """
     taken: dict[str, list[float]] = {name: [] for name in ways}
-    for ask in ways.values():
-        ask()
-    end = time.perf_counter() + seconds * len(ways)
-    while time.perf_counter() < end:
+    cold = in_a_row // 3
+    end, turn = time.perf_counter() + seconds * len(ways), 0
+    while time.perf_counter() < end or turn < LEAST:
         for name, ask in ways.items():
-            until = time.perf_counter() + seconds / ROUNDS
-            while time.perf_counter() < until:
+            for number in range(in_a_row):
                 began = time.perf_counter()
                 ask()
-                taken[name].append(time.perf_counter() - began)
-    print(f"\n{'milliseconds, one client':44}{'requests':>9}{'p50':>9}{'p95':>9}{'p99':>9}")
+                if number >= cold and turn:  # the first turn connects
+                    taken[name].append(time.perf_counter() - began)
+        turn += 1
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def processor_ratio(one: tuple[Ask, int], other: tuple[Ask, int], seconds: float) -> float:
+    """Processor time that process ``one`` needs per request, in multiples of what ``other`` needs for its own.
+
+    Unlike the time on the clock it hardly depends on what else the machine does.
+    """
+    needed: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(needed[0]) < LEAST:
+        for (ask, pid), found in zip((one, other), needed, strict=True):
+            before = processor_time(pid)
+            for _ in range(8):
+                ask()
+            found.append(processor_time(pid) - before)
+    return quick(np.array(needed[0])) / quick(np.array(needed[1]))
+
+
+def processor_time(pid: int) -> float:
+    """Nanoseconds of all threads of a process, by Linux's scheduler."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return float(sum(int((task / "schedstat").read_text().split()[0]) for task in tasks))
+
+
+def quick(values: np.ndarray) -> float:
+    """The time of a request that nothing else disturbed."""
+    return float(np.percentile(values, 10))
+
+
+def print_table(title: str, taken: dict[str, np.ndarray]) -> None:
+    print(f"\n{f'{title}; milliseconds':44}{'requests':>9}{'p10':>9}{'p50':>9}{'p99':>9}")
     for name, values in taken.items():
-        p50, p95, p99 = np.percentile(values, [50, 95, 99]) * 1e3
-        print(f"{name:44}{len(values):9}{p50:9.2f}{p95:9.2f}{p99:9.2f}")
+        p10, p50, p99 = np.percentile(values, [10, 50, 99]) * 1e3
+        print(f"{name:44}{len(values):9}{p10:9.3f}{p50:9.3f}{p99:9.3f}")
 
 
-def print_throughput(endpoint: Endpoint, server_url: str, direct_name: str, bars: np.ndarray, seconds: float) -> None:
-    def through_gateway() -> tuple[Ask, Ask]:
-        client = InferenceClient(endpoint)
-        return lambda: client.infer(EXPERIMENT_NAME, bars), client.close
+def print_added(taken: dict[str, np.ndarray], protocol: str) -> None:
+    """What a layer adds, as a multiple of what the same layer adds to a constant."""
 
-    def direct() -> tuple[Ask, Ask]:
-        transport = RestTransport(server_url, 20)
-        return lambda: transport.send(direct_name, bars, {"x-request-id": "benchmark"}), transport.close
+    def part(name: str) -> np.ndarray:
+        return taken[f"{protocol}, {name}"]
 
-    print(f"\n{f'{CLIENTS} closed-loop clients (threads), REST':44}{'requests/s':>18}{'p50 ms':>9}{'p99 ms':>9}")
-    for name, connect in {"MLServer direct": direct, "gateway": through_gateway}.items():
-        taken: list[float] = []
-        until = time.perf_counter() + seconds
+    gateway = ratio_of_differences(
+        (part("gateway"), part("MLServer")), (part("plain Envoy, constant server"), part("constant server"))
+    )
+    print(f"{protocol}: the gateway adds {shown(gateway)} times what a plain Envoy adds to a constant server")
+    for server in ("our MLServer", "stock MLServer"):
+        added = ratio_of_differences(
+            (part("MLServer"), taken["onnxruntime"]), (part(f"{server}, constant runtime"), np.zeros(1))
+        )
+        print(f"{protocol}: MLServer with our runtime adds {shown(added)} times what {server} adds to a constant")
 
-        def work(
-            connect: Callable[[], tuple[Ask, Ask]] = connect, taken: list[float] = taken, until: float = until
-        ) -> None:
-            ask, close = connect()
-            while time.perf_counter() < until:
-                began = time.perf_counter()
-                ask()
-                taken.append(time.perf_counter() - began)
-            close()
 
-        threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        p50, p99 = np.percentile(taken, [50, 99]) * 1e3
-        print(f"{name:44}{len(taken) / seconds:18.0f}{p50:9.2f}{p99:9.2f}")
+def shown(ratio: tuple[float, float, float]) -> str:
+    return "{:.2f} ({:.2f} to {:.2f})".format(*ratio)
+
+
+def ratio_of_differences(
+    ours: tuple[np.ndarray, np.ndarray], rivals: tuple[np.ndarray, np.ndarray]
+) -> tuple[float, float, float]:
+    """(after - before) / (rival's after - before) of the quick requests, with a 95 % bootstrap interval."""
+    rng = np.random.default_rng(0)
+    series = (*ours, *rivals)
+
+    def ratio(after: np.ndarray, before: np.ndarray, rival_after: np.ndarray, rival_before: np.ndarray) -> float:
+        return (quick(after) - quick(before)) / (quick(rival_after) - quick(rival_before))
+
+    drawn = [ratio(*(rng.choice(values, len(values)) for values in series)) for _ in range(RESAMPLES)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return ratio(*series), float(low), float(high)
+
+
+def print_batch(ways: dict[str, Ask], options: argparse.Namespace) -> None:
+    taken = take_turns(ways, options.seconds, in_a_row=1)
+    print_table(f"{options.batch} instruments, gRPC", taken)
+    gateway = quick(taken["gateway"])
+    for name in ("onnxruntime", f"onnxruntime, {CHUNK} at a time", "gateway, earlier graph"):
+        print(f"gateway, against {name}: {gateway / quick(taken[name]):.2f} times as long")
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:

@@ -1,165 +1,211 @@
-"""What a stall of the gateway looks like to a closed and to an open loop, through the local plane.
+"""The plane under load: an hour's pace for minutes, a thousand requests in flight at once, and its highest rate.
 
-``python benchmarks/serving_load.py [--rate 40 --seconds 6 --stall 1.5]`` starts a plane in a temporary folder, sends
-the same requests in both ways, without and with a stall (the gateway's process is stopped and goes on: nothing is
-lost, everything waits), and prints service time (from sending, as the prediction log has it) beside latency (from the
-scheduled instant). A closed loop has no schedule: all that it can tell is the service time.
+    python benchmarks/serving_load.py [--minutes 30 --rate 28 --at-once 1000 --onnx model.onnx]
+
+starts a plane in a temporary folder and prints, half of the requests over REST and half over gRPC:
+
+* steady: an open loop of ``--rate`` requests a second (28 are 100,000 an hour). Errors, latency from the scheduled
+  instant, and the slope of the resident memory of Envoy and MLServer together, after a warm-up, with its 95 % interval
+  (ordinary least squares, errors after Newey and West). Goals: no error, an interval that contains 0.
+* at once: ``--at-once`` requests sent at the same instant. Goal: no error.
+* rate: the highest rate over gRPC at which the 99th percentile stays below ``--limit-ms``, beside MLServer alone. Both
+  take turns; of four rounds the best counts, because other work on the machine only ever adds.
+
+Every answer is checked: its id is that of the request, and it names its route. Ctrl-C stops the plane, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
+import asyncio
 import sys
 import tempfile
-import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-import pandas as pd
-from onnx import numpy_helper
+import psutil
+import statsmodels.api as sm
+from rich.progress import Progress
+from serving.senders import GrpcSender, RestSender, Sender
 from serving_latency import MODELS, random_bars, small_graph
 
-from financial_assets.experiment.arms import Arm
-from financial_assets.experiment.prediction_log.log import PredictionLog
-from financial_assets.experiment.replay.counts import ReplayReport
-from financial_assets.experiment.replay.open_loop import OpenLoop, Timing, percentiles
-from financial_assets.experiment.replay.replay import replay
-from financial_assets.experiment.replay.request import ReplayHooks, ReplayRequest
-from financial_assets.market.calendar import sessions as trading_sessions
-from financial_assets.market.panel import PricePanel
-from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local.control import start, stop
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest
 
-TICKERS = 10
-LOOKBACK = 256
+PARTS = ("steady", "at-once", "rate")
+WARM_UP = 400
+ROUNDS, ROUND_S, LOWEST, STEP = 4, 2.0, 25.0, 1.3
+
+
+@dataclass
+class Load:
+    """What came of a series of requests."""
+
+    latencies: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    async def ask(self, sender: Sender, number: int, scheduled: float) -> None:
+        """Send one request and keep what came of it."""
+        try:
+            await sender.send(number)
+        except Exception as error:  # whatever goes wrong is counted and printed
+            self.errors[f"{type(error).__name__}: {' '.join(str(error).split())[:150]}"] += 1
+        self.latencies.append(time.perf_counter() - scheduled)
+
+    def line(self, name: str) -> str:
+        """One row of the table."""
+        p50, p95, p99 = np.percentile(self.latencies, [50, 95, 99]) * 1e3
+        most = max(self.latencies) * 1e3
+        return f"{name:32}{len(self.latencies):9}{self.errors.total():8}{p50:9.1f}{p95:9.1f}{p99:9.1f}{most:9.1f}"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rate", type=float, default=40.0, help="requests a second of the open loop")
-    parser.add_argument("--seconds", type=float, default=6.0, help="length of the open loop (at most 30)")
-    parser.add_argument("--stall", type=float, default=1.5, help="seconds for which the gateway stands still")
-    parser.add_argument("--workers", type=int, default=4, help="requests in flight at most, in both ways")
+    parser.add_argument("--onnx", type=Path, help="artefact to serve (default: a small generated graph)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="length of the steady load")
+    parser.add_argument("--rate", type=float, default=100_000 / 3600, help="requests a second of the steady load")
+    parser.add_argument("--at-once", type=int, default=1000, help="requests in flight at once")
+    parser.add_argument("--limit-ms", type=float, default=50.0, help="99th percentile up to which a rate counts")
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     options = parser.parse_args()
-    sessions = max(2, round(options.rate * min(options.seconds, 30.0) / TICKERS))
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        content = flat_graph()
-        for name in MODELS:
-            (root / name).mkdir()
-            (root / name / "model.onnx").write_bytes(content)
         try:
-            measure(root, sessions, options)
+            errors = asyncio.run(measure(root, options))
+        except KeyboardInterrupt:
+            print("\ninterrupted; the plane is stopped", file=sys.stderr)
+            return 130
         finally:
             stop(root / "home")
-    return 0
+    return 1 if errors else 0
 
 
-def measure(root: Path, sessions: int, options: argparse.Namespace) -> None:
+def serve(root: Path, content: bytes) -> LocalTarget:
+    for name in MODELS:
+        (root / name).mkdir()
+        (root / name / "model.onnx").write_bytes(content)
     target = LocalTarget(root / "home")
-    weights = {MODELS[0]: 70, MODELS[1]: 30}
     manifests = [model_manifest(name, str(root / name)) for name in MODELS]
-    target.apply([*manifests, experiment_manifest(default=MODELS[0], weights=weights)])
-    start(root / "home")
-    (envoy,) = [process.pid for process in LocalTarget(root / "home").status().processes if process.name == "envoy"]
-    assert envoy is not None
-    prices = walk(sessions)
-    print(
-        f"{sessions * TICKERS} requests, at most {options.workers} in flight; open loop: {options.rate:g} a second "
-        f"(Poisson); stall of {options.stall:g} s after 1 s"
-    )
-    print(f"\n{'milliseconds':44}{'p50':>9}{'p95':>9}{'p99':>9}{'max':>9}")
-    with InferenceClient(target.endpoint()) as client:  # first answers are slow
-        for _ in range(20):
-            client.infer(EXPERIMENT_NAME, random_bars(1))
-    ratios: dict[str, float] = {}
-    for stalled in (False, True):
-        for loop in (None, OpenLoop(options.rate, seed=7)):
-            name = f"{'open' if loop else 'closed'} loop, {'stall' if stalled else 'no stall'}"
-            url = f"sqlite:///{root / name.replace(', ', '-').replace(' ', '-')}.db"
-            stall = threading.Timer(1.0 if loop else 0.2, freeze, (envoy, options.stall)) if stalled else None
-            if stall is not None:
-                stall.start()
-            report, timings, service = send(url, target, prices, loop, options.workers)
-            if stall is not None:
-                stall.join()
-            print_line(f"{name}: service time", service)
-            if report.load is not None:
-                latency = dict(report.load.from_schedule)
-                print_line(f"{name}: from the schedule", latency)
-                ratios["stall" if stalled else "no stall"] = latency["p95"] / service["p95"]
-                print(f"  {report.load.late} of {len(timings)} sent late, {report.most_in_flight} in flight at most")
-    for name, ratio in ratios.items():
-        print(f"open loop, {name}: p95 from the schedule is {ratio:.1f} times that of the service time")
+    target.apply([*manifests, experiment_manifest(default=MODELS[0], weights={MODELS[0]: 70, MODELS[1]: 30})])
+    return target
 
 
-def send(
-    url: str, target: LocalTarget, prices: PricePanel, loop: OpenLoop | None, workers: int
-) -> tuple[ReplayReport, list[Timing], dict[str, float]]:
-    """One replay in a log of its own; its service times are those of the log."""
-    cutoff = prices.sessions[LOOKBACK - 1]
-    arms = (
-        Arm(MODELS[0], "first", 1, "champion", 70, cutoff),
-        Arm(MODELS[1], "second", 2, "challenger", 30, cutoff),
-    )
-    timings: list[Timing] = []
-    with PredictionLog(url) as log:
-        epoch = log.open_epoch(EXPERIMENT_NAME, arms, "benchmark", after=0)
-        sessions = prices.sessions[LOOKBACK:-1]
-        request = ReplayRequest(epoch, sessions, LOOKBACK, workers=workers, mode="split", load=loop)
-        report = replay(
-            request,
-            log,
-            prices,
-            lambda: InferenceClient(target.endpoint(), timeout_s=30.0),
-            ReplayHooks(timings=timings),
-        )
-        service = percentiles(log.routed()["latency_s"].dropna().tolist())
-    assert report.ok == report.sent > 0, report
-    return report, timings, service
-
-
-def freeze(pid: int, seconds: float) -> None:
-    """Let a process stand still."""
-    os.kill(pid, signal.SIGSTOP)
+async def measure(root: Path, options: argparse.Namespace) -> int:
+    """Returns the number of errors."""
+    target = serve(root, options.onnx.read_bytes() if options.onnx else small_graph())
+    endpoint, ports = target.endpoint(), start(root / "home")
+    bars = random_bars(64)[:, None]
+    headers = {"seldon-model": f"{EXPERIMENT_NAME}.experiment"}
+    gateway: list[Sender] = [
+        RestSender(endpoint.http_url, EXPERIMENT_NAME, bars, headers),
+        GrpcSender(endpoint.grpc_target, EXPERIMENT_NAME, bars, headers),
+    ]
+    direct = GrpcSender(f"127.0.0.1:{ports.mlserver_grpc}", endpoint.routes[MODELS[0]], bars, {})
+    pids = [process.pid for process in target.status().processes if process.pid is not None]
+    print(f"model: {options.onnx or 'small generated graph'}")
+    errors = 0
     try:
-        threading.Event().wait(seconds)
+        await paced(gateway, 40.0, WARM_UP)
+        print(f"\n{'milliseconds from the schedule':32}{'requests':>9}{'errors':>8}", end="")
+        print("".join(f"{name:>9}" for name in ("p50", "p95", "p99", "max")), flush=True)
+        if "steady" in options.parts:
+            errors += await steady(gateway, options, pids)
+        if "at-once" in options.parts:
+            errors += await at_once(gateway, options.at_once)
+        if "rate" in options.parts:
+            await highest_rates({"gateway": gateway[1:], "MLServer alone": [direct]}, options.limit_ms)
+        return errors
     finally:
-        os.kill(pid, signal.SIGCONT)
+        for sender in (*gateway, direct):
+            await sender.close()
 
 
-def print_line(name: str, values: dict[str, float]) -> None:
-    print(f"{name:44}" + "".join(f"{1e3 * values[key]:9.1f}" for key in ("p50", "p95", "p99", "max")))
+async def paced(senders: Sequence[Sender], rate: float, count: int, each_second: Any = lambda sent: None) -> Load:
+    """An open loop: each request is sent at its instant, however many are under way."""
+    load, tasks, began, second = Load(), set[asyncio.Task[None]](), time.perf_counter(), 0
+    for number in range(count):
+        scheduled = began + number / rate
+        await asyncio.sleep(max(scheduled - time.perf_counter(), 0))
+        task = asyncio.create_task(load.ask(senders[number % len(senders)], number, scheduled))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        if time.perf_counter() - began >= second:
+            second += 1
+            each_second(number)
+    await asyncio.gather(*tasks)
+    return load
 
 
-def flat_graph() -> bytes:
-    """The small graph with quantiles of 0: in order, as an answer's have to be."""
-    model = onnx.load_model_from_string(small_graph())
-    (weights,) = [one for one in model.graph.initializer if one.name == "weights"]
-    values = numpy_helper.to_array(weights).copy()
-    values[:, 1:] = 0
-    weights.CopyFrom(numpy_helper.from_array(values, "weights"))
-    return model.SerializeToString()
+async def steady(senders: Sequence[Sender], options: argparse.Namespace, pids: Sequence[int]) -> int:
+    processes = [psutil.Process(pid) for pid in pids]
+    count = max(round(options.minutes * 60 * options.rate), 100)
+    memory: list[float] = []
+    with Progress() as progress:
+        task = progress.add_task("steady load", total=count)
+
+        def sample(sent: int) -> None:
+            memory.append(sum(process.memory_info().rss for process in processes))
+            progress.update(task, completed=sent)
+
+        load = await paced(senders, options.rate, count, sample)
+        progress.update(task, completed=count)
+    print(load.line(f"steady, {options.rate:.1f} a second"))
+    report_errors(load)
+    kept = np.array(memory[len(memory) // 5 :])
+    fit = sm.OLS(kept, sm.add_constant(np.arange(len(kept)) / 3600)).fit(
+        cov_type="HAC", cov_kwds={"maxlags": max(round(len(kept) ** 0.5), 1)}
+    )
+    low, high = fit.conf_int()[1] / 2**20
+    print(
+        f"resident memory of both processes after the first fifth: {kept.mean() / 2**20:.0f} MiB, slope "
+        f"{fit.params[1] / 2**20:+.2f} MiB an hour, 95 % interval {low:+.2f} to {high:+.2f}: "
+        + ("indistinguishable from 0" if low <= 0 <= high else "not 0"),
+        flush=True,
+    )
+    return load.errors.total()
 
 
-def walk(count: int) -> PricePanel:
-    """Seeded random walks: ``count`` sessions to send after the first window."""
-    days = trading_sessions("2010-01-04", pd.Timestamp("2010-01-04") + pd.Timedelta(days=2 * (LOOKBACK + count + 2)))
-    days = days[: LOOKBACK + count + 1]
-    bars = random_bars(TICKERS)
-    rng = np.random.default_rng(1)
-    close = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal((TICKERS, len(days))), axis=1))
-    volume = np.full_like(close, float(bars[0, 0, 4]))
-    market = np.broadcast_to(close.mean(axis=0), close.shape)
-    day = np.broadcast_to(days.to_numpy().astype("datetime64[D]").astype(np.int64), close.shape)
-    values = np.stack([close, close * 1.001, close * 0.999, close, volume, market, day], axis=1).astype(np.float32)
-    names = tuple(f"T{number:02d}" for number in range(TICKERS))
-    return PricePanel(names, days, values, np.ones(close.shape, dtype=bool))
+async def at_once(senders: Sequence[Sender], count: int) -> int:
+    total = 0
+    for _ in range(ROUNDS):
+        load, now = Load(), time.perf_counter()
+        await asyncio.gather(*(load.ask(senders[number % len(senders)], number, now) for number in range(count)))
+        print(load.line(f"{count} at once"), flush=True)
+        report_errors(load)
+        total += load.errors.total()
+    return total
+
+
+async def highest_rates(ways: dict[str, Sequence[Sender]], limit_ms: float) -> None:
+    best, misses, rate = dict.fromkeys(ways, 0.0), dict.fromkeys(ways, 0), LOWEST
+    # A busy moment of the machine may spoil a rate, but hardly two that follow each other.
+    while climbing := [name for name in ways if misses[name] < 2]:
+        p99 = dict.fromkeys(climbing, float("inf"))
+        for _ in range(ROUNDS):
+            for name in climbing:
+                if p99[name] > limit_ms:
+                    load = await paced(ways[name], rate, round(rate * ROUND_S))
+                    if not load.errors:
+                        p99[name] = min(p99[name], 1e3 * float(np.percentile(load.latencies, 99)))
+        print("; ".join(f"{name}, {rate:.0f} a second: p99 {p99[name]:.1f} ms" for name in climbing), flush=True)
+        for name in climbing:
+            misses[name] = 0 if p99[name] <= limit_ms else misses[name] + 1
+            best[name] = best[name] if misses[name] else rate
+        rate *= STEP
+    found = ", ".join(f"{name} {best[name]:.0f}" for name in ways)
+    ratio = best["gateway"] / best["MLServer alone"] if best["MLServer alone"] else float("nan")
+    print(f"highest rate a second with a p99 below {limit_ms:g} ms: {found}; ratio {ratio:.2f}")
+
+
+def report_errors(load: Load) -> None:
+    for text, count in load.errors.most_common(5):
+        print(f"  {count} times {text}")
 
 
 if __name__ == "__main__":

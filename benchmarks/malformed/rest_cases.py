@@ -217,8 +217,20 @@ def transfer_makers(model: str) -> list[tuple[str, Maker]]:
         return case(json.dumps(_document(rng)).encode(name), content_type=f"application/json; charset={name}")
 
     def binary_extension(rng: Generator) -> Case:
-        head = json.dumps({"inputs": [{"name": "bars", "shape": [1, 256, 7], "datatype": "FP32"}]}).encode()
-        return case(head + random_bars(1).tobytes(), inference_header_content_length=str(len(head)))
+        raw = random_bars(1).tobytes()
+        sizes: list[Any] = [None, 7164, 7172, -1, "7168", True, 2**70]
+        tensor: dict[str, Any] = {"name": "bars", "shape": [1, 256, 7], "datatype": "FP32"}
+        tensor["parameters"] = {"binary_data_size": sizes[rng.integers(len(sizes))]}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        tensor["parameters"]["binary_data_size"] = len(raw)
+        good = json.dumps({"inputs": [tensor]}).encode()
+        return [
+            case(head + raw, inference_header_content_length=str(len(head))),
+            case(good + raw[:-4], inference_header_content_length=str(len(good))),
+            case(good + raw + b"more", inference_header_content_length=str(len(good))),
+            case(good + raw, inference_header_content_length=str(rng.choice(["0", "-1", "x", "99999999", "7"]))),
+            case(good + raw),
+        ][rng.integers(5)]
 
     return [
         ("content-encoding", content_encoding),

@@ -112,20 +112,22 @@ class FinancialOnnxRuntime(MLModel):
         if session is None:
             raise MLServerError(f"model {self.name} was unloaded while the request waited", 503)
         try:
-            parts = [
+            parts: list[Any] = [
                 session.run(list(OUTPUTS), {INPUT: bars[start : start + _CHUNK_ROWS]})
                 for start in range(0, len(bars), _CHUNK_ROWS)
             ]
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise MLServerError(f"model {self.name}: onnxruntime failed: {error}", 500) from error
-        answer = {name: np.concatenate(values) for name, values in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
+        answer: dict[str, np.ndarray] = dict(zip(OUTPUTS, whole, strict=True))
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
                 raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)
             # The graph was finite on neutral bars when it was loaded, so these bars are the cause: a 400, which no
             # client retries.
-            extreme = np.flatnonzero(~np.isfinite(value).all(axis=1))
-            if len(extreme):
+            finite = np.isfinite(value)
+            if not finite.all():
+                extreme = np.flatnonzero(~finite.all(axis=1))
                 raise InferenceError(
                     f"{INPUT}[{extreme[0]}] is so extreme that {name} of model {self.name} is not finite"
                 )

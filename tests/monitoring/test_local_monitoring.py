@@ -126,7 +126,7 @@ def test_ports_are_kept_differ_from_the_planes_and_a_damaged_file_is_named(tmp_p
         local._prepare(layout, local.configuration_folder(), programs, plane, {}, "15s")
         return MonitoringPorts(**json.loads((layout.root / "monitoring" / "ports.json").read_text()))
 
-    plane = Ports(*range(1, 8))
+    plane = Ports(*range(1, 7))
     first = prepare(plane)
     assert prepare(plane) == first
     other = prepare(dataclasses.replace(plane, gateway=first.prometheus))

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph
@@ -218,3 +220,27 @@ def test_features_of_all_that_is_served_are_finite() -> None:
     beyond = bars.copy()
     beyond[..., :4] *= np.float32(1e5)
     assert not torch.isfinite(graph.unclipped(torch.from_numpy(beyond.transpose(0, 2, 1).copy()))).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    channel=st.integers(0, 6),
+    bar=st.integers(0, 255),
+    value=st.floats(width=32) | st.sampled_from([0.0, 1e-14, 1e4, 9.9e3, 1e16, float(FIRST), FIRST + 0.5, 1e31]),
+    is_factor=st.booleans(),
+)
+def test_the_coarse_tests_pass_nothing_that_a_rule_refuses(
+    channel: int, bar: int, value: float, is_factor: bool
+) -> None:
+    bars = window(1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        bars[0, bar, channel] = bars[0, bar, channel] * np.float32(value) if is_factor else value
+        series = np.ascontiguousarray(bars.transpose(2, 0, 1))
+        broken = any(rule.broken.any() for rule in bar_rules._rules(series))
+        assert not (broken and bar_rules._is_unremarkable(series))
+
+
+def test_ordinary_bars_need_the_coarse_tests_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(bar_rules, "_rules")
+    assert bar_fault(window()) is None
+    assert bar_fault(neutral_bars(3, 256)) is None

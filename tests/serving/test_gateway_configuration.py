@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from financial_assets.serving.local import limits
 from financial_assets.serving.local.configuration import envoy_binary, plane_specs
 from financial_assets.serving.local.envoy.config import bootstrap, clusters, listeners
-from financial_assets.serving.local.envoy.routes import PROTOCOLS, Topology, route_configurations
+from financial_assets.serving.local.envoy.routes import CLUSTER_KINDS, Topology, route_configurations
 from financial_assets.serving.local.layout import Layout, Ports
 from financial_assets.serving.manifests import ExperimentSpec
 
-PORTS = Ports(*range(20001, 20008))
+PORTS = Ports(*range(20001, 20007))
 SPLIT = ExperimentSpec("ab-experiment", "a", {"a": 70, "b": 30}, ("c", 25))
 TOPOLOGY = Topology(7, {"a": 1, "b": 4, "c": 2}, [SPLIT])
 
@@ -34,12 +36,26 @@ def header(rule: dict[str, Any], name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def for_model(value: str, protocol: str, topology: Topology = TOPOLOGY) -> list[dict[str, Any]]:
+CALLS = {"http": "/v2/models/x/infer", "grpc": "/inference.GRPCInferenceService/ModelInfer"}
+SIZES = ("content-length", "content-encoding")
+
+
+def passes(rule: dict[str, Any], path: str) -> bool:
+    regex = rule["match"].get("safe_regex", {}).get("regex")
+    return regex is not None and re.fullmatch(regex, path) is not None
+
+
+def for_model(
+    value: str, protocol: str, topology: Topology = TOPOLOGY, *, size: str | None = None
+) -> list[dict[str, Any]]:
+    """The rules for inference with a model, those with a rule about a header of the body's size, or without any."""
+
     def matches(rule: dict[str, Any]) -> bool:
         model = header(rule, "seldon-model")
-        return model is not None and model["string_match"]["exact"] == value
+        sizes = [name for name in SIZES if header(rule, name)]
+        return model is not None and model["string_match"]["exact"] == value and sizes == ([size] if size else [])
 
-    return [r for r in rules("public", topology) if r["match"].get("prefix") == PROTOCOLS[protocol] and matches(r)]
+    return [rule for rule in rules("public", topology) if passes(rule, CALLS[protocol]) and matches(rule)]
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
@@ -89,6 +105,7 @@ def test_the_mirror_gets_its_share_and_names_the_shadow() -> None:
     [mirror] = weighted["route"]["request_mirror_policies"]
     assert mirror["cluster"] == "mirror_http"
     assert mirror["runtime_fraction"]["default_value"] == {"numerator": 25, "denominator": "HUNDRED"}
+    assert {rule["route"]["cluster"] for rule in rules("mirror")} == {"c_2_http", "c_2_large", "c_2_grpc"}
     for rule in rules("mirror"):
         assert rule["request_headers_to_remove"] == ["seldon-internal-model"]
         assert rule["request_headers_to_add"][0]["header"]["value"] == "c_2"
@@ -105,16 +122,63 @@ def test_a_model_outside_an_experiment_has_one_route_without_stickiness() -> Non
     assert "request_mirror_policies" not in only["route"]
 
 
-def test_the_agent_rewrites_only_the_models_name_and_passes_only_model_calls() -> None:
-    *passed, last = rules("agent")
-    for rule in passed:
-        assert header(rule, "seldon-internal-model") is not None
-        regex = rule["match"]["safe_regex"]["regex"]
-        assert regex.startswith("/v2/models/") or regex.endswith("Model(Infer|Ready|Metadata)")
-    assert last["direct_response"]["status"] == 404
-    rewrites = [r["route"]["regex_rewrite"]["substitution"] for r in passed if "regex_rewrite" in r["route"]]
-    # Each for bodies that are large, may be once they are decompressed, and any others.
-    assert rewrites == [f"/v2/models/{route}" for route in ("a_1", "b_4", "c_2") for _ in range(3)]
+@pytest.mark.parametrize(
+    ("path", "passed"),
+    [
+        ("/v2/models/a/infer", True),
+        ("/v2/models/a/versions/9/infer", True),
+        ("/v2/models/a/ready", True),
+        ("/v2/models/a", True),
+        ("/inference.GRPCInferenceService/ModelReady", True),
+        ("/inference.GRPCInferenceService/ModelMetadata", True),
+        ("/v2/models/a/infer_stream", False),
+        ("/v2/models/a/infer/", False),
+        ("/v2/models/a/b/infer", False),
+        ("/v2/repository/models/a/unload", False),
+        ("/inference.GRPCInferenceService/ModelStreamInfer", False),
+        ("/inference.GRPCInferenceService/RepositoryModelUnload", False),
+        ("/inferenceXGRPCInferenceService/ModelInfer", False),
+    ],
+)
+def test_only_calls_about_a_model_are_forwarded(path: str, passed: bool) -> None:
+    for listener in ("public", "mirror"):
+        forwarding = [rule for rule in rules(listener) if "route" in rule and header(rule, "seldon-model")]
+        assert any(passes(rule, path) for rule in forwarding) == passed
+        assert all("safe_regex" in rule["match"] for rule in forwarding)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_bodies_that_are_or_may_become_large_have_clusters_of_their_own(size: str) -> None:
+    *sticky, weighted = for_model("a", "http", size=size)
+    assert [rule["route"]["cluster"] for rule in sticky] == ["a_1_large", "b_4_large"]
+    arms = weighted["route"]["weighted_clusters"]["clusters"]
+    assert [(arm["name"], arm["weight"]) for arm in arms] == [("a_1_large", 70), ("b_4_large", 30)]
+    everything = rules("public")
+    assert everything.index(sticky[0]) < everything.index(for_model("a", "http")[0]), "the first that fits counts"
+
+
+def test_bodies_are_collected_without_lua_where_the_route_tells_their_size() -> None:
+    def filters(rule: dict[str, Any]) -> dict[str, Any]:
+        return {name.rpartition(".")[2]: settings for name, settings in rule["typed_per_filter_config"].items()}
+
+    for rule in for_model("a", "http"):
+        assert filters(rule)["buffer"]["buffer"] == {"max_request_bytes": limits.LARGE_BODY_BYTES}
+        assert filters(rule)["lua"]["disabled"]
+    assert all(list(filters(rule)) == ["lua"] for rule in for_model("a", "grpc")), "a message is not collected"
+    for size in SIZES:
+        assert all("typed_per_filter_config" not in rule for rule in for_model("a", "http", size=size))
+
+
+def test_what_does_not_fit_into_the_server_waits() -> None:
+    found = {cluster["name"]: cluster for cluster in clusters(TOPOLOGY, PORTS)["resources"]}
+    for name, inside in (("a_1_http", limits.INSIDE), ("a_1_large", limits.LARGE_INSIDE), ("a_1_grpc", 1)):
+        [most] = found[name]["circuit_breakers"]["thresholds"]
+        assert most["max_connections"] == inside
+        assert most["max_pending_requests"] == (limits.LARGE_WAITING if "large" in name else limits.WAITING)
+    protocol = found["a_1_grpc"]["typed_extension_protocol_options"].popitem()[1]["explicit_http_config"]
+    assert protocol == {"http2_protocol_options": {"max_concurrent_streams": limits.GRPC_INSIDE}}
+    [most] = found["a_1_grpc"]["circuit_breakers"]["thresholds"]
+    assert most["max_requests"] >= limits.GRPC_INSIDE + limits.WAITING, "streams are limited, requests are not refused"
 
 
 def test_what_no_rule_fits_is_a_404_that_names_the_header_and_what_is_served() -> None:
@@ -126,7 +190,7 @@ def test_what_no_rule_fits_is_a_404_that_names_the_header_and_what_is_served() -
 
     for text in texts(TOPOLOGY):
         assert "Served: a, ab-experiment.experiment, b, c" in text
-    assert sum("seldon-model" in text for text in texts(TOPOLOGY)) == 4
+    assert sum("name one in the header seldon-model" in text for text in texts(TOPOLOGY)) == 4
     assert "nothing yet" in texts(Topology(1, {}))[0]
     # Envoy takes no direct response of more than 4,096 bytes.
     many = texts(Topology(1, {f"{'long' * 50}-{number}": 1 for number in range(500)}))
@@ -134,13 +198,11 @@ def test_what_no_rule_fits_is_a_404_that_names_the_header_and_what_is_served() -
     assert all("and 492 more" in text for text in many)
 
 
-def test_retiring_routes_stay_reachable_inside_but_not_from_outside() -> None:
+def test_retiring_routes_keep_their_clusters_but_no_rule_names_them() -> None:
     document = clusters(TOPOLOGY, PORTS, retiring=["b_3"])
     names = {cluster["name"] for cluster in document["resources"]}
-    assert {"b_3_http", "b_3_grpc", "b_4_http", "mirror_http", "mlserver_http"} <= names
-    configurations = route_configurations(TOPOLOGY, retiring=["b_3"])
-    assert "b_3" in json.dumps(configurations["agent"])
-    assert "b_3" not in json.dumps(configurations["public"])
+    assert {"b_3_http", "b_3_large", "b_3_grpc", "b_4_http", "mirror_http", "mlserver_http"} <= names
+    assert "b_3" not in json.dumps(route_configurations(TOPOLOGY))
 
 
 def test_every_port_is_on_loopback() -> None:
@@ -167,9 +229,7 @@ def test_every_cluster_named_by_a_route_exists(models: dict[str, int], data: st.
                 named.add(found["cluster"])
             named.update(arm["name"] for arm in found.get("weighted_clusters", {}).get("clusters", []))
     assert named <= existing
-    assert {f"{topology.route(model)}_{protocol}" for model in models for protocol in PROTOCOLS} <= named | {
-        f"{topology.route(members[-1])}_{protocol}" for protocol in PROTOCOLS
-    }
+    assert {f"{topology.route(model)}_{kind}" for model in models for kind in CLUSTER_KINDS} <= named
 
 
 @pytest.mark.integration

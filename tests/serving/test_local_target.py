@@ -266,6 +266,22 @@ def test_the_whole_plane_comes_back_after_a_stop(home: Path, tmp_path: Path, wri
         httpx.get(endpoint.http_url, verify=False)
 
 
+def test_a_plane_that_another_version_configured_is_restarted(target: LocalTarget, model: Any, bars_of: Any) -> None:
+    """Its processes would not understand what this version publishes; those beside them stay."""
+    name, manifest = model("a", 1.0)
+    target.apply([manifest])
+    listeners = Layout(target.home).envoy / "listeners.json"
+    before = {process.name: process.pid for process in target.status().processes}
+    target.apply([manifest])
+    assert {process.name: process.pid for process in target.status().processes} == before
+    listeners.write_text(listeners.read_text() + " ")
+    target.apply([manifest])
+    after = {process.name: process.pid for process in target.status().processes}
+    assert set(after) == set(before)
+    assert set(after.values()).isdisjoint(before.values())
+    assert set(arms(target, name, bars_of, 3)) == {name}
+
+
 def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.root.mkdir()

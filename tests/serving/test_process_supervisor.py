@@ -415,10 +415,10 @@ def test_a_watchdog_that_fails_continues(keep: Any, tmp_path: Path, monkeypatch:
 def test_kept_ports_are_kept_while_free_and_replaced_when_taken(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     ports = pick_ports(file, Ports)
-    assert len(set(vars(ports).values())) == 7
+    assert len(set(vars(ports).values())) == 6
     assert pick_ports(file, Ports) == ports == read_ports(file, Ports)
     assert set(vars(ports).values()).isdisjoint(vars(pick_ports(tmp_path / "other.json", Ports)).values())
-    assert ports.agent not in vars(pick_ports(file, Ports, taken=[ports.agent])).values()
+    assert ports.mirror not in vars(pick_ports(file, Ports, taken=[ports.mirror])).values()
     ports = pick_ports(file, Ports)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", ports.admin))
@@ -429,8 +429,8 @@ def test_kept_ports_are_kept_while_free_and_replaced_when_taken(tmp_path: Path) 
 def test_a_damaged_ports_file_says_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "ports.json"
     assert read_ports(file, Ports) is None
-    file.write_text(json.dumps(vars(Ports(*range(1, 8)))))
-    assert read_ports(file, Ports) == Ports(*range(1, 8))
+    file.write_text(json.dumps(vars(Ports(*range(1, 7)))))
+    assert read_ports(file, Ports) == Ports(*range(1, 7))
     file.write_text(json.dumps({"gateway": "x"}))
     with pytest.raises(TargetError, match="remove it and start again"):
         read_ports(file, Ports)

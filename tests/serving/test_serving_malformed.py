@@ -136,7 +136,7 @@ JSON = {"content-type": "application/json"}
         ({**JSON, "content-encoding": "gzip"}, gzip.compress(body(), mtime=0) + b"x", 400, "goes on after its end"),
         ({**JSON, "content-encoding": "gzip, gzip"}, b"", 415, "compressed once with gzip"),
         ({**JSON, "content-encoding": "br"}, b"x", 415, "content-encoding 'br' is not supported"),
-        ({**JSON, "inference-header-content-length": "10"}, b"\x00" * 50, 415, "binary tensor extension"),
+        ({**JSON, "inference-header-content-length": "10"}, b"\x00" * 50, 422, "not a V2 inference request"),
         ({"content-type": "application/json; charset=utf-16"}, body(), 415, "charset 'utf-16'"),
     ],
     ids=["text", "octets", "no gzip", "half gzip", "more gzip", "gzip twice", "brotli", "binary extension", "utf-16"],

@@ -172,15 +172,13 @@ for module in ("http", "grpc"):
     client = __import__(f"tritonclient.{module}", fromlist=["x"])
     with client.InferenceServerClient(address) as server:
         tensor = client.InferInput("bars", list(bars.shape), "FP32")
-        if module == "http":
-            tensor.set_data_from_numpy(bars, binary_data=False)
-            outputs = [client.InferRequestedOutput("probability_up", binary_data=False)]
-        else:
-            tensor.set_data_from_numpy(bars)
-            outputs = [client.InferRequestedOutput("probability_up")]
-        answer = server.infer(model, [tensor], outputs=outputs, headers={"seldon-model": model})
-        ready = server.is_model_ready(model, headers={"seldon-model": model})
-        found[module] = [answer.as_numpy("probability_up").ravel().tolist(), ready]
+        ways = [{"binary_data": False}, {"binary_data": True}, {}] if module == "http" else [{}]
+        for number, way in enumerate(ways):
+            tensor.set_data_from_numpy(bars, **way)
+            outputs = [client.InferRequestedOutput("probability_up", **way)]
+            answer = server.infer(model, [tensor], outputs=outputs, headers={"seldon-model": model})
+            ready = server.is_model_ready(model, headers={"seldon-model": model})
+            found[f"{module}, {number}"] = [answer.as_numpy("probability_up").ravel().tolist(), ready]
 print(json.dumps(found))
 """
     command = [sys.executable, "-c", code, plane.endpoint.grpc_target, SHADOW]

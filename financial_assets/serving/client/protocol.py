@@ -1,7 +1,7 @@
-"""The messages of the V2 inference protocol over gRPC, as far as a client needs them.
+"""The messages of the V2 inference protocol over gRPC, and names of its binary extension over REST, for clients.
 
-They live in a descriptor pool of their own: the generated modules of tritonclient and of mlserver both claim the
-names in protobuf's global pool, so that a process which imports one cannot import the other. Field numbers: Open
+The messages live in a descriptor pool of their own: the generated modules of tritonclient and of mlserver both claim
+the names in protobuf's global pool, so that a process which imports one cannot import the other. Field numbers: Open
 Inference Protocol, ``grpc_predict_v2.proto``.
 """
 
@@ -12,6 +12,15 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 INFER_METHOD = "/inference.GRPCInferenceService/ModelInfer"
+
+BINARY_EXTENSION = "binary_tensor_data"
+"""The binary tensor data extension's name in the metadata of a server that has it."""
+
+BINARY_HEADER = "inference-header-content-length"
+"""Length of the JSON with which a body begins; raw tensors follow it."""
+
+BINARY_SIZE = "binary_data_size"
+"""Parameter of a tensor whose bytes follow the JSON: their number."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _TENSOR = {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "int64*")}

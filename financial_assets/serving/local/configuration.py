@@ -9,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 from financial_assets.errors import TargetError
+from financial_assets.serving.client.protocol import BINARY_EXTENSION
 from financial_assets.serving.local.envoy.gateway import EnvoyPublisher
 from financial_assets.serving.local.layout import LOOPBACK, Layout, Ports
 from financial_assets.serving.local.limits import GRPC_MESSAGE_BYTES
@@ -66,6 +67,7 @@ def server_settings(layout: Layout, ports: Ports) -> dict[str, object]:
         "environments_dir": str(layout.mlserver / "environments"),
         "model_repository_root": str(layout.models),
         "server_name": "financial-assets-local",
+        "extensions": [BINARY_EXTENSION],
         "parallel_workers": 0,
         "grpc_max_message_length": GRPC_MESSAGE_BYTES,
         "gzip_enabled": False,

@@ -43,7 +43,8 @@ def start(
 ) -> Ports:
     """Start the plane of ``home`` unless it runs; returns when gateway and server answer.
 
-    A plane that runs without its supervisor gets a new one, which adopts the processes as they are.
+    A plane that runs without its supervisor gets a new one, which adopts the processes as they are. One that another
+    version of this package configured is restarted: it would not understand what this version publishes.
 
     Parameters
     ----------
@@ -70,9 +71,14 @@ def start(
                 raise TargetError(
                     f"{layout.ports_file} is missing while a supervisor runs; stop the plane and start it again"
                 )
-            wait_until_well(layout, ports, deadline, patient=True)
-            return ports
-        ports = _adoptable(layout)
+            if _is_configured(layout, ports):
+                wait_until_well(layout, ports, deadline, patient=True)
+                return ports
+            kept = read_specs(layout.specs)[len(plane_specs(layout, ports)) :]
+            _end_plane(layout, _STOP_S)
+            ports = _write_configuration(layout, lambda ports: beside(ports) or kept)
+        else:
+            ports = _adoptable(layout)
         if ports is None:
             end_orphans(layout)
             ports = _write_configuration(layout, beside)
@@ -102,9 +108,13 @@ def _adoptable(layout: Layout) -> Ports | None:
     # Without the environment, which depends on the shell of whoever started the plane.
     wanted = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in plane_specs(layout, ports)]
     current = [(spec.name, spec.command, spec.cwd, spec.health_url) for spec in specs[: len(wanted)]]
+    return ports if current == wanted and _is_configured(layout, ports) else None
+
+
+def _is_configured(layout: Layout, ports: Ports) -> bool:
+    """Whether the processes were started with what this version of the package would write for them."""
     files = static_files(layout, ports)
-    is_configured = all(path.exists() and path.read_text() == content for path, content in files.items())
-    return ports if is_configured and current == wanted else None
+    return all(path.exists() and path.read_text() == content for path, content in files.items())
 
 
 def stop(home: Path, *, timeout_s: float = _STOP_S) -> bool:

@@ -23,7 +23,6 @@ class Ports:
     """The plane's TCP ports on the loopback interface; all but ``gateway`` (REST and gRPC) are internal."""
 
     gateway: int
-    agent: int
     mirror: int
     admin: int
     mlserver_http: int

@@ -19,24 +19,25 @@ REST_BODY_BYTES = MAX_ROWS * _VALUES_OF_ROW * _DIGITS + _AROUND
 GRPC_MESSAGE_BYTES = MAX_ROWS * _VALUES_OF_ROW * 4 + _AROUND
 
 LARGE_BODY_BYTES = 256 * 2**10
-"""Bodies from this size on (12 rows as JSON; this package sends one) are passed on in a stream and parsed one at a
-time: parsing holds the interpreter, and its lists hold memory. Smaller ones are collected by the gateway first, so that
-a slow sender takes no place in the server."""
+"""Bodies from this size on (12 rows as JSON, 36 as raw tensors; this package sends one) are passed on in a stream and
+parsed one at a time: parsing holds the interpreter, and its lists hold memory. Smaller ones are collected by the
+gateway first, so that a slow sender takes no place in the server."""
 
 BUFFER_BYTES = 256 * 2**10
 """Bytes that one connection of the gateway buffers before it makes its sender wait."""
 
-INSIDE, WAITING = 64, 256
-"""Requests inside MLServer (replay has at most 64 workers), and queued in front of it; further ones get 503."""
+INSIDE, WAITING = 32, 2048
+"""Requests inside MLServer for one model, and queued in front of it; further ones get 503. Models have places of their
+own, so that one that is flooded does not hold up the others."""
 
 LARGE_INSIDE, LARGE_WAITING = 2, 6
 """The same for those with large bodies."""
 
-GRPC_INSIDE = 32
-"""Requests over gRPC inside MLServer; with HTTP/2 none are queued in front of it."""
+GRPC_INSIDE = 16
+"""Requests over gRPC inside MLServer for one model; ``WAITING`` more are queued in front of it."""
 
-CONNECTIONS = 1000
-"""Connections of clients to the gateway."""
+CONNECTIONS = 2048
+"""Connections of clients to the gateway: a thousand requests in flight at once, each on its own, are no overload."""
 
 STREAMS = 256
 """Requests at once on one HTTP/2 connection."""
@@ -53,7 +54,7 @@ TOO_LARGE = (
     f"channels as JSON (or {LARGE_BODY_BYTES} bytes in chunks, without Content-Length); send fewer rows per request"
 )
 TOO_MANY = (
-    f"overloaded: this gateway answers {INSIDE} requests at a time and lets {WAITING} wait ({LARGE_INSIDE} and "
-    f"{LARGE_WAITING} of those with bodies of {LARGE_BODY_BYTES} bytes or more); send this one again later"
+    f"overloaded: this gateway answers {INSIDE} requests for a model at a time and lets {WAITING} wait ({LARGE_INSIDE} "
+    f"and {LARGE_WAITING} of those with bodies of {LARGE_BODY_BYTES} bytes or more); send this one again later"
 )
 TOO_SLOW = f"the request did not arrive in time: {HEADERS_S} s for its headers, {REQUEST_S} s for all of it"

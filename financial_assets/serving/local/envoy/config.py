@@ -7,14 +7,15 @@ from collections.abc import Iterable
 
 from financial_assets.serving.local import limits
 from financial_assets.serving.local.envoy.documents import Document, discovery_response, document, source
-from financial_assets.serving.local.envoy.routes import LARGE_CLUSTER, PROTOCOLS, Topology
+from financial_assets.serving.local.envoy.routes import CLUSTER_KINDS, PROTOCOLS, Topology
 from financial_assets.serving.local.layout import Layout, Ports
 
 _RETRIES = 5  # as in the cluster
-_MOST_INSIDE_AND_WAITING = {
-    "mlserver_http": (limits.INSIDE, limits.WAITING),
-    LARGE_CLUSTER: (limits.LARGE_INSIDE, limits.LARGE_WAITING),
-    "mlserver_grpc": (limits.GRPC_INSIDE, limits.GRPC_INSIDE),
+# Requests inside MLServer and in front of it, by kind of cluster.
+_MOST = {
+    "http": (limits.INSIDE, limits.WAITING),
+    "large": (limits.LARGE_INSIDE, limits.LARGE_WAITING),
+    "grpc": (limits.GRPC_INSIDE, limits.WAITING),
 }
 
 
@@ -26,7 +27,7 @@ def bootstrap(layout: Layout, ports: Ports) -> Document:
 
 def listeners(layout: Layout, ports: Ports) -> Document:
     """The listeners; they stay the same while routes change."""
-    public, agent, mirror = (
+    public, mirror = (
         document(
             "listener",
             name=name,
@@ -34,13 +35,13 @@ def listeners(layout: Layout, ports: Ports) -> Document:
             routes=str(layout.envoy / f"routes-{name}.json"),
             connection_window=4 * limits.BUFFER_BYTES,
         )
-        for name, port in (("public", ports.gateway), ("agent", ports.agent), ("mirror", ports.mirror))
+        for name, port in (("public", ports.gateway), ("mirror", ports.mirror))
     )
     manager = public["filter_chains"][0]["filters"][0]["typed_config"]
-    manager["http_filters"].insert(0, document("request_filter", code=_request_filter()))
+    manager["http_filters"][:0] = [document("request_filter", code=_request_filter()), document("body_filter")]
     manager |= document("public_connections", failures=str(layout.logs / "gateway-failures.log"))
     public["ignore_global_conn_limit"] = False
-    return discovery_response("static", "config.listener.v3.Listener", [public, agent, mirror])
+    return discovery_response("static", "config.listener.v3.Listener", [public, mirror])
 
 
 def _request_filter() -> str:
@@ -57,7 +58,7 @@ def _request_filter() -> str:
 
 
 def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) -> Document:
-    """One cluster per model version and protocol, all leading to the agent listener, plus MLServer and the mirror.
+    """Three clusters per model version, all leading to MLServer, plus MLServer as a whole and the mirror.
 
     Parameters
     ----------
@@ -69,22 +70,35 @@ def clusters(topology: Topology, ports: Ports, *, retiring: Iterable[str] = ()) 
         Routes that no rule names any more, but whose requests may still be running.
     """
     routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
-    resources = [_cluster(f"{route}_{protocol}", ports.agent, protocol) for route in routes for protocol in PROTOCOLS]
-    resources += [_cluster(f"mirror_{protocol}", ports.mirror, protocol) for protocol in PROTOCOLS]
-    resources += [
-        # MLServer closes connections that are idle for 5 s. Envoy closes them earlier, so that no request is sent on a
-        # connection that is being closed.
-        _cluster("mlserver_http", ports.mlserver_http, "http", idle="3s"),
-        _cluster(LARGE_CLUSTER, ports.mlserver_http, "http", idle="3s"),
-        _cluster("mlserver_grpc", ports.mlserver_grpc, "grpc"),
-    ]
+    server = {"http": ports.mlserver_http, "large": ports.mlserver_http, "grpc": ports.mlserver_grpc}
+    resources = [_cluster(f"{route}_{kind}", server[kind], kind) for route in routes for kind in CLUSTER_KINDS]
+    resources += [_cluster(f"mlserver_{protocol}", server[protocol], protocol) for protocol in PROTOCOLS]
+    resources += [_mirror_cluster(protocol, ports.mirror) for protocol in PROTOCOLS]
     return discovery_response(str(topology.revision), "config.cluster.v3.Cluster", resources)
 
 
-def _cluster(name: str, port: int, protocol: str, *, idle: str = "3600s") -> Document:
+def _cluster(name: str, port: int, kind: str) -> Document:
+    inside, waiting = _MOST[kind]
+    # What does not fit waits. Over HTTP/2 the limit is that of the streams on the only connection; that of requests
+    # must not be met before it, because it refuses.
+    connections, requests = (1, inside + waiting) if kind == "grpc" else (inside, inside)
+    thresholds = {
+        "max_connections": connections,
+        "max_pending_requests": waiting,
+        "max_requests": requests,
+        "max_retries": _RETRIES,
+    }
+    protocol: Document = {"http_protocol_options": {}}
+    if kind == "grpc":
+        protocol = {"http2_protocol_options": {"max_concurrent_streams": inside}}
+    # MLServer closes HTTP connections that are idle for 5 s. Envoy closes them earlier, so that no request is sent on a
+    # connection that is being closed.
+    idle = "3600s" if kind == "grpc" else "3s"
+    return document("cluster", name=name, port=port, thresholds=thresholds, idle=idle, protocol=protocol)
+
+
+def _mirror_cluster(protocol: str, port: int) -> Document:
     version = "http2_protocol_options" if protocol == "grpc" else "http_protocol_options"
-    thresholds: Document = {"max_retries": _RETRIES}
-    if name in _MOST_INSIDE_AND_WAITING:
-        inside, waiting = _MOST_INSIDE_AND_WAITING[name]
-        thresholds |= {"max_connections": inside, "max_pending_requests": waiting, "max_requests": inside}
-    return document("cluster", name=name, port=port, thresholds=thresholds, idle=idle, protocol={version: {}})
+    thresholds = {"max_retries": _RETRIES}
+    name = f"mirror_{protocol}"
+    return document("cluster", name=name, port=port, thresholds=thresholds, idle="3600s", protocol={version: {}})

@@ -32,7 +32,7 @@ class EnvoyPublisher:
     def __init__(self, layout: Layout, ports: Ports) -> None:
         self._layout = layout
         self._ports = ports
-        self._listeners = {"agent": ports.agent, "mirror": ports.mirror, "public": ports.gateway}
+        self._listeners = {"mirror": ports.mirror, "public": ports.gateway}
 
     def static_files(self) -> dict[Path, str]:
         """Bootstrap and listeners: path -> content."""
@@ -51,8 +51,8 @@ class EnvoyPublisher:
     def publish(self, topology: routes.Topology, *, retiring: Iterable[str], timeout_s: float) -> None:
         """Apply ``topology``: make before break.
 
-        New clusters come first, then the inner routes, then the public ones, so that no route ever names something that
-        does not exist yet. Clusters of ``retiring`` routes go last, when no request uses them any more.
+        New clusters come first, then the mirror's routes, then the public ones, so that no route ever names something
+        that does not exist yet. Clusters of ``retiring`` routes go last, when no request uses them any more.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class EnvoyPublisher:
         deadline = Deadline(timeout_s)
         leaving = sorted(set(retiring))
         self._publish_clusters(topology, leaving, deadline)
-        for name, document in routes.route_configurations(topology, retiring=leaving).items():
+        for name, document in routes.route_configurations(topology).items():
             _write(self._layout.envoy / f"routes-{name}.json", document)
             self._wait(
                 lambda name=name: self.revision(name) == topology.revision, f"routes of the {name} listener", deadline
@@ -70,7 +70,6 @@ class EnvoyPublisher:
         if leaving:
             self._wait(lambda: not self._is_busy(leaving), f"the last requests of {', '.join(leaving)}", deadline)
             self._publish_clusters(topology, [], deadline)
-            _write(self._layout.envoy / "routes-agent.json", routes.route_configurations(topology)["agent"])
 
     def revision(self, listener: str = "public") -> int | None:
         """The revision that a listener's worker thread runs, ``None`` when it does not answer."""
@@ -90,14 +89,15 @@ class EnvoyPublisher:
         answer = self._admin("clusters")
         return None if answer is None else {status["name"] for status in answer.get("cluster_statuses", [])}
 
-    def _is_busy(self, routes: Iterable[str]) -> bool:
+    def _is_busy(self, leaving: Iterable[str]) -> bool:
         # An Envoy that is down has no requests under way.
-        answer = self._admin("stats", filter=r"^cluster\..*\.upstream_rq_active$") or {}
+        answer = self._admin("stats", filter=r"^cluster\..*\.upstream_rq(_pending)?_active$") or {}
         active = {stat["name"]: stat["value"] for stat in answer.get("stats", []) if "value" in stat}
         return any(
-            active.get(f"cluster.{route}_{protocol}.upstream_rq_active")
-            for route in routes
-            for protocol in ("http", "grpc")
+            active.get(f"cluster.{route}_{kind}.upstream_rq{waiting}_active")
+            for route in leaving
+            for kind in routes.CLUSTER_KINDS
+            for waiting in ("", "_pending")
         )
 
     def _admin(self, page: str, **parameters: str) -> dict[str, Any] | None:

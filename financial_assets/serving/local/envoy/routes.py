@@ -3,19 +3,21 @@
 The topology imitates the cluster's data plane, so that a client meets the same headers, the same stickiness and the
 same failures:
 
-    public listener -> weighted or sticky cluster <model>_<n> -> agent listener (rewrites the path) -> MLServer
-                   `-> mirror listener (names the shadow model) -> cluster of the shadow model -> agent listener ...
+    public listener -> weighted or sticky cluster <model>_<n> -> MLServer (renames the model)
+                   `-> mirror listener (names the shadow model) -> cluster of the shadow model -> MLServer
 
 Copied from there: no route timeout, five retries of 5xx from 0.5 s back-off on, ``x-seldon-route`` absent on weighted
-routes, no retries and no mirror on sticky ones, the default model's own endpoint shares the split. Our own additions:
-the agent only passes inference and metadata calls of models, gRPC is retried when MLServer is unreachable
-(``unavailable``, which REST sees as 503), each listener answers ``/-/revision`` with the revision that it runs, the
-public one passes questions about the server as a whole, and what no rule fits is a 404 that says what to send.
+routes, no retries and no mirror on sticky ones, the default model's own endpoint shares the split. The cluster's agent,
+a second proxy that puts the chosen model version into the path, is missing: MLServer reads the version from the header
+(``local/mlserver.py``), which saves each request one of two passes through Envoy. Our own additions: only inference and
+metadata calls of models pass, gRPC is retried when MLServer is unreachable (``unavailable``, which REST sees as 503),
+each listener answers ``/-/revision`` with the revision that it runs, the public one passes questions about the server
+as a whole, and what no rule fits is a 404 that says what to send.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from financial_assets.serving.local.envoy.documents import Document, discovery_response
@@ -26,9 +28,27 @@ REVISION_PATH = "/-/revision"
 _HTTP_PREFIX = "/v2"
 _GRPC_PREFIX = "/inference.GRPCInferenceService"
 PROTOCOLS = {"http": _HTTP_PREFIX, "grpc": _GRPC_PREFIX}
-LARGE_CLUSTER = "mlserver_large"
-"""MLServer's HTTP port for requests with large bodies, only a few of which may be inside at a time."""
 
+# MLServer also streams, and serves pages about itself; its service also loads and unloads models. The gateway passes
+# none of these.
+_PASSED_PATHS = {
+    "http": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?",
+    "grpc": r"/inference\.GRPCInferenceService/Model(Infer|Ready|Metadata)",
+}
+_TYPES = "type.googleapis.com/envoy"
+_NO_LUA = {"envoy.filters.http.lua": {"@type": f"{_TYPES}.config.route.v3.FilterConfig", "disabled": True}}
+# What the request filter does in Lua, Envoy does by itself where the route tells model and size: it collects a small
+# body, and leaves a gRPC message alone.
+_FILTERS: dict[str, Document] = {
+    "http": {
+        **_NO_LUA,
+        "envoy.filters.http.buffer": {
+            "@type": f"{_TYPES}.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "buffer": {"max_request_bytes": LARGE_BODY_BYTES},
+        },
+    },
+    "grpc": _NO_LUA,
+}
 _LARGE_BODY = {"name": "content-length", "range_match": {"start": LARGE_BODY_BYTES, "end": 2**62}}
 _ENCODED_BODY = {"name": "content-encoding", "present_match": True}  # a small one may decompress to a large one
 _MODEL_HEADER = "seldon-model"
@@ -68,39 +88,45 @@ class Topology:
         return f"{model}_{self.models[model]}"
 
 
-def route_configurations(topology: Topology, *, retiring: Iterable[str] = ()) -> dict[str, Document]:
-    """The routes of the listeners ``agent``, ``mirror`` and ``public``, in the order in which they must be published.
+def kinds(protocol: str) -> tuple[tuple[str, tuple[Document, ...]], ...]:
+    """The kinds of requests of a protocol with clusters of their own, ``<route>_<kind>``, and their header rules.
 
-    Parameters
-    ----------
-    topology
-        What is served.
-    retiring
-        Routes that the agent must still know while their last requests run.
+    Only a few large bodies may be inside at a time. The first kind whose rules fit counts.
     """
-    routes = sorted({topology.route(model) for model in topology.models} | set(retiring))
-    agent = [rule for route in routes for rule in _agent_routes(route)] + [_refusal("/", _PASSED)]
+    if protocol == "grpc":
+        return (("grpc", ()),)
+    return (("large", (_LARGE_BODY,)), ("large", (_ENCODED_BODY,)), ("http", ()))
+
+
+CLUSTER_KINDS = tuple(dict.fromkeys(kind for protocol in PROTOCOLS for kind, _ in kinds(protocol)))
+"""``http``, ``large`` and ``grpc``: each model version has a cluster of each."""
+
+
+def route_configurations(topology: Topology) -> dict[str, Document]:
+    """The routes of the listeners ``mirror`` and ``public``, in the order in which they must be published."""
     mirror = [
-        _rule(_prefix(protocol, _model(header)), topology.route(experiment.mirror[0]), protocol)
+        _rule(_match(protocol, [_model(header), *sizes]), topology.route(experiment.mirror[0]), kind)
         for experiment in topology.experiments
         if experiment.mirror
         for header in _headers(experiment)
         for protocol in PROTOCOLS
+        for kind, sizes in kinds(protocol)
     ]
     # Requests about the server as a whole go to MLServer directly, whatever model they name.
     paths = dict.fromkeys(_SERVER_PATHS, "mlserver_http")
     paths |= {f"{_GRPC_PREFIX}/{method}": "mlserver_grpc" for method in _SERVER_METHODS}
-    public = [_forward({"path": path}, cluster) for path, cluster in paths.items()]
-    public += [
+    endpoints = [
         rule
         for header, weights, shadow in _endpoints(topology)
         for protocol in PROTOCOLS
         for rule in _public_routes(header, weights, shadow, protocol)
     ]
-    public += _refusals(topology)
+    server = [_forward({"path": path}, cluster) for path, cluster in paths.items()]
+    # Inference first: Envoy tries the rules in their order.
+    public = [*endpoints, *server, *_refusals(topology)]
     return {
         name: _route_configuration(name, topology.revision, rules)
-        for name, rules in {"agent": agent, "mirror": mirror, "public": public}.items()
+        for name, rules in {"mirror": mirror, "public": public}.items()
     }
 
 
@@ -125,15 +151,24 @@ def _endpoints(topology: Topology) -> list[tuple[str, dict[str, int], tuple[str,
 def _public_routes(
     header: str, weights: Mapping[str, int], mirror: tuple[str, int] | None, protocol: str
 ) -> list[Document]:
-    model = _model(header)
+    return [
+        rule
+        for kind, sizes in kinds(protocol)
+        for rule in _routes_of_kind([_model(header), *sizes], weights, mirror, protocol, kind)
+    ]
+
+
+def _routes_of_kind(
+    headers: list[Document], weights: Mapping[str, int], mirror: tuple[str, int] | None, protocol: str, kind: str
+) -> list[Document]:
     sticky = [
-        _rule(_prefix(protocol, model, _header(_ROUTE_HEADER, contains=f":{route}:")), route, protocol)
+        _rule(_match(protocol, [*headers, _header(_ROUTE_HEADER, contains=f":{route}:")]), route, kind)
         for route in weights
     ]
     action: Document = {
         "weighted_clusters": {
             "clusters": [
-                {"name": f"{route}_{protocol}", "weight": weight, **_attribution(route)}
+                {"name": f"{route}_{kind}", "weight": weight, **_attribution(route)}
                 for route, weight in weights.items()
             ]
         },
@@ -147,8 +182,11 @@ def _public_routes(
     if mirror is not None:
         fraction = {"default_value": {"numerator": mirror[1], "denominator": "HUNDRED"}}
         action["request_mirror_policies"] = [{"cluster": f"mirror_{protocol}", "runtime_fraction": fraction}]
-    weighted = {"match": _prefix(protocol, model, {"name": _ROUTE_HEADER, "present_match": False}), "route": action}
-    return [*(sticky if len(weights) > 1 else []), weighted]
+    unnamed = {"name": _ROUTE_HEADER, "present_match": False}
+    return [
+        *(sticky if len(weights) > 1 else []),
+        {"match": _match(protocol, [*headers, unnamed]), "route": action, **_filters(kind)},
+    ]
 
 
 def _refusals(topology: Topology) -> list[Document]:
@@ -161,50 +199,41 @@ def _refusals(topology: Topology) -> list[Document]:
         f"this header, the name in the path counts). Served: {served}"
     )
     stale = f"{_ROUTE_HEADER} names no arm that {_MODEL_HEADER} has now: leave {_ROUTE_HEADER} out. Else {named}"
+    nothing = f"there is nothing at this address: {_PASSED}. Served: {served}"
+    known = [_model(header) for header in names]
+    is_stale = {"name": _ROUTE_HEADER, "present_match": True}
     return [
+        *(_refusal(_match(protocol, [is_stale]), stale) for protocol in PROTOCOLS),
         *(
-            _refusal(prefix, text, headers)
-            for text, headers in ((stale, [{"name": _ROUTE_HEADER, "present_match": True}]), (named, []))
-            for prefix in (f"{_HTTP_PREFIX}/models/", f"{_GRPC_PREFIX}/Model")
+            _refusal({"prefix": prefix, "headers": [model]}, nothing)
+            for model in known
+            for prefix in PROTOCOLS.values()
         ),
-        _refusal("/", f"there is nothing at this address: {_PASSED}. Served: {served}"),
+        *(_refusal({"prefix": prefix}, named) for prefix in (f"{_HTTP_PREFIX}/models/", f"{_GRPC_PREFIX}/Model")),
+        _refusal({"prefix": "/"}, nothing),
     ]
 
 
-def _refusal(prefix: str, text: str, headers: Sequence[Document] = ()) -> Document:
-    match: Document = {"prefix": prefix, "headers": list(headers)} if headers else {"prefix": prefix}
+def _refusal(match: Document, text: str) -> Document:
     return {"match": match, "direct_response": {"status": 404, "body": {"inline_string": text}}}
 
 
-def _agent_routes(route: str) -> list[Document]:
-    chosen = _header(_INTERNAL_HEADER, exact=route)
-    # Only the name is replaced, as in the cluster: a stray suffix such as ".experiment" stays and is refused.
-    rewrite = {"pattern": {"regex": r"^/v2/models/[\w-]+(?:/versions/\w+)?"}, "substitution": f"/v2/models/{route}"}
-    # MLServer also streams, and serves pages about itself; its service also loads and unloads models. The gateway
-    # passes none of these.
-    passed = {"safe_regex": {"regex": r"/v2/models/[^/]+(?:/versions/[^/]+)?(?:/infer|/ready)?"}}
-    passed_methods = {"safe_regex": {"regex": rf"{_GRPC_PREFIX}/Model(Infer|Ready|Metadata)".replace(".", r"\.")}}
-    servers = (([_LARGE_BODY], LARGE_CLUSTER), ([_ENCODED_BODY], LARGE_CLUSTER), ([], "mlserver_http"))
-    return [
-        *(
-            _forward({**passed, "headers": [chosen, *sizes]}, server, regex_rewrite=rewrite)
-            for sizes, server in servers
-        ),
-        _forward({**passed_methods, "headers": [chosen]}, "mlserver_grpc"),
-    ]
-
-
-def _rule(match: Document, route: str, protocol: str) -> Document:
+def _rule(match: Document, route: str, kind: str) -> Document:
     """The rule that sends what matches to one model version."""
-    return {**_forward(match, f"{route}_{protocol}"), **_attribution(route)}
+    return {**_forward(match, f"{route}_{kind}"), **_attribution(route), **_filters(kind)}
 
 
-def _forward(match: Document, cluster: str, **more: object) -> Document:
-    return {"match": match, "route": {"cluster": cluster, "timeout": "0s", **more}}
+def _filters(kind: str) -> Document:
+    return {"typed_per_filter_config": _FILTERS[kind]} if kind in _FILTERS else {}
 
 
-def _prefix(protocol: str, *headers: Document) -> Document:
-    return {"prefix": PROTOCOLS[protocol], "headers": list(headers)}
+def _forward(match: Document, cluster: str) -> Document:
+    return {"match": match, "route": {"cluster": cluster, "timeout": "0s"}}
+
+
+def _match(protocol: str, headers: list[Document]) -> Document:
+    """A call about a model whose headers fit."""
+    return {"safe_regex": {"regex": _PASSED_PATHS[protocol]}, "headers": headers}
 
 
 def _model(name: str) -> Document:

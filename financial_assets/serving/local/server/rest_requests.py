@@ -1,7 +1,8 @@
-"""REST requests as the plane's MLServer reads them: one kind of body, read strictly, refused in the protocol's shape.
+"""REST requests as the plane's MLServer reads them: JSON, with or without raw tensors behind it, read strictly.
 
 MLServer by itself reads a body of another content type as bytes, decompresses without a bound, keeps the last of two
-equal keys, converts texts and Booleans in a shape to numbers, and drops unknown members.
+equal keys, converts texts and Booleans in a shape to numbers, drops unknown members, and lacks the binary tensor data
+extension (``mlserver/rest/requests.py``, ``Request.json``: the whole body is parsed as JSON).
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from mlserver.rest import app as rest_app
 from mlserver.rest.responses import Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from financial_assets.serving.client.protocol import BINARY_HEADER
 from financial_assets.serving.local.limits import REST_BODY_BYTES
+from financial_assets.serving.local.server.raw_tensors import attach_tensors, split_body
 
 _UNSUPPORTED, _TOO_LARGE, _BAD = 415, 413, 400
 # `curl -d` names the second one unless told otherwise.
 _JSON_TYPES = ("application/json", "application/x-www-form-urlencoded")
+_BINARY_TYPE = "application/octet-stream"
 _CHARSETS = {"", "utf-8", "utf8", "us-ascii"}
-_BINARY_HEADER = "inference-header-content-length"
 _MEMBERS = {
     "request": {"id", "parameters", "inputs", "outputs"},
     "inputs": {"name", "shape", "datatype", "parameters", "data"},
@@ -44,14 +47,21 @@ def install(application: FastAPI) -> None:
 
 
 class PlaneRequest(Request):
-    """A request whose body is JSON, whatever equivalent content type the client named."""
+    """A request whose body is JSON, whatever equivalent content type the client named.
+
+    Attributes
+    ----------
+    sent
+        The headers as the client sent them.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send | None = None) -> None:
-        self._sent = Headers(scope=scope)
+        self.sent = Headers(scope=scope)
         others = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         # FastAPI parses JSON by this header only; the client's own is checked in ``body``.
         headers = [*others, (b"content-type", b"application/json")]
         super().__init__({**scope, "headers": headers}, receive, *([] if send is None else [send]))
+        self._is_repeated = False
 
     async def body(self) -> bytes:
         """The decoded body.
@@ -62,11 +72,11 @@ class PlaneRequest(Request):
             Another content type, character set or encoding (415), a broken encoding (400), or too large (413).
         """
         if not hasattr(self, "_decoded"):
-            problem = _header_fault(self._sent)
+            problem = _header_fault(self.sent)
             if problem is not None:
                 raise HTTPException(_UNSUPPORTED, problem, {"accept-encoding": "gzip"})
             content = await super().body()
-            if _encodings(self._sent):
+            if _encodings(self.sent):
                 content = await asyncio.to_thread(_decompress, content)
             self._decoded = content
         return self._decoded
@@ -77,30 +87,45 @@ class PlaneRequest(Request):
         Raises
         ------
         HTTPException
-            A key occurs twice, a member is unknown, or a size is not a whole number (400).
+            A key occurs twice, a member is unknown, a size is not a whole number, or raw tensors are not as long as
+            their shapes say (400).
         """
         content = await self.body()
+        length, raw = self.sent.get(BINARY_HEADER), None
+        try:
+            if length is not None:
+                content, raw = split_body(content, length)
+        except ValueError as error:
+            raise HTTPException(_BAD, str(error)) from error
         document = orjson.loads(content)
         problem = json_fault(content, document)
         if problem is not None:
             raise HTTPException(_BAD, problem)
+        try:
+            if raw is not None:
+                attach_tensors(document, raw)
+        except ValueError as error:
+            raise HTTPException(_BAD, str(error)) from error
         return document
+
+    async def again(self) -> Message:
+        """The body once more as ASGI delivers it, for another reader; then what follows it."""
+        if not hasattr(self, "_body") or self._is_repeated:
+            return await self.receive()
+        self._is_repeated = True
+        return {"type": "http.request", "body": self._body, "more_body": False}
 
 
 def _header_fault(headers: Headers) -> str | None:
-    if headers.get(_BINARY_HEADER) is not None:
-        return (
-            f"the binary tensor extension ({_BINARY_HEADER}) is not supported: send `data` as JSON numbers, or raw "
-            "tensors over gRPC"
-        )
-    unknown = set(_encodings(headers)) - {"gzip", "x-gzip"}
-    if unknown or len(_encodings(headers)) > 1:
-        named = ", ".join(_encodings(headers))[:80]
+    encodings = _encodings(headers)
+    if set(encodings) - {"gzip", "x-gzip"} or len(encodings) > 1:
+        named = ", ".join(encodings)[:80]
         return f"content-encoding {named!r} is not supported: send the body as it is, or compressed once with gzip"
     kind, _, rest = ", ".join(headers.getlist("content-type")).lower().partition(";")
     kind = kind.strip()
     is_json = kind.startswith("application/") and kind.endswith("+json")
-    if kind and kind not in _JSON_TYPES and not is_json:
+    is_binary = kind == _BINARY_TYPE and BINARY_HEADER in headers
+    if kind and kind not in _JSON_TYPES and not is_json and not is_binary:
         return f"content-type {kind[:80]!r} is not supported: {_SEND_JSON}"
     named = [part.strip().removeprefix("charset=") for part in rest.split(";") if part.strip().startswith("charset=")]
     charset = named[-1].strip('"') if named else ""
