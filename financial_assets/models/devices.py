@@ -29,6 +29,21 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether ``size`` bytes may stay on ``device`` throughout a training: at most half of what is free there.
+
+    The other half is for activations and gradients. Data without room stay in the main memory, and each batch is
+    copied.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    else:
+        return True
+    return size <= free // 2
+
+
 @contextmanager
 def reproducible(seed: int, device: torch.device, threads: int) -> Generator[torch.Generator, None, None]:
     """Seeded, deterministic torch inside the block; the caller's random state, threads and flags are restored after it.
