@@ -56,12 +56,10 @@ class RobustScaler(nn.Module):
         quartiles = [np.partition(column, ranks)[ranks] for column in rows.T.numpy(force=True)]
         low, center, high = torch.from_numpy(np.stack(quartiles, axis=1)).to(rows.device)
         spread = (high - low) / _NORMAL_IQR
-        deviation = rows.std(dim=0, correction=0)
-        scale = torch.where(
-            spread > _LEAST_SPREAD,
-            spread,
-            torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(spread)),
-        )
+        scale = spread.clone()
+        narrow = ~(spread > _LEAST_SPREAD)
+        deviation = rows[:, narrow].std(dim=0, correction=0)
+        scale[narrow] = torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(deviation))
         return cls(center.clone(), scale)
 
     @classmethod

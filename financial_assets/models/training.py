@@ -25,7 +25,7 @@ from financial_assets.models.devices import has_room, reproducible, resolve_devi
 from financial_assets.models.networks import QUANTILE_LEVELS, build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
-from financial_assets.models.variants import Variant
+from financial_assets.models.variants import STOP_WINDOWS, Variant
 
 _GRADIENT_NORM = 1.0
 _EVALUATION_BATCH = 2048
@@ -191,10 +191,11 @@ def _fit(
     history: list[Epoch] = []
     best_epoch, best_loss, best_state = 0, math.inf, deepcopy(network.state_dict())
     draws = shuffled(len(fit), schedule.epoch_windows, generator)
+    looked_at = _sample(len(stop), STOP_WINDOWS, generator.initial_seed())
     for number, order in zip(range(1, variant.epochs + 1), draws, strict=False):
         started = time.perf_counter()
-        fit_loss = _train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
-        stop_loss, accuracy = _evaluate(network, stop)
+        fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
+        stop_loss, accuracy = evaluate(network, stop, looked_at)
         if not (math.isfinite(fit_loss) and math.isfinite(stop_loss)):
             raise TrainingError(
                 f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss}, stop "
@@ -211,7 +212,7 @@ def _fit(
     return history, best_epoch
 
 
-def _train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
+def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
     """One gradient step per batch; the mean loss per window, with dropout and before the step."""
     network.train()
     losses: list[Tensor] = []
@@ -230,18 +231,26 @@ def _train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: 
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, windows: WindowDataset) -> tuple[float, float]:
-    """Mean loss and accuracy without dropout."""
+def evaluate(network: nn.Module, windows: WindowDataset, order: Tensor) -> tuple[float, float]:
+    """Mean loss and accuracy on the windows at ``order``, without dropout."""
     network.eval()
     losses: list[Tensor] = []
     right: list[Tensor] = []
     counts: list[int] = []
-    for batch in windows.batches(_EVALUATION_BATCH):
+    for batch in windows.batches(_EVALUATION_BATCH, order):
         logit, multiples = network(batch.inputs)
         losses.append(training_loss(logit, multiples, batch.up, batch.scaled_return))
         right.append(((logit > 0) == (batch.up > 0)).sum())
         counts.append(len(batch.up))
-    return _weighted_mean(losses, counts), int(torch.stack(right).sum()) / len(windows)
+    return _weighted_mean(losses, counts), int(torch.stack(right).sum()) / len(order)
+
+
+def _sample(count: int, most: int, seed: int) -> Tensor:
+    """All of ``count`` positions, or ``most`` of them drawn at random; in order."""
+    if count <= most:
+        return torch.arange(count)
+    # A generator of its own, so that the draws of the fit block do not depend on the size of the stop block.
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
 def _weighted_mean(means: list[Tensor], counts: list[int]) -> float:

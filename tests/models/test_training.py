@@ -80,7 +80,7 @@ def test_best_epoch_is_restored(monkeypatch: pytest.MonkeyPatch, tiny: Variant, 
         states.append({name: value.clone() for name, value in network.state_dict().items()})
         return next(losses), 0.5
 
-    monkeypatch.setattr(module, "_evaluate", evaluate)
+    monkeypatch.setattr(module, "evaluate", evaluate)
     trained = train(replace(tiny, epochs=4), **arguments)
     assert trained.best_epoch == 2
     assert [epoch.stop_loss for epoch in trained.history] == [0.9, 0.5, 0.8, 0.7]
@@ -91,7 +91,7 @@ def test_best_epoch_is_restored(monkeypatch: pytest.MonkeyPatch, tiny: Variant, 
 def test_training_stops_when_patience_ends(
     monkeypatch: pytest.MonkeyPatch, tiny: Variant, arguments: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(module, "_evaluate", lambda *_: (next(losses), 0.5))
+    monkeypatch.setattr(module, "evaluate", lambda *_: (next(losses), 0.5))
     losses = iter([0.9, 0.5, 0.6, 0.6, 0.1])
     trained = train(replace(tiny, epochs=9, patience=2), **arguments)
     assert (trained.best_epoch, len(trained.history)) == (2, 4)
@@ -159,7 +159,7 @@ def test_interrupt_passes_through_and_leaves_torch_as_it_was(
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_one_pass", interrupt)
+    monkeypatch.setattr(module, "train_epoch", interrupt)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
         train(tiny, **arguments, progress=True)
