@@ -42,7 +42,7 @@ from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training, evaluate, train, train_epoch, training_loss
 from financial_assets.models.training_data import TrainingData
-from financial_assets.models.variants import VARIANTS, Schedule, Variant
+from financial_assets.models.variants import STOP_WINDOWS, VARIANTS, Schedule, Variant
 
 BUNDLED = ("AAPL", "MSFT")
 BUNDLED_CUTOFF = pd.Timestamp("2010-07-26")
@@ -60,18 +60,22 @@ class Universe:
 
     @classmethod
     def of(cls, panel: PricePanel, cutoff: pd.Timestamp | None = None) -> Universe:
+        """The universe of a panel; default cut-off: its last session."""
         return cls(panel, compute_panel(panel, FeatureGraph()), panel.sessions[-1] if cutoff is None else cutoff)
 
     @classmethod
     def simulated(cls, tickers: int, sessions: int, strength: float, signal: Signal, seed: int = 7) -> Universe:
+        """Simulated prices; see ``SimulatedMarket``."""
         market = SimulatedMarket(sessions=sessions, seed=seed, signal_strength=strength, signal=signal)
         names = [f"T{number:04d}" for number in range(tickers)]
         return cls.of(build_panel(SimulatedPrices(market).fetch(names).prices))
 
     def data(self) -> TrainingData:
+        """What ``train`` makes of it, unscaled."""
         return TrainingData.until(self.cutoff, self.features, self.panel, sequence_length=SEQUENCE_LENGTH)
 
     def train(self, variant: Variant, seed: int) -> Training:
+        """As the asset ``models/<variant>`` trains."""
         return train(
             variant,
             self.features,
@@ -122,11 +126,12 @@ class Epochs:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=self.schedule.learning_rate)
 
     def ours(self) -> None:
+        """One epoch of gradient steps."""
         train_epoch(self.network, self.optimizer, self.fit.batches(self.schedule.batch_size, self.order))
 
-    def look(self, windows: int) -> None:
+    def look(self) -> None:
         """The look at the stop block after an epoch."""
-        evaluate(self.network, self.stop, torch.arange(len(self.stop))[:windows])
+        evaluate(self.network, self.stop, torch.randperm(len(self.stop))[:STOP_WINDOWS])
 
     def bare(self) -> Callable[[], None]:
         """The same steps on the same windows, gathered beforehand."""
@@ -167,8 +172,8 @@ def compare_sizes(sizes: Sequence[int], sessions: int, strength: float, rounds: 
     for tickers in sizes:
         universe = Universe.simulated(tickers, sessions, strength, "momentum")
         epochs = Epochs(universe, variant)
-        epoch = min(timed(epochs.ours) for _ in range(rounds))
-        whole = epoch * len(epochs.fit) / epochs.schedule.epoch_windows
+        steps, look = (min(timed(work) for _ in range(rounds)) for work in (epochs.ours, epochs.look))
+        epoch, whole = steps + look, steps * len(epochs.fit) / epochs.schedule.epoch_windows
         del epochs
 
         def once(universe: Universe = universe) -> None:
@@ -198,6 +203,7 @@ class Fixed(Variant):
     epoch_windows: int | None = None
 
     def schedule(self, windows: int) -> Schedule:
+        """See ``Variant.schedule``."""
         drawn = windows if self.epoch_windows is None else min(windows, self.epoch_windows)
         return Schedule(self.batch_size * self.batch_growth, self.learning_rate * self.rate_growth, drawn)
 
@@ -212,7 +218,7 @@ def compare_quality(universe: Universe, names: Sequence[str], seeds: int) -> Non
     scaled = universe.data()
     scaled = scaled.scaled(RobustScaler.fit(scaled.fit.last_step))
     for variant in (VARIANTS[name] for name in names):
-        own = variant.hyperparameters()
+        own = vars(variant)
         chosen = variant.schedule(len(scaled.fit))
         growth, epoch = chosen.batch_size // variant.batch_size, chosen.epoch_windows
         ways = {

@@ -48,7 +48,8 @@ class RobustScaler(nn.Module):
         TrainingError
             If a row is not finite.
         """
-        if not bool(torch.isfinite(rows).all()):
+        # The extremes of values of which one is NaN are NaN.
+        if not bool(torch.isfinite(torch.stack(rows.aminmax())).all()):
             raise TrainingError("features of the fit block are not finite: rebuild the `features` asset")
         # torch.quantile refuses large inputs. Three ranks need no sorted column: partitioning is as exact, and a sixth
         # of the work for a universe.
@@ -58,8 +59,9 @@ class RobustScaler(nn.Module):
         spread = (high - low) / _NORMAL_IQR
         scale = spread.clone()
         narrow = ~(spread > _LEAST_SPREAD)
-        deviation = rows[:, narrow].std(dim=0, correction=0)
-        scale[narrow] = torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(deviation))
+        if bool(narrow.any()):
+            deviation = rows[:, narrow].std(dim=0, correction=0)
+            scale[narrow] = torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(deviation))
         return cls(center.clone(), scale)
 
     @classmethod
