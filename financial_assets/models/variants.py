@@ -19,10 +19,10 @@ SMALL_PANEL = 8192
 MOST_GROWTH = 4
 """Limit of the growth of a batch: a processor core computes a window of 256 in little more time than one of more."""
 
-EPOCH_WINDOWS = 16_384
-"""Most windows in one epoch: 64 gradient steps of the largest batch."""
+EPOCH_WINDOWS = 12_288
+"""Most windows in one epoch: 48 gradient steps of the largest batch, about as many as in a pass over two tickers."""
 
-STOP_WINDOWS = 32_768
+STOP_WINDOWS = 16_384
 """Most windows of the stop block that are looked at after an epoch: the same ones each time, drawn at random."""
 
 
@@ -93,8 +93,8 @@ class Variant:
         sets the noise of the steps, and its best value stays the same (Smith & Le 2018, "A Bayesian perspective on
         generalization and stochastic gradient descent"). The learning rate grows with the square root of the batch,
         which keeps the path of an adaptive optimiser the same (Malladi et al. 2022, "On the SDEs and scaling rules for
-        adaptive gradient algorithms"). An epoch is limited, so that early stopping looks at the stop block about every
-        64 gradient steps, as on a small panel, however large the universe. ``benchmarks/training.py --compare`` holds
+        adaptive gradient algorithms"). An epoch is limited, so that early stopping looks at the stop block every 48
+        gradient steps or so, as on a small panel, however large the universe. ``benchmarks/training.py --compare`` holds
         this against full passes in small batches.
         """
         growth = min(2 ** int(math.log2(max(windows / SMALL_PANEL, 1.0))), MOST_GROWTH)

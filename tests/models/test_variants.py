@@ -65,5 +65,5 @@ def test_batches_grow_in_proportion_and_rates_with_their_square_root(one: int, o
 
 def test_an_epoch_of_a_universe_has_as_many_steps_as_a_pass_over_a_small_panel() -> None:
     schedule = VARIANTS["baseline"].schedule(500 * 950)
-    assert (schedule.batch_size, schedule.epoch_windows // schedule.batch_size) == (256, 64)
+    assert (schedule.batch_size, schedule.epoch_windows // schedule.batch_size) == (256, 48)
     assert schedule.learning_rate == pytest.approx(6e-3)
