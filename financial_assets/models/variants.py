@@ -94,8 +94,8 @@ class Variant:
         generalization and stochastic gradient descent"). The learning rate grows with the square root of the batch,
         which keeps the path of an adaptive optimiser the same (Malladi et al. 2022, "On the SDEs and scaling rules for
         adaptive gradient algorithms"). An epoch is limited, so that early stopping looks at the stop block every 48
-        gradient steps or so, as on a small panel, however large the universe. ``benchmarks/training.py --compare`` holds
-        this against full passes in small batches.
+        gradient steps or so, as on a small panel, however large the universe. ``benchmarks/training.py --compare``
+        holds this against full passes in small batches.
         """
         growth = min(2 ** int(math.log2(max(windows / SMALL_PANEL, 1.0))), MOST_GROWTH)
         return Schedule(
