@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from financial_assets.models.dataset import WindowDataset
-from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
 
 _BATCH = 1024
@@ -75,12 +74,12 @@ class Answers:
 
 
 @torch.no_grad()
-def answer_windows(network: nn.Module, scaler: RobustScaler, data: TrainingData, windows: WindowDataset) -> Answers:
-    """Answers of ``network`` (evaluation mode, CPU) on ``windows`` of ``data``."""
+def answer_windows(network: nn.Module, data: TrainingData, windows: WindowDataset) -> Answers:
+    """Answers of ``network`` (evaluation mode, CPU) on ``windows`` of ``data``, whose features are scaled."""
     network.eval()
     logits, multiples, volatility = [], [], []
     for batch in windows.batches(_BATCH):
-        logit, multiple = network(scaler(batch.inputs))
+        logit, multiple = network(batch.inputs)
         logits.append(logit[:, 0].double().numpy())
         multiples.append(multiple.double().numpy())
         volatility.append(batch.volatility[:, 0].double().numpy())

@@ -221,14 +221,22 @@ def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) ->
     """``trailing_quantiles`` of some rows ``[n, level]``, without those of sessions that none of them asks for."""
     start = max(int(session.min(initial=returns.shape[1])) - HISTORY + 1, 0)
     if np.unique(session).size <= _FEW_SESSIONS:
-        return np.array(
-            [
-                np.nanquantile(returns[row, max(day - HISTORY + 1, 0) : day + 1], QUANTILE_LEVELS)
-                for row, day in zip(ticker, session, strict=True)
-            ]
-        ).reshape(-1, len(QUANTILE_LEVELS))
+        return _quantiles_of_windows(returns, ticker, session)
     known = trailing_quantiles(returns[:, start : int(session.max(initial=-1)) + 1])
     return known[ticker, session - start]
+
+
+def _quantiles_of_windows(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
+    """As ``_historical``, window by window: each is sorted by itself, and the 500 values of a row are copied."""
+    padded = np.pad(returns, ((0, 0), (HISTORY - 1, 0)), constant_values=np.nan)
+    rows = np.lib.stride_tricks.sliding_window_view(padded, HISTORY, axis=1)[ticker, session]
+    result = np.full((len(ticker), len(QUANTILE_LEVELS)), np.nan)
+    known = np.isfinite(rows).sum(axis=1)
+    # The same numbers as those of nanquantile, which takes one row after the other, in half the time.
+    whole, part = known == HISTORY, (known > 0) & (known < HISTORY)
+    result[whole] = np.quantile(rows[whole], QUANTILE_LEVELS, axis=1).T
+    result[part] = np.nanquantile(rows[part], QUANTILE_LEVELS, axis=1).T
+    return result
 
 
 def _tidy(answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:

@@ -119,7 +119,7 @@ class WindowDataset:
     Parameters
     ----------
     features
-        float32 ``[ticker, feature, session]``; shared, never copied.
+        float32 ``[ticker, session, feature]``; shared, never copied. Windows can be gathered where it is contiguous.
     outcome
         Next session's log return ``[ticker, session]``.
     volatility
@@ -130,6 +130,8 @@ class WindowDataset:
         Session indices of the block.
     sequence_length
         Feature vectors in a window.
+    device
+        Where batches are wanted; default: where ``features`` are.
 
     Raises
     ------
@@ -145,6 +147,7 @@ class WindowDataset:
         usable: np.ndarray,
         span: range,
         sequence_length: int,
+        device: torch.device | None = None,
     ) -> None:
         inside = np.zeros(usable.shape[1], dtype=bool)
         inside[span.start : span.stop] = True
@@ -153,13 +156,15 @@ class WindowDataset:
         if session.size and session.min() < sequence_length - 1:
             raise TrainingError(f"a window of SEQUENCE_LENGTH={sequence_length} begins before the first session")
         self._features = features
-        self._steps = torch.arange(1 - sequence_length, 1, device=features.device)
+        self._device = features.device if device is None else device
         self.tickers = ticker
         self.sessions = session
-        self._ticker = torch.from_numpy(ticker).to(features.device)
-        self._session = torch.from_numpy(session).to(features.device)
-        self._return = outcome[self._ticker, self._session].unsqueeze(1)
-        self._volatility = volatility[self._ticker, self._session].unsqueeze(1)
+        at = torch.from_numpy(ticker).to(features.device), torch.from_numpy(session).to(features.device)
+        # Of the last step, in the view of the features as rows.
+        self._row = at[0] * features.shape[1] + at[1]
+        self._steps = torch.arange(1 - sequence_length, 1, device=features.device)
+        self._return = outcome[at].unsqueeze(1)
+        self._volatility = volatility[at].unsqueeze(1)
         if not bool(torch.isfinite(self._return).all()) or not bool((self._volatility > 0).all()):
             raise TrainingError(
                 "a usable window has no finite outcome or no positive volatility: the panel and its mask disagree"
@@ -176,22 +181,39 @@ class WindowDataset:
     @property
     def last_step(self) -> Tensor:
         """The feature vectors of the decision sessions themselves ``[n, feature]``."""
-        return self._features[self._ticker, :, self._session]
+        return self._features[torch.from_numpy(self.tickers), torch.from_numpy(self.sessions)]
 
     def gather(self, index: Tensor) -> Batch:
         """The windows at positions ``index`` ``[B]``."""
-        steps = self._session[index].unsqueeze(1) + self._steps
+        width = self._features.shape[-1]
+        # index_select copies whole rows, in half the time of indexing by ticker and session.
+        rows = (self._row[index].unsqueeze(1) + self._steps).flatten()
+        inputs = self._features.view(-1, width).index_select(0, rows)
         outcome, volatility = self._return[index], self._volatility[index]
-        return Batch(
-            # Index tensors [B, 1] and [B, L] on adjacent axes of a view give [B, L, F] in one gather, without a copy.
-            inputs=self._features.transpose(1, 2)[self._ticker[index].unsqueeze(1), steps],
+        batch = Batch(
+            inputs=inputs.view(len(index), len(self._steps), width),
             up=(outcome > 0).to(self._features.dtype),
             scaled_return=outcome / volatility,
             volatility=volatility,
         )
+        return batch if self._device == self._features.device else Batch(*(part.to(self._device) for part in batch))
 
-    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Batch]:
-        """All windows in batches: shuffled by ``generator``, or in chronological order without one."""
-        order = torch.arange(len(self)) if generator is None else torch.randperm(len(self), generator=generator)
-        for chunk in order.to(self._session.device).split(size):
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
+        """The windows at positions ``order``, default all in chronological order, in batches of ``size``."""
+        chosen = torch.arange(len(self)) if order is None else order
+        for chunk in chosen.to(self._row.device).split(size):
             yield self.gather(chunk)
+
+
+def shuffled(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Draw ``size`` of ``count`` positions again and again, int64 ``[size]``, without replacement.
+
+    Every position is drawn once before any is drawn for a second time, as if the passes over a shuffled deck were cut
+    into pieces of ``size``. With ``size = count`` each draw is a permutation.
+    """
+    deck = torch.empty(0, dtype=torch.int64)
+    while True:
+        while len(deck) < size:
+            deck = torch.cat([deck, torch.randperm(count, generator=generator)])
+        yield deck[:size]
+        deck = deck[size:]

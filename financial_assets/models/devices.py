@@ -29,6 +29,21 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether ``size`` bytes may stay on ``device`` throughout a training: at most half of what is free there.
+
+    The other half is for activations and gradients. Data without room stay in the main memory, and each batch is
+    copied.
+    """
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    elif device.type == "mps":
+        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    else:
+        return True
+    return size <= free // 2
+
+
 @contextmanager
 def reproducible(seed: int, device: torch.device, threads: int) -> Generator[torch.Generator, None, None]:
     """Seeded, deterministic torch inside the block; the caller's random state, threads and flags are restored after it.
@@ -47,7 +62,7 @@ def reproducible(seed: int, device: torch.device, threads: int) -> Generator[tor
     torch.Generator
         A CPU generator for shuffling.
     """
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = torch.get_num_threads(), torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
     if device.type == "cuda":
         # cuBLAS is deterministic only with a fixed workspace, which it reads from here when it starts.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -55,11 +70,13 @@ def reproducible(seed: int, device: torch.device, threads: int) -> Generator[tor
     with torch.random.fork_rng(devices=devices):
         try:
             torch.set_num_threads(threads)
-            torch.use_deterministic_algorithms(True)
+            # The same switch as use_deterministic_algorithms(True), which also imports torch's compiler: that takes
+            # longer than training a small network.
+            torch.set_deterministic_debug_mode("error")
             torch.backends.cudnn.benchmark = False
             torch.manual_seed(seed)
             yield torch.Generator().manual_seed(seed)
         finally:
             torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1])
+            torch.set_deterministic_debug_mode(before[1])
             torch.backends.cudnn.benchmark = before[2]

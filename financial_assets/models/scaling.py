@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,18 +48,20 @@ class RobustScaler(nn.Module):
         TrainingError
             If a row is not finite.
         """
-        if not bool(torch.isfinite(rows).all()):
+        # The extremes of values of which one is NaN are NaN.
+        if not bool(torch.isfinite(torch.stack(rows.aminmax())).all()):
             raise TrainingError("features of the fit block are not finite: rebuild the `features` asset")
-        # torch.quantile refuses large inputs; sorting has no such limit and is exact.
-        ordered = rows.sort(dim=0).values
-        low, center, high = (ordered[int(share * (len(rows) - 1))] for share in (0.25, 0.50, 0.75))
+        # torch.quantile refuses large inputs. Three ranks need no sorted column: partitioning is as exact, and a sixth
+        # of the work for a universe.
+        ranks = [int(share * (len(rows) - 1)) for share in (0.25, 0.50, 0.75)]
+        quartiles = [np.partition(column, ranks)[ranks] for column in rows.T.numpy(force=True)]
+        low, center, high = torch.from_numpy(np.stack(quartiles, axis=1)).to(rows.device)
         spread = (high - low) / _NORMAL_IQR
-        deviation = rows.std(dim=0, correction=0)
-        scale = torch.where(
-            spread > _LEAST_SPREAD,
-            spread,
-            torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(spread)),
-        )
+        scale = spread.clone()
+        narrow = ~(spread > _LEAST_SPREAD)
+        if bool(narrow.any()):
+            deviation = rows[:, narrow].std(dim=0, correction=0)
+            scale[narrow] = torch.where(deviation > _LEAST_SPREAD, deviation, torch.ones_like(deviation))
         return cls(center.clone(), scale)
 
     @classmethod

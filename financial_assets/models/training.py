@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
 from financial_assets.models.calibration import Calibration, PlattScaling, conformal_shifts, fit_platt
-from financial_assets.models.dataset import WindowDataset
-from financial_assets.models.devices import reproducible, resolve_device
+from financial_assets.models.dataset import Batch, WindowDataset, shuffled
+from financial_assets.models.devices import has_room, reproducible, resolve_device
 from financial_assets.models.networks import QUANTILE_LEVELS, build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
-from financial_assets.models.variants import Variant
+from financial_assets.models.variants import STOP_WINDOWS, Variant
 
 _GRADIENT_NORM = 1.0
 _EVALUATION_BATCH = 2048
@@ -33,7 +33,7 @@ _EVALUATION_BATCH = 2048
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the fit block; losses are means per window, as ``training_loss`` defines them."""
+    """One epoch, as ``Variant.schedule`` sizes it; losses are means per window, as ``training_loss`` defines them."""
 
     number: int
     fit_loss: float
@@ -143,12 +143,13 @@ def train(
     data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
     target = resolve_device(device)
     with reproducible(seed, target, threads) as generator:
-        scaler = RobustScaler.fit(data.fit.last_step).to(target)
+        scaler = RobustScaler.fit(data.fit.last_step)
+        data = data.scaled(scaler)
         network = build_network(variant, len(data.feature_names)).to(target)
         with _epoch_bar(variant, progress) as advance:
-            history, best = _fit(variant, network, scaler, data, target, generator, advance)
-        network, scaler = network.cpu().eval(), scaler.cpu()
-        held_out = answer_windows(network, scaler, data, data.calibrate)
+            history, best = _fit(variant, network, data, target, generator, advance)
+        network = network.cpu().eval()
+        held_out = answer_windows(network, data, data.calibrate)
     platt = fit_platt(held_out.logit, held_out.up, held_out.session)
     shifts = conformal_shifts(held_out.multiples, held_out.scaled_return)
     blocks = {"fit": data.blocks.fit, "stop": data.blocks.stop, "calibrate": data.blocks.calibrate}
@@ -176,21 +177,25 @@ def train(
 def _fit(
     variant: Variant,
     network: nn.Module,
-    scaler: RobustScaler,
     data: TrainingData,
     device: torch.device,
     generator: torch.Generator,
     advance: Callable[[Epoch], None],
 ) -> tuple[list[Epoch], int]:
     """Train in place until the stop loss has not improved for ``patience`` epochs; leave the best weights in it."""
+    if has_room(device, data.features.nbytes):
+        data = data.to(device)
     fit, stop = data.windows(data.blocks.fit, device), data.windows(data.blocks.stop, device)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=variant.learning_rate, weight_decay=variant.weight_decay)
+    schedule = variant.schedule(len(fit))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=variant.weight_decay)
     history: list[Epoch] = []
     best_epoch, best_loss, best_state = 0, math.inf, deepcopy(network.state_dict())
-    for number in range(1, variant.epochs + 1):
+    draws = shuffled(len(fit), schedule.epoch_windows, generator)
+    looked_at = _sample(len(stop), STOP_WINDOWS, generator.initial_seed())
+    for number, order in zip(range(1, variant.epochs + 1), draws, strict=False):
         started = time.perf_counter()
-        fit_loss = _one_pass(network, scaler, optimizer, fit, variant.batch_size, generator)
-        stop_loss, accuracy = _evaluate(network, scaler, stop)
+        fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
+        stop_loss, accuracy = evaluate(network, stop, looked_at)
         if not (math.isfinite(fit_loss) and math.isfinite(stop_loss)):
             raise TrainingError(
                 f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss}, stop "
@@ -207,37 +212,51 @@ def _fit(
     return history, best_epoch
 
 
-def _one_pass(
-    network: nn.Module,
-    scaler: RobustScaler,
-    optimizer: torch.optim.Optimizer,
-    windows: WindowDataset,
-    batch_size: int,
-    generator: torch.Generator,
-) -> float:
+def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
+    """One gradient step per batch; the mean loss per window, with dropout and before the step."""
     network.train()
-    total = 0.0
-    for batch in windows.batches(batch_size, generator):
+    losses: list[Tensor] = []
+    counts: list[int] = []
+    for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        logit, multiples = network(scaler(batch.inputs))
+        logit, multiples = network(batch.inputs)
         loss = training_loss(logit, multiples, batch.up, batch.scaled_return)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
         optimizer.step()
-        total += float(loss.detach()) * len(batch.up)
-    return total / len(windows)
+        # Read after the loop: reading a number waits until the device has computed it.
+        losses.append(loss.detach())
+        counts.append(len(batch.up))
+    return _weighted_mean(losses, counts)
 
 
 @torch.no_grad()
-def _evaluate(network: nn.Module, scaler: RobustScaler, windows: WindowDataset) -> tuple[float, float]:
-    """Mean loss and accuracy without dropout."""
+def evaluate(network: nn.Module, windows: WindowDataset, order: Tensor) -> tuple[float, float]:
+    """Mean loss and accuracy on the windows at ``order``, without dropout."""
     network.eval()
-    total, correct = 0.0, 0.0
-    for batch in windows.batches(_EVALUATION_BATCH):
-        logit, multiples = network(scaler(batch.inputs))
-        total += float(training_loss(logit, multiples, batch.up, batch.scaled_return)) * len(batch.up)
-        correct += float(((logit > 0) == (batch.up > 0)).sum())
-    return total / len(windows), correct / len(windows)
+    losses: list[Tensor] = []
+    right: list[Tensor] = []
+    counts: list[int] = []
+    for batch in windows.batches(_EVALUATION_BATCH, order):
+        logit, multiples = network(batch.inputs)
+        losses.append(training_loss(logit, multiples, batch.up, batch.scaled_return))
+        right.append(((logit > 0) == (batch.up > 0)).sum())
+        counts.append(len(batch.up))
+    return _weighted_mean(losses, counts), int(torch.stack(right).sum()) / len(order)
+
+
+def _sample(count: int, most: int, seed: int) -> Tensor:
+    """All of ``count`` positions, or ``most`` of them drawn at random; in order."""
+    if count <= most:
+        return torch.arange(count)
+    # A generator of its own, so that the draws of the fit block do not depend on the size of the stop block.
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+
+
+def _weighted_mean(means: list[Tensor], counts: list[int]) -> float:
+    """Mean over all windows of the means of batches."""
+    values = torch.stack(means).tolist()
+    return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
 
 
 @contextmanager

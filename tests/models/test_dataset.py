@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
+from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, shuffled, usable_windows
 
 SHARES = st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3)
 
@@ -72,7 +74,7 @@ def test_a_history_shorter_than_a_window_has_no_usable_window(length: int) -> No
 
 def dataset(sequence_length: int = 4, span: range = range(5, 30)) -> tuple[WindowDataset, torch.Tensor, torch.Tensor]:
     rng = np.random.default_rng(0)
-    features = torch.from_numpy(rng.normal(size=(3, 6, 40)).astype(np.float32))
+    features = torch.from_numpy(rng.normal(size=(3, 40, 6)).astype(np.float32))
     outcome = torch.from_numpy(rng.normal(size=(3, 40)).astype(np.float32))
     volatility = torch.full((3, 40), 0.5)
     usable = rng.random((3, 40)) < 0.8
@@ -84,7 +86,7 @@ def test_gathered_windows_equal_slices() -> None:
     windows, features, outcome = dataset()
     batch = windows.gather(torch.arange(len(windows)))
     for row, (ticker, session) in enumerate(zip(windows.tickers, windows.sessions, strict=True)):
-        assert torch.equal(batch.inputs[row], features[ticker, :, session - 3 : session + 1].T)
+        assert torch.equal(batch.inputs[row], features[ticker, session - 3 : session + 1])
         assert float(batch.scaled_return[row]) == pytest.approx(2 * float(outcome[ticker, session]))
         assert bool(batch.up[row]) == bool(outcome[ticker, session] > 0)
     assert torch.equal(windows.last_step, batch.inputs[:, -1])
@@ -101,12 +103,44 @@ def test_windows_are_never_materialised() -> None:
 def test_batches_visit_every_window_once() -> None:
     windows, _, _ = dataset()
     plain = torch.cat([batch.inputs for batch in windows.batches(7)])
-    shuffled = torch.cat([batch.inputs for batch in windows.batches(7, torch.Generator().manual_seed(1))])
-    again = torch.cat([batch.inputs for batch in windows.batches(7, torch.Generator().manual_seed(1))])
-    assert torch.equal(shuffled, again)
-    assert not torch.equal(plain, shuffled)
-    assert torch.equal(plain.flatten(1).sum(1).sort().values, shuffled.flatten(1).sum(1).sort().values)
+    assert torch.equal(plain, windows.gather(torch.arange(len(windows))).inputs)
     assert (np.diff(windows.sessions) >= 0).all()
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(1))
+    mixed = [batch.inputs for batch in windows.batches(7, order)]
+    assert {len(batch) for batch in mixed[:-1]} == {7}
+    assert torch.equal(torch.cat(mixed), plain[order])
+
+
+@given(st.integers(1, 60), st.integers(1, 90), st.integers(0, 2**32 - 1))
+def test_no_position_is_drawn_again_before_all_were_drawn(count: int, size: int, seed: int) -> None:
+    draws = itertools.islice(shuffled(count, size, torch.Generator().manual_seed(seed)), 7)
+    drawn = torch.cat(list(draws))
+    assert len(drawn) == 7 * size
+    for deck in drawn.split(count):
+        assert len(deck.unique()) == len(deck)
+    again = list(itertools.islice(shuffled(count, size, torch.Generator().manual_seed(seed)), 7))
+    assert torch.equal(drawn, torch.cat(again))
+
+
+def test_draws_of_the_whole_are_permutations_of_the_generator() -> None:
+    generator, same = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
+    for order in itertools.islice(shuffled(50, 50, generator), 3):
+        assert torch.equal(order, torch.randperm(50, generator=same))
+
+
+def test_batches_come_on_the_device_that_is_asked_for() -> None:
+    windows, features, _ = dataset()
+    elsewhere = WindowDataset(
+        features,
+        torch.zeros(3, 40),
+        torch.ones(3, 40),
+        np.ones((3, 40), dtype=bool),
+        range(5, 9),
+        4,
+        torch.device("meta"),
+    )
+    assert {part.device.type for batch in elsewhere.batches(4) for part in batch} == {"meta"}
+    assert {part.device.type for batch in windows.batches(4) for part in batch} == {"cpu"}
 
 
 @pytest.mark.parametrize("spoil", ["outcome", "volatility"])
@@ -114,10 +148,10 @@ def test_a_mask_that_lies_is_found(spoil: str) -> None:
     outcome, volatility = torch.zeros(1, 20), torch.ones(1, 20)
     (outcome if spoil == "outcome" else volatility)[0, 10] = float("nan")
     with pytest.raises(TrainingError, match="disagree"):
-        WindowDataset(torch.zeros(1, 2, 20), outcome, volatility, np.ones((1, 20), dtype=bool), range(5, 15), 3)
+        WindowDataset(torch.zeros(1, 20, 2), outcome, volatility, np.ones((1, 20), dtype=bool), range(5, 15), 3)
 
 
 def test_a_window_before_the_first_session_is_refused() -> None:
     ones = torch.ones(1, 20)
     with pytest.raises(TrainingError, match="SEQUENCE_LENGTH=3"):
-        WindowDataset(torch.zeros(1, 2, 20), ones, ones, np.ones((1, 20), dtype=bool), range(15), 3)
+        WindowDataset(torch.zeros(1, 20, 2), ones, ones, np.ones((1, 20), dtype=bool), range(15), 3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.devices import reproducible, resolve_device
+from financial_assets.models.devices import has_room, reproducible, resolve_device
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, cuda: bool, mps: bool) -> None:
@@ -44,3 +44,15 @@ def test_callers_torch_is_left_as_it_was() -> None:
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_data_stay_on_an_accelerator_when_they_take_at_most_half_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 4000))
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 1500)
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 500)
+    for kind in ("cuda", "mps"):
+        assert has_room(torch.device(kind), 500)
+        assert not has_room(torch.device(kind), 501)
+    assert has_room(torch.device("cpu"), 2**62)

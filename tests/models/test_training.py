@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,8 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models import training as module
+from financial_assets.models import variants
+from financial_assets.models.dataset import Batch, WindowDataset
 from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.models.training import Training, train, training_loss
 from financial_assets.models.training_data import TrainingData
@@ -80,7 +83,7 @@ def test_best_epoch_is_restored(monkeypatch: pytest.MonkeyPatch, tiny: Variant, 
         states.append({name: value.clone() for name, value in network.state_dict().items()})
         return next(losses), 0.5
 
-    monkeypatch.setattr(module, "_evaluate", evaluate)
+    monkeypatch.setattr(module, "evaluate", evaluate)
     trained = train(replace(tiny, epochs=4), **arguments)
     assert trained.best_epoch == 2
     assert [epoch.stop_loss for epoch in trained.history] == [0.9, 0.5, 0.8, 0.7]
@@ -91,10 +94,83 @@ def test_best_epoch_is_restored(monkeypatch: pytest.MonkeyPatch, tiny: Variant, 
 def test_training_stops_when_patience_ends(
     monkeypatch: pytest.MonkeyPatch, tiny: Variant, arguments: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(module, "_evaluate", lambda *_: (next(losses), 0.5))
+    monkeypatch.setattr(module, "evaluate", lambda *_: (next(losses), 0.5))
     losses = iter([0.9, 0.5, 0.6, 0.6, 0.1])
     trained = train(replace(tiny, epochs=9, patience=2), **arguments)
     assert (trained.best_epoch, len(trained.history)) == (2, 4)
+
+
+@pytest.fixture
+def universe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The panel of the tests counts as a large one."""
+    monkeypatch.setattr(variants, "SMALL_PANEL", 200)
+    monkeypatch.setattr(variants, "EPOCH_WINDOWS", 300)
+    monkeypatch.setattr(module, "STOP_WINDOWS", 100)
+
+
+@pytest.mark.usefixtures("universe")
+def test_large_panels_are_trained_in_short_epochs_and_large_batches(
+    monkeypatch: pytest.MonkeyPatch, training: Training, tiny: Variant, arguments: dict[str, Any]
+) -> None:
+    epochs: list[list[int]] = []
+    looks: list[torch.Tensor] = []
+    real = module.train_epoch
+
+    def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * tiny.learning_rate)
+        kept = list(batches)
+        epochs.append([len(batch.up) for batch in kept])
+        return real(network, optimizer, kept)
+
+    def evaluate(_: nn.Module, windows: WindowDataset, order: torch.Tensor) -> tuple[float, float]:
+        looks.append(order)
+        assert len(windows) == training.windows["stop"]
+        return 1.0 / len(looks), 0.5
+
+    monkeypatch.setattr(module, "train_epoch", train_epoch)
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    trained = train(replace(tiny, batch_size=32), **arguments)
+    assert trained.windows == training.windows
+    assert epochs == [[128, 128, 44]] * tiny.epochs
+    # The same windows each time, in order, from all over the block.
+    assert all(torch.equal(looks[0], look) for look in looks)
+    assert len(looks[0].unique()) == 100
+    assert bool((looks[0].diff() > 0).all())
+    assert int(looks[0].max()) > 0.9 * training.windows["stop"]
+
+
+@pytest.mark.usefixtures("universe")
+def test_two_runs_on_a_large_panel_are_bit_identical_and_another_seed_is_not(
+    training: Training, tiny: Variant, arguments: dict[str, Any]
+) -> None:
+    trained = train(tiny, **arguments)
+    assert not same(training, trained)
+    assert same(trained, train(tiny, **arguments))
+    assert not same(trained, train(tiny, **{**arguments, "seed": 8}))
+
+
+def test_scaled_data_are_those_of_the_panel_through_the_scaler(
+    training: Training, features: FeaturePanel, panel: PricePanel, cutoff: pd.Timestamp, sequence_length: int
+) -> None:
+    data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
+    assert data.features.numpy().base is not None  # a view of the panel
+    scaled = data.scaled(training.scaler)
+    assert scaled.features.is_contiguous()
+    index = torch.arange(len(data.stop))
+    inputs = scaled.stop.gather(index).inputs
+    assert torch.equal(inputs[:, -1], training.scaler(data.stop.last_step))
+    tickers, sessions = data.stop.tickers, data.stop.sessions
+    values = torch.from_numpy(features.values[tickers, :, sessions - (sequence_length - 1)])
+    assert torch.equal(inputs[:, 0], training.scaler(values))
+
+
+def test_data_without_room_on_the_device_give_the_same_model(
+    monkeypatch: pytest.MonkeyPatch, training: Training, tiny: Variant, arguments: dict[str, Any]
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(module, "has_room", lambda _, size: bool(asked.append(size)))
+    assert same(training, train(tiny, **arguments))
+    assert asked == [arguments["features"].values[:, :, :800].nbytes]
 
 
 def test_spans_counts_and_history_are_told(
@@ -159,7 +235,7 @@ def test_interrupt_passes_through_and_leaves_torch_as_it_was(
     def interrupt(*_: object) -> float:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_one_pass", interrupt)
+    monkeypatch.setattr(module, "train_epoch", interrupt)
     threads, state = torch.get_num_threads(), torch.get_rng_state()
     with pytest.raises(KeyboardInterrupt):
         train(tiny, **arguments, progress=True)

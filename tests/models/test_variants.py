@@ -3,9 +3,11 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import EPOCH_WINDOWS, MOST_GROWTH, SMALL_PANEL, VARIANTS, Schedule, Variant
 
 
 def test_sizes_epochs_and_rates_are_those_promised() -> None:
@@ -36,3 +38,32 @@ def test_impossible_settings_are_refused_by_name(field: str, value: float) -> No
 def test_hyperparameters_rebuild_the_variant() -> None:
     for variant in VARIANTS.values():
         assert Variant(**variant.hyperparameters()) == variant  # type: ignore[arg-type]
+
+
+SIZES = st.integers(1, 10_000_000)
+
+
+@given(SIZES)
+def test_a_small_panel_is_trained_with_the_settings_of_the_variant(windows: int) -> None:
+    windows = min(windows, SMALL_PANEL)
+    for variant in VARIANTS.values():
+        assert variant.schedule(windows) == Schedule(variant.batch_size, variant.learning_rate, windows)
+
+
+@given(SIZES, SIZES)
+def test_batches_grow_in_proportion_and_rates_with_their_square_root(one: int, other: int) -> None:
+    variant = VARIANTS["enhanced"]
+    smaller, larger = (variant.schedule(windows) for windows in sorted((one, other)))
+    assert smaller.batch_size <= larger.batch_size <= MOST_GROWTH * variant.batch_size
+    assert smaller.epoch_windows <= larger.epoch_windows <= EPOCH_WINDOWS
+    for windows, schedule in zip(sorted((one, other)), (smaller, larger), strict=True):
+        growth = schedule.batch_size / variant.batch_size
+        assert schedule.learning_rate == pytest.approx(variant.learning_rate * growth**0.5)
+        if 1 < growth < MOST_GROWTH:
+            assert growth <= windows / SMALL_PANEL < 2 * growth
+
+
+def test_an_epoch_of_a_universe_has_as_many_steps_as_a_pass_over_a_small_panel() -> None:
+    schedule = VARIANTS["baseline"].schedule(500 * 950)
+    assert (schedule.batch_size, schedule.epoch_windows // schedule.batch_size) == (256, 48)
+    assert schedule.learning_rate == pytest.approx(6e-3)
