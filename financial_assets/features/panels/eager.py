@@ -1,0 +1,105 @@
+"""A program run step by step on a few tickers at a time, without a compiler.
+
+Arithmetic is done by numpy, whose calls cost a third of torch's and round alike, since IEEE 754 leaves no choice;
+logarithms, sines and cosines are torch's own, as in the graph that is exported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from financial_assets.features.panels.buffers import assign_buffers
+from financial_assets.features.panels.program import Program, Step
+
+_Call = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
+
+_PREDICATES: Mapping[str, Callable[..., object]] = {
+    "gt": np.greater, "lt": np.less, "ne": np.not_equal, "and": np.logical_and,
+}  # fmt: skip
+_BY_NUMPY: Mapping[str, Callable[..., object]] = {
+    **_PREDICATES, "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "abs": np.absolute, "floor": np.floor, "minimum": np.minimum, "maximum": np.maximum,
+}  # fmt: skip
+_BY_TORCH: Mapping[str, Callable[..., object]] = {
+    "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "clamp": torch.clamp, "where": torch.where,
+}  # fmt: skip
+
+
+class EagerProgram:
+    """A program for so many tickers and sessions, with memory of its own.
+
+    The tickers stand one behind the other in every buffer, so that a lag is a shifted look at it: what a ticker's
+    first bars see of the ticker before is never known.
+    """
+
+    def __init__(self, program: Program, tickers: int, sessions: int) -> None:
+        self._shape = (tickers, sessions)
+        deepest = max((lag for step in program.steps for _, lag in step.sources), default=0)
+        self._front = max(deepest, *(lag for _, lag in program.outputs))
+        self._places = assign_buffers(program, lambda step: step.operation in _PREDICATES)
+        self._memory: dict[Any, np.ndarray] = {}
+        self._channels: list[tuple[np.ndarray, int]] = []
+        self._calls: list[_Call] = []
+        for step in program.steps:
+            if step.operation == "channel":
+                self._channels.append((self._view(step, 0).reshape(self._shape), int(_number(step.operands[0]))))
+            else:
+                self._calls += self._of(step)
+        self._outputs = [self._view(step, lag).reshape(self._shape) for step, lag in program.outputs]
+
+    def run(self, bars: np.ndarray, bounds: Sequence[tuple[float, float]], out: np.ndarray) -> None:
+        """Write the outputs ``[ticker, output, session]`` of bars ``[ticker, channel, session]``, within bounds.
+
+        ``out`` may hold the last sessions only.
+        """
+        with np.errstate(all="ignore"):  # what precedes a listing is not a number
+            for table, channel in self._channels:
+                np.copyto(table, bars[:, channel])
+            for function, arguments, named in self._calls:
+                function(*arguments, **named)
+        start = self._shape[1] - out.shape[-1]
+        for place, (table, (low, high)) in enumerate(zip(self._outputs, bounds, strict=True)):
+            torch.clamp(torch.from_numpy(table[:, start:]), low, high, out=torch.from_numpy(out[:, place]))
+
+    def _view(self, step: Step, lag: int) -> np.ndarray:
+        """A step's values, ticker behind ticker, ``lag`` bars ago."""
+        place, length = self._places[step], self._shape[0] * self._shape[1]
+        if place not in self._memory:
+            dtype = np.bool_ if step.operation in _PREDICATES else np.float32
+            self._memory[place] = np.zeros(self._front + length, dtype=dtype)
+        return self._memory[place][self._front - lag : self._front - lag + length]
+
+    def _of(self, step: Step) -> list[_Call]:
+        views = [self._view(*each) if isinstance(each, tuple) else np.float32(each) for each in step.operands]
+        out = self._view(step, 0)
+        if step.operation in _BY_NUMPY:
+            return [(_BY_NUMPY[step.operation], tuple(views), {"out": out})]
+        tensors: list[Any] = [torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in views]
+        named: dict[str, Any] = {"out": torch.from_numpy(out)}
+        if step.operation == "plus_scaled":
+            a, b, power = tensors
+            return [(torch.add, (a, b), {"alpha": float(power), **named})]
+        if step.operation == "positive":
+            # A number over infinity is exactly 0. Not a number is not positive, either.
+            replaced = {"nan": math.inf, "posinf": math.inf, "neginf": math.inf}
+            return [
+                (torch.threshold, (*tensors, 0.0, math.inf), named),
+                (torch.nan_to_num, (named["out"],), {**replaced, **named}),
+            ]
+        if step.operation == "finite":
+            return [(torch.nan_to_num, tuple(tensors), {"nan": 0.0, "posinf": 0.0, "neginf": 0.0, **named})]
+        if step.operation == "where":
+            tensors = [torch.as_tensor(each) for each in tensors]
+        elif step.operation == "clamp":
+            tensors[1:] = map(float, tensors[1:])
+        return [(_BY_TORCH[step.operation], tuple(tensors), named)]
+
+
+def _number(operand: object) -> float:
+    assert isinstance(operand, float | int)
+    return operand
