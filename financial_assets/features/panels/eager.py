@@ -26,19 +26,20 @@ _BY_NUMPY: Mapping[str, Callable[..., object]] = {
     "abs": np.absolute, "floor": np.floor, "minimum": np.minimum, "maximum": np.maximum,
 }  # fmt: skip
 _BY_TORCH: Mapping[str, Callable[..., object]] = {
-    "log": torch.log, "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "clamp": torch.clamp, "where": torch.where,
+    "sqrt": torch.sqrt, "sin": torch.sin, "cos": torch.cos, "clamp": torch.clamp, "where": torch.where,
 }  # fmt: skip
 
 
 class EagerProgram:
-    """A program for so many tickers and sessions, with memory of its own.
+    """A program for so many tickers and sessions, of which the last are known, with memory of its own.
 
     The tickers stand one behind the other in every buffer, so that a lag is a shifted look at it: what a ticker's
     first bars see of the ticker before is never known.
     """
 
-    def __init__(self, program: Program, tickers: int, sessions: int) -> None:
-        self._shape = (tickers, sessions)
+    def __init__(self, program: Program, bounds: Sequence[tuple[float, float]], shape: tuple[int, int, int]) -> None:
+        tickers, sessions, known = shape
+        self._length = tickers * sessions
         deepest = max((lag for step in program.steps for _, lag in step.sources), default=0)
         self._front = max(deepest, *(lag for _, lag in program.outputs))
         self._places = assign_buffers(program, lambda step: step.operation in _PREDICATES)
@@ -47,32 +48,32 @@ class EagerProgram:
         self._calls: list[_Call] = []
         for step in program.steps:
             if step.operation == "channel":
-                self._channels.append((self._view(step, 0).reshape(self._shape), int(_number(step.operands[0]))))
+                self._channels.append((self._view(step, 0).reshape(tickers, sessions), int(_number(step.operands[0]))))
             else:
                 self._calls += self._of(step)
-        self._outputs = [self._view(step, lag).reshape(self._shape) for step, lag in program.outputs]
+        tables = [self._view(step, lag).reshape(tickers, sessions) for step, lag in program.outputs]
+        self._outputs = [
+            (torch.from_numpy(table[:, sessions - known :]), low, high)
+            for table, (low, high) in zip(tables, bounds, strict=True)
+        ]
 
-    def run(self, bars: np.ndarray, bounds: Sequence[tuple[float, float]], out: np.ndarray) -> None:
-        """Write the outputs ``[ticker, output, session]`` of bars ``[ticker, channel, session]``, within bounds.
-
-        ``out`` may hold the last sessions only.
-        """
+    def run(self, bars: np.ndarray, out: np.ndarray) -> None:
+        """Write the outputs ``[ticker, output, known session]`` of bars ``[ticker, channel, session]``, in bounds."""
         with np.errstate(all="ignore"):  # what precedes a listing is not a number
             for table, channel in self._channels:
                 np.copyto(table, bars[:, channel])
             for function, arguments, named in self._calls:
                 function(*arguments, **named)
-        start = self._shape[1] - out.shape[-1]
-        for place, (table, (low, high)) in enumerate(zip(self._outputs, bounds, strict=True)):
-            torch.clamp(torch.from_numpy(table[:, start:]), low, high, out=torch.from_numpy(out[:, place]))
+        for row, (table, low, high) in zip(torch.from_numpy(out).unbind(1), self._outputs, strict=True):
+            torch.clamp(table, low, high, out=row)
 
     def _view(self, step: Step, lag: int) -> np.ndarray:
         """A step's values, ticker behind ticker, ``lag`` bars ago."""
-        place, length = self._places[step], self._shape[0] * self._shape[1]
+        place = self._places[step]
         if place not in self._memory:
             dtype = np.bool_ if step.operation in _PREDICATES else np.float32
-            self._memory[place] = np.zeros(self._front + length, dtype=dtype)
-        return self._memory[place][self._front - lag : self._front - lag + length]
+            self._memory[place] = np.zeros(self._front + self._length, dtype=dtype)
+        return self._memory[place][self._front - lag : self._front - lag + self._length]
 
     def _of(self, step: Step) -> list[_Call]:
         views = [self._view(*each) if isinstance(each, tuple) else np.float32(each) for each in step.operands]
@@ -91,8 +92,9 @@ class EagerProgram:
                 (torch.threshold, (*tensors, 0.0, math.inf), named),
                 (torch.nan_to_num, (named["out"],), {**replaced, **named}),
             ]
-        if step.operation == "finite":
-            return [(torch.nan_to_num, tuple(tensors), {"nan": 0.0, "posinf": 0.0, "neginf": 0.0, **named})]
+        if step.operation == "log":
+            finite = (torch.nan_to_num, (named["out"],), {"nan": 0.0, "posinf": 0.0, "neginf": 0.0, **named})
+            return [(torch.log, tuple(tensors), named), finite]
         if step.operation == "where":
             tensors = [torch.as_tensor(each) for each in tensors]
         elif step.operation == "clamp":

@@ -27,7 +27,8 @@ from financial_assets.features.series import Series
 class Step:
     """``operation`` of ``operands``: numbers, and series as (step, bars ago). ``before`` bars stand before its first.
 
-    An input has the operation ``channel`` and its number as the only operand.
+    An input has the operation ``channel`` and its number as the only operand. ``plus_scaled`` is ``a + power * b``;
+    ``positive`` is infinite where its operand is not positive; ``log`` is 0 where it is not finite.
     """
 
     operation: str
@@ -71,6 +72,10 @@ class Recorder:
 
     def step(self, operation: str, *operands: Recorded | float) -> Recorded:
         """The step, and by how many bars its result is late."""
+        last = operands[-1]
+        if operation == "sub" and isinstance(last, Recorded) and last.step.operation == "neg":
+            ((negated, lag),) = last.step.sources
+            return self.step("add", *operands[:-1], Recorded(self, negated, lag + last.lag))
         late = min(operand.lag for operand in operands if isinstance(operand, Recorded))
         placed = [
             (operand.step, operand.lag - late) if isinstance(operand, Recorded) else float(operand)
@@ -124,8 +129,9 @@ def read_program(functions: Sequence[Callable[[Bars], Tensor]], covariates: int 
             values[node] = _record(recorder, node.target, arguments, node.kwargs)
     results: list[Recorded] = [values[node] for node in outputs]
     ends = tuple((result.step, result.lag) for result in results)
-    inputs = [values[node].step for node in outputs[0].graph.find_nodes(op="placeholder")]
-    return Program(tuple(_ordered([*inputs, *(step for step, _ in ends)])), ends)
+    # Inputs first: a step must not write where one is still to be read.
+    steps = sorted(_ordered([step for step, _ in ends]), key=lambda step: step.operation != "channel")
+    return Program(tuple(steps), ends)
 
 
 def _ordered(ends: Sequence[Step]) -> list[Step]:
@@ -171,13 +177,22 @@ def _clamp(x: Recorded, min: float = -math.inf, max: float = math.inf) -> Record
 def _ratio(numerator: Recorded, denominator: Recorded, neutral: float = 0.0) -> Recorded:
     step = numerator.recorder.step
     if neutral == 0.0:
-        return step("div", numerator, step("positive", denominator))
+        return step("div", numerator, _positive(denominator))
     return step("where", step("gt", denominator, 0.0), step("div", numerator, denominator), neutral)
+
+
+def _positive(denominator: Recorded) -> Recorded:
+    """The denominator, infinite where it is not positive; one for all multiples of a series."""
+    recorder, operands = denominator.recorder, denominator.step.operands
+    if denominator.step.operation == "mul" and isinstance(operands[1], float) and operands[1] >= 1.0:
+        source, lag = operands[0]
+        return recorder.step("positive", Recorded(recorder, source, lag + denominator.lag)) * operands[1]
+    return recorder.step("positive", denominator)
 
 
 def _log_ratio(a: Recorded, b: Recorded) -> Recorded:
     step = a.recorder.step
-    return step("finite", step("log", step("div", a, b)))
+    return step("log", step("div", a, b))
 
 
 def _ema(x: Recorded, decay: float, tail: float = rolling.EMA_TAIL) -> Recorded:
