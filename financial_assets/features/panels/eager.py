@@ -19,7 +19,8 @@ from financial_assets.features.panels.program import Program, Step
 _Call = tuple[Callable[..., object], tuple[Any, ...], Mapping[str, Any]]
 
 _PREDICATES: Mapping[str, Callable[..., object]] = {
-    "gt": np.greater, "lt": np.less, "ne": np.not_equal, "and": np.logical_and,
+    "gt": np.greater, "lt": np.less, "ge": np.greater_equal, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal,
+    "and": np.logical_and, "or": np.logical_or,
 }  # fmt: skip
 _BY_NUMPY: Mapping[str, Callable[..., object]] = {
     **_PREDICATES, "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
@@ -38,7 +39,8 @@ class EagerProgram:
     """
 
     def __init__(self, program: Program, bounds: Sequence[tuple[float, float]], shape: tuple[int, int, int]) -> None:
-        tickers, sessions, known = shape
+        self.tickers, sessions, known = shape
+        tickers = self.tickers
         self._length = tickers * sessions
         deepest = max((lag for step in program.steps for _, lag in step.sources), default=0)
         self._front = max(deepest, *(lag for _, lag in program.outputs))

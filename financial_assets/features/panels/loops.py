@@ -7,21 +7,22 @@ from dataclasses import dataclass, field
 
 from financial_assets.features.panels.program import Program, Step
 
-REACH = 24
+REACH = 32
 """Loops back to which a step may be moved to join others that read the same: further, and too much must be kept."""
 
-TILE = 128
+TILE = 256
 """Sessions of a ticker that all loops pass through before the next: what they hand on stays in the nearest cache."""
 
 LANES = 16
 """Sessions computed at a time: 64 bytes, which compilers split for processors with shorter registers."""
 
+_COMPARISONS = {"gt": ">", "lt": "<", "ge": ">=", "le": "<=", "eq": "==", "ne": "!="}
 _EXPRESSIONS: Mapping[str, str] = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}",
     "plus_scaled": "{0} + {2} * {1}", "positive": "{0} > 0.0f ? {0} : all(INFINITY)",
-    "gt": "{0} > {1} ? all(1.0f) : all(0.0f)", "lt": "{0} < {1} ? all(1.0f) : all(0.0f)",
-    "ne": "{0} != {1} ? all(1.0f) : all(0.0f)", "and": "{0} * {1}", "where": "{0} != 0.0f ? all({1}) : all({2})",
-    "minimum": "({0} < {1}) | ({0} != {0}) ? {0} : {1}", "maximum": "({0} > {1}) | ({0} != {0}) ? {0} : {1}",
+    **{name: f"{{0}} {sign} {{1}} ? all(1.0f) : all(0.0f)" for name, sign in _COMPARISONS.items()},
+    "and": "{0} * {1}", "or": "maximum({0}, {1})", "where": "{0} != 0.0f ? all({1}) : all({2})",
+    "minimum": "-maximum(-all({0}), -all({1}))", "maximum": "maximum(all({0}), all({1}))",
     "clamp": "clamp({0}, {1}, {2})", "abs": "size({0})", "sqrt": "root({0})", "floor": "whole({0})",
     "log": "logarithm({0})", "sin": "sine({0}, 0.0f)", "cos": "sine({0}, 0.5f)",
 }  # fmt: skip
@@ -44,6 +45,7 @@ INLINE V clamp(V x, float low, float high) {
     V raised = x < low ? all(low) : x;
     return raised > high ? all(high) : raised;
 }
+INLINE V maximum(V x, V y) { return (x > y) | (x != x) ? x : y; }
 INLINE V root(V x) {
     V roots;
     for (int lane = 0; lane < LANES; lane++) roots[lane] = __builtin_sqrtf(x[lane]);

@@ -11,6 +11,7 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -51,7 +52,8 @@ class Program:
 
 _NAMES: Mapping[Any, str] = {
     operator.add: "add", operator.sub: "sub", operator.mul: "mul", operator.truediv: "div", operator.neg: "neg",
-    operator.gt: "gt", operator.lt: "lt", operator.ne: "ne", operator.and_: "and",
+    operator.gt: "gt", operator.lt: "lt", operator.ge: "ge", operator.le: "le", operator.eq: "eq", operator.ne: "ne",
+    operator.and_: "and", operator.or_: "or",
     torch.add: "add", torch.sub: "sub", torch.mul: "mul", torch.div: "div", torch.gt: "gt",
     torch.minimum: "minimum", torch.maximum: "maximum", torch.where: "where",
     torch.sqrt: "sqrt", torch.sin: "sin", torch.cos: "cos", torch.floor: "floor", torch.abs: "abs",
@@ -110,7 +112,9 @@ class Recorded(Series):
         return self.recorder.step("plus_scaled", self, other, power)
 
 
-def read_program(functions: Sequence[Callable[[Bars], Tensor]], covariates: int = 0) -> Program:
+# Kept for the same reason as fused graphs.
+@lru_cache(maxsize=8)
+def read_program(functions: tuple[Callable[[Bars], Tensor], ...], covariates: int = 0) -> Program:
     """The program of functions of bars; its inputs are the channels.
 
     Raises
@@ -155,7 +159,7 @@ def _record(recorder: Recorder, target: Any, arguments: list[Any], named: Mappin
         return arguments[0][arguments[1]]
     if target == "contiguous":
         return arguments[0]
-    if target is torch.clamp:
+    if target in (torch.clamp, "clamp"):
         return _clamp(*arguments, **named)
     if target not in _NAMES or named:
         raise FeatureError(f"no step of a panel's program computes {target} with {dict(named)}: build it from others")
