@@ -225,7 +225,6 @@ def fourier(x: Tensor, period: float | tuple[float, ...], window: int) -> tuple[
 
     ``period`` is one number, or one for each entry of the last axis but one.
     """
-
     if window == 1:
         return x, torch.zeros_like(x)
     real, imaginary = windows.fourier(

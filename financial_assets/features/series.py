@@ -1,7 +1,7 @@
 """A series as the window formulas see it: values that can be looked at some bars ago.
 
-The formulas of ``windows`` are written once, on ``Series``. ``Tail`` computes them on tensors at once; a panel's program
-(``features.panels``) records them first.
+The formulas of ``windows`` are written once, on ``Series``. ``Tail`` computes them on tensors at once; the program of a
+panel (``features.panels``) records them first.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Series(ABC):
         """The value ``bars`` sessions ago."""
 
     @abstractmethod
-    def apply(self, function: Callable[..., Tensor], *others: Self | Tensor | float) -> Self:
+    def apply(self, function: Callable[..., Tensor], *others: Any) -> Self:
         """``function(self, *others)``, bar by bar."""
 
     @abstractmethod
-    def plus(self, other: Self, power: float) -> Self:
+    def plus(self, other: Any, power: float) -> Self:
         """``self + power * other`` for a power of two, positive or negative, by which nothing is rounded."""
 
     def __add__(self, other: Self | float) -> Self:
@@ -45,16 +45,19 @@ class Tail(Series):
     def __init__(self, values: Tensor) -> None:
         self._values = values
 
-    def lagged(self, bars: int) -> Tail:
-        return Tail(self._values[..., : self._values.shape[-1] - bars]) if bars else self
+    def lagged(self, bars: int) -> Self:
+        """See ``Series``."""
+        return type(self)(self._values[..., : self._values.shape[-1] - bars]) if bars else self
 
-    def apply(self, function: Callable[..., Tensor], *others: Tail | Tensor | float) -> Tail:
+    def apply(self, function: Callable[..., Tensor], *others: Any) -> Self:
+        """See ``Series``."""
         series = (self, *(other for other in others if isinstance(other, Tail)))
         length = min(each._values.shape[-1] for each in series)
         arguments: list[Any] = [other.newest(length) if isinstance(other, Tail) else other for other in others]
-        return Tail(function(self.newest(length), *arguments))
+        return type(self)(function(self.newest(length), *arguments))
 
-    def plus(self, other: Tail, power: float) -> Tail:
+    def plus(self, other: Any, power: float) -> Self:
+        """See ``Series``."""
         if abs(power) == 1.0:
             return self + other if power > 0 else self - other
         return self + other * power

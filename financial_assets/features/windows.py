@@ -198,6 +198,8 @@ def ema(x: S, bars: int, share: Callable[[int], float | Tensor]) -> S:
 
 def merged(leaves: tuple[S, ...], window: int, merge: Merge[S]) -> tuple[S, ...]:
     """The state of the last ``window`` bars; ``leaves`` is that of a single bar."""
+    if window < 2:
+        raise ValueError(f"at least two bars are merged, not {window}")
     result: tuple[S, ...] | None = None
     done = 0
     for size, block in _doubled(leaves, window, merge):
@@ -243,8 +245,8 @@ def age_of_max(x: S, window: int) -> S:
 def _merge_ages(recent: tuple[S, ...], n: int, older: tuple[S, ...], _: int) -> tuple[S, ...]:
     """Maxima and their ages in bars."""
     beaten = older[0].apply(torch.gt, recent[0])  # strictly: of equal maxima the newer one counts
-    older_age = older[1] + float(n) if len(older) > 1 else float(n)
-    age = beaten.apply(torch.where, older_age, recent[1] if len(recent) > 1 else 0.0)
+    ages: list[S | float] = [state[1] if len(state) > 1 else 0.0 for state in (recent, older)]
+    age = beaten.apply(torch.where, ages[1] + float(n), ages[0])
     return beaten.apply(torch.where, older[0], recent[0]), age
 
 
@@ -254,12 +256,12 @@ def fourier(
     """Sums of the last ``window`` bars, turned by ``n`` bars' angle of the period: ``cosine(n)`` and ``sine(n)``."""
 
     def merge(recent: tuple[S, ...], n: int, older: tuple[S, ...], _: int) -> tuple[S, ...]:
-        if len(older) == 1:
-            turned = older[0] * cosine(n), older[0] * sine(n)
-        else:
-            turned = older[0] * cosine(n) - older[1] * sine(n), older[0] * sine(n) + older[1] * cosine(n)
-        real = recent[0] + turned[0]
-        return real, turned[1] if len(recent) == 1 else recent[1] + turned[1]
+        real, imaginary = older[0] * cosine(n), older[0] * sine(n)
+        for other in older[1:]:  # single bars have no imaginary part
+            real, imaginary = real - other * sine(n), imaginary + other * cosine(n)
+        for other in recent[1:]:
+            imaginary = other + imaginary
+        return recent[0] + real, imaginary
 
     real, imaginary = merged((x,), window, merge)
     return real, imaginary

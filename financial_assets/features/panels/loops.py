@@ -28,6 +28,7 @@ _EXPRESSIONS: Mapping[str, str] = {
 }  # fmt: skip
 
 _HEAD = """
+#include <cstdint>
 #define INFINITY __builtin_inff()
 #define INLINE static inline __attribute__((always_inline))
 #define TILE %(tile)d
@@ -79,7 +80,7 @@ INLINE V logarithm(V x) {  // Cephes' logf (Moshier 1992), within a unit in the 
     V value = fused(e, all(0.693359375f), y);
     return (x > 0.0f) & (x < INFINITY) ? value : all(0.0f);
 }
-INLINE V sine(V x, float quarters) {  // of x + quarters * pi: Cephes' sinf within a half turn, Cody and Waite's reduction
+INLINE V sine(V x, float quarters) {  // of x + quarters * pi: Cephes' sinf, Cody and Waite's reduction
     V turns = whole(x * 0.318309886f + quarters + 0.5f), shifted = turns - quarters;
     V r = x - shifted * 3.140625f;
     r = r - shifted * 9.67502593994140625e-4f;
@@ -92,14 +93,14 @@ INLINE V sine(V x, float quarters) {  // of x + quarters * pi: Cephes' sinf with
     I is_odd = (__builtin_convertvector(turns, I) & 1) != 0;
     return is_odd ? -y : y;
 }
-INLINE void read(float* to, const float* from, long sessions) { __builtin_memcpy(to, from, 4 * sessions); }
-static __attribute__((noinline)) void write(float* to, const float* from, long sessions, float low, float high) {
-    long t = 0;
+INLINE void read(float* to, const float* from, int64_t sessions) { __builtin_memcpy(to, from, 4 * sessions); }
+static __attribute__((noinline)) void write(float* to, const float* from, int64_t sessions, float low, float high) {
+    int64_t t = 0;
     for (; t + LANES <= sessions; t += LANES) store(to + t, clamp(load(from + t), low, high));
     for (; t < sessions; t++) to[t] = from[t] < low ? low : from[t] > high ? high : from[t];
 }
-INLINE void keep(float* history, long length) {
-    for (long t = 0; t < length; t += LANES) store(history + t, load(history + TILE + t));
+INLINE void keep(float* history, int64_t length) {
+    for (int64_t t = 0; t < length; t += LANES) store(history + t, load(history + TILE + t));
 }
 """
 
@@ -141,13 +142,14 @@ def write_loops(program: Program, bounds: Sequence[tuple[float, float]]) -> tupl
 
 
 _MAIN = """
-extern "C" void features(const float* bars, float* out, long tickers, long channels, long sessions, long known, float* s) {
-    for (long ticker = 0; ticker < tickers; ticker++) {
+extern "C" void features(const float* bars, float* out, int64_t tickers, int64_t channels,
+                         int64_t sessions, int64_t known, float* s) {
+    for (int64_t ticker = 0; ticker < tickers; ticker++) {
         const float* row = bars + ticker * channels * sessions;
         float* o = out + ticker * %(outputs)d * known - (sessions - known);
-        for (long t = 0; t < sessions; t += TILE) {
-            const long here = sessions - t < TILE ? sessions - t : TILE;
-            const long unknown = sessions - known - t, skipped = unknown < 0 ? 0 : unknown < here ? unknown : here;
+        for (int64_t t = 0; t < sessions; t += TILE) {
+            const int64_t here = sessions - t < TILE ? sessions - t : TILE;
+            const int64_t unknown = sessions - known - t, skipped = unknown < 0 ? 0 : unknown < here ? unknown : here;
 %(inner)s        }
     }
 }
@@ -238,7 +240,7 @@ def _body(loop: _Loop, places: Mapping[Step, _Place], number: int) -> str:
     inner = "".join(f"        {line}\n" for line in lines)
     return (
         f"static __attribute__((noinline)) void loop_{number}(float* s) {{\n"
-        f"    for (long t = 0; t < TILE; t += LANES) {{\n{inner}    }}\n}}\n"
+        f"    for (int64_t t = 0; t < TILE; t += LANES) {{\n{inner}    }}\n}}\n"
     )
 
 

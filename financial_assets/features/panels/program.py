@@ -10,31 +10,33 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx
 
 from financial_assets.errors import FeatureError
 from financial_assets.features import rolling, windows
-from financial_assets.features.bars import BAR_CHANNELS, Bars
+from financial_assets.features.bars import Bars
 from financial_assets.features.fusion import trace_functions
 from financial_assets.features.series import Series
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """``operation`` of ``operands``: numbers, and series as (step, bars ago). ``before`` bars stand before its first.
+    """``operation`` of ``operands``: numbers, and series as (step, bars ago).
 
-    An input has the operation ``channel`` and its number as the only operand. ``plus_scaled`` is ``a + power * b``;
-    ``positive`` is infinite where its operand is not positive; ``log`` is 0 where it is not finite.
+    ``before`` bars stand before its first; ``number`` counts steps as they were recorded. An input has the operation
+    ``channel`` and its number as the only operand. ``plus_scaled`` is ``a + power * b``; ``positive`` is infinite where
+    its operand is not positive; ``log`` is 0 where it is not finite.
     """
 
     operation: str
     operands: tuple[float | tuple[Step, int], ...]
     before: int
+    number: int
 
     @property
     def sources(self) -> list[tuple[Step, int]]:
@@ -70,7 +72,7 @@ class Recorder:
 
     def channel(self, number: int) -> Recorded:
         """An input."""
-        return Recorded(self, Step("channel", (number,), 0), 0)
+        return Recorded(self, Step("channel", (number,), 0, -1 - number), 0)
 
     def step(self, operation: str, *operands: Recorded | float) -> Recorded:
         """The step, and by how many bars its result is late."""
@@ -79,17 +81,22 @@ class Recorder:
             ((negated, lag),) = last.step.sources
             return self.step("add", *operands[:-1], Recorded(self, negated, lag + last.lag))
         late = min(operand.lag for operand in operands if isinstance(operand, Recorded))
-        placed = [
+        placed: list[float | tuple[Step, int]] = [
             (operand.step, operand.lag - late) if isinstance(operand, Recorded) else float(operand)
             for operand in operands
         ]
         if operation in _COMMUTATIVE:
-            placed.sort(key=lambda operand: (1, 0, 0) if isinstance(operand, float) else (0, operand[1], id(operand[0])))
-        key = (operation, *((id(each[0]), each[1]) if isinstance(each, tuple) else each for each in placed))
+            placed.sort(key=_rank)
+        key = (operation, *(("step", each[0].number, each[1]) if isinstance(each, tuple) else each for each in placed))
         if key not in self._known:
             before = max(operand[0].before + operand[1] for operand in placed if isinstance(operand, tuple))
-            self._known[key] = Step(operation, tuple(placed), before)
+            self._known[key] = Step(operation, tuple(placed), before, len(self._known))
         return Recorded(self, self._known[key], late)
+
+
+def _rank(operand: float | tuple[Step, int]) -> tuple[int, int, int]:
+    """Series before numbers, in the order in which they were recorded."""
+    return (0, operand[0].number, operand[1]) if isinstance(operand, tuple) else (1, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -100,16 +107,23 @@ class Recorded(Series):
     step: Step
     lag: int
 
-    def lagged(self, bars: int) -> Recorded:
-        return Recorded(self.recorder, self.step, self.lag + bars)
+    def lagged(self, bars: int) -> Self:
+        """See ``Series``."""
+        return replace(self, lag=self.lag + bars)
 
-    def apply(self, function: Callable[..., Tensor], *others: Recorded | Tensor | float) -> Recorded:
-        return self.recorder.step(_name(function), self, *(_operand(other) for other in others))
+    def apply(self, function: Callable[..., Tensor], *others: Any) -> Self:
+        """See ``Series``."""
+        return self._of(_NAMES[function], self, *(_operand(other) for other in others))
 
-    def plus(self, other: Recorded, power: float) -> Recorded:
+    def plus(self, other: Any, power: float) -> Self:
+        """See ``Series``."""
         if abs(power) == 1.0:
             return self + other if power > 0 else self - other
-        return self.recorder.step("plus_scaled", self, other, power)
+        return self._of("plus_scaled", self, other, power)
+
+    def _of(self, operation: str, *operands: Any) -> Self:
+        result = self.recorder.step(operation, *operands)
+        return replace(self, step=result.step, lag=result.lag)
 
 
 # Kept for the same reason as fused graphs.
@@ -166,10 +180,6 @@ def _record(recorder: Recorder, target: Any, arguments: list[Any], named: Mappin
     return recorder.step(_NAMES[target], *arguments)
 
 
-def _name(function: Callable[..., Tensor]) -> str:
-    return _NAMES[function]
-
-
 def _operand(other: Recorded | Tensor | float) -> Recorded | float:
     return other.item() if isinstance(other, Tensor) else other
 
@@ -187,11 +197,12 @@ def _ratio(numerator: Recorded, denominator: Recorded, neutral: float = 0.0) -> 
 
 def _positive(denominator: Recorded) -> Recorded:
     """The denominator, infinite where it is not positive; one for all multiples of a series."""
-    recorder, operands = denominator.recorder, denominator.step.operands
-    if denominator.step.operation == "mul" and isinstance(operands[1], float) and operands[1] >= 1.0:
-        source, lag = operands[0]
-        return recorder.step("positive", Recorded(recorder, source, lag + denominator.lag)) * operands[1]
-    return recorder.step("positive", denominator)
+    recorder, lag = denominator.recorder, denominator.lag
+    match denominator.step:
+        case Step(operation="mul", operands=((Step() as source, int(late)), float(factor))) if factor >= 1.0:
+            return recorder.step("positive", Recorded(recorder, source, late + lag)) * factor
+        case _:
+            return recorder.step("positive", denominator)
 
 
 def _log_ratio(a: Recorded, b: Recorded) -> Recorded:
