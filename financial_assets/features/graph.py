@@ -213,10 +213,14 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
         if program is None or program.tickers != len(block):
             program = EagerProgram(graph.program(), graph.bounds, (len(block), sessions, sessions - first))
         program.run(bars[start : start + together], block)
-        if not is_known.all():
+        # Chunk by chunk: masks of a large panel would take as much memory as the panel. Features are bounded, so a sum
+        # is finite where they are.
+        if is_known.all():
+            sums = block.sum(axis=-1)
+        else:
             np.copyto(block, np.float32(np.nan), where=~is_known)
-        # Chunk by chunk: masks of a large panel would take as much memory as the panel.
-        if not np.isfinite(block.sum(dtype=np.float64, where=is_known)):
+            sums = block.sum(axis=-1, where=is_known)
+        if not np.isfinite(sums).all():
             require_finite(graph.names, panel.tickers[start:], panel.sessions[first:], block, is_known)
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 

@@ -49,15 +49,23 @@ class NativeProgram:
         self._function = ctypes.CDLL(str(_compiled(source, cache))).features
         self._function.restype = None
 
-    def run(self, bars: np.ndarray) -> np.ndarray:
+    def run(self, bars: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Features ``[ticker, feature, session]`` of float32 bars ``[ticker, channel, session]``.
 
-        The first session is that of the last of ``lookback`` bars; what is not known there is not a number.
+        The first session is that of the first ``lookback`` bars' last. Where fewer are known of a ticker, the values
+        mean nothing.
+
+        Parameters
+        ----------
+        bars
+            Prices in the channels of the graph.
+        out
+            Where to write: float32, contiguous. A new array by default.
 
         Raises
         ------
         FeatureError
-            If the bars do not have the graph's channels, or fewer sessions than its lookback.
+            If the bars do not have the graph's channels or fewer sessions than its lookback, or ``out`` is not fit.
         """
         tickers, channels, sessions = bars.shape
         if channels != len(self.graph.channels) or sessions < self.graph.lookback:
@@ -67,7 +75,10 @@ class NativeProgram:
             )
         bars = np.ascontiguousarray(bars, dtype=np.float32)
         known = sessions - self.graph.lookback + 1
-        out = np.empty((tickers, len(self.graph.names), known), dtype=np.float32)
+        shape = (tickers, len(self.graph.names), known)
+        out = np.empty(shape, dtype=np.float32) if out is None else out
+        if out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous:
+            raise FeatureError(f"features are written to contiguous float32 {shape}, not {out.dtype} {out.shape}")
         memory = np.zeros(self._size, dtype=np.float32)
         sizes = map(ctypes.c_int64, (tickers, channels, sessions, known))
         self._function(_pointer(bars), _pointer(out), *sizes, _pointer(memory))
