@@ -161,7 +161,7 @@ def compile_and_report(graph: FeatureGraph, panel: PricePanel, cache: Path) -> N
     return program
 
 
-def same_work(panel: PricePanel, chunk: int, repeat: int, cache: Path | None) -> None:
+def same_work(panel: PricePanel, chunks: tuple[int, int], repeat: int, cache: Path | None) -> None:
     """Print the comparison with TA-Lib and pandas."""
     graph = FeatureGraph([feature for feature in CATALOGUE if feature.name in SAME_WORK])
     wide = panel.values.astype(np.float64)
@@ -170,10 +170,10 @@ def same_work(panel: PricePanel, chunk: int, repeat: int, cache: Path | None) ->
     works: dict[str, Callable[[], object]] = {
         "TA-Lib": lambda: [with_talib(bars) for bars in wide],
         "pandas": lambda: [with_pandas(bars) for bars in few],
-        "eager": eager(graph, panel, chunk),
+        "eager": eager(graph, panel, chunks[0]),
     }
     if cache is not None:
-        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunk)
+        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunks[1])
     times = best_times(works, repeat)
     times["pandas"] *= len(wide) / len(few)
     cells = float(len(panel.tickers) * len(panel.sessions) * len(SAME_WORK))
@@ -181,17 +181,17 @@ def same_work(panel: PricePanel, chunk: int, repeat: int, cache: Path | None) ->
         report(name, cells, seconds, times["TA-Lib"], "TA-Lib")
 
 
-def whole_catalogue(panel: PricePanel, chunk: int, repeat: int, cache: Path | None) -> None:
+def whole_catalogue(panel: PricePanel, chunks: tuple[int, int], repeat: int, cache: Path | None) -> None:
     """Print the speed of all features."""
     graph = FeatureGraph()
     print(f"The whole catalogue: {len(graph.names)} features")
     works: dict[str, Callable[[], object]] = {
-        "eager": eager(graph, panel, chunk),
+        "eager": eager(graph, panel, chunks[0]),
         "panel with mask and checks": lambda: compute_panel(panel, graph),
-        "graph of torch operations": graph_work(graph, panel, chunk),
+        "graph of torch operations": graph_work(graph, panel, chunks[0]),
     }
     if cache is not None:
-        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunk)
+        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunks[1])
     times = best_times(works, repeat)
     cells = float(len(panel.tickers) * len(panel.sessions) * len(graph.names))
     for name, seconds in times.items():
@@ -233,7 +233,8 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=64)
     parser.add_argument("--sessions", type=int, default=3300)
     parser.add_argument("--chunk", type=int, default=16, help="tickers computed together")
-    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--compiled-chunk", type=int, default=4, help="the same for compiled loops")
+    parser.add_argument("--repeat", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth", type=int, nargs="*", default=(100, 500, 2000), help="numbers of tickers")
     parser.add_argument("--growth-sessions", type=int, default=500)
@@ -247,9 +248,10 @@ def main() -> None:
         f"{arguments.tickers} tickers x {arguments.sessions} sessions, one thread, chunks of {arguments.chunk} tickers"
     )
     with tempfile.TemporaryDirectory() as place:
+        chunks = arguments.chunk, arguments.compiled_chunk
         cache = Path(place) if arguments.compiled else None
-        same_work(panel, arguments.chunk, arguments.repeat, cache)
-        whole_catalogue(panel, arguments.chunk, arguments.repeat, cache)
+        same_work(panel, chunks, arguments.repeat, cache)
+        whole_catalogue(panel, chunks, max(1, arguments.repeat // 5), cache)
         growth(tuple(arguments.growth), arguments.growth_sessions, arguments.seed, cache)
 
 

@@ -61,13 +61,14 @@ class EagerProgram:
 
     def run(self, bars: np.ndarray, out: np.ndarray) -> None:
         """Write the outputs ``[ticker, output, known session]`` of bars ``[ticker, channel, session]``, in bounds."""
-        with np.errstate(all="ignore"):  # what precedes a listing is not a number
+        # What precedes a listing is not a number.
+        with torch.inference_mode(), np.errstate(all="ignore"):
             for table, channel in self._channels:
                 np.copyto(table, bars[:, channel])
             for function, arguments, named in self._calls:
                 function(*arguments, **named)
-        for row, (table, low, high) in zip(torch.from_numpy(out).unbind(1), self._outputs, strict=True):
-            torch.clamp(table, low, high, out=row)
+            for row, (table, low, high) in zip(torch.from_numpy(out).unbind(1), self._outputs, strict=True):
+                torch.clamp(table, low, high, out=row)
 
     def _view(self, step: Step, lag: int) -> np.ndarray:
         """A step's values, ticker behind ticker, ``lag`` bars ago."""
