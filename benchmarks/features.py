@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=64)
     parser.add_argument("--sessions", type=int, default=3300)
     parser.add_argument("--chunk", type=int, default=16, help="tickers computed together")
-    parser.add_argument("--compiled-chunk", type=int, default=4, help="the same for compiled loops")
+    parser.add_argument("--compiled-chunk", type=int, default=8, help="the same for compiled loops")
     parser.add_argument("--repeat", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--growth", type=int, nargs="*", default=(100, 500, 2000), help="numbers of tickers")
