@@ -9,9 +9,9 @@ its first value; outputs mean something from the window's length onwards.
 
 Every output bar is computed by the same operations in the same order at every position, and only with operations that
 IEEE 754 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree
-bit for bit; ``features.panels`` records the same formulas for whole panels. That rules out ``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round
-differently. Averages are formed from distances that are exactly 0 in a constant series (``windows``), so that the average
-of a constant is exactly that constant.
+bit for bit; ``features.panels`` records the same formulas for whole panels. That rules out ``lerp``, ``addcmul`` and
+``add(alpha=...)`` but for powers of two, whose vectorised and scalar paths may round differently. Averages are formed
+from distances that are exactly 0 in a constant series (``windows``): its average is exactly the constant.
 """
 
 from __future__ import annotations
