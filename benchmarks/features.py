@@ -2,17 +2,20 @@
 
     python benchmarks/features.py [--tickers 64 --sessions 3300 --no-compiled]
 
-The whole catalogue is timed first. Then thirteen indicators that all three can compute: ours as the catalogue's
-features (in units of their own scale), theirs as TA-Lib and pandas give them. Times are of the process's CPU clock, the
-best of ``--repeat`` runs, so that other work on the machine disturbs them little. ``--compiled`` adds
-``torch.compile``, whose compilation is timed apart.
+Thirteen indicators first that all can compute: ours as the catalogue's features (in units of their own scale), theirs
+as TA-Lib and pandas give them. Then the whole catalogue, and how its cost grows with the number of tickers. Programs
+take turns, and each one's time is the best of ``--repeat`` turns on the process's CPU clock, so that other work on the
+machine disturbs them little. Compilation is timed apart: into an empty folder, and from that folder in a new process's
+stead.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +24,8 @@ import torch
 
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.features.panels.eager import EagerProgram
+from financial_assets.features.panels.native import NativeProgram
 from financial_assets.market.panel import PricePanel
 
 COMPILED_TOLERANCE = 1e-4
@@ -101,72 +106,126 @@ def with_pandas(bars: np.ndarray) -> None:
     returns.rolling(20).corr(benchmark)
 
 
-def best_time(work: Callable[[], object], repeat: int) -> float:
-    """CPU seconds of the quickest of ``repeat`` runs, after one that is not counted."""
-    work()
-    times: list[float] = []
-    for _ in range(repeat):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times)
+def best_times(works: Mapping[str, Callable[[], object]], repeat: int) -> dict[str, float]:
+    """CPU seconds of the quickest of ``repeat`` runs of each, in turns, after one that is not counted."""
+    best = dict.fromkeys(works, float("inf"))
+    for turn in range(repeat + 1):
+        for name, work in works.items():
+            start = time.process_time()
+            work()
+            if turn:
+                best[name] = min(best[name], time.process_time() - start)
+    return best
 
 
-def report(name: str, cells: float, seconds: float, reference: float | None = None) -> float:
-    speed = cells / seconds / 1e6
-    beside = "" if reference is None else f"   {speed / reference:6.2f} x TA-Lib"
-    print(f"  {name:<34}{speed:9.1f} M cells/s{beside}")
-    return speed
+def report(name: str, cells: float, seconds: float, reference: float, beside: str) -> None:
+    print(f"  {name:<34}{cells / seconds / 1e6:9.1f} M cells/s   {reference / seconds:6.2f} x {beside}", flush=True)
 
 
-def graph_time(graph: FeatureGraph, panel: PricePanel, chunk: int, repeat: int) -> float:
-    bars = torch.from_numpy(panel.values)
-
-    def work() -> None:
-        with torch.inference_mode():
-            for start in range(0, len(bars), chunk):
-                graph(bars[start : start + chunk])
-
-    return best_time(work, repeat)
+def eager(graph: FeatureGraph, panel: PricePanel, chunk: int) -> Callable[[], object]:
+    """The graph's features of the panel, some tickers at a time: ``compute_panel`` without masks and checks."""
+    out = room(graph, panel, chunk)
+    program = EagerProgram(graph.program(), graph.bounds, (chunk, len(panel.sessions), out.shape[-1]))
+    return lambda: [program.run(bars, out) for bars in in_chunks(panel, chunk)]
 
 
-def compare(panel: PricePanel, chunk: int, repeat: int) -> tuple[FeatureGraph, float]:
-    """Print the comparison of the same work; returns the graph and TA-Lib's speed."""
-    same = FeatureGraph([feature for feature in CATALOGUE if feature.name in SAME_WORK])
-    cells = float(len(panel.tickers) * len(panel.sessions) * len(SAME_WORK))
-    wide = panel.values.astype(np.float64)
-    print(f"The same work: {len(SAME_WORK)} indicators")
-    talib_speed = report("TA-Lib", cells, best_time(lambda: [with_talib(bars) for bars in wide], repeat))
-    few = wide[: max(1, len(wide) // 8)]
-    pandas_cells = cells * len(few) / len(wide)
-    report("pandas", pandas_cells, best_time(lambda: [with_pandas(bars) for bars in few], repeat), talib_speed)
-    report("feature graph, eager", cells, graph_time(same, panel, chunk, repeat), talib_speed)
-    return same, talib_speed
+def compiled(program: NativeProgram, panel: PricePanel, chunk: int) -> Callable[[], object]:
+    """The same by compiled loops."""
+    out = room(program.graph, panel, chunk)
+    return lambda: [program.run(bars, out) for bars in in_chunks(panel, chunk)]
 
 
-def compile_and_report(
-    graph: FeatureGraph, panel: PricePanel, chunk: int, repeat: int, reference: float | None
-) -> None:
-    """Time ``torch.compile`` of a graph, and measure how far it is from eager."""
-    compiled = torch.compile(graph, dynamic=False)
-    bars = torch.from_numpy(panel.values)[: len(panel.tickers) // chunk * chunk].split(chunk)
+def room(graph: FeatureGraph, panel: PricePanel, chunk: int) -> np.ndarray:
+    """Where the features of ``chunk`` tickers are written."""
+    return np.empty((chunk, len(graph.names), len(panel.sessions) - graph.lookback + 1), dtype=np.float32)
 
-    def work() -> None:
-        with torch.inference_mode():
-            for part in bars:
-                compiled(part)
 
-    start = time.perf_counter()
-    work()
-    print(f"  compiled in {time.perf_counter() - start:.0f} s (first call)")
-    cells = float(sum(len(part) for part in bars) * len(panel.sessions) * len(graph.names))
-    report("feature graph, compiled", cells, best_time(work, repeat), reference)
-    known = graph.lookback - 1
+def in_chunks(panel: PricePanel, chunk: int) -> list[np.ndarray]:
+    """Bars of ``chunk`` tickers each; what is left over is left out."""
+    return [panel.values[start : start + chunk] for start in range(0, len(panel.tickers) - chunk + 1, chunk)]
+
+
+def compile_and_report(graph: FeatureGraph, panel: PricePanel, cache: Path) -> NativeProgram:
+    """Compile a graph, find it compiled, and measure how far it is from eager."""
+    for attempt in ("compiled", "found compiled"):
+        start = time.perf_counter()
+        program = NativeProgram(graph, cache)
+        print(f"  {len(graph.names)} features {attempt} in {time.perf_counter() - start:.1f} s")
+    few = panel.values[:8]
     with torch.inference_mode():
-        difference = (compiled(bars[0]) - graph(bars[0])).abs()[..., known:]
+        exact = graph(torch.from_numpy(few)).numpy()[..., graph.lookback - 1 :]
+    difference = np.abs(program.run(few) - exact)
     print(f"  largest difference from eager {float(difference.max()):.1e}")
     if not bool((difference <= COMPILED_TOLERANCE).all()):
         raise SystemExit(f"compiled and eager features differ by more than {COMPILED_TOLERANCE:g}")
+    return program
+
+
+def same_work(panel: PricePanel, chunks: tuple[int, int], repeat: int, cache: Path | None) -> None:
+    """Print the comparison with TA-Lib and pandas."""
+    graph = FeatureGraph([feature for feature in CATALOGUE if feature.name in SAME_WORK])
+    wide = panel.values.astype(np.float64)
+    few = wide[: max(1, len(wide) // 8)]
+    print(f"The same work: {len(SAME_WORK)} indicators")
+    works: dict[str, Callable[[], object]] = {
+        "TA-Lib": lambda: [with_talib(bars) for bars in wide],
+        "pandas": lambda: [with_pandas(bars) for bars in few],
+        "eager": eager(graph, panel, chunks[0]),
+    }
+    if cache is not None:
+        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunks[1])
+    times = best_times(works, repeat)
+    times["pandas"] *= len(wide) / len(few)
+    cells = float(len(panel.tickers) * len(panel.sessions) * len(SAME_WORK))
+    for name, seconds in times.items():
+        report(name, cells, seconds, times["TA-Lib"], "TA-Lib")
+
+
+def whole_catalogue(panel: PricePanel, chunks: tuple[int, int], repeat: int, cache: Path | None) -> None:
+    """Print the speed of all features."""
+    graph = FeatureGraph()
+    print(f"The whole catalogue: {len(graph.names)} features")
+    works: dict[str, Callable[[], object]] = {
+        "eager": eager(graph, panel, chunks[0]),
+        "panel with mask and checks": lambda: compute_panel(panel, graph),
+        "graph of torch operations": graph_work(graph, panel, chunks[0]),
+    }
+    if cache is not None:
+        works["compiled"] = compiled(compile_and_report(graph, panel, cache), panel, chunks[1])
+    times = best_times(works, repeat)
+    cells = float(len(panel.tickers) * len(panel.sessions) * len(graph.names))
+    for name, seconds in times.items():
+        report(name, cells, seconds, times["eager"], "eager")
+
+
+def graph_work(graph: FeatureGraph, panel: PricePanel, chunk: int) -> Callable[[], object]:
+    """The same by the graph that is exported, whose windows are computed together."""
+
+    def work() -> None:
+        with torch.inference_mode():
+            for bars in in_chunks(panel, chunk):
+                graph(torch.from_numpy(bars))
+
+    return work
+
+
+def growth(sizes: tuple[int, ...], sessions: int, seed: int, cache: Path | None) -> None:
+    """Print how the cost of the whole catalogue grows with the number of tickers."""
+    graph = FeatureGraph()
+    panels = {size: simulated_panel(size, sessions, seed) for size in sizes}
+    works: dict[str, dict[str, Callable[[], object]]] = {
+        "panel with mask and checks": {
+            str(size): lambda p=panel: compute_panel(p, graph) for size, panel in panels.items()
+        }
+    }
+    if cache is not None:
+        program = NativeProgram(graph, cache)
+        works["compiled"] = {str(size): lambda p=panel: program.run(p.values) for size, panel in panels.items()}
+    print(f"Growth over {', '.join(f'{size:,}' for size in sizes)} tickers x {sessions:,} sessions: exponents")
+    for name, by_size in works.items():
+        times = list(best_times(by_size, 2).values())
+        exponents = np.diff(np.log(times)) / np.diff(np.log(sizes))
+        print(f"  {name:<34}{', '.join(f'{exponent:.2f}' for exponent in exponents)}")
 
 
 def main() -> None:
@@ -174,31 +233,26 @@ def main() -> None:
     parser.add_argument("--tickers", type=int, default=64)
     parser.add_argument("--sessions", type=int, default=3300)
     parser.add_argument("--chunk", type=int, default=16, help="tickers computed together")
-    parser.add_argument("--compiled-chunk", type=int, default=2, help="the same for the compiled graph")
-    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--compiled-chunk", type=int, default=8, help="the same for compiled loops")
+    parser.add_argument("--repeat", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--growth", type=int, nargs="*", default=(100, 500, 2000), help="numbers of tickers")
+    parser.add_argument("--growth-sessions", type=int, default=500)
     parser.add_argument(
-        "--compiled",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="also torch.compile (once a minute or more, then cached; needs a C++ compiler)",
+        "--compiled", action=argparse.BooleanOptionalAction, default=True, help="compiled, too: needs a C++ compiler"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     panel = simulated_panel(arguments.tickers, arguments.sessions, arguments.seed)
-    graph = FeatureGraph()
-    cells = float(arguments.tickers * arguments.sessions * len(graph.names))
     print(
         f"{arguments.tickers} tickers x {arguments.sessions} sessions, one thread, chunks of {arguments.chunk} tickers"
     )
-    print(f"The whole catalogue: {len(graph.names)} features")
-    report("feature graph, eager", cells, graph_time(graph, panel, arguments.chunk, arguments.repeat))
-    report("panel with mask and checks", cells, best_time(lambda: compute_panel(panel, graph), arguments.repeat))
-    same, talib_speed = compare(panel, arguments.chunk, arguments.repeat)
-    if arguments.compiled:
-        compile_and_report(same, panel, arguments.compiled_chunk, arguments.repeat, talib_speed)
-        print("The whole catalogue, compiled")
-        compile_and_report(graph, panel, arguments.compiled_chunk, arguments.repeat, None)
+    with tempfile.TemporaryDirectory() as place:
+        chunks = arguments.chunk, arguments.compiled_chunk
+        cache = Path(place) if arguments.compiled else None
+        same_work(panel, chunks, arguments.repeat, cache)
+        whole_catalogue(panel, chunks, max(1, arguments.repeat // 5), cache)
+        growth(tuple(arguments.growth), arguments.growth_sessions, arguments.seed, cache)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,15 @@ from financial_assets.features.bars import BAR_CHANNELS
 from financial_assets.features.catalogue import catalogue
 from financial_assets.features.feature import Feature
 from financial_assets.features.fusion import fuse
+from financial_assets.features.panels.eager import EagerProgram
+from financial_assets.features.panels.program import Program, read_program
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
+
+
+_BARS_TOGETHER = 2**16
+"""Bars of several tickers that are computed together: fewer, and calls weigh more; more, and they leave the cache."""
 
 
 class FeatureGraph(nn.Module):
@@ -60,6 +66,15 @@ class FeatureGraph(nn.Module):
         self.high: Tensor
         self.register_buffer("low", bounds[:, :1].clone(), persistent=False)
         self.register_buffer("high", bounds[:, 1:].clone(), persistent=False)
+
+    @property
+    def bounds(self) -> tuple[tuple[float, float], ...]:
+        """Smallest and largest value of every feature."""
+        return tuple(feature.bounds for feature in self.features)
+
+    def program(self) -> Program:
+        """The features as a program for whole panels."""
+        return read_program(tuple(feature.function for feature in self.features), len(self.covariates))
 
     def forward(self, bars: Tensor) -> Tensor:
         """Features ``[..., feature, session]`` of bars ``[..., channel, session]``: of session t from bars up to t."""
@@ -165,8 +180,8 @@ class FeaturePanel:
             raise FeatureError(f"{path} is not a readable feature panel ({error}): materialise `features`") from error
 
 
-def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int = 16) -> FeaturePanel:
-    """The features of every ticker and session of a panel.
+def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None = None) -> FeaturePanel:
+    """The features of every ticker and session of a panel: bit for bit those of the graph, several times as fast.
 
     Parameters
     ----------
@@ -175,28 +190,38 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int = 16) ->
     graph
         The features.
     chunk
-        Tickers computed together; some 16 are quickest, where the work outweighs the calls.
+        Tickers computed together; by default as many as are quickest.
 
     Raises
     ------
     FeatureError
-        If ``chunk`` is not positive, or a value that should be known is not finite.
+        If ``chunk`` is not positive, a value that should be known is not finite, or a feature uses an operation that
+        no step of a ``Program`` computes.
     """
-    if chunk < 1:
+    sessions = len(panel.sessions)
+    together = max(1, _BARS_TOGETHER // max(1, sessions)) if chunk is None else chunk
+    if together < 1:
         raise FeatureError(f"chunk is a number of tickers, at least 1, not {chunk}")
-    bars = torch.from_numpy(np.ascontiguousarray(panel.values, dtype=np.float32))
-    listed = panel.listed_bars()
-    complete = listed >= graph.lookback
-    values = np.empty((len(panel.tickers), len(graph.names), len(panel.sessions)), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(panel.tickers), chunk):
-            block = values[start : start + chunk]
-            np.copyto(block, graph(bars[start : start + chunk]).numpy())
-            # Chunk by chunk: masks of a large panel would take as much memory as the panel.
-            is_known = complete[start : start + chunk, None, :]
+    bars = np.ascontiguousarray(panel.values, dtype=np.float32)
+    complete = panel.listed_bars() >= graph.lookback
+    values = np.empty((len(panel.tickers), len(graph.names), sessions), dtype=np.float32)
+    first = min(graph.lookback - 1, sessions)
+    values[..., :first] = np.nan
+    program: EagerProgram | None = None
+    for start in range(0, len(panel.tickers) if first < sessions else 0, together):
+        block, is_known = values[start : start + together, :, first:], complete[start : start + together, None, first:]
+        if program is None or program.tickers != len(block):
+            program = EagerProgram(graph.program(), graph.bounds, (len(block), sessions, sessions - first))
+        program.run(bars[start : start + together], block)
+        # Chunk by chunk: masks of a large panel would take as much memory as the panel. Features are bounded, so a sum
+        # is finite where they are.
+        if is_known.all():
+            sums = block.sum(axis=-1)
+        else:
             np.copyto(block, np.float32(np.nan), where=~is_known)
-            if not np.isfinite(block.sum(dtype=np.float64, where=is_known)):
-                require_finite(graph.names, panel.tickers[start:], panel.sessions, block, is_known)
+            sums = block.sum(axis=-1, where=is_known)
+        if not np.isfinite(sums).all():
+            require_finite(graph.names, panel.tickers[start:], panel.sessions[first:], block, is_known)
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 
 

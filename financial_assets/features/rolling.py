@@ -9,8 +9,9 @@ its first value; outputs mean something from the window's length onwards.
 
 Every output bar is computed by the same operations in the same order at every position, and only with operations that
 IEEE 754 rounds exactly (+ - * / sqrt, comparisons) besides ``log`` and ``sin``: a panel and a window therefore agree
-bit for bit. That rules out ``lerp``, ``addcmul`` and ``add(alpha=...)``, whose vectorised and scalar paths round
-differently. Averages are merged as ``a + (b - a) * share``: the average of a constant is exactly that constant.
+bit for bit; ``features.panels`` records the same formulas for whole panels. That rules out ``lerp``, ``addcmul`` and
+``add(alpha=...)`` but for powers of two, whose vectorised and scalar paths may round differently. Averages are formed
+from distances that are exactly 0 in a constant series (``windows``): its average is exactly the constant.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from torch import Tensor
 
 from financial_assets.features import windows
 from financial_assets.features.primitive import primitive
-from financial_assets.features.windows import State, extended, merged, total, unfolded
+from financial_assets.features.series import Tail
+from financial_assets.features.windows import extended, total, unfolded
 
 EMA_TAIL = 0.01
 """An EMA is cut where the weight of everything older falls below this share."""
@@ -77,13 +79,13 @@ def log_ratio(a: Tensor, b: Tensor) -> Tensor:
 @primitive()
 def sum_(x: Tensor, window: int) -> Tensor:
     """Sum of the last ``window`` bars."""
-    return merged((x,), window, windows.merge_sums)[0]
+    return windows.sum_(_tail(x, window), window).newest(x.shape[-1])
 
 
 @primitive()
 def mean(x: Tensor, window: int) -> Tensor:
     """Average of the last ``window`` bars; exactly the constant of a constant series."""
-    return merged((x,), window, windows.merge_means)[0]
+    return windows.mean(_tail(x, window), window).newest(x.shape[-1])
 
 
 @primitive(outputs=2)
@@ -91,8 +93,8 @@ def moments(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average and sum of squared deviations of the last ``window`` bars (Chan, Golub and LeVeque 1983)."""
     if window == 1:  # a single bar holds no deviations, as in ``windows``
         return x, torch.zeros_like(x)
-    average, squares = merged((x,), window, windows.merge_moments)
-    return average, squares
+    average, squares = windows.moments(_tail(x, window), window)
+    return average.newest(x.shape[-1]), squares.newest(x.shape[-1])
 
 
 def std(x: Tensor, window: int) -> Tensor:
@@ -130,8 +132,8 @@ def product_moments(x: Tensor, y: Tensor, window: int) -> tuple[Tensor, Tensor, 
     if window == 1:
         zero = torch.zeros_like(x)
         return zero, zero, zero
-    _, _, xx, yy, xy = merged((x, y), window, windows.merge_product_moments)
-    return xx, yy, xy
+    xx, yy, xy = windows.product_moments(_tail(x, window), _tail(y, window), window)
+    return xx.newest(x.shape[-1]), yy.newest(x.shape[-1]), xy.newest(x.shape[-1])
 
 
 def correlation(x: Tensor, y: Tensor, window: int) -> Tensor:
@@ -145,19 +147,14 @@ def time_moment(x: Tensor, window: int) -> tuple[Tensor, Tensor]:
     """Average, and sum of products of deviations of ``x`` and of time (in bars), over the last ``window`` bars."""
     if window == 1:
         return x, torch.zeros_like(x)
-    average, product = merged((x,), window, windows.merge_time_moments)
-    return average, product
+    average, product = windows.time_moment(_tail(x, window), window)
+    return average.newest(x.shape[-1]), product.newest(x.shape[-1])
 
 
 @primitive()
 def max_(x: Tensor, window: int) -> Tensor:
-    """Maximum of the last ``window`` bars, from two overlapping power-of-two maxima."""
-    sessions = x.shape[-1]
-    block, size = extended(x, window - 1), 1
-    # Two power-of-two blocks cover the window and overlap: a maximum may count a bar twice, a sum may not.
-    while size * 2 <= window:
-        block, size = torch.maximum(block[..., size:], block[..., :-size]), size * 2
-    return torch.maximum(block[..., :sessions], block[..., window - size :])
+    """Maximum of the last ``window`` bars."""
+    return windows.max_(_tail(x, window), window).newest(x.shape[-1])
 
 
 def min_(x: Tensor, window: int) -> Tensor:
@@ -168,7 +165,9 @@ def min_(x: Tensor, window: int) -> Tensor:
 @primitive()
 def age_of_max(x: Tensor, window: int) -> Tensor:
     """Bars since the maximum of the last ``window`` bars; the newest of equal maxima counts."""
-    return merged((x, torch.zeros_like(x)), window, windows.merge_ages)[1]
+    if window == 1:
+        return torch.zeros_like(x)
+    return windows.age_of_max(_tail(x, window), window).newest(x.shape[-1])
 
 
 @primitive(shape=lambda decay, tail=EMA_TAIL: (ema_bars(decay, tail), tail))
@@ -193,16 +192,17 @@ def ema(x: Tensor, decay: float | tuple[float, ...], tail: float = EMA_TAIL) -> 
     lengths = {ema_bars(each, tail) for each in (decay if isinstance(decay, tuple) else (decay,))}
     if len(lengths) != 1:
         raise ValueError(f"averages that are cut after {sorted(lengths)} bars cannot be computed together")
-    bars, sessions = lengths.pop(), x.shape[-1]
-    block, size = extended(x, bars - 1), 1
-    while size < bars:
-        # The average of 2n bars lies between those of the newer and the older n. The share is normalised in each step,
-        # so that the weights add up to one and a constant stays exactly itself.
-        share = _constant(decay, lambda d, n=size: d**n / (1.0 + d**n), x)
-        recent = block[..., size:]
-        block = recent + (block[..., :-size] - recent) * share
-        size *= 2
-    return block[..., :sessions]
+    bars = lengths.pop()
+
+    def share(n: int) -> float | Tensor:
+        return _constant(decay, lambda each: ema_share(each, n), x)
+
+    return windows.ema(_tail(x, bars), bars, share).newest(x.shape[-1])
+
+
+def ema_share(decay: float, bars: int) -> float:
+    """Weight of the older half of ``2 * bars`` bars in their exponentially weighted average."""
+    return decay**bars / (1.0 + decay**bars)
 
 
 def ema_bars(decay: float, tail: float = EMA_TAIL) -> int:
@@ -226,15 +226,20 @@ def fourier(x: Tensor, period: float | tuple[float, ...], window: int) -> tuple[
 
     ``period`` is one number, or one for each entry of the last axis but one.
     """
+    if window == 1:
+        return x, torch.zeros_like(x)
+    real, imaginary = windows.fourier(
+        _tail(x, window),
+        window,
+        lambda n: _constant(period, lambda bars: math.cos(2.0 * math.pi * n / bars), x),
+        lambda n: _constant(period, lambda bars: math.sin(2.0 * math.pi * n / bars), x),
+    )
+    return real.newest(x.shape[-1]), imaginary.newest(x.shape[-1])
 
-    def merge(recent: State, n: int, older: State, _: int) -> State:
-        cosine = _constant(period, lambda bars: math.cos(2.0 * math.pi * n / bars), x)
-        sine = _constant(period, lambda bars: math.sin(2.0 * math.pi * n / bars), x)
-        real, imaginary = older
-        return recent[0] + (real * cosine - imaginary * sine), recent[1] + (real * sine + imaginary * cosine)
 
-    real, imaginary = merged((x, torch.zeros_like(x)), window, merge)
-    return real, imaginary
+def _tail(x: Tensor, window: int) -> Tail:
+    """The series, and before it what the windows of its first bars need."""
+    return Tail(extended(x, window - 1))
 
 
 def _constant(values: float | tuple[float, ...], function: Callable[[float], float], like: Tensor) -> float | Tensor:

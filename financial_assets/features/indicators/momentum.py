@@ -41,10 +41,9 @@ def _momentum(window: int) -> Feature:
 
 
 def _centred_rsi(bars: Bars, period: int) -> Tensor:
-    """``RSI / 50 - 1``."""
+    """``RSI / 50 - 1``: (gains - losses) / (gains + losses), averaged."""
     change, decay = rolling.diff(bars.close), wilder_decay(period)
-    gains, losses = torch.clamp(change, min=0.0), torch.clamp(-change, min=0.0)
-    return rolling.relative_difference(rolling.ema(gains, decay), rolling.ema(losses, decay))
+    return rolling.ratio(rolling.ema(change, decay), rolling.ema(change.abs(), decay))
 
 
 def _rsi(period: int) -> Feature:

@@ -1,0 +1,1 @@
+"""Features of whole panels: one program of elementwise steps, run by torch or as compiled loops."""
