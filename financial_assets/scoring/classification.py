@@ -77,7 +77,7 @@ def scores_by_day(
     probability_up, went_up
         As for ``hits``.
     days
-        The day of each row ``[n]``, at least two; ``serial.day_blocks`` of them where outcomes overlap.
+        The day of each row ``[n]``, at least two; ``autocorrelation.day_blocks`` of them where outcomes overlap.
     level
         Confidence of the intervals.
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels, same_shape, vector
+from financial_assets.scoring.autocorrelation import FEWEST_DAYS, long_run_mean
 from financial_assets.scoring.distributions import student_t_tail
 from financial_assets.scoring.intervals import Interval, numbered_days
-from financial_assets.scoring.serial import FEWEST_DAYS, long_run_mean
 
 Variance = Literal["cosine", "truncated"]
 
@@ -72,7 +72,8 @@ def diebold_mariano(
     horizon
         Sessions of an outcome; those of the next ``horizon - 1`` days overlap with it.
     variance
-        ``cosine``: ``serial.long_run_mean``, for any dependence of days: volatile weeks last longer than a horizon.
+        ``cosine``: ``autocorrelation.long_run_mean``, for any dependence of days: volatile weeks last longer than a
+        horizon.
         ``truncated``: the autocovariances up to ``horizon - 1``, as in the original, with the correction and Student's
         t of Harvey, Leybourne and Newbold; of one session it takes days as independent.
     level
@@ -81,7 +82,7 @@ def diebold_mariano(
     Raises
     ------
     ValueError
-        Bad arguments, fewer than ``serial.FEWEST_DAYS`` days, or a truncated variance that is not positive.
+        Bad arguments, fewer than ``autocorrelation.FEWEST_DAYS`` days, or a truncated variance that is not positive.
 
     Sources: Diebold and Mariano (1995), Comparing predictive accuracy; Harvey, Leybourne and Newbold (1997), Testing
     the equality of prediction mean squared errors, equation 9.
@@ -160,8 +161,8 @@ def model_confidence_set(
     Raises
     ------
     ValueError
-        Bad arguments; fewer than ``serial.FEWEST_DAYS`` days; two forecasters with the same losses on all days, which
-        must be named once.
+        Bad arguments; fewer than ``autocorrelation.FEWEST_DAYS`` days; two forecasters with the same losses on all days,
+        which must be named once.
 
     Source: Hansen, Lunde and Nason (2011), The model confidence set, with the range statistic; ``arch.bootstrap.MCS``.
     """

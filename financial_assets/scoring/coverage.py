@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels
+from financial_assets.scoring.autocorrelation import FEWEST_DAYS, cosines, long_run_covariance
 from financial_assets.scoring.distributions import bernoulli_log_likelihood, f_tail, student_t_tail
 from financial_assets.scoring.risk import (
     christoffersen_conditional_coverage,
     christoffersen_independence,
     kupiec_unconditional_coverage,
 )
-from financial_assets.scoring.serial import FEWEST_DAYS, cosines, long_run_covariance
 
 
 def exceedances(outcomes: ArrayLike, bounds: ArrayLike, *, upper: bool = False) -> NDArray[np.float64]:
@@ -73,9 +73,9 @@ def universe_coverage(exceeded: ArrayLike, rate: float, horizon: int = 1) -> Uni
 
     *Coverage* is Kupiec's likelihood ratio at the number of independent rows whose share would have the same variance
     (Korn and Graubard's 1998 effective sample size). That covers the dependence of tickers in a session and of sessions
-    on each other. Its tail is F(1, ``serial.cosines``). *Independence* is the rank correlation of a session's share
-    with that ``horizon`` sessions before. Ranks, because shares are so skewed that the product moments reject two or
-    three times too often.
+    on each other. Its tail is F(1, ``autocorrelation.cosines``). *Independence* is the rank correlation of a session's
+    share with that ``horizon`` sessions before. Ranks, because shares are so skewed that the product moments reject two
+    or three times too often.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def universe_coverage(exceeded: ArrayLike, rate: float, horizon: int = 1) -> Uni
     Raises
     ------
     ValueError
-        Bad arguments, or fewer than ``serial.FEWEST_DAYS`` sessions (in each series) with a known outcome.
+        Bad arguments, or fewer than ``autocorrelation.FEWEST_DAYS`` sessions (in each series) with a known outcome.
     """
     hits = _matrix(exceeded)
     levels("rate", rate)

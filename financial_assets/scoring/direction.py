@@ -92,7 +92,7 @@ def timing_by_day(said_up: ArrayLike, went_up: ArrayLike, days: ArrayLike, level
     said_up, went_up
         0/1 or booleans ``[n]``, rows of any tickers.
     days
-        The day of each row ``[n]``; ``serial.day_blocks`` of them where outcomes overlap.
+        The day of each row ``[n]``; ``autocorrelation.day_blocks`` of them where outcomes overlap.
     level
         Confidence.
     """

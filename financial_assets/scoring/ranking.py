@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from financial_assets.scoring.autocorrelation import FEWEST_DAYS, long_run_mean
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.serial import FEWEST_DAYS, long_run_mean
 
 Kind = Literal["rank", "linear"]
 FEWEST_TICKERS = 10
@@ -96,12 +96,12 @@ def ranking_skill(
 ) -> RankingSkill:
     """Mean information coefficient of all sessions in order of time; parameters as for ``information_coefficients``.
 
-    Outcomes may overlap: the interval is ``serial.long_run_mean``'s.
+    Outcomes may overlap: the interval is ``autocorrelation.long_run_mean``'s.
 
     Raises
     ------
     ValueError
-        Bad arguments, or fewer than ``serial.FEWEST_DAYS`` sessions with a coefficient.
+        Bad arguments, or fewer than ``autocorrelation.FEWEST_DAYS`` sessions with a coefficient.
     """
     every = information_coefficients(forecasts, outcomes, kind, fewest)
     found = every[~np.isnan(every)]

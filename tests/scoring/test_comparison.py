@@ -7,8 +7,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import stats
 
+from financial_assets.scoring.autocorrelation import long_run_mean
 from financial_assets.scoring.comparison import daily_means, diebold_mariano, model_confidence_set
-from financial_assets.scoring.serial import long_run_mean
 
 
 def test_rows_of_a_day_are_one_observation() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from financial_assets.scoring.autocorrelation import cosines, day_blocks, long_run_covariance, long_run_mean
 from financial_assets.scoring.classification import auc_by_day
 from financial_assets.scoring.intervals import day_clustered_mean
-from financial_assets.scoring.serial import cosines, day_blocks, long_run_covariance, long_run_mean
 
 
 def overlapping(random: np.random.Generator, runs: int, days: int, horizon: int = 5) -> np.ndarray:
