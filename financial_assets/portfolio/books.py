@@ -183,7 +183,7 @@ def centred_ranks(scores: ArrayLike, tradable: ArrayLike | None = None) -> Float
     ndarray
         ``[ticker, session]``; NaN where there is no score; 0 for a single name.
     """
-    values, known = _scored(scores, tradable)
+    values, known = _filled(scores, tradable)  # not scaled: the smallest scores would round to 0, and tie
     lower, upper, order = _tied_places(values, known)
     middle = (lower + upper) / 2
     count = known.sum(axis=0)
@@ -193,12 +193,17 @@ def centred_ranks(scores: ArrayLike, tradable: ArrayLike | None = None) -> Float
 
 def _scored(scores: ArrayLike, tradable: ArrayLike | None) -> tuple[Floats, Mask]:
     """Scores scaled to at most 1 in each session (0 where there is none), and where there is one."""
-    values = gappy_matrix("scores", scores)
-    known = mask("tradable", tradable, values.shape) & ~np.isnan(values)
-    values = np.where(known, values, 0.0)
+    values, known = _filled(scores, tradable)
     largest = np.abs(values).max(axis=0)
     # By a power of two: exact, so that equal scores stay equal and the order stays what it is.
     return np.ldexp(values, -np.frexp(largest)[1]), known
+
+
+def _filled(scores: ArrayLike, tradable: ArrayLike | None) -> tuple[Floats, Mask]:
+    """Scores (0 where there is none), and where there is one."""
+    values = gappy_matrix("scores", scores)
+    known = mask("tradable", tradable, values.shape) & ~np.isnan(values)
+    return np.where(known, values, 0.0), known
 
 
 def _places(count: np.ndarray, quantiles: int) -> np.ndarray:

@@ -161,8 +161,8 @@ def model_confidence_set(
     Raises
     ------
     ValueError
-        Bad arguments; fewer than ``autocorrelation.FEWEST_DAYS`` days; two forecasters with the same losses on all days,
-        which must be named once.
+        Bad arguments; fewer than ``autocorrelation.FEWEST_DAYS`` days; two forecasters with the same losses on all
+        days, which must be named once.
 
     Source: Hansen, Lunde and Nason (2011), The model confidence set, with the range statistic; ``arch.bootstrap.MCS``.
     """

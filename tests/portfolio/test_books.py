@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -126,6 +126,7 @@ def test_a_beta_neutral_book_has_neither_net_exposure_nor_beta(seed: int, names:
 
 
 @given(SCORES)
+@example(np.array([[0.0], [1.0], [5e-324]]))
 def test_ranks_are_those_of_scipy(scores: np.ndarray) -> None:
     ranks = centred_ranks(scores)
     for session in range(scores.shape[1]):
