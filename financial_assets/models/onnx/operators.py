@@ -6,7 +6,7 @@ refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.builder import GraphBuilder
-from financial_assets.models.onnx.tracing import BATCH, Operation
+from financial_assets.models.onnx.layers import LAYERS, Converter
+from financial_assets.models.onnx.tracing import BatchSize, Operation
 
 _DIRECT = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "maximum": "Max", "minimum": "Min", "pow": "Pow",
@@ -23,6 +24,7 @@ _DIRECT = {
     "bitwise_and": "And", "bitwise_or": "Or", "logical_and": "And", "logical_or": "Or",
     "sqrt": "Sqrt", "log": "Log", "exp": "Exp", "neg": "Neg", "abs": "Abs", "floor": "Floor", "ceil": "Ceil",
     "sin": "Sin", "cos": "Cos", "tanh": "Tanh", "sigmoid": "Sigmoid", "sign": "Sign", "reciprocal": "Reciprocal",
+    "relu": "Relu", "mm": "MatMul", "bmm": "MatMul", "mv": "MatMul", "erf": "Erf",
     "round": "Round", "bitwise_not": "Not", "logical_not": "Not", "isfinite": "IsFinite", "atan": "Atan",
 }  # fmt: skip
 """Operations whose arguments are the inputs of one node."""
@@ -30,7 +32,6 @@ _DIRECT = {
 _SAME = frozenset({"alias", "clone", "detach", "contiguous", "lift_fresh"})
 _WHOLE_AXIS = np.iinfo(np.int64).max
 
-Converter = Callable[[GraphBuilder, Operation], str | list[str]]
 
 
 def convert(builder: GraphBuilder, operation: Operation) -> str | list[str]:
@@ -110,7 +111,7 @@ def _unsqueeze(builder: GraphBuilder, operation: Operation) -> str:
 
 def _expand(builder: GraphBuilder, operation: Operation) -> str:
     # One in ONNX's shape keeps the axis as it is, which leaves the batch open.
-    sizes = [1 if size is BATCH or size == -1 else size for size in operation.args[1]]
+    sizes = [1 if isinstance(size, BatchSize) else size for size in operation.args[1]]
     return builder.emit("Expand", [builder.operand(operation.args[0]), builder.integers(*sizes)])
 
 
@@ -126,8 +127,41 @@ def _permute(builder: GraphBuilder, operation: Operation) -> str:
     return builder.emit("Transpose", [builder.operand(operation.args[0])], perm=order)
 
 
+def _matrix_transpose(builder: GraphBuilder, operation: Operation) -> str:
+    return builder.emit("Transpose", [builder.operand(operation.args[0])], perm=tuple(range(operation.rank))[::-1])
+
+
+def _squeeze(builder: GraphBuilder, operation: Operation) -> str:
+    if len(operation.args) != 2 or not isinstance(operation.args[1], int):
+        raise ExportError(f"{operation.name}: name the one axis to drop")
+    axis = operation.args[1] % (operation.rank + 1)
+    return builder.emit("Squeeze", [builder.operand(operation.args[0]), builder.integers(axis)])
+
+
+def _split(builder: GraphBuilder, operation: Operation) -> list[str]:
+    value, sizes = builder.operand(operation.args[0]), operation.args[1]
+    axis = _argument(operation, 2, 0) % operation.rank
+    steps = [sizes] * operation.parts if isinstance(sizes, int) else list(sizes)
+    # The last part of equal ones may be shorter; a slice ends where the axis does.
+    ends = list(accumulate(steps))
+    ranges = [(end - step, end, axis, 1) for step, end in zip(steps, ends, strict=True)]
+    return [builder.emit("Slice", [value, *map(builder.integers, numbers)]) for numbers in ranges]
+
+
+def _masked_fill(builder: GraphBuilder, operation: Operation) -> str:
+    value, mask, filling = map(builder.operand, operation.args)
+    return builder.emit("Where", [mask, filling, value])
+
+
+def _cumulative_sum(builder: GraphBuilder, operation: Operation) -> str:
+    if operation.kwargs:
+        raise ExportError(f"{operation.name} with {dict(operation.kwargs)}: values are float32")
+    axis = np.asarray(operation.args[1] % operation.rank, dtype=np.int64)
+    return builder.emit("CumSum", [builder.operand(operation.args[0]), builder.constant(axis)])
+
+
 def _view(builder: GraphBuilder, operation: Operation) -> str:
-    sizes = [-1 if size is BATCH else size for size in operation.args[1]]
+    sizes = [-1 if isinstance(size, BatchSize) else size for size in operation.args[1]]
     if sizes.count(-1) > 1:
         raise ExportError(f"{operation.name} to {operation.args[1]} leaves more than one size open")
     return builder.emit("Reshape", [builder.operand(operation.args[0]), builder.integers(*sizes)])
@@ -199,32 +233,6 @@ def _sort(builder: GraphBuilder, operation: Operation) -> list[str]:
     return builder.emit_parts("TopK", [values, size], 2, axis=axis, largest=int(_argument(operation, 2, False)))
 
 
-def _gates(weight: Tensor) -> np.ndarray:
-    """A layer's weight with the axis for directions that ONNX wants and its gates in ONNX's order.
-
-    That is input, output, forget, cell; torch stacks them as input, forget, cell, output.
-    """
-    gates = weight.numpy().reshape(4, -1, *weight.shape[1:])
-    return np.concatenate(gates[[0, 3, 1, 2]])[np.newaxis]
-
-
-def _lstm(builder: GraphBuilder, operation: Operation) -> list[str]:
-    inputs, weights, batch_first = operation.args
-    state, hidden, cell = builder.operand(inputs), [], []
-    if batch_first:
-        state = builder.emit("Transpose", [state], perm=(1, 0, 2))
-    for layer in range(0, len(weights), 4):
-        from_input, from_state, *biases = map(_gates, weights[layer : layer + 4])
-        constants = map(builder.constant, (from_input, from_state, np.concatenate(biases, axis=1)))
-        steps, *last = builder.emit_parts("LSTM", [state, *constants], 3, hidden_size=from_state.shape[2])
-        state = builder.emit("Squeeze", [steps, builder.integers(1)])
-        hidden.append(last[0])
-        cell.append(last[1])
-    if batch_first:
-        state = builder.emit("Transpose", [state], perm=(1, 0, 2))
-    return [state, builder.emit("Concat", hidden, axis=0), builder.emit("Concat", cell, axis=0)]
-
-
 _CONVERTERS: dict[str, Converter] = {
     "slice": _slice,
     "select": _select,
@@ -236,6 +244,13 @@ _CONVERTERS: dict[str, Converter] = {
     "expand": _expand,
     "transpose": _transpose,
     "permute": _permute,
+    "t": _matrix_transpose,
+    "squeeze": _squeeze,
+    "split": _split,
+    "unsafe_split": _split,
+    "split_with_sizes": _split,
+    "masked_fill": _masked_fill,
+    "cumsum": _cumulative_sum,
     "view": _view,
     "_unsafe_view": _view,
     "constant_pad_nd": _pad("constant"),
@@ -253,5 +268,5 @@ _CONVERTERS: dict[str, Converter] = {
     "_to_copy": _to_float,
     "addmm": _affine,
     "sort": _sort,
-    "lstm": _lstm,
+    **LAYERS,
 }

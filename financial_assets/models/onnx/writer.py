@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import onnx
 from onnx import TensorProto, helper
 
-from financial_assets.models.onnx.builder import GraphBuilder
+from financial_assets.models.onnx.builder import ML_DOMAIN, GraphBuilder
 from financial_assets.models.onnx.operators import convert
 from financial_assets.models.onnx.tracing import Ref, Trace
+
+_ML_OPSET = 3
+"""The first with trees of float64, and the last whose tree operators are not deprecated."""
 
 
 def write_onnx(
@@ -59,6 +62,8 @@ def write_onnx(
         [constant for constant in builder.initializers if constant.name in used],
     )
     operators = [helper.make_opsetid("", opset)]
+    if any(node.domain == ML_DOMAIN for node in nodes):
+        operators.append(helper.make_opsetid(ML_DOMAIN, _ML_OPSET))
     return helper.make_model(
         graph,
         opset_imports=operators,
