@@ -52,13 +52,13 @@ class GraphBuilder:
             self.initializers.append(numpy_helper.from_array(value, self._constants[key]))
         return self._constants[key]
 
-    def integers(self, *values: int) -> str:
+    def integers(self, *values: object) -> str:
         """A constant list of integers.
 
         Raises
         ------
         ExportError
-            If one is the batch size, which differs between requests.
+            If one is not an integer but the batch size, which differs between requests.
         """
         if not all(isinstance(value, (int, np.integer)) for value in values):
             raise ExportError(f"{values} depends on the batch size in a way that cannot be exported")

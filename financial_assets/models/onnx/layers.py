@@ -93,9 +93,7 @@ def _convolution(builder: GraphBuilder, operation: Operation) -> str:
     if transposed:
         raise ExportError("a transposed convolution cannot be exported: use another upsampling")
     inputs = [builder.operand(value) for value in (operation.args[0], weight, bias) if value is not None]
-    return builder.emit(
-        "Conv", inputs, strides=stride, pads=(*padding, *padding), dilations=dilation, group=groups
-    )
+    return builder.emit("Conv", inputs, strides=stride, pads=(*padding, *padding), dilations=dilation, group=groups)
 
 
 def _average_pooling(builder: GraphBuilder, operation: Operation) -> str:
@@ -129,6 +127,12 @@ def _max_pooling(builder: GraphBuilder, operation: Operation) -> list[str]:
     ]
 
 
+def _adaptive_max_pooling(builder: GraphBuilder, operation: Operation) -> list[str]:
+    if any(size != 1 for size in operation.args[1]):
+        raise ExportError("adaptive pooling to more than one value cannot be exported: give a kernel size")
+    return [builder.emit("ReduceMax", [builder.operand(operation.args[0]), builder.integers(-2, -1)], keepdims=1)]
+
+
 def _layer_normalisation(builder: GraphBuilder, operation: Operation) -> list[str]:
     shape, weight, bias, epsilon = _arguments(operation)
     scale = builder.constant(np.ones(shape, dtype=np.float32)) if weight is None else builder.operand(weight)
@@ -139,7 +143,9 @@ def _layer_normalisation(builder: GraphBuilder, operation: Operation) -> list[st
 def _batch_normalisation(builder: GraphBuilder, operation: Operation) -> list[str]:
     weight, bias, mean, variance, training, _, epsilon = _arguments(operation)
     if training or mean is None or weight is None:
-        raise ExportError("batch normalisation needs evaluation mode, kept statistics and affine weights to be exported")
+        raise ExportError(
+            "batch normalisation is exported in evaluation mode only, with kept statistics and weights"
+        )
     operands = [builder.operand(value) for value in (operation.args[0], weight, bias, mean, variance)]
     return [builder.emit("BatchNormalization", operands, epsilon=epsilon)]
 
@@ -218,6 +224,7 @@ LAYERS: Mapping[str, Converter] = MappingProxyType(
         "convolution": _convolution,
         "avg_pool2d": _average_pooling,
         "max_pool2d_with_indices": _max_pooling,
+        "adaptive_max_pool2d": _adaptive_max_pooling,
         "native_layer_norm": _layer_normalisation,
         "native_batch_norm": _batch_normalisation,
         "_softmax": _softmax("Softmax"),

@@ -33,7 +33,6 @@ _SAME = frozenset({"alias", "clone", "detach", "contiguous", "lift_fresh"})
 _WHOLE_AXIS = np.iinfo(np.int64).max
 
 
-
 def convert(builder: GraphBuilder, operation: Operation) -> str | list[str]:
     """Write ``operation``; the name of its result, or of each of its parts.
 

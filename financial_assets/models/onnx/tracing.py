@@ -181,8 +181,8 @@ class _LayerRecorder(TorchFunctionMode):
 
     def _recurrent(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         inputs, state, weights, has_bias, _, _, _, bidirectional, batch_first = args
-        if not isinstance(weights, (list, tuple)) or inputs.dim() != 3:
-            raise ExportError(f"{name} of packed sequences, or without a batch axis, cannot be exported")
+        if not isinstance(weights, (list, tuple)):
+            raise ExportError(f"{name} of packed sequences cannot be exported: all windows have the same length")
         states = (state,) if isinstance(state, Tensor) else state
         if self.recorder.depends(states) or any(bool(part.any()) for part in states):
             raise ExportError(f"{name} that starts from another state than zeros cannot be exported")

@@ -1,8 +1,8 @@
 """Gradient-boosted trees of scikit-learn as a torch module, and as one node of ONNX-ML in the served graph.
 
-Both compare a float32 feature with scikit-learn's float64 threshold in float64, as scikit-learn itself does, and sum the
-leaves in float64: a value on a threshold goes the same way in all three, and the scores differ by their last rounding
-to float32 only.
+Both compare float32 features with scikit-learn's float64 thresholds in float64, as scikit-learn itself does, and sum
+the leaves in float64: a value on a threshold goes the same way in all three, and scores differ by their rounding to
+float32 alone.
 """
 
 from __future__ import annotations

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 import onnx
 from onnx import TensorProto, helper
 
 from financial_assets.models.onnx.builder import ML_DOMAIN, GraphBuilder
 from financial_assets.models.onnx.operators import convert
-from financial_assets.models.onnx.tracing import Ref, Trace
+from financial_assets.models.onnx.tracing import Operation, Ref, Trace
 
 _ML_OPSET = 3
 """The first with trees of float64, and the last whose tree operators are not deprecated."""
@@ -46,7 +47,7 @@ def write_onnx(
     builder = GraphBuilder(source[0])
     if before is not None:
         builder.values[Ref(0)] = before(builder, source[0])
-    for operation in traced.operations:
+    for operation in _live(traced):
         results = convert(builder, operation)
         for part, name in enumerate([results] if isinstance(results, str) else results):
             builder.values[Ref(operation.result, part)] = name
@@ -70,6 +71,24 @@ def write_onnx(
         ir_version=helper.find_min_ir_version_for(operators),
         producer_name="financial-assets",
     )
+
+
+def _live(traced: Trace) -> list[Operation]:
+    """The operations that an output depends on: others need no converter."""
+    wanted, kept = {ref.number for ref in traced.outputs}, list[Operation]()
+    for operation in reversed(traced.operations):
+        if operation.result in wanted:
+            wanted.update(_numbers((operation.args, *operation.kwargs.values())))
+            kept.append(operation)
+    return kept[::-1]
+
+
+def _numbers(value: object) -> Iterator[int]:
+    if isinstance(value, Ref):
+        yield value.number
+    elif isinstance(value, tuple):
+        for part in cast("tuple[object, ...]", value):
+            yield from _numbers(part)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
