@@ -143,9 +143,7 @@ def _layer_normalisation(builder: GraphBuilder, operation: Operation) -> list[st
 def _batch_normalisation(builder: GraphBuilder, operation: Operation) -> list[str]:
     weight, bias, mean, variance, training, _, epsilon = _arguments(operation)
     if training or mean is None or weight is None:
-        raise ExportError(
-            "batch normalisation is exported in evaluation mode only, with kept statistics and weights"
-        )
+        raise ExportError("batch normalisation is exported in evaluation mode only, with kept statistics and weights")
     operands = [builder.operand(value) for value in (operation.args[0], weight, bias, mean, variance)]
     return [builder.emit("BatchNormalization", operands, epsilon=epsilon)]
 

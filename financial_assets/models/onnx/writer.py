@@ -12,6 +12,9 @@ from financial_assets.models.onnx.builder import ML_DOMAIN, GraphBuilder
 from financial_assets.models.onnx.operators import convert
 from financial_assets.models.onnx.tracing import Operation, Ref, Trace
 
+FEATURES = "features"
+"""Name of what a network reads, for those who look into a file."""
+
 _ML_OPSET = 3
 """The first with trees of float64, and the last whose tree operators are not deprecated."""
 
@@ -37,7 +40,8 @@ def write_onnx(
     opset
         Version of the operators; the file has the oldest format that knows it, for the sake of older runtimes.
     before
-        Writes what turns the model's input into that of the trace, and gives its name; default: they are the same.
+        Writes what turns the model's input into that of the trace, and gives its name, which the file has as
+        ``FEATURES``; default: they are the same.
 
     Raises
     ------
@@ -45,8 +49,10 @@ def write_onnx(
         If an operation has no converter here.
     """
     builder = GraphBuilder(source[0])
+    names: dict[str, str] = {}
     if before is not None:
         builder.values[Ref(0)] = before(builder, source[0])
+        names = {builder.values[Ref(0)]: FEATURES}
     for operation in _live(traced):
         results = convert(builder, operation)
         for part, name in enumerate([results] if isinstance(results, str) else results):
@@ -54,6 +60,9 @@ def write_onnx(
     for name, ref in zip(outputs, traced.outputs, strict=True):
         builder.nodes.append(helper.make_node("Identity", [builder.values[ref]], [name]))
     nodes = _needed(builder.nodes, set(outputs))
+    for node in nodes:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
     used = {name for node in nodes for name in node.input}
     graph = helper.make_graph(
         nodes,
