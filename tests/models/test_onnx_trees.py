@@ -92,7 +92,7 @@ def test_scores_are_those_of_sklearn_on_and_beside_thresholds(name: str) -> None
 
 
 def test_a_threshold_that_float32_lacks_is_kept() -> None:
-    """Rounded to float32, 0.1 + 2^-40 would be 0.1's neighbour or fall on it: a value on the wrong side answers wrong."""
+    """Rounded to float32 it would fall on the value below or above, which then goes the other way."""
     below = np.float32(0.1)
     above = np.nextafter(below, np.float32(1.0))
     nodes = np.zeros(3, dtype=_nodes_type())

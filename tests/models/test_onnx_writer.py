@@ -104,7 +104,7 @@ def test_what_nobody_reads_needs_no_converter() -> None:
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
         (lambda x: torch.round(x, decimals=1), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
-        (lambda x: GRU(nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), 3), batch_first=True))[1], "packed"),
+        (lambda x: GRU(nn.utils.rnn.PackedSequence(x[:, 0], torch.tensor([len(x)])))[1], "packed"),
         (lambda x: GRU(x, torch.ones(1, len(x), 3))[0], "another state"),
         (lambda x: nn.functional.softplus(x, threshold=1.0), "threshold"),
         (lambda x: nn.functional.selu(x), "selu"),

@@ -131,7 +131,8 @@ def _evaluate(values: Tensor, ensemble: TreeEnsemble) -> Tensor:
         read = precise.gather(1, ensemble.feature[node])
         goes_left = (read <= ensemble.threshold[node]) | (read.isnan() & ensemble.missing_left[node])
         node = torch.where(goes_left, ensemble.left[node], ensemble.right[node])
-    by_output = ensemble.value[node].reshape(len(values), -1, len(ensemble.baseline))
+    outputs = len(ensemble.baseline)
+    by_output = ensemble.value[node].reshape(len(values), len(ensemble.roots) // outputs, outputs)
     return (ensemble.baseline + by_output.sum(1)).float()
 
 
