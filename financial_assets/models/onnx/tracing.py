@@ -69,6 +69,11 @@ class Operation:
     rank: int
 
 
+def argument(operation: Operation, place: int, default: Any = None) -> Any:
+    """An argument by its place, or ``default`` where torch left it out."""
+    return operation.args[place] if len(operation.args) > place else default
+
+
 @dataclass(frozen=True)
 class Trace:
     """Operations in the order they ran, and the values that the module returned."""
