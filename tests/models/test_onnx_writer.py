@@ -1,53 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import ExportError
-from financial_assets.models.onnx.tracing import BATCH, trace
-from financial_assets.models.onnx.writer import write_onnx
-
-Function = Callable[[Tensor], Tensor]
+from financial_assets.models.onnx.tracing import BATCH, BatchSize, trace
+from tests.models.onnx_graphs import Function, Module, answer, example, written
 
 torch.manual_seed(0)
 LAYER = nn.Linear(4, 2).requires_grad_(False)
 LSTM = nn.LSTM(4, 3, num_layers=2, batch_first=True).requires_grad_(False)
+GRU = nn.GRU(4, 3, batch_first=True).requires_grad_(False)
 STEPS_FIRST = nn.LSTM(4, 3).requires_grad_(False)
-
-
-class Module(nn.Module):
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> tuple[Tensor]:
-        return (self.function(x),)
-
-
-def example(batch: int) -> Tensor:
-    return torch.linspace(-2.0, 3.0, batch * 12).reshape(batch, 3, 4)
-
-
-def written(function: Function, shape: tuple[int, ...] = (3, 4)) -> onnx.ModelProto:
-    model = write_onnx(
-        trace(Module(function), example),
-        source=("x", ("batch", 3, 4)),
-        outputs={"y": ("batch", *shape)},
-        opset=20,
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model
-
-
-def answer(model: onnx.ModelProto, x: Tensor) -> np.ndarray:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(["y"], {"x": x.numpy()})[0])
 
 
 def centred(x: Tensor) -> Tensor:
@@ -113,12 +79,24 @@ def test_equal_values_are_computed_once_and_what_nobody_needs_is_not_written() -
 def test_the_batch_stays_open_in_sizes() -> None:
     traced = trace(Module(lambda x: x[..., :1].expand(x.shape[0], 3, 4)), example)
     assert traced.operations[-1].args[1] == (BATCH, 3, 4)
+    merged = trace(Module(lambda x: x.reshape(-1, 4)), example)
+    assert merged.operations[-1].args[1] == (BatchSize(3), 4)
+    assert str(merged.operations[-1].args[1]) == "(3 * BATCH, 4)"
+
+
+def test_what_nobody_reads_needs_no_converter() -> None:
+    def function(x: Tensor) -> Tensor:
+        torch.cumprod(x, -1)
+        return x + 1.0
+
+    assert [node.op_type for node in written(function).graph.node] == ["Add", "Identity"]
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x: torch.cumsum(x, -1), "cumsum"),
+        (lambda x: torch.cumprod(x, -1), "cumprod"),
+        (lambda x: torch.cumsum(x, -1, dtype=torch.float64).float(), "cumsum"),
         (lambda x: x + x.sum(), "name the axes"),
         (lambda x: x * 2.0 if bool((x > 0).any()) else x, "Python value"),
         (lambda x: x.clone().mul_(2.0), "mul_"),
@@ -126,8 +104,18 @@ def test_the_batch_stays_open_in_sizes() -> None:
         (lambda x: torch.add(x, x, alpha=2.0), "rounds differently"),
         (lambda x: torch.round(x, decimals=1), "rounds differently"),
         (lambda x: x.double().float(), "float32"),
-        (lambda x: nn.LSTM(4, 3, batch_first=True, bidirectional=True)(x)[0], "bidirectional"),
-        (lambda x: nn.LSTM(4, 3, batch_first=True, bias=False)(x)[0], "without bias"),
+        (lambda x: GRU(nn.utils.rnn.PackedSequence(x[:, 0], torch.tensor([len(x)])))[1], "packed"),
+        (lambda x: GRU(x, torch.ones(1, len(x), 3))[0], "another state"),
+        (lambda x: nn.functional.softplus(x, threshold=1.0), "threshold"),
+        (lambda x: nn.functional.selu(x), "selu"),
+        (lambda x: nn.functional.avg_pool1d(x, 3, ceil_mode=True), "ceil_mode"),
+        (lambda x: nn.functional.max_pool1d(x, 3, ceil_mode=True), "ceil_mode"),
+        (lambda x: nn.functional.max_pool1d(x, 2, return_indices=True)[1] * 1.0, "no ONNX form"),
+        (lambda x: nn.functional.adaptive_max_pool1d(x, 2), "kernel size"),
+        (lambda x: nn.functional.conv_transpose1d(x, torch.ones(3, 2, 2)), "transposed"),
+        (lambda x: nn.functional.batch_norm(x, None, None, training=True), "evaluation mode"),
+        (lambda x: torch.squeeze(x.unsqueeze(1)), "one axis to drop"),
+        (lambda x: x[..., : len(x)], "depends on the batch size"),
         (lambda x: nn.LSTM(4, 3, batch_first=True, proj_size=2)(x)[0], "projections"),
         (lambda x: LSTM(x, (torch.ones(2, len(x), 3), torch.ones(2, len(x), 3)))[0], "another state"),
         (lambda x: x[:, torch.tensor([0, 2, 1]), torch.tensor([0, 1, 2])], "one axis"),

@@ -13,6 +13,9 @@ from torch import Tensor
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.tracing import Ref
 
+ML_DOMAIN = "ai.onnx.ml"
+"""The standard's operators for classical machine learning, which every build of onnxruntime has."""
+
 
 class GraphBuilder:
     """Nodes and constants of a graph; each method returns the name of a value, of an equal one where there is one."""
@@ -30,7 +33,11 @@ class GraphBuilder:
 
     def emit_parts(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
         """The ``count`` results of a node."""
-        key = (kind, *inputs, *sorted(attributes.items()))
+        plain = {
+            name: value.SerializeToString() if isinstance(value, TensorProto) else value
+            for name, value in attributes.items()
+        }
+        key = (kind, *inputs, *sorted(plain.items()))
         if key not in self._results:
             names = [f"v{len(self._results)}"] if count == 1 else [f"v{len(self._results)}.{i}" for i in range(count)]
             self.nodes.append(helper.make_node(kind, list(inputs), names, **attributes))
@@ -45,13 +52,23 @@ class GraphBuilder:
             self.initializers.append(numpy_helper.from_array(value, self._constants[key]))
         return self._constants[key]
 
-    def integers(self, *values: int) -> str:
-        """A constant list of integers."""
+    def integers(self, *values: object) -> str:
+        """A constant list of integers.
+
+        Raises
+        ------
+        ExportError
+            If one is not an integer but the batch size, which differs between requests.
+        """
+        if not all(isinstance(value, (int, np.integer)) for value in values):
+            raise ExportError(f"{values} depends on the batch size in a way that cannot be exported")
         return self.constant(np.asarray(values, dtype=np.int64))
 
     def operand(self, value: object) -> str:
         """Name of a value, a constant tensor or a number (float32: the only arithmetic there is in a model)."""
         if isinstance(value, Ref):
+            if value not in self.values:
+                raise ExportError(f"result {value.part} of operation {value.number} has no ONNX form: do not use it")
             return self.values[value]
         if isinstance(value, Tensor):
             array = value.numpy()

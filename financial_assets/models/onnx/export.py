@@ -15,6 +15,7 @@ from onnx import helper
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.errors import ExportError
+from financial_assets.models.onnx.builder import ML_DOMAIN
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures, write_features
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
@@ -112,7 +113,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _check_interface(model: onnx.ModelProto, channels: int) -> None:
-    """The served contract: names, order and shapes; nothing outside the file; no domain but ONNX's own."""
+    """The served contract: names, order and shapes; nothing outside the file; no domain but ONNX's own two."""
     names = [value.name for value in model.graph.input], [value.name for value in model.graph.output]
     if names != ([INPUT_NAME], list(OUTPUT_NAMES)):
         raise ExportError(f"the graph's inputs and outputs are {names}, not {INPUT_NAME} -> {OUTPUT_NAMES}")
@@ -121,6 +122,6 @@ def _check_interface(model: onnx.ModelProto, channels: int) -> None:
         raise ExportError(f"the graph's input shape is not [batch, {SERVED_LOOKBACK}, {channels}]")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ExportError("the graph keeps weights outside its file")
-    used = {node.domain for node in model.graph.node} - {"", "ai.onnx"}
+    used = {node.domain for node in model.graph.node} - {"", "ai.onnx", ML_DOMAIN}
     if used:
         raise ExportError(f"the graph uses operators of {sorted(used)}, which onnxruntime need not have")

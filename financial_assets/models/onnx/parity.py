@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import torch
+from onnx import helper
 from scipy.special import expit
 
 from financial_assets.errors import ParityError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
-from financial_assets.models.onnx.export import onnx_session, run_onnx
+from financial_assets.models.onnx.export import INPUT_NAME, onnx_session, run_onnx
+from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
+from financial_assets.models.onnx.trees import TreeEnsemble
+from financial_assets.models.onnx.writer import FEATURES
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
 
@@ -22,8 +29,14 @@ PROBABILITY_TOLERANCE = 1e-6
 QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
 
+FEATURE_TOLERANCE = 1e-3
+"""Largest allowed difference of a scaled feature, in robust standard deviations, where a network has trees."""
+
 _REFERENCE_TOLERANCE = 1e-6
 _CHUNK = 128
+
+Answer = tuple[torch.Tensor, torch.Tensor]
+"""Probability and quantiles."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +202,45 @@ def _compare_panel(
 def _compare_onnx(predictor: Predictor, onnx_path: Path, bars: np.ndarray) -> tuple[float, float]:
     """Largest differences of onnxruntime from torch, in chunks and one by one (the batch axis is dynamic)."""
     session = onnx_session(onnx_path)
+    expect = _answers_of_trees(predictor, onnx_path) if _has_trees(predictor) else predictor
     probability, quantiles = 0.0, 0.0
     chunks = [bars[start : start + _CHUNK] for start in range(0, len(bars), _CHUNK)] + [bars[:1], bars[-1:]]
     for chunk in chunks:
-        expected = predictor(torch.from_numpy(chunk))
+        expected = expect(torch.from_numpy(chunk))
         answers = run_onnx(session, chunk)
         probability = max(probability, _difference(expected[0], torch.from_numpy(answers[0])))
         quantiles = max(quantiles, _difference(expected[1], torch.from_numpy(answers[1])))
     return probability, quantiles
+
+
+def _has_trees(predictor: Predictor) -> bool:
+    return any(isinstance(module, TreeEnsemble) for module in predictor.modules())
+
+
+def _answers_of_trees(predictor: Predictor, onnx_path: Path) -> Callable[[torch.Tensor], Answer]:
+    """Torch's answers to the features that the artefact computes, once these are shown to be torch's but for rounding.
+
+    Trees jump at their thresholds, which scikit-learn puts on values of the training data: there the last bit of a
+    feature decides, and two programs that round differently may answer differently, both rightly.
+    """
+    model, answer = onnx.load(onnx_path), AnswerOfFeatures(predictor)
+    model.graph.output.append(helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, None))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def expect(bars: torch.Tensor) -> Answer:
+        found = torch.from_numpy(np.asarray(session.run([FEATURES], {INPUT_NAME: bars.numpy()})[0]))
+        eager, volatility = predictor.prepare(bars)
+        features = _difference(*(answer.scaled(each) for each in (found[:, :, :-1], eager)))
+        # A forecast is a multiple of volatility: what it may differ by is relative to it.
+        volatilities = _difference(found[:, -1, -1:] / volatility, torch.ones_like(volatility))
+        if max(features, volatilities) > FEATURE_TOLERANCE:
+            raise ParityError(
+                f"{onnx_path.name} differs from torch by {features:.3g} in scaled features and {volatilities:.3g} of "
+                f"volatility (allowed {FEATURE_TOLERANCE:g}): export it again"
+            )
+        return answer(found)
+
+    return expect
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -20,15 +21,29 @@ from financial_assets.errors import ExportError
 
 _BATCH_SIZES = (2, 3)
 
+_RESHAPING = frozenset({"aten.view.default", "aten._unsafe_view.default", "aten.expand.default", "aten.squeeze.dim"})
+"""Operations that change nothing if the result has the shape of the argument."""
 
-class _Batch:
-    """Stands for the batch size among the arguments of an operation."""
+_TO_A_SHAPE = _RESHAPING - {"aten.squeeze.dim"}
+
+TREES = "evaluate_trees"
+"""Name of the function that ``trees`` evaluates its ensembles with."""
+
+_GATES = {"lstm": 4, "gru": 3}
+"""Matrices that each weight of a recurrent layer stacks."""
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Stands for the batch size, or a multiple of it, among the arguments of an operation."""
+
+    times: int = 1
 
     def __repr__(self) -> str:
-        return "BATCH"
+        return "BATCH" if self.times == 1 else f"{self.times} * BATCH"
 
 
-BATCH = _Batch()
+BATCH = BatchSize()
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ class Ref:
 
 @dataclass(frozen=True)
 class Operation:
-    """One aten operation: arguments are ``Ref``, constant tensors, numbers, ``BATCH`` and tuples of these.
+    """One aten operation: arguments are ``Ref``, constant tensors, numbers, ``BatchSize`` and tuples of these.
 
     ``result`` numbers its value, which has ``parts`` tensors, the first of them with ``rank`` axes.
     """
@@ -52,6 +67,11 @@ class Operation:
     result: int
     parts: int
     rank: int
+
+
+def argument(operation: Operation, place: int, default: Any = None) -> Any:
+    """An argument by its place, or ``default`` where torch left it out."""
+    return operation.args[place] if len(operation.args) > place else default
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ def trace(module: nn.Module, example: Callable[[int], Tensor]) -> Trace:
     Raises
     ------
     ExportError
-        If the operations depend on the batch size in any other way than by sizes equal to it.
+        If the operations depend on the batch size in any other way than by sizes that are multiples of it.
     """
     first, second = (_record(module, example(size)) for size in _BATCH_SIZES)
     if len(first.operations) != len(second.operations) or first.outputs != second.outputs:
@@ -100,8 +120,15 @@ class _Recorder(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
-        if not self.within_layer and self.depends((args, kwargs)):
-            self.note(str(func), args, kwargs, result)
+        name = str(func)
+        if self.within_layer or not self.depends((args, kwargs)):
+            return result
+        if name in _RESHAPING and result.shape == args[0].shape:
+            self.refs[id(result)] = self.refs[id(args[0])]
+            self.alive.append(result)
+            return result
+        # The shape that came out has no -1, so that what is open in it is the batch alone.
+        self.note(name, (args[0], tuple(result.shape)) if name in _TO_A_SHAPE else args, kwargs, result)
         return result
 
     def note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
@@ -133,8 +160,11 @@ class _Recorder(TorchDispatchMode):
         return value
 
 
-class _LstmRecorder(TorchFunctionMode):
-    """Notes an LSTM layer as one operation, as ONNX has it: the kernels that it runs on differ between machines."""
+class _LayerRecorder(TorchFunctionMode):
+    """Notes a layer as one operation, as ONNX has it: a recurrent one, whose kernels differ between machines, or trees.
+
+    While a mode like this is active, torch's attention layers do not take their fused path.
+    """
 
     def __init__(self, recorder: _Recorder) -> None:
         super().__init__()
@@ -143,25 +173,33 @@ class _LstmRecorder(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if getattr(func, "__name__", "") != "lstm":
+        name = getattr(func, "__name__", "")
+        if name not in _GATES and name != TREES:
             return func(*args, **(kwargs or {}))
         self.recorder.within_layer = True
         try:
             result = func(*args, **(kwargs or {}))
         finally:
             self.recorder.within_layer = False
-        inputs, state, weights, has_bias, _, _, _, bidirectional, batch_first = args
-        if self.recorder.depends(state) or any(bool(part.any()) for part in state):
-            raise ExportError("an LSTM that starts from another state than zeros cannot be exported")
-        if bidirectional or not has_bias or any(size != 4 * state[0].shape[2] for size in map(len, weights)):
-            raise ExportError("an LSTM that is bidirectional, without bias or with projections cannot be exported")
-        self.recorder.note("lstm", (inputs, tuple(weights), batch_first), {}, result)
+        self.recorder.note(name, args if name == TREES else self._recurrent(name, args), {}, result)
         return result
+
+    def _recurrent(self, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        inputs, state, weights, has_bias, _, _, _, bidirectional, batch_first = args
+        if not isinstance(weights, (list, tuple)):
+            raise ExportError(f"{name} of packed sequences cannot be exported: all windows have the same length")
+        states = (state,) if isinstance(state, Tensor) else state
+        if self.recorder.depends(states) or any(bool(part.any()) for part in states):
+            raise ExportError(f"{name} that starts from another state than zeros cannot be exported")
+        if any(len(weight) != _GATES[name] * states[0].shape[2] for weight in weights):
+            raise ExportError(f"{name} with projections cannot be exported")
+        return inputs, tuple(weights), batch_first, has_bias, bidirectional
 
 
 def _record(module: nn.Module, example: Tensor) -> Trace:
     recorder = _Recorder(example)
-    with torch.no_grad(), _LstmRecorder(recorder), recorder:
+    # Attention as products and a softmax; which fused kernel would run otherwise depends on the machine.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _LayerRecorder(recorder), recorder:
         outputs = module(example)
     return Trace(tuple(recorder.operations), tuple(recorder.refs[id(output)] for output in outputs))
 
@@ -183,7 +221,8 @@ def _merge(a: Any, b: Any, name: str) -> Any:
     if not isinstance(a, Tensor) and not isinstance(b, Tensor):
         if a == b:
             return a
-        # Two runs with batches of 2 and 3: a number that follows them is the batch size itself.
-        if (a, b) == _BATCH_SIZES:
-            return BATCH
+        # Two runs with batches of 2 and 3: a number that follows them is a multiple of the batch size.
+        first, second = _BATCH_SIZES
+        if isinstance(a, int) and isinstance(b, int) and a > 0 and a % first == 0 and a // first * second == b:
+            return BatchSize(a // first)
     raise ExportError(f"an argument of {name} depends on the batch size in a way that cannot be exported")

@@ -83,7 +83,11 @@ class AnswerOfFeatures(nn.Module):
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``."""
-        scaler = self.predictor.scaler
-        scaled = (values[:, :, :-1] - scaler.center) / scaler.scale
-        logit, multiples = self.predictor.network(torch.minimum(torch.maximum(scaled, self.low), self.high))
+        logit, multiples = self.predictor.network(self.scaled(values[:, :, :-1]))
         return self.predictor.calibration(logit, multiples, values[:, -1, -1:])
+
+    def scaled(self, features: Tensor) -> Tensor:
+        """What the network reads ``[batch, step, feature]``."""
+        scaler = self.predictor.scaler
+        scaled = (features - scaler.center) / scaler.scale
+        return torch.minimum(torch.maximum(scaled, self.low), self.high)
