@@ -220,15 +220,27 @@ def trailing_quantiles(returns: np.ndarray) -> np.ndarray:
 def _historical(returns: np.ndarray, ticker: np.ndarray, session: np.ndarray) -> np.ndarray:
     """``trailing_quantiles`` of some rows ``[n, level]``, without those of sessions that none of them asks for."""
     start = max(int(session.min(initial=returns.shape[1])) - HISTORY + 1, 0)
-    if np.unique(session).size <= _FEW_SESSIONS:
-        return np.array(
-            [
-                np.nanquantile(returns[row, max(day - HISTORY + 1, 0) : day + 1], QUANTILE_LEVELS)
-                for row, day in zip(ticker, session, strict=True)
-            ]
-        ).reshape(-1, len(QUANTILE_LEVELS))
+    days = np.unique(session)
+    if days.size <= _FEW_SESSIONS:
+        found = np.empty((len(ticker), len(QUANTILE_LEVELS)))
+        for day in days:
+            rows = np.flatnonzero(session == day)
+            found[rows] = _quantiles_of_rows(returns[ticker[rows], max(day - HISTORY + 1, 0) : day + 1])
+        return found
     known = trailing_quantiles(returns[:, start : int(session.max(initial=-1)) + 1])
     return known[ticker, session - start]
+
+
+def _quantiles_of_rows(windows: np.ndarray) -> np.ndarray:
+    """Quantiles of each row ``[row, level]``; NaN counts for nothing."""
+    # A session that nobody traded, such as the first one of a panel, must not make every row one with a gap.
+    windows = windows[:, ~np.isnan(windows).all(axis=0)]
+    has_gap = np.isnan(windows).any(axis=1)
+    found = np.empty((len(windows), len(QUANTILE_LEVELS)))
+    found[~has_gap] = np.quantile(windows[~has_gap], QUANTILE_LEVELS, axis=1).T
+    for row in np.flatnonzero(has_gap):
+        found[row] = np.nanquantile(windows[row], QUANTILE_LEVELS)
+    return found
 
 
 def _tidy(answers: dict[str, tuple[np.ndarray, np.ndarray]], dates: np.ndarray, tickers: np.ndarray) -> pd.DataFrame:
