@@ -188,12 +188,12 @@ def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timest
     returns = np.ascontiguousarray(next_session_return(panel).T)
     is_known = np.isfinite(returns)
     said = np.where(is_known, (returns > 0).astype(np.int8), np.int8(-1))
+    rows = np.flatnonzero(is_known.any(axis=1))
     return {
         session: hashlib.blake2b(
             said[row].tobytes() + (returns[row].tobytes() if with_returns else b""), digest_size=16
         ).hexdigest()
-        for row, session in enumerate(panel.sessions)
-        if is_known[row].any()
+        for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
 
 
@@ -234,7 +234,8 @@ def _updated(
     first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
     due = [session for session in todo if session in digests]
     places = panel.sessions.get_indexer(pd.DatetimeIndex(due))
-    days = {day: kept for day, kept in state.days.items() if pd.Timestamp(day) not in todo}
+    again = {_iso(session) for session in todo}
+    days = {day: kept for day, kept in state.days.items() if day not in again}
     if due:
         span = _between(panel, int(places.min()), int(places.max()) + 1 + _FORWARD)
         known = outcome_frame(span)
@@ -244,10 +245,10 @@ def _updated(
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
             days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
-    longest = {day: kept for day, kept in state.longest.items() if pd.Timestamp(day) not in todo}
+    longest = {day: kept for day, kept in state.longest.items() if day not in again}
     longest |= {_iso(session): figures for session, figures in _by_session(longest_of_pairs(plan, rows)).items()}
     pending = {_iso(session) for session in rows.loc[rows["status"] == "pending", "session"]}
-    pending |= {day for day in state.pending if pd.Timestamp(day) not in todo}
+    pending |= {day for day in state.pending if day not in again}
     return replace(state, days=days, first=first, longest=longest, pending=tuple(sorted(pending)))
 
 
@@ -305,4 +306,4 @@ def _digest(days: np.ndarray) -> str:
 
 
 def _iso(session: pd.Timestamp) -> str:
-    return f"{session:%Y-%m-%d}"
+    return session.date().isoformat()
