@@ -19,7 +19,7 @@ from financial_assets.monitoring.drift.streams import feature_means
 DAYS = calendar.sessions("2020-01-02", "2020-12-31")[:170]
 
 
-def make_panel(tickers: int = 7) -> PricePanel:
+def make_panel(tickers: int = 12) -> PricePanel:
     rng = np.random.default_rng(5)
     close = 50.0 * np.exp(np.cumsum(0.01 * rng.standard_normal((tickers, len(DAYS))), axis=1))
     values = np.empty((tickers, len(CHANNELS), len(DAYS)), dtype=np.float32)
