@@ -210,7 +210,7 @@ def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
-        digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
+        digest.update("\n".join(map(str, rows[column].fillna("").tolist())).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())

@@ -115,10 +115,11 @@ class EvidenceHistory:
         known
             Prices as of the decision.
         """
-        path = self._folder / f"{plan.digest[:32]}.npz"
+        name = plan.digest
+        path = self._folder / f"{name[:32]}.npz"
         state, arrays = load_evidence(path)
         panel = _after(known.panel, pd.Timestamp(plan.starts_after))
-        depends_on = _depends_on(plan, panel)
+        depends_on = _depends_on(name, panel)
         digests = _outcome_digests(panel, with_returns=plan.test.metric == "pinball")
         read = log.last_direct()
         pair = (plan.champion, plan.challenger)
@@ -174,9 +175,9 @@ def _code() -> str:
     return code_digest((*modules, looks, betting, capital, sys.modules[__name__]), (np, pd))
 
 
-def _depends_on(plan: ExperimentPlan, panel: PricePanel) -> str:
-    """Names what all sessions depend on: code, plan, and whose rows the digests of outcomes are about."""
-    return hashlib.sha256("\0".join((_code(), plan.digest, *panel.tickers)).encode()).hexdigest()
+def _depends_on(plan: str, panel: PricePanel) -> str:
+    """Names what all sessions depend on: code, plan (its digest), and whose rows the digests of outcomes are about."""
+    return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
 
 def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timestamp, str]:
