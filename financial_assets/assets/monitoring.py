@@ -11,8 +11,10 @@ from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.panel import PricePanel
+from financial_assets.market.panels.stored import StoredPanel
 from financial_assets.metadata import plot, rounded, table
 from financial_assets.monitoring.drift.detection import LOSS, DriftReport, detect_drift
+from financial_assets.monitoring.drift.kept_means import kept_feature_means
 from financial_assets.monitoring.drift.plots import plot_drift
 from financial_assets.monitoring.drift.streams import (
     feature_means,
@@ -52,13 +54,14 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted while the loss has
     not risen are a warning, and so is an alarm that has ended.
     """
-    panel = market.panel()
+    stored = market.current_panel()
+    panel = stored.panel
     with ab_test.log() as log:
         champion = ab_test.current_epoch(log).champion
         direct = log.direct([champion.model], columns=DIRECT_COLUMNS)
     training = models.lifecycle().training_of(champion.version)
     majority_up = majority_share(training, panel)
-    means = feature_means(current_features(market, panel)).drop(columns=[*CALENDAR], errors="ignore")
+    means = _daily_means(market, stored).drop(columns=[*CALENDAR], errors="ignore")
     sessions = means.index
     report = detect_drift(
         feature_reference=means[(sessions >= training.spans["fit"][0]) & (sessions <= champion.data_cutoff)],
@@ -71,6 +74,16 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     return dg.MaterializeResult(
         check_results=[drift_check(report, champion.model)],
         metadata=_metadata(report, champion.model, champion.data_cutoff),
+    )
+
+
+def _daily_means(market: Market, stored: StoredPanel) -> pd.DataFrame:
+    """The daily feature means; those of earlier days are kept."""
+    panel, path = stored.panel, market.folder / "drift" / "feature-means.npz"
+    if stored.covariates:  # the lineage is one of bars: tables may say something else of any session than they did
+        return feature_means(current_features(market, panel))
+    return kept_feature_means(
+        path, market.features_path, panel.sessions, stored.lineage, lambda: current_features(market, panel)
     )
 
 

@@ -210,6 +210,36 @@ def load_features(path: Path) -> FeaturePanel:
     return FeaturePanel(base.names, base.tickers, sessions, values, valid)
 
 
+def recent_features(path: Path, count: int, panel: str) -> FeaturePanel | None:
+    """The last ``count`` sessions of the stored features, from what was appended alone.
+
+    ``None`` where they are not of the panel's state ``panel`` (``Lineage.name``), or some of them are not in a part.
+
+    Raises
+    ------
+    FeatureError
+        A file is damaged.
+    """
+    stored = _read_ends(path)
+    if stored is None or not stored.number or not 0 < count <= len(stored.sessions) or stored.panel != panel:
+        return None
+    wanted = stored.sessions[len(stored.sessions) - count :]
+    if wanted[0] < min(span[0] for span in stored.spans[1:]):
+        return None
+    values = np.empty((len(stored.tickers), len(stored.names), count), dtype=np.float32)
+    valid = np.empty((len(stored.tickers), count), dtype=bool)
+    for number, span in enumerate(stored.spans[1:], start=1):
+        places = wanted.get_indexer(span)
+        inside = places >= 0
+        part = _arrays(_part(path, number), ("values", "valid", "rows") if inside.any() else ("rows",))
+        if "rows" in part:  # tickers computed anew over all sessions
+            return None
+        if inside.any():
+            values[:, :, places[inside]] = part["values"][:, :, inside]
+            valid[:, places[inside]] = part["valid"][:, inside]
+    return FeaturePanel(stored.names, stored.tickers, wanted, values, valid)
+
+
 @dataclass(frozen=True)
 class _Ends:
     """What an append needs to know of the stored files: ``spans`` has the sessions of the base and of each part."""

@@ -80,9 +80,12 @@ def run_replay(
     if deciding is not None and mode == "shadow":
         raise ReplayError("decisions change the weights, but --mode shadow keeps the challenger's at 0: choose one")
     clock, first_cutoff = market.clock().now(), market.first_cutoff().get()
-    panel, horizon = market.whole_panel(), clock
     if sessions is not None and market.is_historical and first_cutoff is not None:
+        panel = market.whole_panel()
         horizon = replay_horizon(panel.sessions, first_cutoff, clock, sessions)
+    else:
+        # Up to the clock, a stored panel only has to be continued; what lies after it would be laid out as a whole.
+        panel, horizon = market.panel(), clock
     timings: list[Timing] = []
     with (
         market.moving_clock(until=horizon),

@@ -13,6 +13,7 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
+from financial_assets.models import baselines
 from financial_assets.models.baselines import (
     HISTORY,
     PREDICTION_COLUMNS,
@@ -78,6 +79,28 @@ def test_trailing_quantiles_are_those_of_numpy_to_the_last_bit() -> None:
         expected = np.nanquantile(window, [0.01, 0.05, 0.5, 0.95, 0.99], axis=1).T
         assert np.array_equal(found[:, session], expected), session
     assert np.isnan(found[0, :300]).all()
+
+
+@pytest.mark.parametrize("has_gaps", [False, True])
+def test_a_few_sessions_have_the_quantiles_of_all_of_them_to_the_last_bit(
+    fitted: Baselines, features: FeaturePanel, panel: PricePanel, has_gaps: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = panel.sessions[[300, 301, 420, 500, 501, 640, 799, -1]]
+    if has_gaps:
+        valid = panel.valid.copy()
+        valid[0, 310:330] = valid[:, 650] = valid[1, 200:290] = False
+        panel = replace(panel, valid=valid)
+        features = replace(features, valid=features.valid & valid)
+    every = fitted.predict(features, panel)
+
+    def refuse(_returns: np.ndarray) -> np.ndarray:
+        raise AssertionError("a window that slides over all sessions, for a few of them")
+
+    monkeypatch.setattr(baselines, "trailing_quantiles", refuse)
+    few = fitted.predict(features, panel, days)
+    expected = every[every["date"].isin(days)].reset_index(drop=True)
+    assert len(few) > len(days)
+    pd.testing.assert_frame_equal(few, expected, check_exact=True)
 
 
 def test_answers_do_not_depend_on_the_future(

@@ -148,11 +148,13 @@ def tabulate(
     series |= {f"against {name}": paired_differences(challenger, rows, "accuracy") for name, rows in rivals.items()}
     figures = dict[str, pd.Series]()
     for name, rows in series.items():
-        session = rows["session"].to_numpy()
-        daily = rows["difference"].groupby(session, sort=True)
-        figures[name] = daily.mean()
-        figures[f"{name}/rows"] = daily.size()
-        figures[f"{name}/unequal"] = (rows["difference"] != 0).groupby(session).sum()
+        days, place = np.unique(rows["session"].to_numpy(), return_inverse=True)
+        index = pd.DatetimeIndex(days)
+        # pandas' mean compensates for rounding, which a sum of NumPy's does not: recorded decisions rest on its bits.
+        figures[name] = rows["difference"].groupby(place, sort=True).mean().set_axis(index)
+        unequal = place[(rows["difference"] != 0).to_numpy()]
+        for what, rows_of_days in (("rows", place), ("unequal", unequal)):
+            figures[f"{name}/{what}"] = pd.Series(np.bincount(rows_of_days, minlength=len(days)), index)
     # Rows that should exist: every session with an outcome from the first one on which the ticker was requested.
     # Counted from the outcomes, not from the log: a session on which neither arm was asked is missing too.
     first = outcomes["ticker"].map(begun).astype("datetime64[ns]")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import compress
 
 import numpy as np
@@ -145,16 +145,18 @@ def sequential_srm(epochs: Mapping[int, WeightEpoch], routed: pd.DataFrame) -> S
     test = SequentialSrm()
     for number, epoch in epochs.items():
         rows = routed[routed["epoch"] == number]
-        models, labels = rows["model"].to_numpy(), rows["regime"].to_numpy()
-        for start in range(0, len(rows), _LOOK):
-            look = slice(start, start + _LOOK)
-            counts = Counter(zip(labels[look], models[look].astype(str), strict=True))
-            test.update(
-                {
-                    (number, label): (epoch.weights_in(label), {m: n for (of, m), n in counts.items() if of == label})
-                    for label in dict.fromkeys(labels[look])
-                }
-            )
+        # Few models and regimes, many requests: numbers are counted in a fraction of the time of pairs of texts.
+        strata: dict[tuple[str | None, str], int] = {}
+        pairs = zip(rows["regime"].to_numpy(), rows["model"].to_numpy(), strict=True)
+        codes = [strata.setdefault(pair, len(strata)) for pair in pairs]
+        names = list(strata)
+        for start in range(0, len(codes), _LOOK):
+            counts = Counter(codes[start : start + _LOOK])
+            split: dict[Hashable, tuple[Mapping[str, int], dict[str, int]]] = {}
+            for code, count in counts.items():
+                label, model = names[code]
+                split.setdefault((number, label), (epoch.weights_in(label), {}))[1][model] = count
+            test.update(split)
     return test
 
 
@@ -208,7 +210,7 @@ def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
-        digest.update("\n".join(rows[column].fillna("").astype(str)).encode())
+        digest.update("\n".join(map(str, rows[column].fillna("").tolist())).encode())
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())

@@ -115,10 +115,11 @@ class EvidenceHistory:
         known
             Prices as of the decision.
         """
-        path = self._folder / f"{plan.digest[:32]}.npz"
+        name = plan.digest
+        path = self._folder / f"{name[:32]}.npz"
         state, arrays = load_evidence(path)
         panel = _after(known.panel, pd.Timestamp(plan.starts_after))
-        depends_on = _depends_on(plan, panel)
+        depends_on = _depends_on(name, panel)
         digests = _outcome_digests(panel, with_returns=plan.test.metric == "pinball")
         read = log.last_direct()
         pair = (plan.champion, plan.challenger)
@@ -174,9 +175,9 @@ def _code() -> str:
     return code_digest((*modules, looks, betting, capital, sys.modules[__name__]), (np, pd))
 
 
-def _depends_on(plan: ExperimentPlan, panel: PricePanel) -> str:
-    """Names what all sessions depend on: code, plan, and whose rows the digests of outcomes are about."""
-    return hashlib.sha256("\0".join((_code(), plan.digest, *panel.tickers)).encode()).hexdigest()
+def _depends_on(plan: str, panel: PricePanel) -> str:
+    """Names what all sessions depend on: code, plan (its digest), and whose rows the digests of outcomes are about."""
+    return hashlib.sha256("\0".join((_code(), plan, *panel.tickers)).encode()).hexdigest()
 
 
 def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timestamp, str]:
@@ -188,12 +189,12 @@ def _outcome_digests(panel: PricePanel, *, with_returns: bool) -> dict[pd.Timest
     returns = np.ascontiguousarray(next_session_return(panel).T)
     is_known = np.isfinite(returns)
     said = np.where(is_known, (returns > 0).astype(np.int8), np.int8(-1))
+    rows = np.flatnonzero(is_known.any(axis=1))
     return {
         session: hashlib.blake2b(
             said[row].tobytes() + (returns[row].tobytes() if with_returns else b""), digest_size=16
         ).hexdigest()
-        for row, session in enumerate(panel.sessions)
-        if is_known[row].any()
+        for row, session in zip(rows, panel.sessions[rows], strict=True)
     }
 
 
@@ -234,7 +235,8 @@ def _updated(
     first |= {ticker: min(day, first.get(ticker, day)) for ticker, day in state.first.items()}
     due = [session for session in todo if session in digests]
     places = panel.sessions.get_indexer(pd.DatetimeIndex(due))
-    days = {day: kept for day, kept in state.days.items() if pd.Timestamp(day) not in todo}
+    again = {_iso(session) for session in todo}
+    days = {day: kept for day, kept in state.days.items() if day not in again}
     if due:
         span = _between(panel, int(places.min()), int(places.max()) + 1 + _FORWARD)
         known = outcome_frame(span)
@@ -244,10 +246,10 @@ def _updated(
         tokens = baselines.tokens
         for session, figures in _by_session(table).items():
             days[_iso(session)] = KeptDay(digests[session], tokens.get(session, ""), figures)
-    longest = {day: kept for day, kept in state.longest.items() if pd.Timestamp(day) not in todo}
+    longest = {day: kept for day, kept in state.longest.items() if day not in again}
     longest |= {_iso(session): figures for session, figures in _by_session(longest_of_pairs(plan, rows)).items()}
     pending = {_iso(session) for session in rows.loc[rows["status"] == "pending", "session"]}
-    pending |= {day for day in state.pending if pd.Timestamp(day) not in todo}
+    pending |= {day for day in state.pending if day not in again}
     return replace(state, days=days, first=first, longest=longest, pending=tuple(sorted(pending)))
 
 
@@ -305,4 +307,4 @@ def _digest(days: np.ndarray) -> str:
 
 
 def _iso(session: pd.Timestamp) -> str:
-    return f"{session:%Y-%m-%d}"
+    return session.date().isoformat()

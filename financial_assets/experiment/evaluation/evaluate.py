@@ -142,7 +142,7 @@ def evaluate(
         plan=_fixed(main_criteria, cost_bps, business),
         sample_ratio=splits,
         outcomes_not_due=comparison.waiting(answered, due, current),
-        data_hash=panel.content_hash(),
+        data_hash=panel.version(),
         candidates=candidates(due, current, panel.sessions, level=main_criteria.level, cost_bps=cost_bps),
         routed=routed_view(routed_due, due, epochs, main_criteria.level),
         backtests=backtest_arms(due, {arm.model: arm.role for arm in current.arms}),

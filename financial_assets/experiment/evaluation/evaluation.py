@@ -69,7 +69,7 @@ class Evaluation(Scored):
 
     def to_json(self) -> str:
         """Strict JSON (no NaN)."""
-        return json.dumps(self.to_dict(), allow_nan=False, indent=2)
+        return to_json(self, inf_nan_mode="null", indent=2).decode()
 
     def skill(self, name: str) -> measures.Skill | None:
         """The skill of the forecaster called ``name``."""

@@ -99,11 +99,12 @@ class DecisionWriter(DecisionReader):
 
     def record_decision(self, decision: Decision) -> bool:
         """Record a decision permanently; returns whether it is new."""
+        digest = decision.digest
         with transaction(self.engine, write=True) as connection:
-            if _is_recorded(connection, decision.digest):
+            if _is_recorded(connection, digest):
                 return False
             values: dict[str, Any] = {
-                "digest": decision.digest,
+                "digest": digest,
                 "experiment": decision.experiment,
                 "as_of": pd.Timestamp(decision.as_of).date(),
                 "action": decision.action,

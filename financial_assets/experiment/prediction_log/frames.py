@@ -76,5 +76,5 @@ def _typed(column: sa.Column[Any], values: Sequence[Any]) -> Any:
     if isinstance(kind, sa.Integer):
         return np.array(values, dtype=np.int64) if not column.nullable else pd.array(values, dtype="Int64")
     # Few models, many rows: with one object per distinct text, later comparisons and hashes of the column are faster.
-    distinct: dict[str | None, str | None] = {}
-    return pd.Series([distinct.setdefault(value, value) for value in values], dtype=object)
+    distinct: dict[str | None, str | None] = {value: value for value in set(values)}
+    return pd.Series(np.fromiter(map(distinct.__getitem__, values), dtype=object, count=len(values)))

@@ -40,7 +40,12 @@ def feature_means(features: FeaturePanel) -> pd.DataFrame:
     # Feature by feature: a float64 copy of the whole panel would triple the memory.
     for column in range(len(features.names)):
         values = np.where(features.valid, features.values[:, column, :], 0.0)
-        means[:, column] = values.sum(axis=0, dtype=np.float64)[has_tickers] / tickers[has_tickers]
+        if values.shape[1] == 1:
+            # NumPy adds up the rows of a matrix one after the other, but those of a single column by halves: a session
+            # has the same mean to the last bit, whether it comes alone or among others.
+            values = np.repeat(values, 2, axis=1)
+        sums = values.sum(axis=0, dtype=np.float64)[: len(has_tickers)]
+        means[:, column] = sums[has_tickers] / tickers[has_tickers]
     return pd.DataFrame(means, index=pd.DatetimeIndex(features.sessions[has_tickers]), columns=list(features.names))
 
 
