@@ -5,21 +5,22 @@ The others are torch's exporters, and our own writer without ``models/onnx/lower
     python benchmarks/onnx_export.py [--variant baseline --rows 256 --every 1 --exporters dynamo legacy]
 
 Nodes and size of the file, time to export and to load it, latency of one row and of a batch, and the largest
-difference of the outputs from eager torch on real windows. Times are of the CPU clock, as ratios to ours in the same
-run: onnxruntime with one thread and its own graph optimisation on. A failed export, or an optimiser that breaks the
-graph, is named. The last line gives nodes, one answer from bars as a multiple of the network alone, what a row of a
-batch takes of that, and the largest differences. ``--every 4`` takes each fourth feature of the catalogue, which needs
-a quarter of the time. ``onnx_parity.py`` compares many more windows.
+difference of the outputs from eager torch on real windows. Latencies are the least CPU time of many runs, in turns of a
+few of each file, as ratios to ours: onnxruntime with one thread and its own graph optimisation on. Whatever else a
+machine does only adds to a time. A failed export, or an optimiser that breaks the graph, is named. The last line gives
+nodes, one answer from bars as a multiple of the network alone, what a row of a batch takes of that, and the largest
+differences. ``--every 4`` takes each fourth feature of the catalogue, which needs a quarter of the time.
+``onnx_parity.py`` compares many more windows.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,7 @@ from financial_assets.models.request_shape import CHANNEL_COUNT
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
 
+NETWORK = "the network alone"
 WIDTHS = (7, 7, 8, 7, 7, 7, 13, 11)
 
 Write = Callable[[Predictor, Path], object]
@@ -58,12 +60,11 @@ class Measured:
     """One file; times in seconds, differences from torch absolute."""
 
     name: str
+    session: ort.InferenceSession
     nodes: int
     size: int
     export: float
     load: float
-    one_row: float
-    batch: float
     probability: float
     quantiles: float
 
@@ -154,41 +155,39 @@ def optimised(source: Path, path: Path) -> None:
     onnx.save(onnxoptimizer.optimize(onnx.load(source), onnxoptimizer.get_fuse_and_elimination_passes()), path)
 
 
-def median_time(work: Callable[[], object], repeat: int) -> float:
-    """Median CPU seconds, after three runs that are not counted."""
-    times: list[float] = []
-    for _ in range(repeat + 3):
-        started = time.process_time()
-        work()
-        times.append(time.process_time() - started)
-    return statistics.median(times[3:])
+def least_times(works: Mapping[str, Callable[[], object]], rounds: int, repeat: int) -> dict[str, float]:
+    """Least CPU seconds of each: ``rounds`` times ``repeat`` runs of one after the other, and a first round."""
+    least = dict.fromkeys(works, math.inf)
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            for _ in range(repeat):
+                started = time.process_time()
+                work()
+                if turn:
+                    least[name] = min(least[name], time.process_time() - started)
+    return least
 
 
 def measure(name: str, path: Path, exported_in: float, bars: np.ndarray, expected: list[np.ndarray]) -> Measured:
+    """A file but for its latencies, which are measured of all files in turns."""
     model = onnx.load(path)
     started = time.process_time()
     session = onnx_session(path)
     loaded_in = time.process_time() - started
     answers = run_onnx(session, bars)
-    differences = [float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True)]
+    probability, quantiles = (float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True))
     return Measured(
-        name,
-        len(model.graph.node),
-        path.stat().st_size,
-        exported_in,
-        loaded_in,
-        median_time(lambda: run_onnx(session, bars[:1]), 60),
-        median_time(lambda: run_onnx(session, bars), 7),
-        *differences,
+        name, session, len(model.graph.node), path.stat().st_size, exported_in, loaded_in, probability, quantiles
     )
 
 
-def report(rows: list[Measured]) -> None:
+def report(rows: list[Measured], one_row: Mapping[str, float], batch: Mapping[str, float]) -> None:
     ours = rows[0]
     heads = zip(("nodes", "KiB", "export", "load", "row", "batch", "probability", "quantiles"), WIDTHS, strict=True)
     print(" " * 30 + "".join(f"{head:>{width}}" for head, width in heads))
     for row in rows:
-        ratios = (row.export / ours.export, row.load / ours.load, row.one_row / ours.one_row, row.batch / ours.batch)
+        latencies = (times[row.name] / times[ours.name] for times in (one_row, batch))
+        ratios = (row.export / ours.export, row.load / ours.load, *latencies)
         print(
             f"{row.name:<30}{row.nodes:>7}{row.size / 1024:>7.0f}{ratios[0]:>8.1f}"
             + "".join(f"{ratio:>7.2f}" for ratio in ratios[1:])
@@ -231,12 +230,15 @@ def main() -> None:
                     rows.append(measure(step, path.with_suffix(suffix), took, bars, expected))
                 except Exception as error:  # whatever a rival fails with is a result
                     print(f"{step}: {type(error).__name__}: {shortened(error)}")
-        alone = median_time(network_alone(predictor, Path(folder) / "network.onnx"), 200)
-    report(rows)
+        works = {row.name: partial(run_onnx, row.session, bars[:1]) for row in rows}
+        one_row = least_times(works | {NETWORK: network_alone(predictor, Path(folder) / "network.onnx")}, 60, 10)
+        batch = least_times({row.name: partial(run_onnx, row.session, bars) for row in rows}, 12, 1)
+    report(rows, one_row, batch)
     ours = rows[0]
+    single, in_batch = one_row[ours.name], batch[ours.name] / len(bars)
     print(
-        f"ours: {ours.nodes} nodes; one row {ours.one_row / alone:.1f} times the network alone; a row of a batch of "
-        f"{len(bars)} 1/{ours.one_row * len(bars) / ours.batch:.1f} of a single one; largest difference from torch "
+        f"ours: {ours.nodes} nodes; one row {single / one_row[NETWORK]:.1f} times the network alone; a row of a batch "
+        f"of {len(bars)} 1/{single / in_batch:.1f} of a single one; largest difference from torch "
         f"{ours.probability:.1e} in probability, {ours.quantiles:.1e} in quantiles"
     )
 

@@ -237,6 +237,8 @@ def _quantiles_of_rows(windows: np.ndarray) -> np.ndarray:
     windows = windows[:, ~np.isnan(windows).all(axis=0)]
     has_gap, has_return = np.isnan(windows).any(axis=1), ~np.isnan(windows).all(axis=1)
     found = np.full((len(windows), len(QUANTILE_LEVELS)), np.nan)
+    if not has_return.any():
+        return found
     found[~has_gap & has_return] = np.quantile(windows[~has_gap & has_return], QUANTILE_LEVELS, axis=1).T
     for row in np.flatnonzero(has_gap & has_return):
         found[row] = np.nanquantile(windows[row], QUANTILE_LEVELS)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 from financial_assets.errors import ExportError
@@ -26,6 +26,7 @@ from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.lowering.calendar import write_calendar
 from financial_assets.models.onnx.lowering.expansion import Expansion
 from financial_assets.models.onnx.lowering.primitives import read_program
+from financial_assets.models.onnx.lowering.rows import Rows
 from financial_assets.models.onnx.lowering.schedule import grouped, needed_tasks, rows_of
 from financial_assets.models.onnx.lowering.writer import write_program
 from financial_assets.models.onnx.parity import degenerate_windows
@@ -242,6 +243,25 @@ def test_a_task_waits_for_what_it_takes_and_nothing_unneeded_is_computed() -> No
         done.update(task.result for task in group)
     assert done.issuperset(expansion.wanted)
     assert len(tasks) < len(Expansion(program, forms, 10, ()).tasks) / 2
+
+
+def test_tensors_are_put_together_once() -> None:
+    """Rows of tensors that were put together, with others or not, are gathered from what is there."""
+    builder = GraphBuilder("bars")
+    rows = Rows(builder, 2, "bars", set())
+    rows.store({2: 0, 3: 1}, "a", 2)
+    rows.store({4: 0, 5: 1}, "b", 2)
+    rows.rows([5, 2, 0])
+    assert [node.op_type for node in builder.nodes] == ["Concat", "Gather"]
+    rows.rows([4, 3])
+    first, second = rows.operands([[0, 4], [1, 2]])
+    assert first != second
+    assert [node.op_type for node in builder.nodes] == ["Concat", *["Gather"] * 4]
+    joined, places = builder.nodes[0], builder.nodes[2]
+    assert list(places.input)[:1] == list(joined.output)
+    order = [row for name in joined.input for row in {"bars": (0, 1), "a": (2, 3), "b": (4, 5)}[name]]
+    constants = {constant.name: numpy_helper.to_array(constant) for constant in builder.initializers}
+    assert [order[place] for place in constants[places.input[1]]] == [4, 3]
 
 
 def test_an_operation_without_a_form_is_refused() -> None:

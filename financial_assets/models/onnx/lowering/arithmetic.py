@@ -144,6 +144,4 @@ def ratio(program: Program, numerator: Form, denominator: Form, neutral: float =
         denominator = Form(program.operand(denominator).series)
     denominator = denominator.summed()
     factor = numerator.factor / denominator.factor
-    if neutral == 0.0:
-        return program.apply("Ratio", numerator.unit, denominator.unit).scaled(factor)
-    return program.apply("RatioOr", numerator.unit, denominator.unit, neutral / factor).scaled(factor)
+    return program.apply("Ratio", numerator.unit, denominator.unit, neutral / factor).scaled(factor)

@@ -186,7 +186,7 @@ class Expansion:
     def mean_absolute_deviation(self, step: Step, length: int) -> int:
         """Average distance from the average."""
         (operand,), window = _series(step), step.window
-        centred = self.centred(operand, window, length)
+        centred = self.centred(operand, window, length, length + window - 1)
         deviations = np.zeros((self.lengths[centred.row], length, window))
         for session, places in enumerate(centred.places):
             deviations[places, session] -= 1.0 / window
@@ -199,7 +199,7 @@ class Expansion:
         """Weights of a window's bars, each times where its range lies below or above the level of the newest."""
         level, middle, width, weight = _series(step)
         window = step.window
-        size = min(self.lengths[self.input_of(operand, window, length)] for operand in (middle, width, weight))
+        size = length + window - 1
         bars = np.arange(size - length, size)[:, None] - np.arange(window)
         each, newest = np.zeros((size, length * window)), np.zeros((size, length * window))
         each[bars.ravel(), np.arange(length * window)] = 1.0

@@ -194,12 +194,6 @@ def _not_equal(group: _Group) -> str:
 
 
 def _ratio(group: _Group) -> str:
-    numerator, denominator = group.operands()
-    is_defined = group.emit("Greater", [denominator, group.number(0.0)])
-    return group.emit("Div", [numerator, group.emit("Where", [is_defined, denominator, group.number(np.inf)])])
-
-
-def _ratio_or(group: _Group) -> str:
     numerator, denominator, neutral = group.operands()
     is_defined = group.emit("Greater", [denominator, group.number(0.0)])
     return group.emit("Where", [is_defined, group.emit("Div", [numerator, denominator]), neutral])
@@ -241,7 +235,6 @@ _WRITERS: Mapping[str, Callable[[_Group], str]] = {
     "Sum": partial(_many, "Sum"),
     "Clamp": partial(_direct, "Clip"),
     "Ratio": _ratio,
-    "RatioOr": _ratio_or,
     "LogRatio": _log_ratio,
     "centre": _centre,
     "maximum": _maximum,
