@@ -36,6 +36,7 @@ from financial_assets.market.frames import (
     in_order,
     renumbered,
 )
+from financial_assets.market.index.histories import load_histories, save_histories
 
 BAR, GONE, RESCALED = 0, 1, 2
 """Kinds of rows in a change."""
@@ -45,6 +46,9 @@ _ROWS_PER_GROUP = 65_536
 
 _MANY = 100
 """Tickers from which on the rows of all are read sooner than those of some."""
+
+_APART = 0.25
+"""Share of the tickers up to which all sessions of some are read from the file that has them ticker by ticker."""
 
 _DAMAGED = (OSError, ValueError, KeyError, pyarrow.ArrowException)
 _READS = 5
@@ -159,6 +163,7 @@ class PriceLog:
         self.base = root / "prices.parquet"
         self.folder = root / "changes"
         self.path = root / "history.json"
+        self.histories = root / "histories.npy"
 
     def changes(self) -> tuple[Change, ...]:
         """The history, oldest first; a store of an earlier version has one entry, dated by its file.
@@ -251,6 +256,7 @@ class PriceLog:
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
             self._write(self.base, bars)
+            self._write_histories(rows, change.new_hash)
             history = _History(self.base.stat().st_size, (), (change,))
         else:
             rows = rows.assign(change=np.int32(change.number))
@@ -264,6 +270,9 @@ class PriceLog:
                 first, count = merged.first, count + merged.rows
             new = _File(f"{first:06d}-{change.number:06d}.parquet", first, change.number, count)
             self._write(self.folder / new.name, rows)
+            if change.rescaled and load_histories(self.histories, history.changes[0].new_hash) is None:
+                # An earlier version has written none, and where one ticker pays a dividend, others will.
+                self._write_histories(with_names(self._load(self.base, None)), history.changes[0].new_hash)
             history = replace(history, files=(*files, new), changes=(*history.changes, change))
         self._commit(history)
         self.tidy()
@@ -278,6 +287,7 @@ class PriceLog:
             self._commit(self._history())
         named = set() if history is None else {file.name for file in history.files}
         leftovers = [*self.root.glob(f".{self.base.name}.*"), *self.root.glob(f".{self.path.name}.*")]
+        leftovers += list(self.root.glob(f".{self.histories.name}.*"))
         leftovers += [path for path in self.folder.glob("*") if path.name not in named]
         leftovers += list(self.folder.glob(".*.parquet"))
         for path in leftovers:
@@ -333,12 +343,27 @@ class PriceLog:
     def _replay(self, history: _History | None, span: Span, until: int | None) -> pd.DataFrame:
         if history is None or until == 0:
             return empty_prices()
-        base = _of_span(self._load(self.base, span.condition()), span)
+        base = self._base_of(history, span)
         parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
         rows = _together([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts]) if parts else base
         if until is not None and parts:
             rows = rows[rows["change"] <= until]
         return with_names(_replayed(rows) if parts else _sorted(base))
+
+    def _base_of(self, history: _History, span: Span) -> pd.DataFrame:
+        """Rows of the base; of some tickers from their first session on, no others are read."""
+        if span.tickers is not None and span.start is None and history.changes:
+            histories = load_histories(self.histories, history.changes[0].new_hash)
+            if histories is not None and len(span.tickers) <= _APART * len(histories.tickers):
+                found = histories.read(span.tickers)
+                if found is not None:
+                    return found if span.end is None else found[found["date"] <= pd.Timestamp(span.end)]
+        return _of_span(self._load(self.base, span.condition()), span)
+
+    def _write_histories(self, bars: pd.DataFrame, content_hash: str) -> None:
+        # A base of one row group is read as a whole in any case.
+        if len(bars) > _ROWS_PER_GROUP:
+            save_histories(self.histories, bars, content_hash)
 
     def _rows_since(self, history: _History | None, number: int) -> pd.DataFrame:
         files = [] if history is None else [file for file in history.files if file.last > number]

@@ -127,8 +127,8 @@ def read_parts(
             added = tail[name]
             is_last_alone = name in _BY_SESSION or (name == _LEVELS and len(added) < first + len(tail["days"]))
             kept = tuple(part[..., :first] for part in parts[name]) if is_last_alone else ()
-            if len(rows) and f"{_RESTATED}{name}" in tail:
-                kept[0][rows] = tail[f"{_RESTATED}{name}"]
+            for part in kept if f"{_RESTATED}{name}" in tail else ():
+                part[rows] = tail[f"{_RESTATED}{name}"]
             parts[name] = (*kept, added)
     return parts, Whole(whole, first, tuple(map(int, rows)))
 
