@@ -105,6 +105,7 @@ def _mapped(stream: IO[bytes]) -> np.ndarray:
     """The next array of the file, where it lies."""
     np.lib.format.read_magic(stream)
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    values = np.memmap(stream, dtype=dtype, mode="r", offset=stream.tell(), shape=shape).view(np.ndarray)
-    stream.seek(values.nbytes, 1)
+    start = stream.tell()
+    values = np.memmap(stream, dtype=dtype, mode="r", offset=start, shape=shape).view(np.ndarray)
+    stream.seek(start + values.nbytes)
     return values
