@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,7 +97,7 @@ def test_a_dividend_reads_its_ticker_alone(
                 whole = store.read(known_at=change.known_at)
                 pd.testing.assert_frame_equal(mine, whole[whole["ticker"].isin(asked)].reset_index(drop=True))
     read = list[Path]()
-    everything = PriceLog._load
+    everything = PriceLog._load  # pyright: ignore[reportPrivateUsage]
 
     def watched(log: PriceLog, path: Path, *given: object) -> pd.DataFrame:
         read.append(path)
@@ -120,6 +125,53 @@ def test_the_store_of_an_earlier_version_gets_one_with_its_next_dividend(
     store.upsert(source[source["date"].between(days[50], days[62])])
     assert path.read_bytes() == first
     assert store.content_hash() == hash_prices(store.read())
+
+
+def _die_while_writing(root: Path, prices: pd.DataFrame, at: int) -> None:
+    """Killed at the file number ``at`` that an upsert writes, with half of it on the disk."""
+    whole, count = os.fsync, itertools.count()
+
+    def killed(descriptor: int) -> None:
+        if next(count) == at:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.truncate(descriptor, 20)
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(descriptor)
+
+    os.fsync = killed
+    PriceStore(root).upsert(prices)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize("at", range(8))
+def test_a_power_cut_half_way_leaves_old_or_new_prices(
+    source: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, is_new: bool
+) -> None:
+    monkeypatch.setattr(price_log, "_ROWS_PER_GROUP", 100)
+    days, store, path = source["date"].unique(), PriceStore(tmp_path), tmp_path / "histories.npy"
+    before, delivered = 0, source[source["date"] <= days[60]]
+    if not is_new:  # with a dividend, and without the file, which is to be written again
+        store.upsert(delivered)
+        path.unlink()
+        before = 1
+        dividend(source, "T03", days[61])
+        delivered = source[source["date"].between(days[50], days[61])]
+    writer = multiprocessing.get_context("fork").Process(target=_die_while_writing, args=(tmp_path, delivered, at))
+    writer.start()
+    writer.join(60)
+    assert writer.exitcode == -signal.SIGKILL
+    assert len(store.history()) in (before, before + 1)
+    left = store.read()
+    assert store.content_hash() == hash_prices(left)
+    for name in NAMES:
+        pd.testing.assert_frame_equal(store.read((name,)), left[left["ticker"] == name].reset_index(drop=True))
+    store.upsert(delivered)
+    assert len(store.history()) == before + 1
+    assert store.history()[-1].rescaled == (() if is_new else ("T03",))
+    assert store.content_hash() == hash_prices(store.read())
+    assert not list(tmp_path.glob(".histories*"))
+    if path.exists():
+        assert load_histories(path, store.history()[0].new_hash) is not None
 
 
 def test_a_small_store_has_none(source: pd.DataFrame, tmp_path: Path) -> None:
