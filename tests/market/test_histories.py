@@ -97,11 +97,11 @@ def test_a_dividend_reads_its_ticker_alone(
                 whole = store.read(known_at=change.known_at)
                 pd.testing.assert_frame_equal(mine, whole[whole["ticker"].isin(asked)].reset_index(drop=True))
     read = list[Path]()
-    everything = PriceLog._load  # pyright: ignore[reportPrivateUsage]
+    everything = PriceLog._load
 
     def watched(log: PriceLog, path: Path, *given: object) -> pd.DataFrame:
         read.append(path)
-        return everything(log, path, *given)  # pyright: ignore[reportArgumentType]
+        return everything(log, path, *given)
 
     monkeypatch.setattr(PriceLog, "_load", watched)
     store.read(("T03",))
