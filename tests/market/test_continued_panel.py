@@ -332,6 +332,34 @@ def test_dividends_are_written_beside_the_whole(home: Home, source: pd.DataFrame
     assert_same(stored, home.whole(days[75]))
 
 
+def test_the_tail_of_an_earlier_version_goes_on(home: Home, source: pd.DataFrame) -> None:
+    days, tail = source["date"].unique(), home.path.with_name("panel.tail.npz")
+    now = upsert(home, source[source["date"] <= days[72]])
+    longer = home.continued(now)
+    assert longer is not None
+    longer.save(home.path)
+    for path in (home.path, tail):  # digests of another kind, levels of the last sessions alone, and no rows
+        with np.load(path) as held:
+            kept = {name: held[name] for name in held.files if name not in ("session_digests", "rows")}
+        digests = np.zeros((16, 73 if path == tail else 71), dtype=np.uint8)
+        if path == tail:
+            kept["growth"] = kept["growth"][int(kept["first"]) :]
+        with path.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, digests=digests, **kept)
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    assert stored.layout.digests.shape == (2, 0)
+    assert_same(stored, home.whole(now))
+    now = pay(home, source, ("T07",), 73)
+    longer = home.continued(now)
+    assert longer is not None
+    longer.save(home.path)
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    assert_same(stored, home.whole(now))
+    assert stored.layout.digests.shape == (2, 74)
+
+
 def _die_while_saving(panel: StoredPanel, path: Path, at: int) -> None:
     """Killed at the file number ``at`` that it writes, with half of it on the disk."""
     whole, count = os.fsync, itertools.count()
