@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.market import calendar
+from financial_assets.market.log.replay import BAR
 from financial_assets.market.panel import Members, belonging, require_sessions
 from financial_assets.market.panels.layout import CHANNELS, Layout, extended, with_rows
 from financial_assets.market.panels.stored import Basis, StoredPanel
-from financial_assets.market.price_log import BAR
 from financial_assets.market.quality.shapes import not_traded, stands_still
 from financial_assets.market.quality.values import require_possible
 from financial_assets.market.store import PriceStore
