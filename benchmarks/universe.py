@@ -1,4 +1,4 @@
-"""A large universe from files to validated features, and the step of one new session, beside the bare work.
+"""A large universe from files to validated features, and the steps of new sessions, beside the bare work.
 
     python benchmarks/universe.py [--tickers 2000 --sessions 1500 --smallest 100]
 
@@ -7,6 +7,10 @@ and the values are written to one flat file. Ours is the way of the assets: sour
 checks, feature store. Each runs in a process of its own, whose peak memory is printed. Seconds are the processor's, all
 threads together, so that other work on the machine disturbs them little; what the disk takes is not in them. The
 exponent is that of ours between the smallest and the largest universe.
+
+The new sessions follow one another, as they do in a year: one without news, one on which some 1.5 % of the tickers pay
+a dividend, one with two splits, one on which the source has corrected five bars of the last days, and one without news
+again, which finds what those before have left behind.
 """
 
 from __future__ import annotations
@@ -42,6 +46,14 @@ from financial_assets.market.store import PriceStore
 GIB = 2**30
 CHUNK = 16
 
+DAYS = ("quiet", "dividends", "splits", "corrections", "quiet again")
+"""What happens on the new sessions."""
+
+PAYING = 0.015
+"""Share of the tickers that pay a dividend on a day with some."""
+
+PRICES = ["open", "high", "low", "close"]
+
 
 def simulated_prices(tickers: int, sessions: int, seed: int = 0) -> pd.DataFrame:
     """Random walks as a price frame, a quarterly dividend among them."""
@@ -65,6 +77,24 @@ def simulated_prices(tickers: int, sessions: int, seed: int = 0) -> pd.DataFrame
     frame = pd.DataFrame(columns)
     frame["ticker"] = frame["ticker"].astype(object)
     return frame[list(PRICE_COLUMNS)]
+
+
+def bring_news(prices: pd.DataFrame, kind: str, day: pd.Timestamp) -> None:
+    """Change the prices, in place, as a source does that a dividend, a split or corrections reach on ``day``."""
+    names, ticker = prices["ticker"].unique(), prices["ticker"]
+    if kind == "dividends":
+        is_paid = ticker.isin(names[1 :: round(1 / PAYING)]) & (prices["date"] < day)
+        prices.loc[is_paid, "adj_close"] *= 0.995
+    elif kind == "splits":
+        # Also of the sessions to come, which trade at the new level.
+        is_split = ticker.isin(names[2 : len(names) - 1 : len(names) // 2])
+        prices.loc[is_split, [*PRICES, "adj_close"]] /= 2.0
+        prices.loc[is_split, "volume"] *= 2.0
+    elif kind == "corrections":
+        recent = prices["date"].unique()
+        recent = recent[recent < day][-3:]
+        is_wrong = ticker.isin(names[3 :: len(names) // 5][:5]) & (prices["date"] == recent[0])
+        prices.loc[is_wrong, [*PRICES, "adj_close"]] *= 1.001
 
 
 class Delivery:
@@ -145,8 +175,7 @@ def daily(file: Path, folder: Path) -> dict[str, float]:
     store, graph, times = PriceStore(folder / "prices"), FeatureGraph(), dict[str, float]()
     prices = pd.read_parquet(file)
     tickers = sorted(prices["ticker"].unique())
-    source = Delivery(prices[prices["date"] >= prices["date"].max() - pd.Timedelta(days=40)])
-    del prices
+    source = Delivery(prices)
     start = time.process_time()
     outcome = ingest(source, store, tickers)
     assert outcome.report is not None
@@ -187,27 +216,33 @@ def _measured(
 def show(name: str, times: dict[str, float], memory: float) -> float:
     total = sum(times.values())
     steps = ", ".join(f"{step} {seconds:.2f}" for step, seconds in times.items())
-    print(f"  {name:<8}{total:8.2f} s  peak {memory:5.2f} GiB   ({steps})", flush=True)
+    print(f"  {name:<12}{total:8.2f} s  peak {memory:5.2f} GiB   ({steps})", flush=True)
     return total
 
 
-def measure(tickers: int, sessions: int) -> tuple[float, float, float]:
-    """Seconds of the bare work, of ours, and of a daily step."""
+def measure(tickers: int, sessions: int) -> tuple[float, float]:
+    """Seconds of the bare work and of ours; prints what each kind of new session costs beside it."""
     print(f"{tickers:,} tickers x {sessions:,} sessions", flush=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        prices = simulated_prices(tickers, sessions + 1)
-        last = prices["date"].max()
-        first, second = folder / "known.parquet", folder / "next.parquet"
-        prices[prices["date"] < last].to_parquet(first, index=False)
-        prices.to_parquet(second, index=False)
+        prices = simulated_prices(tickers, sessions + len(DAYS))
+        days = prices["date"].unique()
+        known, last = days[sessions - 1], [folder / f"{number}.parquet" for number in range(len(DAYS))]
+        first = folder / "known.parquet"
+        prices[prices["date"] <= known].to_parquet(first, index=False)
+        # A live source is asked for the last days only.
+        for number, kind in enumerate(DAYS):
+            day = days[sessions + number]
+            bring_news(prices, kind, day)
+            is_delivered = prices["date"].between(day - pd.Timedelta(days=40), day)
+            prices[is_delivered].to_parquet(last[number], index=False)
         del prices
-        totals = [
-            show(work.__name__, *apart(work, file, folder))
-            for work, file in ((bare, first), (whole, first), (daily, second))
-        ]
-    print(f"  ours over bare {totals[1] / totals[0]:.2f}; daily step 1/{totals[1] / totals[2]:.0f} of ours", flush=True)
-    return totals[0], totals[1], totals[2]
+        totals = [show(work.__name__, *apart(work, first, folder)) for work in (bare, whole)]
+        steps = {kind: show(kind, *apart(daily, file, folder)) for kind, file in zip(DAYS, last, strict=True)}
+    print(f"  ours over bare {totals[1] / totals[0]:.2f}", flush=True)
+    shares = ", ".join(f"{kind} 1/{totals[1] / seconds:.0f}" for kind, seconds in steps.items())
+    print(f"  step of a new session over ours: {shares}", flush=True)
+    return totals[0], totals[1]
 
 
 def main() -> None:

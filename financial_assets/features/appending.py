@@ -50,6 +50,9 @@ _UNKNOWN = np.empty((0, 16), dtype=np.uint8)
 _SETTLED = "last"
 """The last settled session, which is all that earlier versions kept of the base."""
 
+_NEWEST_OF_ROWS = "row_newest"
+"""The last sessions of restated tickers: the next append looks at one of them, and not at all of their sessions."""
+
 _DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
 
 
@@ -147,7 +150,7 @@ def next_sessions(
     return Appended(
         new=features,
         added=len(panel.sessions) - count,
-        restated=compute_panel(_rows_of(panel, changed, 0), graph) if len(changed) else None,
+        restated=compute_panel(panel.of_tickers(changed), graph) if len(changed) else None,
         unstable=tuple((panel.tickers[row], graph.names[column]) for row, column in np.argwhere(differs)),
         number=stored.number + 1,
         base=stored.base,
@@ -164,6 +167,7 @@ def append_features(path: Path, appended: Appended) -> None:
     if restated is not None:
         rows = np.searchsorted(np.array(new.tickers), np.array(restated.tickers))
         arrays |= {"rows": rows, "row_values": restated.values, "row_valid": restated.valid}
+        arrays |= {_NEWEST_OF_ROWS: _newest(restated.values)}
     _write(_part(path, appended.number), arrays)
 
 
@@ -173,7 +177,7 @@ def save_features(path: Path, features: FeaturePanel, panel: PricePanel, lineage
     ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
     ends |= {"panel": np.array(_name(lineage))}
     # Apart, because a session of all tickers lies scattered over the whole file.
-    newest = np.ascontiguousarray(np.moveaxis(features.values[:, :, -1 - UNSETTLED :], -1, 0))
+    newest = _newest(features.values)
     last = {_last(len(newest) - place): values for place, values in enumerate(newest)}
     _write(path, features.arrays() | ends | last)
     for number in range(1, MOST_PARTS + 1):
@@ -269,6 +273,11 @@ def _last(back: int) -> str:
     return f"last_{back}"
 
 
+def _newest(values: np.ndarray) -> np.ndarray:
+    """The unsettled sessions and the one before of ``[ticker, feature, session]``: ``[session, ticker, feature]``."""
+    return np.ascontiguousarray(np.moveaxis(values[:, :, -1 - UNSETTLED :], -1, 0))
+
+
 def _cut(sessions: pd.DatetimeIndex) -> int:
     return max(0, len(sessions) - UNSETTLED)
 
@@ -323,9 +332,12 @@ def _stored_values(path: Path, stored: _Ends, session: int) -> np.ndarray:
         values = held[_last(back)] if _last(back) in held else held[_SETTLED]
     values = values.copy()
     for later in range(max(number, 1), len(spans)):
-        restated = _arrays(_part(path, later), ("rows", "row_values"))
-        if restated:
-            values[restated["rows"]] = restated["row_values"][:, :, session]
+        rows = _arrays(_part(path, later), ("rows", _NEWEST_OF_ROWS))
+        if _NEWEST_OF_ROWS in rows:
+            end = int(stored.sessions.searchsorted(spans[later][-1])) + 1
+            values[rows["rows"]] = rows[_NEWEST_OF_ROWS][session - end]
+        elif rows:  # an earlier version's
+            values[rows["rows"]] = _arrays(_part(path, later), ("row_values",))["row_values"][:, :, session]
     return values
 
 
@@ -377,17 +389,6 @@ def _digests(panel: PricePanel, first: int, second: int) -> tuple[np.ndarray, np
         digest.update(bars[first:].tobytes())
         after[row] = np.frombuffer(digest.digest(), np.uint8)
     return before, after
-
-
-def _rows_of(panel: PricePanel, rows: np.ndarray, first: int) -> PricePanel:
-    """Some tickers of a panel, from its session number ``first`` on."""
-    return type(panel)(
-        tickers=tuple(panel.tickers[row] for row in rows),
-        sessions=panel.sessions[first:],
-        values=np.ascontiguousarray(panel.values[rows, :, first:]),
-        valid=np.ascontiguousarray(panel.valid[rows, first:]),
-        covariates=panel.covariates,
-    )
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

@@ -150,10 +150,10 @@ def row_hashes(codes: np.ndarray, columns: Sequence[np.ndarray]) -> np.ndarray:
     bits = [np.ascontiguousarray(column, dtype=np.float64).view("u8") for column in columns]
     hashes = np.empty(len(codes), dtype=np.uint64)
     for start in range(0, len(codes), _BLOCK):
-        mixed = _mix(codes[start : start + _BLOCK].astype(np.uint64))
+        state = mixed(codes[start : start + _BLOCK].astype(np.uint64))
         for column in bits:
-            mixed = _mix(mixed ^ column[start : start + _BLOCK])
-        hashes[start : start + _BLOCK] = mixed
+            state = mixed(state ^ column[start : start + _BLOCK])
+        hashes[start : start + _BLOCK] = state
     return hashes
 
 
@@ -177,14 +177,14 @@ def hash_prices(prices: pd.DataFrame) -> str:
     for start in range(0, len(prices), _BLOCK):
         block = [column[start : start + _BLOCK] for column in columns]
         for lane in range(_LANES):
-            mixed = np.full(len(block[0]), _GOLDEN * (2 * lane + 1) % 2**_LANE_BITS, dtype=np.uint64)
+            state = np.full(len(block[0]), _GOLDEN * (2 * lane + 1) % 2**_LANE_BITS, dtype=np.uint64)
             for column in block:
-                mixed = _mix(mixed ^ column)
-            lanes[lane] = (lanes[lane] + int(mixed.sum(dtype=np.uint64))) % 2**_LANE_BITS
+                state = mixed(state ^ column)
+            lanes[lane] = (lanes[lane] + int(state.sum(dtype=np.uint64))) % 2**_LANE_BITS
     return "".join(f"{lane:016x}" for lane in lanes)
 
 
-def _mix(state: np.ndarray) -> np.ndarray:
+def mixed(state: np.ndarray) -> np.ndarray:
     """The finaliser of splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014)."""
     state = state + np.uint64(_GOLDEN)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -17,7 +17,8 @@ from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market import calendar
 from financial_assets.market.frames import sort_prices, ticker_codes
 from financial_assets.market.panels.archive import read_arrays
-from financial_assets.market.panels.layout import CHANNELS, DIGEST_BYTES, Layout, as_days, lay_out
+from financial_assets.market.panels.digests import LANES, digests_of
+from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
 from financial_assets.market.panels.sections import Sections
 from financial_assets.market.quality.results import failure_table
 from financial_assets.market.quality.sessions import stray_days
@@ -36,8 +37,8 @@ __all__ = [
 ]
 
 
-_DIGESTED = 32
-"""Sessions that are brought together at a time."""
+_DIGESTED = 64
+"""Tickers that are brought together at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +106,17 @@ class PricePanel:
         """``valid`` from session number ``first`` to before ``end``; the others need not be looked at."""
         held: Layout | None = vars(self).get("layout")
         return self.valid[:, first:end] if held is None else held.valid_between(first, end)
+
+    def of_tickers(self, rows: np.ndarray) -> PricePanel:
+        """The panel of the tickers at these places alone, with the market's index of all."""
+        held: Layout | None = vars(self).get("layout")
+        return PricePanel(
+            tickers=tuple(self.tickers[row] for row in rows),
+            sessions=self.sessions,
+            values=np.ascontiguousarray(self._sections().of_row(rows)),
+            valid=self.valid[rows] if held is None else held.valid_of(rows),
+            covariates=self.covariates,
+        )
 
     def recent(self, count: int) -> np.ndarray:
         """The last ``count`` sessions of ``values``; the others need not be joined."""
@@ -275,24 +287,19 @@ class PricePanel:
         return digest.hexdigest()
 
     def session_digests(self) -> np.ndarray:
-        """BLAKE2b of each session's values and validity, all tickers: uint8 ``[16, session]``."""
+        """A digest of each session's values and validity, all tickers: uint64 ``[2, session]``; see ``digests_of``."""
         if "_digests" in vars(self):
             return vars(self)["_digests"]
         held: Layout | None = vars(self).get("layout")
-        known = np.empty((DIGEST_BYTES, 0), dtype=np.uint8) if held is None else held.digests
-        count = len(self.sessions)
-        digests = np.empty((DIGEST_BYTES, count), dtype=np.uint8)
-        digests[:, : known.shape[1]] = known
-        for first in range(known.shape[1], count, _DIGESTED):
-            end = min(first + _DIGESTED, count)
-            values = np.ascontiguousarray(np.moveaxis(self._sections().between(first, end).joined(), -1, 0))
-            valid = np.ascontiguousarray(self.valid_between(first, end).T)
-            for place in range(end - first):
-                digest = hashlib.blake2b(values[place].tobytes(), digest_size=DIGEST_BYTES)
-                digest.update(valid[place].tobytes())
-                digests[:, first + place] = np.frombuffer(digest.digest(), dtype=np.uint8)
-        vars(self)["_digests"] = digests
-        return digests
+        known = np.empty((LANES, 0), dtype=np.uint64) if held is None else held.digests
+        first, count = known.shape[1], len(self.sessions)
+        sections, valid = self._sections().between(first, count), self.valid_between(first, count)
+        new = np.zeros((LANES, count - first), dtype=np.uint64)
+        for row in range(0, len(self.tickers) if first < count else 0, _DIGESTED):
+            places = np.arange(row, min(row + _DIGESTED, len(self.tickers)))
+            new += digests_of(sections.of_row(places), valid[places], places)
+        vars(self)["_digests"] = np.concatenate([known, new], axis=1)
+        return vars(self)["_digests"]
 
     def version(self) -> str:
         """Names the content, as ``content_hash`` does, from ``session_digests``: those of stored sessions are kept.
@@ -331,7 +338,7 @@ class PricePanel:
             There is no such file, or it holds something else.
         """
         try:
-            held, _, _ = read_arrays(path, ("tickers", "days", "values", "valid"), optional=("covariates",))
+            held, _ = read_arrays(path, ("tickers", "days", "values", "valid"), optional=("covariates",))
             return cls(
                 tickers=tuple(map(str, held["tickers"])),
                 sessions=pd.DatetimeIndex(held["days"].astype("datetime64[D]").astype("datetime64[ns]")),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,127 +22,37 @@ import pandas as pd
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
-from pandas.api.types import union_categoricals
 from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_path, atomic_write_bytes
 from financial_assets.errors import MarketDataError
-from financial_assets.market.frames import (
-    PRICE_COLUMNS,
-    VALUE_COLUMNS,
-    by_ticker_and_date,
-    empty_prices,
-    hash_prices,
-    in_order,
-    renumbered,
+from financial_assets.market.frames import PRICE_COLUMNS, VALUE_COLUMNS, empty_prices, hash_prices
+from financial_assets.market.index.histories import load_histories, save_histories
+from financial_assets.market.log.history import Change, ChangesFile, History
+from financial_assets.market.log.replay import (
+    BAR,
+    RESCALED,
+    Span,
+    of_span,
+    replayed,
+    sorted_bars,
+    together,
+    with_names,
 )
-
-BAR, GONE, RESCALED = 0, 1, 2
-"""Kinds of rows in a change."""
 
 _ROWS_PER_GROUP = 65_536
 """Rows of a Parquet row group: some dozen sessions of a large universe. A read of the last days skips the rest."""
 
-_MANY = 100
-"""Tickers from which on the rows of all are read sooner than those of some."""
+_APART = 0.25
+"""Share of the tickers up to which all sessions of some are read from the file that has them ticker by ticker."""
 
 _DAMAGED = (OSError, ValueError, KeyError, pyarrow.ArrowException)
 _READS = 5
 """A reader takes no lock: files that a writer has merged meanwhile are looked up again this many times."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """One entry of the history.
-
-    Attributes
-    ----------
-    number
-        Counts changes, from 1.
-    known_at
-        When the store took it (UTC): from then on, prices are known as the change leaves them.
-    added, replaced, removed
-        Bars that were new, that came with other values, and that the source no longer has.
-    rescaled
-        Tickers whose earlier history was multiplied by a factor.
-    first, last
-        First and last session of the rows that the change brought.
-    old_hash, new_hash
-        ``hash_prices`` of the whole store before and after.
-    note
-        What else is to be known of it, e.g. that an earlier version of this program wrote it.
-    """
-
-    number: int
-    known_at: dt.datetime
-    added: int
-    replaced: int
-    removed: int
-    rescaled: tuple[str, ...]
-    first: dt.date | None
-    last: dt.date | None
-    old_hash: str
-    new_hash: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file of ``changes/``: the numbers of its first and last change, and its rows."""
-
-    name: str
-    first: int
-    last: int
-    rows: int
-
-
-@dataclass(frozen=True)
-class _History:
-    """What ``history.json`` holds. ``base_bytes`` is the size of the base that the changes build on."""
-
-    base_bytes: int = 0
-    files: tuple[_File, ...] = ()
-    changes: tuple[Change, ...] = field(default=())
-
-    def is_whole(self) -> bool:
-        """Whether the base and the files hold every change once: the first one is the base."""
-        firsts = [file.first for file in self.files]
-        lasts = [1, *(file.last for file in self.files)]
-        numbers = [change.number for change in self.changes]
-        return (
-            bool(numbers)
-            and numbers == list(range(1, len(numbers) + 1))
-            and firsts == [last + 1 for last in lasts[:-1]]
-            and lasts[-1] == numbers[-1]
-        )
-
-
-_HISTORY = TypeAdapter(_History)
+_HISTORY = TypeAdapter(History)
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Span:
-    """Which tickers and sessions to read; ``None``: all, both ends included."""
-
-    tickers: tuple[str, ...] | None = None
-    start: dt.date | None = None
-    end: dt.date | None = None
-
-    def condition(self) -> pyarrow.compute.Expression | None:
-        """The same for pyarrow; without the tickers where there are so many that it is quicker to look later."""
-        conditions: list[pyarrow.compute.Expression] = []
-        column = pyarrow.compute.field
-        if self.tickers is not None and len(self.tickers) <= _MANY:
-            conditions.append(column("ticker").isin(pyarrow.array(self.tickers, pyarrow.string())))
-        if self.start is not None:
-            conditions.append(column("date") >= pd.Timestamp(self.start))
-        if self.end is not None:
-            conditions.append(column("date") <= pd.Timestamp(self.end))
-        together: pyarrow.compute.Expression | None = None
-        for condition in conditions:
-            together = condition if together is None else together & condition
-        return together
 
 
 class PriceLog:
@@ -159,6 +69,7 @@ class PriceLog:
         self.base = root / "prices.parquet"
         self.folder = root / "changes"
         self.path = root / "history.json"
+        self.histories = root / "histories.npy"
 
     def changes(self) -> tuple[Change, ...]:
         """The history, oldest first; a store of an earlier version has one entry, dated by its file.
@@ -180,7 +91,7 @@ class PriceLog:
         """
         return self._read_whole(lambda history: self._replay(history, span, until))
 
-    def _read_whole(self, read: Callable[[_History | None], _T]) -> _T:
+    def _read_whole(self, read: Callable[[History | None], _T]) -> _T:
         for attempt in range(_READS):
             try:
                 return read(self._written())
@@ -210,7 +121,7 @@ class PriceLog:
         """
         self._read_whole(self._require_changes)
 
-    def _require_changes(self, history: _History | None) -> None:
+    def _require_changes(self, history: History | None) -> None:
         for file in () if history is None else history.files:
             path = self.folder / file.name
             try:
@@ -251,7 +162,8 @@ class PriceLog:
             # A history left of prices that were removed must not meet the new ones.
             self.path.unlink(missing_ok=True)
             self._write(self.base, bars)
-            history = _History(self.base.stat().st_size, (), (change,))
+            self._write_histories(rows, change.new_hash)
+            history = History(self.base.stat().st_size, (), (change,))
         else:
             rows = rows.assign(change=np.int32(change.number))
             files = [*history.files]
@@ -262,8 +174,11 @@ class PriceLog:
                 merged = files.pop()
                 rows = pd.concat([with_names(self._changes_in(merged)), rows])
                 first, count = merged.first, count + merged.rows
-            new = _File(f"{first:06d}-{change.number:06d}.parquet", first, change.number, count)
+            new = ChangesFile(f"{first:06d}-{change.number:06d}.parquet", first, change.number, count)
             self._write(self.folder / new.name, rows)
+            if change.rescaled and load_histories(self.histories, history.changes[0].new_hash) is None:
+                # An earlier version has written none, and where one ticker pays a dividend, others will.
+                self._write_histories(with_names(self._load(self.base, None)), history.changes[0].new_hash)
             history = replace(history, files=(*files, new), changes=(*history.changes, change))
         self._commit(history)
         self.tidy()
@@ -278,15 +193,16 @@ class PriceLog:
             self._commit(self._history())
         named = set() if history is None else {file.name for file in history.files}
         leftovers = [*self.root.glob(f".{self.base.name}.*"), *self.root.glob(f".{self.path.name}.*")]
+        leftovers += list(self.root.glob(f".{self.histories.name}.*"))
         leftovers += [path for path in self.folder.glob("*") if path.name not in named]
         leftovers += list(self.folder.glob(".*.parquet"))
         for path in leftovers:
             path.unlink(missing_ok=True)
 
-    def _commit(self, history: _History) -> None:
+    def _commit(self, history: History) -> None:
         atomic_write_bytes(self.path, _HISTORY.dump_json(history, indent=1) + b"\n")
 
-    def _written(self) -> _History | None:
+    def _written(self) -> History | None:
         """The entry of the base in ``history.json``; ``None`` without a base."""
         try:
             size = self.base.stat().st_size
@@ -298,7 +214,7 @@ class PriceLog:
             # Without it nobody knows which changes count, and the base alone would be old prices.
             if any(self.folder.glob("[0-9]*.parquet")):
                 raise self._damaged(self.path, "it is missing, and there are changes") from None
-            return _History(size)
+            return History(size)
         except ValidationError as error:
             raise self._damaged(self.path, error.errors()[0]["msg"]) from error
         except OSError as error:
@@ -306,13 +222,13 @@ class PriceLog:
         if not history.is_whole():
             raise self._damaged(self.path, "its files and its changes do not belong together")
         # An earlier version rewrites the base as a whole; the changes belong to the base that it has replaced.
-        return history if history.base_bytes == size else _History(size)
+        return history if history.base_bytes == size else History(size)
 
-    def _history(self) -> _History:
+    def _history(self) -> History:
         """The same with at least one entry, if there are prices: a base without history is adopted."""
         history = self._written()
         if history is None or history.changes:
-            return history or _History()
+            return history or History()
         rows = with_names(self._load(self.base, None))
         days = rows["date"]
         change = Change(
@@ -330,17 +246,32 @@ class PriceLog:
         )
         return replace(history, changes=(change,))
 
-    def _replay(self, history: _History | None, span: Span, until: int | None) -> pd.DataFrame:
+    def _replay(self, history: History | None, span: Span, until: int | None) -> pd.DataFrame:
         if history is None or until == 0:
             return empty_prices()
-        base = _of_span(self._load(self.base, span.condition()), span)
+        base = self._base_of(history, span)
         parts = [self._changes_in(file, span) for file in history.files if until is None or file.first <= until]
-        rows = _together([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts]) if parts else base
+        rows = together([base.assign(kind=np.int8(BAR), change=np.int32(0)), *parts]) if parts else base
         if until is not None and parts:
             rows = rows[rows["change"] <= until]
-        return with_names(_replayed(rows) if parts else _sorted(base))
+        return with_names(replayed(rows) if parts else sorted_bars(base))
 
-    def _rows_since(self, history: _History | None, number: int) -> pd.DataFrame:
+    def _base_of(self, history: History, span: Span) -> pd.DataFrame:
+        """Rows of the base; of some tickers from their first session on, no others are read."""
+        if span.tickers is not None and span.start is None and history.changes:
+            histories = load_histories(self.histories, history.changes[0].new_hash)
+            if histories is not None and len(span.tickers) <= _APART * len(histories.tickers):
+                found = histories.read(span.tickers)
+                if found is not None:
+                    return found if span.end is None else found[found["date"] <= pd.Timestamp(span.end)]
+        return of_span(self._load(self.base, span.condition()), span)
+
+    def _write_histories(self, bars: pd.DataFrame, content_hash: str) -> None:
+        # A base of one row group is read as a whole in any case.
+        if len(bars) > _ROWS_PER_GROUP:
+            save_histories(self.histories, bars, content_hash)
+
+    def _rows_since(self, history: History | None, number: int) -> pd.DataFrame:
         files = [] if history is None else [file for file in history.files if file.last > number]
         parts = [with_names(rows[rows["change"] > number]) for rows in map(self._changes_in, files)]
         columns = ["kind", "date", "ticker"]
@@ -348,14 +279,14 @@ class PriceLog:
             return empty_prices().assign(kind=np.int8(BAR))[columns]
         return pd.concat([part[columns] for part in parts], ignore_index=True)
 
-    def _changes_in(self, file: _File, span: Span | None = None) -> pd.DataFrame:
+    def _changes_in(self, file: ChangesFile, span: Span | None = None) -> pd.DataFrame:
         condition = None if span is None else span.condition()
         if condition is not None:
             condition |= pyarrow.compute.field("kind") == RESCALED
         rows = self._load(self.folder / file.name, condition)
         if not {"kind", "change"} <= set(rows):
             raise self._damaged(self.folder / file.name, "it holds no changes")
-        return rows if span is None else _of_span(rows, span)
+        return rows if span is None else of_span(rows, span)
 
     def _load(
         self,
@@ -391,82 +322,3 @@ class PriceLog:
             # Keys repeat, and values hardly do: looking for repeats among them took most of the time.
             keys = [name for name in rows if name not in VALUE_COLUMNS]
             rows.to_parquet(temporary, index=False, row_group_size=_ROWS_PER_GROUP, use_dictionary=keys)
-
-
-def with_names(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with tickers as strings."""
-    return rows.assign(ticker=rows["ticker"].astype(object))
-
-
-def _of_span(rows: pd.DataFrame, span: Span) -> pd.DataFrame:
-    """The rows of the span's tickers."""
-    if span.tickers is None:
-        return rows
-    column = rows["ticker"].cat
-    asked = np.append(column.categories.isin(span.tickers), False)
-    return rows if asked[:-1].all() and len(asked) > 1 else rows[asked[column.codes.to_numpy()]]
-
-
-def _together(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The parts one after the other, their tickers still categorical."""
-    tickers = union_categoricals([part["ticker"] for part in parts])
-    rows = pd.concat([part.drop(columns="ticker") for part in parts], ignore_index=True)
-    return rows.assign(ticker=tickers)
-
-
-def _ticker_codes(rows: pd.DataFrame) -> tuple[np.ndarray, pd.Index]:
-    """Codes of the rows' tickers in alphabetical order, and the names."""
-    column = rows["ticker"].cat
-    names = column.categories.sort_values()
-    # A row without a ticker has the code -1, the last place.
-    return np.append(names.get_indexer(column.categories), -1)[column.codes.to_numpy()], names
-
-
-def _sorted(bars: pd.DataFrame) -> pd.DataFrame:
-    """Bars sorted by ticker and date, on a fresh index."""
-    codes, date = _ticker_codes(bars)[0], bars["date"].to_numpy()
-    if in_order(codes, date):
-        return renumbered(bars)
-    return renumbered(bars.take(by_ticker_and_date(codes, date)))
-
-
-def _replayed(rows: pd.DataFrame) -> pd.DataFrame:
-    """The prices that the base and its changes amount to, sorted by ticker and date."""
-    factors = rows[rows["kind"] == RESCALED].sort_values("change", kind="stable")
-    bars = rows[rows["kind"] != RESCALED] if len(factors) else rows
-    codes, names = _ticker_codes(bars)
-    date, change = bars["date"].to_numpy(), bars["change"].to_numpy()
-    # Files are in the order of their changes, and the sort keeps it.
-    order = by_ticker_and_date(codes, date)
-    codes, date = codes[order], date[order]
-    # Of several versions of a bar the last one counts.
-    superseded = np.append((codes[1:] == codes[:-1]) & (date[1:] == date[:-1]), False)
-    kept = ~superseded & (bars["kind"].to_numpy()[order] != GONE)
-    order, codes, date = order[kept], codes[kept], date[kept]
-    prices = bars[list(PRICE_COLUMNS)].take(order).reset_index(drop=True)
-    if factors.empty:
-        return prices
-    values = prices[list(VALUE_COLUMNS)].to_numpy(copy=True)
-    change = change[order]
-    place = {str(name): code for code, name in enumerate(names)}
-    for ticker, before, number, *factor in factors[["ticker", "date", "change", *VALUE_COLUMNS]].itertuples(
-        index=False, name=None
-    ):
-        code = place.get(str(ticker))
-        if code is None:
-            continue
-        first = int(np.searchsorted(codes, code))
-        end = first + int(np.searchsorted(date[first : np.searchsorted(codes, code, "right")], np.datetime64(before)))
-        # One factor after the other, as the source published them: their product would round otherwise.
-        older = first + np.flatnonzero(change[first:end] < number)
-        values[older] *= np.asarray(factor, dtype=np.float64)
-    prices[list(VALUE_COLUMNS)] = values
-    return prices
-
-
-def rescaled_rows(factors: Sequence[tuple[str, pd.Timestamp, float, float, float]]) -> pd.DataFrame:
-    """Rows of kind ``rescaled``: ticker, first session that keeps its values, factors of prices, volume, adj_close."""
-    ticker, before, price, volume, adjusted = zip(*factors, strict=True)
-    columns = {"kind": np.int8(RESCALED), "date": pd.DatetimeIndex(before), "ticker": list(ticker)}
-    columns |= {name: list(price) for name in ("open", "high", "low", "close")}
-    return pd.DataFrame(columns | {"volume": list(volume), "adj_close": list(adjusted)})

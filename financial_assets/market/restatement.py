@@ -95,39 +95,47 @@ def reconcile(both: pd.DataFrame, differs: np.ndarray, first_stored: pd.Series) 
     """
     factors: list[tuple[str, pd.Timestamp, float, float, float]] = []
     held_back: dict[str, str] = {}
-    differing = pd.Series(differs)
-    for ticker, rows in both.groupby("ticker"):
-        name, first = str(ticker), pd.Timestamp(rows["date"].iloc[0])
-        if first <= first_stored[name]:
+    columns = [name for name in both if str(name).endswith(("_delivered", "_stored"))]
+    # Plain arrays: a day has dozens of restated tickers, and a small table costs more than its numbers.
+    values = {str(name): both[name].to_numpy(np.float64) for name in columns}
+    tickers, days_of, differing = both["ticker"].to_numpy(), both["date"].to_numpy(), differs[both.index.to_numpy()]
+    codes, names = pd.factorize(tickers)
+    starts = np.searchsorted(codes, np.arange(len(names) + 1))
+    begins = first_stored.to_dict()
+    for name, start, end in zip(map(str, names), starts[:-1], starts[1:], strict=True):
+        first, bars = pd.Timestamp(days_of[start]), end - start
+        if first <= begins[name]:
             continue  # delivered from its stored beginning: whatever differs is replaced
-        count = min(_LEADING, max(1, len(rows) - 1))
-        if len(rows) > 1 and not differing[rows.index[:count]].any():
+        count = min(_LEADING, max(1, bars - 1))
+        if bars > 1 and not differing[start : start + count].any():
             continue  # the older bars stand: single bars were corrected, or have settled since
-        factor = _uniform_factor(rows.iloc[: min(_LEADING, len(rows))])
+        leading = slice(start, start + min(_LEADING, bars))
+        factor = _uniform_factor({column: each[leading] for column, each in values.items()})
         if factor is not None:
             factors.append((name, first, *factor))
             continue
-        days = f"{int(differing[rows.index].sum())} of {len(rows)} overlapping bars"
+        days = f"{int(differing[start:end].sum())} of {bars} overlapping bars"
         held_back[name] = (
-            f"the delivery begins on {first:%Y-%m-%d}, later than the store ({first_stored[name]:%Y-%m-%d}), and "
+            f"the delivery begins on {first:%Y-%m-%d}, later than the store ({begins[name]:%Y-%m-%d}), and "
             f"{days} differ by more than one common factor: its earlier history was restated, too"
         )
     return Restatement(tuple(factors), held_back)
 
 
-def _uniform_factor(rows: pd.DataFrame) -> tuple[float, float, float] | None:
+def _uniform_factor(rows: Mapping[str, np.ndarray]) -> tuple[float, float, float] | None:
     """Delivered over stored, for prices, volume and adjusted close, if each is the same on all ``rows``."""
-    if len(rows) < 2:
+    if len(rows["close_stored"]) < 2:
         return None
 
     def ratios(name: str) -> np.ndarray:
-        return (rows[f"{name}_delivered"] / rows[f"{name}_stored"]).to_numpy(np.float64)
+        with np.errstate(divide="ignore", invalid="ignore"):  # volumes of 0
+            return rows[f"{name}_delivered"] / rows[f"{name}_stored"]
 
     prices = np.concatenate([ratios(name) for name in ("open", "high", "low", "close")])
     price, adjusted = _near(float(np.median(prices))), _near(float(np.median(ratios("adj_close"))))
     # A split leaves the turnover as it was; prices that change alone are in another currency or unit.
     volume = 1.0 / price
-    is_traded = ((rows["volume_stored"] > 0) & (rows["volume_delivered"] > 0)).to_numpy()
+    is_traded = (rows["volume_stored"] > 0) & (rows["volume_delivered"] > 0)
     is_uniform = (
         _spread(prices, price) <= _UNIFORM
         and _spread(ratios("adj_close"), adjusted) <= _UNIFORM

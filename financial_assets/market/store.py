@@ -27,7 +27,9 @@ from financial_assets.market.frames import (
     ticker_codes,
 )
 from financial_assets.market.index.coverage import Coverage
-from financial_assets.market.price_log import BAR, GONE, RESCALED, Change, PriceLog, Span, rescaled_rows
+from financial_assets.market.log.history import Change
+from financial_assets.market.log.replay import BAR, GONE, RESCALED, Span, rescaled_rows
+from financial_assets.market.price_log import PriceLog
 from financial_assets.market.restatement import among, compare, reconcile
 
 _BEFORE = dt.timedelta(days=30)

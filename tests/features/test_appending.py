@@ -231,6 +231,50 @@ def test_parts_do_not_pile_up(
     assert [file.name for file in path.parent.iterdir()] == ["features.npz"]
 
 
+def test_restated_tickers_of_an_earlier_version_go_on(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path
+) -> None:
+    first, lineage = panel.until(DAYS[165]), Lineage()
+    save_features(path, compute_panel(first, catalogue_graph), first, lineage)
+    values = panel.values.copy()
+    values[5, 0:4, :90] *= np.float32(0.7)
+    changed = replace(panel, values=values)
+    for last, apart in ((166, ("T05",)), (168, ()), (169, ())):
+        longer, lineage = changed.until(DAYS[last]), lineage.continued(last, apart)
+        appended = next_sessions(path, longer, catalogue_graph, lineage)
+        assert appended is not None
+        assert appended.unstable == ()
+        append_features(path, appended)
+        assert same(load_features(path), compute_panel(longer, catalogue_graph))
+        part = path.with_name("features.001.npz")
+        with np.load(part) as held:
+            kept = {name: held[name] for name in held.files if name != "row_newest"}
+        np.savez(part, **kept)
+
+
+@pytest.mark.parametrize("name", ["row_newest", "row_values"])
+def test_a_restated_value_that_does_not_come_out_again_is_told(
+    panel: PricePanel, catalogue_graph: FeatureGraph, path: Path, name: str
+) -> None:
+    first, lineage = panel.until(DAYS[165]), Lineage()
+    save_features(path, compute_panel(first, catalogue_graph), first, lineage)
+    values = panel.values.copy()
+    values[5, 0:4, :90] *= np.float32(0.7)
+    changed, lineage = replace(panel, values=values), lineage.continued(166, ("T05",))
+    appended = next_sessions(path, changed.until(DAYS[166]), catalogue_graph, lineage)
+    assert appended is not None
+    append_features(path, appended)
+    part = path.with_name("features.001.npz")
+    with np.load(part) as held:
+        arrays = {each: held[each].copy() for each in held.files if each != "row_newest" or name == each}
+    at = (-1, 0, 7) if name == "row_newest" else (0, 7, -1)
+    arrays[name][at] += 1.0
+    np.savez(part, **arrays)
+    again = next_sessions(path, changed.until(DAYS[167]), catalogue_graph, lineage.continued(167, ()))
+    assert again is not None
+    assert again.unstable == (("T05", catalogue_graph.names[7]),)
+
+
 def test_a_damaged_part_is_named(panel: PricePanel, catalogue_graph: FeatureGraph, path: Path) -> None:
     first = panel.until(DAYS[170])
     save_features(path, compute_panel(first, catalogue_graph), first)

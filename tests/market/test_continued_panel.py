@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
+import multiprocessing
+import os
+import signal
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -16,6 +22,7 @@ from hypothesis import strategies as st
 
 from financial_assets.errors import MarketDataError
 from financial_assets.market.panel import Members, PricePanel, build_layout
+from financial_assets.market.panels import stored as stored_panels
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.store import PriceStore
@@ -87,17 +94,21 @@ KINDS = ("nothing", "settle", "dividend", "correct", "old", "gone", "pad", "left
     ),
     seed=st.integers(0, 1000),
     ahead=st.integers(0, 2),
+    most_rows=st.sampled_from([0.0, 0.5, 1.0]),
 )
-@example(events=[("gone", "AAA", 0, 1), ("nothing", "AAA", 0, 1)], seed=0, ahead=0)
+@example(events=[("gone", "AAA", 0, 1), ("nothing", "AAA", 0, 1)], seed=0, ahead=0, most_rows=0.0)
+@example(
+    events=[("dividend", "AAA", 0, 1), ("old", "BBB", 9, 1), ("settle", "CCC", 0, 1)], seed=1, ahead=0, most_rows=1
+)
 def test_whatever_has_changed(
-    make_prices: MakePrices, events: list[tuple[str, str, int, int]], seed: int, ahead: int
+    make_prices: MakePrices, events: list[tuple[str, str, int, int]], seed: int, ahead: int, most_rows: float
 ) -> None:
     source = make_prices(NAMES, count=100, seed=seed)
     days = source["date"].unique()
     source.loc[source["ticker"] == "^VIX", "volume"] = 0.0
     source = source[~((source["ticker"] == "CCC") & (source["date"] < days[60]))]
     end = 79
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(stored_panels, "_MOST_ROWS", most_rows):
         home = Home(Path(folder))
         home.store.upsert(source[source["date"] <= days[end + ahead]])
         states = [home.whole(days[end])]
@@ -142,7 +153,8 @@ def test_whatever_has_changed(
             assert PricePanel.load(home.path).version() == whole.panel.version()
             stored = StoredPanel.load(home.path)
             assert stored is not None
-            assert stored.layout.digests.shape == (16, len(whole.layout.sessions)), "none is computed again"
+            assert_same(stored, states[-1])
+            assert stored.layout.digests.shape == (2, len(whole.layout.sessions)), "none is computed again"
 
 
 @pytest.fixture
@@ -279,6 +291,112 @@ def test_what_is_stored_is_not_written_again(home: Home, source: pd.DataFrame) -
     assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
     home.whole(now).panel.save(home.path)  # an earlier version
     assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
+
+
+def pay(home: Home, source: pd.DataFrame, tickers: Sequence[str], at: int) -> pd.Timestamp:
+    """Dividends on the session number ``at``, as a live source delivers it."""
+    days = source["date"].unique()
+    source["adj_close"] *= np.where(source["ticker"].isin(tickers) & (source["date"] < days[at]), 0.98, 1.0)
+    return upsert(home, source[(source["date"] > days[at - 12]) & (source["date"] <= days[at])])
+
+
+def test_dividends_are_written_beside_the_whole(home: Home, source: pd.DataFrame) -> None:
+    days, inode = source["date"].unique(), home.path.stat().st_ino
+    for at, paying, rows in (
+        (71, ("T07",), (7,)),
+        (72, ("T03", "T11"), (3, 7, 11)),
+        (73, (), (3, 7, 11)),
+        (74, ("T07", "T00"), (0, 3, 7, 11)),
+    ):
+        now = pay(home, source, paying, at)
+        longer = home.continued(now)
+        assert longer is not None
+        assert longer.rows == rows
+        ancestor = longer.lineage.ancestors[0]
+        assert (ancestor.kept, ancestor.apart) == (at, tuple(sorted(paying))), "nobody else's sessions have changed"
+        longer.save(home.path)
+        assert home.path.stat().st_ino == inode, "the whole is not written again"
+        stored = StoredPanel.load(home.path)
+        assert stored is not None
+        assert_same(stored, home.whole(now))
+        assert (stored.rows, stored.unchanged) == (rows, 71)
+        assert PricePanel.load(home.path).content_hash() == home.whole(now).panel.content_hash()
+    now = pay(home, source, ("T15",), 75)
+    longer = home.continued(now)
+    assert longer is not None
+    longer.save(home.path)
+    assert home.path.stat().st_ino != inode, "more than a fifth of the tickers"
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    assert (stored.rows, stored.unchanged) == ((), 76)
+    assert_same(stored, home.whole(days[75]))
+
+
+def test_the_tail_of_an_earlier_version_goes_on(home: Home, source: pd.DataFrame) -> None:
+    days, tail = source["date"].unique(), home.path.with_name("panel.tail.npz")
+    now = upsert(home, source[source["date"] <= days[72]])
+    longer = home.continued(now)
+    assert longer is not None
+    longer.save(home.path)
+    for path in (home.path, tail):  # digests of another kind, levels of the last sessions alone, and no rows
+        with np.load(path) as held:
+            kept = {name: held[name] for name in held.files if name not in ("session_digests", "rows")}
+        digests = np.zeros((16, 73 if path == tail else 71), dtype=np.uint8)
+        if path == tail:
+            kept["growth"] = kept["growth"][int(kept["first"]) :]
+        with path.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, digests=digests, **kept)
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    assert stored.layout.digests.shape == (2, 0)
+    assert_same(stored, home.whole(now))
+    now = pay(home, source, ("T07",), 73)
+    longer = home.continued(now)
+    assert longer is not None
+    longer.save(home.path)
+    stored = StoredPanel.load(home.path)
+    assert stored is not None
+    assert_same(stored, home.whole(now))
+    assert stored.layout.digests.shape == (2, 74)
+
+
+def _die_while_saving(panel: StoredPanel, path: Path, at: int) -> None:
+    """Killed at the file number ``at`` that it writes, with half of it on the disk."""
+    whole, count = os.fsync, itertools.count()
+
+    def killed(descriptor: int) -> None:
+        if next(count) == at:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.truncate(descriptor, 20)
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(descriptor)
+
+    os.fsync = killed
+    panel.save(path)
+
+
+@pytest.mark.parametrize("most_rows", [0.0, 1.0])
+@pytest.mark.parametrize("at", range(2))
+def test_a_power_cut_half_way_leaves_the_old_or_the_new_panel(
+    home: Home, source: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, at: int, most_rows: float
+) -> None:
+    first = home.continued(pay(home, source, ("T07",), 71))
+    assert first is not None
+    first.save(home.path)
+    now = pay(home, source, ("T07", "T02"), 72)
+    longer = home.continued(now)
+    assert longer is not None
+    monkeypatch.setattr(stored_panels, "_MOST_ROWS", most_rows)
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=_die_while_saving, args=(longer, home.path, at))
+    writer.start()
+    writer.join(60)
+    assert writer.exitcode == -signal.SIGKILL
+    states = (first.panel.content_hash(), home.whole(now).panel.content_hash())
+    assert PricePanel.load(home.path).content_hash() == states[at]
+    again = home.continued(now)
+    assert again is not None
+    assert_same(again, home.whole(now))
 
 
 def test_a_file_that_cannot_be_continued(home: Home) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +18,15 @@ import numpy as np
 
 from financial_assets.atomic import atomic_path
 
-_BY_SESSION = ("days", "values", "valid", "adjusted", "growth", "belongs")
-"""Arrays whose last axis are the sessions."""
+_BY_SESSION = ("days", "values", "valid", "adjusted", "belongs")
+"""Arrays whose last axis are the sessions, and of which a tail holds the last ones."""
+
+_LEVELS = "growth"
+"""The last axis are the sessions, too, but a tail holds all of them: there are few bytes of it, and one restated ticker
+changes the last digits of all. Earlier versions wrote the last ones."""
+
+_RESTATED = "restated_"
+"""Before the name of an array: rows of it that are not the whole's, of the sessions before the tail's."""
 
 _SUMS = "sum_of_"
 """Before the name of an array: the array's checksum (``_sum``)."""
@@ -35,15 +43,38 @@ def write_whole(path: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None
     _tail(path).unlink(missing_ok=True)
 
 
-def write_tail(path: Path, name: str, arrays: Mapping[str, np.ndarray], first: int) -> None:
-    """Write beside the whole of that ``name`` what has changed since: the arrays of all sessions from ``first`` on."""
-    _write(_tail(path), {**arrays, "whole": np.array(name), "first": np.array(first)})
+def write_tail(
+    path: Path,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    first: int,
+    rows: np.ndarray,
+    restated: Mapping[str, np.ndarray],
+) -> None:
+    """Write beside the whole of that ``name`` what has changed since, atomically.
+
+    Parameters
+    ----------
+    arrays
+        Those of all sessions from number ``first`` on.
+    rows, restated
+        Places on the first axis, and what the arrays have there before ``first``.
+    """
+    before = {f"{_RESTATED}{each}": values for each, values in restated.items()} if len(rows) else {}
+    _write(_tail(path), {**arrays, **before, "whole": np.array(name), "first": np.array(first), "rows": rows})
 
 
-def read_arrays(
-    path: Path, names: Sequence[str], optional: Sequence[str] = ()
-) -> tuple[dict[str, np.ndarray], str, int]:
-    """The arrays ``names``, with the tail; the name of the whole ("": it has none), and how much of it is unchanged.
+@dataclass(frozen=True)
+class Whole:
+    """What is used of the whole: its name ("": it has none), its first sessions, and which rows it has no longer."""
+
+    name: str
+    unchanged: int
+    rows: tuple[int, ...] = ()
+
+
+def read_arrays(path: Path, names: Sequence[str], optional: Sequence[str] = ()) -> tuple[dict[str, np.ndarray], Whole]:
+    """The arrays ``names``, with the tail.
 
     ``optional`` ones are there if the whole or the tail has them; they are not of sessions.
 
@@ -52,8 +83,8 @@ def read_arrays(
     OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile
         A file is missing, damaged, or lacks an array.
     """
-    parts, whole, unchanged = read_parts(path, names, optional)
-    return {name: joined(arrays) for name, arrays in parts.items()}, whole, unchanged
+    parts, whole = read_parts(path, names, optional)
+    return {name: joined(arrays) for name, arrays in parts.items()}, whole
 
 
 def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -63,11 +94,12 @@ def joined(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 def read_parts(
     path: Path, names: Sequence[str], optional: Sequence[str] = (), mapped: Sequence[str] = ()
-) -> tuple[dict[str, tuple[np.ndarray, ...]], str, int]:
+) -> tuple[dict[str, tuple[np.ndarray, ...]], Whole]:
     """The same with that of the whole and that of the tail apart: one array or two, one after the other.
 
-    Those of the whole named in ``mapped`` stay in the file, which is read where they are (read-only, in any alignment);
-    their checksum was compared (a CRC where an earlier version has written them).
+    Those of the whole named in ``mapped`` stay in the file, which is read where they are (in any alignment; what is
+    written into them is copied page by page, and the file stays as it is); their checksum was compared (a CRC where an
+    earlier version has written them).
 
     Raises
     ------
@@ -85,15 +117,20 @@ def read_parts(
         whole = str(held["whole"]) if "whole" in held else ""
         count = len(held["days"])
     if not whole or not _tail(path).exists():
-        return parts, whole, count
+        return parts, Whole(whole, count)
     with _tail(path).open("rb") as stream, np.load(stream, allow_pickle=False) as tail:
         if str(tail["whole"]) != whole:
-            return parts, whole, count
+            return parts, Whole(whole, count)
         first = int(tail["first"])
+        rows = tail["rows"] if "rows" in tail else np.empty(0, dtype=np.intp)
         for name in (*names, *(name for name in optional if name in tail)):
-            kept = tuple(part[..., :first] for part in parts[name]) if name in _BY_SESSION else ()
-            parts[name] = (*kept, tail[name])
-    return parts, whole, first
+            added = tail[name]
+            is_last_alone = name in _BY_SESSION or (name == _LEVELS and len(added) < first + len(tail["days"]))
+            kept = tuple(part[..., :first] for part in parts[name]) if is_last_alone else ()
+            for part in kept if f"{_RESTATED}{name}" in tail else ():
+                part[rows] = tail[f"{_RESTATED}{name}"]
+            parts[name] = (*kept, added)
+    return parts, Whole(whole, first, tuple(map(int, rows)))
 
 
 def _sum(array: np.ndarray) -> np.ndarray:
@@ -117,7 +154,7 @@ def _mapped(stream: IO[bytes], archive: zipfile.ZipFile, name: str, expected: np
     stream.seek(entry.header_offset + _ENTRY_LENGTHS)
     lengths = np.frombuffer(stream.read(4), dtype="<u2")
     start = entry.header_offset + _ENTRY_LENGTHS + 4 + int(lengths.sum())
-    content = np.memmap(stream, dtype=np.uint8, mode="r", offset=start, shape=(entry.file_size,)).view(np.ndarray)
+    content = np.memmap(stream, dtype=np.uint8, mode="c", offset=start, shape=(entry.file_size,)).view(np.ndarray)
     header = BytesIO(content[:_LONGEST_HEADER].tobytes())
     version = np.lib.format.read_magic(header)
     read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0

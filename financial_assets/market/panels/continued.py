@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.market import calendar
+from financial_assets.market.log.replay import BAR
 from financial_assets.market.panel import Members, belonging, require_sessions
 from financial_assets.market.panels.layout import CHANNELS, Layout, extended, with_rows
 from financial_assets.market.panels.stored import Basis, StoredPanel
-from financial_assets.market.price_log import BAR
 from financial_assets.market.quality.shapes import not_traded, stands_still
 from financial_assets.market.quality.values import require_possible
 from financial_assets.market.store import PriceStore
@@ -44,6 +44,8 @@ def continued(
 
     Parameters
     ----------
+    stored
+        Where tickers are laid out apart, its arrays are changed in place.
     basis
         What it is to be made of.
 
@@ -64,7 +66,8 @@ def continued(
     apart = _others_left_out(stored.basis, basis)
     is_bar, is_recent = changed["kind"] == BAR, changed["date"] >= layout.sessions[-1] - _RECENT
     apart |= set(changed.loc[~(is_bar & is_recent), "ticker"])
-    moved = changed.loc[is_bar & is_recent, "date"]
+    # A dividend restates the last bars of its ticker, too; nobody else's sessions have changed.
+    moved = changed.loc[is_bar & is_recent & ~changed["ticker"].isin(list(apart)), "date"]
     if not ({*apart, *changed["ticker"]} <= set(layout.tickers)) or (changed["date"] <= layout.sessions[0]).any():
         return None
     count = min(known, int(layout.sessions.searchsorted(moved.min()))) if len(moved) else known
@@ -86,17 +89,17 @@ def continued(
     if (codes < 0).any() or len(apart) > max(1, _MOST_APART * len(layout.tickers)):
         return None
     rows = (tail["date"] >= first).to_numpy() & ~np.isin(codes, [layout.tickers.index(name) for name in apart])
+    market = _market(layout, count)
     longer = extended(layout, count, tail[rows], codes[rows], sessions, belongs)
     if apart:
         longer = _lay_out_apart(longer, sorted(apart), read)
     if longer is None:
         return None
     is_same = count == known == len(sessions) and not apart
-    kept = _kept(layout, longer, count) if apart else count
+    kept = _kept(market, _market(longer, count))
     lineage = stored.lineage if is_same else stored.lineage.continued(kept, tuple(sorted(apart)))
-    # A tail holds sessions, not tickers of all sessions.
-    whole, unchanged = ("", 0) if apart else (stored.whole, min(stored.unchanged, count))
-    return StoredPanel(longer, basis, lineage, whole, unchanged)
+    restated = {*stored.rows, *(layout.tickers.index(name) for name in apart)}
+    return StoredPanel(longer, basis, lineage, stored.whole, min(stored.unchanged, kept), tuple(sorted(restated)))
 
 
 def _changed(before: Basis, now: Basis, store: PriceStore) -> pd.DataFrame | None:
@@ -133,11 +136,15 @@ def _doubtful(tail: pd.DataFrame, codes: np.ndarray, layout: Layout, count: int,
     return set(map(int, doubtful))
 
 
-def _kept(before: Layout, after: Layout, count: int) -> int:
-    """How many of the first ``count`` sessions have the same market index: a dividend changes its last digits."""
-    market = CHANNELS.index("market")
-    differs = np.flatnonzero(before.values[0, market, :count] != after.values[0, market, :count])
-    return int(differs[0]) if len(differs) else count
+def _market(layout: Layout, count: int) -> np.ndarray:
+    """The market's index of the first ``count`` sessions, which a dividend changes in its last digits."""
+    return layout.sections.between(0, count).take(slice(0, 1), CHANNELS.index("market"))[0]
+
+
+def _kept(before: np.ndarray, after: np.ndarray) -> int:
+    """How many of the first sessions have the same market index."""
+    differs = np.flatnonzero(before != after)
+    return int(differs[0]) if len(differs) else len(before)
 
 
 def _lay_out_apart(layout: Layout, tickers: Sequence[str], read: Read) -> Layout | None:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from financial_assets.market.panels.digests import LANES, digests_of
 from financial_assets.market.panels.sections import Sections
 
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 _PRICES = ("open", "high", "low", "close")
 _CLOSE, _VOLUME, _MARKET, _DAY = (CHANNELS.index(name) for name in ("close", "volume", "market", "day"))
-
-DIGEST_BYTES = 16
-"""Of a session's content."""
 
 MARKET_BASE = 100.0
 """Level of the market index in the panel's first session; features do not depend on it."""
@@ -25,6 +23,9 @@ _LOOKED_BACK = 8
 
 _LEAST_COLUMNS = 2
 """NumPy adds up the rows of a matrix one after the other, but those of a single column by halves."""
+
+_BLOCK = 32
+"""Tickers whose returns are computed together: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Layout:
     belongs
         bool ``[ticker, session]``: whether the ticker is a member of the universe.
     digests
-        uint8 ``[16, session]``: see ``PricePanel.session_digests``, of as many of the first sessions as are known.
+        uint64 ``[2, session]``: see ``PricePanel.session_digests``, of as many of the first sessions as are known.
     """
 
     tickers: tuple[str, ...]
@@ -54,7 +55,7 @@ class Layout:
     adjusted: Sections
     growth: np.ndarray
     belongs: np.ndarray
-    digests: np.ndarray = field(default_factory=lambda: np.empty((DIGEST_BYTES, 0), dtype=np.uint8))
+    digests: np.ndarray = field(default_factory=lambda: np.empty((LANES, 0), dtype=np.uint64))
 
     @property
     def values(self) -> np.ndarray:
@@ -69,6 +70,10 @@ class Layout:
     def valid_between(self, first: int, end: int) -> np.ndarray:
         """The same of the sessions from number ``first`` to before ``end``."""
         return ~np.isnan(self.adjusted.between(first, end).joined()) & self.belongs[:, first:end]
+
+    def valid_of(self, rows: np.ndarray) -> np.ndarray:
+        """The same of the tickers at some places, all sessions."""
+        return ~np.isnan(self.adjusted.of_row(rows)) & self.belongs[rows]
 
     def has_traded(self, tickers: np.ndarray, before: int) -> np.ndarray:
         """Whether the tickers at these places have a bar before the session number ``before``."""
@@ -92,7 +97,7 @@ def lay_out(
     values, adjusted = _bars(prices, codes, len(tickers), sessions)
     _carry_forward(values, ~np.isnan(adjusted))
     layout = Layout(tickers, sessions, Sections([values]), Sections([adjusted]), np.ones(len(sessions)), belongs)
-    _set_market(layout, 0, values)
+    values[:, _MARKET] = _market(layout, 0)
     values[:, _DAY, :] = as_days(sessions)
     return layout
 
@@ -121,19 +126,29 @@ def extended(
     growth = np.concatenate([layout.growth[:count], np.ones(len(new))])
     sections = layout.sections.between(0, count).with_next(added)
     longer = Layout(layout.tickers, sessions, sections, adjusted, growth, belongs, layout.digests[:, :count])
-    _set_market(longer, count, added)
+    added[:, _MARKET] = _market(longer, count)
     added[:, _DAY] = as_days(new)
     return longer
 
 
 def with_rows(layout: Layout, rows: np.ndarray, prices: pd.DataFrame, codes: np.ndarray) -> Layout:
-    """The layout with all bars of the tickers ``rows`` replaced, in place; ``codes`` are places in ``rows``."""
+    """The layout with all bars of the tickers ``rows`` replaced, in place; ``codes`` are places in ``rows``.
+
+    Only their values are touched, and the market's index where it comes out otherwise.
+    """
     values, adjusted = _bars(prices, codes, len(rows), layout.sessions)
     _carry_forward(values, ~np.isnan(adjusted))
-    layout.values[rows[:, None], np.arange(_MARKET), :] = values[:, :_MARKET]
-    layout.adjusted.joined()[rows] = adjusted
-    _set_market(layout, 0, layout.values)
-    return replace(layout, digests=layout.digests[:, :0])
+    before, digests = layout.sections.of_row(rows), layout.digests.copy()
+    values[:, _MARKET:] = before[:, _MARKET:]
+    known = digests.shape[1]
+    digests -= digests_of(before[..., :known], layout.valid_of(rows)[:, :known], rows)
+    layout.sections.set_rows(rows, values)
+    layout.adjusted.set_rows(rows, adjusted)
+    digests += digests_of(values[..., :known], layout.valid_of(rows)[:, :known], rows)
+    levels, held = _market(layout, 0), values[0, _MARKET]
+    changed = np.flatnonzero(levels != held)
+    layout.sections.set_channel(_MARKET, changed, levels[changed])
+    return replace(layout, digests=digests[:, : changed[0]] if len(changed) else digests)
 
 
 def _bars(
@@ -165,22 +180,22 @@ def _carry_forward(values: np.ndarray, traded: np.ndarray) -> None:
     values[row, _VOLUME, session] = 0.0
 
 
-def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
-    """Compute the market's index from session number ``first`` on, from its level before, in place.
+def _market(layout: Layout, first: int) -> np.ndarray:
+    """The market's index from session number ``first`` on, from its level before: float32 ``[session]``.
 
-    ``values`` are those of the layout from this session on.
+    ``layout.growth`` is set, in place.
     """
     if first == 0:
         start = np.ones(1)
-        returns = _mean_returns(layout.tickers, layout.adjusted.joined(), layout.belongs)
+        returns = _mean_returns(layout.tickers, layout.adjusted, layout.belongs)
     else:
-        before = _latest(layout.adjusted, np.arange(len(layout.tickers)), first)
-        adjusted = np.column_stack([before, layout.adjusted.between(first, len(layout.sessions)).joined()])
+        before = _latest(layout.adjusted, np.arange(len(layout.tickers)), first)[:, None]
+        adjusted = Sections([before, layout.adjusted.between(first, len(layout.sessions)).joined()])
         belongs = np.column_stack([np.ones(len(before), dtype=bool), layout.belongs[:, first:]])
         start = layout.growth[first - 1 : first]
         returns = _mean_returns(layout.tickers, adjusted, belongs)
     only, count = _only_ticker(layout)
-    alone = values[only, _CLOSE, : max(count - first, 0)]
+    alone = layout.sections.between(first, max(count, first)).of_row(only)[_CLOSE]
     if len(alone):
         # While there is one ticker, the market is this ticker. An index that rounds otherwise would leave noise of both
         # where nothing is: in returns relative to the market.
@@ -191,8 +206,9 @@ def _set_market(layout: Layout, first: int, values: np.ndarray) -> None:
     layout.growth[len(layout.sessions) - len(returns) :] = growth[1:]
     if first == 0 and not len(alone):
         layout.growth[0] = 1.0
-    values[:, _MARKET] = MARKET_BASE * layout.growth[first:]
-    values[:, _MARKET, : len(alone)] = alone
+    levels = (MARKET_BASE * layout.growth[first:]).astype(np.float32)
+    levels[: len(alone)] = alone
+    return levels
 
 
 def _latest(adjusted: Sections, rows: np.ndarray, end: int) -> np.ndarray:
@@ -226,28 +242,41 @@ def _only_ticker(layout: Layout) -> tuple[int, int]:
     return (only, count) if layout.belongs[only, :count].all() else (0, 0)
 
 
-def _mean_returns(tickers: Sequence[str], adjusted: np.ndarray, belongs: np.ndarray) -> np.ndarray:
+def _mean_returns(tickers: Sequence[str], adjusted: Sections, belongs: np.ndarray) -> np.ndarray:
     """Return ``[session - 1]`` of an index that holds every member in equal parts, rebalanced at each close.
 
     A session's return is the mean simple return of the members that traded on it and had traded before; it uses
     nothing later. Index tickers (``^VIX``) cannot be held and are left out, unless the universe has nothing else.
     """
     held = np.array([not name.startswith("^") for name in tickers])
-    if held.any() and not held.all():
-        adjusted, belongs = adjusted[held], belongs[held]
+    rows = np.flatnonzero(held) if held.any() else np.arange(len(tickers))
     sessions = adjusted.shape[1]
-    if sessions <= _LEAST_COLUMNS:
-        width = ((0, 0), (0, 1 + _LEAST_COLUMNS - sessions))
-        adjusted, belongs = np.pad(adjusted, width, constant_values=np.nan), np.pad(belongs, width)
-    valid = ~np.isnan(adjusted)
-    last = np.maximum.accumulate(np.where(valid, np.arange(valid.shape[1], dtype=np.int32), np.int32(-1)), axis=1)
-    # A ticker that was halted yesterday returns from its latest close, which may be days ago.
-    before = last[:, :-1]
-    earlier = np.take_along_axis(adjusted, np.maximum(before, 0), axis=1)
-    traded = valid[:, 1:] & belongs[:, 1:] & (before >= 0)
-    returns = np.where(traded, adjusted[:, 1:] / np.where(traded, earlier, 1.0) - 1.0, 0.0)
-    mean = returns.sum(axis=0) / np.maximum(traded.sum(axis=0), 1)
-    return mean[: sessions - 1]
+    width = ((0, 0), (0, max(0, 1 + _LEAST_COLUMNS - sessions)))
+    total, count = np.empty((0, sessions + width[1][1] - 1)), np.zeros(sessions + width[1][1] - 1, dtype=np.int64)
+    for first in range(0, len(rows), _BLOCK):
+        block = rows[first : first + _BLOCK]
+        returns, traded = _returns(
+            np.pad(adjusted.of_row(block), width, constant_values=np.nan), np.pad(belongs[block], width)
+        )
+        # The sum of those before is one more row: as if all were added up in one matrix, one after the other.
+        total = np.concatenate([total, returns]).sum(axis=0)[None]
+        count += traded.sum(axis=0)
+    return (total[0] / np.maximum(count, 1))[: sessions - 1]
+
+
+def _returns(adjusted: np.ndarray, belongs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Simple returns ``[ticker, session - 1]`` of members, 0 where there is none, and where there is one."""
+    is_known = ~np.isnan(adjusted)
+    earlier = adjusted[:, :-1]
+    halted = np.flatnonzero((is_known[:, :-1] & ~is_known[:, 1:]).any(axis=1))
+    if len(halted):
+        # A ticker that was halted yesterday returns from its latest close, which may be days ago.
+        place = np.where(is_known[halted], np.arange(adjusted.shape[1], dtype=np.int32), np.int32(0))
+        last = np.maximum.accumulate(place, axis=1)[:, :-1]
+        earlier = earlier.copy()
+        earlier[halted] = np.take_along_axis(adjusted[halted], last, axis=1)
+    traded = is_known[:, 1:] & belongs[:, 1:] & ~np.isnan(earlier)
+    return np.where(traded, adjusted[:, 1:] / earlier - 1.0, 0.0), traded
 
 
 def as_days(sessions: pd.DatetimeIndex) -> np.ndarray:

@@ -50,9 +50,24 @@ class Sections:
         """These, and the sessions of ``values`` behind them."""
         return Sections([*self._parts, values])
 
-    def of_row(self, row: int) -> np.ndarray:
-        """All sessions of the entry ``row`` of the first axis."""
+    def of_row(self, row: int | slice | np.ndarray) -> np.ndarray:
+        """All sessions of the entry ``row`` of the first axis, or of several."""
         return np.concatenate([part[row] for part in self._parts], axis=-1)
+
+    def set_rows(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Replace the entries ``rows`` of the first axis, all sessions of them, in place."""
+        start = 0
+        for part in self._parts:
+            part[rows] = values[..., start : start + part.shape[-1]]
+            start += part.shape[-1]
+
+    def set_channel(self, channel: int, sessions: np.ndarray, levels: np.ndarray) -> None:
+        """Set one channel of ``[ticker, channel, session]`` at some sessions to the same levels for all, in place."""
+        start = 0
+        for part in self._parts:
+            is_here = (sessions >= start) & (sessions < start + part.shape[-1])
+            part[:, channel, sessions[is_here] - start] = levels[is_here]
+            start += part.shape[-1]
 
     def take(self, rows: np.ndarray | slice, channel: int) -> np.ndarray:
         """One channel of some tickers of ``[ticker, channel, session]``: ``[ticker, session]``."""

@@ -42,6 +42,9 @@ class Basis:
 _LONGEST_TAIL = 64
 """Sessions: a quarter. Beyond, the whole is written anew."""
 
+_MOST_ROWS = 0.2
+"""Share of the tickers that the tail may hold from their first session on. Beyond, the whole is written anew."""
+
 _BASIS, _LINEAGE = TypeAdapter(Basis), TypeAdapter(Lineage)
 
 
@@ -51,8 +54,9 @@ class StoredPanel:
 
     Attributes
     ----------
-    whole, unchanged
-        Name of the whole panel on disk, and how many of its first sessions this one has ("", 0: there is none).
+    whole, unchanged, rows
+        Name of the whole panel on disk, how many of its first sessions this one has ("", 0: there is none), and the
+        places of tickers that were laid out anew since: of them, it has none.
     covariates, levels
         Names, and float32 ``[ticker, covariate, session]``.
     """
@@ -62,6 +66,7 @@ class StoredPanel:
     lineage: Lineage = field(default_factory=Lineage)
     whole: str = ""
     unchanged: int = 0
+    rows: tuple[int, ...] = ()
     covariates: tuple[str, ...] = ()
     levels: np.ndarray | None = None
 
@@ -94,28 +99,36 @@ class StoredPanel:
     def save(self, path: Path) -> None:
         """Write to ``path``, atomically, so that ``PricePanel.load`` reads the panel.
 
-        Where the whole panel that is there has most of it, only the rest is written.
+        Where the whole panel that is there has most of it, only the rest is written: the last sessions, and tickers
+        whose history was restated.
         """
         layout = self.layout
         count = len(layout.sessions)
+        is_short = count - self.unchanged <= _LONGEST_TAIL and len(self.rows) <= _MOST_ROWS * len(layout.tickers)
         # Tables may say something else of any session than they did: with covariates nothing counts as unchanged.
-        is_tail = bool(self.whole) and not self.covariates and count - self.unchanged <= _LONGEST_TAIL
+        is_tail = bool(self.whole) and not self.covariates and is_short
         first = self.unchanged if is_tail else 0
         arrays = {
             "tickers": np.array(layout.tickers, dtype=np.str_),
             "days": as_days(layout.sessions)[first:],
             "valid": layout.valid_between(first, count),
             "adjusted": layout.adjusted.between(first, count).joined(),
-            "growth": layout.growth[first:],
+            "growth": layout.growth,
             "belongs": layout.belongs[:, first:],
-            # Of all sessions, in the tail, too: there are few bytes of them.
-            "digests": self.panel.session_digests(),
+            # Of all sessions, in the tail, too: there are few bytes of them, and a restated ticker changes them all.
+            "session_digests": self.panel.session_digests(),
             "basis": np.frombuffer(_BASIS.dump_json(self.basis), dtype=np.uint8),
             "lineage": np.frombuffer(_LINEAGE.dump_json(self.lineage), dtype=np.uint8),
         }
         if is_tail:
             values = layout.sections.between(first, count).joined()
-            write_tail(path, self.whole, arrays | {"values": values}, first)
+            rows = np.array(self.rows, dtype=np.intp)
+            restated = {
+                "values": layout.sections.between(0, first).of_row(rows),
+                "adjusted": layout.adjusted.between(0, first).of_row(rows),
+                "valid": layout.valid_of(rows)[:, :first],
+            }
+            write_tail(path, self.whole, arrays | {"values": values}, first, rows, restated)
         else:
             write_whole(path, self.lineage.name, self.panel.arrays() | arrays)
 
@@ -128,9 +141,9 @@ class StoredPanel:
         """
         names = ("tickers", "days", "values", "adjusted", "growth", "belongs", "basis", "lineage")
         try:
-            parts, whole, unchanged = read_parts(path, names, ("digests", "covariates"), ("values", "adjusted"))
+            parts, base = read_parts(path, names, ("session_digests", "covariates"), ("values", "adjusted"))
             # With covariates, a session's digest is not that of its bars.
-            digests = parts.pop("digests", ()) if not parts.pop("covariates", ()) else ()
+            digests = parts.pop("session_digests", ()) if not parts.pop("covariates", ()) else ()
             # Covariates are looked up again each time: their tables may have grown.
             values = Sections([part[:, : len(CHANNELS)] for part in parts.pop("values")])
             adjusted = Sections(parts.pop("adjusted"))
@@ -148,4 +161,4 @@ class StoredPanel:
             lineage = _LINEAGE.validate_json(held["lineage"].tobytes())
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, ValidationError):
             return None
-        return cls(layout, basis, lineage, whole, unchanged)
+        return cls(layout, basis, lineage, base.name, base.unchanged, base.rows)
