@@ -34,8 +34,7 @@ _FEW_SESSIONS = 8
 _REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
 
 _TOLERANCE = 1e-5
-"""Largest entry of the gradient of the mean loss at which a regression counts as solved: ten times what is left of it
-in float32."""
+"""Largest entry of the gradient of the mean loss at which a regression counts as solved."""
 
 
 @dataclass(frozen=True)
