@@ -4,12 +4,12 @@
 
 starts a plane in a temporary folder and prints, half of the requests over REST and half over gRPC:
 
-* at once: ``--at-once`` requests sent at the same instant. Goal: no error. They come first: buffers grow with the number
-  of requests in flight, so what follows finds them at their largest.
+* at once: ``--at-once`` requests sent at the same instant. Goal: no error. They come first: buffers grow with the
+  number of requests in flight, so what follows finds them at their largest.
 * steady: an open loop of ``--rate`` requests a second (28 are 100,000 an hour). Errors, latency from the scheduled
-  instant, and the slope of the resident memory of Envoy and MLServer, after a warm-up of a fifth, with its 95 % interval
-  (Prais and Winsten's regression on means of half a minute, as neighbouring samples are alike). Goals: no error, an
-  interval for both together that contains 0.
+  instant, and the slope of the resident memory of Envoy and MLServer, after a warm-up of a fifth, with its 95 %
+  interval (Cochrane and Orcutt's regression on means of half a minute, as neighbouring samples are alike). Goals: no
+  error, an interval for both together that contains 0.
 * rate: the highest rate over gRPC at which the 99th percentile stays below ``--limit-ms``, beside MLServer alone. Both
   take turns; of four rounds the best counts, because other work on the machine only ever adds.
 
@@ -79,7 +79,7 @@ def main() -> int:
     parser.add_argument("--limit-ms", type=float, default=50.0, help="99th percentile up to which a rate counts")
     parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS)
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with tempfile.TemporaryDirectory() as folder, running_plane(Path(folder), options.onnx) as target:
             errors = asyncio.run(measure(target, options))
@@ -179,7 +179,7 @@ def slope(memory: np.ndarray) -> str:
     """Growth of a process that was looked at every second, with an interval that allows for the likeness of neighbours.
 
     Memory moves in steps, so that samples near each other err alike. Means of half a minute leave errors of which each
-    resembles the one before by a share that Prais and Winsten's iteration estimates.
+    resembles the one before by a share that Cochrane and Orcutt's iteration estimates.
     """
     means = np.array([part.mean() for part in np.array_split(memory, max(len(memory) // 30, 4))])
     hours = np.linspace(0, len(memory) / 3600, len(means))
