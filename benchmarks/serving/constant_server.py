@@ -83,10 +83,8 @@ async def serve(http_port: int, grpc_port: int, onnx: Path) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.GRPCInferenceService", handlers),))
     server.add_insecure_port(f"127.0.0.1:{grpc_port}")
     await server.start()
-    config = uvicorn.Config(
-        partial(application, run), host="127.0.0.1", port=http_port, access_log=False, log_level="warning"
-    )
-    config.lifespan = "off"
+    config = uvicorn.Config(partial(application, run), host="127.0.0.1", port=http_port, log_level="warning")
+    config.access_log, config.interface, config.lifespan = False, "asgi3", "off"
     await uvicorn.Server(config).serve()
 
 
