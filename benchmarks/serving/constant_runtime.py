@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnxruntime
 from mlserver import MLModel, types
+from mlserver.utils import get_model_uri
 
 from financial_assets.serving.bar_rules import INPUT, OUTPUTS, neutral_bars
 
@@ -25,8 +26,8 @@ class ConstantRuntime(MLModel):
 
     async def load(self) -> bool:
         """Open the file."""
-        parameters = self.settings.parameters
-        self._run = graph_run(Path(parameters.uri)) if parameters and parameters.uri else None
+        path = Path(await get_model_uri(self.settings))  # without a file of its own, the model's folder
+        self._run = graph_run(path) if path.is_file() else None
         return True
 
     async def predict(self, payload: types.InferenceRequest) -> types.InferenceResponse:
