@@ -70,8 +70,15 @@ def running_rivals(root: Path, onnx: Path) -> Generator[Rivals]:
         def run(command: Sequence[str | Path]) -> int:
             log = stack.enter_context((root / "rivals" / "log").open("ab"))
             environment = {**os.environ, "PYTHONPATH": f"{package_path()}:{_HERE.parent}", "OMP_NUM_THREADS": "1"}
+            # Linux shares processor time out among sessions first, and the plane is not in this one either: on a busy
+            # machine a rival in the client's session would be woken sooner.
             process = subprocess.Popen(
-                [str(part) for part in command], cwd=root, env=environment, stdout=log, stderr=log
+                [str(part) for part in command],
+                cwd=root,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             stack.callback(_end, process)
             return process.pid
