@@ -182,14 +182,14 @@ def slope(memory: np.ndarray) -> str:
     resembles the one before by a share that Cochrane and Orcutt's iteration estimates.
     """
     means = np.array([part.mean() for part in np.array_split(memory, max(len(memory) // 30, 4))])
+    size = f"{memory.mean():4.0f} MiB, {memory.min():.1f} to {memory.max():.1f}"
+    if not np.ptp(means):
+        return f"{size}: no change at all"
     hours = np.linspace(0, len(memory) / 3600, len(means))
     fit = sm.GLSAR(means, sm.add_constant(hours), rho=1).iterative_fit(50)
     low, high = fit.conf_int()[1]
     verdict = "indistinguishable from 0" if low <= 0 <= high else "not 0"
-    return (
-        f"{memory.mean():4.0f} MiB, {memory.min():.1f} to {memory.max():.1f}; slope {fit.params[1]:+.2f} MiB an hour, "
-        f"95 % interval {low:+.2f} to {high:+.2f}: {verdict}"
-    )
+    return f"{size}; slope {fit.params[1]:+.2f} MiB an hour, 95 % interval {low:+.2f} to {high:+.2f}: {verdict}"
 
 
 async def at_once(senders: Sequence[Sender], count: int) -> int:
