@@ -171,7 +171,9 @@ async def steady(senders: Sequence[Sender], options: argparse.Namespace, pids: M
     samples = {name: np.array(values) for name, values in memory.items()}
     print("resident memory after the first fifth")
     for name, values in {**samples, "together": sum(samples.values(), np.zeros(1))}.items():
-        print(f"  {name:9} {slope(values[len(values) // 5 :])}", flush=True)
+        print(f"  {name:9} {slope(values[len(values) // 5 :])}")
+    tenths = " ".join(f"{part.mean():.1f}" for part in np.array_split(sum(samples.values(), np.zeros(1)), 10))
+    print(f"  together, tenth by tenth of the whole time: {tenths} MiB", flush=True)
     return load.errors.total()
 
 
