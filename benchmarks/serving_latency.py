@@ -13,6 +13,10 @@ work on the machine only ever adds; the medians and 99th percentiles stand besid
 * ``--batch`` instruments in one gRPC call through the gateway take at most 1.5 times as long as onnxruntime alone, and
   at most a sixth of the same call with the graph written operation by operation, without ``models/onnx/lowering``.
 
+A rival that answers a constant leaves the processor's caches as they are, while the served graph replaces their content
+by its weights, and a layer before it pays for that. Rivals "+ graph" run the served graph on bars of their own before
+they answer their constant, so that the difference of two ways is that of the code.
+
 One request (1 x 256 x 7) is measured with a small generated graph, so that the figures are those of the road, and with
 the served one, fresh from export unless ``--onnx`` names a file.
 """
@@ -31,7 +35,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from serving.rivals import MODEL, Rivals, running_rivals
+from serving.rivals import GRAPH, MODEL, Rivals, running_rivals
 
 from financial_assets.serving.client.transport import GrpcTransport, RestTransport
 from financial_assets.serving.local.control import start, stop
@@ -60,7 +64,7 @@ def main() -> int:
             (root / name).mkdir()
             (root / name / "model.onnx").write_bytes(content)
         try:
-            with running_rivals(root) as rivals:
+            with running_rivals(root, root / SERVED / "model.onnx") as rivals:
                 measure(root, tuple(contents), rivals, options)
         finally:
             stop(root / "home")
@@ -106,6 +110,12 @@ def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argpars
                 f"{protocol}, MLServer": way(getattr(ports, f"mlserver_{port}"), route),
                 f"{protocol}, gateway": way(ports.gateway, direct, direct),
             }
+            if direct == SERVED:
+                ways |= {
+                    f"{protocol}, constant server + graph": way(getattr(rivals.server, port), GRAPH),
+                    f"{protocol}, plain Envoy, constant server + graph": way(getattr(rivals.envoy, port), GRAPH),
+                    f"{protocol}, our MLServer, constant runtime + graph": way(getattr(rivals.runtime, port), GRAPH),
+                }
         taken = take_turns(ways, options.seconds)
         print_table(f"one request, {title}", taken)
         for protocol in ("REST", "gRPC"):
@@ -180,27 +190,32 @@ def quick(values: np.ndarray) -> float:
 
 
 def print_table(title: str, taken: dict[str, np.ndarray]) -> None:
-    print(f"\n{f'{title}; milliseconds':44}{'requests':>9}{'p10':>9}{'p50':>9}{'p99':>9}")
+    print(f"\n{f'{title}; milliseconds':50}{'requests':>9}{'p10':>9}{'p50':>9}{'p99':>9}")
     for name, values in taken.items():
         p10, p50, p99 = np.percentile(values, [10, 50, 99]) * 1e3
-        print(f"{name:44}{len(values):9}{p10:9.3f}{p50:9.3f}{p99:9.3f}")
+        print(f"{name:50}{len(values):9}{p10:9.3f}{p50:9.3f}{p99:9.3f}")
 
 
 def print_added(taken: dict[str, np.ndarray], protocol: str) -> None:
     """What a layer adds, as a multiple of what the same layer adds to a constant."""
+    bare = taken["onnxruntime"]
 
     def part(name: str) -> np.ndarray:
         return taken[f"{protocol}, {name}"]
 
-    gateway = ratio_of_differences(
-        (part("gateway"), part("MLServer")), (part("plain Envoy, constant server"), part("constant server"))
-    )
-    print(f"{protocol}: the gateway adds {shown(gateway)} times what a plain Envoy adds to a constant server")
-    for server in ("our MLServer", "stock MLServer"):
+    for kind in ("", " + graph"):
+        server, runtime = f"constant server{kind}", f"our MLServer, constant runtime{kind}"
+        if f"{protocol}, {server}" not in taken:
+            continue
         added = ratio_of_differences(
-            (part("MLServer"), taken["onnxruntime"]), (part(f"{server}, constant runtime"), np.zeros(1))
+            (part("gateway"), part("MLServer")), (part(f"plain Envoy, {server}"), part(server))
         )
-        print(f"{protocol}: MLServer with our runtime adds {shown(added)} times what {server} adds to a constant")
+        print(f"{protocol}: the gateway adds {shown(added)} times what a plain Envoy adds to a {server}")
+        before = bare if kind else np.zeros(1)
+        added = ratio_of_differences((part("MLServer"), bare), (part(runtime), before))
+        print(f"{protocol}: MLServer with our runtime adds {shown(added)} times what {runtime} adds")
+    added = ratio_of_differences((part("MLServer"), bare), (part("stock MLServer, constant runtime"), np.zeros(1)))
+    print(f"{protocol}: MLServer with our runtime adds {shown(added)} times what stock MLServer adds to a constant")
 
 
 def shown(ratio: tuple[float, float, float]) -> str:

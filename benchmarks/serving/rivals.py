@@ -22,7 +22,7 @@ from financial_assets.serving.local.layout import free_ports
 from financial_assets.serving.local.loopback import fetch
 from financial_assets.serving.local.processes.process import package_path
 
-MODEL = "constant"
+MODEL, GRAPH = "constant", "graph"
 _HERE = Path(__file__).parent
 _TYPES = "type.googleapis.com/envoy.extensions"
 
@@ -59,8 +59,8 @@ class Rivals:
 
 
 @contextmanager
-def running_rivals(root: Path) -> Generator[Rivals]:
-    """Start them all; they end with the context."""
+def running_rivals(root: Path, onnx: Path) -> Generator[Rivals]:
+    """Start them all; they end with the context. The model ``GRAPH`` runs ``onnx`` before it answers."""
     free = free_ports(os.getpid())
     server, runtime, stock = (Address(next(free), next(free)) for _ in range(3))
     port = next(free)
@@ -70,34 +70,43 @@ def running_rivals(root: Path) -> Generator[Rivals]:
         def run(command: Sequence[str | Path]) -> int:
             log = stack.enter_context((root / "rivals" / "log").open("ab"))
             environment = {**os.environ, "PYTHONPATH": f"{package_path()}:{_HERE.parent}", "OMP_NUM_THREADS": "1"}
+            # Linux shares processor time out among sessions first, and the plane is not in this one either: on a busy
+            # machine a rival in the client's session would be woken sooner.
             process = subprocess.Popen(
-                [str(part) for part in command], cwd=root, env=environment, stdout=log, stderr=log
+                [str(part) for part in command],
+                cwd=root,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
             stack.callback(_end, process)
             return process.pid
 
-        run([sys.executable, _HERE / "constant_server.py", str(server.http), str(server.grpc)])
-        settings = _mlserver_files(root / "rivals" / "ours", runtime, next(free), extensions=[BINARY_EXTENSION])
+        run([sys.executable, _HERE / "constant_server.py", str(server.http), str(server.grpc), onnx])
+        settings = _mlserver_files(root / "rivals" / "ours", runtime, next(free), onnx, extensions=[BINARY_EXTENSION])
         run([sys.executable, "-P", "-m", "financial_assets.serving.local.mlserver", settings])
-        settings = _mlserver_files(root / "rivals" / "stock", stock, next(free), extensions=[])
+        settings = _mlserver_files(root / "rivals" / "stock", stock, next(free), onnx, extensions=[])
         run([Path(sysconfig.get_path("scripts")) / "mlserver", "start", settings.parent])
         configuration = root / "rivals" / "envoy.json"
         configuration.write_text(json.dumps(_plain_envoy(port, server)))
         envoy = run(
             [envoy_binary(), "-c", configuration, "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
         )
-        ready = f"v2/models/{MODEL}/ready"
+        ready = f"v2/models/{GRAPH}/ready"
         for path in (f"{server.http}/v2", f"{port}/v2", f"{runtime.http}/{ready}", f"{stock.http}/{ready}"):
             _wait(f"http://127.0.0.1:{path}", root / "rivals" / "log")
         yield Rivals(server, Address(port, port), envoy, runtime, stock)
 
 
-def _mlserver_files(folder: Path, address: Address, metrics_port: int, *, extensions: list[str]) -> Path:
-    """``settings.json`` beside a model, at the depth of those of a plane, whose server reads its layout from it."""
+def _mlserver_files(folder: Path, address: Address, metrics_port: int, onnx: Path, *, extensions: list[str]) -> Path:
+    """``settings.json`` beside two models, at the depth of those of a plane, whose server reads its layout from it."""
     home = folder / "serving" / "mlserver"
-    (home / MODEL).mkdir(parents=True)
     implementation = "serving.constant_runtime.ConstantRuntime"
-    (home / MODEL / "model-settings.json").write_text(json.dumps({"name": MODEL, "implementation": implementation}))
+    for name, parameters in ((MODEL, {}), (GRAPH, {"parameters": {"uri": str(onnx)}})):
+        (home / name).mkdir(parents=True)
+        document = {"name": name, "implementation": implementation, **parameters}
+        (home / name / "model-settings.json").write_text(json.dumps(document))
     settings: dict[str, Any] = {
         "debug": False,
         "host": "127.0.0.1",

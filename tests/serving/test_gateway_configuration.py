@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import re
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from financial_assets.serving.local import limits
-from financial_assets.serving.local.configuration import envoy_binary, plane_specs
+from financial_assets.serving.local import limits, mlserver
+from financial_assets.serving.local.configuration import envoy_binary, plane_specs, static_files
 from financial_assets.serving.local.envoy.config import bootstrap, clusters, listeners
 from financial_assets.serving.local.envoy.routes import CLUSTER_KINDS, Topology, route_configurations
 from financial_assets.serving.local.layout import Layout, Ports
@@ -260,6 +261,35 @@ def test_the_gateway_is_the_first_process_and_foreign_settings_stay_outside(
     envoy, server = plane_specs(Layout(tmp_path), PORTS)
     assert (envoy.name, server.name) == ("envoy", "mlserver")
     assert server.environment["MLSERVER_HTTP_PORT"] == ""
+    # One heap for all threads: with one for each, the memory grows for hours.
+    assert server.environment["MALLOC_ARENA_MAX"] == "1"
+
+
+def test_what_the_imports_made_is_frozen_before_the_server_loads_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frozen: list[int] = []
+
+    class Server:
+        def __init__(self, settings: object) -> None:
+            frozen.append(gc.get_freeze_count())
+
+        async def start(self, models: object) -> None:
+            frozen.append(gc.get_freeze_count())
+
+    layout = Layout(tmp_path)
+    for path in (layout.models, layout.mlserver):
+        path.mkdir(parents=True)
+    settings = layout.mlserver / "settings.json"
+    settings.write_text(static_files(layout, PORTS)[settings])
+    monkeypatch.setattr(mlserver, "PlaneServer", Server)
+    monkeypatch.setattr(mlserver, "install_uvloop_event_loop", lambda: None)
+    monkeypatch.setattr("sys.argv", ["mlserver", str(settings)])
+    gc.unfreeze()  # what the suite froze; the server does it again
+    mlserver.main()
+    before, after = frozen
+    assert before == 0
+    assert after > 10_000
 
 
 def validate(document: dict[str, Any], folder: Path) -> subprocess.CompletedProcess[bytes]:

@@ -21,6 +21,8 @@ from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
 from financial_assets.serving import runtime, signals
 from financial_assets.serving.client.inference import InferenceClient
 from financial_assets.serving.local import limits
+from financial_assets.serving.local.control import running_ports
+from financial_assets.serving.local.loopback import fetch
 
 MODEL = "lightweight-predictor-v1"
 INFER = f"/v2/models/{MODEL}/infer"
@@ -68,6 +70,14 @@ def test_a_body_beyond_the_limit_is_refused_with_the_limit(
         client.infer_batch(MODEL, bars_of(2 * full))
 
 
+def inside(plane: Any) -> int:
+    """Requests with large bodies that the gateway has handed to the server."""
+    ports = running_ports(plane.home)
+    assert ports is not None
+    answer = fetch(f"http://127.0.0.1:{ports.admin}/stats", params={"filter": "_large.upstream_rq_active$"})
+    return sum(int(line.rpartition(" ")[2]) for line in answer.text.splitlines())
+
+
 @pytest.mark.integration
 @pytest.mark.usefixtures("unharmed")
 def test_slow_senders_are_cut_off_and_hold_up_nobody(plane: Any, client: InferenceClient, bars_of: Any) -> None:
@@ -83,8 +93,13 @@ def test_slow_senders_are_cut_off_and_hold_up_nobody(plane: Any, client: Inferen
         for _ in range(40):
             connect(f"{HEAD}content-length: 20000\r\n\r\n{{")
             connect("")
-        places = limits.LARGE_INSIDE + limits.LARGE_WAITING
-        large = [connect(f"{HEAD}content-length: 2000000\r\n\r\n{{") for _ in range(places + 1)]
+        body = f"{HEAD}content-length: 2000000\r\n\r\n{{"
+        large = [connect(body) for _ in range(limits.LARGE_INSIDE)]
+        # While their connections to the server are being made, they take places of those that wait.
+        while inside(plane) < limits.LARGE_INSIDE:
+            assert time.monotonic() < began + 30
+            time.sleep(0.02)
+        large += [connect(body) for _ in range(limits.LARGE_WAITING + 1)]
         [one] = select.select(large, [], [], 30)[0]  # the first that is answered found no place
         answer = one.recv(4096)
         assert answer.startswith(b"HTTP/1.1 503")

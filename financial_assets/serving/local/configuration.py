@@ -50,7 +50,14 @@ def plane_specs(layout: Layout, ports: Ports) -> tuple[ProcessSpec, ...]:
         command=(sys.executable, "-P", "-m", _SERVER, str(layout.mlserver / "settings.json")),
         cwd=str(layout.mlserver),
         health_url=f"http://{LOOPBACK}:{ports.mlserver_http}/v2/health/live",
-        environment={**foreign, **threads, "PYTHONPATH": package_path(), "PYTHONUNBUFFERED": "1"},
+        environment={
+            **foreign,
+            **threads,
+            "PYTHONPATH": package_path(),
+            "PYTHONUNBUFFERED": "1",
+            # By default every thread fills a heap of its own, and for hours the memory grows towards their sum.
+            "MALLOC_ARENA_MAX": "1",
+        },
     )
     return (envoy, server)
 

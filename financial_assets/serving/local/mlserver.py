@@ -9,6 +9,7 @@ too, reach the runtime as arrays instead of lists of Python floats; and inferenc
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -131,6 +132,10 @@ async def _serve(settings_path: Path) -> None:
         logger.error(reason)
     server = PlaneServer(settings)
     grpc_logger.addFilter(_ShortRefusals())
+    # What the imports made stays for good. Collections that need not walk through it are short and come often, so that
+    # the garbage of requests does not pile up; the models, which may be unloaded, come later.
+    gc.collect()
+    gc.freeze()
     models = await ModelRepositoryFactory.resolve_model_repository(settings).list()
     await server.start(models)
 
