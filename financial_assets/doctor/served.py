@@ -58,9 +58,7 @@ def _steering(layout: Layout) -> Readings:
         readings.read(path, lambda path, kind=kind: read_ports(path, kind), remove=[path], needed=needed)
     if running:
         readings.read(layout.supervisor_state, _read_state)
-        names = ("bootstrap", "clusters", "listeners", "routes-agent", "routes-mirror", "routes-public")
-        envoy = [layout.envoy / f"{name}.json" for name in names]
-        for path in (layout.specs, layout.mlserver / "settings.json", *envoy):
+        for path in (layout.specs, layout.mlserver / "settings.json", *layout.gateway_files):
             readings.read(path, read_json)
     return readings
 

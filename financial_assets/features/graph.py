@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from financial_assets.features.panels.program import Program, read_program
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
 
+_log = logging.getLogger(__name__)
 
 _BARS_TOGETHER = 2**16
 """Bars of several tickers that are computed together: fewer, and calls weigh more; more, and they leave the cache."""
@@ -195,8 +197,7 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
     Raises
     ------
     FeatureError
-        If ``chunk`` is not positive, a value that should be known is not finite, or a feature uses an operation that
-        no step of a ``Program`` computes.
+        If ``chunk`` is not positive, or a value that should be known is not finite.
     """
     sessions = len(panel.sessions)
     together = max(1, _BARS_TOGETHER // max(1, sessions)) if chunk is None else chunk
@@ -207,12 +208,16 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
     values = np.empty((len(panel.tickers), len(graph.names), sessions), dtype=np.float32)
     first = min(graph.lookback - 1, sessions)
     values[..., :first] = np.nan
-    program: EagerProgram | None = None
+    program = _program_of(graph)
+    eager: EagerProgram | None = None
     for start in range(0, len(panel.tickers) if first < sessions else 0, together):
         block, is_known = values[start : start + together, :, first:], complete[start : start + together, None, first:]
-        if program is None or program.tickers != len(block):
-            program = EagerProgram(graph.program(), graph.bounds, (len(block), sessions, sessions - first))
-        program.run(bars[start : start + together], block)
+        if program is None:
+            block[:] = graph(torch.from_numpy(bars[start : start + together]))[..., first:].numpy()
+        else:
+            if eager is None or eager.tickers != len(block):
+                eager = EagerProgram(program, graph.bounds, (len(block), sessions, sessions - first))
+            eager.run(bars[start : start + together], block)
         # Chunk by chunk: masks of a large panel would take as much memory as the panel. Features are bounded, so a sum
         # is finite where they are.
         if is_known.all():
@@ -223,6 +228,17 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
         if not np.isfinite(sums).all():
             require_finite(graph.names, panel.tickers[start:], panel.sessions[first:], block, is_known)
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
+
+
+def _program_of(graph: FeatureGraph) -> Program | None:
+    """The graph's program; ``None`` if a feature uses an operation of torch that no step computes."""
+    try:
+        return graph.program()
+    except FeatureError as error:
+        _log.warning(
+            "features are computed operation by operation, with the same values, but several times as slowly: %s", error
+        )
+        return None
 
 
 def require_finite(

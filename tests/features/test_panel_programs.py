@@ -8,6 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -15,11 +16,12 @@ from financial_assets.errors import FeatureError
 from financial_assets.features import rolling
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.feature import Feature
-from financial_assets.features.graph import FeatureGraph
+from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.features.panels.eager import EagerProgram
 from financial_assets.features.panels.loops import TILE, write_loops
 from financial_assets.features.panels.native import NativeProgram
 from financial_assets.features.panels.program import read_program
+from financial_assets.market.panel import PricePanel
 
 COMPILED_TOLERANCE = 1e-4
 FEW = FeatureGraph([feature for feature in CATALOGUE if feature.name in ("rsi_14", "volatility_20", "season_sine")])
@@ -86,6 +88,21 @@ def written() -> str:
 def test_an_operation_without_a_step_is_named():
     with pytest.raises(FeatureError, match="erfinv"):
         plant(lambda bars: torch.erfinv(bars.close)).program()
+
+
+def test_a_panel_with_such_a_feature_is_that_of_the_graph(make_bars, caplog):
+    values = make_bars(6, sessions=200).numpy().copy()
+    values[1, :, :50] = np.nan
+    sessions = pd.bdate_range("2020-01-01", periods=200)
+    panel = PricePanel(("A", "B", "C"), sessions, values, np.isfinite(values[:, 3]))
+    graph = plant(lambda bars: torch.exp2(bars.volume / rolling.mean(bars.volume, 20) - 1.0), lookback=20)
+    with caplog.at_level("WARNING"):
+        computed = compute_panel(panel, graph)
+    assert "exp2" in caplog.text
+    known = panel.listed_bars() >= 20
+    expected = graph(torch.from_numpy(panel.values)).numpy()
+    assert np.array_equal(computed.values.transpose(0, 2, 1)[known], expected.transpose(0, 2, 1)[known])
+    assert np.isnan(computed.values.transpose(0, 2, 1)[~known]).all()
 
 
 @needs_compiler

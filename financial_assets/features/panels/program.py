@@ -176,7 +176,10 @@ def _record(recorder: Recorder, target: Any, arguments: list[Any], named: Mappin
     if target in (torch.clamp, "clamp"):
         return _clamp(*arguments, **named)
     if target not in _NAMES or named:
-        raise FeatureError(f"no step of a panel's program computes {target} with {dict(named)}: build it from others")
+        raise FeatureError(
+            f"no step of a panel's program computes {getattr(target, '__name__', target)}"
+            + (f" with {', '.join(named)}" if named else "")
+        )
     return recorder.step(_NAMES[target], *arguments)
 
 

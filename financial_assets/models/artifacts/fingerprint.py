@@ -39,7 +39,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "433912d9d94f20de": {"2.13.0+cpu": "6c19ea1bff74cc44"},
     "4dbd2c61c2c0ca2f": {"2.13.0+cpu": "6c19ea1bff74cc44"},
     "120698217c7d5d87": {},
-    "cb32124ba63fdefe": {},
+    "1df6fc230f27376d": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

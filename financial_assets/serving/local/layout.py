@@ -70,6 +70,8 @@ class Layout:
         Configuration and data of the monitoring beside the plane.
     monitoring_ports_file
         Its ports in use.
+    gateway_files
+        What Envoy reads: its bootstrap, and the files that it watches.
     specs
         Process specs that the supervisor runs.
     supervisor_lock
@@ -88,6 +90,8 @@ class Layout:
         self.logs = self.root / "logs"
         self.models = self.root / "models"
         self.envoy = self.root / "envoy"
+        documents = ("bootstrap", "clusters", "listeners", "routes-mirror", "routes-public")
+        self.gateway_files = tuple(self.envoy / f"{name}.json" for name in documents)
         self.mlserver = self.root / "mlserver"
         self.desired = self.root / "desired.json"
         self.ports_file = self.root / "ports.json"
