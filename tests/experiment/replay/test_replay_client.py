@@ -52,6 +52,9 @@ class Rest(BaseHTTPRequestHandler):
         self.reply(200, {"model_name": model, "id": request, "outputs": outputs}, {"x-seldon-route": f":{model}_1:"})
 
     def do_GET(self) -> None:
+        if self.path == "/v2":  # as a cluster's gateway: no such page, hence no raw tensors
+            self.reply(404, {}, {})
+            return
         model = self.headers["seldon-model"]
         assert self.path == f"/v2/models/{model}/ready"
         self.reply(200, {}, {"x-seldon-route": f":{model}_1:"})
