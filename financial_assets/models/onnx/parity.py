@@ -23,8 +23,12 @@ from financial_assets.models.onnx.writer import FEATURES
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.training_data import panel_volatility
 
-PROBABILITY_TOLERANCE = 1e-6
-"""Largest allowed difference of a probability between onnxruntime and torch, absolute."""
+PROBABILITY_TOLERANCE = 1e-5
+"""Largest allowed difference of a probability between onnxruntime and torch, absolute.
+
+On real prices some 2e-7 are found. Rounding grows with the steepness of a model, though: one that finds a strong
+signal, as simulated prices may hold, reaches 1e-6 on ordinary windows, and must not be refused for it.
+"""
 
 QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
