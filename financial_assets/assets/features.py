@@ -46,7 +46,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     """
     panel, lineage = market.load_panel_and_lineage()
     graph = FeatureGraph(covariates=panel.covariates)
-    appended = next_sessions(market.features_path, panel, graph, lineage)
+    appended = next_sessions(market.features_path, panel, graph, lineage, code=code_version())
     computed = (compute_panel(panel, graph),) if appended is None else appended.parts
     failures = pd.concat([check_feature_panel(part, graph.features) for part in computed], ignore_index=True)
     if appended is None:
@@ -61,7 +61,7 @@ def features(context: dg.AssetExecutionContext, market: Market) -> Iterator[Any]
     if not broken.empty:
         raise refusal("features break their contract; the stored ones are unchanged", broken)
     if appended is None:
-        save_features(market.features_path, computed[0], panel, lineage)
+        save_features(market.features_path, computed[0], panel, lineage, code=code_version())
     else:
         append_features(market.features_path, appended)
     how = "" if appended is None else f", {appended.added} new sessions appended"

@@ -95,7 +95,7 @@ class Appended:
 
 
 def next_sessions(
-    path: Path, panel: PricePanel, graph: FeatureGraph, lineage: Lineage | None = None
+    path: Path, panel: PricePanel, graph: FeatureGraph, lineage: Lineage | None = None, *, code: str = ""
 ) -> Appended | None:
     """The features of the sessions that ``panel`` has more than the stored features; nothing is written.
 
@@ -104,6 +104,8 @@ def next_sessions(
     lineage
         Of the panel. Where the stored features were computed from one of its earlier states, it says which bars have
         changed; otherwise all are compared with the digests of those before.
+    code
+        Names the code of the features. Stored ones of other code are not gone on with: they may differ in rounding.
 
     Returns
     -------
@@ -115,7 +117,8 @@ def next_sessions(
         return None
     count, cut = len(stored.sessions), stored.cut
     is_continued = (
-        stored.names == graph.names
+        stored.code == code
+        and stored.names == graph.names
         and stored.tickers == panel.tickers
         and graph.lookback <= cut
         and count < len(panel.sessions)
@@ -171,11 +174,16 @@ def append_features(path: Path, appended: Appended) -> None:
     _write(_part(path, appended.number), arrays)
 
 
-def save_features(path: Path, features: FeaturePanel, panel: PricePanel, lineage: Lineage | None = None) -> None:
-    """Write the features of the whole ``panel``, atomically; parts of earlier ones are void from then on."""
+def save_features(
+    path: Path, features: FeaturePanel, panel: PricePanel, lineage: Lineage | None = None, *, code: str = ""
+) -> None:
+    """Write the features of the whole ``panel``, atomically; parts of earlier ones are void from then on.
+
+    ``lineage`` and ``code`` are for :func:`next_sessions`.
+    """
     cut = _cut(features.sessions)
     ends = {"base": np.array(uuid.uuid4().hex), "digests": _digests(panel, cut, cut)[1]}
-    ends |= {"panel": np.array(_name(lineage))}
+    ends |= {"panel": np.array(_name(lineage)), "code": np.array(code)}
     # Apart, because a session of all tickers lies scattered over the whole file.
     newest = _newest(features.values)
     last = {_last(len(newest) - place): values for place, values in enumerate(newest)}
@@ -248,6 +256,7 @@ def recent_features(path: Path, count: int, panel: str) -> FeaturePanel | None:
 class _Ends:
     """What an append needs to know of the stored files: ``spans`` has the sessions of the base and of each part."""
 
+    code: str
     names: tuple[str, ...]
     tickers: tuple[str, ...]
     sessions: pd.DatetimeIndex
@@ -296,7 +305,7 @@ def _read_ends(path: Path) -> _Ends | None:
         return None
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as base:
-            wanted = ("names", "tickers", "sessions", "digests", "panel")
+            wanted = ("names", "tickers", "sessions", "digests", "panel", "code")
             held: dict[str, Any] = {name: base[name] for name in wanted if name in base}
             is_of_this_version = _last(1) in base
     except _DAMAGED as error:
@@ -306,6 +315,7 @@ def _read_ends(path: Path) -> _Ends | None:
     spans = (_days(held["sessions"]), *(_days(part["sessions"]) for part in parts))
     newest = parts[-1] if parts else held
     return _Ends(
+        code=str(held.get("code", "")),
         names=tuple(map(str, held["names"])),
         tickers=tuple(map(str, held["tickers"])),
         sessions=_continued(spans),

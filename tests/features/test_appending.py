@@ -107,6 +107,8 @@ def test_what_cannot_be_continued_is_computed_whole(
     assert next_sessions(path, panel, catalogue_graph) is None
     assert same(load_features(path), computed)
     save_features(path, computed, first)
+    assert next_sessions(path, panel, catalogue_graph) is not None
+    assert next_sessions(path, panel, catalogue_graph, code="of other formulas") is None
     assert next_sessions(path, first, catalogue_graph) is None, "nothing is new"
     fewer = replace(panel, tickers=panel.tickers[:5], values=panel.values[:5].copy(), valid=panel.valid[:5].copy())
     assert next_sessions(path, fewer, catalogue_graph) is None
