@@ -7,6 +7,7 @@ feature may look at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,17 +68,8 @@ def causality_violations(
         for cut in sorted(int(at) for at in drawn):
             short = graph(bars[..., : cut + 1])[..., -1]
             expected = whole[..., cut]
-            failures += [
-                {
-                    "date": panel.sessions[cut],
-                    "ticker": panel.tickers[rows[ticker]],
-                    "feature": graph.names[feature],
-                    "whole": float(expected[ticker, feature]),
-                    "cut_short": float(short[ticker, feature]),
-                    "problem": "later bars change the value",
-                }
-                for ticker, feature in torch.nonzero(~same_bits(short, expected)).tolist()
-            ]
+            spots = zip(rows, np.full(len(rows), cut), strict=True)
+            failures += _differences(graph, panel, list(spots), expected, short, "later bars change the value")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
 
 
@@ -114,15 +106,28 @@ def spot_violations(graph: FeatureGraph, panel: PricePanel, *, spots: int = 32, 
     with torch.inference_mode():
         longer = graph(torch.from_numpy(bars))[torch.arange(spots), :, torch.from_numpy(places)]
         alone = graph(torch.from_numpy(windows))[..., -1]
-    failures = [
-        {
-            "date": panel.sessions[cuts[spot]],
-            "ticker": panel.tickers[rows[spot]],
-            "feature": graph.names[feature],
-            "whole": float(longer[spot, feature]),
-            "cut_short": float(alone[spot, feature]),
-            "problem": "bars outside the lookback change the value",
-        }
-        for spot, feature in torch.nonzero(~same_bits(alone, longer)).tolist()
-    ]
+    drawn = list(zip(rows, cuts, strict=True))
+    failures = _differences(graph, panel, drawn, longer, alone, "bars outside the lookback change the value")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
+
+
+def _differences(
+    graph: FeatureGraph,
+    panel: PricePanel,
+    spots: Sequence[tuple[int, int]],
+    whole: Tensor,
+    cut_short: Tensor,
+    problem: str,
+) -> list[dict[str, Any]]:
+    """One row per value ``[spot, feature]`` that is not the same; a spot is a ticker and a session."""
+    return [
+        {
+            "date": panel.sessions[spots[spot][1]],
+            "ticker": panel.tickers[spots[spot][0]],
+            "feature": graph.names[feature],
+            "whole": float(whole[spot, feature]),
+            "cut_short": float(cut_short[spot, feature]),
+            "problem": problem,
+        }
+        for spot, feature in torch.nonzero(~same_bits(cut_short, whole)).tolist()
+    ]

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import itertools
 import multiprocessing
-import os
 import signal
-import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,6 +23,7 @@ from financial_assets.market.panels import stored as stored_panels
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.store import PriceStore
+from tests.market.dying import die_at_write
 
 MakePrices = Callable[..., pd.DataFrame]
 NAMES = ("AAA", "BBB", "CCC", "^VIX")
@@ -362,16 +360,7 @@ def test_the_tail_of_an_earlier_version_goes_on(home: Home, source: pd.DataFrame
 
 def _die_while_saving(panel: StoredPanel, path: Path, at: int) -> None:
     """Killed at the file number ``at`` that it writes, with half of it on the disk."""
-    whole, count = os.fsync, itertools.count()
-
-    def killed(descriptor: int) -> None:
-        if next(count) == at:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.truncate(descriptor, 20)
-            os.kill(os.getpid(), signal.SIGKILL)
-        whole(descriptor)
-
-    os.fsync = killed
+    die_at_write(at)
     panel.save(path)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
-import os
 import signal
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from financial_assets.market.frames import hash_prices
 from financial_assets.market.index.histories import Histories, load_histories, save_histories
 from financial_assets.market.price_log import PriceLog
 from financial_assets.market.store import PriceStore
+from tests.market.dying import die_at_write
 
 MakePrices = Callable[..., pd.DataFrame]
 NAMES = tuple(f"T{row:02d}" for row in range(12))
@@ -129,16 +127,7 @@ def test_the_store_of_an_earlier_version_gets_one_with_its_next_dividend(
 
 def _die_while_writing(root: Path, prices: pd.DataFrame, at: int) -> None:
     """Killed at the file number ``at`` that an upsert writes, with half of it on the disk."""
-    whole, count = os.fsync, itertools.count()
-
-    def killed(descriptor: int) -> None:
-        if next(count) == at:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.truncate(descriptor, 20)
-            os.kill(os.getpid(), signal.SIGKILL)
-        whole(descriptor)
-
-    os.fsync = killed
+    die_at_write(at)
     PriceStore(root).upsert(prices)
 
 

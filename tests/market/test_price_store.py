@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import itertools
 import multiprocessing
-import os
 import signal
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +17,7 @@ from pandas.testing import assert_frame_equal
 from financial_assets.errors import MarketDataError, PriceDataError
 from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, hash_prices
 from financial_assets.market.store import PriceStore
+from tests.market.dying import die_at_write
 
 # From Python 3.12 on, forking beside pytest-xdist's threads warns; the children here only write files.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -241,16 +239,7 @@ def test_concurrent_writers_lose_nothing(tmp_path: Path, make_prices: MakePrices
 
 def _die_while_writing(root: Path, prices: pd.DataFrame, at: int) -> None:
     """Killed at the file number ``at`` that an upsert writes, with half of it on the disk."""
-    whole, count = os.fsync, itertools.count()
-
-    def killed(descriptor: int) -> None:
-        if next(count) == at:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.truncate(descriptor, 20)
-            os.kill(os.getpid(), signal.SIGKILL)
-        whole(descriptor)
-
-    os.fsync = killed
+    die_at_write(at)
     PriceStore(root).upsert(prices)
 
 
