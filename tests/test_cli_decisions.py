@@ -28,7 +28,7 @@ from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.installation import ModelStore, ServingAccess
 from financial_assets.market.store import PriceStore
-from financial_assets.models.baselines import fit_baselines
+from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 from tests.experiment.rollout.builders import predict

@@ -6,7 +6,7 @@ import pandas as pd
 from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
 from financial_assets.metadata import link, plot, table
-from financial_assets.models.baselines import fit_baselines
+from financial_assets.models.baselines.fitted import fit_baselines
 from financial_assets.models.lifecycle import TrainedModel
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.plots import plot_history

@@ -17,7 +17,7 @@ from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_
 from financial_assets.models.artifacts.registration import RECORD_FILE
 from financial_assets.models.artifacts.storage import load_training
 from financial_assets.models.artifacts.tracked import read_pointer
-from financial_assets.models.baselines import Baselines
+from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.variants import VARIANTS
 

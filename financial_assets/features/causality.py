@@ -68,8 +68,8 @@ def causality_violations(
         for cut in sorted(int(at) for at in drawn):
             short = graph(bars[..., : cut + 1])[..., -1]
             expected = whole[..., cut]
-            spots = zip(rows, np.full(len(rows), cut), strict=True)
-            failures += _differences(graph, panel, list(spots), expected, short, "later bars change the value")
+            spots = [(int(row), cut) for row in rows]
+            failures += _differences(graph, panel, spots, expected, short, "later bars change the value")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
 
 
@@ -106,7 +106,7 @@ def spot_violations(graph: FeatureGraph, panel: PricePanel, *, spots: int = 32, 
     with torch.inference_mode():
         longer = graph(torch.from_numpy(bars))[torch.arange(spots), :, torch.from_numpy(places)]
         alone = graph(torch.from_numpy(windows))[..., -1]
-    drawn = list(zip(rows, cuts, strict=True))
+    drawn = [(int(row), int(cut)) for row, cut in zip(rows, cuts, strict=True)]
     failures = _differences(graph, panel, drawn, longer, alone, "bars outside the lookback change the value")
     return pd.DataFrame(failures, columns=list(_COLUMNS))
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
-    from financial_assets.models.baselines import Baselines
+    from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.lifecycle import ModelLifecycle
 
 
@@ -56,7 +56,7 @@ class ModelStore(BaseModel):
         TrainingError
             There are none, or they are damaged.
         """
-        from financial_assets.models.baselines import Baselines  # scikit-learn and torch
+        from financial_assets.models.baselines.fitted import Baselines  # scikit-learn and torch
 
         paths = [*sorted((self.folder / "baselines").glob("*.json")), self.baselines_path]
         fitted = sorted((Baselines.load(path) for path in paths), key=lambda baselines: baselines.cutoff)

@@ -30,7 +30,7 @@ from financial_assets.installation.models import ModelStore
 from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
-from financial_assets.models.baseline_history import BaselineHistory, DailyPredictions
+from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions
 
 
 @dataclass(frozen=True)

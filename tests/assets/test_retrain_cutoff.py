@@ -21,7 +21,7 @@ from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.training import baselines, make_model_asset
-from financial_assets.models.baselines import Baselines
+from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.variants import Variant
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings

@@ -24,7 +24,7 @@ from financial_assets.installation import ServingAccess
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
-from financial_assets.models.baselines import Baselines
+from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.calibration import Calibration, PlattScaling
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler

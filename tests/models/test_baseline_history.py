@@ -13,9 +13,9 @@ import pytest
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
-from financial_assets.models import baseline_history
-from financial_assets.models.baseline_history import BaselineHistory, DailyPredictions
-from financial_assets.models.baselines import Baselines, fit_baselines
+from financial_assets.models.baselines import history as baseline_history
+from financial_assets.models.baselines.fitted import Baselines, fit_baselines
+from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions
 
 FIRST = 30
 """Sessions after the cut-off that the first panel has."""

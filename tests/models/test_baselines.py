@@ -13,8 +13,8 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
-from financial_assets.models import baselines
-from financial_assets.models.baselines import (
+from financial_assets.models.baselines import fitted as baselines
+from financial_assets.models.baselines.fitted import (
     HISTORY,
     PREDICTION_COLUMNS,
     Baselines,

@@ -11,7 +11,7 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
-from financial_assets.models.baselines import session_returns
+from financial_assets.models.baselines.fitted import session_returns
 from financial_assets.models.training_data import panel_volatility
 from financial_assets.scoring.volatility import garman_klass_variance
 

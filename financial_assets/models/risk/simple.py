@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.models.baselines import HISTORY, trailing_quantiles
+from financial_assets.models.baselines.fitted import HISTORY, trailing_quantiles
 from financial_assets.models.risk.bars import HORIZONS, RiskBars
 from financial_assets.models.risk.forecast import FEWEST_OUTCOMES, FitFailure, scaled_quantiles
 from financial_assets.scoring.distributions import normal_quantile

@@ -11,7 +11,7 @@ from scipy import stats
 
 from financial_assets.errors import TrainingError
 from financial_assets.features.bars import VOLATILITY_FLOOR
-from financial_assets.models.baselines import HISTORY
+from financial_assets.models.baselines.fitted import HISTORY
 from financial_assets.models.risk.bars import HORIZONS, RiskBars
 from financial_assets.models.risk.forecast import FittedRisk, RiskForecast, scaled_quantiles
 from financial_assets.models.risk.har import Har

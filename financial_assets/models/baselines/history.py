@@ -29,9 +29,9 @@ from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_
 from financial_assets.features.recent import compute_recent
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
-from financial_assets.models import baselines
 from financial_assets.models.artifacts.fingerprint import code_version
-from financial_assets.models.baselines import HISTORY, Baselines
+from financial_assets.models.baselines import fitted as baselines
+from financial_assets.models.baselines.fitted import HISTORY, Baselines
 
 MOST_PARTS = 21
 """Files, after which all is written as one anew: a month of sessions."""
