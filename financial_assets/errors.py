@@ -105,6 +105,10 @@ class ParityError(ExportError):
     """An ONNX file returns different predictions from its model."""
 
 
+class ExternalModelError(FinancialAssetsError):
+    """A model of ``EXTERNAL_MODELS`` cannot be an arm."""
+
+
 class TrackingError(FinancialAssetsError):
     """The experiment tracker or the model registry refused, or is unreachable."""
 
