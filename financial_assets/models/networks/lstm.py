@@ -1,22 +1,18 @@
-"""The networks: a window of scaled features in, the outputs of four heads out."""
+"""Stacked LSTM layers, read out at the last step."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 from torch import Tensor, nn
 
-from financial_assets.errors import TrainingError
 from financial_assets.models.heads import HeadOutputs, Heads
-from financial_assets.models.variants import Variant
 
-__all__ = ["NETWORKS", "LstmNetwork", "build_network"]
+__all__ = ["LstmNetwork", "StackedLstm"]
 
 
-class LstmNetwork(nn.Module):
-    """Stacked LSTM layers (Hochreiter & Schmidhuber 1997), read out at the last step.
+class StackedLstm(nn.Module):
+    """LSTM layers (Hochreiter & Schmidhuber 1997), each followed by dropout.
 
     ``nn.LSTM`` applies its own dropout only *between* its layers, so with one layer it does nothing. Here every layer
     is followed by an explicit one.
@@ -32,10 +28,33 @@ class LstmNetwork(nn.Module):
     def __init__(self, features: int, *, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         widths = [features, *[hidden] * layers]
-        self.recurrent = nn.ModuleList(
+        self.layers = nn.ModuleList(
             nn.LSTM(before, after, batch_first=True) for before, after in itertools.pairwise(widths)
         )
         self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """States of the last layer ``[batch, step, hidden]`` for ``[batch, step, feature]``."""
+        states = inputs
+        for layer in self.layers:
+            states = self.dropout(layer(states)[0])
+        return states
+
+
+class LstmNetwork(nn.Module):
+    """Stacked LSTM layers, read out at the last step.
+
+    Parameters
+    ----------
+    features
+        Width of the input.
+    hidden, layers, dropout
+        As in ``Variant``.
+    """
+
+    def __init__(self, features: int, *, hidden: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.recurrent = StackedLstm(features, hidden=hidden, layers=layers, dropout=dropout)
         self.heads = Heads(hidden)
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
@@ -49,37 +68,4 @@ class LstmNetwork(nn.Module):
             ``[batch, 2]``: the forecast standard deviations of the log return over the next session and over five. This
             network does not look at them; its quantiles are multiples of them.
         """
-        state = inputs
-        for layer in self.recurrent:
-            state = self.dropout(layer(state)[0])
-        return self.heads(state[:, -1, :])
-
-
-def _lstm(variant: Variant, features: int) -> nn.Module:
-    return LstmNetwork(features, hidden=variant.hidden, layers=variant.layers, dropout=variant.dropout)
-
-
-NETWORKS: Mapping[str, Callable[[Variant, int], nn.Module]] = MappingProxyType({"lstm": _lstm})
-"""Network constructors by the name that a ``Variant`` gives.
-
-To add an architecture: write a module with the inputs of ``LstmNetwork.forward`` that ends in ``Heads``, name its
-constructor here, and add a line to ``variants.VARIANTS`` that names it in ``network``. Nothing else changes: assets,
-checks, export and serving follow from the line.
-"""
-
-
-def build_network(variant: Variant, features: int) -> nn.Module:
-    """A freshly initialised network (from torch's current random state).
-
-    Raises
-    ------
-    TrainingError
-        If the variant names a network that does not exist.
-    """
-    try:
-        constructor = NETWORKS[variant.network]
-    except KeyError:
-        raise TrainingError(
-            f"variant {variant.name!r} names the network {variant.network!r}; there are {', '.join(NETWORKS)}"
-        ) from None
-    return constructor(variant, features)
+        return self.heads(self.recurrent(inputs)[:, -1, :])

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
 from financial_assets.models.heads import HeadOutputs, Heads
+from financial_assets.models.request_shape import SERVED_LOOKBACK
 
 __all__ = ["ATTENTION_HEADS", "TransformerNetwork", "sinusoids"]
 
@@ -31,8 +32,6 @@ class TransformerNetwork(nn.Module):
     ----------
     features
         Width of the input.
-    steps
-        Longest window.
     hidden
         Width of a token, a multiple of ``ATTENTION_HEADS``.
     layers, dropout
@@ -46,7 +45,7 @@ class TransformerNetwork(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, features: int, steps: int, *, hidden: int, layers: int, dropout: float) -> None:
+    def __init__(self, features: int, *, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         if hidden % ATTENTION_HEADS:
             raise TrainingError(f"hidden={hidden} must be a multiple of the attention's {ATTENTION_HEADS} heads")
@@ -57,7 +56,7 @@ class TransformerNetwork(nn.Module):
         self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
         self.dropout = nn.Dropout(dropout)
         self.heads = Heads(hidden)
-        self.register_buffer("positions", sinusoids(steps, hidden), persistent=False)
+        self.register_buffer("positions", sinusoids(SERVED_LOOKBACK, hidden), persistent=False)
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         """See ``LstmNetwork.forward``."""
