@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from financial_assets.errors import ExportError
 from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.features.graph import FeatureGraph
-from financial_assets.models.calibration import Calibration
+from financial_assets.models.calibration.layer import Calibration
 from financial_assets.models.heads import QUANTILE_LEVELS, ServedAnswer
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.scaling import RobustScaler

@@ -20,7 +20,8 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
-from financial_assets.models.calibration import Calibration, FittedCalibration, PlattScaling
+from financial_assets.models.calibration.direction import PlattScaling
+from financial_assets.models.calibration.layer import Calibration, FittedCalibration
 from financial_assets.models.dataset import Batch, WindowDataset, shuffled
 from financial_assets.models.devices import has_room, reproducible, resolve_device
 from financial_assets.models.heads import HEADS, head_losses

@@ -107,8 +107,8 @@ def check_integrity(training: Training, *, bayes_accuracy: float | None = None) 
     constant = check_not_constant(training.held_out)
     if constant.constant:
         raise TrainingError(
-            f"variant {training.variant.name!r} predicts the same for every input: {', '.join(constant.constant_heads)} "
-            f"(deviation of the probability {constant.probability_deviation:.2g})"
+            f"variant {training.variant.name!r} predicts the same for every input "
+            f"({', '.join(constant.constant_heads)}; deviation of the probability {constant.probability_deviation:.2g})"
         )
     leak = check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
     if leak.alarm:

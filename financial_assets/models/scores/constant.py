@@ -52,12 +52,7 @@ def check_not_constant(answers: Answers) -> ConstantCheck:
     deviations = [float(column.std(axis=0).max()) for column in columns]
     # The one ticker of a universe is its own market: nothing is left to be ranked.
     asked = HEADS if answers.excess.std() > _CONSTANT_EXCESS else HEADS[:-1]
+    constant = [name for name, deviation in zip(HEADS, deviations, strict=True) if not deviation > _CONSTANT_DEVIATION]
     return ConstantCheck(
-        tuple(
-            name
-            for name, deviation in zip(HEADS, deviations, strict=True)
-            if name in asked and not deviation > _CONSTANT_DEVIATION
-        ),
-        *deviations,
-        share_up=float((answers.logit > 0).mean()),
+        tuple(name for name in constant if name in asked), *deviations, share_up=float((answers.logit > 0).mean())
     )

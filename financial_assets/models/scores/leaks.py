@@ -116,8 +116,8 @@ class HeadCheck:
 
     def __str__(self) -> str:
         return (
-            f"{self.head} head: {self.measure} {self.value.estimate:.1%} on {self.value.observations} rows, 99.9 % lower "
-            f"bound {self.value.low:.1%}"
+            f"{self.head} head: {self.measure} {self.value.estimate:.1%} on {self.value.observations} rows, "
+            f"99.9 % lower bound {self.value.low:.1%}"
         )
 
 
