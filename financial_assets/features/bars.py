@@ -144,6 +144,10 @@ def _log_variance(variance: Tensor) -> Tensor:
     return torch.log(torch.clamp(variance, min=VOLATILITY_FLOOR**2))
 
 
+LOG_VARIANCE_FLOOR = math.log(VOLATILITY_FLOOR**2) + 1e-4
+"""What a log variance exceeds unless it is floored, up to rounding."""
+
+
 def log_range_variance(bars: Bars, window: int) -> Tensor:
     """Log of the mean range-based variance of the last ``window`` sessions, which is floored."""
     variance = range_variance(bars)

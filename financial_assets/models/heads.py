@@ -1,15 +1,31 @@
-"""The four heads of a network, and the four answers of a served graph."""
+"""The four heads of a network, what they are trained on, and the four answers of a served graph."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
-__all__ = ["HORIZONS", "QUANTILE_LEVELS", "HeadOutputs", "Heads", "ServedAnswer"]
+if TYPE_CHECKING:
+    from financial_assets.models.dataset import Batch
+
+__all__ = [
+    "HEADS",
+    "HORIZONS",
+    "QUANTILE_LEVELS",
+    "HeadOutputs",
+    "Heads",
+    "ServedAnswer",
+    "head_losses",
+    "training_loss",
+]
+
+HEADS = ("direction", "quantiles", "quantiles_5d", "score")
+"""Names of the heads, in the order of ``HeadOutputs``."""
 
 HORIZONS = (1, 5)
 """Sessions ahead for which quantiles are answered: the next one, and a week of trading."""
@@ -83,3 +99,29 @@ class Heads(nn.Module):
     def forward(self, last: Tensor) -> HeadOutputs:
         """Outputs for hidden states ``[batch, hidden]``."""
         return HeadOutputs(*self.linear(last).split(_WIDTHS, dim=-1))
+
+
+def training_loss(outputs: HeadOutputs, batch: Batch) -> Tensor:
+    """The sum of ``head_losses``: what is minimised, and what decides when to stop."""
+    return torch.stack(head_losses(outputs, batch)).sum()
+
+
+def head_losses(outputs: HeadOutputs, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Mean loss of each head, in the order of ``HEADS``.
+
+    Cross-entropy of the direction (nats); pinball losses of the returns over one session and over five in units of
+    their forecast volatility, means of the levels (Koenker & Bassett 1978); Huber's loss of the score, in units of the
+    causal volatility (Huber 1964), so that one wild day decides nothing.
+    """
+    return (
+        binary_cross_entropy_with_logits(outputs.logit, batch.up),
+        _pinball(outputs.multiples, batch.scaled_return),
+        _pinball(outputs.multiples_5d, batch.scaled_return_5d),
+        huber_loss(outputs.score, batch.excess),
+    )
+
+
+def _pinball(multiples: Tensor, scaled_return: Tensor) -> Tensor:
+    error = scaled_return - multiples
+    levels = torch.tensor(QUANTILE_LEVELS, dtype=error.dtype, device=error.device)
+    return torch.maximum(levels * error, (levels - 1.0) * error).mean()

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from financial_assets.errors import TrainingError
 from financial_assets.models.calibration import Calibration, conformal_shifts, fit_platt
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.heads import QUANTILE_LEVELS
 
 
 def draw(scale: float, bias: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

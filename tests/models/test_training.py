@@ -16,7 +16,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models import training as module
 from financial_assets.models import variants
 from financial_assets.models.dataset import Batch, WindowDataset
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.heads import QUANTILE_LEVELS
 from financial_assets.models.training import Training, train, training_loss
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import Variant

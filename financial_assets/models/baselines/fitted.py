@@ -157,7 +157,7 @@ def fit_baselines(
         raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
     coefficients, intercept, regularisation = _fit_logistic(rows, ups)
     rose = session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
-    volatility = data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
+    volatility = data.causal_volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
     scaled = data.fit.outcome[:, 0].double().numpy() / volatility
     base = float(ups["fit"].mean())
     return Baselines(
