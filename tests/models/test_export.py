@@ -21,7 +21,7 @@ from financial_assets.market.sources.simulated import SimulatedMarket, Simulated
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.onnx.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
 from financial_assets.models.onnx.parity import (
     PROBABILITY_TOLERANCE,

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.networks import LstmNetwork, build_network
+from financial_assets.models.networks.build import build_network
+from financial_assets.models.networks.lstm import LstmNetwork
 from financial_assets.models.variants import VARIANTS
 
 

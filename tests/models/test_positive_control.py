@@ -11,7 +11,7 @@ from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.models import training as module
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import VARIANTS, Variant

@@ -91,6 +91,7 @@ def model_card(
             "device": training.device,
             "seconds": round(training.seconds, 3),
             "best_epoch": training.best_epoch,
+            "details": dict(training.details),
             "history": [asdict(epoch) for epoch in training.history],
         },
         "volatility": _volatility(training.volatility),

@@ -22,7 +22,7 @@ from financial_assets.folders import make_folder
 from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, upgraded
 from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Epoch, Training
 from financial_assets.models.variants import Variant
@@ -126,6 +126,7 @@ def load_training(folder: Path) -> Training:
             cutoff=pd.Timestamp(manifest["cutoff"]),
             history=tuple(Epoch(**epoch) for epoch in manifest["history"]),
             held_out=Answers(**held_out),
+            details=manifest.get("details", {}),  # earlier versions had nothing to tell
             **{name: manifest[name] for name in _AS_IT_IS},
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -143,6 +144,7 @@ def _manifest(training: Training) -> dict[str, Any]:
         "calibration": _calibration(training.fitted_calibration),
         "spans": {name: [day.isoformat() for day in span] for name, span in training.spans.items()},
         "cutoff": training.cutoff.isoformat(),
+        "details": dict(training.details),
         "history": [asdict(epoch) for epoch in training.history],
         **{name: getattr(training, name) for name in _AS_IT_IS},
     }

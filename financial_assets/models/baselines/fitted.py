@@ -18,7 +18,7 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.heads import QUANTILE_LEVELS
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
 

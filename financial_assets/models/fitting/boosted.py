@@ -33,7 +33,7 @@ _LARGEST_EXCESS = 5.0
 """Excess returns beyond this many volatilities count as this many: squared, a few jumps would grow all trees."""
 
 
-def fit_boosted(network: BoostedNetwork, variant: Variant, data: TrainingData, seed: int) -> Mapping[str, object]:
+def fit_boosted(network: BoostedNetwork, variant: Variant, data: TrainingData, seed: int) -> Mapping[str, float]:
     """Fit in place on the fit block; each sum of trees ends at its best round on the stop block.
 
     Parameters
@@ -73,7 +73,7 @@ def fit_boosted(network: BoostedNetwork, variant: Variant, data: TrainingData, s
         "categorical_features": None,
         "random_state": seed,
     }
-    rounds: dict[str, object] = {}
+    rounds: dict[str, float] = {}
 
     def grow(place: nn.ModuleList, number: int, name: str, model: Any, column: str) -> None:
         known, stopped = (_outcome(rows, column) for rows in (fit, stop))

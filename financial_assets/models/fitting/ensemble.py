@@ -11,11 +11,11 @@ from torch import Tensor
 
 from financial_assets.errors import TrainingError
 from financial_assets.models.dataset import Batch, WindowDataset
-from financial_assets.models.fitting.loss import training_loss
 from financial_assets.models.fitting.rows import sample
-from financial_assets.models.heads import HeadOutputs
+from financial_assets.models.heads import HeadOutputs, training_loss
 from financial_assets.models.networks.ensemble import TERCILES, EnsembleNetwork
 from financial_assets.models.training_data import TrainingData
+from financial_assets.models.variants import Variant
 
 __all__ = ["fit_ensemble"]
 
@@ -32,7 +32,7 @@ _LEAST_GAP = 1e-3
 """Between the centres of two terciles, in log volatility: a market of constant volatility has but one."""
 
 
-def fit_ensemble(network: EnsembleNetwork, data: TrainingData, seed: int) -> Mapping[str, object]:
+def fit_ensemble(network: EnsembleNetwork, variant: Variant, data: TrainingData, seed: int) -> Mapping[str, float]:
     """Fit the weights in place, on the stop block.
 
     Weights are ``softmax`` of numbers with a normal prior around zero, equal weights; the sessions of the block count
@@ -41,8 +41,8 @@ def fit_ensemble(network: EnsembleNetwork, data: TrainingData, seed: int) -> Map
 
     Parameters
     ----------
-    network
-        Its members are trained.
+    network, variant
+        Its members are trained; the variant has no setting that matters here.
     data
         With scaled features, those of the members.
     seed
@@ -99,7 +99,7 @@ def _centres(volatility: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _details(network: EnsembleNetwork, windows: WindowDataset, chosen: Tensor) -> Mapping[str, object]:
+def _details(network: EnsembleNetwork, windows: WindowDataset, chosen: Tensor) -> Mapping[str, float]:
     _, outputs = _answers(network, windows, chosen)
     probabilities = torch.sigmoid(torch.cat([answers.logit for answers in outputs], dim=1))
     usual = network.weights[:, TERCILES // 2].tolist()

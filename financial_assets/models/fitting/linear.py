@@ -11,6 +11,7 @@ from financial_assets.models.fitting.regression import Linear, fit_logistic, fit
 from financial_assets.models.fitting.rows import decision_rows
 from financial_assets.models.networks.linear import LinearNetwork
 from financial_assets.models.training_data import TrainingData
+from financial_assets.models.variants import Variant
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 __all__ = ["fit_linear"]
@@ -19,13 +20,13 @@ _MOST_ROWS = 65_536
 """Rows of a block that are looked at; hundreds for each coefficient, and some seconds."""
 
 
-def fit_linear(network: LinearNetwork, data: TrainingData, seed: int) -> Mapping[str, object]:
+def fit_linear(network: LinearNetwork, variant: Variant, data: TrainingData, seed: int) -> Mapping[str, float]:
     """Fit in place on the fit block; the stop block chooses the regularisation of each head.
 
     Parameters
     ----------
-    network
-        To be fitted.
+    network, variant
+        To be fitted; the variant has no setting that matters here.
     data
         With scaled features.
     seed

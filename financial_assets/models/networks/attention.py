@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from financial_assets.models.heads import HeadOutputs, Heads
-from financial_assets.models.networks.lstm import StackedLstm
+from financial_assets.models.heads import HeadOutputs
+from financial_assets.models.networks.lstm import LstmNetwork
 
 __all__ = ["AttentionPooling", "AttentiveLstmNetwork"]
 
@@ -31,7 +31,7 @@ class AttentionPooling(nn.Module):
         return (shares * states).sum(dim=1)
 
 
-class AttentiveLstmNetwork(nn.Module):
+class AttentiveLstmNetwork(LstmNetwork):
     """Stacked LSTM layers, read out at an attention-weighted mean of all steps.
 
     The last state of a deep LSTM keeps little of the first steps; the pooling reads every step directly.
@@ -45,11 +45,9 @@ class AttentiveLstmNetwork(nn.Module):
     """
 
     def __init__(self, features: int, *, hidden: int, layers: int, dropout: float) -> None:
-        super().__init__()
-        self.recurrent = StackedLstm(features, hidden=hidden, layers=layers, dropout=dropout)
+        super().__init__(features, hidden=hidden, layers=layers, dropout=dropout)
         self.pooling = AttentionPooling(hidden)
-        self.heads = Heads(hidden)
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         """See ``LstmNetwork.forward``."""
-        return self.heads(self.pooling(self.recurrent(inputs)))
+        return self.heads(self.pooling(self.states(inputs)))
