@@ -93,7 +93,9 @@ def training_run(
     """Open the run of a training: what it is made with are its parameters, its fingerprint is among its tags."""
     made_with = {"cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": sequence_length, "seed": seed}
     tags = {**tags, "variant": variant.name, "fingerprint": identity}
-    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | made_with)
+    # A parameter is one line of text: of its members, an ensemble tells the names.
+    members = {"members": ", ".join(member.name for member in variant.members)} if variant.members else {}
+    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | members | made_with)
 
 
 def log_training(run: MlflowRun, training: Training) -> None:

@@ -24,7 +24,7 @@ _MOST_WINDOWS = 16_384
 
 _BATCH = 1024
 
-_PRIOR_DEVIATION = 0.5
+_PRIOR_DEVIATION = 1.0
 """Standard deviation of the prior on the logarithm of a weight. Equal weights are hard to beat, and fitted ones lose to
 them where they are free (Smith & Wallis 2009, "A simple explanation of the forecast combination puzzle")."""
 
@@ -67,7 +67,7 @@ def fit_ensemble(network: EnsembleNetwork, variant: Variant, data: TrainingData,
         penalised = loss + (point**2).sum() / (2.0 * _PRIOR_DEVIATION**2)
         penalised.backward()
         assert point.grad is not None
-        return float(penalised), point.grad.numpy().ravel()
+        return penalised.item(), point.grad.numpy().ravel()
 
     found = minimize(objective, np.zeros(shape.numel()), jac=True, method="L-BFGS-B")
     if not np.isfinite(found.x).all():
