@@ -12,7 +12,6 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.replay.sampling import RoutedSample
-from financial_assets.monitoring.metrics import open_log
 
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
@@ -66,6 +65,8 @@ class ABTestState(BaseModel):
         SettingsError
             The rollout policy names a variant that ``VARIANTS`` does not.
         """
+        from financial_assets.monitoring.metrics import open_log  # pandas and Prometheus
+
         policy = self.policy()
         named = (policy.champion.variant, *(arm.variant for arm in policy.challengers), *policy.shadow)
         missing = [variant for variant in named if variant not in self.variants]
