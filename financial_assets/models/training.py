@@ -24,12 +24,14 @@ from financial_assets.models.calibration.direction import PlattScaling
 from financial_assets.models.calibration.layer import Calibration, FittedCalibration
 from financial_assets.models.dataset import Batch, WindowDataset, shuffled
 from financial_assets.models.devices import has_room, reproducible, resolve_device
-from financial_assets.models.heads import HEADS, head_losses
+from financial_assets.models.heads import HEADS, head_losses, training_loss
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import STOP_WINDOWS, Variant
 from financial_assets.models.volatility import HarVolatility
+
+__all__ = ["Epoch", "MeanLosses", "Training", "evaluate", "train", "train_epoch", "training_loss"]
 
 _GRADIENT_NORM = 1.0
 _EVALUATION_BATCH = 2048
