@@ -9,10 +9,10 @@ from types import MappingProxyType
 from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.heads import HeadOutputs, Heads
+from financial_assets.models.heads import QUANTILE_LEVELS, HeadOutputs, Heads
 from financial_assets.models.variants import Variant
 
-__all__ = ["NETWORKS", "LstmNetwork", "build_network"]
+__all__ = ["NETWORKS", "QUANTILE_LEVELS", "LstmNetwork", "build_network"]
 
 
 class LstmNetwork(nn.Module):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Epoch:
     seconds
         How long it took.
     fit_losses, stop_losses
-        The two losses by head, named as in ``HEADS``.
+        The two losses by head, named as in ``HEADS``; empty where an earlier version trained.
     """
 
     number: int
@@ -60,8 +60,8 @@ class Epoch:
     stop_loss: float
     stop_accuracy: float
     seconds: float
-    fit_losses: Mapping[str, float]
-    stop_losses: Mapping[str, float]
+    fit_losses: Mapping[str, float] = field(default_factory=dict[str, float])
+    stop_losses: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class MeanLosses(NamedTuple):
