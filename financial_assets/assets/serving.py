@@ -82,7 +82,9 @@ def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: A
     return manifest, deploy(target, manifest, serving.ready_timeout, check)
 
 
-def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], variants: Sequence[Variant]) -> dg.AssetsDefinition:
+def make_experiment_asset(
+    predictors: Sequence[dg.AssetsDefinition], variants: Sequence[Variant]
+) -> dg.AssetsDefinition:
     """The asset ``experiment``, in which the predictors of ``variants`` take part."""
     made = {variant.name for variant in variants}
 
@@ -107,7 +109,9 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], variants: S
         target, registry = serving.target(), models.registry()
         with ab_test.log() as log:
             rollout = Rollout(log, ab_test.policy())
-            if (current := rollout.current()) is not None:  # the registry may number the arms' versions differently by now
+            if (
+                current := rollout.current()
+            ) is not None:  # the registry may number the arms' versions differently by now
                 storage = {model.name: model.storage_uri for model in _status(target).models}
                 followed = follow_registry(log, current, registry.versions(), storage)
                 if followed != current:

@@ -24,4 +24,6 @@ class Retraining(dg.ConfigurableResource):
 
     def policy(self) -> RetrainingPolicy:
         """How eager the sensors are."""
-        return RetrainingPolicy(timedelta(hours=self.retrain_cooldown_hours), self.retrain_max_attempts, frozenset(self.variants))
+        return RetrainingPolicy(
+            timedelta(hours=self.retrain_cooldown_hours), self.retrain_max_attempts, frozenset(self.variants)
+        )

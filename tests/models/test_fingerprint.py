@@ -176,7 +176,7 @@ def test_what_decides_no_weight_keeps_the_version(copy: Path, name: str, old: st
         ("models/fitting/gradient.py", "_GRADIENT_NORM = 1.0", "_GRADIENT_NORM = 1.1"),
         ("models/dataset.py", "(0.70, 0.15, 0.15)", "(0.70, 0.20, 0.10)"),
         ("models/networks/lstm.py", "[:, -1, :]", "[:, -2, :]"),
-        ("models/calibration.py", "torch.sigmoid(", "torch.tanh("),
+        ("models/calibration/layer.py", "torch.sigmoid(", "torch.tanh("),
         ("models/fitting/gradient.py", "stop_loss.total < best_loss", "stop_loss.total <= best_loss"),
         ("features/rolling.py", "2.0 / (span + 1)", "2.0 / (span + 2)"),
         ("features/catalogue.py", "    *volume.FEATURES,\n", ""),
@@ -192,7 +192,11 @@ def test_what_decides_the_weights_changes_the_version(copy: Path, name: str, old
 
 def test_a_field_without_a_value_counts(copy: Path) -> None:
     """The fields of a dataclass are an order of arguments, though each is an annotation only."""
-    edit(copy / "models/variants.py", "    layers: int = 1\n    hidden: int = 1\n", "    hidden: int = 1\n    layers: int = 1\n")
+    edit(
+        copy / "models/variants.py",
+        "    layers: int = 1\n    hidden: int = 1\n",
+        "    hidden: int = 1\n    layers: int = 1\n",
+    )
     assert source_version(copy) != PRESENT
 
 

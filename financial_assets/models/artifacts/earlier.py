@@ -62,7 +62,6 @@ def upgraded(manifest: dict[str, Any], tensors: dict[str, dict[str, Tensor]], he
                 ],
                 "score": {"slope": float("nan"), "unconstrained_slope": float("nan")},
             },
-            "history": [{**epoch, "fit_losses": {}, "stop_losses": {}} for epoch in manifest["history"]],
         },
         {
             "network": _with_heads(tensors["network"]),

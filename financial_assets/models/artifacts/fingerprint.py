@@ -28,10 +28,7 @@ DECIDING = (
     *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
-    *(
-        f"models.{name}"
-        for name in ("answers", "dataset", "devices", "heads", "predictor", "request_shape")
-    ),
+    *(f"models.{name}" for name in ("answers", "dataset", "devices", "heads", "predictor", "request_shape")),
     *(f"models.{name}" for name in ("scaling", "training", "training_data", "variants", "volatility")),
     *(f"models.calibration.{name}" for name in ("conformal", "direction", "layer", "ranking", "rows")),
     *(f"models.networks.{name}" for name in ("attention", "boosted", "build", "ensemble", "linear", "lstm")),

@@ -18,9 +18,9 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.heads import QUANTILE_LEVELS
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
 """Tidy prediction table; NaN where a baseline makes no such forecast."""

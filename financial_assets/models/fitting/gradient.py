@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -41,7 +41,7 @@ class Epoch:
     seconds
         How long it took.
     fit_losses, stop_losses
-        The two losses by head, named as in ``HEADS``.
+        The two losses by head, named as in ``HEADS``; empty where an earlier version trained.
     """
 
     number: int
@@ -49,8 +49,8 @@ class Epoch:
     stop_loss: float
     stop_accuracy: float
     seconds: float
-    fit_losses: Mapping[str, float]
-    stop_losses: Mapping[str, float]
+    fit_losses: Mapping[str, float] = field(default_factory=dict[str, float])
+    stop_losses: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class MeanLosses(NamedTuple):

@@ -49,10 +49,7 @@ class MultiScaleLstmNetwork(nn.Module):
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         """See ``LstmNetwork.forward``."""
-        last = [
-            lstm(_every(inputs, stride))[0][:, -1]
-            for lstm, stride in zip(self.scales, STRIDES, strict=True)
-        ]
+        last = [lstm(_every(inputs, stride))[0][:, -1] for lstm, stride in zip(self.scales, STRIDES, strict=True)]
         states = self.dropout(torch.stack(last, dim=1))
         daily = states[:, :1]
         read = self.attention(daily, states, states, need_weights=False)[0]
