@@ -39,7 +39,7 @@ from financial_assets.features.graph import FeatureGraph
 from financial_assets.market.panel import build_panel
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.models.calibration import Calibration
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES, export_onnx, onnx_session, run_onnx
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
 from financial_assets.models.onnx.tracing import trace

@@ -22,7 +22,7 @@ from onnx_export import operation_by_operation
 
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.models.calibration import Calibration
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.onnx.adversarial import adversarial_windows
 from financial_assets.models.onnx.export import export_onnx, onnx_session, run_onnx
 from financial_assets.models.onnx.parity import PROBABILITY_TOLERANCE, QUANTILE_TOLERANCE

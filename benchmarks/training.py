@@ -39,9 +39,11 @@ from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import Signal, SimulatedMarket, SimulatedPrices
 from financial_assets.models.answers import Answers, answer_windows
-from financial_assets.models.networks import build_network
+from financial_assets.models.fitting.gradient import evaluate, train_epoch
+from financial_assets.models.heads import training_loss
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
-from financial_assets.models.training import Training, evaluate, train, train_epoch, training_loss
+from financial_assets.models.training import Training, train
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import STOP_WINDOWS, VARIANTS, Schedule, Variant
 

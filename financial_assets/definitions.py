@@ -8,15 +8,15 @@ from pathlib import Path
 
 import dagster as dg
 
-from financial_assets.assets.artifacts import artifact_assets
+from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
-from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
 from financial_assets.assets.signals import completed_session, daily_signals
-from financial_assets.assets.training import baselines, model_assets
+from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
@@ -29,6 +29,11 @@ from financial_assets.settings import load_settings
 
 _settings = load_settings()
 _resources = make_resources(_settings)
+_variants = _resources["models"].chosen_variants()
+model_assets = [make_model_asset(variant) for variant in _variants]
+artifact_assets = [make_artifact_asset(*made) for made in zip(_variants, model_assets, strict=True)]
+predictor_assets = [make_predictor_asset(*made) for made in zip(_variants, artifact_assets, strict=True)]
+experiment = make_experiment_asset(predictor_assets, _variants)
 # The policy follows the calendar of the settings, which is known only now.
 _raw_prices = dg.map_asset_specs(
     lambda spec: spec.replace_attributes(freshness_policy=freshness_policy()), [raw_prices]

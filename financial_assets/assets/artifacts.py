@@ -7,11 +7,11 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.features import features
-from financial_assets.assets.training import lineage_tags, model_assets
+from financial_assets.assets.training import lineage_tags
 from financial_assets.features.graph import FeatureGraph
 from financial_assets.metadata import link, table
 from financial_assets.models.artifacts.artifact import Artifact
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
 from financial_assets.tracking import REGISTERED_MODEL
 
@@ -65,8 +65,3 @@ def _metadata(published: Artifact, parity: Mapping[str, float]) -> dict[str, Any
         "model card": dg.MetadataValue.json(dict(published.card)),
         "file": link(published.onnx_path),
     }
-
-
-artifact_assets = [
-    make_artifact_asset(variant, model) for variant, model in zip(VARIANTS.values(), model_assets, strict=True)
-]

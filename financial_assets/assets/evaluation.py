@@ -7,7 +7,6 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.rollout import decisions_metadata
-from financial_assets.assets.serving import experiment
 from financial_assets.assets.training import baselines
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.decision.evidence import leading_decision
@@ -38,7 +37,7 @@ class PredictionsConfig(dg.Config):
     """Replay historical sessions up to REPLAY_SESSIONS, moving the market clock; otherwise stop at the clock."""
 
 
-@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"sql"}, code_version="1", deps=[experiment], pool="serving")
+@dg.asset(group_name=GROUP, owners=OWNERS, kinds={"sql"}, code_version="1", deps=["experiment"], pool="serving")
 def predictions(
     context: dg.AssetExecutionContext,
     config: PredictionsConfig,

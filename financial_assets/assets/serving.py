@@ -1,12 +1,11 @@
 """Group serving: each registered version as an immutable Model, and the Experiment that splits requests."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.market import price_panel
 from financial_assets.errors import ManifestError, TargetError, TrainingError
 from financial_assets.experiment.arms import Arm, WeightEpoch
@@ -20,7 +19,7 @@ from financial_assets.metadata import rounded, table
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.request_shape import SERVED_LOOKBACK
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.resources import ABTest, Market, Models, Serving
 from financial_assets.serving.deployment import check_deployment, deploy
 from financial_assets.serving.manifests import Manifest, model_name
@@ -83,68 +82,86 @@ def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: A
     return manifest, deploy(target, manifest, serving.ready_timeout, check)
 
 
-predictor_assets = [
-    make_predictor_asset(variant, artifact)
-    for variant, artifact in zip(VARIANTS.values(), artifact_assets, strict=True)
-]
+def make_experiment_asset(
+    predictors: Sequence[dg.AssetsDefinition], variants: Sequence[Variant]
+) -> dg.AssetsDefinition:
+    """The asset ``experiment``, in which the predictors of ``variants`` take part."""
+    made = {variant.name for variant in variants}
 
+    @dg.asset(
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"kubernetes"},
+        code_version="1",
+        # The panel too: `daily` leaves predictors out, and nothing may look at the clock before raw_prices has a
+        # session.
+        deps=[price_panel, *predictors],
+        pool="serving",
+    )
+    def experiment(
+        context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving, ab_test: ABTest
+    ) -> dg.MaterializeResult:
+        """The split of requests between champion and challengers, made to match the rollout state; it is never reset.
 
-@dg.asset(
-    group_name=GROUP,
-    owners=OWNERS,
-    kinds={"kubernetes"},
-    code_version="1",
-    # The panel too: `daily` leaves predictors out, and nothing may look at the clock before raw_prices has a session.
-    deps=[price_panel, *predictor_assets],
-    pool="serving",
-)
-def experiment(
-    context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving, ab_test: ABTest
-) -> dg.MaterializeResult:
-    """The split of requests between champion and challengers, made to match the rollout state; it is never reset.
-
-    Arms that the target has lost are deployed again, models that take no part any more are deleted, and each new
-    challenger's plan is registered before its first evidence.
-    """
-    target, registry = serving.target(), models.registry()
-    with ab_test.log() as log:
-        rollout = Rollout(log, ab_test.policy())
-        if (current := rollout.current()) is not None:  # the registry may number the arms' versions differently by now
-            storage = {model.name: model.storage_uri for model in _status(target).models}
-            followed = follow_registry(log, current, registry.versions(), storage)
-            if followed != current:
-                context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
-        redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
-        epoch = rollout.reconcile(deployed_models(target, registry))
-        plans = ExperimentController(rollout).register(
-            lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
-            market.clock().now(),
+        Arms that the target has lost are deployed again, models that take no part any more are deleted, and each new
+        challenger's plan is registered before its first evidence.
+        """
+        target, registry = serving.target(), models.registry()
+        with ab_test.log() as log:
+            rollout = Rollout(log, ab_test.policy())
+            if (
+                current := rollout.current()
+            ) is not None:  # the registry may number the arms' versions differently by now
+                storage = {model.name: model.storage_uri for model in _status(target).models}
+                followed = follow_registry(log, current, registry.versions(), storage)
+                if followed != current:
+                    context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
+            redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
+            epoch = rollout.reconcile(_can_take_part(deployed_models(target, registry), rollout.current(), made))
+            plans = ExperimentController(rollout).register(
+                lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
+                market.clock().now(),
+            )
+            former = rollout.former_regimes()
+        manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
+        route = _ask_once(market, serving, epoch)
+        point_aliases(registry, epoch)
+        removed = _remove_unused(context, target, epoch)
+        for arm in epoch.arms:
+            if arm.variant not in made:
+                context.log.warning(
+                    f"{arm.model} goes on as {arm.role}, but is not trained again, as VARIANTS does not name {arm.variant}"
+                )
+        arms = pd.DataFrame(
+            {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
+            for arm in epoch.arms
         )
-        former = rollout.former_regimes()
-    manifest = apply_epoch(epoch, target, serving.kubernetes_namespace, serving.ready_timeout, former=former)
-    route = _ask_once(market, serving, epoch)
-    point_aliases(registry, epoch)
-    removed = _remove_unused(context, target, epoch)
-    arms = pd.DataFrame(
-        {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
-        for arm in epoch.arms
-    )
-    shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
-    context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(f"{epoch.experiment}-{epoch.number}"),
-        metadata={
-            "weight epoch": epoch.number,
-            "reason": epoch.reason,
-            "arms": table(arms),
-            "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
-            "test request answered by": route,
-            "removed models": ", ".join(removed) or "none",
-            "models deployed again": ", ".join(redeployed) or "none",
-            **_plan_metadata(plans),
-            "manifest": dg.MetadataValue.json(manifest),
-        },
-    )
+        shares = ", ".join(f"{model} {weight}" for model, weight in epoch.weights.items())
+        context.log.info(f"weight epoch {epoch.number}: {shares}; shadows {[arm.model for arm in epoch.shadows]}")
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(f"{epoch.experiment}-{epoch.number}"),
+            metadata={
+                "weight epoch": epoch.number,
+                "reason": epoch.reason,
+                "arms": table(arms),
+                "url": dg.MetadataValue.url(f"{target.endpoint().http_url}/v2/models/{epoch.experiment}/infer"),
+                "test request answered by": route,
+                "removed models": ", ".join(removed) or "none",
+                "models deployed again": ", ".join(redeployed) or "none",
+                **_plan_metadata(plans),
+                "manifest": dg.MetadataValue.json(manifest),
+            },
+        )
+
+    return experiment
+
+
+def _can_take_part(
+    deployed: Sequence[AvailableModel], epoch: WeightEpoch | None, made: Collection[str]
+) -> list[AvailableModel]:
+    """The deployed models of variants that are made, and arms that get requests, whose variant may be made no more."""
+    routed = set() if epoch is None else set(epoch.weights)
+    return [model for model in deployed if model.variant in made or model.model in routed]
 
 
 def _deploy_lost_arms(

@@ -10,7 +10,6 @@ import pandas as pd
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
-from financial_assets.assets.serving import experiment
 from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
@@ -32,7 +31,7 @@ _SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_hig
     owners=OWNERS,
     kinds={"python", "parquet"},
     code_version="1",
-    deps=[experiment, predictions],
+    deps=["experiment", predictions],
     check_specs=[
         dg.AssetCheckSpec("sound", asset="daily_signals", blocking=True, description=_SOUND),
         dg.AssetCheckSpec("coverage", asset="daily_signals", description=_COVERAGE),

@@ -7,12 +7,24 @@ from financial_assets.assets.features import features
 from financial_assets.errors import TrainingError
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.baselines.fitted import fit_baselines
+from financial_assets.models.fitting.registry import FITTERS
 from financial_assets.models.lifecycle import TrainedModel
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.plots import plot_history
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
+
+_ARCHITECTURES = {
+    "lstm": "{layers} x {hidden} LSTM",
+    "multiscale": "Three LSTMs of {hidden} units over daily, two-day and four-day steps, joined by attention",
+    "attention": "{layers} x {hidden} LSTM, pooled over the steps by attention",
+    "transformer": "Transformer encoder, {layers} layers of width {hidden}",
+    "linear": "Logistic, quantile and ridge regressions, regularised as the stop block asks for",
+    "boosted": "Gradient-boosted trees of up to {hidden} leaves, up to {epochs} rounds each, ended by the stop block",
+    "ensemble": "Convex weights of {members}, by volatility, fitted on the stop block",
+}
+"""How the networks of ``networks.build.NETWORKS`` are described; others by their name."""
 
 GROUP = "training"
 OWNERS = ["team:quant-research"]
@@ -73,6 +85,8 @@ def baselines(context: dg.AssetExecutionContext, market: Market, models: Models)
 def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     """The asset ``models/<variant>``."""
     key = dg.AssetKey(["models", variant.name])
+    # In a run of all, the members are trained first, and the ensemble finds them.
+    members = [dg.AssetKey(["models", member.name]) for member in variant.members]
 
     @dg.asset(
         key=key,
@@ -80,12 +94,9 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"pytorch", "mlflow"},
         code_version="1",
-        deps=[features],
+        deps=[features, *members],
         pool="training",
-        description=(
-            f"{variant.layers} x {variant.hidden} LSTM, up to {variant.epochs} epochs at {variant.learning_rate:g}, "
-            f"dropout {variant.dropout:g}; best epoch restored, probability and quantiles calibrated."
-        ),
+        description=f"{_described(variant)}; probability, quantiles and score calibrated.",
         check_specs=[
             dg.AssetCheckSpec("not_constant", asset=key, blocking=True, description="Answers depend on the question"),
             dg.AssetCheckSpec("no_leak_alarm", asset=key, blocking=True, description="Not too good to be true"),
@@ -115,6 +126,19 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     return model
 
 
+def _described(variant: Variant) -> str:
+    """Architecture and training in one line."""
+    summary = _ARCHITECTURES.get(variant.network, f"{variant.network} of {variant.layers} x {variant.hidden} units")
+    members = ", ".join(member.name for member in variant.members)
+    what = summary.format(layers=variant.layers, hidden=variant.hidden, epochs=variant.epochs, members=members)
+    if variant.network in FITTERS:
+        return what
+    return (
+        f"{what}, up to {variant.epochs} epochs at {variant.learning_rate:g}, dropout {variant.dropout:g}; best epoch "
+        "restored"
+    )
+
+
 def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.AssetCheckResult]:
     answers = trained.training.held_out
     constant, leak = check_not_constant(answers), check_answers(answers, bayes_accuracy=bayes_accuracy)
@@ -124,6 +148,7 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             check_name="not_constant",
             passed=not constant.constant,
             metadata={
+                "constant heads": ", ".join(constant.constant_heads) or "none",
                 "deviation of the probability": constant.probability_deviation,
                 "share of answers up": constant.share_up,
             },
@@ -134,6 +159,7 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             metadata={
                 "accuracy": leak.accuracy.estimate,
                 "99.9 % lower bound": leak.accuracy.low,
+                "heads that know too much": ", ".join(leak.heads) or "none",
                 "verdict": str(leak),
             },
         ),
@@ -166,6 +192,3 @@ def _metadata(trained: TrainedModel) -> dict[str, dg.MetadataValue | float | str
         "held-out scores, uncalibrated, with day-clustered 95 % intervals": table(rows),
         "learning curve": plot(plot_history(training.history, training.best_epoch), "learning curve"),
     }
-
-
-model_assets = [make_model_asset(variant) for variant in VARIANTS.values()]

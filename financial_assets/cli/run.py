@@ -39,7 +39,9 @@ def run() -> None:
             # Not before Dagster has made its folder, which the definitions make private.
             from financial_assets.definitions import defs
 
-            end_dead_tracked_runs(make_resources(settings)["models"].tracker(), report)
+            resources = make_resources(settings)
+            resources["ab_test"].check_participants()  # now, and not after the training
+            end_dead_tracked_runs(resources["models"].tracker(), report)
             # Dagster replaces the job's executor here, which would have named the owner.
             result = defs.resolve_job_def("full_pipeline").execute_in_process(
                 instance=instance, tags=owner_tags(), raise_on_error=False

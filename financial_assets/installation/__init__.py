@@ -54,12 +54,13 @@ def open_installation(settings: Settings) -> Installation:
     Raises
     ------
     SettingsError
-        The serving target cannot be used with these settings, or with what is installed.
+        The serving target cannot be used with these settings, or with what is installed; or a variant does not exist.
     """
     calendar.use(settings.market_calendar)
     market, serving = configure(MarketState, settings), configure(ServingAccess, settings)
     serving.check()
     models = configure(ModelStore, settings, bayes_accuracy=market.bayes_accuracy)
+    models.chosen_variants()
     return Installation(settings, market, models, serving, configure(ABTestState, settings))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from financial_assets.errors import ExperimentError
+from financial_assets.errors import ExperimentError, LogNotFoundError, SettingsError
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.log import PredictionLog
@@ -24,6 +24,7 @@ class ABTestState(BaseModel):
 
     home: str
     log_url: str
+    variants: list[str] = []
     rollout_policy: str | None = None
     replay_sessions: int
     replay_workers: int
@@ -55,6 +56,32 @@ class ABTestState(BaseModel):
     def policy(self) -> RolloutPolicy:
         """Who takes part when the experiment starts."""
         return load_policy(Path(self.rollout_policy) if self.rollout_policy else None)
+
+    def check_participants(self) -> None:
+        """Make sure that the experiment can start with the variants that are made; one that runs keeps its arms.
+
+        Raises
+        ------
+        SettingsError
+            The rollout policy names a variant that ``VARIANTS`` does not.
+        """
+        from financial_assets.monitoring.metrics import open_log  # pandas and Prometheus
+
+        policy = self.policy()
+        named = (policy.champion.variant, *(arm.variant for arm in policy.challengers), *policy.shadow)
+        missing = [variant for variant in named if variant not in self.variants]
+        if not missing:
+            return
+        try:
+            with open_log(self.log_url) as log:
+                has_started = log.current_epoch(policy.experiment) is not None
+        except LogNotFoundError:
+            has_started = False
+        if not has_started:
+            raise SettingsError(
+                f"VARIANTS: got {','.join(self.variants)}; the experiment starts with {', '.join(missing)}, too: add "
+                "it, or name others in ROLLOUT_POLICY"
+            )
 
     def routed_sample(self) -> RoutedSample:
         """Which tickers of a session are sent as routed requests."""

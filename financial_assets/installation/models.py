@@ -13,6 +13,7 @@ from financial_assets.tracking import MlflowTracker, ModelRegistry
 if TYPE_CHECKING:
     from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.lifecycle import ModelLifecycle
+    from financial_assets.models.variants import Variant
 
 
 class ModelStore(BaseModel):
@@ -23,12 +24,25 @@ class ModelStore(BaseModel):
     home: str
     tracking_uri: str
     mlflow_experiment_name: str
+    variants: list[str]
     sequence_length: int
     seed: int
     max_epochs: int | None = None
     device: str
     progress: bool
     bayes_accuracy: float | None = None
+
+    def chosen_variants(self) -> tuple[Variant, ...]:
+        """The variants that are made.
+
+        Raises
+        ------
+        SettingsError
+            ``VARIANTS`` names one that does not exist, or an ensemble without its members.
+        """
+        from financial_assets.models.variants import choose_variants
+
+        return choose_variants(self.variants)
 
     @property
     def folder(self) -> Path:

@@ -6,7 +6,7 @@ which names the fingerprint and the tracked run that the next step takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +57,7 @@ class ModelLifecycle:
     tracker, registry
         Where runs and versions are recorded.
     sequence_length, seed, device, progress
-        Arguments of ``train``.
+        Arguments of ``train``; a variant may have a length of its own.
     max_epochs
         Upper limit of every variant's epochs; it counts as one of the variant's own settings.
     bayes_accuracy
@@ -85,26 +85,39 @@ class ModelLifecycle:
     ) -> TrainedModel:
         """Train ``variant`` on what is known at ``cutoff``, unless its fingerprint was trained already.
 
+        An ensemble takes its members' trainings for the same cut-off; those that are missing are trained, and nothing
+        else than the ensemble takes note of them.
+
         Raises
         ------
         TrainingError
             It cannot be trained; the tracked run ends as FAILED.
         """
-        if self.max_epochs is not None:
-            variant = replace(variant, epochs=min(variant.epochs, self.max_epochs))
+        trained = self._developed(variant.limited(self.max_epochs), features, panel, cutoff, tags)
+        keep_pointer(self._pointer(variant.name), trained.fingerprint, trained.run_id)
+        return trained
+
+    def _developed(
+        self,
+        variant: Variant,
+        features: FeaturePanel,
+        panel: PricePanel,
+        cutoff: pd.Timestamp,
+        tags: Mapping[str, str],
+    ) -> TrainedModel:
+        members = [self._developed(member, features, panel, cutoff, tags).training for member in variant.members]
         identity = fingerprint(
             data_hash=training_data_hash(panel, cutoff),
             variant=variant,
             seed=self.seed,
-            sequence_length=self.sequence_length,
+            sequence_length=variant.window(self.sequence_length),
             cutoff=cutoff,
         )
         folder = self.folder / variant.name / identity / TRAINING_FOLDER
         # Looked up under the lock: another job may be training the same, and its result is then reused.
         with self._alone_with(variant.name, identity):
             earlier = self._earlier_run(variant.name, identity, folder, tags)
-            run_id = earlier or self._train(variant, features, panel, cutoff, identity, folder, tags)
-            keep_pointer(self._pointer(variant.name), identity, run_id)
+            run_id = earlier or self._train(variant, features, panel, cutoff, identity, folder, tags, members)
             return TrainedModel(identity, run_id, load_training(folder), reused=earlier is not None)
 
     def publish(
@@ -233,17 +246,20 @@ class ModelLifecycle:
         identity: str,
         folder: Path,
         tags: Mapping[str, str],
+        members: Sequence[Training],
     ) -> str:
-        with training_run(self.tracker, variant, cutoff, self.sequence_length, self.seed, identity, tags) as run:
+        steps = variant.window(self.sequence_length)
+        with training_run(self.tracker, variant, cutoff, steps, self.seed, identity, tags) as run:
             training = train(
                 variant,
                 features,
                 panel,
                 cutoff=cutoff,
-                sequence_length=self.sequence_length,
+                sequence_length=steps,
                 seed=self.seed,
                 device=self.device,
                 progress=self.progress,
+                members=members,
             )
             log_training(run, training)
             save_training(folder, training)

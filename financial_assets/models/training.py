@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import nn
 
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
-from financial_assets.models.calibration import Calibration, PlattScaling, conformal_shifts, fit_platt
-from financial_assets.models.dataset import Batch, WindowDataset, shuffled
-from financial_assets.models.devices import has_room, reproducible, resolve_device
-from financial_assets.models.networks import QUANTILE_LEVELS, build_network
+from financial_assets.models.calibration.direction import PlattScaling
+from financial_assets.models.calibration.layer import Calibration, FittedCalibration
+from financial_assets.models.devices import reproducible, resolve_device
+from financial_assets.models.fitting.gradient import Epoch, fit_by_gradient
+from financial_assets.models.fitting.registry import FITTERS, look_at
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
-from financial_assets.models.variants import STOP_WINDOWS, Variant
+from financial_assets.models.variants import Variant
+from financial_assets.models.volatility import HarVolatility
 
-_GRADIENT_NORM = 1.0
-_EVALUATION_BATCH = 2048
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch, as ``Variant.schedule`` sizes it; losses are means per window, as ``training_loss`` defines them."""
-
-    number: int
-    fit_loss: float
-    stop_loss: float
-    stop_accuracy: float
-    seconds: float
+__all__ = ["Epoch", "Training", "train"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +39,10 @@ class Training:
     ----------
     variant, seed, sequence_length, feature_names, tickers
         What it was made from.
-    network, scaler, calibration
-        Modules on the CPU, in evaluation mode.
-    platt
-        The calibration of the probability, with its unconstrained scale.
+    network, scaler, volatility
+        Modules on the CPU, in evaluation mode; the last is the forecaster of the volatility.
+    fitted_calibration
+        What was fitted on the calibrate block; ``calibration`` is the layer made of it.
     spans
         First and last decision session of each block.
     cutoff
@@ -61,11 +50,13 @@ class Training:
     windows
         Number of windows in each block.
     history, best_epoch
-        Every epoch trained; the number of the one that was restored.
+        Every epoch trained; the number of the one that was restored. What takes no gradient steps has one epoch.
     held_out
         The *uncalibrated* answers on the calibrate block, which the network never saw.
     device, seconds
         Where and how long.
+    details
+        What a fit without gradient steps has chosen: regularisation, rounds of boosting, weights of members.
     """
 
     variant: Variant
@@ -75,8 +66,8 @@ class Training:
     tickers: tuple[str, ...]
     network: nn.Module
     scaler: RobustScaler
-    calibration: Calibration
-    platt: PlattScaling
+    volatility: HarVolatility
+    fitted_calibration: FittedCalibration
     spans: dict[str, tuple[pd.Timestamp, pd.Timestamp]]
     cutoff: pd.Timestamp
     windows: dict[str, int]
@@ -85,17 +76,17 @@ class Training:
     held_out: Answers
     device: str
     seconds: float
+    details: Mapping[str, float] = field(default_factory=dict[str, float])
 
+    @property
+    def platt(self) -> PlattScaling:
+        """The calibration of the probability, with its unconstrained scale."""
+        return self.fitted_calibration.platt
 
-def training_loss(logit: Tensor, multiples: Tensor, up: Tensor, scaled_return: Tensor) -> Tensor:
-    """Cross-entropy of the direction (nats) plus the mean pinball loss of the scaled return (Koenker & Bassett 1978).
-
-    All arguments are ``[batch, 1]`` but ``multiples`` ``[batch, 5]``.
-    """
-    error = scaled_return - multiples
-    levels = torch.tensor(QUANTILE_LEVELS, dtype=error.dtype, device=error.device)
-    pinball = torch.maximum(levels * error, (levels - 1.0) * error).mean()
-    return binary_cross_entropy_with_logits(logit, up) + pinball
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration as a layer, in evaluation mode."""
+        return self.fitted_calibration.layer()
 
 
 def train(
@@ -109,6 +100,7 @@ def train(
     device: str = "auto",
     progress: bool = False,
     threads: int = 1,
+    members: Sequence[Training] = (),
 ) -> Training:
     """Train and calibrate ``variant`` on what is known at ``cutoff``.
 
@@ -133,11 +125,14 @@ def train(
         Whether to draw a progress bar.
     threads
         CPU threads of one operation; networks of this size gain little from more than one.
+    members
+        For an ensemble: trainings of its members, with the same cut-off and sequence length.
 
     Raises
     ------
     TrainingError
-        If there are too few windows, the device is missing, or the loss is no longer finite.
+        If there are too few windows, the device is missing, the loss is no longer finite, or a member is missing or was
+        trained on other blocks.
     """
     started = time.perf_counter()
     data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
@@ -145,14 +140,12 @@ def train(
     with reproducible(seed, target, threads) as generator:
         scaler = RobustScaler.fit(data.fit.last_step)
         data = data.scaled(scaler)
-        network = build_network(variant, len(data.feature_names)).to(target)
+        network = build_network(variant, len(data.feature_names))
+        _adopt(network, variant, members, scaler, data)
         with _epoch_bar(variant, progress) as advance:
-            history, best = _fit(variant, network, data, target, generator, advance)
+            history, best, details = _fit(variant, network, data, target, generator, advance)
         network = network.cpu().eval()
         held_out = answer_windows(network, data, data.calibrate)
-    platt = fit_platt(held_out.logit, held_out.up, held_out.session)
-    shifts = conformal_shifts(held_out.multiples, held_out.scaled_return)
-    blocks = {"fit": data.blocks.fit, "stop": data.blocks.stop, "calibrate": data.blocks.calibrate}
     return Training(
         variant=variant,
         seed=seed,
@@ -161,16 +154,17 @@ def train(
         tickers=data.tickers,
         network=network,
         scaler=scaler,
-        calibration=Calibration(platt.scale, platt.bias, shifts).eval(),
-        platt=platt,
-        spans={name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()},
+        volatility=data.har.eval(),
+        fitted_calibration=FittedCalibration.fit(held_out),
+        spans=_spans(data),
         cutoff=data.cutoff,
-        windows={name: len(getattr(data, name)) for name in blocks},
+        windows={name: len(getattr(data, name)) for name in ("fit", "stop", "calibrate")},
         history=tuple(history),
         best_epoch=best,
         held_out=held_out,
         device=target.type,
         seconds=time.perf_counter() - started,
+        details=details,
     )
 
 
@@ -181,82 +175,46 @@ def _fit(
     device: torch.device,
     generator: torch.Generator,
     advance: Callable[[Epoch], None],
-) -> tuple[list[Epoch], int]:
-    """Train in place until the stop loss has not improved for ``patience`` epochs; leave the best weights in it."""
-    if has_room(device, data.features.nbytes):
-        data = data.to(device)
-    fit, stop = data.windows(data.blocks.fit, device), data.windows(data.blocks.stop, device)
-    schedule = variant.schedule(len(fit))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=schedule.learning_rate, weight_decay=variant.weight_decay)
-    history: list[Epoch] = []
-    best_epoch, best_loss, best_state = 0, math.inf, deepcopy(network.state_dict())
-    draws = shuffled(len(fit), schedule.epoch_windows, generator)
-    looked_at = _sample(len(stop), STOP_WINDOWS, generator.initial_seed())
-    for number, order in zip(range(1, variant.epochs + 1), draws, strict=False):
-        started = time.perf_counter()
-        fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
-        stop_loss, accuracy = evaluate(network, stop, looked_at)
-        if not (math.isfinite(fit_loss) and math.isfinite(stop_loss)):
+) -> tuple[list[Epoch], int, Mapping[str, float]]:
+    """Fit in place, as the network's kind is fitted; the epochs, the number of the best one, and what was chosen."""
+    fit_directly = FITTERS.get(variant.network)
+    if fit_directly is None:
+        return *fit_by_gradient(variant, network.to(device), data, device, generator, advance), {}
+    started = time.perf_counter()
+    details = fit_directly(network, variant, data, generator.initial_seed())
+    epoch = look_at(network, variant, data, generator.initial_seed(), started)
+    advance(epoch)
+    return [epoch], epoch.number, details
+
+
+def _adopt(
+    network: nn.Module, variant: Variant, members: Sequence[Training], scaler: RobustScaler, data: TrainingData
+) -> None:
+    """Put the weights of trained members into an ensemble.
+
+    They read the ensemble's scaled features, and its stop and calibrate blocks must be theirs: so their scaler and
+    their first and last sessions must be the same.
+    """
+    trained = {member.variant.name: member for member in members}
+    for member in variant.members:
+        if member.name not in trained:
+            raise TrainingError(f"variant {variant.name!r} combines {member.name!r}, which was not trained")
+        training = trained[member.name]
+        is_same = torch.equal(training.scaler.center, scaler.center) and torch.equal(
+            training.scaler.scale, scaler.scale
+        )
+        if training.variant != member or not is_same or training.spans != _spans(data):
             raise TrainingError(
-                f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss}, stop "
-                f"{stop_loss}): lower its learning_rate or look for absurd prices"
+                f"variant {variant.name!r}: its member {member.name!r} was trained on other data or with other "
+                "settings: train it again"
             )
-        history.append(Epoch(number, fit_loss, stop_loss, accuracy, time.perf_counter() - started))
-        advance(history[-1])
-        # Strictly better: of equal epochs the earlier one, which has fitted less.
-        if stop_loss < best_loss:
-            best_epoch, best_loss, best_state = number, stop_loss, deepcopy(network.state_dict())
-        elif number - best_epoch >= variant.patience:
-            break
-    network.load_state_dict(best_state)
-    return history, best_epoch
+        network.get_submodule(f"members.{member.name}").load_state_dict(training.network.state_dict())
 
 
-def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
-    """One gradient step per batch; the mean loss per window, with dropout and before the step."""
-    network.train()
-    losses: list[Tensor] = []
-    counts: list[int] = []
-    for batch in batches:
-        optimizer.zero_grad(set_to_none=True)
-        logit, multiples = network(batch.inputs)
-        loss = training_loss(logit, multiples, batch.up, batch.scaled_return)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
-        optimizer.step()
-        # Read after the loop: reading a number waits until the device has computed it.
-        losses.append(loss.detach())
-        counts.append(len(batch.up))
-    return _weighted_mean(losses, counts)
-
-
-@torch.no_grad()
-def evaluate(network: nn.Module, windows: WindowDataset, order: Tensor) -> tuple[float, float]:
-    """Mean loss and accuracy on the windows at ``order``, without dropout."""
-    network.eval()
-    losses: list[Tensor] = []
-    right: list[Tensor] = []
-    counts: list[int] = []
-    for batch in windows.batches(_EVALUATION_BATCH, order):
-        logit, multiples = network(batch.inputs)
-        losses.append(training_loss(logit, multiples, batch.up, batch.scaled_return))
-        right.append(((logit > 0) == (batch.up > 0)).sum())
-        counts.append(len(batch.up))
-    return _weighted_mean(losses, counts), int(torch.stack(right).sum()) / len(order)
-
-
-def _sample(count: int, most: int, seed: int) -> Tensor:
-    """All of ``count`` positions, or ``most`` of them drawn at random; in order."""
-    if count <= most:
-        return torch.arange(count)
-    # A generator of its own, so that the draws of the fit block do not depend on the size of the stop block.
-    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
-
-
-def _weighted_mean(means: list[Tensor], counts: list[int]) -> float:
-    """Mean over all windows of the means of batches."""
-    values = torch.stack(means).tolist()
-    return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
+def _spans(data: TrainingData) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
+    """First and last decision session of each block."""
+    blocks = {"fit": data.blocks.fit, "stop": data.blocks.stop, "calibrate": data.blocks.calibrate}
+    return {name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()}
 
 
 @contextmanager

@@ -33,10 +33,13 @@ class RetrainingPolicy:
         killed does not count: it cost no evidence, and ``max_attempts`` limits how often that may happen.
     max_attempts
         Attempts per incident, failed and cancelled ones included.
+    variants
+        Those that can be trained; ``None``: all.
     """
 
     cooldown: timedelta
     max_attempts: int
+    variants: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +95,8 @@ def decide(
 ) -> RetrainingDecision:
     """What to retrain now.
 
-    A trigger is considered if its cause is known and its model is an arm of ``epoch`` that gets requests and that no
-    later version of its variant has joined. Nothing is requested while a retraining is under way or within the
+    A trigger is considered if its cause is known and its model is an arm of ``epoch`` that gets requests, whose variant
+    can be trained, and that no later version of it has joined. Nothing is requested while a retraining is under way or within the
     cool-down. The champion comes before the challenger; of several triggers of an incident the earliest represents all.
 
     Parameters
@@ -112,7 +115,7 @@ def decide(
     skipped: list[Skipped] = []
     wanted: list[Request] = []
     for trigger in sorted(triggers, key=lambda trigger: _order(trigger, epoch)):
-        reason = _not_considered(trigger, epoch) or _answered(trigger, history, now, policy)
+        reason = _not_considered(trigger, epoch, policy) or _answered(trigger, history, now, policy)
         if reason is not None:
             skipped.append(Skipped(trigger, reason))
         else:
@@ -165,7 +168,7 @@ def _order(trigger: Trigger, epoch: WeightEpoch) -> tuple[bool, str, datetime, s
     return (not is_champion, trigger.model, trigger.since, trigger.source, trigger.cause)
 
 
-def _not_considered(trigger: Trigger, epoch: WeightEpoch) -> str | None:
+def _not_considered(trigger: Trigger, epoch: WeightEpoch, policy: RetrainingPolicy) -> str | None:
     if trigger.cause not in KNOWN_CAUSES[trigger.source]:
         causes = ", ".join(sorted(KNOWN_CAUSES[trigger.source]))
         return f"{trigger.source} {trigger.cause!r} is not a reason to retrain (these are: {causes})"
@@ -175,6 +178,8 @@ def _not_considered(trigger: Trigger, epoch: WeightEpoch) -> str | None:
     if arm is None:
         arms = ", ".join(model for model, weight in epoch.weights.items() if weight)
         return f"{trigger.model!r} gets no requests in weight epoch {epoch.number} (its arms: {arms})"
+    if policy.variants is not None and arm.variant not in policy.variants:
+        return f"{arm.model} cannot be trained again: VARIANTS does not name {arm.variant}"
     later = [other for other in epoch.arms if other.variant == arm.variant and other.version > arm.version]
     if later:
         return f"{later[0].model} was trained after {arm.model} and already takes part as {later[0].role}"

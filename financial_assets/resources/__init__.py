@@ -18,9 +18,11 @@ def make_resources(settings: Settings) -> dict[str, Any]:
     calendar.use(settings.market_calendar)
     market, serving = configure(Market, settings), configure(Serving, settings)
     serving.check()  # a target that cannot be used is reported now, not after the training
+    models = configure(Models, settings, bayes_accuracy=market.bayes_accuracy)
+    models.chosen_variants()
     return {
         "market": market,
-        "models": configure(Models, settings, bayes_accuracy=market.bayes_accuracy),
+        "models": models,
         "serving": serving,
         "ab_test": configure(ABTest, settings),
         "retraining": configure(Retraining, settings),

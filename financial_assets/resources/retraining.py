@@ -16,6 +16,7 @@ class Retraining(dg.ConfigurableResource):
     alertmanager_url: str | None
     retrain_cooldown_hours: float
     retrain_max_attempts: int
+    variants: list[str]
 
     def alertmanager(self) -> AlertmanagerClient | None:
         """The Alertmanager, ``None`` where none is configured."""
@@ -23,4 +24,6 @@ class Retraining(dg.ConfigurableResource):
 
     def policy(self) -> RetrainingPolicy:
         """How eager the sensors are."""
-        return RetrainingPolicy(timedelta(hours=self.retrain_cooldown_hours), self.retrain_max_attempts)
+        return RetrainingPolicy(
+            timedelta(hours=self.retrain_cooldown_hours), self.retrain_max_attempts, frozenset(self.variants)
+        )

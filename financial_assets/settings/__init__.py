@@ -77,6 +77,7 @@ class Settings(
         """What the state folder shall remember: variables and their text, paths absolute."""
         values = {name: getattr(self, name) for name in REMEMBERED}
         values["tickers"] = ",".join(self.tickers)
+        values["variants"] = ",".join(self.variants)
         values["covariates"] = ",".join(self.covariates) or None
         values["sector_index"] = self.sector_index or None
         values["covariate_files"] = self.covariate_files and ",".join(

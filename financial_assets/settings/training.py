@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
+from pydantic_settings import NoDecode
 
 from financial_assets.settings.base import SettingsGroup, check_database, check_server, has_scheme
 
@@ -24,8 +25,12 @@ _TrackingStore = Annotated[
 class TrainingSettings(SettingsGroup):
     """Networks, seeds and the experiment tracker."""
 
+    variants: Annotated[tuple[str, ...], NoDecode] = ("baseline", "enhanced", "lightweight")
+    """Model variants that are trained, exported and served, separated by commas (``docs/models.md`` lists them). Those
+    to which ``ROLLOUT_POLICY`` routes no requests are scored in pairs."""
+
     sequence_length: int = Field(default=10, ge=2, le=MAX_SEQUENCE_LENGTH)
-    """Sessions of features that the networks look at."""
+    """Sessions of features that the networks look at; ``advanced`` and ``transformer`` look at more by themselves."""
 
     max_epochs: int | None = Field(default=None, ge=1)
     """At most this many passes over the training rows, for a quick trial; default: each variant's own limit."""
@@ -45,3 +50,20 @@ class TrainingSettings(SettingsGroup):
 
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
     """MLflow experiment that training runs belong to."""
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _split_variants(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("variants")
+    @classmethod
+    def _check_variants(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("needs at least one variant, e.g. baseline,enhanced")
+        repeated = sorted({variant for variant in value if value.count(variant) > 1})
+        if repeated:
+            raise ValueError(f"{', '.join(repeated)} is listed more than once")
+        return value

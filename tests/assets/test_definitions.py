@@ -8,16 +8,17 @@ import dagster as dg
 import pytest
 import yaml
 
-from financial_assets.assets.artifacts import artifact_assets, make_artifact_asset
-from financial_assets.assets.serving import make_predictor_asset, predictor_assets
-from financial_assets.assets.training import make_model_asset, model_assets
+from financial_assets.assets.artifacts import make_artifact_asset
+from financial_assets.assets.serving import make_predictor_asset
+from financial_assets.assets.training import make_model_asset
 from financial_assets.automation.jobs import daily
-from financial_assets.definitions import defs
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.definitions import artifact_assets, defs, model_assets, predictor_assets
+from financial_assets.models.variants import Variant
 from financial_assets.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 GRAPH = defs.resolve_asset_graph()
+VARIANTS = Settings().variants
 EDGES = {
     "raw_prices": set(),
     "price_panel": {"raw_prices"},

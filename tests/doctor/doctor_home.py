@@ -26,7 +26,7 @@ from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
 from financial_assets.models.baselines.fitted import Baselines
 from financial_assets.models.calibration import Calibration, PlattScaling
-from financial_assets.models.networks import build_network
+from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant

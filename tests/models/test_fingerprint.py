@@ -76,7 +76,9 @@ HARMLESS = {
     *("market.calendar", "market.frames"),  # how prices come to be, which have their own hash
     *(f"market.quality.{name}" for name in ("bars", "results", "sessions", "shapes", "values")),  # likewise
     *(f"market.panels.{name}" for name in ("archive", "digests", "layout", "sections")),  # likewise
-    *("market.panel", "scoring.quantiles"),  # but for the definitions that DECIDING names
+    # but for the definitions that DECIDING names
+    *("market.panel", "models.onnx.trees", "scoring.quantiles"),
+    *("models.onnx.builder", "models.onnx.tracing"),  # how trees are exported
     *("scoring.arguments", "scoring.distributions", "scoring.intervals"),  # checks, and how sure a score is
 }
 """What training and prediction import and what decides no weight."""
@@ -126,7 +128,7 @@ def test_every_module_behind_training_is_judged() -> None:
 
 def test_a_new_module_behind_training_is_noticed(copy: Path) -> None:
     edit(
-        copy / "models/networks.py",
+        copy / "models/networks/lstm.py",
         "import itertools\n",
         "import itertools\nfrom financial_assets.models import planted\n",
     )
@@ -141,9 +143,9 @@ def test_a_new_module_behind_training_is_noticed(copy: Path) -> None:
         ("models/dataset.py", "# Session-major", "# In other words: session-major"),
         ("models/training.py", '"""Seeded training', '"""Reproducible training'),
         ("models/dataset.py", '"""Sessions between', '"""Trading days between'),
-        ("models/training.py", "the loss is not finite", "the loss exploded"),
+        ("models/fitting/gradient.py", "the loss is not finite", "the loss exploded"),
         ("models/training.py", "progress: bool", "progress: bool | None"),
-        ("models/training.py", "import math\n", "import cmath\nimport math\n"),
+        ("models/fitting/gradient.py", "import math\n", "import cmath\nimport math\n"),
         ("models/predictor.py", '__all__ = ["QUANTILE_LEVELS", ', '__all__ = ["Calibration", "QUANTILE_LEVELS", '),
         ("models/artifacts/card.py", "indent=2", "indent=3"),
         ("market/panel.py", "def save(", "def keep("),
@@ -171,11 +173,11 @@ def test_what_decides_no_weight_keeps_the_version(copy: Path, name: str, old: st
     ("name", "old", "new"),
     [
         ("models/scaling.py", "CLIP = 5.0", "CLIP = 5"),
-        ("models/training.py", "_GRADIENT_NORM = 1.0", "_GRADIENT_NORM = 1.1"),
+        ("models/fitting/gradient.py", "_GRADIENT_NORM = 1.0", "_GRADIENT_NORM = 1.1"),
         ("models/dataset.py", "(0.70, 0.15, 0.15)", "(0.70, 0.20, 0.10)"),
-        ("models/networks.py", "state[:, -1, :]", "state[:, -2, :]"),
-        ("models/calibration.py", "torch.sigmoid(", "torch.tanh("),
-        ("models/training.py", "stop_loss < best_loss", "stop_loss <= best_loss"),
+        ("models/networks/lstm.py", "[:, -1, :]", "[:, -2, :]"),
+        ("models/calibration/layer.py", "torch.sigmoid(", "torch.tanh("),
+        ("models/fitting/gradient.py", "stop_loss.total < best_loss", "stop_loss.total <= best_loss"),
         ("features/rolling.py", "2.0 / (span + 1)", "2.0 / (span + 2)"),
         ("features/catalogue.py", "    *volume.FEATURES,\n", ""),
         ("market/outcomes.py", " - ", " + "),
@@ -190,7 +192,11 @@ def test_what_decides_the_weights_changes_the_version(copy: Path, name: str, old
 
 def test_a_field_without_a_value_counts(copy: Path) -> None:
     """The fields of a dataclass are an order of arguments, though each is an annotation only."""
-    edit(copy / "models/variants.py", "    layers: int\n    hidden: int\n", "    hidden: int\n    layers: int\n")
+    edit(
+        copy / "models/variants.py",
+        "    layers: int = 1\n    hidden: int = 1\n",
+        "    hidden: int = 1\n    layers: int = 1\n",
+    )
     assert source_version(copy) != PRESENT
 
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner, Result
 
 from financial_assets.cli.main import main
 from financial_assets.models.onnx.export import file_sha256
-from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
 from financial_assets.serving.manifests import model_name
 from financial_assets.settings import load_settings
 
+VARIANTS = ("baseline", "enhanced", "lightweight")
+"""Those that are made without a setting."""
 MARKET = {"PRICE_SOURCE": "simulated", "TICKERS": "AAA,BBB", "SIMULATED_SESSIONS": "400", "READY_TIMEOUT": "60"}
 MODELS = [model_name(variant, number) for number, variant in enumerate(VARIANTS, 1)]
 BASELINE, ENHANCED = MODELS[:2]

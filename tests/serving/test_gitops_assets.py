@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.definitions import experiment, predictor_assets
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_manifest, model_name

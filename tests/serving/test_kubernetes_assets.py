@@ -16,15 +16,14 @@ import httpx
 import numpy as np
 import pytest
 
-from financial_assets.assets.serving import experiment, predictor_assets
+from financial_assets.definitions import experiment, predictor_assets
 from financial_assets.models.onnx.export import file_sha256
-from financial_assets.models.variants import VARIANTS
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.manifests import EXPERIMENT_NAME, experiment_manifest, model_manifest, model_name
 from tests.serving.cluster import Cluster
 from tests.serving.kube_api import Fault, status_body
 from tests.serving.object_store import BUCKET, ObjectStore, object_store
-from tests.serving.registered_home import BASELINE, ENHANCED, MODELS, RegisteredHome, command
+from tests.serving.registered_home import BASELINE, ENHANCED, MODELS, VARIANTS, RegisteredHome, command
 
 pytestmark = pytest.mark.integration
 

@@ -68,7 +68,7 @@ class RolloutPolicy:
     champion, challengers
         Who gets requests; weights are percentages that add up to 100.
     shadow
-        Variants that are scored in pairs only.
+        Variants that must take part and are scored in pairs only, as is every other one that is deployed.
     test, guardrails, traffic
         What is fixed before any evidence is seen.
     """

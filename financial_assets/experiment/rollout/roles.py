@@ -96,7 +96,7 @@ def next_share(
 
 
 def first_arms(policy: RolloutPolicy, available: Iterable[AvailableModel]) -> tuple[Arm, ...]:
-    """The arms at the start.
+    """The arms at the start: those of the policy, and every other variant that is available as a shadow.
 
     Raises
     ------
@@ -104,13 +104,15 @@ def first_arms(policy: RolloutPolicy, available: Iterable[AvailableModel]) -> tu
         A variant that the policy names is not available.
     """
     newest, shares = _newest(available), entry_shares(policy)
+    routed = {policy.champion.variant, *(challenger.variant for challenger in policy.challengers)}
+    shadows = dict.fromkeys((*policy.shadow, *(variant for variant in newest if variant not in routed)))
     return (
         _arm(_required(newest, policy.champion.variant), "champion", 100 - sum(shares)),
         *(
             _arm(_required(newest, challenger.variant), "challenger", share)
             for challenger, share in zip(policy.challengers, shares, strict=True)
         ),
-        *(_arm(_required(newest, variant), "shadow", 0) for variant in policy.shadow),
+        *(_arm(_required(newest, variant), "shadow", 0) for variant in shadows),
     )
 
 
@@ -120,7 +122,7 @@ def next_arms(policy: RolloutPolicy, current: WeightEpoch, models: Sequence[Avai
     The champion stays. A version newer than every arm of the current epoch becomes a challenger: it replaces the
     challenger of its variant, or takes a free slot, or replaces the last challenger. If more variants were retrained
     than the policy has challengers, those of its challengers' variants come first, in its order, then those of the
-    other arms. Shadows are the newest versions of all the policy's variants that have no routed role.
+    other arms. Shadows are the newest versions of all variants, the policy's first, that have no routed role.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def next_arms(policy: RolloutPolicy, current: WeightEpoch, models: Sequence[Avai
             )
     routed_models = {arm.model for arm in routed}
     planned = (policy.champion.variant, *(arm.variant for arm in policy.challengers))
-    variants = dict.fromkeys((*policy.shadow, *planned, *(arm.variant for arm in routed)))
+    variants = dict.fromkeys((*policy.shadow, *planned, *(arm.variant for arm in routed), *newest))
     # A variant with a routed arm gets a shadow only for a version newer than that arm.
     oldest = {arm.variant: arm.version for arm in routed}
     candidates = [newest[variant] for variant in variants if variant in newest]

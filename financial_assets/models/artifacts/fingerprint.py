@@ -28,8 +28,14 @@ DECIDING = (
     *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
-    *(f"models.{name}" for name in ("answers", "calibration", "dataset", "devices", "networks", "predictor")),
-    *(f"models.{name}" for name in ("request_shape", "scaling", "training", "training_data", "variants")),
+    *(f"models.{name}" for name in ("answers", "dataset", "devices", "heads", "predictor", "request_shape")),
+    *(f"models.{name}" for name in ("scaling", "training", "training_data", "variants", "volatility")),
+    *(f"models.calibration.{name}" for name in ("conformal", "direction", "layer", "ranking", "rows")),
+    *(f"models.networks.{name}" for name in ("attention", "boosted", "build", "ensemble", "linear", "lstm")),
+    *(f"models.networks.{name}" for name in ("multiscale", "transformer")),
+    *(f"models.fitting.{name}" for name in ("boosted", "ensemble", "gradient", "linear", "registry")),
+    *(f"models.fitting.{name}" for name in ("regression", "rows")),
+    *(f"models.onnx.trees:{name}" for name in ("TreeEnsemble", "evaluate_trees", "_evaluate")),
     "scoring.quantiles:QUANTILE_LEVELS",
 )
 """Modules, or single definitions in them, that decide the weights; a test walks the imports of training and prediction

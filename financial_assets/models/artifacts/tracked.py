@@ -93,14 +93,21 @@ def training_run(
     """Open the run of a training: what it is made with are its parameters, its fingerprint is among its tags."""
     made_with = {"cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": sequence_length, "seed": seed}
     tags = {**tags, "variant": variant.name, "fingerprint": identity}
-    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | made_with)
+    # A parameter is one line of text: of its members, an ensemble tells the names.
+    members = {"members": ", ".join(member.name for member in variant.members)} if variant.members else {}
+    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | members | made_with)
 
 
 def log_training(run: MlflowRun, training: Training) -> None:
     """Record the learning curve and the held-out scores."""
     for epoch in training.history:
         losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}
-        run.log_metrics(losses, epoch.number)
+        by_head = {
+            f"{block}_loss_{head}": loss
+            for block, by_head in (("train", epoch.fit_losses), ("val", epoch.stop_losses))
+            for head, loss in by_head.items()
+        }
+        run.log_metrics(losses | by_head, epoch.number)
     scores = held_out_scores(training.held_out)
     run.log_metrics(
         {

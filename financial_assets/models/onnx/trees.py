@@ -63,7 +63,6 @@ class TreeEnsemble(nn.Module):
         if any(nodes["is_categorical"].any() for nodes in trees):
             raise ExportError("trees that split on categories cannot be exported: set categorical_features=None")
         self.features = features
-        self.depth = max((int(nodes["depth"].max()) for nodes in trees), default=0)
         roots = list(accumulate((len(nodes) for nodes in trees), initial=0))[:-1]
         numbers = [np.arange(len(nodes)) for nodes in trees]
 
@@ -83,10 +82,30 @@ class TreeEnsemble(nn.Module):
         self.register_buffer("value", join((np.where(t["is_leaf"], t["value"], 0.0) for t in trees), np.float64))
         self.register_buffer("roots", torch.tensor(roots, dtype=torch.int64))
         self.register_buffer("baseline", torch.from_numpy(np.asarray(baseline, dtype=np.float64)))
+        self.depth = self._longest_path()
+
+    def _longest_path(self) -> int:
+        """Steps from the roots after which every row has come to its leaf."""
+        depth, reached = 0, self.roots
+        while True:
+            inner = reached[self.left[reached] != reached]
+            if not len(inner):
+                return depth
+            depth, reached = depth + 1, torch.cat([self.left[inner], self.right[inner]])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Take the trees of a state, however many they are."""
+        for name in self._buffers:
+            if prefix + name in state_dict:
+                self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        self.depth = self._longest_path()
 
     @classmethod
-    def from_sklearn(cls, model: HistGradientBoostingClassifier | HistGradientBoostingRegressor) -> TreeEnsemble:
-        """The trees of a fitted model.
+    def from_sklearn(
+        cls, model: HistGradientBoostingClassifier | HistGradientBoostingRegressor, *, rounds: int | None = None
+    ) -> TreeEnsemble:
+        """The trees of a fitted model, or of its first ``rounds`` iterations.
 
         Scores are those of ``decision_function`` of a classifier (``[batch, 1]`` for two classes: the logit), and of
         ``predict`` of a regressor; its logarithm where the loss is ``poisson`` or ``gamma``.
@@ -101,7 +120,7 @@ class TreeEnsemble(nn.Module):
             raise ExportError(f"{type(model).__name__} is not fitted: call fit() before it is exported")
         if fitted.is_categorical_ is not None:
             raise ExportError("trees that split on categories cannot be exported: set categorical_features=None")
-        trees = [tree.nodes for tree in chain.from_iterable(fitted._predictors)]
+        trees = [tree.nodes for tree in chain.from_iterable(fitted._predictors[:rounds])]
         return cls(trees, np.ravel(fitted._baseline_prediction), int(fitted.n_features_in_))
 
     def forward(self, values: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ challengers: [{variant: enhanced, weight: 40}]
 def test_the_package_policy_is_the_designs() -> None:
     # Sections that the file spells out are the defaults, so that a policy that leaves them out is the same one.
     assert load_policy() == RolloutPolicy(
-        "financial-ab-test-experiment", ArmPolicy("baseline", 70), (ArmPolicy("enhanced", 30),), ("lightweight",)
+        "financial-ab-test-experiment", ArmPolicy("baseline", 70), (ArmPolicy("enhanced", 30),)
     )
 
 

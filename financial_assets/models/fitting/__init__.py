@@ -1,0 +1,1 @@
+"""Networks that are not trained by gradient steps: regressions, trees, and weights of an ensemble."""
