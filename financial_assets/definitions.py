@@ -10,6 +10,7 @@ import dagster as dg
 
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.external import make_external_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
@@ -33,7 +34,11 @@ _variants = _resources["models"].chosen_variants()
 model_assets = [make_model_asset(variant) for variant in _variants]
 artifact_assets = [make_artifact_asset(*made) for made in zip(_variants, model_assets, strict=True)]
 predictor_assets = [make_predictor_asset(*made) for made in zip(_variants, artifact_assets, strict=True)]
-experiment = make_experiment_asset(predictor_assets, _variants)
+_external = _resources["models"].external()
+external_assets = [make_external_asset(model) for model in _external]
+experiment = make_experiment_asset(
+    [*predictor_assets, *external_assets], {made.name for made in (*_variants, *_external)}
+)
 # The policy follows the calendar of the settings, which is known only now.
 _raw_prices = dg.map_asset_specs(
     lambda spec: spec.replace_attributes(freshness_policy=freshness_policy()), [raw_prices]
@@ -55,6 +60,7 @@ defs = dg.Definitions(
         baselines,
         *artifact_assets,
         *predictor_assets,
+        *external_assets,
         experiment,
         predictions,
         ab_evaluation,

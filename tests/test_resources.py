@@ -43,6 +43,7 @@ OTHER: dict[str, Any] = {
     "ingestion_end_date": dt.date(2009, 1, 2),
     "quality_policy": "strict",
     "quality_overrides": Path("/elsewhere/overrides.yaml"),
+    "external_models": Path("/elsewhere/models"),
     "evaluation_share": 0.3,
     "sequence_length": 20,
     "max_epochs": 3,
@@ -126,7 +127,13 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
         "covariates": ["^VIX", "^TNX - ^IRX"],
         **{
             name: str(OTHER[name])
-            for name in ("ingestion_start_date", "ingestion_end_date", "quality_overrides", "rollout_policy")
+            for name in (
+                "ingestion_start_date",
+                "ingestion_end_date",
+                "quality_overrides",
+                "external_models",
+                "rollout_policy",
+            )
         },
     }.get(setting, OTHER[setting])
     assert expected in changed.values()

@@ -49,7 +49,7 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
     ) -> dg.MaterializeResult:
         current = models.lifecycle().current_artifact(variant.name)
         name = model_name(variant.name, current.version)
-        manifest, difference = _deploy(market, serving, serving.target(), current)
+        manifest, difference = deploy_artifact(market, serving, serving.target(), current)
         url = serving.target().endpoint().http_url
         context.log.info(f"{name} answers at {url}; deployment check: largest difference {difference:.1e}")
         return dg.MaterializeResult(
@@ -66,7 +66,9 @@ def make_predictor_asset(variant: Variant, artifact: dg.AssetsDefinition) -> dg.
     return predictor
 
 
-def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: Artifact) -> tuple[Manifest, float]:
+def deploy_artifact(
+    market: Market, serving: Serving, target: ServingTarget, artifact: Artifact
+) -> tuple[Manifest, float]:
     """Deploy an artefact and check its answers against its file; its Model, and the largest difference."""
     name = model_name(artifact.variant, artifact.version)
     panel = market.load_panel()
@@ -82,11 +84,8 @@ def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: A
     return manifest, deploy(target, manifest, serving.ready_timeout, check)
 
 
-def make_experiment_asset(
-    predictors: Sequence[dg.AssetsDefinition], variants: Sequence[Variant]
-) -> dg.AssetsDefinition:
-    """The asset ``experiment``, in which the predictors of ``variants`` take part."""
-    made = {variant.name for variant in variants}
+def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Collection[str]) -> dg.AssetsDefinition:
+    """The asset ``experiment``, in which the predictors of the variants and external models ``made`` take part."""
 
     @dg.asset(
         group_name=GROUP,
@@ -130,7 +129,8 @@ def make_experiment_asset(
         for arm in epoch.arms:
             if arm.variant not in made:
                 context.log.warning(
-                    f"{arm.model} goes on as {arm.role}, but is not trained again, as VARIANTS does not name {arm.variant}"
+                    f"{arm.model} goes on as {arm.role}, but has no later version: neither VARIANTS nor "
+                    f"EXTERNAL_MODELS has {arm.variant}"
                 )
         arms = pd.DataFrame(
             {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}
@@ -177,7 +177,7 @@ def _deploy_lost_arms(
     artifacts = {arm.model: models.lifecycle().artifact_of(arm.version) for arm in arms}
     lost = [arm.model for arm in arms if arm.model not in held]
     for model in lost:
-        _deploy(market, serving, target, artifacts[model])
+        deploy_artifact(market, serving, target, artifacts[model])
     return lost
 
 

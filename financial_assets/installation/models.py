@@ -12,6 +12,7 @@ from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
     from financial_assets.models.baselines.fitted import Baselines
+    from financial_assets.models.external.card import ExternalModel
     from financial_assets.models.lifecycle import ModelLifecycle
     from financial_assets.models.variants import Variant
 
@@ -25,6 +26,7 @@ class ModelStore(BaseModel):
     tracking_uri: str
     mlflow_experiment_name: str
     variants: list[str]
+    external_models: str | None = None
     sequence_length: int
     seed: int
     max_epochs: int | None = None
@@ -43,6 +45,18 @@ class ModelStore(BaseModel):
         from financial_assets.models.variants import choose_variants
 
         return choose_variants(self.variants)
+
+    def external(self) -> tuple[ExternalModel, ...]:
+        """The models that were made elsewhere; none without a folder of them.
+
+        Raises
+        ------
+        ExternalModelError
+            There is no such folder, it holds no model, or a file cannot name one.
+        """
+        from financial_assets.models.external.card import find_external
+
+        return () if self.external_models is None else find_external(Path(self.external_models))
 
     @property
     def folder(self) -> Path:

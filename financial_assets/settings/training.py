@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator
 from pydantic_settings import NoDecode
 
-from financial_assets.settings.base import SettingsGroup, check_database, check_server, has_scheme
+from financial_assets.settings.base import LocalPath, SettingsGroup, check_database, check_server, has_scheme
 
 MAX_SEQUENCE_LENGTH = 60
 """Longest input sequence: feature lookback plus sequence must fit into the bars that a client sends (256)."""
@@ -28,6 +28,10 @@ class TrainingSettings(SettingsGroup):
     variants: Annotated[tuple[str, ...], NoDecode] = ("baseline", "enhanced", "lightweight")
     """Model variants that are trained, exported and served, separated by commas (``docs/models.md`` lists them). Those
     to which ``ROLLOUT_POLICY`` routes no requests are scored in pairs."""
+
+    external_models: LocalPath | None = None
+    """Folder of models that were made elsewhere: for each ``<name>.onnx`` and its card ``<name>.yaml``, see
+    ``docs/how-to/external-model.md``. They are examined, and then arms like any other."""
 
     sequence_length: int = Field(default=10, ge=2, le=MAX_SEQUENCE_LENGTH)
     """Sessions of features that the networks look at; ``advanced`` and ``transformer`` look at more by themselves."""

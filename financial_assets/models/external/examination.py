@@ -16,7 +16,7 @@ from financial_assets.errors import ExternalModelError
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.external.card import ExternalCard
-from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES
+from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES, OUTPUT_WIDTHS
 from financial_assets.models.onnx.parity import degenerate_windows
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.scores import leak_alarm
@@ -175,10 +175,7 @@ def _open(path: Path, panel: PricePanel) -> _Graph:
         raise ExternalModelError(f"{INPUT_NAME} is for {bars.shape[0]} rows only; its first axis must be dynamic")
     if strange := [value.name for value in session.get_outputs() if value.type != "tensor(float)"]:
         raise ExternalModelError(f"{', '.join(strange)} must be float (32 bits)")
-    return _Graph(path, session, _WIDTHS)
-
-
-_WIDTHS: Mapping[str, int] = dict(zip(OUTPUT_NAMES, (1, 5), strict=True))
+    return _Graph(path, session, OUTPUT_WIDTHS)
 
 
 def _cutoff(card: ExternalCard, panel: PricePanel) -> Finding:

@@ -28,8 +28,8 @@ from financial_assets.models.artifacts.card import write_model_card
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
 from financial_assets.models.artifacts.registration import kept_versions, remember
 from financial_assets.models.external.card import ExternalCard, ExternalModel, read_card
-from financial_assets.models.external.examination import Examination, examine
-from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES, file_sha256
+from financial_assets.models.external.examination import Examination, Finding, examine
+from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_WIDTHS, file_sha256
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
@@ -50,6 +50,11 @@ class Admission:
 
     artifact: Artifact | None
     examination: Examination
+
+    @property
+    def reason(self) -> str:
+        """Why it was refused; empty if it was not."""
+        return self.examination.reason
 
 
 def admit(
@@ -79,12 +84,12 @@ def admit(
     tags
         Of both.
 
-    Raises
-    ------
-    ExternalModelError
-        Its card is missing or says too little.
+    A card that is missing or says too little is a refusal, too: nothing of one model stops the others.
     """
-    card = read_card(model)
+    try:
+        card = read_card(model)
+    except ExternalModelError as error:
+        return Admission(None, Examination((Finding("card", passed=False, said=str(error)),)))
     examination = examine(model.path, card, panel)
     if not examination.passed:
         return Admission(None, examination)
@@ -174,7 +179,7 @@ def _model_card(
         "interface": {
             "input": {INPUT_NAME: ["batch", SERVED_LOOKBACK, len(panel.channels)]},
             **({"channels": list(panel.channels)} if panel.covariates else {}),
-            "outputs": list(OUTPUT_NAMES),
+            "outputs": {name: ["batch", width] for name, width in OUTPUT_WIDTHS.items()},
         },
         "examination": [vars(finding) for finding in examination.findings],
         "onnx_sha256": file_sha256(onnx_path),

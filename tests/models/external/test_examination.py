@@ -62,7 +62,7 @@ def test_a_cut_off_later_than_the_clock(tmp_path: Path, bars: PricePanel) -> Non
     [
         (lambda bars: momentum(bars) * 0.0 + 0.3, "answers depend on the bars"),
         (lambda bars: bars[:, -1, 3:4] * 0.01, "any unit of prices and volume"),
-        (lambda bars: torch.log(bars[:, -1, 4:5]) * 0.1 + momentum(bars), "any unit of prices and volume"),
+        (lambda bars: torch.log(bars[:, -1, 4:5] + 1.0) * 0.1 + momentum(bars), "any unit of prices and volume"),
         (lambda bars: torch.log(bars[:, -1, 5:6]) * 0.1 + momentum(bars), "any unit of prices and volume"),
         (lambda bars: bars[:, -1, 6:7] * 1e-3 - 11.0 + momentum(bars), "knows no dates by heart"),
         (lambda bars: momentum(bars) - momentum(bars).mean(dim=0, keepdim=True), "alone as in a batch"),
@@ -106,7 +106,7 @@ def test_answers_that_cannot_be(tmp_path: Path, bars: PricePanel, module: torch.
 
 
 def test_it_has_learned_what_its_card_denies(tmp_path: Path, bars: PricePanel) -> None:
-    """A panel in which tomorrow can be read off today's volume stands for a graph that saw the days after its cut-off."""
+    """Prices whose volume tells tomorrow stand for a graph that saw the days after its cut-off."""
     values = bars.values.copy()
     up = np.diff(np.log(values[:, 3]), axis=1) > 0
     values[:, 4, :-1] = np.where(up, 2e6, 1e6)

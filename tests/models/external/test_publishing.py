@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from financial_assets.errors import ExternalModelError
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts import mlflow_model
 from financial_assets.models.external import publishing
@@ -66,7 +65,11 @@ def test_another_file_or_another_card_is_another_version(
     admit_file(path)
     write_graph(tmp_path / "given", module=External(lambda window: window[:, -1, 3:4] / window[:, -2, 3:4] - 1.0))
     admit_file(path)
-    assert [version.tags["data_cutoff"] for version in registry.versions()] == ["2002-12-31", "2002-11-29", "2002-12-31"]
+    assert [version.tags["data_cutoff"] for version in registry.versions()] == [
+        "2002-12-31",
+        "2002-11-29",
+        "2002-12-31",
+    ]
 
 
 def test_a_refused_model_leaves_nothing_behind(tmp_path: Path, admit_file: Admit, registry: ModelRegistry) -> None:
@@ -79,8 +82,9 @@ def test_a_refused_model_leaves_nothing_behind(tmp_path: Path, admit_file: Admit
 
 
 def test_a_card_is_needed(tmp_path: Path, admit_file: Admit) -> None:
-    with pytest.raises(ExternalModelError, match="no card"):
-        admit_file(write_graph(tmp_path / "given", card=""))
+    refused = admit_file(write_graph(tmp_path / "given", card=""))
+    assert refused.artifact is None
+    assert "no card" in refused.reason
 
 
 def test_a_half_written_artefact_is_written_again(
