@@ -159,7 +159,7 @@ def with_outcomes(forecasts: pd.DataFrame, panel: PricePanel) -> pd.DataFrame:
     if (row < 0).any() or (at < 0).any():
         first = forecasts[(row < 0) | (at < 0)].iloc[0]
         raise ForecastError(f"{first['ticker']} at {first['date']} is not in the panel of prices")
-    known = {name: values[row, at] for name, values in _outcomes(panel).items()}
+    known = {name: values[row, at] for name, values in outcomes_of(panel).items()}
     missing = {name: np.nan for name in HEADS if name not in forecasts}
     return check_forecasts(forecasts.assign(**missing, **known))
 
@@ -259,8 +259,8 @@ _COLUMNS = (("probability_up",), QUANTILES, QUANTILES_5D, ("score",))
 """Columns of each served output, in their order; a model of an earlier version has the first two."""
 
 
-def _outcomes(panel: PricePanel) -> dict[str, np.ndarray]:
-    """``OUTCOMES`` of every ticker and session, float64 ``[ticker, session]``; NaN where not settled."""
+def outcomes_of(panel: PricePanel) -> dict[str, np.ndarray]:
+    """``OUTCOMES`` by name, of every ticker and session, float64 ``[ticker, session]``; NaN where not settled."""
     outcome = next_session_return(panel)
     market = np.log(panel.values[:, CHANNELS.index("market")].astype(np.float64))
     following = np.full(outcome.shape, np.nan)
