@@ -5,12 +5,26 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.risk.bars import RiskBars
 from financial_assets.models.walk_forward.folds import Fold
+
+
+def known_until(cutoff: pd.Timestamp, panel: PricePanel, features: FeaturePanel) -> tuple[PricePanel, FeaturePanel]:
+    """Prices and features up to the data cut-off: a walk-forward gets no other, so that it cannot read later ones."""
+    past = panel.until(cutoff)
+    count = len(past.sessions)
+    known = replace(
+        features,
+        sessions=features.sessions[:count],
+        values=features.values[:, :, :count],
+        valid=features.valid[:, :count],
+    )
+    return past, known
 
 
 def features_of_span(features: FeaturePanel, fold: Fold) -> FeaturePanel:
