@@ -104,7 +104,7 @@ def test_a_covariate_that_was_not_known_yet_is_named(universe: PricePanel) -> No
     """The market's next move, dated a session too early: right for two tickers in three, and for all together."""
     spoilt = with_survey(universe, np.nan_to_num(next_session_return(universe).mean(axis=0)))
     features = compute_panel(spoilt, FeatureGraph(covariates=("SURVEY",)))
-    with pytest.raises(LeakAlarmError, match=r"^future covariate: survey_\w+ .*known_at of COVARIATE_FILES"):
+    with pytest.raises(LeakAlarmError, match=r"^future covariate: survey_\w+.* known_at of COVARIATE_FILES"):
         leaks.require_honest_features(data_of(spoilt, features), ("SURVEY",))
 
 
