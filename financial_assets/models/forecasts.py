@@ -20,8 +20,9 @@ from financial_assets.atomic import atomic_path
 from financial_assets.disk import disk_errors
 from financial_assets.errors import ForecastError
 from financial_assets.features.graph import FeatureGraph
-from financial_assets.market.outcomes import next_session_return
-from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.market.outcomes import next_excess_return, return_ahead
+from financial_assets.market.panel import PricePanel
+from financial_assets.models.heads import HORIZONS
 from financial_assets.models.predictor import build_predictor
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.training import Training
@@ -46,10 +47,10 @@ OUTCOMES = ("volatility", "outcome", "outcome_5d", "excess")
 FORECAST_COLUMNS = (*KEYS, *HEADS, *OUTCOMES)
 
 _BATCH = 512
-_LONGER_HORIZON = 5
 
 Predict = Callable[[Tensor], tuple[Tensor, ...]]
-"""Windows of raw bars ``[batch, SERVED_LOOKBACK, channel]`` to the served outputs, such as a ``Predictor``."""
+"""Windows of raw bars ``[batch, SERVED_LOOKBACK, channel]`` to a ``heads.ServedAnswer``, such as a ``Predictor``; of an
+earlier version, to its first two outputs."""
 
 
 def _is_finite(values: pd.Series) -> pd.Series:
@@ -261,11 +262,6 @@ _COLUMNS = (("probability_up",), QUANTILES, QUANTILES_5D, ("score",))
 
 def outcomes_of(panel: PricePanel) -> dict[str, np.ndarray]:
     """``OUTCOMES`` by name, of every ticker and session, float64 ``[ticker, session]``; NaN where not settled."""
-    outcome = next_session_return(panel)
-    market = np.log(panel.values[:, CHANNELS.index("market")].astype(np.float64))
-    following = np.full(outcome.shape, np.nan)
-    following[:, :-1] = np.diff(market, axis=1)
-    padded = np.pad(outcome, ((0, 0), (0, _LONGER_HORIZON - 1)), constant_values=np.nan)
-    longer = np.lib.stride_tricks.sliding_window_view(padded, _LONGER_HORIZON, axis=1).sum(axis=-1)
+    outcome, longer = (return_ahead(panel, horizon) for horizon in HORIZONS)
     volatility = panel_volatility(panel).double().numpy()
-    return {"volatility": volatility, "outcome": outcome, "outcome_5d": longer, "excess": outcome - following}
+    return {"volatility": volatility, "outcome": outcome, "outcome_5d": longer, "excess": next_excess_return(panel)}

@@ -15,7 +15,7 @@ from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.baselines.fitted import fit_baselines
-from financial_assets.models.forecasts import QUANTILES, QUANTILES_5D, outcomes_of, with_outcomes
+from financial_assets.models.forecasts import QUANTILES, QUANTILES_5D, with_outcomes
 from financial_assets.models.risk.bars import RiskBars
 from financial_assets.models.risk.forecast import FittedRisk
 from financial_assets.models.risk.registry import RISK_FORECASTERS, fit_forecasters
@@ -81,8 +81,7 @@ def forecast_baselines(
     said = fitted.predict(features, panel, panel.sessions[fold.test.start : fold.test.stop])
     parts = [rows.joined(name, said[said["model"] == name]) for name in ("majority", "persistence", "logistic")]
     parts += [rows.table(name, columns) for name, columns in _rules(panel, data, rows).items()]
-    known = outcomes_of(panel.until(cutoff))
-    trees = fit_trees(data, known["excess"] / known["volatility"], seed=seed)
+    trees = fit_trees(data, seed=seed)
     parts.append(rows.table("trees", trees.predict(features.values[rows.ticker, :, rows.session])))
     bars, silent = RiskBars.of(panel), dict[str, str]()
     for name in RISK_FORECASTERS:

@@ -16,12 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from financial_assets.errors import TrainingError
+from financial_assets.models.dataset import LABEL_HORIZON
 from financial_assets.models.request_shape import SERVED_LOOKBACK
-from financial_assets.models.risk.bars import HORIZONS
 from financial_assets.models.risk.forecast import FEWEST_OUTCOMES
-
-LONGEST_HORIZON = max(HORIZONS)
-"""Sessions between a decision and the close that settles the longest label."""
 
 FEWEST_SESSIONS = SERVED_LOOKBACK + FEWEST_OUTCOMES
 """Training sessions below which nothing is fitted: the bars behind the first forecast, and a year of outcomes."""
@@ -86,14 +83,14 @@ class Fold:
     @property
     def settled(self) -> int:
         """The session at whose close all labels of the test sessions are known."""
-        return self.test[-1] + LONGEST_HORIZON
+        return self.test[-1] + LABEL_HORIZON
 
 
 def lay_folds(sessions: int, plan: FoldPlan, *, fewest: int = FEWEST_SESSIONS) -> tuple[Fold, ...]:
     """The folds of so many sessions, the last one as late as its labels allow.
 
     Test spans follow each other without a gap between them; together they are the last sessions but the
-    ``LONGEST_HORIZON`` that settle the labels.
+    ``LABEL_HORIZON`` that settle the labels.
 
     Parameters
     ----------
@@ -111,11 +108,11 @@ def lay_folds(sessions: int, plan: FoldPlan, *, fewest: int = FEWEST_SESSIONS) -
     """
     _check(plan, fewest)
     training = plan.window_sessions if plan.window == "rolling" else fewest
-    beside = plan.gap + LONGEST_HORIZON
+    beside = plan.gap + LABEL_HORIZON
     needed = training + beside + plan.splits * plan.test_sessions
     if sessions < needed:
         raise TrainingError(_too_few(sessions, needed, (sessions - training - beside) // plan.test_sessions, plan))
-    end = sessions - LONGEST_HORIZON
+    end = sessions - LABEL_HORIZON
     folds: list[Fold] = []
     for number, name in enumerate(plan.names):
         start = end - (plan.splits - number) * plan.test_sessions

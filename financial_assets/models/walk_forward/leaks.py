@@ -20,7 +20,7 @@ from financial_assets.features.indicators.covariates import feature_prefix
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.universe import Universe
 from financial_assets.models.scaling import RobustScaler
-from financial_assets.models.scores import leak_alarm
+from financial_assets.models.scores import check_answers, leak_alarm
 from financial_assets.models.training import Training
 from financial_assets.models.training_data import TrainingData
 
@@ -161,6 +161,19 @@ def require_unseen(read_until: pd.Timestamp, cutoff: pd.Timestamp, purpose: str)
             f"{purpose} was chosen on prices up to {read_until:%Y-%m-%d}, after the cut-off {cutoff:%Y-%m-%d} of the "
             "fold that judges it: search up to the cut-off, or judge it on later sessions only",
         )
+
+
+def require_credible_answers(training: Training, *, bayes_accuracy: float | None = None) -> None:
+    """The leak alarm of all heads (``scores.check_answers``) on the calibrate block, as in production.
+
+    Raises
+    ------
+    LeakAlarmError
+        ``too good to be true``, with the heads and their figures.
+    """
+    checks = check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
+    if checks.alarm:
+        raise leak("too good to be true", f"{training.variant.name}, {', '.join(checks.heads)}: {checks}")
 
 
 def require_credible(forecasts: pd.DataFrame, *, bayes_accuracy: float | None = None) -> None:

@@ -220,6 +220,7 @@ class WalkForward:
             threads=self.threads,
         )
         leaks.require_fit_block_scaler(training, data)
+        leaks.require_credible_answers(training, bayes_accuracy=self.bayes_accuracy)
         sessions = self.panel.sessions[fold.test.start : fold.test.stop]
         return forecasts_of(training, self.panel, sessions, model=variant.name, fold=fold.name, graph=self._graph)
 

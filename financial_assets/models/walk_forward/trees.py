@@ -46,7 +46,7 @@ class Trees:
         return {"probability_up": np.asarray(probability[:, 1], np.float64), "score": np.asarray(score, np.float64)}
 
 
-def fit_trees(data: TrainingData, excess: np.ndarray, *, seed: int) -> Trees:
+def fit_trees(data: TrainingData, *, seed: int) -> Trees:
     """Fit on the fit block; the stop block chooses the number of trees.
 
     Two fits on the same rows are the same bit for bit: nothing is drawn, and histograms are summed feature by feature.
@@ -55,12 +55,11 @@ def fit_trees(data: TrainingData, excess: np.ndarray, *, seed: int) -> Trees:
     ----------
     data
         Blocks up to the cut-off.
-    excess
-        Move beyond the market's in units of volatility ``[ticker, session]``, settled on all rows of the blocks.
     seed
         Of ``HistGradientBoosting``, which draws rows for the borders of its bins where there are more than 200,000.
     """
     fit, stop = data.fit, data.stop
+    excess = data.excess.double().numpy()
     rows = np.unique(np.linspace(0, len(fit) - 1, min(len(fit), _MOST_ROWS)).astype(np.intp))
     past, held = fit.last_step.numpy()[rows], stop.last_step.numpy()
     moved = excess[fit.tickers, fit.sessions][rows], excess[stop.tickers, stop.sessions]

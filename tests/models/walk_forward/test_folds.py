@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.dataset import chronological_blocks
+from financial_assets.models.dataset import LABEL_HORIZON, chronological_blocks
 from financial_assets.models.walk_forward.folds import (
     FEWEST_SESSIONS,
-    LONGEST_HORIZON,
     Fold,
     FoldPlan,
     lay_folds,
@@ -31,12 +30,12 @@ plans = st.builds(
 
 def needed_sessions(plan: FoldPlan) -> int:
     training = plan.window_sessions if plan.window == "rolling" else FEWEST_SESSIONS
-    return training + plan.gap + plan.splits * plan.test_sessions + LONGEST_HORIZON
+    return training + plan.gap + plan.splits * plan.test_sessions + LABEL_HORIZON
 
 
 def blocks_of(fold: Fold) -> set[int]:
     """Decisions of all blocks in the fold's training span, as training cuts them."""
-    blocks = chronological_blocks(fold.cutoff + 1, fold.training.start, horizon=LONGEST_HORIZON)
+    blocks = chronological_blocks(fold.cutoff + 1, fold.training.start)
     return {*blocks.fit, *blocks.stop, *blocks.calibrate}
 
 
@@ -51,7 +50,7 @@ def test_no_test_session_or_its_label_is_ever_learned_from(plan: FoldPlan, more:
         assert learned <= set(fold.training)
         assert not learned & set(fold.test)
         # Purge: every label that is learned from is settled at the cut-off, before the gap begins.
-        assert max(learned) + LONGEST_HORIZON <= fold.cutoff
+        assert max(learned) + LABEL_HORIZON <= fold.cutoff
         assert fold.test.start - fold.cutoff == plan.gap + 1
         assert fold.training.start >= 0
         assert len(fold.test) == plan.test_sessions
