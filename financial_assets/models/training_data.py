@@ -92,7 +92,7 @@ class TrainingData:
         ewma = panel_volatility(past)
         outcomes = [return_ahead(past, horizon) for horizon in HORIZONS]
         excess = next_excess_return(past) / ewma.double().numpy()
-        settled = np.isfinite([*outcomes, excess]).all(axis=0)
+        settled = np.logical_and.reduce([np.isfinite(label) for label in (*outcomes, excess)])
         usable = usable_windows(features.valid[:, :count], settled, sequence_length)
         if not usable.any():
             raise TrainingError(
