@@ -70,7 +70,7 @@ def places_in(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
     """For every row of ``keys`` the position of the row of ``frame`` with its ticker and day; -1: there is none."""
     if frame.empty or keys.empty:
         return np.full(len(keys), -1, dtype=np.intp)
-    held, wanted, order = _numbered(frame, keys)
+    held, wanted, order = numbered(frame, keys)
     place = order[np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)]
     return np.where(held[place] == wanted, place, -1)
 
@@ -79,16 +79,19 @@ def places_before(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
     """The same of the ticker's last row of ``frame`` before the day of each row of ``keys``; -1: there is none."""
     if frame.empty or keys.empty:
         return np.full(len(keys), -1, dtype=np.intp)
-    held, wanted, order = _numbered(frame, keys)
+    held, wanted, order = numbered(frame, keys)
     rank = np.searchsorted(held, wanted, sorter=order) - 1
     place = order[np.maximum(rank, 0)]
     # A ticker that the frame does not have is numbered below all others.
-    is_same = (rank >= 0) & (wanted >= 0) & (held[place] >> _DAY_BITS == wanted >> _DAY_BITS)
+    is_same = (rank >= 0) & (wanted >= 0) & (code_of(held[place]) == code_of(wanted))
     return np.where(is_same, place, -1)
 
 
-def _numbered(frame: pd.DataFrame, keys: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tickers and days of both as single numbers, and the order of those of ``frame``."""
+def numbered(frame: pd.DataFrame, keys: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tickers and days of two frames as single numbers, and the order of those of ``frame``.
+
+    They are counted ticker by ticker, as the tickers first occur in ``frame``; those of others are negative.
+    """
     # Integers: an index of strings is ten times slower to compare.
     codes, known = ticker_codes(frame["ticker"])
     key_codes, names = ticker_codes(keys["ticker"])
@@ -98,6 +101,11 @@ def _numbered(frame: pd.DataFrame, keys: pd.DataFrame) -> tuple[np.ndarray, np.n
     )
     is_sorted = bool((held[1:] > held[:-1]).all())
     return held, wanted, np.arange(len(held)) if is_sorted else np.argsort(held, kind="stable")
+
+
+def code_of(numbers: np.ndarray) -> np.ndarray:
+    """The ticker's code in numbers of :func:`numbered`."""
+    return numbers >> _DAY_BITS
 
 
 def _days(rows: pd.DataFrame) -> np.ndarray:

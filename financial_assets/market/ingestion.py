@@ -226,7 +226,8 @@ def _ingest_span(
     admitted = screening.decided if policy == "strict" else screening.accepted
     missing, doubtful = missing_at_source(stored, fetched.prices, end)
     gone = missing[~missing["ticker"].isin(list(doubtful))] if whole else missing.head(0)
-    return replace(outcome, report=store.upsert(admitted, gone, beside=beside), missing_at_source=missing, doubtful=doubtful)
+    report = store.upsert(admitted, gone, beside=beside)
+    return replace(outcome, report=report, missing_at_source=missing, doubtful=doubtful)
 
 
 def _stored_around(delivered: pd.DataFrame, store: PriceStore, tickers: Sequence[str]) -> StoredBars:

@@ -10,11 +10,11 @@ import pandas as pd
 
 from financial_assets.market.frames import (
     PRICE_COLUMNS,
-    by_ticker_and_date,
+    code_of,
     has_repeats,
     in_order,
-    of_tickers,
-    places_in,
+    numbered,
+    sort_prices,
     ticker_codes,
 )
 from financial_assets.market.quality.bars import Bars
@@ -148,15 +148,10 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> No
     With ``rejudge`` stored bars are taken out or doubted like delivered ones: that a level was wrong shows only when it
     is left again. Otherwise they are neighbours only.
     """
-    context = _context(stored, sieve.rows)
-    rows, delivered = sieve.rows, sieve.delivered
-    if len(context):
-        # The index still says where each row came from.
-        rows = pd.concat([context, rows])
-        codes = ticker_codes(rows["ticker"], sort=True)[0]
-        rows = rows.take(by_ticker_and_date(codes, rows["date"].to_numpy()))
-        # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
-        delivered = rows if sieve.rows is delivered else pd.concat([context, delivered])
+    rows, delivered = _in_context(stored, sieve.rows), sieve.delivered
+    # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
+    if rows is not sieve.rows:
+        delivered = rows if sieve.rows is delivered else pd.concat([rows[rows.index < 0], delivered])
     judged = Sieve(rows, sieve.accept, delivered)
     bars = Bars.of(rows)
     take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
@@ -178,25 +173,37 @@ def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
     return bars if len(sieve.rows) == len(bars.frame) else Bars.of(sieve.rows)
 
 
-def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Stored bars beside the delivered ones, with a negative index; none of tickers whose history was restated."""
+def _in_context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows among stored bars of their tickers, which have a negative index; none of a restated history."""
     if stored.empty:
-        return stored
-    is_beside = of_tickers(stored, ticker_codes(rows["ticker"])[1])
-    stored = stored if is_beside.all() else stored[is_beside]
-    if stored.empty:
-        return stored
-    place = places_in(rows, stored)
-    again = place >= 0
+        return rows
+    numbers, others, _ = numbered(rows, stored)
+    is_beside = others >= 0
+    if (np.diff(others[is_beside]) < 0).any():
+        return _in_context(sort_prices(stored), rows)
+    place = np.searchsorted(numbers, others)
+    again = numbers[np.minimum(place, len(numbers) - 1)] == others
     differs = np.zeros(len(stored), dtype=bool)
     for name in ("close", "adj_close"):
-        before, after = stored[name].to_numpy(), rows[name].to_numpy()[place]
-        differs |= again & (np.abs(after - before) > SAME * before)
+        before, after = stored[name].to_numpy()[again], rows[name].to_numpy()[place[again]]
+        differs[again] |= np.abs(after - before) > SAME * before
     # Two scales side by side would look like a split.
-    restated = of_tickers(stored, set(stored["ticker"].to_numpy()[differs]))
-    context = (stored if list(stored) == list(PRICE_COLUMNS) else stored[list(PRICE_COLUMNS)])[~again & ~restated]
-    context.index = pd.Index(-1 - np.arange(len(context)))
-    return context
+    codes = code_of(others)
+    kept = np.flatnonzero(is_beside & ~again & ~np.isin(codes, np.unique(codes[differs])))
+    if not len(kept):
+        return rows
+    # Both are in order: a stored bar comes behind the rows before it. To sort them all would take three times as long.
+    is_row = np.ones(len(rows) + len(kept), dtype=bool)
+    is_row[np.arange(len(kept)) + place[kept]] = False
+
+    def merged(of_rows: np.ndarray, of_stored: np.ndarray) -> np.ndarray:
+        values = np.empty(len(is_row), dtype=of_rows.dtype)
+        values[is_row], values[~is_row] = of_rows, of_stored
+        return values
+
+    columns = {name: merged(rows[name].to_numpy(), stored[name].to_numpy()[kept]) for name in PRICE_COLUMNS}
+    index = merged(rows.index.to_numpy(), -1 - np.arange(len(kept)))
+    return pd.DataFrame(columns, index=pd.Index(index), copy=False)
 
 
 def take_marks(sieve: Sieve, bars: Bars, rules: Sequence[Callable[[Bars], list[Marks]]]) -> None:
