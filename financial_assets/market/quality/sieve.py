@@ -31,6 +31,10 @@ SAME = 1e-5
 """Relative difference below which a stored and a delivered value are the same."""
 
 
+_TOGETHER = 2**16
+"""Bars that are judged together: more, and each of their many series is new memory that nobody has touched yet."""
+
+
 @dataclass
 class Sieve:
     """Rows still in, and what was taken out of them, while one rule after the other passes over them.
@@ -143,29 +147,49 @@ def fit_ranges(sieve: Sieve, *, repairs: bool) -> None:
 
 
 def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> None:
-    """Rules between bars, over stored and delivered ones together.
+    """Rules between bars, over stored and delivered ones together; the rows are in order.
 
     With ``rejudge`` stored bars are taken out or doubted like delivered ones: that a level was wrong shows only when it
     is left again. Otherwise they are neighbours only.
     """
-    rows, delivered = _in_context(stored, sieve.rows), sieve.delivered
-    # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
-    if rows is not sieve.rows:
-        delivered = rows if sieve.rows is delivered else pd.concat([rows[rows.index < 0], delivered])
-    judged = Sieve(rows, sieve.accept, delivered)
-    bars = Bars.of(rows)
-    take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
+    numbers, others, _ = numbered(sieve.rows, stored)
+    if (others < 0).any():
+        stored, others = stored[others >= 0], others[others >= 0]
+    if (np.diff(others) < 0).any():
+        judge_neighbours(sieve, sort_prices(stored), rejudge=rejudge)
+        return
+    tickers, bars = int(code_of(numbers[-1])) + 1, len(numbers) + len(others)
+    edges = np.linspace(0, tickers, 1 + min(tickers, -(-bars // _TOGETHER))).astype(np.int64)
+    starts, beside = np.searchsorted(code_of(numbers), edges), np.searchsorted(code_of(others), edges)
+    gone: list[pd.Index] = []
+    for place in range(len(edges) - 1):
+        mine, theirs = slice(*starts[place : place + 2]), slice(*beside[place : place + 2])
+        delivered = sieve.rows.iloc[mine]
+        rows = _in_context(delivered, numbers[mine], stored.iloc[theirs], others[theirs])
+        # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
+        shown = rows
+        if sieve.rows is not sieve.delivered:
+            shown = pd.concat([rows[rows.index < 0], sieve.delivered.loc[delivered.index]])
+        judged = _judged(Sieve(rows, sieve.accept, shown))
+        sieve.leaps |= judged.leaps
+        sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
+        sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
+        gone += [table.index[table.index >= 0] for table in judged.taken]
+    if any(map(len, gone)):
+        sieve.rows = sieve.rows.drop(index=np.concatenate(gone))
+
+
+def _judged(sieve: Sieve) -> Sieve:
+    """The sieve after the rules between bars."""
+    bars = Bars.of(sieve.rows)
+    take_marks(sieve, bars, [mark_adjustments, mark_levels, mark_copies])
     # Wicks, volumes and moves are judged by their neighbours, which must not be in another unit.
-    bars = _bars_left(judged, bars)
-    take_marks(judged, bars, [mark_wicks, mark_volumes])
-    idle = np.flatnonzero(not_traded(judged.rows))
-    judged.doubt(idle, np.full(len(idle), "no volume at an unchanged close: not traded", dtype=object), "consistency")
-    _doubt_moves(judged, _bars_left(judged, bars))
-    sieve.leaps = judged.leaps
-    is_new = judged.rows.index >= 0
-    sieve.rows = judged.rows if is_new.all() else judged.rows[is_new]
-    sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
-    sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
+    bars = _bars_left(sieve, bars)
+    take_marks(sieve, bars, [mark_wicks, mark_volumes])
+    idle = np.flatnonzero(not_traded(sieve.rows))
+    sieve.doubt(idle, np.full(len(idle), "no volume at an unchanged close: not traded", dtype=object), "consistency")
+    _doubt_moves(sieve, _bars_left(sieve, bars))
+    return sieve
 
 
 def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
@@ -173,14 +197,11 @@ def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
     return bars if len(sieve.rows) == len(bars.frame) else Bars.of(sieve.rows)
 
 
-def _in_context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows among stored bars of their tickers, which have a negative index; none of a restated history."""
-    if stored.empty:
-        return rows
-    numbers, others, _ = numbered(rows, stored)
-    is_beside = others >= 0
-    if (np.diff(others[is_beside]) < 0).any():
-        return _in_context(sort_prices(stored), rows)
+def _in_context(rows: pd.DataFrame, numbers: np.ndarray, stored: pd.DataFrame, others: np.ndarray) -> pd.DataFrame:
+    """The rows among stored bars, which have a negative index; without bars of a restated history.
+
+    ``numbers`` and ``others`` are those of both, in order: see ``numbered``.
+    """
     place = np.searchsorted(numbers, others)
     again = numbers[np.minimum(place, len(numbers) - 1)] == others
     differs = np.zeros(len(stored), dtype=bool)
@@ -189,7 +210,7 @@ def _in_context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         differs[again] |= np.abs(after - before) > SAME * before
     # Two scales side by side would look like a split.
     codes = code_of(others)
-    kept = np.flatnonzero(is_beside & ~again & ~np.isin(codes, np.unique(codes[differs])))
+    kept = np.flatnonzero(~again & ~np.isin(codes, np.unique(codes[differs])))
     if not len(kept):
         return rows
     # Both are in order: a stored bar comes behind the rows before it. To sort them all would take three times as long.
