@@ -51,7 +51,10 @@ def fuse(functions: tuple[Callable[[Bars], Tensor], ...], covariates: int = 0) -
     return fused.module([originals[node] for node in outputs])
 
 
-def trace_functions(functions: Sequence[Callable[[Bars], Tensor]], covariates: int = 0) -> list[fx.Node]:
+# Kept for the same reason: what a run makes of the catalogue (the fused graph, the program of a panel, the exported
+# one) is made of one trace, which nobody changes.
+@lru_cache(maxsize=8)
+def trace_functions(functions: tuple[Callable[[Bars], Tensor], ...], covariates: int = 0) -> tuple[fx.Node, ...]:
     """The functions' values as nodes of one graph, window primitives recorded whole; channels are its arguments."""
     tracer = fx.Tracer()
     tracer.graph = fx.Graph()
@@ -59,7 +62,7 @@ def trace_functions(functions: Sequence[Callable[[Bars], Tensor]], covariates: i
     channels: list[Any] = [tracer.create_proxy("placeholder", name, (), {}) for name in names]
     bars = Bars(*channels[: len(BAR_CHANNELS)], covariates=tuple(channels[len(BAR_CHANNELS) :]))
     results: list[Any] = [function(bars) for function in functions]
-    return [result.node for result in results]
+    return tuple(result.node for result in results)
 
 
 def first_of_equal(nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:

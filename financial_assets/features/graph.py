@@ -208,7 +208,7 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
     values = np.empty((len(panel.tickers), len(graph.names), sessions), dtype=np.float32)
     first = min(graph.lookback - 1, sessions)
     values[..., :first] = np.nan
-    program = _program_of(graph)
+    program = program_of(graph)
     eager: EagerProgram | None = None
     for start in range(0, len(panel.tickers) if first < sessions else 0, together):
         block, is_known = values[start : start + together, :, first:], complete[start : start + together, None, first:]
@@ -230,7 +230,7 @@ def compute_panel(panel: PricePanel, graph: FeatureGraph, *, chunk: int | None =
     return FeaturePanel(graph.names, panel.tickers, panel.sessions, values, panel.valid & complete)
 
 
-def _program_of(graph: FeatureGraph) -> Program | None:
+def program_of(graph: FeatureGraph) -> Program | None:
     """The graph's program; ``None`` if a feature uses an operation of torch that no step computes."""
     try:
         return graph.program()

@@ -17,6 +17,8 @@ _FEW_ROWS = 1000
 _BLOCK = 16_384
 """Rows that are hashed together."""
 
+_DAY_BITS = 32
+
 _LANES = 2
 _LANE_BITS = 64
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -68,15 +70,42 @@ def places_in(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
     """For every row of ``keys`` the position of the row of ``frame`` with its ticker and day; -1: there is none."""
     if frame.empty or keys.empty:
         return np.full(len(keys), -1, dtype=np.intp)
-    # Integers: an index of strings is ten times slower to compare.
-    names, known = ticker_codes(keys["ticker"])[1], ticker_codes(frame["ticker"])
-    translated = known[1].get_indexer(names)
-    wanted = np.append(translated, -1)[ticker_codes(keys["ticker"])[0]].astype(np.int64)
-    held = known[0].astype(np.int64)
-    held, wanted = ((codes << 32) + _days(rows) for codes, rows in ((held, frame), (wanted, keys)))
-    order = np.arange(len(held)) if bool((held[1:] > held[:-1]).all()) else np.argsort(held, kind="stable")
+    held, wanted, order = numbered(frame, keys)
     place = order[np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)]
     return np.where(held[place] == wanted, place, -1)
+
+
+def places_before(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
+    """The same of the ticker's last row of ``frame`` before the day of each row of ``keys``; -1: there is none."""
+    if frame.empty or keys.empty:
+        return np.full(len(keys), -1, dtype=np.intp)
+    held, wanted, order = numbered(frame, keys)
+    rank = np.searchsorted(held, wanted, sorter=order) - 1
+    place = order[np.maximum(rank, 0)]
+    # A ticker that the frame does not have is numbered below all others.
+    is_same = (rank >= 0) & (wanted >= 0) & (code_of(held[place]) == code_of(wanted))
+    return np.where(is_same, place, -1)
+
+
+def numbered(frame: pd.DataFrame, keys: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tickers and days of two frames as single numbers, and the order of those of ``frame``.
+
+    They are counted ticker by ticker, as the tickers first occur in ``frame``; those of others are negative.
+    """
+    # Integers: an index of strings is ten times slower to compare.
+    codes, known = ticker_codes(frame["ticker"])
+    key_codes, names = ticker_codes(keys["ticker"])
+    translated = np.append(known.get_indexer(names), -1)[key_codes]
+    held, wanted = (
+        (numbers.astype(np.int64) << _DAY_BITS) + _days(rows) for numbers, rows in ((codes, frame), (translated, keys))
+    )
+    is_sorted = bool((held[1:] > held[:-1]).all())
+    return held, wanted, np.arange(len(held)) if is_sorted else np.argsort(held, kind="stable")
+
+
+def code_of(numbers: np.ndarray) -> np.ndarray:
+    """The ticker's code in numbers of :func:`numbered`."""
+    return numbers >> _DAY_BITS
 
 
 def _days(rows: pd.DataFrame) -> np.ndarray:

@@ -12,14 +12,14 @@ import pandas as pd
 
 from financial_assets.errors import MarketDataError, SourceError
 from financial_assets.market import calendar
-from financial_assets.market.frames import empty_prices, sort_prices
+from financial_assets.market.frames import empty_prices, sort_prices, ticker_codes
 from financial_assets.market.quality import QualityResult
 from financial_assets.market.quality.checks import blocks, results_of
 from financial_assets.market.quality.overrides import Override
 from financial_assets.market.quality.screening import QualityPolicy, Screening, screen
 from financial_assets.market.restatement import among, missing_at_source
 from financial_assets.market.sources import FetchResult, PriceSource
-from financial_assets.market.store import PriceStore, UpsertReport
+from financial_assets.market.store import PriceStore, StoredBars, UpsertReport
 
 _OVERLAP = dt.timedelta(days=15)
 """Calendar days fetched again before the last stored session, so that a restated history shows itself."""
@@ -206,7 +206,8 @@ def _ingest_span(
     whole: bool,
 ) -> Ingestion:
     """Screen one delivery and store what may go in; with ``whole``, stored bars that it lacks are gone."""
-    stored = store.read(tickers) if whole else _stored_around(fetched.prices, store, tickers)
+    beside = store.bars(tickers) if whole else _stored_around(fetched.prices, store, tickers)
+    stored = beside.prices
     judge = partial(screen, fetched.prices, stored=stored, policy=policy, overrides=overrides)
     now = pd.Timestamp.now(tz="UTC")
     screening = judge(now=now)
@@ -225,25 +226,29 @@ def _ingest_span(
     admitted = screening.decided if policy == "strict" else screening.accepted
     missing, doubtful = missing_at_source(stored, fetched.prices, end)
     gone = missing[~missing["ticker"].isin(list(doubtful))] if whole else missing.head(0)
-    return replace(outcome, report=store.upsert(admitted, gone), missing_at_source=missing, doubtful=doubtful)
+    report = store.upsert(admitted, gone, beside=beside)
+    return replace(outcome, report=report, missing_at_source=missing, doubtful=doubtful)
 
 
-def _stored_around(delivered: pd.DataFrame, store: PriceStore, tickers: Sequence[str]) -> pd.DataFrame:
+def _stored_around(delivered: pd.DataFrame, store: PriceStore, tickers: Sequence[str]) -> StoredBars:
     """What the store holds of the delivered span and shortly before it.
 
     Tickers of which much more was delivered than of most are read apart: one new ticker must not make everybody's
     history be read.
     """
-    days = pd.to_datetime(delivered["date"], errors="coerce")
-    first = days.groupby(delivered["ticker"]).min().reindex(list(tickers)).dropna()
+    codes, names = ticker_codes(delivered["ticker"])
+    first = pd.to_datetime(delivered["date"], errors="coerce").groupby(codes).min().drop(-1, errors="ignore")
+    first = first.set_axis(names[first.index]).reindex(list(tickers)).dropna()
     if first.empty:
-        return store.read(tickers)
+        return store.bars(tickers)
     is_long = first < first.median() - _CONTEXT
     long, usual = first[is_long], first[~is_long]
-    parts = [store.read([*long.index], start=(long.min() - _CONTEXT).date())] if len(long) else []
-    rest = [name for name in tickers if name not in long.index]
-    parts.append(store.read(rest, start=(usual.min() - _CONTEXT).date()))
-    return parts[0] if len(parts) == 1 else sort_prices(pd.concat(parts))
+    apart = {*long.index}
+    rest = store.bars([name for name in tickers if name not in apart], (usual.min() - _CONTEXT).date())
+    if not apart:
+        return rest
+    others = store.bars([*long.index], (long.min() - _CONTEXT).date())
+    return replace(rest, prices=sort_prices(pd.concat([others.prices, rest.prices])))
 
 
 def _named(tickers: Sequence[str]) -> str:

@@ -37,8 +37,8 @@ __all__ = [
 ]
 
 
-_DIGESTED = 64
-"""Tickers that are brought together at a time."""
+_DIGESTED = 2**19
+"""Values that are brought together at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,8 +295,9 @@ class PricePanel:
         first, count = known.shape[1], len(self.sessions)
         sections, valid = self._sections().between(first, count), self.valid_between(first, count)
         new = np.zeros((LANES, count - first), dtype=np.uint64)
-        for row in range(0, len(self.tickers) if first < count else 0, _DIGESTED):
-            places = np.arange(row, min(row + _DIGESTED, len(self.tickers)))
+        together = max(1, _DIGESTED // max(1, len(self.channels) * (count - first)))
+        for row in range(0, len(self.tickers) if first < count else 0, together):
+            places = np.arange(row, min(row + together, len(self.tickers)))
             new += digests_of(sections.of_row(places), valid[places], places)
         vars(self)["_digests"] = np.concatenate([known, new], axis=1)
         return vars(self)["_digests"]

@@ -173,13 +173,17 @@ def missing_at_source(
         return stored.reset_index(drop=True), {}
     codes, names = ticker_codes(delivered["ticker"])
     ends = delivered["date"].groupby(codes).agg(["min", "max"]).set_index(names)
-    codes, held = ticker_codes(stored["ticker"])
+    # Mostly the last days were delivered, of what is kept for years.
+    recent = stored[stored["date"].to_numpy() >= ends["min"].min()]
+    codes, held = ticker_codes(recent["ticker"])
     # NaT for a ticker that was not delivered: no day is later.
     since = ends["min"].reindex(held).to_numpy()[codes]
-    inside = stored[stored["date"].to_numpy() >= since]
+    inside = recent[recent["date"].to_numpy() >= since]
     if end is not None:
         inside = inside[inside["date"] <= pd.Timestamp(end)]
     missing = inside[~among(inside, delivered)].reset_index(drop=True)
+    if missing.empty:
+        return missing, {}
     doubtful: dict[str, str] = {}
     bars = inside.groupby("ticker").size()
     for ticker, rows in missing.groupby("ticker"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from financial_assets.market.frames import (
     empty_prices,
     hash_prices,
     of_tickers,
+    places_before,
     renumbered,
     sort_prices,
     ticker_codes,
@@ -88,6 +89,25 @@ class UpsertReport:
         return explain_restatement(self.restated)
 
 
+@dataclass(frozen=True, eq=False)
+class StoredBars:
+    """Bars as they were read from a store.
+
+    Attributes
+    ----------
+    prices
+        Price frame, sorted by ticker and date.
+    span
+        What was read.
+    state
+        Number of the store's last change at that time, and its hash.
+    """
+
+    prices: pd.DataFrame
+    span: Span
+    state: tuple[int, str]
+
+
 class PriceStore:
     """Prices on disk: incremental by session, idempotent, safe under concurrent writers and a death half-way.
 
@@ -135,11 +155,22 @@ class PriceStore:
         until = None if known_at is None else self._last_known(known_at)
         return self._log.read(Span(None if tickers is None else tuple(tickers), start, end), until)
 
+    def bars(self, tickers: Sequence[str], start: dt.date | None = None) -> StoredBars:
+        """Stored prices from ``start`` on as ``read`` gives them, for an ``upsert`` that follows.
+
+        Raises
+        ------
+        MarketDataError
+            A file is damaged.
+        """
+        # Before the prices: what another writer stores meanwhile makes them those of no known state.
+        state = _state(self.history())
+        return StoredBars(self.read(tickers, start), Span(tuple(tickers), start), state)
+
     def last_sessions(self, tickers: Sequence[str] | None = None) -> pd.Series:
         """Ticker to its last stored session; a ticker without bars is absent."""
-        spans = self.coverage().spans()
-        asked = spans if tickers is None else spans[spans["ticker"].isin(list(tickers))]
-        return asked.set_index("ticker")["last"].rename("date")
+        last = self.coverage().last_days()
+        return last if tickers is None else last[last.index.isin(list(tickers))]
 
     def coverage(self) -> Coverage:
         """Which ticker has a stored bar on which day.
@@ -154,8 +185,7 @@ class PriceStore:
 
     def _coverage(self, changes: Sequence[Change]) -> tuple[Coverage, bool]:
         """The coverage after the last of ``changes``, and whether it is kept as that."""
-        last = (len(changes), changes[-1].new_hash) if changes else (0, "")
-        if self._known is not None and self._known[1:] == last:
+        if self._known is not None and self._known[1:] == _state(changes):
             return self._known[0], True
         is_before = self._known is not None and _is_kept_of(self._known, changes)
         kept = self._known if is_before else Coverage.load(self.root / _COVERAGE)
@@ -167,18 +197,13 @@ class PriceStore:
                 return coverage, True
         else:
             coverage, number = Coverage.of(self._log.base_keys()), 1
-        rows = self._log.changed_since(number)
-        rows = rows[rows["kind"] != RESCALED]
-        return coverage.changed(rows["date"], rows["ticker"], (rows["kind"] == BAR).to_numpy()), False
+        return _covering(coverage, self._log.changed_since(number)), False
 
-    def _keep_coverage(self) -> None:
+    def _keep_coverage(self, coverage: Coverage, state: tuple[int, str]) -> None:
         for leftover in self.root.glob(f".{_COVERAGE}.*"):
             leftover.unlink(missing_ok=True)
-        changes = self.history()
-        coverage, is_kept = self._coverage(changes)
-        if changes and not is_kept:
-            coverage.save(self.root / _COVERAGE, len(changes), changes[-1].new_hash)
-            self._known = (coverage, len(changes), changes[-1].new_hash)
+        coverage.save(self.root / _COVERAGE, *state)
+        self._known = (coverage, *state)
 
     def history(self) -> tuple[Change, ...]:
         """Every change of the store, oldest first: what, when, and the content's hash before and after.
@@ -202,7 +227,9 @@ class PriceStore:
         changes = self.history()
         return changes[-1].new_hash if changes else hash_prices(empty_prices())
 
-    def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
+    def upsert(
+        self, frame: pd.DataFrame, gone: pd.DataFrame | None = None, *, beside: StoredBars | None = None
+    ) -> UpsertReport:
         """Add new sessions and replace restated ones; what is stored already changes nothing.
 
         Parameters
@@ -211,6 +238,9 @@ class PriceStore:
             Checked prices (``check_prices``), in any order.
         gone
             Keys (``ticker``, ``date``) of stored bars to remove, because the source no longer has them.
+        beside
+            Bars of this store that were read before: they are not read again, unless it has changed since or they do
+            not reach far enough.
 
         Raises
         ------
@@ -222,24 +252,34 @@ class PriceStore:
         delivered = _canonical(frame)
         with self._locked():
             self._log.tidy()
-            report, rows, change = self._prepared(delivered, empty_prices() if gone is None else gone)
+            changes = self.history()
+            coverage, is_kept = self._coverage(changes)
+            gone = empty_prices() if gone is None else gone
+            stored = self._beside([each for each in (delivered, gone) if len(each)], beside, changes)
+            report, rows, change = self._prepared(delivered, gone, stored, coverage, changes)
             if len(rows):
                 self._log.append(rows, change)
-            self._keep_coverage()
+                coverage, is_kept, changes = _covering(coverage, rows), False, (*changes, change)
+            if changes and not is_kept:
+                self._keep_coverage(coverage, _state(changes))
         return report
 
-    def _prepared(self, delivered: pd.DataFrame, gone: pd.DataFrame) -> tuple[UpsertReport, pd.DataFrame, Change]:
+    def _prepared(
+        self,
+        delivered: pd.DataFrame,
+        gone: pd.DataFrame,
+        stored: pd.DataFrame,
+        coverage: Coverage,
+        changes: Sequence[Change],
+    ) -> tuple[UpsertReport, pd.DataFrame, Change]:
         """What to tell of a delivery, the rows to append for it, and their entry."""
-        changes = self.history()
-        keys = [rows[["ticker", "date"]] for rows in (delivered, gone) if len(rows)]
-        stored = self._beside(pd.concat(keys)) if keys else empty_prices()
         both, is_stored, differs = compare(stored, delivered)
-        restatement = reconcile(both, differs, self._first_sessions(both))
+        restatement = reconcile(both, differs, coverage.first_days())
         taken = ~of_tickers(delivered, restatement.held_back)
         is_fresh = taken & (~is_stored | differs)
         fresh = delivered if is_fresh.all() else delivered[is_fresh]
-        removed = stored[among(stored, gone) & ~among(stored, delivered)]
-        replaced = stored[among(stored, delivered[taken & differs])]
+        removed = stored[among(stored, gone) & ~among(stored, delivered)] if len(gone) else stored.iloc[:0]
+        replaced = stored[among(stored, delivered[taken & differs])] if differs.any() else stored.iloc[:0]
         before, after = self._rescaled(restatement.factors)
         parts = [_of_kind(fresh, BAR), _of_kind(removed, GONE)]
         parts += [rescaled_rows(restatement.factors)] if restatement.factors else []
@@ -266,25 +306,25 @@ class PriceStore:
             added=change.added,
             unchanged=int((is_stored & ~differs).sum()),
             restated=both.loc[differs[both.index], ["date", "ticker", *columns]].reset_index(drop=True),
-            corporate_actions=_actions_on(stored[~among(stored, removed)], fresh),
+            corporate_actions=_actions_on(stored[~among(stored, removed)] if len(removed) else stored, fresh),
             held_back=restatement.held_back,
             rescaled=pd.DataFrame(list(restatement.factors), columns=list(_FACTORS)),
             removed=removed.reset_index(drop=True),
         )
         return report, rows, change
 
-    def _first_sessions(self, rows: pd.DataFrame) -> pd.Series:
-        """Ticker to its first stored session, for the tickers of ``rows``; empty without any."""
-        spans = self.coverage().spans() if len(rows) else pd.DataFrame({"ticker": [], "first": []})
-        return spans.set_index("ticker")["first"]
-
-    def _beside(self, keys: pd.DataFrame) -> pd.DataFrame:
-        """Stored rows of the tickers and the span of ``keys``, and some before it."""
-        if keys.empty:
+    def _beside(
+        self, rows: Sequence[pd.DataFrame], known: StoredBars | None, changes: Sequence[Change]
+    ) -> pd.DataFrame:
+        """Stored bars of the tickers and the span of ``rows``, and some before it; maybe others."""
+        if not rows:
             return empty_prices()
-        found = tuple(ticker_codes(keys["ticker"])[1])
-        names = None if self.path.exists() and len(found) > _MANY else found
-        return self._log.read(Span(names, (keys["date"].min() - _BEFORE).date(), keys["date"].max().date()))
+        found = tuple({name: None for each in rows for name in ticker_codes(each["ticker"])[1]})
+        first, last = min(each["date"].min() for each in rows), max(each["date"].max() for each in rows)
+        span = Span(found, (first - _BEFORE).date(), last.date())
+        if known is not None and known.state == _state(changes) and known.span.covers(span):
+            return known.prices
+        return self._log.read(replace(span, tickers=None) if self.path.exists() and len(found) > _MANY else span)
 
     def _rescaled(
         self, factors: Sequence[tuple[str, pd.Timestamp, float, float, float]]
@@ -315,6 +355,17 @@ class PriceStore:
             yield
 
 
+def _state(changes: Sequence[Change]) -> tuple[int, str]:
+    """Number and hash of the last change."""
+    return (len(changes), changes[-1].new_hash) if changes else (0, "")
+
+
+def _covering(coverage: Coverage, rows: pd.DataFrame) -> Coverage:
+    """The coverage after the rows of changes."""
+    bars = rows[rows["kind"] != RESCALED]
+    return coverage.changed(bars["date"], bars["ticker"], (bars["kind"] == BAR).to_numpy())
+
+
 def _is_kept_of(kept: tuple[Coverage, int, str], changes: Sequence[Change]) -> bool:
     """Whether a coverage was kept after one of the changes: its number, and the store's hash after it."""
     return 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]
@@ -342,9 +393,11 @@ def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
 
 def _actions_on(stored: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
     """Splits and dividends on the changed sessions, which follow the stored ones."""
-    names = ticker_codes(changed["ticker"])[1]
-    kept = stored[of_tickers(stored, names) & ~among(stored, changed)] if len(stored) else stored
-    actions = find_corporate_actions(sort_prices(pd.concat([kept, changed])) if len(kept) else changed)
     if not len(stored):
-        return actions
+        return find_corporate_actions(changed)
+    # Of what is stored only the bars before them tell.
+    places = np.unique(places_before(stored, changed))
+    kept = stored.iloc[places[places >= 0]]
+    kept = kept[~among(kept, changed)]
+    actions = find_corporate_actions(sort_prices(pd.concat([kept, changed])) if len(kept) else changed)
     return actions[among(actions, changed)].reset_index(drop=True)

@@ -16,6 +16,7 @@ from financial_assets.market.frames import (
     hash_prices,
     in_order,
     of_tickers,
+    places_before,
     places_in,
     sort_prices,
     ticker_codes,
@@ -103,3 +104,18 @@ def test_the_hash_does_not_depend_on_blocks(rows: int) -> None:
     halves = [hash_prices(frame[:1]), hash_prices(frame[1:])]
     lanes = [sum(int(half[at : at + 16], 16) for half in halves) % 2**64 for at in (0, 16)]
     assert hash_prices(frame) == "".join(f"{lane:016x}" for lane in lanes)
+
+
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_the_bar_before_is_found(make_prices: MakePrices, is_sorted: bool) -> None:
+    prices = make_prices(("AAA", "BBB", "CCC"), count=20)
+    held = prices.drop(index=[3, 4, 20]).query("ticker != 'CCC'")
+    held = held if is_sorted else held.sample(frac=1.0, random_state=2)
+    found = places_before(held, prices)
+    for place, (day, ticker) in zip(found, prices[["date", "ticker"]].itertuples(index=False), strict=True):
+        earlier = held[(held["ticker"] == ticker) & (held["date"] < day)]
+        expected = None if earlier.empty else earlier["date"].max()
+        assert (None if place < 0 else held["date"].iloc[place]) == expected
+        assert place < 0 or held["ticker"].iloc[place] == ticker
+    assert (places_before(held.iloc[:0], prices) == -1).all()
+    assert not len(places_before(held, prices.iloc[:0]))

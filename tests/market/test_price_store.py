@@ -194,6 +194,33 @@ def test_impossible_prices_never_enter(
     assert_frame_equal(store.read(), prices[:10])
 
 
+@pytest.mark.parametrize("start", [0, 12, 28])
+@pytest.mark.parametrize("is_overtaken", [False, True])
+def test_bars_that_were_read_before_are_as_good_as_those_of_the_store(
+    tmp_path: Path, make_prices: MakePrices, start: int, is_overtaken: bool
+) -> None:
+    """They reach far enough, or they do not; another writer has stored something since, or has not."""
+    prices = make_prices(count=60)
+    days = prices["date"].unique()
+    ours, theirs = PriceStore(tmp_path / "a"), PriceStore(tmp_path / "b")
+    for store in (ours, theirs):
+        store.upsert(prices[prices["date"] < days[50]])
+    beside = ours.bars(["AAA", "BBB"], days[start].date())
+    corrected = prices[prices["date"].isin(days[43:50])].copy()
+    corrected.loc[corrected["date"] == days[48], OHLC] *= 1.01
+    for store in (ours, theirs) if is_overtaken else ():
+        PriceStore(store.root).upsert(corrected)
+    delivery = prices[(prices["date"] >= days[40]) & (prices["date"] < days[55])].copy()
+    delivery.loc[(delivery["ticker"] == "AAA") & (delivery["date"] < days[52]), "adj_close"] *= 0.99
+    reports = [ours.upsert(delivery, beside=beside), theirs.upsert(delivery)]
+    assert "dividend" in set(reports[0].corporate_actions["kind"])
+    assert reports[0].added == reports[1].added == 10
+    for name in ("restated", "corporate_actions", "rescaled", "removed"):
+        assert_frame_equal(getattr(reports[0], name), getattr(reports[1], name))
+    assert_frame_equal(ours.read(), theirs.read())
+    assert ours.content_hash() == theirs.content_hash() == hash_prices(ours.read())
+
+
 def test_an_empty_upsert_changes_nothing(store: PriceStore, make_prices: MakePrices) -> None:
     assert store.upsert(empty_prices()).added == 0
     store.upsert(make_prices())

@@ -14,6 +14,7 @@ from pandas.testing import assert_frame_equal
 
 from financial_assets.market.frames import empty_prices
 from financial_assets.market.panel import build_panel
+from financial_assets.market.quality import sieve
 from financial_assets.market.quality.overrides import Override
 from financial_assets.market.quality.screening import Screening, screen
 
@@ -304,3 +305,42 @@ def test_whatever_is_planted_what_is_accepted_makes_a_panel(make_prices: MakePri
     if len(result.accepted):
         panel = build_panel(result.accepted)
         assert np.isfinite(panel.values[panel.valid[:, None, :].repeat(7, axis=1)]).all()
+
+
+@pytest.mark.parametrize("together", [1, 150, 400])
+@pytest.mark.parametrize("policy", ["quarantine", "strict"])
+def test_tickers_are_judged_a_few_at_a_time(
+    make_prices: MakePrices, monkeypatch: pytest.MonkeyPatch, together: int, policy: str
+) -> None:
+    prices = make_prices(tuple(f"T{row}" for row in range(7)), count=100)
+    at = prices.groupby("ticker").cumcount()
+    stored, delivered = prices[(at < 90) & (prices["ticker"] != "T4")].copy(), prices[at >= 80].copy()
+    # A stored slip that shows now, a delivered one, a restated history, a copied bar, and an extreme move.
+    stored.loc[(stored["ticker"] == "T1") & (at == 60), PRICES] *= 10.0
+    delivered.loc[(delivered["ticker"] == "T2") & (at == 95), PRICES] *= 0.1
+    stored.loc[stored["ticker"] == "T3", PRICES] *= 2.0
+    rows = (delivered["ticker"] == "T5") & at.isin([92, 93])
+    delivered.loc[rows, [*PRICES, "volume"]] = delivered.loc[rows, [*PRICES, "volume"]].iloc[[0, 0]].to_numpy()
+    delivered.loc[(delivered["ticker"] == "T6") & (at >= 96), PRICES] *= 1.7
+    delivered, stored = delivered.reset_index(drop=True), stored.sample(frac=1.0, random_state=0)
+    whole = screened(delivered, stored, policy=policy)
+    assert {*whole.quarantined["ticker"]} >= {"T2", "T5"}
+    assert ("T1" in {*whole.quarantined["ticker"]}) == (policy == "quarantine")
+    monkeypatch.setattr(sieve, "_TOGETHER", together)
+    parts = screened(delivered, stored, policy=policy)
+    for name in ("accepted", "quarantined", "suspicious", "repaired"):
+        assert_frame_equal(getattr(parts, name), getattr(whole, name))
+    assert (parts.waiting, parts.first_clean) == (whole.waiting, whole.first_clean)
+
+
+def test_stored_bars_between_delivered_ones_are_in_their_places(make_prices: MakePrices) -> None:
+    prices = with_factor(make_prices(("AAA", "BBB", "CCC"), count=90), slice(120, 121), 10.0)
+    prices.loc[230:269, PRICES] *= 1.7
+    prices.loc[62, "high"] *= 2.0
+    is_stored = prices.index.isin(np.random.default_rng(0).permutation(len(prices))[:200])
+    whole, parts = screened(prices), screened(prices[~is_stored].reset_index(drop=True), prices[is_stored])
+    keys = ["date", "ticker", "rule", "problem"]
+    assert len(whole.quarantined) == 3
+    assert len(whole.suspicious)
+    for name in ("quarantined", "suspicious"):
+        assert_frame_equal(getattr(parts, name)[keys], getattr(whole, name)[keys])

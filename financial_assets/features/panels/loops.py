@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from financial_assets.features.panels.program import Program, Step
+from financial_assets.features.panels.program import Program, Step, channel_of
 
 REACH = 32
 """Loops back to which a step may be moved to join others that read the same: further, and too much must be kept."""
@@ -128,7 +128,7 @@ def write_loops(program: Program, bounds: Sequence[tuple[float, float]]) -> tupl
     for number, loop in enumerate(loops):
         for step in loop.members:
             if step.operation == "channel":
-                calls.append(f"read(s + {places[step].start}, row + {int(_number(step))} * sessions + t, here);")
+                calls.append(f"read(s + {places[step].start}, row + {channel_of(step)} * sessions + t, here);")
         calls += [f"loop_{number}(s);"] if bodies[number] else []
     for place, (step, lag) in enumerate(program.outputs):
         low, high = map(_literal, bounds[place])
@@ -242,12 +242,6 @@ def _body(loop: _Loop, places: Mapping[Step, _Place], number: int) -> str:
         f"static __attribute__((noinline)) void loop_{number}(float* s) {{\n"
         f"    for (int64_t t = 0; t < TILE; t += LANES) {{\n{inner}    }}\n}}\n"
     )
-
-
-def _number(step: Step) -> float:
-    (number,) = step.operands
-    assert isinstance(number, float | int)
-    return number
 
 
 def _literal(number: float) -> str:

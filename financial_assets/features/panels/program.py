@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Self
 
@@ -42,6 +42,14 @@ class Step:
     def sources(self) -> list[tuple[Step, int]]:
         """The series among the operands."""
         return [operand for operand in self.operands if isinstance(operand, tuple)]
+
+
+def channel_of(step: Step) -> int:
+    """The number of the input that a step is."""
+    (number,) = step.operands
+    assert step.operation == "channel"
+    assert isinstance(number, float | int)
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,7 @@ class Recorded(Series):
 
     def lagged(self, bars: int) -> Self:
         """See ``Series``."""
-        return replace(self, lag=self.lag + bars)
+        return type(self)(self.recorder, self.step, self.lag + bars)
 
     def apply(self, function: Callable[..., Tensor], *others: Any) -> Self:
         """See ``Series``."""
@@ -123,7 +131,7 @@ class Recorded(Series):
 
     def _of(self, operation: str, *operands: Any) -> Self:
         result = self.recorder.step(operation, *operands)
-        return replace(self, step=result.step, lag=result.lag)
+        return type(self)(self.recorder, result.step, result.lag)
 
 
 # Kept for the same reason as fused graphs.
@@ -167,8 +175,8 @@ def _ordered(ends: Sequence[Step]) -> list[Step]:
 
 
 def _record(recorder: Recorder, target: Any, arguments: list[Any], named: Mapping[str, Any]) -> Any:
-    if target in _PRIMITIVES:
-        return _PRIMITIVES[target](*arguments, **named)
+    if target in PRIMITIVES:
+        return PRIMITIVES[target](*arguments, **named)
     if target is operator.getitem:
         return arguments[0][arguments[1]]
     if target == "contiguous":
@@ -256,7 +264,7 @@ def _profile_position(level: Recorded, low: Recorded, high: Recorded, weight: Re
     return _ratio(_total(side, window), _total(lambda place: weight.lagged(window - 1 - place), window))
 
 
-_PRIMITIVES: Mapping[Any, Callable[..., Any]] = {
+PRIMITIVES: Mapping[Any, Callable[..., Any]] = {
     rolling.lag: Recorded.lagged,
     rolling.ratio: _ratio,
     rolling.log_ratio: _log_ratio,
@@ -272,3 +280,4 @@ _PRIMITIVES: Mapping[Any, Callable[..., Any]] = {
     rolling.age_of_max: windows.age_of_max,
     rolling.profile_position: _profile_position,
 }
+"""Every window primitive on recorded series."""

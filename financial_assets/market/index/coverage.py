@@ -83,18 +83,26 @@ class Coverage:
 
     def spans(self) -> pd.DataFrame:
         """``ticker``, ``first`` and ``last`` day, ``bars``; a ticker without bars is absent."""
-        if not self.present.size:
-            return pd.DataFrame({"ticker": [], "first": self.days[:0], "last": self.days[:0], "bars": []})
-        held = np.flatnonzero(np.logical_or.reduce(self.present, axis=1))
-        present = self.present[held]
-        return pd.DataFrame(
-            {
-                "ticker": np.array(self.tickers, dtype=object)[held],
-                "first": self.days[present.argmax(axis=1)],
-                "last": self.days[len(self.days) - 1 - present[:, ::-1].argmax(axis=1)],
-                "bars": present.sum(axis=1),
-            }
-        )
+        first, last = self.first_days(), self.last_days()
+        present = self.present if len(first) == len(self.tickers) else self.present[self.present.any(axis=1)]
+        columns = {"ticker": first.index, "first": first.to_numpy(), "last": last.to_numpy()}
+        return pd.DataFrame({**columns, "bars": present.sum(axis=1)})
+
+    def first_days(self) -> pd.Series:
+        """Ticker to its first day with a bar; a ticker without bars is absent."""
+        return self._days_at(self.present.argmax(axis=1) if self.present.size else np.empty(0, dtype=np.intp))
+
+    def last_days(self) -> pd.Series:
+        """Ticker to its last day with a bar; a ticker without bars is absent."""
+        # From the end: mostly the first look finds it.
+        back = self.present[:, ::-1].argmax(axis=1) if self.present.size else np.empty(0, dtype=np.intp)
+        return self._days_at(len(self.days) - 1 - back)
+
+    def _days_at(self, places: np.ndarray) -> pd.Series:
+        """Ticker to its day number ``places``, where it has a bar: without any, argmax finds none."""
+        held = np.flatnonzero(self.present[np.arange(len(places)), places])
+        names = pd.Index(np.array(self.tickers, dtype=object)[held], dtype=object, name="ticker")
+        return pd.Series(self.days[places[held]], index=names, name="date")
 
     def save(self, path: Path, number: int, content_hash: str) -> None:
         """Write to ``path``, atomically, as of the store's change ``number``, after which it had this hash."""

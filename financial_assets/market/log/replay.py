@@ -29,6 +29,12 @@ class Span:
     start: dt.date | None = None
     end: dt.date | None = None
 
+    def covers(self, other: Span) -> bool:
+        """Whether it has all of the other's tickers and sessions."""
+        has_tickers = self.tickers is None or (other.tickers is not None and {*other.tickers} <= {*self.tickers})
+        begins = self.start is None or (other.start is not None and self.start <= other.start)
+        return has_tickers and begins and (self.end is None or (other.end is not None and other.end <= self.end))
+
     def condition(self) -> pyarrow.compute.Expression | None:
         """The same for pyarrow; without the tickers where there are so many that it is quicker to look later."""
         conditions: list[pyarrow.compute.Expression] = []

@@ -19,8 +19,8 @@ LANES = 2
 _VALID = 2**16 - 1
 """In the place of a channel: the key of whether the ticker traded."""
 
-_BLOCK = 16
-"""Tickers that are added up together: they stay in the processor's cache."""
+_BLOCK = 2**17
+"""Values that are added up together: they stay in the processor's cache."""
 
 
 def digests_of(values: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -36,8 +36,9 @@ def digests_of(values: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.
         Of these tickers in the panel.
     """
     total = np.zeros((LANES, values.shape[-1]), dtype=np.uint64)
-    for first in range(0, len(values), _BLOCK):
-        block = slice(first, first + _BLOCK)
+    together = max(1, _BLOCK // max(1, values[0].size)) if len(values) else 1
+    for first in range(0, len(values), together):
+        block = slice(first, first + together)
         bits = np.ascontiguousarray(values[block], dtype=np.float32).view(np.uint32).astype(np.uint64)
         traded = valid[block].astype(np.uint64)
         for lane in range(LANES):

@@ -24,8 +24,8 @@ _LOOKED_BACK = 8
 _LEAST_COLUMNS = 2
 """NumPy adds up the rows of a matrix one after the other, but those of a single column by halves."""
 
-_BLOCK = 32
-"""Tickers whose returns are computed together: they stay in the processor's cache."""
+_BLOCK = 2**16
+"""Bars whose returns are computed together: they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +253,9 @@ def _mean_returns(tickers: Sequence[str], adjusted: Sections, belongs: np.ndarra
     sessions = adjusted.shape[1]
     width = ((0, 0), (0, max(0, 1 + _LEAST_COLUMNS - sessions)))
     total, count = np.empty((0, sessions + width[1][1] - 1)), np.zeros(sessions + width[1][1] - 1, dtype=np.int64)
-    for first in range(0, len(rows), _BLOCK):
-        block = rows[first : first + _BLOCK]
+    together = max(1, _BLOCK // max(1, sessions))
+    for first in range(0, len(rows), together):
+        block = rows[first : first + together]
         returns, traded = _returns(
             np.pad(adjusted.of_row(block), width, constant_values=np.nan), np.pad(belongs[block], width)
         )

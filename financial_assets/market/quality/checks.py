@@ -41,8 +41,9 @@ def results_of(screening: Screening, stored: pd.DataFrame) -> tuple[QualityResul
     stops = not len(screening.accepted) and screening.checked > 0 and stored.empty
     empty = screening.checked == 0
     results: list[QualityResult] = []
+    rules, shown = set(rows["rule"]), rows[[*PRICE_COLUMNS, "problem"]]
     for name, description in _DESCRIPTIONS.items():
-        failures = rows.loc[rows["rule"] == name, [*PRICE_COLUMNS, "problem"]].reset_index(drop=True)
+        failures = shown[rows["rule"] == name].reset_index(drop=True) if name in rules else shown.iloc[:0]
         if name == "schema" and empty:
             failures = pd.DataFrame({"problem": ["the frame has no rows"]}).reindex(columns=failures.columns)
         if name != "override":

@@ -13,7 +13,7 @@ from financial_assets.market.frames import PRICE_COLUMNS, empty_prices, of_ticke
 from financial_assets.market.quality.bars import Bars
 from financial_assets.market.quality.form import date_faults, has_form, key_faults
 from financial_assets.market.quality.overrides import Override, covered
-from financial_assets.market.quality.sessions import missing_sessions, stray_days
+from financial_assets.market.quality.sessions import missing_sessions
 from financial_assets.market.quality.shapes import mark_shifted_closes
 from financial_assets.market.quality.sieve import (
     Sieve,
@@ -188,16 +188,8 @@ def _missing(
     overridden: Sequence[tuple[Override, int]],
 ) -> pd.DataFrame:
     """Sessions without any bar, neither delivered nor stored, that nobody has acknowledged."""
-    keys = ["date", "ticker"]
-    present = ticker_codes(accepted["ticker"])[1]
     # A bar that was left out is named already.
-    others = pd.concat([stored[keys], quarantined[keys].dropna()])
-    is_present = of_tickers(others, present)
-    others = others if is_present.all() else others[is_present]
-    if len(others):
-        is_stray = np.logical_or.reduce([mask for mask, _ in stray_days(pd.DatetimeIndex(others["date"]))])
-        others = others[~is_stray] if is_stray.any() else others
-    missing = missing_sessions(pd.concat([accepted[keys], others]) if len(others) else accepted[keys])
+    missing = missing_sessions(accepted, stored, quarantined.dropna(subset=["date", "ticker"]))
     # Who drops a bar knows that its session has none.
     missing = missing[~covered(missing, [override for override, _ in overridden if override.action != "repair"])]
     return missing.reindex(columns=[*PRICE_COLUMNS, "problem"]).assign(rule="completeness")

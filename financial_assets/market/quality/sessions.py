@@ -15,7 +15,7 @@ def completeness(frame: pd.DataFrame) -> pd.DataFrame:
     dated = frame[frame["date"].notna() & frame["ticker"].notna()]
     strays = stray_days(pd.DatetimeIndex(dated["date"]))
     table = failure_table(dated, strays)
-    missing = missing_sessions(dated[~np.logical_or.reduce([rows for rows, _ in strays])])
+    missing = missing_sessions(dated)
     if missing.empty:
         return table
     parts = [part for part in (table, missing.reindex(columns=table.columns)) if len(part)]
@@ -49,23 +49,32 @@ def _strays(dates: pd.DatetimeIndex) -> list[tuple[np.ndarray, str]]:
     return [(closed, f"{name} does not trade on this day"), (early, begins), (~inside & ~early, ends)]
 
 
-def missing_sessions(bars: pd.DataFrame) -> pd.DataFrame:
+def missing_sessions(*parts: pd.DataFrame) -> pd.DataFrame:
     """Sessions without a bar between a ticker's first and last one: ``date``, ``ticker`` and ``problem``.
 
     Parameters
     ----------
-    bars
-        ``date`` and ``ticker`` of bars on sessions only.
+    parts
+        ``date`` and ``ticker`` of bars; of a key that is in several of them, or twice in one, there is a bar. Tickers
+        that the first part does not have, and bars on days without a session, are not looked at.
     """
-    if bars.empty:
-        return pd.DataFrame({"date": [], "ticker": [], "problem": []})
-    sessions = calendar.sessions(bars["date"].min(), bars["date"].max())
-    codes, names = ticker_codes(bars["ticker"], sort=True)
+    nothing = pd.DataFrame({"date": [], "ticker": [], "problem": []})
+    if not parts or parts[0].empty:
+        return nothing
+    names = ticker_codes(parts[0]["ticker"], sort=True)[1]
     # Many bars lie on few days.
-    day_codes, days = pd.factorize(bars["date"].to_numpy())
-    position = sessions.get_indexer(pd.DatetimeIndex(days))[day_codes]
-    seen = np.zeros((len(names), len(sessions)), dtype=bool)
-    seen[codes, position] = True
+    coded = [(*ticker_codes(part["ticker"]), *pd.factorize(part["date"].to_numpy())) for part in parts]
+    days = pd.DatetimeIndex(np.unique(np.concatenate([found for *_, found in coded])))
+    days = days[~np.logical_or.reduce([mask for mask, _ in _strays(days)])]
+    if days.empty:
+        return nothing
+    sessions = calendar.sessions(days[0], days[-1])
+    # A last row and a last column for what is not looked at.
+    seen = np.zeros((len(names) + 1, len(sessions) + 1), dtype=bool)
+    for codes, tickers, day_codes, found in coded:
+        rows, columns = names.get_indexer(tickers), sessions.get_indexer(pd.DatetimeIndex(found))
+        seen[np.append(rows, -1)[codes], np.append(columns, -1)[day_codes]] = True
+    seen = seen[:-1, :-1]
     # Between a ticker's first and last bar: seen before and seen after. Outside, nothing is missing.
     listed = np.logical_or.accumulate(seen, axis=1) & np.logical_or.accumulate(seen[:, ::-1], axis=1)[:, ::-1]
     ticker, session = np.nonzero(listed & ~seen)

@@ -10,11 +10,11 @@ import pandas as pd
 
 from financial_assets.market.frames import (
     PRICE_COLUMNS,
-    by_ticker_and_date,
+    code_of,
     has_repeats,
     in_order,
-    of_tickers,
-    places_in,
+    numbered,
+    sort_prices,
     ticker_codes,
 )
 from financial_assets.market.quality.bars import Bars
@@ -29,6 +29,10 @@ from financial_assets.market.quality.volumes import mark_volumes
 
 SAME = 1e-5
 """Relative difference below which a stored and a delivered value are the same."""
+
+
+_TOGETHER = 2**16
+"""Bars that are judged together: more, and each of their many series is new memory that nobody has touched yet."""
 
 
 @dataclass
@@ -143,34 +147,49 @@ def fit_ranges(sieve: Sieve, *, repairs: bool) -> None:
 
 
 def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> None:
-    """Rules between bars, over stored and delivered ones together.
+    """Rules between bars, over stored and delivered ones together; the rows are in order.
 
     With ``rejudge`` stored bars are taken out or doubted like delivered ones: that a level was wrong shows only when it
     is left again. Otherwise they are neighbours only.
     """
-    context = _context(stored, sieve.rows)
-    rows, delivered = sieve.rows, sieve.delivered
-    if len(context):
-        # The index still says where each row came from.
-        rows = pd.concat([context, rows])
-        codes = ticker_codes(rows["ticker"], sort=True)[0]
-        rows = rows.take(by_ticker_and_date(codes, rows["date"].to_numpy()))
+    numbers, others, _ = numbered(sieve.rows, stored)
+    if (others < 0).any():
+        stored, others = stored[others >= 0], others[others >= 0]
+    if (np.diff(others) < 0).any():
+        judge_neighbours(sieve, sort_prices(stored), rejudge=rejudge)
+        return
+    tickers, bars = int(code_of(numbers[-1])) + 1, len(numbers) + len(others)
+    edges = np.linspace(0, tickers, 1 + min(tickers, -(-bars // _TOGETHER))).astype(np.int64)
+    starts, beside = np.searchsorted(code_of(numbers), edges), np.searchsorted(code_of(others), edges)
+    gone: list[pd.Index] = []
+    for place in range(len(edges) - 1):
+        mine, theirs = slice(*starts[place : place + 2]), slice(*beside[place : place + 2])
+        delivered = sieve.rows.iloc[mine]
+        rows = _in_context(delivered, numbers[mine], stored.iloc[theirs], others[theirs])
         # Rows are looked up by their index: where none has been changed yet, they are as they were delivered.
-        delivered = rows if sieve.rows is delivered else pd.concat([context, delivered])
-    judged = Sieve(rows, sieve.accept, delivered)
-    bars = Bars.of(rows)
-    take_marks(judged, bars, [mark_adjustments, mark_levels, mark_copies])
+        shown = rows
+        if sieve.rows is not sieve.delivered:
+            shown = pd.concat([rows[rows.index < 0], sieve.delivered.loc[delivered.index]])
+        judged = _judged(Sieve(rows, sieve.accept, shown))
+        sieve.leaps |= judged.leaps
+        sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
+        sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
+        gone += [table.index[table.index >= 0] for table in judged.taken]
+    if any(map(len, gone)):
+        sieve.rows = sieve.rows.drop(index=np.concatenate(gone))
+
+
+def _judged(sieve: Sieve) -> Sieve:
+    """The sieve after the rules between bars."""
+    bars = Bars.of(sieve.rows)
+    take_marks(sieve, bars, [mark_adjustments, mark_levels, mark_copies])
     # Wicks, volumes and moves are judged by their neighbours, which must not be in another unit.
-    bars = _bars_left(judged, bars)
-    take_marks(judged, bars, [mark_wicks, mark_volumes])
-    idle = np.flatnonzero(not_traded(judged.rows))
-    judged.doubt(idle, np.full(len(idle), "no volume at an unchanged close: not traded", dtype=object), "consistency")
-    _doubt_moves(judged, _bars_left(judged, bars))
-    sieve.leaps = judged.leaps
-    is_new = judged.rows.index >= 0
-    sieve.rows = judged.rows if is_new.all() else judged.rows[is_new]
-    sieve.taken += [table if rejudge else table[table.index >= 0] for table in judged.taken]
-    sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
+    bars = _bars_left(sieve, bars)
+    take_marks(sieve, bars, [mark_wicks, mark_volumes])
+    idle = np.flatnonzero(not_traded(sieve.rows))
+    sieve.doubt(idle, np.full(len(idle), "no volume at an unchanged close: not traded", dtype=object), "consistency")
+    _doubt_moves(sieve, _bars_left(sieve, bars))
+    return sieve
 
 
 def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
@@ -178,25 +197,34 @@ def _bars_left(sieve: Sieve, bars: Bars) -> Bars:
     return bars if len(sieve.rows) == len(bars.frame) else Bars.of(sieve.rows)
 
 
-def _context(stored: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """Stored bars beside the delivered ones, with a negative index; none of tickers whose history was restated."""
-    if stored.empty:
-        return stored
-    is_beside = of_tickers(stored, ticker_codes(rows["ticker"])[1])
-    stored = stored if is_beside.all() else stored[is_beside]
-    if stored.empty:
-        return stored
-    place = places_in(rows, stored)
-    again = place >= 0
+def _in_context(rows: pd.DataFrame, numbers: np.ndarray, stored: pd.DataFrame, others: np.ndarray) -> pd.DataFrame:
+    """The rows among stored bars, which have a negative index; without bars of a restated history.
+
+    ``numbers`` and ``others`` are those of both, in order: see ``numbered``.
+    """
+    place = np.searchsorted(numbers, others)
+    again = numbers[np.minimum(place, len(numbers) - 1)] == others
     differs = np.zeros(len(stored), dtype=bool)
     for name in ("close", "adj_close"):
-        before, after = stored[name].to_numpy(), rows[name].to_numpy()[place]
-        differs |= again & (np.abs(after - before) > SAME * before)
+        before, after = stored[name].to_numpy()[again], rows[name].to_numpy()[place[again]]
+        differs[again] |= np.abs(after - before) > SAME * before
     # Two scales side by side would look like a split.
-    restated = of_tickers(stored, set(stored["ticker"].to_numpy()[differs]))
-    context = (stored if list(stored) == list(PRICE_COLUMNS) else stored[list(PRICE_COLUMNS)])[~again & ~restated]
-    context.index = pd.Index(-1 - np.arange(len(context)))
-    return context
+    codes = code_of(others)
+    kept = np.flatnonzero(~again & ~np.isin(codes, np.unique(codes[differs])))
+    if not len(kept):
+        return rows
+    # Both are in order: a stored bar comes behind the rows before it. To sort them all would take three times as long.
+    is_row = np.ones(len(rows) + len(kept), dtype=bool)
+    is_row[np.arange(len(kept)) + place[kept]] = False
+
+    def merged(of_rows: np.ndarray, of_stored: np.ndarray) -> np.ndarray:
+        values = np.empty(len(is_row), dtype=of_rows.dtype)
+        values[is_row], values[~is_row] = of_rows, of_stored
+        return values
+
+    columns = {name: merged(rows[name].to_numpy(), stored[name].to_numpy()[kept]) for name in PRICE_COLUMNS}
+    index = merged(rows.index.to_numpy(), -1 - np.arange(len(kept)))
+    return pd.DataFrame(columns, index=pd.Index(index), copy=False)
 
 
 def take_marks(sieve: Sieve, bars: Bars, rules: Sequence[Callable[[Bars], list[Marks]]]) -> None:

@@ -44,7 +44,7 @@ def read_program(
         If a function uses an operation that has no form on series here.
     """
     program, values = Program(depth, channels), dict[fx.Node, Any]()
-    outputs = trace_functions(functions, channels - len(BAR_CHANNELS))
+    outputs = trace_functions(tuple(functions), channels - len(BAR_CHANNELS))
     nodes = list(outputs[0].graph.nodes)
     originals = first_of_equal(nodes)
 
