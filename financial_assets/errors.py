@@ -10,7 +10,8 @@
     ├── PortfolioError           forecasts that cannot be traded, or assumptions that contradict each other
     │   └── TrialsError          the record of trials is damaged, or a trial is not one
     ├── TrainingError
-    │   └── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
     ├── ExportError
     │   └── ParityError          an ONNX file returns different predictions from its model
     ├── TrackingError            the experiment tracker or model registry refused or is unreachable
@@ -105,6 +106,10 @@ class TrainingError(FinancialAssetsError):
 
 class LeakAlarmError(TrainingError):
     """Out-of-sample accuracy is too good to be true: look for the label among the inputs."""
+
+
+class ForecastError(TrainingError):
+    """A forecast table breaks its schema, or no forecast can be made."""
 
 
 class ExportError(FinancialAssetsError):
