@@ -7,6 +7,8 @@
     │   ├── SourceError          a price source could not deliver (network, file, format)
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
     ├── FeatureError             a feature breaks its contract or a frame its schema
+    ├── PortfolioError           forecasts that cannot be traded, or assumptions that contradict each other
+    │   └── TrialsError          the record of trials is damaged, or a trial is not one
     ├── TrainingError
     │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
     │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
@@ -88,6 +90,14 @@ class PriceDataError(MarketDataError):
 
 class FeatureError(FinancialAssetsError):
     """A feature breaks its contract, or a feature frame its schema."""
+
+
+class PortfolioError(FinancialAssetsError):
+    """Forecasts cannot be traded, or assumptions of a portfolio contradict each other."""
+
+
+class TrialsError(PortfolioError):
+    """The record of trials is damaged, or what shall be recorded is not a trial."""
 
 
 class TrainingError(FinancialAssetsError):

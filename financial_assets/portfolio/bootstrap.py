@@ -8,6 +8,7 @@ bootstrap, with the correction of Patton, Politis and White (2009).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,13 +53,21 @@ def bootstrap_interval(
         return None
     tail = (1 - levels("level", level)) / 2
     first = days if days.ndim == 1 else days[:, 0]
-    places = stationary_draws(len(days), block_length(first), draws, np.random.default_rng(seed))
+    places = _draws(len(days), block_length(first), draws, seed)
     found = statistic(days[places])
     found = found[~np.isnan(found)]
     if 2 * len(found) <= draws:
         return None
     low, high = np.quantile(found, (tail, 1 - tail))
     return Interval(estimate, float(low), float(high), len(days), len(days), level)
+
+
+@lru_cache(maxsize=2)
+def _draws(days: int, block: float, draws: int, seed: int) -> NDArray[np.int64]:
+    """Those of a seed; several figures of one series are asked for one after the other, and share theirs."""
+    places = stationary_draws(days, block, draws, np.random.default_rng(seed))
+    places.setflags(write=False)
+    return places
 
 
 def stationary_draws(days: int, block: float, draws: int, random: np.random.Generator) -> NDArray[np.int64]:

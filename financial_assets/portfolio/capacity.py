@@ -20,16 +20,34 @@ from financial_assets.scoring.intervals import Interval
 CapacityFigure = Literal["return", "sharpe"]
 
 
-def break_even_bps(book: PortfolioReturns, level: float = 0.95) -> Interval | None:
+def break_even_bps(book: PortfolioReturns, level: float = 0.95, *, in_place_of_all: bool = False) -> Interval | None:
     """Flat cost in basis points per side at which the book would earn nothing; negative for one that loses anyhow.
 
     In place of the flat cost that was charged, and beside all other costs that were. ``None`` without a trade, or with
     fewer than 20 sessions until the book was wiped out.
+
+    Parameters
+    ----------
+    book
+        From :func:`.simulation.simulate`.
+    level
+        Of the interval.
+    in_place_of_all
+        Whether it stands for spread and impact as well, so that only borrowing is paid beside it.
     """
     days = _until_ruin(book)
-    before = (book.gross + book.interest - (book.costs - book.charges.commission))[:days]
+    replaced = book.charges.total - book.charges.borrow if in_place_of_all else book.charges.commission
+    before = (book.gross + book.interest - (book.costs - replaced))[:days]
     bears = ratio_of_means(before, book.turnover[:days], level)
     return None if bears is None else bears.times(1 / BASIS_POINT)
+
+
+def paid_bps(book: PortfolioReturns) -> float | None:
+    """What trading cost on average, in basis points per side: commission, spread and impact; ``None`` without a trade."""
+    days = _until_ruin(book)
+    traded = float(book.turnover[:days].sum())
+    paid = float((book.charges.total - book.charges.borrow)[:days].sum())
+    return paid / traded / BASIS_POINT if traded > 0 else None
 
 
 def capacity(

@@ -114,13 +114,21 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Holding:
+    """An alternative whose figures are known already, for several books beside it."""
+
+    figures: SeriesFigures
+    returns: Floats
+
+
+@dataclass(frozen=True)
 class BookFigures:
     """Figures of a simulated book.
 
     Attributes
     ----------
     net, gross
-        After costs, and before them (interest included in both).
+        After costs, and before them (interest included in both); ``gross`` is ``None`` where it was not asked for.
     turnover
         Mean traded volume per session, as a share of the capital.
     cost_per_year
@@ -144,7 +152,7 @@ class BookFigures:
     """
 
     net: SeriesFigures
-    gross: SeriesFigures
+    gross: SeriesFigures | None
     turnover: Interval | None
     cost_per_year: Mapping[str, float]
     gross_exposure: float
@@ -172,7 +180,8 @@ class BookFigures:
             deflated_sharpe=self.deflated_sharpe,
         )
         others = [other.frame() for other in self.alternatives]
-        return pd.concat([self.net.frame(), own, self.gross.frame(), *others], ignore_index=True)
+        before = [] if self.gross is None else [self.gross.frame()]
+        return pd.concat([self.net.frame(), own, *before, *others], ignore_index=True)
 
 
 def series_figures(
@@ -214,14 +223,22 @@ def series_figures(
     )
 
 
+def holding(
+    name: str, returns: ArrayLike, *, cash: ArrayLike | None = None, confidence: Confidence | None = None
+) -> Holding:
+    """What one could have held, with its figures; parameters as for :func:`series_figures`."""
+    return Holding(series_figures(name, returns, cash=cash, confidence=confidence), vector("returns", returns))
+
+
 def book_figures(
     name: str,
     book: PortfolioReturns,
     *,
-    alternatives: Mapping[str, ArrayLike] | None = None,
+    alternatives: Mapping[str, ArrayLike | Holding] | None = None,
     cash: ArrayLike | None = None,
     trials: Trials | None = None,
     confidence: Confidence | None = None,
+    before_costs: bool = True,
 ) -> BookFigures:
     """Figures of a simulated book beside alternatives.
 
@@ -233,15 +250,19 @@ def book_figures(
         From :func:`.simulation.simulate`.
     alternatives
         Daily simple returns of the same sessions by name, each from the open of t+1 to the open of t+2 as the book's
-        are: buy-and-hold (net of its costs), a benchmark. Cash is put beside them by itself.
+        are: buy-and-hold (net of its costs), a benchmark. Cash is put beside them by itself, unless its :func:`holding`
+        is among them.
     cash
         Simple return of cash per session ``[session]``; default 0. Give the simulation the same.
     trials
         Every strategy tried, this one among them.
     confidence
         Of the intervals.
+    before_costs
+        Whether the book's figures before costs are computed too.
     """
-    if "cash" in (alternatives or {}):
+    held = dict(alternatives or {})
+    if "cash" in held and not isinstance(held["cash"], Holding):
         raise ValueError("alternatives must not name cash, which is beside them anyhow: give it as cash")
     net, how = book.net, confidence or Confidence()
     rate = np.zeros_like(net) if cash is None else vector("cash", cash)
@@ -253,11 +274,13 @@ def book_figures(
         for cause in ("commission", "spread", "impact", "borrow")
     }
     has_impact = book.capital is not None and bool(np.any(book.charges.impact > 0))
-    before, excess = np.maximum(book.gross + book.interest, -1.0), np.maximum(net - rate, -1.0)[:days]
+    before, excess = np.maximum(book.gross + book.interest, -1.0)[:days], np.maximum(net - rate, -1.0)[:days]
     ruined = book.wiped_out is not None
     return BookFigures(
         net=series_figures(name, net, cash=rate, confidence=how),
-        gross=series_figures(f"{name}, before costs", before[:days], cash=rate[:days], confidence=how),
+        gross=series_figures(f"{name}, before costs", before, cash=rate[:days], confidence=how)
+        if before_costs
+        else None,
         turnover=hac_mean(book.turnover[:days], how.level)[0] if days >= estimates.FEWEST_DAYS else None,
         cost_per_year=costs,
         gross_exposure=float(weights.sum(axis=0).mean()),
@@ -267,22 +290,19 @@ def book_figures(
         half_sharpe_capacity=_half_sharpe(book, how) if has_impact else None,
         probabilistic_sharpe=0.0 if ruined else probabilistic_sharpe_ratio(excess),
         deflated_sharpe=None if trials is None else 0.0 if ruined else deflated_sharpe_of(excess, trials),
-        trials=None if trials is None else (trials.effective, trials.sharpes.size),
+        trials=None if trials is None else (trials.effective, trials.count),
         alternatives=tuple(
-            _alternative(other, returns, net, rate, how)
-            for other, returns in {**(alternatives or {}), "cash": rate}.items()
+            _alternative(other, returns, net, rate, how) for other, returns in ({**held, "cash": held.get("cash", rate)}).items()
         ),
     )
 
 
-def _alternative(name: str, returns: ArrayLike, net: Floats, cash: Floats, how: Confidence) -> Alternative:
-    other = vector(name, returns)
-    same_shape(**{"book": net, name: other})
-    days = min(len(until_ruin(net)), len(until_ruin(other)))
-    return Alternative(
-        series_figures(name, other, cash=cash, confidence=how),
-        estimates.annual_mean((net - other)[:days], how.level),
-    )
+def _alternative(name: str, returns: ArrayLike | Holding, net: Floats, cash: Floats, how: Confidence) -> Alternative:
+    series = returns.returns if isinstance(returns, Holding) else vector(name, returns)
+    same_shape(**{"book": net, name: series})
+    other = returns if isinstance(returns, Holding) else holding(name, series, cash=cash, confidence=how)
+    days = min(len(until_ruin(net)), len(until_ruin(series)))
+    return Alternative(other.figures, estimates.annual_mean((net - series)[:days], how.level))
 
 
 def _half_sharpe(book: PortfolioReturns, how: Confidence) -> Interval | None:

@@ -16,6 +16,9 @@ from financial_assets.portfolio.performance import moments, sharpe_ratio
 from financial_assets.scoring.arguments import vector
 from financial_assets.scoring.distributions import normal_probability, normal_quantile
 
+FEWEST_KNOWN = 10
+"""Ratios that tell how ratios vary: of fewer, the variance may be small by luck, and deflate nothing."""
+
 _ROUNDING = 1e-12  # no real series has a ratio whose variance is that small
 
 
@@ -66,31 +69,52 @@ class Trials:
     Attributes
     ----------
     sharpes
-        Sharpe ratio of each trial, per session ``[trial]``.
+        Sharpe ratio of each trial for which it is known, per session ``[trial]``.
     average_correlation
         Of the trials' daily returns, see :func:`average_correlation`. Trials that trade alike are fewer than they seem;
         0, the default, takes all of them for independent, which is the cautious side.
+    unknown
+        Further trials, whose ratio is not known: they count, and say nothing of how ratios vary.
     """
 
     sharpes: NDArray[np.float64]
     average_correlation: float = 0.0
+    unknown: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sharpes", vector("sharpes", self.sharpes))
+        if self.unknown < 0:
+            raise ValueError(f"unknown must be at least 0, not {self.unknown}")
+        is_empty = self.unknown > 0 and np.size(self.sharpes) == 0
+        object.__setattr__(self, "sharpes", np.empty(0) if is_empty else vector("sharpes", self.sharpes))
         if not -1 <= self.average_correlation <= 1:
             raise ValueError(f"average_correlation must lie in [-1, 1], not {self.average_correlation}")
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.sharpes.size + self.unknown
 
     @property
     def effective(self) -> int:
         """Independent trials that are worth as much, rounded up: ``r + (1 - r) trials`` (2014, appendix 3)."""
         shared = max(self.average_correlation, 0.0)
         # A share of a trial that is rounding must not count as one.
-        return math.ceil(shared + (1 - shared) * self.sharpes.size - _ROUNDING * self.sharpes.size)
+        return math.ceil(shared + (1 - shared) * self.count - _ROUNDING * self.count)
 
     @property
     def variance(self) -> float:
-        """Variance of the ratios, per session; 0 for a single trial."""
+        """Variance of the ratios that are known, per session; 0 for fewer than two."""
         return float(self.sharpes.var(ddof=1)) if self.sharpes.size > 1 else 0.0
+
+    def variance_on(self, sessions: int) -> float:
+        """Variance that the best of them is held against, for a strategy judged on ``sessions`` sessions.
+
+        That of the known ratios. Fewer than ten do not tell it: then it is at least that of strategies without skill,
+        ``1 / sessions``. A single trial was not chosen among others, and has none.
+        """
+        if self.count < 2:
+            return 0.0
+        return self.variance if self.sharpes.size >= FEWEST_KNOWN else max(self.variance, 1 / sessions)
 
 
 def average_correlation(returns: ArrayLike) -> float:
@@ -149,7 +173,7 @@ def deflated_sharpe_ratio(returns: ArrayLike, trials: int, variance: float) -> f
 
 def deflated_sharpe_of(returns: ArrayLike, trials: Trials) -> float:
     """``deflated_sharpe_ratio`` of one strategy among ``trials``, of which it is one."""
-    return deflated_sharpe_ratio(returns, trials.effective, trials.variance)
+    return deflated_sharpe_ratio(returns, trials.effective, trials.variance_on(np.size(returns)))
 
 
 def sharpe_variance(sharpe: float, skewness: float, kurtosis: float) -> float:

@@ -14,6 +14,9 @@ from financial_assets.portfolio.arguments import Floats, above_zero, finite_matr
 from financial_assets.scoring.arguments import levels, same_shape
 from financial_assets.scoring.distributions import normal_quantile, normal_quantiles
 
+_ROUNDING = 1e-9
+"""Net exposure below this share of the gross exposure is rounding."""
+
 _KNOWN_AFTER = 2
 """Sessions from a decision to the close at which its return is known: it ends at the open of t+2."""
 
@@ -98,6 +101,31 @@ def fractional_kelly(
     kelly = normal_quantiles(np.where(known, probability, 0.5)) / np.where(known, deviation, 1.0)
     most = above_zero("cap", cap)
     return np.clip(fraction * kelly, -most, most)
+
+
+def kelly_of_book(weights: ArrayLike, kelly: ArrayLike) -> Floats:
+    """Kelly's weights of the names that a book holds, where both are on the same side.
+
+    The gross exposure is Kelly's, and no longer that of the book. A session in which the book is dollar-neutral stays
+    so: its larger side is cut, name by name in proportion, to the smaller one.
+
+    Parameters
+    ----------
+    weights
+        The book ``[ticker, session]``.
+    kelly
+        From :func:`fractional_kelly` ``[ticker, session]``.
+    """
+    book, wanted = finite_matrix("weights", weights), finite_matrix("kelly", kelly)
+    same_shape(weights=book, kelly=wanted)
+    kept = np.where(np.sign(book) == np.sign(wanted), wanted, 0.0)
+    is_neutral = np.abs(book.sum(axis=0)) <= _ROUNDING * np.abs(book).sum(axis=0)
+    long, short = (np.maximum(side * kept, 0.0).sum(axis=0) for side in (1, -1))
+    smaller = np.minimum(long, short)
+    for side, whole in ((1, long), (-1, short)):
+        share = np.divide(smaller, whole, out=np.ones_like(whole), where=whole > 0)
+        kept = np.where(is_neutral & (side * kept > 0), kept * share, kept)
+    return kept
 
 
 def cap_gross(weights: ArrayLike, most: float) -> Floats:
