@@ -8,7 +8,8 @@
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
     ├── FeatureError             a feature breaks its contract or a frame its schema
     ├── TrainingError
-    │   └── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
     ├── ExportError
     │   └── ParityError          an ONNX file returns different predictions from its model
     ├── TrackingError            the experiment tracker or model registry refused or is unreachable
@@ -95,6 +96,10 @@ class TrainingError(FinancialAssetsError):
 
 class LeakAlarmError(TrainingError):
     """Out-of-sample accuracy is too good to be true: look for the label among the inputs."""
+
+
+class ForecastError(TrainingError):
+    """A forecast table breaks its schema, or no forecast can be made."""
 
 
 class ExportError(FinancialAssetsError):
