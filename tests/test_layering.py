@@ -13,7 +13,7 @@ RUNTIME = ("runtime", "request_checks", "bar_rules")
 
 # Each layer may import itself and what stands before it.
 LAYERS = [
-    {"redaction", "folders"},
+    {"redaction", "folders", "display"},
     {"errors", "disk", "atomic", "kept", "locking", "drivers"},
     {"settings"},
     {"tracking"},
@@ -31,12 +31,13 @@ LAYERS = [
     {"assets"},
     {"automation"},
     {"definitions"},
-    {"doctor", "cli", "__main__"},
+    {"doctor", "cli", "research", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 DOMAIN = {
     "redaction",
     "folders",
+    "display",
     "errors",
     "disk",
     "atomic",
