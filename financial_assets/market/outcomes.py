@@ -15,11 +15,25 @@ def next_session_return(panel: PricePanel) -> np.ndarray:
     np.ndarray
         float64 ``[ticker, session]``; NaN in the last session and where the ticker did not trade on either side.
     """
+    return return_ahead(panel, 1)
+
+
+def return_ahead(panel: PricePanel, sessions: int) -> np.ndarray:
+    """Log return of the adjusted close from each session to the one ``sessions`` sessions of the panel later.
+
+    A ticker may miss sessions between the two: what it moved by meanwhile is part of the return.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN in the last ``sessions`` sessions and where the ticker did not trade at
+        either end.
+    """
     close = _channel(panel, "close")
     outcome = np.full(close.shape, np.nan)
-    outcome[:, :-1] = np.log(close[:, 1:]) - np.log(close[:, :-1])
+    outcome[:, :-sessions] = np.log(close[:, sessions:]) - np.log(close[:, :-sessions])
     settled = np.zeros(close.shape, dtype=bool)
-    settled[:, :-1] = panel.valid[:, :-1] & panel.valid[:, 1:]
+    settled[:, :-sessions] = panel.valid[:, :-sessions] & panel.valid[:, sessions:]
     return np.where(settled, outcome, np.nan)
 
 
