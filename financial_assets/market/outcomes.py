@@ -37,6 +37,18 @@ def return_ahead(panel: PricePanel, sessions: int) -> np.ndarray:
     return np.where(settled, outcome, np.nan)
 
 
+def next_excess_return(panel: PricePanel) -> np.ndarray:
+    """Log return from each session to the next minus that of the ``market`` channel.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN where ``next_session_return`` is.
+    """
+    market = np.log(_channel(panel, "market"))
+    return next_session_return(panel) - np.diff(market, axis=1, append=np.nan)
+
+
 def traded_return(panel: PricePanel) -> np.ndarray:
     """Simple return that a decision taken after the close of session t can earn: open of t+1 to open of t+2.
 
