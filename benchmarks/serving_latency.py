@@ -37,6 +37,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from serving.rivals import GRAPH, MODEL, Rivals, running_rivals
 
+from financial_assets.serving.bar_rules import OUTPUTS
 from financial_assets.serving.client.transport import GrpcTransport, RestTransport
 from financial_assets.serving.local.control import start, stop
 from financial_assets.serving.local.target import LocalTarget
@@ -264,21 +265,21 @@ def random_bars(rows: int) -> np.ndarray:
 
 
 def small_graph() -> bytes:
-    """Log returns of the close, one linear layer, sigmoid; and five scaled quantiles."""
+    """Logarithms of the close and one linear layer: a sigmoid, five quantiles twice, and a score."""
     generator = np.random.default_rng(11)
     constants = {
         "start": np.array([3], np.int64),
         "stop": np.array([4], np.int64),
         "channel": np.array([2], np.int64),
-        "weights": generator.normal(0, 0.01, (256, 6)).astype(np.float32),
-        "split": np.array([1, 5], np.int64),
+        "weights": generator.normal(0, 0.01, (256, 12)).astype(np.float32),
+        "split": np.array([1, 5, 5, 1], np.int64),
     }
     nodes = [
         helper.make_node("Slice", ["bars", "start", "stop", "channel"], ["close"]),
         helper.make_node("Squeeze", ["close", "channel"], ["series"]),
         helper.make_node("Log", ["series"], ["logs"]),
         helper.make_node("MatMul", ["logs", "weights"], ["scores"]),
-        helper.make_node("Split", ["scores", "split"], ["logit", "return_quantiles"], axis=1),
+        helper.make_node("Split", ["scores", "split"], ["logit", *OUTPUTS[1:]], axis=1),
         helper.make_node("Sigmoid", ["logit"], ["probability_up"]),
     ]
     value = helper.make_tensor_value_info
@@ -286,10 +287,7 @@ def small_graph() -> bytes:
         nodes,
         "small",
         [value("bars", TensorProto.FLOAT, ["batch", 256, 7])],
-        [
-            value("probability_up", TensorProto.FLOAT, ["batch", 1]),
-            value("return_quantiles", TensorProto.FLOAT, ["batch", 5]),
-        ],
+        [value(name, TensorProto.FLOAT, ["batch", width]) for name, width in zip(OUTPUTS, (1, 5, 5, 1), strict=True)],
         [numpy_helper.from_array(array, name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)

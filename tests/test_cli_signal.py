@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,12 @@ from financial_assets.experiment.arms import Arm
 from financial_assets.experiment.prediction_log.records import Forecast
 from financial_assets.experiment.prediction_log.records import Result as Ended
 from financial_assets.installation import ServingAccess
+from financial_assets.market import calendar
 from financial_assets.resources import make_resources
 from financial_assets.serving.client.answers import Answer
-from financial_assets.serving.signals import SIGNAL_SCHEMA
+from financial_assets.serving.signal_files import save_signals
+from financial_assets.serving.signal_schema import FURTHER_COLUMNS, ranks
+from financial_assets.serving.signals import SIGNAL_SCHEMA, ask_signals
 from financial_assets.settings import load_settings
 
 CHAMPION = "baseline-predictor-v1"
@@ -53,9 +56,10 @@ def begin() -> None:
 
 @dataclass
 class Double:
-    """Says the same of every ticker."""
+    """Says the same of every ticker; with a ``score``, as a model that has all heads."""
 
     levels: tuple[float, ...] = (-0.03, -0.02, 0.001, 0.015, 0.04)
+    score: float | None = None
     asked: list[tuple[str, int]] = field(default_factory=list)
 
     @contextmanager
@@ -65,7 +69,10 @@ class Double:
     def infer_batch(self, target: str, bars: np.ndarray, /) -> Answer:
         self.asked.append((target, len(bars)))
         quantiles = np.tile(self.levels, (len(bars), 1))
-        return Answer(np.full(len(bars), 0.535), quantiles, target, 1, "served", 0.001, "an-id")
+        answer = Answer(np.full(len(bars), 0.535), quantiles, target, 1, "served", 0.001, "an-id")
+        if self.score is None:
+            return answer
+        return replace(answer, return_quantiles_5d=2 * quantiles, excess_return=np.full(len(bars), self.score))
 
 
 @pytest.fixture
@@ -79,9 +86,7 @@ def test_a_table_for_people(command: Command, gateway: Double) -> None:
     begin()
     shown = command("AAA")
     assert shown.exit_code == 0, shown.output
-    lines = {
-        line.split("│")[1].strip(): line.split("│")[2].strip() for line in shown.output.splitlines() if "│" in line
-    }
+    lines = lines_of(shown)
     clock = make_resources(load_settings())["market"].clock().now()
     assert lines["direction"] == "up"
     assert lines["probability up"] == "53.5%"
@@ -122,6 +127,63 @@ def test_json_for_programs_has_the_names_of_the_asset(command: Command, gateway:
     assert found["as_of"] < found["target_session"]
     assert pd.Timestamp(found["target_session"]) > pd.Timestamp(found["as_of"])
     assert found["var_95"] == pytest.approx(1 - np.exp(-0.02))
+
+
+def lines_of(shown: Result) -> dict[str, str]:
+    cells = [line.split("│") for line in shown.output.splitlines() if "│" in line]
+    return {cell[1].strip(): cell[2].strip() for cell in cells}
+
+
+def store(gateway: Double, score: float, **change: object) -> None:
+    """The signals of the universe at the clock, as ``daily_signals`` keeps them, with this score of BBB."""
+    resources = make_resources(load_settings())
+    market = resources["market"]
+    signals = ask_signals(gateway, market.panel(), model=CHAMPION, version=1)  # pyright: ignore[reportArgumentType]
+    signals.loc[signals["ticker"] == "BBB", "score"] = score
+    save_signals(signals.assign(rank=ranks(signals), **change), market.folder / "signals")
+
+
+def test_five_sessions_and_the_rank_in_the_stored_universe(command: Command, gateway: Double) -> None:
+    begin()
+    gateway.score = 0.25
+    market = make_resources(load_settings())["market"]
+    fifth = calendar.sessions(market.clock().now(), "2006-12-29")[5]
+    lines = lines_of(command("AAA"))
+    assert lines["expected shortfall, 95 %"] == "2.59%"
+    assert lines[f"expected range until {fifth:%Y-%m-%d}, 5 to 95 %"] == "-3.92% to +3.05%"
+    assert lines["value at risk of five sessions, 95 %"] == "3.92%"
+    assert lines["value at risk of five sessions, 99 %"] == "5.82%"
+    assert lines["expected shortfall of five sessions, 95 %"] == "5.10%"
+    assert lines["score against the market, in volatilities"] == "+0.250"
+    assert lines["rank in the universe"] == "known once `daily_signals` of this session is stored"
+    assert json.loads(command("AAA", "--json").output)["rank"] is None
+    store(gateway, 0.5)
+    assert lines_of(command("AAA"))["rank in the universe"] == "2 of 2"
+    found = json.loads(command("AAA", "--json").output)
+    assert (found["rank"], found["score"], found["target_session_5d"]) == (2, 0.25, f"{fifth:%Y-%m-%d}")
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"model": "enhanced-predictor-v1"}, {}])
+def test_a_rank_of_another_signal_is_not_shown(command: Command, gateway: Double, change: dict[str, object]) -> None:
+    begin()
+    gateway.score = 0.25
+    store(gateway, 0.5, **change)
+    gateway.score = 0.25 if change else 0.2501
+    assert lines_of(command("AAA"))["rank in the universe"].startswith("known once")
+    assert json.loads(command("AAA", "--json").output)["rank"] is None
+
+
+def test_a_model_of_an_earlier_version_says_so_and_shows_no_empty_rows(command: Command, gateway: Double) -> None:
+    begin()
+    store(gateway, float("nan"))
+    shown = command("AAA")
+    assert shown.exit_code == 0, shown.output
+    assert (
+        shown.output.count(f"{CHAMPION} was deployed by an earlier version: it says nothing about five sessions") == 1
+    )
+    assert not any("five sessions" in line or "rank" in line or "score" in line for line in lines_of(shown))
+    found = json.loads(command("AAA", "--json").output)
+    assert [name for name, value in found.items() if value is None] == list(FURTHER_COLUMNS)
 
 
 def predicted(sessions: int) -> None:

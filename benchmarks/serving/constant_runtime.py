@@ -12,13 +12,15 @@ from mlserver.utils import get_model_uri
 
 from financial_assets.serving.bar_rules import INPUT, OUTPUTS, neutral_bars
 
+_ANSWER = dict(zip(OUTPUTS, ([0.5], [0.0] * 5, [0.0] * 5, [0.0]), strict=True))
+
 
 def graph_run(onnx: Path) -> Callable[[], object]:
     """Runs a graph on one row of bars in which nothing moves."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
-    return partial(session.run, list(OUTPUTS), {INPUT: neutral_bars(1, 256)})
+    return partial(session.run, None, {INPUT: neutral_bars(1, 256)})
 
 
 class ConstantRuntime(MLModel):
@@ -39,12 +41,7 @@ class ConstantRuntime(MLModel):
             model_version=self.version,
             id=payload.id,
             outputs=[
-                types.ResponseOutput(name="probability_up", shape=[1, 1], datatype=types.Datatype.FP32, data=[0.5]),  # pyright: ignore[reportArgumentType] # pydantic makes it a TensorData
-                types.ResponseOutput(
-                    name="return_quantiles",
-                    shape=[1, 5],
-                    datatype=types.Datatype.FP32,
-                    data=[0.0] * 5,  # pyright: ignore[reportArgumentType]
-                ),
+                types.ResponseOutput(name=name, shape=[1, len(row)], datatype=types.Datatype.FP32, data=row)  # pyright: ignore[reportArgumentType] # pydantic makes it a TensorData
+                for name, row in _ANSWER.items()
             ],
         )

@@ -23,6 +23,7 @@ import uvloop
 from constant_runtime import graph_run
 from starlette.types import Receive, Scope, Send
 
+from financial_assets.serving.bar_rules import OUTPUTS
 from financial_assets.serving.client.protocol import (
     BINARY_EXTENSION,
     BINARY_HEADER,
@@ -32,7 +33,7 @@ from financial_assets.serving.client.protocol import (
 )
 
 GRAPH = "graph"
-SHAPES = {"probability_up": [1, 1], "return_quantiles": [1, 5]}
+SHAPES = dict(zip(OUTPUTS, ([1, 1], [1, 5], [1, 5], [1, 1]), strict=True))
 METADATA = orjson.dumps({"name": "constant", "version": "1", "extensions": [BINARY_EXTENSION]})
 
 
@@ -43,7 +44,7 @@ def rest_answer() -> tuple[bytes, int]:
         for name, shape in SHAPES.items()
     ]
     head = orjson.dumps({"model_name": "constant", "id": "benchmark", "outputs": outputs})
-    return head + bytes(24), len(head)
+    return head + bytes(sum(4 * shape[1] for shape in SHAPES.values())), len(head)
 
 
 def grpc_answer() -> bytes:

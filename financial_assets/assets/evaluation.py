@@ -20,6 +20,7 @@ from financial_assets.experiment.report.html import Provenance, html, plots, wri
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
+from financial_assets.scoring.intervals import Interval
 from financial_assets.tracking import REGISTERED_MODEL
 from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, update_allocation
 from financial_assets.workflows.replay import run_replay
@@ -143,6 +144,8 @@ def ab_evaluation(
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
             "traffic": table(_traffic_table(evaluation)),
+            "value at risk of all tickers": table(_coverage_table(evaluation)),
+            **({"ranking": table(_ranking_table(evaluation))} if evaluation.rankings else {}),
             **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
             **_flat(evaluation),
         },
@@ -198,9 +201,7 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
             {
                 "forecaster": skill.name,
                 "role": skill.role,
-                "accuracy": ""
-                if accuracy is None
-                else f"{accuracy.estimate:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}]",
+                "accuracy": "" if accuracy is None else _percentages(accuracy),
                 "Brier": "" if brier is None else f"{brier.estimate:.4f}",
                 "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",
                 "return after costs": "" if pnl is None else f"{pnl.total_return:.1%}",
@@ -225,11 +226,55 @@ def _traffic_table(evaluation: Evaluation) -> pd.DataFrame:
     )
 
 
+def _coverage_table(evaluation: Evaluation) -> pd.DataFrame:
+    columns = ("model", "tail", "sessions", "promised beyond", "beyond", "frequency p, Holm")
+    rows = [
+        (
+            tail.model,
+            tail.name,
+            tail.sessions,
+            f"{tail.promised:.0%}",
+            f"{tail.needed} sessions are needed" if tail.share is None else _percentages(tail.share),
+            "" if tail.frequency_holm is None else f"{tail.frequency_holm:.2g}",
+        )
+        for tail in evaluation.coverage
+    ]
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _ranking_table(evaluation: Evaluation) -> pd.DataFrame:
+    columns = ("model", "role", "sessions ranked", "mean rank IC", "p of no skill")
+    rows = [
+        (
+            arm.model,
+            arm.role,
+            len(arm.coefficients),
+            ""
+            if arm.skill is None
+            else f"{arm.skill.mean.estimate:+.3f} [{arm.skill.mean.low:+.3f}, {arm.skill.mean.high:+.3f}]",
+            "" if arm.skill is None else f"{arm.skill.p_value:.2g}",
+        )
+        for arm in evaluation.rankings
+    ]
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _percentages(share: Interval) -> str:
+    return f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}]"
+
+
 def _flat(evaluation: Evaluation) -> dict[str, float]:
     """Numbers that Dagster plots over time."""
-    return {
+    scores = {
         f"{skill.role}/{skill.name}/{title}": score.estimate
         for skill in evaluation.skills
         for title, score in (("accuracy", skill.accuracy), ("brier", skill.brier))
         if score is not None
     }
+    beyond = {
+        f"{tail.role}/{tail.model}/beyond {tail.name}": tail.share.estimate
+        for tail in evaluation.coverage
+        if tail.share is not None
+    }
+    ranking = {f"{arm.role}/{arm.model}/rank IC": arm.skill.mean.estimate for arm in evaluation.rankings if arm.skill}
+    return scores | beyond | ranking

@@ -21,6 +21,7 @@ from financial_assets.models.onnx.export import onnx_session, run_onnx
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.variants import Variant
 from financial_assets.resources import ABTest, Market, Models, Serving
+from financial_assets.serving.client.answers import OUTPUTS
 from financial_assets.serving.deployment import check_deployment, deploy
 from financial_assets.serving.manifests import Manifest, model_name
 from financial_assets.serving.target import ServingTarget, TargetStatus
@@ -75,11 +76,11 @@ def deploy_artifact(
     artifact.require_channels(panel)
     manifest = serving.publish(name, artifact.folder, {"variant": artifact.variant})
     _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
-    expected = run_onnx(onnx_session(artifact.onnx_path), bars)
+    expected = dict(zip(OUTPUTS, run_onnx(onnx_session(artifact.onnx_path), bars), strict=False))
 
     def check() -> float:
         with serving.connect() as client:
-            return check_deployment(client, name, bars, expected)
+            return check_deployment(client, name, bars, expected[:2])
 
     return manifest, deploy(target, manifest, serving.ready_timeout, check)
 

@@ -14,7 +14,8 @@ from financial_assets.market.calendar import sessions_later
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import column_schema, link, quality_check, refusal, table
 from financial_assets.resources import ABTest, Market, Serving
-from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, has_signals, save_signals, without_signal
+from financial_assets.serving.signal_files import has_signals, save_signals
+from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals, missing_heads, without_signal
 from financial_assets.workflows.signals import ask_champion, doubtful_bars, no_signal
 
 GROUP = "signals"
@@ -23,14 +24,17 @@ _SOUND = "Every ticker that traded and has enough bars has exactly one row; valu
 _COVERAGE = "Every ticker of the universe has a signal"
 _MOST_NAMED = 10
 """Tickers named in a warning; a universe may have hundreds."""
-_SHOWN = ["ticker", "direction", "probability_up", "expected_low", "expected_high", "var_95", "var_99"]
+_SHOWN = [
+    *("ticker", "direction", "probability_up", "expected_low", "expected_high", "var_95", "var_99", "es_95"),
+    *("expected_low_5d", "expected_high_5d", "var_95_5d", "var_99_5d", "score", "rank"),
+]
 
 
 @dg.asset(
     group_name=GROUP,
     owners=OWNERS,
     kinds={"python", "parquet"},
-    code_version="1",
+    code_version="2",
     deps=["experiment", predictions],
     check_specs=[
         dg.AssetCheckSpec("sound", asset="daily_signals", blocking=True, description=_SOUND),
@@ -64,7 +68,9 @@ def daily_signals(
     if not failures.empty:
         raise refusal("the signals are not sound; none is stored", failures)
     parquet, csv = save_signals(signals, market.folder / "signals")
-    first = signals.iloc[0]
+    first, lacking = signals.iloc[0], missing_heads(signals)
+    if lacking:
+        context.log.warning(lacking)
     context.log.info(f"{len(signals)} signals of {first['model']} for {first['target_session']:%Y-%m-%d}: {parquet}")
     yield dg.MaterializeResult(
         data_version=dg.DataVersion(hashlib.sha256(signals.to_csv(index=False).encode()).hexdigest()),
@@ -77,6 +83,7 @@ def daily_signals(
             "up": int((signals["direction"] == "up").sum()),
             "down": int((signals["direction"] == "down").sum()),
             "without a signal": len(reasons),
+            "five sessions and ranking": lacking or "in all rows",
             "doubts about the bars": "\n".join(doubts) or "none",
             "caught up": ", ".join(f"{session:%Y-%m-%d}" for session in caught_up) or "none",
             "signals": table(signals[_SHOWN]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
@@ -44,6 +46,7 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         champion_backtest,
         champion_signal,
         doubtful_bars,
+        rank_of,
         signal_request,
     )
 
@@ -56,7 +59,10 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
     gap = market.clock_gap()
     tails = champion_backtest(symbol, market, ab_test)
     doubts = [note.sentence for note in doubtful_bars(market.panel(), market) if note.ticker == symbol]
-    days = {name: f"{values[name]:%Y-%m-%d}" for name in ("as_of", "target_session")}
+    days = {
+        name: None if values[name] is None else f"{values[name]:%Y-%m-%d}"
+        for name in ("as_of", "target_session", "target_session_5d")
+    }
     if as_json:
         backtest = [{name: getattr(tail, name) for name in _BACKTEST_FIELDS} for tail in tails]
         click.echo(
@@ -73,12 +79,37 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         ("expected range, 5 to 95 %", f"{values['expected_low']:+.2%} to {values['expected_high']:+.2%}"),
         ("value at risk, 95 %", f"{values['var_95']:.2%}"),
         ("value at risk, 99 %", f"{values['var_99']:.2%}"),
+        ("expected shortfall, 95 %", f"{values['es_95']:.2%}"),
+        *_further(values, rank_of(values, market)),
         *((f"{tail.name}, so far", tail.sentence) for tail in tails if tail.side == "lower"),
         ("model", f"{values['model']} (version {values['version']})"),
         ("as of the close of", days["as_of"]),
     ]
     Console().print(make_table(f"{values['ticker']}, session {days['target_session']}", ("", "signal"), rows))
+    if values["score"] is None:
+        click.echo(
+            f"{values['model']} was deployed by an earlier version: it says nothing about five sessions, and does not "
+            "rank the universe."
+        )
     for doubt in doubts:
         click.echo(f"Warning: {doubt}")
     if gap.sentence:
         click.echo(gap.sentence)
+
+
+def _further(values: Mapping[str, Any], place: tuple[int, int] | None) -> list[tuple[str, str]]:
+    """Rows about five sessions and the rank; none where the model has no such heads."""
+    if values["score"] is None:
+        return []
+    rank = "known once `daily_signals` of this session is stored" if place is None else f"{place[0]} of {place[1]}"
+    return [
+        (
+            f"expected range until {values['target_session_5d']:%Y-%m-%d}, 5 to 95 %",
+            f"{values['expected_low_5d']:+.2%} to {values['expected_high_5d']:+.2%}",
+        ),
+        ("value at risk of five sessions, 95 %", f"{values['var_95_5d']:.2%}"),
+        ("value at risk of five sessions, 99 %", f"{values['var_99_5d']:.2%}"),
+        ("expected shortfall of five sessions, 95 %", f"{values['es_95_5d']:.2%}"),
+        ("score against the market, in volatilities", f"{values['score']:+.3f}"),
+        ("rank in the universe", rank),
+    ]

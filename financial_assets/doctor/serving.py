@@ -61,8 +61,10 @@ def check_gateway(connect: Connect, status: TargetStatus, bars: np.ndarray) -> C
                 answer = ask(model, bars)
             except InferenceError as error:
                 raise LayerError(f"{protocol} at {address}: {error}", _restart(status)) from error
-            if not (np.isfinite(answer.probability_up).all() and np.isfinite(answer.return_quantiles).all()):
-                raise LayerError(f"{protocol} at {address}: {model} answers NaN or infinity", _restart(status))
+            spoilt = [name for name, values in answer.outputs.items() if not np.isfinite(values).all()]
+            if spoilt:
+                detail = f"{protocol} at {address}: {model} answers NaN or infinity in {', '.join(spoilt)}"
+                raise LayerError(detail, _restart(status))
     return Checked(None, f"HTTP and gRPC answer at {where.http_url}")
 
 

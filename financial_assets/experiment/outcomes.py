@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from financial_assets.market.outcomes import next_session_return, traded_return
+from financial_assets.market.outcomes import next_session_return, return_ahead, traded_return
 from financial_assets.market.panel import PricePanel
+from financial_assets.serving.bar_rules import SESSIONS_5D
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +52,12 @@ def outcome_frame(panel: PricePanel) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``session``, ``ticker``, ``log_return`` (adjusted close t to t+1), ``up`` (bool: it is positive) and
-        ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown).
+        ``session``, ``ticker``, ``log_return`` (adjusted close t to t+1), ``up`` (bool: it is positive),
+        ``traded_return`` (simple return from the open of t+1 to the open of t+2; NaN while unknown) and ``outcome_5d``
+        (log return of the adjusted close t to t+5; NaN until that session is over, or where the ticker did not trade).
     """
     labels = np.asarray(next_session_return(panel), dtype=np.float64)
+    week = return_ahead(panel, SESSIONS_5D)
     traded = np.asarray(traded_return(panel), dtype=np.float64)
     # A label is NaN where the next session is missing or not over yet: such rows are not due.
     ticker, session = np.nonzero(np.isfinite(labels))
@@ -65,6 +68,7 @@ def outcome_frame(panel: PricePanel) -> pd.DataFrame:
             "log_return": labels[ticker, session],
             "up": labels[ticker, session] > 0,
             "traded_return": traded[ticker, session],
+            "outcome_5d": week[ticker, session],
         }
     )
 

@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from financial_assets.scoring.arguments import levels
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS, cosines, long_run_covariance
-from financial_assets.scoring.distributions import bernoulli_log_likelihood, f_tail, student_t_tail
+from financial_assets.scoring.distributions import (
+    bernoulli_log_likelihood,
+    beta_quantile,
+    f_tail,
+    student_t_quantile,
+    student_t_tail,
+)
+from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.risk import (
     christoffersen_conditional_coverage,
     christoffersen_independence,
@@ -61,6 +68,23 @@ class UniverseCoverage:
     independence: float
     sessions: int
     rows: int
+
+    def interval(self, level: float = 0.95) -> Interval:
+        """The share with its interval, which allows for tickers and sessions that move together.
+
+        Clopper and Pearson's at the effective rows, corrected for the degrees of freedom that these were estimated with
+        (Korn and Graubard 1998, as in ``intervals.day_clustered_proportion``). Where no row or each row exceeds, every
+        outcome that overlaps with no other counts once.
+        """
+        tail = (1 - levels("level", level)) / 2
+        effective = self.effective_rows
+        if 0 < self.share < 1:
+            freedom = student_t_quantile(tail, self.rows - 1) / student_t_quantile(tail, cosines(self.sessions))
+            effective = min(effective * freedom**2, self.rows)
+        beyond, within = self.share * effective, (1 - self.share) * effective
+        low = beta_quantile(tail, beyond, within + 1) if beyond > 0 else 0.0
+        high = beta_quantile(1 - tail, beyond + 1, within) if within > 0 else 1.0
+        return Interval(self.share, low, high, self.sessions, self.rows, level)
 
     @property
     def p_value(self) -> float:

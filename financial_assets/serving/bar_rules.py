@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 INPUT = "bars"
-OUTPUTS = ("probability_up", "return_quantiles")
+OUTPUTS = ("probability_up", "return_quantiles", "return_quantiles_5d", "excess_return")
+"""What a model answers, in this order."""
+
+SESSIONS_5D = 5
+"""Sessions ahead that ``return_quantiles_5d`` is about."""
+
+EARLIER_OUTPUTS = OUTPUTS[:2]
+"""What a model of an earlier version answers: it has no head for five sessions and none that ranks."""
 CHANNELS = ("open", "high", "low", "close", "volume", "market", "day")
 """What every bar has; covariates come behind them, as many as the model was trained with."""
 

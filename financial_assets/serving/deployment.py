@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -52,11 +52,11 @@ def check_deployment(
     client: InferenceClient,
     model: str,
     bars: np.ndarray,
-    expected: tuple[np.ndarray, np.ndarray],
+    expected: Mapping[str, np.ndarray],
     *,
     tolerance: float = 1e-5,
 ) -> float:
-    """Ask a Model through the gateway, by gRPC for all rows and by REST for the first, and compare.
+    """Ask a Model through the gateway, by gRPC for all rows and by REST for the first, and compare every output.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def check_deployment(
     bars
         float32 ``[n, session, channel]``.
     expected
-        ``probability_up`` ``[n, 1]`` (or ``[n]``) and ``return_quantiles`` ``[n, 5]`` that the ONNX file itself gives.
+        Name of each output of the ONNX file -> what the file itself gives, ``[n, width]``.
     tolerance
-        Largest absolute difference allowed in either output (probability; log return).
+        Largest absolute difference allowed in any output (probability; log return; score in units of volatility).
 
     Returns
     -------
@@ -79,33 +79,32 @@ def check_deployment(
     Raises
     ------
     TargetError
-        Another model answered, or the answer differs by more than ``tolerance``.
+        Another model answered, with other outputs, or the answer differs by more than ``tolerance``.
     InferenceError
         No answer.
     """
-    probability, quantiles = np.asarray(expected[0]).reshape(len(bars)), np.asarray(expected[1])
     # Both protocols, because each has its own way to the model: another Envoy route and another parser.
-    difference = max(
-        _difference(client.infer_batch(model, bars), model, probability, quantiles),
-        _difference(client.infer(model, bars[:1]), model, probability[:1], quantiles[:1]),
-    )
-    # Written so that a NaN fails as well.
-    if not difference <= tolerance:
+    by_grpc = _differences(client.infer_batch(model, bars), model, expected)
+    first = {name: np.asarray(values)[:1] for name, values in expected.items()}
+    by_rest = _differences(client.infer(model, bars[:1]), model, first)
+    # numpy's maximum, which keeps a NaN; and a comparison that a NaN fails as well.
+    worst = {name: float(np.max([by_grpc[name], by_rest[name]])) for name in expected}
+    wrong = {name: difference for name, difference in worst.items() if not difference <= tolerance}
+    if wrong:
+        shown = ", ".join(f"{difference:.3g} in {name}" for name, difference in wrong.items())
         raise TargetError(
-            f"{model} returns different predictions from its ONNX file: largest difference {difference:.3g} > "
+            f"{model} returns different predictions from its ONNX file: largest difference {shown}; allowed: "
             f"{tolerance:g}"
         )
-    return difference
+    return max(worst.values())
 
 
-def _difference(answer: Answer, model: str, probability: np.ndarray, quantiles: np.ndarray) -> float:
+def _differences(answer: Answer, model: str, expected: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The largest absolute difference of each output."""
     if answer.route != model:
         raise TargetError(f"{model} was asked, but {answer.route} answered (server's name {answer.model_name})")
-    if answer.probability_up.shape != probability.shape or answer.return_quantiles.shape != quantiles.shape:
-        raise TargetError(
-            f"{model} answers with shapes {answer.probability_up.shape} and {answer.return_quantiles.shape}; "
-            f"its ONNX file with {probability.shape} and {quantiles.shape}"
-        )
-    return float(
-        max(np.abs(answer.probability_up - probability).max(), np.abs(answer.return_quantiles - quantiles).max())
-    )
+    answered = answer.outputs
+    shapes, wanted = ({name: values.shape for name, values in each.items()} for each in (answered, expected))
+    if shapes != wanted:
+        raise TargetError(f"{model} answers with shapes {shapes}; its ONNX file with {wanted}")
+    return {name: float(np.abs(answered[name] - values).max()) for name, values in expected.items()}

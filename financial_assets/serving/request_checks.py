@@ -14,7 +14,7 @@ import numpy as np
 from mlserver.errors import InferenceError
 from mlserver.types import Datatype, InferenceRequest, RequestInput
 
-from financial_assets.serving.bar_rules import INPUT, OUTPUTS
+from financial_assets.serving.bar_rules import INPUT
 
 _LONGEST_ID = 512
 _LONGEST_SHOWN = 100
@@ -27,7 +27,9 @@ _SUPPORTED = {
 }
 
 
-def check_request(payload: InferenceRequest, row: tuple[int, ...], max_batch: int) -> tuple[tuple[str, ...], int]:
+def check_request(
+    payload: InferenceRequest, row: tuple[int, ...], max_batch: int, outputs: tuple[str, ...]
+) -> tuple[tuple[str, ...], int]:
     """Check everything but the values.
 
     Parameters
@@ -38,6 +40,8 @@ def check_request(payload: InferenceRequest, row: tuple[int, ...], max_batch: in
         Shape of one row of ``bars``.
     max_batch
         Most rows in one request.
+    outputs
+        What the model answers, in this order.
 
     Returns
     -------
@@ -51,7 +55,7 @@ def check_request(payload: InferenceRequest, row: tuple[int, ...], max_batch: in
     """
     _check_id(payload.id)
     _check_parameters(payload)
-    return _requested_outputs(payload), _declared_rows(payload, row, max_batch)
+    return _requested_outputs(payload, outputs), _declared_rows(payload, row, max_batch)
 
 
 def decode_bars(tensor: RequestInput) -> np.ndarray:
@@ -139,13 +143,13 @@ def _check_parameters(payload: InferenceRequest) -> None:
                 )
 
 
-def _requested_outputs(payload: InferenceRequest) -> tuple[str, ...]:
+def _requested_outputs(payload: InferenceRequest, outputs: tuple[str, ...]) -> tuple[str, ...]:
     if not payload.outputs:
-        return OUTPUTS
+        return outputs
     wanted = tuple(output.name for output in payload.outputs)
-    unknown = [name for name in wanted if name not in OUTPUTS]
+    unknown = [name for name in wanted if name not in outputs]
     if unknown:
-        raise InferenceError(f"unknown output {_short(', '.join(unknown))}; this model gives {', '.join(OUTPUTS)}")
+        raise InferenceError(f"unknown output {_short(', '.join(unknown))}; this model gives {', '.join(outputs)}")
     if len(set(wanted)) < len(wanted):
         raise InferenceError(f"outputs name {max(wanted, key=wanted.count)} more than once")
     return wanted

@@ -1,9 +1,10 @@
 """MLServer runtime for one self-contained ONNX file: raw bars in, calibrated answer out.
 
 Served contract (V2 protocol): input ``bars`` FP32 ``[batch, session, channel]``, outputs ``probability_up`` FP32
-``[batch, 1]`` and ``return_quantiles`` FP32 ``[batch, level]``; the sizes are read from the graph. This module,
-``bar_rules.py`` and ``request_checks.py`` import numpy, onnxruntime and mlserver only, so that they can be copied into
-a bare MLServer image.
+``[batch, 1]``, ``return_quantiles`` and ``return_quantiles_5d`` FP32 ``[batch, level]``, ``excess_return`` FP32
+``[batch, 1]``; the sizes are read from the graph. A graph of an earlier version has the first two outputs only and is
+served as it is; one with a part of the others is not. This module, ``bar_rules.py`` and ``request_checks.py`` import
+numpy, onnxruntime and mlserver only, so that they can be copied into a bare MLServer image.
 
 Runtime parameters (``parameters.extra``, texts or numbers): ``max_batch`` rows in one request (default 2048),
 ``intra_op_threads`` of onnxruntime (default 1), ``offload_rows``: from that many rows on, a request runs in a worker
@@ -25,7 +26,7 @@ from mlserver import MLModel, types
 from mlserver.errors import InferenceError, MLServerError
 from mlserver.utils import get_model_uri
 
-from financial_assets.serving.bar_rules import CHANNELS, INPUT, OUTPUTS, bar_fault
+from financial_assets.serving.bar_rules import CHANNELS, EARLIER_OUTPUTS, INPUT, OUTPUTS, bar_fault
 from financial_assets.serving.request_checks import check_request, decode_bars
 
 __all__ = ["CHANNELS", "INPUT", "OUTPUTS", "FinancialOnnxRuntime", "check_bars"]
@@ -80,7 +81,7 @@ class FinancialOnnxRuntime(MLModel):
         MLServerError
             The graph returned something that is not an answer (500).
         """
-        wanted, rows = check_request(payload, self._row, self._options["max_batch"])
+        wanted, rows = check_request(payload, self._row, self._options["max_batch"], tuple(self._widths))
         if rows >= self._options["offload_rows"] or 1000 * self._usual_s >= self._options["offload_ms"]:
             answer = await asyncio.to_thread(self._answer, payload.inputs[0])
         else:
@@ -111,15 +112,16 @@ class FinancialOnnxRuntime(MLModel):
         session = self._session
         if session is None:
             raise MLServerError(f"model {self.name} was unloaded while the request waited", 503)
+        outputs = list(self._widths)
         try:
             parts: list[Any] = [
-                session.run(list(OUTPUTS), {INPUT: bars[start : start + _CHUNK_ROWS]})
+                session.run(outputs, {INPUT: bars[start : start + _CHUNK_ROWS]})
                 for start in range(0, len(bars), _CHUNK_ROWS)
             ]
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise MLServerError(f"model {self.name}: onnxruntime failed: {error}", 500) from error
         whole = parts[0] if len(parts) == 1 else [np.concatenate(values) for values in zip(*parts, strict=True)]
-        answer: dict[str, np.ndarray] = dict(zip(OUTPUTS, whole, strict=True))
+        answer: dict[str, np.ndarray] = dict(zip(outputs, whole, strict=True))
         for name, value in answer.items():
             if value.shape != (len(bars), self._widths[name]):
                 raise MLServerError(f"model {self.name}: output {name} has shape {value.shape}", 500)
@@ -195,17 +197,26 @@ def _open_session(path: Path, threads: int) -> onnxruntime.InferenceSession:
 def _signature(session: onnxruntime.InferenceSession, path: Path) -> tuple[tuple[int, ...], dict[str, int]]:
     inputs, outputs = session.get_inputs(), {output.name: output for output in session.get_outputs()}
     described = ", ".join(f"{t.name} {t.type} {t.shape}" for t in [*inputs, *outputs.values()])
-    expected = f"expected {INPUT} [batch, session, channel] -> {' and '.join(OUTPUTS)} [batch, width], all float32"
-    tensors = [*inputs, *(outputs[name] for name in OUTPUTS if name in outputs)]
+    expected = (
+        f"expected {INPUT} [batch, session, channel] -> {', '.join(OUTPUTS)} [batch, width], all float32, or of these "
+        f"only {' and '.join(EARLIER_OUTPUTS)} from a model of an earlier version"
+    )
+    names = [name for name in OUTPUTS if name in outputs]
+    tensors = [*inputs, *(outputs[name] for name in names)]
     well_formed = (
         [tensor.name for tensor in inputs] == [INPUT]
-        and len(tensors) == 1 + len(OUTPUTS)
-        and [len(tensor.shape) for tensor in tensors] == [3, 2, 2]
+        and tuple(names) in (OUTPUTS, EARLIER_OUTPUTS)
+        and [len(tensor.shape) for tensor in tensors] == [3, *[2] * len(names)]
         and all(tensor.type == "tensor(float)" for tensor in tensors)
         and all(isinstance(size, int) and size > 0 for tensor in tensors for size in tensor.shape[1:])
         and not isinstance(inputs[0].shape[0], int)
     )
-    if not well_formed:
+    widths = {name: int(outputs[name].shape[1]) for name in names} if well_formed else {}
+    # Clients index the quantiles of both horizons by the same levels, and read one number from the others.
+    fits = all(
+        widths[name] == (1 if name in ("probability_up", "excess_return") else widths["return_quantiles"])
+        for name in widths
+    )
+    if not (well_formed and fits):
         raise MLServerError(f"{path} has the signature {described}; {expected}, with a dynamic batch", _UNPROCESSABLE)
-    row = tuple(int(size) for size in inputs[0].shape[1:])
-    return row, {name: int(outputs[name].shape[1]) for name in OUTPUTS}
+    return tuple(int(size) for size in inputs[0].shape[1:]), widths

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from financial_assets.atomic import atomic_path
 from financial_assets.errors import InferenceError, MarketDataError, RequestRejectedError
 from financial_assets.market.calendar import next_session
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.request_shape import SERVED_LOOKBACK
+from financial_assets.serving.bar_rules import SESSIONS_5D
 from financial_assets.serving.client.answers import INPUT, Answer
 from financial_assets.serving.client.inference import InferenceClient
-from financial_assets.serving.signal_schema import QUANTILE_COLUMNS, SIGNAL_SCHEMA, check_signals
+from financial_assets.serving.signal_schema import (
+    FURTHER_COLUMNS,
+    QUANTILE_5D_COLUMNS,
+    QUANTILE_COLUMNS,
+    SIGNAL_SCHEMA,
+    check_signals,
+    missing_heads,
+    ranks,
+)
 
 __all__ = [
     "BATCH_ROWS",
     "SIGNAL_SCHEMA",
     "ask_signals",
     "check_signals",
-    "has_signals",
     "make_signals",
-    "save_signals",
+    "missing_heads",
+    "tail_loss",
     "without_signal",
 ]
 
@@ -47,7 +55,8 @@ def make_signals(
     tickers
         One for each row of the answer, in its order.
     answer
-        ``probability_up`` ``[n]`` and ``return_quantiles`` ``[n, 5]`` (log returns).
+        ``probability_up`` ``[n]`` and ``return_quantiles`` ``[n, 5]`` (log returns); ``return_quantiles_5d`` and
+        ``excess_return``, or neither of them from a model of an earlier version: what is made of them is then empty.
     as_of
         Session of the last bar.
     model, version
@@ -57,12 +66,13 @@ def make_signals(
     -------
     pandas.DataFrame
         Columns and types of ``SIGNAL_SCHEMA``. With a quantile q of the log return, a return is ``exp(q) - 1`` and a
-        value at risk ``1 - exp(q)``: a loss is positive.
+        value at risk ``1 - exp(q)``: a loss is positive. Expected shortfall: see :func:`tail_loss`.
 
     Raises
     ------
     InferenceError
-        Another model answered, or the answer has other shapes.
+        Another model answered, the answer has other shapes, only one of the two further heads, or one with a value
+        that is not a number: an empty column means that there is no head, nothing else.
     """
     count = len(tickers)
     if answer.route != model:
@@ -75,9 +85,6 @@ def make_signals(
             f"{quantiles.shape}",
             route=answer.route,
         )
-    columns = dict(zip(QUANTILE_COLUMNS, quantiles.T, strict=True))
-    with np.errstate(over="ignore"):  # an absurd quantile overflows to infinity, which check_signals refuses
-        returns = {name: np.expm1(values) for name, values in columns.items()}
     rows = pd.DataFrame(
         {
             "ticker": list(tickers),
@@ -85,16 +92,74 @@ def make_signals(
             "target_session": pd.Series([next_session(as_of)] * count, dtype="datetime64[ns]"),
             "direction": np.where(probability > _UP, "up", "down").astype(object),
             "probability_up": probability,
-            "expected_low": returns["q05"],
-            "expected_high": returns["q95"],
-            "var_95": -returns["q05"],
-            "var_99": -returns["q01"],
-            **columns,
+            **_horizon(quantiles),
+            **_further(answer, tickers, as_of),
             "model": pd.Series([model] * count, dtype=object),
             "version": np.full(count, version, dtype=np.int64),
         }
     )
-    return rows.sort_values("ticker", ignore_index=True)
+    return _ranked(rows)
+
+
+def _horizon(quantiles: np.ndarray, suffix: str = "") -> dict[str, np.ndarray]:
+    """Range, value at risk and shortfall of one horizon from its quantiles ``[n, 5]``, and these themselves."""
+    levels = dict(zip(QUANTILE_COLUMNS, quantiles.T, strict=True))
+    with np.errstate(over="ignore", invalid="ignore"):  # absurd quantiles overflow, and check_signals refuses them
+        columns = {
+            "expected_low": np.expm1(levels["q05"]),
+            "expected_high": np.expm1(levels["q95"]),
+            "var_95": -np.expm1(levels["q05"]),
+            "var_99": -np.expm1(levels["q01"]),
+            "es_95": tail_loss(levels["q01"], levels["q05"]),
+            **levels,
+        }
+    return {f"{name}{suffix}": values for name, values in columns.items()}
+
+
+def tail_loss(far: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Expected shortfall at 95 %, as a fraction, from the 1 and 5 % quantiles of the log return ``[n]``.
+
+    The tail is the exponential one through both, as in ``scoring.risk.shortfall_between_quantiles``, which says how
+    close that is: ``q(u) = near - slope log(0.05 / u)``. The mean of ``1 - exp(q(u))`` over levels u below 5 % is ``1 -
+    exp(near) / (1 + slope)``. There is none at 99 %: beyond the 1 % quantile nothing is served that would bound it.
+    """
+    slope = (near - far) / np.log(5)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):  # of quantiles out of order, which are refused
+        return 1 - np.exp(near) / (1 + slope)
+
+
+def _further(answer: Answer, tickers: Sequence[str], as_of: pd.Timestamp) -> dict[str, Any]:
+    """The columns of five sessions and the score; empty from a model without these heads. Ranks come at the end."""
+    count, quantiles, score = len(tickers), answer.return_quantiles_5d, answer.excess_return
+    if quantiles is None and score is None:
+        nothing = pd.DataFrame(index=range(count), columns=list(FURTHER_COLUMNS))
+        return dict(nothing.astype({name: str(SIGNAL_SCHEMA.columns[name].dtype) for name in FURTHER_COLUMNS}))
+    shapes = np.shape(quantiles), np.shape(score)
+    if quantiles is None or score is None or shapes != ((count, len(QUANTILE_5D_COLUMNS)), (count,)):
+        raise InferenceError(
+            f"{answer.route} was asked for {count} signals, but answered with shapes {shapes[0]} of five sessions and "
+            f"{shapes[1]} of the score",
+            route=answer.route,
+        )
+    for name, values in (("return_quantiles_5d", quantiles), ("excess_return", score[:, None])):
+        spoilt = [ticker for ticker, row in zip(tickers, np.isnan(values).any(axis=1), strict=True) if row]
+        if spoilt:
+            raise InferenceError(f"{answer.route} answers NaN in {name} of {', '.join(spoilt[:5])}", route=answer.route)
+    target = as_of
+    for _ in range(SESSIONS_5D):
+        target = next_session(target)
+    return {
+        "target_session_5d": pd.Series([target] * count, dtype="datetime64[ns]"),
+        **_horizon(np.asarray(quantiles, dtype=np.float64), "_5d"),
+        "score": np.asarray(score, dtype=np.float64),
+        "rank": pd.array([None] * count, dtype="Int64"),
+    }
+
+
+def _ranked(signals: pd.DataFrame) -> pd.DataFrame:
+    """Sorted by ticker, with the ranks of the table as a whole."""
+    rows = signals.sort_values("ticker", ignore_index=True)
+    return rows.assign(rank=ranks(rows))
 
 
 def ask_signals(
@@ -151,7 +216,7 @@ def ask_signals(
         )
         for first in range(0, len(names), batch_rows)
     ]
-    return pd.concat(parts).sort_values("ticker", ignore_index=True)
+    return _ranked(pd.concat(parts))
 
 
 def _ask(client: InferenceClient, model: str, names: Sequence[str], bars: np.ndarray) -> Answer:
@@ -187,31 +252,3 @@ def without_signal(panel: PricePanel, tickers: Sequence[str]) -> dict[str, str]:
             if unknown := panel.unknown_covariates(name, SERVED_LOOKBACK):
                 reasons[name] += f" on which all covariates are known, and {', '.join(unknown)} has a gap there"
     return reasons
-
-
-def save_signals(signals: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    """Write ``<as-of>.parquet`` and ``<as-of>.csv`` into ``folder``, each atomically; returns the paths.
-
-    Raises
-    ------
-    ValueError
-        The signals are not those of one session.
-    """
-    sessions = signals["as_of"].unique()
-    if len(sessions) != 1:
-        raise ValueError(f"signals of one session are needed, not of {len(sessions)}")
-    parquet, csv = _files(folder, pd.Timestamp(sessions[0]))
-    with atomic_path(parquet) as temporary:
-        signals.to_parquet(temporary, index=False)
-    with atomic_path(csv) as temporary:
-        signals.to_csv(temporary, index=False, date_format="%Y-%m-%d")
-    return parquet, csv
-
-
-def has_signals(folder: Path, session: pd.Timestamp) -> bool:
-    """Whether ``folder`` holds both files of ``session``."""
-    return all(path.is_file() for path in _files(folder, session))
-
-
-def _files(folder: Path, session: pd.Timestamp) -> tuple[Path, Path]:
-    return folder / f"{session:%Y-%m-%d}.parquet", folder / f"{session:%Y-%m-%d}.csv"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from financial_assets.errors import InferenceError, MarketDataError
@@ -17,7 +18,11 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.market.quality.notes import QualityNote, explained
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.serving.client.transport import request_body
+from financial_assets.serving.signal_files import read_signals
 from financial_assets.serving.signals import ask_signals, check_signals, without_signal
+
+_SAME_SCORE = 1e-5
+"""Between one row and a batch of them, onnxruntime may add up in another order."""
 
 
 def ask_champion(
@@ -67,7 +72,9 @@ def champion_backtest(symbol: str, market: MarketState, ab_test: ABTestState) ->
 
 
 def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab_test: ABTestState) -> dict[str, Any]:
-    """The signal of one ticker at the market clock: column of ``SIGNAL_SCHEMA`` -> value.
+    """The signal of one ticker at the market clock: column of ``SIGNAL_SCHEMA`` -> value, ``None`` where it has none.
+
+    ``rank`` is that of :func:`rank_of`.
 
     Raises
     ------
@@ -83,7 +90,23 @@ def champion_signal(symbol: str, market: MarketState, serving: ServingAccess, ab
     failures = check_signals(signals, [symbol])
     if not failures.empty:
         raise InferenceError(f"the answer for {symbol} is not sound: {'; '.join(failures['problem'])}")
-    return {str(name): value for name, value in signals.to_dict("records")[0].items()}
+    values = {str(name): None if pd.isna(value) else value for name, value in signals.to_dict("records")[0].items()}
+    return values | {"rank": None if (place := rank_of(values, market)) is None else place[0]}
+
+
+def rank_of(values: Mapping[str, Any], market: MarketState) -> tuple[int, int] | None:
+    """Place of a signal by its score, and the number of tickers, in the stored signals of its session.
+
+    ``None`` unless ``daily_signals`` has stored this very signal: asked for alone, a ticker has no place.
+    """
+    stored = read_signals(market.folder / "signals", values["as_of"]) if values["score"] is not None else None
+    if stored is None:
+        return None
+    same = (stored[["ticker", "model", "version"]] == [values[name] for name in ("ticker", "model", "version")]).all(
+        axis=1
+    )
+    rows = stored[same & np.isclose(stored["score"], values["score"], rtol=0, atol=_SAME_SCORE)]
+    return None if rows.empty else (int(rows["rank"].iloc[0]), len(stored))
 
 
 def _panel_with(symbol: str, market: MarketState) -> PricePanel:

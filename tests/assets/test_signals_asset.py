@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from financial_assets.market.calendar import session_close
 from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.resources import ABTest, Market, Serving
 from financial_assets.serving.client.answers import Answer
+from financial_assets.serving.signal_files import read_signals
+from financial_assets.serving.signal_schema import FURTHER_COLUMNS
 from financial_assets.serving.signals import SIGNAL_SCHEMA, check_signals
 from tests.assets.conftest import Outcome
 
@@ -37,6 +39,7 @@ class Double:
 
     spoil: Spoil = sound
     route: str | None = None
+    earlier: bool = False
     asked: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -49,7 +52,9 @@ class Double:
         probability = 1 / (1 + np.exp(-20 * change))
         quantiles = np.tile(np.array([-0.03, -0.02, 0.0, 0.02, 0.03]), (len(bars), 1)) + change[:, None]
         self.spoil(probability, quantiles)
-        return Answer(probability, quantiles, self.route or target, 1, "served", 0.001, "an-id")
+        answer = Answer(probability, quantiles, self.route or target, 1, "served", 0.001, "an-id")
+        further = {"return_quantiles_5d": 2 * quantiles, "excess_return": change / 0.02}
+        return answer if self.earlier else replace(answer, **further)
 
 
 @pytest.fixture
@@ -155,6 +160,30 @@ def test_one_sound_row_a_ticker_in_both_files_and_in_dagster(make_market: Any, r
     assert shown["target session"] > day
     assert "| AAA |" in shown["signals"]
     assert "| BBB |" in shown["signals"]
+    assert sorted(signals["rank"]) == [1, 2]
+    assert signals.sort_values("rank")["score"].is_monotonic_decreasing
+    assert shown["five sessions and ranking"] == "in all rows"
+
+
+def test_a_champion_of_an_earlier_version_gives_signals_and_what_it_lacks_is_said_once(
+    make_market: Any, run: Run, gateway: Double
+) -> None:
+    market = begun(make_market())
+    gateway.earlier = True
+    result = run(market)
+    assert result.success
+    assert all(check.passed for check in checks(result).values())
+    signals = read_signals(market.folder / "signals", market.clock().now())
+    assert signals is not None
+    assert signals["probability_up"].notna().all()
+    assert signals[[*FURTHER_COLUMNS]].isna().all(axis=None)
+    said = metadata(result)["five sessions and ranking"]
+    assert said.startswith(f"{CHAMPION} was deployed by an earlier version")
+    gateway.earlier = False
+    assert run(market).success
+    again = read_signals(market.folder / "signals", market.clock().now())
+    assert again is not None
+    assert again[[*FURTHER_COLUMNS]].notna().all(axis=None)
 
 
 def test_the_data_version_follows_the_content(make_market: Any, run: Run, gateway: Double) -> None:

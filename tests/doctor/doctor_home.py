@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +79,16 @@ class FakeClient:
     route: str | None = BASELINE
     silent: str = ""
     probability: float = 0.5
+    score: float | None = 0.1
 
     def infer(self, target: str, bars: np.ndarray, protocol: str = "HTTP") -> Answer:
         if protocol == self.silent:
             raise GatewayUnavailableError(f"{protocol}: connection refused")
         shape = (len(bars), 5)
-        return Answer(np.full(len(bars), self.probability), np.zeros(shape), self.route, 1, target, 0.01, "id")
+        answer = Answer(np.full(len(bars), self.probability), np.zeros(shape), self.route, 1, target, 0.01, "id")
+        if self.score is None:  # as a model of an earlier version
+            return answer
+        return replace(answer, return_quantiles_5d=np.zeros(shape), excess_return=np.full(len(bars), self.score))
 
     def infer_batch(self, target: str, bars: np.ndarray) -> Answer:
         return self.infer(target, bars, "gRPC")

@@ -125,7 +125,11 @@ def test_a_gateway_that_nobody_answers_at(home: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize(
     ("client", "detail"),
-    [(FakeClient(silent="gRPC"), "gRPC at 127.0.0.1:1"), (FakeClient(probability=float("nan")), "answers NaN")],
+    [
+        (FakeClient(silent="gRPC"), "gRPC at 127.0.0.1:1"),
+        (FakeClient(probability=float("nan")), "answers NaN or infinity in probability_up"),
+        (FakeClient(score=float("inf")), "answers NaN or infinity in excess_return"),
+    ],
 )
 def test_a_gateway_without_grpc_or_with_nan(client: FakeClient, detail: str) -> None:
     with pytest.raises(LayerError, match=detail):

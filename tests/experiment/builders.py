@@ -70,9 +70,12 @@ def play(
     return replay(request, log, prices, connect, ReplayHooks(**hooks))
 
 
-def said(probability: np.ndarray, quantiles: np.ndarray, route: str | None, latency_s: float = 0.001) -> Answer:
-    """What the client returns."""
-    return Answer(probability, quantiles, route, None if route is None else 1, route or "", latency_s, "request")
+def said(
+    probability: np.ndarray, quantiles: np.ndarray, route: str | None, latency_s: float = 0.001, **further: Any
+) -> Answer:
+    """What the client returns; of a model of an earlier version without ``further`` heads."""
+    number = None if route is None else 1
+    return Answer(probability, quantiles, route, number, route or "", latency_s, "request", **further)
 
 
 def unit(text: str) -> float:
@@ -82,11 +85,15 @@ def unit(text: str) -> float:
 
 @dataclass
 class FakeGateway(InferenceClient):
-    """Routes by a hash of the request id; ``before`` may raise what the real client would, ``down`` says who is."""
+    """Routes by a hash of the request id; ``before`` may raise what the real client would, ``down`` says who is.
+
+    Models in ``earlier`` answer as those of an earlier version.
+    """
 
     weights: dict[str, int] = field(default_factory=lambda: {CHAMPION: 70, CHALLENGER: 30})
     before: Callable[[str, np.ndarray, str | None], None] | None = None
     down: Callable[[str], str] = lambda _model: ""
+    earlier: frozenset[str] = frozenset()
     asked_ready: list[str] = field(default_factory=list)
     pinned: dict[str, str] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
@@ -120,7 +127,8 @@ class FakeGateway(InferenceClient):
             self.bars[request_id] = bars
         if self.before is not None:
             self.before(target, bars, request_id)
-        return answer(route.strip(":").rsplit("_", 1)[0] if route else self.draw(request_id), bars)
+        model = route.strip(":").rsplit("_", 1)[0] if route else self.draw(request_id)
+        return answer(model, bars, earlier=model in self.earlier)
 
     def infer_batch(
         self, target: str, bars: np.ndarray, *, route: str | None = None, request_id: str | None = None
@@ -129,7 +137,7 @@ class FakeGateway(InferenceClient):
             self.batches.append((target, len(bars)))
         if self.before is not None:
             self.before(target, bars, None)
-        return answer(target, bars)
+        return answer(target, bars, earlier=target in self.earlier)
 
     def draw(self, request_id: str) -> str:
         number = unit(request_id) * sum(self.weights.values())
@@ -140,14 +148,17 @@ class FakeGateway(InferenceClient):
         raise AssertionError("weights are positive")
 
 
-def answer(model: str, bars: np.ndarray) -> Answer:
+def answer(model: str, bars: np.ndarray, *, earlier: bool = False) -> Answer:
     """A forecast that depends on the model and the bars only."""
     skew = unit(model) - 0.5
     probability = np.array([0.2 + 0.6 * unit(f"{model}{row.tobytes().hex()[-64:]}") for row in bars], dtype=np.float32)
     quantiles = np.array([-0.03, -0.02, 0.001 * skew, 0.02, 0.03], dtype=np.float32)
+    levels = np.tile(quantiles, (len(bars), 1))
+    further = {"return_quantiles_5d": np.float32(2) * levels, "excess_return": probability - np.float32(0.5)}
     return said(
         probability,
-        np.tile(quantiles, (len(bars), 1)),
+        levels,
         model,
         0.001 + 0.003 * unit(f"{model}{bars.tobytes().hex()[-32:]}") ** 4,
+        **({} if earlier else further),
     )

@@ -19,6 +19,7 @@ def test_labels_and_trades_are_those_of_the_designs_timing(prices: PricePanel) -
     assert row["log_return"] == pytest.approx(np.log(close[t + 1] / close[t]))
     assert row["up"] == (close[t + 1] > close[t])
     assert row["traded_return"] == pytest.approx(opening[t + 2] / opening[t + 1] - 1)
+    assert row["outcome_5d"] == pytest.approx(np.log(close[t + 5] / close[t]))
 
 
 def test_only_due_outcomes_are_joined(prices: PricePanel) -> None:
@@ -26,11 +27,14 @@ def test_only_due_outcomes_are_joined(prices: PricePanel) -> None:
     frame = outcome_frame(prices.until(as_of))
     assert frame["session"].max() == prices.sessions[29]  # its label needs session 30
     assert frame.loc[frame["traded_return"].notna(), "session"].max() == prices.sessions[28]
+    assert frame.loc[frame["outcome_5d"].notna(), "session"].max() == prices.sessions[25]  # it needs session 30
     earlier = outcome_frame(prices)
-    pd.testing.assert_frame_equal(
-        frame[frame["traded_return"].notna()].reset_index(drop=True),
-        earlier[earlier["session"] <= prices.sessions[28]].reset_index(drop=True),
-    )
+    for column, last in (("traded_return", 28), ("outcome_5d", 25)):
+        until = frame.drop(columns={"traded_return", "outcome_5d"} - {column})
+        pd.testing.assert_frame_equal(
+            until[until[column].notna()].reset_index(drop=True),
+            earlier.loc[earlier["session"] <= prices.sessions[last], until.columns].reset_index(drop=True),
+        )
 
 
 def test_predictions_without_an_outcome_are_left_out_and_columns_kept(prices: PricePanel) -> None:
@@ -52,3 +56,15 @@ def test_a_session_without_trade_gives_no_outcome() -> None:
     sessions = set(outcome_frame(prices).query("ticker == 'T00'")["session"])
     assert not {prices.sessions[9], prices.sessions[10]} & sessions
     assert prices.sessions[11] in sessions
+    week = outcome_frame(prices).query("ticker == 'T00'").set_index("session")["outcome_5d"]
+    assert np.isnan(week[prices.sessions[5]]), "it ends on the session without a trade"
+    assert week[[prices.sessions[place] for place in (4, 6, 8, 11)]].notna().all(), (
+        "what it missed between is part of it"
+    )
+
+
+def test_five_sessions_are_counted_by_the_panel_and_there_may_be_fewer(prices: PricePanel) -> None:
+    short = prices.until(prices.sessions[3])
+    frame = outcome_frame(short)
+    assert len(frame) == 3 * len(prices.tickers)
+    assert frame["outcome_5d"].isna().all()

@@ -20,6 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from financial_assets.serving.artifact_store import ArtifactStore
+from financial_assets.serving.bar_rules import OUTPUTS
 from tests.k8s.container_files import ROOT, read
 from tests.waiting import wait_on
 
@@ -32,13 +33,15 @@ KEPT = {"name", "inputs", "outputs", "platform", "versions", "parallel_workers",
 
 
 def write_model(folder: Path) -> Path:
-    """A graph of the served signature: the sigmoid of the bars' mean, and that mean five times."""
+    """A graph of the served signature: the sigmoid of the bars' mean, that mean five times, twice, and once more."""
     tensor = helper.make_tensor_value_info
     nodes = [
         helper.make_node("ReduceMean", ["bars", "axes"], ["flat"], keepdims=0),
         helper.make_node("Unsqueeze", ["flat", "last"], ["mean"]),
         helper.make_node("Sigmoid", ["mean"], ["probability_up"]),
         helper.make_node("Concat", ["mean"] * 5, ["return_quantiles"], axis=1),
+        helper.make_node("Identity", ["return_quantiles"], ["return_quantiles_5d"]),
+        helper.make_node("Identity", ["mean"], ["excess_return"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -47,6 +50,8 @@ def write_model(folder: Path) -> Path:
         [
             tensor("probability_up", TensorProto.FLOAT, ["batch", 1]),
             tensor("return_quantiles", TensorProto.FLOAT, ["batch", 5]),
+            tensor("return_quantiles_5d", TensorProto.FLOAT, ["batch", 5]),
+            tensor("excess_return", TensorProto.FLOAT, ["batch", 1]),
         ],
         [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("axes", [1, 2]), ("last", [1]))],
     )
@@ -148,6 +153,9 @@ def test_a_published_artefact_is_loaded_and_answers(tmp_path: Path) -> None:
         assert (answer["model_name"], answer["model_version"]) == (ROUTE, "3")
         outputs = {output["name"]: output["data"] for output in answer["outputs"]}
         np.testing.assert_allclose(outputs["probability_up"], [1 / (1 + np.exp(-0.5))] * 2, rtol=1e-6)
+        assert list(outputs) == list(OUTPUTS)
+        np.testing.assert_allclose(outputs["return_quantiles_5d"], [0.5] * 10, rtol=1e-6)
+        np.testing.assert_allclose(outputs["excess_return"], [0.5] * 2, rtol=1e-6)
         # The Model's parameter arrived.
         many = _bars(9)
         tensor |= {"shape": list(many.shape), "data": many.ravel().tolist()}

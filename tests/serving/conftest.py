@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,14 @@ class Plane:
 BASELINE, ENHANCED, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v1", "lightweight-predictor-v1"
 
 
-def start_plane(root: Path, *, mirror: tuple[str, int] | None = (SHADOW, 100)) -> Plane:
+def start_plane(root: Path, *, mirror: tuple[str, int] | None = (SHADOW, 100), earlier: Sequence[str] = ()) -> Plane:
+    """A plane whose models named in ``earlier`` answer as those of an earlier version."""
     logits = {BASELINE: -1.0, ENHANCED: 1.0, SHADOW: 2.0}
     target = LocalTarget(root / "home")
-    models = [model_manifest(name, str(write_model(root / name, logit))) for name, logit in logits.items()]
+    models = [
+        model_manifest(name, str(write_model(root / name, logit, earlier=name in earlier)))
+        for name, logit in logits.items()
+    ]
     weights = {BASELINE: 70, ENHANCED: 30}
     target.apply([*models, experiment_manifest(EXPERIMENT_NAME, default=BASELINE, weights=weights, mirror=mirror)])
     return Plane(root / "home", target, logits)
@@ -60,7 +64,7 @@ def bars_of() -> Callable[[int], np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def answer_of() -> Callable[[np.ndarray, float], tuple[np.ndarray, np.ndarray]]:
+def answer_of() -> Callable[[np.ndarray, float], dict[str, np.ndarray]]:
     return expected_answer
 
 

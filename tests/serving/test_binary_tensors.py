@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from financial_assets.serving.bar_rules import neutral_bars
+from financial_assets.serving.bar_rules import OUTPUTS, neutral_bars
 from financial_assets.serving.client.protocol import BINARY_HEADER, ModelInferRequest
 from financial_assets.serving.client.transport import _message, binary_request_body
 from financial_assets.serving.local.server.raw_tensors import attach_tensors, raw_array, split_body
@@ -56,7 +56,7 @@ def test_raw_tensors_and_json_get_the_same_answer(http: httpx.Client, plane: Any
 @pytest.mark.parametrize(
     ("change", "raw_outputs"),
     [
-        ({"parameters": {"binary_data_output": True}}, {"probability_up", "return_quantiles"}),
+        ({"parameters": {"binary_data_output": True}}, set(OUTPUTS)),
         ({"parameters": {"binary_data_output": False}}, set[str]()),
         (
             {
@@ -74,6 +74,16 @@ def test_raw_tensors_and_json_get_the_same_answer(http: httpx.Client, plane: Any
             },
             {"return_quantiles"},
         ),
+        (
+            {
+                "outputs": [
+                    {"name": "excess_return", "parameters": {"binary_data": True}},
+                    {"name": "probability_up"},
+                    {"name": "return_quantiles_5d", "parameters": {"binary_data": True}},
+                ]
+            },
+            {"excess_return", "return_quantiles_5d"},
+        ),
     ],
 )
 def test_outputs_are_raw_where_they_are_asked_for(
@@ -85,7 +95,7 @@ def test_outputs_are_raw_where_they_are_asked_for(
     assert answer.status_code == 200, answer.text
     length = int(answer.headers.get(BINARY_HEADER, len(answer.content)))
     assert (length < len(answer.content)) == bool(raw_outputs)
-    expected = dict(zip(("probability_up", "return_quantiles"), answer_of(bars, plane.logits[MODEL]), strict=True))
+    expected = answer_of(bars, plane.logits[MODEL])
     at = length
     for output in json.loads(answer.content[:length])["outputs"]:
         assert ("data" not in output) == (output["name"] in raw_outputs)

@@ -92,7 +92,7 @@ def test_routes_are_learnt_from_the_gateway(synced: Any, write_tiny: MakeModel, 
         for name, logit in {"route-a": -1.0, "route-b": 1.0}.items():
             answer = client.infer_batch(name, bars)
             assert answer.route == name
-            np.testing.assert_allclose(answer.probability_up, answer_of(bars, logit)[0][:, 0], rtol=1e-5)
+            np.testing.assert_allclose(answer.probability_up, answer_of(bars, logit)["probability_up"][:, 0], rtol=1e-5)
 
 
 def test_models_with_covariates_are_asked_with_as_many_channels(synced: Any, write_tiny: MakeModel) -> None:

@@ -23,20 +23,38 @@ from financial_assets.errors import (
     RequestRejectedError,
 )
 from financial_assets.serving.client.inference import InferenceClient, parse_routes
-from financial_assets.serving.client.protocol import INFER_METHOD, ModelInferRequest, ModelInferResponse
+from financial_assets.serving.client.protocol import (
+    BINARY_HEADER,
+    BINARY_SIZE,
+    INFER_METHOD,
+    ModelInferRequest,
+    ModelInferResponse,
+)
 from financial_assets.serving.target import Endpoint
 
 Reply = tuple[int, dict[str, str], bytes]
 BARS = np.ones((1, 256, 7), dtype=np.float32)
 
 
-def good(route: str | None, rows: int = 1) -> Reply:
-    outputs = [
-        {"name": "probability_up", "shape": [rows, 1], "datatype": "FP32", "data": [0.5] * rows},
-        {"name": "return_quantiles", "shape": [rows, 5], "datatype": "FP32", "data": [0.0] * 5 * rows},
+VALUES = {
+    "probability_up": [0.5],
+    "return_quantiles": [0.0] * 5,
+    "return_quantiles_5d": [1.0] * 5,
+    "excess_return": [2.0],
+}
+
+
+def outputs_of(rows: int = 1) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "shape": [rows, len(row)], "datatype": "FP32", "data": row * rows}
+        for name, row in VALUES.items()
     ]
+
+
+def good(route: str | None, rows: int = 1, outputs: list[dict[str, Any]] | None = None) -> Reply:
     headers = {} if route is None else {"x-seldon-route": route}
-    return 200, headers, json.dumps({"model_name": "served", "outputs": outputs}).encode()
+    document = {"model_name": "served", "outputs": outputs_of(rows) if outputs is None else outputs}
+    return 200, headers, json.dumps(document).encode()
 
 
 class Gateway:
@@ -191,6 +209,77 @@ def test_a_success_that_is_no_answer_is_the_gateways_failure(gateway: Gateway, b
     assert caught.value.route == "a"
 
 
+def changed(which: str, **change: Any) -> list[dict[str, Any]]:
+    return [output | (change if output["name"] == which else {}) for output in outputs_of()]
+
+
+FAULTS = {
+    "no score": (outputs_of()[:3], "outputs probability_up, return_quantiles, return_quantiles_5d; expected"),
+    "no five sessions": ([*outputs_of()[:2], outputs_of()[3]], "outputs excess_return, probability_up, return_quant"),
+    "no one session": (
+        [outputs_of()[0], *outputs_of()[2:]],
+        "or only probability_up and return_quantiles from a model",
+    ),
+    "no probability": (outputs_of()[1:], "outputs excess_return, return_quantiles, return_quantiles_5d; expected"),
+    "one more": ([*outputs_of(), outputs_of()[3] | {"name": "price"}], "outputs excess_return, price, probability_up"),
+    "twice": ([*outputs_of(), outputs_of()[3]], "output excess_return comes more than once"),
+    "instead": (
+        changed("return_quantiles_5d", name="return_quantiles"),
+        "output return_quantiles comes more than once",
+    ),
+    "four quantiles": (changed("return_quantiles_5d", shape=[1, 4], data=[0.0] * 4), "1 rows asked, but outputs of"),
+    "flat quantiles": (changed("return_quantiles_5d", shape=[5]), "1 rows asked, but outputs of shape"),
+    "two rows": (changed("return_quantiles_5d", shape=[2, 5], data=[0.0] * 10), "1 rows asked, but outputs of shape"),
+    "flat score": (changed("excess_return", shape=[1]), "1 rows asked, but outputs of shape"),
+    "wide score": (changed("excess_return", shape=[1, 2], data=[0.0] * 2), "1 rows asked, but outputs of shape"),
+    "no rows": (changed("excess_return", shape=[0, 1], data=[]), "1 rows asked, but outputs of shape"),
+    "other numbers": (
+        changed("excess_return", datatype="FP64"),
+        "output excess_return has datatype FP64; expected FP32",
+    ),
+    "whole numbers": (changed("return_quantiles_5d", datatype="INT64"), "has datatype INT64; expected FP32"),
+}
+"""Outputs that are no model's, and what is said of them; over REST in JSON and over gRPC as bytes."""
+
+
+@pytest.mark.parametrize(("outputs", "said"), FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("way", ["json", "binary", "grpc"])
+def test_an_answer_with_other_outputs_is_refused_in_words(
+    gateway: Gateway, raw_gateway: Any, way: str, outputs: list[dict[str, Any]], said: str
+) -> None:
+    gateway.reply = lambda _: good(":a_1:", outputs=outputs) if way == "json" else framed(":a_1:", outputs)
+    raw_gateway.behave = lambda request, context: raw_outputs(outputs)
+    client = raw_connect(raw_gateway) if way == "grpc" else connect(gateway)
+    with client, pytest.raises(GatewayUnavailableError, match="not a V2 answer") as caught:
+        client.infer_batch("a", BARS) if way == "grpc" else client.infer("a", BARS)
+    assert said in str(caught.value)
+    assert caught.value.answered, "the model has answered: its failure, not the gateway's"
+
+
+@pytest.mark.parametrize("way", ["json", "binary", "grpc"])
+@pytest.mark.parametrize(
+    ("outputs", "heads"), [(outputs_of(), 4), (outputs_of()[::-1], 4), (outputs_of()[:2], 2), (outputs_of()[1::-1], 2)]
+)
+def test_outputs_are_read_by_name_and_an_earlier_model_has_two(
+    gateway: Gateway, raw_gateway: Any, way: str, outputs: list[dict[str, Any]], heads: int
+) -> None:
+    gateway.reply = lambda _: good(":a_1:", outputs=outputs) if way == "json" else framed(":a_1:", outputs)
+    raw_gateway.behave = lambda request, context: raw_outputs(outputs)
+    with raw_connect(raw_gateway) if way == "grpc" else connect(gateway) as client:
+        answer = client.infer_batch("a", BARS) if way == "grpc" else client.infer("a", BARS)
+    found = {name: values[0].tolist() for name, values in answer.outputs.items()}
+    assert found == dict(list(VALUES.items())[:heads])
+    assert (answer.return_quantiles_5d is None, answer.excess_return is None) == (heads == 2, heads == 2)
+
+
+@pytest.mark.parametrize("more", [b"1234", b""])
+def test_bytes_that_no_output_claims_are_refused(gateway: Gateway, more: bytes) -> None:
+    status, headers, body = framed(":a_1:", outputs_of())
+    gateway.reply = lambda _: (status, headers, body + more if more else body[:-4])
+    with connect(gateway) as client, pytest.raises(GatewayUnavailableError, match="not a V2 answer"):
+        client.infer("a", BARS)
+
+
 def test_a_stale_route_is_dropped_once_and_only_on_404(gateway: Gateway) -> None:
     gateway.reply = lambda headers: (404, {}, b"") if "x-seldon-route" in headers else good(":a_2:")
     with connect(gateway) as client:
@@ -240,13 +329,40 @@ def test_no_answer_in_time_is_a_timeout(gateway: Gateway) -> None:
 
 
 def raw_answer(**change: Any) -> Any:
-    response = ModelInferResponse(model_name="served", id="r")
-    fields = {"datatype": "FP32", "shape": [1, 1], "content": np.float32([0.5]).tobytes()} | change
-    response.outputs.add(name="probability_up", datatype=fields["datatype"], shape=fields["shape"])
-    response.raw_output_contents.append(fields["content"])
-    response.outputs.add(name="return_quantiles", datatype="FP32", shape=[1, 5])
-    response.raw_output_contents.append(np.zeros(5, np.float32).tobytes())
+    response = raw_outputs(outputs_of())
+    content = change.pop("content", None)
+    if content is not None:
+        response.raw_output_contents[0] = content
+    for name, value in change.items():
+        response.outputs[0].ClearField(name)
+        getattr(response.outputs[0], name).extend(value) if name == "shape" else setattr(
+            response.outputs[0], name, value
+        )
     return response
+
+
+def raw_outputs(outputs: list[dict[str, Any]]) -> Any:
+    response = ModelInferResponse(model_name="served", id="r")
+    for output in outputs:
+        response.outputs.add(**{name: output[name] for name in ("name", "datatype", "shape")})
+        response.raw_output_contents.append(content_of(output))
+    return response
+
+
+def content_of(output: dict[str, Any]) -> bytes:
+    kind = {"FP64": "<f8", "INT64": "<i8"}.get(output["datatype"], "<f4")
+    return np.array(output["data"], kind).tobytes()
+
+
+def framed(route: str, outputs: list[dict[str, Any]]) -> Reply:
+    """JSON, and behind it the outputs as bytes."""
+    contents = [content_of(output) for output in outputs]
+    described = [
+        {name: output[name] for name in ("name", "datatype", "shape")} | {"parameters": {BINARY_SIZE: len(content)}}
+        for output, content in zip(outputs, contents, strict=True)
+    ]
+    head = json.dumps({"model_name": "served", "outputs": described}).encode()
+    return 200, {"x-seldon-route": route, BINARY_HEADER: str(len(head))}, b"".join([head, *contents])
 
 
 @pytest.fixture

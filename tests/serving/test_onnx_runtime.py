@@ -6,6 +6,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlserver.settings import ModelParameters, ModelSettings
 from mlserver.types import Datatype, InferenceRequest, RequestInput, RequestOutput, TensorData
 from onnx import TensorProto, helper, numpy_helper
 
+from financial_assets.serving.bar_rules import EARLIER_OUTPUTS, OUTPUTS
 from financial_assets.serving.runtime import CHANNELS, FinancialOnnxRuntime, check_bars
 
 
@@ -80,16 +82,20 @@ def test_metadata_comes_from_the_graph(model: FinancialOnnxRuntime) -> None:
     assert [(t.name, t.shape) for t in metadata.outputs or []] == [
         ("probability_up", [-1, 1]),
         ("return_quantiles", [-1, 5]),
+        ("return_quantiles_5d", [-1, 5]),
+        ("excess_return", [-1, 1]),
     ]
     answer = asyncio.run(model.predict(request(bars().ravel(), [1, 256, 7])))
     assert (answer.model_name, answer.model_version, answer.id) == ("tiny_3", "3", "r1")
-    assert [output.datatype for output in answer.outputs] == ["FP32", "FP32"]
+    assert [(output.name, output.datatype) for output in answer.outputs] == [(name, "FP32") for name in OUTPUTS]
 
 
 def test_only_the_wanted_outputs_are_sent(model: FinancialOnnxRuntime) -> None:
     payload = request(bars().ravel(), [1, 256, 7])
     payload.outputs = [RequestOutput(name="probability_up")]
     assert set(ask(model, payload)) == {"probability_up"}
+    payload.outputs = [RequestOutput(name=name) for name in ("excess_return", "return_quantiles_5d")]
+    assert list(ask(model, payload)) == ["excess_return", "return_quantiles_5d"]
     payload.outputs = [RequestOutput(name="price")]
     with pytest.raises(InferenceError, match="unknown output price"):
         ask(model, payload)
@@ -224,6 +230,113 @@ def test_a_graph_of_another_signature_is_refused(tmp_path: Path, write_tiny: Any
     onnx.save(changed, str(path))
     with pytest.raises(MLServerError, match="signature"):
         load(path)
+
+
+def test_a_model_of_an_earlier_version_answers_what_it_has(tmp_path: Path, write_tiny: Any) -> None:
+    earlier = load(write_tiny(tmp_path / "model", 0.5, earlier=True))
+    payload = request(bars().ravel(), [1, 256, 7])
+    assert list(ask(earlier, payload)) == list(EARLIER_OUTPUTS)
+    metadata = asyncio.run(earlier.metadata())
+    assert [tensor.name for tensor in metadata.outputs or []] == list(EARLIER_OUTPUTS)
+    payload.outputs = [RequestOutput(name="excess_return")]
+    with pytest.raises(InferenceError, match="unknown output excess_return; this model gives probability_up, return_q"):
+        ask(earlier, payload)
+
+
+def spoil(path: Path, change: Callable[[Any], None]) -> Path:
+    """Change the graph of a tiny model, which stays one that onnxruntime can load."""
+    model = onnx.load(str(path / "model.onnx"))
+    change(model.graph)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path / "model.onnx"))
+    return path
+
+
+def replace_output(name: str, node: Any, kind: int, width: int) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        (place,) = (index for index, output in enumerate(graph.output) if output.name == name)
+        (maker,) = (one for one in graph.node if one.output[0] == name)
+        maker.output[0] = "before"
+        graph.node.append(node)
+        graph.output[place].CopyFrom(helper.make_tensor_value_info(name, kind, ["batch", width]))
+
+    return change
+
+
+def drop(*names: str) -> Callable[[Any], None]:
+    def change(graph: Any) -> None:
+        kept = [output for output in graph.output if output.name not in names]
+        del graph.output[:]
+        graph.output.extend(kept)
+
+    return change
+
+
+QUANTILES_5D, SCORE = OUTPUTS[2:]
+DOUBLED = helper.make_node("Concat", ["before", "before"], [SCORE], axis=1)
+TEN = helper.make_node("Concat", ["before", "before"], [QUANTILES_5D], axis=1)
+PRECISE = helper.make_node("Cast", ["before"], [SCORE], to=TensorProto.DOUBLE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        drop(SCORE),
+        drop(QUANTILES_5D),
+        drop("return_quantiles"),
+        drop("return_quantiles", SCORE),
+        drop("probability_up"),
+        replace_output(SCORE, DOUBLED, TensorProto.FLOAT, 2),
+        replace_output(QUANTILES_5D, TEN, TensorProto.FLOAT, 10),
+        replace_output(SCORE, PRECISE, TensorProto.DOUBLE, 1),
+    ],
+    ids=["no score", "no 5d", "no 1d", "one of each", "no probability", "two scores", "ten quantiles", "double"],
+)
+def test_a_graph_with_a_part_of_the_outputs_or_of_other_widths_is_refused(
+    tmp_path: Path, write_tiny: Any, change: Callable[[Any], None]
+) -> None:
+    with pytest.raises(MLServerError, match=r"signature .*expected bars .*excess_return .*earlier version") as caught:
+        load(spoil(write_tiny(tmp_path / "model", 0.0), change))
+    assert caught.value.status_code == 422
+
+
+def test_outputs_in_another_order_and_others_beside_them_change_nothing(tmp_path: Path, write_tiny: Any) -> None:
+    def shuffle(graph: Any) -> None:
+        outputs = [helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", 1]), *reversed(graph.output)]
+        del graph.output[:]
+        graph.output.extend(outputs)
+
+    plain, shuffled = (load(write_tiny(tmp_path / name, 0.5)) for name in ("plain", "other"))
+    shuffled = load(spoil(tmp_path / "other", shuffle))
+    payload = request(bars().ravel(), [1, 256, 7])
+    one, other = ask(plain, payload), ask(shuffled, payload)
+    assert list(one) == list(other) == list(OUTPUTS)
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.mark.parametrize("name", [QUANTILES_5D, SCORE])
+def test_a_head_that_is_not_finite_makes_no_answer(tmp_path: Path, write_tiny: Any, name: str) -> None:
+    node = helper.make_node("Log", ["before"], [name])
+
+    def change(graph: Any) -> None:
+        width = 5 if name == QUANTILES_5D else 1
+        # The mean close minus 150: its logarithm is a number for dear stocks only.
+        graph.initializer.append(numpy_helper.from_array(np.full((1, width), 0.15, np.float32), "limit"))
+        replace_output(name, node, TensorProto.FLOAT, width)(graph)
+        (maker,) = (one for one in graph.node if one.output[0] == "before")
+        maker.CopyFrom(helper.make_node("Sub", ["limit", "mean_of_thousand"], ["before"]))
+        graph.initializer.append(numpy_helper.from_array(np.array(0.001, np.float32), "thousandth"))
+        position = list(graph.node).index(maker)
+        nodes = list(graph.node)
+        nodes.insert(position, helper.make_node("Mul", ["mean", "thousandth"], ["mean_of_thousand"]))
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+    model = load(spoil(write_tiny(tmp_path / "model", 0.0), change))
+    assert np.isfinite(ask(model, request(bars().ravel(), [1, 256, 7]))[name]).all()
+    with pytest.raises(InferenceError, match=rf"bars\[1\] is so extreme that {name} of model tiny_3 is not finite"):
+        ask(model, request(bars(2, [1, 2]).ravel(), [2, 256, 7]))
 
 
 @pytest.mark.parametrize("parameters", [{"max_batch": "many"}, {"max_batch": 0}, {"intra_op_threads": "-1"}])

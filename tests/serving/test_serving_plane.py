@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,11 +24,14 @@ from financial_assets.errors import (
     RequestRejectedError,
     TargetError,
 )
+from financial_assets.serving.bar_rules import EARLIER_OUTPUTS, OUTPUTS
 from financial_assets.serving.client.inference import Answer, InferenceClient
 from financial_assets.serving.deployment import check_deployment
+from financial_assets.serving.local import control
 from financial_assets.serving.local.layout import Layout, Ports, read_ports
 from financial_assets.serving.manifests import EXPERIMENT_NAME
 from financial_assets.serving.target import Endpoint
+from tests.serving.conftest import start_plane
 
 pytestmark = pytest.mark.integration
 BASELINE, ENHANCED, SHADOW = "baseline-predictor-v1", "enhanced-predictor-v1", "lightweight-predictor-v1"
@@ -43,9 +47,10 @@ def test_a_model_answers_for_itself_even_when_it_shares_its_endpoint(
     for _ in range(12):  # the default's endpoint is split 70/30: twelve answers by luck are rarer than 2 %
         answer: Answer = getattr(client, way)(model, bars, request_id="id-1")
         assert (answer.route, answer.route_version, answer.model_name) == (model, 1, f"{model}_1")
-    probability, quantiles = answer_of(bars, plane.logits[model])
-    np.testing.assert_allclose(answer.probability_up, probability[:, 0], rtol=1e-6)
-    np.testing.assert_allclose(answer.return_quantiles, quantiles, rtol=1e-6)
+    expected = answer_of(bars, plane.logits[model])
+    assert list(answer.outputs) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(answer.outputs[name], values, rtol=1e-6, err_msg=name)
     assert answer.request_id == "id-1"
     assert 0 < answer.latency_s < 5
 
@@ -199,9 +204,42 @@ def test_the_deployment_check_distinguishes_a_model_from_another(
     with pytest.raises(TargetError, match="returns different predictions from its ONNX file"):
         check_deployment(client, SHADOW, bars, expected)
     with pytest.raises(TargetError, match="largest difference nan"):
-        check_deployment(client, BASELINE, bars, (expected[0] * np.nan, expected[1]))
+        check_deployment(client, BASELINE, bars, expected | {"probability_up": expected["probability_up"] * np.nan})
+    for name, values in expected.items():
+        with pytest.raises(TargetError, match=f"largest difference 0.125 in {name}; allowed"):
+            check_deployment(client, BASELINE, bars, expected | {name: values + 0.125})
+        with pytest.raises(TargetError, match=f"largest difference nan in {name}; allowed"):
+            check_deployment(client, BASELINE, bars, expected | {name: values * np.nan})
+        # Only the last row, which goes over gRPC alone.
+        last = 0.125 * (np.arange(len(bars))[:, None] == len(bars) - 1)
+        with pytest.raises(TargetError, match=f"largest difference 0.125 in {name}; allowed"):
+            check_deployment(client, BASELINE, bars, expected | {name: values + last})
+        with pytest.raises(TargetError, match="answers with shapes"):
+            check_deployment(client, BASELINE, bars, {other: expected[other] for other in expected if other != name})
     with pytest.raises(TargetError, match="answers with shapes"):
-        check_deployment(client, BASELINE, bars, (expected[0], expected[1][:, :3]))
+        check_deployment(client, BASELINE, bars, expected | {"return_quantiles": expected["return_quantiles"][:, :3]})
+
+
+def test_a_model_of_an_earlier_version_keeps_serving_beside_a_new_one(
+    tmp_path: Path, bars_of: Any, answer_of: Any
+) -> None:
+    """Both ways, in one experiment, and the deployment check compares what its file has."""
+    mixed, bars = start_plane(tmp_path, mirror=None, earlier=(BASELINE,)), bars_of(3)
+    try:
+        with InferenceClient(mixed.endpoint) as client:
+            for way in WAYS:
+                old, new = (getattr(client, way)(model, bars) for model in (BASELINE, ENHANCED))
+                assert list(old.outputs) == list(EARLIER_OUTPUTS)
+                assert (old.return_quantiles_5d, old.excess_return) == (None, None)
+                assert list(new.outputs) == list(OUTPUTS)
+            whole = answer_of(bars, mixed.logits[BASELINE])
+            assert check_deployment(client, BASELINE, bars, {name: whole[name] for name in EARLIER_OUTPUTS}) < 1e-5
+            with pytest.raises(TargetError, match="answers with shapes"):
+                check_deployment(client, BASELINE, bars, whole)
+            drawn = {(one := client.infer(EXPERIMENT_NAME, bars)).route: len(one.outputs) for _ in range(40)}
+            assert drawn == {BASELINE: 2, ENHANCED: 4}
+    finally:
+        control.stop(mixed.home)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -210,7 +248,7 @@ def test_a_batch_of_two_thousand_passes(
 ) -> None:
     bars = bars_of(2000)
     answer = getattr(client, way)(ENHANCED, bars)
-    np.testing.assert_allclose(answer.return_quantiles, answer_of(bars, 1.0)[1], rtol=1e-5)
+    np.testing.assert_allclose(answer.return_quantiles, answer_of(bars, 1.0)["return_quantiles"], rtol=1e-5)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -36,7 +36,12 @@ def test_the_readmes_request_is_answered_when_copied(
     assert "HTTP/1.1 200 OK" in head
     assert re.search(r"^x-seldon-route: :(baseline|enhanced)-predictor-v1_1:$", head, re.M)
     shapes = {output["name"]: output["shape"] for output in json.loads(answer)["outputs"]}
-    assert shapes == {"probability_up": [1, 1], "return_quantiles": [1, 5]}
+    assert shapes == {
+        "probability_up": [1, 1],
+        "return_quantiles": [1, 5],
+        "return_quantiles_5d": [1, 5],
+        "excess_return": [1, 1],
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Field inference.InferTensorContents:DeprecationWarning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,30 +20,26 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.predictor import SERVED_LOOKBACK
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.client.inference import InferenceClient
+from financial_assets.serving.signal_schema import FURTHER_COLUMNS, QUANTILE_5D_COLUMNS
 from financial_assets.serving.signals import (
     SIGNAL_SCHEMA,
     ask_signals,
     check_signals,
     make_signals,
-    save_signals,
+    missing_heads,
     without_signal,
 )
-
-MODEL, VERSION = "baseline-predictor-v3", 3
-FRIDAY, MONDAY = pd.Timestamp("2010-01-29"), pd.Timestamp("2010-02-01")
-LEVELS = np.array([-0.03, -0.02, 0.001, 0.015, 0.04])
-
-
-def answer_of(probability: np.ndarray, quantiles: np.ndarray, route: str | None = MODEL) -> Answer:
-    return Answer(
-        np.asarray(probability, np.float32), np.asarray(quantiles, np.float32), route, 1, "served", 0.01, "an-id"
-    )
-
-
-def signals_of(names: list[str], probability: list[float], quantiles: np.ndarray | None = None) -> pd.DataFrame:
-    levels = np.tile(LEVELS, (len(names), 1)) if quantiles is None else quantiles
-    answer = answer_of(np.array(probability), levels)
-    return make_signals(names, answer, as_of=FRIDAY, model=MODEL, version=VERSION)
+from tests.serving.signal_builders import (
+    FRIDAY,
+    LEVELS,
+    MODEL,
+    MONDAY,
+    VERSION,
+    answer_of,
+    signals_of,
+    signals_with_heads,
+    whole_answer,
+)
 
 
 def panel_of(tickers: int, sessions: int = SERVED_LOOKBACK + 4) -> PricePanel:
@@ -132,6 +128,134 @@ def test_rows_are_sorted_and_keep_their_values() -> None:
     found = signals_of(["C", "A", "B"], [0.3, 0.1, 0.2])
     assert found["ticker"].tolist() == ["A", "B", "C"]
     np.testing.assert_allclose(found["probability_up"], [0.1, 0.2, 0.3], rtol=1e-6)
+
+
+# --- five sessions and ranking ---------------------------------------------------------------------------------------
+
+
+def test_all_heads_by_hand() -> None:
+    """The shortfall is that of an exponential tail through both quantiles, by numbers of a fine grid of levels."""
+    row = signals_with_heads(["AAPL"], [0.55], score=[-0.25]).iloc[0]
+    assert row["target_session_5d"] == pd.Timestamp("2010-02-05")
+    assert row["expected_low_5d"] == pytest.approx(np.exp(-0.04) - 1)
+    assert row["expected_high_5d"] == pytest.approx(np.exp(0.03) - 1)
+    assert row["var_95_5d"] == pytest.approx(1 - np.exp(-0.04))
+    assert row["var_99_5d"] == pytest.approx(1 - np.exp(-0.06))
+    np.testing.assert_allclose(row[[*QUANTILE_5D_COLUMNS]].astype(float), 2 * LEVELS, rtol=1e-6)
+    assert (row["score"], row["rank"]) == (-0.25, 1)
+    levels = (np.arange(500_000) + 0.5) / 500_000 * 0.05
+    for suffix, near, far in (("", -0.02, -0.03), ("_5d", -0.04, -0.06)):
+        tail = near + (near - far) * np.log(levels / 0.05) / np.log(5)
+        assert np.interp(0.01, levels, tail) == pytest.approx(far, abs=1e-7)
+        assert row[f"es_95{suffix}"] == pytest.approx(np.mean(1 - np.exp(tail)), rel=1e-5)
+
+
+def test_the_fifth_session_steps_over_holidays() -> None:
+    answer = whole_answer(np.array([0.5]), LEVELS[None])
+    found = make_signals(["A"], answer, as_of=pd.Timestamp("2010-12-22"), model=MODEL, version=VERSION)
+    assert found["target_session_5d"].tolist() == [pd.Timestamp("2010-12-30")]
+
+
+SCORES = st.lists(st.sampled_from([-0.0, 0.0, -1.5, 0.25, 0.25000003, 1e-30, 7.0]), min_size=1, max_size=9)
+
+
+@settings(deadline=None)
+@given(SCORES, st.randoms(use_true_random=False))
+def test_ranks_are_one_to_n_by_score_and_ties_by_ticker(scores: list[float], random: Any) -> None:
+    names = [f"T{row}" for row in range(len(scores))]
+    random.shuffle(names)
+    found = signals_with_heads(names, [0.5] * len(names), score=scores)
+    assert check_signals(found, names).empty
+    by_rank = found.sort_values("rank")
+    assert by_rank["rank"].tolist() == list(range(1, len(names) + 1))
+    wanted = sorted(zip(np.float32(scores).astype(float), names, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    assert by_rank["ticker"].tolist() == [name for _, name in wanted]
+
+
+def test_a_model_of_an_earlier_version_leaves_its_columns_empty_and_that_is_said_once() -> None:
+    found = signals_of(["A", "B"], [0.4, 0.6])
+    assert found[[*FURTHER_COLUMNS]].isna().all(axis=None)
+    assert found["es_95"].notna().all(), "its quantiles of one session say it"
+    assert found.dtypes.equals(signals_with_heads(["A", "B"], [0.4, 0.6]).dtypes)
+    assert check_signals(found, ["A", "B"]).empty
+    assert missing_heads(found).startswith(f"{MODEL} was deployed by an earlier version and answers for the next sess")
+    assert missing_heads(signals_with_heads(["A", "B"], [0.4, 0.6])) == ""
+
+
+@pytest.mark.parametrize(
+    ("further", "score"),
+    [((2, 5), None), (None, (2,)), ((2, 4), (2,)), ((1, 5), (2,)), ((2, 5), (3,)), ((2, 5), (2, 1)), ((5,), (2,))],
+)
+def test_further_heads_of_another_shape_are_refused(
+    further: tuple[int, ...] | None, score: tuple[int, ...] | None
+) -> None:
+    answer = replace(
+        answer_of(np.array([0.5, 0.5]), np.tile(LEVELS, (2, 1))),
+        return_quantiles_5d=None if further is None else np.zeros(further, np.float32),
+        excess_return=None if score is None else np.zeros(score, np.float32),
+    )
+    with pytest.raises(InferenceError, match="was asked for 2 signals, but answered with shapes"):
+        make_signals(["A", "B"], answer, as_of=FRIDAY, model=MODEL, version=VERSION)
+
+
+def test_not_a_number_is_never_taken_for_no_head() -> None:
+    spoilt = np.tile(2 * LEVELS, (2, 1))
+    spoilt[1, 4] = np.nan
+    with pytest.raises(InferenceError, match=f"{MODEL} answers NaN in return_quantiles_5d of B"):
+        signals_with_heads(["A", "B"], [0.5, 0.5], further=spoilt)
+    with pytest.raises(InferenceError, match=f"{MODEL} answers NaN in excess_return of A, B"):
+        signals_with_heads(["A", "B"], [0.5, 0.5], score=[np.nan, np.nan])
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("q01_5d", -np.inf, "q01_5d is not a possible log return"),
+        ("q99_5d", 300.0, "q99_5d is not a possible log return"),
+        ("q01_5d", 0.0, "has quantiles of five sessions out of order"),
+        ("q01_5d", np.nan, "lacks a part of five sessions and ranking"),
+        ("es_95_5d", np.nan, "lacks a part of five sessions and ranking"),
+        ("target_session_5d", pd.NaT, "lacks a part of five sessions and ranking"),
+        ("target_session_5d", MONDAY, "ends five sessions before one"),
+        ("var_99_5d", 1.0, "var_99_5d is a loss of all or more"),
+        ("expected_low_5d", -1.0, "expected_low_5d is -100 % or less"),
+        ("score", np.inf, "score is not finite"),
+        ("score", np.nan, "lacks a part of five sessions and ranking"),
+        ("score", 9.0, "is not ranked by its score"),
+        ("rank", 3, "is not ranked by its score"),
+        ("rank", 0, "rank is not a rank"),
+        ("rank", pd.NA, "lacks a part of five sessions and ranking"),
+        ("es_95", np.nan, "es_95 is missing"),
+    ],
+)
+def test_unsound_further_values_are_told_by_ticker(column: str, value: Any, problem: str) -> None:
+    signals = signals_with_heads(["BAD", "GOOD"], [0.5, 0.5], score=[-1.0, 1.0])
+    signals.loc[0, column] = value
+    failures = check_signals(signals, ["BAD", "GOOD"])
+    assert failures.loc[failures["ticker"] == "BAD", "problem"].str.startswith(problem).any(), failures
+
+
+def test_rows_of_an_earlier_model_among_those_of_a_new_one_are_told() -> None:
+    mixed = pd.concat(
+        [signals_of(["A"], [0.5]).astype({"rank": "Int64"}), signals_with_heads(["B", "C"], [0.5, 0.5])],
+        ignore_index=True,
+    )
+    failures = check_signals(mixed, ["A", "B", "C"])
+    assert failures.to_dict("records") == [{"ticker": "A", "problem": "lacks a part of five sessions and ranking"}]
+
+
+def test_ranks_are_those_of_the_whole_table_however_it_was_asked() -> None:
+    def score(answer: Answer) -> Answer:
+        levels = np.asarray(answer.return_quantiles)
+        return whole_answer(answer.probability_up, levels, score=-np.abs(answer.probability_up - 0.98), route=MODEL)
+
+    panel = panel_of(7)
+    whole = ask(Double(change=score), panel)
+    assert sorted(whole["rank"]) == list(range(1, 8))
+    assert whole["rank"].tolist() != sorted(whole["rank"]), "not merely the order of the tickers"
+    assert check_signals(whole, panel.tickers).empty
+    for rows in (1, 3, 7):
+        assert_frame_equal(ask(Double(change=score), panel, batch_rows=rows), whole)
 
 
 # --- malformed answers -----------------------------------------------------------------------------------------------
@@ -311,40 +435,6 @@ def test_no_ticker_with_enough_bars_is_an_error_that_says_why_for_each() -> None
     assert double.batches == []
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def test_both_files_hold_the_same_signals(tmp_path: Path) -> None:
-    signals = signals_of(["A", "B"], [0.4, 0.6])
-    parquet, csv = save_signals(signals, tmp_path / "signals")
-    assert [path.name for path in (parquet, csv)] == ["2010-01-29.parquet", "2010-01-29.csv"]
-    assert_frame_equal(pd.read_parquet(parquet), signals)
-    assert_frame_equal(pd.read_csv(csv, parse_dates=["as_of", "target_session"]), signals, check_dtype=False)
-    assert sorted(path.name for path in parquet.parent.iterdir()) == ["2010-01-29.csv", "2010-01-29.parquet"]
-
-
-def test_a_failed_write_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parquet, _ = save_signals(signals_of(["A"], [0.4]), tmp_path)
-    before = parquet.read_bytes()
-
-    def dies(_: pd.DataFrame, path: Path, **__: object) -> None:
-        path.write_bytes(b"half")
-        raise OSError("no space left")
-
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", dies)
-    with pytest.raises(OSError, match="no space left"):
-        save_signals(signals_of(["A"], [0.9]), tmp_path)
-    assert parquet.read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_signals_of_two_sessions_are_not_one_file(tmp_path: Path) -> None:
-    signals = signals_of(["A", "B"], [0.4, 0.6])
-    signals.loc[0, "as_of"] = pd.Timestamp("2010-01-28")
-    with pytest.raises(ValueError, match="of one session"):
-        save_signals(signals, tmp_path)
-
-
 # --- a real plane ----------------------------------------------------------------------------------------------------
 
 
@@ -355,4 +445,7 @@ def test_through_the_gateway_the_model_itself_answers_and_never_the_split(client
         found = ask_signals(client, panel, model=model, version=1, batch_rows=2)
         np.testing.assert_allclose(found["probability_up"], 1 / (1 + np.exp(-logit)), rtol=1e-5)
         np.testing.assert_allclose(found["q05"], -0.01 * (100 + np.arange(5)), rtol=1e-5)
+        np.testing.assert_allclose(found["q05_5d"], 3 * found["q05"], rtol=1e-5)
+        np.testing.assert_allclose(found["score"], 0.001 * (100 + np.arange(5)), rtol=1e-5)
+        assert found["rank"].tolist() == [5, 4, 3, 2, 1]
         assert set(found["model"]) == {model}

@@ -9,10 +9,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 QUANTILES = np.array([[-0.02, -0.01, 0.0, 0.01, 0.02]], dtype=np.float32)
+FIVE_SESSIONS, SCORE = np.float32(3), np.float32(0.001)
+"""Quantiles of five sessions by those of one, and the score by the mean close."""
 
 
-def write_model(folder: Path, logit: float, channels: int = 7) -> Path:
-    """A graph that answers sigmoid(logit) and quantiles proportional to the mean close; returns its folder."""
+def write_model(folder: Path, logit: float, channels: int = 7, *, earlier: bool = False) -> Path:
+    """A graph that answers sigmoid(logit), and quantiles and a score proportional to the mean close.
+
+    Returns its folder. With ``earlier`` it has the two outputs of a model of an earlier version.
+    """
     values = {
         "start": np.array([3], np.int64),
         "stop": np.array([4], np.int64),
@@ -22,6 +27,8 @@ def write_model(folder: Path, logit: float, channels: int = 7) -> Path:
         "nothing": np.array(0, np.float32),
         "logit": np.array(logit, np.float32),
         "levels": QUANTILES,
+        "horizon": np.array(FIVE_SESSIONS, np.float32),
+        "unit": np.array(SCORE, np.float32),
     }
     nodes = [
         helper.make_node("Slice", ["bars", "start", "stop", "channel"], ["close"]),
@@ -32,15 +39,19 @@ def write_model(folder: Path, logit: float, channels: int = 7) -> Path:
         helper.make_node("Sigmoid", ["shifted"], ["probability_up"]),
         helper.make_node("Mul", ["mean", "levels"], ["return_quantiles"]),
     ]
+    widths = {"probability_up": 1, "return_quantiles": 5}
+    if not earlier:
+        nodes += [
+            helper.make_node("Mul", ["return_quantiles", "horizon"], ["return_quantiles_5d"]),
+            helper.make_node("Mul", ["mean", "unit"], ["excess_return"]),
+        ]
+        widths |= {"return_quantiles_5d": 5, "excess_return": 1}
     tensor = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         "tiny",
         [tensor("bars", TensorProto.FLOAT, ["batch", 256, channels])],
-        [
-            tensor("probability_up", TensorProto.FLOAT, ["batch", 1]),
-            tensor("return_quantiles", TensorProto.FLOAT, ["batch", 5]),
-        ],
+        [tensor(name, TensorProto.FLOAT, ["batch", width]) for name, width in widths.items()],
         [numpy_helper.from_array(value, name) for name, value in values.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -58,7 +69,12 @@ def make_bars(rows: int) -> np.ndarray:
     return bars
 
 
-def expected_answer(bars: np.ndarray, logit: float) -> tuple[np.ndarray, np.ndarray]:
-    """What a model of :func:`write_model` says."""
+def expected_answer(bars: np.ndarray, logit: float) -> dict[str, np.ndarray]:
+    """What a model of :func:`write_model` answers, by output; one of an earlier version the first two."""
     mean = bars[:, :, 3].mean(axis=1, keepdims=True)
-    return np.full((len(bars), 1), 1 / (1 + np.exp(-logit))), mean * QUANTILES
+    return {
+        "probability_up": np.full((len(bars), 1), 1 / (1 + np.exp(-logit))),
+        "return_quantiles": mean * QUANTILES,
+        "return_quantiles_5d": mean * QUANTILES * FIVE_SESSIONS,
+        "excess_return": mean * SCORE,
+    }

@@ -21,6 +21,8 @@ from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.candidates import candidates
 from financial_assets.experiment.evaluation.conclusion import conclude_all
 from financial_assets.experiment.evaluation.evaluation import Evaluation, Scored
+from financial_assets.experiment.evaluation.heads.ranking import arm_rankings
+from financial_assets.experiment.evaluation.heads.var_coverage import tail_coverage
 from financial_assets.experiment.evaluation.remarks import ahead_remarks, ruin_remarks
 from financial_assets.experiment.evaluation.routed import routed_view
 from financial_assets.experiment.evaluation.skill import (
@@ -34,14 +36,14 @@ from financial_assets.experiment.evaluation.traffic import arm_traffic, epoch_tr
 from financial_assets.experiment.evaluation.var_backtest import backtest_arms
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.criteria import Criteria
-from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 
 __all__ = ["DIRECT_COLUMNS", "ROUTED_COLUMNS", "Evaluation", "evaluate"]
 
 _ORDER = ("champion", "challenger", "shadow")
 _SCORED = ("session", "ticker", "model", "status", "probability_up", *QUANTILE_COLUMNS)
-DIRECT_COLUMNS = _SCORED
+DIRECT_COLUMNS = (*_SCORED, *QUANTILE_5D_COLUMNS, "excess_return")
 """What an evaluation needs of the log's direct predictions; reading only this is three times as fast."""
 ROUTED_COLUMNS = ("experiment", "epoch", "regime", "inclusion", *_SCORED, "attempts", "latency_s")
 """What an evaluation needs of the log's routed predictions."""
@@ -120,6 +122,7 @@ def evaluate(
     )
     books = {skill.name: skill.pnl for skill in scored.skills} | {"buy and hold": scored.buy_and_hold}
     main = rows.get(current.champion.model)
+    roles = {arm.model: arm.role for arm in current.arms}
     followed = {model for epoch in epochs if epoch.follows_scores for model in epoch.weights}
     # With a broken traffic split nothing is compared, in remarks neither.
     ahead = () if conclusion.verdict == "refused" else ahead_remarks(scored.skills, compared)
@@ -145,7 +148,9 @@ def evaluate(
         data_hash=panel.version(),
         candidates=candidates(due, current, panel.sessions, level=main_criteria.level, cost_bps=cost_bps),
         routed=routed_view(routed_due, due, epochs, main_criteria.level),
-        backtests=backtest_arms(due, {arm.model: arm.role for arm in current.arms}),
+        backtests=backtest_arms(due, roles),
+        coverage=tail_coverage(due, roles, panel.sessions, main_criteria.level),
+        rankings=arm_rankings(due, roles, panel.sessions, main_criteria.level),
         leaks=leak_checks(due, bayes_accuracy=bayes_accuracy),
     )
 

@@ -13,6 +13,8 @@ from financial_assets.experiment.evaluation import measures
 from financial_assets.experiment.evaluation.business_view import Business
 from financial_assets.experiment.evaluation.by_regime import RegimeView
 from financial_assets.experiment.evaluation.candidates import Candidate
+from financial_assets.experiment.evaluation.heads.ranking import ArmRanking
+from financial_assets.experiment.evaluation.heads.var_coverage import TailCoverage
 from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
 from financial_assets.models.scores import LeakCheck
@@ -39,7 +41,8 @@ class Evaluation(Scored):
     name by challenger, as the decisions have it; without a challenger, that of the champion. ``business`` and
     ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what the champion and the
     challengers have in common. ``candidates`` has each challenger and shadow on its own rows; ``routed`` is ``None``
-    unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own rows, and ``leaks`` the
+    unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own rows, ``coverage`` that of
+    the whole universe over one and five sessions, ``rankings`` by the score of arms that have one, and ``leaks`` the
     leak alarms of the same rows.
     """
 
@@ -60,6 +63,8 @@ class Evaluation(Scored):
     candidates: tuple[Candidate, ...] = ()
     routed: RoutedView | None = None
     backtests: tuple[TailBackTest, ...] = ()
+    coverage: tuple[TailCoverage, ...] = ()
+    rankings: tuple[ArmRanking, ...] = ()
     sample_ratio: dict[str, Guardrail] = field(default_factory=dict)
     leaks: dict[str, LeakCheck] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import pandas as pd
@@ -24,18 +25,38 @@ class Forecast:
         Probability in [0, 1] that the next session's adjusted close is higher.
     quantiles
         The 1, 5, 50, 95 and 99 % quantiles of the next session's log return, ascending.
+    quantiles_5d
+        The same of the log return over five sessions; ``None`` from a model without that head, which an earlier
+        version deployed.
+    excess_return
+        Expected log return of the next session minus the market's, in units of the stock's causal volatility; ``None``
+        exactly where ``quantiles_5d`` is.
     """
 
     probability_up: float
-    quantiles: tuple[float, float, float, float, float]
+    quantiles: tuple[float, ...]
+    quantiles_5d: tuple[float, ...] | None = None
+    excess_return: float | None = None
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability_up <= 1.0:  # also false for NaN
             raise LogError(f"probability_up {self.probability_up!r} is not a number from 0 to 1")
-        if len(self.quantiles) != 5 or not all(map(math.isfinite, self.quantiles)):
-            raise LogError(f"return quantiles {self.quantiles!r} are not five finite numbers")
-        if any(left > right for left, right in zip(self.quantiles, self.quantiles[1:], strict=False)):
-            raise LogError(f"return quantiles {self.quantiles!r} are not in ascending order")
+        _check_quantiles("return quantiles", self.quantiles)
+        if self.quantiles_5d is None and self.excess_return is not None:
+            raise LogError("excess_return without return quantiles of five sessions: a model has both or none")
+        if self.quantiles_5d is not None and self.excess_return is None:
+            raise LogError("return quantiles of five sessions without excess_return: a model has both or none")
+        if self.quantiles_5d is not None:
+            _check_quantiles("return quantiles of five sessions", self.quantiles_5d)
+        if self.excess_return is not None and not math.isfinite(self.excess_return):
+            raise LogError(f"excess_return {self.excess_return!r} is not a finite number")
+
+
+def _check_quantiles(name: str, values: tuple[float, ...]) -> None:
+    if len(values) != 5 or not all(map(math.isfinite, values)):
+        raise LogError(f"{name} {values!r} are not five finite numbers")
+    if any(left > right for left, right in pairwise(values)):
+        raise LogError(f"{name} {values!r} are not in ascending order")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.arms import WeightEpoch, arm_from_json, arm_to_json
 from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.records import Result
-from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 
 
 def utc_now() -> datetime:
@@ -80,7 +80,9 @@ def answer_values(table: sa.Table, result: Result) -> dict[str, Any]:
     ``schema`` only.
     """
     forecast = result.forecast
-    quantiles = (None,) * len(QUANTILE_COLUMNS) if forecast is None else map(float, forecast.quantiles)
+    nothing: tuple[float | None, ...] = (None,) * len(QUANTILE_COLUMNS)
+    quantiles = nothing if forecast is None else forecast.quantiles
+    further = nothing if forecast is None or forecast.quantiles_5d is None else forecast.quantiles_5d
     columns = {field.name for field in fields(result)} & set(table.c.keys()) - {"id"}
     return {
         "row_id": result.id,
@@ -88,6 +90,8 @@ def answer_values(table: sa.Table, result: Result) -> dict[str, Any]:
         **{name: getattr(result, name) for name in columns},
         "probability_up": None if forecast is None else float(forecast.probability_up),
         **dict(zip(QUANTILE_COLUMNS, quantiles, strict=True)),
+        **dict(zip(QUANTILE_5D_COLUMNS, further, strict=True)),
+        "excess_return": None if forecast is None else forecast.excess_return,
         "completed_at": utc_now(),
     }
 

@@ -7,13 +7,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Raised whenever a table or column is added. Added columns must be nullable: rows of before have no value."""
 
 UPGRADABLE = range(1, SCHEMA_VERSION)
 """Versions that lack nothing but whole tables and nullable columns; these are added when the log is opened."""
 
 QUANTILE_COLUMNS = ("q01", "q05", "q50", "q95", "q99")
+"""Quantiles of the next session's log return."""
+
+QUANTILE_5D_COLUMNS = tuple(f"{name}_5d" for name in QUANTILE_COLUMNS)
+"""Quantiles of the log return over five sessions; empty where the model has no such head."""
 
 metadata = sa.MetaData()
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
@@ -47,7 +51,8 @@ def _answer_columns() -> list[sa.Column[Any]]:
         sa.Column("failure", sa.String(16)),
         sa.Column("error", sa.Text),
         sa.Column("probability_up", sa.Float(53)),
-        *(sa.Column(name, sa.Float(53)) for name in QUANTILE_COLUMNS),
+        *(sa.Column(name, sa.Float(53)) for name in (*QUANTILE_COLUMNS, *QUANTILE_5D_COLUMNS)),
+        sa.Column("excess_return", sa.Float(53)),
         sa.Column("latency_s", sa.Float(53)),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("intended_at", UtcInstant, nullable=False),

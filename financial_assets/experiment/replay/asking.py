@@ -19,13 +19,14 @@ from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import DirectIntent, Forecast, Result, RoutedIntent
 from financial_assets.experiment.replay.pending import PendingSession
-from financial_assets.serving.client.answers import Answer
+from financial_assets.serving.client.answers import OUTPUTS, Answer
 from financial_assets.serving.client.inference import InferenceClient
 
 # Paired scoring is repeated when a model gives no usable answer; the wait doubles up to the longest.
 _ATTEMPTS = 8
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 5.0
+_WIDTHS = dict(zip(OUTPUTS, (1, 5, 5, 1), strict=True))
 _BATCH = 256  # rows per gRPC request: 256 x 256 x 7 float32 = 1.8 MiB, below the usual limit of 4 MiB
 
 
@@ -138,11 +139,18 @@ def _result(id_: int, answer: Answer, row: int, rows: int, repetitions: int, rou
     """The result of one row of an answer; an answer that is not a forecast is a failure of the model."""
     latency_s = float(answer.latency_s)
     try:
-        shape = np.shape(answer.return_quantiles)
-        if np.size(answer.probability_up) != rows or shape != (rows, 5):
-            raise LogError(f"{np.size(answer.probability_up)} probabilities and quantiles {shape} for {rows} rows")
-        q01, q05, q50, q95, q99 = (float(value) for value in np.asarray(answer.return_quantiles)[row])
-        forecast = Forecast(float(np.ravel(answer.probability_up)[row]), (q01, q05, q50, q95, q99))
+        outputs = answer.outputs
+        shapes = {name: np.shape(values) for name, values in outputs.items()}
+        if any(shape != (rows, _WIDTHS[name]) for name, shape in shapes.items()):
+            raise LogError(f"outputs of shape {shapes} for {rows} rows")
+        # As Python's floats, which both databases' drivers take: they refuse, or store as bytes, numpy's.
+        values = {name: tuple(map(float, column[row])) for name, column in outputs.items()}
+        forecast = Forecast(
+            values["probability_up"][0],
+            values["return_quantiles"],
+            values.get("return_quantiles_5d"),
+            values["excess_return"][0] if "excess_return" in values else None,
+        )
         return Result(id_, forecast, None, route, latency_s, repetitions)
     except LogError as error:
         return Result(id_, None, "failed", route, latency_s, repetitions, f"unusable answer: {error}")

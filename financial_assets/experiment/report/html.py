@@ -17,6 +17,7 @@ from financial_assets.experiment.decision.guardrail_words import guardrail_lines
 from financial_assets.experiment.decision.words import progress, reasons_in_words
 from financial_assets.experiment.evaluation.candidates import ALWAYS_ALPHA
 from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.heads.ranking import FEWEST_TICKERS
 from financial_assets.experiment.evaluation.remarks import ahead_remarks
 from financial_assets.experiment.evaluation.var_backtest import FAMILY_ALPHA, TailBackTest
 from financial_assets.experiment.report import charts
@@ -24,6 +25,7 @@ from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
+from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -123,6 +125,9 @@ def html(
         rails={each.plan.challenger: guardrail_lines(each.decision, each.plan) for each in cases},
         progress={each.plan.challenger: progress(each.decision, each.plan) for each in cases},
         tails=_worst_tails(evaluation),
+        one_horizon=_one_horizon(evaluation),
+        fewest_tickers=FEWEST_TICKERS,
+        fewest_days=FEWEST_DAYS,
         family_alpha=FAMILY_ALPHA,
         # Plots are drawn here from numbers: nothing of a user's text becomes markup.
         evidence={each.plan.challenger: Markup(_evidence_svg(each, place)) for place, each in enumerate(ordered)},
@@ -188,6 +193,14 @@ def _worst_tails(evaluation: Evaluation) -> list[TailBackTest]:
     order = sorted(tails, key=lambda tail: min(p for p in (tail.kupiec, tail.independence, 1.0) if p is not None))
     kept = {id(tail) for tail in order[:_MOST_TAILS]}
     return [tail for tail in tails if id(tail) in kept]
+
+
+def _one_horizon(evaluation: Evaluation) -> list[str]:
+    """Arms whose coverage is that of the next session only."""
+    horizons = {(tail.model, tail.horizon) for tail in evaluation.coverage}
+    return list(
+        dict.fromkeys(model for model, _ in sorted(horizons) if sum(model == other for other, _ in horizons) == 1)
+    )
 
 
 def _evidence_svg(case: DecisionCase, place: int) -> str:

@@ -176,20 +176,28 @@ class RestTransport:
             return False
 
 
-def _read_outputs(content: bytes, json_length: str | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The JSON of an answer and its outputs; raw ones are views of ``content``."""
+def _read_outputs(content: bytes, json_length: str | None) -> tuple[dict[str, Any], list[tuple[str, np.ndarray]]]:
+    """The JSON of an answer and its outputs in their order; raw ones are views of ``content``."""
     head = len(content) if json_length is None else int(json_length)
     document = orjson.loads(content[:head])
-    outputs: dict[str, np.ndarray] = {}
+    outputs: list[tuple[str, np.ndarray]] = []
     for output in document["outputs"]:
-        size = output.get("parameters", {}).get(BINARY_SIZE)
+        size, kind = output.get("parameters", {}).get(BINARY_SIZE), _dtype(output["name"], output["datatype"])
         if size is None:
-            values = np.asarray(output["data"], np.float32)
+            values = np.asarray(output["data"], kind)
         else:
-            values = np.frombuffer(content, _DTYPES[output["datatype"]], size // 4, head)
+            values = np.frombuffer(content, kind, size // kind.itemsize, head)
             head += size
-        outputs[output["name"]] = values.reshape(output["shape"])
+        outputs.append((output["name"], values.reshape(output["shape"])))
+    if json_length is not None and head != len(content):
+        raise ValueError(f"{len(content)} bytes, of which JSON and outputs are {head}")
     return document, outputs
+
+
+def _dtype(name: str, datatype: str) -> np.dtype[Any]:
+    if datatype not in _DTYPES:
+        raise ValueError(f"output {name} has datatype {datatype}; expected {', '.join(_DTYPES)}")
+    return _DTYPES[datatype]
 
 
 class GrpcTransport:
@@ -234,13 +242,13 @@ class GrpcTransport:
             raise self._error(name, error) from error
         route = last_route(_metadata(call).get(ROUTE_HEADER))
         try:
-            outputs = {
-                output.name: np.frombuffer(content, dtype=_DTYPES[output.datatype]).reshape(output.shape)
+            outputs = [
+                (output.name, np.frombuffer(content, _dtype(output.name, output.datatype)).reshape(output.shape))
                 for output, content in zip(response.outputs, response.raw_output_contents, strict=True)
-            }
+            ]
             latency_s = time.perf_counter() - began
             return make_answer(outputs, len(bars), route, response.model_name, latency_s, identity)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise _malformed(name, error, route) from error
 
     def _error(self, name: str, error: Any) -> InferenceError:

@@ -16,6 +16,7 @@ from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedDays
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 
@@ -29,7 +30,11 @@ _SESSIONS = pd.bdate_range(CUTOFF + pd.Timedelta(days=3), periods=2_000)
 
 def evaluated(*, panel: PricePanel, **given: Any) -> Evaluation:
     """An evaluation as of the panel's last session."""
-    return evaluate(panel=panel, outcomes=outcome_frame(panel), **given)
+    # The log's frames have the columns of all heads, empty where the arms are of an earlier version.
+    direct: pd.DataFrame = given.pop("direct")
+    lacking = [name for name in (*QUANTILE_5D_COLUMNS, "excess_return") if name not in direct]
+    direct = direct.assign(**dict.fromkeys(lacking, np.nan))
+    return evaluate(panel=panel, outcomes=outcome_frame(panel), direct=direct, **given)
 
 
 def policy(**test: object) -> RolloutPolicy:

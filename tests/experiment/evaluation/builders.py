@@ -10,12 +10,14 @@ import pandas as pd
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation.evaluate import Evaluation
 from financial_assets.experiment.outcomes import outcome_frame
-from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 from tests.experiment.decision.builders import evaluated
 
 QUANTILES = (-0.03, -0.02, 0.0, 0.02, 0.03)
+WEEK = 5**0.5
+"""Quantiles of five sessions by those of one, on a random walk."""
 OPENED = pd.Timestamp("2010-02-01 12:00", tz="UTC")
 EPOCH = WeightEpoch("ab-experiment", 1, OPENED, arms(), "start")
 PRICES = panel(sessions=142, tickers=4)
@@ -27,8 +29,9 @@ def forecasts(keys: pd.DataFrame, skill: float, rng: np.random.Generator, stretc
     """Directions that are right with probability ``skill``."""
     right = rng.random(len(keys)) < skill
     sign = np.where(keys["up"].to_numpy() == right, 1.0, -1.0)
-    rows = keys[["session", "ticker"]].assign(probability_up=0.5 + stretch * sign)
-    return rows.assign(**dict(zip(QUANTILE_COLUMNS, QUANTILES, strict=True)))
+    rows = keys[["session", "ticker"]].assign(probability_up=0.5 + stretch * sign, excess_return=stretch * sign)
+    week = [WEEK * quantile for quantile in QUANTILES]
+    return rows.assign(**dict(zip((*QUANTILE_COLUMNS, *QUANTILE_5D_COLUMNS), (*QUANTILES, *week), strict=True)))
 
 
 def evidence(

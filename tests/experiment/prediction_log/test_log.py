@@ -17,6 +17,7 @@ from financial_assets.errors import ExperimentError, LogError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, SHADOW, arms
 
 DAY, NEXT = pd.Timestamp("2010-02-01"), pd.Timestamp("2010-02-02")
@@ -113,6 +114,39 @@ def test_impossible_probabilities_are_refused(probability: float) -> None:
 def test_impossible_quantiles_are_refused(quantiles: tuple[float, ...], said: str) -> None:
     with pytest.raises(LogError, match=said):
         Forecast(0.5, quantiles)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("further", "score", "said"),
+    [
+        ((0.0, -0.1, 0.0, 0.1, 0.2), 0.1, "five sessions .* ascending"),
+        ((-0.1, float("nan"), 0.0, 0.1, 0.2), 0.1, "five sessions .* finite"),
+        ((-0.1, 0.0, 0.1), 0.1, "five sessions .* five"),
+        (FORECAST.quantiles, float("nan"), "excess_return nan is not a finite"),
+        (FORECAST.quantiles, float("-inf"), "excess_return -inf is not a finite"),
+        (FORECAST.quantiles, None, "five sessions without excess_return"),
+        (None, 0.1, "excess_return without return quantiles of five sessions"),
+    ],
+)
+def test_impossible_further_heads_are_refused(
+    further: tuple[float, ...] | None, score: float | None, said: str
+) -> None:
+    with pytest.raises(LogError, match=said):
+        Forecast(0.5, FORECAST.quantiles, further, score)
+
+
+def test_all_heads_are_stored_and_those_of_an_earlier_model_are_empty(log: PredictionLog, epoch: WeightEpoch) -> None:
+    new, old, failed = log.begin_routed(epoch, DAY, NEXT, ["NEW", "OLD", "FAIL"])
+    whole = Forecast(0.6, FORECAST.quantiles, (-0.06, -0.04, 0.01, 0.04, 0.06), -1.25)
+    results = [Result(new.id, whole, route=CHALLENGER), Result(old.id, FORECAST, route=CHAMPION)]
+    assert log.complete_routed([*results, Result(failed.id, None, "failed", route=CHAMPION)]) == 3
+    rows = routed(log)[[*QUANTILE_5D_COLUMNS, "excess_return"]]
+    assert set(rows.dtypes) == {np.dtype(np.float64)}
+    assert rows.loc["NEW"].tolist() == [-0.06, -0.04, 0.01, 0.04, 0.06, -1.25]
+    assert rows.loc[["OLD", "FAIL"]].isna().all(axis=None)
+    with log.engine.connect() as connection:  # nothing in the database, not a number that says so
+        query = "SELECT count(*) FROM routed_predictions WHERE q50_5d IS NULL AND excess_return IS NULL"
+        assert connection.execute(sa.text(query)).scalar() == 2
 
 
 def test_results_are_either_forecast_or_failure() -> None:

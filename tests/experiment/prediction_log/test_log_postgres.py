@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -21,7 +22,8 @@ from financial_assets.errors import LockLostError, LogError
 from financial_assets.experiment.prediction_log import schema as log_schema
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
-from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, arms, panel, play
+from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, FakeGateway, arms, panel, play, unit
+from tests.experiment.prediction_log.earlier_log import ADDED, DIES, as_of_version_4, columns_of, use
 
 pytestmark = [pytest.mark.debian("postgresql"), pytest.mark.integration]
 
@@ -251,3 +253,52 @@ def test_a_log_of_an_earlier_version_gets_the_new_columns(server: str) -> None:
         assert intent.regime == "high"
     with PredictionLog(url) as log:
         assert log.epochs()[-1].regimes == regimes
+
+
+@pytest.fixture
+def earlier(server: str, request: pytest.FixtureRequest) -> tuple[str, pd.DataFrame]:
+    """A database of its own with a log of version 4: its URL, and its rows."""
+    name = f"earlier_{unit(request.node.name):.12f}".replace(".", "_")
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f"CREATE DATABASE {name}"))
+    url = server.removesuffix("postgres") + name
+    with PredictionLog(url) as log:
+        epoch = log.open_epoch("old-experiment", arms(), "start", after=0)
+        (intent,) = log.begin_routed(epoch, DAY, NEXT, ["T00"])
+        log.complete_routed([Result(intent.id, FORECAST, route=CHAMPION, latency_s=0.002)])
+        rows = log.routed()
+        as_of_version_4(log.engine)
+    return url, rows
+
+
+def test_several_may_upgrade_a_log_at_the_same_time(earlier: tuple[str, pd.DataFrame]) -> None:
+    url, rows = earlier
+    errors: list[Exception] = []
+
+    def upgrade() -> None:
+        try:
+            PredictionLog(url).close()
+        except LogError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=upgrade) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    with PredictionLog(url) as log:
+        use(log, rows)
+
+
+@pytest.mark.parametrize("after", [1, len(ADDED) + 1, 2 * len(ADDED) + 1])
+def test_an_upgrade_that_dies_half_way_is_done_by_the_next(earlier: tuple[str, pd.DataFrame], after: int) -> None:
+    url, rows = earlier
+    child = subprocess.run([sys.executable, "-c", DIES, url, str(after)], timeout=60, check=False)
+    assert child.returncode == 9
+    bare = sa.create_engine(url)
+    assert all(not columns & set(ADDED) for columns in columns_of(bare).values()), "all columns, or none"
+    bare.dispose()
+    with PredictionLog(url) as log:
+        use(log, rows)

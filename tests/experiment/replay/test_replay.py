@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from financial_assets.errors import (
 )
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from financial_assets.experiment.replay.counts import ReplayReport
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.client.answers import Answer
@@ -266,6 +268,55 @@ def test_an_unusable_answer_is_a_failure(
     assert rows["model"].eq(CHAMPION).all()
     assert rows["error"].str.contains("unusable answer").all()
     assert rows["probability_up"].isna().all()
+
+
+LEVELS = [-0.1, 0, 0, 0, 0.1]
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"return_quantiles_5d": [LEVELS]},
+        {"excess_return": [0.1]},
+        {"return_quantiles_5d": [LEVELS], "excess_return": [np.nan]},
+        {"return_quantiles_5d": [LEVELS], "excess_return": [np.inf]},
+        {"return_quantiles_5d": [LEVELS], "excess_return": [0.1, 0.1]},
+        {"return_quantiles_5d": [[*LEVELS[:4], np.nan]], "excess_return": [0.1]},
+        {"return_quantiles_5d": [LEVELS[::-1]], "excess_return": [0.1]},
+        {"return_quantiles_5d": [LEVELS[:4]], "excess_return": [0.1]},
+        {"return_quantiles_5d": LEVELS, "excess_return": [0.1]},
+    ],
+)
+def test_an_unusable_head_is_a_failure_of_the_whole_answer(
+    log: PredictionLog, epoch: WeightEpoch, prices: PricePanel, further: dict[str, list[Any]]
+) -> None:
+    """Its sound heads are not logged either: nobody could tell later that the model was at fault."""
+    gateway = Crooked()
+    heads = {name: np.array(values) for name, values in further.items()}
+    gateway.broken = said(np.array([0.5]), np.array([LEVELS]), CHAMPION, **heads)
+    assert run(log, epoch, prices, gateway, count=1).failed == 4
+    rows = log.routed()
+    assert rows["status"].eq("failed").all()
+    assert rows["error"].str.contains("unusable answer").all()
+    assert rows[["probability_up", "q50", "q50_5d", "excess_return"]].isna().all(axis=None)
+
+
+def test_an_arm_of_an_earlier_version_is_logged_beside_a_new_one(
+    log: PredictionLog, epoch: WeightEpoch, prices: PricePanel
+) -> None:
+    """Whatever it has no head for stays empty; the other arm's values are its own."""
+    further = [*QUANTILE_5D_COLUMNS, "excess_return"]
+    report = run(log, epoch, prices, FakeGateway(earlier=frozenset({CHAMPION})), count=8)
+    assert report.failed == 0
+    for rows in (log.routed(), log.direct()):
+        assert rows["status"].eq("ok").all()
+        assert set(rows["model"]) >= {CHAMPION, CHALLENGER}
+        old = rows["model"] == CHAMPION
+        assert rows.loc[old, further].isna().all(axis=None)
+        assert rows.loc[~old, further].notna().all(axis=None)
+        assert rows[["probability_up", "q01", "q99"]].notna().all(axis=None)
+        np.testing.assert_array_equal(rows.loc[~old, "q01_5d"], np.full((~old).sum(), np.float64(np.float32(-0.06))))
+        np.testing.assert_allclose(rows.loc[~old, "excess_return"], rows.loc[~old, "probability_up"] - 0.5, atol=1e-7)
 
 
 def test_a_batch_answered_by_another_model_is_never_logged_as_this_models(
