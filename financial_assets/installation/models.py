@@ -68,7 +68,9 @@ class ModelStore(BaseModel):
 
     def tracker(self) -> MlflowTracker:
         """MLflow runs."""
-        return MlflowTracker(self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts", self.mlflow_ui_url)
+        return MlflowTracker(
+            self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts", self.mlflow_ui_url
+        )
 
     def registry(self) -> ModelRegistry:
         """MLflow model registry."""

@@ -175,9 +175,7 @@ class ModelLifecycle:
                     note = f"the files of version {version.version} were gone from the registry and are uploaded again"
                 return replace(self._restored(version, folder), note=note)
             training = load_training(folder / TRAINING_FOLDER)
-            read = training_datasets(
-                training, panel, training_data_hash(panel, training.cutoff), self.price_source
-            )
+            read = training_datasets(training, panel, training_data_hash(panel, training.cutoff), self.price_source)
             live = live_run(self.tracker, run_id, training, identity, tags, read, parent)
             if live != run_id:
                 lost = f"run {run_id}, which trained this model, is not in the tracking store"

@@ -143,7 +143,9 @@ class ModelRegistry:
             return str(client.get_logged_model(model_id).artifact_location)
         artifact_uri = client.get_run(run_id).info.artifact_uri
         if not client.list_artifacts(run_id, model_dir):
-            raise TrackingError(f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering")
+            raise TrackingError(
+                f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
+            )
         return f"{artifact_uri}/{model_dir}"
 
     def versions(self) -> tuple[ModelVersion, ...]:

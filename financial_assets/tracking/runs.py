@@ -33,24 +33,24 @@ class MlflowRun:
 
     Attributes
     ----------
-    failure
-        Why the run ends as FAILED although nothing is raised in its block; see :meth:`fail`.
+    verdict
+        How the run ends and why, where its block does not tell; see :meth:`conclude`.
     """
 
     def __init__(self, connection: Connection, run_id: str, experiment_id: str) -> None:
         self._connection = connection
         self.id = run_id
         self.experiment_id = experiment_id
-        self.failure: str | None = None
+        self.verdict: tuple[Ending, str] | None = None
 
     @property
     def url(self) -> str | None:
         """Page of the run on the tracking server; ``None`` without a server."""
         return page_of(self._connection.shown, self.experiment_id, self.id) if self._connection.is_server else None
 
-    def fail(self, reason: str) -> None:
-        """Let the run end as FAILED, for this reason, when its block ends well: the failure was handled elsewhere."""
-        self.failure = reason
+    def conclude(self, ending: Ending, reason: str) -> None:
+        """Let the run end as ``ending``, whatever is or is not raised in its block: others know how the work went."""
+        self.verdict = ending, reason
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Record parameters; a parameter already recorded cannot change its value."""

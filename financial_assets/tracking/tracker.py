@@ -53,6 +53,11 @@ class MlflowTracker:
         self._experiment_id: str | None = None
 
     @property
+    def connection(self) -> Connection:
+        """Where runs are stored."""
+        return self._connection
+
+    @property
     def decisions(self) -> MlflowTracker:
         """The tracker of decisions, in an experiment of their own: they share no figure with trainings."""
         return MlflowTracker(self._connection.uri, self.experiment + DECISIONS, self.artifact_root, self.ui_url)
@@ -200,14 +205,15 @@ class MlflowTracker:
             with _sigterm_as_exit():
                 yield
         except BaseException as error:
-            ending: Ending = "FAILED" if isinstance(error, Exception) else "KILLED"
+            by_type: Ending = "FAILED" if isinstance(error, Exception) else "KILLED"
+            ending, reason = run.verdict or (by_type, f"{type(error).__name__}: {error}")
             try:
-                run.end(ending, f"{type(error).__name__}: {error}")
+                run.end(ending, reason)
             except TrackingError as unreachable:
                 # What went wrong in the run matters more than that it could not be recorded.
                 error.add_note(f"run {run.id} could not be marked {ending}: {unreachable}")
             raise
-        run.end("FINISHED" if run.failure is None else "FAILED", run.failure)
+        run.end(*(run.verdict or ("FINISHED", None)))
 
     def _experiment(self) -> str:
         if self._experiment_id is None:

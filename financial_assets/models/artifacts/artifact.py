@@ -97,7 +97,9 @@ class Artifact:
     def text(self) -> str:
         """The model card for people, as Markdown with its pictures inside."""
         pictures = {
-            title: _inline(path) for title, name in PICTURES.items() if (path := self.folder / PLOTS_FOLDER / name).is_file()
+            title: _inline(path)
+            for title, name in PICTURES.items()
+            if (path := self.folder / PLOTS_FOLDER / name).is_file()
         }
         return card_text(self.card, pictures)
 

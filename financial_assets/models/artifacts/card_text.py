@@ -86,7 +86,10 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         *_table(
             ["block", "first session", "last session", "windows"],
-            ([_BLOCKS.get(name, name), b["first"], b["last"], f"{b['windows']:,}"] for name, b in card["blocks"].items()),
+            (
+                [_BLOCKS.get(name, name), b["first"], b["last"], f"{b['windows']:,}"]
+                for name, b in card["blocks"].items()
+            ),
         ),
         "",
         "## Training",
