@@ -1,6 +1,4 @@
-"""The executor of all jobs: Dagster's own, after the run has recorded its process, ended dead runs and opened its own
-run in MLflow.
-"""
+"""The executor of all jobs: Dagster's own, in a run that names its process, ends dead runs and has a run in MLflow."""
 
 from __future__ import annotations
 

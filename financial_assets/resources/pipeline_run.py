@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._config.pythonic_config import ConfigurableResourceFactory
 from dagster._core.execution.plan.objects import ErrorSource
 
 from financial_assets.errors import OrchestrationError, TrackingError
@@ -111,7 +112,7 @@ def pipeline_run_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     return None if run is None else run.tags.get(RUN_TAG)
 
 
-class PipelineTracking(dg.ConfigurableResourceFactory[Any]):
+class PipelineTracking(ConfigurableResourceFactory[Any]):
     """The resource ``mlflow``: MLflow's own functions, on the MLflow run of the Dagster run.
 
     Assets ask for it as they ask for dagster-mlflow's (``required_resource_keys={"mlflow"}`` and
@@ -152,8 +153,8 @@ class PipelineTracking(dg.ConfigurableResourceFactory[Any]):
         pid = current.owner().get(OWNER_PID) if current is not None else None
         if pid is not None and pid != str(os.getpid()):
             raise OrchestrationError(
-                "the resource `mlflow` finds no MLflow run of this Dagster run, which only the process of the whole run "
-                "can open and end: leave the job the executor of `financial_assets.definitions`"
+                "the resource `mlflow` finds no MLflow run of this Dagster run, which only the process of the whole "
+                "run can open and end: leave the job the executor of `financial_assets.definitions`"
             )
         with pipeline_run(tracker, run.job_name, run.run_id, self.dagster_ui_url, context.log.warning) as own:
             if own is None:

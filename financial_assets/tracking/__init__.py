@@ -2,7 +2,8 @@
 
 ``MlflowTracker`` records runs through ``MlflowClient`` with explicit run ids and no process-global "active run", so
 that a run ends as what it was: FINISHED, FAILED by an error, or KILLED by an interrupt or the death of its process.
-``ModelRegistry`` keeps the versions of one registered model. MLflow is imported on first use only, because importing it takes about a second.
+``ModelRegistry`` keeps the versions of one registered model. MLflow is imported on first use only, because importing it
+takes about a second.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ def card_summary(card: Mapping[str, Any]) -> str:
     accuracy = _score("accuracy", scores["accuracy"])
     return (
         f"**{card['variant']}**, trained on sessions up to {card['data_cutoff']} ({_universe(card)}).\n\n"
-        f"Held-out accuracy {accuracy} on {scores['accuracy']['days']} days; always naming the commoner direction gives "
-        f"{held_out['majority_rate']:.1%}. Best epoch {card['training']['best_epoch']} of "
+        f"Held-out accuracy {accuracy} on {scores['accuracy']['days']} days; always naming the commoner direction "
+        f"gives {held_out['majority_rate']:.1%}. Best epoch {card['training']['best_epoch']} of "
         f"{len(card['training']['history'])}."
     )
 
@@ -95,8 +95,8 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "## Training",
         "",
         f"Seed {card['seed']}, on {card['training']['device']} in {card['training']['seconds']:.0f} s; "
-        f"{card['parameters']:,} parameters over {len(card['features'])} features, {card['sequence_length']} sessions at "
-        f"a time. Code `{card['code_version']}`, fingerprint `{card['fingerprint']}`.",
+        f"{card['parameters']:,} parameters over {len(card['features'])} features, {card['sequence_length']} sessions "
+        f"at a time. Code `{card['code_version']}`, fingerprint `{card['fingerprint']}`.",
         "",
         *_table(["setting", "value"], ([name, str(value)] for name, value in card["hyperparameters"].items())),
         "",
