@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster._config.pythonic_config import ConfigurableResourceFactory
 from dagster._core.execution.plan.objects import ErrorSource
 
 from financial_assets.errors import OrchestrationError, TrackingError
@@ -112,7 +111,7 @@ def pipeline_run_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     return None if run is None else run.tags.get(RUN_TAG)
 
 
-class PipelineTracking(ConfigurableResourceFactory[Any]):
+class PipelineTracking(dg.ConfigurableResource):
     """The resource ``mlflow``: MLflow's own functions, on the MLflow run of the Dagster run.
 
     Assets ask for it as they ask for dagster-mlflow's (``required_resource_keys={"mlflow"}`` and
