@@ -36,8 +36,13 @@ class PipelineMlflow(MlFlow):
     """
 
     def _setup(self) -> None:
-        """Make the known run the active one, without looking for it, and keep MLflow from ending it at exit."""
-        mlflow.start_run(run_id=self.mlflow_run_id, nested=True)
+        """Make the known run the active one, without looking for it, and keep MLflow from ending it at exit.
+
+        ``mlflow.start_run`` would also mark it RUNNING, which is not a step's to say: ``dagster job execute`` makes the
+        resources of a run once more when that has ended.
+        """
+        run = self.tracking_client.get_run(self.mlflow_run_id)
+        fluent._active_run_stack.get().append(mlflow.ActiveRun(run))
         atexit.unregister(fluent._safe_end_run)
 
     def end_run(self, status: str = "FINISHED") -> None:
