@@ -1,4 +1,4 @@
-"""Runs tracked from Dagster steps under the multiprocess executor, and the run of the whole pipeline, by real processes.
+"""Runs tracked from Dagster steps under the multiprocess executor, and the runs of whole pipelines, by real processes.
 
 Each ends as what it was: FINISHED, FAILED, or KILLED by Ctrl-C or by the death of its process.
 """

@@ -63,8 +63,7 @@ class OwningExecutor(dg.Executor):
                 if tracked is not None:
                     instance.add_run_tags(run.run_id, run_tags(tracker, tracked))
                 for event in self._inner.execute(plan_context, execution_plan):
-                    if tracked is not None:
-                        watch(tracked, event)
+                    watch(tracked, event)
                     yield event
 
 

@@ -51,7 +51,7 @@ def run() -> None:
                     tags=owner_tags() | ({} if tracked is None else run_tags(tracker, tracked)),
                     raise_on_error=False,
                 )
-                for event in result.all_events if tracked is not None else ():
+                for event in result.all_events:
                     watch(tracked, event)
                 # Dagster catches Ctrl-C to close its run, and records why the run ended.
                 reasons = [event.job_failure_data.failure_reason for event in result.all_events if event.is_job_failure]

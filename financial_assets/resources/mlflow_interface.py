@@ -16,7 +16,8 @@ from typing import Any
 
 import dagster as dg
 import mlflow
-from mlflow.tracking import fluent
+from mlflow.tracking import fluent as _fluent
+from mlflow.tracking._tracking_service import utils as _utils
 
 from financial_assets.tracking import MlflowTracker
 
@@ -24,6 +25,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", dg.BetaWarning)  # all of dagster-mlflow is marked as beta; tests guard what we use
     from dagster_mlflow.resources import MlFlow
 
+# What MLflow keeps for the whole process and thread has no public names; tests guard those that are used here.
+fluent: Any = _fluent
+utils: Any = _utils
 _GLOBAL = ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "MLFLOW_RUN_ID")
 """Variables by which MLflow tells subprocesses what it has been told."""
 
@@ -41,7 +45,7 @@ class PipelineMlflow(MlFlow):
         ``mlflow.start_run`` would also mark it RUNNING, which is not a step's to say: ``dagster job execute`` makes the
         resources of a run once more when that has ended.
         """
-        run = self.tracking_client.get_run(self.mlflow_run_id)
+        run = self.tracking_client.get_run(str(self.mlflow_run_id))
         fluent._active_run_stack.get().append(mlflow.ActiveRun(run))
         atexit.unregister(fluent._safe_end_run)
 
@@ -69,7 +73,7 @@ def joined(
         The store cannot be reached, or does not have the run.
     """
     before = {name: os.environ.get(name) for name in _GLOBAL}
-    address, experiment = _address(), fluent._active_experiment_id
+    address, experiment = utils._tracking_uri, fluent._active_experiment_id
     settings = {
         "experiment_name": tracker.experiment,
         "mlflow_tracking_uri": tracker.connection.uri,
@@ -94,9 +98,3 @@ def joined(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _address() -> Any:
-    from mlflow.tracking._tracking_service import utils
-
-    return utils._tracking_uri

@@ -92,9 +92,9 @@ def run_tags(tracker: MlflowTracker, run: MlflowRun) -> dict[str, str]:
     return {RUN_TAG: run.id, **({} if page is None else {RUN_URL_TAG: page})}
 
 
-def watch(run: MlflowRun, event: dg.DagsterEvent) -> None:
-    """Let the MLflow run of a Dagster run end as FAILED, or as KILLED, if this event of it says so."""
-    if not event.is_step_failure:
+def watch(run: MlflowRun | None, event: dg.DagsterEvent) -> None:
+    """Let the MLflow run of a Dagster run, if it has one, end as FAILED or as KILLED where this event of it says so."""
+    if run is None or not event.is_step_failure:
         return
     data = event.step_failure_data
     interrupted = data.error_source is ErrorSource.INTERRUPT
@@ -155,7 +155,9 @@ class PipelineTracking(dg.ConfigurableResource):
                 "the resource `mlflow` finds no MLflow run of this Dagster run, which only the process of the whole "
                 "run can open and end: leave the job the executor of `financial_assets.definitions`"
             )
-        with pipeline_run(tracker, run.job_name, run.run_id, self.dagster_ui_url, context.log.warning) as own:
+        with pipeline_run(
+            tracker, run.job_name, run.run_id, self.dagster_ui_url, dg.get_dagster_logger().warning
+        ) as own:
             if own is None:
                 raise TrackingError(
                     "the resource `mlflow` has no MLflow run to write into: see the warning before this"

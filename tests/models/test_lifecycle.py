@@ -179,7 +179,9 @@ def test_what_a_training_has_read_is_listed_block_by_block(published: Published,
     assert set(read) == {"fit", "stop", "held_out"}
     for block, context in (("fit", "fit"), ("stop", "stop"), ("calibrate", "held_out")):
         profile = json.loads(read[context].profile)
-        assert [profile["first session"], profile["last session"]] == [f"{day:%Y-%m-%d}" for day in training.spans[block]]
+        assert [profile["first session"], profile["last session"]] == [
+            f"{day:%Y-%m-%d}" for day in training.spans[block]
+        ]
         assert profile["windows"] == training.windows[block]
         assert [column["name"] for column in json.loads(read[context].schema)["mlflow_colspec"]] == list(
             world.panel.channels

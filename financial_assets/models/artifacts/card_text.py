@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def _figure(name: str, value: float) -> str:
     return f"{value:.1%}" if name.startswith(_SHARES) else f"{value:.4f}"
 
 
-def _table(header: list[str], rows: Iterator[list[str]]) -> list[str]:
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
     head = "| " + " | ".join(header) + " |"
     return [head, "|" + " --- |" * len(header), *("| " + " | ".join(row) + " |" for row in rows)]
 
