@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from financial_assets.models.answers import Answers
 from financial_assets.models.calibration import PlattScaling
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.heads import HORIZONS, QUANTILE_LEVELS
 from financial_assets.models.scores import held_out_scores
 from financial_assets.models.training import Epoch
 from financial_assets.scoring.intervals import day_clustered_mean
@@ -27,7 +27,7 @@ def plot_history(history: Sequence[Epoch], best_epoch: int) -> bytes:
     axes.plot(numbers, [epoch.fit_loss for epoch in history], label="fit")
     axes.plot(numbers, [epoch.stop_loss for epoch in history], label="stop")
     axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"restored: epoch {best_epoch}")
-    axes.set(xlabel="epoch", ylabel="cross-entropy + pinball")
+    axes.set(xlabel="epoch", ylabel="loss of all heads")
     axes.legend(frameon=False)
     return _png(figure)
 
@@ -67,18 +67,21 @@ def plot_coverage(answers: Answers) -> bytes:
     Below the 1 % and 5 % quantiles lie the days on which a loss exceeds the value at risk at 99 % and 95 %.
     """
     scores = held_out_scores(answers)
-    figure = Figure(figsize=(6, 3), dpi=110, layout="constrained")
+    figure = Figure(figsize=(6, 3.2), dpi=110, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(QUANTILE_LEVELS))
-    covered = [scores[f"coverage_{level:.0%}"] for level in QUANTILE_LEVELS]
-    seen = np.array([interval.estimate for interval in covered])
-    low, high = np.array([one.low for one in covered]), np.array([one.high for one in covered])
-    error = np.nan_to_num(np.clip([seen - low, high - seen], 0.0, None))
-    axes.bar(places, QUANTILE_LEVELS, color="0.85", label="level")
-    axes.errorbar(places, seen, yerr=error, fmt="o", capsize=3, label="held-out outcomes below, before calibration")
-    for place, value in zip(places, seen, strict=True):
-        axes.annotate(f"{value:.1%}", (place, value), xytext=(8, 2), textcoords="offset points", fontsize=8)
-    axes.set(xticks=places, xticklabels=[f"{level:.0%} quantile" for level in QUANTILE_LEVELS], ylabel="share of days")
+    axes.bar(places, QUANTILE_LEVELS, color="0.88", label="level")
+    for horizon, suffix, offset in zip(HORIZONS, ("", "_5d"), (-0.15, 0.15), strict=True):
+        covered = [scores[f"coverage{suffix}_{level:.0%}"] for level in QUANTILE_LEVELS]
+        seen = np.array([interval.estimate for interval in covered])
+        low, high = np.array([one.low for one in covered]), np.array([one.high for one in covered])
+        error = np.nan_to_num(np.clip([seen - low, high - seen], 0.0, None))
+        sessions = "next session" if horizon == 1 else f"next {horizon} sessions"
+        axes.errorbar(places + offset, seen, yerr=error, fmt="o", capsize=3, label=f"{sessions}, before calibration")
+        for place, value in zip(places + offset, seen, strict=True):
+            axes.annotate(f"{value:.1%}", (place, value), xytext=(0, 8), textcoords="offset points", fontsize=7)
+    axes.set(xticks=places, xticklabels=[f"{level:.0%} quantile" for level in QUANTILE_LEVELS])
+    axes.set(ylabel="share of outcomes below")
     axes.legend(frameon=False)
     return _png(figure)
 

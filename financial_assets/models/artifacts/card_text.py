@@ -64,7 +64,7 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         Where each picture is, by its title: a path relative to the card, or its data as an address.
     """
     interface, parity = card["interface"], card.get("parity", {})
-    answers = ", ".join(f"`{name}` {shape}" for name, shape in interface["outputs"].items())
+    targets = interface.get("targets", {})
     lines = [
         f"# {card['model']}: {card['variant']}",
         "",
@@ -72,10 +72,15 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         "## Purpose",
         "",
-        "One ONNX graph from raw daily bars to a calibrated answer for one stock: the probability that the next "
-        "session's adjusted close is higher, and quantiles of the log return, among them value at risk.",
+        "One ONNX graph from raw daily bars to calibrated answers for one stock: the direction of the next session, and "
+        "quantiles of the log return, among them the value at risk.",
         "",
-        f"It reads {interface['input']} and answers {answers}. Quantile levels: "
+        *_table(
+            ["answer", "shape", "of what"],
+            ([f"`{name}`", str(shape), targets.get(name, "")] for name, shape in interface["outputs"].items()),
+        ),
+        "",
+        f"Input {_shapes(interface['input'])}. Quantile levels: "
         f"{', '.join(f'{level:.0%}' for level in interface['quantile_levels'])}. At least {card['bars_needed']} "
         "sessions of bars must be known.",
         "",
@@ -124,6 +129,10 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         *(f"- {limit}" for limit in card["limits"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _shapes(named: Mapping[str, Any]) -> str:
+    return ", ".join(f"`{name}` {shape}" for name, shape in named.items())
 
 
 def _universe(card: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -141,8 +141,17 @@ def log_training(run: MlflowRun, training: Training, datasets: Sequence[TrackedD
 
 
 def epoch_metrics(epoch: Epoch) -> dict[str, float]:
-    """Losses and accuracy of an epoch, called as the attributes of ``Epoch`` are."""
-    return {name: value for name, value in asdict(epoch).items() if name not in ("number", "seconds")}
+    """Losses and accuracy of an epoch: ``fit_loss``, ``stop_loss``, ``stop_accuracy``, and losses by head.
+
+    Those of a head are ``fit_loss_<head>`` and ``stop_loss_<head>``.
+    """
+    return {
+        "fit_loss": epoch.fit_loss,
+        "stop_loss": epoch.stop_loss,
+        "stop_accuracy": epoch.stop_accuracy,
+        **{f"fit_loss_{head}": loss for head, loss in epoch.fit_losses.items()},
+        **{f"stop_loss_{head}": loss for head, loss in epoch.stop_losses.items()},
+    }
 
 
 def held_out_metrics(training: Training) -> dict[str, float]:
