@@ -74,5 +74,6 @@ defs = dg.Definitions(
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,
     loggers={"console": console_logger},
-    executor=make_owning_executor(_resources["models"].tracker),  # of the jobs, and of assets by themselves
+    # of the jobs, and of assets by themselves
+    executor=make_owning_executor(_resources["models"].tracker, _settings.dagster_ui_url),
 )

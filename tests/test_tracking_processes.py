@@ -77,7 +77,7 @@ def exit_code(process: Any) -> int:
     return process.exitcode
 
 
-def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path: Path) -> None:
+def test_a_signal_kills_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     tracker = MlflowTracker(uri, "experiment", tmp_path / "artifacts")
     client = client_of(uri)
@@ -92,13 +92,13 @@ def test_a_signal_fails_the_run_and_sudden_death_leaves_it_to_be_ended(tmp_path:
         codes = {sent: exit_code(process) for sent, (process, _) in processes.items()}
     assert codes[signal.SIGTERM] == 143
     ended = {sent: client.get_run(run_id) for sent, run_id in runs.items()}
-    assert ended[signal.SIGINT].info.status == "FAILED"
+    assert ended[signal.SIGINT].info.status == "KILLED"
     assert ended[signal.SIGINT].data.tags[FAILURE_TAG].startswith("KeyboardInterrupt")
-    assert ended[signal.SIGTERM].info.status == "FAILED"
+    assert ended[signal.SIGTERM].info.status == "KILLED"
     assert ended[signal.SIGTERM].data.tags[FAILURE_TAG] == "SystemExit: 143"
     assert ended[signal.SIGKILL].info.status == "RUNNING", "nobody could end it"
     assert tracker.end_stale(owner_is_alive) == 1
-    assert client.get_run(runs[signal.SIGKILL]).info.status == "FAILED"
+    assert client.get_run(runs[signal.SIGKILL]).info.status == "KILLED"
 
 
 def test_a_process_that_dies_while_it_makes_the_store_leaves_no_half_of_one(tmp_path: Path) -> None:

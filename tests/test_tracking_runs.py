@@ -94,15 +94,23 @@ def test_a_run_that_ends_well_is_finished_and_keeps_what_was_logged(
     assert (artifacts / "notes" / "note.txt").read_text() == "note"
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(3), Interrupted("stop")])
-def test_anything_raised_in_a_run_fails_it_with_the_reason(
-    tracker: MlflowTracker, client: MlflowClient, error: BaseException
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bad"), "FAILED"),
+        (KeyboardInterrupt(), "KILLED"),
+        (SystemExit(3), "KILLED"),
+        (Interrupted("stop"), "KILLED"),
+    ],
+)
+def test_an_error_fails_a_run_and_an_interrupt_kills_it_with_the_reason(
+    tracker: MlflowTracker, client: MlflowClient, error: BaseException, status: str
 ) -> None:
     with pytest.raises(type(error)) as raised, tracker.run("train") as run:
         raise error
     assert raised.value is error
     found = client.get_run(run.id)
-    assert found.info.status == "FAILED"
+    assert found.info.status == status
     assert found.data.tags[FAILURE_TAG] == f"{type(error).__name__}: {error}"
 
 
@@ -189,12 +197,12 @@ def test_who_opens_a_run_first_ends_running_runs_with_a_dead_owner_and_no_others
     dead_owner = {**owner_tags(), OWNER_PID: str(_pid_that_ended())}
     dead = client.create_run(experiment_id, tags=dead_owner).info.run_id
     with tracker.run("alive") as alive:
-        assert client.get_run(dead).info.status == "FAILED"
+        assert client.get_run(dead).info.status == "KILLED"
         assert tracker.end_stale(owner_is_alive) == 0
         assert client.get_run(alive.id).info.status == "RUNNING"
         died_while_resumed = client.create_run(experiment_id, tags=dead_owner).info.run_id
         with tracker.resume(finished.id):
-            assert client.get_run(died_while_resumed).info.status == "FAILED"
+            assert client.get_run(died_while_resumed).info.status == "KILLED"
     assert f"its process {dead_owner[OWNER_PID]} on host" in client.get_run(dead).data.tags[FAILURE_TAG]
     assert client.get_run(foreign).info.status == "RUNNING"
     assert client.get_run(finished.id).info.status == "FINISHED"
@@ -285,7 +293,7 @@ def test_sigterm_in_a_run_is_an_exit_and_the_handler_is_put_back(tracker: Mlflow
         _terminate_this_process()
     assert raised.value.code == 143
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert client.get_run(run.id).info.status == "FAILED"
+    assert client.get_run(run.id).info.status == "KILLED"
 
 
 def _terminate_this_process() -> None:

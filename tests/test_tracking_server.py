@@ -77,7 +77,7 @@ def test_runs_artefacts_and_versions_over_http(server: str, tmp_path: Path) -> N
     assert client_of(server).get_run(run.id).info.status == "FINISHED"
     with pytest.raises(KeyboardInterrupt), tracker.run("train") as interrupted:
         raise KeyboardInterrupt
-    assert client_of(server).get_run(interrupted.id).info.status == "FAILED"
+    assert client_of(server).get_run(interrupted.id).info.status == "KILLED"
     made = registry.register(run.id, "model", {"fingerprint": "abc"}, "first")
     registry.set_alias("champion", made.version)
     assert registry.find("abc") == registry.by_alias("champion") == registry.get(1)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -88,7 +89,11 @@ def predictions(
     ],
 )
 def ab_evaluation(
-    context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest
+    context: dg.AssetExecutionContext,
+    market: Market,
+    models: Models,
+    ab_test: ABTest,
+    mlflow: dg.ResourceParam[Any],
 ) -> dg.MaterializeResult:
     """Each arm with day-clustered intervals beside majority class, logistic regression and a coin; and what follows."""
     baselines = BaselinePredictions.current(models, market)
@@ -125,6 +130,10 @@ def ab_evaluation(
     write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
+    figures = _flat(evaluation)
+    mlflow.log_metrics(figures)
+    mlflow.log_artifact(str(path))
+    mlflow.set_tags({"ab.verdict": evaluation.conclusion.verdict, "ab.conclusion": evaluation.conclusion.sentence})
     return dg.MaterializeResult(
         check_results=[
             *traffic_checks(evaluation),
@@ -147,7 +156,7 @@ def ab_evaluation(
             "value at risk of all tickers": table(_coverage_table(evaluation)),
             **({"ranking": table(_ranking_table(evaluation))} if evaluation.rankings else {}),
             **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
-            **_flat(evaluation),
+            **figures,
         },
     )
 

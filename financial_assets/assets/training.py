@@ -1,5 +1,7 @@
 """Group training: one asset a model variant, and the baselines that every variant is held against."""
 
+from typing import Any
+
 import dagster as dg
 import pandas as pd
 
@@ -14,6 +16,7 @@ from financial_assets.models.plots import plot_history
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
+from financial_assets.resources.pipeline_run import DAGSTER_RUN, dagster_page, pipeline_run_of
 
 _ARCHITECTURES = {
     "lstm": "{layers} x {hidden} LSTM",
@@ -30,13 +33,20 @@ GROUP = "training"
 OWNERS = ["team:quant-research"]
 
 
-def lineage_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+def lineage_tags(context: dg.AssetExecutionContext, models: Models) -> dict[str, str]:
     """Tags that lead from MLflow back to the Dagster run and asset."""
     return {
-        "dagster.run_id": context.run.run_id,
+        DAGSTER_RUN: context.run.run_id,
         "dagster.job": context.run.job_name,
         "dagster.asset": context.asset_key.to_user_string(),
+        **dagster_page(models.dagster_ui_url, context.run.run_id),
     }
+
+
+def mlflow_metadata(models: Models, run_id: str) -> dict[str, Any]:
+    """A run of MLflow: its id, and its page where one is known."""
+    page = models.tracker().page(run_id)
+    return {"mlflow run": run_id, **({} if page is None else {"mlflow page": dg.MetadataValue.url(page)})}
 
 
 def data_cutoff(context: dg.AssetExecutionContext, market: Market) -> pd.Timestamp:
@@ -109,7 +119,8 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
             market.load_features(),
             market.load_panel(),
             cutoff=data_cutoff(context, market),
-            tags=lineage_tags(context),
+            tags=lineage_tags(context, models),
+            parent=pipeline_run_of(context.instance, context.run.run_id),
         )
         accuracy = held_out_scores(trained.training.held_out)["accuracy"]
         how = "reused" if trained.reused else f"trained in {trained.training.seconds:.1f} s"
@@ -120,7 +131,7 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             data_version=dg.DataVersion(trained.fingerprint),
             check_results=_checks(trained, market.bayes_accuracy),
-            metadata=_metadata(trained),
+            metadata=_metadata(trained, models),
         )
 
     return model
@@ -173,7 +184,7 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
     ]
 
 
-def _metadata(trained: TrainedModel) -> dict[str, dg.MetadataValue | float | str]:
+def _metadata(trained: TrainedModel, models: Models) -> dict[str, Any]:
     training = trained.training
     scores = held_out_scores(training.held_out)
     rows = pd.DataFrame(
@@ -183,7 +194,7 @@ def _metadata(trained: TrainedModel) -> dict[str, dg.MetadataValue | float | str
     return {
         "fingerprint": trained.fingerprint,
         "reused": str(trained.reused),
-        "mlflow run": trained.run_id,
+        **mlflow_metadata(models, trained.run_id),
         "device": training.device,
         "seconds": training.seconds,
         "best epoch": float(training.best_epoch),

@@ -105,18 +105,24 @@ def end_dead_runs(instance: dg.DagsterInstance) -> tuple[EndedRun, ...]:
     return tuple(run for run in ended if run is not None)
 
 
-def end_dead_tracked_runs(tracker: MlflowTracker, say: Callable[[str], None]) -> None:
-    """End as FAILED the MLflow runs whose process is gone, and report them to ``say``.
+def end_dead_tracked_runs(tracker: MlflowTracker, say: Callable[[str], None]) -> bool:
+    """End as KILLED the MLflow runs whose process is gone, and report them to ``say``.
 
     A tracking server that cannot be reached is reported too and stops nothing: an asset that needs it fails by itself.
+
+    Returns
+    -------
+    bool
+        Whether the tracker could be reached.
     """
     try:
         ended = tracker.end_stale(owner_is_alive)
     except TrackingError as error:
         say(f"the search for MLflow runs of dead processes failed: {error}")
-        return
+        return False
     if ended:
-        say(f"{ended} MLflow runs whose process no longer exists were ended as FAILED")
+        say(f"{ended} MLflow runs whose process no longer exists were ended as KILLED")
+    return True
 
 
 @contextmanager

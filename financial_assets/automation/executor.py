@@ -1,4 +1,4 @@
-"""The executor of all jobs: Dagster's own, after the run has recorded its process and ended dead runs."""
+"""The executor of all jobs: Dagster's own, in a run that names its process, ends dead runs and has a run in MLflow."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
 from financial_assets.automation.dead_runs import claim, end_dead_tracked_runs, sweeping
+from financial_assets.resources.pipeline_run import pipeline_run, run_tags, watch
 from financial_assets.tracking import MlflowTracker
 
 _INNER = dg.multi_or_in_process_executor
@@ -27,11 +28,15 @@ class OwningExecutor(dg.Executor):
     inner
         Executes the steps.
     tracker
-        Opens the tracker whose dead runs are ended.
+        Opens the tracker whose dead runs are ended, and which gets the run's own.
+    dagster_ui_url
+        Where Dagster's pages are, if anywhere.
     """
 
-    def __init__(self, inner: dg.Executor, tracker: Callable[[], MlflowTracker]) -> None:
-        self._inner, self._tracker = inner, tracker
+    def __init__(
+        self, inner: dg.Executor, tracker: Callable[[], MlflowTracker], dagster_ui_url: str | None = None
+    ) -> None:
+        self._inner, self._tracker, self._dagster_ui_url = inner, tracker, dagster_ui_url
 
     @property
     def retries(self) -> RetryMode:
@@ -46,14 +51,25 @@ class OwningExecutor(dg.Executor):
     def execute(
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
-        """Claim the run, end dead ones, and execute the plan."""
-        claim(plan_context.instance, plan_context.run_id)
-        with sweeping(plan_context.instance, plan_context.log.warning):
-            end_dead_tracked_runs(self._tracker(), plan_context.log.warning)
-            yield from self._inner.execute(plan_context, execution_plan)
+        """Claim the run, end dead ones, and execute the plan under the run's own run in MLflow."""
+        instance, run, warn = plan_context.instance, plan_context.dagster_run, plan_context.log.warning
+        claim(instance, run.run_id)
+        with sweeping(instance, warn):
+            tracker = self._tracker()
+            if not end_dead_tracked_runs(tracker, warn):
+                yield from self._inner.execute(plan_context, execution_plan)
+                return
+            with pipeline_run(tracker, run.job_name, run.run_id, self._dagster_ui_url, warn) as tracked:
+                if tracked is not None:
+                    instance.add_run_tags(run.run_id, run_tags(tracker, tracked))
+                for event in self._inner.execute(plan_context, execution_plan):
+                    watch(tracked, event)
+                    yield event
 
 
-def make_owning_executor(tracker: Callable[[], MlflowTracker]) -> dg.ExecutorDefinition:
+def make_owning_executor(
+    tracker: Callable[[], MlflowTracker], dagster_ui_url: str | None = None
+) -> dg.ExecutorDefinition:
     """Steps in processes of their own or in the run's, configured as Dagster's ``multi_or_in_process_executor``."""
 
     @dg.executor(
@@ -62,6 +78,6 @@ def make_owning_executor(tracker: Callable[[], MlflowTracker]) -> dg.ExecutorDef
     def owning_executor(init_context: dg.InitExecutorContext) -> dg.Executor:
         create = _INNER.executor_creation_fn
         assert create is not None
-        return OwningExecutor(create(init_context), tracker)
+        return OwningExecutor(create(init_context), tracker, dagster_ui_url)
 
     return owning_executor

@@ -30,9 +30,11 @@ def run() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Dagster's own deprecations are no news to the person who runs this
         import dagster as dg
+        from dagster._core.utils import make_new_run_id
 
         from financial_assets.automation.dead_runs import end_dead_tracked_runs, sweeping
         from financial_assets.resources import make_resources
+        from financial_assets.resources.pipeline_run import pipeline_run, run_tags, watch
         from financial_assets.tracking.owners import owner_tags
 
         with dg.DagsterInstance.from_config(str(instance_home)) as instance, sweeping(instance, report):
@@ -41,15 +43,22 @@ def run() -> None:
 
             resources = make_resources(settings)
             resources["ab_test"].check_participants()  # now, and not after the training
-            end_dead_tracked_runs(resources["models"].tracker(), report)
-            # Dagster replaces the job's executor here, which would have named the owner.
-            result = defs.resolve_job_def("full_pipeline").execute_in_process(
-                instance=instance, tags=owner_tags(), raise_on_error=False
-            )
-        # Dagster catches Ctrl-C to close its run, and records why the run ended.
-        reasons = [event.job_failure_data.failure_reason for event in result.all_events if event.is_job_failure]
-    if any(reason is not None and reason.value == "UNEXPECTED_TERMINATION" for reason in reasons):
-        raise KeyboardInterrupt("finished steps are kept; the same command continues after them")
+            tracker, run_id = resources["models"].tracker(), make_new_run_id()
+            end_dead_tracked_runs(tracker, report)
+            # Dagster replaces the job's executor here, which would have named the owner and opened the MLflow run.
+            with pipeline_run(tracker, "full_pipeline", run_id, settings.dagster_ui_url, report) as tracked:
+                result = defs.resolve_job_def("full_pipeline").execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    tags=owner_tags() | ({} if tracked is None else run_tags(tracker, tracked)),
+                    raise_on_error=False,
+                )
+                for event in result.all_events:
+                    watch(tracked, event)
+                # Dagster catches Ctrl-C to close its run, and records why the run ended.
+                reasons = [event.job_failure_data.failure_reason for event in result.all_events if event.is_job_failure]
+                if any(reason is not None and reason.value == "UNEXPECTED_TERMINATION" for reason in reasons):
+                    raise KeyboardInterrupt("finished steps are kept; the same command continues after them")
     if not result.success:
         raise click.ClickException(f"the run failed; what failed is printed above (run {result.run_id})")
     _print_results()

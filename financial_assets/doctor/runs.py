@@ -68,11 +68,11 @@ def _examine(home: Path, place: Path) -> Checked[None]:
 def end_tracked_runs(
     checked: Checked[tuple[ModelVersion, ...]], tracker: MlflowTracker
 ) -> Checked[tuple[ModelVersion, ...]]:
-    """MLflow's layer, after its runs whose process is gone were ended as FAILED."""
+    """MLflow's layer, after its runs whose process is gone were ended as KILLED."""
     ended = tracker.end_stale(owner_is_alive)
     if not ended:
         return checked
-    detail = f"{checked.detail}; {ended} runs whose process no longer exists were ended as FAILED"
+    detail = f"{checked.detail}; {ended} runs whose process no longer exists were ended as KILLED"
     return Checked(checked.value, detail, checked.remedy)
 
 

@@ -33,6 +33,9 @@ class ModelStore(BaseModel):
     device: str
     progress: bool
     bayes_accuracy: float | None = None
+    price_source: str = "unknown"
+    mlflow_ui_url: str | None = None
+    dagster_ui_url: str | None = None
 
     def chosen_variants(self) -> tuple[Variant, ...]:
         """The variants that are made.
@@ -93,7 +96,9 @@ class ModelStore(BaseModel):
 
     def tracker(self) -> MlflowTracker:
         """MLflow runs."""
-        return MlflowTracker(self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts")
+        return MlflowTracker(
+            self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts", self.mlflow_ui_url
+        )
 
     def registry(self) -> ModelRegistry:
         """MLflow model registry."""
@@ -113,4 +118,5 @@ class ModelStore(BaseModel):
             device=self.device,
             progress=self.progress,
             bayes_accuracy=self.bayes_accuracy,
+            price_source=self.price_source,
         )

@@ -6,7 +6,7 @@ which names the fingerprint and the tracked run that the next step takes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,11 +35,12 @@ from financial_assets.models.artifacts.tracked import (
     live_run,
     log_training,
     read_pointer,
+    training_datasets,
     training_run,
 )
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
+from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion, TrackedDataset
 
 __all__ = ["ModelLifecycle", "TrainedModel"]
 
@@ -62,6 +63,8 @@ class ModelLifecycle:
         Upper limit of every variant's epochs; it counts as one of the variant's own settings.
     bayes_accuracy
         What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
+    price_source
+        Where the prices are from, as the tracker and the model card shall name it.
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class ModelLifecycle:
     progress: bool = False
     max_epochs: int | None = None
     bayes_accuracy: float | None = None
+    price_source: str = "unknown"
 
     def develop(
         self,
@@ -82,18 +86,20 @@ class ModelLifecycle:
         *,
         cutoff: pd.Timestamp,
         tags: Mapping[str, str],
+        parent: str | None = None,
     ) -> TrainedModel:
         """Train ``variant`` on what is known at ``cutoff``, unless its fingerprint was trained already.
 
-        An ensemble takes its members' trainings for the same cut-off; those that are missing are trained, and nothing
-        else than the ensemble takes note of them.
+        ``parent`` is the tracked run that a new training is nested below; ``tags`` are those of its run. An ensemble
+        takes its members' trainings for the same cut-off; those that are missing are trained, and nothing else than
+        the ensemble takes note of them.
 
         Raises
         ------
         TrainingError
-            It cannot be trained; the tracked run ends as FAILED.
+            It cannot be trained; its run ends as FAILED.
         """
-        trained = self._developed(variant.limited(self.max_epochs), features, panel, cutoff, tags)
+        trained = self._developed(variant.limited(self.max_epochs), features, panel, cutoff, tags, parent)
         keep_pointer(self._pointer(variant.name), trained.fingerprint, trained.run_id)
         return trained
 
@@ -104,20 +110,32 @@ class ModelLifecycle:
         panel: PricePanel,
         cutoff: pd.Timestamp,
         tags: Mapping[str, str],
+        parent: str | None,
     ) -> TrainedModel:
-        members = [self._developed(member, features, panel, cutoff, tags).training for member in variant.members]
+        members = [
+            self._developed(member, features, panel, cutoff, tags, parent).training for member in variant.members
+        ]
+        data_hash = training_data_hash(panel, cutoff)
         identity = fingerprint(
-            data_hash=training_data_hash(panel, cutoff),
+            data_hash=data_hash,
             variant=variant,
             seed=self.seed,
             sequence_length=variant.window(self.sequence_length),
             cutoff=cutoff,
         )
         folder = self.folder / variant.name / identity / TRAINING_FOLDER
+
+        def start() -> AbstractContextManager[MlflowRun]:
+            length, seed = variant.window(self.sequence_length), self.seed
+            return training_run(self.tracker, variant, cutoff, length, seed, identity, tags, parent=parent)
+
+        def datasets(training: Training) -> list[TrackedDataset]:
+            return training_datasets(training, panel, data_hash, self.price_source)
+
         # Looked up under the lock: another job may be training the same, and its result is then reused.
         with self._alone_with(variant.name, identity):
-            earlier = self._earlier_run(variant.name, identity, folder, tags)
-            run_id = earlier or self._train(variant, features, panel, cutoff, identity, folder, tags, members)
+            earlier = self._earlier_run(variant.name, identity, folder, tags, datasets, parent)
+            run_id = earlier or self._train(variant, features, panel, cutoff, folder, start, datasets, members)
             return TrainedModel(identity, run_id, load_training(folder), reused=earlier is not None)
 
     def publish(
@@ -128,6 +146,7 @@ class ModelLifecycle:
         panel: PricePanel,
         *,
         tags: Mapping[str, str],
+        parent: str | None = None,
     ) -> Artifact:
         """Export the variant's current training, prove that the file predicts the same, and register it.
 
@@ -146,7 +165,16 @@ class ModelLifecycle:
 
         def export(to: Path) -> None:
             training = load_training(folder / TRAINING_FOLDER)
-            export_artifact(training, identity, graph, features, panel, to, bayes_accuracy=self.bayes_accuracy)
+            export_artifact(
+                training,
+                identity,
+                graph,
+                features,
+                panel,
+                to,
+                bayes_accuracy=self.bayes_accuracy,
+                price_source=self.price_source,
+            )
 
         with self._alone_with(variant, identity):
             version, note = self.registry.find(identity), ""
@@ -162,7 +190,8 @@ class ModelLifecycle:
                     note = f"the files of version {version.version} were gone from the registry and are uploaded again"
                 return replace(self._restored(version, folder), note=note)
             training = load_training(folder / TRAINING_FOLDER)
-            live = live_run(self.tracker, run_id, training, identity, tags)
+            read = training_datasets(training, panel, training_data_hash(panel, training.cutoff), self.price_source)
+            live = live_run(self.tracker, run_id, training, identity, tags, read, parent)
             if live != run_id:
                 lost = f"run {run_id}, which trained this model, is not in the tracking store"
                 note = f"{lost}; published from run {live}"
@@ -171,7 +200,7 @@ class ModelLifecycle:
                 run.set_tags(tags)
                 check_integrity(training, bayes_accuracy=self.bayes_accuracy)
                 export(folder / ARTIFACT_FOLDER)
-                version = register(run, self.registry, self.folder, training, identity, tags)
+                version = register(run, self.registry, self.folder, training, identity, tags, read)
             return replace(self._restored(version, folder), reused=False, note=note)
 
     def current_artifact(self, variant: str) -> Artifact:
@@ -243,13 +272,12 @@ class ModelLifecycle:
         features: FeaturePanel,
         panel: PricePanel,
         cutoff: pd.Timestamp,
-        identity: str,
         folder: Path,
-        tags: Mapping[str, str],
+        start: Callable[[], AbstractContextManager[MlflowRun]],
+        datasets: Callable[[Training], list[TrackedDataset]],
         members: Sequence[Training],
     ) -> str:
-        steps = variant.window(self.sequence_length)
-        with training_run(self.tracker, variant, cutoff, steps, self.seed, identity, tags) as run:
+        with start() as run:
             training = train(
                 variant,
                 features,
@@ -261,11 +289,19 @@ class ModelLifecycle:
                 progress=self.progress,
                 members=members,
             )
-            log_training(run, training)
+            log_training(run, training, datasets(training))
             save_training(folder, training)
             return run.id
 
-    def _earlier_run(self, variant: str, identity: str, folder: Path, tags: Mapping[str, str]) -> str | None:
+    def _earlier_run(
+        self,
+        variant: str,
+        identity: str,
+        folder: Path,
+        tags: Mapping[str, str],
+        datasets: Callable[[Training], list[TrackedDataset]],
+        parent: str | None,
+    ) -> str | None:
         """The run that trained this fingerprint; its training is then in ``folder``, fetched if need be."""
         version = self.registry.find(identity)
         if version is not None:
@@ -277,4 +313,5 @@ class ModelLifecycle:
         with suppress(TrainingError):  # missing or damaged: the caller writes it again
             current = read_pointer(self._pointer(variant))
             run_id = current["run_id"] if current["fingerprint"] == identity else ""
-        return live_run(self.tracker, run_id, load_training(folder), identity, tags)
+        training = load_training(folder)
+        return live_run(self.tracker, run_id, training, identity, tags, datasets(training), parent)

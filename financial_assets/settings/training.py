@@ -22,6 +22,15 @@ _TrackingStore = Annotated[
 ]
 
 
+def _check_page(value: str) -> str:
+    if "@" in value:
+        raise ValueError("must be without user and password: it is shown as a link")
+    return check_server(value).rstrip("/")
+
+
+_Page = Annotated[str, has_scheme("http", "https"), AfterValidator(_check_page)]
+
+
 class TrainingSettings(SettingsGroup):
     """Networks, seeds and the experiment tracker."""
 
@@ -53,7 +62,13 @@ class TrainingSettings(SettingsGroup):
     SQLite in ``FINANCIAL_ASSETS_HOME``."""
 
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
-    """MLflow experiment that training runs belong to."""
+    """MLflow experiment that runs of pipelines and trainings belong to; decisions are in `<name>-decisions`."""
+
+    mlflow_ui_url: _Page | None = None
+    """Where a browser finds MLflow's pages, for links to them; default: `MLFLOW_TRACKING_URI` if that is a server."""
+
+    dagster_ui_url: _Page | None = None
+    """Where a browser finds Dagster's pages, for links from MLflow back to Dagster's runs; default: no links."""
 
     @field_validator("variants", mode="before")
     @classmethod

@@ -1,15 +1,26 @@
 """Experiment tracking and the model registry, on MLflow.
 
 ``MlflowTracker`` records runs through ``MlflowClient`` with explicit run ids and no process-global "active run", so
-that a run ends as what it was: FINISHED, or FAILED on any exception, interrupts included. ``ModelRegistry`` keeps the
-versions of one registered model. MLflow is imported on first use only, because importing it takes about a second.
+that a run ends as what it was: FINISHED, FAILED by an error, or KILLED by an interrupt or the death of its process.
+``ModelRegistry`` keeps the versions of one registered model. MLflow is imported on first use only, because importing it
+takes about a second.
 """
 
 from __future__ import annotations
 
+from financial_assets.tracking.inputs import TrackedDataset
 from financial_assets.tracking.owners import owner_is_alive
 from financial_assets.tracking.registry import REGISTERED_MODEL, ModelRegistry, ModelVersion
 from financial_assets.tracking.runs import MlflowRun
-from financial_assets.tracking.tracker import MlflowTracker
+from financial_assets.tracking.tracker import KIND_TAG, MlflowTracker
 
-__all__ = ["REGISTERED_MODEL", "MlflowRun", "MlflowTracker", "ModelRegistry", "ModelVersion", "owner_is_alive"]
+__all__ = [
+    "KIND_TAG",
+    "REGISTERED_MODEL",
+    "MlflowRun",
+    "MlflowTracker",
+    "ModelRegistry",
+    "ModelVersion",
+    "TrackedDataset",
+    "owner_is_alive",
+]

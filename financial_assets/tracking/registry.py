@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class ModelRegistry:
         tags: Mapping[str, str],
         description: str = "",
         *,
+        model_id: str | None = None,
         number: int = 0,
         above: int = 0,
     ) -> ModelVersion:
@@ -93,6 +95,9 @@ class ModelRegistry:
             Tags of the version. If a version already has the same ``fingerprint``, that one is returned.
         description
             Text for people.
+        model_id
+            The logged model that is registered: its files are those of the version, and the two pages of MLflow link to
+            each other. ``None``: the run's files in ``model_dir`` are.
         number
             Number that the version had in a registry that is lost; it gets it unless it is taken.
         above
@@ -108,11 +113,7 @@ class ModelRegistry:
             registered = self.find(tags[FINGERPRINT_TAG]) if FINGERPRINT_TAG in tags else None
             if registered is not None:
                 return registered
-            artifact_uri = client.get_run(run_id).info.artifact_uri
-            if not client.list_artifacts(run_id, model_dir):
-                raise TrackingError(
-                    f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
-                )
+            source = self._source(run_id, model_dir, model_id)
             with ignoring("RESOURCE_ALREADY_EXISTS"):
                 client.create_registered_model(
                     self.name, description="Calibrated probability that the next session's adjusted close is higher"
@@ -120,16 +121,32 @@ class ModelRegistry:
             while True:
                 created = client.create_model_version(
                     self.name,
-                    f"{artifact_uri}/{model_dir}",
+                    source,
                     run_id,
                     tags={name: str(value) for name, value in tags.items()},
                     description=description,
+                    model_id=model_id,
                 )
                 given = int(created.version)
                 if given == number or given > max(number, above):
+                    if model_id is not None:  # by this tag the model's page leads to its version
+                        link = json.dumps([{"name": self.name, "version": given}])
+                        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
                     return _version(created, {})
                 # MLflow counts by itself, and never gives a number twice.
                 client.delete_model_version(self.name, created.version)
+
+    def _source(self, run_id: str, model_dir: str, model_id: str | None) -> str:
+        """Where the files of a version to be registered are."""
+        client = self._connection.client
+        if model_id is not None:
+            return str(client.get_logged_model(model_id).artifact_location)
+        artifact_uri = client.get_run(run_id).info.artifact_uri
+        if not client.list_artifacts(run_id, model_dir):
+            raise TrackingError(
+                f"run {run_id} holds no artefacts in {model_dir!r}: upload the model before registering"
+            )
+        return f"{artifact_uri}/{model_dir}"
 
     def versions(self) -> tuple[ModelVersion, ...]:
         """All versions, oldest first; empty when the model was never registered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import signal
 import threading
 from collections.abc import Callable, Generator, Mapping
@@ -15,8 +16,14 @@ from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection, ignoring
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
-from financial_assets.tracking.runs import FAILURE_TAG, MlflowRun
+from financial_assets.tracking.runs import FAILURE_TAG, Ending, MlflowRun, page_of
 
+KIND_TAG = "financial_assets.kind"
+"""What a run is the record of: ``pipeline``, ``training``, ``decision`` or what else the caller names it."""
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's own tag, by which its pages nest runs."""
+DECISIONS = "-decisions"
+"""Ending of the name of the experiment that holds decisions, beside that of trainings."""
 _PAGE = 1000
 
 
@@ -34,24 +41,43 @@ class MlflowTracker:
         Name of the experiment.
     artifact_root
         Folder for artefacts when no server looks after them.
+    ui_url
+        Where MLflow's pages are looked at; ``None``: at the tracking server, if there is one.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path) -> None:
+    def __init__(self, tracking_uri: str, experiment: str, artifact_root: Path, ui_url: str | None = None) -> None:
         self._connection = Connection(tracking_uri)
         self.experiment = experiment
         self.artifact_root = artifact_root.absolute()
+        self.ui_url = ui_url or (self._connection.shown if self._connection.is_server else None)
         self._experiment_id: str | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """Where runs are stored."""
+        return self._connection
+
+    @property
+    def decisions(self) -> MlflowTracker:
+        """The tracker of decisions, in an experiment of their own: they share no figure with trainings."""
+        return MlflowTracker(self._connection.uri, self.experiment + DECISIONS, self.artifact_root, self.ui_url)
 
     @contextmanager
     def run(
-        self, name: str, *, tags: Mapping[str, str] | None = None, params: Mapping[str, object] | None = None
+        self,
+        name: str,
+        *,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        parent: str | None = None,
     ) -> Generator[MlflowRun, None, None]:
-        """Open a new run.
+        """Open a new run, nested below ``parent`` (the id of a run, which need not be open) if that is given.
 
-        It ends as FINISHED when the block ends well, and as FAILED, with the reason as tag ``FAILURE_TAG``, when
-        anything is raised in it: also ``KeyboardInterrupt``, ``SystemExit`` and the interrupts of an orchestrator,
-        which derive from ``BaseException``. SIGTERM, when nobody handles it, is raised in the block as
-        ``SystemExit(143)``. A process that dies at once leaves its run RUNNING; whoever opens a run next ends it first.
+        It ends as FINISHED when the block ends well, as FAILED when an error is raised in it, and as KILLED when it is
+        interrupted: by ``KeyboardInterrupt``, ``SystemExit`` or the interrupts of an orchestrator, which derive from
+        ``BaseException``. The tag ``FAILURE_TAG`` holds the reason. SIGTERM, when nobody handles it, is raised in the
+        block as ``SystemExit(143)``. A process that dies at once leaves its run RUNNING; whoever opens a run next ends
+        it first.
 
         Raises
         ------
@@ -60,9 +86,10 @@ class MlflowTracker:
         """
         experiment_id = self._experiment()
         self.end_stale(owner_is_alive)
+        nested = {} if parent is None else {PARENT_TAG: parent}
         with self._connection.errors(f"start run {name!r}"):
             info = self._connection.client.create_run(
-                experiment_id, tags={**(tags or {}), **owner_tags()}, run_name=name
+                experiment_id, tags={**_origin(), **(tags or {}), **nested, **owner_tags()}, run_name=name
             ).info
         run = MlflowRun(self._connection, info.run_id, experiment_id)
         with self._ended_as_it_was(run):
@@ -87,6 +114,24 @@ class MlflowTracker:
                     client.delete_tag(run_id, FAILURE_TAG)
             yield run
 
+    def opened(self, run_id: str) -> MlflowRun:
+        """A run that somebody else has opened and will end, to write into.
+
+        Raises
+        ------
+        TrackingError
+            There is no such run.
+        """
+        with self._connection.errors(f"look for run {run_id}"):
+            info = self._connection.client.get_run(run_id).info
+        return MlflowRun(self._connection, run_id, info.experiment_id)
+
+    def page(self, run_id: str) -> str | None:
+        """Where a browser shows a run; ``None`` where nobody said at which address MLflow's pages are."""
+        if self.ui_url is None:
+            return None
+        return page_of(self.ui_url, self.opened(run_id).experiment_id, run_id)
+
     def is_active(self, run_id: str) -> bool:
         """Whether the store has the run and it is not deleted."""
         with self._connection.errors(f"look for run {run_id}"), ignoring("RESOURCE_DOES_NOT_EXIST"):
@@ -94,16 +139,22 @@ class MlflowTracker:
         return False
 
     def find(self, tag: str, value: str) -> str | None:
-        """Id of the latest run of the experiment that ended well and carries the tag, ``None`` if there is none."""
-        experiment_id, quoted = self._experiment(), value.replace("'", "''")
+        """Id of the latest run that ended well and carries the tag, ``None`` if there is none.
+
+        It is looked for in the experiment and in that of its decisions, which earlier versions kept in one.
+        """
+        quoted = value.replace("'", "''")
+        self._experiment()
         with self._connection.errors(f"look for a run with {tag} {value!r}"):
             matching = self._connection.client.search_runs(
-                [experiment_id], f"attributes.status = 'FINISHED' and tags.`{tag}` = '{quoted}'", max_results=1
+                self._places(), f"attributes.status = 'FINISHED' and tags.`{tag}` = '{quoted}'", max_results=1
             )
         return matching[0].info.run_id if matching else None
 
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
-        """Mark as FAILED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
+        """Mark as KILLED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
+
+        Runs of its decisions are among them.
 
         Parameters
         ----------
@@ -122,7 +173,7 @@ class MlflowTracker:
                 run = client.get_run(run_id)
                 # Since the search it may have ended, which must stand, or been resumed by a process that lives.
                 if run.info.status == "RUNNING" and not is_alive(run.data.tags):
-                    client.set_terminated(run_id, status="FAILED")
+                    client.set_terminated(run_id, status="KILLED")
                     client.set_tag(run_id, FAILURE_TAG, f"its {describe_owner(run.data.tags)} died without ending it")
                     client.set_tag(run_id, OWNER_LOST, "true")
                     ended += 1
@@ -135,14 +186,18 @@ class MlflowTracker:
         with self._connection.errors("look for stale runs"):
             from mlflow.utils import get_results_from_paginated_fn
 
-            experiment = client.get_experiment_by_name(self.experiment)
-            if experiment is None:
+            places = self._places()
+            if not places:
                 return []
-            places = [str(experiment.experiment_id)]
             running = get_results_from_paginated_fn(
                 lambda size, token: client.search_runs(places, is_running, max_results=size, page_token=token), _PAGE
             )
         return [run for run in running if OWNER_PID in run.data.tags]
+
+    def _places(self) -> list[str]:
+        """Ids of the experiment and of that of its decisions, as far as there are any."""
+        found = (self._connection.client.get_experiment_by_name(self.experiment + end) for end in ("", DECISIONS))
+        return [str(experiment.experiment_id) for experiment in found if experiment is not None]
 
     @contextmanager
     def _ended_as_it_was(self, run: MlflowRun) -> Generator[None, None, None]:
@@ -150,13 +205,15 @@ class MlflowTracker:
             with _sigterm_as_exit():
                 yield
         except BaseException as error:
+            by_type: Ending = "FAILED" if isinstance(error, Exception) else "KILLED"
+            ending, reason = run.verdict or (by_type, f"{type(error).__name__}: {error}")
             try:
-                run.end("FAILED", f"{type(error).__name__}: {error}")
+                run.end(ending, reason)
             except TrackingError as unreachable:
                 # What went wrong in the run matters more than that it could not be recorded.
-                error.add_note(f"run {run.id} could not be marked FAILED: {unreachable}")
+                error.add_note(f"run {run.id} could not be marked {ending}: {unreachable}")
             raise
-        run.end("FINISHED")
+        run.end(*(run.verdict or ("FINISHED", None)))
 
     def _experiment(self) -> str:
         if self._experiment_id is None:
@@ -189,6 +246,15 @@ class MlflowTracker:
                 f"MLFLOW_EXPERIMENT_NAME={self.experiment} keeps its artefacts in {folder}, which is gone (was it "
                 "moved?): move it back, or choose another name"
             )
+
+
+def _origin() -> dict[str, str]:
+    """Who made a run and with what, as MLflow's columns "Created by" and "Source" show it."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "financial_assets", "mlflow.source.type": "JOB"}
 
 
 @contextmanager

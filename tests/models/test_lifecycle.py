@@ -162,11 +162,82 @@ def test_a_training_is_tracked_with_all_that_it_was_made_from(published: Publish
     assert not published.trained.reused
     run = client(published.lifecycle).get_run(published.trained.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.params.items() >= {"seed": "7", "hidden": "8", "cutoff": f"{world.cutoff:%Y-%m-%d}"}.items()
+    assert run.data.params.items() >= {"seed": "7", "hidden": "8", "data_cutoff": f"{world.cutoff:%Y-%m-%d}"}.items()
     assert run.data.tags.items() >= {**TAGS, "variant": "tiny", "fingerprint": published.trained.fingerprint}.items()
-    history = client(published.lifecycle).get_metric_history(run.info.run_id, "val_loss")
+    history = client(published.lifecycle).get_metric_history(run.info.run_id, "stop_loss")
     assert [point.step for point in history] == [epoch.number for epoch in published.trained.training.history]
+    best = published.trained.training.history[published.trained.training.best_epoch - 1]
+    assert run.data.metrics["best_epoch"] == best.number
+    assert run.data.metrics["best_stop_loss"] == best.stop_loss == min(point.value for point in history)
+    assert run.data.metrics["best_fit_loss"] == best.fit_loss
     assert run.data.metrics["held_out_accuracy"] == pytest.approx(published.trained.training.held_out.correct.mean())
+
+
+def test_what_a_training_has_read_is_listed_block_by_block(published: Published, world: World) -> None:
+    run, training = client(published.lifecycle).get_run(published.trained.run_id), published.trained.training
+    read = {entry.tags[0].value: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert set(read) == {"fit", "stop", "held_out"}
+    for block, context in (("fit", "fit"), ("stop", "stop"), ("calibrate", "held_out")):
+        profile = json.loads(read[context].profile)
+        assert [profile["first session"], profile["last session"]] == [
+            f"{day:%Y-%m-%d}" for day in training.spans[block]
+        ]
+        assert profile["windows"] == training.windows[block]
+        assert [column["name"] for column in json.loads(read[context].schema)["mlflow_colspec"]] == list(
+            world.panel.channels
+        )
+    assert len({dataset.digest for dataset in read.values()}) == 3
+
+
+def test_a_registered_version_and_its_logged_model_lead_to_each_other(published: Published) -> None:
+    store, version = client(published.lifecycle), published.artifact.version
+    run = store.get_run(published.trained.run_id)
+    (output,) = run.outputs.model_outputs
+    model = store.get_logged_model(output.model_id)
+    assert (model.source_run_id, str(model.status)) == (run.info.run_id, "READY")
+    registered = store.get_model_version(published.lifecycle.registry.name, str(version))
+    assert registered.source == model.artifact_location
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": registered.name, "version": version}]
+    accuracy = next(metric for metric in model.metrics if metric.key == "held_out_accuracy")
+    assert accuracy.value == run.data.metrics["held_out_accuracy"]
+    assert accuracy.dataset_name == "prices-held_out"
+    fetched = published.lifecycle.registry.download(version, published.lifecycle.folder / "fetched")
+    assert f"model_id: {model.model_id}" in (fetched / "MLmodel").read_text()
+    assert (fetched / "training").is_dir()
+
+
+def test_the_card_is_written_for_people_too_and_tracked_with_its_pictures(published: Published) -> None:
+    text = (published.artifact.folder / "model-card.md").read_text()
+    assert "## Limits" in text
+    assert str(published.artifact.card["data_cutoff"]) in text
+    drawn = [line.partition("](")[2].rstrip(")") for line in text.splitlines() if line.startswith("![")]
+    assert len(drawn) == 3
+    assert all((published.artifact.folder / name).read_bytes().startswith(b"\x89PNG") for name in drawn)
+    store, run_id = client(published.lifecycle), published.trained.run_id
+    assert {file.path for file in store.list_artifacts(run_id)} >= {"model-card.md", "model-card.json", "plots"}
+    assert {file.path for file in store.list_artifacts(run_id, "plots")} == set(drawn)
+    run = store.get_run(run_id)
+    assert run.data.tags["mlflow.note.content"].startswith("**tiny**, trained on sessions up to")
+    assert max(len(value) for value in [*run.data.params.values(), *run.data.tags.values()]) < 500, "readable as it is"
+    assert published.artifact.text.count("data:image/png;base64,") == 3, "for pages that cannot reach the files"
+
+
+def test_a_card_of_an_earlier_release_is_shown_without_what_it_lacks(published: Published, tmp_path: Path) -> None:
+    old = {name: value for name, value in published.artifact.card.items() if name != "price_source"}
+    text = replace(published.artifact, card=old, folder=tmp_path).text
+    assert "source not recorded" in text
+    assert "![" not in text
+
+
+def test_a_training_is_nested_below_the_run_of_its_pipeline(
+    lifecycle: ModelLifecycle, world: World, trainer: Trainer
+) -> None:
+    with lifecycle.tracker.run("pipeline") as pipeline:
+        trained = world.develop(lifecycle, parent=pipeline.id)
+    run = client(lifecycle).get_run(trained.run_id)
+    assert run.data.tags["mlflow.parentRunId"] == pipeline.id
+    assert run.data.tags["financial_assets.kind"] == "training"
+    assert run.info.run_name == f"tiny to {world.cutoff:%Y-%m-%d}"
 
 
 def test_the_same_question_is_trained_once(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
@@ -217,9 +288,11 @@ def test_any_other_question_is_trained_anew(
     assert (trainer.calls, len(runs(lifecycle))) == (2, 2)
 
 
-@pytest.mark.parametrize("error", [TrainingError("too few sessions"), KeyboardInterrupt()])
-def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
-    lifecycle: ModelLifecycle, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException
+@pytest.mark.parametrize(
+    ("error", "status"), [(TrainingError("too few sessions"), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_a_training_that_breaks_off_is_a_run_that_says_so_and_leaves_nothing(
+    lifecycle: ModelLifecycle, world: World, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
 ) -> None:
     def fail(*_: Any, **__: Any) -> Training:
         raise error
@@ -227,7 +300,7 @@ def test_a_training_that_fails_is_a_failed_run_and_leaves_nothing(
     monkeypatch.setattr(lifecycle_module, "train", fail)
     with pytest.raises(type(error)):
         world.develop(lifecycle)
-    assert [status for status, _ in runs(lifecycle)] == ["FAILED"]
+    assert [found for found, _ in runs(lifecycle)] == [status]
     with pytest.raises(TrainingError, match="was not trained: materialize models/tiny"):
         world.publish(lifecycle)
 
@@ -244,7 +317,7 @@ def test_a_death_before_the_training_is_saved_trains_again(
             world.develop(lifecycle)
     assert not world.develop(lifecycle).reused
     assert trainer.calls == 2
-    assert [status for status, _ in runs(lifecycle)] == ["FINISHED", "FAILED"]
+    assert [status for status, _ in runs(lifecycle)] == ["FINISHED", "KILLED"]
 
 
 def test_a_damaged_training_is_made_again(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
@@ -257,7 +330,7 @@ def test_a_damaged_training_is_made_again(lifecycle: ModelLifecycle, world: Worl
     assert same_weights(again.training, first.training)
 
 
-def test_a_run_of_a_killed_process_ends_as_failed(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
+def test_a_run_of_a_killed_process_ends_as_killed(lifecycle: ModelLifecycle, world: World, trainer: Trainer) -> None:
     gone = subprocess.Popen(["sleep", "60"])
     owner = {**owner_tags(), OWNER_PID: str(gone.pid), OWNER_STARTED: f"{psutil.Process(gone.pid).create_time():.2f}"}
     assert isinstance(lifecycle.tracker, MlflowTracker)
@@ -267,7 +340,7 @@ def test_a_run_of_a_killed_process_ends_as_failed(lifecycle: ModelLifecycle, wor
     gone.kill()
     gone.wait()
     world.develop(lifecycle)
-    assert client(lifecycle).get_run(left).info.status == "FAILED"
+    assert client(lifecycle).get_run(left).info.status == "KILLED"
     assert client(lifecycle).get_run(mine).info.status == "RUNNING"
 
 

@@ -1,4 +1,4 @@
-"""Decisions in the experiment tracker: one run per decision, beside the training runs of the models concerned."""
+"""Decisions in the experiment tracker: one run per decision, in an experiment beside that of the trainings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.words import reasons_in_words
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.tracking import MlflowTracker
+from financial_assets.tracking import KIND_TAG, MlflowTracker
 
 DECISION_TAG = "decision"
 """Tag of a run that holds a decision; its value is the record's SHA-256."""
@@ -34,6 +34,7 @@ def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decis
     if recorded is not None:
         return recorded
     tags = {
+        KIND_TAG: "decision",
         DECISION_TAG: decision.digest,
         "decision.plan": plan.digest,
         "decision.action": decision.action,
@@ -45,7 +46,7 @@ def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decis
         "mlflow.note.content": "\n".join(reasons_in_words(decision, plan)),
     }
     name = f"{decision.experiment}, {decision.as_of}: {decision.action}"
-    with tracker.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:
+    with tracker.decisions.run(name, tags=tags) as run, tempfile.TemporaryDirectory() as folder:
         run.log_metrics(_metrics(decision))
         for title, record in (("decision", decision), ("plan", plan)):
             path = Path(folder) / f"{title}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Mapping
@@ -11,11 +12,12 @@ from typing import cast
 
 import pandas as pd
 
-from financial_assets.atomic import atomic_write_bytes
+from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import ExportError, LeakAlarmError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.models.artifacts.card import model_card, write_model_card
+from financial_assets.models.artifacts.card_text import PICTURES, card_text, write_pictures
 from financial_assets.models.artifacts.fingerprint import code_version, training_data_hash
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
 from financial_assets.models.artifacts.storage import is_finished
@@ -28,6 +30,9 @@ from financial_assets.tracking import ModelRegistry, ModelVersion
 
 ONNX_FILE = "model.onnx"
 CARD_FILE = "model-card.json"
+CARD_TEXT = "model-card.md"
+"""The card as a person reads it; its pictures are in ``PLOTS_FOLDER``."""
+PLOTS_FOLDER = "plots"
 ARTIFACT_FOLDER = "artifact"
 """Of ``<variant>/<fingerprint>/artifact``: what is exported and published of a training."""
 TRAINING_FOLDER = "training"
@@ -89,6 +94,16 @@ class Artifact:
             )
 
     @property
+    def text(self) -> str:
+        """The model card for people, as Markdown with its pictures inside."""
+        pictures = {
+            title: _inline(path)
+            for title, name in PICTURES.items()
+            if (path := self.folder / PLOTS_FOLDER / name).is_file()
+        }
+        return card_text(self.card, pictures)
+
+    @property
     def onnx_path(self) -> Path:
         """The one file that is served."""
         return self.folder / ONNX_FILE
@@ -124,8 +139,11 @@ def export_artifact(
     folder: Path,
     *,
     bayes_accuracy: float | None = None,
+    price_source: str = "unknown",
 ) -> None:
     """Write ``model.onnx``, its proof in ``model-card.json``, and both as an MLflow model folder.
+
+    Beside the card are its text for people, ``model-card.md``, and the pictures in that.
 
     Parameters
     ----------
@@ -139,6 +157,8 @@ def export_artifact(
         Where to write.
     bayes_accuracy
         Of a simulated market, see ``leak_alarm``.
+    price_source
+        Where the prices are from, as the card names it.
 
     Raises
     ------
@@ -164,12 +184,18 @@ def export_artifact(
         code_version=code_version(),
         onnx_sha256=digest,
         bayes_accuracy=bayes_accuracy,
+        price_source=price_source,
     )
     write_model_card(card, folder / CARD_FILE)
+    pictures = write_pictures(training, folder / PLOTS_FOLDER)
+    text = card_text(card, {title: f"{PLOTS_FOLDER}/{path.name}" for title, path in pictures.items()})
+    atomic_write_text(folder / CARD_TEXT, text)
     _, windows = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
     shutil.rmtree(folder / MODEL_FOLDER, ignore_errors=True)
     save_mlflow_model(path, folder / MODEL_FOLDER, example=windows[0], metadata=about)
-    shutil.copyfile(folder / CARD_FILE, folder / MODEL_FOLDER / CARD_FILE)
+    for name in (CARD_FILE, CARD_TEXT):
+        shutil.copyfile(folder / name, folder / MODEL_FOLDER / name)
+    shutil.copytree(folder / PLOTS_FOLDER, folder / MODEL_FOLDER / PLOTS_FOLDER)
 
 
 def restore_artifact(registry: ModelRegistry, version: ModelVersion, folder: Path) -> Artifact:
@@ -187,6 +213,9 @@ def restore_artifact(registry: ModelRegistry, version: ModelVersion, folder: Pat
             raise ExportError(f"{fetched} does not hold the files that were registered as version {version.version}")
         for name in (CARD_FILE, ONNX_FILE):
             atomic_write_bytes(folder / name, (fetched / name).read_bytes())
+        if (fetched / CARD_TEXT).is_file():  # versions of earlier releases have none
+            atomic_write_bytes(folder / CARD_TEXT, (fetched / CARD_TEXT).read_bytes())
+            shutil.copytree(fetched / PLOTS_FOLDER, folder / PLOTS_FOLDER, dirs_exist_ok=True)
     card = json.loads((folder / CARD_FILE).read_text())
     return Artifact(version.tags["variant"], version.version, folder, card, version.run_id, reused=True)
 
@@ -222,6 +251,10 @@ def restore_training(registry: ModelRegistry, version: int, folder: Path) -> Non
         raise TrainingError(f"version {version} was registered without the files of its training")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(fetched / TRAINING_FOLDER, folder)
+
+
+def _inline(picture: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()
 
 
 def is_whole(folder: Path, onnx_sha256: str) -> bool:

@@ -40,6 +40,7 @@ def model_card(
     code_version: str,
     onnx_sha256: str,
     bayes_accuracy: float | None = None,
+    price_source: str = "unknown",
 ) -> dict[str, Any]:
     """Everything a reader or an auditor needs beside the artefact.
 
@@ -53,6 +54,8 @@ def model_card(
         Of the artefact.
     bayes_accuracy
         Of a simulated market, see ``leak_alarm``.
+    price_source
+        Where the prices are from, as ``PRICE_SOURCE`` names it.
     """
     check, leak = check_not_constant(training.held_out), check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
     return {
@@ -76,6 +79,7 @@ def model_card(
         "feature_lookback": predictor.graph.lookback,
         "bars_needed": predictor.bars_needed,
         "tickers": list(training.tickers),
+        "price_source": price_source,
         "benchmark": {
             "kind": "equal-weighted index of the universe, computed causally",
             "constituents": list(training.tickers),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,20 @@ from financial_assets.errors import ExportError
 from financial_assets.models.artifacts.artifact import (
     ARTIFACT_FOLDER,
     CARD_FILE,
+    CARD_TEXT,
     MODEL_FOLDER,
     ONNX_FILE,
+    PLOTS_FOLDER,
     TRAINING_FOLDER,
     is_whole,
 )
+from financial_assets.models.artifacts.card_text import card_summary
 from financial_assets.models.artifacts.storage import is_finished
+from financial_assets.models.artifacts.tracked import held_out_metrics
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training
-from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion
+from financial_assets.tracking import KIND_TAG, MlflowRun, MlflowTracker, ModelRegistry, ModelVersion, TrackedDataset
+from financial_assets.tracking.runs import NOTE_TAG
 
 RECORD_FILE = "registered.json"
 _log = logging.getLogger(__name__)
@@ -72,9 +77,15 @@ def kept_versions(models: Path) -> list[KeptVersion]:
 
 
 def register(
-    run: MlflowRun, registry: ModelRegistry, models: Path, training: Training, identity: str, tags: Mapping[str, str]
+    run: MlflowRun,
+    registry: ModelRegistry,
+    models: Path,
+    training: Training,
+    identity: str,
+    tags: Mapping[str, str],
+    datasets: Sequence[TrackedDataset] = (),
 ) -> ModelVersion:
-    """Upload an exported training to its run and register it as a new version.
+    """Upload an exported training as a logged model of its run and register it as a new version.
 
     Parameters
     ----------
@@ -88,18 +99,33 @@ def register(
         What is registered, and its fingerprint.
     tags
         Of the version, beside those that describe the model.
+    datasets
+        What the training has read; the scores of the model are those on the held-out one.
     """
     variant, cutoff = training.variant.name, f"{training.cutoff:%Y-%m-%d}"
     folder = models / variant / identity
-    run.log_artifacts(folder / ARTIFACT_FOLDER / MODEL_FOLDER, MODEL_FOLDER)
-    run.log_artifacts(folder / TRAINING_FOLDER, f"{MODEL_FOLDER}/{TRAINING_FOLDER}")
     onnx_sha256 = file_sha256(folder / ARTIFACT_FOLDER / ONNX_FILE)
     about = {"variant": variant, "data_cutoff": cutoff, "fingerprint": identity, "onnx_sha256": onnx_sha256}
+    card = json.loads((folder / ARTIFACT_FOLDER / CARD_FILE).read_text())
+    model_id = run.log_model(
+        folder / ARTIFACT_FOLDER / MODEL_FOLDER,
+        f"{variant}-predictor",
+        parts={TRAINING_FOLDER: folder / TRAINING_FOLDER},
+        tags={**tags, **about},
+        params={**training.variant.hyperparameters(), "seed": training.seed, "data_cutoff": cutoff},
+        metrics=held_out_metrics(training),
+        dataset=next((dataset for dataset in datasets if dataset.context == "held_out"), None),
+    )
+    run.log_artifact(folder / ARTIFACT_FOLDER / CARD_FILE)
+    run.log_artifact(folder / ARTIFACT_FOLDER / CARD_TEXT)
+    run.log_artifacts(folder / ARTIFACT_FOLDER / PLOTS_FOLDER, PLOTS_FOLDER)
+    run.set_tags({NOTE_TAG: card_summary(card)})
     return registry.register(
         run.id,
         MODEL_FOLDER,
         {**tags, **about},
-        description=f"{variant}, trained on sessions up to {cutoff}",
+        description=card_summary(card),
+        model_id=model_id,
         # Served models and evidence name versions by number, so a number that the registry forgot stays taken.
         above=max((kept.number for kept in kept_versions(models)), default=0),
     )
@@ -124,12 +150,24 @@ def register_again(models: Path, tracker: MlflowTracker, registry: ModelRegistry
         if not is_whole(model, lost.tags.get("onnx_sha256", "")) or not (model / "MLmodel").is_file():
             _log.warning("version %d is not registered again: %s is not whole", lost.number, model)
             continue
-        with tracker.run(lost.tags.get("variant", lost.folder.parent.name), tags=lost.tags) as run:
-            run.log_artifacts(model, MODEL_FOLDER)
-            if is_finished(training):
-                run.log_artifacts(training, f"{MODEL_FOLDER}/{TRAINING_FOLDER}")
+        variant = lost.tags.get("variant", lost.folder.parent.name)
+        with tracker.run(f"{variant}, registered again", tags={KIND_TAG: "registration", **lost.tags}) as run:
+            model_id = run.log_model(
+                model,
+                f"{variant}-predictor",
+                parts={TRAINING_FOLDER: training} if is_finished(training) else {},
+                tags=lost.tags,
+                params={},
+                metrics={},
+            )
         version = registry.register(
-            run.id, MODEL_FOLDER, lost.tags, lost.description, number=lost.number, above=kept[-1].number
+            run.id,
+            MODEL_FOLDER,
+            lost.tags,
+            lost.description,
+            model_id=model_id,
+            number=lost.number,
+            above=kept[-1].number,
         )
         remember(lost.folder, version)
         numbers.append(version.version)
@@ -186,7 +224,8 @@ def _export_again(version: ModelVersion, artifact: Path, export: Callable[[Path]
         shutil.rmtree(artifact / MODEL_FOLDER, ignore_errors=True)
         artifact.mkdir(parents=True, exist_ok=True)
         (staging / MODEL_FOLDER).replace(artifact / MODEL_FOLDER)
-        for name in (ONNX_FILE, CARD_FILE):
+        for name in (ONNX_FILE, CARD_FILE, CARD_TEXT):
             atomic_write_bytes(artifact / name, (staging / name).read_bytes())
+        shutil.copytree(staging / PLOTS_FOLDER, artifact / PLOTS_FOLDER, dirs_exist_ok=True)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,14 @@ import pandas as pd
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
+from financial_assets.market.panel import PricePanel
 from financial_assets.models.scores import held_out_scores
-from financial_assets.models.training import Training
+from financial_assets.models.training import Epoch, Training
 from financial_assets.models.variants import Variant
-from financial_assets.tracking import MlflowRun, MlflowTracker
+from financial_assets.tracking import KIND_TAG, MlflowRun, MlflowTracker, TrackedDataset
+
+CONTEXTS = {"fit": "fit", "stop": "stop", "calibrate": "held_out"}
+"""What console, Dagster and MLflow call the results on each block; the answers on the last are held out."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,15 @@ def read_pointer(path: Path) -> dict[str, str]:
         raise TrainingError(f"{path} is damaged ({error!r}): materialize models/{variant} to have it again") from error
 
 
-def live_run(tracker: MlflowTracker, run_id: str, training: Training, identity: str, tags: Mapping[str, str]) -> str:
+def live_run(
+    tracker: MlflowTracker,
+    run_id: str,
+    training: Training,
+    identity: str,
+    tags: Mapping[str, str],
+    datasets: Sequence[TrackedDataset] = (),
+    parent: str | None = None,
+) -> str:
     """``run_id`` if the tracker still has that run, else another one of the same training, tracked anew if need be.
 
     The store may be another one than when the model was trained, and runs can be deleted there.
@@ -75,9 +88,16 @@ def live_run(tracker: MlflowTracker, run_id: str, training: Training, identity: 
         return run_of_same
     tags = {**tags, "financial_assets.tracked_again": "true"}
     with training_run(
-        tracker, training.variant, training.cutoff, training.sequence_length, training.seed, identity, tags
+        tracker,
+        training.variant,
+        training.cutoff,
+        training.sequence_length,
+        training.seed,
+        identity,
+        tags,
+        parent=parent,
     ) as run:
-        log_training(run, training)
+        log_training(run, training, datasets)
         return run.id
 
 
@@ -89,30 +109,87 @@ def training_run(
     seed: int,
     identity: str,
     tags: Mapping[str, str],
+    *,
+    parent: str | None = None,
 ) -> AbstractContextManager[MlflowRun]:
-    """Open the run of a training: what it is made with are its parameters, its fingerprint is among its tags."""
-    made_with = {"cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": sequence_length, "seed": seed}
-    tags = {**tags, "variant": variant.name, "fingerprint": identity}
+    """Open the run of a training: what it is made with are its parameters, its fingerprint is among its tags.
+
+    ``parent`` is the id of the run that it is nested below, e.g. that of the pipeline.
+    """
+    day = f"{cutoff:%Y-%m-%d}"
+    made_with = {"data_cutoff": day, "sequence_length": sequence_length, "seed": seed}
+    tags = {KIND_TAG: "training", **tags, "variant": variant.name, "fingerprint": identity}
     # A parameter is one line of text: of its members, an ensemble tells the names.
     members = {"members": ", ".join(member.name for member in variant.members)} if variant.members else {}
-    return tracker.run(variant.name, tags=tags, params=variant.hyperparameters() | members | made_with)
+    params = variant.hyperparameters() | members | made_with
+    return tracker.run(f"{variant.name} to {day}", tags=tags, params=params, parent=parent)
 
 
-def log_training(run: MlflowRun, training: Training) -> None:
-    """Record the learning curve and the held-out scores."""
-    for epoch in training.history:
-        losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}
-        by_head = {
-            f"{block}_loss_{head}": loss
-            for block, by_head in (("train", epoch.fit_losses), ("val", epoch.stop_losses))
-            for head, loss in by_head.items()
-        }
-        run.log_metrics(losses | by_head, epoch.number)
-    scores = held_out_scores(training.held_out)
+def log_training(run: MlflowRun, training: Training, datasets: Sequence[TrackedDataset] = ()) -> None:
+    """Record what was read, the learning curve, the restored epoch (``best_*``) and the held-out scores."""
+    if datasets:
+        run.log_datasets(datasets)
+    run.log_history((epoch.number, epoch_metrics(epoch)) for epoch in training.history)
+    best = next(epoch for epoch in training.history if epoch.number == training.best_epoch)
     run.log_metrics(
         {
             "best_epoch": float(training.best_epoch),
             "training_seconds": training.seconds,
-            **{f"held_out_{name.replace('%', 'pct')}": interval.estimate for name, interval in scores.items()},
+            # MLflow's headline of `stop_loss` is that of the last epoch, which is not the model that is kept.
+            **{f"best_{name}": value for name, value in epoch_metrics(best).items()},
+            **held_out_metrics(training),
         }
     )
+
+
+def epoch_metrics(epoch: Epoch) -> dict[str, float]:
+    """Losses and accuracy of an epoch: ``fit_loss``, ``stop_loss``, ``stop_accuracy``, and losses by head.
+
+    Those of a head are ``fit_loss_<head>`` and ``stop_loss_<head>``.
+    """
+    return {
+        "fit_loss": epoch.fit_loss,
+        "stop_loss": epoch.stop_loss,
+        "stop_accuracy": epoch.stop_accuracy,
+        **{f"fit_loss_{head}": loss for head, loss in epoch.fit_losses.items()},
+        **{f"stop_loss_{head}": loss for head, loss in epoch.stop_losses.items()},
+    }
+
+
+def held_out_metrics(training: Training) -> dict[str, float]:
+    """The held-out scores, by names that MLflow takes."""
+    scores = held_out_scores(training.held_out)
+    return {f"held_out_{name.replace('%', 'pct')}": interval.estimate for name, interval in scores.items()}
+
+
+def training_datasets(training: Training, panel: PricePanel, data_hash: str, source: str) -> list[TrackedDataset]:
+    """The blocks of the price panel that a training has read, as MLflow lists them.
+
+    Parameters
+    ----------
+    training
+        Names the blocks and their spans; the block ``calibrate`` is the one that the held-out scores are of.
+    panel
+        What was read.
+    data_hash
+        Of all that was read.
+    source
+        Where the prices are from, as ``PRICE_SOURCE`` names it.
+    """
+    return [
+        TrackedDataset(
+            name=f"prices-{context}",
+            digest=hashlib.sha256(f"{data_hash} {first:%Y-%m-%d} {last:%Y-%m-%d}".encode()).hexdigest(),
+            context=context,
+            source={"price source": source, "digest of the panel": data_hash},
+            profile={
+                "first session": f"{first:%Y-%m-%d}",
+                "last session": f"{last:%Y-%m-%d}",
+                "windows": training.windows[block],
+                "tickers": len(training.tickers),
+            },
+            columns=panel.channels,
+        )
+        for block, (first, last) in training.spans.items()
+        for context in [CONTEXTS[block]]
+    ]
