@@ -8,6 +8,8 @@
     │   └── PriceDataError       delivered prices are impossible; ``failures`` holds the offending rows
     ├── FeatureError             a feature breaks its contract or a frame its schema
     ├── TrainingError
+    │   ├── DivergenceError      the loss of a training is no longer finite
+    │   ├── SearchLeakError      a search was about to choose hyper-parameters on sessions that must judge them
     │   └── LeakAlarmError       out-of-sample accuracy too good to be true
     ├── ExportError
     │   └── ParityError          an ONNX file returns different predictions from its model
@@ -91,6 +93,14 @@ class FeatureError(FinancialAssetsError):
 
 class TrainingError(FinancialAssetsError):
     """A model cannot be trained on what was given."""
+
+
+class DivergenceError(TrainingError):
+    """The loss of a training is no longer finite: its learning rate is too high, or prices are absurd."""
+
+
+class SearchLeakError(TrainingError):
+    """A search was about to choose hyper-parameters on sessions that must judge them."""
 
 
 class LeakAlarmError(TrainingError):

@@ -15,6 +15,7 @@ from financial_assets.cli.diagnosis import doctor
 from financial_assets.cli.prices import prices
 from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run
+from financial_assets.cli.search import search
 from financial_assets.cli.serving import exporter, serve, status, stop
 from financial_assets.cli.signals import signal
 from financial_assets.errors import FinancialAssetsError
@@ -74,5 +75,5 @@ def main(home: str | None) -> None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too
 
 
-for _command in (run, prices, status, signal, decide, approve, replay, serve, stop, exporter, doctor):
+for _command in (run, prices, status, signal, decide, approve, replay, search, serve, stop, exporter, doctor):
     main.add_command(_command)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -13,6 +13,7 @@ from financial_assets.tracking import MlflowTracker, ModelRegistry
 if TYPE_CHECKING:
     from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.lifecycle import ModelLifecycle
+    from financial_assets.models.search.search import HyperparameterSearch
 
 
 class ModelStore(BaseModel):
@@ -26,6 +27,9 @@ class ModelStore(BaseModel):
     sequence_length: int
     seed: int
     max_epochs: int | None = None
+    hyperparameters: str | None = None
+    search_budget: float = 30.0
+    search_trials: int = 100
     device: str
     progress: bool
     bayes_accuracy: float | None = None
@@ -81,8 +85,26 @@ class ModelStore(BaseModel):
             registry=self.registry(),
             sequence_length=self.sequence_length,
             max_epochs=self.max_epochs,
+            adopted=self._adopted(),
             seed=self.seed,
             device=self.device,
             progress=self.progress,
             bayes_accuracy=self.bayes_accuracy,
         )
+
+    def search(self) -> HyperparameterSearch:
+        """Where hyper-parameters are searched."""
+        from financial_assets.models.search.search import HyperparameterSearch  # optuna and torch
+
+        return HyperparameterSearch(
+            folder=Path(self.home) / "search", sequence_length=self.sequence_length, seed=self.seed, device=self.device
+        )
+
+    def candidate_path(self, variant: str) -> Path:
+        """Where a search writes the best settings of a variant."""
+        return Path(self.home) / "search" / f"{variant}.yaml"
+
+    def _adopted(self) -> dict[str, dict[str, Any]]:
+        from financial_assets.models.search.adoption import read_hyperparameters
+
+        return {} if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -37,6 +38,7 @@ from financial_assets.models.artifacts.tracked import (
     read_pointer,
     training_run,
 )
+from financial_assets.models.search.adoption import adopt
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowTracker, ModelRegistry, ModelVersion
@@ -60,6 +62,8 @@ class ModelLifecycle:
         Arguments of ``train``.
     max_epochs
         Upper limit of every variant's epochs; it counts as one of the variant's own settings.
+    adopted
+        Settings, by variant, that take the place of the variant's own; see ``models.search.adoption``.
     bayes_accuracy
         What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
     """
@@ -72,7 +76,13 @@ class ModelLifecycle:
     device: str = "auto"
     progress: bool = False
     max_epochs: int | None = None
+    adopted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bayes_accuracy: float | None = None
+
+    def as_trained(self, variant: Variant) -> Variant:
+        """The variant with the settings that its trainings have here: adopted ones, and the limit of epochs."""
+        variant = adopt(variant, self.adopted)
+        return variant if self.max_epochs is None else replace(variant, epochs=min(variant.epochs, self.max_epochs))
 
     def develop(
         self,
@@ -90,8 +100,7 @@ class ModelLifecycle:
         TrainingError
             It cannot be trained; the tracked run ends as FAILED.
         """
-        if self.max_epochs is not None:
-            variant = replace(variant, epochs=min(variant.epochs, self.max_epochs))
+        variant = self.as_trained(variant)
         identity = fingerprint(
             data_hash=training_data_hash(panel, cutoff),
             variant=variant,

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from financial_assets.errors import TrainingError
+from financial_assets.errors import DivergenceError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
@@ -87,6 +87,40 @@ class Training:
     seconds: float
 
 
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted network, not yet calibrated: what the fit and the stop block alone decide.
+
+    Attributes
+    ----------
+    network
+        On the CPU, in evaluation mode, with the weights of the best epoch.
+    scaler
+        Of the fit block.
+    data
+        What it was fitted on, with scaled features.
+    history, best_epoch
+        Every epoch trained; the number of the one that was restored.
+    scored
+        First and last decision session whose loss chose the epoch.
+    device
+        Where it was trained.
+    """
+
+    network: nn.Module
+    scaler: RobustScaler
+    data: TrainingData
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    scored: tuple[pd.Timestamp, pd.Timestamp]
+    device: str
+
+    @property
+    def stop_loss(self) -> float:
+        """Loss of the restored epoch on the stop block."""
+        return self.history[self.best_epoch - 1].stop_loss
+
+
 def training_loss(logit: Tensor, multiples: Tensor, up: Tensor, scaled_return: Tensor) -> Tensor:
     """Cross-entropy of the direction (nats) plus the mean pinball loss of the scaled return (Koenker & Bassett 1978).
 
@@ -141,14 +175,10 @@ def train(
     """
     started = time.perf_counter()
     data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
-    target = resolve_device(device)
-    with reproducible(seed, target, threads) as generator:
-        scaler = RobustScaler.fit(data.fit.last_step)
-        data = data.scaled(scaler)
-        network = build_network(variant, len(data.feature_names)).to(target)
-        with _epoch_bar(variant, progress) as advance:
-            history, best = _fit(variant, network, data, target, generator, advance)
-        network = network.cpu().eval()
+    with _epoch_bar(variant, progress) as advance:
+        fitted = fit_network(variant, data, seed=seed, device=device, threads=threads, on_epoch=advance)
+    data, network = fitted.data, fitted.network
+    with reproducible(seed, torch.device("cpu"), threads):
         held_out = answer_windows(network, data, data.calibrate)
     platt = fit_platt(held_out.logit, held_out.up, held_out.session)
     shifts = conformal_shifts(held_out.multiples, held_out.scaled_return)
@@ -160,18 +190,57 @@ def train(
         feature_names=data.feature_names,
         tickers=data.tickers,
         network=network,
-        scaler=scaler,
+        scaler=fitted.scaler,
         calibration=Calibration(platt.scale, platt.bias, shifts).eval(),
         platt=platt,
         spans={name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()},
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in blocks},
-        history=tuple(history),
-        best_epoch=best,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
         held_out=held_out,
-        device=target.type,
+        device=fitted.device,
         seconds=time.perf_counter() - started,
     )
+
+
+def fit_network(
+    variant: Variant,
+    data: TrainingData,
+    *,
+    seed: int,
+    device: str = "auto",
+    threads: int = 1,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Fit:
+    """Fit scaler and network on the fit block of ``data``; the stop block chooses the epoch. No other block is read.
+
+    Parameters
+    ----------
+    variant, seed, device, threads
+        As for ``train``.
+    data
+        Unscaled features, outcomes and blocks.
+    on_epoch
+        Told of every epoch; what it raises ends the fit.
+
+    Raises
+    ------
+    TrainingError
+        If the device is missing.
+    DivergenceError
+        If the loss is no longer finite.
+    """
+    target = resolve_device(device)
+    with reproducible(seed, target, threads) as generator:
+        scaler = RobustScaler.fit(data.fit.last_step)
+        data = data.scaled(scaler)
+        network = build_network(variant, len(data.feature_names)).to(target)
+        history, best = _fit(variant, network, data, target, generator, on_epoch)
+        network = network.cpu().eval()
+    decided = data.sessions[data.stop.sessions]
+    scored = decided.min(), decided.max()
+    return Fit(network, scaler, data, tuple(history), best, scored, target.type)
 
 
 def _fit(
@@ -197,7 +266,7 @@ def _fit(
         fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
         stop_loss, accuracy = evaluate(network, stop, looked_at)
         if not (math.isfinite(fit_loss) and math.isfinite(stop_loss)):
-            raise TrainingError(
+            raise DivergenceError(
                 f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss}, stop "
                 f"{stop_loss}): lower its learning_rate or look for absurd prices"
             )

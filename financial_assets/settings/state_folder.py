@@ -17,7 +17,14 @@ from pydantic_settings import BaseSettings, InitSettingsSource
 from financial_assets.errors import SettingsError
 from financial_assets.settings.market import MarketSettings
 
-REMEMBERED = (*MarketSettings.model_fields, "seed", "sequence_length", "max_epochs", "rollout_policy")
+REMEMBERED = (
+    *MarketSettings.model_fields,
+    "seed",
+    "sequence_length",
+    "max_epochs",
+    "hyperparameters",
+    "rollout_policy",
+)
 """Settings that say what a state folder holds. Addresses are not among them: they may contain passwords."""
 
 RESOLVED = "resolved"
