@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +11,9 @@ from financial_assets.cli import examples, open_configured
 
 if TYPE_CHECKING:
     from financial_assets.models.search.result import TrialRecord
+
+_FIXED = 5
+"""Columns of the table of trials before those of the settings."""
 
 
 @click.command(epilog=examples("search --variant baseline", "search --variant enhanced --minutes 10 --trials 40"))
@@ -46,10 +50,7 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
         nonlocal lowest
         mark = " (lowest so far)" if trial.outcome == "complete" and trial.loss < lowest else ""
         lowest = min(lowest, trial.loss) if mark else lowest
-        values = ", ".join(f"{name} {_short(value)}" for name, value in trial.values.items())
-        console.print(
-            f"trial {trial.number:<4} {trial.outcome:9} loss {trial.loss:.5f}{mark}  {values}", highlight=False
-        )
+        console.print(f"trial {trial.number:<4} {trial.outcome:9} loss {trial.loss:.5f}{mark}", highlight=False)
 
     try:
         result, candidate = search_variant(
@@ -58,14 +59,21 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("finished trials are kept; the same command continues after them") from None
     rows = result.table()
-    cells = [[_short(value) for value in row] for row in rows.itertuples(index=False)]
-    Console().print(make_table("Best trials", list(rows.columns), cells))
+    cells = [
+        [*map(_short, row[:_FIXED]), _settings(dict(zip(rows.columns[_FIXED:], row[_FIXED:], strict=True)))]
+        for row in rows.itertuples(index=False, name=None)
+    ]
+    Console().print(make_table("Best trials", [*rows.columns[:_FIXED], "settings"], cells))
     click.echo(result.sentence)
     if result.importances:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importances.items())
         click.echo(f"importance: {shares}")
     if candidate is not None:
         click.echo(f"candidate   {candidate}\nto adopt    HYPERPARAMETERS={candidate} financial-assets run")
+
+
+def _settings(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in values.items())
 
 
 def _short(value: object) -> str:

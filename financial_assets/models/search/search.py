@@ -74,7 +74,7 @@ class HyperparameterSearch:
     Parameters
     ----------
     folder
-        Of the studies; one SQLite file per variant.
+        Of the studies; one journal per variant.
     sequence_length, seed, device, threads
         As for ``models.training.train``; the seed is also the sampler's.
     ledger
@@ -135,25 +135,25 @@ class HyperparameterSearch:
         blocks = SearchData.until(cutoff, features, panel, sequence_length=self.sequence_length)
         began, path, present = self.clock(), self.path(variant.name), values_of(variant, space)
         inside = all(space[name].contains(value) for name, value in present.items())
-        with open_study(path, self._study(variant, space, panel, cutoff), self.seed) as study:
-            for earlier in finished(study):  # a process may have died before it told the ledger
-                self.ledger(record_of(study.study_name, variant.name, space, earlier))
-            while budget.minutes is None or self.clock() - began < 60 * budget.minutes:
-                taken = next_trial(path, study, space, self.seed, budget.trials, present if inside else None)
-                if taken is None:
-                    break
-                self._try(variant, blocks, study, space, *taken, on_trial)
-            return read_result(study, variant.name, space, present, self.seed)
+        study = open_study(path, self._study(variant, space, panel, cutoff), self.seed)
+        for earlier in finished(study):  # a process may have died before it told the ledger
+            self.ledger(record_of(study.study_name, variant.name, space, earlier))
+        while budget.minutes is None or self.clock() - began < 60 * budget.minutes:
+            taken = next_trial(path, study, space, self.seed, budget.trials, present if inside else None)
+            if taken is None:
+                break
+            self._try(variant, blocks, study, space, *taken, on_trial)
+        return read_result(study, variant.name, space, present, self.seed)
 
     def result(self, variant: Variant, panel: PricePanel, *, cutoff: pd.Timestamp) -> SearchResult:
         """What earlier runs have found."""
         space = space_of(variant)
-        with open_study(self.path(variant.name), self._study(variant, space, panel, cutoff), self.seed) as study:
-            return read_result(study, variant.name, space, values_of(variant, space), self.seed)
+        study = open_study(self.path(variant.name), self._study(variant, space, panel, cutoff), self.seed)
+        return read_result(study, variant.name, space, values_of(variant, space), self.seed)
 
     def path(self, variant: str) -> Path:
-        """The database of a variant's studies."""
-        return self.folder / f"{variant}.db"
+        """The journal of a variant's studies."""
+        return self.folder / f"{variant}.journal"
 
     def _study(self, variant: Variant, space: SearchSpace, panel: PricePanel, cutoff: pd.Timestamp) -> str:
         """Trials are compared only where all but the searched settings is the same."""

@@ -46,7 +46,8 @@ class Choice:
 
     def suggest(self, trial: optuna.Trial, name: str) -> Value:
         """The value that the sampler proposes."""
-        return trial.suggest_categorical(name, self.values)
+        chosen = trial.suggest_categorical(name, self.values)
+        return next(value for value in self.values if value == chosen)
 
     def contains(self, value: object) -> bool:
         """Whether the sampler could propose it."""

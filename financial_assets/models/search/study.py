@@ -1,4 +1,4 @@
-"""The study behind a search: trials in a SQLite file, which several processes may share and which survives any of them.
+"""The study behind a search: trials in a journal, which several processes may share and which survives any of them.
 
 Optuna's own trials are the truth about what was tried. A trial belongs to the process that runs it; where that process
 has died, the trial is marked failed, does not count, and its settings are tried again.
@@ -6,14 +6,14 @@ has died, the trial is marked failed, does not count, and its settings are tried
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from financial_assets.disk import disk_errors
 from financial_assets.errors import TrainingError
@@ -33,43 +33,68 @@ _STARTUP_TRIALS = 5
 _WARMUP_EPOCHS = 3
 
 
-@contextmanager
-def open_study(path: Path, name: str, seed: int) -> Generator[optuna.Study]:
-    """The study ``name`` in the SQLite file ``path``; both are made when missing.
+class _KernelLock(JournalFileSymlinkLock):
+    """A lock of the journal that is gone with its holder; Optuna's own stays behind for half a minute."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: AbstractContextManager[None] | None = None
+
+    def acquire(self) -> bool:
+        self._held = exclusive(self._path, _WAIT_S, error=TrainingError, purpose="writing the journal of a search")
+        self._held.__enter__()
+        return True
+
+    def release(self) -> None:
+        assert self._held is not None
+        self._held.__exit__(None, None, None)
+
+
+def open_study(path: Path, name: str, seed: int) -> optuna.Study:
+    """The study ``name`` in the journal ``path``; both are made when missing.
 
     Raises
     ------
     TrainingError
-        The file is not a database of Optuna.
+        The file is not a journal.
     StorageError
         The disk refuses.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with disk_errors(path, "written"):
+    lock = _KernelLock(path.with_suffix(f"{path.suffix}.lock"))
+    with disk_errors(path, "written"), exclusive(_lock(path), _WAIT_S, error=TrainingError, purpose="opening a search"):
         make_folder(path.parent)
-    storage = None
-    try:
-        # Tables are made by one process at a time.
-        with exclusive(_lock(path), _WAIT_S, error=TrainingError, purpose="opening the study of a search"):
-            storage = optuna.storages.RDBStorage(
-                f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": _WAIT_S}}
-            )
-            study = optuna.create_study(
-                storage=storage,
+        _cut_torn_line(path, lock)
+        try:
+            return optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(path), lock)),
                 study_name=name,
                 direction="minimize",
                 load_if_exists=True,
                 sampler=_sampler(seed, 0),
                 pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_WARMUP_EPOCHS),
             )
-        yield study
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        raise TrainingError(
-            f"{path} cannot be used as the database of a search ({error}): remove it to search anew"
-        ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _damaged(path, repr(error)) from error
+
+
+def _cut_torn_line(path: Path, lock: _KernelLock) -> None:
+    """Remove what a writer that died, or whose disk was full, left of a line: no later line could be read."""
+    lock.acquire()
+    try:
+        with path.open("ab+") as journal:
+            journal.seek(0)
+            content = journal.read()
+            end = content.rfind(b"\n") + 1
+            if content[end:] and not content[end:].startswith(b"{"):
+                raise _damaged(path, "its last line is none of a journal")
+            journal.truncate(end)
     finally:
-        if storage is not None:
-            storage.engine.dispose()
+        lock.release()
+
+
+def _damaged(path: Path, reason: str) -> TrainingError:
+    return TrainingError(f"{path} cannot be used as the journal of a search ({reason}): remove it to search anew")
 
 
 def next_trial(
