@@ -11,6 +11,8 @@
     │   ├── DivergenceError      the loss of a training is no longer finite
     │   ├── SearchLeakError      a search was about to choose hyper-parameters on sessions that must judge them
     │   └── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
+    │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
     ├── ExportError
     │   └── ParityError          an ONNX file returns different predictions from its model
     ├── TrackingError            the experiment tracker or model registry refused or is unreachable
@@ -105,6 +107,10 @@ class SearchLeakError(TrainingError):
 
 class LeakAlarmError(TrainingError):
     """Out-of-sample accuracy is too good to be true: look for the label among the inputs."""
+
+
+class ForecastError(TrainingError):
+    """A forecast table breaks its schema, or no forecast can be made."""
 
 
 class ExportError(FinancialAssetsError):
