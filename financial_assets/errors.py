@@ -10,7 +10,6 @@
     ├── TrainingError
     │   ├── DivergenceError      the loss of a training is no longer finite
     │   ├── SearchLeakError      a search was about to choose hyper-parameters on sessions that must judge them
-    │   └── LeakAlarmError       out-of-sample accuracy too good to be true
     │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
     │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
     ├── ExportError
