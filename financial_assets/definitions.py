@@ -10,6 +10,7 @@ import dagster as dg
 
 from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.explanations import explanation_assets
 from financial_assets.assets.features import features
 from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
@@ -21,7 +22,7 @@ from financial_assets.assets.training import baselines, model_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
-from financial_assets.automation.jobs import daily, full_pipeline, retrain, search
+from financial_assets.automation.jobs import daily, explain, full_pipeline, retrain, search
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
@@ -59,8 +60,9 @@ defs = dg.Definitions(
         daily_signals,
         completed_session,
         *search_assets,
+        *explanation_assets,
     ],
-    jobs=[full_pipeline, daily, retrain, search],
+    jobs=[full_pipeline, daily, retrain, search, explain],
     schedules=[make_daily_schedule()],
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,

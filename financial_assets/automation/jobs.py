@@ -69,3 +69,13 @@ search = dg.define_asset_job(
     ),
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
 )
+
+explain = dg.define_asset_job(
+    "explain",
+    selection=dg.AssetSelection.groups("explanations"),
+    description=(
+        "Explains the current training of every variant: what moves its answers, and when it is wrong. Trainings "
+        "without a family of features are off by default; the configuration of an asset turns them on."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+)

@@ -12,6 +12,7 @@ import click
 from financial_assets.cli import examples
 from financial_assets.cli.decisions import approve, decide
 from financial_assets.cli.diagnosis import doctor
+from financial_assets.cli.explain import explain
 from financial_assets.cli.prices import prices
 from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run
@@ -75,5 +76,5 @@ def main(home: str | None) -> None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too
 
 
-for _command in (run, prices, status, signal, decide, approve, replay, search, serve, stop, exporter, doctor):
+for _command in (run, prices, status, signal, decide, approve, replay, search, explain, serve, stop, exporter, doctor):
     main.add_command(_command)

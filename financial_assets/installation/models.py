@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from financial_assets.errors import TrainingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
     from financial_assets.models.baselines.fitted import Baselines
+    from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.lifecycle import ModelLifecycle
     from financial_assets.models.search.search import HyperparameterSearch
 
@@ -103,6 +105,29 @@ class ModelStore(BaseModel):
     def candidate_path(self, variant: str) -> Path:
         """Where a search writes the best settings of a variant."""
         return Path(self.home) / "search" / f"{variant}.yaml"
+
+    def explanation_path(self, variant: str) -> Path:
+        """Where the latest explanation of a variant is kept."""
+        return Path(self.home) / "explanations" / f"{variant}.json"
+
+    def stored_explanations(self) -> StoredExplanations:
+        """The latest explanation of every variant that has one."""
+        from financial_assets.models.artifacts.tracked import read_pointer
+        from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
+
+        found: list[Explanation] = []
+        problems: list[str] = []
+        for path in sorted((Path(self.home) / "explanations").glob("*.json")):
+            try:
+                explanation = Explanation.load(path)
+                current = read_pointer(self.folder / explanation.variant / "current.json")["fingerprint"]
+            except TrainingError as error:  # a page is made all the same, and says what is missing on it
+                problems.append(str(error))
+                continue
+            found.append(explanation)
+            if explanation.fingerprint != current:
+                problems.append(f"{explanation.variant} was trained again since it was explained")
+        return StoredExplanations(tuple(found), tuple(problems))
 
     def _adopted(self) -> dict[str, dict[str, Any]]:
         from financial_assets.models.search.adoption import read_hyperparameters

@@ -184,6 +184,19 @@ class ModelLifecycle:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
         return self._restored(version, self.folder / variant / identity)
 
+    def current_training(self, variant: str) -> TrainedModel:
+        """The variant's current training, registered or not.
+
+        Raises
+        ------
+        TrainingError
+            It was not trained.
+        """
+        pointer = read_pointer(self._pointer(variant))
+        identity = pointer["fingerprint"]
+        training = load_training(self.folder / variant / identity / TRAINING_FOLDER)
+        return TrainedModel(identity, pointer["run_id"], training, reused=True)
+
     def artifact_of(self, version: int) -> Artifact:
         """A registered version, fetched from the registry if its folder is gone or damaged.
 

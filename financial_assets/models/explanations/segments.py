@@ -21,7 +21,7 @@ from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 from financial_assets.scoring.regimes import TERCILES, trend_directions, volatility_terciles
 
 SCORES = ("log_loss", "pinball", "accuracy")
-"""Scores of a row: cross-entropy of the direction (nats); pinball loss of the next return in units of the causal
+"""Scores of a row: cross-entropy of the direction (nats); pinball loss of the next return in units of the row's
 volatility, mean of the levels; whether the direction was right."""
 
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
