@@ -124,6 +124,7 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             check_name="not_constant",
             passed=not constant.constant,
             metadata={
+                "constant heads": ", ".join(constant.constant_heads) or "none",
                 "deviation of the probability": constant.probability_deviation,
                 "share of answers up": constant.share_up,
             },
@@ -134,6 +135,7 @@ def _checks(trained: TrainedModel, bayes_accuracy: float | None) -> list[dg.Asse
             metadata={
                 "accuracy": leak.accuracy.estimate,
                 "99.9 % lower bound": leak.accuracy.low,
+                "heads that know too much": ", ".join(leak.heads) or "none",
                 "verdict": str(leak),
             },
         ),

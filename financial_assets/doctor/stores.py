@@ -242,7 +242,7 @@ def _check_artefact(models: Path, arm: Arm, version: ModelVersion | None, bars: 
         answers = run_onnx(onnx_session(path), bars)
     except Exception as error:  # onnxruntime's exceptions share no public base class
         raise LayerError(f"{arm.model}: onnxruntime cannot run {path}: {error}", RUN) from error
-    if not all(np.isfinite(values).all() for values in answers):
+    if not all(np.isfinite(values).all() for values in answers if values is not None):
         raise LayerError(f"{arm.model}: {path} answers NaN or infinity for the newest bars", RUN)
     if not is_whole(path.parent, registered):
         raise LayerError(f"{arm.model}: {path.parent / CARD_FILE} is missing or damaged", f"{remedy} fetches it again")

@@ -15,12 +15,38 @@ def next_session_return(panel: PricePanel) -> np.ndarray:
     np.ndarray
         float64 ``[ticker, session]``; NaN in the last session and where the ticker did not trade on either side.
     """
+    return return_ahead(panel, 1)
+
+
+def return_ahead(panel: PricePanel, sessions: int) -> np.ndarray:
+    """Log return of the adjusted close from each session to the one ``sessions`` sessions of the panel later.
+
+    A ticker may miss sessions between the two: what it moved by meanwhile is part of the return.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN in the last ``sessions`` sessions and where the ticker did not trade at
+        either end.
+    """
     close = _channel(panel, "close")
     outcome = np.full(close.shape, np.nan)
-    outcome[:, :-1] = np.log(close[:, 1:]) - np.log(close[:, :-1])
+    outcome[:, :-sessions] = np.log(close[:, sessions:]) - np.log(close[:, :-sessions])
     settled = np.zeros(close.shape, dtype=bool)
-    settled[:, :-1] = panel.valid[:, :-1] & panel.valid[:, 1:]
+    settled[:, :-sessions] = panel.valid[:, :-sessions] & panel.valid[:, sessions:]
     return np.where(settled, outcome, np.nan)
+
+
+def next_excess_return(panel: PricePanel) -> np.ndarray:
+    """Log return from each session to the next minus that of the ``market`` channel.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[ticker, session]``; NaN where ``next_session_return`` is.
+    """
+    market = np.log(_channel(panel, "market"))
+    return next_session_return(panel) - np.diff(market, axis=1, append=np.nan)
 
 
 def traded_return(panel: PricePanel) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ _BATCH = 1024
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Uncalibrated answers on windows with known outcomes, chronological.
+    """Uncalibrated answers on windows with known outcomes, chronological; all numbers are float64.
 
     Attributes
     ----------
@@ -26,18 +25,28 @@ class Answers:
     ticker
         str ``[n]``.
     logit
-        float64 ``[n]``.
-    multiples
-        float64 ``[n, 5]``, in units of ``volatility``.
-    outcome, volatility
-        float64 ``[n]``: the log return that followed, and the causal daily volatility at the decision.
+        ``[n]``.
+    multiples, multiples_5d
+        ``[n, 5]``: quantiles over the next session and over five, in units of the columns of ``volatility``.
+    score
+        ``[n]``, see ``HeadOutputs``.
+    outcome, outcome_5d
+        ``[n]``: the log returns that followed over the next session and over five.
+    excess
+        ``[n]``: next session's log return minus the market's, in units of the stock's causal volatility.
+    volatility
+        ``[n, 2]``: forecast standard deviations of ``outcome`` and ``outcome_5d``.
     """
 
     session: np.ndarray
     ticker: np.ndarray
     logit: np.ndarray
     multiples: np.ndarray
+    multiples_5d: np.ndarray
+    score: np.ndarray
     outcome: np.ndarray
+    outcome_5d: np.ndarray
+    excess: np.ndarray
     volatility: np.ndarray
 
     def __len__(self) -> int:
@@ -50,8 +59,13 @@ class Answers:
 
     @property
     def scaled_return(self) -> np.ndarray:
-        """The outcome in units of volatility, float64 ``[n]``."""
-        return self.outcome / self.volatility
+        """The outcome in units of the volatility forecast for it ``[n]``."""
+        return self.outcome / self.volatility[:, 0]
+
+    @property
+    def scaled_return_5d(self) -> np.ndarray:
+        """The outcome over five sessions in units of the volatility forecast for it ``[n]``."""
+        return self.outcome_5d / self.volatility[:, 1]
 
     @property
     def correct(self) -> np.ndarray:
@@ -64,30 +78,23 @@ class Answers:
         share = float(self.up.mean())
         return max(share, 1.0 - share)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Tidy table: date, ticker, logit, outcome, volatility, m1 ... m5."""
-        frame = pd.DataFrame({name: getattr(self, name) for name in ("ticker", "logit", "outcome", "volatility")})
-        frame.insert(0, "date", self.session)
-        for column in range(self.multiples.shape[1]):
-            frame[f"m{column + 1}"] = self.multiples[:, column]
-        return frame
-
 
 @torch.no_grad()
 def answer_windows(network: nn.Module, data: TrainingData, windows: WindowDataset) -> Answers:
     """Answers of ``network`` (evaluation mode, CPU) on ``windows`` of ``data``, whose features are scaled."""
     network.eval()
-    logits, multiples, volatility = [], [], []
-    for batch in windows.batches(_BATCH):
-        logit, multiple = network(batch.inputs)
-        logits.append(logit[:, 0].double().numpy())
-        multiples.append(multiple.double().numpy())
-        volatility.append(batch.volatility[:, 0].double().numpy())
+    outputs = [network(batch.inputs, batch.volatility) for batch in windows.batches(_BATCH)]
+    logit, multiples, multiples_5d, score = (torch.cat(parts).double().numpy() for parts in zip(*outputs, strict=True))
+    outcome, outcome_5d, excess, volatility = (label.double().numpy() for label in windows.labels)
     return Answers(
         session=data.sessions.to_numpy()[windows.sessions],
         ticker=np.asarray(data.tickers, dtype=str)[windows.tickers],
-        logit=np.concatenate(logits),
-        multiples=np.concatenate(multiples),
-        outcome=windows.outcome[:, 0].double().numpy(),
-        volatility=np.concatenate(volatility),
+        logit=logit[:, 0],
+        multiples=multiples,
+        multiples_5d=multiples_5d,
+        score=score[:, 0],
+        outcome=outcome[:, 0],
+        outcome_5d=outcome_5d[:, 0],
+        excess=excess[:, 0],
+        volatility=volatility,
     )

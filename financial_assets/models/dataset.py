@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from financial_assets.errors import TrainingError
+from financial_assets.models.heads import HORIZONS
 
-LABEL_HORIZON = 1
-"""Sessions between a decision and the close that settles its label."""
+LABEL_HORIZON = max(HORIZONS)
+"""Sessions between a decision and the close that settles the last of its labels."""
 
 BLOCK_SHARES = (0.70, 0.15, 0.15)
 """Shares of the usable sessions before the data cut-off: fit, stop, calibrate."""
@@ -79,15 +80,15 @@ def chronological_blocks(
     return Blocks(*blocks)
 
 
-def usable_windows(valid: np.ndarray, outcome: np.ndarray, sequence_length: int) -> np.ndarray:
+def usable_windows(valid: np.ndarray, settled: np.ndarray, sequence_length: int) -> np.ndarray:
     """Where a window can be answered and scored.
 
     Parameters
     ----------
     valid
         bool ``[ticker, session]``: the ticker traded and has enough bars since its listing for every feature.
-    outcome
-        float ``[ticker, session]``: next session's log return; NaN where unknown.
+    settled
+        bool ``[ticker, session]``: every label is known.
     sequence_length
         Feature vectors in a window; each of them needs that many bars, traded or carried forward.
 
@@ -101,15 +102,48 @@ def usable_windows(valid: np.ndarray, outcome: np.ndarray, sequence_length: int)
     ready = np.maximum.accumulate(valid, axis=1)
     first_step_ready = np.zeros_like(ready)
     first_step_ready[:, sequence_length - 1 :] = ready[:, : max(ready.shape[1] - sequence_length + 1, 0)]
-    return valid & first_step_ready & np.isfinite(outcome)
+    return valid & first_step_ready & settled
+
+
+class Labels(NamedTuple):
+    """What became of a decision, and the volatility that was forecast at it; one row or one cell each.
+
+    Attributes
+    ----------
+    outcome, outcome_5d
+        Log return over the next session and over five.
+    excess
+        Next session's log return minus the market's, in units of the stock's causal volatility.
+    volatility
+        ``[..., 2]``: forecast standard deviations of the two outcomes, positive.
+    """
+
+    outcome: Tensor
+    outcome_5d: Tensor
+    excess: Tensor
+    volatility: Tensor
 
 
 class Batch(NamedTuple):
-    """One batch of windows: inputs ``[B, L, F]``; label, volatility-scaled return and volatility ``[B, 1]``."""
+    """One batch of windows: inputs ``[B, L, F]``, labels ``[B, 1]`` and the forecast volatility ``[B, 2]``.
+
+    Attributes
+    ----------
+    inputs
+        Scaled features, oldest step first.
+    up
+        1 where the next close was higher, else 0.
+    scaled_return, scaled_return_5d
+        Log returns over the next session and over five, in units of the volatility forecast for them.
+    excess, volatility
+        As in ``Labels``.
+    """
 
     inputs: Tensor
     up: Tensor
     scaled_return: Tensor
+    scaled_return_5d: Tensor
+    excess: Tensor
     volatility: Tensor
 
 
@@ -120,10 +154,8 @@ class WindowDataset:
     ----------
     features
         float32 ``[ticker, session, feature]``; shared, never copied. Windows can be gathered where it is contiguous.
-    outcome
-        Next session's log return ``[ticker, session]``.
-    volatility
-        Causal daily volatility ``[ticker, session]``, positive.
+    labels
+        Of every ``[ticker, session]``.
     usable
         bool ``[ticker, session]``, from ``usable_windows``.
     span
@@ -142,8 +174,7 @@ class WindowDataset:
     def __init__(
         self,
         features: Tensor,
-        outcome: Tensor,
-        volatility: Tensor,
+        labels: Labels,
         usable: np.ndarray,
         span: range,
         sequence_length: int,
@@ -163,9 +194,11 @@ class WindowDataset:
         # Of the last step, in the view of the features as rows.
         self._row = at[0] * features.shape[1] + at[1]
         self._steps = torch.arange(1 - sequence_length, 1, device=features.device)
-        self._return = outcome[at].unsqueeze(1)
-        self._volatility = volatility[at].unsqueeze(1)
-        if not bool(torch.isfinite(self._return).all()) or not bool((self._volatility > 0).all()):
+        outcomes = (label[at].unsqueeze(1) for label in labels[:3])
+        self.labels = Labels(*outcomes, volatility=labels.volatility[at])
+        if not all(bool(torch.isfinite(label).all()) for label in self.labels) or bool(
+            (self.labels.volatility <= 0).any()
+        ):
             raise TrainingError(
                 "a usable window has no finite outcome or no positive volatility: the panel and its mask disagree"
             )
@@ -176,7 +209,7 @@ class WindowDataset:
     @property
     def outcome(self) -> Tensor:
         """Next session's log return of every window ``[n, 1]``."""
-        return self._return
+        return self.labels.outcome
 
     @property
     def last_step(self) -> Tensor:
@@ -195,17 +228,18 @@ class WindowDataset:
         for parts in zip(*(column.split(size) for column in columns), strict=True):
             yield self._assemble(*parts)
 
-    def _targets(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Label, volatility-scaled return and volatility ``[B, 1]`` of the windows at ``index``."""
-        outcome, volatility = self._return[index], self._volatility[index]
-        return (outcome > 0).to(self._features.dtype), outcome / volatility, volatility
+    def _targets(self, index: Tensor) -> tuple[Tensor, ...]:
+        """What a batch holds beside its inputs, of the windows at ``index``."""
+        outcome, outcome_5d, excess, volatility = (label[index] for label in self.labels)
+        up = (outcome > 0).to(self._features.dtype)
+        return up, outcome / volatility[:, :1], outcome_5d / volatility[:, 1:], excess, volatility
 
-    def _assemble(self, row: Tensor, up: Tensor, scaled_return: Tensor, volatility: Tensor) -> Batch:
+    def _assemble(self, row: Tensor, *targets: Tensor) -> Batch:
         width = self._features.shape[-1]
         # index_select copies whole rows, in half the time of indexing by ticker and session.
         steps = (row.unsqueeze(1) + self._steps).flatten()
         inputs = self._features.view(-1, width).index_select(0, steps).view(len(row), len(self._steps), width)
-        batch = Batch(inputs, up, scaled_return, volatility)
+        batch = Batch(inputs, *targets)
         return batch if self._device == self._features.device else Batch(*(part.to(self._device) for part in batch))
 
 

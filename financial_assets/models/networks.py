@@ -1,4 +1,4 @@
-"""The networks: a window of scaled features in, one logit and five volatility multiples out."""
+"""The networks: a window of scaled features in, the outputs of four heads out."""
 
 from __future__ import annotations
 
@@ -6,17 +6,13 @@ import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
+from financial_assets.models.heads import QUANTILE_LEVELS, HeadOutputs, Heads
 from financial_assets.models.variants import Variant
-from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 __all__ = ["NETWORKS", "QUANTILE_LEVELS", "LstmNetwork", "build_network"]
-
-_NORMAL_QUANTILES = (-2.3263, -1.6449, 0.0, 1.6449, 2.3263)
-"""Standard normal quantiles at ``QUANTILE_LEVELS``: a sane answer before the first gradient step."""
 
 
 class LstmNetwork(nn.Module):
@@ -40,30 +36,23 @@ class LstmNetwork(nn.Module):
             nn.LSTM(before, after, batch_first=True) for before, after in itertools.pairwise(widths)
         )
         self.dropout = nn.Dropout(dropout)
-        self.direction = nn.Linear(hidden, 1)
-        self.quantiles = nn.Linear(hidden, len(QUANTILE_LEVELS))
-        with torch.no_grad():
-            self.quantiles.bias.copy_(torch.tensor(_NORMAL_QUANTILES))
+        self.heads = Heads(hidden)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer for scaled windows.
+    def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
+        """Outputs for scaled windows.
 
         Parameters
         ----------
         inputs
             ``[batch, step, feature]``, oldest step first.
-
-        Returns
-        -------
-        tuple of Tensor
-            Logit of "up" ``[batch, 1]`` (no sigmoid: the loss and the exported graph apply it, once each), and the
-            quantiles of the next log return as multiples of today's volatility ``[batch, 5]``, not yet ordered.
+        volatility
+            ``[batch, 2]``: the forecast standard deviations of the log return over the next session and over five. This
+            network does not look at them; its quantiles are multiples of them.
         """
         state = inputs
         for layer in self.recurrent:
             state = self.dropout(layer(state)[0])
-        last = state[:, -1, :]
-        return self.direction(last), self.quantiles(last)
+        return self.heads(state[:, -1, :])
 
 
 def _lstm(variant: Variant, features: int) -> nn.Module:
@@ -73,7 +62,7 @@ def _lstm(variant: Variant, features: int) -> nn.Module:
 NETWORKS: Mapping[str, Callable[[Variant, int], nn.Module]] = MappingProxyType({"lstm": _lstm})
 """Network constructors by the name that a ``Variant`` gives.
 
-To add an architecture: write a module with the inputs and outputs of ``LstmNetwork.forward``, name its
+To add an architecture: write a module with the inputs of ``LstmNetwork.forward`` that ends in ``Heads``, name its
 constructor here, and add a line to ``variants.VARIANTS`` that names it in ``network``. Nothing else changes: assets,
 checks, export and serving follow from the line.
 """

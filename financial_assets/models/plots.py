@@ -18,7 +18,7 @@ def plot_history(history: Sequence[Epoch], best_epoch: int) -> bytes:
     axes.plot(numbers, [epoch.fit_loss for epoch in history], label="fit")
     axes.plot(numbers, [epoch.stop_loss for epoch in history], label="stop")
     axes.axvline(best_epoch, color="0.6", linestyle=":", label=f"restored: epoch {best_epoch}")
-    axes.set(xlabel="epoch", ylabel="cross-entropy + pinball")
+    axes.set(xlabel="epoch", ylabel="loss of all heads")
     axes.legend(frameon=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")

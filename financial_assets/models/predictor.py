@@ -5,25 +5,26 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from financial_assets.errors import ExportError
-from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK, causal_volatility, split_channels
+from financial_assets.features.bars import CAUSAL_VOLATILITY_LOOKBACK
 from financial_assets.features.graph import FeatureGraph
-from financial_assets.models.calibration import Calibration
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.calibration.layer import Calibration
+from financial_assets.models.heads import QUANTILE_LEVELS, ServedAnswer
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
+from financial_assets.models.volatility import HarVolatility
 
 __all__ = ["QUANTILE_LEVELS", "SERVED_LOOKBACK", "Predictor", "build_predictor"]
 
 
 class Predictor(nn.Module):
-    """Feature graph, scaler, network and calibration as one module.
+    """Feature graph, scaler, volatility, network and calibration as one module.
 
     Parameters
     ----------
     graph
         The feature graph that the training panel was computed with.
-    scaler, network, calibration
+    scaler, network, calibration, volatility
         Parts of a ``Training``.
     sequence_length
         Feature vectors that the network reads.
@@ -40,6 +41,7 @@ class Predictor(nn.Module):
         scaler: RobustScaler,
         network: nn.Module,
         calibration: Calibration,
+        volatility: HarVolatility,
         sequence_length: int,
     ) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class Predictor(nn.Module):
         self.scaler = scaler
         self.network = network
         self.calibration = calibration
+        self.volatility = volatility
         self.sequence_length = sequence_length
         self.bars_needed = max(graph.lookback + sequence_length - 1, CAUSAL_VOLATILITY_LOOKBACK)
         if self.bars_needed > SERVED_LOOKBACK:
@@ -56,18 +59,13 @@ class Predictor(nn.Module):
                 f"{SERVED_LOOKBACK - graph.lookback + 1}"
             )
 
-    def forward(self, bars: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, bars: Tensor) -> ServedAnswer:
         """Answer for windows of raw bars.
 
         Parameters
         ----------
         bars
             float32 ``[batch, SERVED_LOOKBACK, channel]``: channels as in ``PricePanel``, oldest bar first.
-
-        Returns
-        -------
-        tuple of Tensor
-            ``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``, float32.
         """
         return self.answer(*self.prepare(bars))
 
@@ -77,16 +75,14 @@ class Predictor(nn.Module):
         return self.graph.channels
 
     def prepare(self, bars: Tensor) -> tuple[Tensor, Tensor]:
-        """Unscaled features ``[batch, step, feature]`` and today's volatility ``[batch, 1]`` of windows of raw bars."""
+        """Unscaled features ``[batch, step, feature]`` and forecast volatility ``[batch, horizon]`` of windows."""
         recent = bars[:, SERVED_LOOKBACK - self.bars_needed :, :].transpose(1, 2).contiguous()
         features = self.graph(recent)[..., -self.sequence_length :]
-        volatility = causal_volatility(split_channels(recent))[..., -1:]
-        return features.transpose(1, 2).contiguous(), volatility
+        return features.transpose(1, 2).contiguous(), self.volatility(recent, sessions=1)[:, 0]
 
-    def answer(self, features: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer for windows of unscaled features ``[batch, step, feature]`` and today's volatility ``[batch, 1]``."""
-        logit, multiples = self.network(self.scaler(features))
-        return self.calibration(logit, multiples, volatility)
+    def answer(self, features: Tensor, volatility: Tensor) -> ServedAnswer:
+        """Answer for unscaled features ``[batch, step, feature]`` and forecast volatility ``[batch, horizon]``."""
+        return self.calibration(self.network(self.scaler(features), volatility), volatility)
 
 
 def build_predictor(training: Training, graph: FeatureGraph) -> Predictor:
@@ -102,5 +98,12 @@ def build_predictor(training: Training, graph: FeatureGraph) -> Predictor:
             f"the feature graph has {len(graph.names)} features, variant {training.variant.name!r} was trained on "
             f"{len(training.feature_names)} others: train it again"
         )
-    predictor = Predictor(graph, training.scaler, training.network, training.calibration, training.sequence_length)
+    predictor = Predictor(
+        graph,
+        training.scaler,
+        training.network,
+        training.calibration,
+        training.volatility,
+        training.sequence_length,
+    )
     return predictor.eval().requires_grad_(False)

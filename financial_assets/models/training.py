@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from financial_assets.errors import DivergenceError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
-from financial_assets.models.calibration import Calibration, PlattScaling, conformal_shifts, fit_platt
+from financial_assets.models.calibration.direction import PlattScaling
+from financial_assets.models.calibration.layer import Calibration, FittedCalibration
 from financial_assets.models.dataset import Batch, WindowDataset, shuffled
 from financial_assets.models.devices import has_room, reproducible, resolve_device
-from financial_assets.models.networks import QUANTILE_LEVELS, build_network
+from financial_assets.models.heads import HEADS, head_losses, training_loss
+from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import STOP_WINDOWS, Variant
+from financial_assets.models.volatility import HarVolatility
+
+__all__ = ["Epoch", "MeanLosses", "Training", "evaluate", "train", "train_epoch", "training_loss"]
 
 _GRADIENT_NORM = 1.0
 _EVALUATION_BATCH = 2048
@@ -33,13 +39,36 @@ _EVALUATION_BATCH = 2048
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch, as ``Variant.schedule`` sizes it; losses are means per window, as ``training_loss`` defines them."""
+    """One epoch, as ``Variant.schedule`` sizes it; losses are means per window.
+
+    Attributes
+    ----------
+    number
+        From 1.
+    fit_loss, stop_loss
+        ``training_loss`` on the fit and the stop block; the second decides when to stop.
+    stop_accuracy
+        Share of the stop block whose direction was right.
+    seconds
+        How long it took.
+    fit_losses, stop_losses
+        The two losses by head, named as in ``HEADS``; empty where an earlier version trained.
+    """
 
     number: int
     fit_loss: float
     stop_loss: float
     stop_accuracy: float
     seconds: float
+    fit_losses: Mapping[str, float] = field(default_factory=dict[str, float])
+    stop_losses: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+class MeanLosses(NamedTuple):
+    """Mean losses of many windows: their sum, and by head."""
+
+    total: float
+    by_head: Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +79,10 @@ class Training:
     ----------
     variant, seed, sequence_length, feature_names, tickers
         What it was made from.
-    network, scaler, calibration
-        Modules on the CPU, in evaluation mode.
-    platt
-        The calibration of the probability, with its unconstrained scale.
+    network, scaler, volatility
+        Modules on the CPU, in evaluation mode; the last is the forecaster of the volatility.
+    fitted_calibration
+        What was fitted on the calibrate block; ``calibration`` is the layer made of it.
     spans
         First and last decision session of each block.
     cutoff
@@ -75,8 +104,8 @@ class Training:
     tickers: tuple[str, ...]
     network: nn.Module
     scaler: RobustScaler
-    calibration: Calibration
-    platt: PlattScaling
+    volatility: HarVolatility
+    fitted_calibration: FittedCalibration
     spans: dict[str, tuple[pd.Timestamp, pd.Timestamp]]
     cutoff: pd.Timestamp
     windows: dict[str, int]
@@ -85,6 +114,16 @@ class Training:
     held_out: Answers
     device: str
     seconds: float
+
+    @property
+    def platt(self) -> PlattScaling:
+        """The calibration of the probability, with its unconstrained scale."""
+        return self.fitted_calibration.platt
+
+    @cached_property
+    def calibration(self) -> Calibration:
+        """The calibration as a layer, in evaluation mode."""
+        return self.fitted_calibration.layer()
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,17 +158,6 @@ class Fit:
     def stop_loss(self) -> float:
         """Loss of the restored epoch on the stop block."""
         return self.history[self.best_epoch - 1].stop_loss
-
-
-def training_loss(logit: Tensor, multiples: Tensor, up: Tensor, scaled_return: Tensor) -> Tensor:
-    """Cross-entropy of the direction (nats) plus the mean pinball loss of the scaled return (Koenker & Bassett 1978).
-
-    All arguments are ``[batch, 1]`` but ``multiples`` ``[batch, 5]``.
-    """
-    error = scaled_return - multiples
-    levels = torch.tensor(QUANTILE_LEVELS, dtype=error.dtype, device=error.device)
-    pinball = torch.maximum(levels * error, (levels - 1.0) * error).mean()
-    return binary_cross_entropy_with_logits(logit, up) + pinball
 
 
 def train(
@@ -180,8 +208,6 @@ def train(
     data, network = fitted.data, fitted.network
     with reproducible(seed, torch.device("cpu"), threads):
         held_out = answer_windows(network, data, data.calibrate)
-    platt = fit_platt(held_out.logit, held_out.up, held_out.session)
-    shifts = conformal_shifts(held_out.multiples, held_out.scaled_return)
     blocks = {"fit": data.blocks.fit, "stop": data.blocks.stop, "calibrate": data.blocks.calibrate}
     return Training(
         variant=variant,
@@ -191,8 +217,8 @@ def train(
         tickers=data.tickers,
         network=network,
         scaler=fitted.scaler,
-        calibration=Calibration(platt.scale, platt.bias, shifts).eval(),
-        platt=platt,
+        volatility=data.har.eval(),
+        fitted_calibration=FittedCalibration.fit(held_out),
         spans={name: (data.sessions[span.start], data.sessions[span.stop - 1]) for name, span in blocks.items()},
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in blocks},
@@ -265,51 +291,53 @@ def _fit(
         started = time.perf_counter()
         fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
         stop_loss, accuracy = evaluate(network, stop, looked_at)
-        if not (math.isfinite(fit_loss) and math.isfinite(stop_loss)):
+        if not (math.isfinite(fit_loss.total) and math.isfinite(stop_loss.total)):
             raise DivergenceError(
-                f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss}, stop "
-                f"{stop_loss}): lower its learning_rate or look for absurd prices"
+                f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss.total}, stop "
+                f"{stop_loss.total}): lower its learning_rate or look for absurd prices"
             )
-        history.append(Epoch(number, fit_loss, stop_loss, accuracy, time.perf_counter() - started))
+        seconds = time.perf_counter() - started
+        history.append(
+            Epoch(number, fit_loss.total, stop_loss.total, accuracy, seconds, fit_loss.by_head, stop_loss.by_head)
+        )
         advance(history[-1])
         # Strictly better: of equal epochs the earlier one, which has fitted less.
-        if stop_loss < best_loss:
-            best_epoch, best_loss, best_state = number, stop_loss, deepcopy(network.state_dict())
+        if stop_loss.total < best_loss:
+            best_epoch, best_loss, best_state = number, stop_loss.total, deepcopy(network.state_dict())
         elif number - best_epoch >= variant.patience:
             break
     network.load_state_dict(best_state)
     return history, best_epoch
 
 
-def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
-    """One gradient step per batch; the mean loss per window, with dropout and before the step."""
+def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> MeanLosses:
+    """One gradient step per batch; the mean losses per window, with dropout and before the step."""
     network.train()
     losses: list[Tensor] = []
     counts: list[int] = []
     for batch in batches:
         optimizer.zero_grad(set_to_none=True)
-        logit, multiples = network(batch.inputs)
-        loss = training_loss(logit, multiples, batch.up, batch.scaled_return)
-        loss.backward()
+        by_head = torch.stack(head_losses(network(batch.inputs, batch.volatility), batch))
+        by_head.sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), _GRADIENT_NORM)
         optimizer.step()
         # Read after the loop: reading a number waits until the device has computed it.
-        losses.append(loss.detach())
+        losses.append(by_head.detach())
         counts.append(len(batch.up))
     return _weighted_mean(losses, counts)
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, windows: WindowDataset, order: Tensor) -> tuple[float, float]:
-    """Mean loss and accuracy on the windows at ``order``, without dropout."""
+def evaluate(network: nn.Module, windows: WindowDataset, order: Tensor) -> tuple[MeanLosses, float]:
+    """Mean losses and accuracy on the windows at ``order``, without dropout."""
     network.eval()
     losses: list[Tensor] = []
     right: list[Tensor] = []
     counts: list[int] = []
     for batch in windows.batches(_EVALUATION_BATCH, order):
-        logit, multiples = network(batch.inputs)
-        losses.append(training_loss(logit, multiples, batch.up, batch.scaled_return))
-        right.append(((logit > 0) == (batch.up > 0)).sum())
+        outputs = network(batch.inputs, batch.volatility)
+        losses.append(torch.stack(head_losses(outputs, batch)))
+        right.append(((outputs.logit > 0) == (batch.up > 0)).sum())
         counts.append(len(batch.up))
     return _weighted_mean(losses, counts), int(torch.stack(right).sum()) / len(order)
 
@@ -322,10 +350,14 @@ def _sample(count: int, most: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
-def _weighted_mean(means: list[Tensor], counts: list[int]) -> float:
-    """Mean over all windows of the means of batches."""
-    values = torch.stack(means).tolist()
-    return sum(value * count for value, count in zip(values, counts, strict=True)) / sum(counts)
+def _weighted_mean(means: list[Tensor], counts: list[int]) -> MeanLosses:
+    """Means over all windows of the means of batches ``[head]``."""
+    batches = torch.stack(means).tolist()
+    heads = [
+        sum(value * count for value, count in zip(head, counts, strict=True)) / sum(counts)
+        for head in zip(*batches, strict=True)
+    ]
+    return MeanLosses(sum(heads), dict(zip(HEADS, heads, strict=True)))
 
 
 @contextmanager

@@ -11,15 +11,19 @@ import torch
 from torch import Tensor
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import causal_volatility, split_channels
+from financial_assets.features.bars import HAR_WINDOWS, LOG_VARIANCE_FLOOR, causal_volatility, split_channels
 from financial_assets.features.graph import FeaturePanel
-from financial_assets.market.outcomes import next_session_return
+from financial_assets.market.outcomes import next_excess_return, return_ahead
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, usable_windows
+from financial_assets.models.dataset import Blocks, Labels, WindowDataset, chronological_blocks, usable_windows
+from financial_assets.models.heads import HORIZONS
 from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.volatility import HarVolatility, panel_terms
 
 MINIMUM_WINDOWS = {"fit": 200, "stop": 50, "calibrate": 100}
 """Windows a block needs before anything is trained."""
+
+_TENSORS = ("features", "outcome", "outcome_5d", "excess", "causal_volatility", "volatility")
 
 _SCALED_AT_ONCE = 16
 """Tickers: some megabytes, which stay in the processor's cache between the operations of the scaler."""
@@ -27,7 +31,7 @@ _SCALED_AT_ONCE = 16
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """Features, outcomes and blocks up to a data cut-off.
+    """Features, labels and blocks up to a data cut-off; matrices are float32 ``[ticker, session]``.
 
     Attributes
     ----------
@@ -35,11 +39,18 @@ class TrainingData:
         Axes; ``sessions`` ends at the cut-off.
     features
         float32 ``[ticker, session, feature]``: a view of the panel, or, from ``scaled``, contiguous.
-    outcome, volatility
-        Next session's log return (NaN where it is not settled by the cut-off) and causal daily volatility, float32
-        ``[ticker, session]``.
+    outcome, outcome_5d
+        Log return over the next session and over five; NaN where it is not settled by the cut-off.
+    excess
+        Next session's log return minus the market's, in units of the causal volatility; NaN where not settled.
+    causal_volatility
+        EWMA volatility of a session, ``features.bars.causal_volatility``.
+    volatility
+        Forecasts ``[ticker, session, 2]`` of the standard deviation of the two outcomes, by ``har``.
+    har
+        The forecaster, fitted on the fit block.
     usable
-        bool ``[ticker, session]``.
+        bool ``[ticker, session]``: the window is complete and every label settled.
     blocks
         Fit, stop and calibrate.
     sequence_length
@@ -51,7 +62,11 @@ class TrainingData:
     feature_names: tuple[str, ...]
     features: Tensor
     outcome: Tensor
+    outcome_5d: Tensor
+    excess: Tensor
+    causal_volatility: Tensor
     volatility: Tensor
+    har: HarVolatility
     usable: np.ndarray
     blocks: Blocks
     sequence_length: int
@@ -74,23 +89,33 @@ class TrainingData:
             raise TrainingError(f"SEQUENCE_LENGTH must be at least 1, not {sequence_length}")
         past = panel.until(cutoff)
         count = len(past.sessions)
-        outcome = np.asarray(next_session_return(past), dtype=np.float32)
-        usable = usable_windows(features.valid[:, :count], outcome, sequence_length)
+        ewma = panel_volatility(past)
+        outcomes = [return_ahead(past, horizon) for horizon in HORIZONS]
+        excess = next_excess_return(past) / ewma.double().numpy()
+        settled = np.logical_and.reduce([np.isfinite(label) for label in (*outcomes, excess)])
+        usable = usable_windows(features.valid[:, :count], settled, sequence_length)
         if not usable.any():
             raise TrainingError(
                 f"no usable window of SEQUENCE_LENGTH={sequence_length} among {count} sessions up to the data cut-off "
                 f"{cutoff:%Y-%m-%d} for TICKERS={','.join(panel.tickers)}: set an earlier INGESTION_START_DATE"
                 + (f", or give longer covariates ({', '.join(panel.covariates)})" if panel.covariates else "")
             )
+        blocks = chronological_blocks(count, int(usable.any(axis=0).argmax()))
+        har, volatility = fit_volatility(past, usable, blocks.fit)
+        one, five, own = (torch.from_numpy(label.astype(np.float32)) for label in (*outcomes, excess))
         data = cls(
             tickers=panel.tickers,
             sessions=past.sessions,
             feature_names=tuple(features.names),
             features=torch.from_numpy(features.values[:, :, :count]).transpose(1, 2),
-            outcome=torch.from_numpy(outcome),
-            volatility=panel_volatility(past),
+            outcome=one,
+            outcome_5d=five,
+            excess=own,
+            causal_volatility=ewma,
+            volatility=volatility,
+            har=har,
             usable=usable,
-            blocks=chronological_blocks(count, int(usable.any(axis=0).argmax())),
+            blocks=blocks,
             sequence_length=sequence_length,
         )
         data._check_counts()
@@ -118,9 +143,8 @@ class TrainingData:
 
     def windows(self, span: range, device: torch.device | None = None) -> WindowDataset:
         """The usable windows whose decisions lie in ``span``; batches on ``device`` (default: where the data are)."""
-        return WindowDataset(
-            self.features, self.outcome, self.volatility, self.usable, span, self.sequence_length, device
-        )
+        labels = Labels(self.outcome, self.outcome_5d, self.excess, self.volatility)
+        return WindowDataset(self.features, labels, self.usable, span, self.sequence_length, device)
 
     def scaled(self, scaler: RobustScaler) -> TrainingData:
         """The same with scaled features, a contiguous copy of the panel in which the steps of a window are neighbours.
@@ -135,8 +159,7 @@ class TrainingData:
 
     def to(self, device: torch.device) -> TrainingData:
         """The same with its tensors on ``device``."""
-        moved = {name: getattr(self, name).to(device) for name in ("features", "outcome", "volatility")}
-        return replace(self, **moved)
+        return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def _check_counts(self) -> None:
         for name, needed in MINIMUM_WINDOWS.items():
@@ -151,6 +174,45 @@ class TrainingData:
 def panel_volatility(panel: PricePanel) -> Tensor:
     """Causal daily volatility of every ticker and session, float32 ``[ticker, session]``; NaN before a listing."""
     return causal_volatility(split_channels(torch.from_numpy(panel.values)))
+
+
+def fit_volatility(past: PricePanel, usable: np.ndarray, fit: range) -> tuple[HarVolatility, Tensor]:
+    """The HAR forecaster of a fit block, and its forecasts for the whole panel ``[ticker, session, horizon]``.
+
+    Parameters
+    ----------
+    past
+        Prices up to the cut-off.
+    usable
+        bool ``[ticker, session]``: windows whose labels are settled. Sessions that a ticker misses among those ahead
+        count as sessions without a move, as they do in the bars that are served.
+    fit
+        The fit block. The sessions ahead of its last decision lie before the next block.
+
+    Raises
+    ------
+    TrainingError
+        If no price of the block moves.
+    """
+    terms = panel_terms(past)
+    rows = np.zeros_like(usable)
+    rows[:, fit.start : fit.stop] = usable[:, fit.start : fit.stop]
+    # A ticker that has not moved for a month, such as one that is halted, says nothing about how volatility goes on;
+    # a single move of it would outweigh all others.
+    rows &= terms[..., len(HAR_WINDOWS) - 1].numpy() > LOG_VARIANCE_FLOOR
+    variance = np.exp(terms[..., 0].double().numpy())
+    ahead = [following_mean(variance, horizon)[rows] for horizon in HORIZONS]
+    outcomes = [return_ahead(past, horizon)[rows] for horizon in HORIZONS]
+    har = HarVolatility.fit(
+        terms.numpy()[rows].astype(np.float64), np.log(np.stack(ahead, axis=1)), np.stack(outcomes, axis=1)
+    )
+    return har, har.of_terms(terms)
+
+
+def following_mean(values: np.ndarray, count: int) -> np.ndarray:
+    """Mean of the ``count`` sessions after each, ``[ticker, session]``; NaN where they are not all known."""
+    padded = np.pad(values, ((0, 0), (0, count)), constant_values=np.nan)
+    return np.lib.stride_tricks.sliding_window_view(padded[:, 1:], count, axis=1).mean(axis=-1)
 
 
 def _check_axes(features: FeaturePanel, panel: PricePanel) -> None:

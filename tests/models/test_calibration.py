@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.calibration import Calibration, conformal_shifts, fit_platt
-from financial_assets.models.networks import QUANTILE_LEVELS
+from financial_assets.models.calibration import (
+    Calibration,
+    QuantileShifts,
+    conformal_shifts,
+    fit_platt,
+    fit_slope,
+)
+from financial_assets.models.heads import QUANTILE_LEVELS, HeadOutputs
 
 
 def draw(scale: float, bias: float, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -96,13 +102,132 @@ def test_conformal_shifts_need_rows() -> None:
         conformal_shifts(np.zeros((99, 5)), np.zeros(99))
 
 
-@given(st.lists(st.floats(-4, 4, width=32), min_size=5, max_size=5), st.floats(0.0009765625, 0.125, width=32))
+def shifts_of(centres: list[float], shifts: np.ndarray, *, pooled: bool = False) -> QuantileShifts:
+    return QuantileShifts(np.asarray(centres), shifts, 1000, 1000, pooled)
+
+
+@given(
+    st.lists(st.floats(-4, 4, width=32), min_size=10, max_size=10),
+    st.floats(0.0009765625, 0.125, width=32),
+    st.floats(0.0009765625, 0.125, width=32),
+)
 def test_answers_are_ordered_and_probabilities_lie_between_zero_and_one(
-    multiples: list[float], volatility: float
+    multiples: list[float], volatility: float, volatility_5d: float
 ) -> None:
-    layer = Calibration(1.3, -0.2, np.asarray([0.1, -0.1, 0.0, 0.2, -0.3]))
-    probability, quantiles = layer(torch.tensor([[0.7]]), torch.tensor([multiples]), torch.tensor([[volatility]]))
-    assert float(probability) == pytest.approx(float(expit(1.3 * 0.7 - 0.2)), abs=1e-6)
-    assert bool((quantiles.diff(dim=-1) >= 0).all())
-    expected = np.sort(np.asarray(multiples, dtype=np.float32) + layer.shifts.numpy()) * np.float32(volatility)
-    assert np.allclose(quantiles.numpy()[0], expected)
+    rng = np.random.default_rng(0)
+    centres = [-5.0, -4.0, -3.5]
+    fitted = [shifts_of(centres, rng.normal(0.0, 0.3, (3, 5))) for _ in range(2)]
+    layer = Calibration(1.3, -0.2, fitted, 0.7)
+    outputs = HeadOutputs(
+        torch.tensor([[0.7]]), torch.tensor([multiples[:5]]), torch.tensor([multiples[5:]]), torch.tensor([[-2.0]])
+    )
+    answer = layer(outputs, torch.tensor([[volatility, volatility_5d]]))
+    assert float(answer.probability_up) == pytest.approx(float(expit(1.3 * 0.7 - 0.2)), abs=1e-6)
+    assert float(answer.excess_return) == pytest.approx(-1.4)
+    for quantiles, own, unit, horizon in (
+        (answer.return_quantiles, multiples[:5], volatility, fitted[0]),
+        (answer.return_quantiles_5d, multiples[5:], volatility_5d, fitted[1]),
+    ):
+        assert bool((quantiles.diff(dim=-1) >= 0).all())
+        shift = [np.interp(np.log(unit), centres, horizon.shifts[:, level]) for level in range(5)]
+        assert np.allclose(quantiles.numpy()[0], np.sort(np.asarray(own) + shift) * unit, atol=1e-6)
+
+
+def test_no_answer_jumps_with_the_volatility() -> None:
+    fitted = [shifts_of([-5.0, -4.0, -3.5], np.random.default_rng(horizon).normal(size=(3, 5))) for horizon in (1, 2)]
+    volatility = torch.exp(torch.linspace(-6.0, -2.0, 20_001)).unsqueeze(1).expand(-1, 2)
+    shift = Calibration(shifts=fitted).shift(volatility)
+    # Some 0.0002 in logs from one to the next, and no slope is above 6.
+    assert float(shift.diff(dim=0).abs().max()) < 0.01
+    assert torch.allclose(shift[0], torch.tensor(np.concatenate([each.shifts[0] for each in fitted])).float())
+    assert torch.allclose(shift[-1], torch.tensor(np.concatenate([each.shifts[2] for each in fitted])).float())
+
+
+def regimes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Normal multiples, and returns that are half as wide in calm times and twice as wide in wild ones."""
+    rng = np.random.default_rng(seed)
+    logs = rng.uniform(-5.0, -3.0, count)
+    returns = rng.normal(size=count) * np.interp(logs, [-5.0, -3.0], [0.5, 2.0])
+    return np.tile([-2.33, -1.64, 0.0, 1.64, 2.33], (count, 1)), returns, np.exp(logs)
+
+
+def test_terciles_correct_where_the_error_is() -> None:
+    multiples, returns, volatility = regimes(9_000)
+    fitted = QuantileShifts.fit(multiples, returns, volatility, 1)
+    assert not fitted.pooled
+    assert (fitted.rows, fitted.effective_rows) == (9_000, 9_000)
+    pooled = conformal_shifts(multiples, returns)
+    assert fitted.shifts[0, 1] > pooled[1] > fitted.shifts[2, 1]
+    fresh, outcome, unit = regimes(60_000, seed=1)
+    layer = Calibration(shifts=(fitted, fitted))
+    shift = layer.shift(torch.tensor(unit).float().unsqueeze(1).expand(-1, 2)).numpy()[:, :5]
+    calm, wild = unit < np.exp(-4.4), unit > np.exp(-3.6)
+    for part in (calm, wild):
+        by_regime = (outcome[part] <= (fresh + shift)[part, 1]).mean()
+        as_one = (outcome[part] <= fresh[part, 1] + pooled[1]).mean()
+        assert abs(by_regime - 0.05) < 0.015
+        assert abs(as_one - 0.05) > 2 * abs(by_regime - 0.05)
+
+
+@pytest.mark.parametrize(
+    ("count", "horizon", "pooled"), [(900, 1, False), (899, 1, True), (4499, 5, True), (4500, 5, False)]
+)
+def test_few_independent_rows_are_pooled(count: int, horizon: int, pooled: bool) -> None:
+    multiples, returns, volatility = regimes(count)
+    fitted = QuantileShifts.fit(multiples, returns, volatility, horizon)
+    assert fitted.pooled is pooled
+    assert fitted.effective_rows == count // horizon
+    if pooled:
+        assert (fitted.shifts == conformal_shifts(multiples, returns)).all()
+
+
+def test_volatility_that_does_not_vary_is_pooled_and_finite() -> None:
+    multiples, returns, _ = regimes(3_000)
+    fitted = QuantileShifts.fit(multiples, returns, np.full(3_000, 0.01), 1)
+    assert fitted.pooled
+    shift = Calibration(shifts=(fitted, fitted)).shift(torch.tensor([[1e-4, 10.0]])).numpy()[0]
+    assert np.allclose(shift, np.tile(conformal_shifts(multiples, returns), 2))
+
+
+@pytest.mark.parametrize("slope", [0.1, 1.0, 3.0])
+def test_the_slope_that_made_the_excess_returns_is_found(slope: float) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=20_000)
+    excess = slope * scores + rng.standard_t(4, 20_000)
+    fitted = fit_slope(scores, excess, np.arange(20_000))
+    assert fitted.slope == pytest.approx(slope, abs=0.05)
+    assert fitted.unconstrained_slope == pytest.approx(fitted.slope, abs=0.02)
+
+
+def test_a_ranking_is_never_turned_round_and_no_evidence_leaves_it() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(0.0, 0.1, 500)
+    turned = fit_slope(scores, -scores + rng.normal(size=500), np.arange(500))
+    assert turned.unconstrained_slope < 0 < turned.slope
+    silent = fit_slope(np.zeros(500), rng.normal(size=500), np.arange(500))
+    assert silent.slope == pytest.approx(1.0)
+
+
+def test_one_wild_day_does_not_decide_the_slope() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=2_000)
+    excess = 0.5 * scores + rng.normal(size=2_000)
+    before = fit_slope(scores, excess, np.arange(2_000))
+    excess[7] = -1e4 * np.sign(scores[7])
+    assert fit_slope(scores, excess, np.arange(2_000)).slope == pytest.approx(before.slope, abs=0.02)
+
+
+def test_tickers_of_one_day_share_its_weight_in_the_slope() -> None:
+    rng = np.random.default_rng(0)
+    scores, excess = rng.normal(size=300), rng.normal(size=300)
+    alone = fit_slope(scores, excess, np.arange(300))
+    copied = fit_slope(np.repeat(scores, 10), np.repeat(excess, 10), np.repeat(np.arange(300), 10))
+    assert copied.slope == pytest.approx(alone.slope, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["few", "not finite"])
+def test_the_slope_refuses_what_cannot_be_calibrated(case: str) -> None:
+    scores = np.zeros(99 if case == "few" else 200)
+    scores[3] = np.nan if case == "not finite" else 0.0
+    with pytest.raises(TrainingError, match=r"windows|finite"):
+        fit_slope(scores, np.zeros(len(scores)), np.arange(len(scores)))

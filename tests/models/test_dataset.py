@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.dataset import Blocks, WindowDataset, chronological_blocks, shuffled, usable_windows
+from financial_assets.models.dataset import (
+    Blocks,
+    Labels,
+    WindowDataset,
+    chronological_blocks,
+    shuffled,
+    usable_windows,
+)
 
 SHARES = st.lists(st.floats(0.05, 1.0), min_size=3, max_size=3)
 
@@ -45,7 +52,8 @@ def test_blocks_are_chronological_and_purged(sessions: int, first: int, shares: 
 def test_a_split_without_purge_is_seen_as_broken() -> None:
     unpurged = Blocks(range(70), range(70, 85), range(85, 100))
     assert breaks_the_purge(unpurged, 100, 1)
-    assert not breaks_the_purge(chronological_blocks(100, 0), 100, 1)
+    assert breaks_the_purge(chronological_blocks(100, 0, horizon=4), 100, 5)
+    assert not breaks_the_purge(chronological_blocks(100, 0), 100, 5)
 
 
 @pytest.mark.parametrize(("shares", "horizon"), [((1, 1), 1), ((1, 0, 1), 1), ((1, 1, 1), 0)])
@@ -58,9 +66,9 @@ def test_usable_windows_need_the_first_step_today_and_tomorrow() -> None:
     valid = np.ones((3, 12), dtype=bool)
     valid[1, :4] = False  # listed, or ready, from session 4 on
     valid[2, 6] = False  # did not trade: no decision, but later windows may contain the carried bar
-    outcome = np.zeros((3, 12))
-    outcome[:, -1] = np.nan
-    usable = usable_windows(valid, outcome, 3)
+    settled = np.ones((3, 12), dtype=bool)
+    settled[:, -1] = False
+    usable = usable_windows(valid, settled, 3)
     assert np.flatnonzero(usable[0]).tolist() == list(range(2, 11))
     assert np.flatnonzero(usable[1]).tolist() == list(range(6, 11))
     assert np.flatnonzero(usable[2]).tolist() == [2, 3, 4, 5, 7, 8, 9, 10]
@@ -68,36 +76,46 @@ def test_usable_windows_need_the_first_step_today_and_tomorrow() -> None:
 
 @pytest.mark.parametrize("length", [4, 5, 7, 100])
 def test_a_history_shorter_than_a_window_has_no_usable_window(length: int) -> None:
-    assert usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), 3).any()
-    assert not usable_windows(np.ones((1, 3), dtype=bool), np.zeros((1, 3)), length).any()
+    every = np.ones((1, 3), dtype=bool)
+    assert usable_windows(every, every, 3).any()
+    assert not usable_windows(every, every, length).any()
 
 
-def dataset(sequence_length: int = 4, span: range = range(5, 30)) -> tuple[WindowDataset, torch.Tensor, torch.Tensor]:
+def constant_labels(tickers: int, sessions: int) -> Labels:
+    flat = torch.zeros(tickers, sessions)
+    return Labels(flat, flat.clone(), flat.clone(), torch.ones(tickers, sessions, 2))
+
+
+def dataset(sequence_length: int = 4, span: range = range(5, 30)) -> tuple[WindowDataset, torch.Tensor, Labels]:
     rng = np.random.default_rng(0)
-    features = torch.from_numpy(rng.normal(size=(3, 40, 6)).astype(np.float32))
-    outcome = torch.from_numpy(rng.normal(size=(3, 40)).astype(np.float32))
-    volatility = torch.full((3, 40), 0.5)
+    features = torch.from_numpy(rng.normal(size=(3, 40, 12)).astype(np.float32))
+    outcomes = torch.from_numpy(rng.normal(size=(3, 3, 40)).astype(np.float32))
+    labels = Labels(*outcomes, volatility=torch.tensor([0.5, 0.25]).expand(3, 40, 2))
     usable = rng.random((3, 40)) < 0.8
     usable[:, : sequence_length - 1] = False
-    return WindowDataset(features, outcome, volatility, usable, span, sequence_length), features, outcome
+    return WindowDataset(features, labels, usable, span, sequence_length), features, labels
 
 
 def test_gathered_windows_equal_slices() -> None:
-    windows, features, outcome = dataset()
+    windows, features, labels = dataset()
     batch = windows.gather(torch.arange(len(windows)))
     for row, (ticker, session) in enumerate(zip(windows.tickers, windows.sessions, strict=True)):
         assert torch.equal(batch.inputs[row], features[ticker, session - 3 : session + 1])
-        assert float(batch.scaled_return[row]) == pytest.approx(2 * float(outcome[ticker, session]))
-        assert bool(batch.up[row]) == bool(outcome[ticker, session] > 0)
+        outcome, outcome_5d, excess, _ = (float(label[ticker, session].flatten()[0]) for label in labels)
+        assert float(batch.scaled_return[row]) == pytest.approx(2 * outcome)
+        assert float(batch.scaled_return_5d[row]) == pytest.approx(4 * outcome_5d)
+        assert float(batch.excess[row]) == excess
+        assert batch.volatility[row].tolist() == [0.5, 0.25]
+        assert bool(batch.up[row]) == (outcome > 0)
     assert torch.equal(windows.last_step, batch.inputs[:, -1])
 
 
 def test_windows_are_never_materialised() -> None:
     windows, features, _ = dataset()
-    held = [value for value in vars(windows).values() if isinstance(value, torch.Tensor)]
+    held = [value for value in vars(windows).values() if isinstance(value, torch.Tensor)] + list(windows.labels)
     assert any(value.data_ptr() == features.data_ptr() for value in held)
     own = sum(value.numel() for value in held if value.data_ptr() != features.data_ptr())
-    assert own < len(windows) * 6  # less than one feature vector a window
+    assert own < len(windows) * 12  # less than one feature vector a window
 
 
 def test_batches_visit_every_window_once() -> None:
@@ -132,8 +150,7 @@ def test_batches_come_on_the_device_that_is_asked_for() -> None:
     windows, features, _ = dataset()
     elsewhere = WindowDataset(
         features,
-        torch.zeros(3, 40),
-        torch.ones(3, 40),
+        constant_labels(3, 40),
         np.ones((3, 40), dtype=bool),
         range(5, 9),
         4,
@@ -143,15 +160,21 @@ def test_batches_come_on_the_device_that_is_asked_for() -> None:
     assert {part.device.type for batch in windows.batches(4) for part in batch} == {"cpu"}
 
 
-@pytest.mark.parametrize("spoil", ["outcome", "volatility"])
+@pytest.mark.parametrize("spoil", Labels._fields)
 def test_a_mask_that_lies_is_found(spoil: str) -> None:
-    outcome, volatility = torch.zeros(1, 20), torch.ones(1, 20)
-    (outcome if spoil == "outcome" else volatility)[0, 10] = float("nan")
+    labels = constant_labels(1, 20)
+    getattr(labels, spoil)[0, 10] = float("nan")
     with pytest.raises(TrainingError, match="disagree"):
-        WindowDataset(torch.zeros(1, 20, 2), outcome, volatility, np.ones((1, 20), dtype=bool), range(5, 15), 3)
+        WindowDataset(torch.zeros(1, 20, 2), labels, np.ones((1, 20), dtype=bool), range(5, 15), 3)
+
+
+def test_a_volatility_of_nothing_is_found() -> None:
+    labels = constant_labels(1, 20)
+    labels.volatility[0, 10, 1] = 0.0
+    with pytest.raises(TrainingError, match="no positive volatility"):
+        WindowDataset(torch.zeros(1, 20, 2), labels, np.ones((1, 20), dtype=bool), range(5, 15), 3)
 
 
 def test_a_window_before_the_first_session_is_refused() -> None:
-    ones = torch.ones(1, 20)
     with pytest.raises(TrainingError, match="SEQUENCE_LENGTH=3"):
-        WindowDataset(torch.zeros(1, 20, 2), ones, ones, np.ones((1, 20), dtype=bool), range(15), 3)
+        WindowDataset(torch.zeros(1, 20, 2), constant_labels(1, 20), np.ones((1, 20), dtype=bool), range(15), 3)

@@ -21,19 +21,23 @@ from financial_assets.market.sources.simulated import SimulatedMarket, Simulated
 from financial_assets.models.artifacts.artifact import Artifact
 from financial_assets.models.artifacts.card import model_card, write_model_card
 from financial_assets.models.calibration import Calibration
+from financial_assets.models.heads import HeadOutputs, ServedAnswer
 from financial_assets.models.networks import build_network
-from financial_assets.models.onnx.export import OPSET, export_onnx, file_sha256, onnx_session, run_onnx
+from financial_assets.models.onnx.export import OPSET, OUTPUT_NAMES, export_onnx, file_sha256, onnx_session, run_onnx
 from financial_assets.models.onnx.parity import (
-    PROBABILITY_TOLERANCE,
+    SCORE_TOLERANCE,
+    TOLERANCES,
     ParityReport,
     degenerate_windows,
+    differences,
     prove_parity,
 )
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor, build_predictor
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training, train
-from financial_assets.models.training_data import TrainingData, panel_volatility
+from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.volatility import HarVolatility
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +57,10 @@ def bars(panel: PricePanel) -> np.ndarray:
     return panel.window("T0", panel.sessions[600], SERVED_LOOKBACK)
 
 
+def same(one: ServedAnswer, other: ServedAnswer) -> bool:
+    return all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
+
+
 def test_one_file_with_the_served_interface(exported: Path, graph: FeatureGraph, sequence_length: int) -> None:
     assert [path.name for path in exported.parent.iterdir()] == ["model.onnx"]
     model = onnx.load(exported)
@@ -66,6 +74,8 @@ def test_one_file_with_the_served_interface(exported: Path, graph: FeatureGraph,
     assert [(o.name, o.type, o.shape[1]) for o in session.get_outputs()] == [
         ("probability_up", "tensor(float)", 1),
         ("return_quantiles", "tensor(float)", 5),
+        ("return_quantiles_5d", "tensor(float)", 5),
+        ("excess_return", "tensor(float)", 1),
     ]
     assert "LSTM" in {node.op_type for node in model.graph.node}
     assert str(Path.cwd()).encode() not in exported.read_bytes()  # nothing of this machine is in the file
@@ -74,13 +84,15 @@ def test_one_file_with_the_served_interface(exported: Path, graph: FeatureGraph,
 @pytest.mark.parametrize("batch", [1, 3, 200])
 def test_any_batch_size_is_answered(exported: Path, predictor: Predictor, bars: np.ndarray, batch: int) -> None:
     many = np.tile(bars, (batch, 1, 1)) * np.linspace(1, 2, batch, dtype=np.float32).reshape(-1, 1, 1)
-    probability, quantiles = run_onnx(onnx_session(exported), many)
+    answer = run_onnx(onnx_session(exported), many)
     expected = predictor(torch.from_numpy(many))
-    assert probability.shape == (batch, 1)
-    assert quantiles.shape == (batch, 5)
-    assert np.abs(probability - expected[0].numpy()).max() < PROBABILITY_TOLERANCE
-    assert (np.diff(quantiles, axis=1) >= 0).all()
-    assert ((probability > 0) & (probability < 1)).all()
+    found = differences(expected, answer)
+    assert all(value <= most for value, most in zip(found, TOLERANCES, strict=True))
+    for quantiles in (answer.return_quantiles, answer.return_quantiles_5d):
+        assert quantiles is not None
+        assert quantiles.shape == (batch, 5)
+        assert (np.diff(quantiles, axis=1) >= 0).all()
+    assert ((answer.probability_up > 0) & (answer.probability_up < 1)).all()
 
 
 def test_exporting_twice_gives_the_same_bytes(predictor: Predictor, exported: Path, tmp_path: Path) -> None:
@@ -93,7 +105,8 @@ def test_parity_holds_on_real_and_degenerate_windows(
 ) -> None:
     report = prove_parity(predictor, exported, features, panel, windows=300)
     assert (report.windows, report.degenerate_windows, report.panel_window) == (300, 9, 0.0)
-    assert max(report.onnx_probability, report.onnx_quantiles) < 1e-6
+    assert max(report.onnx_probability, report.onnx_quantiles, report.onnx_quantiles_5d) < 1e-6
+    assert report.onnx_score < SCORE_TOLERANCE
     assert json.dumps(report.to_dict())
 
 
@@ -101,16 +114,15 @@ def test_bars_before_those_needed_change_nothing(predictor: Predictor, bars: np.
     spoiled = bars.copy()
     spoiled[: SERVED_LOOKBACK - predictor.bars_needed] = 1e6
     one, other = predictor(torch.from_numpy(bars[None])), predictor(torch.from_numpy(spoiled[None]))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
+    assert same(one, other)
     spoiled[SERVED_LOOKBACK - 1] *= np.float32(1.1)
     assert not torch.equal(one[0], predictor(torch.from_numpy(spoiled[None]))[0])
 
 
 def test_degenerate_windows_are_answered(exported: Path, bars: np.ndarray) -> None:
-    probability, quantiles = run_onnx(onnx_session(exported), degenerate_windows(bars))
-    assert np.isfinite(probability).all()
-    assert np.isfinite(quantiles).all()
+    for output in run_onnx(onnx_session(exported), degenerate_windows(bars)):
+        assert output is not None
+        assert np.isfinite(output).all()
 
 
 @torch.no_grad()
@@ -123,9 +135,8 @@ def test_a_request_is_answered_as_the_panel_was(
     assert tickers == panel.tickers
     steps = features.values[:, :, day - sequence_length + 1 : day + 1].transpose(0, 2, 1)
     served = predictor(torch.from_numpy(windows))
-    trained = predictor.answer(torch.from_numpy(steps.copy()), panel_volatility(panel)[:, day, None])
-    assert torch.equal(served[0], trained[0])
-    assert torch.equal(served[1], trained[1])
+    trained = predictor.answer(torch.from_numpy(steps.copy()), predictor.volatility.of_panel(panel)[:, day])
+    assert same(served, trained)
 
 
 def listed_late_and_halted(panel: PricePanel) -> PricePanel:
@@ -146,8 +157,8 @@ def test_late_listings_and_halts_are_trained_on_and_served(
     data = TrainingData.until(cutoff, features, halted, sequence_length=sequence_length)
     sessions = np.concatenate([block.sessions[block.tickers == 1] for block in (data.fit, data.stop, data.calibrate)])
     assert sessions.min() == 400 + graph.lookback + sequence_length - 2
-    # No decision on a halted day, nor on the day before: its outcome is not known.
-    assert not set(sessions) & {599, 600, 601, 602}
+    # No decision on a halted day, nor the day before, nor five days before one: an outcome is not known.
+    assert not set(sessions) & {595, 596, 597, 599, 600, 601, 602}
     assert 603 in sessions
     trained = train(tiny, features, halted, cutoff=cutoff, sequence_length=sequence_length, seed=1, device="cpu")
     served = build_predictor(trained, graph)
@@ -158,9 +169,7 @@ def test_late_listings_and_halts_are_trained_on_and_served(
 def test_splits_and_units_are_harmless(predictor: Predictor, bars: np.ndarray) -> None:
     """A 4:1 split, shares counted in thousands, another base of the index: not one bit of the answer moves."""
     scaled = bars * np.asarray([0.25, 0.25, 0.25, 0.25, 1024.0, 8.0, 1.0], dtype=np.float32)
-    one, other = predictor(torch.from_numpy(bars[None])), predictor(torch.from_numpy(scaled[None]))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
+    assert same(predictor(torch.from_numpy(bars[None])), predictor(torch.from_numpy(scaled[None])))
 
 
 def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: Path) -> None:
@@ -171,7 +180,9 @@ def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: 
     features = compute_panel(panel, graph)
     known = torch.from_numpy(features.values[:, :, 400:]).transpose(1, 2).reshape(-1, count)
     network = build_network(VARIANTS["enhanced"], count)
-    predictor = Predictor(graph, RobustScaler.fit(known), network, Calibration(), 10).eval().requires_grad_(False)
+    volatility = HarVolatility.random_walk()
+    predictor = Predictor(graph, RobustScaler.fit(known), network, Calibration(), volatility, 10)
+    predictor.eval().requires_grad_(False)
     export_onnx(predictor, tmp_path / "m.onnx")
     report = prove_parity(predictor, tmp_path / "m.onnx", features, panel, windows=400)
     assert report.panel_window == 0.0
@@ -256,21 +267,49 @@ def test_a_model_with_covariates_is_trained_exported_and_equal(
     assert (run_onnx(session, bars)[0] != before).any(), "the answer depends on a covariate"
 
 
-def planted(exported: Path, folder: Path, factor: float) -> Path:
-    """A copy of the file with the weights of the direction a little off."""
+def planted(exported: Path, folder: Path, column: int) -> Path:
+    """A copy of the file with one read-out a little off."""
     model = onnx.load(exported)
-    directions = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
-    weights = next(entry for entry in model.graph.initializer if entry.name in directions and entry.dims[1] == 1)
-    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(factor), weights.name))
+    products = {node.input[1] for node in model.graph.node if node.op_type == "Gemm"}
+    heads = next(entry for entry in model.graph.initializer if entry.name in products and entry.dims[1] == 12)
+    weights = numpy_helper.to_array(heads).copy()
+    weights[:, column] *= np.float32(1.01)
+    heads.CopyFrom(numpy_helper.from_array(weights, heads.name))
     onnx.save(model, folder / "planted.onnx")
     return folder / "planted.onnx"
 
 
-def test_parity_finds_a_weight_that_is_off(
+@pytest.mark.parametrize(
+    ("column", "output"),
+    [(0, "probability_up"), (3, "return_quantiles"), (8, "return_quantiles_5d"), (11, "excess_return")],
+)
+def test_parity_finds_a_weight_that_is_off_in_any_head(
+    predictor: Predictor,
+    exported: Path,
+    features: FeaturePanel,
+    panel: PricePanel,
+    tmp_path: Path,
+    column: int,
+    output: str,
+) -> None:
+    with pytest.raises(ParityError, match=rf"planted\.onnx differs from torch in {output} by") as caught:
+        prove_parity(predictor, planted(exported, tmp_path, column), features, panel, windows=64)
+    assert str(caught.value).count("allowed") == 1, "the other heads agree"
+
+
+def test_parity_misses_no_output(
     predictor: Predictor, exported: Path, features: FeaturePanel, panel: PricePanel, tmp_path: Path
 ) -> None:
-    with pytest.raises(ParityError, match=r"planted\.onnx differs from torch"):
-        prove_parity(predictor, planted(exported, tmp_path, 1.01), features, panel, windows=64)
+    """The file of an earlier version answers two outputs; it is not the file of this model."""
+    model = onnx.load(exported)
+    del model.graph.output[2:]
+    onnx.save(model, tmp_path / "two.onnx")
+    _, bars = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
+    answer = run_onnx(onnx_session(tmp_path / "two.onnx"), bars)
+    assert (answer.return_quantiles_5d, answer.excess_return) == (None, None)
+    assert np.array_equal(answer.return_quantiles, run_onnx(onnx_session(exported), bars).return_quantiles)
+    with pytest.raises(ParityError, match="does not answer return_quantiles_5d"):
+        prove_parity(predictor, tmp_path / "two.onnx", features, panel, windows=16)
 
 
 def test_parity_finds_one_changed_bit_in_the_panel(
@@ -287,9 +326,9 @@ def test_parity_finds_one_changed_bit_in_the_panel(
 class _TwoSigmoids(Calibration):
     """The original system's fault: a sigmoid of a sigmoid is always above one half."""
 
-    def forward(self, logit: Tensor, multiples: Tensor, volatility: Tensor) -> tuple[Tensor, Tensor]:
-        probability, quantiles = super().forward(logit, multiples, volatility)
-        return torch.sigmoid(probability), quantiles
+    def forward(self, outputs: HeadOutputs, volatility: Tensor) -> ServedAnswer:
+        answer = super().forward(outputs, volatility)
+        return answer._replace(probability_up=torch.sigmoid(answer.probability_up))
 
 
 def test_parity_finds_the_double_sigmoid(
@@ -297,7 +336,8 @@ def test_parity_finds_the_double_sigmoid(
 ) -> None:
     twice = _TwoSigmoids()
     twice.load_state_dict(training.calibration.state_dict())
-    wrong = build_predictor(replace(training, calibration=twice), graph)
+    wrong = build_predictor(training, graph)
+    wrong.calibration = twice.eval()
     export_onnx(wrong, tmp_path / "m.onnx")
     with pytest.raises(ParityError, match="one sigmoid"):
         prove_parity(wrong, tmp_path / "m.onnx", features, panel, windows=64)
@@ -326,9 +366,10 @@ def test_training_mode_is_refused(training: Training, graph: FeatureGraph, tmp_p
 
 def test_a_request_carries_too_few_bars(training: Training, graph: FeatureGraph) -> None:
     longest = SERVED_LOOKBACK - graph.lookback + 1
-    Predictor(graph, training.scaler, training.network, training.calibration, longest)
+    parts = training.scaler, training.network, training.calibration, training.volatility
+    Predictor(graph, *parts, longest)
     with pytest.raises(ExportError, match=f"SEQUENCE_LENGTH can be at most {longest}"):
-        Predictor(graph, training.scaler, training.network, training.calibration, longest + 1)
+        Predictor(graph, *parts, longest + 1)
 
 
 def test_another_feature_graph_is_refused(training: Training, graph: FeatureGraph) -> None:
@@ -363,7 +404,18 @@ def test_card_says_what_the_design_asks_for(
     assert {"family", "formula", "source"} <= set(read["features"][0])
     assert read["benchmark"]["constituents"] == list(training.tickers)
     assert set(read["blocks"]) == {"fit", "stop", "calibrate"}
-    for score in ("accuracy", "accuracy_minus_majority", "brier", "log_loss", "pinball", "coverage_5%"):
+    assert list(read["interface"]["outputs"]) == list(read["interface"]["targets"]) == list(OUTPUT_NAMES)
+    assert read["interface"]["horizons"] == [1, 5]
+    assert [(each["horizon"], len(each["slopes"])) for each in read["volatility"]["horizons"]] == [(1, 4), (5, 4)]
+    for horizon, shifts in zip((1, 5), read["calibration"]["quantile_shifts"], strict=True):
+        assert shifts["horizon"] == horizon
+        assert shifts["pooled"] is True
+        assert shifts["effective_rows"] == training.windows["calibrate"] // horizon
+        assert (len(shifts["centres"]), len(shifts["shifts"]), len(shifts["shifts"][0])) == (3, 3, 5)
+    assert read["calibration"]["score"]["slope"] > 0
+    assert read["held_out"]["leak_alarm"]["heads"] == []
+    for score in ("accuracy", "accuracy_minus_majority", "brier", "log_loss", "pinball", "coverage_5%", "pinball_5d",
+                  "coverage_5d_95%", "qlike", "qlike_5d", "score_loss"):  # fmt: skip
         interval = read["held_out"]["scores"][score]
         assert interval["low"] <= interval["estimate"] <= interval["high"]
     assert read["held_out"]["scores"]["accuracy"]["estimate"] == pytest.approx(training.held_out.correct.mean())

@@ -20,11 +20,13 @@ from financial_assets.errors import ParityError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.calibration import Calibration
+from financial_assets.models.heads import HeadOutputs, Heads
 from financial_assets.models.onnx.export import export_onnx, onnx_session, run_onnx
 from financial_assets.models.onnx.parity import prove_parity
 from financial_assets.models.onnx.trees import TreeEnsemble
 from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
 from financial_assets.models.scaling import RobustScaler
+from financial_assets.models.volatility import HarVolatility
 from financial_assets.serving.runtime import FinancialOnnxRuntime
 
 STEPS, WIDTH = 10, 16
@@ -39,12 +41,10 @@ class Transformer(nn.Module):
         self.positions = nn.Parameter(torch.randn(1, STEPS, WIDTH))
         layer = nn.TransformerEncoderLayer(WIDTH, 4, 32, 0.1, "gelu", norm_first=True, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(WIDTH), enable_nested_tensor=False)
-        self.direction = nn.Linear(WIDTH, 1)
-        self.quantiles = nn.Linear(WIDTH, len(QUANTILE_LEVELS))
+        self.heads = Heads(WIDTH)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        last = self.encoder(self.embedding(inputs) + self.positions)[:, -1]
-        return self.direction(last), self.quantiles(last)
+    def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
+        return self.heads(self.encoder(self.embedding(inputs) + self.positions)[:, -1])
 
 
 class Recurrent(nn.Module):
@@ -55,27 +55,31 @@ class Recurrent(nn.Module):
         self.convolution = nn.Conv1d(features, WIDTH, 3, padding=1)
         self.recurrent = nn.GRU(WIDTH, WIDTH // 2, batch_first=True, bidirectional=True)
         self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-        self.direction = nn.Linear(WIDTH, 1)
-        self.quantiles = nn.Linear(WIDTH, len(QUANTILE_LEVELS))
+        self.heads = Heads(WIDTH)
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         local = nn.functional.silu(self.convolution(inputs.transpose(1, 2))).transpose(1, 2)
         states = self.recurrent(local)[0]
         read = self.attention(states[:, -1:], states, states, need_weights=False)[0][:, 0]
-        return self.direction(read), self.quantiles(read)
+        return self.heads(read)
 
 
 class Boosted(nn.Module):
-    """Trees for the direction and for each quantile, on the last step and its change."""
+    """Trees for the direction, each quantile and the score, on the last step and its change.
 
-    def __init__(self, direction: TreeEnsemble, quantiles: list[TreeEnsemble]) -> None:
+    The quantiles over five sessions are those over one, a little wider where the forecast volatility is high.
+    """
+
+    def __init__(self, direction: TreeEnsemble, quantiles: list[TreeEnsemble], score: TreeEnsemble) -> None:
         super().__init__()
         self.direction = direction
         self.quantiles = nn.ModuleList(quantiles)
+        self.score = score
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         last = torch.cat([inputs[:, -1], inputs[:, -1] - inputs[:, -2]], dim=1)
-        return self.direction(last), torch.cat([level(last) for level in self.quantiles], dim=1)
+        quantiles = torch.cat([level(last) for level in self.quantiles], dim=1)
+        return HeadOutputs(self.direction(last), quantiles, quantiles * (1.0 + volatility[:, 1:]), self.score(last))
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +103,17 @@ def boosted(rows: Tensor, scaler: RobustScaler) -> Boosted:
         HistGradientBoostingRegressor(loss="quantile", quantile=level, max_iter=10).fit(known, target)
         for level in QUANTILE_LEVELS
     ]
-    return Boosted(TreeEnsemble.from_sklearn(direction), [TreeEnsemble.from_sklearn(level) for level in quantiles])
+    score = HistGradientBoostingRegressor(max_iter=10).fit(known, target)
+    levels = [TreeEnsemble.from_sklearn(level) for level in quantiles]
+    return Boosted(TreeEnsemble.from_sklearn(direction), levels, TreeEnsemble.from_sklearn(score))
 
 
 def built(network: nn.Module, graph: FeatureGraph, scaler: RobustScaler) -> Predictor:
-    return Predictor(graph, scaler, network, Calibration(), STEPS).eval().requires_grad_(False)
+    return (
+        Predictor(graph, scaler, network, Calibration(), HarVolatility.random_walk(), STEPS)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 @pytest.mark.parametrize("architecture", [Transformer, Recurrent])
@@ -120,10 +130,10 @@ def test_a_network_is_exported_and_equal(
     export_onnx(predictor, tmp_path / "m.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
     report = prove_parity(predictor, tmp_path / "m.onnx", features, panel, windows=300)
-    assert max(report.onnx_probability, report.onnx_quantiles) < 1e-6
+    assert max(report.onnx_probability, report.onnx_quantiles, report.onnx_quantiles_5d) < 1e-6
     _, windows = panel.windows(panel.sessions[-1], SERVED_LOOKBACK)
-    probability, _ = run_onnx(onnx_session(tmp_path / "m.onnx"), windows)
-    assert np.ptp(probability) > 1e-4, "the network's answer depends on the window"
+    answer = run_onnx(onnx_session(tmp_path / "m.onnx"), windows)
+    assert np.ptp(answer.probability_up) > 1e-4, "the network's answer depends on the window"
 
 
 def test_trees_are_exported_and_equal(
@@ -138,10 +148,10 @@ def test_trees_are_exported_and_equal(
     predictor = built(boosted, graph, scaler)
     export_onnx(predictor, tmp_path / "m.onnx")
     report = prove_parity(predictor, tmp_path / "m.onnx", features, panel)
-    assert max(report.onnx_probability, report.onnx_quantiles) < 1e-6
+    assert max(report.onnx_probability, report.onnx_quantiles, report.onnx_quantiles_5d) < 1e-6
     model = onnx.load(tmp_path / "m.onnx")
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 20), ("ai.onnx.ml", 3)]
-    assert [node.op_type for node in model.graph.node].count("TreeEnsembleRegressor") == 6
+    assert [node.op_type for node in model.graph.node].count("TreeEnsembleRegressor") == 7
 
 
 @pytest.mark.parametrize("part", ["target_weights_as_tensor", "nodes_values_as_tensor"])

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from financial_assets.errors import ExportError
 from financial_assets.models.artifacts.mlflow_model import save_mlflow_model
-from financial_assets.models.onnx.export import onnx_session, run_onnx
+from financial_assets.models.onnx.export import OUTPUT_WIDTHS, onnx_session, run_onnx
 
 EXAMPLE = np.linspace(1, 2, 256 * 7, dtype=np.float32).reshape(256, 7)
 
@@ -23,6 +23,8 @@ def onnx_path(tmp_path: Path) -> Path:
         helper.make_node("ReduceMean", ["bars", "axes"], ["mean"], keepdims=0),
         helper.make_node("Unsqueeze", ["mean", "one"], ["probability_up"]),
         helper.make_node("Concat", ["probability_up"] * 5, ["return_quantiles"], axis=1),
+        helper.make_node("Identity", ["return_quantiles"], ["return_quantiles_5d"]),
+        helper.make_node("Identity", ["probability_up"], ["excess_return"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -30,7 +32,7 @@ def onnx_path(tmp_path: Path) -> Path:
         [helper.make_tensor_value_info("bars", TensorProto.FLOAT, ["batch", 256, 7])],
         [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", width])
-            for name, width in (("probability_up", 1), ("return_quantiles", 5))
+            for name, width in OUTPUT_WIDTHS.items()
         ],
         [
             helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]),
@@ -50,6 +52,8 @@ def test_folder_has_signature_example_and_the_same_model(onnx_path: Path, tmp_pa
     assert [(o["name"], o["tensor-spec"]["shape"]) for o in outputs] == [
         ("probability_up", [-1, 1]),
         ("return_quantiles", [-1, 5]),
+        ("return_quantiles_5d", [-1, 5]),
+        ("excess_return", [-1, 1]),
     ]
     assert described["metadata"] == {"variant": "tiny"}
     assert sum(path.stat().st_size for path in folder.iterdir() if "example" in path.name) < 200_000

@@ -7,18 +7,36 @@ import torch
 from torch import nn
 
 from financial_assets.errors import TrainingError
+from financial_assets.models.heads import Heads
 from financial_assets.models.networks import LstmNetwork, build_network
 from financial_assets.models.variants import VARIANTS
+
+
+def any_volatility(batch: int) -> torch.Tensor:
+    return torch.tensor([0.01, 0.02]).expand(batch, 2)
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_shapes_and_the_answer_before_training(name: str) -> None:
     torch.manual_seed(0)
-    logit, multiples = build_network(VARIANTS[name], 11).eval()(torch.randn(7, 5, 11))
-    assert logit.shape == (7, 1)
-    assert multiples.shape == (7, 5)
+    outputs = build_network(VARIANTS[name], 11).eval()(torch.randn(7, 5, 11), any_volatility(7))
+    assert [tuple(output.shape) for output in outputs] == [(7, 1), (7, 5), (7, 5), (7, 1)]
     # Started at the normal quantiles, the intervals are sane from the first step.
-    assert bool((multiples.mean(0).diff() > 0.2).all())
+    for multiples in (outputs.multiples, outputs.multiples_5d):
+        assert bool((multiples.mean(0).diff() > 0.2).all())
+
+
+def test_heads_are_read_out_separately() -> None:
+    """One matrix, but no head reads what another one learns."""
+    torch.manual_seed(0)
+    heads = Heads(6)
+    last = torch.randn(4, 6)
+    before = heads(last)
+    with torch.no_grad():
+        heads.linear.weight[1:6] += 1.0
+    after = heads(last)
+    changed = [not torch.equal(a, b) for a, b in zip(before, after, strict=True)]
+    assert changed == [False, True, False, False]
 
 
 def test_dropout_works_with_one_layer_where_that_of_torch_does_not() -> None:
@@ -27,16 +45,17 @@ def test_dropout_works_with_one_layer_where_that_of_torch_does_not() -> None:
         torchs = nn.LSTM(3, 8, num_layers=1, dropout=0.9, batch_first=True).train()
     assert torch.equal(torchs(inputs)[0], torchs(inputs)[0])
     ours = LstmNetwork(3, hidden=8, layers=1, dropout=0.9).train()
-    assert not torch.equal(ours(inputs)[0], ours(inputs)[0])
+    volatility = any_volatility(4)
+    assert not torch.equal(ours(inputs, volatility).logit, ours(inputs, volatility).logit)
     ours.eval()
-    assert torch.equal(ours(inputs)[0], ours(inputs)[0])
+    assert torch.equal(ours(inputs, volatility).logit, ours(inputs, volatility).logit)
 
 
 def test_every_step_of_the_window_matters() -> None:
     torch.manual_seed(0)
     network = build_network(VARIANTS["baseline"], 3).eval()
     inputs = torch.randn(1, 6, 3, requires_grad=True)
-    network(inputs)[0].sum().backward()
+    network(inputs, any_volatility(1)).logit.sum().backward()
     assert inputs.grad is not None
     assert bool((inputs.grad.abs().sum(dim=-1) > 0).all())
 
@@ -44,9 +63,9 @@ def test_every_step_of_the_window_matters() -> None:
 def test_no_sigmoid_inside_the_network() -> None:
     network = LstmNetwork(1, hidden=4, layers=1, dropout=0.0).eval()
     with torch.no_grad():
-        network.direction.bias.fill_(-3.0)
-        network.direction.weight.zero_()
-    assert float(network(torch.zeros(1, 2, 1))[0].detach()) == pytest.approx(-3.0)
+        network.heads.linear.bias[0] = -3.0
+        network.heads.linear.weight.zero_()
+    assert float(network(torch.zeros(1, 2, 1), any_volatility(1)).logit.detach()) == pytest.approx(-3.0)
 
 
 def test_unknown_network_is_named() -> None:

@@ -11,6 +11,7 @@ from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.models import training as module
+from financial_assets.models.heads import HEADS, HeadOutputs, Heads
 from financial_assets.models.networks import build_network
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training, train
@@ -71,9 +72,9 @@ class _SigmoidInside(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        logit, multiples = self.network(inputs)
-        return torch.sigmoid(logit), multiples
+    def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
+        outputs = self.network(inputs, volatility)
+        return outputs._replace(logit=torch.sigmoid(outputs.logit))
 
 
 def test_the_original_double_sigmoid_is_caught(
@@ -94,12 +95,11 @@ def test_a_network_that_ignores_its_input_is_constant(
     class Deaf(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.answer = nn.Parameter(torch.tensor([0.1, -2.3, -1.6, 0.0, 1.6, 2.3]))
+            self.heads = Heads(1)
 
-        def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-            rows = self.answer.expand(len(inputs), -1)
-            return rows[:, :1], rows[:, 1:]
+        def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
+            return self.heads(torch.zeros(len(inputs), 1))
 
     monkeypatch.setattr(module, "build_network", lambda *_: Deaf())
     training = trained(strong[0], graph, VARIANTS["baseline"])
-    assert check_not_constant(training.held_out).constant
+    assert check_not_constant(training.held_out).constant_heads == HEADS

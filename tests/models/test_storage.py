@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from financial_assets.errors import TrainingError
+from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts import storage
 from financial_assets.models.artifacts.storage import is_finished, load_training, save_training
 from financial_assets.models.training import Training
@@ -21,13 +22,22 @@ from financial_assets.models.training import Training
 def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: Path) -> None:
     loaded = load_training(save_training(tmp_path / "a" / "b", training))
     inputs = torch.randn(9, training.sequence_length, len(training.feature_names))
-    one, other = (t.calibration(*t.network(t.scaler(inputs)), torch.full((9, 1), 0.01)) for t in (training, loaded))
-    assert torch.equal(one[0], other[0])
-    assert torch.equal(one[1], other[1])
+    volatility = torch.tensor([0.01, 0.03]).expand(9, 2)
+    one, other = (t.calibration(t.network(t.scaler(inputs), volatility), volatility) for t in (training, loaded))
+    assert all(torch.equal(mine, its) for mine, its in zip(one, other, strict=True))
+    terms = torch.randn(9, 4) - 8.0
+    assert torch.equal(training.volatility.of_terms(terms), loaded.volatility.of_terms(terms))
     for name in ("variant", "seed", "feature_names", "tickers", "platt", "spans", "cutoff", "windows", "history",
                  "best_epoch", "device", "seconds", "sequence_length"):  # fmt: skip
         assert getattr(loaded, name) == getattr(training, name), name
-    assert loaded.held_out.to_frame().equals(training.held_out.to_frame())
+    for name in Answers.__dataclass_fields__:
+        assert np.array_equal(getattr(loaded.held_out, name), getattr(training.held_out, name)), name
+    fitted = loaded.fitted_calibration
+    assert fitted.score == training.fitted_calibration.score
+    for mine, its in zip(training.fitted_calibration.shifts, fitted.shifts, strict=True):
+        assert np.array_equal(mine.centres, its.centres)
+        assert np.array_equal(mine.shifts, its.shifts)
+        assert (mine.rows, mine.effective_rows, mine.pooled) == (its.rows, its.effective_rows, its.pooled)
 
 
 def test_saving_again_replaces(training: Training, tmp_path: Path) -> None:

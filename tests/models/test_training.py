@@ -16,8 +16,8 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models import training as module
 from financial_assets.models import variants
 from financial_assets.models.dataset import Batch, WindowDataset
-from financial_assets.models.networks import QUANTILE_LEVELS
-from financial_assets.models.training import Training, train, training_loss
+from financial_assets.models.heads import HEADS, QUANTILE_LEVELS, HeadOutputs, head_losses
+from financial_assets.models.training import MeanLosses, Training, train, training_loss
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import Variant
 
@@ -79,22 +79,22 @@ def test_best_epoch_is_restored(monkeypatch: pytest.MonkeyPatch, tiny: Variant, 
     losses = iter([0.9, 0.5, 0.8, 0.7])
     states: list[dict[str, torch.Tensor]] = []
 
-    def evaluate(network: nn.Module, *_: object) -> tuple[float, float]:
+    def evaluate(network: nn.Module, *_: object) -> tuple[MeanLosses, float]:
         states.append({name: value.clone() for name, value in network.state_dict().items()})
-        return next(losses), 0.5
+        return MeanLosses(next(losses), {}), 0.5
 
     monkeypatch.setattr(module, "evaluate", evaluate)
     trained = train(replace(tiny, epochs=4), **arguments)
     assert trained.best_epoch == 2
     assert [epoch.stop_loss for epoch in trained.history] == [0.9, 0.5, 0.8, 0.7]
     assert all(torch.equal(states[1][name], value) for name, value in trained.network.state_dict().items())
-    assert not torch.equal(states[3]["direction.weight"], states[1]["direction.weight"])
+    assert not torch.equal(states[3]["heads.linear.weight"], states[1]["heads.linear.weight"])
 
 
 def test_training_stops_when_patience_ends(
     monkeypatch: pytest.MonkeyPatch, tiny: Variant, arguments: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(module, "evaluate", lambda *_: (next(losses), 0.5))
+    monkeypatch.setattr(module, "evaluate", lambda *_: (MeanLosses(next(losses), {}), 0.5))
     losses = iter([0.9, 0.5, 0.6, 0.6, 0.1])
     trained = train(replace(tiny, epochs=9, patience=2), **arguments)
     assert (trained.best_epoch, len(trained.history)) == (2, 4)
@@ -116,16 +116,16 @@ def test_large_panels_are_trained_in_short_epochs_and_large_batches(
     looks: list[torch.Tensor] = []
     real = module.train_epoch
 
-    def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> float:
+    def train_epoch(network: nn.Module, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]) -> MeanLosses:
         assert optimizer.param_groups[0]["lr"] == pytest.approx(2 * tiny.learning_rate)
         kept = list(batches)
         epochs.append([len(batch.up) for batch in kept])
         return real(network, optimizer, kept)
 
-    def evaluate(_: nn.Module, windows: WindowDataset, order: torch.Tensor) -> tuple[float, float]:
+    def evaluate(_: nn.Module, windows: WindowDataset, order: torch.Tensor) -> tuple[MeanLosses, float]:
         looks.append(order)
         assert len(windows) == training.windows["stop"]
-        return 1.0 / len(looks), 0.5
+        return MeanLosses(1.0 / len(looks), {}), 0.5
 
     monkeypatch.setattr(module, "train_epoch", train_epoch)
     monkeypatch.setattr(module, "evaluate", evaluate)
@@ -179,7 +179,8 @@ def test_spans_counts_and_history_are_told(
     assert training.cutoff == cutoff
     borders = [day for span in training.spans.values() for day in span]
     assert borders == sorted(borders)
-    assert training.spans["calibrate"][1] == panel.sessions[panel.position(cutoff) - 1]
+    # The last decision whose outcome over five sessions is settled.
+    assert training.spans["calibrate"][1] == panel.sessions[panel.position(cutoff) - 5]
     assert training.windows["calibrate"] == len(training.held_out)
     assert min(training.held_out.session) == training.spans["calibrate"][0]
     assert 1 <= training.best_epoch <= len(training.history) <= tiny.epochs
@@ -232,7 +233,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(
 def test_interrupt_passes_through_and_leaves_torch_as_it_was(
     monkeypatch: pytest.MonkeyPatch, tiny: Variant, arguments: dict[str, Any]
 ) -> None:
-    def interrupt(*_: object) -> float:
+    def interrupt(*_: object) -> MeanLosses:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "train_epoch", interrupt)
@@ -252,12 +253,28 @@ def test_the_progress_bar_is_shown_only_when_asked_for(
     assert "training tiny" in capsys.readouterr().out
 
 
-def test_loss_is_cross_entropy_on_logits_plus_pinball() -> None:
+def test_the_loss_is_the_sum_of_those_of_four_heads() -> None:
     logit, up = torch.tensor([[0.3], [-1.2]]), torch.tensor([[1.0], [1.0]])
     multiples, scaled = torch.zeros(2, 5), torch.tensor([[0.8], [-0.5]])
+    score, excess = torch.tensor([[0.5], [0.0]]), torch.tensor([[0.1], [3.0]])
+    outputs = HeadOutputs(logit, multiples, multiples + 1.0, score)
+    batch = Batch(torch.zeros(2, 1, 1), up, scaled, scaled + 3.0, excess, torch.ones(2, 2))
     probability = 1 / (1 + np.exp(-logit.numpy()))
     levels = np.asarray(QUANTILE_LEVELS)
-    pinball = np.mean([levels * 0.8, (1 - levels) * 0.5])
-    assert float(training_loss(logit, multiples, up, scaled)) == pytest.approx(
-        float(-np.log(probability).mean() + pinball), rel=1e-5
-    )
+    expected = [
+        float(-np.log(probability).mean()),
+        np.mean([levels * 0.8, (1 - levels) * 0.5]),
+        np.mean([levels * 2.8, levels * 1.5]),
+        np.mean([0.5 * 0.4**2, 3.0 - 0.5]),  # squared within one volatility, linear beyond
+    ]
+    assert [float(loss) for loss in head_losses(outputs, batch)] == pytest.approx(expected, rel=1e-5)
+    assert float(training_loss(outputs, batch)) == pytest.approx(sum(expected), rel=1e-5)
+
+
+def test_history_holds_the_losses_of_every_head(training: Training) -> None:
+    for epoch in training.history:
+        for total, by_head in ((epoch.fit_loss, epoch.fit_losses), (epoch.stop_loss, epoch.stop_losses)):
+            assert tuple(by_head) == HEADS
+            assert sum(by_head.values()) == pytest.approx(total)
+    best = min(training.history, key=lambda epoch: epoch.stop_loss)
+    assert training.best_epoch == best.number

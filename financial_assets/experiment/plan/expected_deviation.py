@@ -10,6 +10,7 @@ from scipy.special import expit
 from financial_assets.experiment.paired_score import PairedMetric, paired_days
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
+from financial_assets.models.heads import HeadOutputs
 from financial_assets.models.training import Training
 
 
@@ -57,8 +58,8 @@ def _answers(training: Training, metric: PairedMetric) -> pd.DataFrame:
 def _quantiles(training: Training) -> np.ndarray:
     """Calibrated quantiles of the log return ``[n, 5]``."""
     answers = training.held_out
-    logit, multiples, volatility = (
-        torch.from_numpy(np.asarray(values, np.float32).reshape(len(answers), -1))
-        for values in (answers.logit, answers.multiples, answers.volatility)
+    columns = (answers.logit, answers.multiples, answers.multiples_5d, answers.score, answers.volatility)
+    *outputs, volatility = (
+        torch.from_numpy(np.asarray(each, np.float32).reshape(len(answers), -1)) for each in columns
     )
-    return training.calibration(logit, multiples, volatility)[1].double().numpy()
+    return training.calibration(HeadOutputs(*outputs), volatility).return_quantiles.double().numpy()

@@ -100,15 +100,15 @@ def check_integrity(training: Training, *, bayes_accuracy: float | None = None) 
     Raises
     ------
     TrainingError
-        It predicts (nearly) the same for every input.
+        A head predicts (nearly) the same for every input.
     LeakAlarmError
-        Its accuracy is too good to be true.
+        A head is too good to be true.
     """
     constant = check_not_constant(training.held_out)
     if constant.constant:
         raise TrainingError(
             f"variant {training.variant.name!r} predicts the same for every input "
-            f"(deviation of the probability {constant.probability_deviation:.2g})"
+            f"({', '.join(constant.constant_heads)}; deviation of the probability {constant.probability_deviation:.2g})"
         )
     leak = check_answers(training.held_out, bayes_accuracy=bayes_accuracy)
     if leak.alarm:

@@ -9,12 +9,25 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import ExportError
+from financial_assets.features.bars import HAR_WINDOWS
 from financial_assets.features.feature import Feature
-from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES
+from financial_assets.models.heads import HORIZONS, QUANTILE_LEVELS
+from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_WIDTHS
 from financial_assets.models.onnx.parity import ParityReport
-from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores
 from financial_assets.models.training import Training
+from financial_assets.models.volatility import HarVolatility
+
+_TARGETS = {
+    "probability_up": "whether the adjusted close of the next session is higher than that of this one",
+    "return_quantiles": "log return of the adjusted close from this session to the next",
+    "return_quantiles_5d": "log return of the adjusted close from this session to the fifth after it",
+    "excess_return": (
+        "log return from this session to the next minus that of the market channel, in units of the stock's causal "
+        "volatility"
+    ),
+}
 
 
 def model_card(
@@ -53,9 +66,10 @@ def model_card(
         "interface": {
             "input": {INPUT_NAME: ["batch", SERVED_LOOKBACK, len(predictor.channels)]},
             **({"channels": list(predictor.channels)} if predictor.graph.covariates else {}),
-            "outputs": {OUTPUT_NAMES[0]: ["batch", 1], OUTPUT_NAMES[1]: ["batch", len(QUANTILE_LEVELS)]},
+            "outputs": {name: ["batch", width] for name, width in OUTPUT_WIDTHS.items()},
             "quantile_levels": list(QUANTILE_LEVELS),
-            "target": "log return of the adjusted close from this session to the next",
+            "horizons": list(HORIZONS),
+            "targets": _TARGETS,
             "opset": OPSET,
         },
         "features": [_described(feature) for feature in predictor.graph.features],
@@ -79,18 +93,37 @@ def model_card(
             "best_epoch": training.best_epoch,
             "history": [asdict(epoch) for epoch in training.history],
         },
-        "calibration": {**asdict(training.platt), "quantile_shifts": training.calibration.shifts.tolist()},
+        "volatility": _volatility(training.volatility),
+        "calibration": {
+            **asdict(training.platt),
+            "quantile_shifts": [
+                {
+                    "horizon": horizon,
+                    **asdict(shifts),
+                    "centres": shifts.centres.tolist(),
+                    "shifts": shifts.shifts.tolist(),
+                }
+                for horizon, shifts in zip(HORIZONS, training.fitted_calibration.shifts, strict=True)
+            ],
+            "score": asdict(training.fitted_calibration.score),
+        },
         "held_out": {
             "block": "calibrate, uncalibrated answers; the network never saw it",
             "scores": {name: asdict(interval) for name, interval in held_out_scores(training.held_out).items()},
             "majority_rate": training.held_out.majority_rate,
             "constant_check": asdict(check),
-            "leak_alarm": {"alarm": leak.alarm, "lower_bound": leak.accuracy.low},
+            "leak_alarm": {
+                "alarm": leak.alarm,
+                "heads": list(leak.heads),
+                "lower_bound": leak.accuracy.low,
+                "others": [asdict(check) for check in leak.others],
+            },
         },
         "parity": parity.to_dict(),
         "onnx_sha256": onnx_sha256,
         "limits": [
             "Quantile coverage is calibrated on past sessions and measured afterwards, never promised.",
+            "Outcomes over five sessions overlap: a calibration block holds a fifth as many independent ones.",
             "The universe is a list chosen today: scores carry survivorship bias.",
             "Daily direction is nearly unpredictable: expect 50-53 %. Not investment advice.",
         ],
@@ -110,6 +143,20 @@ def write_model_card(card: dict[str, Any], path: Path) -> None:
     except (TypeError, ValueError) as error:
         raise ExportError(f"the model card cannot be written as JSON: {error}") from error
     atomic_write_text(path, text + "\n")
+
+
+def _volatility(har: HarVolatility) -> dict[str, Any]:
+    """The regressions of the forecast volatility, by horizon."""
+    return {
+        "kind": "HAR of the log range-based variance, pooled over tickers",
+        "terms": [*(f"log mean variance of {window} sessions" for window in HAR_WINDOWS), "log EWMA variance"],
+        "horizons": [
+            {"horizon": horizon, "intercept": intercept, "slopes": slopes, "factor": factor}
+            for horizon, intercept, slopes, factor in zip(
+                HORIZONS, har.intercept.tolist(), har.slopes.T.tolist(), har.factor.tolist(), strict=True
+            )
+        ],
+    }
 
 
 def _described(feature: Feature) -> dict[str, Any]:

@@ -28,8 +28,12 @@ DECIDING = (
     *(f"features.indicators.{family}" for family in FAMILIES),
     "market.outcomes",
     "market.panel:listed_bars",
-    *(f"models.{name}" for name in ("answers", "calibration", "dataset", "devices", "networks", "predictor")),
-    *(f"models.{name}" for name in ("request_shape", "scaling", "training", "training_data", "variants")),
+    *(
+        f"models.{name}"
+        for name in ("answers", "dataset", "devices", "heads", "networks", "predictor", "request_shape")
+    ),
+    *(f"models.{name}" for name in ("scaling", "training", "training_data", "variants", "volatility")),
+    *(f"models.calibration.{name}" for name in ("conformal", "direction", "layer", "ranking", "rows")),
     "scoring.quantiles:QUANTILE_LEVELS",
 )
 """Modules, or single definitions in them, that decide the weights; a test walks the imports of training and prediction

@@ -15,9 +15,8 @@ from google.protobuf.message import DecodeError
 
 from financial_assets.errors import ExportError
 from financial_assets.folders import make_folder
-from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES
-from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK
-from financial_assets.models.request_shape import CHANNEL_COUNT
+from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_WIDTHS
+from financial_assets.models.request_shape import CHANNEL_COUNT, SERVED_LOOKBACK
 
 
 def save_mlflow_model(
@@ -69,12 +68,9 @@ def save_mlflow_model(
         from mlflow.types import Schema, TensorSpec
 
     float32 = np.dtype(np.float32)
-    widths = (1, len(QUANTILE_LEVELS))
     signature = ModelSignature(
         inputs=Schema([TensorSpec(float32, (-1, *example.shape), INPUT_NAME)]),
-        outputs=Schema(
-            [TensorSpec(float32, (-1, width), name) for name, width in zip(OUTPUT_NAMES, widths, strict=True)]
-        ),
+        outputs=Schema([TensorSpec(float32, (-1, width), name) for name, width in OUTPUT_WIDTHS.items()]),
     )
     make_folder(folder.parent)
     with tempfile.TemporaryDirectory(

@@ -20,13 +20,15 @@ from financial_assets.atomic import atomic_write_bytes, atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.folders import make_folder
 from financial_assets.models.answers import Answers
-from financial_assets.models.calibration import Calibration, PlattScaling
+from financial_assets.models.artifacts.earlier import EARLIER_FORMAT, upgraded
+from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Epoch, Training
 from financial_assets.models.variants import Variant
+from financial_assets.models.volatility import HarVolatility
 
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "training.json"
 _TENSORS = "tensors.pt"
 _HELD_OUT = "held_out.npz"
@@ -92,6 +94,8 @@ def is_finished(folder: Path) -> bool:
 def load_training(folder: Path) -> Training:
     """Read what ``save_training`` wrote; tensors are loaded with ``weights_only=True``, so a file cannot run code.
 
+    A training of an earlier version is read as one whose newer heads answer NaN, see ``earlier``.
+
     Raises
     ------
     TrainingError
@@ -101,27 +105,27 @@ def load_training(folder: Path) -> Training:
     try:
         tensors = torch.load(folder / _TENSORS, weights_only=True, map_location="cpu")
         with np.load(folder / _HELD_OUT, allow_pickle=False) as arrays:
-            held_out = Answers(**{name: arrays[name] for name in arrays.files})
+            held_out = {name: arrays[name] for name in arrays.files}
+        if manifest["format"] == EARLIER_FORMAT:
+            manifest, tensors, held_out = upgraded(manifest, tensors, held_out)
         variant = Variant(**manifest["variant"])
         network = build_network(variant, len(manifest["feature_names"]))
         network.load_state_dict(tensors["network"])
         scaler = RobustScaler(tensors["scaler"]["center"], tensors["scaler"]["scale"])
-        calibration = Calibration()
-        calibration.load_state_dict(tensors["calibration"])
         return Training(
             variant=variant,
             feature_names=tuple(manifest["feature_names"]),
             tickers=tuple(manifest["tickers"]),
             network=network.eval(),
             scaler=scaler.eval(),
-            calibration=calibration.eval(),
-            platt=PlattScaling(**manifest["platt"]),
+            volatility=HarVolatility(**tensors["volatility"]).eval(),
+            fitted_calibration=_calibration_of(manifest["calibration"]),
             spans={
                 name: (pd.Timestamp(first), pd.Timestamp(last)) for name, (first, last) in manifest["spans"].items()
             },
             cutoff=pd.Timestamp(manifest["cutoff"]),
             history=tuple(Epoch(**epoch) for epoch in manifest["history"]),
-            held_out=held_out,
+            held_out=Answers(**held_out),
             **{name: manifest[name] for name in _AS_IT_IS},
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -136,7 +140,7 @@ def _manifest(training: Training) -> dict[str, Any]:
         "variant": training.variant.hyperparameters(),
         "feature_names": training.feature_names,
         "tickers": training.tickers,
-        "platt": asdict(training.platt),
+        "calibration": _calibration(training.fitted_calibration),
         "spans": {name: [day.isoformat() for day in span] for name, span in training.spans.items()},
         "cutoff": training.cutoff.isoformat(),
         "history": [asdict(epoch) for epoch in training.history],
@@ -144,8 +148,23 @@ def _manifest(training: Training) -> dict[str, Any]:
     }
 
 
+def _calibration(fitted: FittedCalibration) -> dict[str, Any]:
+    shifts = [
+        {**asdict(each), "centres": each.centres.tolist(), "shifts": each.shifts.tolist()} for each in fitted.shifts
+    ]
+    return {"platt": asdict(fitted.platt), "shifts": shifts, "score": asdict(fitted.score)}
+
+
+def _calibration_of(stored: dict[str, Any]) -> FittedCalibration:
+    shifts = [
+        QuantileShifts(**(each | {name: np.array(each[name]) for name in ("centres", "shifts")}))
+        for each in stored["shifts"]
+    ]
+    return FittedCalibration(PlattScaling(**stored["platt"]), tuple(shifts), ScoreSlope(**stored["score"]))
+
+
 def _tensors(training: Training) -> bytes:
-    parts = {name: getattr(training, name).state_dict() for name in ("network", "scaler", "calibration")}
+    parts = {name: getattr(training, name).state_dict() for name in ("network", "scaler", "volatility")}
     buffer = io.BytesIO()
     torch.save(parts, buffer)
     return buffer.getvalue()
@@ -160,9 +179,10 @@ def _held_out(answers: Answers) -> bytes:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text())
-        if manifest["format"] != _FORMAT:
+        if manifest["format"] not in (EARLIER_FORMAT, _FORMAT):
             raise TrainingError(
-                f"{folder} is of format {manifest['format']}, this code reads {_FORMAT}: delete it to train again"
+                f"{folder} is of format {manifest['format']}, this code reads {EARLIER_FORMAT} and {_FORMAT}: delete "
+                "it to train again"
             )
         for name, digest in manifest["files"].items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:

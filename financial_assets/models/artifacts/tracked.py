@@ -100,7 +100,12 @@ def log_training(run: MlflowRun, training: Training) -> None:
     """Record the learning curve and the held-out scores."""
     for epoch in training.history:
         losses = {"train_loss": epoch.fit_loss, "val_loss": epoch.stop_loss, "val_accuracy": epoch.stop_accuracy}
-        run.log_metrics(losses, epoch.number)
+        by_head = {
+            f"{block}_loss_{head}": loss
+            for block, by_head in (("train", epoch.fit_losses), ("val", epoch.stop_losses))
+            for head, loss in by_head.items()
+        }
+        run.log_metrics(losses | by_head, epoch.number)
     scores = held_out_scores(training.held_out)
     run.log_metrics(
         {

@@ -18,9 +18,9 @@ from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.networks import QUANTILE_LEVELS
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 
 PREDICTION_COLUMNS = ("date", "ticker", "model", "probability_up", "q01", "q05", "q50", "q95", "q99")
 """Tidy prediction table; NaN where a baseline makes no such forecast."""
@@ -157,7 +157,7 @@ def fit_baselines(
         raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
     coefficients, intercept, regularisation = _fit_logistic(rows, ups)
     rose = session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
-    volatility = data.volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
+    volatility = data.causal_volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
     scaled = data.fit.outcome[:, 0].double().numpy() / volatility
     base = float(ups["fit"].mean())
     return Baselines(

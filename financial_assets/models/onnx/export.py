@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -23,7 +24,14 @@ from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, 
 
 OPSET = 20
 INPUT_NAME = "bars"
-OUTPUT_NAMES = ("probability_up", "return_quantiles")
+OUTPUT_WIDTHS = {
+    "probability_up": 1,
+    "return_quantiles": len(QUANTILE_LEVELS),
+    "return_quantiles_5d": len(QUANTILE_LEVELS),
+    "excess_return": 1,
+}
+"""The served outputs in their order, ``ServedAnswer``, and how many numbers each has."""
+OUTPUT_NAMES = tuple(OUTPUT_WIDTHS)
 
 
 def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str] | None = None) -> str:
@@ -63,7 +71,7 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     model = write_onnx(
         trace(answer, lambda batch: torch.ones((batch, *answer.shape))),
         source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, channels)),
-        outputs=dict(zip(OUTPUT_NAMES, (("batch", 1), ("batch", len(QUANTILE_LEVELS))), strict=True)),
+        outputs={name: ("batch", width) for name, width in OUTPUT_WIDTHS.items()},
         opset=OPSET,
         before=lambda builder, bars: write_features(builder, predictor, bars),
     )
@@ -100,10 +108,20 @@ def _session(content: bytes, threads: int) -> ort.InferenceSession:
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def run_onnx(session: ort.InferenceSession, bars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``probability_up`` ``[n, 1]`` and ``return_quantiles`` ``[n, 5]`` for ``bars`` ``[n, 256, channel]``."""
-    probability, quantiles = session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(bars, dtype=np.float32)})
-    return np.asarray(probability), np.asarray(quantiles)
+class OnnxAnswer(NamedTuple):
+    """``ServedAnswer`` as arrays ``[n, width]``; ``None`` for what the file of an earlier version does not answer."""
+
+    probability_up: np.ndarray
+    return_quantiles: np.ndarray
+    return_quantiles_5d: np.ndarray | None = None
+    excess_return: np.ndarray | None = None
+
+
+def run_onnx(session: ort.InferenceSession, bars: np.ndarray) -> OnnxAnswer:
+    """The answer of a served graph for ``bars`` ``[n, 256, channel]``."""
+    outputs = [output.name for output in session.get_outputs()]
+    arrays = session.run(outputs, {INPUT_NAME: np.ascontiguousarray(bars, dtype=np.float32)})
+    return OnnxAnswer(**{name: np.asarray(array) for name, array in zip(outputs, arrays, strict=True)})
 
 
 def file_sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from scipy.special import expit
 from financial_assets.errors import ParityError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.models.heads import ServedAnswer
 from financial_assets.models.onnx.export import INPUT_NAME, onnx_session, run_onnx
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
 from financial_assets.models.onnx.trees import TreeEnsemble
 from financial_assets.models.onnx.writer import FEATURES
 from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
-from financial_assets.models.training_data import panel_volatility
 
 PROBABILITY_TOLERANCE = 1e-5
 """Largest allowed difference of a probability between onnxruntime and torch, absolute.
@@ -33,14 +33,17 @@ signal, as simulated prices may hold, reaches 1e-6 on ordinary windows, and must
 QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
 
+SCORE_TOLERANCE = 1e-5
+"""Largest allowed difference of the expected excess return, in units of volatility, absolute."""
+
 FEATURE_TOLERANCE = 1e-3
 """Largest allowed difference of a scaled feature, in robust standard deviations, where a network has trees."""
 
+TOLERANCES = (PROBABILITY_TOLERANCE, QUANTILE_TOLERANCE, QUANTILE_TOLERANCE, SCORE_TOLERANCE)
+"""Of each output of ``ServedAnswer``."""
+
 _REFERENCE_TOLERANCE = 1e-6
 _CHUNK = 128
-
-Answer = tuple[torch.Tensor, torch.Tensor]
-"""Probability and quantiles."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class ParityReport:
         bit-equal.
     reference_probability
         The predictor against one sigmoid and the calibration written out in numpy.
-    onnx_probability, onnx_quantiles
-        onnxruntime against torch, one thread.
+    onnx_probability, onnx_quantiles, onnx_quantiles_5d, onnx_score
+        onnxruntime against torch, one thread, by output.
     """
 
     windows: int
@@ -66,6 +69,8 @@ class ParityReport:
     reference_probability: float
     onnx_probability: float
     onnx_quantiles: float
+    onnx_quantiles_5d: float
+    onnx_score: float
 
     def to_dict(self) -> dict[str, int | float]:
         """Flat mapping, with the tolerances."""
@@ -73,6 +78,7 @@ class ParityReport:
             **asdict(self),
             "tolerance_probability": PROBABILITY_TOLERANCE,
             "tolerance_quantiles": QUANTILE_TOLERANCE,
+            "tolerance_score": SCORE_TOLERANCE,
         }
 
 
@@ -109,10 +115,11 @@ def prove_parity(
     ticker, session = _draw_windows(features, panel, windows, seed)
     steps = np.arange(1 - SERVED_LOOKBACK, 1)
     bars = np.ascontiguousarray(panel.values.transpose(0, 2, 1)[ticker[:, None], session[:, None] + steps])
-    panel_window, reference = _compare_panel(predictor, features, panel_volatility(panel), ticker, session, bars)
+    volatility = predictor.volatility.of_panel(panel)
+    panel_window, reference = _compare_panel(predictor, features, volatility, ticker, session, bars)
     odd = degenerate_windows(bars[0])
-    probability, quantiles = _compare_onnx(predictor, onnx_path, np.concatenate([bars, odd]))
-    report = ParityReport(len(bars), len(odd), panel_window, reference, probability, quantiles)
+    differences = _compare_onnx(predictor, onnx_path, np.concatenate([bars, odd]))
+    report = ParityReport(len(bars), len(odd), panel_window, reference, *differences)
     if panel_window != 0.0:
         raise ParityError(
             f"panel and window paths differ by {panel_window:.3g}: a feature is not finite in its lookback or not eager"
@@ -121,12 +128,10 @@ def prove_parity(
         raise ParityError(
             f"the predictor's probability differs from one sigmoid of its calibrated logit by {reference:.3g}"
         )
-    if probability > PROBABILITY_TOLERANCE or quantiles > QUANTILE_TOLERANCE:
-        raise ParityError(
-            f"{onnx_path.name} differs from torch by {probability:.3g} in probability (allowed "
-            f"{PROBABILITY_TOLERANCE:g}) and {quantiles:.3g} in return quantiles (allowed {QUANTILE_TOLERANCE:g}): "
-            "export it again"
-        )
+    outputs = zip(ServedAnswer._fields, differences, TOLERANCES, strict=True)
+    refused = [f"{name} by {found:.3g} (allowed {most:g})" for name, found, most in outputs if found > most]
+    if refused:
+        raise ParityError(f"{onnx_path.name} differs from torch in {', '.join(refused)}: export it again")
     return report
 
 
@@ -192,36 +197,53 @@ def _compare_panel(
         window = predictor.prepare(torch.from_numpy(bars[chunk]))
         gathered = features.values[ticker[chunk, None], :, session[chunk, None] + steps]
         inputs = torch.from_numpy(np.ascontiguousarray(gathered))
-        from_panel = inputs, volatility[ticker[chunk], session[chunk]].unsqueeze(1)
+        from_panel = inputs, volatility[ticker[chunk], session[chunk]]
         served = predictor(torch.from_numpy(bars[chunk]))
         pairs = zip((*window, *served), (*from_panel, *predictor.answer(*from_panel)), strict=True)
         panel_window = max(panel_window, *(_difference(a, b) for a, b in pairs))
-        logit = predictor.network(predictor.scaler(inputs))[0].double().numpy()
+        logit = predictor.network(predictor.scaler(inputs), from_panel[1]).logit.double().numpy()
         once = expit(float(layer.scale) * logit + float(layer.bias))
         reference = max(reference, _difference(served[0], torch.from_numpy(once)))
     return panel_window, reference
 
 
 @torch.no_grad()
-def _compare_onnx(predictor: Predictor, onnx_path: Path, bars: np.ndarray) -> tuple[float, float]:
-    """Largest differences of onnxruntime from torch, in chunks and one by one (the batch axis is dynamic)."""
+def _compare_onnx(predictor: Predictor, onnx_path: Path, bars: np.ndarray) -> list[float]:
+    """Largest difference of each output, onnxruntime from torch, in chunks and one by one (the batch axis is dynamic).
+
+    Raises
+    ------
+    ParityError
+        If the file does not answer all that the predictor does.
+    """
     session = onnx_session(onnx_path)
     expect = _answers_of_trees(predictor, onnx_path) if _has_trees(predictor) else predictor
-    probability, quantiles = 0.0, 0.0
     chunks = [bars[start : start + _CHUNK] for start in range(0, len(bars), _CHUNK)] + [bars[:1], bars[-1:]]
-    for chunk in chunks:
-        expected = expect(torch.from_numpy(chunk))
-        answers = run_onnx(session, chunk)
-        probability = max(probability, _difference(expected[0], torch.from_numpy(answers[0])))
-        quantiles = max(quantiles, _difference(expected[1], torch.from_numpy(answers[1])))
-    return probability, quantiles
+    found = [differences(expect(torch.from_numpy(chunk)), run_onnx(session, chunk)) for chunk in chunks]
+    return [max(of_output) for of_output in zip(*found, strict=True)]
+
+
+def differences(expected: ServedAnswer, answers: Iterable[np.ndarray | None]) -> list[float]:
+    """Largest absolute difference of each output of two answers to the same windows.
+
+    Raises
+    ------
+    ParityError
+        If one of them is missing, has another shape or is not finite.
+    """
+    found: list[float] = []
+    for name, tensor, array in zip(ServedAnswer._fields, expected, answers, strict=True):
+        if array is None:
+            raise ParityError(f"the file does not answer {name}: export it again")
+        found.append(_difference(tensor, torch.from_numpy(array)))
+    return found
 
 
 def _has_trees(predictor: Predictor) -> bool:
     return any(isinstance(module, TreeEnsemble) for module in predictor.modules())
 
 
-def _answers_of_trees(predictor: Predictor, onnx_path: Path) -> Callable[[torch.Tensor], Answer]:
+def _answers_of_trees(predictor: Predictor, onnx_path: Path) -> Callable[[torch.Tensor], ServedAnswer]:
     """Torch's answers to the features that the artefact computes, once these are shown to be torch's but for rounding.
 
     Trees jump at their thresholds, which scikit-learn puts on values of the training data: there the last bit of a
@@ -231,12 +253,12 @@ def _answers_of_trees(predictor: Predictor, onnx_path: Path) -> Callable[[torch.
     model.graph.output.append(helper.make_tensor_value_info(FEATURES, onnx.TensorProto.FLOAT, None))
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
-    def expect(bars: torch.Tensor) -> Answer:
+    def expect(bars: torch.Tensor) -> ServedAnswer:
         found = torch.from_numpy(np.asarray(session.run([FEATURES], {INPUT_NAME: bars.numpy()})[0]))
         eager, volatility = predictor.prepare(bars)
-        features = _difference(*(answer.scaled(each) for each in (found[:, :, :-1], eager)))
+        features = _difference(*(answer.scaled(each) for each in (found[:, :, : answer.features], eager)))
         # A forecast is a multiple of volatility: what it may differ by is relative to it.
-        volatilities = _difference(found[:, -1, -1:] / volatility, torch.ones_like(volatility))
+        volatilities = _difference(answer.volatility(found) / volatility, torch.ones_like(volatility))
         if max(features, volatilities) > FEATURE_TOLERANCE:
             raise ParityError(
                 f"{onnx_path.name} differs from torch by {features:.3g} in scaled features and {volatilities:.3g} of "

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from financial_assets.features.bars import causal_volatility
+from financial_assets.features.bars import VOLATILITY_FLOOR, VOLATILITY_TERMS
+from financial_assets.models.heads import ServedAnswer
 from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.lowering.calendar import of_the_day, write_calendar
 from financial_assets.models.onnx.lowering.primitives import read_program
@@ -24,7 +25,7 @@ _SPARE = 8
 
 
 def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> str:
-    """Write a predictor's features and volatility.
+    """Write a predictor's features and the terms of its volatility.
 
     Parameters
     ----------
@@ -47,7 +48,7 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     """
     steps, channels = predictor.sequence_length, len(predictor.channels)
     depth = min(predictor.bars_needed + _SPARE, SERVED_LOOKBACK)
-    functions = [*(feature.function for feature in predictor.graph.features), causal_volatility]
+    functions = [*(feature.function for feature in predictor.graph.features), *VOLATILITY_TERMS]
     program, values = read_program(functions, depth, channels)
     ends = [builder.integers(number) for number in (SERVED_LOOKBACK - depth, SERVED_LOOKBACK, 1)]
     recent = builder.emit("Slice", [bars, *ends])
@@ -71,20 +72,28 @@ def _columns_to_rows(builder: GraphBuilder, value: str, columns: int, shape: tup
 
 
 class AnswerOfFeatures(nn.Module):
-    """What follows: unclipped features and, last, volatility ``[batch, step, feature + 1]`` to the answer."""
+    """What follows: unclipped features and, last, terms of the volatility ``[batch, step, feature + term]``."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.predictor = predictor
-        self.shape = (predictor.sequence_length, len(predictor.graph.names) + 1)
+        self.features = len(predictor.graph.names)
+        self.shape = (predictor.sequence_length, self.features + len(VOLATILITY_TERMS))
         low, high = (predictor.scaler(bound[:, 0]) for bound in (predictor.graph.low, predictor.graph.high))
         # Scaling keeps the order of numbers, so that the bounds of features and of scaled features are one.
         self.low, self.high = low.clamp(min=-CLIP), high.clamp(max=CLIP)
 
-    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """``probability_up`` ``[batch, 1]`` and ``return_quantiles`` ``[batch, 5]``."""
-        logit, multiples = self.predictor.network(self.scaled(values[:, :, :-1]))
-        return self.predictor.calibration(logit, multiples, values[:, -1, -1:])
+    def forward(self, values: Tensor) -> ServedAnswer:
+        """The predictor's answer."""
+        volatility = self.volatility(values)
+        outputs = self.predictor.network(self.scaled(values[:, :, : self.features]), volatility)
+        return self.predictor.calibration(outputs, volatility)
+
+    def volatility(self, values: Tensor) -> Tensor:
+        """Forecast volatility ``[batch, horizon]``: ``HarVolatility.of_terms`` as one product."""
+        level, slopes = self.predictor.volatility.log_scale()
+        log_volatility = torch.addmm(level, values[:, -1, self.features :], slopes)
+        return torch.exp(log_volatility).clamp(min=VOLATILITY_FLOOR)
 
     def scaled(self, features: Tensor) -> Tensor:
         """What the network reads ``[batch, step, feature]``."""

@@ -1,0 +1,138 @@
+"""HAR inside the served graph: the volatility of the next session and of the next five, from bars alone."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from financial_assets.errors import TrainingError
+from financial_assets.features.bars import VOLATILITY_FLOOR, VOLATILITY_TERMS, split_channels
+from financial_assets.models.heads import HORIZONS
+
+if TYPE_CHECKING:
+    from financial_assets.market.panel import PricePanel
+
+_TICKERS_AT_ONCE = 16
+"""Some megabytes, which stay in the processor's cache from one operation to the next."""
+
+
+class HarVolatility(nn.Module):
+    """Heterogeneous autoregression of the log of the range-based variance, pooled over tickers.
+
+    Per horizon, the log of the mean daily variance of the sessions ahead is linear in the ``VOLATILITY_TERMS``: the
+    logs of the mean range-based variances of the last 1, 5 and 22 sessions and of the EWMA variance. Logs keep
+    forecasts positive and wild days in bounds. No ticker has a level of its own: the graph serves any ticker. What the
+    logs and the range estimator leave out (the mean of a logarithm is below the logarithm of the mean) is put back by
+    one factor per horizon.
+
+    Parameters
+    ----------
+    intercept
+        ``[horizon]``, of the log of the mean daily variance.
+    slopes
+        ``[term, horizon]``.
+    factor
+        ``[horizon]``, positive: what the root of the variance is multiplied by.
+
+    Source: Corsi (2009), A simple approximate long-memory model of realized volatility; in logs and pooled, Bollerslev,
+    Hood, Huss and Pedersen (2018), Risk everywhere.
+    """
+
+    intercept: Tensor
+    slopes: Tensor
+    factor: Tensor
+
+    def __init__(self, intercept: Tensor, slopes: Tensor, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("intercept", intercept.float())
+        self.register_buffer("slopes", slopes.float())
+        self.register_buffer("factor", factor.float())
+
+    @classmethod
+    def random_walk(cls) -> HarVolatility:
+        """The forecast that nothing was fitted for: the EWMA volatility, times the root of the horizon."""
+        slopes = torch.zeros(len(VOLATILITY_TERMS), len(HORIZONS))
+        slopes[-1] = 1.0
+        return cls(torch.zeros(len(HORIZONS)), slopes, torch.ones(len(HORIZONS)))
+
+    @classmethod
+    def fit(cls, terms: np.ndarray, log_variances: np.ndarray, outcomes: np.ndarray) -> HarVolatility:
+        """Least squares on rows of the fit block, one regression per horizon.
+
+        Parameters
+        ----------
+        terms
+            ``[n, term]``: the ``VOLATILITY_TERMS`` at the decision.
+        log_variances
+            ``[n, horizon]``: logs of the mean range-based variance of the sessions ahead.
+        outcomes
+            ``[n, horizon]``: log returns over these sessions. Measured by the forecast, their squares are 1 on average
+            in these rows.
+
+        Raises
+        ------
+        TrainingError
+            There is no row, a number is not finite, or no price moves.
+        """
+        rows = np.column_stack([np.ones(len(terms)), terms])
+        if not len(rows) or not all(np.isfinite(each).all() for each in (rows, log_variances, outcomes)):
+            raise TrainingError("the fit block has no row with finite variances: set an earlier INGESTION_START_DATE")
+        coefficients = np.linalg.lstsq(rows, log_variances, rcond=None)[0]
+        per_session = np.exp(0.5 * (rows @ coefficients)) * np.sqrt(HORIZONS)
+        factor = np.sqrt(np.mean((outcomes / per_session) ** 2, axis=0))
+        if not (factor > 0).all():
+            raise TrainingError("no price of the fit block moves: a volatility cannot be forecast")
+        return cls(*(torch.from_numpy(each) for each in (coefficients[0], coefficients[1:], factor)))
+
+    def forward(self, bars: Tensor, sessions: int | None = None) -> Tensor:
+        """Forecasts ``[..., session, horizon]`` of the standard deviation of the log return over the sessions ahead.
+
+        Each is known at the close of its session. At least ``VOLATILITY_FLOOR``.
+
+        Parameters
+        ----------
+        bars
+            ``[..., channel, session]``; channels as in ``PricePanel``.
+        sessions
+            How many of the last sessions are wanted; default: all.
+        """
+        return self.of_terms(volatility_terms(bars, sessions))
+
+    def of_terms(self, terms: Tensor) -> Tensor:
+        """Forecasts ``[..., horizon]`` for ``VOLATILITY_TERMS`` ``[..., term]``."""
+        level, slopes = self.log_scale()
+        # Term by term: a product with a matrix may round a row otherwise, depending on the rows around it.
+        log_volatility = level
+        for place in range(len(VOLATILITY_TERMS)):
+            log_volatility = log_volatility + terms[..., place : place + 1] * slopes[place]
+        return torch.exp(log_volatility.contiguous()).clamp(min=VOLATILITY_FLOOR)
+
+    def log_scale(self) -> tuple[Tensor, Tensor]:
+        """Level ``[horizon]`` and slopes ``[term, horizon]`` of the log of the forecast standard deviation."""
+        roots = torch.tensor([math.sqrt(horizon) for horizon in HORIZONS], device=self.factor.device)
+        return 0.5 * self.intercept + torch.log(self.factor * roots), 0.5 * self.slopes
+
+    def of_panel(self, panel: PricePanel) -> Tensor:
+        """Forecasts of every ticker and session, float32 ``[ticker, session, horizon]``."""
+        return self.of_terms(panel_terms(panel))
+
+
+def volatility_terms(bars: Tensor, sessions: int | None = None) -> Tensor:
+    """``VOLATILITY_TERMS`` ``[..., session, term]`` of bars ``[..., channel, session]``, of the last ``sessions``."""
+    channels = split_channels(bars)
+    first = 0 if sessions is None else bars.shape[-1] - sessions
+    return torch.stack([term(channels)[..., first:] for term in VOLATILITY_TERMS], dim=-1)
+
+
+def panel_terms(panel: PricePanel) -> Tensor:
+    """``VOLATILITY_TERMS`` of every ticker and session, float32 ``[ticker, session, term]``."""
+    values = torch.from_numpy(panel.values)
+    terms = torch.empty((values.shape[0], values.shape[2], len(VOLATILITY_TERMS)))
+    for start in range(0, len(values), _TICKERS_AT_ONCE):
+        chunk = slice(start, start + _TICKERS_AT_ONCE)
+        terms[chunk] = volatility_terms(values[chunk])
+    return terms
