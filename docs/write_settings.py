@@ -35,8 +35,9 @@ error too, because it would be ignored silently. An empty variable counts as uns
 `***` everywhere.
 
 The file `.env` of the current folder is read, too; the environment takes precedence. What neither sets is taken from
-the state folder. It remembers the settings under [Prices](#prices), `VARIANTS`, `SEED`, `SEQUENCE_LENGTH`, `MAX_EPOCHS`
-and `ROLLOUT_POLICY`, so that later commands need only its path: `FINANCIAL_ASSETS_HOME` or
+the state folder. It remembers the settings under [Prices](#prices), `VARIANTS`, `EXTERNAL_MODELS`, `SEED`,
+`SEQUENCE_LENGTH`, `MAX_EPOCHS`, `HYPERPARAMETERS` and `ROLLOUT_POLICY`, so that later commands need only its path:
+`FINANCIAL_ASSETS_HOME` or
 `financial-assets --home PATH`.
 
 How to add one: [a setting](how-to/setting.md)."""

@@ -10,18 +10,20 @@ import dagster as dg
 
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.evaluation import ab_evaluation, predictions
+from financial_assets.assets.explanations import explanation_assets
 from financial_assets.assets.external import make_external_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
+from financial_assets.assets.search import search_assets
 from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, make_model_asset
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
-from financial_assets.automation.jobs import daily, full_pipeline, retrain
+from financial_assets.automation.jobs import daily, explain, full_pipeline, retrain, search
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
@@ -68,8 +70,10 @@ defs = dg.Definitions(
         drift,
         daily_signals,
         completed_session,
+        *search_assets,
+        *explanation_assets,
     ],
-    jobs=[full_pipeline, daily, retrain],
+    jobs=[full_pipeline, daily, retrain, search, explain],
     schedules=[make_daily_schedule()],
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,

@@ -10,6 +10,8 @@
     ├── PortfolioError           forecasts that cannot be traded, or assumptions that contradict each other
     │   └── TrialsError          the record of trials is damaged, or a trial is not one
     ├── TrainingError
+    │   ├── DivergenceError      the loss of a training is no longer finite
+    │   ├── SearchLeakError      a search was about to choose hyper-parameters on sessions that must judge them
     │   ├── LeakAlarmError       out-of-sample accuracy too good to be true
     │   └── ForecastError        a forecast table breaks its schema, or no forecast can be made
     ├── ExportError
@@ -102,6 +104,14 @@ class TrialsError(PortfolioError):
 
 class TrainingError(FinancialAssetsError):
     """A model cannot be trained on what was given."""
+
+
+class DivergenceError(TrainingError):
+    """The loss of a training is no longer finite: its learning rate is too high, or prices are absurd."""
+
+
+class SearchLeakError(TrainingError):
+    """A search was about to choose hyper-parameters on sessions that must judge them."""
 
 
 class LeakAlarmError(TrainingError):

@@ -1,4 +1,4 @@
-"""The jobs: everything once, one session forward, or retrained models."""
+"""The jobs: everything once, one session forward, retrained models, and studies of models on request."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from financial_assets.workflows.run_history import RETRAIN
 _IN_PROCESS = {"in_process": {}}
 """Steps share one process by default: importing torch once saves more than running two steps at a time."""
 
+ON_REQUEST = dg.AssetSelection.groups("search", "explanations")
+"""What is made only when somebody asks for it."""
+
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - ON_REQUEST,
     description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, evaluation "
     "and signals.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
@@ -55,4 +58,24 @@ retrain = dg.define_asset_job(
     },
     # dagster.yaml lets one run with this tag through the queue at a time.
     tags={"dagster/max_runtime": 3600, f"{RETRAIN}/lane": "single"},
+)
+
+search = dg.define_asset_job(
+    "search",
+    selection=dg.AssetSelection.groups("search"),
+    description=(
+        "Searches hyper-parameters of every variant, each for SEARCH_BUDGET minutes or SEARCH_TRIALS trials; goes on "
+        "where an earlier search ended. It adopts nothing: it writes candidate files, which HYPERPARAMETERS may name."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+)
+
+explain = dg.define_asset_job(
+    "explain",
+    selection=dg.AssetSelection.groups("explanations"),
+    description=(
+        "Explains the current training of every variant: what moves its answers, and when it is wrong. Trainings "
+        "without a family of features are off by default; the configuration of an asset turns them on."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
 )

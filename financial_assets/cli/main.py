@@ -12,9 +12,11 @@ import click
 from financial_assets.cli import examples
 from financial_assets.cli.decisions import approve, decide
 from financial_assets.cli.diagnosis import doctor
+from financial_assets.cli.explain import explain
 from financial_assets.cli.prices import prices
 from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run
+from financial_assets.cli.search import search
 from financial_assets.cli.serving import exporter, serve, status, stop
 from financial_assets.cli.signals import signal
 from financial_assets.errors import FinancialAssetsError
@@ -74,5 +76,5 @@ def main(home: str | None) -> None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too
 
 
-for _command in (run, prices, status, signal, decide, approve, replay, serve, stop, exporter, doctor):
+for _command in (run, prices, status, signal, decide, approve, replay, search, explain, serve, stop, exporter, doctor):
     main.add_command(_command)

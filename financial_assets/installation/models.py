@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from financial_assets.errors import TrainingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
     from financial_assets.models.baselines.fitted import Baselines
+    from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.external.card import ExternalModel
     from financial_assets.models.lifecycle import ModelLifecycle
+    from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
 
 
@@ -30,6 +33,9 @@ class ModelStore(BaseModel):
     sequence_length: int
     seed: int
     max_epochs: int | None = None
+    hyperparameters: str | None = None
+    search_budget: float = 30.0
+    search_trials: int = 100
     device: str
     progress: bool
     bayes_accuracy: float | None = None
@@ -114,9 +120,50 @@ class ModelStore(BaseModel):
             registry=self.registry(),
             sequence_length=self.sequence_length,
             max_epochs=self.max_epochs,
+            adopted=self._adopted(),
             seed=self.seed,
             device=self.device,
             progress=self.progress,
             bayes_accuracy=self.bayes_accuracy,
             price_source=self.price_source,
         )
+
+    def search(self) -> HyperparameterSearch:
+        """Where hyper-parameters are searched."""
+        from financial_assets.models.search.search import HyperparameterSearch  # optuna and torch
+
+        return HyperparameterSearch(
+            folder=Path(self.home) / "search", sequence_length=self.sequence_length, seed=self.seed, device=self.device
+        )
+
+    def candidate_path(self, variant: str) -> Path:
+        """Where a search writes the best settings of a variant."""
+        return Path(self.home) / "search" / f"{variant}.yaml"
+
+    def explanation_path(self, variant: str) -> Path:
+        """Where the latest explanation of a variant is kept."""
+        return Path(self.home) / "explanations" / f"{variant}.json"
+
+    def stored_explanations(self) -> StoredExplanations:
+        """The latest explanation of every variant that has one."""
+        from financial_assets.models.artifacts.tracked import read_pointer
+        from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
+
+        found: list[Explanation] = []
+        problems: list[str] = []
+        for path in sorted((Path(self.home) / "explanations").glob("*.json")):
+            try:
+                explanation = Explanation.load(path)
+                current = read_pointer(self.folder / explanation.variant / "current.json")["fingerprint"]
+            except TrainingError as error:  # a page is made all the same, and says what is missing on it
+                problems.append(str(error))
+                continue
+            found.append(explanation)
+            if explanation.fingerprint != current:
+                problems.append(f"{explanation.variant} was trained again since it was explained")
+        return StoredExplanations(tuple(found), tuple(problems))
+
+    def _adopted(self) -> dict[str, dict[str, Any]]:
+        from financial_assets.models.search.adoption import read_hyperparameters
+
+        return {} if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -38,6 +39,7 @@ from financial_assets.models.artifacts.tracked import (
     training_datasets,
     training_run,
 )
+from financial_assets.models.search.adoption import adopt
 from financial_assets.models.training import Training, train
 from financial_assets.models.variants import Variant
 from financial_assets.tracking import MlflowRun, MlflowTracker, ModelRegistry, ModelVersion, TrackedDataset
@@ -61,6 +63,8 @@ class ModelLifecycle:
         Arguments of ``train``; a variant may have a length of its own.
     max_epochs
         Upper limit of every variant's epochs; it counts as one of the variant's own settings.
+    adopted
+        Settings, by variant, that take the place of the variant's own; see ``models.search.adoption``.
     bayes_accuracy
         What the best possible predictor of a simulated market gets right: the leak alarm's bound there.
     price_source
@@ -75,8 +79,14 @@ class ModelLifecycle:
     device: str = "auto"
     progress: bool = False
     max_epochs: int | None = None
+    adopted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bayes_accuracy: float | None = None
     price_source: str = "unknown"
+
+    def as_trained(self, variant: Variant) -> Variant:
+        """The variant with the settings that its trainings have here: adopted ones, and the limit of epochs."""
+        adopted = replace(adopt(variant, self.adopted), members=tuple(adopt(m, self.adopted) for m in variant.members))
+        return adopted.limited(self.max_epochs)
 
     def develop(
         self,
@@ -99,7 +109,7 @@ class ModelLifecycle:
         TrainingError
             It cannot be trained; its run ends as FAILED.
         """
-        trained = self._developed(variant.limited(self.max_epochs), features, panel, cutoff, tags, parent)
+        trained = self._developed(self.as_trained(variant), features, panel, cutoff, tags, parent)
         keep_pointer(self._pointer(variant.name), trained.fingerprint, trained.run_id)
         return trained
 
@@ -217,6 +227,19 @@ class ModelLifecycle:
             raise TrainingError(f"variant {variant!r} is trained but not registered: materialize onnx/{variant}")
         return self._restored(version, self.folder / variant / identity)
 
+    def current_training(self, variant: str) -> TrainedModel:
+        """The variant's current training, registered or not.
+
+        Raises
+        ------
+        TrainingError
+            It was not trained.
+        """
+        pointer = read_pointer(self._pointer(variant))
+        identity = pointer["fingerprint"]
+        training = load_training(self.folder / variant / identity / TRAINING_FOLDER)
+        return TrainedModel(identity, pointer["run_id"], training, reused=True)
+
     def artifact_of(self, version: int) -> Artifact:
         """A registered version, fetched from the registry if its folder is gone or damaged.
 
@@ -283,7 +306,7 @@ class ModelLifecycle:
                 features,
                 panel,
                 cutoff=cutoff,
-                sequence_length=steps,
+                sequence_length=variant.window(self.sequence_length),
                 seed=self.seed,
                 device=self.device,
                 progress=self.progress,

@@ -136,15 +136,12 @@ def train(
     """
     started = time.perf_counter()
     data = TrainingData.until(cutoff, features, panel, sequence_length=sequence_length)
-    target = resolve_device(device)
-    with reproducible(seed, target, threads) as generator:
-        scaler = RobustScaler.fit(data.fit.last_step)
-        data = data.scaled(scaler)
-        network = build_network(variant, len(data.feature_names))
-        _adopt(network, variant, members, scaler, data)
-        with _epoch_bar(variant, progress) as advance:
-            history, best, details = _fit(variant, network, data, target, generator, advance)
-        network = network.cpu().eval()
+    with _epoch_bar(variant, progress) as advance:
+        fitted = fit_network(
+            variant, data, seed=seed, device=device, threads=threads, on_epoch=advance, members=members
+        )
+    data, network = fitted.data, fitted.network
+    with reproducible(seed, torch.device("cpu"), threads):
         held_out = answer_windows(network, data, data.calibrate)
     return Training(
         variant=variant,
@@ -153,19 +150,97 @@ def train(
         feature_names=data.feature_names,
         tickers=data.tickers,
         network=network,
-        scaler=scaler,
+        scaler=fitted.scaler,
         volatility=data.har.eval(),
         fitted_calibration=FittedCalibration.fit(held_out),
         spans=_spans(data),
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in ("fit", "stop", "calibrate")},
-        history=tuple(history),
-        best_epoch=best,
+        history=fitted.history,
+        best_epoch=fitted.best_epoch,
         held_out=held_out,
-        device=target.type,
+        device=fitted.device,
         seconds=time.perf_counter() - started,
-        details=details,
+        details=fitted.details,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A fitted network, not yet calibrated: what the fit and the stop block alone decide.
+
+    Attributes
+    ----------
+    network
+        On the CPU, in evaluation mode, with the weights of the best epoch.
+    scaler
+        Of the fit block.
+    data
+        What it was fitted on, with scaled features.
+    history, best_epoch
+        Every epoch trained; the number of the one that was restored.
+    details
+        What the fit has chosen by itself, by name.
+    scored
+        First and last decision session whose loss chose the epoch.
+    device
+        Where it was trained.
+    """
+
+    network: nn.Module
+    scaler: RobustScaler
+    data: TrainingData
+    history: tuple[Epoch, ...]
+    best_epoch: int
+    details: Mapping[str, float]
+    scored: tuple[pd.Timestamp, pd.Timestamp]
+    device: str
+
+    @property
+    def stop_loss(self) -> float:
+        """Loss of the restored epoch on the stop block."""
+        return self.history[self.best_epoch - 1].stop_loss
+
+
+def fit_network(
+    variant: Variant,
+    data: TrainingData,
+    *,
+    seed: int,
+    device: str = "auto",
+    threads: int = 1,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    members: Sequence[Training] = (),
+) -> Fit:
+    """Fit scaler and network on the fit block of ``data``; the stop block chooses the epoch. No other block is read.
+
+    Parameters
+    ----------
+    variant, seed, device, threads, members
+        As for ``train``.
+    data
+        Unscaled features, outcomes and blocks.
+    on_epoch
+        Told of every epoch; what it raises ends the fit.
+
+    Raises
+    ------
+    TrainingError
+        If the device is missing, or a member of an ensemble is, or was trained on other data.
+    DivergenceError
+        If the loss is no longer finite.
+    """
+    target = resolve_device(device)
+    with reproducible(seed, target, threads) as generator:
+        scaler = RobustScaler.fit(data.fit.last_step)
+        data = data.scaled(scaler)
+        network = build_network(variant, len(data.feature_names))
+        _adopt(network, variant, members, scaler, data)
+        history, best, details = _fit(variant, network, data, target, generator, on_epoch)
+        network = network.cpu().eval()
+    decided = data.sessions[data.stop.sessions]
+    scored = decided.min(), decided.max()
+    return Fit(network, scaler, data, tuple(history), best, details, scored, target.type)
 
 
 def _fit(

@@ -103,9 +103,7 @@ class TrialLedger:
         StorageError
             The disk refuses.
         """
-        with exclusive(
-            self.path.with_suffix(".lock"), _LONGEST_WAIT_S, error=TrialsError, purpose="recording trials"
-        ):
+        with exclusive(self.path.with_suffix(".lock"), _LONGEST_WAIT_S, error=TrialsError, purpose="recording trials"):
             content = self._content()
             whole = content[: content.rfind(b"\n") + 1]
             known = {trial.fingerprint: trial for trial in self._merged(whole)}

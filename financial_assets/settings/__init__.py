@@ -83,7 +83,10 @@ class Settings(
         values["covariate_files"] = self.covariate_files and ",".join(
             os.path.realpath(Path(part.strip()).expanduser()) for part in self.covariate_files.split(",")
         )
-        for name in ("price_files", "universe_file", "quality_overrides", "external_models", "rollout_policy"):
+        for name in (
+            *("price_files", "universe_file", "quality_overrides"),
+            *("external_models", "hyperparameters", "rollout_policy"),
+        ):
             if values[name] is not None:
                 values[name] = os.path.realpath(Path(values[name]).expanduser())
         return {name.upper(): str(value) for name, value in values.items() if value is not None}

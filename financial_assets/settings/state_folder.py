@@ -24,6 +24,7 @@ REMEMBERED = (
     "seed",
     "sequence_length",
     "max_epochs",
+    "hyperparameters",
     "rollout_policy",
 )
 """Settings that say what a state folder holds. Addresses are not among them: they may contain passwords."""

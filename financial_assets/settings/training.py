@@ -57,6 +57,16 @@ class TrainingSettings(SettingsGroup):
     progress: bool = True
     """Whether long work shows a progress bar."""
 
+    hyperparameters: LocalPath | None = None
+    """YAML file of settings by variant, such as ``financial-assets search`` writes, that all trainings use; default:
+    the settings of ``models/variants.py``."""
+
+    search_budget: float = Field(default=30.0, gt=0, le=10_080)
+    """Minutes that a hyper-parameter search of one variant takes at most; a trial that has begun is finished."""
+
+    search_trials: int = Field(default=100, ge=1)
+    """Finished trials that a search of one variant shall have; an interrupted one goes on until then."""
+
     mlflow_tracking_uri: _TrackingStore | None = Field(default=None, repr=False)
     """MLflow server (``http://``), or its database (``sqlite:///``, ``postgresql://``, ``mysql://``); default:
     SQLite in ``FINANCIAL_ASSETS_HOME``."""

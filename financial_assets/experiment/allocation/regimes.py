@@ -1,8 +1,7 @@
 """Regimes: what kind of market a session begins in. Everything here is known before its first bar.
 
-A regime is a set of named values, such as volatility ``high`` and trend ``up``. Volatility and trend of a session are
-taken from bars strictly before it: changing the session's own bar, or a later one, changes nothing. Sector and time of
-day need no bar.
+A regime is a set of named values, such as volatility ``high`` and trend ``up`` (``scoring.regimes``), sector and time
+of day, which need no bar.
 """
 
 from __future__ import annotations
@@ -13,21 +12,17 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from financial_assets.errors import ExperimentError
+from financial_assets.scoring.regimes import TERCILES, TRENDS
 
 Dimension = Literal["volatility", "trend", "sector", "time"]
 DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend", "sector", "time")
 """What a regime may be made of, in the order of its name."""
 
 _VALUE = re.compile(r"[a-z0-9]+")
-_TERCILES = ("low", "mid", "high")
-_WINDOW, _HISTORY, _TREND = 20, 252, 60  # sessions
 
 VALUES: Mapping[Dimension, tuple[str, ...]] = MappingProxyType(
-    {"volatility": _TERCILES, "trend": ("down", "up"), "time": ("opening", "midday", "closing", "closed")}
+    {"volatility": TERCILES, "trend": TRENDS, "time": ("opening", "midday", "closing", "closed")}
 )
 """Values of the dimensions whose values are not the user's."""
 
@@ -89,54 +84,3 @@ def regime_experiment(experiment: str, regime: str | None) -> str:
     if len(name) > _LONGEST:
         raise ExperimentError(f"the experiment name {name} is longer than {_LONGEST}: use a shorter experiment name")
     return name
-
-
-def volatility_terciles(close: ArrayLike) -> list[str | None]:
-    """``low``, ``mid`` or ``high`` for each session, by yesterday's volatility among those of the past year.
-
-    Volatility is the standard deviation of 20 daily log returns; the tercile is that of its rank among the last 252
-    values, its own included.
-
-    Parameters
-    ----------
-    close
-        Positive level ``[session]`` of a ticker or of the market.
-
-    Returns
-    -------
-    list
-        ``[session]``; ``None`` until there is enough history.
-    """
-    returns = np.diff(np.log(_positive(close)))
-    out: list[str | None] = [None] * (returns.size + 1)
-    if returns.size < _WINDOW + _HISTORY - 1:
-        return out
-    volatility = np.lib.stride_tricks.sliding_window_view(returns, _WINDOW).std(axis=1)
-    past = np.lib.stride_tricks.sliding_window_view(volatility, _HISTORY)
-    rank = np.mean(past[:, :-1] < past[:, -1:], axis=1)
-    # The newest return of a rank is the one into the session before the one that it is for.
-    for session, share in enumerate(rank[: len(out) - _WINDOW - _HISTORY], start=_WINDOW + _HISTORY):
-        out[session] = _TERCILES[min(2, int(3 * share))]
-    return out
-
-
-def trend_directions(close: ArrayLike) -> list[str | None]:
-    """``up`` or ``down`` for each session: whether yesterday's close exceeds the one 60 sessions before it.
-
-    Parameters
-    ----------
-    close
-        As for :func:`volatility_terciles`.
-    """
-    level = _positive(close)
-    return [
-        None if at <= _TREND else ("up" if level[at - 1] > level[at - 1 - _TREND] else "down")
-        for at in range(level.size)
-    ]
-
-
-def _positive(close: ArrayLike) -> NDArray[np.float64]:
-    level = np.asarray(close, dtype=np.float64)
-    if level.ndim != 1 or not level.size or not np.all(np.isfinite(level) & (level > 0)):
-        raise ExperimentError("a regime needs levels [session] that are positive and finite")
-    return level

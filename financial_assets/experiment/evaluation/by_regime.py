@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.allocation.regimes import VALUES, Dimension, trend_directions, volatility_terciles
+from financial_assets.experiment.allocation.regimes import VALUES, Dimension
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.evaluation.risk import correlation, days_of_both, equal_correlations
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.scoring.autocorrelation import hac_mean
 from financial_assets.scoring.classification import hits
 from financial_assets.scoring.intervals import Interval
+from financial_assets.scoring.regimes import trend_directions, volatility_terciles
 
 _DIMENSIONS: tuple[Dimension, ...] = ("volatility", "trend")
 _FEWEST_DAYS = 30

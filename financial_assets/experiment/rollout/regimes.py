@@ -10,13 +10,10 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.regimes import (
-    Regime,
-    trend_directions,
-    volatility_terciles,
-)
+from financial_assets.experiment.allocation.regimes import Regime
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.scoring.regimes import trend_directions, volatility_terciles
 
 _AFTER_THE_CLOSE = "closed"
 """The graph predicts after the close, so all of its requests have the same time of day."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from financial_assets.errors import TrainingError
+from financial_assets.errors import DivergenceError
 from financial_assets.models.dataset import Batch, WindowDataset, shuffled
 from financial_assets.models.devices import has_room
 from financial_assets.models.fitting.rows import sample
@@ -109,7 +109,7 @@ def fit_by_gradient(
         fit_loss = train_epoch(network, optimizer, fit.batches(schedule.batch_size, order))
         stop_loss, accuracy = evaluate(network, stop, looked_at)
         if not (math.isfinite(fit_loss.total) and math.isfinite(stop_loss.total)):
-            raise TrainingError(
+            raise DivergenceError(
                 f"variant {variant.name!r}: the loss is not finite in epoch {number} (fit {fit_loss.total}, stop "
                 f"{stop_loss.total}): lower its learning_rate or look for absurd prices"
             )

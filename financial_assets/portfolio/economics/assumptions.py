@@ -105,7 +105,7 @@ class Assumptions:
             raise PortfolioError(f"BUSINESS_STOP_LOSS must lie between 0 and 1, not {self.stop_loss:g}")
         if self.quantiles < 2 or self.ranked_from < 2:
             raise PortfolioError("BUSINESS_QUANTILES and BUSINESS_RANKED_FROM must be at least 2: one name has no rank")
-        if not -1 <= self.delisting_return:
+        if not self.delisting_return >= -1:
             raise PortfolioError(f"BUSINESS_DELISTING_RETURN must be at least -1, not {self.delisting_return:g}")
 
 

@@ -103,9 +103,7 @@ def held_out_returns(forecasts: pd.DataFrame, panel: PricePanel, cost_bps: float
     rules = Assumptions(cost_bps=cost_bps)
     table = read_forecasts(forecasts, panel)
     span = traded_span(table, panel, rules)
-    return {
-        model: simulated_book("direction", "flat", grid, span, rules).net for model, grid in table.models.items()
-    }
+    return {model: simulated_book("direction", "flat", grid, span, rules).net for model, grid in table.models.items()}
 
 
 def _names(table: Forecasts, span: TradedSpan) -> int:

@@ -6,11 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.allocation.regimes import (
-    Regime,
-    trend_directions,
-    volatility_terciles,
-)
+from financial_assets.experiment.allocation.regimes import Regime
+from financial_assets.scoring.regimes import trend_directions, volatility_terciles
 
 CLOSE = 100 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, 700)))
 
@@ -74,5 +71,5 @@ def test_regimes_have_one_name_each() -> None:
 
 @pytest.mark.parametrize("close", [[], [1.0, 0.0], [1.0, np.nan], [[1.0]]])
 def test_levels_that_are_none_are_refused(close: object) -> None:
-    with pytest.raises(ExperimentError, match="positive and finite"):
+    with pytest.raises(ValueError, match="positive and finite"):
         trend_directions(close)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError, LogError
-from financial_assets.experiment.allocation.regimes import Regime, trend_directions, volatility_terciles
+from financial_assets.experiment.allocation.regimes import Regime
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.guardrails import watch_traffic
 from financial_assets.experiment.evaluation.traffic import epoch_traffic
@@ -32,6 +32,7 @@ from financial_assets.experiment.rollout.steps import apply_decisions
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm, log_bayes_factor
 from financial_assets.market.panel import CHANNELS
 from financial_assets.monitoring.metrics import ExperimentCollector
+from financial_assets.scoring.regimes import trend_directions, volatility_terciles
 from financial_assets.serving.manifest_sets import validate_set
 from financial_assets.serving.manifests import model_manifest, parse_experiment
 from financial_assets.serving.target import ExperimentStatus, TargetStatus

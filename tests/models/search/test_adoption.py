@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from financial_assets.errors import SettingsError
+from financial_assets.models.artifacts.fingerprint import fingerprint
+from financial_assets.models.search.adoption import adopt, read_hyperparameters, write_candidate
+from financial_assets.models.search.result import SearchResult
+from financial_assets.models.variants import VARIANTS
+from tests.models.search.conftest import FakeFit
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "hyperparameters.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_a_candidate_can_be_adopted_and_makes_another_model(
+    tmp_path: Path, run_search: Callable[..., SearchResult], fake_fit: FakeFit
+) -> None:
+    variant = VARIANTS["baseline"]
+    result = run_search(12, variant=variant)
+    path = tmp_path / "candidate.yaml"
+    assert write_candidate(path, result)
+    assert result.best is not None
+    adopted = adopt(variant, read_hyperparameters(path))
+    assert adopted == replace(variant, **dict(result.best.values))  # to the last digit
+    same = {"data_hash": "d", "seed": 1, "sequence_length": 10, "cutoff": pd.Timestamp("2010-05-03"), "code": "c"}
+    assert fingerprint(variant=adopted, **same) != fingerprint(variant=variant, **same)
+    assert "Nothing uses this file" in path.read_text()
+
+
+def test_nothing_is_written_before_a_trial_is_complete(
+    tmp_path: Path, run_search: Callable[..., SearchResult], fake_fit: FakeFit
+) -> None:
+    fake_fit.diverges = lambda variant: True
+    path = tmp_path / "candidate.yaml"
+    assert not write_candidate(path, run_search(1))
+    assert not path.exists()
+
+
+def test_other_variants_keep_their_settings(tmp_path: Path) -> None:
+    adopted = read_hyperparameters(written(tmp_path, "enhanced: {hidden: 32, dropout: 0}\n"))
+    assert adopt(VARIANTS["baseline"], adopted) is not None
+    assert adopt(VARIANTS["baseline"], adopted) == VARIANTS["baseline"]
+    assert adopt(VARIANTS["enhanced"], adopted) == replace(VARIANTS["enhanced"], hidden=32, dropout=0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must map variants"),
+        ("baseline", "must map variants"),
+        ("baseline: 3", "must map variants"),
+        ("[baseline]", "must map variants"),
+        ("baselin: {hidden: 3}", "no variant 'baselin'"),
+        ("baseline: {hiden: 3}", "no setting 'hiden'"),
+        ("baseline: {hidden: many}", "must be of type int"),
+        ("baseline: {hidden: 0}", "hidden must be at least 1"),
+        ("baseline: {hidden: 3}\nbaseline: {hidden: 4}", "'baseline' is there twice"),
+        ("baseline: {hidden: 3, hidden: 4}", "'hidden' is there twice"),
+        ("baseline: {hidden: 3", "is not YAML"),
+        ("baseline: {1: 3}", "no setting 1"),
+    ],
+)
+def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_hyperparameters(written(tmp_path, text))
+    assert "HYPERPARAMETERS" in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"HYPERPARAMETERS: .*absent\.yaml cannot be read"):
+        read_hyperparameters(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_hyperparameters(tmp_path / "binary.yaml")
