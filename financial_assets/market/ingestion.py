@@ -217,7 +217,8 @@ def _ingest_span(
         histories = store.read(sorted(screening.waiting))["ticker"].value_counts()
         screening = judge(now=now, histories={str(name): int(count) for name, count in histories.items()})
     quality = results_of(screening, stored)
-    never = set(fetched.failures) - set(store.last_sessions(list(fetched.failures)).index)
+    failed = set(fetched.failures)
+    never = failed - set(store.last_sessions(list(failed)).index) if failed else failed
     outcome = Ingestion(
         fetched.prices, fetched.failures, tuple(sorted(never)), quality, None, screening, notes=fetched.notes
     )

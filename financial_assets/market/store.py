@@ -274,7 +274,7 @@ class PriceStore:
     ) -> tuple[UpsertReport, pd.DataFrame, Change]:
         """What to tell of a delivery, the rows to append for it, and their entry."""
         both, is_stored, differs = compare(stored, delivered)
-        restatement = reconcile(both, differs, coverage.first_days())
+        restatement = reconcile(both, differs, coverage.first_days() if len(both) else pd.Series())
         taken = ~of_tickers(delivered, restatement.held_back)
         is_fresh = taken & (~is_stored | differs)
         fresh = delivered if is_fresh.all() else delivered[is_fresh]

@@ -94,9 +94,11 @@ class Coverage:
 
     def last_days(self) -> pd.Series:
         """Ticker to its last day with a bar; a ticker without bars is absent."""
-        # From the end: mostly the first look finds it.
-        back = self.present[:, ::-1].argmax(axis=1) if self.present.size else np.empty(0, dtype=np.intp)
-        return self._days_at(len(self.days) - 1 - back)
+        last = np.full(len(self.tickers), len(self.days) - 1)
+        # Mostly it is the very last one; the others are looked through from the end.
+        gone = np.flatnonzero(~self.present[:, -1]) if self.present.size else last[:0]
+        last[gone] -= self.present[gone, ::-1].argmax(axis=1) if len(gone) else 0
+        return self._days_at(last if self.present.size else last[:0])
 
     def _days_at(self, places: np.ndarray) -> pd.Series:
         """Ticker to its day number ``places``, where it has a bar: without any, argmax finds none."""

@@ -78,10 +78,15 @@ def impossible_values(frame: pd.DataFrame) -> pd.DataFrame:
 
 @np.errstate(over="ignore", invalid="ignore")  # values may be of any size, and of none
 def row_faults(frame: pd.DataFrame) -> list[tuple[np.ndarray, str]]:
-    """Masks of rows whose own values cannot be, whatever lies around them, each with its problem."""
+    """Masks of rows whose own values cannot be, whatever lies around them, each with its problem.
+
+    Of a column of prices in which all can be there is none.
+    """
     rules: list[tuple[np.ndarray, str]] = []
     for name in PRICE_FIELDS:
         value = frame[name].to_numpy(np.float64)
+        if ((value > 0) & (value <= HIGHEST_PRICE)).all():
+            continue
         rules += [
             (np.isnan(value), f"{name} is missing"),
             (np.isinf(value), f"{name} is infinite"),
