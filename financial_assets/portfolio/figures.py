@@ -292,7 +292,8 @@ def book_figures(
         deflated_sharpe=None if trials is None else 0.0 if ruined else deflated_sharpe_of(excess, trials),
         trials=None if trials is None else (trials.effective, trials.count),
         alternatives=tuple(
-            _alternative(other, returns, net, rate, how) for other, returns in ({**held, "cash": held.get("cash", rate)}).items()
+            _alternative(other, returns, net, rate, how)
+            for other, returns in ({**held, "cash": held.get("cash", rate)}).items()
         ),
     )
 

@@ -24,6 +24,7 @@ from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
+from financial_assets.portfolio.economics.words import TITLES
 
 _VERDICTS = {
     "refused": ("No analysis", "bad"),
@@ -131,6 +132,7 @@ def html(
         label=label,
         mood=mood,
         pnl=strategies,
+        book_titles=TITLES,
         risks={risk.name: risk for risk in evaluation.business.risks} if evaluation.business else {},
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         units=_UNITS,

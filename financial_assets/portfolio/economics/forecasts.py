@@ -94,12 +94,16 @@ def read_forecasts(table: pd.DataFrame, panel: PricePanel) -> Forecasts:
     rows = pd.Index(panel.tickers).get_indexer(tickers)
     if (session < 0).any():
         stray = pd.Timestamp(table["date"].to_numpy()[session < 0][0])
-        raise PortfolioError(f"{stray.date()} is not a session of the panel: forecasts and prices do not belong together")
+        raise PortfolioError(
+            f"{stray.date()} is not a session of the panel: forecasts and prices do not belong together"
+        )
     if (rows < 0).any():
         raise PortfolioError(f"the panel has no {tickers[rows < 0][0]}: forecasts and prices do not belong together")
     first, end = int(session.min()), min(int(session.max()) + 1, len(panel.sessions) - 1)
     if end <= first:
-        raise PortfolioError("no decision of the table of forecasts can be entered yet: prices end with its first session")
+        raise PortfolioError(
+            "no decision of the table of forecasts can be entered yet: prices end with its first session"
+        )
     values = {name: _numbers(table, name) for name in USED}
     wrong = (values["probability_up"] < 0) | (values["probability_up"] > 1)
     if wrong.any():

@@ -44,9 +44,7 @@ def simulated_book(
     )
 
 
-def held_universe(
-    known: Mask, costs: CostModel, span: TradedSpan, assumptions: Assumptions
-) -> PortfolioReturns:
+def held_universe(known: Mask, costs: CostModel, span: TradedSpan, assumptions: Assumptions) -> PortfolioReturns:
     """Long in every ticker that can be traded, each with an equal, constant share of the capital.
 
     Parameters
