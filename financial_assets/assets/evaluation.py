@@ -121,6 +121,8 @@ def ab_evaluation(
         leading=None if leading is None else leading.challenger,
         cost_bps=ab_test.cost_bps,
         business=ab_test.business_case(),
+        assumptions=ab_test.assumptions(),
+        trials=models.trials().trials(),
         bayes_accuracy=market.bayes_accuracy,
     )
     cases = [case_of(judgement) for judgement in judgements]
@@ -152,6 +154,8 @@ def ab_evaluation(
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
             "arms": table(_skills_table(evaluation)),
+            "economics": table(_economics_table(evaluation)),
+            "economics in a sentence": "" if evaluation.economics is None else evaluation.economics.sentence,
             "traffic": table(_traffic_table(evaluation)),
             "value at risk of all tickers": table(_coverage_table(evaluation)),
             **({"ranking": table(_ranking_table(evaluation))} if evaluation.rankings else {}),
@@ -210,7 +214,7 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
             {
                 "forecaster": skill.name,
                 "role": skill.role,
-                "accuracy": "" if accuracy is None else _percentages(accuracy),
+                "accuracy": _spread(accuracy, ".1%"),
                 "Brier": "" if brier is None else f"{brier.estimate:.4f}",
                 "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",
                 "return after costs": "" if pnl is None else f"{pnl.total_return:.1%}",
@@ -219,6 +223,33 @@ def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _economics_table(evaluation: Evaluation) -> pd.DataFrame:
+    """One row per model, book and costs; intervals in words."""
+    books = () if evaluation.economics is None else evaluation.economics.books
+    return pd.DataFrame(
+        {
+            "model": own.model,
+            "book": own.book,
+            "costs": own.costs,
+            "return per year": _spread(figures.net.mean_return, ".1%"),
+            "minus buy and hold": _spread(own.advantage_over("buy and hold"), ".1%"),
+            "Sharpe": _spread(figures.net.sharpe, ".2f"),
+            "deflated Sharpe": "" if figures.deflated_sharpe is None else f"{figures.deflated_sharpe:.2f}",
+            "drawdown": _spread(figures.net.max_drawdown, ".1%"),
+            "turnover": _spread(figures.turnover, ".1%"),
+            "paid bp": f"{own.paid_bps:.1f}",
+            "break-even bp": _spread(own.break_even_bps, ".1f"),
+            "capacity": _spread(figures.capacity, ",.0f"),
+        }
+        for own in books
+        if (figures := own.figures) is not None
+    )
+
+
+def _spread(value: Interval | None, form: str) -> str:
+    return "" if value is None else f"{value.estimate:{form}} [{value.low:{form}}, {value.high:{form}}]"
 
 
 def _traffic_table(evaluation: Evaluation) -> pd.DataFrame:

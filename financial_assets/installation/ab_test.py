@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +15,10 @@ from financial_assets.experiment.replay.sampling import RoutedSample
 
 if TYPE_CHECKING:
     from financial_assets.experiment.evaluation.business import BusinessCase
+    from financial_assets.portfolio.economics.assumptions import Assumptions, BookName, Sizing
+
+DEFAULT_CAPITAL = 10_000_000.0
+"""Of the report's books where neither BUSINESS_CAPITAL nor BUSINESS_AUM is set."""
 
 
 class ABTestState(BaseModel):
@@ -36,6 +40,22 @@ class ABTestState(BaseModel):
     business_horizon_sessions: int = 252
     business_latency_cost_per_ms: float = 0.0
     business_implementation_cost: float = 0.0
+    business_books: str = "direction,long_only,long_short,market_neutral"
+    business_ranked_from: int = 10
+    business_quantiles: int = 5
+    business_gross: float = 1.0
+    business_sizing: str = "book"
+    business_kelly_fraction: float = 0.5
+    business_kelly_cap: float = 0.1
+    business_stop_loss: float | None = None
+    business_capital: float | None = None
+    business_commission_bps: float = 0.5
+    business_spread: str = "fixed"
+    business_half_spread_bps: float = 2.0
+    business_impact: float = 1.0
+    business_borrow_per_year: float = 0.005
+    business_cash_per_year: float = 0.0
+    business_delisting_return: float = 0.0
 
     def business_case(self) -> BusinessCase:
         """What only the user knows."""
@@ -47,6 +67,29 @@ class ABTestState(BaseModel):
             horizon_sessions=self.business_horizon_sessions,
             latency_cost_per_ms=self.business_latency_cost_per_ms,
             implementation_cost=self.business_implementation_cost,
+        )
+
+    def assumptions(self) -> Assumptions:
+        """How the report's books trade, and what that costs."""
+        from financial_assets.portfolio.economics.assumptions import Assumptions
+
+        return Assumptions(
+            books=cast("tuple[BookName, ...]", tuple(self.business_books.split(","))),  # it checks their names itself
+            ranked_from=self.business_ranked_from,
+            quantiles=self.business_quantiles,
+            gross=self.business_gross,
+            sizing=cast("Sizing", self.business_sizing),
+            kelly_fraction=self.business_kelly_fraction,
+            kelly_cap=self.business_kelly_cap,
+            stop_loss=self.business_stop_loss,
+            cost_bps=self.cost_bps,
+            commission_bps=self.business_commission_bps,
+            half_spread_bps=None if self.business_spread == "estimated" else self.business_half_spread_bps,
+            impact=self.business_impact,
+            borrow_per_year=self.business_borrow_per_year,
+            cash_per_year=self.business_cash_per_year,
+            capital=self.business_capital or self.business_aum or DEFAULT_CAPITAL,
+            delisting_return=self.business_delisting_return,
         )
 
     def log(self) -> PredictionLog:

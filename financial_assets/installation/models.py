@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from financial_assets.models.lifecycle import ModelLifecycle
     from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
+    from financial_assets.portfolio.trials import TrialLedger
 
 
 class ModelStore(BaseModel):
@@ -109,6 +110,25 @@ class ModelStore(BaseModel):
     def registry(self) -> ModelRegistry:
         """MLflow model registry."""
         return ModelRegistry(self.tracking_uri)
+
+    def trials(self) -> TrialLedger:
+        """The record of everything that was ever tried, with every registered model in it.
+
+        A state folder of an earlier version has no record: it begins with the models that were registered by then. A
+        model whose training ended before it was recorded is added likewise.
+
+        Raises
+        ------
+        TrackingError
+            The registry cannot be read.
+        TrialsError
+            The record is damaged.
+        """
+        from financial_assets.portfolio.trials import TrialLedger, earlier_trials
+
+        ledger = TrialLedger(self.folder / "trials.jsonl")
+        ledger.record(*earlier_trials(version.tags for version in self.registry().versions()))
+        return ledger
 
     def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""

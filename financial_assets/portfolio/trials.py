@@ -67,16 +67,14 @@ class Trial:
     sessions: int = 0
 
     def __post_init__(self) -> None:
-        texts = (self.fingerprint, self.variant, self.hyperparameters, self.recorded_at)
-        if not all(isinstance(text, str) for text in texts) or not (self.fingerprint and self.variant):
+        if not (self.fingerprint and self.variant):
             raise TrialsError("a trial needs a fingerprint and a variant")
         if self.kind not in get_args(TrialKind):
             raise TrialsError(f"a trial's kind is one of {', '.join(get_args(TrialKind))}, not {self.kind!r}")
-        is_ratio = isinstance(self.sharpe, int | float) and not isinstance(self.sharpe, bool)
-        if self.sharpe is not None and not (is_ratio and math.isfinite(self.sharpe)):
+        if self.sharpe is not None and not math.isfinite(self.sharpe):
             raise TrialsError(f"the Sharpe ratio of trial {self.fingerprint} must be a finite number or None")
-        if not isinstance(self.sessions, int) or self.sessions < 0:
-            raise TrialsError(f"the sessions of trial {self.fingerprint} must be an integer of at least 0")
+        if self.sessions < 0:
+            raise TrialsError(f"the sessions of trial {self.fingerprint} must be at least 0, not {self.sessions}")
         try:
             aware = datetime.fromisoformat(self.recorded_at).tzinfo is not None
         except ValueError:
@@ -152,7 +150,7 @@ class TrialLedger:
 
     def _parsed(self, number: int, line: bytes) -> Trial:
         try:
-            return Trial(**json.loads(line))
+            return _trial(json.loads(line))
         except (ValueError, TypeError, TrialsError) as error:
             raise TrialsError(
                 f"line {number} of {self.path} is not a trial ({error}): without it the number of trials is not known. "
@@ -258,6 +256,16 @@ def earlier_trials(registered: Iterable[Mapping[str, str]], at: datetime | None 
         for tags in registered
         if tags.get("fingerprint") and tags.get("variant")
     ]
+
+
+def _trial(values: Any) -> Trial:
+    """A line's values as a trial; ``TypeError`` for values of other types or names."""
+    wanted = {"fingerprint": str, "kind": str, "variant": str, "hyperparameters": str, "recorded_at": str}
+    wanted |= {"sharpe": float | int | None, "sessions": int}
+    for name, value in dict(values).items():
+        if isinstance(value, bool) or not isinstance(value, wanted.get(name, object)):
+            raise TypeError(f"{name} is {value!r}")
+    return Trial(**values)
 
 
 def _more(before: Trial, after: Trial) -> Trial:

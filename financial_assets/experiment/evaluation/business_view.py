@@ -1,13 +1,14 @@
-"""The business view of an experiment: what a promotion is worth, and each arm's risk."""
+"""The business view of an experiment: what a promotion is worth, each arm's risk, and what its books would have earned."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.evaluation.business import (
     FEWEST_DAYS,
     BusinessCase,
@@ -17,6 +18,12 @@ from financial_assets.experiment.evaluation.business import (
 )
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill
 from financial_assets.experiment.evaluation.risk import Risk, SharpeGap, correlation, days_of_both, risk_of, sharpe_gap
+from financial_assets.market.panel import PricePanel
+from financial_assets.portfolio.economics.assumptions import Assumptions
+from financial_assets.portfolio.economics.evaluate import economics_of
+from financial_assets.portfolio.economics.results import Economics
+from financial_assets.portfolio.figures import Confidence
+from financial_assets.portfolio.selection import Trials
 from financial_assets.scoring.intervals import Interval
 
 
@@ -85,6 +92,45 @@ def business_of(
         correlation=correlation(ours[:traded], theirs[:traded], level),
         no_value=no_value,
     )
+
+
+def economics_of_rows(
+    rows: Mapping[str, pd.DataFrame],
+    epoch: WeightEpoch,
+    panel: PricePanel,
+    assumptions: Assumptions,
+    trials: Trials | None,
+    level: float,
+) -> Economics | None:
+    """What the books of all forecasters would have earned on the rows that they have in common.
+
+    The sentence is about the champion: it trades today. ``None`` where nobody gives a probability.
+
+    Parameters
+    ----------
+    rows
+        By forecaster: ``session``, ``ticker``, ``probability_up``, ``q05``, ``q95``, and ``excess_return`` of those that
+        answer it.
+    epoch
+        Says who is champion.
+    panel
+        Prices up to the market clock.
+    assumptions, trials
+        Of books and costs; everything that was ever tried.
+    level
+        Confidence of the intervals.
+    """
+    table = pd.concat([_forecasts(name, frame) for name, frame in rows.items()], ignore_index=True)
+    if table["probability_up"].isna().all():
+        return None
+    leading, confidence = [epoch.champion.model], Confidence(level=level)
+    return economics_of(table, panel, assumptions, trials=trials, leading=leading, confidence=confidence)
+
+
+def _forecasts(model: str, rows: pd.DataFrame) -> pd.DataFrame:
+    columns = {name: rows[name].to_numpy() for name in ("ticker", "probability_up", "q05", "q95")}
+    score = rows["excess_return"].to_numpy() if "excess_return" in rows else np.nan
+    return pd.DataFrame({"date": rows["session"].to_numpy(), "model": model, **columns, "score": score})
 
 
 _TOO_FEW = (

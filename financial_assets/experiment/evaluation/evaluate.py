@@ -16,7 +16,7 @@ from financial_assets.experiment.decision.guardrails import sample_ratio
 from financial_assets.experiment.decision.record import Guardrail
 from financial_assets.experiment.evaluation import comparison
 from financial_assets.experiment.evaluation.business import BusinessCase
-from financial_assets.experiment.evaluation.business_view import business_of
+from financial_assets.experiment.evaluation.business_view import business_of, economics_of_rows
 from financial_assets.experiment.evaluation.by_regime import view_by_regime
 from financial_assets.experiment.evaluation.candidates import candidates
 from financial_assets.experiment.evaluation.conclusion import conclude_all
@@ -38,6 +38,8 @@ from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
 from financial_assets.market.panel import PricePanel
+from financial_assets.portfolio.economics.assumptions import Assumptions
+from financial_assets.portfolio.selection import Trials
 
 __all__ = ["DIRECT_COLUMNS", "ROUTED_COLUMNS", "Evaluation", "evaluate"]
 
@@ -62,6 +64,8 @@ def evaluate(
     leading: str | None = None,
     cost_bps: float = 5.0,
     business: BusinessCase | None = None,
+    assumptions: Assumptions | None = None,
+    trials: Trials | None = None,
     bayes_accuracy: float | None = None,
 ) -> Evaluation:
     """Evaluate an experiment as of a session.
@@ -93,6 +97,10 @@ def evaluate(
         Trading costs per side in basis points (Fischer and Krauss 2018 use 5).
     business
         What only the user knows: assets, costs of latency and of a promotion.
+    assumptions
+        Of the books and their costs; ``cost_bps`` is their flat cost too, so that all profits are of one cost.
+    trials
+        Everything that was ever tried, which deflates the books' Sharpe ratios.
     bayes_accuracy
         What the best possible predictor gets right; known for a simulated market only.
 
@@ -102,6 +110,7 @@ def evaluate(
         Without an epoch, with rows of unknown epochs, or with baselines that are not such a frame.
     """
     business = business or BusinessCase()
+    assumed = replace(assumptions or Assumptions(), cost_bps=cost_bps)
     latest = _check(routed, epochs)
     # The champion first, then the challengers, the leading one before the others.
     order = sorted(latest.arms, key=lambda arm: (_ORDER.index(arm.role), arm.model != leading))
@@ -113,7 +122,7 @@ def evaluate(
     routed_due, baselines_due = join_outcomes(routed, outcomes), comparison.due_baselines(baselines, outcomes)
     rows = comparison.common_rows(due, current)
     rows |= comparison.baseline_rows(baselines_due, rows)
-    scored = _score(rows, current, panel, routed, main_criteria.level, cost_bps, business)
+    scored = _score(rows, current, panel, routed, main_criteria.level, business, assumed, trials)
     traffic = tuple(epoch_traffic(routed, epochs, main_criteria.srm_alpha))
     splits = _splits(current, epochs, routed, judgements, criteria)
     compared = comparison.comparisons(rows, due, baselines_due, current, criteria)
@@ -222,13 +231,14 @@ def _score(
     panel: PricePanel,
     routed: pd.DataFrame,
     level: float,
-    cost_bps: float,
     business: BusinessCase,
+    assumptions: Assumptions,
+    trials: Trials | None,
 ) -> Scored:
     main = rows.get(epoch.champion.model)
     if main is None or main["session"].nunique() < 2:
         return Scored()
-    roles = {arm.model: arm.role for arm in epoch.arms}
+    roles, cost_bps = {arm.model: arm.role for arm in epoch.arms}, assumptions.cost_bps
     grid = trading_grid(main, panel.sessions)
     skills = tuple(
         skill_of(name, roles.get(name, "baseline"), frame, grid, cost_bps, level) for name, frame in rows.items()
@@ -241,6 +251,7 @@ def _score(
         trading_days=tuple(_iso(session) for session in grid.sessions),
         buy_and_hold=hold,
         business=business_of(skills, hold, routed, business, level),
+        economics=economics_of_rows(rows, epoch, panel, assumptions, trials, level),
         regimes=view_by_regime(panel, grid.sessions, directional, skills, level),
     )
 

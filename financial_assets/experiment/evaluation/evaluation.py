@@ -18,6 +18,7 @@ from financial_assets.experiment.evaluation.heads.var_coverage import TailCovera
 from financial_assets.experiment.evaluation.routed import RoutedView
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest
 from financial_assets.models.scores import LeakCheck
+from financial_assets.portfolio.economics.results import Economics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Scored:
     trading_days: tuple[str, ...] = ()
     buy_and_hold: measures.ProfitAndLoss | None = None
     business: Business | None = None
+    economics: Economics | None = None
     regimes: RegimeView | None = None
 
 
@@ -38,8 +40,8 @@ class Evaluation(Scored):
 
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
     holds what was fixed before looking, by name, and where it comes from. ``sample_ratio`` is the guardrail of that
-    name by challenger, as the decisions have it; without a challenger, that of the champion. ``business`` and
-    ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what the champion and the
+    name by challenger, as the decisions have it; without a challenger, that of the champion. ``business``,
+    ``economics`` and ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what the champion and the
     challengers have in common. ``candidates`` has each challenger and shadow on its own rows; ``routed`` is ``None``
     unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own rows, ``coverage`` that of
     the whole universe over one and five sessions, ``rankings`` by the score of arms that have one, and ``leaks`` the

@@ -1,10 +1,11 @@
 """Risk of each arm's profit, and how alike two arms trade: reported beside a decision, never a reason for it.
 
-Sharpe ratios come with the interval that they deserve (Mertens 2002, Comments on variance of the IID estimator:
-skewness and fat tails counted), and with the years that a difference would need (Memmel 2003, Performance hypothesis
-testing with the Sharpe ratio): decades, as a rule. Correlations have an interval on Fisher's scale with the variance of
-their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring 1975), and
-are compared between regimes by chi-square (Rao 1973, section 6g.3). All of these take days for independent.
+Sharpe ratios come with the interval that they deserve (:mod:`financial_assets.portfolio.estimates`: skewness, fat tails
+and days that move together counted), and with the years that a difference would need (Memmel 2003, Performance
+hypothesis testing with the Sharpe ratio): decades, as a rule. Correlations have an interval on Fisher's scale with the
+variance of their influence function, so that fat tails do not make it too narrow (Devlin, Gnanadesikan and Kettenring
+1975), and are compared between regimes by chi-square (Rao 1973, section 6g.3). Differences and correlations take days
+for independent.
 
 Risk is that of the days until a book was wiped out: the empty days after it would only dilute it. Two books are
 compared on the days on which neither was wiped out yet, the last one included.
@@ -25,8 +26,9 @@ from financial_assets.experiment.evaluation.skill import profit_of, trading_grid
 from financial_assets.experiment.outcomes import KnownPrices, join_outcomes
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
+from financial_assets.portfolio.estimates import FEWEST_DAYS, sharpe_interval
 from financial_assets.portfolio.performance import moments, sharpe_ratio, until_ruin
-from financial_assets.portfolio.selection import deflated_sharpe_ratio, sharpe_variance
+from financial_assets.portfolio.selection import deflated_sharpe_ratio
 from financial_assets.scoring.distributions import chi_square_tail, normal_quantile
 from financial_assets.scoring.intervals import Interval
 from financial_assets.scoring.risk import expected_shortfall, historical_var
@@ -36,7 +38,6 @@ WORTHWHILE_SHARPE = 0.5
 """Difference in annual Sharpe ratio that a report speaks of: large, for one model in place of another."""
 
 _TAIL = 0.95
-_FEWEST = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ def risk_of(name: str, pnl: ProfitAndLoss, level: float = 0.95) -> Risk:
     skewness, kurtosis = moments(daily) or (None, None)
     return Risk(
         name=name,
-        sharpe=_sharpe(daily, level),
+        sharpe=sharpe_interval(daily, level),
         value_at_risk=historical_var(daily, _TAIL),
         expected_shortfall=expected_shortfall(daily, _TAIL),
         worst_day=float(daily.min()),
@@ -123,7 +124,7 @@ def deflated_sharpe(
     """
     own = direct[(direct["model"] == plan.challenger) & (direct["status"] == "ok")]
     rows = join_outcomes(own[own["session"] > pd.Timestamp(plan.starts_after)], known.outcomes)
-    if rows["session"].nunique() < _FEWEST:
+    if rows["session"].nunique() < FEWEST_DAYS:
         return None
     grid = trading_grid(rows, known.panel.sessions)
     answers = rows.dropna(subset=["probability_up"])
@@ -144,7 +145,7 @@ def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Sh
     the returns (Memmel 2003, equation 4).
     """
     a, b = sharpe_ratio(first, periods=1), sharpe_ratio(second, periods=1)
-    if first.size < _FEWEST or math.isnan(a) or math.isnan(b):
+    if first.size < FEWEST_DAYS or math.isnan(a) or math.isnan(b):
         return None
     r = float(np.corrcoef(first, second)[0, 1])
     variance = max(2 * (1 - r) + (a * a + b * b - 2 * a * b * r * r) / 2, 0.0)
@@ -162,7 +163,7 @@ def sharpe_gap(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Sh
 def correlation(first: np.ndarray, second: np.ndarray, level: float = 0.95) -> Interval | None:
     """Correlation of two series of daily returns; ``None`` with too few days, or if one does not move."""
     days = first.size
-    if days < _FEWEST or not np.ptp(first) or not np.ptp(second):
+    if days < FEWEST_DAYS or not np.ptp(first) or not np.ptp(second):
         return None
     # Rounding may put r just outside [-1, 1], where atanh is not defined.
     r = float(np.clip(np.corrcoef(first, second)[0, 1], -1, 1))
@@ -193,13 +194,3 @@ def equal_correlations(correlations: list[Interval]) -> float | None:
 def days_of_both(first: np.ndarray, second: np.ndarray) -> int:
     """Days until one of two books was wiped out, that one included; all of them if neither was."""
     return min(until_ruin(first).size, until_ruin(second).size)
-
-
-def _sharpe(daily: np.ndarray, level: float) -> Interval | None:
-    ratio, shape = sharpe_ratio(daily, periods=1), moments(daily)
-    if daily.size < _FEWEST or math.isnan(ratio) or shape is None:
-        return None
-    variance = max(sharpe_variance(ratio, *shape), 0.0)
-    half = normal_quantile(0.5 + level / 2) * math.sqrt(variance / (daily.size - 1))
-    scale = math.sqrt(calendar.sessions_per_year())
-    return Interval(scale * ratio, scale * (ratio - half), scale * (ratio + half), daily.size, daily.size, level)

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.measures import Skill
 from financial_assets.experiment.report import style
+from financial_assets.experiment.report.economics_chart import economics
 from financial_assets.experiment.report.traffic_charts import latency, traffic
 from financial_assets.portfolio.performance import equity_curve
 from financial_assets.scoring.intervals import Interval
@@ -144,6 +145,7 @@ CHARTS: Mapping[str, style.Chart] = {
     "accuracy": accuracy,
     "differences": differences,
     "profit": profit,
+    "economics": economics,
     "reliability": reliability,
     "latency": latency,
     "traffic": traffic,

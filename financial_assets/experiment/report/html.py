@@ -25,6 +25,7 @@ from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
+from financial_assets.portfolio.economics.words import TITLES
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 
 _VERDICTS = {
@@ -136,6 +137,7 @@ def html(
         label=label,
         mood=mood,
         pnl=strategies,
+        book_titles=TITLES,
         risks={risk.name: risk for risk in evaluation.business.risks} if evaluation.business else {},
         names=list(evaluation.tickers[0].accuracy) if evaluation.tickers else [],
         units=_UNITS,

@@ -17,8 +17,8 @@ Sizing = Literal["book", "equal", "inverse_volatility", "kelly"]
 CostModel = Literal["flat", "market"]
 """``flat``: one rate, rebalancing free, as decisions count. ``market``: commission, spread, impact and borrowing."""
 
-BOOKS: tuple[BookName, ...] = get_args(BookName)
-COST_MODELS: tuple[CostModel, ...] = get_args(CostModel)
+BOOKS: tuple[BookName, ...] = ("direction", "long_only", "long_short", "market_neutral")
+COST_MODELS: tuple[CostModel, ...] = ("flat", "market")
 
 _AT_LEAST_ZERO = ("cost_bps", "commission_bps", "impact", "borrow_per_year", "cash_per_year")
 _ABOVE_ZERO = ("gross", "kelly_cap", "capital")
@@ -50,7 +50,7 @@ class Assumptions:
     commission_bps
         Of the market costs, per side.
     half_spread_bps
-        Of the market costs; ``None``: estimated from highs and lows (Corwin and Schultz 2012), which takes volatility
+        Of the market costs (BUSINESS_SPREAD); ``None``: estimated from highs and lows (Corwin and Schultz 2012), which takes volatility
         for spread in liquid stocks and then charges several times too much.
     impact
         Coefficient of the square-root law; 0: no impact, and no limit of capacity.

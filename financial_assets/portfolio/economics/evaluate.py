@@ -138,9 +138,12 @@ def _model_book(
     how: Confidence,
 ) -> ModelBook:
     simulated = simulated_book(book, costs, grid, span, rules)
-    figures = book_figures(
-        model, simulated, alternatives=held, cash=cash, trials=trials, confidence=how, before_costs=False
-    )
+    paid = paid_bps(simulated)
+    figures = None
+    if paid is not None:
+        figures = book_figures(
+            model, simulated, alternatives=held, cash=cash, trials=trials, confidence=how, before_costs=False
+        )
     wiped_out = None
     if simulated.wiped_out is not None:
         wiped_out = span.exits[simulated.wiped_out].date().isoformat()
@@ -151,7 +154,7 @@ def _model_book(
         ranked_by="probability_up" if book == "direction" else grid.ranked_by,
         figures=figures,
         break_even_bps=break_even_bps(simulated, how.level, in_place_of_all=True),
-        paid_bps=paid_bps(simulated),
+        paid_bps=paid,
         wiped_out=wiped_out,
         daily=tuple(map(float, simulated.net)) if costs == "market" else (),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from financial_assets.portfolio.economics.assumptions import Assumptions, BookName, CostModel
@@ -24,7 +23,8 @@ class ModelBook:
     ranked_by
         What ranked the tickers: ``score``, or ``probability_up`` for a model without one. Direction uses the latter.
     figures
-        Of merit, beside the alternatives under the same costs; shares are of the capital.
+        Of merit, beside the alternatives under the same costs; shares are of the capital. ``None`` where the book never
+        held anything: no two scores of a session differed, or no costs were known.
     break_even_bps
         Cost of trading per side, all of it, at which nothing is earned; ``None`` without a trade, or with fewer than 20
         sessions.
@@ -40,20 +40,16 @@ class ModelBook:
     book: BookName
     costs: CostModel
     ranked_by: str
-    figures: BookFigures
+    figures: BookFigures | None
     break_even_bps: Interval | None
     paid_bps: float | None
     wiped_out: str | None
     daily: tuple[float, ...]
 
-    @property
-    def traded(self) -> bool:
-        """Whether it ever held anything."""
-        return self.paid_bps is not None
-
     def advantage_over(self, name: str) -> Interval | None:
         """Mean net return per year minus that of an alternative; ``None`` where there is none, or too few sessions."""
-        return next((other.advantage for other in self.figures.alternatives if other.figures.name == name), None)
+        others = () if self.figures is None else self.figures.alternatives
+        return next((other.advantage for other in others if other.figures.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +135,10 @@ class Economics:
     def frame(self) -> pd.DataFrame:
         """One row per model, book, costs and figure: ``estimate``, ``low``, ``high`` (NaN: none)."""
         frames = [
-            own.figures.frame()
-            .query("series == @name")
-            .assign(model=own.model, book=own.book, costs=own.costs)
-            .drop(columns="series")
+            figures[figures["series"] == own.model].assign(model=own.model, book=own.book, costs=own.costs)
             for own in self.books
-            for name in [own.model]
+            if own.figures is not None
+            for figures in [own.figures.frame()]
         ]
         columns = ["model", "book", "costs", "figure", "estimate", "low", "high"]
-        return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=np.array(columns))
+        return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=pd.Index(columns))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from financial_assets.portfolio.economics.assumptions import Assumptions, BookName
 from financial_assets.portfolio.economics.results import ModelBook, TrialCount
+from financial_assets.portfolio.figures import BookFigures
 from financial_assets.scoring.intervals import Interval
 
 TITLES: dict[BookName, str] = {
@@ -29,19 +30,16 @@ def sentence_of(
 ) -> str:
     """About the first book of the settings that the first of ``models`` trades, after market costs."""
     order = {book: place for place, book in enumerate(rules.books)}
-    ranked = sorted(
-        (own for own in books if own.costs == "market" and own.traded),
-        key=lambda own: (models.index(own.model), order[own.book]),
-    )
-    if not ranked:
+    traded = [(own, own.figures) for own in books if own.costs == "market" and own.figures is not None]
+    if not traded:
         return "No model has traded under market costs: nothing can be said about profit."
-    own = ranked[0]
-    mean = own.figures.net.mean_return
+    own, figures = min(traded, key=lambda pair: (models.index(pair[0].model), order[pair[0].book]))
+    mean = figures.net.mean_return
     if own.wiped_out is not None:
         return f"The book of {own.model}, {TITLES[own.book]}, lost its whole capital on {own.wiped_out}."
     if mean is None:
         return f"{sessions} sessions are too few to say what the book of {own.model} earns."
-    return f"{_earned(own, mean, rules, sessions)} {_beside_holding(own)} {_luck(own, mean, trials)}".strip()
+    return f"{_earned(own, mean, rules, sessions)} {_beside_holding(own)} {_luck(figures, mean, trials)}".strip()
 
 
 def _earned(own: ModelBook, mean: Interval, rules: Assumptions, sessions: int) -> str:
@@ -69,9 +67,9 @@ def _beside_holding(own: ModelBook) -> str:
     return "It has not been shown to differ from holding all tickers."
 
 
-def _luck(own: ModelBook, mean: Interval, trials: TrialCount | None) -> str:
+def _luck(figures: BookFigures, mean: Interval, trials: TrialCount | None) -> str:
     """A profit is doubted where luck among the trials may explain it; nothing else is said of a loss."""
-    deflated = own.figures.deflated_sharpe
+    deflated = figures.deflated_sharpe
     if mean.low <= 0 or trials is None or deflated is None or deflated >= _SURE:
         return ""
     return f"The luck of the best of {trials.count:,} trials may explain the profit."
