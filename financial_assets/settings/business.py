@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field
 
 from financial_assets.settings.base import SettingsGroup
 
-
 _Book = Literal["direction", "long_only", "long_short", "market_neutral"]
 
 
@@ -21,7 +20,8 @@ def _check_books(value: str) -> str:
 
 class BusinessSettings(SettingsGroup):
     """Figures of the business view. What a promotion costs and is worth is in a currency of your choice; the capital of the
-    books is in that of the prices."""
+    books is in that of the prices.
+    """
 
     business_aum: float | None = Field(default=None, gt=0, le=1e15, allow_inf_nan=False)
     """Assets that would trade by the promoted model, in money; unset: the report shows returns only."""
