@@ -10,13 +10,13 @@ import dagster as dg
 
 from financial_assets.assets.artifacts import make_artifact_asset
 from financial_assets.assets.evaluation import ab_evaluation, predictions
-from financial_assets.assets.explanations import explanation_assets
+from financial_assets.assets.explanations import make_explanation_asset
 from financial_assets.assets.external import make_external_asset
 from financial_assets.assets.features import features
 from financial_assets.assets.market import freshness_policy, price_panel, raw_prices
 from financial_assets.assets.monitoring import drift
 from financial_assets.assets.rollout import rollout
-from financial_assets.assets.search import search_assets
+from financial_assets.assets.search import make_search_asset
 from financial_assets.assets.serving import make_experiment_asset, make_predictor_asset
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, make_model_asset
@@ -27,6 +27,7 @@ from financial_assets.automation.jobs import daily, explain, full_pipeline, retr
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
+from financial_assets.models.search.space import SPACES
 from financial_assets.resources import make_resources
 from financial_assets.settings import load_settings
 
@@ -41,6 +42,8 @@ external_assets = [make_external_asset(model) for model in _external]
 experiment = make_experiment_asset(
     [*predictor_assets, *external_assets], {made.name for made in (*_variants, *_external)}
 )
+explanation_assets = [make_explanation_asset(*made) for made in zip(_variants, model_assets, strict=True)]
+search_assets = [make_search_asset(variant) for variant in _variants if variant.network in SPACES]
 # The policy follows the calendar of the settings, which is known only now.
 _raw_prices = dg.map_asset_specs(
     lambda spec: spec.replace_attributes(freshness_policy=freshness_policy()), [raw_prices]
@@ -73,7 +76,7 @@ defs = dg.Definitions(
         *search_assets,
         *explanation_assets,
     ],
-    jobs=[full_pipeline, daily, retrain, search, explain],
+    jobs=[full_pipeline, daily, retrain, explain, *([search] if search_assets else [])],
     schedules=[make_daily_schedule()],
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,

@@ -2,11 +2,10 @@
 
 import dagster as dg
 
-from financial_assets.assets.training import model_assets
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.explanations.explain import ExplanationPlan
 from financial_assets.models.explanations.tables import families_table, features_table, heads_table, segments_table
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
 from financial_assets.workflows.explanations import Explained, explain_variant
 
@@ -71,8 +70,3 @@ def _metadata(explained: Explained) -> dict[str, dg.MetadataValue | float | str]
         "errors by group": table(segments_table(explanation)),
         **{title: plot(png, title) for title, png in explained.plots.items()},
     }
-
-
-explanation_assets = [
-    make_explanation_asset(variant, model) for variant, model in zip(VARIANTS.values(), model_assets, strict=True)
-]

@@ -6,8 +6,7 @@ from financial_assets.assets.features import features
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.search.plots import plot_importances, plot_trials
 from financial_assets.models.search.result import SearchResult, TrialRecord
-from financial_assets.models.search.space import SPACES
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
 from financial_assets.workflows.search import search_variant
 
@@ -76,6 +75,3 @@ def _metadata(result: SearchResult) -> dict[str, dg.MetadataValue | float | str]
         if result.importances
         else "too few complete trials",
     }
-
-
-search_assets = [make_search_asset(variant) for variant in VARIANTS.values() if variant.network in SPACES]
