@@ -73,7 +73,7 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
 
     from financial_assets.cli.tables import make_table
 
-    rows = [
+    rows: list[tuple[str, str]] = [
         ("direction", values["direction"]),
         ("probability up", f"{values['probability_up']:.1%}"),
         ("expected range, 5 to 95 %", f"{values['expected_low']:+.2%} to {values['expected_high']:+.2%}"),
@@ -83,7 +83,7 @@ def signal(symbol: str, as_json: bool, request: bool) -> None:
         *_further(values, rank_of(values, market)),
         *((f"{tail.name}, so far", tail.sentence) for tail in tails if tail.side == "lower"),
         ("model", f"{values['model']} (version {values['version']})"),
-        ("as of the close of", days["as_of"]),
+        ("as of the close of", str(days["as_of"])),
     ]
     Console().print(make_table(f"{values['ticker']}, session {days['target_session']}", ("", "signal"), rows))
     if values["score"] is None:

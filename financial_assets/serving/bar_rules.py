@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 INPUT = "bars"
-OUTPUTS = ("probability_up", "return_quantiles", "return_quantiles_5d", "excess_return")
+OUTPUTS: tuple[str, ...] = ("probability_up", "return_quantiles", "return_quantiles_5d", "excess_return")
 """What a model answers, in this order."""
 
 SESSIONS_5D = 5

@@ -134,15 +134,15 @@ def _further(answer: Answer, tickers: Sequence[str], as_of: pd.Timestamp) -> dic
     if quantiles is None and score is None:
         nothing = pd.DataFrame(index=range(count), columns=list(FURTHER_COLUMNS))
         return dict(nothing.astype({name: str(SIGNAL_SCHEMA.columns[name].dtype) for name in FURTHER_COLUMNS}))
-    shapes = np.shape(quantiles), np.shape(score)
-    if quantiles is None or score is None or shapes != ((count, len(QUANTILE_5D_COLUMNS)), (count,)):
+    shapes = [None if values is None else values.shape for values in (quantiles, score)]
+    if quantiles is None or score is None or shapes != [(count, len(QUANTILE_5D_COLUMNS)), (count,)]:
         raise InferenceError(
             f"{answer.route} was asked for {count} signals, but answered with shapes {shapes[0]} of five sessions and "
             f"{shapes[1]} of the score",
             route=answer.route,
         )
     for name, values in (("return_quantiles_5d", quantiles), ("excess_return", score[:, None])):
-        spoilt = [ticker for ticker, row in zip(tickers, np.isnan(values).any(axis=1), strict=True) if row]
+        spoilt = [ticker for ticker, row in zip(tickers, values, strict=True) if np.isnan(row).any()]
         if spoilt:
             raise InferenceError(f"{answer.route} answers NaN in {name} of {', '.join(spoilt[:5])}", route=answer.route)
     target = as_of

@@ -99,13 +99,14 @@ def rank_of(values: Mapping[str, Any], market: MarketState) -> tuple[int, int] |
 
     ``None`` unless ``daily_signals`` has stored this very signal: asked for alone, a ticker has no place.
     """
-    stored = read_signals(market.folder / "signals", values["as_of"]) if values["score"] is not None else None
-    if stored is None:
+    score: float | None = values["score"]
+    stored = None if score is None else read_signals(market.folder / "signals", values["as_of"])
+    if score is None or stored is None:
         return None
     same = (stored[["ticker", "model", "version"]] == [values[name] for name in ("ticker", "model", "version")]).all(
         axis=1
     )
-    rows = stored[same & np.isclose(stored["score"], values["score"], rtol=0, atol=_SAME_SCORE)]
+    rows = stored[same & np.isclose(stored["score"], score, rtol=0, atol=_SAME_SCORE)]
     return None if rows.empty else (int(rows["rank"].iloc[0]), len(stored))
 
 

@@ -25,13 +25,16 @@ import pytest
 from click.testing import Result
 
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from financial_assets.market.clock import HistoricalClock
 from financial_assets.market.panel import build_panel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.market.store import PriceStore
 from financial_assets.models.predictor import SERVED_LOOKBACK
+from financial_assets.serving.bar_rules import OUTPUTS
 from financial_assets.serving.local import control
 from financial_assets.serving.local.target import LocalTarget
+from financial_assets.serving.signal_schema import FURTHER_COLUMNS
 from financial_assets.serving.signals import check_signals
 from financial_assets.tracking import ModelRegistry
 from financial_assets.tracking.owners import OWNER_PID
@@ -201,7 +204,10 @@ def test_the_gateway_answers_a_plain_http_client(ran: World) -> None:
     }
     outputs = {output["name"]: np.asarray(output["data"]) for output in answer.json()["outputs"]}
     assert 0 < outputs["probability_up"].item() < 1
-    assert (np.diff(outputs["return_quantiles"]) >= 0).all()
+    assert list(outputs) == list(OUTPUTS)
+    for name in ("return_quantiles", "return_quantiles_5d"):
+        assert (np.diff(outputs[name]) >= 0).all()
+    assert np.isfinite(outputs["excess_return"]).all()
 
 
 def test_the_champion_left_a_sound_signal_of_every_ticker_at_the_clock(ran: World) -> None:
@@ -210,10 +216,24 @@ def test_the_champion_left_a_sound_signal_of_every_ticker_at_the_clock(ran: Worl
     assert check_signals(signals, ["AAA", "BBB"]).empty
     assert set(signals["as_of"]) == {ran.clock()}
     assert set(signals["model"]) == {"baseline-predictor-v1"}
+    assert sorted(signals["rank"]) == [1, 2]
+    assert signals[[*FURTHER_COLUMNS]].notna().all(axis=None)
     assert pd.read_csv(path.with_suffix(".csv"))["ticker"].tolist() == ["AAA", "BBB"]
     asked = ran.ask("signal", "AAA", "--json")
     assert asked.exit_code == 0, asked.output
-    assert json.loads(asked.stdout)["probability_up"] == pytest.approx(signals["probability_up"].iloc[0], abs=1e-6)
+    found = json.loads(asked.stdout)
+    assert found["probability_up"] == pytest.approx(signals["probability_up"].iloc[0], abs=1e-6)
+    assert found["score"] == pytest.approx(signals["score"].iloc[0], abs=1e-5)
+    assert found["rank"] == signals["rank"].iloc[0]
+
+
+def test_the_log_holds_every_head_of_every_arm(ran: World) -> None:
+    with PredictionLog(f"sqlite:///{ran.home / 'predictions.db'}") as log:
+        for rows in (log.routed(), log.direct()):
+            heads = rows.loc[rows["status"] == "ok", [*QUANTILE_5D_COLUMNS, "excess_return"]]
+            assert len(heads)
+            assert heads.notna().all(axis=None)
+            assert (heads[[*QUANTILE_5D_COLUMNS]].diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
 
 
 def test_another_run_adds_nothing(ran: World) -> None:

@@ -84,6 +84,39 @@ def test_the_share_is_that_of_the_known_rows(seed: int) -> None:
     assert 0 <= min(found.coverage, found.independence) <= found.p_value <= 1
 
 
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_the_interval_holds_what_it_promises_where_tickers_and_sessions_move_together(horizon: int) -> None:
+    """Of 100, some 95 have the true share inside; 86 or fewer of a binomial with 95 % are rarer than one in a thousand.
+
+    The control: Clopper and Pearson's interval of as many separate rows.
+    """
+    random = np.random.default_rng(5)
+    inside, pooled = 0, 0
+    for _ in range(100):
+        hits = honest(random, 0.05, 300, horizon, tickers=20)
+        interval = universe_coverage(hits, 0.05, horizon).interval()
+        inside += interval.low <= 0.05 <= interval.high
+        rows = stats.binomtest(int(hits.sum()), hits.size).proportion_ci(0.95)
+        pooled += rows.low <= 0.05 <= rows.high
+    assert inside >= 87, inside
+    assert pooled < 75, pooled
+
+
+def test_the_interval_is_that_of_the_effective_rows() -> None:
+    found = universe_coverage(honest(np.random.default_rng(6), 0.05, 300), 0.05)
+    wide, narrow = found.interval(0.99), found.interval(0.5)
+    assert wide.low < narrow.low < found.share < narrow.high < wide.high
+    assert (wide.estimate, wide.days, wide.observations) == (found.share, found.sessions, found.rows)
+    never = universe_coverage(np.zeros((50, 250)), 0.05, horizon=5)
+    # Of 50 outcomes that do not overlap none exceeded: the rule of three says 3 / 50 at 95 %, one-sided.
+    assert never.interval(0.9).low == 0
+    assert never.interval(0.9).high == pytest.approx(1 - 0.05 ** (1 / 50))
+    always = universe_coverage(np.ones((50, 250)), 0.05, horizon=5).interval(0.9)
+    assert (always.low, always.high) == (pytest.approx(0.05 ** (1 / 50)), 1)
+    with pytest.raises(ValueError, match="level"):
+        found.interval(1.0)
+
+
 def test_never_exceeded_counts_each_session_once() -> None:
     never = universe_coverage(np.zeros((50, 250)), 0.05)
     assert (never.share, never.effective_rows, never.independence) == (0, 250, 1)

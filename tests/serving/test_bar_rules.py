@@ -19,6 +19,8 @@ from financial_assets.market.panel import CHANNELS as PANEL_CHANNELS
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.schemas import check_prices
 from financial_assets.market.sources.sample import SamplePrices
+from financial_assets.models.heads import HORIZONS, ServedAnswer
+from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES
 from financial_assets.serving import bar_rules
 from financial_assets.serving.bar_rules import CHANNELS, bar_fault, neutral_bars
 
@@ -27,6 +29,13 @@ ROW, BAR = 70, 200  # in the second part of the rows, which are looked at 64 at 
 FIRST = np.datetime64("2013-01-01").astype(int)
 
 Change = Callable[[np.ndarray], object]
+
+
+def test_the_served_contract_is_that_of_the_models() -> None:
+    """Written twice, because the runtime's copy in a bare image knows no models."""
+    assert bar_rules.OUTPUTS == OUTPUT_NAMES == ServedAnswer._fields
+    assert HORIZONS == (1, bar_rules.SESSIONS_5D)
+    assert INPUT_NAME == bar_rules.INPUT
 
 
 def window(rows: int = 80) -> np.ndarray:

@@ -117,7 +117,7 @@ def test_a_report_shows_every_arm_and_tells_it_from_the_strategys_risk(monkeypat
     evaluation = judge({CHAMPION: 0.5, CHALLENGER: 0.5}, days=60, tickers=2)
     assert [t.model for t in evaluation.backtests] == [CHAMPION] * 8 + [CHALLENGER] * 8
     page = report.html(evaluation)
-    assert page.count("VaR 99 % of a short position") == 4
+    assert page.count("VaR 99 % of a short position</td>") == 4
     assert "historical VaR 95 %, per session" in page
     assert "VaR 95 %, a day" not in page
     assert '"backtests"' in evaluation.to_json()
