@@ -23,7 +23,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, hidden)
-        self.relevance = nn.Linear(hidden, 1, bias=False)
+        self.relevance = nn.Linear(hidden, 1)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[batch, step, hidden]`` to ``[batch, hidden]``."""
