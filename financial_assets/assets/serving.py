@@ -77,7 +77,7 @@ def _deploy(market: Market, serving: Serving, target: ServingTarget, artifact: A
 
     def check() -> float:
         with serving.connect() as client:
-            return check_deployment(client, name, bars, expected)
+            return check_deployment(client, name, bars, expected[:2])
 
     return manifest, deploy(target, manifest, serving.ready_timeout, check)
 
@@ -130,7 +130,7 @@ def make_experiment_asset(
         for arm in epoch.arms:
             if arm.variant not in made:
                 context.log.warning(
-                    f"{arm.model} goes on as {arm.role}, but is not trained again, as VARIANTS does not name {arm.variant}"
+                    f"{arm.model} goes on as {arm.role}, but is not trained again: VARIANTS does not name {arm.variant}"
                 )
         arms = pd.DataFrame(
             {"model": arm.model, "role": arm.role, "weight": arm.weight, "data cut-off": f"{arm.data_cutoff:%Y-%m-%d}"}

@@ -101,19 +101,23 @@ def typical_price(bars: Bars) -> Tensor:
     return (bars.high + bars.low + bars.close) / 3.0
 
 
-def range_variance(bars: Bars) -> Tensor:
-    """Variance of the session, close to close, from its range: 0 for a bar without a gap or a range.
+def range_variance(bars: Bars, window: int) -> Tensor:
+    """Variance of a session, close to close, from its range: the mean of the last ``window`` sessions.
 
     The squared gap from the last close to the open, and Garman and Klass's estimate of the hours after it,
-    ``log(high / low) ** 2 / 2 - (2 log 2 - 1) log(close / open) ** 2``.
+    ``log(high / low) ** 2 / 2 - (2 log 2 - 1) log(close / open) ** 2``. It is 0 without a gap and a range, and not
+    negative but for bars that are impossible or rounded: whoever needs a positive number floors it.
 
     Source: Garman and Klass (1980), On the estimation of security price volatilities from historical data.
     """
     gap = rolling.log_ratio(bars.open, rolling.lag(bars.close, 1))
     span, body = rolling.log_ratio(bars.high, bars.low), rolling.log_ratio(bars.close, bars.open)
-    hours = 0.5 * (span * span) - (2.0 * math.log(2.0) - 1.0) * (body * body)
-    # Possible bars give at least (1 - 2 log 2 + 1 / 2) body ** 2 > 0; rounded prices may miss it by a hair.
-    return gap * gap + torch.clamp(hours, min=0.0)
+    # Each is averaged before they are added up: as weighted sums of squares that other features need as well they cost
+    # an exported graph next to nothing.
+    gaps, spans, bodies = (
+        squares if window == 1 else rolling.mean(squares, window) for squares in (gap * gap, span * span, body * body)
+    )
+    return gaps + 0.5 * spans - (2.0 * math.log(2.0) - 1.0) * bodies
 
 
 def daily_scale(bars: Bars) -> Tensor:
@@ -136,35 +140,20 @@ def causal_volatility(bars: Bars) -> Tensor:
     Tensor
         ``[..., session]``, at least ``VOLATILITY_FLOOR``; looks back ``CAUSAL_VOLATILITY_LOOKBACK`` bars.
     """
-    return torch.clamp(torch.sqrt(rolling.ema(squared_return(bars), RISKMETRICS_DECAY)), min=VOLATILITY_FLOOR)
+    return torch.clamp(torch.sqrt(ewma_variance(bars)), min=VOLATILITY_FLOOR)
 
 
-def _log_variance(variance: Tensor) -> Tensor:
-    # A session without a move has no logarithm.
-    return torch.log(torch.clamp(variance, min=VOLATILITY_FLOOR**2))
-
-
-LOG_VARIANCE_FLOOR = math.log(VOLATILITY_FLOOR**2) + 1e-4
-"""What a log variance exceeds unless it is floored, up to rounding."""
-
-
-def log_range_variance(bars: Bars, window: int) -> Tensor:
-    """Log of the mean range-based variance of the last ``window`` sessions, which is floored."""
-    variance = range_variance(bars)
-    return _log_variance(variance if window == 1 else rolling.mean(variance, window))
-
-
-def log_ewma_variance(bars: Bars) -> Tensor:
-    """Log of the square of ``causal_volatility``."""
-    return _log_variance(rolling.ema(squared_return(bars), RISKMETRICS_DECAY))
+def ewma_variance(bars: Bars) -> Tensor:
+    """The square of ``causal_volatility``, not floored."""
+    return rolling.ema(squared_return(bars), RISKMETRICS_DECAY)
 
 
 HAR_WINDOWS = (1, 5, 22)
-"""Sessions of the range-based terms of a volatility forecast: a day, a week, a month."""
+"""Sessions of the range-based variances that a forecast of the volatility is made of: a day, a week, a month."""
 
-VOLATILITY_TERMS: tuple[Callable[[Bars], Tensor], ...] = (
-    *(partial(log_range_variance, window=window) for window in HAR_WINDOWS),
-    log_ewma_variance,
+KNOWN_VARIANCES: tuple[Callable[[Bars], Tensor], ...] = (
+    *(partial(range_variance, window=window) for window in HAR_WINDOWS),
+    ewma_variance,
 )
-"""What forecasts of the volatility are made of (``models.volatility``); they look back as far as ``causal_volatility``.
-"""
+"""What forecasts of the volatility are made of (``models.volatility``): daily variances known at the close, by several
+estimates; they look back as far as ``causal_volatility``."""

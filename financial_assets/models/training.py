@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -22,6 +23,7 @@ from financial_assets.models.calibration.layer import Calibration, FittedCalibra
 from financial_assets.models.devices import reproducible, resolve_device
 from financial_assets.models.fitting.gradient import Epoch, fit_by_gradient
 from financial_assets.models.fitting.registry import FITTERS, look_at
+from financial_assets.models.heads import HeadOutputs, ServedAnswer
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
@@ -87,6 +89,15 @@ class Training:
     def calibration(self) -> Calibration:
         """The calibration as a layer, in evaluation mode."""
         return self.fitted_calibration.layer()
+
+    @torch.no_grad()
+    def calibrated(self, answers: Answers) -> ServedAnswer:
+        """What is served for these uncalibrated answers of the network."""
+        columns = (answers.logit[:, None], answers.multiples, answers.multiples_5d, answers.score[:, None])
+        *outputs, volatility = (
+            torch.from_numpy(np.asarray(column, np.float32)) for column in (*columns, answers.volatility)
+        )
+        return self.calibration(HeadOutputs(*outputs), volatility)
 
 
 def train(

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import HAR_WINDOWS, LOG_VARIANCE_FLOOR, causal_volatility, split_channels
+from financial_assets.features.bars import HAR_WINDOWS, causal_volatility, split_channels
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.outcomes import next_excess_return, return_ahead
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import Blocks, Labels, WindowDataset, chronological_blocks, usable_windows
 from financial_assets.models.heads import HORIZONS
 from financial_assets.models.scaling import RobustScaler
-from financial_assets.models.volatility import HarVolatility, panel_terms
+from financial_assets.models.volatility import VARIANCE_FLOOR, HarVolatility, panel_variances
 
 MINIMUM_WINDOWS = {"fit": 200, "stop": 50, "calibrate": 100}
 """Windows a block needs before anything is trained."""
@@ -92,7 +92,7 @@ class TrainingData:
         ewma = panel_volatility(past)
         outcomes = [return_ahead(past, horizon) for horizon in HORIZONS]
         excess = next_excess_return(past) / ewma.double().numpy()
-        settled = np.isfinite([*outcomes, excess]).all(axis=0)
+        settled = np.logical_and.reduce([np.isfinite(label) for label in (*outcomes, excess)])
         usable = usable_windows(features.valid[:, :count], settled, sequence_length)
         if not usable.any():
             raise TrainingError(
@@ -194,19 +194,18 @@ def fit_volatility(past: PricePanel, usable: np.ndarray, fit: range) -> tuple[Ha
     TrainingError
         If no price of the block moves.
     """
-    terms = panel_terms(past)
+    variances = panel_variances(past)
     rows = np.zeros_like(usable)
     rows[:, fit.start : fit.stop] = usable[:, fit.start : fit.stop]
     # A ticker that has not moved for a month, such as one that is halted, says nothing about how volatility goes on;
     # a single move of it would outweigh all others.
-    rows &= terms[..., len(HAR_WINDOWS) - 1].numpy() > LOG_VARIANCE_FLOOR
-    variance = np.exp(terms[..., 0].double().numpy())
-    ahead = [following_mean(variance, horizon)[rows] for horizon in HORIZONS]
-    outcomes = [return_ahead(past, horizon)[rows] for horizon in HORIZONS]
-    har = HarVolatility.fit(
-        terms.numpy()[rows].astype(np.float64), np.log(np.stack(ahead, axis=1)), np.stack(outcomes, axis=1)
-    )
-    return har, har.of_terms(terms)
+    month = variances[..., len(HAR_WINDOWS) - 1].numpy()
+    rows &= month > VARIANCE_FLOOR
+    own = np.maximum(variances[..., 0].numpy(), VARIANCE_FLOOR).astype(np.float64)
+    ahead = np.stack([following_mean(own, horizon)[rows] for horizon in HORIZONS], axis=1)
+    outcomes = np.stack([return_ahead(past, horizon)[rows] for horizon in HORIZONS], axis=1)
+    har = HarVolatility.fit(variances.numpy()[rows].astype(np.float64), ahead, outcomes)
+    return har, har.of_variances(variances)
 
 
 def following_mean(values: np.ndarray, count: int) -> np.ndarray:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import TrainingError
-from financial_assets.features.bars import VOLATILITY_FLOOR, VOLATILITY_TERMS, split_channels
+from financial_assets.features.bars import KNOWN_VARIANCES, VOLATILITY_FLOOR, split_channels
 from financial_assets.models.heads import HORIZONS
 
 if TYPE_CHECKING:
     from financial_assets.market.panel import PricePanel
+
+VARIANCE_FLOOR = VOLATILITY_FLOOR**2
+"""A session without a move has no logarithm."""
 
 _TICKERS_AT_ONCE = 16
 """Some megabytes, which stay in the processor's cache from one operation to the next."""
@@ -23,9 +26,9 @@ _TICKERS_AT_ONCE = 16
 class HarVolatility(nn.Module):
     """Heterogeneous autoregression of the log of the range-based variance, pooled over tickers.
 
-    Per horizon, the log of the mean daily variance of the sessions ahead is linear in the ``VOLATILITY_TERMS``: the
-    logs of the mean range-based variances of the last 1, 5 and 22 sessions and of the EWMA variance. Logs keep
-    forecasts positive and wild days in bounds. No ticker has a level of its own: the graph serves any ticker. What the
+    Per horizon, the log of the mean daily variance of the sessions ahead is linear in the logs of ``KNOWN_VARIANCES``:
+    the mean range-based variances of the last 1, 5 and 22 sessions, and the EWMA variance. Logs keep forecasts
+    positive and wild days in bounds. No ticker has a level of its own: the graph serves any ticker. What the
     logs and the range estimator leave out (the mean of a logarithm is below the logarithm of the mean) is put back by
     one factor per horizon.
 
@@ -34,7 +37,7 @@ class HarVolatility(nn.Module):
     intercept
         ``[horizon]``, of the log of the mean daily variance.
     slopes
-        ``[term, horizon]``.
+        ``[variance, horizon]``.
     factor
         ``[horizon]``, positive: what the root of the variance is multiplied by.
 
@@ -55,20 +58,20 @@ class HarVolatility(nn.Module):
     @classmethod
     def random_walk(cls) -> HarVolatility:
         """The forecast that nothing was fitted for: the EWMA volatility, times the root of the horizon."""
-        slopes = torch.zeros(len(VOLATILITY_TERMS), len(HORIZONS))
+        slopes = torch.zeros(len(KNOWN_VARIANCES), len(HORIZONS))
         slopes[-1] = 1.0
         return cls(torch.zeros(len(HORIZONS)), slopes, torch.ones(len(HORIZONS)))
 
     @classmethod
-    def fit(cls, terms: np.ndarray, log_variances: np.ndarray, outcomes: np.ndarray) -> HarVolatility:
+    def fit(cls, variances: np.ndarray, ahead: np.ndarray, outcomes: np.ndarray) -> HarVolatility:
         """Least squares on rows of the fit block, one regression per horizon.
 
         Parameters
         ----------
-        terms
-            ``[n, term]``: the ``VOLATILITY_TERMS`` at the decision.
-        log_variances
-            ``[n, horizon]``: logs of the mean range-based variance of the sessions ahead.
+        variances
+            ``[n, variance]``: the ``KNOWN_VARIANCES`` at the decision; floored.
+        ahead
+            ``[n, horizon]``: the mean range-based variance of the sessions ahead; floored.
         outcomes
             ``[n, horizon]``: log returns over these sessions. Measured by the forecast, their squares are 1 on average
             in these rows.
@@ -78,10 +81,11 @@ class HarVolatility(nn.Module):
         TrainingError
             There is no row, a number is not finite, or no price moves.
         """
-        rows = np.column_stack([np.ones(len(terms)), terms])
-        if not len(rows) or not all(np.isfinite(each).all() for each in (rows, log_variances, outcomes)):
+        if not len(outcomes) or not all(np.isfinite(each).all() for each in (variances, ahead, outcomes)):
             raise TrainingError("the fit block has no row with finite variances: set an earlier INGESTION_START_DATE")
-        coefficients = np.linalg.lstsq(rows, log_variances, rcond=None)[0]
+        logs = np.log(np.maximum(variances, VARIANCE_FLOOR))
+        rows = np.column_stack([np.ones(len(logs)), logs])
+        coefficients = np.linalg.lstsq(rows, np.log(np.maximum(ahead, VARIANCE_FLOOR)), rcond=None)[0]
         per_session = np.exp(0.5 * (rows @ coefficients)) * np.sqrt(HORIZONS)
         factor = np.sqrt(np.mean((outcomes / per_session) ** 2, axis=0))
         if not (factor > 0).all():
@@ -100,39 +104,40 @@ class HarVolatility(nn.Module):
         sessions
             How many of the last sessions are wanted; default: all.
         """
-        return self.of_terms(volatility_terms(bars, sessions))
+        return self.of_variances(known_variances(bars, sessions))
 
-    def of_terms(self, terms: Tensor) -> Tensor:
-        """Forecasts ``[..., horizon]`` for ``VOLATILITY_TERMS`` ``[..., term]``."""
+    def of_variances(self, variances: Tensor) -> Tensor:
+        """Forecasts ``[..., horizon]`` for ``KNOWN_VARIANCES`` ``[..., variance]``."""
+        logs = torch.log(variances.clamp(min=VARIANCE_FLOOR).contiguous())
         level, slopes = self.log_scale()
-        # Term by term: a product with a matrix may round a row otherwise, depending on the rows around it.
+        # One after the other: a product with a matrix may round a row otherwise, depending on the rows around it.
         log_volatility = level
-        for place in range(len(VOLATILITY_TERMS)):
-            log_volatility = log_volatility + terms[..., place : place + 1] * slopes[place]
+        for place in range(len(KNOWN_VARIANCES)):
+            log_volatility = log_volatility + logs[..., place : place + 1] * slopes[place]
         return torch.exp(log_volatility.contiguous()).clamp(min=VOLATILITY_FLOOR)
 
     def log_scale(self) -> tuple[Tensor, Tensor]:
-        """Level ``[horizon]`` and slopes ``[term, horizon]`` of the log of the forecast standard deviation."""
+        """Level ``[horizon]`` and slopes ``[variance, horizon]`` of the log of the forecast standard deviation."""
         roots = torch.tensor([math.sqrt(horizon) for horizon in HORIZONS], device=self.factor.device)
         return 0.5 * self.intercept + torch.log(self.factor * roots), 0.5 * self.slopes
 
     def of_panel(self, panel: PricePanel) -> Tensor:
         """Forecasts of every ticker and session, float32 ``[ticker, session, horizon]``."""
-        return self.of_terms(panel_terms(panel))
+        return self.of_variances(panel_variances(panel))
 
 
-def volatility_terms(bars: Tensor, sessions: int | None = None) -> Tensor:
-    """``VOLATILITY_TERMS`` ``[..., session, term]`` of bars ``[..., channel, session]``, of the last ``sessions``."""
+def known_variances(bars: Tensor, sessions: int | None = None) -> Tensor:
+    """``KNOWN_VARIANCES`` ``[..., session, variance]`` of the last ``sessions`` of bars ``[..., channel, session]``."""
     channels = split_channels(bars)
     first = 0 if sessions is None else bars.shape[-1] - sessions
-    return torch.stack([term(channels)[..., first:] for term in VOLATILITY_TERMS], dim=-1)
+    return torch.stack([variance(channels)[..., first:] for variance in KNOWN_VARIANCES], dim=-1)
 
 
-def panel_terms(panel: PricePanel) -> Tensor:
-    """``VOLATILITY_TERMS`` of every ticker and session, float32 ``[ticker, session, term]``."""
+def panel_variances(panel: PricePanel) -> Tensor:
+    """``KNOWN_VARIANCES`` of every ticker and session, float32 ``[ticker, session, variance]``."""
     values = torch.from_numpy(panel.values)
-    terms = torch.empty((values.shape[0], values.shape[2], len(VOLATILITY_TERMS)))
+    variances = torch.empty((values.shape[0], values.shape[2], len(KNOWN_VARIANCES)))
     for start in range(0, len(values), _TICKERS_AT_ONCE):
         chunk = slice(start, start + _TICKERS_AT_ONCE)
-        terms[chunk] = volatility_terms(values[chunk])
-    return terms
+        variances[chunk] = known_variances(values[chunk])
+    return variances

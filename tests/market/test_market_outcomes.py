@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.market.outcomes import next_session_return, traded_return
+from financial_assets.market.outcomes import next_excess_return, next_session_return, return_ahead, traded_return
 from financial_assets.market.panel import build_panel
 
 MakePrices = Callable[..., pd.DataFrame]
@@ -61,3 +61,31 @@ def test_a_split_is_no_return(sample: pd.DataFrame) -> None:
     assert abs(next_session_return(panel)[row, at]) < 0.03
     crash = panel.position(pd.Timestamp("2000-09-28"))
     assert next_session_return(panel)[row, crash] == pytest.approx(-0.7312, abs=1e-3)
+
+
+def test_a_return_over_five_sessions_is_from_close_to_close(make_prices: MakePrices) -> None:
+    panel = build_panel(make_prices())
+    five, one = return_ahead(panel, 5), next_session_return(panel)
+    expected = np.stack([one[:, start : start + 35] for start in range(5)]).sum(axis=0)
+    assert five[:, :-5] == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(five[:, -5:]).all()
+    assert np.array_equal(return_ahead(panel, 1), one, equal_nan=True)
+    assert np.isnan(return_ahead(panel, 60)).all(), "the panel is shorter"
+
+
+def test_a_missed_session_counts_at_both_ends_of_five_and_not_between(make_prices: MakePrices) -> None:
+    panel = build_panel(make_prices().drop(index=[20]))
+    five = return_ahead(panel, 5)
+    assert np.flatnonzero(np.isnan(five[0])).tolist() == [15, 20, *range(35, 40)]
+    whole = return_ahead(build_panel(make_prices()), 5)
+    assert five[0, 18] == pytest.approx(whole[0, 18]), "what it moved by meanwhile is part of the return"
+
+
+def test_an_excess_return_is_measured_against_the_market_of_the_same_sessions(make_prices: MakePrices) -> None:
+    panel = build_panel(make_prices().drop(index=[20]))
+    excess, own = next_excess_return(panel), next_session_return(panel)
+    market = np.log(panel.values[:, 5].astype(float))
+    assert np.array_equal(np.isnan(excess), np.isnan(own))
+    assert excess[1, 10] == pytest.approx(own[1, 10] - (market[1, 11] - market[1, 10]))
+    alone = build_panel(make_prices(("AAA",)))
+    assert np.nanmax(np.abs(next_excess_return(alone))) < 1e-6, "one ticker is its own market"

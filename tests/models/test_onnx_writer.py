@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
 
 from financial_assets.errors import ExportError
 from financial_assets.models.onnx.tracing import BATCH, BatchSize, trace
+from financial_assets.models.onnx.writer import write_onnx
 from tests.models.onnx_graphs import Function, Module, answer, example, written
 
 torch.manual_seed(0)
@@ -72,7 +75,7 @@ def test_equal_values_are_computed_once_and_what_nobody_needs_is_not_written() -
         return (x + 1.0) * (x + 1.0) + (x + 1.0)
 
     model = written(wasteful)
-    assert [node.op_type for node in model.graph.node] == ["Add", "Mul", "Add", "Identity"]
+    assert [node.op_type for node in model.graph.node] == ["Add", "Mul", "Add"]
     assert len(model.graph.initializer) == 1
 
 
@@ -89,7 +92,30 @@ def test_what_nobody_reads_needs_no_converter() -> None:
         torch.cumprod(x, -1)
         return x + 1.0
 
-    assert [node.op_type for node in written(function).graph.node] == ["Add", "Identity"]
+    assert [node.op_type for node in written(function).graph.node] == ["Add"]
+
+
+class Twice(nn.Module):
+    """One value as two outputs, and the input as a third."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        moved = x + 1.0
+        return moved, moved, x
+
+
+def test_an_output_that_is_the_input_or_another_output_is_copied() -> None:
+    model = write_onnx(
+        trace(Twice(), example),
+        source=("x", ("batch", 3, 4)),
+        outputs=dict.fromkeys(("sum", "same", "input"), ("batch", 3, 4)),
+        opset=20,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    assert [node.op_type for node in model.graph.node] == ["Add", "Identity", "Identity"]
+    x = torch.randn(5, 3, 4)
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for found, expected in zip(session.run(None, {"x": x.numpy()}), Twice()(x), strict=True):
+        assert np.array_equal(found, expected.numpy())
 
 
 @pytest.mark.parametrize(

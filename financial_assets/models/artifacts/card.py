@@ -150,7 +150,7 @@ def _volatility(har: HarVolatility) -> dict[str, Any]:
     """The regressions of the forecast volatility, by horizon."""
     return {
         "kind": "HAR of the log range-based variance, pooled over tickers",
-        "terms": [*(f"log mean variance of {window} sessions" for window in HAR_WINDOWS), "log EWMA variance"],
+        "variances": [*(f"mean range-based variance of {window} sessions" for window in HAR_WINDOWS), "EWMA variance"],
         "horizons": [
             {"horizon": horizon, "intercept": intercept, "slopes": slopes, "factor": factor}
             for horizon, intercept, slopes, factor in zip(

@@ -159,7 +159,7 @@ def _calibration(fitted: FittedCalibration) -> dict[str, Any]:
 
 def _calibration_of(stored: dict[str, Any]) -> FittedCalibration:
     shifts = [
-        QuantileShifts(**{**each, "centres": np.array(each["centres"]), "shifts": np.array(each["shifts"])})
+        QuantileShifts(**(each | {name: np.array(each[name]) for name in ("centres", "shifts")}))
         for each in stored["shifts"]
     ]
     return FittedCalibration(PlattScaling(**stored["platt"]), tuple(shifts), ScoreSlope(**stored["score"]))

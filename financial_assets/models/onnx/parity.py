@@ -256,9 +256,10 @@ def _answers_of_trees(predictor: Predictor, onnx_path: Path) -> Callable[[torch.
     def expect(bars: torch.Tensor) -> ServedAnswer:
         found = torch.from_numpy(np.asarray(session.run([FEATURES], {INPUT_NAME: bars.numpy()})[0]))
         eager, volatility = predictor.prepare(bars)
-        features = _difference(*(answer.scaled(each) for each in (found[:, :, : answer.features], eager)))
+        unclipped, forecast = answer.read(found)
+        features = _difference(answer.scaled(unclipped), answer.scaled(eager))
         # A forecast is a multiple of volatility: what it may differ by is relative to it.
-        volatilities = _difference(answer.volatility(found) / volatility, torch.ones_like(volatility))
+        volatilities = _difference(forecast / volatility, torch.ones_like(volatility))
         if max(features, volatilities) > FEATURE_TOLERANCE:
             raise ParityError(
                 f"{onnx_path.name} differs from torch by {features:.3g} in scaled features and {volatilities:.3g} of "

@@ -96,10 +96,11 @@ def _squeeze(builder: GraphBuilder, operation: Operation) -> str:
 def _split(builder: GraphBuilder, operation: Operation) -> list[str]:
     value, sizes = builder.operand(operation.args[0]), operation.args[1]
     axis = argument(operation, 2, 0) % operation.rank
-    steps = [sizes] * operation.parts if isinstance(sizes, int) else list(sizes)
+    if not isinstance(sizes, int):
+        return builder.emit_parts("Split", [value, builder.integers(*sizes)], operation.parts, axis=axis)
     # The last part of equal ones may be shorter; a slice ends where the axis does.
-    ends = list(accumulate(steps))
-    ranges = [(end - step, end, axis, 1) for step, end in zip(steps, ends, strict=True)]
+    ends = list(accumulate([sizes] * operation.parts))
+    ranges = [(end - sizes, end, axis, 1) for end in ends]
     return [builder.emit("Slice", [value, *map(builder.integers, numbers)]) for numbers in ranges]
 
 

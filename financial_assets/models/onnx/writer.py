@@ -57,9 +57,14 @@ def write_onnx(
         results = convert(builder, operation)
         for part, name in enumerate([results] if isinstance(results, str) else results):
             builder.values[Ref(operation.result, part)] = name
+    computed = {name for node in builder.nodes for name in node.output}
     for name, ref in zip(outputs, traced.outputs, strict=True):
-        builder.nodes.append(helper.make_node("Identity", [builder.values[ref]], [name]))
-    nodes = _needed(builder.nodes, set(outputs))
+        value = builder.values[ref]
+        if value in computed and value not in names:
+            names[value] = name
+        else:  # the input as it is, or two outputs that are one
+            builder.nodes.append(helper.make_node("Identity", [value], [name]))
+    nodes = _needed(builder.nodes, {*outputs, *(value for value, name in names.items() if name in outputs)})
     for node in nodes:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]

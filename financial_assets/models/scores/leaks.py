@@ -27,7 +27,10 @@ _TWO_SIDED_LEVEL = 0.998
 """Its lower end is a one-sided 99.9 % bound."""
 
 _ALARM_SKILL, _SKILL_BOUND = 0.15, 0.10
-"""As above, of the pinball loss that quantiles save; an honest network saves one or two per cent."""
+"""As above, of the pinball loss that outer quantiles save; an honest network saves a few per cent."""
+
+_OUTER_LEVELS = tuple(level for level in QUANTILE_LEVELS if level != 0.5)
+"""The median is judged as a direction; of the loss of all five it is two thirds, whatever the others know."""
 
 _ALARM_CORRELATION, _CORRELATION_BOUND = 0.20, 0.10
 """As above, of the mean rank correlation of a session; of good signals it is 0.02 to 0.05."""
@@ -163,7 +166,7 @@ def check_answers(answers: Answers, *, bayes_accuracy: float | None = None) -> L
     """The leak alarm of every head, on uncalibrated answers of a block that the network never saw.
 
     Directions are judged by their accuracy, see ``leak_alarm``: that of the probability, of the medians of both
-    horizons, and of the score, whose outcome is the sign of the excess return. Quantiles are also judged by their
+    horizons, and of the score, whose outcome is the sign of the excess return. Outer quantiles are judged by their
     skill: how much less their pinball loss is than that of the best constant multiples in hindsight, which know nothing
     but the volatility. A leak of the size of the next move shows there, though it says nothing of the direction. The
     score is also judged by its rank correlations, where sessions have enough tickers. The alarm sounds at a skill of
@@ -218,11 +221,12 @@ def _of_sign(
 def _of_skill(
     head: str, multiples: np.ndarray, scaled: np.ndarray, days: np.ndarray, bayes_accuracy: float | None
 ) -> HeadCheck:
-    constant = np.broadcast_to(np.quantile(scaled, QUANTILE_LEVELS), multiples.shape)
-    losses = np.stack([mean_pinball_losses(scaled, each) for each in (multiples, constant)], axis=1)
+    constant = np.broadcast_to(np.quantile(scaled, _OUTER_LEVELS), (len(scaled), len(_OUTER_LEVELS)))
+    outer = multiples[:, np.isin(QUANTILE_LEVELS, _OUTER_LEVELS)]
+    losses = np.stack([mean_pinball_losses(scaled, each, _OUTER_LEVELS) for each in (outer, constant)], axis=1)
     value = day_jackknife_of_sums(lambda sums: 1.0 - sums[:, 0] / sums[:, 1], losses, days, _TWO_SIDED_LEVEL)
     most = None if bayes_accuracy is None else attainable_skill(scaled, bayes_accuracy)
-    return HeadCheck(head, "quantile skill", value, _too_much(value, _ALARM_SKILL, _SKILL_BOUND, most))
+    return HeadCheck(head, "skill of the outer quantiles", value, _too_much(value, _ALARM_SKILL, _SKILL_BOUND, most))
 
 
 def _too_much(value: Interval, alarming: float, bound: float, most: float | None) -> bool:
@@ -232,7 +236,7 @@ def _too_much(value: Interval, alarming: float, bound: float, most: float | None
 
 
 def attainable_skill(scaled: np.ndarray, accuracy: float) -> float:
-    """Skill of the best quantiles that know the direction with some probability, and the size of no move.
+    """Skill of the best outer quantiles that know the direction with some probability, and the size of no move.
 
     Parameters
     ----------
@@ -252,8 +256,8 @@ def attainable_skill(scaled: np.ndarray, accuracy: float) -> float:
 
     def loss(probability: float) -> float:
         weight = np.repeat([probability, 1.0 - probability], len(sizes)) / len(sizes)
-        places = np.searchsorted(weight[order].cumsum(), QUANTILE_LEVELS).clip(max=len(moves) - 1)
+        places = np.searchsorted(weight[order].cumsum(), _OUTER_LEVELS).clip(max=len(moves) - 1)
         best = np.broadcast_to(moves[order][places], (len(moves), len(places)))
-        return float(weight @ mean_pinball_losses(moves, best))
+        return float(weight @ mean_pinball_losses(moves, best, _OUTER_LEVELS))
 
     return 1.0 - loss(accuracy) / loss(0.5)

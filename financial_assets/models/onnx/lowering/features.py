@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from financial_assets.features.bars import VOLATILITY_FLOOR, VOLATILITY_TERMS
+from financial_assets.features.bars import KNOWN_VARIANCES, VOLATILITY_FLOOR
 from financial_assets.models.heads import ServedAnswer
 from financial_assets.models.onnx.builder import GraphBuilder
 from financial_assets.models.onnx.lowering.calendar import of_the_day, write_calendar
@@ -15,6 +15,7 @@ from financial_assets.models.onnx.lowering.primitives import read_program
 from financial_assets.models.onnx.lowering.writer import write_program
 from financial_assets.models.request_shape import SERVED_LOOKBACK
 from financial_assets.models.scaling import CLIP
+from financial_assets.models.volatility import VARIANCE_FLOOR
 
 if TYPE_CHECKING:
     from financial_assets.models.predictor import Predictor
@@ -25,7 +26,7 @@ _SPARE = 8
 
 
 def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> str:
-    """Write a predictor's features and the terms of its volatility.
+    """Write a predictor's features, and the variances that its volatility is forecast from.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def write_features(builder: GraphBuilder, predictor: Predictor, bars: str) -> st
     """
     steps, channels = predictor.sequence_length, len(predictor.channels)
     depth = min(predictor.bars_needed + _SPARE, SERVED_LOOKBACK)
-    functions = [*(feature.function for feature in predictor.graph.features), *VOLATILITY_TERMS]
+    functions = [*(feature.function for feature in predictor.graph.features), *KNOWN_VARIANCES]
     program, values = read_program(functions, depth, channels)
     ends = [builder.integers(number) for number in (SERVED_LOOKBACK - depth, SERVED_LOOKBACK, 1)]
     recent = builder.emit("Slice", [bars, *ends])
@@ -72,28 +73,28 @@ def _columns_to_rows(builder: GraphBuilder, value: str, columns: int, shape: tup
 
 
 class AnswerOfFeatures(nn.Module):
-    """What follows: unclipped features and, last, terms of the volatility ``[batch, step, feature + term]``."""
+    """What follows: unclipped features and, last, variances ``[batch, step, feature + variance]``."""
 
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.predictor = predictor
         self.features = len(predictor.graph.names)
-        self.shape = (predictor.sequence_length, self.features + len(VOLATILITY_TERMS))
+        self.shape = (predictor.sequence_length, self.features + len(KNOWN_VARIANCES))
         low, high = (predictor.scaler(bound[:, 0]) for bound in (predictor.graph.low, predictor.graph.high))
         # Scaling keeps the order of numbers, so that the bounds of features and of scaled features are one.
         self.low, self.high = low.clamp(min=-CLIP), high.clamp(max=CLIP)
 
     def forward(self, values: Tensor) -> ServedAnswer:
         """The predictor's answer."""
-        volatility = self.volatility(values)
-        outputs = self.predictor.network(self.scaled(values[:, :, : self.features]), volatility)
-        return self.predictor.calibration(outputs, volatility)
+        features, volatility = self.read(values)
+        return self.predictor.calibration(self.predictor.network(self.scaled(features), volatility), volatility)
 
-    def volatility(self, values: Tensor) -> Tensor:
-        """Forecast volatility ``[batch, horizon]``: ``HarVolatility.of_terms`` as one product."""
+    def read(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Unclipped features, and forecast volatility ``[batch, horizon]``: ``of_variances`` as one product."""
+        features, variances = values.split((self.features, len(KNOWN_VARIANCES)), dim=-1)
         level, slopes = self.predictor.volatility.log_scale()
-        log_volatility = torch.addmm(level, values[:, -1, self.features :], slopes)
-        return torch.exp(log_volatility).clamp(min=VOLATILITY_FLOOR)
+        log_volatility = torch.addmm(level, torch.log(variances[:, -1].clamp(min=VARIANCE_FLOOR)), slopes)
+        return features, torch.exp(log_volatility).clamp(min=VOLATILITY_FLOOR)
 
     def scaled(self, features: Tensor) -> Tensor:
         """What the network reads ``[batch, step, feature]``."""
