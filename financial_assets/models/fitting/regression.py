@@ -75,7 +75,8 @@ def fit_logistic(fit: Block, stop: Block) -> Linear:
         if best is None or loss < best[0]:
             best = loss, model, strength
     assert best is not None
-    return Linear(best[1].coef_.T.astype(np.float64), best[1].intercept_.astype(np.float64), best[2])
+    model = best[1]
+    return Linear(np.asarray(model.coef_, np.float64).T, np.asarray(model.intercept_, np.float64), best[2])
 
 
 def fit_quantiles(fit: Block, stop: Block, levels: tuple[float, ...]) -> Linear:
