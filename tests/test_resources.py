@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "quality_policy": "strict",
     "quality_overrides": Path("/elsewhere/overrides.yaml"),
     "evaluation_share": 0.3,
+    "variants": "baseline,enhanced,linear",
     "sequence_length": 20,
     "max_epochs": 3,
     "seed": 7,
@@ -124,6 +125,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
     expected = {
         "tickers": ["IBM", "GOOG"],
         "covariates": ["^VIX", "^TNX - ^IRX"],
+        "variants": ["baseline", "enhanced", "linear"],
         **{
             name: str(OTHER[name])
             for name in ("ingestion_start_date", "ingestion_end_date", "quality_overrides", "rollout_policy")

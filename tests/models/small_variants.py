@@ -14,14 +14,14 @@ from financial_assets.models.training import Training, train
 from financial_assets.models.variants import VARIANTS, Variant
 
 _QUICK: dict[str, Any] = {"epochs": 8, "learning_rate": 1e-2, "batch_size": 32, "dropout": 0.05}
-_BASELINE = replace(VARIANTS["baseline"], hidden=8, **_QUICK)
+_BASELINE = replace(VARIANTS["baseline"], hidden=16, **_QUICK)
 _LINEAR = VARIANTS["linear"]
 
 SMALL: Mapping[str, Variant] = {
     "baseline": _BASELINE,
-    "advanced": replace(VARIANTS["advanced"], steps=8, hidden=8, **_QUICK),
-    "attention": replace(VARIANTS["attention"], layers=1, hidden=8, **_QUICK),
-    "transformer": replace(VARIANTS["transformer"], steps=8, layers=1, hidden=8, **_QUICK),
+    "advanced": replace(VARIANTS["advanced"], steps=8, hidden=16, **_QUICK),
+    "attention": replace(VARIANTS["attention"], layers=1, hidden=16, **_QUICK),
+    "transformer": replace(VARIANTS["transformer"], steps=8, layers=1, hidden=16, **_QUICK),
     "linear": _LINEAR,
     "boosted": replace(VARIANTS["boosted"], hidden=4, epochs=20, learning_rate=0.2),
     "ensemble": replace(VARIANTS["ensemble"], members=(_BASELINE, _LINEAR)),

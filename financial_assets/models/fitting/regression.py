@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["Linear", "fit_logistic", "fit_quantiles", "fit_ridge"]
+__all__ = ["Block", "Linear", "fit_logistic", "fit_quantiles", "fit_ridge"]
 
 _LOGISTIC_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """scikit-learn's ``C``."""
