@@ -117,7 +117,7 @@ def make_experiment_asset(
                 if followed != current:
                     context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
             redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
-            epoch = rollout.reconcile(_can_take_part(deployed_models(target, registry), rollout.current(), made))
+            epoch = rollout.reconcile(can_take_part(deployed_models(target, registry), rollout.current(), made))
             plans = ExperimentController(rollout).register(
                 lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
                 market.clock().now(),
@@ -156,7 +156,7 @@ def make_experiment_asset(
     return experiment
 
 
-def _can_take_part(
+def can_take_part(
     deployed: Sequence[AvailableModel], epoch: WeightEpoch | None, made: Collection[str]
 ) -> list[AvailableModel]:
     """The deployed models of variants that are made, and arms that get requests, whose variant may be made no more."""

@@ -42,7 +42,8 @@ def test_registry_and_variants_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("layers", 0), ("hidden", 0), ("epochs", 0), ("batch_size", 0), ("patience", 0), ("dropout", 1.0),
-     ("dropout", float("nan")), ("steps", 0), ("learning_rate", 0.0), ("learning_rate", float("nan")), ("weight_decay", -1.0)],
+     ("dropout", float("nan")), ("steps", 0), ("learning_rate", 0.0), ("learning_rate", float("nan")),
+     ("weight_decay", -1.0)],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(TrainingError, match=field):
