@@ -270,7 +270,9 @@ def test_all_variants_have_assets_and_the_ensemble_waits_for_its_members() -> No
     artifacts = [make_artifact_asset(*made) for made in zip(chosen, models, strict=True)]
     predictors = [make_predictor_asset(*made) for made in zip(chosen, artifacts, strict=True)]
     experiment = make_experiment_asset(predictors, chosen)
-    graph = dg.Definitions(assets=[*models, *artifacts, *predictors, experiment]).resolve_asset_graph()
+    graph = dg.Definitions(
+        assets=[*models, *artifacts, *predictors, experiment], resources=defs.resources
+    ).resolve_asset_graph()
     assert {f"predictors/{name}" for name in ALL_VARIANTS} == {
         key.to_user_string() for key in graph.get(dg.AssetKey("experiment")).parent_keys
     } - {"price_panel"}

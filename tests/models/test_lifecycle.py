@@ -523,7 +523,7 @@ def test_a_damaged_pointer_names_the_asset_that_writes_it_again(
 
 
 def test_an_ensemble_takes_its_members_trainings_and_trains_those_that_are_missing(
-    lifecycle: ModelLifecycle, world: World, trainer: Trainer
+    lifecycle: ModelLifecycle, world: World
 ) -> None:
     other = replace(world.variant, name="other", hidden=4)
     both = Variant("both", network="ensemble", members=(world.variant, other))
