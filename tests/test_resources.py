@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from financial_assets.errors import MarketDataError, SettingsError, SourceError, TargetError
+from financial_assets.experiment.arms import Arm
 from financial_assets.market.calendar import sessions
 from financial_assets.market.clock import HistoricalClock, LiveClock
 from financial_assets.market.restatement import is_same_market
@@ -45,6 +46,7 @@ OTHER: dict[str, Any] = {
     "quality_overrides": Path("/elsewhere/overrides.yaml"),
     "external_models": Path("/elsewhere/models"),
     "evaluation_share": 0.3,
+    "variants": "baseline,enhanced,linear",
     "sequence_length": 20,
     "max_epochs": 3,
     "seed": 7,
@@ -141,6 +143,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
     expected = {
         "tickers": ["IBM", "GOOG"],
         "covariates": ["^VIX", "^TNX - ^IRX"],
+        "variants": ["baseline", "enhanced", "linear"],
         **{
             name: str(OTHER[name])
             for name in (
@@ -449,3 +452,23 @@ def test_dates_limit_what_is_ingested_and_what_is_seen(tmp_path: Path) -> None:
         **(span | {"ingestion_end_date": dt.date(2005, 7, 1)}),
     )
     assert str(narrower.prices()["date"].max().date()) == "2005-07-01"
+
+
+def test_variants_that_do_not_exist_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"VARIANTS: got perceiver; allowed are baseline, "):
+        resources(tmp_path, variants="baseline,perceiver")
+
+
+def test_an_experiment_cannot_start_without_the_variants_of_its_policy(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="VARIANTS: got baseline,linear; the experiment starts with enhanced, too"):
+        resources(tmp_path, variants="baseline,linear")["ab_test"].check_participants()
+    assert not list(tmp_path.iterdir()), "to look is not to make"
+    resources(tmp_path, variants="baseline,enhanced")["ab_test"].check_participants()
+
+
+def test_an_experiment_that_runs_keeps_arms_of_variants_that_are_not_made(tmp_path: Path) -> None:
+    ab_test = resources(tmp_path, variants="linear")["ab_test"]
+    arm = Arm("baseline-predictor-v1", "baseline", 1, "champion", 100, pd.Timestamp("2010-01-29"))
+    with ab_test.log() as log:
+        log.open_epoch(ab_test.policy().experiment, (arm,), "start", after=0)
+    ab_test.check_participants()

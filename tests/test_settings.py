@@ -64,6 +64,8 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("PREDICTION_LOG_URL", "sqlite:name.db", ["sqlite://"]),
         ("PREDICTION_LOG_URL", "postgresql://host/d\n", ["blank"]),
         ("DEVICE", "tpu", ["tpu", "auto"]),
+        ("VARIANTS", "baseline,linear,baseline", ["baseline is listed more than once"]),
+        ("VARIANTS", ",", ["at least one variant"]),
         ("ARTIFACT_STORE_URI", "ftp://host/x", ["ftp://host/x", "s3://", "gs://", "file://"]),
         ("ARTIFACT_STORE_URI", "/mnt/artifacts", ["/mnt/artifacts", "file://"]),
         ("ARTIFACT_STORE_URI", "s3:///path", ["names no bucket", "s3://models"]),

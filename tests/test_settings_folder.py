@@ -35,10 +35,11 @@ SIMULATED = {"PRICE_SOURCE": "simulated", "TICKERS": "BBB,AAA", "SIMULATED_SESSI
 
 
 def test_a_filled_folder_needs_no_variable_repeated(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(monkeypatch, **SIMULATED, SEQUENCE_LENGTH="12", INGESTION_END_DATE="2019-12-31")
+    fill(monkeypatch, **SIMULATED, SEQUENCE_LENGTH="12", INGESTION_END_DATE="2019-12-31", VARIANTS="baseline,linear")
     settings = load_settings()
     assert (settings.price_source, settings.tickers, settings.seed) == ("simulated", ("BBB", "AAA"), 7)
     assert (settings.simulated_sessions, settings.sequence_length) == (400, 12)
+    assert settings.variants == ("baseline", "linear")
     assert f"{settings.ingestion_end_date}" == "2019-12-31"
     assert set(market().prices()["ticker"]) == {"AAA", "BBB"}
 

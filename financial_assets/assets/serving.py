@@ -118,7 +118,7 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
                 if followed != current:
                     context.log.warning(f"weight epoch {followed.number}: {followed.reason}")
             redeployed = _deploy_lost_arms(market, models, serving, target, rollout.current())
-            epoch = rollout.reconcile(_can_take_part(deployed_models(target, registry), rollout.current(), made))
+            epoch = rollout.reconcile(can_take_part(deployed_models(target, registry), rollout.current(), made))
             plans = ExperimentController(rollout).register(
                 lambda challenger: _expected_deviation(context, market, models, rollout, epoch.champion, challenger),
                 market.clock().now(),
@@ -158,7 +158,7 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
     return experiment
 
 
-def _can_take_part(
+def can_take_part(
     deployed: Sequence[AvailableModel], epoch: WeightEpoch | None, made: Collection[str]
 ) -> list[AvailableModel]:
     """The deployed models of variants that are made, and arms that get requests, whose variant may be made no more."""

@@ -286,10 +286,9 @@ def _adopt(
         if member.name not in trained:
             raise TrainingError(f"variant {variant.name!r} combines {member.name!r}, which was not trained")
         training = trained[member.name]
-        is_same = torch.equal(training.scaler.center, scaler.center) and torch.equal(
-            training.scaler.scale, scaler.scale
-        )
-        if training.variant != member or not is_same or training.spans != _spans(data):
+        scales = ((training.scaler.center, scaler.center), (training.scaler.scale, scaler.scale))
+        is_same = training.spans == _spans(data) and all(torch.equal(*pair) for pair in scales)
+        if training.variant != member or not is_same:
             raise TrainingError(
                 f"variant {variant.name!r}: its member {member.name!r} was trained on other data or with other "
                 "settings: train it again"

@@ -87,8 +87,8 @@ class Variant:
 
     def __post_init__(self) -> None:
         # Read from JSON, a member is a mapping.
-        members: Iterable[Any] = self.members
-        object.__setattr__(self, "members", tuple(m if isinstance(m, Variant) else Variant(**m) for m in members))
+        members: Iterable[Variant | Mapping[str, Any]] = self.members
+        object.__setattr__(self, "members", tuple(Variant(**m) if isinstance(m, Mapping) else m for m in members))
         for field in ("layers", "hidden", "epochs", "batch_size", "patience"):
             if getattr(self, field) < 1:
                 raise TrainingError(f"variant {self.name!r}: {field} must be at least 1, not {getattr(self, field)}")
@@ -143,15 +143,15 @@ _SINGLE = (
     Variant("baseline", layers=1, hidden=24, dropout=0.05, epochs=12, learning_rate=3e-3),
     Variant("enhanced", layers=2, hidden=64, dropout=0.2, epochs=25, learning_rate=5e-4),
     Variant("lightweight", layers=1, hidden=32, dropout=0.1, epochs=15, learning_rate=1e-3),
-    Variant("advanced", hidden=96, dropout=0.3, epochs=40, learning_rate=1e-3, patience=15, network="multiscale", steps=48),
-    Variant("attention", layers=3, hidden=128, dropout=0.2, epochs=25, learning_rate=5e-4, network="attention"),
-    Variant("transformer", layers=2, hidden=64, dropout=0.2, epochs=25, learning_rate=3e-4, network="transformer", steps=60),
+    Variant("advanced", network="multiscale", steps=48, hidden=96, dropout=0.3, epochs=40, patience=15),
+    Variant("attention", network="attention", layers=3, hidden=128, dropout=0.2, epochs=25, learning_rate=5e-4),
+    Variant("transformer", network="transformer", steps=60, layers=2, hidden=64, dropout=0.2, epochs=15, patience=4),
     Variant("linear", network="linear"),
-    Variant("boosted", hidden=15, epochs=150, learning_rate=0.05, weight_decay=1.0, patience=10, network="boosted"),
-)  # fmt: skip
+    Variant("boosted", network="boosted", hidden=15, epochs=150, learning_rate=0.05, weight_decay=1.0, patience=10),
+)
 
 _MEMBERS = ("baseline", "enhanced", "lightweight", "linear")
-"""What the ensemble combines, as far as it is made: one step of attention more would not make them more different."""
+"""What the ensemble combines, as far as it is made: networks and regressions that read windows of one length."""
 
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
     {

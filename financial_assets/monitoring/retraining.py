@@ -96,8 +96,9 @@ def decide(
     """What to retrain now.
 
     A trigger is considered if its cause is known and its model is an arm of ``epoch`` that gets requests, whose variant
-    can be trained, and that no later version of it has joined. Nothing is requested while a retraining is under way or within the
-    cool-down. The champion comes before the challenger; of several triggers of an incident the earliest represents all.
+    can be trained, and that no later version of it has joined. Nothing is requested while a retraining is under way or
+    within the cool-down. The champion comes before the challenger; of several triggers of an incident the earliest
+    represents all.
 
     Parameters
     ----------

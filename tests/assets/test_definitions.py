@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pandas as pd
 import pytest
 import yaml
 
 from financial_assets.assets.artifacts import make_artifact_asset
-from financial_assets.assets.serving import make_predictor_asset
+from financial_assets.assets.serving import can_take_part, make_experiment_asset, make_predictor_asset
 from financial_assets.assets.training import make_model_asset
 from financial_assets.automation.jobs import daily
 from financial_assets.definitions import artifact_assets, defs, model_assets, predictor_assets
-from financial_assets.models.variants import Variant
+from financial_assets.experiment.arms import Arm, WeightEpoch
+from financial_assets.experiment.rollout.state import AvailableModel
+from financial_assets.models.variants import VARIANTS as ALL_VARIANTS
+from financial_assets.models.variants import Variant, choose_variants
 from financial_assets.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -258,3 +262,39 @@ def test_another_variant_is_one_line() -> None:
         "beats_majority",
     }
     assert "1 x 128 LSTM" in (model.specs_by_key[model.key].description or "")
+
+
+def test_all_variants_have_assets_and_the_ensemble_waits_for_its_members() -> None:
+    chosen = choose_variants(ALL_VARIANTS)
+    models = [make_model_asset(variant) for variant in chosen]
+    artifacts = [make_artifact_asset(*made) for made in zip(chosen, models, strict=True)]
+    predictors = [make_predictor_asset(*made) for made in zip(chosen, artifacts, strict=True)]
+    experiment = make_experiment_asset(predictors, chosen)
+    graph = dg.Definitions(
+        assets=[*models, *artifacts, *predictors, experiment], resources=defs.resources
+    ).resolve_asset_graph()
+    assert {f"predictors/{name}" for name in ALL_VARIANTS} == {
+        key.to_user_string() for key in graph.get(dg.AssetKey("experiment")).parent_keys
+    } - {"price_panel"}
+    parents = {key.to_user_string() for key in graph.get(dg.AssetKey(["models", "ensemble"])).parent_keys}
+    assert parents == {"features", "models/baseline", "models/enhanced", "models/lightweight", "models/linear"}
+    described = {model.key.path[-1]: model.specs_by_key[model.key].description or "" for model in models}
+    assert len(set(described.values())) == len(ALL_VARIANTS)
+    assert "baseline, enhanced, lightweight, linear" in described["ensemble"]
+    assert "epochs" not in described["linear"]
+
+
+def test_arms_of_variants_that_are_not_made_any_more_take_part_while_they_get_requests() -> None:
+    cutoff = pd.Timestamp("2010-01-29")
+    deployed = [
+        AvailableModel(f"{variant}-predictor-v{version}", variant, version, cutoff)
+        for version, variant in enumerate(("linear", "boosted", "baseline"), 1)
+    ]
+    arms = (
+        Arm("linear-predictor-v1", "linear", 1, "champion", 100, cutoff),
+        Arm("boosted-predictor-v2", "boosted", 2, "shadow", 0, cutoff),
+    )
+    epoch = WeightEpoch("e", 1, pd.Timestamp("2026-01-02", tz="UTC"), arms, "start")
+    can = [model.variant for model in can_take_part(deployed, epoch, {"baseline"})]
+    assert can == ["linear", "baseline"]
+    assert [model.variant for model in can_take_part(deployed, None, {"baseline"})] == ["baseline"]

@@ -593,3 +593,22 @@ def test_a_damaged_pointer_names_the_asset_that_writes_it_again(
     assert world.develop(again).reused
     assert trainer.calls == 0
     assert world.publish(again).version == 1
+
+
+def test_an_ensemble_takes_its_members_trainings_and_trains_those_that_are_missing(
+    lifecycle: ModelLifecycle, world: World
+) -> None:
+    other = replace(world.variant, name="other", hidden=4)
+    both = Variant("both", network="ensemble", members=(world.variant, other))
+    first = world.develop(lifecycle)
+    trained = world.develop(lifecycle, variant=both)
+    assert [name for name, _ in trained.training.network.get_submodule("members").named_children()] == ["tiny", "other"]
+    assert trained.training.variant == both
+    # The first member was there; nobody but the ensemble takes note of the second.
+    assert world.develop(lifecycle).reused
+    assert not (lifecycle.folder / "other" / "current.json").exists()
+    assert (lifecycle.folder / "other").is_dir()
+    assert world.develop(lifecycle, variant=both).reused
+    assert world.develop(lifecycle, variant=other).reused
+    member = trained.training.network.get_submodule("members.tiny").state_dict()
+    assert all(torch.equal(value, member[name]) for name, value in first.training.network.state_dict().items())

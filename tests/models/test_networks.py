@@ -8,8 +8,11 @@ from torch import nn
 
 from financial_assets.errors import TrainingError
 from financial_assets.models.heads import Heads
+from financial_assets.models.networks.attention import AttentionPooling
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.networks.lstm import LstmNetwork
+from financial_assets.models.networks.multiscale import STRIDES, every
+from financial_assets.models.networks.transformer import sinusoids
 from financial_assets.models.variants import VARIANTS
 
 
@@ -20,8 +23,11 @@ def any_volatility(batch: int) -> torch.Tensor:
 @pytest.mark.parametrize("name", list(VARIANTS))
 def test_shapes_and_the_answer_before_training(name: str) -> None:
     torch.manual_seed(0)
-    outputs = build_network(VARIANTS[name], 11).eval()(torch.randn(7, 5, 11), any_volatility(7))
-    assert [tuple(output.shape) for output in outputs] == [(7, 1), (7, 5), (7, 5), (7, 1)]
+    inputs = torch.randn(200, VARIANTS[name].window(5), 11)
+    outputs = build_network(VARIANTS[name], 11).eval()(inputs, any_volatility(200))
+    assert [tuple(output.shape) for output in outputs] == [(200, 1), (200, 5), (200, 5), (200, 1)]
+    if name == "boosted":  # no trees, no answer
+        return
     # Started at the normal quantiles, the intervals are sane from the first step.
     for multiples in (outputs.multiples, outputs.multiples_5d):
         assert bool((multiples.mean(0).diff() > 0.2).all())
@@ -72,3 +78,46 @@ def test_no_sigmoid_inside_the_network() -> None:
 def test_unknown_network_is_named() -> None:
     with pytest.raises(TrainingError, match="perceiver"):
         build_network(replace(VARIANTS["baseline"], network="perceiver"), 3)
+
+
+@pytest.mark.parametrize("name", ["advanced", "attention", "transformer"])
+def test_the_whole_window_is_read_and_its_order_matters(name: str) -> None:
+    torch.manual_seed(0)
+    variant = replace(VARIANTS[name], hidden=16, layers=1)
+    network = build_network(variant, 3).eval()
+    inputs = torch.randn(1, variant.window(10), 3, requires_grad=True)
+    before = network(inputs, any_volatility(1)).logit
+    before.sum().backward()
+    assert inputs.grad is not None
+    reaches_back = (inputs.grad[0].abs().sum(dim=-1) > 0).nonzero().min()
+    # The slowest of three scales reads every fourth step, so that the first one it reads is the fourth.
+    assert int(reaches_back) == (3 if name == "advanced" else 0)
+    assert not torch.allclose(network(inputs.flip(1), any_volatility(1)).logit, before)
+
+
+@pytest.mark.parametrize("name", ["advanced", "transformer"])
+def test_a_width_that_the_heads_cannot_share_is_refused(name: str) -> None:
+    with pytest.raises(TrainingError, match="hidden=13 must be a multiple"):
+        build_network(replace(VARIANTS[name], hidden=13), 3)
+
+
+def test_scales_end_at_the_last_step_and_have_the_same_number_of_steps() -> None:
+    places = torch.arange(48).float().view(1, 48, 1)
+    for stride in STRIDES:
+        read = every(places, stride)[0, :, 0]
+        assert len(read) == 12
+        assert float(read[-1]) == 47
+        assert bool((read.diff() == stride).all())
+
+
+def test_positions_are_counted_back_from_the_last_step() -> None:
+    assert torch.equal(sinusoids(60, 8)[-10:], sinusoids(10, 8))
+    assert len(sinusoids(60, 8).unique(dim=0)) == 60
+
+
+def test_attention_pools_convexly() -> None:
+    torch.manual_seed(0)
+    states = torch.randn(5, 7, 4)
+    pooled = AttentionPooling(4)(states)
+    assert bool((pooled <= states.amax(dim=1)).all())
+    assert bool((pooled >= states.amin(dim=1)).all())

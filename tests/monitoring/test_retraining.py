@@ -367,3 +367,10 @@ def test_of_runs_asked_for_at_once_exactly_one_goes_on(numbers: list[int], data:
     started = [own(number, model=data.draw(st.sampled_from([CHAMPION, CHALLENGER]))) for number in numbers]
     gone_on = [mine.number for mine in started if superseded_by(mine, started, NOW) is None]
     assert gone_on == [2]
+
+
+def test_a_variant_that_is_not_made_any_more_is_not_trained_again() -> None:
+    decision = ask([alert(), alert(CHALLENGER)], policy=replace(POLICY, variants=frozenset({"enhanced", "linear"})))
+    assert decision.request is not None
+    assert decision.request.variant == "enhanced"
+    assert reasons(decision) == "baseline-predictor-v1 cannot be trained again: VARIANTS does not name baseline"

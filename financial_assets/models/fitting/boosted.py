@@ -20,14 +20,13 @@ from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 __all__ = ["fit_boosted"]
 
 _MOST_ROWS = 65_536
-"""Rows of a block that are looked at: every round sorts them into bins and splits them for each of a hundred
-features."""
+"""Most rows of a block that are looked at: each of the twelve sums of trees passes over them in every round."""
 
 _LEAST_LEAF = 40
-"""Rows of a leaf: so few that half of the 1 % quantile is one row in a leaf of a hundred."""
+"""Fewest rows of a leaf on a small panel, where ``_LEAF_SHARE`` would leave a handful."""
 
 _LEAF_SHARE = 0.01
-"""Of the rows, which a leaf holds at least: what one in a hundred days has in common, noise may have, too."""
+"""Share of the rows that a leaf holds at least: what fewer have in common is mostly chance at daily horizons."""
 
 _LARGEST_EXCESS = 5.0
 """Excess returns beyond this many volatilities count as this many: squared, a few jumps would grow all trees."""

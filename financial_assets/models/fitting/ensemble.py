@@ -70,7 +70,7 @@ def fit_ensemble(network: EnsembleNetwork, variant: Variant, data: TrainingData,
         return penalised.item(), point.grad.numpy().ravel()
 
     found = minimize(objective, np.zeros(shape.numel()), jac=True, method="L-BFGS-B")
-    if not np.isfinite(found.x).all():
+    if not np.isfinite(found.fun):
         raise TrainingError("the members of the ensemble give no finite loss on the stop block: look for absurd prices")
     network.weights.copy_(torch.softmax(torch.from_numpy(found.x).view(shape), dim=-1))
     return _details(network, data.calibrate, sample(len(data.calibrate), _MOST_WINDOWS, seed))

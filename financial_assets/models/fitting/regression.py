@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 
 from financial_assets.errors import TrainingError
 
-__all__ = ["Linear", "fit_logistic", "fit_quantiles", "fit_ridge"]
+__all__ = ["Block", "Linear", "fit_logistic", "fit_quantiles", "fit_ridge"]
 
 _LOGISTIC_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """scikit-learn's ``C``."""
@@ -75,7 +75,8 @@ def fit_logistic(fit: Block, stop: Block) -> Linear:
         if best is None or loss < best[0]:
             best = loss, model, strength
     assert best is not None
-    return Linear(best[1].coef_.T.astype(np.float64), best[1].intercept_.astype(np.float64), best[2])
+    model = best[1]
+    return Linear(np.asarray(model.coef_, np.float64).T, np.asarray(model.intercept_, np.float64), best[2])
 
 
 def fit_quantiles(fit: Block, stop: Block, levels: tuple[float, ...]) -> Linear:

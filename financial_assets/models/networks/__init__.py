@@ -1,1 +1,1 @@
-"""The networks: a window of scaled features in, the uncalibrated answer of every head out; ``build`` has them by name."""
+"""The networks: a window of scaled features in, the uncalibrated answers out; ``build`` has them by name."""

@@ -23,18 +23,22 @@ class AttentionPooling(nn.Module):
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, hidden)
-        self.relevance = nn.Linear(hidden, 1, bias=False)
+        self.relevance = nn.Linear(hidden, 1)
 
     def forward(self, states: Tensor) -> Tensor:
         """``[batch, step, hidden]`` to ``[batch, hidden]``."""
+        # As a matrix of steps, for which a linear layer is one product; the states of an LSTM have the steps first.
+        states = states.contiguous()
         shares = torch.softmax(self.relevance(torch.tanh(self.project(states))), dim=1)
         return (shares * states).sum(dim=1)
 
 
 class AttentiveLstmNetwork(LstmNetwork):
-    """Stacked LSTM layers, read out at an attention-weighted mean of all steps.
+    """Stacked LSTM layers, read out at the last step and at an attention-weighted mean of all steps.
 
-    The last state of a deep LSTM keeps little of the first steps; the pooling reads every step directly.
+    The last state of a deep LSTM keeps little of the first steps; the pooling reads every step directly. Its mean is
+    added to the last state: before attention has learned what matters, all steps weigh alike, and the last one would
+    drown among them.
 
     Parameters
     ----------
@@ -50,4 +54,5 @@ class AttentiveLstmNetwork(LstmNetwork):
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         """See ``LstmNetwork.forward``."""
-        return self.heads(self.pooling(self.states(inputs)))
+        states = self.states(inputs)
+        return self.heads(states[:, -1] + self.pooling(states))

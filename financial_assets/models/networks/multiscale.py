@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from financial_assets.errors import TrainingError
 from financial_assets.models.heads import HeadOutputs, Heads
 
-__all__ = ["ATTENTION_HEADS", "STRIDES", "MultiScaleLstmNetwork"]
+__all__ = ["ATTENTION_HEADS", "STRIDES", "MultiScaleLstmNetwork", "every"]
 
 STRIDES = (1, 2, 4)
 """Sessions between two steps of each scale. Every scale reads the same number of steps and ends at the last one."""
@@ -49,14 +49,14 @@ class MultiScaleLstmNetwork(nn.Module):
 
     def forward(self, inputs: Tensor, volatility: Tensor) -> HeadOutputs:
         """See ``LstmNetwork.forward``."""
-        last = [lstm(_every(inputs, stride))[0][:, -1] for lstm, stride in zip(self.scales, STRIDES, strict=True)]
+        last = [lstm(every(inputs, stride))[0][:, -1] for lstm, stride in zip(self.scales, STRIDES, strict=True)]
         states = self.dropout(torch.stack(last, dim=1))
         daily = states[:, :1]
         read = self.attention(daily, states, states, need_weights=False)[0]
         return self.heads(self.dropout(self.normalisation(daily + read)[:, 0]))
 
 
-def _every(inputs: Tensor, stride: int) -> Tensor:
+def every(inputs: Tensor, stride: int) -> Tensor:
     """Every ``stride``-th step up to the last one, as many for each stride."""
     steps = inputs.shape[1]
     count = max(steps // max(STRIDES), 1)

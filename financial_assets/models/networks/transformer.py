@@ -18,6 +18,9 @@ ATTENTION_HEADS = 8
 _WIDENING = 2
 """Width of the feed-forward layer in units of ``hidden``; the usual 4 is for far larger data."""
 
+_FIRST_SCALE = 0.25
+"""Standard deviation of the states that are read out before training; those of an LSTM are about as small."""
+
 _LONGEST_WAVE = 1000.0
 """Of the positions; 10,000 in the source, whose sequences are tens of times longer than any window here."""
 
@@ -53,7 +56,10 @@ class TransformerNetwork(nn.Module):
         layer = nn.TransformerEncoderLayer(
             hidden, ATTENTION_HEADS, _WIDENING * hidden, dropout, "gelu", norm_first=True, batch_first=True
         )
-        self.encoder = nn.TransformerEncoder(layer, layers, nn.LayerNorm(hidden), enable_nested_tensor=False)
+        normalisation = nn.LayerNorm(hidden)
+        # States of unit variance would drown the quantiles that the read-outs start from.
+        nn.init.constant_(normalisation.weight, _FIRST_SCALE)
+        self.encoder = nn.TransformerEncoder(layer, layers, normalisation, enable_nested_tensor=False)
         self.dropout = nn.Dropout(dropout)
         self.heads = Heads(hidden)
         self.register_buffer("positions", sinusoids(SERVED_LOOKBACK, hidden), persistent=False)

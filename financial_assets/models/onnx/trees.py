@@ -7,7 +7,7 @@ float32 alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
@@ -82,9 +82,10 @@ class TreeEnsemble(nn.Module):
         self.register_buffer("value", join((np.where(t["is_leaf"], t["value"], 0.0) for t in trees), np.float64))
         self.register_buffer("roots", torch.tensor(roots, dtype=torch.int64))
         self.register_buffer("baseline", torch.from_numpy(np.asarray(baseline, dtype=np.float64)))
-        self.depth = self._longest_path()
+        self.register_load_state_dict_pre_hook(_take_shapes)
 
-    def _longest_path(self) -> int:
+    @property
+    def depth(self) -> int:
         """Steps from the roots after which every row has come to its leaf."""
         depth, reached = 0, self.roots
         while True:
@@ -92,14 +93,6 @@ class TreeEnsemble(nn.Module):
             if not len(inner):
                 return depth
             depth, reached = depth + 1, torch.cat([self.left[inner], self.right[inner]])
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Take the trees of a state, however many they are."""
-        for name in self._buffers:
-            if prefix + name in state_dict:
-                self.register_buffer(name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *others)
-        self.depth = self._longest_path()
 
     @classmethod
     def from_sklearn(
@@ -134,6 +127,13 @@ class TreeEnsemble(nn.Module):
         if values.dim() != 2 or values.shape[1] != self.features:
             raise ExportError(f"trees of {self.features} features cannot read values of shape {tuple(values.shape)}")
         return evaluate_trees(values, self)
+
+
+def _take_shapes(ensemble: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object) -> None:
+    """Make room for the trees of a stored state, however many they are."""
+    for name in dict(ensemble.named_buffers(recurse=False)):
+        if prefix + name in state:
+            ensemble.register_buffer(name, torch.empty_like(state[prefix + name]))
 
 
 def evaluate_trees(values: Tensor, ensemble: TreeEnsemble) -> Tensor:

@@ -140,3 +140,13 @@ def test_whatever_is_retrained_the_champion_stays_and_reconciling_twice_changes_
             assert rollout.reconcile(models) == epoch
             if set(batch) & {"baseline", "enhanced"}:
                 assert epoch.challengers[0].version > len(models) - len(batch)
+
+
+def test_every_other_variant_that_is_available_is_a_shadow(rollout: Rollout) -> None:
+    epoch = rollout.reconcile((*FIRST, model("linear", 4)))
+    assert [arm.model for arm in epoch.shadows] == ["lightweight-predictor-v3", "linear-predictor-v4"]
+    later = rollout.reconcile((*FIRST, model("linear", 4), model("boosted", 5)))
+    assert {arm.variant for arm in later.shadows} == {"lightweight", "linear", "boosted"}
+    assert later.weights == epoch.weights
+    without = rollout.reconcile((*FIRST, model("boosted", 5)))
+    assert {arm.variant for arm in without.shadows} == {"lightweight", "boosted"}
