@@ -51,6 +51,8 @@ OTHER: dict[str, Any] = {
     "progress": True,
     "mlflow_tracking_uri": "sqlite:////elsewhere/mlflow.db",
     "mlflow_experiment_name": "another",
+    "mlflow_ui_url": "http://mlflow:5000",
+    "dagster_ui_url": "https://dagster.example",
     "prediction_log_url": "sqlite:////elsewhere/predictions.db",
     "rollout_policy": Path("/elsewhere/policy.yaml"),
     "replay_sessions": 11,

@@ -72,8 +72,8 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         "## Purpose",
         "",
-        "One ONNX graph from raw daily bars to calibrated answers for one stock: the direction of the next session, and "
-        "quantiles of the log return, among them the value at risk.",
+        "One ONNX graph from raw daily bars to calibrated answers for one stock: the direction of the next session, "
+        "and quantiles of the log return, among them the value at risk.",
         "",
         *_table(
             ["answer", "shape", "of what"],
