@@ -140,7 +140,7 @@ class PipelineTracking(dg.ConfigurableResource):
             run_id = pipeline_run_of(instance, run.run_id)
             if run_id is None:
                 run_id = stack.enter_context(self._own_run(context, tracker)).id
-            yield stack.enter_context(joined(tracker, run_id, context))
+            yield stack.enter_context(joined(tracker, run_id, run, context.log))
 
     @contextmanager
     def _own_run(self, context: dg.InitResourceContext, tracker: MlflowTracker) -> Generator[MlflowRun, None, None]:
