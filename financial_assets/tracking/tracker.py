@@ -230,9 +230,7 @@ class MlflowTracker:
             make_folder(self.artifact_root)
             location = self.artifact_root.as_uri()
         with ignoring("RESOURCE_ALREADY_EXISTS"):
-            # Without it MLflow opens the experiment on its pages for language models.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
-            client.create_experiment(self.experiment, artifact_location=location, tags=kind)
+            client.create_experiment(self.experiment, artifact_location=location)
         return client.get_experiment_by_name(self.experiment)
 
     def _check(self, experiment: Any) -> None:
