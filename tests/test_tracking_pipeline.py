@@ -169,3 +169,9 @@ def test_a_run_that_is_not_in_the_store_is_named(instance: dg.DagsterInstance, r
         dg.materialize([one], resources={"mlflow": resource}, instance=instance, tags=lost)
     chain = str(raised.value) + str(raised.value.__cause__)
     assert "join run " + "0" * 32 in chain
+
+
+def test_outside_of_a_run_its_use_is_refused_and_its_presence_is_not(resource: PipelineTracking) -> None:
+    with dg.build_init_resource_context() as context, resource.yield_for_execution(context) as interface:
+        with pytest.raises(TrackingError, match=r"mlflow\.log_metrics: outside of a Dagster run"):
+            interface.log_metrics({"one": 1.0})
