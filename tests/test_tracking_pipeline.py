@@ -172,6 +172,9 @@ def test_a_run_that_is_not_in_the_store_is_named(instance: dg.DagsterInstance, r
 
 
 def test_outside_of_a_run_its_use_is_refused_and_its_presence_is_not(resource: PipelineTracking) -> None:
-    with dg.build_init_resource_context() as context, resource.yield_for_execution(context) as interface:
-        with pytest.raises(TrackingError, match=r"mlflow\.log_metrics: outside of a Dagster run"):
-            interface.log_metrics({"one": 1.0})
+    with (
+        dg.build_init_resource_context() as context,
+        resource.yield_for_execution(context) as interface,
+        pytest.raises(TrackingError, match=r"mlflow\.log_metrics: outside of a Dagster run"),
+    ):
+        interface.log_metrics({"one": 1.0})
