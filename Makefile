@@ -7,11 +7,16 @@ SETUP := $(VENV)/.installed
 export DAGSTER_HOME := $(CURDIR)
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
+# Where `make ui` and `make mlflow` answer: each links to the other.
+PORT ?= 3000
+MLFLOW_PORT ?= 5001
+export DAGSTER_UI_URL ?= http://127.0.0.1:$(PORT)
+export MLFLOW_UI_URL ?= http://127.0.0.1:$(MLFLOW_PORT)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Where a shell sets it, each of the many processes that the tests start would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test test-statistics ui check docs pictures bench bench-ab stop clean
+.PHONY: help setup run test test-statistics ui mlflow check docs pictures bench bench-ab stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +40,7 @@ test-statistics: $(SETUP) ## error rates by simulation, which make test leaves o
 	$(BIN)/python -m pytest -n 2 --dist load -m statistics
 
 ui: $(SETUP) ## Dagster in the browser
-	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(or $(PORT),3000)
+	$(BIN)/dagster dev --workspace workspace.yaml --host 127.0.0.1 --port $(PORT)
 
 check: $(SETUP) ## ruff and pyright
 	$(BIN)/ruff check .
@@ -55,6 +60,10 @@ bench: $(SETUP) ## every figure that README and docs quote
 
 bench-ab: $(SETUP) ## the A/B engine's goals: error rates, power, time, each with a naive control
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ab
+
+mlflow: $(SETUP) ## MLflow in the browser: trainings, model cards, versions, decisions
+	@$(BIN)/mlflow server --host 127.0.0.1 --port $(MLFLOW_PORT) --workers 1 \
+		--backend-store-uri $(or $(MLFLOW_TRACKING_URI),sqlite:///$(abspath $(or $(FINANCIAL_ASSETS_HOME),.financial_assets))/mlflow.db)
 
 stop: ## end the local serving plane
 	@test ! -x $(BIN)/financial-assets || $(BIN)/financial-assets stop

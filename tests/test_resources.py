@@ -22,7 +22,7 @@ from financial_assets.market.sources.files import FilePrices
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import SimulatedPrices
 from financial_assets.market.sources.yahoo import YahooPrices
-from financial_assets.resources import ABTest, Market, Models, Retraining, Serving, make_resources
+from financial_assets.resources import ABTest, Market, Models, PipelineTracking, Retraining, Serving, make_resources
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.settings import Settings, load_settings
 
@@ -54,6 +54,8 @@ OTHER: dict[str, Any] = {
     "progress": True,
     "mlflow_tracking_uri": "sqlite:////elsewhere/mlflow.db",
     "mlflow_experiment_name": "another",
+    "mlflow_ui_url": "http://mlflow:5000",
+    "dagster_ui_url": "https://dagster.example",
     "prediction_log_url": "sqlite:////elsewhere/predictions.db",
     "rollout_policy": Path("/elsewhere/policy.yaml"),
     "replay_sessions": 11,
@@ -127,7 +129,7 @@ NOT_CARRIED = {
 
 
 def fields(found: dict[str, Any]) -> dict[str, Any]:
-    kinds = (Market, Models, Serving, ABTest, Retraining)
+    kinds = (Market, Models, Serving, ABTest, Retraining, PipelineTracking)
     assert all(isinstance(resource, kinds) for resource in found.values())
     return {f"{name}.{field}": value for name, resource in found.items() for field, value in dict(resource).items()}
 
@@ -172,7 +174,13 @@ def test_no_resource_shows_a_password(tmp_path: Path) -> None:
         mlflow_tracking_uri="http://someone:letmein-2@host:5000",
     )
     shown = {name: value for name, value in fields(carried).items() if "host" in str(value)}
-    assert set(shown) == {"ab_test.log_url", "market.log_url", "models.tracking_uri", "serving.tracking_uri"}
+    assert set(shown) == {
+        "ab_test.log_url",
+        "market.log_url",
+        "mlflow.tracking_uri",
+        "models.tracking_uri",
+        "serving.tracking_uri",
+    }
     assert "letmein" not in str(shown)
 
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from financial_assets.tracking.owners import (
     owner_state,
     owner_tags,
 )
-from financial_assets.tracking.runs import FAILURE_TAG
+from financial_assets.tracking.runs import FAILURE_TAG, page_of
 from tests.mlflow_store import client_of, experiment_of
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that it is about to drop.
@@ -131,6 +132,77 @@ def test_runs_nest_and_end_each_as_it_was(tracker: MlflowTracker, client: Mlflow
         outer.log_metrics({"still": 1})
     assert client.get_run(outer.id).info.status == "FINISHED"
     assert client.get_run(inner.id).info.status == "FAILED"
+
+
+def test_a_run_nested_below_another_names_it(tracker: MlflowTracker, client: MlflowClient) -> None:
+    with tracker.run("pipeline") as pipeline:
+        pass
+    with tracker.run("training", parent=pipeline.id) as nested:
+        pass
+    assert client.get_run(nested.id).data.tags["mlflow.parentRunId"] == pipeline.id
+    assert "mlflow.parentRunId" not in client.get_run(pipeline.id).data.tags
+    assert client.get_run(nested.id).data.tags["mlflow.user"], "who made it"
+
+
+@pytest.mark.parametrize("error", [None, ValueError("said otherwise"), KeyboardInterrupt()])
+def test_a_verdict_from_elsewhere_counts_more_than_the_block(
+    tracker: MlflowTracker, client: MlflowClient, error: BaseException | None
+) -> None:
+    with suppress(ValueError, KeyboardInterrupt), tracker.run("pipeline") as run:
+        run.conclude("FAILED", "a step failed")
+        if error is not None:
+            raise error
+    found = client.get_run(run.id)
+    assert (found.info.status, found.data.tags[FAILURE_TAG]) == ("FAILED", "a step failed")
+
+
+def test_dead_runs_among_decisions_are_ended_too(tracker: MlflowTracker, client: MlflowClient) -> None:
+    place = client.create_experiment("experiment-decisions")
+    dead = client.create_run(place, tags={**owner_tags(), OWNER_PID: str(_pid_that_ended())}).info.run_id
+    with tracker.run("training"):
+        assert client.get_run(dead).info.status == "KILLED"
+
+
+def test_a_history_longer_than_one_request_is_recorded_whole(tracker: MlflowTracker, client: MlflowClient) -> None:
+    with tracker.run("long") as run:
+        run.log_history((epoch, {"fit_loss": 1.0 / epoch, "stop_loss": 2.0}) for epoch in range(1, 702))
+    history = client.get_metric_history(run.id, "fit_loss")
+    assert [(point.step, point.value) for point in history] == [(epoch, 1.0 / epoch) for epoch in range(1, 702)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_history_with_a_hole_is_refused_by_name(tracker: MlflowTracker, value: float) -> None:
+    with pytest.raises(TrackingError, match=r"'stop_loss'.*at step 2"), tracker.run("train") as run:
+        run.log_history([(1, {"stop_loss": 0.5}), (2, {"stop_loss": value})])
+
+
+def test_a_model_that_cannot_be_uploaded_is_marked_as_failed(
+    tracker: MlflowTracker, client: MlflowClient, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()  # without MLmodel
+    with pytest.raises(TrackingError, match="log model 'tiny'"), tracker.run("train") as run:
+        run.log_model(tmp_path / "model", "tiny", parts={}, tags={}, params={}, metrics={})
+    (model,) = client.search_logged_models([experiment_of(client)])
+    assert (model.name, str(model.status), model.source_run_id) == ("tiny", "FAILED", run.id)
+    assert client.get_run(run.id).info.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("http://mlflow:5000/", "http://mlflow:5000/#/experiments/3/runs/abc"),
+        ("https://someone:letmein@host/mlflow", "https://host/mlflow/#/experiments/3/runs/abc"),
+    ],
+)
+def test_the_page_of_a_run_is_an_address_without_a_password(given: str, shown: str) -> None:
+    assert page_of(given, "3", "abc") == shown
+
+
+def test_a_run_has_a_page_where_somebody_says_where_pages_are(tmp_path: Path, tracker: MlflowTracker) -> None:
+    with tracker.run("train") as run:
+        assert tracker.page(run.id) is None
+        elsewhere = MlflowTracker(tracker.connection.uri, "experiment", tmp_path, "http://127.0.0.1:5001")
+        assert elsewhere.page(run.id) == page_of("http://127.0.0.1:5001", run.experiment_id, run.id)
 
 
 def test_a_failed_run_can_be_resumed_and_finished(tracker: MlflowTracker, client: MlflowClient) -> None:

@@ -8,7 +8,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.rollout import decisions_metadata
-from financial_assets.assets.training import baselines
+from financial_assets.assets.training import baselines, lineage_tags
 from financial_assets.atomic import atomic_path
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
@@ -99,7 +99,7 @@ def ab_evaluation(
     baselines = BaselinePredictions.current(models, market)
     panel = baselines.panel
     known = KnownPrices.of(panel, market.clock().now())
-    judgements = decide_as_of(known, baselines, models, ab_test)
+    judgements = decide_as_of(known, baselines, models, ab_test, lineage_tags(context, models))
     update_allocation(judgements, known, ab_test)
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)

@@ -114,15 +114,19 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         ],
     )
     def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+        pipeline = pipeline_run_of(context.instance, context.run.run_id)
         trained = models.lifecycle().develop(
             variant,
             market.load_features(),
             market.load_panel(),
             cutoff=data_cutoff(context, market),
             tags=lineage_tags(context, models),
-            parent=pipeline_run_of(context.instance, context.run.run_id),
+            parent=pipeline,
         )
         accuracy = held_out_scores(trained.training.held_out)["accuracy"]
+        if pipeline is not None:  # its page then compares the variants
+            score = {f"{variant.name}/held_out_accuracy": accuracy.estimate}
+            models.tracker().opened(pipeline).log_metrics(score)
         how = "reused" if trained.reused else f"trained in {trained.training.seconds:.1f} s"
         context.log.info(
             f"{how}, best epoch {trained.training.best_epoch}; held-out accuracy {accuracy.estimate:.1%} "

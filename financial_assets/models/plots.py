@@ -62,7 +62,7 @@ def plot_reliability(answers: Answers, platt: PlattScaling) -> bytes:
 
 
 def plot_coverage(answers: Answers) -> bytes:
-    """Share of held-out outcomes at or below each quantile, against its level, with 95 % intervals, as PNG.
+    """Share of held-out outcomes at or below each quantile, less its level, with 95 % intervals, as PNG.
 
     Below the 1 % and 5 % quantiles lie the days on which a loss exceeds the value at risk at 99 % and 95 %.
     """
@@ -70,18 +70,20 @@ def plot_coverage(answers: Answers) -> bytes:
     figure = Figure(figsize=(6, 3.2), dpi=110, layout="constrained")
     axes = figure.subplots()
     places = np.arange(len(QUANTILE_LEVELS))
-    axes.bar(places, QUANTILE_LEVELS, color="0.88", label="level")
+    axes.axhline(0.0, color="0.6", linestyle=":")
+    levels = np.asarray(QUANTILE_LEVELS)
     for horizon, suffix, offset in zip(HORIZONS, ("", "_5d"), (-0.15, 0.15), strict=True):
         covered = [scores[f"coverage{suffix}_{level:.0%}"] for level in QUANTILE_LEVELS]
         seen = np.array([interval.estimate for interval in covered])
         low, high = np.array([one.low for one in covered]), np.array([one.high for one in covered])
         error = np.nan_to_num(np.clip([seen - low, high - seen], 0.0, None))
         sessions = "next session" if horizon == 1 else f"next {horizon} sessions"
-        axes.errorbar(places + offset, seen, yerr=error, fmt="o", capsize=3, label=f"{sessions}, before calibration")
-        for place, value in zip(places + offset, seen, strict=True):
-            axes.annotate(f"{value:.1%}", (place, value), xytext=(0, 8), textcoords="offset points", fontsize=7)
+        points, too_many = places + offset, 100.0 * (seen - levels)
+        axes.errorbar(points, too_many, yerr=100.0 * error, fmt="o", capsize=3, label=f"{sessions}, before calibration")
+        for place, height, value in zip(points, too_many, seen, strict=True):
+            axes.annotate(f"{value:.1%}", (place, height), xytext=(4, 4), textcoords="offset points", fontsize=7)
     axes.set(xticks=places, xticklabels=[f"{level:.0%} quantile" for level in QUANTILE_LEVELS])
-    axes.set(ylabel="share of outcomes below")
+    axes.set(ylabel="outcomes below, less the level (points)")
     axes.legend(frameon=False)
     return _png(figure)
 

@@ -62,9 +62,7 @@ class PipelineMlflow(MlFlow):
 
 
 @contextmanager
-def joined(
-    tracker: MlflowTracker, run_id: str, context: dg.InitResourceContext
-) -> Generator[PipelineMlflow, None, None]:
+def joined(tracker: MlflowTracker, run_id: str, run: dg.DagsterRun, log: Any) -> Generator[PipelineMlflow, None, None]:
     """The interface to a run, while the block lasts; what MLflow keeps for the whole process is put back after it.
 
     Raises
@@ -79,9 +77,7 @@ def joined(
         "mlflow_tracking_uri": tracker.connection.uri,
         "mlflow_run_id": run_id,
     }
-    as_its_own = SimpleNamespace(
-        log=context.log, dagster_run=context.run, run_id=context.run_id, resource_config=settings
-    )
+    as_its_own = SimpleNamespace(log=log, dagster_run=run, run_id=run.run_id, resource_config=settings)
     try:
         with tracker.connection.errors(f"join run {run_id}"), warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)

@@ -111,6 +111,13 @@ def pipeline_run_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     return None if run is None else run.tags.get(RUN_TAG)
 
 
+class _OutsideOfRuns:
+    """Stands for MLflow's functions where there is no Dagster run that they could write into."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise TrackingError(f"mlflow.{name}: outside of a Dagster run there is no MLflow run to write into")
+
+
 class PipelineTracking(dg.ConfigurableResource):
     """The resource ``mlflow``: MLflow's own functions, on the MLflow run of the Dagster run.
 
@@ -130,7 +137,8 @@ class PipelineTracking(dg.ConfigurableResource):
         """MLflow's functions, while the steps of this process are executed."""
         run, instance = context.run, context.instance
         if run is None or instance is None:
-            raise TrackingError("the resource `mlflow` is for runs: outside of one there is nothing to write into")
+            yield _OutsideOfRuns()  # a sensor's context makes all resources that it is given
+            return
         tracker = MlflowTracker(
             self.tracking_uri, self.mlflow_experiment_name, Path(self.home) / "mlartifacts", self.mlflow_ui_url
         )
@@ -140,7 +148,7 @@ class PipelineTracking(dg.ConfigurableResource):
             run_id = pipeline_run_of(instance, run.run_id)
             if run_id is None:
                 run_id = stack.enter_context(self._own_run(context, tracker)).id
-            yield stack.enter_context(joined(tracker, run_id, context))
+            yield stack.enter_context(joined(tracker, run_id, run, context.log))
 
     @contextmanager
     def _own_run(self, context: dg.InitResourceContext, tracker: MlflowTracker) -> Generator[MlflowRun, None, None]:

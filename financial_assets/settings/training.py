@@ -74,10 +74,10 @@ class TrainingSettings(SettingsGroup):
     mlflow_experiment_name: str = Field(default="financial-mlops-pytorch", min_length=1)
     """MLflow experiment that runs of pipelines and trainings belong to; decisions are in `<name>-decisions`."""
 
-    mlflow_ui_url: _Page | None = None
+    mlflow_ui_url: _Page | None = Field(default=None, repr=False)
     """Where a browser finds MLflow's pages, for links to them; default: `MLFLOW_TRACKING_URI` if that is a server."""
 
-    dagster_ui_url: _Page | None = None
+    dagster_ui_url: _Page | None = Field(default=None, repr=False)
     """Where a browser finds Dagster's pages, for links from MLflow back to Dagster's runs; default: no links."""
 
     @field_validator("variants", mode="before")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from financial_assets.errors import TrackingError
 from financial_assets.tracking.connection import Connection
@@ -203,5 +204,7 @@ class MlflowRun:
 
 
 def page_of(server: str, experiment_id: str, run_id: str) -> str:
-    """The page of a run in MLflow's browser interface at ``server``."""
-    return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"
+    """The page of a run in MLflow's browser interface at ``server``, whose user and password are left out."""
+    address = urlsplit(server)
+    host = address.netloc.rpartition("@")[2]
+    return f"{address.scheme}://{host}{address.path.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}"

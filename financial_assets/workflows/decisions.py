@@ -5,7 +5,7 @@ The asset ``rollout`` and the command ``replay --decide`` both run it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -108,7 +108,11 @@ def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) ->
 
 
 def decide_as_of(
-    known: KnownPrices, baselines: BaselinePredictions, models: ModelStore, ab_test: ABTestState
+    known: KnownPrices,
+    baselines: BaselinePredictions,
+    models: ModelStore,
+    ab_test: ABTestState,
+    made_in: Mapping[str, str] | None = None,
 ) -> tuple[Judgement, ...]:
     """Decide about every challenger as of a session; empty without one. Nothing moves yet.
 
@@ -123,6 +127,8 @@ def decide_as_of(
         Predictions of the baselines.
     models, ab_test
         Tracker, log and policy.
+    made_in
+        Tags of the tracked decisions that lead to the pipeline which decides.
     """
     with _controller(ab_test) as controller:
         by_session = not is_adaptive(controller.rollout.policy)  # adaptive shares learn from the rows themselves
@@ -136,7 +142,7 @@ def decide_as_of(
         decision = judgement.decision
         path = ab_test.decisions_folder / f"{decision.as_of}-{decision.digest[:12]}.json"
         atomic_write_text(path, decision.document)
-        track_decision(models.tracker(), judgement.plan, decision)
+        track_decision(models.tracker(), judgement.plan, decision, made_in)
     return judgements
 
 

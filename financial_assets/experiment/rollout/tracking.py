@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from financial_assets.experiment.decision.record import Decision
@@ -14,11 +15,22 @@ DECISION_TAG = "decision"
 """Tag of a run that holds a decision; its value is the record's SHA-256."""
 
 
-def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decision) -> str:
+def track_decision(
+    tracker: MlflowTracker, plan: ExperimentPlan, decision: Decision, made_in: Mapping[str, str] | None = None
+) -> str:
     """Record a decision with its plan as a tracked run, or return the run that holds it already.
 
     A process that dies in between leaves a run that did not end successfully: it does not count, and the next call
     records the decision again.
+
+    Parameters
+    ----------
+    tracker
+        That of the trainings; decisions go into their own experiment beside it.
+    plan, decision
+        What is recorded.
+    made_in
+        Tags that lead to the pipeline that decided.
 
     Returns
     -------
@@ -34,6 +46,7 @@ def track_decision(tracker: MlflowTracker, plan: ExperimentPlan, decision: Decis
     if recorded is not None:
         return recorded
     tags = {
+        **(made_in or {}),
         KIND_TAG: "decision",
         DECISION_TAG: decision.digest,
         "decision.plan": plan.digest,

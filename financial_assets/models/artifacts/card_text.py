@@ -72,12 +72,12 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         "",
         "## Purpose",
         "",
-        "One ONNX graph from raw daily bars to calibrated answers for one stock: the direction of the next session, and "
-        "quantiles of the log return, among them the value at risk.",
+        "One ONNX graph from raw daily bars to calibrated answers for one stock: the direction of the next session, "
+        "and quantiles of the log return, among them the value at risk.",
         "",
         *_table(
             ["answer", "shape", "of what"],
-            ([f"`{name}`", str(shape), targets.get(name, "")] for name, shape in interface["outputs"].items()),
+            ([f"`{name}`", _shape(shape), targets.get(name, "")] for name, shape in interface["outputs"].items()),
         ),
         "",
         f"Input {_shapes(interface['input'])}. Quantile levels: "
@@ -132,7 +132,11 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
 
 
 def _shapes(named: Mapping[str, Any]) -> str:
-    return ", ".join(f"`{name}` {shape}" for name, shape in named.items())
+    return ", ".join(f"`{name}` {_shape(shape)}" for name, shape in named.items())
+
+
+def _shape(sizes: Sequence[Any]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _universe(card: Mapping[str, Any]) -> str:

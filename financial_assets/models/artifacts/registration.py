@@ -111,7 +111,7 @@ def register(
         folder / ARTIFACT_FOLDER / MODEL_FOLDER,
         f"{variant}-predictor",
         parts={TRAINING_FOLDER: folder / TRAINING_FOLDER},
-        tags={**tags, **about},
+        tags={**tags, **about, NOTE_TAG: card_summary(card)},
         params={**training.variant.hyperparameters(), "seed": training.seed, "data_cutoff": cutoff},
         metrics=held_out_metrics(training),
         dataset=next((dataset for dataset in datasets if dataset.context == "held_out"), None),

@@ -60,3 +60,17 @@ def test_a_run_that_broke_off_is_no_record(tmp_path: Path) -> None:
     recorded = track_decision(tracker, plan(), decision)
     assert recorded != broken.id
     assert tracker.find(DECISION_TAG, decision.digest) == recorded
+
+
+def test_decisions_have_an_experiment_of_their_own_and_those_of_earlier_releases_are_found(tmp_path: Path) -> None:
+    tracker = MlflowTracker(f"sqlite:///{tmp_path / 'mlflow.db'}", "experiment", tmp_path / "artifacts")
+    client = client_of(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    old, new = decided(0.0, 20), decided(0.05, 252)
+    with tracker.run("recorded among the trainings", tags={DECISION_TAG: old.digest}) as earlier:
+        pass
+    assert track_decision(tracker, plan(), old) == earlier.id
+    run = client.get_run(track_decision(tracker, plan(), new, {"dagster.run_id": "7"}))
+    assert client.get_experiment(run.info.experiment_id).name == "experiment-decisions"
+    assert run.data.tags.items() >= {"financial_assets.kind": "decision", "dagster.run_id": "7"}.items()
+    trainings = client.search_runs([client.get_experiment_by_name("experiment").experiment_id])
+    assert [one.info.run_id for one in trainings] == [earlier.id]
