@@ -46,6 +46,9 @@ OTHER: dict[str, Any] = {
     "evaluation_share": 0.3,
     "sequence_length": 20,
     "max_epochs": 3,
+    "hyperparameters": Path("/elsewhere/hyperparameters.yaml"),
+    "search_budget": 7.5,
+    "search_trials": 12,
     "seed": 7,
     "device": "cpu",
     "progress": True,
@@ -126,7 +129,13 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
         "covariates": ["^VIX", "^TNX - ^IRX"],
         **{
             name: str(OTHER[name])
-            for name in ("ingestion_start_date", "ingestion_end_date", "quality_overrides", "rollout_policy")
+            for name in (
+                "ingestion_start_date",
+                "ingestion_end_date",
+                "quality_overrides",
+                "hyperparameters",
+                "rollout_policy",
+            )
         },
     }.get(setting, OTHER[setting])
     assert expected in changed.values()

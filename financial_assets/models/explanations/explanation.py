@@ -105,8 +105,9 @@ class Explanation:
         """
         try:
             with disk_errors(path, "read"):
-                return _EXPLANATION.validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError) as error:
+                content = path.read_bytes() if path.exists() else b""
+            return _EXPLANATION.validate_json(content)
+        except ValidationError as error:
             raise TrainingError(
                 f"{path} is not a stored explanation ({error}): materialize explanations again"
             ) from error
