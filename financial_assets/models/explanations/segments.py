@@ -83,6 +83,8 @@ class SegmentView:
     @property
     def caution(self) -> str:
         """What so many comparisons mean, in words."""
+        if not self.compared:
+            return "No group has enough days to be compared with the rest."
         odd = [f"{segment.dimension} {segment.value}" for segment in self.segments if segment.stands_out]
         chance = self.compared * (1 - self.level)
         found = (
