@@ -17,7 +17,13 @@ from financial_assets.cli.main import main
 from financial_assets.settings import Settings
 
 COMMANDS = {"run", "serve", "stop", "status", "replay", "exporter", "decide"}
-ARGUMENTS = {"signal": ["AAPL"], "approve": ["3f0c"], "prices": ["check"]}
+ARGUMENTS = {
+    "signal": ["AAPL"],
+    "approve": ["3f0c"],
+    "prices": ["check"],
+    "search": ["--variant", "baseline"],
+    "explain": ["--variant", "baseline"],
+}
 Command = Callable[..., Result]
 
 

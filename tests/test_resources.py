@@ -49,6 +49,9 @@ OTHER: dict[str, Any] = {
     "variants": "baseline,enhanced,linear",
     "sequence_length": 20,
     "max_epochs": 3,
+    "hyperparameters": Path("/elsewhere/hyperparameters.yaml"),
+    "search_budget": 7.5,
+    "search_trials": 12,
     "seed": 7,
     "device": "cpu",
     "progress": True,
@@ -153,6 +156,7 @@ def test_every_setting_reaches_a_resource(tmp_path: Path, setting: str) -> None:
                 "ingestion_end_date",
                 "quality_overrides",
                 "external_models",
+                "hyperparameters",
                 "rollout_policy",
             )
         },

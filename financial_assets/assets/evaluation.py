@@ -128,7 +128,14 @@ def ab_evaluation(
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
-    page = html(evaluation, cases, market.clock_gap().sentence, made_by, _doubts(market, panel))
+    page = html(
+        evaluation,
+        cases,
+        market.clock_gap().sentence,
+        made_by,
+        _doubts(market, panel),
+        models.stored_explanations(),
+    )
     write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")

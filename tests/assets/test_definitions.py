@@ -16,6 +16,7 @@ from financial_assets.automation.jobs import daily
 from financial_assets.definitions import artifact_assets, defs, model_assets, predictor_assets
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.rollout.state import AvailableModel
+from financial_assets.models.search.space import SPACES
 from financial_assets.models.variants import VARIANTS as ALL_VARIANTS
 from financial_assets.models.variants import Variant, choose_variants
 from financial_assets.settings import Settings
@@ -40,6 +41,10 @@ for name in VARIANTS:
     EDGES[f"models/{name}"] = {"features"}
     EDGES[f"onnx/{name}"] = {f"models/{name}", "features"}
     EDGES[f"predictors/{name}"] = {f"onnx/{name}"}
+    EDGES[f"explanations/{name}"] = {f"models/{name}"}
+    if VARIANTS[name].network in SPACES:
+        EDGES[f"search/{name}"] = {"features"}
+ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
@@ -50,6 +55,8 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
+    "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
+    "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
 }
 BLOCKING = {
     "raw_prices": {
@@ -123,7 +130,14 @@ def test_checks_and_which_of_them_block() -> None:
 
 
 def test_full_pipeline_is_everything() -> None:
-    assert selected("full_pipeline") == set(EDGES)
+    assert selected("full_pipeline") == set(EDGES) - ON_REQUEST
+
+
+@pytest.mark.parametrize(("job", "group"), [("search", "search"), ("explain", "explanations")])
+def test_studies_are_made_on_request_only(job: str, group: str) -> None:
+    assert selected(job) == GROUPS[group] != set()
+    for other in ("full_pipeline", "daily", "retrain"):
+        assert not selected(other) & GROUPS[group]
 
 
 def test_daily_neither_trains_nor_exports_nor_deploys() -> None:

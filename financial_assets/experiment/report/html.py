@@ -25,6 +25,9 @@ from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
 from financial_assets.experiment.report.style import css_variables, png_of, svg_of
+from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
+from financial_assets.models.explanations.plots import draw_importance
+from financial_assets.models.explanations.tables import families_table
 from financial_assets.portfolio.economics.words import TITLES
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 
@@ -82,6 +85,7 @@ def html(
     clock: str = "",
     provenance: Provenance | None = None,
     doubts: Sequence[str] = (),
+    explanations: StoredExplanations | None = None,
 ) -> str:
     """The page: verdict first, then tables and plots; it loads nothing from outside itself.
 
@@ -97,7 +101,10 @@ def html(
         What made the page.
     doubts
         What is wrong with the prices, one sentence each.
+    explanations
+        What moves the answers of the models, where somebody has asked.
     """
+    stored = explanations or StoredExplanations()
     case, others = _main_case(cases)
     ordered = [case, *others] if case else []
     strategies = [(skill.name, skill.pnl) for skill in evaluation.skills if skill.pnl is not None]
@@ -155,6 +162,9 @@ def html(
         ),
         forecasters=forecasters(evaluation),
         glossary=GLOSSARY,
+        explanations=stored,
+        moved={each.variant: Markup(_importance_svg(each, place)) for place, each in enumerate(stored.explanations)},
+        family_tables={each.variant: families_table(each) for each in stored.explanations},
         light=Markup(css_variables("light")),
         dark=Markup(css_variables("dark")),
     )
@@ -212,6 +222,15 @@ def _evidence_svg(case: DecisionCase, place: int) -> str:
         f"Evidence over time: {case.plan.challenger} minus {case.plan.champion}",
         "Mean difference of all days so far, the interval that is valid on every day, the planned looks, and the "
         "difference that each look needs. Figures: table of planned looks.",
+    )
+
+
+def _importance_svg(explanation: Explanation, place: int) -> str:
+    return svg_of(
+        lambda: draw_importance(explanation),
+        f"plot-explanation-{place}",
+        f"What the families of features are worth to {explanation.variant}",
+        "Rise of the loss when a family says what it said of another day, with intervals. Figures: table of families.",
     )
 
 

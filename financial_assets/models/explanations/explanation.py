@@ -67,26 +67,25 @@ class Explanation:
         rise = largest.losses["total"]
         shown = [importance.family for importance in self.across_days if importance.losses["total"].low > 0]
         worth = (
-            f"Without {'its word' if len(shown) == 1 else 'their word'} on the day the loss is higher, beyond chance, "
-            f"for {', '.join(shown)}."
-            if shown
-            else "No family's word on the day lowers the loss beyond chance."
+            f"Beyond chance it does so for {', '.join(shown)}." if shown else "Beyond chance it does so for no family."
         )
         gradients = self.gradients[0] if self.gradients else None
         moved = (
             f"{self.variant}: {NO_GRADIENTS}."
             if gradients is None
             else f"{gradients.families[0].family} moves the direction most ({gradients.families[0].share:.0%} of all "
-            f"attribution; completeness error {self.completeness_error:.1%} at most)."
+            f"attribution; completeness error {self.completeness_error:.2g} at most)."
         )
         ablated = (
-            f"Trained without {self.ablation[0].family} it loses most: {self.ablation[0].losses['total']}."
+            f"Training without a family raises the loss most for {self.ablation[0].family}: by "
+            f"{self.ablation[0].losses['total']}."
             if self.ablation
             else "No family was left out of a training (ablation was not asked for)."
         )
         return (
             moved,
-            f"{largest.family} matters most by permutation: the loss rises by {rise}. {worth}",
+            f"When a family says what it said of another day, the loss rises most for {largest.family}: by {rise}. "
+            f"{worth}",
             ablated,
             self.segments.caution,
         )
@@ -106,8 +105,9 @@ class Explanation:
         """
         try:
             with disk_errors(path, "read"):
-                return _EXPLANATION.validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError) as error:
+                content = path.read_bytes() if path.exists() else b""
+            return _EXPLANATION.validate_json(content)
+        except ValidationError as error:
             raise TrainingError(
                 f"{path} is not a stored explanation ({error}): materialize explanations again"
             ) from error

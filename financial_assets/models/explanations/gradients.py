@@ -13,7 +13,6 @@ from types import MappingProxyType
 
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor
 
 from financial_assets.models.explanations.held_out import HeldOut
@@ -101,6 +100,8 @@ def integrated_gradients(held_out: HeldOut, *, most: int, level: float = 0.95) -
 
     The volatility forecast beside the inputs keeps its value: it is no feature of the network's.
     """
+    from captum.attr import IntegratedGradients  # whoever only reads a stored explanation need not wait for it
+
     positions = held_out.days(most)
     batch, dates = held_out.batch(positions), held_out.dates[positions]
 

@@ -97,6 +97,8 @@ def permutation_importance(
         for family, places in held_out.families.items():
             rises = [_losses(held_out, positions, positions[donor], places) - base for donor in donors]
             daily = daily_means(np.mean(rises, axis=0), dates)
+            if kind == "across days":
+                daily += _as_donor(rises, donors, dates)
             means = {name: long_run_mean(daily[:, column], level).interval for column, name in enumerate(COLUMNS)}
             importances.append(FamilyImportance(family, kind, means))
         found += sorted(importances, key=lambda importance: -importance.losses["total"].estimate)
@@ -124,6 +126,23 @@ def exchanged(dates: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     donors = np.empty(len(dates), dtype=np.intp)
     donors[np.argsort(dates, kind="stable")] = order
     return donors
+
+
+def _as_donor(rises: list[np.ndarray], donors: list[np.ndarray], dates: np.ndarray) -> np.ndarray:
+    """How far the rises that each day's features have caused elsewhere lie from their mean ``[day, 5]``.
+
+    The mean rise depends twice on every day: on its outcomes and on its features, which other days were given. What a
+    day adds to the uncertainty is the sum of both (Hajek's projection of a mean over pairs: van der Vaart 1998, chapter
+    12); with its outcomes alone, intervals would be too narrow. The estimate stays the same: the sum of this is zero.
+    """
+    day = np.unique(dates, return_inverse=True)[1]
+    given = np.concatenate([day[donor] for donor in donors])
+    times = np.bincount(given, minlength=day.max() + 1)[:, None]
+    caused = np.stack(
+        [np.bincount(given, column, minlength=day.max() + 1) for column in np.concatenate(rises).T], axis=1
+    )
+    mean = np.where(times > 0, caused / np.maximum(times, 1), caused.sum(axis=0) / times.sum())
+    return mean - mean.mean(axis=0)
 
 
 def _offsets(days: int, repeats: int, generator: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.market.universe import Universe
 from financial_assets.scoring.intervals import Interval, day_clustered_difference, day_clustered_mean
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
-from financial_assets.scoring.regimes import TERCILES, trend_directions, volatility_terciles
+from financial_assets.scoring.regimes import TERCILES, TRENDS, trend_directions, volatility_terciles
 
 SCORES = ("log_loss", "pinball", "accuracy")
 """Scores of a row: cross-entropy of the direction (nats); pinball loss of the next return in units of the row's
@@ -83,6 +83,8 @@ class SegmentView:
     @property
     def caution(self) -> str:
         """What so many comparisons mean, in words."""
+        if not self.compared:
+            return "No group has enough days to be compared with the rest."
         odd = [f"{segment.dimension} {segment.value}" for segment in self.segments if segment.stands_out]
         chance = self.compared * (1 - self.level)
         found = (
@@ -117,9 +119,9 @@ def group_labels(
     weekdays = np.array(_WEEKDAYS, dtype=object)[dates.weekday.to_numpy()]
     edges = np.quantile(rows["volatility"], [1 / 3, 2 / 3])
     buckets = np.array(TERCILES, dtype=object)[np.searchsorted(edges, rows["volatility"].to_numpy())]
-    labels = {
+    labels: dict[str, tuple[np.ndarray, tuple[str, ...]]] = {
         "market volatility": (np.array(volatility_terciles(level), dtype=object)[place], TERCILES),
-        "market trend": (np.array(trend_directions(level), dtype=object)[place], ("down", "up")),
+        "market trend": (np.array(trend_directions(level), dtype=object)[place], TRENDS),
         "weekday": (weekdays, _WEEKDAYS),
         "stock volatility": (buckets, TERCILES),
     }

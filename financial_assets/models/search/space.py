@@ -74,6 +74,14 @@ _OPTIMISER: SearchSpace = {
 SPACES: Mapping[str, SearchSpace] = MappingProxyType(
     {
         "lstm": {**_OPTIMISER, "hidden": Choice((16, 24, 32, 48, 64, 96)), "layers": Choice((1, 2))},
+        "multiscale": {**_OPTIMISER, "hidden": Choice((32, 64, 96, 128))},
+        "attention": {**_OPTIMISER, "hidden": Choice((32, 64, 128)), "layers": Choice((1, 2, 3))},
+        "transformer": {**_OPTIMISER, "hidden": Choice((32, 64, 128)), "layers": Choice((1, 2, 3))},
+        "boosted": {
+            "learning_rate": Real(0.01, 0.3, log=True),
+            "weight_decay": Real(0.01, 100.0, log=True),
+            "hidden": Choice((3, 7, 15, 31)),
+        },
     }
 )
 """The space of each kind of network, by the name that a variant gives it.
@@ -81,7 +89,15 @@ SPACES: Mapping[str, SearchSpace] = MappingProxyType(
 Epochs and patience are not searched: they are the budget of one training, and early stopping chooses the epoch.
 """
 
-_FIXED = ("name", "network")
+NOT_SEARCHED: Mapping[str, str] = MappingProxyType(
+    {
+        "linear": "it is fitted in closed form and chooses its one penalty itself",
+        "ensemble": "its members are searched, and their weights are fitted",
+    }
+)
+"""Kinds of network without a space, and why."""
+
+_FIXED = ("name", "network", "steps", "members")
 """Fields that say which model it is: changing them would make another variant."""
 
 
@@ -95,6 +111,9 @@ def space_of(variant: Variant) -> SearchSpace:
     """
     space = SPACES.get(variant.network)
     if space is None:
+        why = NOT_SEARCHED.get(variant.network)
+        if why is not None:
+            raise TrainingError(f"variant {variant.name!r} has nothing to search: {why}")
         raise TrainingError(
             f"variant {variant.name!r} is a {variant.network!r} network, which has no search space; there are spaces "
             f"for {', '.join(SPACES)} (models/search/space.py)"

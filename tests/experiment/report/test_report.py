@@ -34,6 +34,11 @@ from financial_assets.experiment.report.charts import CHARTS, png, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of, evidence
 from financial_assets.experiment.report.style import svg_of
 from financial_assets.experiment.statistics.group_sequential import daily_z
+from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
+from financial_assets.models.explanations.gradients import AnswerAttribution, FamilyAttribution, FeatureAttribution
+from financial_assets.models.explanations.losses import COLUMNS
+from financial_assets.models.explanations.permutation import FamilyImportance
+from financial_assets.models.explanations.segments import SegmentView
 from financial_assets.scoring.classification import ReliabilityBin
 from financial_assets.scoring.intervals import Interval
 from tests.experiment.builders import CHALLENGER, CUTOFF, panel
@@ -473,3 +478,45 @@ def test_no_result_per_trade_is_shown_below_ten_trades(evaluation: Evaluation) -
     text = words(replace(evaluation, skills=(*evaluation.skills[:2], few)))
     assert " 37 -12.3 " in text
     assert " 2 too few " in text
+
+
+def explained(variant: str = "baseline") -> Explanation:
+    def about(value: float) -> Interval:
+        return Interval(value, value - 0.01, value + 0.01, 90, 180, 0.95)
+
+    losses = {name: about(0.02) for name in COLUMNS}
+    attribution = AnswerAttribution(
+        "direction",
+        (FamilyAttribution("momentum", about(0.2), 0.8), FamilyAttribution("calendar", about(0.05), 0.2)),
+        (FeatureAttribution("rsi_14", "momentum", 0.1, -0.02),),
+        (0.1, 0.4),
+        1e-4,
+        60,
+    )
+    importances = tuple(
+        FamilyImportance(
+            family, "across days", losses if family == "momentum" else {name: about(0.0) for name in COLUMNS}
+        )
+        for family in ("momentum", "calendar")
+    )
+    segments = SegmentView((), (), 0, 0.95)
+    return Explanation(variant, "ab" * 10, "2011-01-03", "2012-07-18", (attribution,), importances, (), segments)
+
+
+def test_the_page_says_what_moves_the_answers(evaluation: Evaluation) -> None:
+    stored = StoredExplanations(
+        (explained(), explained("enhanced")), ("enhanced was trained again since it was explained",)
+    )
+    page = report.html(evaluation, explanations=stored)
+    text = " ".join(Page(page).words)
+    assert "What moves the answers" in text
+    assert "momentum moves the direction most (80% of all attribution" in text
+    assert "Beyond chance it does so for momentum." in text
+    assert "enhanced was trained again since it was explained." in text
+    assert page.count('id="table-families-') == 2
+    assert 'id="plot-explanation-1-title"' in page
+
+
+def test_a_page_without_explanations_says_how_to_make_one(evaluation: Evaluation) -> None:
+    text = words(evaluation)
+    assert "No model has been explained yet; financial-assets explain --variant" in text

@@ -1,0 +1,170 @@
+"""Search, adoption and explanation through the graph: a candidate changes nothing until it is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from financial_assets.assets.explanations import make_explanation_asset
+from financial_assets.assets.features import features
+from financial_assets.assets.market import price_panel, raw_prices
+from financial_assets.assets.search import make_search_asset
+from financial_assets.assets.training import make_model_asset
+from financial_assets.cli.main import main
+from financial_assets.models.variants import VARIANTS
+from financial_assets.resources import make_resources
+from financial_assets.settings import load_settings
+
+BASELINE = VARIANTS["baseline"]
+MODEL = make_model_asset(BASELINE)
+SEARCH = make_search_asset(BASELINE)
+EXPLANATION = make_explanation_asset(BASELINE, MODEL)
+SETTINGS: dict[str, Any] = {
+    "price_source": "simulated",
+    "simulated_sessions": 700,
+    "device": "cpu",
+    "progress": False,
+    "max_epochs": 1,
+    "search_trials": 2,
+}
+
+
+class World:
+    """One home, and runs over it."""
+
+    def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
+        self.home, self.instance = home, instance
+        self.first = self.run(raw_prices, price_panel, features, MODEL, SEARCH, EXPLANATION)
+
+    def resources(self, **changes: Any) -> dict[str, Any]:
+        return make_resources(load_settings(financial_assets_home=self.home, **{**SETTINGS, **changes}))
+
+    def run(self, *assets: Any, **changes: Any) -> dg.ExecuteInProcessResult:
+        chosen = {name: value for name, value in self.resources(**changes).items() if name in ("market", "models")}
+        return dg.materialize(list(assets), resources=chosen, instance=self.instance, raise_on_error=False)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(tmp_path_factory.mktemp("home"), instance)
+
+
+def metadata(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:
+    (found,) = result.asset_materializations_for_node(node)
+    return {name: value.value for name, value in found.metadata.items()}
+
+
+def test_a_search_shows_its_trials_and_writes_a_candidate(world: World) -> None:
+    assert world.first.success
+    shown = metadata(world.first, "search__baseline")
+    assert shown["finished trials"] == 2
+    assert "baseline: 2 trials" in shown["result"]
+    assert shown["trials"].startswith("![loss of each trial on the stop block](data:image/png;base64,")
+    assert "learning_rate" in shown["best trials"]
+    candidate = yaml.safe_load(Path(shown["candidate"]).read_text())
+    assert list(candidate) == ["baseline"]
+    # As many as are wanted are there: nothing is tried again.
+    again = metadata(world.run(SEARCH), "search__baseline")
+    assert (again["finished trials"], again["study"]) == (2, shown["study"])
+
+
+def test_a_candidate_is_used_once_it_is_named_and_not_before(world: World, tmp_path: Path) -> None:
+    before = metadata(world.run(MODEL), "models__baseline")
+    assert before["reused"] == "True"  # though the candidate lies beside it
+    adopted = tmp_path / "hyperparameters.yaml"
+    adopted.write_text("baseline: {hidden: 10}\n")
+    models = world.resources(hyperparameters=adopted)["models"]
+    assert models.lifecycle().as_trained(BASELINE) == replace(BASELINE, hidden=10, epochs=1)
+    result = world.run(MODEL, hyperparameters=adopted)
+    assert result.success
+    after = metadata(result, "models__baseline")
+    assert after["reused"] == "False"
+    assert after["fingerprint"] != before["fingerprint"]
+    assert models.lifecycle().current_training("baseline").training.variant.hidden == 10
+    world.run(MODEL)  # for the other tests
+
+
+def test_a_file_that_cannot_be_adopted_stops_the_training(world: World, tmp_path: Path) -> None:
+    wrong = tmp_path / "hyperparameters.yaml"
+    wrong.write_text("baseline: {hiden: 10}\n")
+    result = world.run(MODEL, hyperparameters=wrong)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    data: Any = failure.event_specific_data
+    assert "HYPERPARAMETERS" in data.error.cause.message
+
+
+def test_an_explanation_is_kept_shown_and_logged(world: World) -> None:
+    shown = metadata(world.first, "explanations__baseline")
+    assert shown["model"] == metadata(world.first, "models__baseline")["fingerprint"]
+    assert 0 <= shown["largest completeness error"] < 0.05
+    assert "momentum" in shown["families"]
+    assert shown["integrated gradients by family"].startswith("![integrated gradients by family](data:image/png")
+    models = world.resources()["models"]
+    stored = models.stored_explanations()
+    assert [explanation.variant for explanation in stored.explanations] == ["baseline"]
+    assert stored.problems == ()
+    from mlflow import MlflowClient
+
+    client = MlflowClient(models.tracking_uri)
+    names = {item.path for item in client.list_artifacts(shown["mlflow run"], "explanations")}
+    assert "explanations/baseline.json" in names
+    assert sum(name.endswith(".png") for name in names) >= 3
+
+
+def test_an_explanation_of_an_earlier_training_or_a_damaged_one_is_told(world: World) -> None:
+    models = world.resources()["models"]
+    path = models.explanation_path("baseline")
+    content = path.read_text()
+    fingerprint = metadata(world.first, "explanations__baseline")["model"]
+    path.write_text(content.replace(fingerprint, "0" * 20))
+    assert models.stored_explanations().problems == ("baseline was trained again since it was explained",)
+    path.write_text(content[: len(content) // 2])
+    (problem,) = models.stored_explanations().problems
+    assert "is not a stored explanation" in problem
+    path.write_text(content)
+
+
+def command(world: World, *arguments: str) -> Any:
+    environment = {name.upper(): str(value).lower() for name, value in SETTINGS.items()}
+    return CliRunner().invoke(
+        main, ["--home", str(world.home), *arguments], env=environment | {"FINANCIAL_ASSETS_HOME": str(world.home)}
+    )
+
+
+def test_the_command_search_goes_on_with_the_same_study(world: World) -> None:
+    result = command(world, "search", "--variant", "baseline", "--trials", "3")
+    assert result.exit_code == 0, result.output
+    assert "trial 2" in result.output
+    assert "trial 1 " not in result.stderr
+    assert "baseline: 3 trials" in result.output
+    assert "HYPERPARAMETERS=" in result.output
+
+
+def test_the_command_explain_prints_what_it_found(world: World) -> None:
+    result = command(world, "explain", "--variant", "baseline")
+    assert result.exit_code == 0, result.output
+    assert "direction: completeness error" in result.output
+    assert "moves the direction most" in result.output
+    assert "Errors by group" in result.output
+
+
+@pytest.mark.parametrize("name", ["search", "explain"])
+def test_an_unknown_variant_is_named(world: World, name: str) -> None:
+    result = command(world, name, "--variant", "baselin")
+    assert result.exit_code == 1
+    assert "there is no variant 'baselin'; there are baseline" in result.output
+
+
+def test_options_of_ablation_without_ablation_are_refused(world: World) -> None:
+    result = command(world, "explain", "--variant", "baseline", "--family", "trend")
+    assert result.exit_code == 2
+    assert "give --ablation too" in result.output
