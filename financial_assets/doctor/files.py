@@ -10,7 +10,7 @@ import pandas as pd
 from financial_assets.doctor.damage import Readings, read_json, remedy_of
 from financial_assets.doctor.walk import Checked, LayerError
 from financial_assets.errors import MarketDataError
-from financial_assets.features.appending import load_features
+from financial_assets.features.stored.reading import load_features
 from financial_assets.installation import ABTestState, MarketState, ModelStore
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.artifact import CARD_FILE, ONNX_FILE, is_whole

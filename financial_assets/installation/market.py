@@ -315,8 +315,8 @@ class MarketState(TradingDays):
 
     def load_features(self) -> FeaturePanel:
         """The materialized ``features``; computed anew where another run, on another session, has written them."""
-        from financial_assets.features.appending import load_features  # torch
         from financial_assets.features.graph import FeatureGraph, compute_panel
+        from financial_assets.features.stored.reading import load_features  # torch
 
         stored = load_features(self.features_path)
         if stored.sessions[-1] == self.clock().now():

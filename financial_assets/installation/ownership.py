@@ -12,7 +12,7 @@ import pandas as pd
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import SettingsError
 from financial_assets.market.restatement import is_same_market
-from financial_assets.market.store import PriceStore, UpsertReport
+from financial_assets.market.store import PriceStore, StoredBars, UpsertReport
 from financial_assets.settings.state_folder import RESOLVED, SETTINGS, marker_path, read_marker
 
 COVARIATES = "COVARIATE_CHANNELS"
@@ -52,7 +52,9 @@ class OwnedPriceStore(PriceStore):
         if marker is not None and _content(marker, *ignored) != _content(identity, *ignored):
             raise self._other_market(marker)
 
-    def upsert(self, frame: pd.DataFrame, gone: pd.DataFrame | None = None) -> UpsertReport:
+    def upsert(
+        self, frame: pd.DataFrame, gone: pd.DataFrame | None = None, *, beside: StoredBars | None = None
+    ) -> UpsertReport:
         """See ``PriceStore.upsert``; the folder is this market's before prices are stored, so that none lack an owner.
 
         Files are the same market wherever they lie: those of another path are compared with the stored bars.
@@ -62,7 +64,7 @@ class OwnedPriceStore(PriceStore):
             if marker is not None and not self._is_same_path(marker) and not is_same_market(self.read(), frame):
                 raise self._other_market(marker)
             atomic_write_text(marker_path(self._folder), json.dumps(content))
-        return super().upsert(frame, gone)
+        return super().upsert(frame, gone, beside=beside)
 
     def _is_same_path(self, marker: Mapping[str, Any]) -> bool:
         path = self._identity.get("PRICE_FILES")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,32 +13,21 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.atomic import atomic_path
-from financial_assets.errors import MarketDataError, PriceDataError
-from financial_assets.market import calendar
-from financial_assets.market.frames import sort_prices, ticker_codes
+from financial_assets.errors import MarketDataError
 from financial_assets.market.panels.archive import read_arrays
-from financial_assets.market.panels.digests import LANES, digests_of
-from financial_assets.market.panels.layout import CHANNELS, Layout, as_days, lay_out
+from financial_assets.market.panels.building import Members, build_layout
+from financial_assets.market.panels.digests import LANES, digests_by_session
+from financial_assets.market.panels.layout import CHANNELS, Layout, as_days
 from financial_assets.market.panels.sections import Sections
-from financial_assets.market.quality.results import failure_table
-from financial_assets.market.quality.sessions import stray_days
-from financial_assets.market.quality.shapes import not_traded
-from financial_assets.market.quality.values import require_possible
 
 __all__ = [
     "CHANNELS",
     "Members",
     "PricePanel",
-    "belonging",
     "build_layout",
     "build_panel",
     "panel_of",
-    "require_sessions",
 ]
-
-
-_DIGESTED = 2**19
-"""Values that are brought together at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,12 +282,7 @@ class PricePanel:
         held: Layout | None = vars(self).get("layout")
         known = np.empty((LANES, 0), dtype=np.uint64) if held is None else held.digests
         first, count = known.shape[1], len(self.sessions)
-        sections, valid = self._sections().between(first, count), self.valid_between(first, count)
-        new = np.zeros((LANES, count - first), dtype=np.uint64)
-        together = max(1, _DIGESTED // max(1, len(self.channels) * (count - first)))
-        for row in range(0, len(self.tickers) if first < count else 0, together):
-            places = np.arange(row, min(row + together, len(self.tickers)))
-            new += digests_of(sections.of_row(places), valid[places], places)
+        new = digests_by_session(self._sections().between(first, count), self.valid_between(first, count))
         vars(self)["_digests"] = np.concatenate([known, new], axis=1)
         return vars(self)["_digests"]
 
@@ -353,10 +337,6 @@ class PricePanel:
             raise MarketDataError(f"{path} is not a price panel ({error}); materialize price_panel again") from error
 
 
-Members = Callable[[Sequence[str], pd.DatetimeIndex], np.ndarray]
-"""Tickers and sessions to bool ``[ticker, session]``: who belongs to the universe when."""
-
-
 def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePanel:
     """Lay a checked price frame out as a panel.
 
@@ -376,45 +356,6 @@ def build_panel(prices: pd.DataFrame, members: Members | None = None) -> PricePa
         dates sessions of the calendar).
     """
     return panel_of(build_layout(prices, members))
-
-
-def build_layout(prices: pd.DataFrame, members: Members | None = None) -> Layout:
-    """The same as arrays that can be extended; see ``build_panel``."""
-    require_possible(prices, "a price panel cannot be built")
-    if prices.empty:
-        raise PriceDataError("a price panel cannot be built: there are no prices", prices)
-    require_sessions(prices)
-    first_day, last_day = prices["date"].min(), prices["date"].max()
-    prices = sort_prices(prices, copy=False)
-    # Padding of a suspended or delisted ticker is not a trade: it must become neither a label nor a signal.
-    idle = not_traded(prices)
-    prices = prices[~idle] if idle.any() else prices
-    codes, names = ticker_codes(prices["ticker"], sort=True)
-    tickers, sessions = tuple(map(str, names)), calendar.sessions(first_day, last_day)
-    return lay_out(prices, codes, tickers, sessions, belonging(members, tickers, sessions))
-
-
-def require_sessions(prices: pd.DataFrame) -> None:
-    """Refuse bars on days without a session.
-
-    Raises
-    ------
-    PriceDataError
-        There are some; names the first.
-    """
-    failures = failure_table(prices, stray_days(pd.DatetimeIndex(prices["date"])))
-    if len(failures):
-        first = failures.iloc[0]
-        raise PriceDataError(
-            f"a price panel cannot be built: {len(failures)} bars on days without a session, the first "
-            f"{first['ticker']} on {first['date']:%Y-%m-%d}: {first['problem']}",
-            failures,
-        )
-
-
-def belonging(members: Members | None, tickers: Sequence[str], sessions: pd.DatetimeIndex) -> np.ndarray:
-    """Who belongs to the universe when: bool ``[ticker, session]``; everybody, always, where nobody is named."""
-    return np.ones((len(tickers), len(sessions)), dtype=bool) if members is None else members(tickers, sessions)
 
 
 def panel_of(layout: Layout) -> PricePanel:

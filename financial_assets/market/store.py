@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from financial_assets.errors import MarketDataError, PriceDataError
+from financial_assets.errors import MarketDataError
 from financial_assets.locking import exclusive
-from financial_assets.market import quality
-from financial_assets.market.corporate_actions import explain_restatement, find_corporate_actions
-from financial_assets.market.frames import (
-    PRICE_COLUMNS,
-    VALUE_COLUMNS,
-    combined_hash,
-    empty_prices,
-    hash_prices,
-    of_tickers,
-    places_before,
-    renumbered,
-    sort_prices,
-    ticker_codes,
-)
+from financial_assets.market.frames import empty_prices, hash_prices, ticker_codes
 from financial_assets.market.index.coverage import Coverage
 from financial_assets.market.log.history import Change
-from financial_assets.market.log.replay import BAR, GONE, RESCALED, Span, rescaled_rows
+from financial_assets.market.log.replay import BAR, RESCALED, Span
+from financial_assets.market.log.upsert import UpsertReport, canonical, prepare
 from financial_assets.market.price_log import PriceLog
-from financial_assets.market.restatement import among, compare, reconcile
 
 _BEFORE = dt.timedelta(days=30)
 """Calendar days read before a delivery, for the bar that its first one follows."""
@@ -42,51 +28,9 @@ _COVERAGE = "coverage.npz"
 _MANY = 100
 """Tickers from which on the rows of all are read sooner than those of some."""
 
-_FACTORS = ("ticker", "before", "price_factor", "volume_factor", "adj_close_factor")
-
 
 def _utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)
-
-
-@dataclass(frozen=True)
-class UpsertReport:
-    """What an upsert did.
-
-    Attributes
-    ----------
-    added
-        Rows whose ticker and session were not stored before.
-    unchanged
-        Rows that were stored with the same values.
-    restated
-        Stored rows that the source now delivers with other values: date, ticker, and for each value column
-        ``<name>_stored`` and ``<name>_delivered``.
-    corporate_actions
-        Splits and dividends on the added or restated sessions: see ``find_corporate_actions``.
-    held_back
-        Ticker to reason, for those of which nothing was written: their history was restated by more than one factor,
-        but not delivered from its stored beginning, and half of a restated history beside half of the old one would be
-        a false jump. Fetch their whole span and upsert again.
-    rescaled
-        Tickers whose sessions before ``before`` were multiplied by one factor instead, because all of the oldest
-        overlapping bars differ by it: ``ticker, before, price_factor, volume_factor, adj_close_factor``.
-    removed
-        Stored rows that were removed (price columns).
-    """
-
-    added: int
-    unchanged: int
-    restated: pd.DataFrame
-    corporate_actions: pd.DataFrame
-    held_back: Mapping[str, str] = field(default_factory=dict)
-    rescaled: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(_FACTORS)))
-    removed: pd.DataFrame = field(default_factory=empty_prices)
-
-    @property
-    def restatements(self) -> pd.DataFrame:
-        """Why history was restated, one row per ticker: see ``explain_restatement``."""
-        return explain_restatement(self.restated)
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,69 +193,28 @@ class PriceStore:
         MarketDataError
             Another writer holds the store for too long, or a stored file is damaged.
         """
-        delivered = _canonical(frame)
+        delivered = canonical(frame)
         with self._locked():
             self._log.tidy()
             changes = self.history()
             coverage, is_kept = self._coverage(changes)
             gone = empty_prices() if gone is None else gone
             stored = self._beside([each for each in (delivered, gone) if len(each)], beside, changes)
-            report, rows, change = self._prepared(delivered, gone, stored, coverage, changes)
+            report, rows, change = prepare(
+                delivered,
+                gone,
+                stored,
+                first_days=coverage.first_days(),
+                changes=changes,
+                now=self._now(),
+                read=lambda tickers: self._log.read(Span(tickers)),
+            )
             if len(rows):
                 self._log.append(rows, change)
                 coverage, is_kept, changes = _covering(coverage, rows), False, (*changes, change)
             if changes and not is_kept:
                 self._keep_coverage(coverage, _state(changes))
         return report
-
-    def _prepared(
-        self,
-        delivered: pd.DataFrame,
-        gone: pd.DataFrame,
-        stored: pd.DataFrame,
-        coverage: Coverage,
-        changes: Sequence[Change],
-    ) -> tuple[UpsertReport, pd.DataFrame, Change]:
-        """What to tell of a delivery, the rows to append for it, and their entry."""
-        both, is_stored, differs = compare(stored, delivered)
-        restatement = reconcile(both, differs, coverage.first_days() if len(both) else pd.Series())
-        taken = ~of_tickers(delivered, restatement.held_back)
-        is_fresh = taken & (~is_stored | differs)
-        fresh = delivered if is_fresh.all() else delivered[is_fresh]
-        removed = stored[among(stored, gone) & ~among(stored, delivered)] if len(gone) else stored.iloc[:0]
-        replaced = stored[among(stored, delivered[taken & differs])] if differs.any() else stored.iloc[:0]
-        before, after = self._rescaled(restatement.factors)
-        parts = [_of_kind(fresh, BAR), _of_kind(removed, GONE)]
-        parts += [rescaled_rows(restatement.factors)] if restatement.factors else []
-        filled = [part for part in parts if len(part)] or parts[:1]
-        rows = pd.concat(filled, ignore_index=True) if len(filled) > 1 else filled[0]
-        old_hash = changes[-1].new_hash if changes else hash_prices(empty_prices())
-        new_hash = combined_hash(old_hash, hash_prices(fresh), hash_prices(pd.concat([removed, replaced])))
-        days = rows["date"]
-        change = Change(
-            number=len(changes) + 1,
-            # Two changes in one tick of the clock, or a clock set back, must not change places.
-            known_at=max([self._now(), *(entry.known_at for entry in changes[-1:])]),
-            added=int((~is_stored & taken).sum()),
-            replaced=len(replaced),
-            removed=len(removed),
-            rescaled=tuple(ticker for ticker, *_ in restatement.factors),
-            first=days.min().date() if len(days) else None,
-            last=days.max().date() if len(days) else None,
-            old_hash=old_hash,
-            new_hash=combined_hash(new_hash, hash_prices(after), hash_prices(before)),
-        )
-        columns = [f"{name}_{side}" for name in VALUE_COLUMNS for side in ("stored", "delivered")]
-        report = UpsertReport(
-            added=change.added,
-            unchanged=int((is_stored & ~differs).sum()),
-            restated=both.loc[differs[both.index], ["date", "ticker", *columns]].reset_index(drop=True),
-            corporate_actions=_actions_on(stored[~among(stored, removed)] if len(removed) else stored, fresh),
-            held_back=restatement.held_back,
-            rescaled=pd.DataFrame(list(restatement.factors), columns=list(_FACTORS)),
-            removed=removed.reset_index(drop=True),
-        )
-        return report, rows, change
 
     def _beside(
         self, rows: Sequence[pd.DataFrame], known: StoredBars | None, changes: Sequence[Change]
@@ -325,20 +228,6 @@ class PriceStore:
         if known is not None and known.state == _state(changes) and known.span.covers(span):
             return known.prices
         return self._log.read(replace(span, tickers=None) if self.path.exists() and len(found) > _MANY else span)
-
-    def _rescaled(
-        self, factors: Sequence[tuple[str, pd.Timestamp, float, float, float]]
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows that ``factors`` change, before and after."""
-        if not factors:
-            return empty_prices(), empty_prices()
-        stored = self._log.read(Span(tuple(ticker for ticker, *_ in factors)))
-        limits = {ticker: before for ticker, before, *_ in factors}
-        old = stored[(stored["date"] < stored["ticker"].map(limits)).to_numpy()]
-        table = rescaled_rows(factors).set_index("ticker").loc[old["ticker"], list(VALUE_COLUMNS)]
-        new = old.copy()
-        new[list(VALUE_COLUMNS)] = old[list(VALUE_COLUMNS)].to_numpy() * table.to_numpy(np.float64)
-        return old, new
 
     def _last_known(self, known_at: dt.datetime) -> int:
         """Number of the last change that was known at an instant; 0 before the first."""
@@ -369,35 +258,3 @@ def _covering(coverage: Coverage, rows: pd.DataFrame) -> Coverage:
 def _is_kept_of(kept: tuple[Coverage, int, str], changes: Sequence[Change]) -> bool:
     """Whether a coverage was kept after one of the changes: its number, and the store's hash after it."""
     return 0 < kept[1] <= len(changes) and changes[kept[1] - 1].new_hash == kept[2]
-
-
-def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    complaint = "these prices cannot be stored"
-    absent = [name for name in PRICE_COLUMNS if name not in frame]
-    if absent:
-        raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", frame.head(0))
-    try:
-        delivered = sort_prices(frame, copy=False).astype(empty_prices().dtypes.to_dict(), copy=False)
-    except (ValueError, TypeError) as error:
-        raise PriceDataError(f"{complaint}: a column is of a wrong type: {error}", frame.head(0)) from error
-    quality.require_possible(delivered, complaint)
-    return delivered
-
-
-def _of_kind(prices: pd.DataFrame, kind: int) -> pd.DataFrame:
-    """The rows of a change, which share their values with ``prices``."""
-    rows = renumbered(prices)
-    rows["kind"] = np.int8(kind)
-    return rows
-
-
-def _actions_on(stored: pd.DataFrame, changed: pd.DataFrame) -> pd.DataFrame:
-    """Splits and dividends on the changed sessions, which follow the stored ones."""
-    if not len(stored):
-        return find_corporate_actions(changed)
-    # Of what is stored only the bars before them tell.
-    places = np.unique(places_before(stored, changed))
-    kept = stored.iloc[places[places >= 0]]
-    kept = kept[~among(kept, changed)]
-    actions = find_corporate_actions(sort_prices(pd.concat([kept, changed])) if len(kept) else changed)
-    return actions[among(actions, changed)].reset_index(drop=True)

@@ -12,9 +12,9 @@ import pytest
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.errors import MarketDataError, SettingsError, TrainingError
-from financial_assets.features.appending import load_features
 from financial_assets.features.catalogue import FEATURE_NAMES
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 from financial_assets.models.training_data import TrainingData

@@ -42,7 +42,7 @@ for name in VARIANTS:
     EDGES[f"onnx/{name}"] = {f"models/{name}", "features"}
     EDGES[f"predictors/{name}"] = {f"onnx/{name}"}
     EDGES[f"explanations/{name}"] = {f"models/{name}"}
-    if VARIANTS[name].network in SPACES:
+    if ALL_VARIANTS[name].network in SPACES:
         EDGES[f"search/{name}"] = {"features"}
 ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/"))}
 

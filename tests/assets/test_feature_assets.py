@@ -11,11 +11,11 @@ import pytest
 
 from financial_assets.assets.features import features, features_version
 from financial_assets.assets.market import price_panel, raw_prices
-from financial_assets.features.appending import load_features
 from financial_assets.features.catalogue import FEATURE_NAMES, MAX_LOOKBACK
 from financial_assets.features.feature import Feature
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_features
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market.panel import PricePanel, build_panel
 
 ALL = (raw_prices, price_panel, features)

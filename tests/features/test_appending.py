@@ -13,10 +13,12 @@ from torch import Tensor
 
 from financial_assets.errors import FeatureError
 from financial_assets.features import appending
-from financial_assets.features.appending import UNSETTLED, append_features, load_features, next_sessions, save_features
+from financial_assets.features.appending import append_features, next_sessions, save_features
 from financial_assets.features.catalogue import CATALOGUE
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
 from financial_assets.features.schema import check_feature_panel, check_features
+from financial_assets.features.stored.parts import UNSETTLED
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market import calendar
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage

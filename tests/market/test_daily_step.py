@@ -10,8 +10,9 @@ import pandas as pd
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from financial_assets.features.appending import append_features, load_features, next_sessions, save_features
+from financial_assets.features.appending import append_features, next_sessions, save_features
 from financial_assets.features.graph import FeatureGraph, compute_panel
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market.panel import build_layout, build_panel
 from financial_assets.market.panels.continued import continued
 from financial_assets.market.panels.stored import Basis, StoredPanel

@@ -75,7 +75,7 @@ HARMLESS = {
     *("atomic", "disk", "errors", "folders", "redaction"),  # how files are written and what errors say
     *("market.calendar", "market.frames"),  # how prices come to be, which have their own hash
     *(f"market.quality.{name}" for name in ("bars", "results", "sessions", "shapes", "values")),  # likewise
-    *(f"market.panels.{name}" for name in ("archive", "digests", "layout", "sections")),  # likewise
+    *(f"market.panels.{name}" for name in ("archive", "building", "digests", "layout", "sections")),  # likewise
     # but for the definitions that DECIDING names
     *("market.panel", "models.onnx.trees", "scoring.quantiles"),
     *("models.onnx.builder", "models.onnx.tracing"),  # how trees are exported

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from financial_assets.features.appending import append_features, load_features, next_sessions, save_features
+from financial_assets.features.appending import append_features, next_sessions, save_features
 from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_panel
+from financial_assets.features.stored.reading import load_features
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
 from financial_assets.market.panels.lineage import Lineage

@@ -15,7 +15,7 @@ import pandas as pd
 
 from financial_assets.market import calendar
 from financial_assets.market.log.replay import BAR
-from financial_assets.market.panel import Members, belonging, require_sessions
+from financial_assets.market.panels.building import Members, belonging, require_sessions
 from financial_assets.market.panels.layout import CHANNELS, Layout, extended, with_rows
 from financial_assets.market.panels.stored import Basis, StoredPanel
 from financial_assets.market.quality.shapes import not_traded, stands_still

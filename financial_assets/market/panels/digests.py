@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from financial_assets.market.frames import mixed
+from financial_assets.market.panels.sections import Sections
 
 LANES = 2
 """64-bit numbers of a digest."""
@@ -19,8 +20,22 @@ LANES = 2
 _VALID = 2**16 - 1
 """In the place of a channel: the key of whether the ticker traded."""
 
+_JOINED = 2**19
+"""Values that are brought together from sections at a time."""
+
 _BLOCK = 2**17
 """Values that are added up together: they stay in the processor's cache."""
+
+
+def digests_by_session(sections: Sections, valid: np.ndarray) -> np.ndarray:
+    """The digests of sessions, all tickers: uint64 ``[2, session]``; see :func:`digests_of`."""
+    tickers, channels, sessions = sections.shape
+    total = np.zeros((LANES, sessions), dtype=np.uint64)
+    together = max(1, _JOINED // max(1, channels * sessions))
+    for first in range(0, tickers if sessions else 0, together):
+        places = np.arange(first, min(first + together, tickers))
+        total += digests_of(sections.of_row(places), valid[places], places)
+    return total
 
 
 def digests_of(values: np.ndarray, valid: np.ndarray, places: np.ndarray) -> np.ndarray:

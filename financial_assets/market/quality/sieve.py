@@ -176,7 +176,7 @@ def judge_neighbours(sieve: Sieve, stored: pd.DataFrame, *, rejudge: bool) -> No
         sieve.doubted += [table if rejudge else table[table.index >= 0] for table in judged.doubted]
         gone += [table.index[table.index >= 0] for table in judged.taken]
     if any(map(len, gone)):
-        sieve.rows = sieve.rows.drop(index=np.concatenate(gone))
+        sieve.rows = sieve.rows.drop(index=pd.Index(np.concatenate(gone)))
 
 
 def _judged(sieve: Sieve) -> Sieve:

@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.atomic import atomic_path
-from financial_assets.features.appending import recent_features
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.features.stored.reading import recent_features
 from financial_assets.kept import code_digest
 from financial_assets.market.panels.lineage import Lineage
 from financial_assets.models.artifacts.fingerprint import code_version
@@ -45,7 +45,7 @@ def kept_feature_means(
     path
         Where means are kept (NumPy archive).
     features_path
-        The stored features; see ``features.appending``.
+        The stored features; see ``features.stored``.
     sessions, lineage
         Of the panel of now.
     load

@@ -1,0 +1,1 @@
+"""Features on disk: their files, and how they are read."""
