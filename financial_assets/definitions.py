@@ -17,10 +17,11 @@ from financial_assets.assets.rollout import rollout
 from financial_assets.assets.serving import experiment, predictor_assets
 from financial_assets.assets.signals import completed_session, daily_signals
 from financial_assets.assets.training import baselines, model_assets
+from financial_assets.assets.walk_forward import make_walk_forward_assets
 from financial_assets.automation.console import console_logger
 from financial_assets.automation.executor import make_owning_executor
 from financial_assets.automation.freshness import watch_prices
-from financial_assets.automation.jobs import daily, full_pipeline, retrain
+from financial_assets.automation.jobs import daily, full_pipeline, retrain, walk_forward
 from financial_assets.automation.schedules import make_daily_schedule
 from financial_assets.automation.sensors import make_retrain_sensors
 from financial_assets.folders import tighten
@@ -57,8 +58,9 @@ defs = dg.Definitions(
         drift,
         daily_signals,
         completed_session,
+        *make_walk_forward_assets(_resources["models"].fold_plan()),
     ],
-    jobs=[full_pipeline, daily, retrain],
+    jobs=[full_pipeline, daily, retrain, walk_forward],
     schedules=[make_daily_schedule()],
     sensors=[*make_retrain_sensors(_settings.sensor_interval), watch_prices],
     resources=_resources,

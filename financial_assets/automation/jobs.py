@@ -1,4 +1,4 @@
-"""The jobs: everything once, one session forward, or retrained models."""
+"""The jobs: everything once, one session forward, retrained models, or the past fold by fold."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _IN_PROCESS = {"in_process": {}}
 
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("walk_forward"),
     description="Everything once: prices, features, models, ONNX files, serving, a replay of past sessions, evaluation "
     "and signals.",
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
@@ -55,4 +55,16 @@ retrain = dg.define_asset_job(
     },
     # dagster.yaml lets one run with this tag through the queue at a time.
     tags={"dagster/max_runtime": 3600, f"{RETRAIN}/lane": "single"},
+)
+
+walk_forward = dg.define_asset_job(
+    "walk_forward",
+    selection=dg.AssetSelection.groups("walk_forward"),
+    description=(
+        "Every model and baseline, fitted and judged fold by fold on the past up to the data cut-off, and the report "
+        "over all folds. Without a partition: all folds, one after the other. With one, as in a backfill: that fold. "
+        "Folds that are there are reused, so that an interrupted run goes on."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+    tags={"dagster/max_runtime": 12 * 3600},
 )
