@@ -5,8 +5,6 @@ The forecasts are partitioned by fold. A run of one partition computes that fold
 Folds that are there are reused either way.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg
@@ -55,7 +53,7 @@ def _make_forecasts(models_name: str, folds: dg.StaticPartitionsDefinition) -> d
         deps=[features],
         partitions_def=folds,
         pool=POOL,
-        description=f"{who}, fitted as in production on the past of each fold, and its forecasts of the sessions after.",
+        description=f"{who}, fitted as in production on the past of each fold; forecasts of the sessions after it.",
     )
     def forecasts(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
         walk = models.walk_forward(market)
@@ -106,14 +104,13 @@ def _make_report(forecasts: list[dg.AssetsDefinition]) -> dg.AssetsDefinition:
 
 def _report_metadata(report: WalkForwardReport) -> dict[str, Any]:
     universe = report.coverage[(report.coverage["ticker"] == "(universe)") & (report.coverage["fold"] == ALL)]
+    best = report.sets[(report.sets["fold"] == ALL) & report.sets["included"]]
     return {
         "folds there": int(report.folds["there"].sum()),
         "folds": table(report.folds),
         **{f"{head}, all folds": table(headlines(report.scores, head)) for head in _HEADLINES},
         "value at risk, all folds": table(universe.drop(columns=["fold", "ticker"])),
-        "models among which the best may be": table(
-            report.sets[(report.sets["fold"] == ALL) & report.sets["included"]]
-        ),
+        "models among which the best may be": table(best),
         "scores by fold": plot(plots.plot_scores(report.scores), "scores by fold"),
         "reliability": plot(plots.plot_reliability(report.forecasts), "reliability"),
         "breaches over time": plot(plots.plot_breaches(report.forecasts), "breaches over time"),

@@ -17,6 +17,7 @@ from financial_assets.cli.replay import replay
 from financial_assets.cli.run import run
 from financial_assets.cli.serving import exporter, serve, status, stop
 from financial_assets.cli.signals import signal
+from financial_assets.cli.walk_forward import walk_forward
 from financial_assets.errors import FinancialAssetsError
 
 _INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
@@ -74,5 +75,5 @@ def main(home: str | None) -> None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too
 
 
-for _command in (run, prices, status, signal, decide, approve, replay, serve, stop, exporter, doctor):
+for _command in (run, prices, status, signal, walk_forward, decide, approve, replay, serve, stop, exporter, doctor):
     main.add_command(_command)

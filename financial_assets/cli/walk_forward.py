@@ -75,16 +75,14 @@ def _compute(walk: WalkForward, chosen: list[str] | None, console: Console | Non
 def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> None:
     from financial_assets.cli.tables import make_table
 
-    pooled = scores[scores["fold"] == "all"].set_index(["model", "head", "score"])
-    known = [key for key in _HEADLINES if not pooled.empty and key in set(pooled.index.droplevel("model"))]
-    rows = [[model, *(_cell(pooled, (model, *key)) for key in known)] for model in scores["model"].drop_duplicates()]
+    pooled = scores[scores["fold"] == "all"]
+    cells = {
+        (row.model, row.head, row.score): f"{row.estimate:.4f}\n[{row.low:.4f}, {row.high:.4f}]"
+        for row in pooled.itertuples()
+    }
+    models = pooled["model"].drop_duplicates().tolist()
+    known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]
+    rows = [[model, *(cells.get((model, *key), "") for key in known)] for model in models]
     first, last = walk.panel.sessions[walk.folds[0].test[0]], walk.panel.sessions[walk.folds[-1].test[-1]]
     title = f"{len(walk.folds)} folds, decisions of {first:%Y-%m-%d} to {last:%Y-%m-%d}; 95 % intervals by day"
     console.print(make_table(title, ["model", *(f"{head}\n{score}" for head, score in known)], rows))
-
-
-def _cell(pooled: pd.DataFrame, key: tuple[str, str, str]) -> str:
-    if key not in pooled.index:
-        return ""
-    row = pooled.loc[key]
-    return f"{row['estimate']:.4f}\n[{row['low']:.4f}, {row['high']:.4f}]"
