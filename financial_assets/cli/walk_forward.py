@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from financial_assets.models.walk_forward.run import WalkForward
 
-_HEADLINES = (
-    ("direction", "accuracy"),
-    ("direction", "log_loss"),
-    ("excess_return", "rank_ic"),
-    ("return_quantiles", "pinball_normalised"),
-    ("return_quantiles", "coverage_5%"),
-    ("return_quantiles_5d", "pinball_normalised"),
-)
+_HEADLINES = {
+    ("direction", "accuracy"): "accuracy",
+    ("direction", "log_loss"): "log loss",
+    ("excess_return", "rank_ic"): "rank IC",
+    ("return_quantiles", "pinball_normalised"): "pinball",
+    ("return_quantiles", "coverage_5%"): "below\n5 % VaR",
+    ("return_quantiles_5d", "pinball_normalised"): "pinball\n5 sessions",
+}
 
 
 @click.command("walk-forward", epilog=examples("walk-forward", "walk-forward --variants baseline --splits 3"))
@@ -77,12 +77,12 @@ def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> 
 
     pooled = scores[scores["fold"] == "all"]
     cells = {
-        (row.model, row.head, row.score): f"{row.estimate:.4f}\n[{row.low:.4f}, {row.high:.4f}]"
+        (row.model, row.head, row.score): f"{row.estimate:.4f}\n± {(row.high - row.low) / 2:.4f}"
         for row in pooled.itertuples()
     }
     models = pooled["model"].drop_duplicates().tolist()
     known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]
     rows = [[model, *(cells.get((model, *key), "") for key in known)] for model in models]
     first, last = walk.panel.sessions[walk.folds[0].test[0]], walk.panel.sessions[walk.folds[-1].test[-1]]
-    title = f"{len(walk.folds)} folds, decisions of {first:%Y-%m-%d} to {last:%Y-%m-%d}; 95 % intervals by day"
-    console.print(make_table(title, ["model", *(f"{head}\n{score}" for head, score in known)], rows))
+    title = f"{len(walk.folds)} folds, decisions of {first:%Y-%m-%d} to {last:%Y-%m-%d}; ± is half of the 95 % interval"
+    console.print(make_table(title, ["model", *(_HEADLINES[key] for key in known)], rows))

@@ -35,6 +35,8 @@ for name in VARIANTS:
     EDGES[f"models/{name}"] = {"features"}
     EDGES[f"onnx/{name}"] = {f"models/{name}", "features"}
     EDGES[f"predictors/{name}"] = {f"onnx/{name}"}
+WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
+EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
@@ -45,6 +47,7 @@ GROUPS = {
     "evaluation": {"predictions", "ab_evaluation", "rollout"},
     "monitoring": {"drift"},
     "signals": {"daily_signals", "completed_session"},
+    "walk_forward": {"walk_forward_report", *WALK_FORWARD},
 }
 BLOCKING = {
     "raw_prices": {
@@ -117,8 +120,8 @@ def test_checks_and_which_of_them_block() -> None:
     assert found == {True: BLOCKING, False: INFORMING}
 
 
-def test_full_pipeline_is_everything() -> None:
-    assert selected("full_pipeline") == set(EDGES)
+def test_full_pipeline_is_everything_but_the_walk_forward() -> None:
+    assert selected("full_pipeline") == set(EDGES) - GROUPS["walk_forward"]
 
 
 def test_daily_neither_trains_nor_exports_nor_deploys() -> None:

@@ -53,6 +53,13 @@ class World:
         graph = dg.Definitions(assets=everything, jobs=[walk_forward], resources=self.resources)
         self.job = graph.resolve_job_def("walk_forward")
 
+    def by_partition_and_whole(self) -> World:
+        """One fold by its partition, then all of them without one."""
+        self.of_fold = self.run("fold-1")
+        self.partitions_of_fold = {name: partitions_of(self, name) for name in ("tiny", "baselines")}
+        self.of_all = self.run()
+        return self
+
     def run(self, partition: str | None = None, **more: Any) -> dg.ExecuteInProcessResult:
         return self.job.execute_in_process(
             instance=self.instance, partition_key=partition, raise_on_error=False, **more
@@ -64,7 +71,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patched, dg.DagsterInstance.ephemeral() as instance:
         for module in (assets, running, variants):
             patched.setattr(module, "VARIANTS", TINY)
-        yield World(tmp_path_factory.mktemp("home"), instance)
+        yield World(tmp_path_factory.mktemp("home"), instance).by_partition_and_whole()
 
 
 def partitions_of(world: World, asset: str) -> set[str]:
@@ -72,10 +79,9 @@ def partitions_of(world: World, asset: str) -> set[str]:
 
 
 def test_a_partition_is_a_fold_and_the_report_reads_those_that_are_there(world: World) -> None:
-    result = world.run("fold-1")
-    assert result.success
-    assert partitions_of(world, "tiny") == partitions_of(world, "baselines") == {"fold-1"}
-    (event,) = result.asset_materializations_for_node("walk_forward_report")
+    assert world.of_fold.success
+    assert world.partitions_of_fold == {"tiny": {"fold-1"}, "baselines": {"fold-1"}}
+    (event,) = world.of_fold.asset_materializations_for_node("walk_forward_report")
     assert event.metadata["folds there"].value == 2
     assert "| baselines | fold-2 |" in str(event.metadata["folds"].value)
     for name in ("scores by fold", "reliability", "breaches over time", "rank correlation over time"):
@@ -84,15 +90,16 @@ def test_a_partition_is_a_fold_and_the_report_reads_those_that_are_there(world: 
 
 
 def test_without_a_partition_all_folds_run_and_what_is_there_is_reused(world: World) -> None:
-    assert world.run("fold-1").success
-    result = world.run()
-    assert result.success
+    assert world.of_all.success
     assert partitions_of(world, "tiny") == partitions_of(world, "baselines") == {"fold-1", "fold-2"}
-    (report,) = result.asset_materializations_for_node("walk_forward_report")
+    (report,) = world.of_all.asset_materializations_for_node("walk_forward_report")
     assert report.metadata["folds there"].value == 4
-    again = world.run("fold-2")
-    (event,) = again.asset_materializations_for_node("walk_forward__tiny")
-    assert event.metadata["reused"].value == "True"
+    reused = {
+        event.partition: event.metadata["reused"].value
+        for event in world.of_all.asset_materializations_for_node("walk_forward__tiny")
+        if event.partition
+    }
+    assert reused == {"fold-1": "True", "fold-2": "False"}
     assert (world.home / "walk_forward" / "report" / "scores.parquet").exists()
 
 
@@ -111,7 +118,6 @@ def test_the_command_prints_a_table_and_goes_on_where_the_job_was(
 ) -> None:
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name.upper(), str(value))
-    assert world.run().success
     before = {path: path.stat().st_mtime_ns for path in (world.home / "walk_forward").rglob("fold-*.parquet")}
     result = CliRunner().invoke(main, ["--home", str(world.home), "walk-forward", "--variants", "tiny"])
     assert result.exit_code == 0, result.output
