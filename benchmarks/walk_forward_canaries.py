@@ -125,7 +125,7 @@ def main() -> None:
     seeds = parser.parse_args().seeds
     mean, power, theory = planted(20 * seeds)
     print(
-        f"planted rank correlation 0.03: found {mean:.4f} on average, significant in {power:.1%}; theory {theory:.1%}"
+        f"planted rank correlation 0.03: found {mean:.4f}, significant in {power:.1%}; theory {theory:.1%}"
     )
     canaries(seeds)
 
