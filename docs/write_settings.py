@@ -16,6 +16,7 @@ __all__ = ["settings_page"]
 _TITLES = {
     "MarketSettings": "Prices",
     "TrainingSettings": "Training and tracking",
+    "WalkForwardSettings": "The walk-forward",
     "ServingSettings": "Serving",
     "ExperimentSettings": "The experiment",
     "BusinessSettings": "What a promotion is worth",

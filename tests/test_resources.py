@@ -110,6 +110,11 @@ OTHER: dict[str, Any] = {
     "gitops_repository": "git@host:team/repository.git",
     "gitops_branch": "environments/dev",
     "gitops_path": "manifests",
+    "walk_forward_splits": 7,
+    "walk_forward_gap": 9,
+    "walk_forward_test_sessions": 63,
+    "walk_forward_window": "rolling",
+    "walk_forward_window_sessions": 777,
 }
 """A value other than the default for every setting that a resource carries."""
 

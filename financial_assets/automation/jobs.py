@@ -10,7 +10,7 @@ from financial_assets.workflows.run_history import RETRAIN
 _IN_PROCESS = {"in_process": {}}
 """Steps share one process by default: importing torch once saves more than running two steps at a time."""
 
-ON_REQUEST = dg.AssetSelection.groups("search", "explanations")
+ON_REQUEST = dg.AssetSelection.groups("search", "explanations", "walk_forward")
 """What is made only when somebody asks for it."""
 
 full_pipeline = dg.define_asset_job(
@@ -78,4 +78,16 @@ explain = dg.define_asset_job(
         "without a family of features are off by default; the configuration of an asset turns them on."
     ),
     config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+)
+
+walk_forward = dg.define_asset_job(
+    "walk_forward",
+    selection=dg.AssetSelection.groups("walk_forward"),
+    description=(
+        "Every model and baseline, fitted and judged fold by fold on the past up to the data cut-off, and the report "
+        "over all folds. Without a partition: all folds, one after the other. With one, as in a backfill: that fold. "
+        "Folds that are there are reused, so that an interrupted run goes on."
+    ),
+    config={"execution": {"config": _IN_PROCESS}, "loggers": CONSOLE},
+    tags={"dagster/max_runtime": 12 * 3600},
 )

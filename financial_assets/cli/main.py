@@ -19,6 +19,7 @@ from financial_assets.cli.run import run
 from financial_assets.cli.search import search
 from financial_assets.cli.serving import exporter, serve, status, stop
 from financial_assets.cli.signals import signal
+from financial_assets.cli.walk_forward import walk_forward
 from financial_assets.errors import FinancialAssetsError
 
 _INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
@@ -76,5 +77,9 @@ def main(home: str | None) -> None:
         os.environ["FINANCIAL_ASSETS_HOME"] = home  # where processes that a command starts look, too
 
 
-for _command in (run, prices, status, signal, decide, approve, replay, search, explain, serve, stop, exporter, doctor):
+_COMMANDS = (
+    *(run, prices, status, signal, decide, approve, replay),
+    *(walk_forward, search, explain, serve, stop, exporter, doctor),
+)
+for _command in _COMMANDS:
     main.add_command(_command)

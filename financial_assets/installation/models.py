@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
@@ -12,12 +12,15 @@ from financial_assets.errors import TrainingError
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
+    from financial_assets.installation.market import MarketState
     from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.external.card import ExternalModel
     from financial_assets.models.lifecycle import ModelLifecycle
     from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
+    from financial_assets.models.walk_forward.folds import FoldPlan
+    from financial_assets.models.walk_forward.run import WalkForward
     from financial_assets.portfolio.trials import TrialLedger
 
 
@@ -43,6 +46,11 @@ class ModelStore(BaseModel):
     price_source: str = "unknown"
     mlflow_ui_url: str | None = None
     dagster_ui_url: str | None = None
+    walk_forward_splits: int = 5
+    walk_forward_gap: int = 5
+    walk_forward_test_sessions: int = 30
+    walk_forward_window: Literal["expanding", "rolling"] = "expanding"
+    walk_forward_window_sessions: int = 1000
 
     def chosen_variants(self) -> tuple[Variant, ...]:
         """The variants that are made.
@@ -187,3 +195,54 @@ class ModelStore(BaseModel):
         from financial_assets.models.search.adoption import read_hyperparameters
 
         return {} if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())
+
+    @property
+    def walk_forward_folder(self) -> Path:
+        """Where the forecasts of all folds, and the tables made of them, are kept."""
+        return Path(self.home) / "walk_forward"
+
+    def fold_plan(self) -> FoldPlan:
+        """How the walk-forward is cut into folds."""
+        from financial_assets.models.walk_forward.folds import FoldPlan  # torch
+
+        return FoldPlan(
+            splits=self.walk_forward_splits,
+            gap=self.walk_forward_gap,
+            test_sessions=self.walk_forward_test_sessions,
+            window=self.walk_forward_window,
+            window_sessions=self.walk_forward_window_sessions,
+        )
+
+    def walk_forward(self, market: MarketState) -> WalkForward:
+        """The folds over the prices and features that are materialized, up to the earliest data cut-off of a variant.
+
+        What lies after a cut-off is evidence of the A/B test for the models that were trained there: a walk-forward
+        that read it could be used to choose among them.
+
+        Raises
+        ------
+        TrainingError
+            Nothing was ingested yet.
+        """
+        from financial_assets.models.walk_forward.run import WalkForward
+        from financial_assets.models.walk_forward.spans import known_until
+
+        cutoffs = [market.cutoff_of(f"models/{name}") for name in self.variants]
+        known = [cutoff for cutoff in cutoffs if cutoff is not None]
+        if not known:
+            raise TrainingError("there is no data cut-off yet; run `financial-assets run`")
+        lifecycle = self.lifecycle()
+        panel, features = known_until(min(known), market.load_panel(), market.load_features())
+        return WalkForward(
+            folder=self.walk_forward_folder,
+            panel=panel,
+            features=features,
+            plan=self.fold_plan(),
+            sequence_length=self.sequence_length,
+            seed=self.seed,
+            device=self.device,
+            max_epochs=self.max_epochs,
+            universe=market.universe(),
+            variants={variant.name: lifecycle.as_trained(variant) for variant in self.chosen_variants()},
+            bayes_accuracy=self.bayes_accuracy,
+        )

@@ -28,12 +28,19 @@ from financial_assets.settings.retraining import RetrainingSettings
 from financial_assets.settings.serving import ServingSettings
 from financial_assets.settings.state_folder import REMEMBERED, StateFolderSource
 from financial_assets.settings.training import MAX_SEQUENCE_LENGTH, TrainingSettings
+from financial_assets.settings.walk_forward import WalkForwardSettings
 
 __all__ = ["MAX_SEQUENCE_LENGTH", "Settings", "load_settings"]
 
 
 class Settings(
-    MarketSettings, TrainingSettings, ServingSettings, ExperimentSettings, BusinessSettings, RetrainingSettings
+    MarketSettings,
+    TrainingSettings,
+    WalkForwardSettings,
+    ServingSettings,
+    ExperimentSettings,
+    BusinessSettings,
+    RetrainingSettings,
 ):
     """All settings of a deployment.
 

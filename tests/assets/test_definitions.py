@@ -44,7 +44,9 @@ for name in VARIANTS:
     EDGES[f"explanations/{name}"] = {f"models/{name}"}
     if ALL_VARIANTS[name].network in SPACES:
         EDGES[f"search/{name}"] = {"features"}
-ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/"))}
+WALK_FORWARD = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")}
+EDGES |= {name: {"features"} for name in WALK_FORWARD} | {"walk_forward_report": WALK_FORWARD}
+ON_REQUEST = {asset for asset in EDGES if asset.startswith(("search/", "explanations/", "walk_forward"))}
 
 GROUPS = {
     "market_data": {"raw_prices", "price_panel"},
@@ -57,6 +59,7 @@ GROUPS = {
     "signals": {"daily_signals", "completed_session"},
     "search": {asset for asset in ON_REQUEST if asset.startswith("search/")},
     "explanations": {asset for asset in ON_REQUEST if asset.startswith("explanations/")},
+    "walk_forward": {"walk_forward_report", *WALK_FORWARD},
 }
 BLOCKING = {
     "raw_prices": {
@@ -133,7 +136,9 @@ def test_full_pipeline_is_everything() -> None:
     assert selected("full_pipeline") == set(EDGES) - ON_REQUEST
 
 
-@pytest.mark.parametrize(("job", "group"), [("search", "search"), ("explain", "explanations")])
+@pytest.mark.parametrize(
+    ("job", "group"), [("search", "search"), ("explain", "explanations"), ("walk_forward", "walk_forward")]
+)
 def test_studies_are_made_on_request_only(job: str, group: str) -> None:
     assert selected(job) == GROUPS[group] != set()
     for other in ("full_pipeline", "daily", "retrain"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
@@ -206,23 +206,37 @@ class WalkForward:
         chosen = (self.chosen_until or {}).get(variant.name)
         if chosen is not None:
             leaks.require_unseen(chosen, cutoff, f"variant {variant.name}")
-        span = features_of_span(self.features, fold)
-        data = TrainingData.until(cutoff, span, self.panel, sequence_length=self.sequence_length)
+        span, steps = features_of_span(self.features, fold), variant.window(self.sequence_length)
+        data = TrainingData.until(cutoff, span, self.panel, sequence_length=steps)
         leaks.require_honest_features(data, self.panel.covariates, bayes_accuracy=self.bayes_accuracy)
-        training = train(
-            variant,
-            span,
-            self.panel,
-            cutoff=cutoff,
-            sequence_length=self.sequence_length,
-            seed=self.seed,
-            device=self.device,
-            threads=self.threads,
-        )
+        training = self._trained(variant, span, fold)
         leaks.require_fit_block_scaler(training, data)
         leaks.require_credible_answers(training, bayes_accuracy=self.bayes_accuracy)
         sessions = self.panel.sessions[fold.test.start : fold.test.stop]
         return forecasts_of(training, self.panel, sessions, model=variant.name, fold=fold.name, graph=self._graph)
+
+    def _trained(self, variant: Variant, span: FeaturePanel, fold: Fold) -> Training:
+        """Trained once per fold: an ensemble finds the members that were trained before it."""
+        key = fold.name, variant
+        if key not in self._trainings:
+            for other in [earlier for earlier in self._trainings if earlier[0] != fold.name]:
+                del self._trainings[other]
+            self._trainings[key] = train(
+                variant,
+                span,
+                self.panel,
+                cutoff=self.panel.sessions[fold.cutoff],
+                sequence_length=variant.window(self.sequence_length),
+                seed=self.seed,
+                device=self.device,
+                threads=self.threads,
+                members=[self._trained(member, span, fold) for member in variant.members],
+            )
+        return self._trainings[key]
+
+    @cached_property
+    def _trainings(self) -> dict[tuple[str, Variant], Training]:
+        return {}
 
     @cached_property
     def _store(self) -> FoldStore:
@@ -240,7 +254,7 @@ class WalkForward:
         variant = self._variants.get(name)
         if variant is None:
             raise TrainingError(f"no variant is called {name!r}: {', '.join(self._variants)}, or {BASELINES}")
-        return variant if self.max_epochs is None else replace(variant, epochs=min(variant.epochs, self.max_epochs))
+        return variant.limited(self.max_epochs)
 
     def _data_hash(self, fold: Fold) -> str:
         """Of the prices up to the session that settles the last label of the fold: later ones change nothing."""
