@@ -93,13 +93,15 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
         ],
     )
     def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
+        panel = market.load_panel()
         trained = models.lifecycle().develop(
             variant,
             market.load_features(),
-            market.load_panel(),
+            panel,
             cutoff=data_cutoff(context, market),
             tags=lineage_tags(context),
         )
+        models.record_training(trained, panel)
         accuracy = held_out_scores(trained.training.held_out)["accuracy"]
         how = "reused" if trained.reused else f"trained in {trained.training.seconds:.1f} s"
         context.log.info(

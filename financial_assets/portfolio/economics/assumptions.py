@@ -50,8 +50,8 @@ class Assumptions:
     commission_bps
         Of the market costs, per side.
     half_spread_bps
-        Of the market costs (BUSINESS_SPREAD); ``None``: estimated from highs and lows (Corwin and Schultz 2012), which takes volatility
-        for spread in liquid stocks and then charges several times too much.
+        Of the market costs; ``None`` (BUSINESS_SPREAD = estimated): from highs and lows (Corwin and Schultz 2012),
+        which takes volatility for spread in liquid stocks and then charges several times too much.
     impact
         Coefficient of the square-root law; 0: no impact, and no limit of capacity.
     borrow_per_year
@@ -105,7 +105,7 @@ class Assumptions:
             raise PortfolioError(f"BUSINESS_STOP_LOSS must lie between 0 and 1, not {self.stop_loss:g}")
         if self.quantiles < 2 or self.ranked_from < 2:
             raise PortfolioError("BUSINESS_QUANTILES and BUSINESS_RANKED_FROM must be at least 2: one name has no rank")
-        if not -1 <= self.delisting_return:
+        if not self.delisting_return >= -1:
             raise PortfolioError(f"BUSINESS_DELISTING_RETURN must be at least -1, not {self.delisting_return:g}")
 
 
