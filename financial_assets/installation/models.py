@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
-    from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.market.panel import PricePanel
+    from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
     from financial_assets.portfolio.trials import TrialLedger
 
