@@ -115,14 +115,16 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     )
     def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
         pipeline = pipeline_run_of(context.instance, context.run.run_id)
+        panel = market.load_panel()
         trained = models.lifecycle().develop(
             variant,
             market.load_features(),
-            market.load_panel(),
+            panel,
             cutoff=data_cutoff(context, market),
             tags=lineage_tags(context, models),
             parent=pipeline,
         )
+        models.record_training(trained, panel)
         accuracy = held_out_scores(trained.training.held_out)["accuracy"]
         if pipeline is not None:  # its page then compares the variants
             score = {f"{variant.name}/held_out_accuracy": accuracy.estimate}

@@ -5,6 +5,7 @@ The forecasts are partitioned by fold. A run of one partition computes that fold
 Folds that are there are reused either way.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg

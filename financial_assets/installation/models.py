@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
@@ -13,10 +14,11 @@ from financial_assets.tracking import MlflowTracker, ModelRegistry
 
 if TYPE_CHECKING:
     from financial_assets.installation.market import MarketState
+    from financial_assets.market.panel import PricePanel
     from financial_assets.models.baselines.fitted import Baselines
     from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.external.card import ExternalModel
-    from financial_assets.models.lifecycle import ModelLifecycle
+    from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
     from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
     from financial_assets.models.walk_forward.folds import FoldPlan
@@ -137,6 +139,32 @@ class ModelStore(BaseModel):
         ledger = TrialLedger(self.folder / "trials.jsonl")
         ledger.record(*earlier_trials(version.tags for version in self.registry().versions()))
         return ledger
+
+    def record_training(self, trained: TrainedModel, panel: PricePanel) -> None:
+        """Count a training as a trial, by what the directions of its held-out answers earned before costs.
+
+        A training that was counted already is not counted again.
+
+        Raises
+        ------
+        TrackingError, TrialsError
+            See :meth:`trials`.
+        """
+        from financial_assets.portfolio.economics.evaluate import held_out_returns
+        from financial_assets.portfolio.trials import record_trial
+
+        variant, answers = trained.training.variant, trained.training.held_out
+        up = 1.0 / (1.0 + np.exp(-answers.logit))
+        answered = {"date": answers.session, "ticker": answers.ticker, "model": variant.name, "probability_up": up}
+        returns = held_out_returns(pd.DataFrame(answered), panel)[variant.name]
+        record_trial(
+            self.trials(),
+            fingerprint=trained.fingerprint,
+            kind="training",
+            variant=variant.name,
+            hyperparameters=variant.hyperparameters(),
+            returns=returns,
+        )
 
     def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""

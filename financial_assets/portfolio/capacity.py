@@ -43,7 +43,7 @@ def break_even_bps(book: PortfolioReturns, level: float = 0.95, *, in_place_of_a
 
 
 def paid_bps(book: PortfolioReturns) -> float | None:
-    """What trading cost on average, in basis points per side: commission, spread and impact; ``None`` without a trade."""
+    """Mean cost of trading in basis points per side: commission, spread and impact; ``None`` without a trade."""
     days = _until_ruin(book)
     traded = float(book.turnover[:days].sum())
     paid = float((book.charges.total - book.charges.borrow)[:days].sum())

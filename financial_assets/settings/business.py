@@ -19,8 +19,10 @@ def _check_books(value: str) -> str:
 
 
 class BusinessSettings(SettingsGroup):
-    """Figures of the business view. What a promotion costs and is worth is in a currency of your choice; the capital of the
-    books is in that of the prices.
+    """Figures of the business view.
+
+    What a promotion costs and is worth is in a currency of your choice; the capital of the books is in that of the
+    prices.
     """
 
     business_aum: float | None = Field(default=None, gt=0, le=1e15, allow_inf_nan=False)
@@ -69,14 +71,14 @@ class BusinessSettings(SettingsGroup):
     """Commission per side under market costs, in basis points; flat costs are ``COST_BPS``."""
 
     business_spread: Literal["fixed", "estimated"] = "fixed"
-    """Whether half the spread is ``BUSINESS_HALF_SPREAD_BPS``, or estimated from daily highs and lows (Corwin and Schultz
-    2012), which takes volatility for spread and charges several times too much for liquid stocks."""
+    """Whether half the spread is ``BUSINESS_HALF_SPREAD_BPS``, or estimated from daily highs and lows (Corwin and
+    Schultz 2012), which takes volatility for spread and charges several times too much for liquid stocks."""
 
     business_half_spread_bps: float = Field(default=2.0, ge=0, le=1000, allow_inf_nan=False)
     """Half the bid-ask spread that is paid per side under market costs, in basis points of the price."""
 
     business_impact: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
-    """Market impact: this many times daily volatility times the square root of the share of the day's volume; 0: none."""
+    """Market impact: this many times daily volatility times the square root of the share of a day's volume; 0: none."""
 
     business_borrow_per_year: float = Field(default=0.005, ge=0, le=10, allow_inf_nan=False)
     """Fee for shares sold short, as a share of their value per year."""

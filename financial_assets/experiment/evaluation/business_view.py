@@ -1,4 +1,4 @@
-"""The business view of an experiment: what a promotion is worth, each arm's risk, and what its books would have earned."""
+"""The business view of an experiment: worth of a promotion, each arm's risk, and what its books would have earned."""
 
 from __future__ import annotations
 
@@ -109,8 +109,8 @@ def economics_of_rows(
     Parameters
     ----------
     rows
-        By forecaster: ``session``, ``ticker``, ``probability_up``, ``q05``, ``q95``, and ``excess_return`` of those that
-        answer it.
+        By forecaster: ``session``, ``ticker``, ``probability_up``, ``q05``, ``q95``, and ``excess_return`` of those
+        that answer it.
     epoch
         Says who is champion.
     panel

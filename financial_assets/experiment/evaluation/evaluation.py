@@ -41,11 +41,11 @@ class Evaluation(Scored):
     Sessions are ISO dates, instants ISO times in UTC, shares and accuracies fractions, latencies seconds. ``plan``
     holds what was fixed before looking, by name, and where it comes from. ``sample_ratio`` is the guardrail of that
     name by challenger, as the decisions have it; without a challenger, that of the champion. ``business``,
-    ``economics`` and ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what the champion and the
-    challengers have in common. ``candidates`` has each challenger and shadow on its own rows; ``routed`` is ``None``
-    unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own rows, ``coverage`` that of
-    the whole universe over one and five sessions, ``rankings`` by the score of arms that have one, and ``leaks`` the
-    leak alarms of the same rows.
+    ``economics`` and ``regimes`` are ``None`` without scored sessions; they, the skills and the plots are about what
+    the champion and the challengers have in common. ``candidates`` has each challenger and shadow on its own rows;
+    ``routed`` is ``None`` unless weights followed scores; ``backtests`` are of each arm's value at risk, on its own
+    rows, ``coverage`` that of the whole universe over one and five sessions, ``rankings`` by the score of arms that
+    have one, and ``leaks`` the leak alarms of the same rows.
     """
 
     experiment: str

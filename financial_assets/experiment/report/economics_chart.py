@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.report import style
+from financial_assets.portfolio.economics.assumptions import BookName
 from financial_assets.portfolio.economics.words import TITLES
 from financial_assets.portfolio.performance import equity_curve
 
@@ -24,7 +25,7 @@ def economics(evaluation: Evaluation) -> Figure:
     found = evaluation.economics
     arms = {arm["model"] for arm in evaluation.arms if arm["role"] in ("champion", "challenger")}
     own = [] if found is None else [book for book in found.books if book.costs == "market" and book.model in arms]
-    shown = list(dict.fromkeys(book.book for book in own))
+    shown: list[BookName] = list(dict.fromkeys(book.book for book in own))
     drawing = Figure(figsize=(5.0, 0.7 + _HEIGHT * max(len(shown), 1)), layout="constrained")
     panels = drawing.subplots(max(len(shown), 1), sharex=True, squeeze=False)[:, 0]
     for axes in panels:

@@ -21,7 +21,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.market.universe import Universe
 from financial_assets.models.artifacts.fingerprint import code_version
 from financial_assets.models.forecasts import forecasts_of
-from financial_assets.models.training import train
+from financial_assets.models.training import Training, train
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import VARIANTS, Variant
 from financial_assets.models.walk_forward import leaks

@@ -50,8 +50,8 @@ class Assumptions:
     commission_bps
         Of the market costs, per side.
     half_spread_bps
-        Of the market costs (BUSINESS_SPREAD); ``None``: estimated from highs and lows (Corwin and Schultz 2012), which takes volatility
-        for spread in liquid stocks and then charges several times too much.
+        Of the market costs; ``None`` (BUSINESS_SPREAD = estimated): from highs and lows (Corwin and Schultz 2012),
+        which takes volatility for spread in liquid stocks and then charges several times too much.
     impact
         Coefficient of the square-root law; 0: no impact, and no limit of capacity.
     borrow_per_year

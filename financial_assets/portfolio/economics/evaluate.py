@@ -1,4 +1,4 @@
-"""What forecasts would have earned: every book of every model under every model of costs, beside what to hold instead."""
+"""What forecasts would have earned: each book of each model under either model of costs, beside what else to hold."""
 
 from __future__ import annotations
 
@@ -62,9 +62,11 @@ def economics_of(
     table = read_forecasts(forecasts, panel)
     span = traded_span(table, panel, rules)
     names = _names(table, span)
-    wanted = [book for book in rules.books if book == "direction" or names >= rules.ranked_from]
+    wanted: list[BookName] = [book for book in rules.books if book == "direction" or names >= rules.ranked_from]
     cash = span.cash(rules.cash_per_year)
-    held = {costs: _held(table, span, rules, costs, cash, how) for costs in COST_MODELS}
+    held: dict[CostModel, dict[str, Holding]] = {
+        costs: _held(table, span, rules, costs, cash, how) for costs in COST_MODELS
+    }
     books = tuple(
         _model_book(model, book, costs, grid, span, rules, held[costs], cash, trials, how)
         for book in wanted
@@ -91,7 +93,7 @@ def economics_of(
 
 
 def held_out_returns(forecasts: pd.DataFrame, panel: PricePanel, cost_bps: float = 0.0) -> dict[str, Floats]:
-    """Daily net simple returns ``[session]`` of each model's book ``direction`` at a flat cost: what a trial is known by.
+    """Daily net simple returns ``[session]`` of each model's book ``direction`` at a flat cost: what a trial earned.
 
     Parameters
     ----------

@@ -50,9 +50,9 @@ def _earned(own: ModelBook, mean: Interval, rules: Assumptions, sessions: int) -
     else:
         end = "these sessions do not show whether it earns or loses money"
     return (
-        f"After commission, spread, impact and borrowing at a capital of {rules.capital:,.0f}, the book of {own.model}, "
-        f"{TITLES[own.book]}, {'earned' if mean.estimate >= 0 else 'lost'} {abs(mean.estimate):.1%} a year over "
-        f"{sessions:,} sessions ({mean.level:.0%} interval: {mean.low:+.1%} to {mean.high:+.1%}): {end}."
+        f"After commission, spread, impact and borrowing at a capital of {rules.capital:,.0f}, the book of "
+        f"{own.model}, {TITLES[own.book]}, {'earned' if mean.estimate >= 0 else 'lost'} {abs(mean.estimate):.1%} a "
+        f"year over {sessions:,} sessions ({mean.level:.0%} interval: {mean.low:+.1%} to {mean.high:+.1%}): {end}."
     )
 
 

@@ -20,6 +20,7 @@ from financial_assets.experiment.evaluation.evaluate import (
     Evaluation,
 )
 from financial_assets.experiment.evaluation.measures import Comparison
+from financial_assets.experiment.evaluation.risk import risk_of
 from financial_assets.experiment.plan.criteria import Criteria
 from tests.experiment.builders import CHALLENGER, CHAMPION, SHADOW, arms
 from tests.experiment.decision.builders import evaluated
@@ -392,3 +393,40 @@ def test_equal_models_are_called_different_in_one_case_out_of_twenty(worlds: int
     named = sum(verdict in ("challenger_better", "champion_better") for verdict in verdicts)
     assert least <= named <= most
     assert np.mean(pooled) > 0.2
+
+
+def test_the_book_by_direction_earns_the_profit_that_decisions_count() -> None:
+    """One computation of profit: flat costs, the same rows, the same days, to the last digit of a sum."""
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.50, CHALLENGER: 0.58, SHADOW: 0.55})
+    missing = direct.sample(40, random_state=1).index  # answers that failed: no position there
+    result = evaluated(routed=routed, direct=direct.drop(missing), epochs=[EPOCH], panel=prices, baselines=baselines)
+    found = result.economics
+    assert found is not None
+    assert found.sessions == result.trading_days
+    compared = 0
+    for skill in result.skills:
+        book = found.book(skill.name, "direction", "flat")
+        if skill.pnl is None or book is None or book.figures is None:
+            continue
+        compared += 1
+        assert book.figures.net.total_return == pytest.approx(skill.pnl.total_return, rel=1e-12)
+        ours = risk_of(skill.name, skill.pnl).sharpe
+        theirs = book.figures.net.sharpe
+        assert ours is not None
+        assert theirs is not None
+        assert (ours.estimate, ours.low, ours.high) == pytest.approx((theirs.estimate, theirs.low, theirs.high))
+    assert compared == 5
+    hold = next(held for held in found.alternatives if held.name == "buy and hold" and held.costs == "flat")
+    assert result.buy_and_hold is not None
+    assert hold.daily == pytest.approx(result.buy_and_hold.daily, abs=1e-15)
+    assert found.sentence.split(",")[0].startswith("After commission") or "No model has traded" in found.sentence
+
+
+def test_scores_of_the_log_rank_the_books() -> None:
+    prices, routed, direct, baselines = evidence({CHAMPION: 0.50, CHALLENGER: 0.58})
+    scored = direct.assign(excess_return=np.random.default_rng(0).standard_normal(len(direct)))
+    scored.loc[scored["model"] == CHALLENGER, "excess_return"] = np.nan  # deployed from an earlier version
+    result = evaluated(routed=routed, direct=scored, epochs=[EPOCH], panel=prices, baselines=baselines)
+    assert result.economics is not None
+    by = {own.model: own.ranked_by for own in result.economics.books if own.book == "long_short"}
+    assert (by[CHAMPION], by[CHALLENGER], by["logistic"]) == ("score", "probability_up", "probability_up")
