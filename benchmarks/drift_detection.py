@@ -168,7 +168,19 @@ def served(panel: PricePanel, graph: FeatureGraph, rng: np.random.Generator) -> 
         logit = model.decision_function(np.clip((values[at] - centre) / spread, -5, 5))[order]
         ones = np.ones(len(order))
         names = np.broadcast_to(np.array(panel.tickers)[:, None], known.shape)[at][order]
-        return Answers(sessions[at][order], names, logit, np.ones((len(order), 5)), outcome[at][order], ones)
+        # Only the direction is watched; what the other heads would answer is not looked at.
+        return Answers(
+            session=sessions[at][order],
+            ticker=names,
+            logit=logit,
+            multiples=np.ones((len(order), 5)),
+            multiples_5d=np.ones((len(order), 5)),
+            score=ones,
+            outcome=outcome[at][order],
+            outcome_5d=ones,
+            excess=ones,
+            volatility=np.ones((len(order), 2)),
+        )
 
     means = feature_means(features).drop(columns=CALENDAR)
     means = means[means.index >= panel.sessions[blocks.fit.start]]

@@ -40,17 +40,26 @@ from financial_assets.market.panel import build_panel
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.models.calibration import Calibration
 from financial_assets.models.networks import build_network
-from financial_assets.models.onnx.export import INPUT_NAME, OPSET, OUTPUT_NAMES, export_onnx, onnx_session, run_onnx
+from financial_assets.models.onnx.export import (
+    INPUT_NAME,
+    OPSET,
+    OUTPUT_NAMES,
+    OUTPUT_WIDTHS,
+    export_onnx,
+    onnx_session,
+    run_onnx,
+)
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
 from financial_assets.models.onnx.tracing import trace
 from financial_assets.models.onnx.writer import write_onnx
-from financial_assets.models.predictor import QUANTILE_LEVELS, SERVED_LOOKBACK, Predictor
+from financial_assets.models.predictor import SERVED_LOOKBACK, Predictor
 from financial_assets.models.request_shape import CHANNEL_COUNT
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
+from financial_assets.models.volatility import HarVolatility
 
 NETWORK = "the network alone"
-WIDTHS = (7, 7, 8, 7, 7, 7, 13, 11)
+WIDTHS = (7, 7, 8, 7, 7, 7, 13, 11, 11, 9)
 
 Write = Callable[[Predictor, Path], object]
 
@@ -67,6 +76,8 @@ class Measured:
     load: float
     probability: float
     quantiles: float
+    quantiles_5d: float
+    score: float
 
 
 def fresh_predictor(variant: str, every: int) -> Predictor:
@@ -75,7 +86,9 @@ def fresh_predictor(variant: str, every: int) -> Predictor:
     torch.manual_seed(0)
     network = build_network(VARIANTS[variant], len(graph.names))
     scaler = RobustScaler(torch.zeros(len(graph.names)), torch.ones(len(graph.names)))
-    return Predictor(graph, scaler, network, Calibration(), 10).eval().requires_grad_(False)
+    return (
+        Predictor(graph, scaler, network, Calibration(), HarVolatility.random_walk(), 10).eval().requires_grad_(False)
+    )
 
 
 class Whole(nn.Module):
@@ -85,9 +98,9 @@ class Whole(nn.Module):
         super().__init__()
         self.predictor = predictor
 
-    def forward(self, bars: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, bars: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The predictor's outputs."""
-        return self.predictor(bars)
+        return tuple(self.predictor(bars))
 
 
 def with_torch(dynamo: bool) -> Write:
@@ -119,7 +132,7 @@ def operation_by_operation(predictor: Predictor, path: Path) -> None:
     model = write_onnx(
         trace(predictor, lambda batch: torch.full((batch, SERVED_LOOKBACK, CHANNEL_COUNT), 100.0)),
         source=(INPUT_NAME, ("batch", SERVED_LOOKBACK, CHANNEL_COUNT)),
-        outputs={name: ("batch", size) for name, size in zip(OUTPUT_NAMES, (1, len(QUANTILE_LEVELS)), strict=True)},
+        outputs={name: ("batch", size) for name, size in OUTPUT_WIDTHS.items()},
         opset=OPSET,
     )
     onnx.save(model, path)
@@ -131,7 +144,7 @@ def network_alone(predictor: Predictor, path: Path) -> Callable[[], object]:
     model = write_onnx(
         trace(answer, lambda batch: torch.ones((batch, *answer.shape))),
         source=(INPUT_NAME, ("batch", *answer.shape)),
-        outputs={name: ("batch", size) for name, size in zip(OUTPUT_NAMES, (1, len(QUANTILE_LEVELS)), strict=True)},
+        outputs={name: ("batch", size) for name, size in OUTPUT_WIDTHS.items()},
         opset=OPSET,
     )
     onnx.save(model, path)
@@ -175,15 +188,14 @@ def measure(name: str, path: Path, exported_in: float, bars: np.ndarray, expecte
     session = onnx_session(path)
     loaded_in = time.process_time() - started
     answers = run_onnx(session, bars)
-    probability, quantiles = (float(np.abs(a - e).max()) for a, e in zip(answers, expected, strict=True))
-    return Measured(
-        name, session, len(model.graph.node), path.stat().st_size, exported_in, loaded_in, probability, quantiles
-    )
+    differences = [float(np.abs(np.asarray(a) - e).max()) for a, e in zip(answers, expected, strict=True)]
+    return Measured(name, session, len(model.graph.node), path.stat().st_size, exported_in, loaded_in, *differences)
 
 
 def report(rows: list[Measured], one_row: Mapping[str, float], batch: Mapping[str, float]) -> None:
     ours = rows[0]
-    heads = zip(("nodes", "KiB", "export", "load", "row", "batch", "probability", "quantiles"), WIDTHS, strict=True)
+    names = ("nodes", "KiB", "export", "load", "row", "batch", "probability", "quantiles", "of 5 days", "score")
+    heads = zip(names, WIDTHS, strict=True)
     print(" " * 30 + "".join(f"{head:>{width}}" for head, width in heads))
     for row in rows:
         latencies = (times[row.name] / times[ours.name] for times in (one_row, batch))
@@ -191,7 +203,7 @@ def report(rows: list[Measured], one_row: Mapping[str, float], batch: Mapping[st
         print(
             f"{row.name:<30}{row.nodes:>7}{row.size / 1024:>7.0f}{ratios[0]:>8.1f}"
             + "".join(f"{ratio:>7.2f}" for ratio in ratios[1:])
-            + f"{row.probability:>13.1e}{row.quantiles:>11.1e}"
+            + f"{row.probability:>13.1e}{row.quantiles:>11.1e}{row.quantiles_5d:>11.1e}{row.score:>9.1e}"
         )
     print("export (or the optimiser's pass), load, row, batch: ratio to ours; the rest: largest difference from torch")
 
@@ -239,7 +251,8 @@ def main() -> None:
     print(
         f"ours: {ours.nodes} nodes; one row {single / one_row[NETWORK]:.1f} times the network alone; a row of a batch "
         f"of {len(bars)} 1/{single / in_batch:.1f} of a single one; largest difference from torch "
-        f"{ours.probability:.1e} in probability, {ours.quantiles:.1e} in quantiles"
+        f"{ours.probability:.1e} in probability, {max(ours.quantiles, ours.quantiles_5d):.1e} in quantiles, "
+        f"{ours.score:.1e} in the score"
     )
 
 

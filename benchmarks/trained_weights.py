@@ -50,7 +50,8 @@ def main(names: list[str]) -> None:
             device="cpu",
             progress=False,
         )
-        print(f"{variant.name:<12} {digest(training.network, training.scaler, training.calibration)}", flush=True)
+        parts = training.network, training.scaler, training.volatility, training.calibration
+        print(f"{variant.name:<12} {digest(*parts)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources.sample import SamplePrices
 from financial_assets.market.sources.simulated import Signal, SimulatedMarket, SimulatedPrices
 from financial_assets.models.answers import Answers, answer_windows
+from financial_assets.models.dataset import Batch
+from financial_assets.models.heads import HeadOutputs
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training, evaluate, train, train_epoch, training_loss
@@ -140,11 +142,9 @@ class Epochs:
 
         def loop() -> None:
             self.network.train()
-            for inputs, up, scaled_return, _ in batches:
+            for batch in batches:
                 self.optimizer.zero_grad(set_to_none=True)
-                logit, multiples = self.network(inputs)
-                loss = training_loss(logit, multiples, up, scaled_return)
-                loss.backward()
+                training_loss(self.network(batch.inputs, batch.volatility), batch).backward()
                 nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_NORM)
                 self.optimizer.step()
 
@@ -210,9 +210,14 @@ class Fixed(Variant):
 
 
 def loss_of(answers: Answers) -> float:
-    columns = (answers.logit, answers.multiples, answers.up, answers.scaled_return)
-    logit, multiples, up, scaled = (torch.from_numpy(column.astype(np.float64)) for column in columns)
-    return float(training_loss(logit[:, None], multiples, up[:, None], scaled[:, None]))
+    columns = (answers.logit, answers.multiples, answers.multiples_5d, answers.score)
+    targets = (answers.up, answers.scaled_return, answers.scaled_return_5d, answers.excess)
+    outputs, known = (
+        [torch.from_numpy(np.asarray(column, np.float64).reshape(len(answers), -1)) for column in group]
+        for group in (columns, targets)
+    )
+    batch = Batch(torch.empty(0), *known, volatility=torch.from_numpy(answers.volatility))
+    return float(training_loss(HeadOutputs(*outputs), batch))
 
 
 def compare_quality(universe: Universe, names: Sequence[str], seeds: int) -> None:

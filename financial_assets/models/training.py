@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,7 +25,7 @@ from financial_assets.models.calibration.direction import PlattScaling
 from financial_assets.models.calibration.layer import Calibration, FittedCalibration
 from financial_assets.models.dataset import Batch, WindowDataset, shuffled
 from financial_assets.models.devices import has_room, reproducible, resolve_device
-from financial_assets.models.heads import HEADS, head_losses, training_loss
+from financial_assets.models.heads import HEADS, HeadOutputs, ServedAnswer, head_losses, training_loss
 from financial_assets.models.networks import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData
@@ -124,6 +125,15 @@ class Training:
     def calibration(self) -> Calibration:
         """The calibration as a layer, in evaluation mode."""
         return self.fitted_calibration.layer()
+
+    @torch.no_grad()
+    def calibrated(self, answers: Answers) -> ServedAnswer:
+        """What is served for these uncalibrated answers of the network."""
+        columns = (answers.logit[:, None], answers.multiples, answers.multiples_5d, answers.score[:, None])
+        *outputs, volatility = (
+            torch.from_numpy(np.asarray(column, np.float32)) for column in (*columns, answers.volatility)
+        )
+        return self.calibration(HeadOutputs(*outputs), volatility)
 
 
 def train(

@@ -189,6 +189,17 @@ def test_the_whole_catalogue_is_exported_and_equal(panel: PricePanel, tmp_path: 
     assert (tmp_path / "m.onnx").stat().st_size < 2_000_000
 
 
+def test_the_default_model_is_at_most_400_nodes(tmp_path: Path) -> None:
+    """A request costs one call for each node, whatever it computes."""
+    graph = FeatureGraph()
+    count = len(graph.names)
+    network = build_network(VARIANTS["baseline"], count)
+    scaler = RobustScaler(torch.zeros(count), torch.ones(count))
+    predictor = Predictor(graph, scaler, network, Calibration(), HarVolatility.random_walk(), 10)
+    export_onnx(predictor.eval().requires_grad_(False), tmp_path / "m.onnx")
+    assert len(onnx.load(tmp_path / "m.onnx").graph.node) <= 400
+
+
 def test_a_universe_of_one_ticker_is_exported_and_equal(tiny: Variant, sequence_length: int, tmp_path: Path) -> None:
     """What is measured against the market is nothing there, and no rounding is taken for something."""
     bars_of_one = build_panel(SimulatedPrices(SimulatedMarket(sessions=1000, seed=3)).fetch(("AAA",)).prices)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickletools
 import subprocess
@@ -174,3 +175,81 @@ def test_no_class_is_pickled(training: Training, tmp_path: Path) -> None:
     assert names <= {"torch._utils _rebuild_tensor_v2", "torch FloatStorage", "collections OrderedDict"}
     with np.load(folder / "held_out.npz", allow_pickle=False) as arrays:
         assert len(arrays["logit"]) == len(training.held_out)
+
+
+def of_an_earlier_version(training: Training, folder: Path) -> Path:
+    """The training as it was stored when a model had two heads and scaled both by its EWMA volatility."""
+    folder.mkdir()
+    weights = {name: value for name, value in training.network.state_dict().items() if not name.startswith("heads")}
+    for part in ("weight", "bias"):
+        direction, quantiles, _ = training.network.state_dict()[f"heads.linear.{part}"].split((1, 5, 6))
+        weights |= {f"direction.{part}": direction.clone(), f"quantiles.{part}": quantiles.clone()}
+    platt = training.platt
+    calibration = {
+        "scale": torch.tensor([platt.scale]),
+        "bias": torch.tensor([platt.bias]),
+        "shifts": torch.tensor([0.1, 0.2, 0.0, -0.1, 0.3]),
+    }
+    tensors = {"network": weights, "scaler": training.scaler.state_dict(), "calibration": calibration}
+    torch.save(tensors, folder / "tensors.pt")
+    answers = training.held_out
+    kept = {name: getattr(answers, name) for name in ("session", "ticker", "logit", "multiples", "outcome")}
+    np.savez(folder / "held_out.npz", **kept, volatility=answers.volatility[:, 0])
+    manifest = {
+        "format": 1,
+        "variant": training.variant.hyperparameters(),
+        "feature_names": training.feature_names,
+        "tickers": training.tickers,
+        "platt": {name: getattr(platt, name) for name in ("scale", "bias", "unconstrained_scale")},
+        "spans": {name: [day.isoformat() for day in span] for name, span in training.spans.items()},
+        "cutoff": training.cutoff.isoformat(),
+        "history": [
+            {name: getattr(epoch, name) for name in ("number", "fit_loss", "stop_loss", "stop_accuracy", "seconds")}
+            for epoch in training.history
+        ],
+        **{
+            name: getattr(training, name)
+            for name in ("seed", "sequence_length", "windows", "best_epoch", "device", "seconds")
+        },
+        "files": {
+            name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("tensors.pt", "held_out.npz")
+        },
+    }
+    (folder / "training.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def test_a_training_of_an_earlier_version_goes_on_answering_what_it_did(training: Training, tmp_path: Path) -> None:
+    folder = of_an_earlier_version(training, tmp_path / "old")
+    assert is_finished(folder)
+    old = load_training(folder)
+    assert (old.platt, old.spans, old.cutoff, old.windows) == (
+        training.platt,
+        training.spans,
+        training.cutoff,
+        training.windows,
+    )
+    assert np.array_equal(old.held_out.logit, training.held_out.logit)
+    assert np.array_equal(old.held_out.volatility[:, 0], training.held_out.volatility[:, 0])
+    answer = old.calibrated(old.held_out)
+    shifts = np.array([0.1, 0.2, 0.0, -0.1, 0.3])
+    expected = np.sort(old.held_out.multiples + shifts, axis=1) * old.held_out.volatility[:, :1]
+    assert np.allclose(answer.return_quantiles, expected, rtol=1e-5)
+    # What it never learned is unknown, in its answers and in what its network would give.
+    assert bool(torch.isnan(answer.return_quantiles_5d).all())
+    assert bool(torch.isnan(answer.excess_return).all())
+    inputs = torch.randn(4, training.sequence_length, len(training.feature_names))
+    volatility = torch.tensor([0.01, 0.02]).expand(4, 2)
+    outputs, mine = (network(inputs, volatility) for network in (old.network, training.network))
+    assert torch.allclose(outputs.logit, mine.logit)
+    assert torch.allclose(outputs.multiples, mine.multiples)
+    assert bool(torch.isnan(torch.cat([outputs.multiples_5d, outputs.score], dim=1)).all())
+
+
+def test_a_damaged_training_of_an_earlier_version_is_refused(training: Training, tmp_path: Path) -> None:
+    folder = of_an_earlier_version(training, tmp_path / "old")
+    manifest = json.loads((folder / "training.json").read_text())
+    del manifest["platt"]
+    (folder / "training.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match="delete it to train again"):
+        load_training(folder)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
-import torch
 from scipy.special import expit
 
 from financial_assets.experiment.paired_score import PairedMetric, paired_days
 from financial_assets.experiment.plan.plan import DailyDeviation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
-from financial_assets.models.heads import HeadOutputs
 from financial_assets.models.training import Training
 
 
@@ -50,16 +47,7 @@ def _answers(training: Training, metric: PairedMetric) -> pd.DataFrame:
         "log_return": answers.outcome,
     }
     if metric == "pinball":
-        columns |= dict(zip(QUANTILE_COLUMNS, _quantiles(training).T, strict=True))
+        columns |= dict(
+            zip(QUANTILE_COLUMNS, training.calibrated(answers).return_quantiles.double().numpy().T, strict=True)
+        )
     return pd.DataFrame(columns)
-
-
-@torch.no_grad()
-def _quantiles(training: Training) -> np.ndarray:
-    """Calibrated quantiles of the log return ``[n, 5]``."""
-    answers = training.held_out
-    columns = (answers.logit, answers.multiples, answers.multiples_5d, answers.score, answers.volatility)
-    *outputs, volatility = (
-        torch.from_numpy(np.asarray(each, np.float32).reshape(len(answers), -1)) for each in columns
-    )
-    return training.calibration(HeadOutputs(*outputs), volatility).return_quantiles.double().numpy()

@@ -41,7 +41,7 @@ def export_onnx(predictor: Predictor, path: Path, *, metadata: Mapping[str, str]
     it is traced; equal values are computed once and equal constants stored once.
 
     ``python benchmarks/onnx_export.py`` compares the file with others. Written operation by operation, the whole graph
-    has 8 times the nodes, takes 10 times as long to load, and 7 times as long for one row and for a row of a batch.
+    has 9 times the nodes, takes 10 times as long to load, and 7 times as long or more for a row, alone and in a batch.
     From ours, onnxslim and onnxoptimizer remove 2 % of the nodes and less. ``python benchmarks/onnx_parity.py``
     compares it with torch on thousands of adversarial windows.
 
