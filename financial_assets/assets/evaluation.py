@@ -1,12 +1,19 @@
 """Group evaluation: predictions through the gateway, session by session, and what they are worth."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
+from financial_assets.assets.evaluation_tables import (
+    coverage_table,
+    economics_table,
+    plotted_numbers,
+    ranking_table,
+    skills_table,
+    traffic_table,
+)
 from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.training import baselines, lineage_tags
 from financial_assets.atomic import atomic_path
@@ -21,7 +28,6 @@ from financial_assets.experiment.report.html import Provenance, html, plots, wri
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
-from financial_assets.scoring.intervals import Interval
 from financial_assets.tracking import REGISTERED_MODEL
 from financial_assets.workflows.decisions import BaselinePredictions, decide_as_of, update_allocation
 from financial_assets.workflows.replay import run_replay
@@ -139,7 +145,7 @@ def ab_evaluation(
     write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
     context.log.info(f"report: {path}")
-    figures = _flat(evaluation)
+    figures = plotted_numbers(evaluation)
     mlflow.log_metrics(figures)
     mlflow.log_artifact(str(path))
     mlflow.set_tags({"ab.verdict": evaluation.conclusion.verdict, "ab.conclusion": evaluation.conclusion.sentence})
@@ -160,12 +166,12 @@ def ab_evaluation(
             **decisions_metadata([(judgement.decision, judgement.plan) for judgement in judgements]),
             "report": link(path),
             "daily predictions of the baselines": link(ab_test.rivals_path),
-            "arms": table(_skills_table(evaluation)),
-            "economics": table(_economics_table(evaluation)),
+            "arms": table(skills_table(evaluation)),
+            "economics": table(economics_table(evaluation)),
             "economics in a sentence": "" if evaluation.economics is None else evaluation.economics.sentence,
-            "traffic": table(_traffic_table(evaluation)),
-            "value at risk of all tickers": table(_coverage_table(evaluation)),
-            **({"ranking": table(_ranking_table(evaluation))} if evaluation.rankings else {}),
+            "traffic": table(traffic_table(evaluation)),
+            "value at risk of all tickers": table(coverage_table(evaluation)),
+            **({"ranking": table(ranking_table(evaluation))} if evaluation.rankings else {}),
             **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
             **figures,
         },
@@ -211,117 +217,3 @@ def _var_check(tails: Sequence[TailBackTest]) -> dg.AssetCheckResult:
         description=summary(tails),
         metadata={"tails": table(rows), "rejected tails": sum(tail.failed for tail in tails)},
     )
-
-
-def _skills_table(evaluation: Evaluation) -> pd.DataFrame:
-    rows = []
-    for skill in evaluation.skills:
-        accuracy, brier, pnl = skill.accuracy, skill.brier, skill.pnl
-        rows.append(
-            {
-                "forecaster": skill.name,
-                "role": skill.role,
-                "accuracy": _spread(accuracy, ".1%"),
-                "Brier": "" if brier is None else f"{brier.estimate:.4f}",
-                "share up": "" if skill.share_up is None else f"{skill.share_up:.1%}",
-                "return after costs": "" if pnl is None else f"{pnl.total_return:.1%}",
-                "Sharpe": "" if pnl is None else "not defined" if math.isnan(pnl.sharpe) else f"{pnl.sharpe:.2f}",
-                "wiped out": "" if pnl is None else pnl.wiped_out or "no",
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _economics_table(evaluation: Evaluation) -> pd.DataFrame:
-    """One row per model, book and costs; intervals in words."""
-    books = () if evaluation.economics is None else evaluation.economics.books
-    return pd.DataFrame(
-        {
-            "model": own.model,
-            "book": own.book,
-            "costs": own.costs,
-            "return per year": _spread(figures.net.mean_return, ".1%"),
-            "minus buy and hold": _spread(own.advantage_over("buy and hold"), ".1%"),
-            "Sharpe": _spread(figures.net.sharpe, ".2f"),
-            "deflated Sharpe": "" if figures.deflated_sharpe is None else f"{figures.deflated_sharpe:.2f}",
-            "drawdown": _spread(figures.net.max_drawdown, ".1%"),
-            "turnover": _spread(figures.turnover, ".1%"),
-            "paid bp": f"{own.paid_bps:.1f}",
-            "break-even bp": _spread(own.break_even_bps, ".1f"),
-            "capacity": _spread(figures.capacity, ",.0f"),
-        }
-        for own in books
-        if (figures := own.figures) is not None
-    )
-
-
-def _spread(value: Interval | None, form: str) -> str:
-    return "" if value is None else f"{value.estimate:{form}} [{value.low:{form}}, {value.high:{form}}]"
-
-
-def _traffic_table(evaluation: Evaluation) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "model": arm.model,
-            "requests": arm.requests,
-            "failed": arm.failed + arm.rejected + arm.timeout,
-            "p50 ms": f"{1000 * arm.latency_p50:.2f}",
-            "p95 ms": f"{1000 * arm.latency_p95:.2f}",
-            "p99 ms": f"{1000 * arm.latency_p99:.2f}",
-        }
-        for arm in evaluation.traffic
-    )
-
-
-def _coverage_table(evaluation: Evaluation) -> pd.DataFrame:
-    columns = ("model", "tail", "sessions", "promised beyond", "beyond", "frequency p, Holm")
-    rows = [
-        (
-            tail.model,
-            tail.name,
-            tail.sessions,
-            f"{tail.promised:.0%}",
-            f"{tail.needed} sessions are needed" if tail.share is None else _percentages(tail.share),
-            "" if tail.frequency_holm is None else f"{tail.frequency_holm:.2g}",
-        )
-        for tail in evaluation.coverage
-    ]
-    return pd.DataFrame(rows, columns=list(columns))
-
-
-def _ranking_table(evaluation: Evaluation) -> pd.DataFrame:
-    columns = ("model", "role", "sessions ranked", "mean rank IC", "p of no skill")
-    rows = [
-        (
-            arm.model,
-            arm.role,
-            len(arm.coefficients),
-            ""
-            if arm.skill is None
-            else f"{arm.skill.mean.estimate:+.3f} [{arm.skill.mean.low:+.3f}, {arm.skill.mean.high:+.3f}]",
-            "" if arm.skill is None else f"{arm.skill.p_value:.2g}",
-        )
-        for arm in evaluation.rankings
-    ]
-    return pd.DataFrame(rows, columns=list(columns))
-
-
-def _percentages(share: Interval) -> str:
-    return f"{share.estimate:.1%} [{share.low:.1%}, {share.high:.1%}]"
-
-
-def _flat(evaluation: Evaluation) -> dict[str, float]:
-    """Numbers that Dagster plots over time."""
-    scores = {
-        f"{skill.role}/{skill.name}/{title}": score.estimate
-        for skill in evaluation.skills
-        for title, score in (("accuracy", skill.accuracy), ("brier", skill.brier))
-        if score is not None
-    }
-    beyond = {
-        f"{tail.role}/{tail.model}/beyond {tail.name}": tail.share.estimate
-        for tail in evaluation.coverage
-        if tail.share is not None
-    }
-    ranking = {f"{arm.role}/{arm.model}/rank IC": arm.skill.mean.estimate for arm in evaluation.rankings if arm.skill}
-    return scores | beyond | ranking

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from financial_assets.assets.evaluation import _coverage_table, _flat, _ranking_table
+from financial_assets.assets.evaluation_tables import coverage_table, plotted_numbers, ranking_table
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from tests.experiment.builders import CHALLENGER, CHAMPION
@@ -24,7 +24,7 @@ def mixed() -> Evaluation:
 
 
 def test_coverage_of_both_horizons_stands_in_one_table(mixed: Evaluation) -> None:
-    shown = _coverage_table(mixed)
+    shown = coverage_table(mixed)
     assert shown["model"].tolist() == [CHAMPION] * 4 + [CHALLENGER] * 8
     week = shown[shown["tail"].str.endswith("5 sessions")]
     assert set(week["model"]) == {CHALLENGER}
@@ -34,13 +34,13 @@ def test_coverage_of_both_horizons_stands_in_one_table(mixed: Evaluation) -> Non
 
 
 def test_the_ranking_is_of_the_arm_that_has_scores(mixed: Evaluation) -> None:
-    (row,) = _ranking_table(mixed).to_dict("records")
+    (row,) = ranking_table(mixed).to_dict("records")
     assert (row["model"], row["role"]) == (CHALLENGER, "challenger")
     assert row["mean rank IC"].startswith("+0."), "60 % of its signs are right"
 
 
 def test_dagster_plots_the_shares_and_the_coefficient(mixed: Evaluation) -> None:
-    flat = _flat(mixed)
+    flat = plotted_numbers(mixed)
     assert f"champion/{CHAMPION}/beyond VaR 95 %, 1 session" in flat
     assert f"champion/{CHAMPION}/beyond VaR 95 %, 5 sessions" not in flat
     assert 0 < flat[f"challenger/{CHALLENGER}/beyond VaR 95 %, 5 sessions"] < 1
@@ -51,7 +51,7 @@ def test_dagster_plots_the_shares_and_the_coefficient(mixed: Evaluation) -> None
 def test_too_few_sessions_are_said_and_not_plotted() -> None:
     prices, routed, direct, baselines = evidence({CHAMPION: 0.5, CHALLENGER: 0.6}, days=20, tickers=3)
     young = evaluated(routed=routed, direct=direct, epochs=[EPOCH], panel=prices, baselines=baselines)
-    shown = _coverage_table(young)
+    shown = coverage_table(young)
     assert (shown.loc[shown["tail"].str.endswith("5 sessions"), "beyond"] == "40 sessions are needed").all()
-    assert _ranking_table(young).empty
-    assert not any("5 sessions" in name or "rank" in name for name in _flat(young))
+    assert ranking_table(young).empty
+    assert not any("5 sessions" in name or "rank" in name for name in plotted_numbers(young))

@@ -80,9 +80,10 @@ def answer_values(table: sa.Table, result: Result) -> dict[str, Any]:
     ``schema`` only.
     """
     forecast = result.forecast
-    nothing: tuple[float | None, ...] = (None,) * len(QUANTILE_COLUMNS)
-    quantiles = nothing if forecast is None else forecast.quantiles
-    further = nothing if forecast is None or forecast.quantiles_5d is None else forecast.quantiles_5d
+    nothing = (None,) * len(QUANTILE_COLUMNS)
+    quantiles = nothing if forecast is None else map(float, forecast.quantiles)
+    further = nothing if forecast is None or forecast.quantiles_5d is None else map(float, forecast.quantiles_5d)
+    score = None if forecast is None or forecast.excess_return is None else float(forecast.excess_return)
     columns = {field.name for field in fields(result)} & set(table.c.keys()) - {"id"}
     return {
         "row_id": result.id,
@@ -91,7 +92,7 @@ def answer_values(table: sa.Table, result: Result) -> dict[str, Any]:
         "probability_up": None if forecast is None else float(forecast.probability_up),
         **dict(zip(QUANTILE_COLUMNS, quantiles, strict=True)),
         **dict(zip(QUANTILE_5D_COLUMNS, further, strict=True)),
-        "excess_return": None if forecast is None else forecast.excess_return,
+        "excess_return": score,
         "completed_at": utc_now(),
     }
 
