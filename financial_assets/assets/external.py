@@ -38,7 +38,9 @@ def make_external_asset(model: ExternalModel) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, market: Market, models: Models, serving: Serving
     ) -> dg.MaterializeResult:
         panel = market.load_panel().until(market.clock().now())
-        admission = admit(model, panel, models.folder, models.tracker(), models.registry(), tags=lineage_tags(context))
+        admission = admit(
+            model, panel, models.folder, models.tracker(), models.registry(), tags=lineage_tags(context, models)
+        )
         if admission.artifact is None:
             context.log.error(f"{model.path} is refused: {admission.reason}")
             return dg.MaterializeResult(metadata=_metadata(model, admission), check_results=[_check(admission)])

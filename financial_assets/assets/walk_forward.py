@@ -93,6 +93,7 @@ def _make_report(forecasts: list[dg.AssetsDefinition]) -> dg.AssetsDefinition:
         """Scores, value-at-risk tests, rivals and confidence sets of all folds that are there."""
         walk = models.walk_forward(market)
         report = make_report(walk)
+        models.record_walk_forward(walk)
         folder = models.walk_forward_folder / "report"
         report.save(folder)
         there = int(report.folds["there"].sum())

@@ -47,6 +47,7 @@ def walk_forward(variants: str | None, splits: int | None) -> None:
     console = Console()
     _compute(walk, chosen, console if models.progress else None)
     report = make_report(walk)
+    models.record_walk_forward(walk)
     folder = models.walk_forward_folder / "report"
     report.save(folder)
     _print_scores(console, report.scores, walk)
@@ -77,8 +78,8 @@ def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> 
 
     pooled = scores[scores["fold"] == "all"]
     cells = {
-        (row.model, row.head, row.score): f"{row.estimate:.4f}\n± {(row.high - row.low) / 2:.4f}"
-        for row in pooled.itertuples()
+        (row.model, row.head, row.score): f"{row.estimate:.4f}\n± {half:.4f}"
+        for row, half in zip(pooled.itertuples(), (pooled["high"] - pooled["low"]) / 2, strict=True)
     }
     models = pooled["model"].drop_duplicates().tolist()
     known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]

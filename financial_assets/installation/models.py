@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.external.card import ExternalModel
     from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
+    from financial_assets.models.search.result import TrialRecord
     from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
     from financial_assets.models.walk_forward.folds import FoldPlan
@@ -166,6 +167,36 @@ class ModelStore(BaseModel):
             returns=returns,
         )
 
+    def record_walk_forward(self, walk: WalkForward) -> None:
+        """Count every variant whose folds are all there as a trial, by what its directions earned before costs.
+
+        All folds together are one trial: they are the same strategy at different times.
+
+        Raises
+        ------
+        TrackingError, TrialsError
+            See :meth:`trials`.
+        """
+        from financial_assets.models.walk_forward.store import fingerprint_of
+        from financial_assets.portfolio.economics.evaluate import held_out_returns
+        from financial_assets.portfolio.trials import record_trial
+
+        trials = self.trials()
+        for name, variant in walk.trained.items():
+            kept = [walk.kept(name, fold) for fold in walk.folds]
+            folds = [fold for fold in kept if fold is not None]
+            if len(folds) < len(kept):
+                continue
+            forecasts = pd.concat([fold.forecasts for fold in folds], ignore_index=True)
+            record_trial(
+                trials,
+                fingerprint=fingerprint_of(folds=[fold.provenance.fingerprint for fold in folds]),
+                kind="walk_forward",
+                variant=name,
+                hyperparameters=variant.hyperparameters(),
+                returns=held_out_returns(forecasts, walk.panel)[name],
+            )
+
     def lifecycle(self) -> ModelLifecycle:
         """Where models are made."""
         from financial_assets.models.lifecycle import ModelLifecycle  # torch
@@ -187,9 +218,25 @@ class ModelStore(BaseModel):
     def search(self) -> HyperparameterSearch:
         """Where hyper-parameters are searched."""
         from financial_assets.models.search.search import HyperparameterSearch  # optuna and torch
+        from financial_assets.portfolio.trials import record_trial
+
+        trials = self.trials()
+
+        def count(trial: TrialRecord) -> None:
+            record_trial(
+                trials,
+                fingerprint=trial.fingerprint,
+                kind="search",
+                variant=trial.variant,
+                hyperparameters=trial.hyperparameters,
+            )
 
         return HyperparameterSearch(
-            folder=Path(self.home) / "search", sequence_length=self.sequence_length, seed=self.seed, device=self.device
+            folder=Path(self.home) / "search",
+            sequence_length=self.sequence_length,
+            seed=self.seed,
+            device=self.device,
+            ledger=count,
         )
 
     def candidate_path(self, variant: str) -> Path:

@@ -86,7 +86,7 @@ class World:
         with self.resources["ab_test"].log() as log, torch.inference_mode():
             log.open_epoch(self.resources["ab_test"].policy().experiment, [arm], "start", after=0)
             asked = [whole.windows(day, 256) for day in later[:-1]]
-            chances, ranges = predictor(torch.from_numpy(np.concatenate([bars for _, bars in asked])))
+            chances, ranges, *_ = predictor(torch.from_numpy(np.concatenate([bars for _, bars in asked])))
             answers = iter(zip(chances[:, 0], ranges, strict=True))
             for (day, target), (tickers, _) in zip(itertools.pairwise(later), asked, strict=True):
                 given = {ticker: next(answers) for ticker in tickers}

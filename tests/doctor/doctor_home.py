@@ -25,11 +25,12 @@ from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
 from financial_assets.models.baselines.fitted import Baselines
-from financial_assets.models.calibration import Calibration, PlattScaling
+from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.volatility import HarVolatility
 from financial_assets.serving.bar_rules import neutral_bars
 from financial_assets.serving.client.answers import Answer
 from financial_assets.serving.manifests import EXPERIMENT_NAME, model_name
@@ -181,8 +182,10 @@ def _training(variant: Variant) -> Training:
         tickers=("AAA", "BBB"),
         network=build_network(variant, 2),
         scaler=RobustScaler(torch.zeros(2), torch.ones(2)),
-        calibration=Calibration(),
-        platt=PlattScaling(1.0, 0.0, 1.0),
+        volatility=HarVolatility.random_walk(),
+        fitted_calibration=FittedCalibration(
+            PlattScaling(1.0, 0.0, 1.0), (QuantileShifts.none(),) * 2, ScoreSlope(1.0, 1.0)
+        ),
         spans={"fit": (CUTOFF, CUTOFF)},
         cutoff=CUTOFF,
         windows={"fit": 3},

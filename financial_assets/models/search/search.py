@@ -132,7 +132,8 @@ class HyperparameterSearch:
         """
         check_cutoff(cutoff, evaluation_after)
         space = space_of(variant)
-        blocks = SearchData.until(cutoff, features, panel, sequence_length=self.sequence_length)
+        steps = variant.window(self.sequence_length)
+        blocks = SearchData.until(cutoff, features, panel, sequence_length=steps)
         began, path, present = self.clock(), self.path(variant.name), values_of(variant, space)
         inside = all(space[name].contains(value) for name, value in present.items())
         study = open_study(path, self._study(variant, space, panel, cutoff), self.seed)
@@ -162,7 +163,7 @@ class HyperparameterSearch:
             data_hash=training_data_hash(panel, cutoff),
             variant=unsearched,
             seed=self.seed,
-            sequence_length=self.sequence_length,
+            sequence_length=variant.window(self.sequence_length),
             cutoff=cutoff,
         )
         digest = hashlib.sha256(f"{identity} {dict(space)!r}".encode()).hexdigest()[:12]

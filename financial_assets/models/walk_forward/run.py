@@ -122,6 +122,11 @@ class WalkForward:
         return lay_folds(len(self.panel.sessions), self.plan)
 
     @property
+    def trained(self) -> Mapping[str, Variant]:
+        """The variants as they are trained here, by name."""
+        return {name: self._variant(name) for name in self._variants}
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of all sets of models: the variants, then the baselines."""
         return (*self._variants, BASELINES)
