@@ -136,7 +136,7 @@ class Variant:
 
     def hyperparameters(self) -> dict[str, Any]:
         """The settings as a JSON-serialisable mapping, from which ``Variant(**...)`` makes the same variant."""
-        return asdict(self)
+        return {**asdict(self), "members": [member.hyperparameters() for member in self.members]}
 
 
 _SINGLE = (

@@ -11,13 +11,12 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
 from financial_assets.atomic import atomic_write_text
 from financial_assets.errors import TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.fitting.regression import fit_logistic
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training_data import TrainingData, panel_volatility
 from financial_assets.scoring.quantiles import QUANTILE_LEVELS
@@ -30,11 +29,6 @@ HISTORY = 500
 
 _FEW_SESSIONS = 8
 """Sessions up to which a quantile of each window by itself is quicker than a window that slides up to them."""
-
-_REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1)
-
-_TOLERANCE = 1e-5
-"""Largest entry of the gradient of the mean loss at which a regression counts as solved."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +147,7 @@ def fit_baselines(
     blocks = {name: getattr(data, name) for name in ("fit", "stop")}
     rows = {name: scaler(block.last_step).numpy() for name, block in blocks.items()}
     ups = {name: (block.outcome[:, 0] > 0).numpy() for name, block in blocks.items()}
-    if min(len(np.unique(up)) for up in ups.values()) < 2:
-        raise TrainingError("the fit or the stop block holds one direction only: set an earlier INGESTION_START_DATE")
-    coefficients, intercept, regularisation = _fit_logistic(rows, ups)
+    logistic = fit_logistic(*((rows[name], ups[name]) for name in ("fit", "stop")))
     rose = session_returns(panel)[data.fit.tickers, data.fit.sessions] > 0
     volatility = data.causal_volatility.double().numpy()[data.fit.tickers, data.fit.sessions]
     scaled = data.fit.outcome[:, 0].double().numpy() / volatility
@@ -167,29 +159,12 @@ def fit_baselines(
         feature_names=data.feature_names,
         center=tuple(scaler.center.double().tolist()),
         scale=tuple(scaler.scale.double().tolist()),
-        coefficients=coefficients,
-        intercept=intercept,
-        regularisation=regularisation,
+        coefficients=tuple(logistic.coefficients[:, 0].tolist()),
+        intercept=float(logistic.intercepts[0]),
+        regularisation=logistic.strength,
         scaled_quantiles=tuple(np.quantile(scaled, QUANTILE_LEVELS).tolist()),
         cutoff=f"{data.cutoff:%Y-%m-%d}",
     )
-
-
-def _fit_logistic(rows: dict[str, np.ndarray], ups: dict[str, np.ndarray]) -> tuple[tuple[float, ...], float, float]:
-    """Coefficients, intercept and strength of the L2-regularised regression that does best on the stop block.
-
-    Solved by Newton's method: with a hundred features and many rows it needs a few steps, where a quasi-Newton method
-    needs a hundred and stops farther from the solution. float32 is as exact as the features are.
-    """
-    best: tuple[float, LogisticRegression, float] | None = None
-    for strength in _REGULARISATION:
-        model = LogisticRegression(C=strength, solver="newton-cholesky", tol=_TOLERANCE).fit(rows["fit"], ups["fit"])
-        loss = float(log_loss(ups["stop"], model.predict_proba(rows["stop"])[:, 1]))
-        if best is None or loss < best[0]:
-            best = loss, model, strength
-    assert best is not None
-    parameters = np.append(best[1].coef_, best[1].intercept_)
-    return tuple(parameters[:-1].tolist()), float(parameters[-1]), best[2]
 
 
 def session_returns(panel: PricePanel) -> np.ndarray:
