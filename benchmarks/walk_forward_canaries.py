@@ -88,9 +88,10 @@ def canaries(seeds: int) -> None:
             panel = simulated(seed, 0.0) if kind == "random walk" else permuted(simulated(seed, 0.3), seed)
             with tempfile.TemporaryDirectory() as folder:
                 table = scores_of(panel, seed, Path(folder))
-            for row in table.itertuples():
-                counted[str(row.score)] += 1
-                excluded[str(row.score)] += int(not row.low <= IGNORANCE[str(row.score)] <= row.high)
+            known = table["score"].map(IGNORANCE)
+            outside = (known < table["low"]) | (known > table["high"])
+            counted.update(table["score"])
+            excluded.update(table.loc[outside, "score"])
         for score, count in counted.items():
             share = excluded[score] / count
             print(f"{kind:16} {score:8} {excluded[score]:4d} of {count:5d} intervals exclude ignorance ({share:.1%})")
@@ -124,9 +125,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=50, help="markets of each kind")
     seeds = parser.parse_args().seeds
     mean, power, theory = planted(20 * seeds)
-    print(
-        f"planted rank correlation 0.03: found {mean:.4f}, significant in {power:.1%}; theory {theory:.1%}"
-    )
+    print(f"planted rank correlation 0.03: found {mean:.4f}, significant in {power:.1%}; theory {theory:.1%}")
     canaries(seeds)
 
 

@@ -76,10 +76,9 @@ def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> 
     from financial_assets.cli.tables import make_table
 
     pooled = scores[scores["fold"] == "all"]
-    cells = {
-        (row.model, row.head, row.score): f"{row.estimate:.4f}\n± {(row.high - row.low) / 2:.4f}"
-        for row in pooled.itertuples()
-    }
+    half = ((pooled["high"] - pooled["low"]) / 2).map("± {:.4f}".format)
+    text = pooled["estimate"].map("{:.4f}\n".format) + half
+    cells = dict(zip(zip(pooled["model"], pooled["head"], pooled["score"], strict=True), text, strict=True))
     models = pooled["model"].drop_duplicates().tolist()
     known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]
     rows = [[model, *(cells.get((model, *key), "") for key in known)] for model in models]
