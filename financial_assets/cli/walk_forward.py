@@ -76,8 +76,8 @@ def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> 
     from financial_assets.cli.tables import make_table
 
     pooled = scores[scores["fold"] == "all"]
-    half = ((pooled["high"] - pooled["low"]) / 2).map("± {:.4f}".format)
-    text = pooled["estimate"].map("{:.4f}\n".format) + half
+    half = (pooled["high"] - pooled["low"]) / 2
+    text = [f"{estimate:.4f}\n± {width:.4f}" for estimate, width in zip(pooled["estimate"], half, strict=True)]
     cells = dict(zip(zip(pooled["model"], pooled["head"], pooled["score"], strict=True), text, strict=True))
     models = pooled["model"].drop_duplicates().tolist()
     known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]
