@@ -88,9 +88,10 @@ def canaries(seeds: int) -> None:
             panel = simulated(seed, 0.0) if kind == "random walk" else permuted(simulated(seed, 0.3), seed)
             with tempfile.TemporaryDirectory() as folder:
                 table = scores_of(panel, seed, Path(folder))
-            for row, low, high in zip(table.itertuples(), table["low"], table["high"], strict=True):
-                counted[str(row.score)] += 1
-                excluded[str(row.score)] += int(not low <= IGNORANCE[str(row.score)] <= high)
+            known = table["score"].map(IGNORANCE)
+            outside = (known < table["low"]) | (known > table["high"])
+            counted.update(table["score"])
+            excluded.update(table.loc[outside, "score"])
         for score, count in counted.items():
             share = excluded[score] / count
             print(f"{kind:16} {score:8} {excluded[score]:4d} of {count:5d} intervals exclude ignorance ({share:.1%})")

@@ -77,10 +77,9 @@ def _print_scores(console: Console, scores: pd.DataFrame, walk: WalkForward) -> 
     from financial_assets.cli.tables import make_table
 
     pooled = scores[scores["fold"] == "all"]
-    cells = {
-        (row.model, row.head, row.score): f"{row.estimate:.4f}\n± {half:.4f}"
-        for row, half in zip(pooled.itertuples(), (pooled["high"] - pooled["low"]) / 2, strict=True)
-    }
+    half = (pooled["high"] - pooled["low"]) / 2
+    text = [f"{estimate:.4f}\n± {width:.4f}" for estimate, width in zip(pooled["estimate"], half, strict=True)]
+    cells = dict(zip(zip(pooled["model"], pooled["head"], pooled["score"], strict=True), text, strict=True))
     models = pooled["model"].drop_duplicates().tolist()
     known = [key for key in _HEADLINES if any((model, *key) in cells for model in models)]
     rows = [[model, *(cells.get((model, *key), "") for key in known)] for model in models]
