@@ -39,10 +39,14 @@ from financial_assets.models.explanations.gradients import AnswerAttribution, Fa
 from financial_assets.models.explanations.losses import COLUMNS
 from financial_assets.models.explanations.permutation import FamilyImportance
 from financial_assets.models.explanations.segments import SegmentView
+from financial_assets.portfolio.economics.assumptions import Assumptions
+from financial_assets.portfolio.economics.evaluate import economics_of
+from financial_assets.portfolio.selection import Trials
 from financial_assets.scoring.classification import ReliabilityBin
 from financial_assets.scoring.intervals import Interval
 from tests.experiment.builders import CHALLENGER, CUTOFF, panel
 from tests.experiment.decision.builders import EPOCH, QUIET, frames, plan
+from tests.portfolio.economics.test_economics import world
 
 DAYS = tuple(str(day) for day in np.arange("2012-01-02", "2012-03-02", dtype="datetime64[D]"))
 ROUTED = pd.DataFrame({"status": [], "model": [], "epoch": [], "session": [], "latency_s": []})
@@ -520,3 +524,44 @@ def test_the_page_says_what_moves_the_answers(evaluation: Evaluation) -> None:
 def test_a_page_without_explanations_says_how_to_make_one(evaluation: Evaluation) -> None:
     text = words(evaluation)
     assert "No model has been explained yet; financial-assets explain --variant" in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_economics_of_every_book_are_shown_with_what_deflates_them(evaluation: Evaluation) -> None:
+    prices, forecasts = world(tickers=12)
+    table = pd.concat([forecasts.assign(model=model) for model in MODELS])
+    trials = Trials(np.random.default_rng(0).normal(0, 0.05, 12), unknown=2)
+    found = economics_of(table, prices, trials=trials, leading=[MODELS[0]])
+    text = words(replace(evaluation, economics=found))
+    assert found.sentence in text
+    assert "14 trials are on record, the Sharpe ratio of 12 is known" in text
+    for title in ("Long or short by direction", "Long the best", "Market-neutral, by score"):
+        assert title in text
+    book = found.book(MODELS[1], "long_short", "market")
+    assert book is not None
+    assert book.figures is not None
+    assert book.figures.capacity is not None
+    assert f"{book.figures.capacity.high:,.0f}" in text
+    assert f"{book.paid_bps:.1f}" in text
+    small = economics_of(table, prices, Assumptions(ranked_from=13))
+    alone = words(replace(evaluation, economics=small))
+    assert small.left_out in alone
+    assert "Market-neutral, by score" not in alone
+    assert "on record" not in alone
+    nothing = economics_of(table.assign(probability_up=0.5, score=0.0), prices)
+    assert "held nothing" in words(replace(evaluation, economics=nothing))
+    assert "Economics" not in words(replace(evaluation, economics=None)).split("Plots")[0]
+
+
+def test_economics_are_drawn_a_book_a_plot(evaluation: Evaluation) -> None:
+    prices, forecasts = world(tickers=12)
+    found = economics_of(forecasts.assign(model=MODELS[0]), prices)
+    drawn = CHARTS["economics"].draw(replace(evaluation, economics=found))
+    assert len(drawn.axes) == 4
+    labels = [str(line.get_label()) for line in drawn.axes[0].lines]
+    assert {MODELS[0], "buy and hold", "cash"} <= set(labels)
+    curve = next(line for line in drawn.axes[0].lines if line.get_label() == MODELS[0]).get_ydata()
+    book = found.book(MODELS[0], "direction", "market")
+    assert book is not None
+    assert book.figures is not None
+    assert float(curve[-1]) == pytest.approx(book.figures.net.total_return)  # type: ignore[index]
