@@ -126,6 +126,12 @@ class TrainingData:
         """The last session used for anything."""
         return self.sessions[-1]
 
+    @property
+    def spans(self) -> dict[str, tuple[pd.Timestamp, pd.Timestamp]]:
+        """First and last decision session of each block."""
+        blocks = {"fit": self.blocks.fit, "stop": self.blocks.stop, "calibrate": self.blocks.calibrate}
+        return {name: (self.sessions[span.start], self.sessions[span.stop - 1]) for name, span in blocks.items()}
+
     @cached_property
     def fit(self) -> WindowDataset:
         """Windows that the gradients come from."""

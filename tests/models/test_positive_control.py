@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel, build_panel
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
-from financial_assets.models import training as module
+from financial_assets.models.fitting import network as module
 from financial_assets.models.heads import HEADS, HeadOutputs, Heads
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scores import check_answers, check_not_constant, held_out_scores

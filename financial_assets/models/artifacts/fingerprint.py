@@ -34,7 +34,7 @@ DECIDING = (
     *(f"models.networks.{name}" for name in ("attention", "boosted", "build", "ensemble", "linear", "lstm")),
     *(f"models.networks.{name}" for name in ("multiscale", "transformer")),
     *(f"models.fitting.{name}" for name in ("boosted", "ensemble", "gradient", "linear", "registry")),
-    *(f"models.fitting.{name}" for name in ("regression", "rows")),
+    *(f"models.fitting.{name}" for name in ("network", "regression", "rows")),
     *(f"models.onnx.trees:{name}" for name in ("TreeEnsemble", "evaluate_trees", "_evaluate")),
     "scoring.quantiles:QUANTILE_LEVELS",
 )

@@ -15,6 +15,8 @@ from financial_assets.errors import DivergenceError, TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.fingerprint import fingerprint, training_data_hash
+from financial_assets.models.fitting.gradient import Epoch
+from financial_assets.models.fitting.network import fit_network
 from financial_assets.models.search.blocks import SearchData, check_cutoff
 from financial_assets.models.search.result import (
     DIVERGED,
@@ -33,7 +35,6 @@ from financial_assets.models.search.space import (
     with_values,
 )
 from financial_assets.models.search.study import REASON, fail, finished, next_trial, open_study
-from financial_assets.models.training import Epoch, fit_network
 from financial_assets.models.variants import Variant
 
 TrialLedger = Callable[[TrialRecord], None]

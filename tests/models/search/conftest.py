@@ -13,10 +13,11 @@ import pytest
 from financial_assets.errors import DivergenceError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
+from financial_assets.models.fitting.gradient import Epoch
+from financial_assets.models.fitting.network import Fit
 from financial_assets.models.search import search as module
 from financial_assets.models.search.result import SearchResult
 from financial_assets.models.search.search import HyperparameterSearch, SearchBudget
-from financial_assets.models.training import Epoch, Fit
 from financial_assets.models.training_data import TrainingData
 from financial_assets.models.variants import Variant
 

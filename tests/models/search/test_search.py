@@ -18,6 +18,7 @@ from financial_assets.errors import SearchLeakError, TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.dataset import Blocks
+from financial_assets.models.fitting.network import fit_network
 from financial_assets.models.search import blocks as blocks_module
 from financial_assets.models.search import search as module
 from financial_assets.models.search import study as study_module
@@ -25,7 +26,6 @@ from financial_assets.models.search.blocks import SearchData
 from financial_assets.models.search.plots import plot_importances, plot_trials
 from financial_assets.models.search.result import SearchResult, TrialRecord
 from financial_assets.models.search.search import SearchBudget
-from financial_assets.models.training import fit_network
 from financial_assets.models.variants import Variant
 from tests.models.search.conftest import FakeFit, loss_of
 

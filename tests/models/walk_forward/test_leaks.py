@@ -17,7 +17,7 @@ from financial_assets.features.graph import FeatureGraph, FeaturePanel, compute_
 from financial_assets.market.outcomes import next_session_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.universe import Membership, Universe
-from financial_assets.models import training as training_module
+from financial_assets.models.fitting import network as fitting_module
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.training import Training
 from financial_assets.models.training_data import TrainingData
@@ -134,7 +134,7 @@ def test_a_scaler_that_has_seen_all_data_is_named(
 
     folds = make(universe, universe_features)
     with monkeypatch.context() as spoilt:
-        spoilt.setattr(training_module, "RobustScaler", OfAll)
+        spoilt.setattr(fitting_module, "RobustScaler", OfAll)
         with pytest.raises(LeakAlarmError, match=r"^scaler of all data: tiny"):
             folds.run("tiny", folds.folds[0])
     assert folds.all_kept() == ()
