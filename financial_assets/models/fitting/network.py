@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -38,12 +38,12 @@ class Fit:
         What it was fitted on, with scaled features.
     history, best_epoch
         Every epoch trained; the number of the one that was restored.
-    details
-        What the fit has chosen by itself, by name.
     scored
         First and last decision session whose loss chose the epoch.
     device
         Where it was trained.
+    details
+        What a fit without gradient steps has chosen, by name.
     """
 
     network: nn.Module
@@ -51,9 +51,9 @@ class Fit:
     data: TrainingData
     history: tuple[Epoch, ...]
     best_epoch: int
-    details: Mapping[str, float]
     scored: tuple[pd.Timestamp, pd.Timestamp]
     device: str
+    details: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def stop_loss(self) -> float:
@@ -99,7 +99,7 @@ def fit_network(
         network = network.cpu().eval()
     decided = data.sessions[data.stop.sessions]
     scored = decided.min(), decided.max()
-    return Fit(network, scaler, data, tuple(history), best, details, scored, target.type)
+    return Fit(network, scaler, data, tuple(history), best, scored, target.type, details)
 
 
 def _fit(

@@ -217,27 +217,31 @@ class WalkForward:
         training = self._trained(variant, span, fold)
         leaks.require_fit_block_scaler(training, data)
         leaks.require_credible_answers(training, bayes_accuracy=self.bayes_accuracy)
+        self._keep(training, fold)
         sessions = self.panel.sessions[fold.test.start : fold.test.stop]
         return forecasts_of(training, self.panel, sessions, model=variant.name, fold=fold.name, graph=self._graph)
 
     def _trained(self, variant: Variant, span: FeaturePanel, fold: Fold) -> Training:
-        """Trained once per fold: an ensemble finds the members that were trained before it."""
-        key = fold.name, variant
-        if key not in self._trainings:
-            for other in [earlier for earlier in self._trainings if earlier[0] != fold.name]:
-                del self._trainings[other]
-            self._trainings[key] = train(
-                variant,
-                span,
-                self.panel,
-                cutoff=self.panel.sessions[fold.cutoff],
-                sequence_length=variant.window(self.sequence_length),
-                seed=self.seed,
-                device=self.device,
-                threads=self.threads,
-                members=[self._trained(member, span, fold) for member in variant.members],
-            )
-        return self._trainings[key]
+        kept = self._trainings.get((fold.name, variant))
+        if kept is not None:
+            return kept
+        return train(
+            variant,
+            span,
+            self.panel,
+            cutoff=self.panel.sessions[fold.cutoff],
+            sequence_length=variant.window(self.sequence_length),
+            seed=self.seed,
+            device=self.device,
+            threads=self.threads,
+            members=[self._trained(member, span, fold) for member in variant.members],
+        )
+
+    def _keep(self, training: Training, fold: Fold) -> None:
+        """Keep a training whose checks have passed while its fold lasts: an ensemble takes it as a member."""
+        for other in [key for key in self._trainings if key[0] != fold.name]:
+            del self._trainings[other]
+        self._trainings[fold.name, training.variant] = training
 
     @cached_property
     def _trainings(self) -> dict[tuple[str, Variant], Training]:
