@@ -252,7 +252,7 @@ class Plane:
         assert names == [EXPERIMENT]
 
     def versions(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(version=number) for number in (1, 2, 3)]
+        return [SimpleNamespace(version=number, tags={}) for number in (1, 2, 3)]
 
     def set_alias(self, alias: str, version: int) -> None:
         self.aliases[alias] = version

@@ -86,7 +86,7 @@ class World(FakeGateway):
 
     # --- the registry ---
     def versions(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(version=number) for number in (1, 2, 3)]
+        return [SimpleNamespace(version=number, tags={}) for number in (1, 2, 3)]
 
     def set_alias(self, alias: str, version: int) -> None:
         self.aliases.append((alias, version))
@@ -138,7 +138,7 @@ def world(command: Command, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(ModelStore, "baselines_for", lambda *_: made)
     monkeypatch.setattr("financial_assets.workflows.decisions.compute_panel", lambda *_: None)
     monkeypatch.setattr(
-        "financial_assets.workflows.decisions.track_decision", lambda _tracker, _plan, one: made.tracked.append(one)
+        "financial_assets.workflows.decisions.track_decision", lambda _tracker, _plan, one, *_: made.tracked.append(one)
     )
     resources = make_resources(load_settings())
     market, ab_test = resources["market"], resources["ab_test"]

@@ -115,10 +115,10 @@ def make_model_asset(variant: Variant) -> dg.AssetsDefinition:
     )
     def model(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
         pipeline = pipeline_run_of(context.instance, context.run.run_id)
-        panel = market.load_panel()
+        features_of_panel, panel = market.load_features(), market.load_panel()
         trained = models.lifecycle().develop(
             variant,
-            market.load_features(),
+            features_of_panel,
             panel,
             cutoff=data_cutoff(context, market),
             tags=lineage_tags(context, models),

@@ -17,12 +17,13 @@ from financial_assets.automation.jobs import walk_forward
 from financial_assets.cli.main import main
 from financial_assets.definitions import defs
 from financial_assets.models import variants
-from financial_assets.models.variants import VARIANTS, Variant
+from financial_assets.models.variants import Variant
 from financial_assets.models.walk_forward import run as running
 from financial_assets.resources import make_resources
-from financial_assets.settings import load_settings
+from financial_assets.settings import Settings, load_settings
 
 TINY = {"tiny": Variant("tiny", layers=1, hidden=4, dropout=0.0, epochs=1, learning_rate=1e-2, batch_size=128)}
+CHOSEN = Settings().variants
 SETTINGS: dict[str, Any] = {
     "price_source": "simulated",
     "simulated_sessions": 760,
@@ -31,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "device": "cpu",
     "progress": False,
     "sequence_length": 3,
+    "variants": "tiny",
     "walk_forward_splits": 2,
     "walk_forward_test_sessions": 15,
 }
@@ -46,7 +48,7 @@ class World:
             for name, resource in make_resources(load_settings(financial_assets_home=home, **SETTINGS)).items()
             if name in ("market", "models")
         }
-        self.assets = assets.make_walk_forward_assets(self.resources["models"].fold_plan())
+        self.assets = assets.make_walk_forward_assets(list(TINY), self.resources["models"].fold_plan())
         first = dg.materialize([raw_prices, price_panel, features], resources=self.resources, instance=instance)
         assert first.success
         everything = [raw_prices, price_panel, features, *self.assets]
@@ -69,8 +71,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patched, dg.DagsterInstance.ephemeral() as instance:
-        for module in (assets, running, variants):
-            patched.setattr(module, "VARIANTS", TINY)
+        patched.setattr(variants, "VARIANTS", TINY)
         yield World(tmp_path_factory.mktemp("home"), instance).by_partition_and_whole()
 
 
@@ -152,7 +153,7 @@ def test_ctrl_c_keeps_what_is_finished(world: World, monkeypatch: pytest.MonkeyP
 
 
 def test_the_other_jobs_leave_it_alone() -> None:
-    own = {f"walk_forward/{name}" for name in (*VARIANTS, "baselines")} | {"walk_forward_report"}
+    own = {f"walk_forward/{name}" for name in (*CHOSEN, "baselines")} | {"walk_forward_report"}
     for job in ("full_pipeline", "daily", "retrain"):
         chosen = {key.to_user_string() for key in defs.resolve_job_def(job).asset_layer.selected_asset_keys}
         assert not chosen & own
@@ -166,7 +167,7 @@ def test_folds_pass_one_at_a_time() -> None:
 
 
 def test_partitions_are_the_folds_of_the_settings() -> None:
-    for name in (*VARIANTS, "baselines"):
+    for name in (*CHOSEN, "baselines"):
         found = defs.get_assets_def(dg.AssetKey(["walk_forward", name])).partitions_def
         assert found is not None
         assert found.get_partition_keys() == ["fold-1", "fold-2", "fold-3", "fold-4", "fold-5"]

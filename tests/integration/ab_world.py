@@ -19,13 +19,12 @@ import yaml
 from click.testing import Result
 from mlflow.tracking import MlflowClient
 
-from financial_assets.assets.artifacts import artifact_assets
 from financial_assets.assets.evaluation import ab_evaluation, predictions
 from financial_assets.assets.features import features
 from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.rollout import rollout
-from financial_assets.assets.training import baselines, model_assets
-from financial_assets.definitions import experiment, predictor_assets
+from financial_assets.assets.training import baselines
+from financial_assets.definitions import artifact_assets, experiment, model_assets, predictor_assets
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.outcomes import KnownPrices
