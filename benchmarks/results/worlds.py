@@ -15,7 +15,7 @@ from financial_assets.market.sources.files import FileBars, FilePrices, FileRule
 from financial_assets.market.sources.sample import SAMPLE_TICKERS, SamplePrices
 from financial_assets.market.sources.simulated import SimulatedMarket, SimulatedPrices
 
-SIMULATED_TICKERS, SIMULATED_SESSIONS = 30, 1500
+SIMULATED_TICKERS, SIMULATED_SESSIONS = 20, 1200
 
 
 @dataclass(frozen=True, eq=False)
