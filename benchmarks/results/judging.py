@@ -1,6 +1,6 @@
 """What the forecasts of a world carry: the best variant of each question against its rivals, and its coverage.
 
-The best of several variants on some sessions looks better there than it is. So each interval of "the best variant" holds
+The best of several variants on some sessions looks better there than it is. So an interval of "the best variant" holds
 for all variants at once: its confidence is ``1 - 0.05 / variants`` (Bonferroni), whichever turns out to be the best.
 """
 

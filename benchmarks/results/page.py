@@ -24,13 +24,14 @@ from financial_assets.portfolio.figures import Confidence
 HOW_TO_READ = """\
 Every model is fitted on the sessions up to the cut-off of a fold, as in production, and judged on decisions after it
 ([how](walk-forward.md)). Scores are over the decisions of all folds, with 95 % intervals in brackets; the day is the
-unit, because stocks move together. QLIKE, log loss, Brier, pinball (in units of the causal volatility) and FZ0 (the joint
-loss of value at risk and expected shortfall) are losses: lower is better. QLIKE is of the variance that the 5 and 95 %
-quantiles imply, against that of the sessions' ranges.
+unit, because stocks move together. QLIKE, log loss, Brier, pinball (in units of the causal volatility) and FZ0 (the
+joint loss of value at risk and expected shortfall) are losses: lower is better. QLIKE is of the variance that the 5 and
+95 % quantiles imply, against that of the sessions' ranges.
 
-"The best variant" is chosen on the sessions that it is judged on. Its intervals are therefore wider: they hold for all
-variants at once (Bonferroni). A gain is the rival's loss less the variant's: above 0, the variant is better. A value at
-risk in bold is off: the promised share lies outside its 95 % band. Sentences are made from the intervals by the program.
+"The best variant" is chosen on the sessions that it is judged on. Its intervals are therefore wider: those of each
+comparison hold for all variants at once (Bonferroni). A gain is the rival's loss less the variant's: above 0, the
+variant is better. A value at risk in bold is off: the promised share lies outside its 95 % band, which of twenty
+happens to one by chance. Sentences are made from the intervals by the program.
 """
 
 
@@ -96,7 +97,7 @@ def _section(world: World, walk: WalkForward) -> tuple[list[str], list[str]]:
     body += [
         "### Money",
         "",
-        f"After commission, spread, impact and borrowing, at {level_for(len(variants)):.1%} intervals.",
+        f"After commission, spread, impact and borrowing; {level_for(len(variants)):.1%} intervals.",
         "",
         *tables.economics_lines(economics),
         "",

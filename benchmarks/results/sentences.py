@@ -45,11 +45,11 @@ def risk_sentences(comparisons: Sequence[Comparison]) -> list[str]:
         }
         parts: list[str] = []
         if verdicts["better"]:
-            parts.append(f"beats {_names(verdicts['better'])}")
+            parts.append(f"beats {_with_gains(verdicts['better'])}")
         if verdicts["worse"]:
-            parts.append(f"loses to {_names(verdicts['worse'])}")
+            parts.append(f"loses to {_with_gains(verdicts['worse'])}")
         if verdicts["not told apart"]:
-            parts.append(f"cannot be told from {_names(verdicts['not told apart'])}")
+            parts.append(f"cannot be told from {', '.join(f'`{one.rival}`' for one in verdicts['not told apart'])}")
         said.append(f"Risk, {HEAD_TITLES[head]}, {loss}: the best variant, `{own[0].best}`, {', '.join(parts)}.")
     return said
 
@@ -73,7 +73,7 @@ def coverage_sentence(coverages: Sequence[Coverage], model: str) -> str:
     return f"Value at risk: of `{model}`, {len(broken)} of {len(own)} are off: {listed}."
 
 
-def _names(comparisons: Sequence[Comparison]) -> str:
+def _with_gains(comparisons: Sequence[Comparison]) -> str:
     return ", ".join(f"`{one.rival}` ({number(one.gain.estimate)}, {_interval(one.gain)})" for one in comparisons)
 
 

@@ -13,6 +13,7 @@ from financial_assets.portfolio.economics.results import Economics
 from financial_assets.portfolio.economics.words import TITLES
 from financial_assets.scoring.intervals import Interval
 
+_LOSS_TITLES = {"log_loss": "log loss", "pinball_normalised": "pinball", "fz_lower_5%": "FZ0 of the 5 % tail"}
 HEAD_TITLES = {"return_quantiles": "next session", "return_quantiles_5d": "five sessions", "direction": "direction"}
 
 _DIRECTION = (
@@ -119,7 +120,7 @@ def confidence_set_lines(sets: pd.DataFrame) -> list[str]:
     for key, part in pooled.groupby(["head", "loss"], sort=False):
         inside, outside = (part[part["included"] == wanted]["model"].tolist() for wanted in (True, False))
         head, loss = map(str, key)
-        rows.append((HEAD_TITLES[head], loss, ", ".join(inside), ", ".join(outside) or "nobody"))
+        rows.append((HEAD_TITLES[head], _LOSS_TITLES[loss], ", ".join(inside), ", ".join(outside) or "nobody"))
     return [
         "| question | loss | may be the best | excluded |",
         "| --- | --- | --- | --- |",

@@ -47,8 +47,8 @@ def sample_world() -> World:
     """The bundled bars."""
     panel = build_panel(_whole(SamplePrices().fetch(SAMPLE_TICKERS)))
     description = (
-        f"Real daily bars of {', '.join(panel.tickers)} ({span_of(panel)}), bundled with the project. Four large stocks "
-        "that are still known today are neither a universe to rank nor a random draw: they survived."
+        f"Real daily bars of {', '.join(panel.tickers)} ({span_of(panel)}), bundled with the project. Four large "
+        "stocks that are still known today are neither a universe to rank nor a random draw: they survived."
     )
     return World("sample", "The bundled sample", description, panel)
 
@@ -59,9 +59,9 @@ def simulated_world(tickers: int = SIMULATED_TICKERS, sessions: int = SIMULATED_
     source = SimulatedPrices(market)
     panel = build_panel(_whole(source.fetch([f"S{number:02d}" for number in range(1, tickers + 1)])))
     description = (
-        f"{tickers} simulated tickers, {span_of(panel)} (`PRICE_SOURCE=simulated`, seed {market.seed}). The direction of "
-        f"a move goes on in {market.bayes_accuracy:.0%} of the sessions, by ticker, so that nobody can be right more "
-        "often, and yesterday's winners are tomorrow's more often than not: there is something to rank. Volatility is "
+        f"{tickers} simulated tickers, {span_of(panel)} (`PRICE_SOURCE=simulated`, seed {market.seed}). The direction "
+        f"of a move goes on in {market.bayes_accuracy:.0%} of the sessions, by ticker, so that nobody can be right "
+        "more often, and yesterday's winners are tomorrow's more often than not: there is something to rank. Volatility is "
         "the exponential of a slow autoregression, of its own in each ticker; there is no common factor."
     )
     return World("simulated", "A simulated universe", description, panel, source.bayes_accuracy)
