@@ -12,7 +12,7 @@ from financial_assets.scoring.intervals import Interval
 def direction_sentence(comparison: Comparison) -> str:
     """About the variant with the lowest log loss."""
     gain = comparison.gain
-    bounds = f"by {number(gain.estimate)} nats, {_interval(gain)}"
+    bounds = f"gain over `{comparison.rival}`: {number(gain.estimate)} nats, {_interval(gain)}"
     if comparison.verdict == "better":
         said = f"`{comparison.best}` says the direction better than the share of rises in the past ({bounds})"
     elif comparison.verdict == "worse":
