@@ -116,7 +116,9 @@ def test_a_sentence_claims_what_its_interval_carries(bounds: tuple[float, float]
     of_risk = Comparison("return_quantiles", "QLIKE", "mine", "ewma", interval(*bounds), 3)
     of_direction = Comparison("direction", "log loss", "mine", "majority", interval(*bounds), 3)
     assert risk in sentences.risk_sentences([of_risk])[0]
-    assert direction in sentences.direction_sentence(of_direction)
+    assert direction in sentences.direction_sentences([of_direction])[0]
+    rule = Comparison("direction", "log loss", "mine", "ewma", interval(*bounds), 3)
+    assert risk in sentences.direction_sentences([of_direction, rule])[1]
 
 
 def test_a_ranking_the_wrong_way_round_is_said():

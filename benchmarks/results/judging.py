@@ -34,6 +34,9 @@ from financial_assets.scoring.volatility import qlike_losses
 ERROR_RATE = 0.05
 """Of all intervals of one question together."""
 
+DIRECTION_RULES = ("majority", "persistence", "logistic", "trees")
+"""Whom directions are compared with: a constant first, then simple ways to know something."""
+
 Loss = Callable[[pd.DataFrame], np.ndarray]
 
 
@@ -122,13 +125,13 @@ def risk_comparisons(forecasts: pd.DataFrame, variances: pd.DataFrame, variants:
 
 
 def direction_comparisons(forecasts: pd.DataFrame, variants: Sequence[str]) -> list[Comparison]:
-    """The variant with the lowest log loss against the share of rises in the past, said every day."""
+    """The variant with the lowest log loss against ``DIRECTION_RULES``, the first of which knows nothing."""
 
     def loss(rows: pd.DataFrame) -> np.ndarray:
         return log_losses(rows["probability_up"].to_numpy(), rows["outcome"].to_numpy() > 0)
 
     known = forecasts.dropna(subset=["probability_up", "outcome"])
-    return _comparisons(known, ("direction", "log loss", 1), loss, variants, ("majority",))
+    return _comparisons(known, ("direction", "log loss", 1), loss, variants, DIRECTION_RULES)
 
 
 def best_ranking(forecasts: pd.DataFrame, variants: Sequence[str]) -> tuple[str, Interval] | None:

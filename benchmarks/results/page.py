@@ -81,7 +81,7 @@ def _section(world: World, walk: WalkForward) -> tuple[list[str], list[str]]:
         confidence=Confidence(level=level_for(len(variants))),
     )
     said = [
-        sentences.direction_sentence(directions[0]),
+        *sentences.direction_sentences(directions),
         sentences.ranking_sentence(best_ranking(report.forecasts, variants), len(walk.panel.tickers)),
         *sentences.risk_sentences(risks),
         sentences.coverage_sentence(covered, safest),
@@ -93,7 +93,7 @@ def _section(world: World, walk: WalkForward) -> tuple[list[str], list[str]]:
         body += [f"### Risk: {title}", "", *tables.risk_lines(report.scores, order, head), ""]
         tested = tables.coverage_lines(covered, order, head)
         body += [*(tested or ["Too few sessions for tests of the value at risk."]), ""]
-    body += _rivalry(risks, report)
+    body += _rivalry([*directions, *risks], report)
     body += [
         "### Money",
         "",
@@ -119,11 +119,11 @@ def _direction_and_ranking(report: WalkForwardReport, order: Sequence[str], tick
     ]
 
 
-def _rivalry(risks: Sequence[Comparison], report: WalkForwardReport) -> list[str]:
+def _rivalry(comparisons: Sequence[Comparison], report: WalkForwardReport) -> list[str]:
     return [
-        "### The best variant against the rivals of risk",
+        "### The best variant against its rivals",
         "",
-        *tables.comparison_lines(risks),
+        *tables.comparison_lines(comparisons),
         "",
         "### Model confidence sets",
         "",

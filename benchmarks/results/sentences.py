@@ -9,8 +9,13 @@ from benchmarks.results.tables import HEAD_TITLES, number
 from financial_assets.scoring.intervals import Interval
 
 
-def direction_sentence(comparison: Comparison) -> str:
-    """About the variant with the lowest log loss."""
+def direction_sentences(comparisons: Sequence[Comparison]) -> list[str]:
+    """About the variant with the lowest log loss: whether it knows anything, and more than simple rules do."""
+    constant, rules = comparisons[0], comparisons[1:]
+    return [_of_direction(constant), *([f"Direction, against simple rules: {_against(rules)}."] if rules else [])]
+
+
+def _of_direction(comparison: Comparison) -> str:
     gain = comparison.gain
     bounds = f"gain over `{comparison.rival}`: {number(gain.estimate)} nats, {_interval(gain)}"
     if comparison.verdict == "better":
@@ -40,17 +45,7 @@ def risk_sentences(comparisons: Sequence[Comparison]) -> list[str]:
     said: list[str] = []
     for head, loss in dict.fromkeys((one.head, one.loss) for one in comparisons):
         own = [one for one in comparisons if (one.head, one.loss) == (head, loss)]
-        verdicts = {
-            verdict: [one for one in own if one.verdict == verdict] for verdict in ("better", "worse", "not told apart")
-        }
-        parts: list[str] = []
-        if verdicts["better"]:
-            parts.append(f"beats {_with_gains(verdicts['better'])}")
-        if verdicts["worse"]:
-            parts.append(f"loses to {_with_gains(verdicts['worse'])}")
-        if verdicts["not told apart"]:
-            parts.append(f"cannot be told from {', '.join(f'`{one.rival}`' for one in verdicts['not told apart'])}")
-        said.append(f"Risk, {HEAD_TITLES[head]}, {loss}: the best variant, `{own[0].best}`, {', '.join(parts)}.")
+        said.append(f"Risk, {HEAD_TITLES[head]}, {loss}: {_against(own)}.")
     return said
 
 
@@ -71,6 +66,22 @@ def coverage_sentence(coverages: Sequence[Coverage], model: str) -> str:
         for one in broken
     )
     return f"Value at risk: of `{model}`, {len(broken)} of {len(own)} are off: {listed}."
+
+
+def _against(comparisons: Sequence[Comparison]) -> str:
+    """Whom the best variant beats, to whom it loses, and from whom it cannot be told."""
+    verdicts = {
+        verdict: [one for one in comparisons if one.verdict == verdict]
+        for verdict in ("better", "worse", "not told apart")
+    }
+    parts: list[str] = []
+    if verdicts["better"]:
+        parts.append(f"beats {_with_gains(verdicts['better'])}")
+    if verdicts["worse"]:
+        parts.append(f"loses to {_with_gains(verdicts['worse'])}")
+    if verdicts["not told apart"]:
+        parts.append(f"cannot be told from {', '.join(f'`{one.rival}`' for one in verdicts['not told apart'])}")
+    return f"the best variant, `{comparisons[0].best}`, {', '.join(parts)}"
 
 
 def _with_gains(comparisons: Sequence[Comparison]) -> str:

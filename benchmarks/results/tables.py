@@ -110,7 +110,7 @@ def comparison_lines(comparisons: Sequence[Comparison]) -> list[str]:
     rows = [
         (HEAD_TITLES[one.head], one.loss, one.best, one.rival, banded(one.gain), one.verdict) for one in comparisons
     ]
-    return markdown(("horizon", "loss", "best variant", "rival", "gain over the rival", "the variant is"), rows)
+    return markdown(("question", "loss", "best variant", "rival", "gain over the rival", "the variant is"), rows)
 
 
 def confidence_set_lines(sets: pd.DataFrame) -> list[str]:
