@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Where a shell sets it, each of the many processes that the tests start would compile the package anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test test-statistics ui mlflow check docs pictures bench bench-ab stop clean
+.PHONY: help setup run test test-statistics ui mlflow check docs pictures results bench bench-ab stop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ docs: $(SETUP) ## the manual as a site in site/; a broken link or anchor fails
 
 pictures: $(SETUP) ## the pictures in docs/images/, from a finished run (needs Debian's chromium)
 	$(BIN)/python docs/make_pictures.py
+
+# Bounded by its folds: 5 of the sample and 3 of the simulated universe, six variants and the baselines each. Heavier
+# variants and other prices: make results RESULTS="--variants baseline,transformer --prices mine.parquet --output mine.md"
+RESULTS ?= --output docs/results.md
+results: $(SETUP) ## docs/results.md: walk-forward of six variants and all baselines (less than an hour; can be interrupted)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.results $(RESULTS)
 
 bench: $(SETUP) ## every figure that README and docs quote
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done

@@ -247,6 +247,21 @@ def test_what_a_simulated_market_allows_is_no_leak() -> None:
     assert set(check_answers(knowing, bayes_accuracy=0.6).heads) == {"direction", "quantiles"}
 
 
+def test_who_knows_the_volatility_of_a_simulated_market_knows_no_direction() -> None:
+    """Volatility comes in clusters there: to say so is honest, to know the size of each move is not."""
+    rng = np.random.default_rng(0)
+    honest = answers(count=4000)
+    level = np.exp(0.2 * rng.standard_normal(len(honest)))
+    scaled = honest.scaled_return * level
+    volatile = replace(honest, outcome=scaled * honest.volatility[:, 0], multiples=honest.multiples * level[:, None])
+    skill = next(c.value for c in check_answers(volatile).others if c.measure == "skill of the outer quantiles")
+    assert 0 < skill.low < 0.1
+    assert not check_answers(volatile, bayes_accuracy=0.5).alarm
+
+    sizes = np.maximum(np.abs(scaled), 0.05)[:, None] * np.array([-1.0, -1.0, 0.0, 1.0, 1.0])
+    assert check_answers(replace(volatile, multiples=sizes), bayes_accuracy=0.5).heads == ("quantiles",)
+
+
 def test_attainable_skill_grows_from_nothing_to_that_of_known_directions() -> None:
     scaled = np.random.default_rng(0).normal(size=4000)
     skills = [attainable_skill(scaled, accuracy) for accuracy in (0.5, 0.6, 0.8, 1.0)]
