@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from financial_assets.errors import TrainingError
-from financial_assets.models.networks import NETWORKS
+from financial_assets.models.networks.build import NETWORKS
 from financial_assets.models.search.space import NOT_SEARCHED, SPACES, Choice, Real, space_of, values_of, with_values
 from financial_assets.models.variants import VARIANTS
 
