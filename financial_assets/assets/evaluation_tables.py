@@ -110,7 +110,7 @@ def _percentages(share: Interval) -> str:
 
 
 def plotted_numbers(evaluation: Evaluation) -> dict[str, float]:
-    """Numbers that Dagster plots over time."""
+    """Numbers that Dagster and MLflow plot over time, by names that MLflow takes: no per cent signs or commas."""
     scores = {
         f"{skill.role}/{skill.name}/{title}": score.estimate
         for skill in evaluation.skills
@@ -118,7 +118,7 @@ def plotted_numbers(evaluation: Evaluation) -> dict[str, float]:
         if score is not None
     }
     beyond = {
-        f"{tail.role}/{tail.model}/beyond {tail.name}": tail.share.estimate
+        f"{tail.role}/{tail.model}/beyond VaR {100 * tail.level:g} {tail.side} {tail.horizon}d": tail.share.estimate
         for tail in evaluation.coverage
         if tail.share is not None
     }

@@ -32,7 +32,7 @@ def explain(variant: str, ablation: bool, families: tuple[str, ...], seeds: int)
     from rich.console import Console
 
     from financial_assets.models.explanations.explain import ExplanationPlan
-    from financial_assets.models.explanations.tables import families_table, features_table, segments_table
+    from financial_assets.models.explanations.tables import by_question, families_table, features_table, segments_table
     from financial_assets.workflows.explanations import explain_variant
 
     progress, out = Console(stderr=True), Console()
@@ -41,7 +41,8 @@ def explain(variant: str, ablation: bool, families: tuple[str, ...], seeds: int)
     explanation = explained.explanation
     for answer in explanation.gradients:
         progress.print(f"{answer.answer}: completeness error {answer.completeness_error:.2%}")
-    _print(out, "Families of features", families_table(explanation))
+    for title, frame in by_question(families_table(explanation)).items():
+        _print(out, title, frame)
     _print(out, "Features that move the direction", features_table(explanation))
     _print(out, "Errors by group", segments_table(explanation))
     for sentence in explanation.sentences:

@@ -11,7 +11,7 @@ def make_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
     """A table with its title on the left; without a header where no column has a name."""
     table = Table(title=title, title_justify="left", show_header=any(columns))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a narrow terminal breaks a number and does not cut it off
     for row in rows:
         table.add_row(*row)
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from financial_assets.models.explanations.explanation import StoredExplanations
     from financial_assets.models.external.card import ExternalModel
     from financial_assets.models.lifecycle import ModelLifecycle, TrainedModel
+    from financial_assets.models.search.adoption import Adopted
     from financial_assets.models.search.result import TrialRecord
     from financial_assets.models.search.search import HyperparameterSearch
     from financial_assets.models.variants import Variant
@@ -207,7 +208,7 @@ class ModelStore(BaseModel):
             registry=self.registry(),
             sequence_length=self.sequence_length,
             max_epochs=self.max_epochs,
-            adopted=self._adopted(),
+            adopted=self.adopted().settings,
             seed=self.seed,
             device=self.device,
             progress=self.progress,
@@ -266,10 +267,19 @@ class ModelStore(BaseModel):
                 problems.append(f"{explanation.variant} was trained again since it was explained")
         return StoredExplanations(tuple(found), tuple(problems))
 
-    def _adopted(self) -> dict[str, dict[str, Any]]:
-        from financial_assets.models.search.adoption import read_hyperparameters
+    def adopted(self) -> Adopted:
+        """Settings of variants that take the place of their own; none without ``HYPERPARAMETERS``.
 
-        return {} if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())
+        Raises
+        ------
+        SettingsError
+            The file cannot be read, or says what cannot be.
+        """
+        from financial_assets.models.search.adoption import Adopted, read_hyperparameters
+
+        return (
+            Adopted() if self.hyperparameters is None else read_hyperparameters(Path(self.hyperparameters).expanduser())
+        )
 
     @property
     def walk_forward_folder(self) -> Path:
@@ -299,6 +309,7 @@ class ModelStore(BaseModel):
         TrainingError
             Nothing was ingested yet.
         """
+        from financial_assets.models.search.adoption import chosen_until
         from financial_assets.models.walk_forward.run import WalkForward
         from financial_assets.models.walk_forward.spans import known_until
 
@@ -306,7 +317,7 @@ class ModelStore(BaseModel):
         known = [cutoff for cutoff in cutoffs if cutoff is not None]
         if not known:
             raise TrainingError("there is no data cut-off yet; run `financial-assets run`")
-        lifecycle = self.lifecycle()
+        lifecycle, variants = self.lifecycle(), self.chosen_variants()
         panel, features = known_until(min(known), market.load_panel(), market.load_features())
         return WalkForward(
             folder=self.walk_forward_folder,
@@ -318,6 +329,7 @@ class ModelStore(BaseModel):
             device=self.device,
             max_epochs=self.max_epochs,
             universe=market.universe(),
-            variants={variant.name: lifecycle.as_trained(variant) for variant in self.chosen_variants()},
+            variants={variant.name: lifecycle.as_trained(variant) for variant in variants},
+            chosen_until=chosen_until(variants, self.adopted()),
             bayes_accuracy=self.bayes_accuracy,
         )

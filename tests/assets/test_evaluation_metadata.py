@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mlflow.utils.validation import validate_param_and_metric_name
 
 from financial_assets.assets.evaluation_tables import coverage_table, plotted_numbers, ranking_table
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -41,11 +42,17 @@ def test_the_ranking_is_of_the_arm_that_has_scores(mixed: Evaluation) -> None:
 
 def test_dagster_plots_the_shares_and_the_coefficient(mixed: Evaluation) -> None:
     flat = plotted_numbers(mixed)
-    assert f"champion/{CHAMPION}/beyond VaR 95 %, 1 session" in flat
-    assert f"champion/{CHAMPION}/beyond VaR 95 %, 5 sessions" not in flat
-    assert 0 < flat[f"challenger/{CHALLENGER}/beyond VaR 95 %, 5 sessions"] < 1
+    assert f"champion/{CHAMPION}/beyond VaR 95 lower 1d" in flat
+    assert f"champion/{CHAMPION}/beyond VaR 95 lower 5d" not in flat
+    assert 0 < flat[f"challenger/{CHALLENGER}/beyond VaR 95 lower 5d"] < 1
     assert flat[f"challenger/{CHALLENGER}/rank IC"] > 0
     assert f"champion/{CHAMPION}/rank IC" not in flat
+
+
+def test_mlflow_takes_the_names_of_all_plotted_numbers(mixed: Evaluation) -> None:
+    names = list(plotted_numbers(mixed))
+    assert any("VaR" in name for name in names)
+    assert [name for name in names if not validate_param_and_metric_name(name)] == []
 
 
 def test_too_few_sessions_are_said_and_not_plotted() -> None:
@@ -54,4 +61,4 @@ def test_too_few_sessions_are_said_and_not_plotted() -> None:
     shown = coverage_table(young)
     assert (shown.loc[shown["tail"].str.endswith("5 sessions"), "beyond"] == "40 sessions are needed").all()
     assert ranking_table(young).empty
-    assert not any("5 sessions" in name or "rank" in name for name in plotted_numbers(young))
+    assert not any(name.endswith(" 5d") or "rank" in name for name in plotted_numbers(young))

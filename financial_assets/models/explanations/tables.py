@@ -8,6 +8,9 @@ from financial_assets.models.explanations.explanation import Explanation
 from financial_assets.models.explanations.losses import COLUMNS
 from financial_assets.scoring.intervals import Interval
 
+_SHARE = "share, "
+"""Beginning of the columns of a table of families that hold shares of the attribution."""
+
 
 def families_table(explanation: Explanation) -> pd.DataFrame:
     """One row per family: share of the attribution of each answer; rise of the loss by permutation and ablation."""
@@ -20,7 +23,7 @@ def families_table(explanation: Explanation) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for item in explanation.across_days:
         row = {"family": item.family}
-        row |= {f"share, {answer}": by_family.get(item.family, "") for answer, by_family in shares.items()}
+        row |= {f"{_SHARE}{answer}": by_family.get(item.family, "") for answer, by_family in shares.items()}
         row["permuted across days"] = shown(item.losses["total"])
         if within:
             row["permuted within days"] = shown(within[item.family].losses["total"])
@@ -28,6 +31,15 @@ def families_table(explanation: Explanation) -> pd.DataFrame:
             row["trained without"] = shown(ablated[item.family].losses["total"]) if item.family in ablated else ""
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def by_question(families: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """:func:`families_table` in two that a terminal has room for, by title; the first is missing without gradients."""
+    shares = {name: name.removeprefix(_SHARE) for name in families.columns if name.startswith(_SHARE)}
+    losses = {"Rise of the loss by families of features": families.drop(columns=list(shares))}
+    if not shares:
+        return losses
+    return {"Share of the attribution, by answer": families[["family", *shares]].rename(columns=shares), **losses}
 
 
 def heads_table(explanation: Explanation) -> pd.DataFrame:

@@ -6,10 +6,13 @@ training from then on has them, under a fingerprint of its own.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import datetime as dt
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import yaml
 
 from financial_assets.atomic import atomic_write_text
@@ -22,6 +25,25 @@ if TYPE_CHECKING:
 
 SETTING = "HYPERPARAMETERS"
 
+CHOSEN_UNTIL = "chosen_until"
+"""Key beside the settings of a variant: last session whose prices they were chosen on."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What a file of settings says.
+
+    Attributes
+    ----------
+    settings
+        Variant -> setting -> value.
+    chosen_until
+        Variant -> last session whose prices its settings were chosen on, where a search chose them.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    chosen_until: Mapping[str, pd.Timestamp] = field(default_factory=dict)
+
 
 def write_candidate(path: Path, result: SearchResult) -> bool:
     """Write the best trial of a search as a file that can be adopted; whether there was one."""
@@ -32,19 +54,21 @@ def write_candidate(path: Path, result: SearchResult) -> bool:
         f"# {result.sentence}.\n"
         f"# Nothing uses this file until the setting {SETTING} names it. Then all trainings of {result.variant} have\n"
         "# these values; a new model enters the experiment as a challenger, which judges it on sessions of its own.\n"
+        f"# {CHOSEN_UNTIL} is the last session that the search read: a walk-forward tests the values on later ones.\n"
     )
-    body = yaml.safe_dump({result.variant: dict(best.values)}, sort_keys=False)
+    chosen = {} if result.read_until is None else {CHOSEN_UNTIL: result.read_until.date()}
+    body = yaml.safe_dump({result.variant: {**best.values, **chosen}}, sort_keys=False)
     atomic_write_text(path, head + body)
     return True
 
 
-def read_hyperparameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Adopted settings: variant -> setting -> value.
+def read_hyperparameters(path: Path) -> Adopted:
+    """The adopted settings, and what they were chosen on.
 
     Raises
     ------
     SettingsError
-        The file is missing, is not YAML of this form, or names a variant, a setting or a value that cannot be.
+        The file is missing, is not YAML of this form, or names a variant, a setting, a value or a date that cannot be.
     """
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Strict)
@@ -55,11 +79,14 @@ def read_hyperparameters(path: Path) -> dict[str, dict[str, Any]]:
         raise SettingsError(f"{SETTING}: {path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict) or not all(isinstance(values, dict) for values in document.values()):
         raise SettingsError(f"{SETTING}: {path} must map variants to their settings, e.g. baseline: {{hidden: 32}}")
+    chosen: dict[str, pd.Timestamp] = {}
     for name, values in document.items():
         if name not in VARIANTS:
             raise SettingsError(f"{SETTING}: {path}: there is no variant {name!r}; there are {', '.join(VARIANTS)}")
+        if CHOSEN_UNTIL in values:
+            chosen[name] = _session(values.pop(CHOSEN_UNTIL), name, path)
         _adopted(VARIANTS[name], values, path)
-    return document
+    return Adopted(document, chosen)
 
 
 def adopt(variant: Variant, adopted: Mapping[str, Mapping[str, Any]]) -> Variant:
@@ -67,11 +94,27 @@ def adopt(variant: Variant, adopted: Mapping[str, Mapping[str, Any]]) -> Variant
     return with_values(variant, adopted.get(variant.name, {}))
 
 
+def chosen_until(variants: Iterable[Variant], adopted: Adopted) -> dict[str, pd.Timestamp]:
+    """Variant -> last session whose prices its settings, or those of a member, were chosen on by a search."""
+    searched = adopted.chosen_until
+    involved = {variant.name: (variant.name, *(member.name for member in variant.members)) for variant in variants}
+    known = {name: [searched[one] for one in names if one in searched] for name, names in involved.items()}
+    return {name: max(sessions) for name, sessions in known.items() if sessions}
+
+
 def _adopted(variant: Variant, values: Mapping[str, Any], path: Path) -> Variant:
     try:
         return with_values(variant, values)
     except TrainingError as error:
         raise SettingsError(f"{SETTING}: {path}: {error}") from error
+
+
+def _session(value: Any, name: str, path: Path) -> pd.Timestamp:
+    if not isinstance(value, dt.date) or isinstance(value, dt.datetime):
+        raise SettingsError(
+            f"{SETTING}: {path}: {CHOSEN_UNTIL} of {name} must be a date such as 2009-02-03, not {value}"
+        )
+    return pd.Timestamp(value)
 
 
 class _Strict(yaml.SafeLoader):

@@ -56,6 +56,11 @@ class SearchData:
             spans["evaluation"] = (later[0], later[-1])
         return cls(_ending(data, data.blocks.calibrate.start), spans)
 
+    @property
+    def read_until(self) -> pd.Timestamp:
+        """Last session whose prices a trial reads: the one that settles the last label of the stop block."""
+        return pd.Timestamp(self.data.sessions[-1])
+
     def check(self, scored: Span) -> None:
         """Make sure that sessions which were scored belong to the stop block.
 
@@ -113,6 +118,9 @@ def _ending(data: TrainingData, count: int) -> TrainingData:
         sessions=data.sessions[:count],
         features=data.features[:, :count],
         outcome=data.outcome[:, :count],
+        outcome_5d=data.outcome_5d[:, :count],
+        excess=data.excess[:, :count],
+        causal_volatility=data.causal_volatility[:, :count],
         volatility=data.volatility[:, :count],
         usable=data.usable[:, :count],
         blocks=Blocks(data.blocks.fit, data.blocks.stop, range(count, count)),

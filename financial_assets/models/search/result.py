@@ -17,6 +17,9 @@ from financial_assets.models.search.study import REASON, finished
 SETTINGS, SECONDS = "hyperparameters", "seconds"
 """Attributes of a finished trial."""
 
+READ_UNTIL = "read_until"
+"""Attribute of a study: the last session whose prices its trials read, as ISO 8601."""
+
 DIVERGED = "diverged"
 _FEWEST_FOR_IMPORTANCE = 4
 
@@ -78,6 +81,8 @@ class SearchResult:
         with too few trials.
     failed
         Trials that did not finish: their process died, or was interrupted.
+    read_until
+        Last session whose prices the trials read; ``None`` for a study without any.
     """
 
     variant: str
@@ -86,6 +91,7 @@ class SearchResult:
     present: Mapping[str, Value]
     importances: Mapping[str, float]
     failed: int
+    read_until: pd.Timestamp | None = None
 
     @property
     def best(self) -> TrialRecord | None:
@@ -139,6 +145,7 @@ def read_result(
         present=present,
         importances=_importances(study, list(space), trials, seed),
         failed=len(study.get_trials(deepcopy=False, states=(TrialState.FAIL,))),
+        read_until=None if READ_UNTIL not in study.user_attrs else pd.Timestamp(study.user_attrs[READ_UNTIL]),
     )
 
 

@@ -20,6 +20,7 @@ from financial_assets.models.fitting.network import fit_network
 from financial_assets.models.search.blocks import SearchData, check_cutoff
 from financial_assets.models.search.result import (
     DIVERGED,
+    READ_UNTIL,
     SECONDS,
     SETTINGS,
     SearchResult,
@@ -138,6 +139,7 @@ class HyperparameterSearch:
         began, path, present = self.clock(), self.path(variant.name), values_of(variant, space)
         inside = all(space[name].contains(value) for name, value in present.items())
         study = open_study(path, self._study(variant, space, panel, cutoff), self.seed)
+        study.set_user_attr(READ_UNTIL, blocks.read_until.date().isoformat())
         for earlier in finished(study):  # a process may have died before it told the ledger
             self.ledger(record_of(study.study_name, variant.name, space, earlier))
         while budget.minutes is None or self.clock() - began < 60 * budget.minutes:

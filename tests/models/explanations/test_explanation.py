@@ -13,7 +13,13 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.explanations.explain import ExplanationPlan, explain
 from financial_assets.models.explanations.explanation import Explanation
 from financial_assets.models.explanations.plots import plot_explanation
-from financial_assets.models.explanations.tables import families_table, features_table, heads_table, segments_table
+from financial_assets.models.explanations.tables import (
+    by_question,
+    families_table,
+    features_table,
+    heads_table,
+    segments_table,
+)
 from financial_assets.models.training import Training
 from tests.models.explanations.worlds import FAMILY_OF, Steps
 
@@ -75,6 +81,11 @@ def test_tables_and_pictures(found: Explanation) -> None:
     assert families["family"].iloc[0] == "signal"
     assert {"share, direction", "permuted across days", "permuted within days", "trained without"} <= set(families)
     assert families.loc[families["family"] == "noise", "trained without"].item() == ""
+    shares, losses = by_question(families).values()
+    assert {"family", "direction", "score"} <= set(shares)
+    assert list(losses) == ["family", "permuted across days", "permuted within days", "trained without"]
+    trees = families_table(replace(found, gradients=()))
+    assert [list(table) for table in by_question(trees).values()] == [list(losses)], "no gradients, no shares"
     assert list(heads_table(found)) == ["family", "direction", "quantiles", "quantiles_5d", "score", "total"]
     assert features_table(found)["feature"].iloc[0] == "signal_a"
     assert len(segments_table(found)) == len(found.segments.segments)

@@ -9,9 +9,9 @@ import pytest
 
 from financial_assets.errors import SettingsError
 from financial_assets.models.artifacts.fingerprint import fingerprint
-from financial_assets.models.search.adoption import adopt, read_hyperparameters, write_candidate
+from financial_assets.models.search.adoption import Adopted, adopt, chosen_until, read_hyperparameters, write_candidate
 from financial_assets.models.search.result import SearchResult
-from financial_assets.models.variants import VARIANTS
+from financial_assets.models.variants import VARIANTS, choose_variants
 from tests.models.search.conftest import FakeFit
 
 
@@ -29,11 +29,14 @@ def test_a_candidate_can_be_adopted_and_makes_another_model(
     path = tmp_path / "candidate.yaml"
     assert write_candidate(path, result)
     assert result.best is not None
-    adopted = adopt(variant, read_hyperparameters(path))
+    found = read_hyperparameters(path)
+    adopted = adopt(variant, found.settings)
     assert adopted == replace(variant, **dict(result.best.values))  # to the last digit
     same = {"data_hash": "d", "seed": 1, "sequence_length": 10, "cutoff": pd.Timestamp("2010-05-03"), "code": "c"}
     assert fingerprint(variant=adopted, **same) != fingerprint(variant=variant, **same)
     assert "Nothing uses this file" in path.read_text()
+    assert result.read_until is not None
+    assert found.chosen_until == {"baseline": result.read_until}, "a walk-forward has to know what the search has seen"
 
 
 def test_nothing_is_written_before_a_trial_is_complete(
@@ -46,7 +49,7 @@ def test_nothing_is_written_before_a_trial_is_complete(
 
 
 def test_other_variants_keep_their_settings(tmp_path: Path) -> None:
-    adopted = read_hyperparameters(written(tmp_path, "enhanced: {hidden: 32, dropout: 0}\n"))
+    adopted = read_hyperparameters(written(tmp_path, "enhanced: {hidden: 32, dropout: 0}\n")).settings
     assert adopt(VARIANTS["baseline"], adopted) is not None
     assert adopt(VARIANTS["baseline"], adopted) == VARIANTS["baseline"]
     assert adopt(VARIANTS["enhanced"], adopted) == replace(VARIANTS["enhanced"], hidden=32, dropout=0.0)
@@ -67,6 +70,9 @@ def test_other_variants_keep_their_settings(tmp_path: Path) -> None:
         ("baseline: {hidden: 3, hidden: 4}", "'hidden' is there twice"),
         ("baseline: {hidden: 3", "is not YAML"),
         ("baseline: {1: 3}", "no setting 1"),
+        ("baseline: {chosen_until: soon}", "chosen_until of baseline must be a date such as"),
+        ("baseline: {chosen_until: 2009-02-03 12:00:00}", "must be a date"),
+        ("baseline: {chosen_until: }", "must be a date"),
     ],
 )
 def test_a_file_that_cannot_be_meant_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -81,3 +87,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="cannot be read"):
         read_hyperparameters(tmp_path / "binary.yaml")
+
+
+def test_an_ensemble_was_chosen_on_whatever_its_members_were_chosen_on() -> None:
+    early, late = pd.Timestamp("2009-02-03"), pd.Timestamp("2010-02-03")
+    adopted = Adopted(chosen_until={"baseline": early, "enhanced": late, "advanced": late})
+    variants = choose_variants(["baseline", "enhanced", "linear", "ensemble"])
+    found = chosen_until(variants, adopted)
+    assert found == {"baseline": early, "enhanced": late, "ensemble": late}
+    assert chosen_until(variants, Adopted()) == {}

@@ -17,7 +17,7 @@ import pytest
 from financial_assets.errors import SearchLeakError, TrainingError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import PricePanel
-from financial_assets.models.dataset import Blocks
+from financial_assets.models.dataset import LABEL_HORIZON, Blocks
 from financial_assets.models.fitting.network import fit_network
 from financial_assets.models.search import blocks as blocks_module
 from financial_assets.models.search import search as module
@@ -186,7 +186,10 @@ def test_trials_never_get_the_sessions_that_judge_them(
 ) -> None:
     found = SearchData.until(cutoff, features, panel, sequence_length=5)
     assert found.data.sessions[-1] < found.spans["calibrate"][0]
-    assert found.data.features.shape[1] == found.data.outcome.shape[1] == len(found.data.sessions)
+    matrices = ("features", "outcome", "outcome_5d", "excess", "causal_volatility", "volatility", "usable")
+    assert {getattr(found.data, name).shape[1] for name in matrices} == {len(found.data.sessions)}
+    settled = panel.sessions.get_loc(found.spans["stop"][1]) + LABEL_HORIZON
+    assert found.read_until == panel.sessions[settled], "the session that settles the last label of the stop block"
     assert len(found.data.calibrate) == 0
     assert found.spans["evaluation"] == (panel.sessions[800], panel.sessions[-1])
 
