@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from financial_assets.errors import FinancialAssetsError
@@ -22,7 +22,7 @@ _ARGUMENT_OF = {
 
 
 @contextmanager
-def named_as_arguments() -> Iterator[None]:
+def named_as_arguments() -> Generator[None]:
     """Errors raised within name the argument to change, not the setting of a run; their type stays."""
     try:
         yield

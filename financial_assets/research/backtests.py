@@ -15,7 +15,7 @@ from financial_assets.errors import PortfolioError
 from financial_assets.market.panel import PricePanel
 from financial_assets.portfolio.economics.assumptions import Assumptions, BookName, Sizing
 from financial_assets.portfolio.economics.evaluate import economics_of
-from financial_assets.portfolio.economics.results import Economics
+from financial_assets.portfolio.economics.results import Economics, ModelBook
 from financial_assets.portfolio.figures import Confidence
 from financial_assets.portfolio.selection import Trials
 from financial_assets.research.arguments import in_arguments, named_as_arguments
@@ -102,7 +102,7 @@ class Backtest:
         return section("Backtest", self.sentence, shown.drop(columns="costs"))
 
     @property
-    def _traded(self) -> list:
+    def _traded(self) -> list[ModelBook]:
         return [own for own in self.economics.books if own.costs == "market" and own.figures is not None]
 
 
@@ -179,7 +179,7 @@ def _confidence(level: float) -> Confidence:
     try:
         return Confidence(level=level)
     except (TypeError, ValueError) as error:
-        raise PortfolioError(f"level must lie between 0 and 1: {error}") from error
+        raise PortfolioError(str(error)) from error
 
 
 def _with_directions(table: pd.DataFrame, assumed: Assumptions) -> pd.DataFrame:

@@ -65,13 +65,10 @@ class ModelComparison:
             own = self.scores[(self.scores["head"] == head.name) & (self.scores["score"] == head.score)]
             ranked = own.sort_values("estimate", ascending=head.sign > 0, kind="stable")
             members = self._members(head)
-            names = pd.Index(ranked["model"])
-            parts.append(
-                ranked.assign(
-                    may_be_best=[members[name][0] if name in members else None for name in names],
-                    p_value=[members[name][1] if name in members else np.nan for name in names],
-                )
-            )
+            # Models that never differ have no confidence set: each of them may be the best.
+            verdicts = [members.get(str(name), (True, np.nan)) for name in ranked["model"]]
+            columns = pd.DataFrame(verdicts, index=ranked.index, columns=pd.Index(["may_be_best", "p_value"]))
+            parts.append(ranked.join(columns))
         return pd.concat(parts, ignore_index=True)
 
     @property

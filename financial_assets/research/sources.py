@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -31,7 +29,7 @@ _EARLIER_OUTPUTS = 2
 
 
 def forecast_table(
-    source: Source,
+    source: object,
     panel: PricePanel,
     *,
     argument: str,
@@ -101,7 +99,7 @@ def _heads(frame: pd.DataFrame, argument: str, name: str | None) -> pd.DataFrame
     if "ticker" not in tidy:
         tidy = _melted(tidy.set_index("date") if "date" in tidy else tidy, argument)
     table = tidy.drop(columns=[column for column in OUTCOMES if column in tidy])
-    heads = [column for column in table if column in HEADS]
+    heads = [str(column) for column in table if column in HEADS]
     unknown = [str(column) for column in table if column not in (*KEYS, *HEADS)]
     if unknown or "date" not in table or not heads:
         raise ForecastError(
@@ -185,9 +183,9 @@ def _predictor(path: Path, panel: PricePanel, argument: str) -> Predict:
     outputs = _outputs(session, panel, f"{argument}: {path.name}")
 
     def predict(bars: Tensor) -> tuple[Tensor, ...]:
-        feed: Mapping[str, np.ndarray] = {INPUT_NAME: bars.numpy()}
+        feed = {INPUT_NAME: bars.numpy()}
         try:
-            answers: list[Any] = session.run(outputs, dict(feed))
+            answers = session.run(outputs, feed)
         except Exception as error:  # likewise
             raise ForecastError(f"{argument}: {path.name} fails on real bars: {error}") from error
         return tuple(torch.from_numpy(np.asarray(answer)) for answer in answers)

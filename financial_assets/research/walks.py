@@ -209,7 +209,7 @@ def _chosen(variants: str | Variant | Sequence[str | Variant]) -> dict[str, Vari
     return chosen
 
 
-def _check_integers(**arguments: tuple[int | None, int]) -> None:
+def _check_integers(**arguments: tuple[object, int]) -> None:
     for name, (value, least) in arguments.items():
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise TrainingError(f"{name} must be a whole number of at least {least}, not {value!r}")
