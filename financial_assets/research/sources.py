@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from financial_assets.errors import ForecastError
+from financial_assets.features.graph import FeatureGraph
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.forecasts import HEADS, KEYS, OUTCOMES, Predict, forecasts_of, with_outcomes
 from financial_assets.models.onnx.export import INPUT_NAME, OUTPUT_NAMES, onnx_session
@@ -71,7 +72,8 @@ def forecast_table(
             )
         sessions = _sessions(panel, first or source.cutoff + pd.Timedelta(days=1), last, argument)
         with named_as_arguments():
-            return forecasts_of(source, panel, sessions, model=name or source.variant.name)
+            graph = _graph(source, panel, argument)
+            return forecasts_of(source, panel, sessions, model=name or source.variant.name, graph=graph)
     elif isinstance(source, str | Path):
         path = Path(source)
         if first is None:
@@ -170,6 +172,14 @@ def _day(value: Day | None, argument: str) -> pd.Timestamp | None:
     if day is pd.NaT or day.tz is not None:
         raise ForecastError(f"{argument}={value!r} must be a date without a time zone")
     return day.normalize()
+
+
+def _graph(training: Training, panel: PricePanel, argument: str) -> FeatureGraph:
+    """The features that a training has learned from, in their order."""
+    known = {feature.name: feature for feature in FeatureGraph(covariates=panel.covariates).features}
+    if missing := [name for name in training.feature_names if name not in known]:
+        raise ForecastError(f"{argument} reads features that this panel does not have: {', '.join(missing)}")
+    return FeatureGraph([known[name] for name in training.feature_names], covariates=panel.covariates)
 
 
 def _predictor(path: Path, panel: PricePanel, argument: str) -> Predict:

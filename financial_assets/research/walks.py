@@ -125,6 +125,7 @@ def walk_forward(
     device: str = "auto",
     universe: Universe | None = None,
     graph: FeatureGraph | None = None,
+    bayes_accuracy: float | None = None,
     folder: str | Path | None = None,
 ) -> WalkForwardResult:
     """Fit variants on the past of each fold's cut-off and judge what they say of the sessions after it.
@@ -152,6 +153,8 @@ def walk_forward(
         Dated members, which the alarm for survivors needs.
     graph
         Features; default: the whole catalogue.
+    bayes_accuracy
+        What the best possible predictor of a simulated market gets right: the alarm for leaks expects no more.
     folder
         Where forecasts are kept, so that a second call computes only what is missing. Default: nothing is written
         that outlives the call.
@@ -181,6 +184,7 @@ def walk_forward(
             universe=universe,
             graph=features,
             variants=chosen,
+            bayes_accuracy=bayes_accuracy,
         )
         for models, fold in models_and_folds(walk):
             walk.run(models, fold)
