@@ -249,7 +249,7 @@ def test_a_table_that_is_none_is_refused_by_name(change: Any, match: str) -> Non
     ],
 )  # fmt: skip
 def test_assumptions_that_are_impossible_name_their_setting(change: dict[str, Any]) -> None:
-    with pytest.raises(PortfolioError, match="BUSINESS_|COST_BPS"):
+    with pytest.raises(PortfolioError, match=r"BUSINESS_|COST_BPS"):
         Assumptions(**change)
 
 
