@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from financial_assets.research import backtest as backtest
+    from financial_assets.research import compare_models as compare_models
     from financial_assets.research import features as features
     from financial_assets.research import load_panel as load_panel
+    from financial_assets.research import walk_forward as walk_forward
 
-_RESEARCH = ("load_panel",)
+_RESEARCH = ("backtest", "compare_models", "load_panel", "walk_forward")
 
 
 def __getattr__(name: str) -> object:

@@ -195,6 +195,8 @@ def _block(data: NDArray[np.float64], horizon: int) -> int:
     from arch.bootstrap import optimal_block_length
 
     apart = data - data.mean(axis=1, keepdims=True)
-    # With two forecasters both columns are the same series.
-    longest = float(optimal_block_length(apart)["stationary"].max())
+    # With two forecasters both columns are the same series. Of few days the rule divides the last autocovariances by a
+    # variance of no days: it takes them as large, and its limit of a third of the days holds.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        longest = float(optimal_block_length(apart)["stationary"].max())
     return int(min(max(math.ceil(longest), horizon, 1), len(data) // 2))

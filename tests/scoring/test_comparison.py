@@ -11,6 +11,16 @@ from financial_assets.scoring.autocorrelation import long_run_mean
 from financial_assets.scoring.comparison import daily_means, diebold_mariano, model_confidence_set
 
 
+@pytest.mark.parametrize("days", [8, 9, 10, 11, 12])
+def test_a_confidence_set_of_few_days(days: int) -> None:
+    """The rule of the block's length has no variance left for the longest lags."""
+    losses = np.random.default_rng(days).normal([0.0, 0.0, 9.0], 1.0, (days, 3))
+    found = model_confidence_set(losses, ["a", "b", "far"], repetitions=200)
+    assert 1 <= found.block <= days // 2
+    assert found.included[0] in ("a", "b")
+    assert set(found.p_values) == {"a", "b", "far"}
+
+
 def test_rows_of_a_day_are_one_observation() -> None:
     random = np.random.default_rng(1)
     day = np.repeat(np.arange(50), random.integers(1, 6, 50))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from financial_assets.models.walk_forward.backtests import breaches
 from financial_assets.models.walk_forward.quantile_heads import ALL, QUANTILE_HEADS
-from financial_assets.models.walk_forward.scores import rank_correlations
+from financial_assets.models.walk_forward.ranks import rank_correlations
 from financial_assets.scoring.classification import reliability_curve
 
 _SHOWN = (
@@ -23,7 +23,12 @@ _MOST_MODELS = 10
 
 
 def plot_scores(scores: pd.DataFrame) -> bytes:
-    """One score of each head by fold with its 95 % interval, the best models of all folds first, as PNG."""
+    """``scores_figure`` as PNG."""
+    return _png(scores_figure(scores))
+
+
+def scores_figure(scores: pd.DataFrame) -> Figure:
+    """One score of each head by fold with its 95 % interval, the best models of all folds first."""
     figure = Figure(figsize=(9, 7), dpi=110, layout="constrained")
     for axes, (head, score, label) in zip(figure.subplots(2, 2).flat, _SHOWN, strict=True):
         rows = scores[(scores["head"] == head) & (scores["score"] == score)]
@@ -38,7 +43,7 @@ def plot_scores(scores: pd.DataFrame) -> bytes:
         axes.set(title=label)
         if models:
             axes.legend(frameon=False, fontsize=6, ncols=2)
-    return _png(figure)
+    return figure
 
 
 def plot_reliability(forecasts: pd.DataFrame) -> bytes:

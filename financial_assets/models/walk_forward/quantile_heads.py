@@ -65,8 +65,8 @@ QUANTILE_HEADS = (
 
 
 def folds_of(forecasts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each fold with its name, in order of time, then all of them as ``ALL``."""
-    for fold, rows in forecasts.groupby("fold", sort=True):
+    """The rows of each fold with its name, in order of time, then all of them as ``ALL``; some may be of no fold."""
+    for fold, rows in forecasts[forecasts["fold"] != ""].groupby("fold", sort=True):
         yield str(fold), rows
     yield ALL, forecasts
 

@@ -1,19 +1,22 @@
 """Models against each other on the rows that all of them answered: Diebold and Mariano's test, model confidence sets.
 
 Losses: log loss of the direction; of quantiles the pinball loss in units of the causal volatility, and the joint loss
-of value at risk and expected shortfall at 5 %. The unit is the day; intervals allow for dependent days.
+of value at risk and expected shortfall at 5 %; of scores that rank a session, on demand, minus the rank correlation.
+The unit is the day; intervals allow for dependent days.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.models.forecasts import check_forecasts
 from financial_assets.models.walk_forward.quantile_heads import QUANTILE_HEADS, QuantileHead, folds_of, tail_losses
+from financial_assets.models.walk_forward.ranks import rank_correlations
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 from financial_assets.scoring.classification import log_losses
 from financial_assets.scoring.comparison import diebold_mariano, model_confidence_set
@@ -24,6 +27,12 @@ RISK_RIVALS = ("ewma", "historical", "har", "garch")
 
 DIRECTION_RIVALS = ("majority", "logistic", "trees")
 """Whom probabilities are compared with, one by one."""
+
+RANKING_RIVALS = ("reversal", "momentum_20", "trees")
+"""Whom scores are compared with, one by one."""
+
+LOSS_HEADS = ("direction", *(head.name for head in QUANTILE_HEADS))
+"""Heads that are compared unless others are named; ``excess_return`` needs a universe that can be ranked."""
 
 COMPARISON_COLUMNS = (
     *("model", "rival", "head", "loss", "fold"),
@@ -49,10 +58,17 @@ def _losses() -> Iterator[_Loss]:
         return log_losses(rows["probability_up"].to_numpy(), rows["outcome"].to_numpy() > 0)
 
     yield _Loss("direction", "log_loss", ("probability_up", "outcome"), of_direction, DIRECTION_RIVALS, 1)
+    ranked = ("score", "excess", "volatility")
+    yield _Loss("excess_return", "minus_rank_ic", ranked, _minus_rank_correlation, RANKING_RIVALS, 1)
     for head in QUANTILE_HEADS:
         columns = (*head.columns, head.outcome, "volatility")
         yield _Loss(head.name, "pinball_normalised", columns, _pinball(head), RISK_RIVALS, head.horizon)
         yield _Loss(head.name, "fz_lower_5%", columns, _tail(head), RISK_RIVALS, head.horizon)
+
+
+def _minus_rank_correlation(rows: pd.DataFrame) -> np.ndarray:
+    """That of its session, at each row: the mean of a day is the day's. NaN where there are too few tickers."""
+    return -rows["date"].map(rank_correlations(rows)).to_numpy(np.float64)
 
 
 def _pinball(head: QuantileHead) -> Callable[[pd.DataFrame], np.ndarray]:
@@ -67,13 +83,19 @@ def _tail(head: QuantileHead) -> Callable[[pd.DataFrame], np.ndarray]:
     return lambda rows: tail_losses(rows, head, "lower", 0.05)
 
 
-def comparison_table(forecasts: pd.DataFrame) -> pd.DataFrame:
+def comparison_table(
+    forecasts: pd.DataFrame, *, heads: Sequence[str] = LOSS_HEADS, every_pair: bool = False
+) -> pd.DataFrame:
     """Every model against each of the named rivals, on the rows that both answered.
 
     Parameters
     ----------
     forecasts
         Forecast table of any models and folds.
+    heads
+        Whose losses.
+    every_pair
+        Each two models once, whatever they are called, instead of the named rivals.
 
     Returns
     -------
@@ -87,22 +109,25 @@ def comparison_table(forecasts: pd.DataFrame) -> pd.DataFrame:
         It is not a forecast table.
     """
     rows: list[dict[str, object]] = []
-    for loss, fold, table in _loss_tables(check_forecasts(forecasts)):
-        for rival in (name for name in loss.rivals if name in table):
-            for model in (name for name in table.columns if name != rival):
-                both = table[[model, rival]].dropna()
-                days = both.index.get_level_values("date")
-                if days.nunique() < max(FEWEST_DAYS, loss.horizon + 1):
-                    continue
-                found = diebold_mariano(both[model], both[rival], days, horizon=loss.horizon)
-                keys = {"model": model, "rival": rival, "head": loss.head, "loss": loss.name, "fold": fold}
-                interval = found.difference
-                figures = {"difference": interval.estimate, "low": interval.low, "high": interval.high}
-                rows.append({**keys, **figures, "p_value": found.p_value, "days": interval.days})
+    for loss, fold, table in _loss_tables(check_forecasts(forecasts), heads):
+        named = [name for name in loss.rivals if name in table]
+        pairs = [(model, rival) for rival in named for model in table.columns if model != rival]
+        for model, rival in combinations(table.columns, 2) if every_pair else pairs:
+            both = table[[model, rival]].dropna()
+            days = both.index.get_level_values("date")
+            if days.nunique() < max(FEWEST_DAYS, loss.horizon + 1):
+                continue
+            found = diebold_mariano(both[model], both[rival], days, horizon=loss.horizon)
+            keys = {"model": model, "rival": rival, "head": loss.head, "loss": loss.name, "fold": fold}
+            interval = found.difference
+            figures = {"difference": interval.estimate, "low": interval.low, "high": interval.high}
+            rows.append({**keys, **figures, "p_value": found.p_value, "days": interval.days})
     return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
 
 
-def confidence_sets(forecasts: pd.DataFrame, *, alpha: float = 0.1, repetitions: int = 1000) -> pd.DataFrame:
+def confidence_sets(
+    forecasts: pd.DataFrame, *, heads: Sequence[str] = LOSS_HEADS, alpha: float = 0.1, repetitions: int = 1000
+) -> pd.DataFrame:
     """For each head and loss, the models that the best one may be among (Hansen, Lunde and Nason 2011).
 
     On the rows that all models with the head answered. Models whose losses are equal on all days are one: their names
@@ -112,6 +137,8 @@ def confidence_sets(forecasts: pd.DataFrame, *, alpha: float = 0.1, repetitions:
     ----------
     forecasts
         Forecast table of any models and folds.
+    heads
+        Whose losses.
     alpha
         Error rate: the best is left out with at most this probability.
     repetitions
@@ -124,7 +151,7 @@ def confidence_sets(forecasts: pd.DataFrame, *, alpha: float = 0.1, repetitions:
         models, or of a fold with too few days.
     """
     rows: list[dict[str, object]] = []
-    for loss, fold, table in _loss_tables(check_forecasts(forecasts)):
+    for loss, fold, table in _loss_tables(check_forecasts(forecasts), heads):
         daily = table.dropna(axis=1, how="all").dropna().groupby("date").mean()
         names, columns = _distinct(daily)
         if len(names) < 2 or len(daily) < FEWEST_DAYS:
@@ -139,9 +166,9 @@ def confidence_sets(forecasts: pd.DataFrame, *, alpha: float = 0.1, repetitions:
     return pd.DataFrame(rows, columns=list(SET_COLUMNS))
 
 
-def _loss_tables(forecasts: pd.DataFrame) -> Iterator[tuple[_Loss, str, pd.DataFrame]]:
+def _loss_tables(forecasts: pd.DataFrame, heads: Sequence[str]) -> Iterator[tuple[_Loss, str, pd.DataFrame]]:
     """For each loss and fold, the losses by date and ticker, a column per model; NaN where one did not answer."""
-    for loss in _losses():
+    for loss in (loss for loss in _losses() if loss.head in heads):
         known = forecasts.dropna(subset=list(loss.columns))
         for fold, part in folds_of(known):
             by_model: Mapping[str, pd.Series] = {

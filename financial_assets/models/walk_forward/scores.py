@@ -26,12 +26,13 @@ from financial_assets.models.walk_forward.quantile_heads import (
     long_run,
     quantile_scores,
 )
+from financial_assets.models.walk_forward.ranks import rank_correlations
 from financial_assets.models.walk_forward.rivals import comparison_table, confidence_sets
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS, long_run_mean
 from financial_assets.scoring.classification import scores_by_day
 from financial_assets.scoring.direction import timing_by_day
 from financial_assets.scoring.intervals import Interval
-from financial_assets.scoring.ranking import FEWEST_TICKERS, Kind, information_coefficients
+from financial_assets.scoring.ranking import Kind
 
 __all__ = [
     "SCORE_COLUMNS",
@@ -119,15 +120,6 @@ def ranking_scores(rows: pd.DataFrame) -> dict[str, Interval]:
             found[name] = long_run(daily)
             found[f"{name}ir"] = _ratio(daily)
     return found
-
-
-def rank_correlations(rows: pd.DataFrame, kind: Kind = "rank") -> pd.Series:
-    """Information coefficient of each session of one model that has enough tickers, by session in order of time."""
-    unit = rows["excess"] / rows["volatility"]
-    score = rows.pivot(index="ticker", columns="date", values="score")
-    actual = rows.assign(unit=unit).pivot(index="ticker", columns="date", values="unit")
-    every = information_coefficients(score.to_numpy(), actual.to_numpy(), kind, FEWEST_TICKERS)
-    return pd.Series(every, index=score.columns).dropna()
 
 
 def _ratio(daily: np.ndarray) -> Interval:

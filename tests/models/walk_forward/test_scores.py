@@ -263,3 +263,27 @@ def test_the_confidence_set_keeps_the_best_and_drops_the_worse() -> None:
 def test_scores_of_anything_else_are_refused() -> None:
     with pytest.raises(ForecastError):
         score_table(pd.DataFrame({"date": []}))
+
+
+def test_rows_of_no_fold_are_judged_once() -> None:
+    of = world(sessions=60, folds=2)
+    table = model(of, "coin", probability=0.52, deviation=0.01, score=of["known"].to_numpy())
+    alone = score_table(table.assign(fold=""))
+    assert set(alone["fold"]) == {"all"}
+    of_folds = score_table(table)
+    whole = of_folds[of_folds["fold"] == "all"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(alone, whole)
+    assert set(coverage_table(table.assign(fold=""))["fold"]) == {"all"}
+
+
+def test_rankings_are_compared_on_demand() -> None:
+    of = world(signal=0.3)
+    skill, luck = of["known"].to_numpy(), np.random.default_rng(3).normal(size=len(of))
+    tables = pd.concat([model(of, "luck", score=luck), model(of, "trees", score=skill)])
+    assert comparison_table(tables).empty
+    assert confidence_sets(tables).empty
+    (row,) = comparison_table(tables, heads=["excess_return"]).query("fold == 'all'").to_dict("records")
+    assert (row["model"], row["rival"], row["loss"]) == ("luck", "trees", "minus_rank_ic")
+    assert row["low"] > 0
+    best = confidence_sets(tables, heads=["excess_return"]).query("fold == 'all' and included")
+    assert best["model"].tolist() == ["trees"]
