@@ -1,19 +1,11 @@
 """From raw prices to a served, A/B-tested, monitored forecasting model, as one Dagster asset graph.
 
 For notebooks, ``import financial_assets as fa`` offers the functions of ``financial_assets.research``:
-``fa.load_panel``, ``fa.features``, ``fa.backtest``, ``fa.compare_models``, ``fa.walk_forward``.
+``fa.load_panel``, ``fa.features``, ``fa.backtest``, ``fa.compare_models``, ``fa.walk_forward``. Type checkers read
+``__init__.pyi``: here nothing may be imported that the bare serving image does not have.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from financial_assets.research import backtest as backtest
-    from financial_assets.research import compare_models as compare_models
-    from financial_assets.research import features as features
-    from financial_assets.research import load_panel as load_panel
-    from financial_assets.research import walk_forward as walk_forward
 
 _RESEARCH = ("backtest", "compare_models", "load_panel", "walk_forward")
 

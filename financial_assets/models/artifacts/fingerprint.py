@@ -46,7 +46,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "4dbd2c61c2c0ca2f": {"2.13.0+cpu": "6c19ea1bff74cc44"},
     "120698217c7d5d87": {},
     "1df6fc230f27376d": {},
-    "2203852bd30ac8cf": {},
+    "307600a670a9ea01": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 
