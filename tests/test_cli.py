@@ -49,6 +49,26 @@ def test_help_lists_the_commands_with_a_line_each(command: Command, option: str)
         assert not text.endswith("..."), "80 columns hold the whole sentence"
 
 
+def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    """A process of its own: the definitions keep the settings that they were first imported with."""
+    (tmp_path / "dagster.yaml").touch()
+    home, file = tmp_path / "home", tmp_path / "adopted.yaml"
+    file.write_text("baseline: {learning_rat: 0.1}")
+    given = {"FINANCIAL_ASSETS_HOME": str(home), "HYPERPARAMETERS": str(file), "DAGSTER_HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "run"],
+        cwd=tmp_path,
+        env=os.environ | given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 1
+    assert f"Error: HYPERPARAMETERS: {file}: variant 'baseline' has no setting 'learning_rat'" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert not home.exists(), "a state folder would remember the file"
+
+
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_explains_itself_without_doing_anything(command: Command, tmp_path: Path, name: str) -> None:
     shown = command(name, "--help")

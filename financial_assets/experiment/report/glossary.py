@@ -20,7 +20,7 @@ def forecasters(evaluation: Evaluation) -> list[tuple[str, str]]:
     arms = [
         (
             arm["model"],
-            f"{arm['role'].capitalize()}. {_WORDS['roles'][arm['role']]} Network variant {arm['variant']}, trained on "
+            f"{arm['role'].capitalize()}. {_WORDS['roles'][arm['role']]} Variant {arm['variant']}, trained on "
             f"sessions up to {arm['data_cutoff']}.",
         )
         for arm in evaluation.arms

@@ -262,7 +262,9 @@ class WalkForward:
     def _variant(self, name: str) -> Variant:
         variant = self._variants.get(name)
         if variant is None:
-            raise TrainingError(f"no variant is called {name!r}: {', '.join(self._variants)}, or {BASELINES}")
+            raise TrainingError(
+                f"no variant is called {name!r} among VARIANTS: {', '.join(self._variants)}, or {BASELINES}"
+            )
         return variant.limited(self.max_epochs)
 
     def _data_hash(self, fold: Fold) -> str:

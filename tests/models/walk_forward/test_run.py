@@ -171,7 +171,7 @@ def test_folds_are_done_one_after_the_other_with_their_baselines(make: Make) -> 
 
 def test_unknown_names_are_refused(make: Make) -> None:
     walk = make()
-    with pytest.raises(TrainingError, match="tiny, or baselines"):
+    with pytest.raises(TrainingError, match="among VARIANTS: tiny, or baselines"):
         walk.run("nobody", walk.folds[0])
     with pytest.raises(TrainingError, match=r"WALK_FORWARD_SPLITS=2 .*fold-1, fold-2"):
         walk.fold("fold-3")
