@@ -56,7 +56,8 @@ def test_the_package_itself_imports_nothing() -> None:
     """The command line starts without torch and pandas, whatever a notebook can reach from the package's name."""
     script = (
         "import sys, financial_assets as fa; print(sorted({'torch', 'pandas', 'matplotlib'} & set(sys.modules)));"
-        "print(callable(fa.features), {'load_panel', 'features'} <= set(dir(fa)), hasattr(fa, 'nothing'))"
+        "offered = {'load_panel', 'features', 'backtest', 'compare_models', 'walk_forward'} <= set(dir(fa));"
+        "print(callable(fa.features), offered, hasattr(fa, 'nothing'))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["[]", "True True False"]
