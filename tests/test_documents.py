@@ -61,7 +61,7 @@ def test_every_command_exists(page: Path):
     for line in code(page.read_text()):
         for target in re.findall(r"(?:^|[\s`])make ([a-z][a-z-]*)", line):
             assert target in targets, line
-        for name, rest in re.findall(r"(?:^|/|\s)financial-assets ([a-z]\w*)([^|#)]*)", line):
+        for name, rest in re.findall(r"(?:^|/|\s)financial-assets ([a-z][\w-]*)([^|#)]*)", line):
             command = main.get_command(context, name)
             assert command is not None, line
             known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
