@@ -14,7 +14,7 @@ import pandas as pd
 import sklearn
 import torch
 
-from financial_assets.errors import TrainingError
+from financial_assets.errors import LeakAlarmError, TrainingError
 from financial_assets.features.graph import FeatureGraph, FeaturePanel
 from financial_assets.kept import code_digest
 from financial_assets.market.panel import PricePanel
@@ -210,8 +210,13 @@ class WalkForward:
         data = TrainingData.until(cutoff, span, self.panel, sequence_length=steps)
         leaks.require_honest_features(data, self.panel.covariates, bayes_accuracy=self.bayes_accuracy)
         training = self._trained(variant, span, fold)
-        leaks.require_fit_block_scaler(training, data)
-        leaks.require_credible_answers(training, bayes_accuracy=self.bayes_accuracy)
+        try:
+            leaks.require_fit_block_scaler(training, data)
+            leaks.require_credible_answers(training, bayes_accuracy=self.bayes_accuracy)
+        except LeakAlarmError:
+            # Whoever asks again, once the cause is gone, must not get the same training.
+            self._trainings.pop((fold.name, variant), None)
+            raise
         sessions = self.panel.sessions[fold.test.start : fold.test.stop]
         return forecasts_of(training, self.panel, sessions, model=variant.name, fold=fold.name, graph=self._graph)
 
