@@ -49,7 +49,7 @@ class FakeFit:
         decided = data.sessions[data.stop.sessions]
         scored = decided.min(), decided.max()
         missing: Any = None
-        return Fit(missing, missing, data, tuple(history), EPOCHS, {}, scored, "cpu")
+        return Fit(missing, missing, data, tuple(history), EPOCHS, scored, "cpu")
 
 
 @pytest.fixture
