@@ -32,8 +32,9 @@ from financial_assets.portfolio.performance import sharpe_ratio, until_ruin
 from financial_assets.portfolio.selection import Trials
 from financial_assets.scoring.arguments import vector
 
-TrialKind = Literal["training", "walk_forward", "search"]
-"""What was tried: a model that was trained, a variant that walked forward, or a trial of a search."""
+TrialKind = Literal["training", "walk_forward", "search", "external"]
+"""What was tried: a model that was trained, a variant that walked forward, a trial of a search, or a model made
+elsewhere."""
 
 _LONGEST_WAIT_S = 60.0
 
@@ -252,10 +253,15 @@ def earlier_trials(registered: Iterable[Mapping[str, str]], at: datetime | None 
     """
     found = (at or datetime.now(UTC)).isoformat(timespec="seconds")
     return [
-        Trial(tags["fingerprint"], "training", tags["variant"], "", found)
+        Trial(tags["fingerprint"], _kind_of(tags), tags["variant"], "", found)
         for tags in registered
         if tags.get("fingerprint") and tags.get("variant")
     ]
+
+
+def _kind_of(tags: Mapping[str, str]) -> TrialKind:
+    """A version that was made elsewhere was tried here all the same."""
+    return "external" if tags.get("origin") == "external" else "training"
 
 
 def _trial(values: Any) -> Trial:

@@ -170,6 +170,11 @@ def test_models_of_before_the_record_are_its_beginning(tmp_path: Path) -> None:
     assert (found.count, found.unknown, found.sharpes.size) == (2, 2, 0)
 
 
+def test_a_model_made_elsewhere_is_a_trial_of_its_own_kind() -> None:
+    tags = {"fingerprint": "ab", "variant": "house", "origin": "external"}
+    assert [trial.kind for trial in earlier_trials([tags, {**tags, "origin": ""}], AT)] == ["external", "training"]
+
+
 WRITER = """
 import sys
 from pathlib import Path

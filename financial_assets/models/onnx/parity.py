@@ -16,7 +16,7 @@ from scipy.special import expit
 from financial_assets.errors import ParityError
 from financial_assets.features.graph import FeaturePanel
 from financial_assets.market.panel import CHANNELS, PricePanel
-from financial_assets.models.heads import ServedAnswer
+from financial_assets.models.heads import HORIZONS, ServedAnswer
 from financial_assets.models.onnx.export import INPUT_NAME, onnx_session, run_onnx
 from financial_assets.models.onnx.lowering.features import AnswerOfFeatures
 from financial_assets.models.onnx.trees import TreeEnsemble
@@ -33,13 +33,16 @@ signal, as simulated prices may hold, reaches 1e-6 on ordinary windows, and must
 QUANTILE_TOLERANCE = 1e-6
 """Largest allowed difference of a return quantile (a log return), absolute."""
 
+QUANTILE_5D_TOLERANCE = QUANTILE_TOLERANCE * HORIZONS[1] ** 0.5
+"""The same of a return over five sessions, which is so many times as wide, and its rounding with it."""
+
 SCORE_TOLERANCE = 1e-5
 """Largest allowed difference of the expected excess return, in units of volatility, absolute."""
 
 FEATURE_TOLERANCE = 1e-3
 """Largest allowed difference of a scaled feature, in robust standard deviations, where a network has trees."""
 
-TOLERANCES = (PROBABILITY_TOLERANCE, QUANTILE_TOLERANCE, QUANTILE_TOLERANCE, SCORE_TOLERANCE)
+TOLERANCES = (PROBABILITY_TOLERANCE, QUANTILE_TOLERANCE, QUANTILE_5D_TOLERANCE, SCORE_TOLERANCE)
 """Of each output of ``ServedAnswer``."""
 
 _REFERENCE_TOLERANCE = 1e-6
@@ -78,6 +81,7 @@ class ParityReport:
             **asdict(self),
             "tolerance_probability": PROBABILITY_TOLERANCE,
             "tolerance_quantiles": QUANTILE_TOLERANCE,
+            "tolerance_quantiles_5d": QUANTILE_5D_TOLERANCE,
             "tolerance_score": SCORE_TOLERANCE,
         }
 

@@ -259,6 +259,11 @@ class WalkForward:
     def _variants(self) -> Mapping[str, Variant]:
         return VARIANTS if self.variants is None else self.variants
 
+    def require(self, models: str) -> None:
+        """Raise a ``TrainingError`` unless ``models`` are among ``models`` of this walk-forward."""
+        if models != BASELINES:
+            self._variant(models)
+
     def _variant(self, name: str) -> Variant:
         variant = self._variants.get(name)
         if variant is None:
@@ -279,8 +284,16 @@ class WalkForward:
 
 
 def models_and_folds(walk: WalkForward, models: Iterable[str] | None = None) -> tuple[tuple[str, Fold], ...]:
-    """What there is to run, fold by fold, so that an interrupted walk-forward has whole folds to compare."""
+    """What there is to run, fold by fold, so that an interrupted walk-forward has whole folds to compare.
+
+    Raises
+    ------
+    TrainingError
+        Nobody is called like one of ``models``.
+    """
     chosen = walk.models if models is None else tuple(dict.fromkeys((*models, BASELINES)))
+    for name in chosen:
+        walk.require(name)
     return tuple((name, fold) for fold in walk.folds for name in chosen)
 
 

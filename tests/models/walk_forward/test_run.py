@@ -169,6 +169,11 @@ def test_folds_are_done_one_after_the_other_with_their_baselines(make: Make) -> 
     assert names == [("tiny", "fold-1"), (BASELINES, "fold-1"), ("tiny", "fold-2"), (BASELINES, "fold-2")]
 
 
+def test_what_there_is_to_run_is_refused_before_it_begins(make: Make) -> None:
+    with pytest.raises(TrainingError, match="nobody"):
+        models_and_folds(make(), ["tiny", "nobody"])
+
+
 def test_unknown_names_are_refused(make: Make) -> None:
     walk = make()
     with pytest.raises(TrainingError, match="among VARIANTS: tiny, or baselines"):
