@@ -108,8 +108,8 @@ def test_a_score_that_ranks_is_found_and_noise_is_not():
     [
         ((0.1, 0.2), "beats `ewma`", "better than the share of rises"),
         ((-0.2, -0.1), "loses to `ewma`", "worse than a constant"),
-        ((-0.1, 0.2), "cannot be told from `ewma`", "no variant is shown to know the direction"),
-        ((0.0, 0.2), "cannot be told from `ewma`", "no variant is shown to know the direction"),
+        ((-0.1, 0.2), "is not distinguishable from `ewma`", "no variant is shown to know the direction"),
+        ((0.0, 0.2), "is not distinguishable from `ewma`", "no variant is shown to know the direction"),
     ],
 )
 def test_a_sentence_claims_what_its_interval_carries(bounds: tuple[float, float], risk: str, direction: str):

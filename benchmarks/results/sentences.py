@@ -41,7 +41,7 @@ def ranking_sentence(best: tuple[str, Interval] | None, tickers: int) -> str:
 
 
 def risk_sentences(comparisons: Sequence[Comparison]) -> list[str]:
-    """About the best variant by each loss and horizon: whom it beats, who beats it, from whom it cannot be told."""
+    """About the best variant by each loss and horizon: whom it beats, who beats it, who is not distinguishable."""
     said: list[str] = []
     for head, loss in dict.fromkeys((one.head, one.loss) for one in comparisons):
         own = [one for one in comparisons if (one.head, one.loss) == (head, loss)]
@@ -69,7 +69,7 @@ def coverage_sentence(coverages: Sequence[Coverage], model: str) -> str:
 
 
 def _against(comparisons: Sequence[Comparison]) -> str:
-    """Whom the best variant beats, to whom it loses, and from whom it cannot be told."""
+    """Whom the best variant beats, to whom it loses, and from whom it is not distinguishable."""
     verdicts = {
         verdict: [one for one in comparisons if one.verdict == verdict]
         for verdict in ("better", "worse", "not told apart")
@@ -80,7 +80,7 @@ def _against(comparisons: Sequence[Comparison]) -> str:
     if verdicts["worse"]:
         parts.append(f"loses to {_with_gains(verdicts['worse'])}")
     if verdicts["not told apart"]:
-        parts.append(f"cannot be told from {', '.join(f'`{one.rival}`' for one in verdicts['not told apart'])}")
+        parts.append(f"is not distinguishable from {', '.join(f'`{one.rival}`' for one in verdicts['not told apart'])}")
     return f"the best variant, `{comparisons[0].best}`, {', '.join(parts)}"
 
 

@@ -110,9 +110,8 @@ def make_experiment_asset(predictors: Sequence[dg.AssetsDefinition], made: Colle
         target, registry = serving.target(), models.registry()
         with ab_test.log() as log:
             rollout = Rollout(log, ab_test.policy())
-            if (
-                current := rollout.current()
-            ) is not None:  # the registry may number the arms' versions differently by now
+            # The registry may number the arms' versions differently by now.
+            if (current := rollout.current()) is not None:
                 storage = {model.name: model.storage_uri for model in _status(target).models}
                 followed = follow_registry(log, current, registry.versions(), storage)
                 if followed != current:

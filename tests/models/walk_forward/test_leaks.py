@@ -25,7 +25,7 @@ from financial_assets.models.variants import Variant
 from financial_assets.models.walk_forward import leaks
 from financial_assets.models.walk_forward.run import BASELINES, WalkForward
 from tests.models.conftest import SEQUENCE_LENGTH, persistent, walk
-from tests.models.walk_forward.conftest import PLAN
+from tests.models.walk_forward.conftest import walk_of
 
 
 def data_of(panel: PricePanel, features: FeaturePanel) -> TrainingData:
@@ -35,18 +35,7 @@ def data_of(panel: PricePanel, features: FeaturePanel) -> TrainingData:
 @pytest.fixture
 def make(tmp_path: Path, graph: FeatureGraph, tiny: Variant) -> Callable[..., WalkForward]:
     def build(panel: PricePanel, features: FeaturePanel, **changes: Any) -> WalkForward:
-        settings: dict[str, Any] = {
-            "folder": tmp_path,
-            "panel": panel,
-            "features": features,
-            "plan": PLAN,
-            "sequence_length": SEQUENCE_LENGTH,
-            "seed": 7,
-            "device": "cpu",
-            "graph": graph,
-            "variants": {"tiny": tiny},
-        }
-        return WalkForward(**settings | changes)
+        return walk_of(tmp_path, panel, features, graph, tiny, **changes)
 
     return build
 

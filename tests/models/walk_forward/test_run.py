@@ -23,7 +23,7 @@ from financial_assets.models.walk_forward.folds import Fold
 from financial_assets.models.walk_forward.run import BASELINES, WalkForward, models_and_folds
 from financial_assets.models.walk_forward.spans import known_until
 from tests.models.conftest import SEQUENCE_LENGTH
-from tests.models.walk_forward.conftest import PLAN
+from tests.models.walk_forward.conftest import PLAN, walk_of
 
 Make = Callable[..., WalkForward]
 
@@ -33,18 +33,8 @@ def make(
     tmp_path: Path, universe: PricePanel, universe_features: FeaturePanel, graph: FeatureGraph, tiny: Variant
 ) -> Make:
     def build(**changes: Any) -> WalkForward:
-        settings: dict[str, Any] = {
-            "folder": tmp_path,
-            "panel": universe,
-            "features": universe_features,
-            "plan": PLAN,
-            "sequence_length": SEQUENCE_LENGTH,
-            "seed": 7,
-            "device": "cpu",
-            "graph": graph,
-            "variants": {"tiny": tiny},
-        }
-        return WalkForward(**settings | changes)
+        given = {"panel": universe, "features": universe_features} | changes
+        return walk_of(tmp_path, graph=graph, tiny=tiny, **given)
 
     return build
 
