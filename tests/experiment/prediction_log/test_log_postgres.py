@@ -36,9 +36,46 @@ def binaries() -> Path:
     return found[-1]
 
 
-def command(*words: str) -> list[str]:
-    """PostgreSQL refuses to run as root: then as its own user."""
-    return ["runuser", "-u", "postgres", "--", *words] if os.geteuid() == 0 else list(words)
+def run(home: Path, program: str, *words: str) -> None:
+    """Run one of PostgreSQL's programs in ``home``; what it complains of is the message of the failure.
+
+    It refuses to run as root: then it runs as its own user. The locale and the ``PG...`` variables of whoever runs the
+    tests are none of its business.
+    """
+    owner = "postgres" if os.geteuid() == 0 else None
+    groups = None if owner is None else []
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "TZ": "UTC"}
+    done = subprocess.run(
+        [str(binaries() / program), *words],
+        cwd=home,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        # A server that pg_ctl leaves behind would keep a pipe open for as long as it lives.
+        stdout=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
+        stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.STDOUT,
+        text=True,
+        user=owner,
+        group=owner,
+        extra_groups=groups,
+    )
+    if done.returncode:
+        log = home / "log"
+        said = (done.stdout or "") + (log.read_text(errors="replace")[-2000:] if log.is_file() else "")
+        room = shutil.disk_usage(home).free >> 20
+        raise RuntimeError(f"{program} {' '.join(words)}: exit status {done.returncode}, {room} MiB free: {said}")
+
+
+def make_cluster(home: Path, data: str) -> None:
+    """Make the database's files; a machine that is short of memory or disk for a moment gets two more chances."""
+    for attempt in (1, 2, 3):
+        try:
+            run(home, "initdb", "-D", data, "-U", "tester", "--auth=trust", "-E", "UTF8", "-N")
+            return
+        except RuntimeError:
+            if attempt == 3:
+                raise
+            shutil.rmtree(data, ignore_errors=True)
+            time.sleep(2 * attempt)
 
 
 @dataclass(frozen=True)
@@ -65,13 +102,11 @@ def postgres() -> Iterator[Server]:
         shutil.chown(home, "postgres")
     data = str(home / "data")
     try:
-        initdb = command(str(binaries() / "initdb"), "-D", data, "-U", "tester", "--auth=trust", "-E", "UTF8", "-N")
-        subprocess.run(initdb, check=True, capture_output=True, cwd=home)
+        make_cluster(home, data)
         options = f"-p {port} -k {home} -h 127.0.0.1 -F"
-        ctl = command(str(binaries() / "pg_ctl"), "-D", data, "-w", "-l", str(home / "log"))
 
         def control(*words: str) -> None:
-            subprocess.run([*ctl, *words], check=True, capture_output=True, cwd=home)
+            run(home, "pg_ctl", "-D", data, "-w", "-l", str(home / "log"), *words)
 
         control("-o", options, "start")
         try:
