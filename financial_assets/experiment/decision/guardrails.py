@@ -2,7 +2,8 @@
 
 No outcome is needed, so a bad challenger is rolled back within the session in which it goes wrong. Every guardrail is
 valid at every look. A breach that the champion shares is the plane's, not the challenger's: it is laid at the
-challenger's door only if its part of the bad answers is more than its share of the requests explains.
+challenger's door only if its part of the bad answers is more than its share of the requests explains. Answers that go
+wrong together are one incident, however many requests it took with it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 from financial_assets.experiment.arms import WeightEpoch
 from financial_assets.experiment.decision.record import Guardrail, TrafficEvidence
 from financial_assets.experiment.plan.plan import ExperimentPlan
-from financial_assets.experiment.statistics.guardrails import fair_share, peak_log_e
+from financial_assets.experiment.statistics.guardrails import fair_share, incident_answers, peak_log_e
 from financial_assets.experiment.statistics.srm_sequential import SequentialSrm
 
 _COLUMNS = ["epoch", "regime", "model", "status", "latency_s"]
@@ -44,7 +45,8 @@ def watch_traffic(
     epochs
         The experiment's weight epochs.
     routed
-        Its routed predictions, in the order of the log: ``epoch``, ``regime``, ``model``, ``status``, ``latency_s``.
+        Its routed predictions, in the order of the log: ``epoch``, ``regime``, ``model``, ``status``, ``latency_s``,
+        and ``sent_at``, without which that order is taken for the order in time.
     direct
         The arms' paired predictions (``session``, ``model``, ``latency_s``). Arms share servers, so that a slow one
         holds up the others' requests; in paired scoring each is asked alone, which tells whose fault it is.
@@ -56,8 +58,8 @@ def watch_traffic(
         for epoch in epochs
         if epoch.champion.model == plan.champion and plan.challenger in {arm.model for arm in epoch.challengers}
     }
-    rows = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending"), _COLUMNS]
-    rules = plan.guardrails
+    logged = routed.loc[routed["epoch"].isin(list(tested)) & (routed["status"] != "pending")]
+    rows, rules = _in_time(logged), plan.guardrails
     failed = rows["status"].isin(_FAILED).to_numpy()
     slow = (rows["latency_s"] > rules.latency_objective_s).to_numpy() | (rows["status"] == "timeout").to_numpy()
     if longest is None and direct is not None:
@@ -68,11 +70,27 @@ def watch_traffic(
         guardrails=(
             _arm(plan, tested, rows, failed, "errors", rules.error_share, "failed"),
             _arm(plan, tested, rows, slow, "latency", rules.slow_share, late, alone),
-            sample_ratio(plan.challenger, tested, rows, plan.guardrails.srm_alpha),
+            sample_ratio(plan.challenger, tested, logged, plan.guardrails.srm_alpha),
             _unattributed(plan, rows),
         ),
-        digest=_digest(rows, alone),
+        digest=_digest(plan, logged, alone),
     )
+
+
+def _in_time(logged: pd.DataFrame) -> pd.DataFrame:
+    """The requests as they were sent, with ``seconds`` since the first: the log is ordered by session and ticker."""
+    rows = logged[_COLUMNS]
+    if "sent_at" not in logged or rows.empty:
+        return rows.assign(seconds=np.arange(len(rows)) * 0.0)
+    sent = pd.DatetimeIndex(logged["sent_at"]).as_unit("us").asi8
+    order = np.argsort(sent, kind="stable")
+    return rows.iloc[order].assign(seconds=(sent[order] - sent.min()) / 1e6)
+
+
+def _counts(plan: ExperimentPlan, bad: np.ndarray, seconds: pd.Series) -> np.ndarray:
+    """Which of some answers count when each incident counts once."""
+    rules = plan.guardrails
+    return incident_answers(bad, rules.incident_requests, seconds.to_numpy(np.float64), rules.incident_seconds)
 
 
 def _arm(
@@ -89,11 +107,16 @@ def _arm(
     level = -math.log(plan.guardrails.alpha)
     model = rows["model"].to_numpy()
     of_challenger, of_champion = bad[model == plan.challenger], bad[model == plan.champion]
+    incidents, of_champion_counted = (
+        arm[_counts(plan, arm, rows.loc[model == name, "seconds"])]
+        for arm, name in ((of_challenger, plan.challenger), (of_champion, plan.champion))
+    )
     count, share = len(of_challenger), float(of_challenger.mean()) if len(of_challenger) else 0.0
-    evidence = peak_log_e(of_challenger, allowed)
+    evidence = peak_log_e(incidents, allowed)
     breached, p_value = evidence >= level, math.exp(-evidence)
-    shared = peak_log_e(of_champion, allowed) >= level
-    seen = f"{share:.1%} of {count:,} requests to {plan.challenger} {what} (allowed {allowed:.1%})"
+    shared = peak_log_e(of_champion_counted, allowed) >= level
+    together = f", in {np.count_nonzero(incidents):,} incidents" if incidents.sum() < of_challenger.sum() else ""
+    seen = f"{share:.1%} of {count:,} requests to {plan.challenger} {what}{together} (allowed {allowed:.1%})"
     # Alone in paired scoring, the challenger may be the slow one more often than a fair coin explains.
     is_slow_alone = alone is not None and peak_log_e(alone, 0.5) >= level
     if breached and shared and not (is_slow_alone or _is_its_own(plan, epochs, rows, bad)):
@@ -105,7 +128,9 @@ def _arm(
 def _is_its_own(plan: ExperimentPlan, epochs: dict[int, WeightEpoch], rows: pd.DataFrame, bad: np.ndarray) -> bool:
     """Whether the challenger has more of both arms' bad answers than its weight explains."""
     # Only bad answers count: an hour that is bad for both arms adds to both, and proves nothing against one.
-    guilty = rows.loc[bad & rows["model"].isin((plan.champion, plan.challenger)).to_numpy()]
+    pair = rows["model"].isin((plan.champion, plan.challenger)).to_numpy()
+    first = _counts(plan, bad[pair], rows.loc[pair, "seconds"])
+    guilty = rows.loc[pair].loc[bad[pair] & first]
     weights = [
         epochs[int(number)].weights_in(regime) for number, regime in zip(guilty["epoch"], guilty["regime"], strict=True)
     ]
@@ -200,13 +225,13 @@ def sample_ratio(model: str, epochs: Mapping[int, WeightEpoch], routed: pd.DataF
 def _unattributed(plan: ExperimentPlan, rows: pd.DataFrame) -> Guardrail:
     lost, allowed = (rows["status"] == "unattributed").to_numpy(), plan.guardrails.error_share
     count, share = len(lost), float(lost.mean()) if len(lost) else 0.0
-    evidence = peak_log_e(lost, allowed)
+    evidence = peak_log_e(lost[_counts(plan, lost, rows["seconds"])], allowed)
     fired, p_value = evidence >= -math.log(plan.guardrails.alpha), math.exp(-evidence)
     seen = f"{share:.1%} of {count:,} requests belong to no arm (allowed {allowed:.1%})"
     return Guardrail("attribution", "", "hold", fired, share, allowed, count, seen, p_value)
 
 
-def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
+def _digest(plan: ExperimentPlan, rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest = hashlib.sha256()
     # Logs without any regime keep the digest that they had before there were regimes.
     for column in ("model", "status", "regime") if rows["regime"].notna().any() else ("model", "status"):
@@ -214,4 +239,6 @@ def _digest(rows: pd.DataFrame, alone: np.ndarray) -> str:
     digest.update(rows["epoch"].to_numpy("<i8").tobytes())
     digest.update(rows["latency_s"].to_numpy("<f8").tobytes())
     digest.update(alone.tobytes())
+    if plan.guardrails.incident_requests > 1 and "sent_at" in rows:
+        digest.update(pd.DatetimeIndex(rows["sent_at"]).as_unit("us").asi8.astype("<i8").tobytes())
     return digest.hexdigest()

@@ -108,6 +108,9 @@ class GuardrailPolicy:
         The same for the sample ratio.
     missing_share
         Share of due predictions that may be missing before nothing is concluded.
+    incident_requests, incident_seconds
+        Answers, and time, that belong to one incident: a crash that takes several requests with it counts once. A
+        longer one counts again.
     """
 
     latency_objective_s: Annotated[float, between(0.0001, 60.0)] = 0.2
@@ -116,6 +119,8 @@ class GuardrailPolicy:
     alpha: Annotated[float, between(0.000001, 0.2)] = 0.01
     srm_alpha: Annotated[float, between(0.000001, 0.2)] = 0.001
     missing_share: Annotated[float, between(0.0, 0.9)] = 0.05
+    incident_requests: Annotated[int, between(1, 1000, whole=True)] = 10
+    incident_seconds: Annotated[float, between(0.001, 86400.0)] = 600.0
 
 
 @dataclass(frozen=True, slots=True, config=FORBID)

@@ -22,7 +22,7 @@ from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is
 from financial_assets.experiment.rollout.regimes import request_regimes
 from financial_assets.experiment.rollout.state import Rollout
 
-TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s")
+TRAFFIC_COLUMNS = ("epoch", "regime", "model", "status", "latency_s", "sent_at")
 """Columns of the log's routed predictions that guardrails watch."""
 
 

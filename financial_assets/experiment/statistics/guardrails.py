@@ -8,7 +8,7 @@ the mixture). Alpha is usually .01 for each guardrail.
 *Against an objective*, all answers of the arm count. *Against the champion*, only bad answers count: when requests are
 routed at random, a bad one is the challenger's with at most :func:`fair_share` if its rate is at most the champion's,
 however bad the hour is for both. An incident of the shared plane is thus not laid at the challenger's door. Answers
-that fail together (one crash, many requests) are not independent: count such an incident once.
+that fail together (one crash, many requests) are not independent: :func:`incident_answers` counts an incident once.
 """
 
 from __future__ import annotations
@@ -35,6 +35,38 @@ def fair_share(challenger_weight: float, champion_weight: float) -> float:
     if not (challenger_weight > 0 and champion_weight > 0):
         raise ExperimentError(f"weights must be positive: {challenger_weight}, {champion_weight}")
     return challenger_weight / (challenger_weight + champion_weight)
+
+
+def incident_answers(
+    bad: NDArray[np.bool_], longest: int, seconds: NDArray[np.float64] | None = None, period: float = math.inf
+) -> NDArray[np.bool_]:
+    """Which answers count where bad ones come in bursts: a bad answer stands for those that follow it closely.
+
+    After a bad answer the next ones, good or bad, are left out until the incident is over. Whether an answer counts
+    thus depends on those before it only, so that the bets stay fair, and with bursts of up to ``longest`` answers an
+    arm whose share of bad answers is the allowed one starts incidents no more often than that. A longer burst counts
+    again and again: an arm that fails for good has no excuse.
+
+    Parameters
+    ----------
+    bad
+        Whether each answer was bad ``[answers]``, in order.
+    longest
+        Answers that one incident may take, the first one included; 1 counts each.
+    seconds, period
+        When each was given ``[answers]``, not decreasing, and how long an incident may take: whatever is later
+        belongs to another one, however few answers came in between.
+    """
+    counts = np.ones(len(bad), bool)
+    over = 0
+    for start in np.flatnonzero(bad) if longest > 1 else ():
+        if start < over:
+            continue
+        over = min(start + longest, len(bad))
+        if seconds is not None and math.isfinite(period):
+            over = min(over, int(np.searchsorted(seconds, seconds[start] + period, side="left")))
+        counts[start + 1 : over] = False
+    return counts
 
 
 def log_e_of_rate(bad: ArrayLike, answers: ArrayLike, allowed: ArrayLike) -> NDArray[np.float64]:

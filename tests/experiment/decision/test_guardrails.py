@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -104,3 +105,41 @@ def test_the_digest_sees_every_request() -> None:
     changed.loc[49, "latency_s"] += 0.001
     assert watch_traffic(plan(), [EPOCH], rows).digest == watch_traffic(plan(), [EPOCH], rows.copy()).digest
     assert watch_traffic(plan(), [EPOCH], rows).digest != watch_traffic(plan(), [EPOCH], changed).digest
+
+
+def crashes(sent: pd.DatetimeIndex, incidents: int) -> pd.DataFrame:
+    """Requests in the order of the log, 50 per session; 5 that were sent together fail per incident."""
+    rows = requests(1000, share=0.5)
+    rows["sent_at"] = sent
+    for session in range(0, 3 * incidents, 3):
+        of_session = np.arange(50 * session, 50 * session + 50)
+        in_time = of_session[np.argsort(sent[of_session])]
+        rows.loc[in_time[(rows["model"] == CHALLENGER).to_numpy()[in_time]][8:13], "status"] = "failed"
+    return rows
+
+
+def test_requests_that_fail_together_are_one_incident_however_the_log_is_ordered() -> None:
+    half = replace(EPOCH, arms=(replace(EPOCH.arms[0], weight=50), replace(EPOCH.arms[1], weight=50), EPOCH.arms[2]))
+    first = pd.Timestamp("2010-02-01 21:00", tz="UTC")
+    # The log is ordered by ticker, requests are not sent so: a burst is spread over the session.
+    within = np.random.default_rng(3).permuted(np.tile(np.arange(50), (20, 1)), axis=1)
+    seconds = (np.arange(20)[:, None] * 86_400 + within).ravel()
+    rows = crashes(pd.DatetimeIndex(first + pd.to_timedelta(seconds, unit="s")), 4)
+
+    def errors(guardrails: int) -> Guardrail:
+        rules = replace(plan(), guardrails=replace(plan().guardrails, incident_requests=guardrails))
+        return next(rail for rail in watch_traffic(rules, [half], rows).guardrails if rail.name == "errors")
+
+    assert errors(1).fired
+    assert not errors(10).fired
+    assert "in 4 incidents" in errors(10).reason
+    assert errors(10).observed == errors(1).observed
+
+
+def test_an_arm_that_fails_once_a_day_is_rolled_back_however_few_its_requests() -> None:
+    rows = requests(200, share=0.5, failed=1.0)
+    rows["sent_at"] = pd.date_range("2010-02-01 21:00", periods=200, freq="h", tz="UTC")
+    early = rows.iloc[:12]
+    half = replace(EPOCH, arms=(replace(EPOCH.arms[0], weight=50), replace(EPOCH.arms[1], weight=50), EPOCH.arms[2]))
+    found = next(rail for rail in watch_traffic(plan(), [half], early).guardrails if rail.name == "errors")
+    assert (found.fired, found.action) == (True, "rollback")

@@ -133,3 +133,15 @@ def test_too_few_days_or_days_without_difference_measure_nothing() -> None:
     measured = DailyDeviation.of_days(np.arange(20.0), "the calibration block")
     assert measured is not None
     assert measured.basis == "20 days of the calibration block"
+
+
+def test_a_plan_of_before_there_were_incidents_counts_each_failure_as_it_was_registered() -> None:
+    now = plan()
+    assert now.guardrails.incident_requests == 10
+    before = replace(now, guardrails=replace(now.guardrails, incident_requests=1))
+    text = before.to_json()
+    assert "incident" not in text
+    again = ExperimentPlan.from_json(text)
+    assert again.guardrails.incident_requests == 1
+    assert (again.digest, again.to_json()) == (before.digest, text)
+    assert ExperimentPlan.from_json(now.to_json()) == now

@@ -8,11 +8,19 @@ import math
 import numpy as np
 import pytest
 import ville
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from financial_assets.errors import ExperimentError
-from financial_assets.experiment.statistics.guardrails import ODDS, fair_share, log_e_of_rate, peak_log_e
+from financial_assets.experiment.statistics.guardrails import (
+    ODDS,
+    fair_share,
+    incident_answers,
+    log_e_of_rate,
+    peak_log_e,
+)
 from financial_assets.experiment.statistics.multiplicity import e_bh, holm
 from financial_assets.experiment.statistics.srm_sequential import (
     CONCENTRATION,
@@ -66,17 +74,52 @@ def test_the_split_that_a_published_comparison_rested_on_is_refused() -> None:
 
 
 def test_epochs_share_one_error_rate_and_forget_no_mismatch() -> None:
-    first = split_test(WEIGHTS, {"champion": 130, "challenger": 70})
     even = {"champion": 50, "challenger": 50}
-    second = split_test(even, {"champion": 65, "challenger": 35})
     both = SequentialSrm()
     both.update({1: (WEIGHTS, {"champion": 130, "challenger": 70})})
+    first = both.log_e
+    assert first == pytest.approx(split_test(WEIGHTS, {"champion": 130, "challenger": 70}).log_e, rel=1e-12)
     both.update({2: (even, {"champion": 65, "challenger": 35})})
-    assert both.log_e == pytest.approx(first.log_e + second.log_e, rel=1e-12)
+    # The second bets on what the first saw: 130 and 70 instead of 140 and 60, each with 50 as the weights say.
+    tilted = np.array([50 * 180 / 190, 50 * 120 / 110])
+    second = log_bayes_factor([65, 35], (0.5, 0.5), [*(tilted / tilted.sum())])
+    assert both.log_e == pytest.approx(first + float(second), rel=1e-12)
     before = both.log_e, both.p_value
-    both.update({2: (even, {"challenger": 30})})
+    both.update({2: (even, {"challenger": 10})})
     assert both.log_e < before[0]
     assert both.p_value == before[1]  # a mismatch that was seen is not forgotten
+
+
+def split_by_epochs(rng: np.random.Generator, champion: float, *, epoch: int, forgets: bool = False) -> float:
+    """p-value of 2,000 requests whose weights are registered anew, unchanged, every ``epoch`` requests."""
+    test, alone = SequentialSrm(), list[SequentialSrm]()
+    for number in range(2000 // epoch):
+        count = int(rng.binomial(epoch, champion))
+        look = {number: (WEIGHTS, {"champion": count, "challenger": epoch - count})}
+        test.update(look)
+        alone.append(SequentialSrm())
+        alone[-1].update(look)
+    return math.exp(-sum(one.log_e for one in alone)) if forgets else test.p_value
+
+
+def test_a_mismatch_is_found_however_often_the_weights_are_registered_anew() -> None:
+    rng = np.random.default_rng(7)
+    found = np.mean([split_by_epochs(rng, 0.65, epoch=100) <= 0.001 for _ in range(200)])
+    as_if_new = np.mean([split_by_epochs(rng, 0.65, epoch=100, forgets=True) <= 0.001 for _ in range(200)])
+    assert found > 0.6 > 0.3 > as_if_new
+    assert not any(split_by_epochs(rng, 0.7, epoch=100) <= 0.005 for _ in range(200))
+
+
+def test_what_an_epoch_bets_on_does_not_depend_on_its_own_requests() -> None:
+    """The expected e-value of the second epoch is 1, whatever the first one showed."""
+    total = 0.0
+    for count in range(9):
+        test = SequentialSrm()
+        test.update({1: (WEIGHTS, {"champion": 20, "challenger": 60})})
+        before = test.log_e
+        test.update({2: (WEIGHTS, {"champion": count, "challenger": 8 - count})})
+        total += float(stats.binom.pmf(count, 8, 0.7)) * math.exp(test.log_e - before)
+    assert total == pytest.approx(1.0, abs=1e-10)
 
 
 def test_requests_that_no_chance_explains() -> None:
@@ -179,3 +222,42 @@ def test_multiplicity_refuses_what_is_no_evidence() -> None:
         with pytest.raises(ExperimentError):
             wrong()
     assert e_bh({"a": math.inf, "b": -math.inf}, 0.05) == ("a",)
+
+
+def bursts(rng: np.random.Generator, answers: int, rate: float, size: int) -> np.ndarray:
+    """Answers of which a share ``rate`` goes wrong, ``size`` at a time."""
+    bad = np.zeros(answers, bool)
+    for start in np.flatnonzero(rng.random(answers) < rate / size):
+        bad[start : start + size] = True
+    return bad
+
+
+@pytest.mark.parametrize("size", [3, 5, 10])
+def test_a_crash_that_takes_several_requests_with_it_counts_once(size: int) -> None:
+    rng, level = np.random.default_rng(size), math.log(100)
+    worlds = [bursts(rng, 3000, 0.01, size) for _ in range(150)]
+    assert np.mean([peak_log_e(bad[incident_answers(bad, 10)], 0.01) >= level for bad in worlds]) <= 0.01
+    assert np.mean([peak_log_e(bad, 0.01) >= level for bad in worlds]) > 0.1  # each failure by itself
+
+
+def test_an_arm_that_fails_for_good_has_no_excuse() -> None:
+    bad = np.ones(40, bool)
+    assert np.flatnonzero(incident_answers(bad, 10)).tolist() == [0, 10, 20, 30]
+    assert peak_log_e(bad[incident_answers(bad, 10)], 0.01) >= math.log(100)
+
+
+def test_an_incident_ends_after_its_time_however_few_answers_came() -> None:
+    bad = np.array([True, True, False, True, True])
+    seconds = np.array([0.0, 599.0, 599.5, 600.0, 601.0])
+    assert incident_answers(bad, 10, seconds, 600.0).tolist() == [True, False, False, True, False]
+    assert incident_answers(bad, 1, seconds, 600.0).all()
+    assert incident_answers(bad, 2).tolist() == [True, False, True, True, False]
+    assert incident_answers(np.zeros(0, bool), 10).tolist() == []
+
+
+@given(bad=st.lists(st.booleans(), max_size=60), longest=st.integers(1, 12))
+def test_whether_an_answer_counts_depends_on_those_before_it_only(bad: list[bool], longest: int) -> None:
+    whole = incident_answers(np.array(bad, bool), longest)
+    for count in range(len(bad) + 1):
+        assert incident_answers(np.array(bad[:count], bool), longest).tolist() == whole[:count].tolist()
+    assert not (~whole).any() or longest > 1
