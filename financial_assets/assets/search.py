@@ -1,5 +1,7 @@
 """Group search: one asset a model variant that goes on with its hyper-parameter search; not part of the pipeline."""
 
+from contextlib import nullcontext
+
 import dagster as dg
 
 from financial_assets.assets.features import features
@@ -51,6 +53,7 @@ def make_search_asset(variant: Variant) -> dg.AssetsDefinition:
                 f"trial {trial.number}: {trial.outcome} after {trial.epochs} epochs, loss {trial.loss:.5f}"
             )
 
+        pipeline = pipeline_run_of(context.instance, context.run.run_id)
         result, candidate = search_variant(
             variant.name,
             market,
@@ -58,7 +61,7 @@ def make_search_asset(variant: Variant) -> dg.AssetsDefinition:
             minutes=config.minutes,
             trials=config.trials,
             on_trial=tell,
-            parent=pipeline_run_of(context.instance, context.run.run_id),
+            parent=None if pipeline is None else nullcontext(models.tracker().opened(pipeline)),
             tags=lineage_tags(context, models),
         )
         context.log.info(result.sentence)

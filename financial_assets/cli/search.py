@@ -54,13 +54,13 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
         console.print(f"trial {trial.number:<4} {trial.outcome:9} loss {trial.loss:.5f}{mark}", highlight=False)
 
     market, models = installation.market, installation.models
-    with command_run(models.tracker(), f"search {variant}", "Its trials are nested below.") as run:
-        try:
-            result, candidate = search_variant(
-                variant, market, models, minutes=minutes, trials=trials, on_trial=tell, parent=run.id
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("finished trials are kept; the same command continues after them") from None
+    run = command_run(models.tracker(), f"search {variant}", "Its trials are nested below.")
+    try:
+        result, candidate = search_variant(
+            variant, market, models, minutes=minutes, trials=trials, on_trial=tell, parent=run
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("finished trials are kept; the same command continues after them") from None
     rows = result.table()
     cells = [
         [*map(_short, row[:_FIXED]), _settings(dict(zip(rows.columns[_FIXED:], row[_FIXED:], strict=True)))]
@@ -73,8 +73,6 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
         click.echo(f"importance: {shares}")
     if candidate is not None:
         click.echo(f"candidate   {candidate}\nto adopt    HYPERPARAMETERS={candidate} financial-assets run")
-    if page := models.tracker().page(run.id):
-        click.echo(f"in MLflow   {page}")
 
 
 def _settings(values: Mapping[str, object]) -> str:

@@ -36,7 +36,8 @@ def walk_forward(variants: str | None, splits: int | None) -> None:
 
     Each fold is fitted as in production on the sessions up to its cut-off, and judged on the 30 sessions after it. It
     needs prices and features: run `financial-assets run` once before. Folds that are there are reused; after Ctrl-C the
-    same command continues. Each fold is a run in MLflow. Tables of all scores are written to walk_forward/report in the state folder.
+    same command continues. Each fold is a run in MLflow. Tables of all scores are written to walk_forward/report in the
+    state folder.
     """
     installation = open_configured()
     from rich.console import Console
@@ -59,8 +60,6 @@ def walk_forward(variants: str | None, splits: int | None) -> None:
         report.save(folder)
     _print_scores(console, report.scores, walk)
     click.echo(f"tables        {folder}")
-    if page := tracker.page(run.id):
-        click.echo(f"in MLflow     {page}")
 
 
 def _compute(runs: FoldRuns, todo: Sequence[tuple[str, Fold]], console: Console | None) -> None:

@@ -126,8 +126,8 @@ class SearchResult:
             others = [trial.loss for trial in self.trials if trial.outcome == "complete" and trial != best]
             next_best = f"; the best other one {min(others):.5f}" if others else ""
             return (
-                f"{head}; the present settings stay, because no other trial has a lower loss on the stop block than they "
-                f"have ({best.loss:.5f}{next_best})"
+                f"{head}; the present settings stay, because no other trial has a lower loss on the stop block than "
+                f"theirs ({best.loss:.5f}{next_best})"
             )
         now = f", {self.present_loss:.5f} with the present settings"
         if math.isnan(self.present_loss):

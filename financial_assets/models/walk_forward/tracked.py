@@ -1,7 +1,7 @@
 """Folds in the tracker: one run for each set of models and fold, nested below the run that asked for it.
 
-The run is open while the fold is fitted, so that it ends as the fold did. A fold whose forecasts are kept is not tracked
-again: whoever goes on with a walk-forward, or asks for its report, adds the folds that were missing and no others.
+The run is open while the fold is fitted, so that it ends as the fold did. A fold whose forecasts are kept is not
+tracked again: whoever goes on with a walk-forward adds the folds that were missing and no others.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ class FoldRuns:
             "variant": models,
             "fold": fold.name,
             FINGERPRINT: self.walk.fingerprint(models, fold),
-            NOTE_TAG: f"{fold.name} of the walk-forward of {models}: fitted on the sessions {first} to {cutoff}, judged "
-            f"on the decisions of {start} to {end}.",
+            NOTE_TAG: f"{fold.name} of the walk-forward of {models}: fitted on the sessions {first} to {cutoff}, "
+            f"judged on the decisions of {start} to {end}.",
         }
         name = f"{models} {fold.name} to {cutoff}"
         return self.tracker.run(name, tags=tags, params=self._params(models, fold), parent=self.parent)
