@@ -128,9 +128,10 @@ def test_a_fold_ends_as_it_was_and_is_tracked_once_it_is_finished(
 ) -> None:
     fold = setting.walk.folds[0]
     for error in (LeakAlarmError("target in features"), KeyboardInterrupt()):
-        with monkeypatch.context() as broken, pytest.raises(type(error)):
+        with monkeypatch.context() as broken:
             broken.setattr(WalkForward, "_of_variant", raising(error))
-            setting.runs().run("tiny", fold)
+            with pytest.raises(type(error)):
+                setting.runs().run("tiny", fold)
     assert not setting.runs().run("tiny", fold)[0].reused
     setting.runs().run("tiny", fold)
     failed, killed, finished = setting.stored()
@@ -149,10 +150,10 @@ def test_a_process_that_dies_after_the_fit_leaves_a_run_that_is_completed_and_no
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fold = setting.walk.folds[0]
-    runs = setting.runs()
-    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as dying:
         dying.setattr(FoldRuns, "_log", raising(KeyboardInterrupt()))
-        runs.run("tiny", fold)
+        with pytest.raises(KeyboardInterrupt):
+            setting.runs().run("tiny", fold)
     (left,) = setting.stored()
     # As a kill leaves it: open, and its process gone.
     setting.client.update_run(left.info.run_id, status="RUNNING")
