@@ -4,8 +4,8 @@
     python benchmarks/positive_control.py --variants baseline,linear --tickers 12
 
 The market is that of ``tests/models/test_positive_control.py``, which has the variants that train in seconds: three
-simulated tickers, or more, whose directions follow the last one. Its Bayes accuracy is what the best possible predictor gets
-right; the margin over one half is shown as a share of that one's. The exit status is 1 where a variant fails.
+simulated tickers, or more, whose directions follow the last one. Its Bayes accuracy is what the best possible predictor
+gets right; the margin over one half is shown as a share of that one's. The exit status is 1 where a variant fails.
 """
 
 from __future__ import annotations
