@@ -49,7 +49,7 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
 
     def tell(trial: TrialRecord) -> None:
         nonlocal lowest
-        mark = " (lowest so far)" if trial.outcome == "complete" and trial.loss < lowest else ""
+        mark = " (lowest of this run)" if trial.outcome == "complete" and trial.loss < lowest else ""
         lowest = min(lowest, trial.loss) if mark else lowest
         console.print(f"trial {trial.number:<4} {trial.outcome:9} loss {trial.loss:.5f}{mark}", highlight=False)
 

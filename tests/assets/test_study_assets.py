@@ -77,15 +77,17 @@ def metadata(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:
     return {name: value.value for name, value in found.metadata.items()}
 
 
-def test_a_search_shows_its_trials_and_writes_a_candidate(world: World) -> None:
+def test_a_search_shows_its_trials_and_says_where_the_present_settings_stay(world: World) -> None:
     assert world.first.success
     shown = metadata(world.first, "search__baseline")
     assert shown["finished trials"] == 2
     assert "baseline: 2 trials" in shown["result"]
     assert shown["trials"].startswith("![loss of each trial on the stop block](data:image/png;base64,")
     assert "learning_rate" in shown["best trials"]
-    candidate = yaml.safe_load(Path(shown["candidate"]).read_text())
-    assert list(candidate) == ["baseline"]
+    # Two trials of one epoch each: the first has the present settings, and the other one is no better.
+    assert "the present settings stay, because no other trial has a lower loss on the stop block" in shown["result"]
+    assert "candidate" not in shown
+    assert not world.resources()["models"].candidate_path("baseline").exists()
     # As many as are wanted are there: nothing is tried again.
     again = metadata(world.run(SEARCH), "search__baseline")
     assert (again["finished trials"], again["study"]) == (2, shown["study"])
@@ -104,6 +106,7 @@ def test_each_trial_is_one_mlflow_run_below_that_of_its_dagster_run(world: World
 
 
 def test_a_candidate_is_used_once_it_is_named_and_not_before(world: World, tmp_path: Path) -> None:
+    world.resources()["models"].candidate_path("baseline").write_text("baseline: {hidden: 12}\n")
     before = metadata(world.run(MODEL), "models__baseline")
     assert before["reused"] == "True"  # though the candidate lies beside it
     adopted = tmp_path / "hyperparameters.yaml"
@@ -173,27 +176,24 @@ def test_the_command_search_goes_on_with_the_same_study(world: World) -> None:
     assert "trial 2" in result.output
     assert "trial 1 " not in result.stderr
     assert "baseline: 3 trials" in result.output
-    assert "HYPERPARAMETERS=" in result.output
+    assert "the present settings stay" in result.output
+    assert "HYPERPARAMETERS" not in result.output
     (below,) = world.tracked("command")
     assert (below.info.status, below.info.run_name[:16]) == ("FINISHED", "search baseline ")
     parents = [run.data.tags["mlflow.parentRunId"] for run in world.tracked("trial")]
     assert parents == [world.pipeline, world.pipeline, below.info.run_id]
 
 
-def test_a_search_that_beats_nothing_says_that_the_present_settings_stay(
+def test_a_search_that_beats_the_present_settings_writes_a_candidate_and_says_how_to_adopt_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SearchResult, "beats_present", False)
-    candidate = world.resources()["models"].candidate_path("baseline")
-    before = candidate.read_bytes()
+    monkeypatch.setattr(SearchResult, "beats_present", True)
     result = command(world, "search", "--variant", "baseline", "--trials", "3")
     assert result.exit_code == 0, result.output
-    assert "the present settings stay, because no other trial has a lower loss on the stop block" in " ".join(
-        result.output.split()
-    )
-    assert "to adopt" not in result.output
-    assert "HYPERPARAMETERS" not in result.output
-    assert candidate.read_bytes() == before, "the present settings may come from it"
+    path = world.resources()["models"].candidate_path("baseline")
+    assert f"HYPERPARAMETERS={path} financial-assets run" in result.output
+    assert list(yaml.safe_load(path.read_text())) == ["baseline"]
+    assert metadata(world.run(SEARCH, search_trials=3), "search__baseline")["candidate"] == str(path)
 
 
 def test_the_command_explain_prints_what_it_found(world: World) -> None:
