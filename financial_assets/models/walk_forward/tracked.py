@@ -113,7 +113,8 @@ class FoldRuns:
         }
 
     def _log(self, run: MlflowRun, found: FoldForecasts) -> None:
-        scores = score_table(found.forecasts, self._variances)
+        variances = self._variances[self._variances["date"].isin(found.forecasts["date"])]
+        scores = score_table(found.forecasts, variances)
         scores = scores[scores["fold"] == found.fold.name]
         run.log_history([(0, fold_metrics(scores, found.models))])
         run.log_metrics({"decisions": float(len(found.forecasts)), "fold_seconds": found.provenance.seconds})
