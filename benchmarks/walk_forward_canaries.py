@@ -3,6 +3,8 @@
     python benchmarks/walk_forward_canaries.py            # 50 markets of each kind, some minutes
     python benchmarks/walk_forward_canaries.py --seeds 5
 
+It can be interrupted: markets that are done are reused (``--folder``), and those done so far are counted.
+
 Two kinds of market hold no signal: a random walk, and a market with momentum whose sessions are put in random order.
 Each is gone through in one fold by a network and by all baselines. Counted are the 95 % intervals that exclude what
 ignorance scores: about one in twenty should.
@@ -14,8 +16,9 @@ sessions. The standard error of the mean is ``1 / sqrt((tickers - 1) sessions)``
 from __future__ import annotations
 
 import argparse
-import tempfile
+import sys
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,21 +83,43 @@ def scores_of(panel: PricePanel, seed: int, folder: Path) -> pd.DataFrame:
     return table[(table["fold"] == "all") & table["score"].isin(IGNORANCE)].dropna()
 
 
-def canaries(seeds: int) -> None:
-    """Print how many intervals exclude ignorance, by kind of market and score."""
-    for kind in ("random walk", "permuted labels"):
-        excluded, counted = Counter[str](), Counter[str]()
+MARKETS: Mapping[str, Callable[[int], PricePanel]] = {
+    "random walk": lambda seed: simulated(seed, 0.0),
+    "permuted labels": lambda seed: permuted(simulated(seed, 0.3), seed),
+}
+"""Kinds of market that hold no signal, each made from a seed."""
+
+
+def canaries(seeds: int, folder: Path) -> None:
+    """Print how many intervals exclude ignorance, by kind of market and score; Ctrl-C: of the markets done so far.
+
+    Parameters
+    ----------
+    seeds
+        Markets of each kind.
+    folder
+        Where the forecasts of each market are kept: those that are there, from the same prices and code, are reused.
+    """
+    excluded, counted, markets = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[str]()
+    try:
+        # Seed by seed, so that an interrupted run has as many markets of one kind as of the other.
         for seed in range(seeds):
-            panel = simulated(seed, 0.0) if kind == "random walk" else permuted(simulated(seed, 0.3), seed)
-            with tempfile.TemporaryDirectory() as folder:
-                table = scores_of(panel, seed, Path(folder))
-            known = table["score"].map(IGNORANCE)
-            outside = (known < table["low"]) | (known > table["high"])
-            counted.update(table["score"])
-            excluded.update(table.loc[outside, "score"])
-        for score, count in counted.items():
-            share = excluded[score] / count
-            print(f"{kind:16} {score:8} {excluded[score]:4d} of {count:5d} intervals exclude ignorance ({share:.1%})")
+            for kind, market in MARKETS.items():
+                table = scores_of(market(seed), seed, folder / kind.replace(" ", "-") / f"{seed:03d}")
+                known = table["score"].map(IGNORANCE)
+                outside = (known < table["low"]) | (known > table["high"])
+                counted.update((kind, score) for score in table["score"])
+                excluded.update((kind, score) for score in table.loc[outside, "score"])
+                markets[kind] += 1
+            print(f"market {seed + 1} of {seeds}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on after these markets", file=sys.stderr)
+    for (kind, score), count in sorted(counted.items()):
+        found = excluded[kind, score]
+        print(
+            f"{kind:16} {score:8} {found:4d} of {count:5d} intervals exclude ignorance ({found / count:.1%}; "
+            f"{markets[kind]} markets)"
+        )
 
 
 def planted(seeds: int, *, true: float = 0.03, tickers: int = 50, sessions: int = 150) -> tuple[float, float, float]:
@@ -123,10 +148,11 @@ def main() -> None:
     """Run all canaries."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=50, help="markets of each kind")
-    seeds = parser.parse_args().seeds
-    mean, power, theory = planted(20 * seeds)
+    parser.add_argument("--folder", type=Path, default=Path(".try-canaries"), help="where finished markets are kept")
+    options = parser.parse_args()
+    mean, power, theory = planted(20 * options.seeds)
     print(f"planted rank correlation 0.03: found {mean:.4f}, significant in {power:.1%}; theory {theory:.1%}")
-    canaries(seeds)
+    canaries(options.seeds, options.folder)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ _variants = _resources["models"].chosen_variants()
 model_assets = [make_model_asset(variant) for variant in _variants]
 artifact_assets = [make_artifact_asset(*made) for made in zip(_variants, model_assets, strict=True)]
 predictor_assets = [make_predictor_asset(*made) for made in zip(_variants, artifact_assets, strict=True)]
+_resources["models"].adopted()  # a file that cannot be used is refused here, and not at the first training
 _external = _resources["models"].external()
 external_assets = [make_external_asset(model) for model in _external]
 experiment = make_experiment_asset(

@@ -49,6 +49,22 @@ def test_help_lists_the_commands_with_a_line_each(command: Command, option: str)
         assert not text.endswith("..."), "80 columns hold the whole sentence"
 
 
+_RUN_THEN_LOAD = """
+import sys
+from financial_assets.cli.main import main
+try:
+    main()
+except SystemExit as ended:
+    code = ended.code
+from financial_assets.errors import SettingsError
+try:
+    import financial_assets.definitions
+except SettingsError as refused:
+    print("definitions refused:", refused)
+sys.exit(code)
+"""
+
+
 def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_path: Path) -> None:
     """A process of its own: the definitions keep the settings that they were first imported with."""
     (tmp_path / "dagster.yaml").touch()
@@ -56,7 +72,7 @@ def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_pa
     file.write_text("baseline: {learning_rat: 0.1}")
     given = {"FINANCIAL_ASSETS_HOME": str(home), "HYPERPARAMETERS": str(file), "DAGSTER_HOME": str(tmp_path)}
     ran = subprocess.run(
-        [sys.executable, "-c", "from financial_assets.cli.main import main; main()", "run"],
+        [sys.executable, "-c", _RUN_THEN_LOAD, "run"],
         cwd=tmp_path,
         env=os.environ | given,
         capture_output=True,
@@ -64,7 +80,9 @@ def test_settings_that_cannot_be_adopted_are_refused_before_anything_runs(tmp_pa
         check=False,
     )
     assert ran.returncode == 1
-    assert f"Error: HYPERPARAMETERS: {file}: variant 'baseline' has no setting 'learning_rat'" in ran.stderr
+    refusal = f"HYPERPARAMETERS: {file}: variant 'baseline' has no setting 'learning_rat'"
+    assert f"Error: {refusal}" in ran.stderr
+    assert f"definitions refused: {refusal}" in ran.stdout, "every job loads them before its first asset"
     assert "Traceback" not in ran.stderr
     assert not home.exists(), "a state folder would remember the file"
 

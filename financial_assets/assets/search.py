@@ -1,13 +1,17 @@
 """Group search: one asset a model variant that goes on with its hyper-parameter search; not part of the pipeline."""
 
+from contextlib import nullcontext
+
 import dagster as dg
 
 from financial_assets.assets.features import features
+from financial_assets.assets.training import lineage_tags
 from financial_assets.metadata import link, plot, table
 from financial_assets.models.search.plots import plot_importances, plot_trials
 from financial_assets.models.search.result import SearchResult, TrialRecord
 from financial_assets.models.variants import Variant
 from financial_assets.resources import Market, Models
+from financial_assets.resources.pipeline_run import pipeline_run_of
 from financial_assets.workflows.search import search_variant
 
 GROUP = "search"
@@ -31,7 +35,7 @@ def make_search_asset(variant: Variant) -> dg.AssetsDefinition:
         key=key,
         group_name=GROUP,
         owners=["team:quant-research"],
-        kinds={"pytorch", "optuna"},
+        kinds={"pytorch", "optuna", "mlflow"},
         code_version="1",
         deps=[features],
         pool="training",
@@ -49,8 +53,16 @@ def make_search_asset(variant: Variant) -> dg.AssetsDefinition:
                 f"trial {trial.number}: {trial.outcome} after {trial.epochs} epochs, loss {trial.loss:.5f}"
             )
 
+        pipeline = pipeline_run_of(context.instance, context.run.run_id)
         result, candidate = search_variant(
-            variant.name, market, models, minutes=config.minutes, trials=config.trials, on_trial=tell
+            variant.name,
+            market,
+            models,
+            minutes=config.minutes,
+            trials=config.trials,
+            on_trial=tell,
+            parent=None if pipeline is None else nullcontext(models.tracker().opened(pipeline)),
+            tags=lineage_tags(context, models),
         )
         context.log.info(result.sentence)
         return dg.MaterializeResult(

@@ -12,6 +12,7 @@ import dagster as dg
 import pandas as pd
 
 from financial_assets.assets.features import features
+from financial_assets.assets.training import lineage_tags, mlflow_metadata
 from financial_assets.metadata import link, plot, rounded, table
 from financial_assets.models.walk_forward import plots
 from financial_assets.models.walk_forward.folds import FoldPlan
@@ -19,7 +20,9 @@ from financial_assets.models.walk_forward.quantile_heads import ALL
 from financial_assets.models.walk_forward.report import WalkForwardReport, make_report
 from financial_assets.models.walk_forward.run import BASELINES, FoldForecasts
 from financial_assets.models.walk_forward.store import fingerprint_of
+from financial_assets.models.walk_forward.tracked import FoldRuns
 from financial_assets.resources import Market, Models
+from financial_assets.resources.pipeline_run import pipeline_run_of
 
 GROUP = "walk_forward"
 OWNERS = ["team:quant-research"]
@@ -48,7 +51,7 @@ def _make_forecasts(models_name: str, folds: dg.StaticPartitionsDefinition) -> d
         key=key,
         group_name=GROUP,
         owners=OWNERS,
-        kinds={"scikitlearn"} if models_name == BASELINES else {"pytorch"},
+        kinds={"scikitlearn" if models_name == BASELINES else "pytorch", "mlflow"},
         code_version="1",
         deps=[features],
         partitions_def=folds,
@@ -57,16 +60,21 @@ def _make_forecasts(models_name: str, folds: dg.StaticPartitionsDefinition) -> d
     )
     def forecasts(context: dg.AssetExecutionContext, market: Market, models: Models) -> dg.MaterializeResult:
         walk = models.walk_forward(market)
+        pipeline = pipeline_run_of(context.instance, context.run.run_id)
+        runs = FoldRuns(walk, models.tracker(), pipeline, lineage_tags(context, models))
         chosen = [walk.fold(context.partition_key)] if context.has_partition_key else list(walk.folds)
-        found: list[FoldForecasts] = []
+        fingerprints: list[str] = []
+        shown: dict[str, Any] = {}
         for fold in chosen:
-            found.append(walk.run(models_name, fold))
-            how = "reused" if found[-1].reused else f"computed in {found[-1].provenance.seconds:.1f} s"
-            context.log.info(f"{fold.name}: {how}, cut-off {found[-1].provenance.cutoff}")
+            found, run_id = runs.run(models_name, fold)
+            fingerprints.append(found.provenance.fingerprint)
+            how = "reused" if found.reused else f"computed in {found.provenance.seconds:.1f} s"
+            context.log.info(f"{fold.name}: {how}, cut-off {found.provenance.cutoff}")
+            shown = _metadata(found) | mlflow_metadata(models, run_id)
             if not context.has_partition_key:
-                context.log_event(dg.AssetMaterialization(key, partition=fold.name, metadata=_metadata(found[-1])))
-        version = fingerprint_of(folds=[one.provenance.fingerprint for one in found])
-        shown = _metadata(found[0]) if context.has_partition_key else {"folds": len(found)}
+                context.log_event(dg.AssetMaterialization(key, partition=fold.name, metadata=shown))
+                shown = {"folds": len(fingerprints)}
+        version = fingerprint_of(folds=fingerprints)
         return dg.MaterializeResult(data_version=dg.DataVersion(version), metadata=shown)
 
     return forecasts

@@ -6,12 +6,14 @@ wrong option, must not wait for pandas.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from financial_assets.installation import Installation
+    from financial_assets.tracking import MlflowRun, MlflowTracker
 
-__all__ = ["examples", "open_configured"]
+__all__ = ["command_run", "examples", "open_configured"]
 
 
 def open_configured() -> Installation:
@@ -22,6 +24,16 @@ def open_configured() -> Installation:
     from financial_assets.installation import open_installation
 
     return open_installation(settings)
+
+
+def command_run(tracker: MlflowTracker, command: str, below: str) -> AbstractContextManager[MlflowRun]:
+    """The MLflow run of a command that works outside of Dagster; what it does is nested ``below``, in a sentence."""
+    from datetime import UTC, datetime
+
+    from financial_assets.tracking import KIND_TAG, NOTE_TAG
+
+    tags = {KIND_TAG: "command", NOTE_TAG: f"`financial-assets {command}`. {below}"}
+    return tracker.run(f"{command} {datetime.now(UTC):%Y-%m-%d %H:%M}", tags=tags)
 
 
 def examples(*commands: str) -> str:

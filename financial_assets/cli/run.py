@@ -43,7 +43,6 @@ def run() -> None:
 
             resources = make_resources(settings)
             resources["ab_test"].check_participants()  # now, and not after the training
-            resources["models"].adopted()
             tracker, run_id = resources["models"].tracker(), make_new_run_id()
             end_dead_tracked_runs(tracker, report)
             # Dagster replaces the job's executor here, which would have named the owner and opened the MLflow run.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from financial_assets.cli import examples, open_configured
+from financial_assets.cli import command_run, examples, open_configured
 
 if TYPE_CHECKING:
     from financial_assets.models.search.result import TrialRecord
@@ -35,7 +35,8 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
 
     Trains on the fit block and compares on the stop block. The calibrate and evaluation blocks are not read: they judge
     the result. Ctrl-C is safe: finished trials are kept, and the same command continues. The best settings are written
-    to a file; they are used only if the setting HYPERPARAMETERS names it.
+    to a file if they are better than the present ones; they are used only if the setting HYPERPARAMETERS names it.
+    Each trial is a run in MLflow.
     """
     installation = open_configured()
     from rich.console import Console
@@ -48,13 +49,15 @@ def search(variant: str, minutes: float | None, trials: int | None) -> None:
 
     def tell(trial: TrialRecord) -> None:
         nonlocal lowest
-        mark = " (lowest so far)" if trial.outcome == "complete" and trial.loss < lowest else ""
+        mark = " (lowest of this run)" if trial.outcome == "complete" and trial.loss < lowest else ""
         lowest = min(lowest, trial.loss) if mark else lowest
         console.print(f"trial {trial.number:<4} {trial.outcome:9} loss {trial.loss:.5f}{mark}", highlight=False)
 
+    market, models = installation.market, installation.models
+    run = command_run(models.tracker(), f"search {variant}", "Its trials are nested below.")
     try:
         result, candidate = search_variant(
-            variant, installation.market, installation.models, minutes=minutes, trials=trials, on_trial=tell
+            variant, market, models, minutes=minutes, trials=trials, on_trial=tell, parent=run
         )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("finished trials are kept; the same command continues after them") from None

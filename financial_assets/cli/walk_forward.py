@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from financial_assets.cli import examples, open_configured
+from financial_assets.cli import command_run, examples, open_configured
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from rich.console import Console
 
+    from financial_assets.models.walk_forward.folds import Fold
     from financial_assets.models.walk_forward.run import WalkForward
+    from financial_assets.models.walk_forward.tracked import FoldRuns
 
 _HEADLINES = {
     ("direction", "accuracy"): "accuracy",
@@ -32,42 +36,43 @@ def walk_forward(variants: str | None, splits: int | None) -> None:
 
     Each fold is fitted as in production on the sessions up to its cut-off, and judged on the 30 sessions after it. It
     needs prices and features: run `financial-assets run` once before. Folds that are there are reused; after Ctrl-C the
-    same command continues. Tables of all scores are written to walk_forward/report in the state folder.
+    same command continues. Each fold is a run in MLflow. Tables of all scores are written to walk_forward/report in the
+    state folder.
     """
     installation = open_configured()
     from rich.console import Console
 
     from financial_assets.models.walk_forward.report import make_report
+    from financial_assets.models.walk_forward.run import models_and_folds
+    from financial_assets.models.walk_forward.tracked import FoldRuns
 
     models = installation.models
     if splits is not None:
         models = models.model_copy(update={"walk_forward_splits": splits})
-    walk = models.walk_forward(installation.market)
+    walk, tracker = models.walk_forward(installation.market), models.tracker()
     chosen = None if variants is None else [name.strip() for name in variants.split(",") if name.strip()]
-    console = Console()
-    _compute(walk, chosen, console if models.progress else None)
-    report = make_report(walk)
-    models.record_walk_forward(walk)
-    folder = models.walk_forward_folder / "report"
-    report.save(folder)
+    todo, console = models_and_folds(walk, chosen), Console()
+    with command_run(tracker, "walk-forward", "Its folds are nested below.") as run:
+        _compute(FoldRuns(walk, tracker, run.id, {}), todo, console if models.progress else None)
+        report = make_report(walk)
+        models.record_walk_forward(walk)
+        folder = models.walk_forward_folder / "report"
+        report.save(folder)
     _print_scores(console, report.scores, walk)
     click.echo(f"tables        {folder}")
 
 
-def _compute(walk: WalkForward, chosen: list[str] | None, console: Console | None) -> None:
+def _compute(runs: FoldRuns, todo: Sequence[tuple[str, Fold]], console: Console | None) -> None:
     """All folds of the chosen sets, with a bar that names the one at work."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from financial_assets.models.walk_forward.run import models_and_folds
-
-    todo = models_and_folds(walk, chosen)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, disable=console is None) as bar:
         task = bar.add_task("walk-forward", total=len(todo))
         for name, fold in todo:
             bar.update(task, description=f"{fold.name} {name}")
             try:
-                walk.run(name, fold)
+                runs.run(name, fold)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("finished folds are kept; the same command continues after them") from None
             bar.advance(task)

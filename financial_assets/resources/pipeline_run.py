@@ -65,8 +65,8 @@ def pipeline_run(
         "dagster_run_id": run_id,  # what dagster-mlflow calls it
         "dagster.job": name,
         **page,
-        NOTE_TAG: f"Dagster run {where} of `{name}`. Its trainings are nested below; its decisions are in the "
-        f"experiment `{tracker.decisions.experiment}`.",
+        NOTE_TAG: f"Dagster run {where} of `{name}`. Its trainings, folds and trials are nested below; its "
+        f"decisions are in the experiment `{tracker.decisions.experiment}`.",
     }
     opened = tracker.run(f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M}", tags=tags)
     try:

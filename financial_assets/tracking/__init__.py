@@ -11,16 +11,18 @@ from __future__ import annotations
 from financial_assets.tracking.inputs import TrackedDataset
 from financial_assets.tracking.owners import owner_is_alive
 from financial_assets.tracking.registry import REGISTERED_MODEL, ModelRegistry, ModelVersion
-from financial_assets.tracking.runs import MlflowRun
+from financial_assets.tracking.runs import NOTE_TAG, MlflowRun, RecordedRun
 from financial_assets.tracking.tracker import KIND_TAG, MlflowTracker
 
 __all__ = [
     "KIND_TAG",
+    "NOTE_TAG",
     "REGISTERED_MODEL",
     "MlflowRun",
     "MlflowTracker",
     "ModelRegistry",
     "ModelVersion",
+    "RecordedRun",
     "TrackedDataset",
     "owner_is_alive",
 ]

@@ -6,6 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from financial_assets.errors import TrackingError
 from financial_assets.tracking.connection import Connection
 from financial_assets.tracking.inputs import TrackedDataset
+from financial_assets.tracking.owners import owner_is_alive
 
 FAILURE_TAG = "financial_assets.failure"
 NOTE_TAG = "mlflow.note.content"
@@ -20,6 +22,30 @@ NOTE_TAG = "mlflow.note.content"
 Ending = Literal["FINISHED", "FAILED", "KILLED"]
 """How a run ends: it did its work; its work went wrong; it was interrupted, or its process died."""
 _MAX_REASON_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run as the store has it.
+
+    Attributes
+    ----------
+    id
+        MLflow's identifier.
+    status
+        ``RUNNING``, or how it ended.
+    tags
+        By name.
+    """
+
+    id: str
+    status: str
+    tags: Mapping[str, str]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is open and its process lives, or may live."""
+        return self.status == "RUNNING" and owner_is_alive(self.tags)
 
 
 class MlflowRun:

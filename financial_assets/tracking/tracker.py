@@ -16,7 +16,7 @@ from financial_assets.errors import TrackingError
 from financial_assets.folders import make_folder
 from financial_assets.tracking.connection import Connection, ignoring
 from financial_assets.tracking.owners import OWNER_LOST, OWNER_PID, describe_owner, owner_is_alive, owner_tags
-from financial_assets.tracking.runs import FAILURE_TAG, Ending, MlflowRun, page_of
+from financial_assets.tracking.runs import FAILURE_TAG, Ending, MlflowRun, RecordedRun, page_of
 
 KIND_TAG = "financial_assets.kind"
 """What a run is the record of: ``pipeline``, ``training``, ``decision`` or what else the caller names it."""
@@ -143,13 +143,19 @@ class MlflowTracker:
 
         It is looked for in the experiment and in that of its decisions, which earlier versions kept in one.
         """
-        quoted = value.replace("'", "''")
         self._experiment()
         with self._connection.errors(f"look for a run with {tag} {value!r}"):
             matching = self._connection.client.search_runs(
-                self._places(), f"attributes.status = 'FINISHED' and tags.`{tag}` = '{quoted}'", max_results=1
+                self._places(), f"attributes.status = 'FINISHED' and {_carries(tag, value)}", max_results=1
             )
         return matching[0].info.run_id if matching else None
+
+    def runs_with(self, tag: str, value: str) -> tuple[RecordedRun, ...]:
+        """All runs of the experiment that carry the tag, however they ended, the latest first; deleted ones are not."""
+        experiment_id = self._experiment()
+        with self._connection.errors(f"look for runs with {tag} {value!r}"):
+            found = self._all_runs([experiment_id], _carries(tag, value))
+        return tuple(RecordedRun(run.info.run_id, run.info.status, run.data.tags) for run in found)
 
     def end_stale(self, is_alive: Callable[[Mapping[str, str]], bool]) -> int:
         """Mark as KILLED the runs of the experiment, started by this package, that are RUNNING with a dead owner.
@@ -182,17 +188,18 @@ class MlflowTracker:
     def _running(self) -> list[Any]:
         if not self._connection.exists:
             return []
-        client, is_running = self._connection.client, "attributes.status = 'RUNNING'"
         with self._connection.errors("look for stale runs"):
-            from mlflow.utils import get_results_from_paginated_fn
-
             places = self._places()
-            if not places:
-                return []
-            running = get_results_from_paginated_fn(
-                lambda size, token: client.search_runs(places, is_running, max_results=size, page_token=token), _PAGE
-            )
+            running = self._all_runs(places, "attributes.status = 'RUNNING'") if places else []
         return [run for run in running if OWNER_PID in run.data.tags]
+
+    def _all_runs(self, places: list[str], condition: str) -> list[Any]:
+        from mlflow.utils import get_results_from_paginated_fn
+
+        client = self._connection.client
+        return get_results_from_paginated_fn(
+            lambda size, token: client.search_runs(places, condition, max_results=size, page_token=token), _PAGE
+        )
 
     def _places(self) -> list[str]:
         """Ids of the experiment and of that of its decisions, as far as there are any."""
@@ -246,6 +253,11 @@ class MlflowTracker:
                 f"MLFLOW_EXPERIMENT_NAME={self.experiment} keeps its artefacts in {folder}, which is gone (was it "
                 "moved?): move it back, or choose another name"
             )
+
+
+def _carries(tag: str, value: str) -> str:
+    quoted = value.replace("'", "''")
+    return f"tags.`{tag}` = '{quoted}'"
 
 
 def _origin() -> dict[str, str]:

@@ -18,9 +18,12 @@ from financial_assets.assets.market import price_panel, raw_prices
 from financial_assets.assets.search import make_search_asset
 from financial_assets.assets.training import make_model_asset
 from financial_assets.cli.main import main
+from financial_assets.models.search.result import SearchResult
 from financial_assets.models.variants import VARIANTS
 from financial_assets.resources import make_resources
+from financial_assets.resources.pipeline_run import RUN_TAG
 from financial_assets.settings import load_settings
+from tests.mlflow_store import client_of
 
 BASELINE = VARIANTS["baseline"]
 MODEL = make_model_asset(BASELINE)
@@ -41,14 +44,26 @@ class World:
 
     def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
         self.home, self.instance = home, instance
-        self.first = self.run(raw_prices, price_panel, features, MODEL, SEARCH, EXPLANATION)
+        with self.resources()["models"].tracker().run("pipeline") as pipeline:
+            assets = raw_prices, price_panel, features, MODEL, SEARCH, EXPLANATION
+            self.first = self.run(*assets, tags={RUN_TAG: pipeline.id})
+        self.pipeline = pipeline.id
 
     def resources(self, **changes: Any) -> dict[str, Any]:
         return make_resources(load_settings(financial_assets_home=self.home, **{**SETTINGS, **changes}))
 
-    def run(self, *assets: Any, **changes: Any) -> dg.ExecuteInProcessResult:
+    def run(self, *assets: Any, tags: dict[str, str] | None = None, **changes: Any) -> dg.ExecuteInProcessResult:
         chosen = {name: value for name, value in self.resources(**changes).items() if name in ("market", "models")}
-        return dg.materialize(list(assets), resources=chosen, instance=self.instance, raise_on_error=False)
+        return dg.materialize(list(assets), resources=chosen, instance=self.instance, raise_on_error=False, tags=tags)
+
+    def tracked(self, kind: str) -> list[Any]:
+        """Runs of a kind in MLflow, the earliest first."""
+        models = self.resources()["models"]
+        client = client_of(models.tracking_uri)
+        experiment = client.get_experiment_by_name(models.mlflow_experiment_name)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], f"tags.`financial_assets.kind` = '{kind}'")
+        return sorted(found, key=lambda run: run.info.start_time)
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +77,36 @@ def metadata(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:
     return {name: value.value for name, value in found.metadata.items()}
 
 
-def test_a_search_shows_its_trials_and_writes_a_candidate(world: World) -> None:
+def test_a_search_shows_its_trials_and_says_where_the_present_settings_stay(world: World) -> None:
     assert world.first.success
     shown = metadata(world.first, "search__baseline")
     assert shown["finished trials"] == 2
     assert "baseline: 2 trials" in shown["result"]
     assert shown["trials"].startswith("![loss of each trial on the stop block](data:image/png;base64,")
     assert "learning_rate" in shown["best trials"]
-    candidate = yaml.safe_load(Path(shown["candidate"]).read_text())
-    assert list(candidate) == ["baseline"]
+    # Two trials of one epoch each: the first has the present settings, and the other one is no better.
+    assert "the present settings stay, because no other trial has a lower loss on the stop block" in shown["result"]
+    assert "candidate" not in shown
+    assert not world.resources()["models"].candidate_path("baseline").exists()
     # As many as are wanted are there: nothing is tried again.
     again = metadata(world.run(SEARCH), "search__baseline")
     assert (again["finished trials"], again["study"]) == (2, shown["study"])
 
 
+def test_each_trial_is_one_mlflow_run_below_that_of_its_dagster_run(world: World) -> None:
+    trials = {int(run.data.tags["search.trial"]): run for run in world.tracked("trial")}
+    assert set(trials) >= {0, 1}
+    for number in (0, 1):
+        tags = {"mlflow.parentRunId": world.pipeline, "dagster.run_id": world.first.run_id, "variant": "baseline"}
+        assert tags.items() <= trials[number].data.tags.items()
+        assert trials[number].info.status == "FINISHED"
+    pipeline = client_of(world.resources()["models"].tracking_uri).get_run(world.pipeline)
+    lowest = min(trials[number].data.metrics["best_stop_loss"] for number in (0, 1))
+    assert pipeline.data.metrics["baseline/search_best_stop_loss"] == lowest
+
+
 def test_a_candidate_is_used_once_it_is_named_and_not_before(world: World, tmp_path: Path) -> None:
+    world.resources()["models"].candidate_path("baseline").write_text("baseline: {hidden: 12}\n")
     before = metadata(world.run(MODEL), "models__baseline")
     assert before["reused"] == "True"  # though the candidate lies beside it
     adopted = tmp_path / "hyperparameters.yaml"
@@ -146,7 +176,24 @@ def test_the_command_search_goes_on_with_the_same_study(world: World) -> None:
     assert "trial 2" in result.output
     assert "trial 1 " not in result.stderr
     assert "baseline: 3 trials" in result.output
-    assert "HYPERPARAMETERS=" in result.output
+    assert "the present settings stay" in result.output
+    assert "HYPERPARAMETERS" not in result.output
+    (below,) = world.tracked("command")
+    assert (below.info.status, below.info.run_name[:16]) == ("FINISHED", "search baseline ")
+    parents = [run.data.tags["mlflow.parentRunId"] for run in world.tracked("trial")]
+    assert parents == [world.pipeline, world.pipeline, below.info.run_id]
+
+
+def test_a_search_that_beats_the_present_settings_writes_a_candidate_and_says_how_to_adopt_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SearchResult, "beats_present", True)
+    result = command(world, "search", "--variant", "baseline", "--trials", "3")
+    assert result.exit_code == 0, result.output
+    path = world.resources()["models"].candidate_path("baseline")
+    assert f"HYPERPARAMETERS={path} financial-assets run" in result.output
+    assert list(yaml.safe_load(path.read_text())) == ["baseline"]
+    assert metadata(world.run(SEARCH, search_trials=3), "search__baseline")["candidate"] == str(path)
 
 
 def test_the_command_explain_prints_what_it_found(world: World) -> None:

@@ -18,9 +18,11 @@ from financial_assets.cli.main import main
 from financial_assets.definitions import defs
 from financial_assets.models import variants
 from financial_assets.models.variants import Variant
-from financial_assets.models.walk_forward import run as running
+from financial_assets.models.walk_forward import tracked
 from financial_assets.resources import make_resources
+from financial_assets.resources.pipeline_run import RUN_TAG
 from financial_assets.settings import Settings, load_settings
+from tests.mlflow_store import client_of
 
 TINY = {"tiny": Variant("tiny", layers=1, hidden=4, dropout=0.0, epochs=1, learning_rate=1e-2, batch_size=128)}
 CHOSEN = Settings().variants
@@ -59,8 +61,19 @@ class World:
         """One fold by its partition, then all of them without one."""
         self.of_fold = self.run("fold-1")
         self.partitions_of_fold = {name: partitions_of(self, name) for name in ("tiny", "baselines")}
-        self.of_all = self.run()
+        with self.resources["models"].tracker().run("pipeline") as pipeline:
+            self.of_all = self.run(tags={RUN_TAG: pipeline.id})
+        self.pipeline = pipeline.id
         return self
+
+    def tracked(self, kind: str) -> list[Any]:
+        """Runs of a kind in MLflow, the earliest first."""
+        models = self.resources["models"]
+        client = client_of(models.tracking_uri)
+        experiment = client.get_experiment_by_name(models.mlflow_experiment_name)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], f"tags.`financial_assets.kind` = '{kind}'")
+        return sorted(found, key=lambda run: run.info.start_time)
 
     def run(self, partition: str | None = None, **more: Any) -> dg.ExecuteInProcessResult:
         return self.job.execute_in_process(
@@ -104,6 +117,27 @@ def test_without_a_partition_all_folds_run_and_what_is_there_is_reused(world: Wo
     assert (world.home / "walk_forward" / "report" / "scores.parquet").exists()
 
 
+def test_each_fold_is_one_mlflow_run_below_that_of_its_dagster_run(world: World) -> None:
+    parents = {
+        (run.data.tags["variant"], run.data.tags["fold"]): run.data.tags.get("mlflow.parentRunId")
+        for run in world.tracked("fold")
+    }
+    assert len(world.tracked("fold")) == len(parents) == 4, "what is reused is not tracked again"
+    # The run of the partition had no MLflow run of its own, because it was not executed by our executor.
+    assert {fold: parent for (_, fold), parent in parents.items()} == {"fold-1": None, "fold-2": world.pipeline}
+    (second,) = [
+        event
+        for event in world.of_all.asset_materializations_for_node("walk_forward__tiny")
+        if event.partition == "fold-2"
+    ]
+    run = next(run for run in world.tracked("fold") if run.info.run_id == second.metadata["mlflow run"].value)
+    assert (run.info.status, run.data.tags["dagster.run_id"]) == ("FINISHED", world.of_all.run_id)
+    assert "direction/log_loss" in run.data.metrics
+    baselines = next(run for run in world.tracked("fold") if run.data.tags["variant"] == "baselines")
+    assert "garch/return_quantiles/qlike" in baselines.data.metrics
+    assert "hidden" not in baselines.data.params
+
+
 def test_a_report_of_nothing_names_the_command(tmp_path: Path, world: World) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         empty = World(tmp_path, instance)
@@ -127,6 +161,10 @@ def test_the_command_prints_a_table_and_goes_on_where_the_job_was(
     assert "momentum_20" in result.output
     after = {path: path.stat().st_mtime_ns for path in (world.home / "walk_forward").rglob("fold-*.parquet")}
     assert before == after
+    (run,) = world.tracked("command")
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name.startswith("walk-forward ")
+    assert len(world.tracked("fold")) == 4
 
 
 def test_the_command_refuses_what_it_cannot_do(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -146,9 +184,10 @@ def test_the_command_refuses_what_it_cannot_do(world: World, monkeypatch: pytest
 def test_ctrl_c_keeps_what_is_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name.upper(), str(value))
-    monkeypatch.setattr(running.WalkForward, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(tracked.FoldRuns, "run", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     result = CliRunner().invoke(main, ["--home", str(world.home), "walk-forward"])
     assert result.exit_code == 130
+    assert world.tracked("command")[-1].info.status == "KILLED"
     assert "finished folds are kept; the same command continues" in result.output
 
 

@@ -120,3 +120,22 @@ def test_what_is_damaged_is_not_known(place: Place, content: bytes) -> None:
     place.read()
     place.path.write_bytes(content)
     assert place.known() is None
+
+
+def test_code_that_is_being_replaced_is_no_known_version_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout or an upgrade beside this process: a file is listed, and gone when it is to be read."""
+    package = tmp_path / "market"
+    (package / "__pycache__").mkdir(parents=True)
+    (package / "store.py").write_text("STORE = 1")
+    monkeypatch.setattr(clean_delivery, "files", lambda name: package)
+    code = clean_delivery._code.__wrapped__
+    whole = code()
+    assert code() == whole
+    (package / "__pycache__" / "store.cpython-311.pyc").touch()
+    assert code() == whole, "bytecode is no source"
+    (package / "going.py").symlink_to(package / "gone.py")
+    assert len({whole, code(), code()}) == 3
+    (package / "going.py").unlink()
+    assert code() == whole

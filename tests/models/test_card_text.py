@@ -11,9 +11,11 @@ import pytest
 from matplotlib.axes import Axes
 
 from financial_assets.models.artifacts.card_text import PICTURES, write_pictures
+from financial_assets.models.artifacts.tracked import shown_settings
 from financial_assets.models.plots import plot_coverage, plot_reliability
 from financial_assets.models.scores import held_out_scores
 from financial_assets.models.training import Training
+from financial_assets.models.variants import VARIANTS
 
 
 @pytest.fixture
@@ -62,3 +64,14 @@ def test_reliability_is_of_equally_many_answers_in_order(
 def test_a_network_that_always_answers_the_same_has_a_picture_too(training: Training) -> None:
     same = replace(training.held_out, logit=np.zeros(len(training.held_out)))
     assert plot_reliability(same, training.platt).startswith(b"\x89PNG")
+
+
+def test_settings_that_a_variant_has_no_value_of_are_not_shown() -> None:
+    shown = shown_settings(VARIANTS["baseline"].hyperparameters())
+    assert (shown["hidden"], shown["network"]) == (24, "lstm")
+    assert not {"steps", "members"} & shown.keys()
+    assert shown_settings(VARIANTS["transformer"].hyperparameters())["steps"] == 60
+    assert shown_settings(VARIANTS["linear"].hyperparameters())["dropout"] == 0.0, "zero is a value"
+    ensemble = shown_settings(VARIANTS["ensemble"].hyperparameters())
+    assert ensemble["members"] == "baseline, enhanced, lightweight, linear"
+    assert shown_settings({"hidden": 8}) == {"hidden": 8}, "a card of an earlier version"

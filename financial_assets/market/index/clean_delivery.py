@@ -13,6 +13,7 @@ delivery that is remembered does not depend on the day.
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -61,17 +62,24 @@ def delivery_digest(source: FilePrices, tickers: Sequence[str], settings: Sequen
 
 @cache
 def _code() -> str:
-    """Hash of the code that reads and judges prices."""
+    """Hash of the code that reads and judges prices, as it is on the disk when this process first asks.
+
+    While that is being replaced (an upgrade, a checkout), a file that was listed may be gone. Then nobody knows what
+    this process is executing: its version is one that no other has, and nothing is known again.
+    """
     digest = hashlib.sha256()
 
     def add(folder: Traversable) -> None:
         for entry in sorted(folder.iterdir(), key=lambda each: each.name):
-            if entry.is_dir():
-                add(entry)
-            elif entry.name.endswith(".py"):
+            if entry.name.endswith(".py"):
                 digest.update(entry.name.encode() + b"\0" + entry.read_bytes())
+            elif entry.is_dir() and entry.name != "__pycache__":  # where files come and go, none of them source
+                add(entry)
 
-    add(files("financial_assets.market"))
+    try:
+        add(files("financial_assets.market"))
+    except FileNotFoundError:
+        return uuid.uuid4().hex
     return digest.hexdigest()
 
 

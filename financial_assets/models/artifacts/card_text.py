@@ -8,6 +8,7 @@ from typing import Any
 
 from financial_assets.atomic import atomic_write_bytes
 from financial_assets.folders import make_folder
+from financial_assets.models.artifacts.tracked import shown_settings
 from financial_assets.models.plots import plot_coverage, plot_history, plot_reliability
 from financial_assets.models.training import Training
 
@@ -103,7 +104,10 @@ def card_text(card: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"{card['parameters']:,} parameters over {len(card['features'])} features, {card['sequence_length']} sessions "
         f"at a time. Code `{card['code_version']}`, fingerprint `{card['fingerprint']}`.",
         "",
-        *_table(["setting", "value"], ([name, str(value)] for name, value in card["hyperparameters"].items())),
+        *_table(
+            ["setting", "value"],
+            ([name, str(value)] for name, value in shown_settings(card["hyperparameters"]).items()),
+        ),
         "",
         *_picture(pictures, "Loss by epoch"),
         "## Scores on the held-out block",

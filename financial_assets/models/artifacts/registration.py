@@ -24,7 +24,7 @@ from financial_assets.models.artifacts.artifact import (
 )
 from financial_assets.models.artifacts.card_text import card_summary
 from financial_assets.models.artifacts.storage import is_finished
-from financial_assets.models.artifacts.tracked import held_out_metrics
+from financial_assets.models.artifacts.tracked import held_out_metrics, shown_settings
 from financial_assets.models.onnx.export import file_sha256
 from financial_assets.models.training import Training
 from financial_assets.tracking import KIND_TAG, MlflowRun, MlflowTracker, ModelRegistry, ModelVersion, TrackedDataset
@@ -112,7 +112,7 @@ def register(
         f"{variant}-predictor",
         parts={TRAINING_FOLDER: folder / TRAINING_FOLDER},
         tags={**tags, **about, NOTE_TAG: card_summary(card)},
-        params={**training.variant.hyperparameters(), "seed": training.seed, "data_cutoff": cutoff},
+        params={**shown_settings(training.variant.hyperparameters()), "seed": training.seed, "data_cutoff": cutoff},
         metrics=held_out_metrics(training),
         dataset=next((dataset for dataset in datasets if dataset.context == "held_out"), None),
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -119,10 +120,21 @@ def training_run(
     day = f"{cutoff:%Y-%m-%d}"
     made_with = {"data_cutoff": day, "sequence_length": sequence_length, "seed": seed}
     tags = {KIND_TAG: "training", **tags, "variant": variant.name, "fingerprint": identity}
-    # A parameter is one line of text: of its members, an ensemble tells the names.
-    members = {"members": ", ".join(member.name for member in variant.members)} if variant.members else {}
-    params = variant.hyperparameters() | members | made_with
+    params = shown_settings(variant.hyperparameters()) | made_with
     return tracker.run(f"{variant.name} to {day}", tags=tags, params=params, parent=parent)
+
+
+def shown_settings(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a variant has, each as one line of text can say it.
+
+    Parameters
+    ----------
+    hyperparameters
+        As ``Variant.hyperparameters`` gives them. What most variants have no value of (steps, members) is left out, and
+        of its members, an ensemble tells the names.
+    """
+    members = {"members": ", ".join(member["name"] for member in hyperparameters.get("members") or ())}
+    return {name: value for name, value in {**hyperparameters, **members}.items() if value not in (None, "")}
 
 
 def log_training(run: MlflowRun, training: Training, datasets: Sequence[TrackedDataset] = ()) -> None:

@@ -46,9 +46,12 @@ class Adopted:
 
 
 def write_candidate(path: Path, result: SearchResult) -> bool:
-    """Write the best trial of a search as a file that can be adopted; whether there was one."""
+    """Write the best trial of a search as a file that can be adopted; whether it is better than the present settings.
+
+    Where none is, nothing is written. A file that is there stays as it is: the present settings may come from it.
+    """
     best = result.best
-    if best is None:
+    if best is None or not result.beats_present:
         return False
     head = (
         f"# {result.sentence}.\n"

@@ -45,6 +45,8 @@ class TrialRecord:
         Best loss on the stop block, NaN without one.
     best_epoch, epochs, seconds
         How long it trained.
+    losses
+        Loss on the stop block after each epoch.
     """
 
     study: str
@@ -57,6 +59,7 @@ class TrialRecord:
     best_epoch: int
     epochs: int
     seconds: float
+    losses: tuple[float, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -106,6 +109,11 @@ class SearchResult:
         return losses[0] if losses else math.nan
 
     @property
+    def beats_present(self) -> bool:
+        """Whether a trial was better than the present settings, or these could not be tried."""
+        return self.best is not None and self.best.values != self.present
+
+    @property
     def sentence(self) -> str:
         """The result in words."""
         counts = {kind: sum(trial.outcome == kind for trial in self.trials) for kind in ("pruned", "diverged")}
@@ -114,9 +122,16 @@ class SearchResult:
         best = self.best
         if best is None:
             return f"{head}; none is complete yet"
-        if best.values == self.present:
-            return f"{head}; none is better than the present settings (loss {best.loss:.5f} on the stop block)"
-        now = "" if math.isnan(self.present_loss) else f", {self.present_loss:.5f} with the present settings"
+        if not self.beats_present:
+            others = [trial.loss for trial in self.trials if trial.outcome == "complete" and trial != best]
+            next_best = f"; the best other one {min(others):.5f}" if others else ""
+            return (
+                f"{head}; the present settings stay, because no other trial has a lower loss on the stop block than "
+                f"theirs ({best.loss:.5f}{next_best})"
+            )
+        now = f", {self.present_loss:.5f} with the present settings"
+        if math.isnan(self.present_loss):
+            now = ", with the present settings unknown: they lie outside of what is searched, or diverged"
         return (
             f"{head}; lowest loss on the stop block {best.loss:.5f} (trial {best.number}){now}. It is the lowest of "
             "many, so later sessions will show a smaller gain"
@@ -164,6 +179,7 @@ def record_of(study: str, variant: str, space: SearchSpace, trial: FrozenTrial) 
         best_epoch=1 + losses.index(min(losses)) if losses else 0,
         epochs=len(losses),
         seconds=float(trial.user_attrs.get(SECONDS, math.nan)),
+        losses=tuple(losses),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from financial_assets.errors import DivergenceError, TrainingError
 from financial_assets.features.graph import FeaturePanel
+from financial_assets.locking import exclusive
 from financial_assets.market.panel import PricePanel
 from financial_assets.models.artifacts.fingerprint import fingerprint, training_data_hash
 from financial_assets.models.fitting.gradient import Epoch
@@ -36,7 +38,11 @@ from financial_assets.models.search.space import (
     with_values,
 )
 from financial_assets.models.search.study import REASON, fail, finished, next_trial, open_study
+from financial_assets.models.search.tracked import TrialRuns
 from financial_assets.models.variants import Variant
+
+_WAIT_S = 60.0
+"""For another process that tracks the earlier trials of the same variant."""
 
 TrialLedger = Callable[[TrialRecord], None]
 """Is told of every finished trial, so that whoever judges the winner knows among how many it was chosen.
@@ -81,6 +87,8 @@ class HyperparameterSearch:
         As for ``models.training.train``; the seed is also the sampler's.
     ledger
         Told of every finished trial.
+    runs
+        Tracks every trial; ``None``: nobody does.
     clock
         Seconds that only ever increase.
     """
@@ -91,6 +99,7 @@ class HyperparameterSearch:
     device: str = "auto"
     threads: int = 1
     ledger: TrialLedger = lambda _: None
+    runs: TrialRuns | None = None
     clock: Callable[[], float] = time.monotonic
 
     def run(
@@ -131,6 +140,8 @@ class HyperparameterSearch:
             The search would choose settings on sessions outside of the stop block.
         TrainingError
             There is too little data, or no search space.
+        TrackingError
+            The tracker cannot be reached. What a trial has found by then is in the study.
         """
         check_cutoff(cutoff, evaluation_after)
         space = space_of(variant)
@@ -140,13 +151,18 @@ class HyperparameterSearch:
         inside = all(space[name].contains(value) for name, value in present.items())
         study = open_study(path, self._study(variant, space, panel, cutoff), self.seed)
         study.set_user_attr(READ_UNTIL, blocks.read_until.date().isoformat())
-        for earlier in finished(study):  # a process may have died before it told the ledger
-            self.ledger(record_of(study.study_name, variant.name, space, earlier))
+        made_with = {"data_cutoff": f"{cutoff:%Y-%m-%d}", "sequence_length": steps, "seed": self.seed}
+        earlier = [record_of(study.study_name, variant.name, space, trial) for trial in finished(study)]
+        for record in earlier:  # a process may have died before it told the ledger, or ended the trial's run
+            self.ledger(record)
+        self._complete_runs(variant.name, study.study_name, earlier, made_with)
         while budget.minutes is None or self.clock() - began < 60 * budget.minutes:
             taken = next_trial(path, study, space, self.seed, budget.trials, present if inside else None)
             if taken is None:
                 break
-            self._try(variant, blocks, study, space, *taken, on_trial)
+            record = self._try(variant, blocks, study, space, *taken, made_with)
+            self.ledger(record)
+            on_trial(record)
         return read_result(study, variant.name, space, present, self.seed)
 
     def result(self, variant: Variant, panel: PricePanel, *, cutoff: pd.Timestamp) -> SearchResult:
@@ -180,9 +196,28 @@ class HyperparameterSearch:
         space: SearchSpace,
         trial: optuna.Trial,
         values: dict[str, Value],
-        on_trial: Callable[[TrialRecord], None],
-    ) -> None:
+        made_with: Mapping[str, object],
+    ) -> TrialRecord:
         """One trial; what ends it otherwise than the training itself marks it as failed."""
+        record: TrialRecord | None = None
+        try:
+            tried = with_values(variant, values)
+            trial.set_user_attr(SETTINGS, tried.hyperparameters())
+            with self._tracked(study, trial, tried, made_with) as conclude:
+                state, value = self._fit(tried, blocks, trial)
+                told = study.tell(trial, value, state=state)
+                record = record_of(study.study_name, variant.name, space, told)
+                conclude(record)
+        except BaseException as error:  # also Ctrl-C: the trial must not look as if it went on
+            if record is None:
+                fail(study, trial.number, f"{type(error).__name__}: {error}")
+            raise
+        return record
+
+    def _fit(
+        self, tried: Variant, blocks: SearchData, trial: optuna.Trial
+    ) -> tuple[optuna.trial.TrialState, float | None]:
+        """State and value of a trial that trains."""
 
         def look(epoch: Epoch) -> None:
             trial.report(epoch.stop_loss, epoch.number)
@@ -190,25 +225,32 @@ class HyperparameterSearch:
                 raise optuna.TrialPruned
 
         began = self.clock()
+        state, value = optuna.trial.TrialState.PRUNED, None
         try:
-            tried = with_values(variant, values)
-            trial.set_user_attr(SETTINGS, tried.hyperparameters())
-            state, value = optuna.trial.TrialState.PRUNED, None
-            try:
-                fitted = fit_network(
-                    tried, blocks.data, seed=self.seed, device=self.device, threads=self.threads, on_epoch=look
-                )
-                blocks.check(fitted.scored)
-                state, value = optuna.trial.TrialState.COMPLETE, fitted.stop_loss
-            except DivergenceError:
-                trial.set_user_attr(REASON, DIVERGED)
-            except optuna.TrialPruned:
-                pass
-            trial.set_user_attr(SECONDS, self.clock() - began)
-            told = study.tell(trial, value, state=state)
-        except BaseException as error:  # also Ctrl-C: the trial must not look as if it went on
-            fail(study, trial.number, f"{type(error).__name__}: {error}")
-            raise
-        record = record_of(study.study_name, variant.name, space, told)
-        self.ledger(record)
-        on_trial(record)
+            fitted = fit_network(
+                tried, blocks.data, seed=self.seed, device=self.device, threads=self.threads, on_epoch=look
+            )
+            blocks.check(fitted.scored)
+            state, value = optuna.trial.TrialState.COMPLETE, fitted.stop_loss
+        except DivergenceError:
+            trial.set_user_attr(REASON, DIVERGED)
+        except optuna.TrialPruned:
+            pass
+        trial.set_user_attr(SECONDS, self.clock() - began)
+        return state, value
+
+    def _tracked(
+        self, study: optuna.Study, trial: optuna.Trial, tried: Variant, made_with: Mapping[str, object]
+    ) -> AbstractContextManager[Callable[[TrialRecord], None]]:
+        if self.runs is None:
+            return nullcontext(lambda _: None)
+        return self.runs.trial(study.study_name, trial.number, tried, made_with)
+
+    def _complete_runs(
+        self, variant: str, study: str, finished: Sequence[TrialRecord], made_with: Mapping[str, object]
+    ) -> None:
+        if self.runs is None:
+            return
+        lock, purpose = self.path(variant).with_suffix(".runs.lock"), "tracking the earlier trials of a search"
+        with exclusive(lock, _WAIT_S, error=TrainingError, purpose=purpose):
+            self.runs.complete(study, finished, made_with)

@@ -77,7 +77,7 @@ def run_search(
     """Searches in a folder of the test; ``changes`` are arguments of ``run``, or fields of the search."""
 
     def run(trials: int | None = None, *, folder: str = "search", **changes: Any) -> SearchResult:
-        fields = {name: changes.pop(name) for name in ("ledger", "clock", "seed") if name in changes}
+        fields = {name: changes.pop(name) for name in ("ledger", "clock", "seed", "runs") if name in changes}
         settings: dict[str, Any] = {"sequence_length": sequence_length, "seed": 7, "device": "cpu", **fields}
         arguments: dict[str, Any] = {
             "variant": searched,

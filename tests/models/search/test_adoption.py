@@ -48,6 +48,30 @@ def test_nothing_is_written_before_a_trial_is_complete(
     assert not path.exists()
 
 
+def test_nothing_is_written_where_no_trial_beats_the_present_settings(
+    tmp_path: Path, run_search: Callable[..., SearchResult], fake_fit: FakeFit
+) -> None:
+    result = run_search(1, variant=VARIANTS["baseline"])
+    path = tmp_path / "candidate.yaml"
+    assert result.best is not None
+    assert not write_candidate(path, result)
+    assert not path.exists()
+    loss = result.best.loss
+    assert (
+        f"the present settings stay, because no other trial has a lower loss on the stop block than theirs ({loss:.5f})"
+        in (result.sentence)
+    )
+    worse = replace(result.best, number=1, loss=loss + 0.01, values={**result.present, "hidden": 999})
+    among_others = replace(result, trials=(*result.trials, worse))
+    assert not write_candidate(path, among_others)
+    assert f"({loss:.5f}; the best other one {loss + 0.01:.5f})" in among_others.sentence
+    better = replace(worse, loss=loss - 0.01)
+    assert write_candidate(path, replace(result, trials=(*result.trials, better)))
+    outside = replace(result, trials=(better,))
+    assert write_candidate(path, outside), "present settings that were not tried are not known to be better"
+    assert "with the present settings unknown" in outside.sentence
+
+
 def test_other_variants_keep_their_settings(tmp_path: Path) -> None:
     adopted = read_hyperparameters(written(tmp_path, "enhanced: {hidden: 32, dropout: 0}\n")).settings
     assert adopt(VARIANTS["baseline"], adopted) is not None
