@@ -84,7 +84,7 @@ def _between(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray | None:
 
     Mostly a few days are looked up in what is kept for months.
     """
-    days, wanted = frame["date"].to_numpy(), keys["date"].to_numpy()
+    days, wanted = (rows["date"].to_numpy("datetime64[ns]") for rows in (frame, keys))
     within = np.flatnonzero((days >= wanted.min()) & (days <= wanted.max()))
     # A day that is missing is not later than any: such keys are looked up among all rows.
     return within if len(within) <= len(frame) // 2 and not np.isnat(wanted).any() else None
