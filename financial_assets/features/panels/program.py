@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Self
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, fx
@@ -91,9 +91,8 @@ class Recorder:
             ((negated, lag),) = last.step.sources
             return self.step("add", *operands[:-1], Recorded(self, negated, lag + last.lag))
         late = min([operand.lag for operand in operands if type(operand) is Recorded])
-        placed = [
-            (operand.step, operand.lag - late) if type(operand) is Recorded else float(operand)  # type: ignore[arg-type]
-            for operand in operands
+        placed: list[float | tuple[Step, int]] = [
+            (operand.step, operand.lag - late) if type(operand) is Recorded else float(operand) for operand in operands
         ]
         if operation in _COMMUTATIVE:
             placed.sort(key=_rank)
@@ -111,6 +110,7 @@ def _rank(operand: float | tuple[Step, int]) -> tuple[int, int, int]:
     return (0, operand[0].number, operand[1]) if isinstance(operand, tuple) else (1, 0, 0)
 
 
+@final
 @dataclass(frozen=True)
 class Recorded(Series):
     """A series of the program, ``lag`` bars ago."""
