@@ -70,9 +70,24 @@ def places_in(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
     """For every row of ``keys`` the position of the row of ``frame`` with its ticker and day; -1: there is none."""
     if frame.empty or keys.empty:
         return np.full(len(keys), -1, dtype=np.intp)
+    within = _between(frame, keys)
+    if within is not None:
+        place = places_in(frame[list(KEY_COLUMNS)].iloc[within], keys)
+        return np.append(within, -1)[place]
     held, wanted, order = numbered(frame, keys)
     place = order[np.minimum(np.searchsorted(held, wanted, sorter=order), len(held) - 1)]
     return np.where(held[place] == wanted, place, -1)
+
+
+def _between(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray | None:
+    """Rows of ``frame`` between the first and the last day of ``keys``; ``None`` where most of them are.
+
+    Mostly a few days are looked up in what is kept for months.
+    """
+    days, wanted = (rows["date"].to_numpy("datetime64[ns]") for rows in (frame, keys))
+    within = np.flatnonzero((days >= wanted.min()) & (days <= wanted.max()))
+    # A day that is missing is not later than any: such keys are looked up among all rows.
+    return within if len(within) <= len(frame) // 2 and not np.isnat(wanted).any() else None
 
 
 def places_before(frame: pd.DataFrame, keys: pd.DataFrame) -> np.ndarray:
@@ -147,8 +162,21 @@ def ticker_codes(tickers: pd.Series, *, sort: bool = False) -> tuple[np.ndarray,
         starts = _run_starts(values)
     except TypeError:  # pandas.NA is neither equal to anything nor different from it
         return pd.factorize(tickers, sort=sort)
-    codes, names = pd.factorize(pd.Series(values[starts], dtype=object), sort=sort)
+    found = values[starts]
+    if _is_rising(found):
+        codes, names = np.arange(len(found)), pd.Index(found, dtype=object)
+    else:
+        codes, names = pd.factorize(pd.Series(found, dtype=object), sort=sort)
     return np.repeat(codes, np.diff(starts, append=len(values))), names
+
+
+def _is_rising(names: np.ndarray) -> bool:
+    """Whether these are strings in order, each once: they number themselves, sorted or as they occur."""
+    try:
+        # What can be compared with a string is one.
+        return isinstance(names[0], str) and bool((names[1:] > names[:-1]).all())
+    except TypeError:
+        return False
 
 
 def _run_starts(values: np.ndarray) -> np.ndarray:

@@ -53,6 +53,45 @@ def test_tickers_are_looked_up_as_pandas_does(seed: int, rows: int, names: int, 
     assert of_tickers(frame, ["BBB", "CCC"]).tolist() == tickers.isin(["BBB", "CCC"]).tolist()
 
 
+@pytest.mark.parametrize("sort", [True, False])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"T{number}" for number in range(100, 140)],
+        [f"T{number}" for number in range(140, 100, -1)],
+        ["A", "B", "B ", "AA"],
+        ["A", "B", None],
+        ["A", "B", float("nan")],
+        [None, "A", "B"],
+        [1, 2, 3],
+        ["A"],
+    ],
+)
+def test_names_in_order_and_others_are_numbered_as_pandas_does(names: list[object], *, sort: bool) -> None:
+    tickers = pd.Series(np.repeat(np.array(names, dtype=object), 1200 // len(names)), dtype=object)
+    (codes, found), (expected, known) = ticker_codes(tickers, sort=sort), pd.factorize(tickers, sort=sort)
+    assert codes.tolist() == expected.tolist()
+    assert list(found) == list(known)
+    assert found.dtype == known.dtype
+
+
+@pytest.mark.parametrize("is_missing", [True, False])
+def test_a_few_days_are_found_among_many(*, is_missing: bool) -> None:
+    days = pd.bdate_range("2020-01-01", periods=50).repeat(3)
+    frame = pd.DataFrame({"date": days, "ticker": ["B", "A", "C"] * 50}).sample(frac=1.0, random_state=0)
+    frame["date"] = frame["date"].where(frame.index != 7)
+    keys = pd.DataFrame({"date": frame["date"].iloc[[4, 90, 30]], "ticker": frame["ticker"].iloc[[4, 90, 30]]})
+    keys = pd.concat([keys[keys["date"] >= keys["date"].max()], keys.head(1).assign(ticker="D")])
+    if is_missing:
+        keys = pd.concat([keys, frame[frame.index == 7]])
+    places = places_in(frame, keys)
+    assert places.tolist()[1] == -1
+    assert (places[[0, *range(2, len(keys))]] >= 0).all()
+    for place, (_, key) in zip(places[places >= 0], keys[places >= 0].iterrows(), strict=True):
+        assert frame.iloc[place]["ticker"] == key["ticker"]
+        assert frame.iloc[[place]]["date"].equals(pd.Series([key["date"]], [frame.index[place]], name="date"))
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**31), rows=st.sampled_from([0, 1, 60, 3000]), sort=st.booleans())
 def test_keys_are_found_as_pandas_does(seed: int, rows: int, *, sort: bool) -> None:

@@ -9,7 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from financial_assets.errors import PriceDataError
 from financial_assets.market.frames import PRICE_COLUMNS, empty_prices
+from financial_assets.market.quality.values import (
+    duplicates,
+    impossible_moves,
+    missing_keys,
+    require_possible,
+    row_faults,
+)
 from financial_assets.market.schemas import PRICE_SCHEMA, QualityResult, check_prices
 from financial_assets.market.sources.sample import SAMPLE_TICKERS
 
@@ -29,6 +37,36 @@ def by_name(prices: pd.DataFrame) -> dict[str, QualityResult]:
 
 def failed(prices: pd.DataFrame) -> set[str]:
     return {name for name, result in by_name(prices).items() if not result.passed}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    column=st.sampled_from([None, *PRICE_COLUMNS]),
+    value=st.sampled_from([float("nan"), float("inf"), 0.0, -1.0, 1e-12, 1e8, 1e13, 70.0]),
+    row=st.integers(0, 59),
+    change=st.sampled_from(["none", "shuffled", "twice", "other index"]),
+)
+def test_only_what_no_rule_refuses_is_let_by(
+    make_prices: MakePrices, column: str | None, value: float, row: int, change: str
+) -> None:
+    prices = make_prices(("AAA", "BBB", "CCC"), count=20)
+    if column in ("date", "ticker"):
+        prices.loc[row, column] = None
+    elif column is not None:
+        prices.loc[row, column] = value
+    if change == "shuffled":
+        prices = prices.sample(frac=1.0, random_state=row)
+    elif change == "twice":
+        prices = pd.concat([prices, prices.iloc[[row]]]).sort_values(["ticker", "date"], kind="stable")
+    elif change == "other index":
+        prices = prices.set_axis(prices.index + 7)
+    broken = [rule(prices) for rule in (missing_keys, duplicates, impossible_moves)]
+    broken += [prices[mask] for mask, _ in row_faults(prices)]
+    if any(map(len, broken)):
+        with pytest.raises(PriceDataError, match="not these: "):
+            require_possible(prices, "not these")
+    else:
+        require_possible(prices, "not these")
 
 
 def test_clean_bars_pass(make_prices: MakePrices) -> None:

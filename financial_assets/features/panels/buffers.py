@@ -12,6 +12,7 @@ def assign_buffers(program: Program, kind: Callable[[Step], Hashable]) -> Mappin
 
     A step may write over an operand that it is the last to read, where it reads nothing of it at another bar.
     """
+    kinds = {step: kind(step) for step in program.steps}
     last = {source: place for place, step in enumerate(program.steps) for source, _ in step.sources}
     # Outputs are kept: they are read after the last step.
     last.update((step, len(program.steps)) for step, _ in program.outputs)
@@ -19,18 +20,20 @@ def assign_buffers(program: Program, kind: Callable[[Step], Hashable]) -> Mappin
     made: dict[Hashable, int] = {}
     buffers: dict[Step, tuple[Hashable, int]] = {}
     for place, step in enumerate(program.steps):
-        lags = {source: {lag for other, lag in step.sources if other is source} for source, _ in step.sources}
-        dying = [source for source in lags if last[source] == place]
-        overwritten = [source for source in dying if lags[source] == {0} and kind(source) == kind(step)]
+        mine = kinds[step]
+        dying = [source for source in dict(step.sources) if last[source] == place]
+        lagged = {source for source, lag in step.sources if lag}
+        overwritten = [source for source in dying if source not in lagged and kinds[source] == mine]
         if overwritten:
             buffers[step] = buffers[overwritten[0]]
             dying.remove(overwritten[0])
-        elif free.get(kind(step)):
+        elif free.get(mine):
             # The one that was given back last: it is likeliest to be in the cache.
-            buffers[step] = (kind(step), free[kind(step)].pop())
+            buffers[step] = (mine, free[mine].pop())
         else:
-            buffers[step] = (kind(step), made.get(kind(step), 0))
-            made[kind(step)] = buffers[step][1] + 1
+            number = made.get(mine, 0)
+            buffers[step] = (mine, number)
+            made[mine] = number + 1
         for source in dying:
-            free.setdefault(kind(source), []).append(buffers[source][1])
+            free.setdefault(kinds[source], []).append(buffers[source][1])
     return buffers

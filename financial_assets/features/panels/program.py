@@ -11,8 +11,8 @@ import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Self
+from functools import cached_property, lru_cache
+from typing import Any, Self, final
 
 import torch
 from torch import Tensor, fx
@@ -38,10 +38,10 @@ class Step:
     before: int
     number: int
 
-    @property
-    def sources(self) -> list[tuple[Step, int]]:
+    @cached_property
+    def sources(self) -> tuple[tuple[Step, int], ...]:
         """The series among the operands."""
-        return [operand for operand in self.operands if isinstance(operand, tuple)]
+        return tuple([operand for operand in self.operands if isinstance(operand, tuple)])
 
 
 def channel_of(step: Step) -> int:
@@ -85,21 +85,24 @@ class Recorder:
     def step(self, operation: str, *operands: Recorded | float) -> Recorded:
         """The step, and by how many bars its result is late."""
         last = operands[-1]
-        if operation == "sub" and isinstance(last, Recorded) and last.step.operation == "neg":
+        # Thousands of steps are recorded at the start of every process, and to ask an abstract class whether a number
+        # is one of its instances takes longer than all the rest: hence ``type``.
+        if operation == "sub" and type(last) is Recorded and last.step.operation == "neg":
             ((negated, lag),) = last.step.sources
             return self.step("add", *operands[:-1], Recorded(self, negated, lag + last.lag))
-        late = min(operand.lag for operand in operands if isinstance(operand, Recorded))
+        late = min([operand.lag for operand in operands if type(operand) is Recorded])
         placed: list[float | tuple[Step, int]] = [
-            (operand.step, operand.lag - late) if isinstance(operand, Recorded) else float(operand)
-            for operand in operands
+            (operand.step, operand.lag - late) if type(operand) is Recorded else float(operand) for operand in operands
         ]
         if operation in _COMMUTATIVE:
             placed.sort(key=_rank)
-        key = (operation, *(("step", each[0].number, each[1]) if isinstance(each, tuple) else each for each in placed))
-        if key not in self._known:
-            before = max(operand[0].before + operand[1] for operand in placed if isinstance(operand, tuple))
-            self._known[key] = Step(operation, tuple(placed), before, len(self._known))
-        return Recorded(self, self._known[key], late)
+        # A step is equal to itself alone, and never to a number.
+        key = (operation, *placed)
+        step = self._known.get(key)
+        if step is None:
+            before = max([operand[0].before + operand[1] for operand in placed if isinstance(operand, tuple)])
+            step = self._known[key] = Step(operation, tuple(placed), before, len(self._known))
+        return Recorded(self, step, late)
 
 
 def _rank(operand: float | tuple[Step, int]) -> tuple[int, int, int]:
@@ -107,6 +110,7 @@ def _rank(operand: float | tuple[Step, int]) -> tuple[int, int, int]:
     return (0, operand[0].number, operand[1]) if isinstance(operand, tuple) else (1, 0, 0)
 
 
+@final
 @dataclass(frozen=True)
 class Recorded(Series):
     """A series of the program, ``lag`` bars ago."""

@@ -95,7 +95,7 @@ def _spans(program: Program, sessions: int) -> Mapping[Step, tuple[int, int]]:
 
     def ask(step: Step, newest: int, oldest: int) -> None:
         first, last = spans.get(step, (newest, oldest))
-        spans[step] = min(first, newest), max(last, oldest)
+        spans[step] = newest if newest < first else first, oldest if oldest > last else last
 
     for step, lag in program.outputs:
         ask(step, lag, lag + sessions - 1)

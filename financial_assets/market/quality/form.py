@@ -23,14 +23,14 @@ def has_form(prices: pd.DataFrame) -> bool:
 
 def key_faults(prices: pd.DataFrame) -> list[tuple[np.ndarray, str]]:
     """Rows without a date or ticker that could be a key."""
-    date = prices["date"]
+    date = prices["date"].to_numpy()
     # A universe has few tickers and many rows; a row without a ticker has the code -1, the last place.
     codes, found = ticker_codes(prices["ticker"])
     is_name = np.array([isinstance(name, str) and len(name.split()) == 1 for name in found] + [True])
-    missing = date.isna().to_numpy()
+    missing = np.isnat(date)
     return [
         (missing, "date is missing"),
-        (~missing & (date != date.dt.normalize()).to_numpy(), "date has a time of day"),
+        (~missing & (date != date.astype("datetime64[D]")), "date has a time of day"),
         (codes < 0, "ticker is missing"),
         (~is_name[codes], "ticker is not a ticker"),
     ]

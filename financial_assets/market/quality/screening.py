@@ -123,9 +123,7 @@ def screen(
         fit_ranges(sieve, repairs=repairs)
     if len(sieve.rows):
         judge_neighbours(sieve, stored, rejudge=policy == "quarantine")
-    codes, names = ticker_codes(stored["ticker"])
-    held = dict(zip(map(str, names), np.bincount(codes, minlength=len(names)).tolist(), strict=True))
-    return _conclude(sieve, stored, policy, decided, overridden, held | dict(histories or {}))
+    return _conclude(sieve, stored, policy, decided, overridden, histories or {})
 
 
 def _conclude(
@@ -134,10 +132,10 @@ def _conclude(
     policy: QualityPolicy,
     decided: pd.DataFrame,
     overridden: tuple[tuple[Override, int], ...],
-    held: Mapping[str, int],
+    histories: Mapping[str, int],
 ) -> Screening:
     quarantined = _table(sieve.taken)
-    waiting = _waiting(sieve, quarantined, held)
+    waiting = _waiting(sieve, quarantined, stored, histories)
     accepted = sieve.rows[~sieve.rows["ticker"].isin(list(waiting))] if waiting else sieve.rows
     return Screening(
         policy=policy,
@@ -153,10 +151,14 @@ def _conclude(
     )
 
 
-def _waiting(sieve: Sieve, quarantined: pd.DataFrame, held: Mapping[str, int]) -> dict[str, str]:
-    bad = quarantined["ticker"].value_counts()
-    if bad.empty and not sieve.leaps:
+def _waiting(
+    sieve: Sieve, quarantined: pd.DataFrame, stored: pd.DataFrame, histories: Mapping[str, int]
+) -> dict[str, str]:
+    if quarantined.empty and not sieve.leaps:
         return {}
+    bad = quarantined["ticker"].value_counts()
+    codes, names = ticker_codes(stored["ticker"])
+    held = dict(zip(map(str, names), np.bincount(codes, minlength=len(names)).tolist(), strict=True)) | dict(histories)
     delivered = sieve.delivered["ticker"].value_counts()
     left = set(sieve.rows["ticker"].unique())
     reasons: dict[str, str] = {}

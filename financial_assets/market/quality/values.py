@@ -191,6 +191,8 @@ def require_possible(prices: pd.DataFrame, complaint: str) -> None:
     absent = [name for name in PRICE_COLUMNS if name not in prices]
     if absent:
         raise PriceDataError(f"{complaint}: the price frame lacks {', '.join(absent)}", prices.head(0))
+    if _is_plain(prices):
+        return
     for rule in (missing_keys, duplicates, _impossible_rows, impossible_moves):
         failures = rule(prices)
         if len(failures):
@@ -201,6 +203,17 @@ def require_possible(prices: pd.DataFrame, complaint: str) -> None:
                 f"{first['problem']}",
                 failures,
             )
+
+
+def _is_plain(prices: pd.DataFrame) -> bool:
+    """Whether rows are in order and none breaks a rule of ``require_possible``: seen without making tables of them."""
+    codes, dates = ticker_codes(prices["ticker"])[0], prices["date"].to_numpy()
+    has_keys = dates.dtype.kind == "M" and not (codes < 0).any() and not np.isnat(dates).any()
+    # Each ticker's rows together, and its days rising: no key twice.
+    if not has_keys or not in_order(codes, dates, once=True) or any(mask.any() for mask, _ in row_faults(prices)):
+        return False
+    moves = np.diff(np.log(prices["adj_close"].to_numpy(np.float64)))
+    return not (np.abs(moves[codes[1:] == codes[:-1]]) > IMPOSSIBLE_MOVE).any()
 
 
 def _impossible_rows(frame: pd.DataFrame) -> pd.DataFrame:
