@@ -7,9 +7,12 @@ The others are torch's exporters, and our own writer without ``models/onnx/lower
 Nodes and size of the file, time to export and to load it, latency of one row and of a batch, and the largest
 difference of the outputs from eager torch on real windows. Latencies are the least CPU time of many runs, in turns of a
 few of each file, as ratios to ours: onnxruntime with one thread and its own graph optimisation on. Whatever else a
-machine does only adds to a time. A failed export, or an optimiser that breaks the graph, is named. The last line gives
-nodes, one answer from bars as a multiple of the network alone, what a row of a batch takes of that, and the largest
-differences. ``--every 4`` takes each fourth feature of the catalogue, which needs a quarter of the time.
+machine does only adds to a time. A batch is run as the served runtime runs it, ``CHUNK_ROWS`` at a time. A failed
+export, or an optimiser that breaks the graph, is named. The last lines give nodes, one answer from bars as a multiple
+of the network alone, what a row of a batch takes of that, the largest differences, and what bounds the row of a batch:
+it cannot take less than its products and its recurrence, while a single answer is mostly the overhead of nodes, of
+which lowering has left few. ``--every 4`` takes each fourth feature of the catalogue, which needs a quarter of the
+time.
 ``onnx_parity.py`` compares many more windows.
 """
 
@@ -32,6 +35,7 @@ import onnxoptimizer
 import onnxruntime as ort
 import onnxslim
 import torch
+from onnx_kernels import COPYING, PRODUCTS, RECURRENCE, kernel_shares
 from torch import nn
 
 from financial_assets.features.catalogue import CATALOGUE
@@ -57,8 +61,10 @@ from financial_assets.models.request_shape import CHANNEL_COUNT
 from financial_assets.models.scaling import RobustScaler
 from financial_assets.models.variants import VARIANTS
 from financial_assets.models.volatility import HarVolatility
+from financial_assets.serving.runtime import CHUNK_ROWS
 
 NETWORK = "the network alone"
+OURS, NOT_LOWERED = "ours", "ours, not lowered"
 WIDTHS = (7, 7, 8, 7, 7, 7, 13, 11, 11, 9)
 
 Write = Callable[[Predictor, Path], object]
@@ -138,8 +144,8 @@ def operation_by_operation(predictor: Predictor, path: Path) -> None:
     onnx.save(model, path)
 
 
-def network_alone(predictor: Predictor, path: Path) -> Callable[[], object]:
-    """An answer from features that are there already."""
+def network_alone(predictor: Predictor, path: Path, rows: int) -> Callable[[], object]:
+    """Answers from features that are there already."""
     answer = AnswerOfFeatures(predictor).eval()
     model = write_onnx(
         trace(answer, lambda batch: torch.ones((batch, *answer.shape))),
@@ -148,8 +154,13 @@ def network_alone(predictor: Predictor, path: Path) -> Callable[[], object]:
         opset=OPSET,
     )
     onnx.save(model, path)
-    session, values = onnx_session(path), np.zeros((1, *answer.shape), dtype=np.float32)
-    return lambda: run_onnx(session, values)
+    return partial(run_in_chunks, onnx_session(path), np.zeros((rows, *answer.shape), dtype=np.float32))
+
+
+def run_in_chunks(session: ort.InferenceSession, values: np.ndarray) -> None:
+    """Answer as the served runtime does."""
+    for start in range(0, len(values), CHUNK_ROWS):
+        run_onnx(session, values[start : start + CHUNK_ROWS])
 
 
 def shortened(error: Exception) -> str:
@@ -208,6 +219,32 @@ def report(rows: list[Measured], one_row: Mapping[str, float], batch: Mapping[st
     print("export (or the optimiser's pass), load, row, batch: ratio to ours; the rest: largest difference from torch")
 
 
+def conclude(ours: Measured, one_row: Mapping[str, float], row_of_batch: Mapping[str, float], rows: int) -> None:
+    """The line of the goals."""
+    single = one_row[ours.name]
+    print(
+        f"ours: {ours.nodes} nodes; one row {single / one_row[NETWORK]:.1f} times the network alone; a row of a batch "
+        f"of {rows} 1/{single / row_of_batch[ours.name]:.1f} of a single one; largest difference from torch "
+        f"{ours.probability:.1e} in probability, {max(ours.quantiles, ours.quantiles_5d):.1e} in quantiles, "
+        f"{ours.score:.1e} in the score"
+    )
+
+
+def print_bounds(one_row: Mapping[str, float], row_of_batch: Mapping[str, float], shares: Mapping[str, float]) -> None:
+    """What a row of a batch would take of a single one if parts of it were free, and of an earlier single one."""
+    print("a row of the batch: " + ", ".join(f"{100 * share:.0f} % {kind}" for kind, share in shares.items()))
+    single, ours = one_row[OURS], row_of_batch[OURS]
+    left = {
+        "if nothing were copied": 1 - shares[COPYING],
+        "if only products and the recurrence counted": shares[PRODUCTS] + shares[RECURRENCE],
+    }
+    parts = [f"{what} 1/{single / (share * ours):.0f} of a single one" for what, share in left.items()]
+    parts.append(f"the network's own row 1/{single / row_of_batch[NETWORK]:.0f}")
+    if NOT_LOWERED in one_row:
+        parts.append(f"as it is 1/{one_row[NOT_LOWERED] / ours:.0f} of a single one that is not lowered")
+    print("; ".join(parts))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", default="baseline", choices=VARIANTS)
@@ -223,7 +260,7 @@ def main() -> None:
     predictor = fresh_predictor(arguments.variant, arguments.every)
     with torch.no_grad():
         expected = [answer.numpy() for answer in predictor(torch.from_numpy(bars))]
-    writers: dict[str, Write] = {"ours": export_onnx, "ours, not lowered": operation_by_operation}
+    writers: dict[str, Write] = {OURS: export_onnx, NOT_LOWERED: operation_by_operation}
     writers |= {f"torch {name}": with_torch(name == "dynamo") for name in arguments.exporters}
     rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -242,18 +279,21 @@ def main() -> None:
                     rows.append(measure(step, path.with_suffix(suffix), took, bars, expected))
                 except Exception as error:  # whatever a rival fails with is a result
                     print(f"{step}: {type(error).__name__}: {shortened(error)}")
-        works = {row.name: partial(run_onnx, row.session, bars[:1]) for row in rows}
-        one_row = least_times(works | {NETWORK: network_alone(predictor, Path(folder) / "network.onnx")}, 60, 10)
-        batch = least_times({row.name: partial(run_onnx, row.session, bars) for row in rows}, 12, 1)
+        network = Path(folder) / "network.onnx"
+        one_row, batch = (
+            least_times(
+                {row.name: partial(run_in_chunks, row.session, bars[:count]) for row in rows}
+                | {NETWORK: network_alone(predictor, network, count)},
+                rounds,
+                repeat,
+            )
+            for count, rounds, repeat in ((1, 60, 10), (len(bars), 12, 1))
+        )
+        shares = kernel_shares(Path(folder) / f"{OURS}.onnx", bars[:CHUNK_ROWS])
     report(rows, one_row, batch)
-    ours = rows[0]
-    single, in_batch = one_row[ours.name], batch[ours.name] / len(bars)
-    print(
-        f"ours: {ours.nodes} nodes; one row {single / one_row[NETWORK]:.1f} times the network alone; a row of a batch "
-        f"of {len(bars)} 1/{single / in_batch:.1f} of a single one; largest difference from torch "
-        f"{ours.probability:.1e} in probability, {max(ours.quantiles, ours.quantiles_5d):.1e} in quantiles, "
-        f"{ours.score:.1e} in the score"
-    )
+    row_of_batch = {name: taken / len(bars) for name, taken in batch.items()}
+    conclude(rows[0], one_row, row_of_batch, len(bars))
+    print_bounds(one_row, row_of_batch, shares)
 
 
 if __name__ == "__main__":

@@ -42,13 +42,13 @@ from financial_assets.serving.client.transport import GrpcTransport, RestTranspo
 from financial_assets.serving.local.control import start, stop
 from financial_assets.serving.local.target import LocalTarget
 from financial_assets.serving.manifests import experiment_manifest, model_manifest
+from financial_assets.serving.runtime import CHUNK_ROWS
 
 Ask = Callable[[], object]
 MODELS = ("first-predictor-v1", "second-predictor-v1")  # of the experiment in other benchmarks of the plane
 SMALL, SERVED, EARLIER = "small-predictor-v1", "served-predictor-v1", "earlier-predictor-v1"
 DEADLINE_S = 120.0
 LEAST = 10  # requests of each way
-CHUNK = 256  # the runtime's
 RESAMPLES = 400
 
 
@@ -128,8 +128,9 @@ def measure(root: Path, names: tuple[str, ...], rivals: Rivals, options: argpars
     print_batch(
         {
             "onnxruntime": partial(session.run, None, {"bars": many}),
-            f"onnxruntime, {CHUNK} at a time": lambda: [
-                session.run(None, {"bars": many[first : first + CHUNK]}) for first in range(0, len(many), CHUNK)
+            f"onnxruntime, {CHUNK_ROWS} at a time": lambda: [
+                session.run(None, {"bars": many[first : first + CHUNK_ROWS]})
+                for first in range(0, len(many), CHUNK_ROWS)
             ],
             "MLServer": grpc(ports.mlserver_grpc, endpoint.routes[SERVED], values=many),
             "gateway": grpc(ports.gateway, SERVED, SERVED, many),
@@ -242,7 +243,7 @@ def print_batch(ways: dict[str, Ask], options: argparse.Namespace) -> None:
     taken = take_turns(ways, options.seconds, in_a_row=1)
     print_table(f"{options.batch} instruments, gRPC", taken)
     gateway = quick(taken["gateway"])
-    for name in ("onnxruntime", f"onnxruntime, {CHUNK} at a time", "gateway, earlier graph"):
+    for name in ("onnxruntime", f"onnxruntime, {CHUNK_ROWS} at a time", "gateway, earlier graph"):
         print(f"gateway, against {name}: {gateway / quick(taken[name]):.2f} times as long")
 
 

@@ -8,8 +8,8 @@ starts a plane in a temporary folder and prints, half of the requests over REST 
   number of requests in flight, so what follows finds them at their largest.
 * steady: an open loop of ``--rate`` requests a second (28 are 100,000 an hour). Errors, latency from the scheduled
   instant, and the slope of the resident memory of Envoy and MLServer, after a warm-up of a fifth, with its 95 %
-  interval (Cochrane and Orcutt's regression on means of half a minute, as neighbouring samples are alike). Goals: no
-  error, an interval for both together that contains 0.
+  interval (``serving/trend.py`` on means of half a minute, as neighbouring samples are alike; under ten minutes it is
+  too sure). Goals: no error, an interval for both together that contains 0.
 * rate: the highest rate over gRPC at which the 99th percentile stays below ``--limit-ms``, beside MLServer alone. Both
   take turns; of four rounds the best counts, because other work on the machine only ever adds.
 
@@ -34,9 +34,9 @@ from typing import Any
 
 import numpy as np
 import psutil
-import statsmodels.api as sm
 from rich.progress import Progress
 from serving.senders import GrpcSender, RestSender, Sender
+from serving.trend import trend
 from serving_latency import MODELS, random_bars, small_graph
 
 from financial_assets.serving.local.control import start, stop
@@ -180,18 +180,19 @@ async def steady(senders: Sequence[Sender], options: argparse.Namespace, pids: M
 def slope(memory: np.ndarray) -> str:
     """Growth of a process that was looked at every second, with an interval that allows for the likeness of neighbours.
 
-    Memory moves in steps, so that samples near each other err alike. Means of half a minute leave errors of which each
-    resembles the one before by a share that Cochrane and Orcutt's iteration estimates.
+    Memory moves in steps, so that samples near each other err alike; means of half a minute still do.
     """
-    means = np.array([part.mean() for part in np.array_split(memory, max(len(memory) // 30, 4))])
+    means = np.array([part.mean() for part in np.array_split(memory, max(len(memory) // 30, 8))])
     size = f"{memory.mean():4.0f} MiB, {memory.min():.1f} to {memory.max():.1f}"
     if not np.ptp(means):
         return f"{size}: no change at all"
-    hours = np.linspace(0, len(memory) / 3600, len(means))
-    fit = sm.GLSAR(means, sm.add_constant(hours), rho=1).iterative_fit(50)
-    low, high = fit.conf_int()[1]
+    found = trend(means)
+    per_hour = 3600 * len(means) / len(memory)
+    low, high = per_hour * found.low, per_hour * found.high
     verdict = "indistinguishable from 0" if low <= 0 <= high else "not 0"
-    return f"{size}; slope {fit.params[1]:+.2f} MiB an hour, 95 % interval {low:+.2f} to {high:+.2f}: {verdict}"
+    return (
+        f"{size}; slope {per_hour * found.slope:+.2f} MiB an hour, 95 % interval {low:+.2f} to {high:+.2f}: {verdict}"
+    )
 
 
 async def at_once(senders: Sequence[Sender], count: int) -> int:

@@ -13,6 +13,7 @@ import orjson
 
 from financial_assets.errors import GatewayUnavailableError, InferenceError, InferenceTimeoutError, RequestRejectedError
 from financial_assets.serving.client.answers import INPUT, ROUTE_HEADER, Answer, Route, last_route, make_answer
+from financial_assets.serving.client.one_write import OneWriteTransport
 from financial_assets.serving.client.protocol import (
     BINARY_EXTENSION,
     BINARY_HEADER,
@@ -87,7 +88,8 @@ class RestTransport:
         self._url = url
         self._timeout_s = timeout_s
         # Without TLS there is nothing to verify, and loading the certificates takes as long as a hundred requests.
-        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, verify=url.startswith("https:"))
+        transport = OneWriteTransport(verify=url.startswith("https:"))
+        self._http = httpx.Client(base_url=url, timeout=timeout_s, trust_env=False, transport=transport)
         self._takes_binary: bool | None = None
 
     def close(self) -> None:
