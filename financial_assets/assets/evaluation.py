@@ -25,6 +25,7 @@ from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, html, plots, write_report
+from financial_assets.experiment.report.style import standalone
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
@@ -134,6 +135,7 @@ def ab_evaluation(
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
+    drawn = plots(evaluation, cases)
     page = html(
         evaluation,
         cases,
@@ -141,6 +143,7 @@ def ab_evaluation(
         made_by,
         _doubts(market, panel),
         models.stored_explanations(),
+        drawn,
     )
     write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
@@ -172,7 +175,7 @@ def ab_evaluation(
             "traffic": table(traffic_table(evaluation)),
             "value at risk of all tickers": table(coverage_table(evaluation)),
             **({"ranking": table(ranking_table(evaluation))} if evaluation.rankings else {}),
-            **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
+            **{title: plot(standalone(element), title) for title, element in drawn.items()},
             **figures,
         },
     )
