@@ -20,6 +20,7 @@ from financial_assets.atomic import atomic_path
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
+from financial_assets.experiment.evaluation.kept_predictions import KeptPredictions
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
@@ -111,7 +112,8 @@ def ab_evaluation(
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
-        direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
+        direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
+        epochs = log.epochs(epoch.experiment)
     with atomic_path(ab_test.rivals_path) as temporary:
         baselines.of(epoch).to_parquet(temporary, index=False)
     leading = leading_decision([judgement.decision for judgement in judgements])

@@ -146,6 +146,11 @@ class ABTestState(BaseModel):
         return Path(self.home) / "evidence"
 
     @property
+    def predictions_folder(self) -> Path:
+        """Where the log's direct predictions are kept as the report reads them; it can be made anew."""
+        return self.evidence_folder / "predictions"
+
+    @property
     def rivals_path(self) -> Path:
         """Where the daily predictions of the baselines are kept."""
         return Path(self.home) / "reports" / "baseline-predictions.parquet"
