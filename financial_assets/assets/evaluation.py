@@ -16,7 +16,6 @@ from financial_assets.assets.evaluation_tables import (
 )
 from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.training import baselines, lineage_tags
-from financial_assets.atomic import atomic_path
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
@@ -114,8 +113,7 @@ def ab_evaluation(
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
         direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
         epochs = log.epochs(epoch.experiment)
-    with atomic_path(ab_test.rivals_path) as temporary:
-        baselines.of(epoch).to_parquet(temporary, index=False)
+    baselines.write(ab_test.rivals_path, epoch)
     leading = leading_decision([judgement.decision for judgement in judgements])
     policy = ab_test.policy()
     evaluation = evaluate(

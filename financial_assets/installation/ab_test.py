@@ -152,8 +152,8 @@ class ABTestState(BaseModel):
 
     @property
     def rivals_path(self) -> Path:
-        """Where the daily predictions of the baselines are kept."""
-        return Path(self.home) / "reports" / "baseline-predictions.parquet"
+        """Folder in which the daily predictions of the baselines are kept, a Parquet file per month."""
+        return Path(self.home) / "reports" / "baseline-predictions"
 
     def current_epoch(self, log: PredictionLog) -> WeightEpoch:
         """The current weight epoch.
