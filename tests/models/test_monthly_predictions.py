@@ -24,7 +24,7 @@ def rows(sessions: pd.DatetimeIndex = SESSIONS, seed: int = 0) -> pd.DataFrame:
 
 
 def tokens(sessions: pd.DatetimeIndex = SESSIONS) -> dict[pd.Timestamp, str]:
-    return {session: "1" for session in sessions}
+    return dict.fromkeys(sessions, "1")
 
 
 def held(folder: Path) -> pd.DataFrame:
