@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
-from financial_assets.experiment.paired_score import PairedMetric, paired_score
+from financial_assets.experiment.paired_score import PairedMetric, paired_score, without_gaps
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.portfolio import performance, simulation
@@ -61,12 +61,6 @@ def trading_grid(rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> TradingGrid:
     exits = sessions[np.minimum(sessions.get_indexer(within) + 2, len(sessions) - 1)]
     grid = TradingGrid(tickers, within, exits, np.empty(0))
     return replace(grid, returns=grid.place(rows, "traded_return"))
-
-
-def without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows that have numbers in all of these columns; the frame itself, where all do."""
-    known = np.logical_and.reduce([rows[name].notna().to_numpy() for name in columns])
-    return rows if known.all() else rows[known]
 
 
 def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_bps: float, level: float) -> Skill:

@@ -12,7 +12,7 @@ tests: at one look, the chance that any of them is called wrong although all are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -139,12 +139,34 @@ def backtest_arm(model: str, role: str, rows: pd.DataFrame) -> tuple[TailBackTes
         )
         for column, (side, _) in TAILS.items()
     }
-    return _adjusted(
-        [
-            _tail(model, role, str(ticker), column, int(sessions[place]), counted[column][place])
-            for place, ticker in enumerate(names)
-            for column in TAILS
-        ]
+    tails = [
+        (str(ticker), column, int(sessions[place]), counted[column][place])
+        for place, ticker in enumerate(names)
+        for column in TAILS
+    ]
+    tested = {
+        f"{place} {name}": p_value
+        for place, (_, column, count, beyond) in enumerate(tails)
+        if count >= _fewest(TAILS[column][1])
+        for name, p_value in zip(_TESTS, _p_values(column, count, *beyond), strict=True)
+    }
+    adjusted = holm(tested)
+    return tuple(
+        TailBackTest(
+            model=model,
+            role=role,
+            ticker=ticker,
+            side=TAILS[column][0],
+            level=TAILS[column][1],
+            sessions=count,
+            beyond=beyond[0],
+            expected=count * (1 - TAILS[column][1]),
+            kupiec=tested.get(f"{place} kupiec"),
+            independence=tested.get(f"{place} independence"),
+            kupiec_holm=adjusted.get(f"{place} kupiec"),
+            independence_holm=adjusted.get(f"{place} independence"),
+        )
+        for place, (ticker, column, count, beyond) in enumerate(tails)
     )
 
 
@@ -176,33 +198,10 @@ def summary(tails: Sequence[TailBackTest]) -> str:
     return f"No tail is rejected of {len(tested)} {family}.{left}"
 
 
-def _tail(
-    model: str, role: str, ticker: str, column: str, sessions: int, counts: tuple[int, int, int, int]
-) -> TailBackTest:
-    side, level = TAILS[column]
-    beyond, *pairs = counts
-    rate, enough = 1 - level, sessions >= _fewest(level)
-    return TailBackTest(
-        model=model,
-        role=role,
-        ticker=ticker,
-        side=side,
-        level=level,
-        sessions=sessions,
-        beyond=beyond,
-        expected=sessions * rate,
-        kupiec=kupiec_of_counts(beyond, sessions, rate).p_value if enough else None,
-        independence=christoffersen_of_counts(*pairs, sessions - 1).p_value if enough else None,
-    )
-
-
-def _adjusted(tails: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
-    tests = {f"{place} {name}": getattr(tail, name) for place, tail in enumerate(tails) for name in _TESTS}
-    adjusted = holm({name: p_value for name, p_value in tests.items() if p_value is not None})
-    return tuple(
-        replace(tail, **{f"{name}_holm": adjusted.get(f"{place} {name}") for name in _TESTS})
-        for place, tail in enumerate(tails)
-    )
+def _p_values(column: str, sessions: int, beyond: int, both: int, first: int, second: int) -> tuple[float, float]:
+    """Of Kupiec's test and Christoffersen's, by what :func:`_counts` counts."""
+    frequency = kupiec_of_counts(beyond, sessions, 1 - TAILS[column][1])
+    return frequency.p_value, christoffersen_of_counts(both, first, second, sessions - 1).p_value
 
 
 def _fewest(level: float) -> int:

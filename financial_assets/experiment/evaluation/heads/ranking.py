@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from financial_assets.experiment.evaluation.skill import trading_grid, without_gaps
+from financial_assets.experiment.evaluation.skill import trading_grid
+from financial_assets.experiment.paired_score import without_gaps
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 from financial_assets.scoring.ranking import RankingSkill, information_coefficients, skill_of
 
