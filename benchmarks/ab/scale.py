@@ -30,12 +30,12 @@ from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, Evide
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, Evaluation, evaluate
-from financial_assets.experiment.evaluation.kept_predictions import KeptPredictions
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log import schema as log_schema
+from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.rollout.controller import TRAFFIC_COLUMNS, ExperimentController
 from financial_assets.experiment.rollout.state import Rollout

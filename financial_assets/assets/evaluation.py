@@ -19,10 +19,10 @@ from financial_assets.assets.training import baselines, lineage_tags
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
-from financial_assets.experiment.evaluation.kept_predictions import KeptPredictions
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
+from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, html, plots, write_report
 from financial_assets.experiment.report.style import standalone

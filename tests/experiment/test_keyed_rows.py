@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from financial_assets.errors import ExperimentError
@@ -21,6 +21,7 @@ def frame(keys: list[tuple[pd.Timestamp, str]]) -> pd.DataFrame:
     return pd.DataFrame({"session": pd.DatetimeIndex(sessions), "ticker": pd.Series(tickers, dtype=object)})
 
 
+@settings(deadline=None)  # a pause of a busy machine is no failure
 @given(KEYS, KEYS.map(lambda keys: list(dict.fromkeys(keys))))
 def test_they_are_those_of_a_merge(
     wanted: list[tuple[pd.Timestamp, str]], known: list[tuple[pd.Timestamp, str]]

@@ -12,10 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from financial_assets.experiment.arms import WeightEpoch
-from financial_assets.experiment.evaluation import kept_predictions
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS
-from financial_assets.experiment.evaluation.kept_predictions import KeptPredictions
-from financial_assets.experiment.prediction_log import schema
+from financial_assets.experiment.prediction_log import kept_predictions, schema
+from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.prediction_log.log import PredictionLog
 from financial_assets.experiment.prediction_log.records import Forecast, Result
 from financial_assets.market import calendar

@@ -19,9 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
+import sqlalchemy as sa
 from pydantic import TypeAdapter, ValidationError
 
 from financial_assets.atomic import atomic_write_bytes
+from financial_assets.experiment.prediction_log import schema
 from financial_assets.experiment.prediction_log.reader import LogReader
 
 MOST_PARTS = 21
@@ -134,7 +137,7 @@ class KeptPredictions:
                 return None
             if _digest(content) != state.digests.get(file):
                 return None
-            rows = pd.read_parquet(io.BytesIO(content)).astype({"session": "datetime64[ns]"})
+            rows = _frame(content, state.columns)
             owned = {pd.Timestamp(day) for day, name in state.files.items() if name == file}
             codes, sessions = pd.factorize(rows["session"])
             counts = np.array([session in owned for session in pd.DatetimeIndex(sessions)], dtype=bool)
@@ -152,11 +155,17 @@ def _joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     session = whole["session"].to_numpy()
     if (session[1:] < session[:-1]).any():
         whole = whole.iloc[np.argsort(session, kind="stable")]
-    whole = whole.reset_index(drop=True)
-    for name in whole.select_dtypes("object").columns:  # one object per distinct text, as the log gives them
-        codes, texts = pd.factorize(whole[name], use_na_sentinel=False)
-        whole[name] = np.asarray(texts, dtype=object)[codes]
-    return whole
+    return whole.reset_index(drop=True)
+
+
+def _frame(content: bytes, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of a file; one object per distinct text, as the log gives them, so that later comparisons are fast."""
+    texts = [name for name in columns if isinstance(schema.direct.c[name].type, sa.String)]
+    rows = pyarrow.parquet.read_table(io.BytesIO(content), read_dictionary=texts).to_pandas()
+    for name in texts:
+        distinct = np.array([*rows[name].cat.categories, None], dtype=object)
+        rows[name] = distinct[rows[name].cat.codes.to_numpy()]  # -1, the last one, is nothing
+    return rows.astype({"session": "datetime64[ns]"})
 
 
 def _days(rows: pd.DataFrame) -> list[str]:
