@@ -45,10 +45,11 @@ def rounded(value: float, digits: int = 4) -> float:
     return float(f"{value:.{digits}g}")
 
 
-def plot(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """A PNG picture shown inside the asset's page."""
-    encoded = base64.b64encode(png).decode()
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{encoded})")
+def plot(picture: bytes, title: str) -> dg.MarkdownMetadataValue:
+    """A picture (PNG or SVG) shown inside the asset's page."""
+    kind = "svg+xml" if picture.startswith(b"<svg ") else "png"
+    encoded = base64.b64encode(picture).decode()
+    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{encoded})")
 
 
 def link(path: Path) -> dg.PathMetadataValue:

@@ -99,6 +99,7 @@ def test_a_plot_is_the_picture_itself() -> None:
     found = re.fullmatch(r"!\[learning curve\]\(data:image/png;base64,(.+)\)", shown)
     assert found is not None
     assert base64.b64decode(found.group(1)) == png
+    assert str(plot(b'<svg width="4"/>', "drawn").value).startswith("![drawn](data:image/svg+xml;base64,")
 
 
 def test_a_link_is_a_path(tmp_path: Path) -> None:

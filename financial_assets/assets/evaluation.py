@@ -16,15 +16,16 @@ from financial_assets.assets.evaluation_tables import (
 )
 from financial_assets.assets.rollout import decisions_metadata
 from financial_assets.assets.training import baselines, lineage_tags
-from financial_assets.atomic import atomic_path
 from financial_assets.experiment.decision.evidence import leading_decision
 from financial_assets.experiment.evaluation.evaluate import DIRECT_COLUMNS, ROUTED_COLUMNS, evaluate
 from financial_assets.experiment.evaluation.evaluation import Evaluation
 from financial_assets.experiment.evaluation.var_backtest import TailBackTest, summary
 from financial_assets.experiment.outcomes import KnownPrices
 from financial_assets.experiment.plan.criteria import Criteria
+from financial_assets.experiment.prediction_log.kept_predictions import KeptPredictions
 from financial_assets.experiment.report.decision_case import case_of
 from financial_assets.experiment.report.html import Provenance, html, plots, write_report
+from financial_assets.experiment.report.style import standalone
 from financial_assets.market.panel import PricePanel
 from financial_assets.metadata import link, plot, table
 from financial_assets.resources import ABTest, Market, Models, Serving
@@ -110,9 +111,9 @@ def ab_evaluation(
     with ab_test.log() as log:
         epoch = ab_test.current_epoch(log)
         routed = log.routed(epoch.experiment, columns=ROUTED_COLUMNS)
-        direct, epochs = log.direct(columns=DIRECT_COLUMNS), log.epochs(epoch.experiment)
-    with atomic_path(ab_test.rivals_path) as temporary:
-        baselines.of(epoch).to_parquet(temporary, index=False)
+        direct = KeptPredictions(ab_test.predictions_folder).direct(log, DIRECT_COLUMNS)
+        epochs = log.epochs(epoch.experiment)
+    baselines.write(ab_test.rivals_path, epoch)
     leading = leading_decision([judgement.decision for judgement in judgements])
     policy = ab_test.policy()
     evaluation = evaluate(
@@ -134,6 +135,7 @@ def ab_evaluation(
     cases = [case_of(judgement) for judgement in judgements]
     path = ab_test.report_path
     made_by = Provenance(context.run.run_id, REGISTERED_MODEL, models.tracking_uri, ab_test.replay_workers)
+    drawn = plots(evaluation, cases)
     page = html(
         evaluation,
         cases,
@@ -141,6 +143,7 @@ def ab_evaluation(
         made_by,
         _doubts(market, panel),
         models.stored_explanations(),
+        drawn,
     )
     write_report(path, page, evaluation)
     context.log.info(evaluation.conclusion.sentence)
@@ -172,7 +175,7 @@ def ab_evaluation(
             "traffic": table(traffic_table(evaluation)),
             "value at risk of all tickers": table(coverage_table(evaluation)),
             **({"ranking": table(ranking_table(evaluation))} if evaluation.rankings else {}),
-            **{title: plot(png, title) for title, png in plots(evaluation, cases).items()},
+            **{title: plot(standalone(element), title) for title, element in drawn.items()},
             **figures,
         },
     )

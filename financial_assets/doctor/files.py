@@ -82,7 +82,7 @@ def _read_reports(readings: Readings, ab_test: ABTestState) -> None:
     for path, read in (
         (report, _read_html),
         (report.with_suffix(".json"), read_json),
-        (ab_test.rivals_path, pd.read_parquet),
+        *((path, pd.read_parquet) for path in sorted(ab_test.rivals_path.glob("*.parquet"))),
     ):
         readings.read(path, read, "ab_evaluation", needed=False)
     for path in sorted(ab_test.decisions_folder.glob("*.json")):

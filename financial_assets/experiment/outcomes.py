@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from financial_assets.experiment.keyed_rows import places
 from financial_assets.market.outcomes import next_session_return, return_ahead, traded_return
 from financial_assets.market.panel import PricePanel
 from financial_assets.serving.bar_rules import SESSIONS_5D
@@ -82,5 +83,14 @@ def join_outcomes(predictions: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataF
         Frame with ``session`` and ``ticker``; every row keeps its other columns.
     outcomes
         See :func:`outcome_frame`.
+
+    Raises
+    ------
+    ExperimentError
+        ``outcomes`` hold a session and ticker twice.
     """
-    return predictions.merge(outcomes, on=["session", "ticker"], how="inner", validate="m:1")
+    place = places(predictions, outcomes)
+    known = place >= 0
+    joined = (predictions if known.all() else predictions[known]).reset_index(drop=True)
+    settled = outcomes.columns.drop(["session", "ticker"])
+    return joined.assign(**{name: outcomes[name].to_numpy()[place[known]] for name in settled})

@@ -5,6 +5,7 @@ This is the only definition of a paired difference. Plan, evidence, comparisons 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,7 +100,7 @@ def paired_differences(first: pd.DataFrame, second: pd.DataFrame, metric: Paired
         ``session``, ``ticker``, ``difference``, in the order of ``first``.
     """
     columns = [*answer_columns(metric)]
-    ours, theirs = (frame.dropna(subset=columns) for frame in (first, second))
+    ours, theirs = without_gaps(first, columns), without_gaps(second, columns)
     if not same_keys(ours, theirs):
         ours = ours.merge(theirs[KEYS], on=KEYS, validate="1:1")
         theirs = ours[KEYS].merge(theirs[[*KEYS, *columns]], on=KEYS, validate="1:1")  # now row by row the same bars
@@ -130,6 +131,12 @@ def paired_days(first: pd.DataFrame, second: pd.DataFrame, metric: PairedMetric)
 def rows_of(frame: pd.DataFrame, keys: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``frame`` for the sessions and tickers of ``keys``, each once, in the order of ``frame``."""
     return frame if same_keys(frame, keys) else frame.merge(keys[KEYS], on=KEYS, validate="1:1")
+
+
+def without_gaps(rows: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows that have numbers in all of these columns; the frame itself, where all do."""
+    known = np.logical_and.reduce([rows[name].notna().to_numpy() for name in columns])
+    return rows if known.all() else rows[known]
 
 
 def same_keys(first: pd.DataFrame, second: pd.DataFrame) -> bool:

@@ -146,9 +146,14 @@ class ABTestState(BaseModel):
         return Path(self.home) / "evidence"
 
     @property
+    def predictions_folder(self) -> Path:
+        """Where the log's direct predictions are kept as the report reads them; it can be made anew."""
+        return self.evidence_folder / "predictions"
+
+    @property
     def rivals_path(self) -> Path:
-        """Where the daily predictions of the baselines are kept."""
-        return Path(self.home) / "reports" / "baseline-predictions.parquet"
+        """Folder in which the daily predictions of the baselines are kept, a Parquet file per month."""
+        return Path(self.home) / "reports" / "baseline-predictions"
 
     def current_epoch(self, log: PredictionLog) -> WeightEpoch:
         """The current weight epoch.

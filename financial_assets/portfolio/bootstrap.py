@@ -46,38 +46,78 @@ def bootstrap_interval(
         ``None`` where the figure is not defined for these days, or for half of the resampled histories. Of fewer it is
         left out.
     """
+    _enough(draws)
+    first = days if days.ndim == 1 else days[:, 0]
+    found = resampled(days, statistic, block_length(first), draws=draws, seed=seed)
+    return percentiles(float(statistic(days[None])[0]), found, len(days), level)
+
+
+def resampled(days: Floats, statistic: Statistic, block: float, *, draws: int = 500, seed: int = 0) -> Floats:
+    """What ``statistic`` says of resampled histories; parameters as for :func:`bootstrap_interval`."""
+    return statistic(days[_draws(len(days), block, _enough(draws), seed)])
+
+
+def resampled_means(days: Floats, block: float, *, draws: int = 500, seed: int = 0) -> Floats:
+    """Means of several series ``[session, series]`` over resampled histories ``[draw, series]``.
+
+    How often each day was drawn is all that they depend on.
+    """
+    return _frequencies(len(days), block, _enough(draws), seed) @ days / len(days)
+
+
+def percentiles(estimate: float, found: Floats, days: int, level: float = 0.95) -> Interval | None:
+    """The interval of an estimate from what resampled histories show, see :func:`bootstrap_interval`."""
+    tail = (1 - levels("level", level)) / 2
+    defined = found[~np.isnan(found)]
+    if np.isnan(estimate) or 2 * len(defined) <= len(found):
+        return None
+    low, high = np.quantile(defined, (tail, 1 - tail))
+    return Interval(estimate, float(low), float(high), days, days, level)
+
+
+def _enough(draws: int) -> int:
     if draws < 100:
         raise ValueError(f"draws must be at least 100, not {draws}: the ends of an interval are rare")
-    estimate = float(statistic(days[None])[0])
-    if np.isnan(estimate):
-        return None
-    tail = (1 - levels("level", level)) / 2
-    first = days if days.ndim == 1 else days[:, 0]
-    places = _draws(len(days), block_length(first), draws, seed)
-    found = statistic(days[places])
-    found = found[~np.isnan(found)]
-    if 2 * len(found) <= draws:
-        return None
-    low, high = np.quantile(found, (tail, 1 - tail))
-    return Interval(estimate, float(low), float(high), len(days), len(days), level)
+    return draws
 
 
 @lru_cache(maxsize=2)
 def _draws(days: int, block: float, draws: int, seed: int) -> NDArray[np.int64]:
     """Those of a seed; several figures of one series are asked for one after the other, and share theirs."""
-    places = stationary_draws(days, block, draws, np.random.default_rng(seed))
+    places = _in_blocks(*_chances(days, draws, seed), block)
     places.setflags(write=False)
     return places
 
 
+@lru_cache(maxsize=2)
+def _frequencies(days: int, block: float, draws: int, seed: int) -> Floats:
+    """How often each draw has each day ``[draw, day]``."""
+    places = _draws(days, block, draws, seed) + days * np.arange(draws)[:, None]
+    counts = np.bincount(places.ravel(), minlength=draws * days).reshape(draws, days).astype(np.float64)
+    counts.setflags(write=False)
+    return counts
+
+
+@lru_cache(maxsize=2)
+def _chances(days: int, draws: int, seed: int) -> tuple[Floats, NDArray[np.int64]]:
+    """What chance says of each day of each draw, whatever the length of blocks: all series of one length share it."""
+    random = np.random.default_rng(seed)
+    return random.random((draws, days)), random.integers(0, days, (draws, days))
+
+
 def stationary_draws(days: int, block: float, draws: int, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of days ``[draw, day]``: a block goes on with probability ``1 - 1 / block``, round the end if need be."""
-    new = random.random((draws, days)) < 1 / block
+    return _in_blocks(random.random((draws, days)), random.integers(0, days, (draws, days)), block)
+
+
+def _in_blocks(chance: Floats, starts: NDArray[np.int64], block: float) -> NDArray[np.int64]:
+    new = chance < 1 / block
     new[:, 0] = True
-    starts = random.integers(0, days, (draws, days))
+    days = new.shape[1]
     day = np.broadcast_to(np.arange(days), new.shape)
     begun = np.maximum.accumulate(np.where(new, day, 0), axis=1)
-    return (np.take_along_axis(starts, begun, axis=1) + day - begun) % days
+    place = np.take_along_axis(starts, begun, axis=1) + day - begun
+    return np.where(place >= days, place - days, place)
 
 
 def block_length(days: Floats) -> float:

@@ -6,12 +6,14 @@ Impact grows with the square root of capital and all else in proportion to it. S
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from financial_assets.portfolio.arguments import Floats
-from financial_assets.portfolio.bootstrap import Statistic, bootstrap_interval
+from financial_assets.portfolio.bootstrap import block_length, percentiles, resampled_means
 from financial_assets.portfolio.costs import BASIS_POINT
 from financial_assets.portfolio.estimates import FEWEST_DAYS, ratio_of_means
 from financial_assets.portfolio.simulation import PortfolioReturns
@@ -89,54 +91,78 @@ def capacity(
         raise ValueError("book must be simulated with a capital and a market impact: without, capacity is unlimited")
     if not 0 <= kept < 1:
         raise ValueError(f"kept must be from 0 to below 1, not {kept}")
-    statistics: dict[str, Statistic] = {"return": _roots_of_return(kept), "sharpe": _roots_of_sharpe(kept)}
-    if figure not in statistics:
-        raise ValueError(f"figure must be one of {', '.join(statistics)}, not {figure!r}")
+    if figure not in _ROOTS:
+        raise ValueError(f"figure must be one of {', '.join(_ROOTS)}, not {figure!r}")
     days = _until_ruin(book)
     if days < FEWEST_DAYS:
         return None
     before = book.gross + book.interest - (book.costs - book.charges.impact)
     # Measured in roots of the simulated capital: far smaller or larger numbers would lose digits.
-    series = np.stack([before, book.charges.impact], axis=1)[:days]
-    root = bootstrap_interval(series, statistics[figure], level, draws=draws, seed=seed)
+    earned, impact = before[:days], book.charges.impact[:days]
+    mean, impact_mean = float(earned.mean()), float(impact.mean())
+    # About the means of all days, or the squares would lose digits.
+    off, impact_off = earned - mean, impact - impact_mean
+    products = np.stack([off, impact_off, off**2, impact_off**2, off * impact_off], axis=1)
+    own, drawn = (
+        _ROOTS[figure](_Moments.of(mean, impact_mean, means), kept)
+        for means in (
+            products.mean(axis=0)[None],
+            resampled_means(products, block_length(earned), draws=draws, seed=seed),
+        )
+    )
+    root = percentiles(float(own[0]), drawn, days, level)
     if root is None:
         return None
     low, middle, high = (book.capital * bound**2 for bound in (root.low, root.estimate, root.high))
     return Interval(middle, low, high, days, days, level)
 
 
-def _roots_of_return(kept: float) -> Statistic:
-    def roots(series: Floats) -> Floats:
-        before, impact = np.moveaxis(series.mean(axis=1), -1, 0)
-        earned = np.maximum(before, 0.0) * (1 - kept)
-        return np.divide(earned, impact, out=np.full(len(series), np.nan), where=impact > 0)
+@dataclass(frozen=True)
+class _Moments:
+    """Of returns before impact and of impact, over the days of each history ``[draw]``."""
 
-    return roots
+    before: Floats
+    impact: Floats
+    variance: Floats
+    impact_variance: Floats
+    covariance: Floats
+
+    @classmethod
+    def of(cls, before: float, impact: float, means: Floats) -> _Moments:
+        """From the means of both series, their squares and their product, about ``before`` and ``impact``."""
+        off, impact_off, square, impact_square, product = means.T
+        return cls(
+            before + off,
+            impact + impact_off,
+            np.maximum(square - off**2, 0.0),
+            np.maximum(impact_square - impact_off**2, 0.0),
+            product - off * impact_off,
+        )
 
 
-def _roots_of_sharpe(kept: float) -> Statistic:
+def _roots_of_return(of: _Moments, kept: float) -> Floats:
+    earned = np.maximum(of.before, 0.0) * (1 - kept)
+    return np.divide(earned, of.impact, out=np.full(len(earned), np.nan), where=of.impact > 0)
+
+
+def _roots_of_sharpe(of: _Moments, kept: float) -> Floats:
     """The smallest x at which mean(b - x i) / sd(b - x i) is ``kept`` times its value at 0.
 
     Squared, a quadratic equation in x. At 0 its left side is the larger one, and at the x of no return the smaller one,
     so there is a root in between.
     """
+    earns = (of.before > 0) & (of.variance > 0) & (of.impact > 0)
+    square = np.divide((kept * of.before) ** 2, of.variance, out=np.zeros_like(of.before), where=earns)
+    a = of.impact**2 - square * of.impact_variance
+    half_b = of.before * of.impact - square * of.covariance
+    c = of.before**2 * (1 - kept**2)
+    # c / (b/2 + root) is the smaller of the positive roots for either sign of a, and does not cancel.
+    root = np.sqrt(np.maximum(half_b**2 - a * c, 0.0))
+    found = np.divide(c, half_b + root, out=np.zeros_like(c), where=earns & (half_b + root > 0))
+    return np.where(of.impact > 0, found, np.nan)
 
-    def roots(series: Floats) -> Floats:
-        before, impact = np.moveaxis(series.mean(axis=1), -1, 0)
-        off = series - series.mean(axis=1, keepdims=True)
-        variance, impact_variance = np.moveaxis((off**2).mean(axis=1), -1, 0)
-        covariance = (off[..., 0] * off[..., 1]).mean(axis=1)
-        earns = (before > 0) & (variance > 0) & (impact > 0)
-        square = np.divide((kept * before) ** 2, variance, out=np.zeros_like(before), where=earns)
-        a = impact**2 - square * impact_variance
-        half_b = before * impact - square * covariance
-        c = before**2 * (1 - kept**2)
-        # c / (b/2 + root) is the smaller of the positive roots for either sign of a, and does not cancel.
-        root = np.sqrt(np.maximum(half_b**2 - a * c, 0.0))
-        found = np.divide(c, half_b + root, out=np.zeros_like(c), where=earns & (half_b + root > 0))
-        return np.where(impact > 0, found, np.nan)
 
-    return roots
+_ROOTS: Mapping[str, Callable[[_Moments, float], Floats]] = {"return": _roots_of_return, "sharpe": _roots_of_sharpe}
 
 
 def _until_ruin(book: PortfolioReturns) -> int:

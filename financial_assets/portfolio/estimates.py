@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from financial_assets.market import calendar
 from financial_assets.portfolio.arguments import Floats
-from financial_assets.portfolio.bootstrap import bootstrap_interval
+from financial_assets.portfolio.bootstrap import block_length, percentiles, resampled
 from financial_assets.portfolio.performance import sharpe_ratio, sortino_ratio
 from financial_assets.scoring.arguments import same_shape, vector
 from financial_assets.scoring.autocorrelation import hac_half_width, hac_mean
@@ -85,14 +85,27 @@ def drawdown_interval(returns: ArrayLike, level: float = 0.95, *, draws: int = 5
     A drawdown is the worst of its path and grows with the number of days: its range tells what to be prepared for, and
     not where a true value lies. ``None`` with fewer than 20 days.
     """
-    data = _simple("returns", returns)
-    return bootstrap_interval(data, _drawdowns, level, draws=draws, seed=seed) if data.size >= FEWEST_DAYS else None
+    return path_intervals(returns, level, draws=draws, seed=seed)[0]
 
 
 def calmar_interval(returns: ArrayLike, level: float = 0.95, *, draws: int = 500, seed: int = 0) -> Interval | None:
     """Calmar ratio with its block bootstrap; ``None`` with fewer than 20 days or without a drawdown."""
+    return path_intervals(returns, level, draws=draws, seed=seed)[1]
+
+
+def path_intervals(
+    returns: ArrayLike, level: float = 0.95, *, draws: int = 500, seed: int = 0
+) -> tuple[Interval | None, Interval | None]:
+    """:func:`drawdown_interval` and :func:`calmar_interval`, from the same paths."""
     data = _simple("returns", returns)
-    return bootstrap_interval(data, _calmars, level, draws=draws, seed=seed) if data.size >= FEWEST_DAYS else None
+    if data.size < FEWEST_DAYS:
+        return None, None
+    with np.errstate(divide="ignore"):  # of nothing left it is minus infinity
+        logs = np.log1p(data)
+    own = _path_figures(logs[None])
+    found = resampled(logs, _path_figures, block_length(data), draws=draws, seed=seed)
+    drawdown, calmar = (percentiles(float(own[n, 0]), found[n], data.size, level) for n in range(2))
+    return drawdown, calmar
 
 
 def _annual_ratio(ratio: float, influence: Floats, level: float) -> Interval:
@@ -108,21 +121,12 @@ def _simple(name: str, returns: ArrayLike) -> Floats:
     return data
 
 
-def _log_equities(returns: Floats) -> Floats:
-    """Logarithms of equity curves ``[draw, 1 + session]``, their start included."""
-    with np.errstate(divide="ignore"):  # of nothing left it is minus infinity
-        logs = np.log1p(returns)
-    return np.concatenate([np.zeros((len(returns), 1)), np.cumsum(logs, axis=1)], axis=1)
-
-
-def _drawdowns(returns: Floats) -> Floats:
-    value = _log_equities(returns)
-    return np.expm1(np.min(value - np.maximum.accumulate(value, axis=1), axis=1))
-
-
-def _calmars(returns: Floats) -> Floats:
-    value = _log_equities(returns)
+def _path_figures(log_returns: Floats) -> Floats:
+    """Largest drawdowns and Calmar ratios (NaN without a drawdown) of paths ``[draw, session]``: ``[2, draw]``."""
+    start = np.zeros((len(log_returns), 1))
+    value = np.concatenate([start, np.cumsum(log_returns, axis=1)], axis=1)
     drawdown = np.expm1(np.min(value - np.maximum.accumulate(value, axis=1), axis=1))
-    years = returns.shape[1] / calendar.sessions_per_year()
+    years = log_returns.shape[1] / calendar.sessions_per_year()
     annual = np.expm1(np.minimum(value[:, -1] / years, np.log(np.finfo(np.float64).max)))
-    return np.divide(annual, -drawdown, out=np.full(len(value), np.nan), where=drawdown < 0)
+    calmar = np.divide(annual, -drawdown, out=np.full(len(value), np.nan), where=drawdown < 0)
+    return np.stack([drawdown, calmar])

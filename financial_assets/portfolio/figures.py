@@ -208,6 +208,7 @@ def series_figures(
     days = len(alive)
     # Floored where a book lost all: what cash earned on that day is not lost too.
     excess = np.maximum(alive - rate[:days], -1.0)
+    drawdown, calmar = estimates.path_intervals(alive, how.level, draws=how.draws, seed=how.seed)
     return SeriesFigures(
         name=name,
         sessions=days,
@@ -216,8 +217,8 @@ def series_figures(
         mean_return=estimates.annual_mean(alive, how.level),
         sharpe=estimates.sharpe_interval(excess, how.level),
         sortino=estimates.sortino_interval(excess, how.level),
-        calmar=estimates.calmar_interval(alive, how.level, draws=how.draws, seed=how.seed),
-        max_drawdown=estimates.drawdown_interval(alive, how.level, draws=how.draws, seed=how.seed),
+        calmar=calmar,
+        max_drawdown=drawdown,
         hit_rate=estimates.hit_rate(alive, how.level),
         wiped_out=days - 1 if alive[-1] <= -1 else None,
     )

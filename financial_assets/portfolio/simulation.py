@@ -231,19 +231,26 @@ def _drifting(wanted: Floats, traded: TradedReturns, rates: Rates, interest: Flo
     held, entered, left = np.zeros_like(target), np.zeros_like(target), np.zeros_like(target)
     weight = np.zeros(target.shape[1])
     last = len(target) - 1
+    # On most sessions everything trades and nothing ends: half of the work below is for the others.
+    all_can, sells, ends = can.all(axis=1), closed.any(axis=1), ended.any(axis=1)
     for t in range(len(target)):
-        held[t] = np.where(can[t], target[t], weight)
-        entered[t] = np.abs(held[t] - weight)
-        grown = held[t] * growth[t]
-        sold = closed[t] if t < last else closed[t] | ~ended[t]
-        left[t] = np.where(sold, np.abs(grown), 0.0)
-        paid = per_trade[t] * (entered[t] + left[t]) + borrow[t] * np.maximum(-held[t], 0.0)
+        here = held[t] = target[t] if all_can[t] else np.where(can[t], target[t], weight)
+        trade = entered[t] = np.abs(here - weight)
+        grown = here * growth[t]
+        volume, rooted = trade, trade * np.sqrt(trade)
+        if sells[t] or t == last:
+            sale = left[t] = np.where(closed[t] if t < last else closed[t] | ~ended[t], np.abs(grown), 0.0)
+            volume, rooted = trade + sale, rooted + sale * np.sqrt(sale)
+        paid = per_trade[t] * volume + borrow[t] * np.maximum(-here, 0.0)
         if impact is not None:
-            paid += impact[t] * (entered[t] * np.sqrt(entered[t]) + left[t] * np.sqrt(left[t]))
-        net = (grown.sum() - held[t].sum() - paid.sum()) / units + (1 - held[t].sum() / units) * interest[t]
+            paid += impact[t] * rooted
+        position = here.sum()
+        net = (grown.sum() - position - paid.sum()) / units + (1 - position / units) * interest[t]
         if net <= -1:
             break  # all that comes after stays 0
-        weight = np.where(ended[t], 0.0, grown / (1 + net))
+        weight = grown / (1 + net)
+        if ends[t]:
+            weight[ended[t]] = 0.0
     return _Path(*(np.ascontiguousarray(rows.T) for rows in (held, entered, left)))
 
 

@@ -231,8 +231,10 @@ def _days(name: str, days: ArrayLike, rows: int) -> NDArray[Any]:
     array = np.asarray(days)
     if array.shape != (rows,):
         raise ValueError(f"{name} must hold one day for each of {rows} rows, not shape {array.shape}")
-    # NaN and NaT are the values that differ from themselves.
-    missing = (array != array) | np.array([day is None for day in array.tolist()])
+    # NaN and NaT are the values that differ from themselves; None, which does not, is an object.
+    missing = array != array
+    if array.dtype == object:
+        missing |= np.array([day is None for day in array.tolist()], dtype=bool)
     if missing.any():
         raise ValueError(f"{name} holds {int(missing.sum())} missing days")
     return array
@@ -240,6 +242,10 @@ def _days(name: str, days: ArrayLike, rows: int) -> NDArray[Any]:
 
 def _numbered(name: str, days: NDArray[Any]) -> NDArray[np.intp]:
     try:
+        if days.size and days.dtype.kind in "Miu":
+            later = days[1:] != days[:-1]
+            if (days[1:] >= days[:-1]).all():  # rows in order of time, as a log has them, need not be sorted
+                return np.concatenate([np.zeros(1, np.intp), np.cumsum(later, dtype=np.intp)])
         return np.unique(days, return_inverse=True)[1]
     except TypeError as error:
         raise ValueError(f"{name} must be of one type: {error}") from None

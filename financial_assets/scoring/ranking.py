@@ -103,7 +103,11 @@ def ranking_skill(
     ValueError
         Bad arguments, or fewer than ``autocorrelation.FEWEST_DAYS`` sessions with a coefficient.
     """
-    every = information_coefficients(forecasts, outcomes, kind, fewest)
+    return skill_of(information_coefficients(forecasts, outcomes, kind, fewest), fewest, level)
+
+
+def skill_of(every: NDArray[np.float64], fewest: int = FEWEST_TICKERS, level: float = 0.95) -> RankingSkill:
+    """:func:`ranking_skill` of coefficients that are known ``[session]``, NaN where a session is not ranked."""
     found = every[~np.isnan(every)]
     if found.size < FEWEST_DAYS:
         raise ValueError(

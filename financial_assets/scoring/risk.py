@@ -8,6 +8,7 @@ universe, and of outcomes that overlap, are in ``coverage``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -141,7 +142,14 @@ def kupiec_unconditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
     Source: Kupiec (1995), Techniques for verifying the accuracy of risk measurement models. Chi-square(1).
     """
     hits = outcomes("exceeded", exceeded)
-    return _test(2 * (_best_likelihood(hits) - _likelihood(hits, levels("rate", rate))))
+    return kupiec_of_counts(int(hits.sum()), hits.size, rate)
+
+
+@lru_cache(maxsize=100_000)
+def kupiec_of_counts(exceeded: int, days: int, rate: float) -> BackTest:
+    """:func:`kupiec_unconditional_coverage` of ``exceeded`` days of ``days``: nothing else of them enters it."""
+    within = days - exceeded
+    return _test(2 * (_best(exceeded, within) - bernoulli_log_likelihood(exceeded, within, levels("rate", rate))))
 
 
 def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
@@ -157,8 +165,23 @@ def christoffersen_independence(exceeded: ArrayLike) -> BackTest:
     if hits.size < 2:
         raise ValueError("exceeded must hold at least two days in time order")
     before, after = hits[:-1], hits[1:]
-    markov = _best_likelihood(after[before]) + _best_likelihood(after[~before])
-    return _test(2 * (markov - _best_likelihood(after)))
+    both, first, second = int((before & after).sum()), int(before.sum()), int(after.sum())
+    return christoffersen_of_counts(both, first, second, before.size)
+
+
+@lru_cache(maxsize=100_000)
+def christoffersen_of_counts(both: int, first: int, second: int, pairs: int) -> BackTest:
+    """:func:`christoffersen_independence` of pairs of neighbouring days.
+
+    Parameters
+    ----------
+    both, first, second
+        Pairs in which both days, the first one, and the second one were exceeded.
+    pairs
+        All of them: one less than days.
+    """
+    markov = _best(both, first - both) + _best(second - both, pairs - first - (second - both))
+    return _test(2 * (markov - _best(second, pairs - second)))
 
 
 def christoffersen_conditional_coverage(exceeded: ArrayLike, rate: float) -> BackTest:
@@ -221,7 +244,14 @@ def _likelihood(hits: NDArray[np.bool_], rate: float) -> float:
 
 
 def _best_likelihood(hits: NDArray[np.bool_]) -> float:
-    return _likelihood(hits, float(hits.mean())) if hits.size else 0.0
+    count = int(hits.sum())
+    return _best(count, hits.size - count)
+
+
+def _best(successes: int, failures: int) -> float:
+    """Log likelihood at the observed share; 0 where nothing was observed."""
+    days = successes + failures
+    return bernoulli_log_likelihood(successes, failures, successes / days) if days else 0.0
 
 
 def _test(statistic: float, degrees: int = 1) -> BackTest:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
@@ -31,6 +32,7 @@ from financial_assets.installation.serving import ServingAccess
 from financial_assets.market.panel import PricePanel
 from financial_assets.market.panels.lineage import Lineage
 from financial_assets.models.baselines.history import BaselineHistory, DailyPredictions
+from financial_assets.models.baselines.monthly import write_by_month
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,17 @@ class BaselinePredictions:
 
     def of(self, epoch: WeightEpoch) -> pd.DataFrame:
         """Those that saw nothing of the sessions that all routed arms may be judged on."""
-        return self.since(max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES))
+        return self.since(_last_cutoff(epoch))
+
+    def write(self, folder: Path, epoch: WeightEpoch) -> None:
+        """Keep those of :meth:`of` in a folder, by month; only months with news are written."""
+        kept = self.kept_since(_last_cutoff(epoch))
+        write_by_month(folder, self.of(epoch), {} if kept is None else kept.tokens)
+        folder.with_suffix(".parquet").unlink(missing_ok=True)  # all of them in one file, of an earlier version
+
+
+def _last_cutoff(epoch: WeightEpoch) -> pd.Timestamp:
+    return max(arm.data_cutoff for arm in epoch.arms if arm.role in ROUTED_ROLES)
 
 
 def decide_now(market: MarketState, models: ModelStore, ab_test: ABTestState) -> tuple[Judgement, ...]:

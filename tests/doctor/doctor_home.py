@@ -25,6 +25,7 @@ from financial_assets.models.answers import Answers
 from financial_assets.models.artifacts.storage import save_training
 from financial_assets.models.artifacts.tracked import keep_pointer
 from financial_assets.models.baselines.fitted import Baselines
+from financial_assets.models.baselines.monthly import write_by_month
 from financial_assets.models.calibration import FittedCalibration, PlattScaling, QuantileShifts, ScoreSlope
 from financial_assets.models.networks.build import build_network
 from financial_assets.models.scaling import RobustScaler
@@ -167,7 +168,7 @@ def keep_derived(resources: Mapping[str, Any]) -> None:
     report = resources["ab_test"].report_path
     atomic_write_text(report, "<html></html>\n")
     atomic_write_text(report.with_suffix(".json"), '{"verdict": "none"}')
-    pd.DataFrame({"date": [CUTOFF]}).to_parquet(resources["ab_test"].rivals_path)
+    write_by_month(resources["ab_test"].rivals_path, pd.DataFrame({"date": [CUTOFF]}), {})
     atomic_write_text(report.parent / "decisions" / "2020-01-03-0123456789ab.json", '{"action": "hold"}')
 
 

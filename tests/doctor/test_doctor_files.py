@@ -50,7 +50,7 @@ OPTIONAL = {
     "models/enhanced/print2/registered.json": "onnx/enhanced",
     "reports/ab-evaluation.html": "ab_evaluation",
     "reports/ab-evaluation.json": "ab_evaluation",
-    "reports/baseline-predictions.parquet": "ab_evaluation",
+    f"reports/baseline-predictions/{CUTOFF:%Y-%m}.parquet": "ab_evaluation",
 }
 PAST = (
     "models/baselines/2019-01-02.json",

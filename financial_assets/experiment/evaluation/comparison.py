@@ -13,6 +13,7 @@ import pandas as pd
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.evaluation.measures import Comparison, Score
+from financial_assets.experiment.keyed_rows import places
 from financial_assets.experiment.outcomes import join_outcomes
 from financial_assets.experiment.paired_score import KEYS, paired_days, rows_of
 from financial_assets.experiment.plan.criteria import Criteria
@@ -87,8 +88,8 @@ def baseline_rows(baselines: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> 
     """The rows of :func:`due_baselines` on the sessions and tickers of ``rows``, by baseline."""
     if not rows:
         return {}
-    matching = baselines.merge(next(iter(rows.values()))[KEYS], on=KEYS)
-    return {str(name): frame for name, frame in matching.groupby("model", sort=False)}
+    matching = baselines[places(baselines, next(iter(rows.values()))) >= 0]
+    return {str(name): frame.reset_index(drop=True) for name, frame in matching.groupby("model", sort=False)}
 
 
 def comparisons(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.measures import ProfitAndLoss, Skill, TickerSkill
-from financial_assets.experiment.paired_score import PairedMetric, paired_score
+from financial_assets.experiment.paired_score import PairedMetric, paired_score, without_gaps
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.models.scores import LeakCheck, leak_alarm
 from financial_assets.portfolio import performance, simulation
@@ -39,9 +39,17 @@ class TradingGrid:
 
     def place(self, rows: pd.DataFrame, column: str) -> np.ndarray:
         """A column of ``rows`` as ``[ticker, session]``; NaN where there is no row."""
-        grid = np.full(self.returns.shape, np.nan)
+        return self.spread(self.spots(rows), rows[column])
+
+    def spots(self, rows: pd.DataFrame) -> np.ndarray:
+        """Where rows lie on the grid ``[row]``, for :meth:`spread`."""
         row = self.tickers.get_indexer(pd.Index(rows["ticker"]))
-        grid[row, self.sessions.get_indexer(pd.DatetimeIndex(rows["session"]))] = rows[column]
+        return row * len(self.sessions) + self.sessions.get_indexer(pd.DatetimeIndex(rows["session"]))
+
+    def spread(self, spots: np.ndarray, values: pd.Series) -> np.ndarray:
+        """Values of rows as ``[ticker, session]``; NaN where there is no row."""
+        grid = np.full((len(self.tickers), len(self.sessions)), np.nan)
+        grid.ravel()[spots] = values
         return grid
 
 
@@ -51,7 +59,7 @@ def trading_grid(rows: pd.DataFrame, sessions: pd.DatetimeIndex) -> TradingGrid:
     tickers = pd.Index(sorted(rows["ticker"].unique()))
     # Beyond the calendar nothing is traded yet, so that the last session may stand for those to come.
     exits = sessions[np.minimum(sessions.get_indexer(within) + 2, len(sessions) - 1)]
-    grid = TradingGrid(tickers, within, exits, np.full((len(tickers), len(within)), np.nan))
+    grid = TradingGrid(tickers, within, exits, np.empty(0))
     return replace(grid, returns=grid.place(rows, "traded_return"))
 
 
@@ -72,8 +80,7 @@ def skill_of(name: str, role: str, rows: pd.DataFrame, grid: TradingGrid, cost_b
     level
         Confidence of the intervals.
     """
-    direction = rows.dropna(subset=["probability_up"])
-    quantiles = rows.dropna(subset=list(QUANTILE_COLUMNS))
+    direction, quantiles = without_gaps(rows, ["probability_up"]), without_gaps(rows, QUANTILE_COLUMNS)
     probability, has_direction = direction["probability_up"].to_numpy(), len(direction) > 0
     return Skill(
         name=name,
@@ -109,22 +116,28 @@ def ticker_skills(rows: dict[str, pd.DataFrame]) -> tuple[TickerSkill, ...]:
     """Accuracy by ticker of each forecaster; ``rows`` are frames by forecaster, the first gives the counts."""
     if not rows:
         return ()
+    shares = dict[str, dict[str, float]]()
+    for name, frame in rows.items():
+        right = hits(frame["probability_up"].to_numpy(), frame["up"].to_numpy())
+        shares[name] = {ticker: share for ticker, (_, share) in _shares(frame, right).items()}
     reference = next(iter(rows.values()))
-    shares = {
-        name: frame.assign(right=hits(frame["probability_up"].to_numpy(), frame["up"].to_numpy()))
-        .groupby("ticker")["right"]
-        .mean()
-        for name, frame in rows.items()
-    }
     return tuple(
         TickerSkill(
-            ticker=str(ticker),
-            observations=len(group),
-            share_up=float(group["up"].mean()),
-            accuracy={name: float(share[ticker]) for name, share in shares.items() if ticker in share},
+            ticker=ticker,
+            observations=count,
+            share_up=share_up,
+            accuracy={name: own[ticker] for name, own in shares.items() if ticker in own},
         )
-        for ticker, group in reference.groupby("ticker")
+        for ticker, (count, share_up) in _shares(reference, reference["up"].to_numpy(bool)).items()
     )
+
+
+def _shares(rows: pd.DataFrame, flags: np.ndarray) -> dict[str, tuple[int, float]]:
+    """Ticker -> how many rows it has, and the share of them that is flagged."""
+    codes, tickers = pd.factorize(rows["ticker"], sort=True)
+    counts, flagged = np.bincount(codes, minlength=len(tickers)), np.bincount(codes[flags], minlength=len(tickers))
+    shares = zip(counts.tolist(), (flagged / counts).tolist(), strict=True)
+    return dict(zip(map(str, tickers), shares, strict=True))
 
 
 def _loss(metric: PairedMetric, rows: pd.DataFrame, level: float) -> Interval | None:

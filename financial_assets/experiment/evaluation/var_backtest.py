@@ -12,14 +12,14 @@ tests: at one look, the chance that any of them is called wrong although all are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.statistics.multiplicity import holm
-from financial_assets.scoring.risk import christoffersen_independence, kupiec_unconditional_coverage
+from financial_assets.scoring.risk import christoffersen_of_counts, kupiec_of_counts
 
 FAMILY_ALPHA = 0.01
 """Chance that an arm whose value at risk is right has a back-test that says otherwise, at one look."""
@@ -125,17 +125,62 @@ def backtest_arm(model: str, role: str, rows: pd.DataFrame) -> tuple[TailBackTes
         ``session``, ``ticker``, ``q01``, ``q05``, ``q95``, ``q99`` and ``log_return``; each session and ticker once.
         Sessions without a row are left out: the one after such a gap counts as the next.
     """
-    answered = rows.dropna(subset=[*TAILS, "log_return"]).sort_values(["ticker", "session"])
-    tickers, first, counts = np.unique(answered["ticker"].to_numpy(str), return_index=True, return_counts=True)
-    outcome = answered["log_return"].to_numpy(np.float64)
-    tails: list[TailBackTest] = []
-    beyond = {}
-    for column, (side, _) in TAILS.items():
-        bound = answered[column].to_numpy(np.float64)
-        beyond[column] = outcome < bound if side == "lower" else outcome > bound
-    for ticker, start, count in zip(tickers.tolist(), first.tolist(), counts.tolist(), strict=True):
-        tails += [_tail(model, role, ticker, column, beyond[column][start : start + count]) for column in TAILS]
-    return _adjusted(tails)
+    columns = [*TAILS, "log_return"]
+    numbers = {name: rows[name].to_numpy(np.float64) for name in columns}
+    answered = np.flatnonzero(~np.any([np.isnan(values) for values in numbers.values()], axis=0))
+    codes, names = pd.factorize(rows["ticker"].to_numpy()[answered], sort=True)
+    order = answered[np.lexsort((rows["session"].to_numpy()[answered], codes))]
+    numbers = {name: values[order] for name, values in numbers.items()}
+    sessions = np.bincount(codes, minlength=len(names))
+    counted = {
+        column: _counts(
+            numbers["log_return"] < numbers[column] if side == "lower" else numbers["log_return"] > numbers[column],
+            sessions,
+        )
+        for column, (side, _) in TAILS.items()
+    }
+    tails = [
+        (str(ticker), column, int(sessions[place]), counted[column][place])
+        for place, ticker in enumerate(names)
+        for column in TAILS
+    ]
+    tested = {
+        f"{place} {name}": p_value
+        for place, (_, column, count, beyond) in enumerate(tails)
+        if count >= _fewest(TAILS[column][1])
+        for name, p_value in zip(_TESTS, _p_values(column, count, *beyond), strict=True)
+    }
+    adjusted = holm(tested)
+    return tuple(
+        TailBackTest(
+            model=model,
+            role=role,
+            ticker=ticker,
+            side=TAILS[column][0],
+            level=TAILS[column][1],
+            sessions=count,
+            beyond=beyond[0],
+            expected=count * (1 - TAILS[column][1]),
+            kupiec=tested.get(f"{place} kupiec"),
+            independence=tested.get(f"{place} independence"),
+            kupiec_holm=adjusted.get(f"{place} kupiec"),
+            independence_holm=adjusted.get(f"{place} independence"),
+        )
+        for place, (ticker, column, count, beyond) in enumerate(tails)
+    )
+
+
+def _counts(beyond: np.ndarray, sessions: np.ndarray) -> list[tuple[int, int, int, int]]:
+    """Of each ticker: sessions beyond; of neighbours, both beyond, the first, and the second.
+
+    ``beyond`` are the sessions of one ticker after those of the other, as many of each as ``sessions`` says.
+    """
+    ticker = np.repeat(np.arange(len(sessions)), sessions)
+    neighbours = ticker[1:] == ticker[:-1]
+    before, after = beyond[:-1] & neighbours, beyond[1:] & neighbours
+    pairs = (beyond, ticker), (before & after, ticker[1:]), (before, ticker[1:]), (after, ticker[1:])
+    counts = [np.bincount(of[flags], minlength=len(sessions)).tolist() for flags, of in pairs]
+    return list(zip(*counts, strict=True))
 
 
 def summary(tails: Sequence[TailBackTest]) -> str:
@@ -153,30 +198,10 @@ def summary(tails: Sequence[TailBackTest]) -> str:
     return f"No tail is rejected of {len(tested)} {family}.{left}"
 
 
-def _tail(model: str, role: str, ticker: str, column: str, beyond: np.ndarray) -> TailBackTest:
-    side, level = TAILS[column]
-    rate, enough = 1 - level, len(beyond) >= _fewest(level)
-    return TailBackTest(
-        model=model,
-        role=role,
-        ticker=ticker,
-        side=side,
-        level=level,
-        sessions=len(beyond),
-        beyond=int(beyond.sum()),
-        expected=len(beyond) * rate,
-        kupiec=kupiec_unconditional_coverage(beyond, rate).p_value if enough else None,
-        independence=christoffersen_independence(beyond).p_value if enough else None,
-    )
-
-
-def _adjusted(tails: Sequence[TailBackTest]) -> tuple[TailBackTest, ...]:
-    tests = {f"{place} {name}": getattr(tail, name) for place, tail in enumerate(tails) for name in _TESTS}
-    adjusted = holm({name: p_value for name, p_value in tests.items() if p_value is not None})
-    return tuple(
-        replace(tail, **{f"{name}_holm": adjusted.get(f"{place} {name}") for name in _TESTS})
-        for place, tail in enumerate(tails)
-    )
+def _p_values(column: str, sessions: int, beyond: int, both: int, first: int, second: int) -> tuple[float, float]:
+    """Of Kupiec's test and Christoffersen's, by what :func:`_counts` counts."""
+    frequency = kupiec_of_counts(beyond, sessions, 1 - TAILS[column][1])
+    return frequency.p_value, christoffersen_of_counts(both, first, second, sessions - 1).p_value
 
 
 def _fewest(level: float) -> int:

@@ -117,8 +117,8 @@ class LogReader(DecisionReader):
             last = connection.execute(query).first()
         return (0, 0, "") if last is None else (int(last.id), count, last.intended_at.isoformat())
 
-    def direct_after(self, models: Iterable[str], last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
-        """How many direct predictions have a larger id than ``last``, and the sessions of those of ``models``.
+    def direct_after(self, models: Iterable[str] | None, last: int, begun: str) -> tuple[int, set[pd.Timestamp]] | None:
+        """How many direct predictions have a larger id than ``last``, and the sessions of those of ``models`` or all.
 
         ``None`` if the row ``last`` is not there or was not begun at the instant ``begun``: it is another log.
         """
@@ -131,7 +131,9 @@ class LogReader(DecisionReader):
             later = table.c.id > last
             count = connection.execute(sa.select(sa.func.count()).where(later)).scalar_one()
             # Not "distinct": SQLite would read a whole index for it, instead of the few rows behind the id.
-            query = sa.select(table.c.session).where(later, table.c.model.in_(list(models)))
+            query = sa.select(table.c.session).where(later)
+            if models is not None:
+                query = query.where(table.c.model.in_(list(models)))
             return int(count), {_stamp(session) for (session,) in driver_rows(connection, query)}
 
     def complete_sessions(self, models: Iterable[str]) -> dict[tuple[pd.Timestamp, str], str]:

@@ -153,11 +153,6 @@ CHARTS: Mapping[str, style.Chart] = {
 """Plots by name, in the order of the page."""
 
 
-def png(evaluation: Evaluation, name: str, dpi: int = 110) -> bytes:
-    """One plot as a PNG image."""
-    return style.png_of(lambda: CHARTS[name].draw(evaluation), name, dpi)
-
-
 def svg(evaluation: Evaluation, name: str) -> str:
     """One plot as an ``<svg>`` element to be put into a page."""
     plot = CHARTS[name]

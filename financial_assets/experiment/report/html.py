@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from financial_assets.experiment.report import charts
 from financial_assets.experiment.report.cells import FILTERS
 from financial_assets.experiment.report.decision_case import DecisionCase, evidence
 from financial_assets.experiment.report.glossary import GLOSSARY, forecasters
-from financial_assets.experiment.report.style import css_variables, png_of, svg_of
+from financial_assets.experiment.report.style import css_variables, svg_of
 from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
 from financial_assets.models.explanations.plots import draw_importance
 from financial_assets.models.explanations.tables import families_table
@@ -86,6 +86,7 @@ def html(
     provenance: Provenance | None = None,
     doubts: Sequence[str] = (),
     explanations: StoredExplanations | None = None,
+    drawn: Mapping[str, str] | None = None,
 ) -> str:
     """The page: verdict first, then tables and plots; it loads nothing from outside itself.
 
@@ -103,7 +104,10 @@ def html(
         What is wrong with the prices, one sentence each.
     explanations
         What moves the answers of the models, where somebody has asked.
+    drawn
+        The :func:`plots` of evaluation and cases, if they are drawn already.
     """
+    drawn = plots(evaluation, cases) if drawn is None else drawn
     stored = explanations or StoredExplanations()
     case, others = _main_case(cases)
     ordered = [case, *others] if case else []
@@ -138,8 +142,8 @@ def html(
         fewest_days=FEWEST_DAYS,
         family_alpha=FAMILY_ALPHA,
         # Plots are drawn here from numbers: nothing of a user's text becomes markup.
-        evidence={each.plan.challenger: Markup(_evidence_svg(each, place)) for place, each in enumerate(ordered)},
-        svg={name: Markup(charts.svg(evaluation, name)) for name in charts.CHARTS},
+        evidence={each.plan.challenger: Markup(drawn[_title(each, place)]) for place, each in enumerate(ordered)},
+        svg={name: Markup(drawn[name]) for name in charts.CHARTS},
         charts=charts.CHARTS,
         label=label,
         mood=mood,
@@ -176,13 +180,16 @@ def write_report(path: Path, page: str, evaluation: Evaluation) -> None:
     atomic_write_text(path.with_suffix(".json"), evaluation.to_json())
 
 
-def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[str, bytes]:
-    """The plots by name, as PNG images."""
+def plots(evaluation: Evaluation, cases: Sequence[DecisionCase] = ()) -> dict[str, str]:
+    """The plots by name, as ``<svg>`` elements of the page (:func:`.style.standalone` makes pictures of them)."""
     main, others = _main_case(cases)
-    shown = {} if main is None else {"evidence": png_of(lambda: evidence(main), "evidence")}
-    for case in others:
-        shown[f"evidence, {case.plan.challenger}"] = png_of(lambda case=case: evidence(case), "evidence")
-    return shown | {name: charts.png(evaluation, name) for name in charts.CHARTS}
+    ordered = [main, *others] if main else []
+    shown = {_title(case, place): _evidence_svg(case, place) for place, case in enumerate(ordered)}
+    return shown | {name: charts.svg(evaluation, name) for name in charts.CHARTS}
+
+
+def _title(case: DecisionCase, place: int) -> str:
+    return f"evidence, {case.plan.challenger}" if place else "evidence"
 
 
 @cache

@@ -104,11 +104,6 @@ def time_axis(axes: Any) -> None:
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
-def png_of(draw: Callable[[], Figure], name: str, dpi: int = 110) -> bytes:
-    """A plot as a PNG image."""
-    return _render(draw, name, format="png", dpi=dpi)
-
-
 def svg_of(draw: Callable[[], Figure], name: str, title: str, description: str) -> str:
     """A plot as an ``<svg>`` element for a page that defines the palette's variables.
 
@@ -134,6 +129,18 @@ def svg_of(draw: Callable[[], Figure], name: str, title: str, description: str) 
         f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-description">{escape(description)}</desc>'
         f"{body}"
     )
+
+
+def standalone(element: str) -> bytes:
+    """An element of :func:`svg_of` as a picture for places without the page's palette: light, in its own size."""
+    picture = re.sub(r"var\(--([a-z0-9-]+)\)", lambda match: PALETTE[match[1]][0], element)
+    box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', picture)
+    if box is None:
+        raise ValueError("the element has no view box that begins at its origin: it is not one of svg_of")
+    width, height = (f"{float(points) * 4 / 3:.0f}" for points in box.groups())  # CSS pixels
+    paper = f'<rect width="100%" height="100%" fill="{PALETTE["page"][0]}"/>'
+    head, end, body = picture.partition("</desc>")
+    return (head.replace("<svg ", f'<svg width="{width}" height="{height}" ', 1) + end + paper + body).encode()
 
 
 def _render(draw: Callable[[], Figure], name: str, **options: Any) -> bytes:

@@ -90,7 +90,8 @@ def read_forecasts(table: pd.DataFrame, panel: PricePanel) -> Forecasts:
     if table[["date", "ticker", "model"]].isna().to_numpy().any():
         raise PortfolioError("the table of forecasts has rows without a date, a ticker or a model")
     session = panel.sessions.get_indexer(pd.DatetimeIndex(table["date"]))
-    tickers = pd.Index(sorted(table["ticker"].unique()))
+    ticker, found = pd.factorize(table["ticker"], sort=True)
+    tickers = pd.Index(found)
     rows = pd.Index(panel.tickers).get_indexer(tickers)
     if (session < 0).any():
         stray = pd.Timestamp(table["date"].to_numpy()[session < 0][0])
@@ -109,12 +110,12 @@ def read_forecasts(table: pd.DataFrame, panel: PricePanel) -> Forecasts:
     if wrong.any():
         raise PortfolioError(f"probability_up must lie in [0, 1], not {values['probability_up'][wrong][0]:g}")
     codes, names = pd.factorize(table["model"])
-    place = tickers.get_indexer(pd.Index(table["ticker"])) * (end - first) + session - first
+    place = ticker * (end - first) + session - first
     shape = (len(tickers), end - first)
     models: dict[str, ForecastGrid] = {}
     for code, name in enumerate(map(str, names)):
         own = np.flatnonzero((codes == code) & (session < end))
-        if len(np.unique(place[own])) < len(own):
+        if np.bincount(place[own], minlength=1).max() > 1:
             raise PortfolioError(f"the table of forecasts has a session and ticker of {name} twice")
         grids = {column: _laid_out(held, own, place, shape) for column, held in values.items()}
         if np.isnan(grids["probability_up"]).all():

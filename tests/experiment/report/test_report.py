@@ -30,9 +30,9 @@ from financial_assets.experiment.evaluation.measures import (
 )
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.report import html as report
-from financial_assets.experiment.report.charts import CHARTS, png, svg
+from financial_assets.experiment.report.charts import CHARTS, svg
 from financial_assets.experiment.report.decision_case import DecisionCase, case_of, evidence
-from financial_assets.experiment.report.style import svg_of
+from financial_assets.experiment.report.style import standalone, svg_of
 from financial_assets.experiment.statistics.group_sequential import daily_z
 from financial_assets.models.explanations.explanation import Explanation, StoredExplanations
 from financial_assets.models.explanations.gradients import AnswerAttribution, FamilyAttribution, FeatureAttribution
@@ -318,7 +318,9 @@ def test_money_is_shown_only_if_there_is_any(evaluation: Evaluation, aum: float 
 
 @pytest.mark.parametrize("name", CHARTS)
 def test_every_plot_is_an_image_and_an_svg_element_that_scales(evaluation: Evaluation, name: str) -> None:
-    assert png(evaluation, name).startswith(b"\x89PNG")
+    picture = standalone(svg(evaluation, name))
+    assert b"var(" not in picture
+    assert ElementTree.fromstring(picture).get("width")
     element = svg(evaluation, name)
     root = ElementTree.fromstring(element)
     assert root.tag.endswith("svg")

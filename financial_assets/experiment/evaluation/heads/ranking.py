@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.skill import trading_grid
+from financial_assets.experiment.paired_score import without_gaps
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
-from financial_assets.scoring.ranking import RankingSkill, information_coefficients, ranking_skill
+from financial_assets.scoring.ranking import RankingSkill, information_coefficients, skill_of
 
 FEWEST_TICKERS = 20
 """Tickers of a session below which it is not ranked: its coefficient would have a standard error above 0.23."""
@@ -66,12 +67,13 @@ def arm_rankings(
     """
     found: list[ArmRanking] = []
     for model, role in roles.items():
-        scored = rows[model].dropna(subset=["excess_return"]) if model in rows else pd.DataFrame()
+        scored = without_gaps(rows[model], ["excess_return"]) if model in rows else pd.DataFrame()
         # Universes are small as a rule: then there is nothing to spread out in a grid.
         if scored.empty or scored["ticker"].nunique() < FEWEST_TICKERS:
             continue
         grid = trading_grid(scored, sessions)
-        forecasts, outcomes = grid.place(scored, "excess_return"), grid.place(scored, "log_return")
+        spots = grid.spots(scored)
+        forecasts, outcomes = (grid.spread(spots, scored[name]) for name in ("excess_return", "log_return"))
         every = information_coefficients(forecasts, outcomes, fewest=FEWEST_TICKERS)
         ranked = np.isfinite(every)
         if not ranked.any():
@@ -81,7 +83,7 @@ def arm_rankings(
             ArmRanking(
                 model,
                 role,
-                ranking_skill(forecasts, outcomes, fewest=FEWEST_TICKERS, level=level) if enough else None,
+                skill_of(every, FEWEST_TICKERS, level) if enough else None,
                 tuple(session.date().isoformat() for session in grid.sessions[ranked]),
                 tuple(map(float, every[ranked])),
             )

@@ -108,10 +108,11 @@ def _of_arm(
     model: str, role: str, rows: pd.DataFrame, sessions: pd.DatetimeIndex, level: float
 ) -> tuple[TailCoverage, ...]:
     grid, tails = trading_grid(rows, sessions), list[TailCoverage]()
+    spots = grid.spots(rows)
     for horizon, (ending, outcome) in _HORIZONS.items():
-        happened = grid.place(rows, outcome)
+        happened = grid.spread(spots, rows[outcome])
         for column, (side, confidence) in TAILS.items():
-            bound = grid.place(rows, f"{column}{ending}")
+            bound = grid.spread(spots, rows[f"{column}{ending}"])
             beyond = exceedances(happened, bound, upper=side == "upper")
             known = beyond == beyond
             counts = int(known.any(axis=0).sum()), int(known.sum())
