@@ -19,6 +19,7 @@ from financial_assets.market.panel import PricePanel
 from financial_assets.models.answers import Answers, answer_windows
 from financial_assets.models.calibration.direction import PlattScaling
 from financial_assets.models.calibration.layer import Calibration, FittedCalibration
+from financial_assets.models.calibration.shrinkage import constant_multiples
 from financial_assets.models.devices import reproducible
 from financial_assets.models.fitting.gradient import Epoch
 from financial_assets.models.fitting.network import fit_network
@@ -161,7 +162,7 @@ def train(
         network=network,
         scaler=fitted.scaler,
         volatility=data.har.eval(),
-        fitted_calibration=FittedCalibration.fit(held_out),
+        fitted_calibration=FittedCalibration.fit(held_out, constant_multiples(data.fit)),
         spans=data.spans,
         cutoff=data.cutoff,
         windows={name: len(getattr(data, name)) for name in ("fit", "stop", "calibrate")},

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -143,6 +145,24 @@ def test_no_answer_jumps_with_the_volatility() -> None:
     assert torch.allclose(shift[-1], torch.tensor(np.concatenate([each.shifts[2] for each in fitted])).float())
 
 
+NORMAL = np.array([-2.33, -1.64, 0.0, 1.64, 2.33])
+
+
+def shifts_on(
+    multiples: np.ndarray,
+    returns: np.ndarray,
+    volatility: np.ndarray | None = None,
+    *,
+    days: np.ndarray | None = None,
+    constants: np.ndarray = NORMAL,
+    horizon: int = 1,
+) -> QuantileShifts:
+    """Fitted on rows of steady volatility, one a session, unless something else is given."""
+    volatility = np.exp(np.linspace(-5.0, -3.0, len(returns))) if volatility is None else volatility
+    days = np.arange(len(returns)) if days is None else days
+    return QuantileShifts.fit(multiples, returns, volatility, days, constants, horizon)
+
+
 def regimes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normal multiples, and returns that are half as wide in calm times and twice as wide in wild ones."""
     rng = np.random.default_rng(seed)
@@ -153,17 +173,19 @@ def regimes(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 def test_terciles_correct_where_the_error_is() -> None:
     multiples, returns, volatility = regimes(9_000)
-    fitted = QuantileShifts.fit(multiples, returns, volatility, 1)
+    fitted = shifts_on(multiples, returns, volatility)
     assert not fitted.pooled
     assert (fitted.rows, fitted.effective_rows) == (9_000, 9_000)
     pooled = conformal_shifts(multiples, returns)
-    assert fitted.shifts[0, 1] > pooled[1] > fitted.shifts[2, 1]
+    # Constant multiples know nothing beside the constants, which are the same here.
+    edges = fitted.weights * NORMAL + fitted.shifts
+    assert edges[0, 1] > NORMAL[1] + pooled[1] > edges[2, 1]
     fresh, outcome, unit = regimes(60_000, seed=1)
     layer = Calibration(shifts=(fitted, fitted))
     shift = layer.shift(torch.tensor(unit).float().unsqueeze(1).expand(-1, 2)).numpy()[:, :5]
     calm, wild = unit < np.exp(-4.4), unit > np.exp(-3.6)
     for part in (calm, wild):
-        by_regime = (outcome[part] <= (fresh + shift)[part, 1]).mean()
+        by_regime = (outcome[part] <= (fitted.weights * fresh + shift)[part, 1]).mean()
         as_one = (outcome[part] <= fresh[part, 1] + pooled[1]).mean()
         assert abs(by_regime - 0.05) < 0.015
         assert abs(as_one - 0.05) > 2 * abs(by_regime - 0.05)
@@ -174,19 +196,110 @@ def test_terciles_correct_where_the_error_is() -> None:
 )
 def test_few_independent_rows_are_pooled(count: int, horizon: int, pooled: bool) -> None:
     multiples, returns, volatility = regimes(count)
-    fitted = QuantileShifts.fit(multiples, returns, volatility, horizon)
+    fitted = shifts_on(multiples, returns, volatility, horizon=horizon)
     assert fitted.pooled is pooled
     assert fitted.effective_rows == count // horizon
     if pooled:
-        assert (fitted.shifts == conformal_shifts(multiples, returns)).all()
+        assert (fitted.shifts == fitted.shifts[0]).all()
+    # Two tickers to a session are no more evidence than one.
+    doubled = (np.repeat(each, 2, axis=0) for each in (multiples, returns, volatility))
+    assert shifts_on(*doubled, days=np.repeat(np.arange(count), 2), horizon=horizon).effective_rows == count // horizon
 
 
 def test_volatility_that_does_not_vary_is_pooled_and_finite() -> None:
     multiples, returns, _ = regimes(3_000)
-    fitted = QuantileShifts.fit(multiples, returns, np.full(3_000, 0.01), 1)
+    fitted = shifts_on(multiples, returns, np.full(3_000, 0.01))
     assert fitted.pooled
     shift = Calibration(shifts=(fitted, fitted)).shift(torch.tensor([[1e-4, 10.0]])).numpy()[0]
-    assert np.allclose(shift, np.tile(conformal_shifts(multiples, returns), 2))
+    assert np.allclose(shift, np.tile(fitted.shifts[0], 2))
+    assert np.isfinite(shift).all()
+
+
+def test_multiples_that_know_nothing_make_way_for_the_constants() -> None:
+    rng = np.random.default_rng(4)
+    multiples = NORMAL + rng.normal(0.0, 0.3, (800, 1))
+    fitted = shifts_on(multiples, rng.normal(size=800))
+    assert fitted.weights.mean() < 0.2
+    assert fitted.weights[2] < 0.1, "the median hardly moves"
+
+
+@pytest.mark.parametrize(("count", "horizon"), [(400, 1), (2_000, 5)])
+def test_multiples_that_know_something_keep_their_weight(count: int, horizon: int) -> None:
+    rng = np.random.default_rng(5)
+    known = rng.normal(0.0, 0.7, (count, 1))
+    fitted = shifts_on(NORMAL + known, known[:, 0] + rng.normal(size=count), horizon=horizon)
+    assert fitted.weights[2] > 0.7
+    assert (fitted.weights > 0.2).all()
+    turned = shifts_on(NORMAL - known, known[:, 0] + rng.normal(size=count), horizon=horizon)
+    assert (turned.weights == 0.0).all()
+
+
+def test_copies_of_a_ticker_and_overlapping_outcomes_are_no_evidence() -> None:
+    rng = np.random.default_rng(6)
+    known = rng.normal(0.0, 0.5, (150, 1))
+    multiples, returns = NORMAL + known, known[:, 0] + rng.normal(size=150)
+    alone = shifts_on(multiples, returns)
+    many = shifts_on(np.repeat(multiples, 20, axis=0), np.repeat(returns, 20), days=np.repeat(np.arange(150), 20))
+    assert many.weights == pytest.approx(alone.weights, abs=0.05)
+    assert many.credibility == pytest.approx(alone.credibility, abs=0.15)
+    overlapping = shifts_on(multiples, returns, horizon=5)
+    assert (overlapping.weights[1:4] < alone.weights[1:4]).all()
+    assert (overlapping.credibility <= alone.credibility + 1e-9).all()
+
+
+def test_a_calm_block_does_not_narrow_the_outer_quantiles() -> None:
+    """A quarter of a year in which nothing happened, many tickers: no return below the 1 % quantile is no news."""
+    rng = np.random.default_rng(7)
+    days = np.repeat(np.arange(60), 50)
+    returns = 0.5 * rng.normal(size=3_000)
+    fitted = shifts_on(np.tile(NORMAL, (3_000, 1)), returns, days=days, horizon=5)
+    assert (fitted.credibility[:, [0, 4]] == 0.0).all()
+    assert (fitted.shifts[:, [0, 4]] == NORMAL[[0, 4]]).all()
+    assert conformal_shifts(np.tile(NORMAL, (3_000, 1)), returns)[0] > 0.8
+
+
+@pytest.mark.parametrize("misfit", [0.4, 3.0])
+def test_a_gross_error_is_corrected_almost_wholly(misfit: float) -> None:
+    rng = np.random.default_rng(8)
+    wrong = np.tile(NORMAL * misfit, (2_000, 1))
+    returns = rng.standard_t(4, 2_000)
+    fitted = shifts_on(wrong, returns, constants=NORMAL * misfit)
+    fresh = rng.standard_t(4, 200_000)
+    for column in (1, 3):
+        edge = fitted.weights[column] * wrong[0, column] + fitted.shifts[0, column]
+        assert float((fresh <= edge).mean()) == pytest.approx(QUANTILE_LEVELS[column], abs=0.02)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.0, 5.0))
+@settings(max_examples=25, deadline=None)
+def test_weights_and_credibility_are_shares(seed: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    multiples = NORMAL + spread * rng.normal(size=(120, 5))
+    fitted = shifts_on(multiples, rng.standard_t(3, 120), days=np.arange(120) // 3)
+    for shares in (fitted.weights, fitted.credibility):
+        assert ((shares >= 0.0) & (shares <= 1.0)).all()
+    assert np.isfinite(fitted.shifts).all()
+
+
+def test_returns_that_are_all_alike_need_no_network() -> None:
+    fitted = shifts_on(NORMAL + np.random.default_rng(0).normal(size=(200, 5)), np.zeros(200))
+    assert (fitted.weights == 0.0).all()
+    assert np.isfinite(fitted.shifts).all()
+
+
+def test_shifts_are_stored_and_those_of_earlier_versions_read() -> None:
+    rng = np.random.default_rng(9)
+    fitted = shifts_on(NORMAL + rng.normal(size=(200, 5)), rng.normal(size=200))
+    again = QuantileShifts.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    for name, value in vars(fitted).items():
+        assert np.array_equal(getattr(again, name), value), name
+    earlier = {name: fitted.to_dict()[name] for name in ("centres", "shifts", "rows", "effective_rows", "pooled")}
+    read = QuantileShifts.from_dict(earlier)
+    outputs = HeadOutputs(torch.zeros(1, 1), *torch.randn(2, 1, 5), torch.zeros(1, 1))
+    volatility = torch.tensor([[0.01, 0.02]])
+    plain = outputs.multiples + torch.from_numpy(fitted.shifts[0]).float()
+    answer = Calibration(shifts=(read, read))(outputs, volatility)
+    assert torch.equal(answer.return_quantiles, torch.sort(plain).values * volatility[:, :1])
 
 
 @pytest.mark.parametrize("slope", [0.1, 1.0, 3.0])

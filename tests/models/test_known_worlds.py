@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market.panel import PricePanel
@@ -89,8 +90,42 @@ def reversals(strength: float, tickers: int = 8, sessions: int = 1000, seed: int
     return panel_from_returns(market + own, seed)
 
 
-def test_a_signal_that_ranks_is_learnt_by_the_score(graph: FeatureGraph) -> None:
-    training = trained(reversals(0.35), graph, 999)
+@pytest.fixture(scope="module")
+def reversing(graph: FeatureGraph) -> Training:
+    return trained(reversals(0.35), graph, 999)
+
+
+@pytest.fixture(scope="module")
+def unpredictable(graph: FeatureGraph) -> Training:
+    return trained(reversals(0.0, seed=1), graph, 999)
+
+
+def medians(training: Training) -> tuple[np.ndarray, np.ndarray]:
+    """Served medians of both horizons on the calibrate block ``[n, horizon]``, in volatilities, and the outcomes."""
+    answers = training.held_out
+    served = training.calibrated(answers)
+    middle = torch.stack([served.return_quantiles[:, 2], served.return_quantiles_5d[:, 2]], dim=1).double().numpy()
+    return middle / answers.volatility, np.stack([answers.scaled_return, answers.scaled_return_5d], axis=1)
+
+
+def test_a_median_that_can_be_predicted_is_predicted(reversing: Training) -> None:
+    one, _ = reversing.fitted_calibration.shifts
+    assert one.weights[2] > 0.3
+    median, outcome = medians(reversing)
+    assert np.corrcoef(median[:, 0], outcome[:, 0])[0, 1] > 0.1
+    assert median[:, 0].std() > 0.08
+
+
+def test_a_median_that_nobody_can_predict_is_nearly_constant(unpredictable: Training) -> None:
+    served, _ = medians(unpredictable)
+    raw = np.stack([unpredictable.held_out.multiples[:, 2], unpredictable.held_out.multiples_5d[:, 2]], axis=1)
+    assert (served.std(axis=0) < 0.04).all()
+    assert (served.std(axis=0) < 0.5 * raw.std(axis=0)).all()
+    assert (np.abs(served.mean(axis=0)) < 0.2).all()
+
+
+def test_a_signal_that_ranks_is_learnt_by_the_score(reversing: Training) -> None:
+    training = reversing
     scores = held_out_scores(training.held_out)
     assert scores["rank_ic"].low > 0.05
     assert training.fitted_calibration.score.unconstrained_slope > 0.3
@@ -102,8 +137,8 @@ def test_a_signal_that_ranks_is_learnt_by_the_score(graph: FeatureGraph) -> None
     assert held_out.excess[top].mean() > 0.1
 
 
-def test_where_nothing_ranks_the_score_finds_nothing(graph: FeatureGraph) -> None:
-    training = trained(reversals(0.0, seed=1), graph, 999)
+def test_where_nothing_ranks_the_score_finds_nothing(unpredictable: Training) -> None:
+    training = unpredictable
     assert held_out_scores(training.held_out, level=0.998)["rank_ic"].spans_zero
     assert not check_answers(training.held_out).alarm
     assert training.fitted_calibration.score.slope > 0

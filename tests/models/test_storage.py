@@ -36,8 +36,8 @@ def test_what_is_loaded_answers_alike_bit_for_bit(training: Training, tmp_path: 
     fitted = loaded.fitted_calibration
     assert fitted.score == training.fitted_calibration.score
     for mine, its in zip(training.fitted_calibration.shifts, fitted.shifts, strict=True):
-        assert np.array_equal(mine.centres, its.centres)
-        assert np.array_equal(mine.shifts, its.shifts)
+        for name in ("centres", "shifts", "weights", "constants", "credibility"):
+            assert np.array_equal(getattr(mine, name), getattr(its, name)), name
         assert (mine.rows, mine.effective_rows, mine.pooled) == (its.rows, its.effective_rows, its.pooled)
 
 

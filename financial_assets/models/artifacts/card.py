@@ -102,12 +102,7 @@ def model_card(
         "calibration": {
             **asdict(training.platt),
             "quantile_shifts": [
-                {
-                    "horizon": horizon,
-                    **asdict(shifts),
-                    "centres": shifts.centres.tolist(),
-                    "shifts": shifts.shifts.tolist(),
-                }
+                {"horizon": horizon, **shifts.to_dict()}
                 for horizon, shifts in zip(HORIZONS, training.fitted_calibration.shifts, strict=True)
             ],
             "score": asdict(training.fitted_calibration.score),
@@ -128,7 +123,7 @@ def model_card(
         "onnx_sha256": onnx_sha256,
         "limits": [
             "Quantile coverage is calibrated on past sessions and measured afterwards, never promised.",
-            "Outcomes over five sessions overlap: a calibration block holds a fifth as many independent ones.",
+            "Tickers move together and outcomes over five sessions overlap: evidence is counted in sessions.",
             "The universe is a list chosen today: scores carry survivorship bias.",
             "Daily direction is nearly unpredictable: expect 50-53 %. Not investment advice.",
         ],

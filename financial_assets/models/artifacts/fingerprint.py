@@ -30,7 +30,7 @@ DECIDING = (
     "market.panel:listed_bars",
     *(f"models.{name}" for name in ("answers", "dataset", "devices", "heads", "predictor", "request_shape")),
     *(f"models.{name}" for name in ("scaling", "training", "training_data", "variants", "volatility")),
-    *(f"models.calibration.{name}" for name in ("conformal", "direction", "layer", "ranking", "rows")),
+    *(f"models.calibration.{name}" for name in ("conformal", "direction", "layer", "ranking", "rows", "shrinkage")),
     *(f"models.networks.{name}" for name in ("attention", "boosted", "build", "ensemble", "linear", "lstm")),
     *(f"models.networks.{name}" for name in ("multiscale", "transformer")),
     *(f"models.fitting.{name}" for name in ("boosted", "ensemble", "gradient", "linear", "registry")),
@@ -47,6 +47,7 @@ _EARLIER: Mapping[str, Mapping[str, str]] = {
     "120698217c7d5d87": {},
     "1df6fc230f27376d": {},
     "307600a670a9ea01": {},
+    "e54ba78e6573b2ac": {},
 }
 """Per source version and version of torch, the earlier code version that gives the same weights, bit for bit.
 

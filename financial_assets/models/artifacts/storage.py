@@ -151,18 +151,13 @@ def _manifest(training: Training) -> dict[str, Any]:
 
 
 def _calibration(fitted: FittedCalibration) -> dict[str, Any]:
-    shifts = [
-        {**asdict(each), "centres": each.centres.tolist(), "shifts": each.shifts.tolist()} for each in fitted.shifts
-    ]
+    shifts = [each.to_dict() for each in fitted.shifts]
     return {"platt": asdict(fitted.platt), "shifts": shifts, "score": asdict(fitted.score)}
 
 
 def _calibration_of(stored: dict[str, Any]) -> FittedCalibration:
-    shifts = [
-        QuantileShifts(**(each | {name: np.array(each[name]) for name in ("centres", "shifts")}))
-        for each in stored["shifts"]
-    ]
-    return FittedCalibration(PlattScaling(**stored["platt"]), tuple(shifts), ScoreSlope(**stored["score"]))
+    shifts = tuple(QuantileShifts.from_dict(each) for each in stored["shifts"])
+    return FittedCalibration(PlattScaling(**stored["platt"]), shifts, ScoreSlope(**stored["score"]))
 
 
 def _tensors(training: Training) -> bytes:

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from financial_assets.models.answers import Answers
 from financial_assets.models.calibration.conformal import QuantileShifts
@@ -25,14 +26,13 @@ class Calibration(nn.Module):
     scale, bias
         Platt scaling.
     shifts
-        Conformal shifts of each horizon.
+        Weights and shifts of the quantiles of each horizon.
     slope
         Of the score.
     """
 
-    scale: Tensor
+    factors: Tensor
     bias: Tensor
-    slope: Tensor
     centres: Tensor
     shifts: Tensor
 
@@ -45,9 +45,8 @@ class Calibration(nn.Module):
     ) -> None:
         super().__init__()
         for name, values in {
-            "scale": [scale],
+            "factors": np.concatenate([[scale], *(each.weights for each in shifts), [slope]]),
             "bias": [bias],
-            "slope": [slope],
             "centres": np.stack([each.centres for each in shifts]),
             "shifts": np.stack([each.shifts for each in shifts]),
         }.items():
@@ -65,20 +64,27 @@ class Calibration(nn.Module):
         volatility
             ``[batch, horizon]``.
         """
-        probability = torch.sigmoid(self.scale * outputs.logit + self.bias)
-        multiples = torch.cat([outputs.multiples, outputs.multiples_5d], dim=-1) + self.shift(volatility)
+        # All outputs at once: two operations of the exported graph instead of two for each head.
+        calibrated = self.factors * torch.cat(outputs, dim=-1) + self.added(volatility)
+        logit, multiples, score = calibrated.split((1, len(HORIZONS) * len(QUANTILE_LEVELS), 1), dim=-1)
         by_horizon = multiples.view(-1, len(HORIZONS), len(QUANTILE_LEVELS))
         quantiles = torch.sort(by_horizon, dim=-1).values * volatility.unsqueeze(-1)
-        return ServedAnswer(probability, quantiles[:, 0], quantiles[:, 1], self.slope * outputs.score)
+        return ServedAnswer(torch.sigmoid(logit), quantiles[:, 0], quantiles[:, 1], score)
 
     def shift(self, volatility: Tensor) -> Tensor:
-        """What is added to the multiples of each horizon ``[batch, horizon * level]``, continuous in the volatility."""
+        """What is added to the weighted multiples ``[batch, horizon * level]``, continuous in the volatility."""
+        return self.added(volatility)[:, 1:-1]
+
+    def added(self, volatility: Tensor) -> Tensor:
+        """What is added to the weighted outputs ``[batch, output]``: Platt's bias, the shifts, nothing to the score."""
         # How far the volatility is on the way from each centre to the next, between 0 and 1; then, how much of each
         # step between their shifts has been taken. Blocks on the diagonal keep the horizons apart.
         widths = 1.0 / self.centres.diff(dim=1)
         starts = (self.centres[:, :-1] * widths).flatten()
         way = torch.addmm(-starts, torch.log(volatility), torch.block_diag(*widths)).clamp(0.0, 1.0)
-        return torch.addmm(self.shifts[:, 0].flatten(), way, torch.block_diag(*self.shifts.diff(dim=1)))
+        nothing = torch.zeros_like(self.bias)
+        first = torch.cat([self.bias, self.shifts[:, 0].flatten(), nothing])
+        return torch.addmm(first, way, pad(torch.block_diag(*self.shifts.diff(dim=1)), (1, 1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +106,8 @@ class FittedCalibration:
     score: ScoreSlope
 
     @classmethod
-    def fit(cls, answers: Answers) -> Self:
-        """From uncalibrated answers.
+    def fit(cls, answers: Answers, constants: np.ndarray) -> Self:
+        """From uncalibrated answers, and the ``constant_multiples`` of the fit block ``[horizon, level]``.
 
         Raises
         ------
@@ -113,11 +119,15 @@ class FittedCalibration:
             (answers.multiples, answers.multiples_5d),
             (answers.scaled_return, answers.scaled_return_5d),
             answers.volatility.T,
+            constants,
             strict=True,
         )
         return cls(
             platt=fit_platt(answers.logit, answers.up, answers.session),
-            shifts=tuple(QuantileShifts.fit(multiples, scaled, own, n) for n, multiples, scaled, own in horizons),
+            shifts=tuple(
+                QuantileShifts.fit(multiples, scaled, volatility, answers.session, constant, horizon)
+                for horizon, multiples, scaled, volatility, constant in horizons
+            ),
             score=fit_slope(answers.score, answers.excess, answers.session),
         )
 

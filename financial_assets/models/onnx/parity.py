@@ -206,7 +206,7 @@ def _compare_panel(
         pairs = zip((*window, *served), (*from_panel, *predictor.answer(*from_panel)), strict=True)
         panel_window = max(panel_window, *(_difference(a, b) for a, b in pairs))
         logit = predictor.network(predictor.scaler(inputs), from_panel[1]).logit.double().numpy()
-        once = expit(float(layer.scale) * logit + float(layer.bias))
+        once = expit(float(layer.factors[0]) * logit + float(layer.bias))
         reference = max(reference, _difference(served[0], torch.from_numpy(once)))
     return panel_window, reference
 
