@@ -22,8 +22,9 @@ import pandas as pd
 
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.drift import cusum
-from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
-from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
+from financial_assets.monitoring.drift.features import judge_features
+from financial_assets.monitoring.drift.loss import judge_loss
+from financial_assets.monitoring.drift.rows import blank_row
 
 LOSS = "loss"
 """Name of the loss stream."""
@@ -159,111 +160,9 @@ def _judge(
     names = list(map(str, monitored.columns))
     if int(reference.notna().sum().min()) < cusum.MINIMUM_REFERENCE:
         blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
-        return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
-    before, after = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
-    scores, later = (before, after) if is_loss else (normal_scores(before, before), normal_scores(before, after))
-    # Judged by the values: ranks would make a moving stream of the rounding noise of a constant one.
-    scores[cusum.fit_autoregression(before).constant] = 0.0
-    fitted = cusum.fit_autoregression(scores)
-    bounds = _thresholds(fitted, scores, budget, folder, is_loss=is_loss)
-    sums = _sums(fitted.innovations(later), is_loss, bounds)
-    judged: list[dict[str, Any]] = []
-    for stream, name in enumerate(names):
-        row = _stream_row(name, stream, fitted, sums, bounds[stream], before[stream], monitored.iloc[:, stream])
-        if pd.notna(row["since"]):
-            row["chance"] = drift_free_chance(
-                row.pop("peak"),
-                len(names),
-                row["reference"],
-                row["coefficient"],
-                sides=1 if is_loss else 2,
-                folder=folder,
-            )
-        judged.append(row)
-    signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
-    signed[np.isnan(after) | fitted.constant[:, None]] = np.nan
-    return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
-
-
-def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> cusum.Cusum:
-    """Both sums; only the upper one for the loss, because a model that does better than expected needs no alarm."""
-    sums = cusum.run_cusum(innovations, bounds=bounds)
-    return cusum.Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
-
-
-def _thresholds(
-    fitted: cusum.Autoregression, reference: np.ndarray, budget: float, folder: Path | None, *, is_loss: bool
-) -> np.ndarray:
-    """The simulated threshold of each stream, or the highest value on its own reference where that is higher."""
-    calibrated = [
-        threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2, folder=folder)
-        for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
-    ]
-    highest = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()
-    return np.maximum(calibrated, highest)
-
-
-def _stream_row(
-    name: str,
-    stream: int,
-    fitted: cusum.Autoregression,
-    sums: cusum.Cusum,
-    bound: float,
-    reference: np.ndarray,
-    monitored: pd.Series,
-) -> dict[str, Any]:
-    """One row of ``DriftReport.streams``; with an alarm, the sum's ``peak`` in place of its ``chance``."""
-    count = int(fitted.sessions[stream])
-    if fitted.constant[stream]:
-        return _row(name, "constant", count)
-    before = reference[np.isfinite(reference)]
-    values = monitored.to_numpy(np.float64)
-    after = values[np.isfinite(values)]
-    if not len(after):
-        return {**_row(name, "waiting", count), "threshold": float(bound)}
-    row = {
-        **_row(name, "watched", count),
-        "statistic": float(sums.larger[stream].max()),
-        "threshold": float(bound),
-        "now": float(sums.larger[stream, -1] / bound),
-        "psi": population_stability(before, after),
-        "ks": kolmogorov_smirnov(before, after),
-        "coefficient": float(fitted.coefficient[stream]),
-    }
-    sides = {"up": sums.upper[stream], "down": sums.lower[stream]}
-    alarms = [
-        (direction, alarm) for direction, side in sides.items() if (alarm := cusum.last_alarm(side, bound)) is not None
-    ]
-    if not alarms:
-        return row
-    # An alarm that holds comes before one that does not, then the later one.
-    direction, alarm = max(alarms, key=lambda item: (item[1].end is None, item[1].crossed))
-    span = slice(alarm.onset, alarm.end)
-    return {
-        **row,
-        "alarmed": alarm.end is None,
-        "since": monitored.index[alarm.crossed],
-        "ended": pd.NaT if alarm.end is None else monitored.index[alarm.end],
-        "onset": monitored.index[alarm.onset],
-        "direction": direction,
-        "shift": (float(np.nanmean(values[span])) - float(before.mean())) / float(before.std(ddof=1)),
-        "peak": float(sides[direction][span].max()),
-    }
-
-
-def _row(name: str, state: str, reference: int) -> dict[str, Any]:
-    """A stream without a statistic."""
-    return {
-        "name": name,
-        "state": state,
-        **dict.fromkeys(("statistic", "threshold", "now"), float("nan")),
-        "alarmed": False,
-        **dict.fromkeys(("since", "ended", "onset"), pd.NaT),
-        "direction": "",
-        **dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan")),
-        "reference": reference,
-        "coefficient": float("nan"),
-    }
+        return pd.DataFrame([blank_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
+    judge = judge_loss if is_loss else judge_features
+    return judge(reference, monitored, budget, folder)
 
 
 def _check(reference: pd.DataFrame, monitored: pd.DataFrame) -> None:

@@ -1,0 +1,203 @@
+"""What can be wrong with a feature: its level, its scale, its coupling to the others, that it is stuck, or out of range.
+
+The first three are streams with a CUSUM each. The last two are plain faults of a pipeline, which take no statistics to
+see and should not wait for any: a value that repeats, and values far beyond all that the reference has held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from financial_assets.monitoring.drift import robust
+from financial_assets.monitoring.drift.cusum import Cusum, run_cusum
+from financial_assets.monitoring.drift.memory import Memory
+from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
+from financial_assets.monitoring.drift.whitening import Whitened
+
+_FOLDS = 5
+_RIDGE = 0.1
+"""Added to the variance of every innovation: no feature counts as explained better than by that."""
+
+_LEAST_EXPLAINED = 0.3
+"""A feature that the others explain less of is not judged by them."""
+
+_WINDOW, _OUTSIDE = 3, 2
+"""Out of range: on so many of so many sessions."""
+
+_USUAL_REFERENCE = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Aspect:
+    """One way to judge features.
+
+    Attributes
+    ----------
+    name
+        ``level``, ``scale``, ``coupling``, ``stuck`` or ``range``.
+    sums
+        Evidence ``[stream, session]``: beyond its bound is an alarm, 0 its end.
+    bounds
+        float64 ``[stream]``; infinite where a stream is not judged by this aspect.
+    memory
+        Of the streams; ``None`` where no threshold depends on it.
+    sizes
+        What the streams are sums of, ``(reference, later)``, each ``[stream, session]``; ``None`` for faults.
+    """
+
+    name: str
+    sums: Cusum
+    bounds: np.ndarray
+    memory: Memory | None = None
+    sizes: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def kind(self) -> int:
+        """Which thresholds it has."""
+        return robust.LEVEL if self.name == "level" else robust.SCALE
+
+    @property
+    def sides(self) -> int:
+        """Directions that alarm: only what loosens, not what tightens, is a fault of coupling."""
+        return 1 if self.name == "coupling" else 2
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Streams that it judges, bool ``[stream]``."""
+        return np.isfinite(self.bounds)
+
+
+def feature_aspects(
+    reference: np.ndarray, later: np.ndarray, moving: np.ndarray, budget: float, folder: Path | None
+) -> list[Aspect]:
+    """All aspects of features ``[stream, session]``.
+
+    Parameters
+    ----------
+    reference, later
+        Daily means; NaN where unknown.
+    moving
+        Streams that are not constant in the reference, bool ``[stream]``; the others are not judged.
+    budget
+        False alarms per 252 sessions of all features and aspects together.
+    folder
+        Where simulated thresholds are kept; ``None``: nowhere.
+    """
+    level = whiten_ranks(reference, later)
+    scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
+    residuals, explained = coupling_residuals(level)
+    coupling = whiten_ranks(*residuals)
+    coupled = moving & (explained >= _LEAST_EXPLAINED)
+    streams = {
+        "level": (level, moving, (reference, later)),
+        "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
+        "coupling": (coupling, coupled, residuals),
+    }
+    count = sum(int(judged.sum()) for _, judged, _ in streams.values())
+    sessions = np.isfinite(reference).sum(axis=1)
+    found = [
+        _summed(name, stream, judged, sizes, budget, count, sessions, folder)
+        for name, (stream, judged, sizes) in streams.items()
+    ]
+    return [*found, _stuck(reference, later, moving), _out_of_range(reference, later, moving)]
+
+
+def _summed(
+    name: str,
+    stream: Whitened,
+    judged: np.ndarray,
+    sizes: tuple[np.ndarray, np.ndarray],
+    budget: float,
+    count: int,
+    sessions: np.ndarray,
+    folder: Path | None,
+) -> Aspect:
+    """One CUSUM per feature; the threshold is at least what the sum came to on the reference itself."""
+    blank = Aspect(name, Cusum(stream.later, stream.later), np.full(len(judged), np.inf), stream.memory, sizes)
+    highest = _sums(blank, stream.reference).peak()
+    for place in np.flatnonzero(judged):
+        simulated = robust_threshold(
+            budget,
+            count,
+            int(sessions[place]),
+            float(stream.memory.long_run[place]),
+            aspect=blank.kind,
+            sides=blank.sides,
+            folder=folder,
+        )
+        blank.bounds[place] = max(simulated, highest[place])
+    sums = _sums(blank, stream.later, blank.bounds)
+    return Aspect(name, sums, blank.bounds, stream.memory, sizes)
+
+
+def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None) -> Cusum:
+    sums = run_cusum(innovations, robust.ALLOWANCE, bounds)
+    return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
+
+
+def coupling_residuals(level: Whitened) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Sizes of what the other features leave unexplained of each one's innovations, and the share explained.
+
+    Ridge regression of every feature on all others, read off one inverse covariance. On the reference a fifth is
+    predicted from the other four (cross-fitting): residuals of its own fit would be too small.
+
+    Returns
+    -------
+    tuple
+        ``(reference, later)`` sizes ``[stream, session]``, NaN where unknown; share of the reference's variance that
+        is explained out of sample ``[stream]``.
+    """
+    reference, later = level.reference, level.later
+    before = np.empty_like(reference)
+    for part in np.array_split(np.arange(reference.shape[1]), _FOLDS):
+        before[:, part] = _weights(np.delete(reference, part, axis=1)) @ reference[:, part]
+    after = _weights(reference) @ later
+    power = np.maximum((reference**2).mean(axis=1), 1e-12)
+    explained = 1.0 - (before**2).mean(axis=1) / power
+    known, known_later = np.isfinite(level.raw_reference), np.isfinite(level.raw_later)
+    return (np.where(known, np.abs(before), np.nan), np.where(known_later, np.abs(after), np.nan)), explained
+
+
+def _weights(innovations: np.ndarray) -> np.ndarray:
+    """Weights ``[stream, stream]`` that turn innovations into residuals: row i is 1 at i, minus coefficients."""
+    covariance = innovations @ innovations.T / innovations.shape[1]
+    precision = np.linalg.inv(covariance + _RIDGE * np.eye(len(covariance)))
+    return precision / np.diag(precision)[:, None]
+
+
+def _stuck(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
+    """Sessions for which a value has repeated; twice the longest run of the reference, at least 3, is allowed."""
+    before = _repeats(reference)
+    runs = _repeats(np.concatenate([reference, later], axis=1))[:, reference.shape[1] :]
+    longest = before.max(axis=1, initial=0.0)
+    bounds = np.where(moving, np.maximum(2.0 * longest, 2.0), np.inf)
+    return Aspect("stuck", Cusum(runs, np.zeros_like(runs)), bounds)
+
+
+def _repeats(values: np.ndarray) -> np.ndarray:
+    runs = np.zeros_like(values)
+    for session in range(1, values.shape[1]):
+        same = values[:, session] == values[:, session - 1]
+        runs[:, session] = np.where(same, runs[:, session - 1] + 1.0, 0.0)
+    return runs
+
+
+def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
+    """Of the last three sessions, how many lie beyond the reference's range by more than its width.
+
+    Short references have seen little, so theirs counts as wider.
+    """
+    low, high = np.nanmin(reference, axis=1), np.nanmax(reference, axis=1)
+    reach = (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
+    sides = []
+    for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
+        padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))
+        sides.append(sliding_window_view(padded, _WINDOW, axis=1).sum(axis=-1))
+    either = sides[0] + sides[1]
+    # Either side counts, since a wrong unit blows up both; the direction is the side of most.
+    upper, lower = np.where(sides[0] >= sides[1], either, 0.0), np.where(sides[0] < sides[1], either, 0.0)
+    return Aspect("range", Cusum(upper, lower), np.where(moving, _OUTSIDE - 1.0, np.inf))
