@@ -72,7 +72,7 @@ class Aspect:
 
 
 def feature_aspects(
-    reference: np.ndarray, later: np.ndarray, moving: np.ndarray, budget: float, folder: Path | None
+    reference: np.ndarray, later: np.ndarray, moving: np.ndarray, budget: float, folder: Path | None, panels: int = 1
 ) -> list[Aspect]:
     """All aspects of features ``[stream, session]``.
 
@@ -86,10 +86,13 @@ def feature_aspects(
         False alarms per 252 sessions of all features and aspects together.
     folder
         Where simulated thresholds are kept; ``None``: nowhere.
+    panels
+        Panels of equally many features, one below the other, that have nothing to do with each other and a budget each:
+        a simulation judges many at once.
     """
     level = whiten_ranks(reference, later)
     scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
-    residuals, explained = coupling_residuals(level)
+    residuals, explained = coupling_residuals(level, panels)
     coupling = whiten_ranks(*residuals)
     coupled = moving & (explained >= _LEAST_EXPLAINED)
     streams = {
@@ -97,7 +100,8 @@ def feature_aspects(
         "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
         "coupling": (coupling, coupled, residuals),
     }
-    count = sum(int(judged.sum()) for _, judged, _ in streams.values())
+    judged = np.stack([judged for _, judged, _ in streams.values()])
+    count = np.repeat(judged.reshape(len(streams), panels, -1).sum(axis=(0, 2)), len(reference) // panels)
     sessions = np.isfinite(reference).sum(axis=1)
     found = [
         _summed(name, stream, judged, sizes, budget, count, sessions, folder)
@@ -112,7 +116,7 @@ def _summed(
     judged: np.ndarray,
     sizes: tuple[np.ndarray, np.ndarray],
     budget: float,
-    count: int,
+    count: np.ndarray,
     sessions: np.ndarray,
     folder: Path | None,
 ) -> Aspect:
@@ -122,7 +126,7 @@ def _summed(
     for place in np.flatnonzero(judged):
         simulated = robust_threshold(
             budget,
-            count,
+            int(count[place]),
             int(sessions[place]),
             float(stream.memory.long_run[place]),
             aspect=blank.kind,
@@ -139,7 +143,7 @@ def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = N
     return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
 
 
-def coupling_residuals(level: Whitened) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+def coupling_residuals(level: Whitened, panels: int = 1) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Sizes of what the other features leave unexplained of each one's innovations, and the share explained.
 
     Ridge regression of every feature on all others, read off one inverse covariance. On the reference a fifth is
@@ -151,12 +155,13 @@ def coupling_residuals(level: Whitened) -> tuple[tuple[np.ndarray, np.ndarray], 
         ``(reference, later)`` sizes ``[stream, session]``, NaN where unknown; share of the reference's variance that
         is explained out of sample ``[stream]``.
     """
-    reference, later = level.reference, level.later
-    before = np.empty_like(reference)
-    for part in np.array_split(np.arange(reference.shape[1]), _FOLDS):
-        before[:, part] = _weights(np.delete(reference, part, axis=1)) @ reference[:, part]
-    after = _weights(reference) @ later
-    power = np.maximum((reference**2).mean(axis=1), 1e-12)
+    before, after = np.empty_like(level.reference), np.empty_like(level.later)
+    for panel in np.split(np.arange(len(before)), panels):
+        reference = level.reference[panel]
+        for part in np.array_split(np.arange(reference.shape[1]), _FOLDS):
+            before[np.ix_(panel, part)] = _weights(np.delete(reference, part, axis=1)) @ reference[:, part]
+        after[panel] = _weights(reference) @ level.later[panel]
+    power = np.maximum((level.reference**2).mean(axis=1), 1e-12)
     explained = 1.0 - (before**2).mean(axis=1) / power
     known, known_later = np.isfinite(level.raw_reference), np.isfinite(level.raw_later)
     return (np.where(known, np.abs(before), np.nan), np.where(known_later, np.abs(after), np.nan)), explained
@@ -187,12 +192,12 @@ def _repeats(values: np.ndarray) -> np.ndarray:
 
 
 def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
-    """Of the last three sessions, how many lie beyond the reference's range by more than its width.
+    """Of the last three sessions, how many lie beyond the reference's range by more than twice its width.
 
     Short references have seen little, so theirs counts as wider.
     """
     low, high = np.nanmin(reference, axis=1), np.nanmax(reference, axis=1)
-    reach = (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
+    reach = 2.0 * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
     sides = []
     for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
         padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))
