@@ -58,12 +58,12 @@ class Aspect:
     @property
     def kind(self) -> int:
         """Which thresholds it has."""
-        return robust.LEVEL if self.name == "level" else robust.SCALE
+        return {"level": robust.LEVEL, "scale": robust.SCALE}.get(self.name, robust.COUPLING)
 
     @property
     def sides(self) -> int:
-        """Directions that alarm: only what loosens, not what tightens, is a fault of coupling."""
-        return 1 if self.name == "coupling" else 2
+        """Directions that alarm: a level's both. Sizes alarm upwards only: markets calm down, and couplings tighten."""
+        return 2 if self.name == "level" else 1
 
     @property
     def judged(self) -> np.ndarray:
@@ -139,7 +139,7 @@ def _summed(
 
 
 def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None) -> Cusum:
-    sums = run_cusum(innovations, robust.ALLOWANCE, bounds)
+    sums = run_cusum(innovations, robust.ALLOWANCES[aspect.kind], bounds)
     return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
 
 
@@ -175,11 +175,11 @@ def _weights(innovations: np.ndarray) -> np.ndarray:
 
 
 def _stuck(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
-    """Sessions for which a value has repeated; twice the longest run of the reference, at least 3, is allowed."""
+    """Sessions for which a value has repeated; four times the longest run of the reference, at least 2, is allowed."""
     before = _repeats(reference)
     runs = _repeats(np.concatenate([reference, later], axis=1))[:, reference.shape[1] :]
     longest = before.max(axis=1, initial=0.0)
-    bounds = np.where(moving, np.maximum(2.0 * longest, 2.0), np.inf)
+    bounds = np.where(moving, np.maximum(4.0 * longest, 2.0), np.inf)
     return Aspect("stuck", Cusum(runs, np.zeros_like(runs)), bounds)
 
 
@@ -192,12 +192,12 @@ def _repeats(values: np.ndarray) -> np.ndarray:
 
 
 def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
-    """Of the last three sessions, how many lie beyond the reference's range by more than twice its width.
+    """Of the last three sessions, how many lie beyond the reference's range by more than five times its width.
 
     Short references have seen little, so theirs counts as wider.
     """
     low, high = np.nanmin(reference, axis=1), np.nanmax(reference, axis=1)
-    reach = 2.0 * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
+    reach = 5.0 * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
     sides = []
     for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
         padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))

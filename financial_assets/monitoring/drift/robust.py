@@ -24,8 +24,12 @@ from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.thresholds import SESSIONS_A_YEAR, false_alarm_probability
 from financial_assets.monitoring.drift.whitening import Whitened, whiten
 
-ALLOWANCE = 0.5
-"""Forgiven each session (k): tuned to shifts of one innovation deviation."""
+LEVEL, SCALE, COUPLING = range(3)
+"""What a stream is: values, sizes of innovations, or sizes of what the other features leave unexplained."""
+
+ALLOWANCES = (0.5, 0.5, 1.0)
+"""Forgiven each session (k), by aspect: tuned to shifts of twice that size. Couplings loosen and tighten with the times,
+so only what comes apart counts."""
 
 _WORLDS = 1000
 _CHUNK = 250
@@ -35,9 +39,6 @@ _REFERENCES = (60, 90, 130, 200, 300, 450, 700, 1000)
 
 _CLASSES = (0.0, 2.5, 8.0, 25.0, 80.0)
 """Lower ends of the classes of memory, by ``Memory.long_run``."""
-
-LEVEL, SCALE = 0, 1
-"""What a stream is: values, or sizes of innovations."""
 
 _LEAST = 30
 """Fewer streams of one kind in a class say nothing: that kind is as good as never there."""
@@ -146,7 +147,7 @@ def _class_tails(reference_sessions: int, long_run: float, aspect: int, folder: 
     return _tails(shorter, aspect, folder)[int(memory_class(np.array(long_run)))]
 
 
-@lru_cache(maxsize=2 * len(_REFERENCES))
+@lru_cache(maxsize=3 * len(_REFERENCES))
 def _tails(reference_sessions: int, aspect: int, folder: Path | None) -> tuple[list[_Tail], ...]:
     """Tails by class; a class that no kind shows up in takes those of its neighbour."""
 
@@ -169,14 +170,15 @@ def _tails(reference_sessions: int, aspect: int, folder: Path | None) -> tuple[l
 def simulated_peaks(reference_sessions: int, *, worlds: int, seed: int) -> np.ndarray:
     """Estimated memory (``long_run``) and highest sum of a year without drift, ``[aspect, kind, world, 2]``."""
     rng = np.random.default_rng([seed, reference_sessions])
-    found = np.empty((2, len(nulls.KINDS), worlds, 2))
+    found = np.empty((len(ALLOWANCES), len(nulls.KINDS), worlds, 2))
     for start in range(0, worlds, _CHUNK):  # in chunks that fit the processor's cache
         part = slice(start, min(start + _CHUNK, worlds))
         for place, draw in enumerate(nulls.KINDS):
             values = draw(rng, part.stop - part.start, reference_sessions + SESSIONS_A_YEAR)
             level = whiten_ranks(values[:, :reference_sessions], values[:, reference_sessions:])
             scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
-            found[LEVEL, place, part], found[SCALE, place, part] = _peaks(level), _peaks(scale)
+            for aspect, stream in ((LEVEL, level), (SCALE, scale), (COUPLING, scale)):
+                found[aspect, place, part] = _peaks(stream, ALLOWANCES[aspect])
     return found
 
 
@@ -185,8 +187,8 @@ def whiten_ranks(reference: np.ndarray, later: np.ndarray) -> Whitened:
     return whiten(normal_scores(reference, reference), normal_scores(reference, later))
 
 
-def _peaks(whitened: Whitened) -> np.ndarray:
-    return np.column_stack([whitened.memory.long_run, run_cusum(whitened.later, ALLOWANCE).peak()])
+def _peaks(whitened: Whitened, allowance: float) -> np.ndarray:
+    return np.column_stack([whitened.memory.long_run, run_cusum(whitened.later, allowance).peak()])
 
 
 @cache
