@@ -1,4 +1,4 @@
-"""What can be wrong with a feature: its level, its scale, its coupling to the others, that it is stuck, or out of range.
+"""What can be wrong with a feature: level, scale or coupling to the others has changed, it is stuck or out of range.
 
 The first three are streams with a CUSUM each. The last two are plain faults of a pipeline, which take no statistics to
 see and should not wait for any: a value that repeats, and values far beyond all that the reference has held.

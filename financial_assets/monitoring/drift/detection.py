@@ -1,21 +1,21 @@
 """Drift: which inputs have shifted, and whether the model's loss has risen, since the model was trained.
 
-Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
-alarms per year. The reference is fixed: one that moves along hides slow drift.
+Every stream is judged by a prewhitened CUSUM, against a threshold that is set by false alarms per year. The reference
+is fixed: one that moves along hides slow drift.
 
 An alarm holds from the session on which the sum crosses its threshold until the sum has come down from its peak by as
 much as the threshold; then the sum restarts at zero (``cusum.run_cusum``). A lasting change does not let it come down
 that far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
 
-Features are judged by their normal scores, both ways. The loss is judged as it is, since its mean is what counts, and
-upwards only. ``docs/drift.md`` has the measured error rates and what each step is for.
+Features are judged in five aspects (``aspects``), by innovations that a wild year leaves as they are (``whitening``),
+and thresholds that hold where volatility clusters (``robust``). The loss is judged as it is, since its mean is what
+counts, and upwards only (``loss``). ``docs/drift.md`` has the measured error rates and what each step is for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,18 +57,21 @@ class DriftReport:
     streams
         One row per stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
         ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
-        ``statistic`` (highest value of the larger sum so far), ``threshold``, ``now`` (the larger sum over the
-        threshold on the last session), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or
-        not: ``since`` (its first session beyond the threshold), ``ended`` (session on which the sum restarted;
-        NaT: it holds), ``onset`` (estimated first session of the new mean: the one after the sum was last zero),
-        ``direction`` (``up``, ``down``), ``shift`` (mean from the onset to the end minus the reference's, in the
-        reference's standard deviations), ``chance`` (that a year without drift goes as far, all streams of the same
-        budget together). Then ``psi``, ``ks`` (for display only), ``reference`` (sessions) and ``coefficient`` (AR(1)).
+        ``aspect`` (of a feature, the one that the row tells of: that of its alarm, else the one closest to its
+        threshold; ``level``, ``scale``, ``coupling``, ``stuck`` or ``range``), ``statistic`` (highest value of the
+        larger sum so far), ``threshold``, ``now`` (the larger sum over the threshold on the last session, the largest
+        of all aspects), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or not: ``since`` (its
+        first session beyond the threshold), ``ended`` (session on which the sum restarted; NaT: it holds), ``onset``
+        (estimated first session of the new mean: the one after the sum was last zero), ``direction`` (``up``,
+        ``down``), ``shift`` (of a level: mean from the onset to the end minus the reference's, in the reference's
+        standard deviations; of scale and coupling: mean size over the reference's; NaN for a fault), ``chance`` (that a
+        year without drift goes as far, all streams of the same budget together; 0 for a fault). Then ``psi``, ``ks``
+        (for display only), ``reference`` (sessions) and ``coefficient`` (first autocorrelation of the fitted process).
     moved
         Names of the features whose alarm holds, the clearest first.
     paths
-        Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. NaN
-        where a stream has no value, or is not judged.
+        Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. Of a
+        feature, the aspect that is furthest. NaN where a stream has no value, or is not judged.
     """
 
     alarm: bool
@@ -109,9 +112,9 @@ def detect_drift(
     Every threshold is at least as high as the statistic ever came on the reference itself: a stream unlike the
     simulated processes shows it there.
 
-    Limits: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the innovations by
-    only ``d sqrt((1 - c) / (1 + c))``, so persistent streams need long until a shift stands out from their usual
-    wandering. Changes that leave the daily mean where it was are not seen at all.
+    Limits: where a level wanders, a shift of it by as much as it usually wanders is not told from that. A market whose
+    volatility really moves to another regime does move the features, and an alarm about it is not false. What leaves
+    the daily means, their moves and their relations to each other as they were is not seen at all.
 
     Parameters
     ----------

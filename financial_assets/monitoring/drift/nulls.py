@@ -1,4 +1,4 @@
-"""Streams without drift that are hard to tell from drift: volatility that clusters, levels that wander, rolling windows.
+"""Streams without drift that are hard to tell from it: volatility that clusters, levels that wander, rolling windows.
 
 A threshold that holds on white noise says little about features of prices. These kinds of streams are drawn to set the
 thresholds of features (``robust``); none is fitted to any data.
@@ -18,6 +18,7 @@ Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
 def white(rng: np.random.Generator, streams: int, sessions: int) -> np.ndarray:
+    """Gaussian white noise."""
     return rng.standard_normal((streams, sessions))
 
 

@@ -28,11 +28,11 @@ LEVEL, SCALE, COUPLING = range(3)
 """What a stream is: values, sizes of innovations, or sizes of what the other features leave unexplained."""
 
 ALLOWANCES = (0.5, 0.5, 1.0)
-"""Forgiven each session (k), by aspect: tuned to shifts of twice that size. Couplings loosen and tighten with the times,
-so only what comes apart counts."""
+"""Forgiven each session (k), by aspect: tuned to shifts of twice that size. Couplings loosen and tighten with the
+times, so only what comes apart counts."""
 
 _WORLDS = 1000
-_CHUNK = 250
+_CHUNK = 500
 _SEED = 20_261_129
 _REFERENCES = (60, 90, 130, 200, 300, 450, 700, 1000)
 """Simulated lengths; a stream takes the next shorter one, which gives the higher threshold."""
@@ -110,9 +110,14 @@ def robust_threshold(
         If the budget or the number of streams is not positive.
     """
     allowed = min(1.0, 2 / sides * false_alarm_probability(false_alarms_a_year, streams))
+    return _bound(allowed, _shorter(reference_sessions), int(memory_class(np.array(long_run))), aspect, folder)
+
+
+@lru_cache(maxsize=1024)
+def _bound(allowed: float, reference_sessions: int, place: int, aspect: int, folder: Path | None) -> float:
     return max(
         tail.quantile(min(1.0, allowed / 2.0 * (1.0 + 1.0 / (len(_CLASSES) * tail.share))))
-        for tail in _class_tails(reference_sessions, long_run, aspect, folder)
+        for tail in _tails(reference_sessions, aspect, folder)[place]
     )
 
 
@@ -130,10 +135,8 @@ def robust_chance(
 
     The inverse of ``robust_threshold``; see there for the arguments.
     """
-    either = max(
-        tail.exceeding(peak) / (0.5 * (1.0 + 1.0 / (len(_CLASSES) * tail.share)))
-        for tail in _class_tails(reference_sessions, long_run, aspect, folder)
-    )
+    tails = _tails(_shorter(reference_sessions), aspect, folder)[int(memory_class(np.array(long_run)))]
+    either = max(tail.exceeding(peak) / (0.5 * (1.0 + 1.0 / (len(_CLASSES) * tail.share))) for tail in tails)
     return min(1.0, streams * either * sides / 2)
 
 
@@ -142,9 +145,9 @@ def memory_class(long_run: np.ndarray) -> np.ndarray:
     return np.searchsorted(_CLASSES, long_run, side="right") - 1
 
 
-def _class_tails(reference_sessions: int, long_run: float, aspect: int, folder: Path | None) -> list[_Tail]:
-    shorter = max((length for length in _REFERENCES if length <= reference_sessions), default=_REFERENCES[0])
-    return _tails(shorter, aspect, folder)[int(memory_class(np.array(long_run)))]
+def _shorter(reference_sessions: int) -> int:
+    """The next shorter length that is simulated."""
+    return max((length for length in _REFERENCES if length <= reference_sessions), default=_REFERENCES[0])
 
 
 @lru_cache(maxsize=3 * len(_REFERENCES))
