@@ -6,6 +6,8 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
+from rules import product
 from worlds import YEAR, autoregressive
 
 from financial_assets.features.catalogue import CATALOGUE
@@ -51,3 +53,12 @@ def own_features(rng: np.random.Generator, tickers: int) -> pd.DataFrame:
     """Daily means of the product's features of such prices ``[session, feature]``, the calendar's left out."""
     means = feature_means(compute_panel(garch_factor_prices(rng, tickers), FeatureGraph()))
     return means.drop(columns=CALENDAR).iloc[-(REFERENCE + YEAR) :]
+
+
+def own_false_alarms(worlds: int, tickers: int, seed: int) -> np.ndarray:
+    """Whether each simulated year raises an alarm of any of the product's features, bool ``[world]``."""
+    found: list[bool] = []
+    for world in track(range(worlds), f"{tickers} tickers"):
+        means = own_features(np.random.default_rng([seed, tickers, world]), tickers).to_numpy().T
+        found.append(bool(product(means[:, :REFERENCE], means[:, REFERENCE:], 1)[0] <= YEAR))
+    return np.array(found)

@@ -52,8 +52,8 @@ def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_
     One prewhitened CUSUM for the loss and three per feature (level, scale, coupling to the other features), with
     thresholds set by false alarms per year; two plain faults per feature (stuck, out of range). An alarm stays on
     until its statistic has fallen from its peak by as much as the threshold, or until a champion with a later data
-    cut-off brings a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted while the loss has
-    not risen are a warning, and so is an alarm that has ended.
+    cut-off brings a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted
+    while the loss has not risen are a warning, and so is an alarm that has ended.
     """
     stored = market.current_panel()
     panel = stored.panel

@@ -18,6 +18,9 @@ from financial_assets.monitoring.drift.memory import Memory
 from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
 from financial_assets.monitoring.drift.whitening import Whitened
 
+SHARES = {"level": 0.5, "scale": 0.25, "coupling": 0.25}
+"""Of the budget of all features; the two plain faults need none."""
+
 _FOLDS = 5
 _RIDGE = 0.1
 """Added to the variance of every innovation: no feature counts as explained better than by that."""
@@ -100,11 +103,14 @@ def feature_aspects(
         "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
         "coupling": (coupling, coupled, residuals),
     }
-    judged = np.stack([judged for _, judged, _ in streams.values()])
-    count = np.repeat(judged.reshape(len(streams), panels, -1).sum(axis=(0, 2)), len(reference) // panels)
+    features = len(reference) // panels
+    counts = {
+        name: np.repeat(np.maximum(judged.reshape(panels, -1).sum(axis=1), 1), features)
+        for name, (_, judged, _) in streams.items()
+    }
     sessions = np.isfinite(reference).sum(axis=1)
     found = [
-        _summed(name, stream, judged, sizes, budget, count, sessions, folder)
+        _summed(name, stream, judged, sizes, SHARES[name] * budget, counts[name], sessions, folder)
         for name, (stream, judged, sizes) in streams.items()
     ]
     return [*found, _stuck(reference, later, moving), _out_of_range(reference, later, moving)]
@@ -130,7 +136,6 @@ def _summed(
             int(sessions[place]),
             float(stream.memory.long_run[place]),
             aspect=blank.kind,
-            sides=blank.sides,
             folder=folder,
         )
         blank.bounds[place] = max(simulated, highest[place])

@@ -32,9 +32,8 @@ def judge_features(
     before, after = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
     moving = ~cusum.fit_autoregression(before).constant
     aspects = feature_aspects(before, after, moving, budget, folder)
-    count = sum(int(aspect.judged.sum()) for aspect in aspects if aspect.memory is not None)
     rows = [
-        _row(stream, name, aspects, bool(moving[stream]), before[stream], monitored.iloc[:, stream], count, folder)
+        _row(stream, name, aspects, bool(moving[stream]), before[stream], monitored.iloc[:, stream], folder)
         for stream, name in enumerate(map(str, monitored.columns))
     ]
     signed = _signed(aspects)
@@ -58,7 +57,6 @@ def _row(
     moving: bool,
     reference: np.ndarray,
     monitored: pd.Series,
-    count: int,
     folder: Path | None,
 ) -> dict[str, Any]:
     sessions = int(np.isfinite(reference).sum())
@@ -93,7 +91,7 @@ def _row(
         "onset": monitored.index[alarm.onset],
         "direction": direction,
         "shift": _shift(aspect, stream, span),
-        "chance": _chance(aspect, stream, float(side[stream, span].max()), sessions, count, folder),
+        "chance": _chance(aspect, stream, float(side[stream, span].max()), sessions, folder),
     }
 
 
@@ -123,16 +121,15 @@ def _shift(aspect: Aspect, stream: int, span: slice) -> float:
     return float(np.nanmean(after) / np.nanmean(before))
 
 
-def _chance(aspect: Aspect, stream: int, peak: float, sessions: int, count: int, folder: Path | None) -> float:
+def _chance(aspect: Aspect, stream: int, peak: float, sessions: int, folder: Path | None) -> float:
     """See ``DriftReport``; 0 for faults, which no stream without a fault shows."""
     if aspect.memory is None:
         return 0.0
     return robust_chance(
         peak,
-        count,
+        int(aspect.judged.sum()),
         sessions,
         float(aspect.memory.long_run[stream]),
         aspect=aspect.kind,
-        sides=aspect.sides,
         folder=folder,
     )

@@ -31,6 +31,9 @@ ALLOWANCES = (0.5, 0.5, 1.0)
 """Forgiven each session (k), by aspect: tuned to shifts of twice that size. Couplings loosen and tighten with the
 times, so only what comes apart counts."""
 
+_SPENT = 0.6
+"""Of the budget: the rest is for what real streams do that none of the simulated kinds does."""
+
 _WORLDS = 1000
 _CHUNK = 500
 _SEED = 20_261_129
@@ -82,7 +85,6 @@ def robust_threshold(
     long_run: float,
     *,
     aspect: int = LEVEL,
-    sides: int = 2,
     folder: Path | None = None,
 ) -> float:
     """The threshold of one stream among ``streams`` (Bonferroni: holds however they depend on each other).
@@ -99,8 +101,8 @@ def robust_threshold(
         Sessions that the stream's memory was estimated on.
     long_run
         ``Memory.long_run`` of the stream.
-    sides
-        2, or 1 where only one of both sums can alarm, which has half the alarms.
+    aspect
+        ``LEVEL``, of which both sums alarm, or ``SCALE`` or ``COUPLING``, of which the upper one does.
     folder
         Where simulations are kept on disk; ``None``: nowhere.
 
@@ -109,7 +111,7 @@ def robust_threshold(
     MonitoringError
         If the budget or the number of streams is not positive.
     """
-    allowed = min(1.0, 2 / sides * false_alarm_probability(false_alarms_a_year, streams))
+    allowed = _SPENT * false_alarm_probability(false_alarms_a_year, streams)
     return _bound(allowed, _shorter(reference_sessions), int(memory_class(np.array(long_run))), aspect, folder)
 
 
@@ -128,7 +130,6 @@ def robust_chance(
     long_run: float,
     *,
     aspect: int = LEVEL,
-    sides: int = 2,
     folder: Path | None = None,
 ) -> float:
     """Most that the probability can be of one of ``streams`` going as far as ``peak`` in a year without drift.
@@ -136,8 +137,8 @@ def robust_chance(
     The inverse of ``robust_threshold``; see there for the arguments.
     """
     tails = _tails(_shorter(reference_sessions), aspect, folder)[int(memory_class(np.array(long_run)))]
-    either = max(tail.exceeding(peak) / (0.5 * (1.0 + 1.0 / (len(_CLASSES) * tail.share))) for tail in tails)
-    return min(1.0, streams * either * sides / 2)
+    either = max(tail.exceeding(peak) / (0.5 * _SPENT * (1.0 + 1.0 / (len(_CLASSES) * tail.share))) for tail in tails)
+    return min(1.0, streams * either)
 
 
 def memory_class(long_run: np.ndarray) -> np.ndarray:
@@ -181,7 +182,7 @@ def simulated_peaks(reference_sessions: int, *, worlds: int, seed: int) -> np.nd
             level = whiten_ranks(values[:, :reference_sessions], values[:, reference_sessions:])
             scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
             for aspect, stream in ((LEVEL, level), (SCALE, scale), (COUPLING, scale)):
-                found[aspect, place, part] = _peaks(stream, ALLOWANCES[aspect])
+                found[aspect, place, part] = _peaks(stream, ALLOWANCES[aspect], both=aspect == LEVEL)
     return found
 
 
@@ -190,8 +191,9 @@ def whiten_ranks(reference: np.ndarray, later: np.ndarray) -> Whitened:
     return whiten(normal_scores(reference, reference), normal_scores(reference, later))
 
 
-def _peaks(whitened: Whitened, allowance: float) -> np.ndarray:
-    return np.column_stack([whitened.memory.long_run, run_cusum(whitened.later, allowance).peak()])
+def _peaks(whitened: Whitened, allowance: float, *, both: bool) -> np.ndarray:
+    sums = run_cusum(whitened.later, allowance)
+    return np.column_stack([whitened.memory.long_run, (sums.larger if both else sums.upper).max(axis=1)])
 
 
 @cache
