@@ -210,4 +210,4 @@ def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) 
     either = sides[0] + sides[1]
     # Either side counts, since a wrong unit blows up both; the direction is the side of most.
     upper, lower = np.where(sides[0] >= sides[1], either, 0.0), np.where(sides[0] < sides[1], either, 0.0)
-    return Aspect("range", Cusum(upper, lower), np.where(moving, _OUTSIDE - 1.0, np.inf))
+    return Aspect("range", Cusum(upper, lower), np.where(moving, _OUTSIDE - 0.5, np.inf))
