@@ -110,7 +110,7 @@ def test_a_loss_that_falls_is_no_alarm() -> None:
 
 
 def test_heavy_tails_and_skewness_raise_no_alarm() -> None:
-    """Any increasing map of a feature leaves its verdict as it is; only how far it is out of range depends on values."""
+    """Any increasing map of a feature leaves its verdict as it is; only the range is one of values."""
     means, loss = world()
     means.iloc[REFERENCE + 50 :, 7] -= 3.0
     one, other = report(means, loss), report(np.exp(2.0 * means), loss)

@@ -31,6 +31,12 @@ _LEAST_EXPLAINED = 0.3
 _WINDOW, _OUTSIDE = 3, 2
 """Out of range: on so many of so many sessions."""
 
+_FAR = 20.0
+"""Widths of the reference's range: one crash stays in a window of 60 sessions, and takes a beta beyond five of them."""
+
+_LEAST_REPEATS = 5.0
+"""A value at its bound, such as a spread of 0, repeats for some sessions without a fault."""
+
 _USUAL_REFERENCE = 250
 
 
@@ -180,11 +186,11 @@ def _weights(innovations: np.ndarray) -> np.ndarray:
 
 
 def _stuck(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
-    """Sessions for which a value has repeated; four times the longest run of the reference, at least 2, is allowed."""
+    """Sessions for which a value has repeated; four times the longest run of the reference, at least 5, is allowed."""
     before = _repeats(reference)
     runs = _repeats(np.concatenate([reference, later], axis=1))[:, reference.shape[1] :]
     longest = before.max(axis=1, initial=0.0)
-    bounds = np.where(moving, np.maximum(4.0 * longest, 2.0), np.inf)
+    bounds = np.where(moving, np.maximum(4.0 * longest, _LEAST_REPEATS), np.inf)
     return Aspect("stuck", Cusum(runs, np.zeros_like(runs)), bounds)
 
 
@@ -197,12 +203,12 @@ def _repeats(values: np.ndarray) -> np.ndarray:
 
 
 def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
-    """Of the last three sessions, how many lie beyond the reference's range by more than five times its width.
+    """Of the last three sessions, how many lie beyond the reference's range by more than twenty times its width.
 
     Short references have seen little, so theirs counts as wider.
     """
     low, high = np.nanmin(reference, axis=1), np.nanmax(reference, axis=1)
-    reach = 5.0 * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
+    reach = _FAR * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
     sides = []
     for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
         padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))
