@@ -49,7 +49,7 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
 def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest) -> dg.MaterializeResult:
     """Drift: the champion's daily loss and the daily feature means since its data cut-off, compared with its training.
 
-    One prewhitened CUSUM for the loss and three per feature (level, scale, coupling to the other features), with
+    One prewhitened CUSUM for the loss and two per feature (level, scale), with
     thresholds set by false alarms per year; two plain faults per feature (stuck, out of range). An alarm stays on
     until its statistic has fallen from its peak by as much as the threshold, or until a champion with a later data
     cut-off brings a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted
@@ -164,8 +164,6 @@ def _shifted(name: str, aspect: str, shift: Any) -> str:
         return f"{name} {shift:+.1f} sd"
     if aspect == "scale":
         return f"{name} moves {shift:.1f} times as much"
-    if aspect == "coupling":
-        return f"{name} is {shift:.1f} times as far from what the other features say"
     return f"{name} is stuck" if aspect == "stuck" else f"{name} is out of range"
 
 

@@ -1,6 +1,6 @@
-"""What can be wrong with a feature: level, scale or coupling to the others has changed, it is stuck or out of range.
+"""What can be wrong with a feature: its level or scale has changed, it is stuck or out of range.
 
-The first three are streams with a CUSUM each. The last two are plain faults of a pipeline, which take no statistics to
+The first two are streams with a CUSUM each. The last two are plain faults of a pipeline, which take no statistics to
 see and should not wait for any: a value that repeats, and values far beyond all that the reference has held.
 """
 
@@ -18,15 +18,8 @@ from financial_assets.monitoring.drift.memory import Memory
 from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
 from financial_assets.monitoring.drift.whitening import Whitened
 
-SHARES = {"level": 0.5, "scale": 0.25, "coupling": 0.25}
-"""Of the budget of all features; the two plain faults need none."""
-
-_FOLDS = 5
-_RIDGE = 0.1
-"""Added to the variance of every innovation: no feature counts as explained better than by that."""
-
-_LEAST_EXPLAINED = 0.3
-"""A feature that the others explain less of is not judged by them."""
+SHARES = {"level": 0.5, "scale": 0.25}
+"""Of the budget of all features; the rest covers the two plain faults."""
 
 _WINDOW, _OUTSIDE = 3, 2
 """Out of range: on so many of so many sessions."""
@@ -47,7 +40,7 @@ class Aspect:
     Attributes
     ----------
     name
-        ``level``, ``scale``, ``coupling``, ``stuck`` or ``range``.
+        ``level``, ``scale``, ``stuck`` or ``range``.
     sums
         Evidence ``[stream, session]``: beyond its bound is an alarm, 0 its end.
     bounds
@@ -67,11 +60,11 @@ class Aspect:
     @property
     def kind(self) -> int:
         """Which thresholds it has."""
-        return {"level": robust.LEVEL, "scale": robust.SCALE}.get(self.name, robust.COUPLING)
+        return robust.LEVEL if self.name == "level" else robust.SCALE
 
     @property
     def sides(self) -> int:
-        """Directions that alarm: a level's both. Sizes alarm upwards only: markets calm down, and couplings tighten."""
+        """Directions that alarm: a level's both. Sizes alarm upwards only: markets calm down."""
         return 2 if self.name == "level" else 1
 
     @property
@@ -101,13 +94,9 @@ def feature_aspects(
     """
     level = whiten_ranks(reference, later)
     scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
-    residuals, explained = coupling_residuals(level, panels)
-    coupling = whiten_ranks(*residuals)
-    coupled = moving & (explained >= _LEAST_EXPLAINED)
     streams = {
         "level": (level, moving, (reference, later)),
         "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
-        "coupling": (coupling, coupled, residuals),
     }
     features = len(reference) // panels
     counts = {
@@ -152,37 +141,6 @@ def _summed(
 def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None) -> Cusum:
     sums = run_cusum(innovations, robust.ALLOWANCES[aspect.kind], bounds)
     return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
-
-
-def coupling_residuals(level: Whitened, panels: int = 1) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Sizes of what the other features leave unexplained of each one's innovations, and the share explained.
-
-    Ridge regression of every feature on all others, read off one inverse covariance. On the reference a fifth is
-    predicted from the other four (cross-fitting): residuals of its own fit would be too small.
-
-    Returns
-    -------
-    tuple
-        ``(reference, later)`` sizes ``[stream, session]``, NaN where unknown; share of the reference's variance that
-        is explained out of sample ``[stream]``.
-    """
-    before, after = np.empty_like(level.reference), np.empty_like(level.later)
-    for panel in np.split(np.arange(len(before)), panels):
-        reference = level.reference[panel]
-        for part in np.array_split(np.arange(reference.shape[1]), _FOLDS):
-            before[np.ix_(panel, part)] = _weights(np.delete(reference, part, axis=1)) @ reference[:, part]
-        after[panel] = _weights(reference) @ level.later[panel]
-    power = np.maximum((level.reference**2).mean(axis=1), 1e-12)
-    explained = 1.0 - (before**2).mean(axis=1) / power
-    known, known_later = np.isfinite(level.raw_reference), np.isfinite(level.raw_later)
-    return (np.where(known, np.abs(before), np.nan), np.where(known_later, np.abs(after), np.nan)), explained
-
-
-def _weights(innovations: np.ndarray) -> np.ndarray:
-    """Weights ``[stream, stream]`` that turn innovations into residuals: row i is 1 at i, minus coefficients."""
-    covariance = innovations @ innovations.T / innovations.shape[1]
-    precision = np.linalg.inv(covariance + _RIDGE * np.eye(len(covariance)))
-    return precision / np.diag(precision)[:, None]
 
 
 def _stuck(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:

@@ -7,7 +7,7 @@ An alarm holds from the session on which the sum crosses its threshold until the
 much as the threshold; then the sum restarts at zero (``cusum.run_cusum``). A lasting change does not let it come down
 that far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
 
-Features are judged in five aspects (``aspects``), by innovations that a wild year leaves as they are (``whitening``),
+Features are judged in four aspects (``aspects``), by innovations that a wild year leaves as they are (``whitening``),
 and thresholds that hold where volatility clusters (``robust``). The loss is judged as it is, since its mean is what
 counts, and upwards only (``loss``). ``docs/drift.md`` has the measured error rates and what each step is for.
 """
@@ -58,13 +58,13 @@ class DriftReport:
         One row per stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
         ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
         ``aspect`` (of a feature, the one that the row tells of: that of its alarm, else the one closest to its
-        threshold; ``level``, ``scale``, ``coupling``, ``stuck`` or ``range``), ``statistic`` (highest value of the
+        threshold; ``level``, ``scale``, ``stuck`` or ``range``), ``statistic`` (highest value of the
         larger sum so far), ``threshold``, ``now`` (the larger sum over the threshold on the last session, the largest
         of all aspects), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or not: ``since`` (its
         first session beyond the threshold), ``ended`` (session on which the sum restarted; NaT: it holds), ``onset``
         (estimated first session of the new mean: the one after the sum was last zero), ``direction`` (``up``,
         ``down``), ``shift`` (of a level: mean from the onset to the end minus the reference's, in the reference's
-        standard deviations; of scale and coupling: mean size over the reference's; NaN for a fault), ``chance`` (that a
+        standard deviations; of a scale: mean size over the reference's; NaN for a fault), ``chance`` (that a
         year without drift goes as far, all streams of the same budget together; 0 for a fault). Then ``psi``, ``ks``
         (for display only), ``reference`` (sessions) and ``coefficient`` (first autocorrelation of the fitted process).
     moved

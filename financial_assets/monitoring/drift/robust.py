@@ -24,12 +24,11 @@ from financial_assets.monitoring.drift.samples import normal_scores
 from financial_assets.monitoring.drift.thresholds import SESSIONS_A_YEAR, false_alarm_probability
 from financial_assets.monitoring.drift.whitening import Whitened, whiten
 
-LEVEL, SCALE, COUPLING = range(3)
-"""What a stream is: values, sizes of innovations, or sizes of what the other features leave unexplained."""
+LEVEL, SCALE = range(2)
+"""What a stream is: values, or sizes of innovations."""
 
-ALLOWANCES = (0.5, 0.5, 1.0)
-"""Forgiven each session (k), by aspect: tuned to shifts of twice that size. Couplings loosen and tighten with the
-times, so only what comes apart counts."""
+ALLOWANCES = (0.5, 0.5)
+"""Forgiven each session (k), by aspect: tuned to shifts of twice that size."""
 
 _SPENT = 0.6
 """Of the budget: the rest is for what real streams do that none of the simulated kinds does."""
@@ -102,7 +101,7 @@ def robust_threshold(
     long_run
         ``Memory.long_run`` of the stream.
     aspect
-        ``LEVEL``, of which both sums alarm, or ``SCALE`` or ``COUPLING``, of which the upper one does.
+        ``LEVEL``, of which both sums alarm, or ``SCALE``, of which the upper one does.
     folder
         Where simulations are kept on disk; ``None``: nowhere.
 
@@ -151,7 +150,7 @@ def _shorter(reference_sessions: int) -> int:
     return max((length for length in _REFERENCES if length <= reference_sessions), default=_REFERENCES[0])
 
 
-@lru_cache(maxsize=3 * len(_REFERENCES))
+@lru_cache(maxsize=2 * len(_REFERENCES))
 def _tails(reference_sessions: int, aspect: int, folder: Path | None) -> tuple[list[_Tail], ...]:
     """Tails by class; a class that no kind shows up in takes those of its neighbour."""
 
@@ -181,7 +180,7 @@ def simulated_peaks(reference_sessions: int, *, worlds: int, seed: int) -> np.nd
             values = draw(rng, part.stop - part.start, reference_sessions + SESSIONS_A_YEAR)
             level = whiten_ranks(values[:, :reference_sessions], values[:, reference_sessions:])
             scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
-            for aspect, stream in ((LEVEL, level), (SCALE, scale), (COUPLING, scale)):
+            for aspect, stream in ((LEVEL, level), (SCALE, scale)):
                 found[aspect, place, part] = _peaks(stream, ALLOWANCES[aspect], both=aspect == LEVEL)
     return found
 
