@@ -62,6 +62,7 @@ results: $(SETUP) ## docs/results.md: walk-forward of six variants and all basel
 
 bench: $(SETUP) ## every figure that README and docs quote
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/drift
 	@$(MAKE) --no-print-directory bench-ab
 
 bench-ab: $(SETUP) ## the A/B engine's goals: error rates, power, time, each with a naive control

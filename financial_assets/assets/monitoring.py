@@ -34,7 +34,7 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
     group_name="monitoring",
     owners=["team:ml-platform"],
     kinds={"python", "matplotlib"},
-    code_version="2",
+    code_version="3",
     deps=[features, predictions],
     check_specs=[
         dg.AssetCheckSpec(
@@ -49,10 +49,11 @@ CALENDAR = tuple(feature.name for feature in CATALOGUE if feature.family == "cal
 def drift(context: dg.AssetExecutionContext, market: Market, models: Models, ab_test: ABTest) -> dg.MaterializeResult:
     """Drift: the champion's daily loss and the daily feature means since its data cut-off, compared with its training.
 
-    One prewhitened CUSUM per stream, with thresholds set by false alarms per year. An alarm stays on until its
-    statistic has fallen from its peak by as much as the threshold, or until a champion with a later data cut-off brings
-    a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted while the loss has
-    not risen are a warning, and so is an alarm that has ended.
+    One prewhitened CUSUM for the loss and two per feature (level, scale), with
+    thresholds set by false alarms per year; two plain faults per feature (stuck, out of range). An alarm stays on
+    until its statistic has fallen from its peak by as much as the threshold, or until a champion with a later data
+    cut-off brings a new reference. A risen loss is an error and may trigger a retraining. Inputs that have shifted
+    while the loss has not risen are a warning, and so is an alarm that has ended.
     """
     stored = market.current_panel()
     panel = stored.panel
@@ -152,9 +153,18 @@ def _inputs_sentence(report: DriftReport) -> str:
     if not report.moved:
         return "No input has shifted." if report.loss_alarm else ""
     rows = report.streams.set_index("name")
-    named = ", ".join(f"{name} {rows.at[name, 'shift']:+.1f} sd" for name in report.moved[:5])
+    named = ", ".join(_shifted(name, str(rows.at[name, "aspect"]), rows.at[name, "shift"]) for name in report.moved[:5])
     first = rows.loc[list(report.moved), "since"].min()
     return f"{len(report.moved)} of {len(rows) - 1} inputs have shifted since {first:%Y-%m-%d} ({named})."
+
+
+def _shifted(name: str, aspect: str, shift: Any) -> str:
+    """What has happened to a feature, in a few words."""
+    if aspect == "level":
+        return f"{name} {shift:+.1f} sd"
+    if aspect == "scale":
+        return f"{name} moves {shift:.1f} times as much"
+    return f"{name} is stuck" if aspect == "stuck" else f"{name} is out of range"
 
 
 def _ended_sentence(report: DriftReport) -> str:

@@ -110,12 +110,15 @@ def test_a_loss_that_falls_is_no_alarm() -> None:
 
 
 def test_heavy_tails_and_skewness_raise_no_alarm() -> None:
-    """Any increasing map of a feature leaves its verdict as it is."""
+    """Any increasing map of a feature leaves its verdict as it is; only the range is one of values."""
     means, loss = world()
     means.iloc[REFERENCE + 50 :, 7] -= 3.0
     one, other = report(means, loss), report(np.exp(2.0 * means), loss)
     assert one.moved == other.moved == (NAMES[7],)
-    pd.testing.assert_series_equal(one.streams["statistic"], other.streams["statistic"])
+    both = one.streams.merge(other.streams, on="name", suffixes=("", "_other"))
+    both = both[both["aspect_other"] != "range"]
+    assert len(both) > 30
+    np.testing.assert_allclose(both["statistic"], both["statistic_other"])
 
 
 def test_an_alarm_holds_until_its_sum_has_come_down_by_a_threshold_and_a_new_one_begins_anew() -> None:
@@ -135,7 +138,8 @@ def test_an_alarm_holds_until_its_sum_has_come_down_by_a_threshold_and_a_new_one
         stream = row(after, name)
         assert stream["since"] == row(during, name)["since"] < stream["ended"]  # what fired and when is kept
         path = after.paths[name]
-        assert path[stream["ended"]] <= 0  # the upper sum began anew; a lower one may be on its way
+        # The upper sum began anew; a lower one, or another aspect of the feature, may be on its way.
+        assert path[stream["ended"]] <= (0 if name == LOSS else 0.5)
         before_end = path[: stream["ended"] - pd.offsets.BDay(1)]
         assert 0 < before_end.max() - before_end.iloc[-1] < 1  # in units of the threshold
         assert before_end.iloc[-1] > 1  # it holds as long, and need not come down to zero

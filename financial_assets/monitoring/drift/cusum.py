@@ -137,11 +137,11 @@ def fit_autoregression(reference: np.ndarray) -> Autoregression:
     deviation = np.where(constant, 0.0, deviation)
     fitted = Autoregression(mean, coefficient, deviation, np.ones_like(mean), spread, count, reference[:, -1])
     # The long-run variance is taken of the same clipped innovations that the sums will add up.
-    long_run = _long_run_deviation(fitted.clipped(reference[:, 1:], reference[:, :-1]))
+    long_run = long_run_deviation(fitted.clipped(reference[:, 1:], reference[:, :-1]))
     return replace(fitted, inflation=np.maximum(1.0, long_run))
 
 
-def _long_run_deviation(innovations: np.ndarray) -> np.ndarray:
+def long_run_deviation(innovations: np.ndarray) -> np.ndarray:
     """Root of the long-run variance ``[stream]`` of innovations ``[stream, session]``, unknown ones passed over.
 
     Overlapping batch means (Meketon and Schmeiser 1984), which is the Bartlett kernel (Newey and West 1987).

@@ -1,29 +1,30 @@
 """Drift: which inputs have shifted, and whether the model's loss has risen, since the model was trained.
 
-Every stream is judged by one statistic, the prewhitened two-sided CUSUM, against a threshold that is set by false
-alarms per year. The reference is fixed: one that moves along hides slow drift.
+Every stream is judged by a prewhitened CUSUM, against a threshold that is set by false alarms per year. The reference
+is fixed: one that moves along hides slow drift.
 
 An alarm holds from the session on which the sum crosses its threshold until the sum has come down from its peak by as
 much as the threshold; then the sum restarts at zero (``cusum.run_cusum``). A lasting change does not let it come down
 that far. The threshold alone would not do: the sum of a lasting change falls below it again and again.
 
-Features are judged by their normal scores, both ways. The loss is judged as it is, since its mean is what counts, and
-upwards only. ``docs/drift.md`` has the measured error rates and what each step is for.
+Features are judged in four aspects (``aspects``), by innovations that a wild year leaves as they are (``whitening``),
+and thresholds that hold where volatility clusters (``robust``). The loss is judged as it is, since its mean is what
+counts, and upwards only (``loss``). ``docs/drift.md`` has the measured error rates and what each step is for.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.drift import cusum
-from financial_assets.monitoring.drift.samples import kolmogorov_smirnov, normal_scores, population_stability
-from financial_assets.monitoring.drift.thresholds import drift_free_chance, threshold
+from financial_assets.monitoring.drift.features import judge_features
+from financial_assets.monitoring.drift.loss import judge_loss
+from financial_assets.monitoring.drift.rows import blank_row
 
 LOSS = "loss"
 """Name of the loss stream."""
@@ -56,18 +57,21 @@ class DriftReport:
     streams
         One row per stream, the loss first, then features by statistic over threshold: ``name``, ``state`` (``watched``;
         ``constant``: it never moved in the reference, so it is not judged; ``waiting``: no session to judge yet),
-        ``statistic`` (highest value of the larger sum so far), ``threshold``, ``now`` (the larger sum over the
-        threshold on the last session), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or
-        not: ``since`` (its first session beyond the threshold), ``ended`` (session on which the sum restarted;
-        NaT: it holds), ``onset`` (estimated first session of the new mean: the one after the sum was last zero),
-        ``direction`` (``up``, ``down``), ``shift`` (mean from the onset to the end minus the reference's, in the
-        reference's standard deviations), ``chance`` (that a year without drift goes as far, all streams of the same
-        budget together). Then ``psi``, ``ks`` (for display only), ``reference`` (sessions) and ``coefficient`` (AR(1)).
+        ``aspect`` (of a feature, the one that the row tells of: that of its alarm, else the one closest to its
+        threshold; ``level``, ``scale``, ``stuck`` or ``range``), ``statistic`` (highest value of the
+        larger sum so far), ``threshold``, ``now`` (the larger sum over the threshold on the last session, the largest
+        of all aspects), ``alarmed`` (its alarm holds), and of the latest alarm, whether it holds or not: ``since`` (its
+        first session beyond the threshold), ``ended`` (session on which the sum restarted; NaT: it holds), ``onset``
+        (estimated first session of the new mean: the one after the sum was last zero), ``direction`` (``up``,
+        ``down``), ``shift`` (of a level: mean from the onset to the end minus the reference's, in the reference's
+        standard deviations; of a scale: mean size over the reference's; NaN for a fault), ``chance`` (that a
+        year without drift goes as far, all streams of the same budget together; 0 for a fault). Then ``psi``, ``ks``
+        (for display only), ``reference`` (sessions) and ``coefficient`` (first autocorrelation of the fitted process).
     moved
         Names of the features whose alarm holds, the clearest first.
     paths
-        Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. NaN
-        where a stream has no value, or is not judged.
+        Larger sum over threshold, negative where it is the lower one, ``[session, stream]``; beyond +-1 is alarm. Of a
+        feature, the aspect that is furthest. NaN where a stream has no value, or is not judged.
     """
 
     alarm: bool
@@ -108,9 +112,9 @@ def detect_drift(
     Every threshold is at least as high as the statistic ever came on the reference itself: a stream unlike the
     simulated processes shows it there.
 
-    Limits: a shift of the mean by d standard deviations of a stream with AR(1) coefficient c moves the innovations by
-    only ``d sqrt((1 - c) / (1 + c))``, so persistent streams need long until a shift stands out from their usual
-    wandering. Changes that leave the daily mean where it was are not seen at all.
+    Limits: where a level wanders, a shift of it by as much as it usually wanders is not told from that. A market whose
+    volatility really moves to another regime does move the features, and an alarm about it is not false. What leaves
+    the daily means, their moves and their relations to each other as they were is not seen at all.
 
     Parameters
     ----------
@@ -159,111 +163,9 @@ def _judge(
     names = list(map(str, monitored.columns))
     if int(reference.notna().sum().min()) < cusum.MINIMUM_REFERENCE:
         blank = pd.DataFrame(np.nan, index=monitored.index, columns=names)
-        return pd.DataFrame([_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
-    before, after = reference.to_numpy(np.float64).T, monitored.to_numpy(np.float64).T
-    scores, later = (before, after) if is_loss else (normal_scores(before, before), normal_scores(before, after))
-    # Judged by the values: ranks would make a moving stream of the rounding noise of a constant one.
-    scores[cusum.fit_autoregression(before).constant] = 0.0
-    fitted = cusum.fit_autoregression(scores)
-    bounds = _thresholds(fitted, scores, budget, folder, is_loss=is_loss)
-    sums = _sums(fitted.innovations(later), is_loss, bounds)
-    judged: list[dict[str, Any]] = []
-    for stream, name in enumerate(names):
-        row = _stream_row(name, stream, fitted, sums, bounds[stream], before[stream], monitored.iloc[:, stream])
-        if pd.notna(row["since"]):
-            row["chance"] = drift_free_chance(
-                row.pop("peak"),
-                len(names),
-                row["reference"],
-                row["coefficient"],
-                sides=1 if is_loss else 2,
-                folder=folder,
-            )
-        judged.append(row)
-    signed = np.where(sums.upper >= sums.lower, sums.upper, -sums.lower) / bounds[:, None]
-    signed[np.isnan(after) | fitted.constant[:, None]] = np.nan
-    return pd.DataFrame(judged), pd.DataFrame(signed.T, index=monitored.index, columns=names)
-
-
-def _sums(innovations: np.ndarray, is_loss: bool, bounds: np.ndarray | None = None) -> cusum.Cusum:
-    """Both sums; only the upper one for the loss, because a model that does better than expected needs no alarm."""
-    sums = cusum.run_cusum(innovations, bounds=bounds)
-    return cusum.Cusum(sums.upper, np.zeros_like(sums.lower)) if is_loss else sums
-
-
-def _thresholds(
-    fitted: cusum.Autoregression, reference: np.ndarray, budget: float, folder: Path | None, *, is_loss: bool
-) -> np.ndarray:
-    """The simulated threshold of each stream, or the highest value on its own reference where that is higher."""
-    calibrated = [
-        threshold(budget, len(reference), int(count), float(coefficient), sides=1 if is_loss else 2, folder=folder)
-        for count, coefficient in zip(fitted.sessions, fitted.coefficient, strict=True)
-    ]
-    highest = _sums(fitted.innovations(reference[:, 1:], start=reference[:, 0]), is_loss).peak()
-    return np.maximum(calibrated, highest)
-
-
-def _stream_row(
-    name: str,
-    stream: int,
-    fitted: cusum.Autoregression,
-    sums: cusum.Cusum,
-    bound: float,
-    reference: np.ndarray,
-    monitored: pd.Series,
-) -> dict[str, Any]:
-    """One row of ``DriftReport.streams``; with an alarm, the sum's ``peak`` in place of its ``chance``."""
-    count = int(fitted.sessions[stream])
-    if fitted.constant[stream]:
-        return _row(name, "constant", count)
-    before = reference[np.isfinite(reference)]
-    values = monitored.to_numpy(np.float64)
-    after = values[np.isfinite(values)]
-    if not len(after):
-        return {**_row(name, "waiting", count), "threshold": float(bound)}
-    row = {
-        **_row(name, "watched", count),
-        "statistic": float(sums.larger[stream].max()),
-        "threshold": float(bound),
-        "now": float(sums.larger[stream, -1] / bound),
-        "psi": population_stability(before, after),
-        "ks": kolmogorov_smirnov(before, after),
-        "coefficient": float(fitted.coefficient[stream]),
-    }
-    sides = {"up": sums.upper[stream], "down": sums.lower[stream]}
-    alarms = [
-        (direction, alarm) for direction, side in sides.items() if (alarm := cusum.last_alarm(side, bound)) is not None
-    ]
-    if not alarms:
-        return row
-    # An alarm that holds comes before one that does not, then the later one.
-    direction, alarm = max(alarms, key=lambda item: (item[1].end is None, item[1].crossed))
-    span = slice(alarm.onset, alarm.end)
-    return {
-        **row,
-        "alarmed": alarm.end is None,
-        "since": monitored.index[alarm.crossed],
-        "ended": pd.NaT if alarm.end is None else monitored.index[alarm.end],
-        "onset": monitored.index[alarm.onset],
-        "direction": direction,
-        "shift": (float(np.nanmean(values[span])) - float(before.mean())) / float(before.std(ddof=1)),
-        "peak": float(sides[direction][span].max()),
-    }
-
-
-def _row(name: str, state: str, reference: int) -> dict[str, Any]:
-    """A stream without a statistic."""
-    return {
-        "name": name,
-        "state": state,
-        **dict.fromkeys(("statistic", "threshold", "now"), float("nan")),
-        "alarmed": False,
-        **dict.fromkeys(("since", "ended", "onset"), pd.NaT),
-        "direction": "",
-        **dict.fromkeys(("shift", "chance", "psi", "ks"), float("nan")),
-        "reference": reference,
-        "coefficient": float("nan"),
-    }
+        return pd.DataFrame([blank_row(name, "waiting", int(reference[name].notna().sum())) for name in names]), blank
+    judge = judge_loss if is_loss else judge_features
+    return judge(reference, monitored, budget, folder)
 
 
 def _check(reference: pd.DataFrame, monitored: pd.DataFrame) -> None:

@@ -5,6 +5,8 @@ The distances are for display only: as daily alarms both raise far too many fals
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import ndtri
 
@@ -59,7 +61,12 @@ def normal_scores(reference: np.ndarray, values: np.ndarray) -> np.ndarray:
         finite = np.isfinite(row)
         below = np.searchsorted(ordered, row[finite], side="left")
         not_above = np.searchsorted(ordered, row[finite], side="right")
-        # Mean of the lowest and the highest rank that the value can take, over n + 1: never 0 or 1, so always finite.
-        share = (below + not_above + 1.0) / (2.0 * (len(ordered) + 1.0))
-        scores[stream, finite] = ndtri(share)
+        # Both sum to twice a rank that is the mean of the lowest and the highest that the value can take.
+        scores[stream, finite] = _quantiles(len(ordered))[below + not_above]
     return scores
+
+
+@lru_cache(maxsize=128)
+def _quantiles(count: int) -> np.ndarray:
+    """Normal quantiles of half ranks 0 to 2 n, moved up by a half, over n + 1: never of 0 or 1, so always finite."""
+    return ndtri((np.arange(2 * count + 1) + 1.0) / (2.0 * (count + 1.0)))

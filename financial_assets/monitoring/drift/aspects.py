@@ -1,0 +1,177 @@
+"""What can be wrong with a feature: its level or scale has changed, it is stuck or out of range.
+
+The first two are streams with a CUSUM each. The last two are plain faults of a pipeline, which take no statistics to
+see and should not wait for any: a value that repeats, and values far beyond all that the reference has held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from financial_assets.monitoring.drift import robust
+from financial_assets.monitoring.drift.cusum import Cusum, run_cusum
+from financial_assets.monitoring.drift.memory import Memory
+from financial_assets.monitoring.drift.robust import robust_threshold, whiten_ranks
+from financial_assets.monitoring.drift.whitening import Whitened
+
+SHARES = {"level": 0.5, "scale": 0.25}
+"""Of the budget of all features; the rest covers the two plain faults."""
+
+_WINDOW, _OUTSIDE = 3, 2
+"""Out of range: on so many of so many sessions."""
+
+_FAR = 20.0
+"""Widths of the reference's range: one crash stays in a window of 60 sessions, and takes a beta beyond five of them."""
+
+_LEAST_REPEATS = 5.0
+"""A value at its bound, such as a spread of 0, repeats for some sessions without a fault."""
+
+_USUAL_REFERENCE = 250
+
+
+@dataclass(frozen=True, eq=False)
+class Aspect:
+    """One way to judge features.
+
+    Attributes
+    ----------
+    name
+        ``level``, ``scale``, ``stuck`` or ``range``.
+    sums
+        Evidence ``[stream, session]``: beyond its bound is an alarm, 0 its end.
+    bounds
+        float64 ``[stream]``; infinite where a stream is not judged by this aspect.
+    memory
+        Of the streams; ``None`` where no threshold depends on it.
+    sizes
+        What the streams are sums of, ``(reference, later)``, each ``[stream, session]``; ``None`` for faults.
+    """
+
+    name: str
+    sums: Cusum
+    bounds: np.ndarray
+    memory: Memory | None = None
+    sizes: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def kind(self) -> int:
+        """Which thresholds it has."""
+        return robust.LEVEL if self.name == "level" else robust.SCALE
+
+    @property
+    def sides(self) -> int:
+        """Directions that alarm: a level's both. Sizes alarm upwards only: markets calm down."""
+        return 2 if self.name == "level" else 1
+
+    @property
+    def judged(self) -> np.ndarray:
+        """Streams that it judges, bool ``[stream]``."""
+        return np.isfinite(self.bounds)
+
+
+def feature_aspects(
+    reference: np.ndarray, later: np.ndarray, moving: np.ndarray, budget: float, folder: Path | None, panels: int = 1
+) -> list[Aspect]:
+    """All aspects of features ``[stream, session]``.
+
+    Parameters
+    ----------
+    reference, later
+        Daily means; NaN where unknown.
+    moving
+        Streams that are not constant in the reference, bool ``[stream]``; the others are not judged.
+    budget
+        False alarms per 252 sessions of all features and aspects together.
+    folder
+        Where simulated thresholds are kept; ``None``: nowhere.
+    panels
+        Panels of equally many features, one below the other, that have nothing to do with each other and a budget each:
+        a simulation judges many at once.
+    """
+    level = whiten_ranks(reference, later)
+    scale = whiten_ranks(np.abs(level.raw_reference), np.abs(level.raw_later))
+    streams = {
+        "level": (level, moving, (reference, later)),
+        "scale": (scale, moving, (np.abs(level.raw_reference), np.abs(level.raw_later))),
+    }
+    features = len(reference) // panels
+    counts = {
+        name: np.repeat(np.maximum(judged.reshape(panels, -1).sum(axis=1), 1), features)
+        for name, (_, judged, _) in streams.items()
+    }
+    sessions = np.isfinite(reference).sum(axis=1)
+    found = [
+        _summed(name, stream, judged, sizes, SHARES[name] * budget, counts[name], sessions, folder)
+        for name, (stream, judged, sizes) in streams.items()
+    ]
+    return [*found, _stuck(reference, later, moving), _out_of_range(reference, later, moving)]
+
+
+def _summed(
+    name: str,
+    stream: Whitened,
+    judged: np.ndarray,
+    sizes: tuple[np.ndarray, np.ndarray],
+    budget: float,
+    count: np.ndarray,
+    sessions: np.ndarray,
+    folder: Path | None,
+) -> Aspect:
+    """One CUSUM per feature; the threshold is at least what the sum came to on the reference itself."""
+    blank = Aspect(name, Cusum(stream.later, stream.later), np.full(len(judged), np.inf), stream.memory, sizes)
+    highest = _sums(blank, stream.reference).peak()
+    for place in np.flatnonzero(judged):
+        simulated = robust_threshold(
+            budget,
+            int(count[place]),
+            int(sessions[place]),
+            float(stream.memory.long_run[place]),
+            aspect=blank.kind,
+            folder=folder,
+        )
+        blank.bounds[place] = max(simulated, highest[place])
+    sums = _sums(blank, stream.later, blank.bounds)
+    return Aspect(name, sums, blank.bounds, stream.memory, sizes)
+
+
+def _sums(aspect: Aspect, innovations: np.ndarray, bounds: np.ndarray | None = None) -> Cusum:
+    sums = run_cusum(innovations, robust.ALLOWANCES[aspect.kind], bounds)
+    return sums if aspect.sides == 2 else Cusum(sums.upper, np.zeros_like(sums.lower))
+
+
+def _stuck(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
+    """Sessions for which a value has repeated; four times the longest run of the reference, at least 5, is allowed."""
+    before = _repeats(reference)
+    runs = _repeats(np.concatenate([reference, later], axis=1))[:, reference.shape[1] :]
+    longest = before.max(axis=1, initial=0.0)
+    bounds = np.where(moving, np.maximum(4.0 * longest, _LEAST_REPEATS), np.inf)
+    return Aspect("stuck", Cusum(runs, np.zeros_like(runs)), bounds)
+
+
+def _repeats(values: np.ndarray) -> np.ndarray:
+    runs = np.zeros_like(values)
+    for session in range(1, values.shape[1]):
+        same = values[:, session] == values[:, session - 1]
+        runs[:, session] = np.where(same, runs[:, session - 1] + 1.0, 0.0)
+    return runs
+
+
+def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) -> Aspect:
+    """Of the last three sessions, how many lie beyond the reference's range by more than twenty times its width.
+
+    Short references have seen little, so theirs counts as wider.
+    """
+    low, high = np.nanmin(reference, axis=1), np.nanmax(reference, axis=1)
+    reach = _FAR * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
+    sides = []
+    for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
+        padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))
+        sides.append(sliding_window_view(padded, _WINDOW, axis=1).sum(axis=-1))
+    either = sides[0] + sides[1]
+    # Either side counts, since a wrong unit blows up both; the direction is the side of most.
+    upper, lower = np.where(sides[0] >= sides[1], either, 0.0), np.where(sides[0] < sides[1], either, 0.0)
+    return Aspect("range", Cusum(upper, lower), np.where(moving, _OUTSIDE - 0.5, np.inf))
