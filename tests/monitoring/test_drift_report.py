@@ -14,7 +14,7 @@ from financial_assets.errors import MonitoringError
 from financial_assets.monitoring.drift.cusum import fit_autoregression, run_cusum
 from financial_assets.monitoring.drift.detection import LOSS, DriftPolicy, DriftReport, detect_drift
 from financial_assets.monitoring.drift.plots import plot_drift
-from financial_assets.monitoring.drift.thresholds import false_alarm_probability
+from financial_assets.monitoring.drift.thresholds import false_alarm_probability, threshold
 
 REFERENCE, LATER = 500, 250
 SESSIONS = pd.bdate_range("2015-01-02", periods=REFERENCE + LATER)
@@ -212,7 +212,8 @@ def test_a_reference_that_wanders_is_no_drift() -> None:
     assert not row(found, NAMES[0])["alarmed"]
     fitted = fit_autoregression(means.iloc[:REFERENCE, [0]].to_numpy().T)
     plain = replace(fitted, inflation=np.ones(1)).innovations(means.iloc[REFERENCE:, [0]].to_numpy().T)
-    assert run_cusum(plain).peak()[0] > row(found, NAMES[0])["threshold"]  # what AR(1) whitening alone would say
+    iid_like = threshold(0.1, len(NAMES), REFERENCE, float(fitted.coefficient[0]))
+    assert run_cusum(plain).peak()[0] > iid_like  # what AR(1) whitening alone would say
 
 
 def test_a_constant_reference_is_listed_and_not_judged() -> None:

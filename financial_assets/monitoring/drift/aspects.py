@@ -169,8 +169,9 @@ def _out_of_range(reference: np.ndarray, later: np.ndarray, moving: np.ndarray) 
     reach = _FAR * (high - low) * np.maximum(1.0, _USUAL_REFERENCE / reference.shape[1])
     sides = []
     for beyond in (later > (high + reach)[:, None], later < (low - reach)[:, None]):
-        padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW - 1, 0)))
-        sides.append(sliding_window_view(padded, _WINDOW, axis=1).sum(axis=-1))
+        # One session too many in front, so that there is a window even before the first later session.
+        padded = np.pad(beyond.astype(np.float64), ((0, 0), (_WINDOW, 0)))
+        sides.append(sliding_window_view(padded, _WINDOW, axis=1).sum(axis=-1)[:, 1:])
     either = sides[0] + sides[1]
     # Either side counts, since a wrong unit blows up both; the direction is the side of most.
     upper, lower = np.where(sides[0] >= sides[1], either, 0.0), np.where(sides[0] < sides[1], either, 0.0)
