@@ -13,8 +13,9 @@ import pandas as pd
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.evaluation.measures import Comparison, Score
+from financial_assets.experiment.metrics.paired import KEYS, paired_days, rows_of
+from financial_assets.experiment.metrics.registry import EARLIER_METRICS
 from financial_assets.experiment.outcomes import join_outcomes
-from financial_assets.experiment.paired_score import KEYS, paired_days, rows_of
 from financial_assets.experiment.plan.criteria import Criteria
 from financial_assets.experiment.prediction_log.schema import QUANTILE_COLUMNS
 from financial_assets.experiment.statistics.power import days_needed, minimum_detectable_effect
@@ -151,7 +152,7 @@ def compare(
     """
     if not {first, second} <= set(rows):
         return None
-    days = paired_days(rows[first], rows[second], score)
+    days = paired_days(rows[first], rows[second], EARLIER_METRICS[score])
     if len(days) < 2:
         return None
     # The plausible effect is in the unit of the test's metric, and says nothing about another score.

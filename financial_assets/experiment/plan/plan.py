@@ -108,6 +108,8 @@ class ExperimentPlan(CanonicalRecord):
         Baselines.
     family
         Challengers that are tested at the same time: each test gets this part of the error probabilities.
+    rule
+        By which generation of rules it is decided: 1 for plans of before there were several.
     """
 
     kind = "experiment plan"
@@ -128,6 +130,7 @@ class ExperimentPlan(CanonicalRecord):
     days_for_plausible: int
     must_beat: tuple[str, ...] = MUST_BEAT
     family: int = 1
+    rule: int = 1
 
     @property
     def alpha_planned(self) -> float:
@@ -158,6 +161,8 @@ class ExperimentPlan(CanonicalRecord):
         values = dataclasses.asdict(self)
         if self.family == 1:
             del values["family"]
+        if self.rule == 1:
+            del values["rule"]
         if self.test.at_horizon == "keep":
             del values["test"]["at_horizon"]
         return values

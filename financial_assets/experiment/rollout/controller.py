@@ -11,12 +11,12 @@ from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.decision.evidence import Judgement, gather
 from financial_assets.experiment.decision.guardrails import watch_traffic
-from financial_assets.experiment.decision.history import EVIDENCE_COLUMNS, EvidenceHistory, SessionPredictions
+from financial_assets.experiment.decision.history import EvidenceHistory, SessionPredictions, evidence_columns
 from financial_assets.experiment.decision.record import Decision
 from financial_assets.experiment.decision.rule import decide
+from financial_assets.experiment.decision.series import needs_scaled_outcomes
 from financial_assets.experiment.evaluation.risk import deflated_sharpe
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.paired_score import answer_columns
 from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.rollout.adaptive import PairedScores, adapt, is_adaptive
 from financial_assets.experiment.rollout.regimes import request_regimes
@@ -195,7 +195,8 @@ class ExperimentController:
         versions = max(arm.version for opened in epochs for arm in opened.arms)
         if isinstance(baselines, pd.DataFrame):
             direct = self._direct(plan, known.as_of)
-            evidence, always_on = gather(plan, direct, baselines, known.outcomes), None
+            outcomes = known.scaled_outcomes if needs_scaled_outcomes(plan) else known.outcomes
+            evidence, always_on = gather(plan, direct, baselines, outcomes), None
             traffic = watch_traffic(plan, epochs, routed, direct)
         elif self.history is None:
             raise ExperimentError("baselines by session are for a controller that keeps a history")
@@ -219,9 +220,8 @@ class ExperimentController:
 
     def _direct(self, plan: ExperimentPlan, as_of: pd.Timestamp) -> pd.DataFrame:
         """The paired predictions of a plan's arms up to a session."""
-        columns = tuple(dict.fromkeys((*EVIDENCE_COLUMNS, *answer_columns(plan.test.metric))))
         pair, since = (plan.champion, plan.challenger), pd.Timestamp(plan.starts_after)
-        return self.rollout.log.direct(pair, since=since, until=as_of, columns=columns)
+        return self.rollout.log.direct(pair, since=since, until=as_of, columns=evidence_columns(plan))
 
     def _routed(self, as_of: pd.Timestamp) -> pd.DataFrame:
         return self.rollout.log.routed(self.rollout.policy.experiment, until=as_of, columns=TRAFFIC_COLUMNS)

@@ -1,0 +1,116 @@
+"""Scores of the quantiles of the return, over one session and over five.
+
+All are free of the unit of returns, so that a volatile ticker and a volatile year count as much as calm ones: pinball
+losses are divided by the volatility that was known when the forecast was made, the same for all forecasters;
+differences of QLIKE and of the joint loss of value at risk and expected shortfall depend on ratios only.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from financial_assets.experiment.metrics.metric import Metric, Unit
+from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS, QUANTILE_COLUMNS
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS, normalised_pinball_losses, pinball_losses
+from financial_assets.scoring.risk import joint_tail_losses, shortfall_between_quantiles
+from financial_assets.scoring.volatility import qlike_losses
+from financial_assets.serving.bar_rules import SESSIONS_5D
+
+BASELINES = ("filtered", "ewma", "har")
+"""What a risk head must be compared with: filtered historical simulation, RiskMetrics, and a regression on the
+variances of the last day, week and month."""
+
+TAIL = 0.05
+"""Level of value at risk and expected shortfall: the loss of one session in twenty."""
+
+_Z = 1.6448536269514722  # standard normal quantile at .95
+_LEAST_DEVIATION = 1e-4  # a basis point: a forecast of no risk at all would have an infinite loss
+
+_COLUMNS = {1: (QUANTILE_COLUMNS, "log_return"), SESSIONS_5D: (QUANTILE_5D_COLUMNS, "outcome_5d")}
+"""Sessions ahead -> columns of the quantiles, and of what they are about."""
+
+
+def implied_deviation(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviation of the normal distribution with these 5 % and 95 % quantiles ``[n]``, at least a basis point.
+
+    Served models answer quantiles and no variance. Fat tails have somewhat narrower 90 % ranges than a normal
+    distribution of the same variance; that is a factor near 1 which all forecasters share.
+    """
+    return np.maximum((high - low) / (2 * _Z), _LEAST_DEVIATION)
+
+
+def _pinball_in_return(rows: pd.DataFrame) -> NDArray[np.float64]:
+    outcome = rows["log_return"].to_numpy(np.float64)
+    # Summed level by level: recorded decisions rest on these bits.
+    losses = [
+        pinball_losses(outcome, rows[column].to_numpy(np.float64), level)
+        for column, level in zip(QUANTILE_COLUMNS, QUANTILE_LEVELS, strict=True)
+    ]
+    return -np.mean(losses, axis=0)
+
+
+def _pinball(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    unit = rows["volatility"].to_numpy(np.float64) * horizon**0.5
+    return -normalised_pinball_losses(rows[outcome], rows[list(columns)].to_numpy(np.float64), unit)
+
+
+def _qlike(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    low, high = (rows[columns[place]].to_numpy(np.float64) for place in (1, 3))
+    return -qlike_losses(np.square(rows[outcome].to_numpy(np.float64)), np.square(implied_deviation(low, high)))
+
+
+def _tail(rows: pd.DataFrame, horizon: int) -> NDArray[np.float64]:
+    columns, outcome = _COLUMNS[horizon]
+    quantiles = rows[list(columns[:2])].to_numpy(np.float64)
+    far, near = quantiles.min(axis=1), quantiles.max(axis=1)  # the loss is of an ordered pair
+    # A tail that is forecast to hold no loss has no such loss; it is taken as one of a basis point.
+    shortfall = np.minimum(shortfall_between_quantiles(far, near, at=TAIL), -_LEAST_DEVIATION)
+    return -joint_tail_losses(rows[outcome].to_numpy(np.float64), np.maximum(near, shortfall), shortfall, TAIL)
+
+
+def _metric(name: str, title: str, unit: Unit, horizon: int, places: slice, plausible_effect: float) -> Metric:
+    columns, outcome = _COLUMNS[horizon]
+    scores = {"pinball": _pinball, "qlike": _qlike, "var_es": _tail}[name]
+    return Metric(
+        name=name if horizon == 1 else f"{name}_5d",
+        title=title if horizon == 1 else f"{title} over {horizon} sessions",
+        question="risk",
+        horizon=horizon,
+        unit=unit,
+        answers=columns[places],
+        outcomes=(outcome, "volatility") if name == "pinball" else (outcome,),
+        scores=partial(scores, horizon=horizon),
+        baselines=BASELINES,
+        plausible_effect=plausible_effect,
+    )
+
+
+def _of_horizon(horizon: int) -> tuple[Metric, ...]:
+    return (
+        _metric("pinball", "pinball loss", Unit(100, 3, "% of the volatility"), horizon, slice(5), 0.003),
+        _metric("qlike", "QLIKE", Unit(1, 4, ""), horizon, slice(1, 4, 2), 0.05),
+        _metric("var_es", "loss of value at risk and expected shortfall", Unit(1, 4, ""), horizon, slice(2), 0.05),
+    )
+
+
+RISK = (*_of_horizon(1), *_of_horizon(SESSIONS_5D))
+
+PINBALL_IN_RETURN = Metric(
+    name="pinball",
+    title="pinball loss",
+    question="risk",
+    horizon=1,
+    unit=Unit(10_000, 2, "basis points"),
+    answers=QUANTILE_COLUMNS,
+    outcomes=("log_return",),
+    scores=_pinball_in_return,
+    baselines=BASELINES,
+    plausible_effect=0.0001,
+)
+"""What plans of the first rule call pinball: in log return, so that volatile tickers and years decide."""
