@@ -7,13 +7,16 @@ from typing import get_args
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm, t
 
 from financial_assets.experiment.metrics.books import COST_BPS, PROFIT
 from financial_assets.experiment.metrics.metric import Question
 from financial_assets.experiment.metrics.paired import paired_days, paired_differences
 from financial_assets.experiment.metrics.registry import EARLIER_METRICS, GUARDS, METRICS, metrics_of
+from financial_assets.experiment.metrics.risk import implied_deviation
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.portfolio.simulation import profit_and_loss
+from financial_assets.scoring.quantiles import QUANTILE_LEVELS
 from tests.experiment.metrics.rows import answers, joined, outcomes
 
 ROW = pd.DataFrame(
@@ -70,11 +73,20 @@ def test_pinball_is_in_units_of_the_volatility_known_beforehand() -> None:
     assert score("pinball_5d") == pytest.approx(-sum(longer.values()) / 5 / (0.01 * 5**0.5))
 
 
-def test_qlike_takes_the_variance_that_the_ninety_percent_range_has() -> None:
-    variance = (0.04 / (2 * 1.6448536269514722)) ** 2
+def test_qlike_takes_the_variance_that_the_ranges_have() -> None:
+    variance = ((0.04 / (2 * 1.6448536269514722) + 0.06 / (2 * 2.3263478740408408)) / 2) ** 2
     assert score("qlike") == pytest.approx(-(np.log(variance) + 0.025**2 / variance))
     assert score("qlike_5d") == pytest.approx(-(np.log(4 * variance) + 0.05**2 / (4 * variance)))
-    assert np.isfinite(score("qlike", q05=0.02)), "no width at all is taken as one of a basis point"
+    assert np.isfinite(score("qlike", q01=0.02, q05=0.02, q95=0.02, q99=0.02)), (
+        "no width at all is taken as one of a basis point"
+    )
+
+
+def test_the_deviation_of_quantiles_is_that_of_the_distribution() -> None:
+    assert implied_deviation(norm.ppf([QUANTILE_LEVELS], scale=0.02)) == pytest.approx(0.02)
+    for degrees in (4, 5, 8):
+        found = implied_deviation(t.ppf([QUANTILE_LEVELS], degrees)) / t.std(degrees)
+        assert 1.0 < found[0] < 1.04
 
 
 def test_var_and_es_are_scored_together() -> None:
