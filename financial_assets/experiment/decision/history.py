@@ -30,6 +30,7 @@ from financial_assets.experiment.decision import series as series_module
 from financial_assets.experiment.decision.evidence import (
     Evidence,
     assemble,
+    counts_of,
     first_sessions,
     series_names,
     tabulate,
@@ -328,7 +329,7 @@ def _table(plan: ExperimentPlan, state: KeptEvidence, digests: Mapping[pd.Timest
         columns[name] = np.array([row[name] for row in rows], dtype=np.float64)
         counts = f"{name}/rows", f"{name}/unequal"
         columns |= {count: np.array([row[count] for row in rows], dtype=np.int64) for count in counts}
-    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in ("due", "both")}
+    columns |= {name: np.array([row[name] for row in rows], dtype=np.int64) for name in counts_of(plan)}
     return pd.DataFrame(columns, index=pd.DatetimeIndex(sessions))
 
 
