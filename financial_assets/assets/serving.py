@@ -234,7 +234,7 @@ def _expected_deviation(
     except TrainingError as error:  # e.g. registered by somebody else's training
         context.log.warning(f"the plan assumes a daily deviation of the arms' scores, because {error}")
         return DailyDeviation.assumed(tickers, metric)
-    return expected_deviation(champions, challengers, metric, tickers)
+    return expected_deviation(champions, challengers, metric, tickers, market.load_panel())
 
 
 def _plan_metadata(plans: Sequence[ExperimentPlan]) -> dict[str, Any]:

@@ -35,10 +35,21 @@ class DailyDeviation:
         Standard deviation of one day's mean difference, in units of the score.
     basis
         Where the number comes from, in words.
+    regime
+        Factor in ``deviation`` for a block that was calmer than the past, at least 1.
+    inflation
+        Variance of a mean of such days over that of independent ones, at least 1.
     """
 
     deviation: float
     basis: str
+    regime: float = 1.0
+    inflation: float = 1.0
+
+    @property
+    def long_run(self) -> float:
+        """Deviation of independent days whose mean would be as uncertain: what power is computed from."""
+        return self.deviation * math.sqrt(self.inflation)
 
     @classmethod
     def of_days(cls, differences: np.ndarray, basis: str) -> DailyDeviation | None:
@@ -163,6 +174,9 @@ class ExperimentPlan(CanonicalRecord):
             del values["family"]
         if self.rule == 1:
             del values["rule"]
+        for name in ("regime", "inflation"):
+            if values["spread"][name] == 1.0:
+                del values["spread"][name]
         if self.test.at_horizon == "keep":
             del values["test"]["at_horizon"]
         return values

@@ -25,7 +25,7 @@ from tests.experiment.builders import CHALLENGER, CHAMPION, CUTOFF, arms, panel
 from tests.experiment.decision.builders import plan
 from tests.experiment.decision.worlds import Baselines, World
 
-PRICES = panel(sessions=240, tickers=21, start="2009-04-01")
+PRICES = panel(sessions=224, tickers=21, start="2009-04-01")
 """Longer before the cut-off than a volatility looks back, and wide enough for a ranking."""
 AFTER = PRICES.sessions[PRICES.sessions > CUTOFF]
 METRIC_NAMES: tuple[PairedMetric, ...] = get_args(PairedMetric)

@@ -42,15 +42,17 @@ class Baselines:
         return {session: f"{session}-{version}" for session, version in self.versions.items()}
 
     def of(self, sessions: Iterable[pd.Timestamp]) -> pd.DataFrame:
-        rows = []
+        parts = []
         for session in sorted(sessions):
-            rng = np.random.default_rng([int(session.value % 2**32), self.versions[session]])
+            rng, count = np.random.default_rng([int(session.value % 2**32), self.versions[session]]), len(self.tickers)
             for name in self.names:
-                for ticker in self.tickers:
-                    chance, wide = rng.uniform(0.3, 0.7), rng.uniform(0.5, 2.0)
-                    rows.append((session, ticker, name, chance, chance - 0.5, *wide * QUANTILES, *2 * wide * QUANTILES))
+                wide = rng.uniform(0.5, 2.0, (count, 1)) * QUANTILES
+                chance = rng.uniform(0.3, 0.7, (count, 1))
+                parts.append((session, name, np.hstack([chance, chance - 0.5, wide, 2 * wide])))
         answers = ["probability_up", "excess_return", *QUANTILE_COLUMNS, *QUANTILE_5D_COLUMNS]
-        return pd.DataFrame(rows, columns=["date", "ticker", "model", *answers])
+        frame = pd.DataFrame(np.vstack([np.empty((0, 12)), *(values for *_, values in parts)]), columns=answers)
+        repeated = [(session, ticker, name) for session, name, _ in parts for ticker in self.tickers]
+        return pd.concat([pd.DataFrame(repeated, columns=["date", "ticker", "model"]), frame], axis=1)
 
     def frame(self) -> pd.DataFrame:
         return self.of(self.versions)
