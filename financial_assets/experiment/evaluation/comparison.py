@@ -81,7 +81,9 @@ def due_baselines(baselines: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFra
         raise ExperimentError(f"the frame of baseline predictions lacks the columns {', '.join(missing)}")
     if baselines.duplicated(["date", "ticker", "model"]).any():
         raise ExperimentError("the frame of baseline predictions holds a date, ticker and model more than once")
-    return join_outcomes(baselines[columns].rename(columns={"date": "session"}), outcomes)
+    # Baselines of the ranking answer neither: they are compared in the evidence of a plan only.
+    answered = baselines[columns].dropna(subset=columns[3:], how="all")
+    return join_outcomes(answered.rename(columns={"date": "session"}), outcomes)
 
 
 def baseline_rows(baselines: pd.DataFrame, rows: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -69,8 +69,9 @@ def long_run_of(metric: Metric, panel: PricePanel, block: pd.DatetimeIndex) -> L
     inside = days.sessions.isin(block)
     if inside.sum() < FEWEST_BLOCK_DAYS or len(days) < LEAST_PAST * inside.sum():
         return LongRun(1.0, 1.0)
-    usual, now = (_spread(values) for values in (days.differences, days.differences[inside]))
-    return LongRun(max(usual / now, 1.0) if now > 0 else 1.0, inflation_of(days.differences, metric.horizon))
+    past, now = (_without_tails(values) for values in (days.differences, days.differences[inside]))
+    regime = max(float(np.std(past, ddof=1) / np.std(now, ddof=1)), 1.0) if np.ptp(now) > 0 else 1.0
+    return LongRun(regime, inflation_of(past, metric.horizon))
 
 
 def inflation_of(days: np.ndarray, horizon: int) -> float:
@@ -84,8 +85,8 @@ def inflation_of(days: np.ndarray, horizon: int) -> float:
     return autocorrelation_effect(days, lags) if enough else 1.0
 
 
-def _spread(days: np.ndarray) -> float:
-    return float(np.std(np.clip(days, *np.quantile(days, [_TAIL, 1 - _TAIL])), ddof=1))
+def _without_tails(days: np.ndarray) -> np.ndarray:
+    return np.clip(days, *np.quantile(days, [_TAIL, 1 - _TAIL]))
 
 
 def _simple_forecasters(question: Question, panel: PricePanel) -> tuple[pd.DataFrame, pd.DataFrame]:
