@@ -14,11 +14,9 @@ import numpy as np
 import pandas as pd
 
 from financial_assets.experiment.evaluation.skill import trading_grid
+from financial_assets.experiment.metrics.ranking import FEWEST_TICKERS
 from financial_assets.scoring.autocorrelation import FEWEST_DAYS
 from financial_assets.scoring.ranking import RankingSkill, information_coefficients, ranking_skill
-
-FEWEST_TICKERS = 20
-"""Tickers of a session below which it is not ranked: its coefficient would have a standard error above 0.23."""
 
 
 @dataclass(frozen=True, slots=True)
