@@ -77,13 +77,17 @@ def deviation_of_days(days: PairedDays, metric: Metric, panel: PricePanel) -> Da
         return None
     long_run = long_run_of(metric, panel, days.sessions)
     calm = f", times {long_run.regime:.2f}, because it was calmer than the past" if long_run.regime > 1 else ""
+    inflation = inflation_of(days.differences, metric.horizon)
+    if metric.horizon > 1:
+        # A block of a few months shows too little of how much outcomes that overlap share: the past says it better.
+        # Days that do not overlap depend on each other as the two models make them, not as other forecasters do.
+        inflation = max(inflation, long_run.inflation)
     return replace(
         measured,
         deviation=measured.deviation * long_run.regime,
         basis=f"{measured.basis}{calm}",
         regime=long_run.regime,
-        # A block of a few months knows little of autocorrelation: what the past says of it counts as well.
-        inflation=max(inflation_of(days.differences, metric.horizon), long_run.inflation),
+        inflation=inflation,
     )
 
 

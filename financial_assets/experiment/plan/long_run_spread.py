@@ -71,7 +71,7 @@ def long_run_of(metric: Metric, panel: PricePanel, block: pd.DatetimeIndex) -> L
         return LongRun(1.0, 1.0)
     past, now = (_without_tails(values) for values in (days.differences, days.differences[inside]))
     regime = max(float(np.std(past, ddof=1) / np.std(now, ddof=1)), 1.0) if np.ptp(now) > 0 else 1.0
-    return LongRun(regime, inflation_of(past, metric.horizon))
+    return LongRun(regime, inflation_of(days.differences, metric.horizon))
 
 
 def inflation_of(days: np.ndarray, horizon: int) -> float:

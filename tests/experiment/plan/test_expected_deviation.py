@@ -14,12 +14,22 @@ from financial_assets.experiment.metrics.choice import choose_metric
 from financial_assets.experiment.metrics.paired import PairedDays
 from financial_assets.experiment.metrics.registry import METRICS, metrics_of
 from financial_assets.experiment.metrics.risk import PINBALL_IN_RETURN
-from financial_assets.experiment.plan.expected_deviation import deviation_of_days
+from financial_assets.experiment.plan.expected_deviation import (
+    deviation_of_days,
+    expected_deviation,
+    expected_deviations,
+)
 from financial_assets.experiment.plan.long_run_spread import LongRun, long_run_of
 from financial_assets.experiment.plan.plan import DailyDeviation
+from financial_assets.features.catalogue import CATALOGUE
+from financial_assets.features.graph import FeatureGraph, compute_panel
 from financial_assets.market import calendar
 from financial_assets.market.panel import CHANNELS, PricePanel
+from financial_assets.models.training import Training, train
+from financial_assets.models.training_data import panel_volatility
+from financial_assets.scoring.quantiles import normalised_pinball_losses
 from tests.experiment.decision.builders import plan
+from tests.models.conftest import SEQUENCE_LENGTH, TINY, walk
 
 
 def regimes(block: float, sessions: int = 900, tickers: int = 20, seed: int = 0) -> PricePanel:
@@ -119,3 +129,38 @@ def test_days_that_move_together_make_a_metric_worse() -> None:
 def test_a_question_that_was_not_measured_has_no_metric() -> None:
     with pytest.raises(ExperimentError, match="none of rank_ic, excess_accuracy, long_short was measured"):
         choose_metric("ranking", spreads(accuracy=0.1), drift=3.0, horizon=100)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[PricePanel, Training, Training]:
+    """Two seeds of a tiny model on a random walk."""
+    prices = walk()
+    quick = [feature for feature in CATALOGUE if feature.lookback <= 25][:8]
+    graph = FeatureGraph([*quick, next(feature for feature in CATALOGUE if feature.name == "ewma_volatility")])
+    features, cutoff = compute_panel(prices, graph), prices.sessions[799]
+    given = {"cutoff": cutoff, "sequence_length": SEQUENCE_LENGTH, "device": "cpu"}
+    one, other = (train(TINY, features, prices, seed=seed, **given) for seed in (1, 2))  # type: ignore[arg-type]
+    return prices, one, other
+
+
+def test_two_trainings_are_compared_in_their_calibration_block(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    found = expected_deviation(one, other, "pinball", 2, prices)
+    served = [training.calibrated(training.held_out).return_quantiles.double().numpy() for training in (one, other)]
+    answers, volatility = one.held_out, panel_volatility(prices).double().numpy()
+    at = (answers.ticker == "T1").astype(int), prices.sessions.get_indexer(pd.DatetimeIndex(answers.session))
+    losses = [normalised_pinball_losses(answers.outcome, quantiles, volatility[at]) for quantiles in served]
+    days = pd.Series(losses[0] - losses[1]).groupby(answers.session).mean()
+    assert found.deviation / found.regime == pytest.approx(days.std(), rel=1e-4)
+    later = replace(prices, values=prices.values.copy())
+    later.values[:, :6, 800:] *= np.float32(1.7)
+    assert expected_deviation(one, other, "pinball", 2, later) == found, "nothing after the cut-offs is read"
+
+
+def test_every_metric_of_a_question_is_measured_at_once(trained: tuple[PricePanel, Training, Training]) -> None:
+    prices, one, other = trained
+    found = expected_deviations(one, other, "risk", prices)
+    assert set(found) == {metric.name for metric in metrics_of("risk")}
+    assert found["pinball"] == expected_deviation(one, other, "pinball", 2, prices)
+    assert expected_deviations(one, other, "ranking", prices) == {}, "two tickers are not ranked"
+    assert choose_metric("risk", found, drift=2.9, horizon=252).metric in found
