@@ -48,6 +48,7 @@ class Evidence:
     missing: int
     digest: str
     by_ticker: pd.DataFrame = field(default_factory=pd.DataFrame)
+    guards: Mapping[str, PairedDays] = field(default_factory=dict)
 
     @property
     def missing_share(self) -> float:
