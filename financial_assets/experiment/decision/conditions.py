@@ -126,8 +126,8 @@ def standing_of(plan: ExperimentPlan, evidence: Evidence, log_e: float) -> Stand
     """The conditions as of the last evaluated day, and whether the always-on sequence decides on it.
 
     The sequence counts by its present e-value, not by its peak: what it showed once and no longer shows promotes
-    nobody. It is proof against days of any shape, but not against days that depend on each other: it needs more where the
-    days so far do, and decides nothing where those before the test did.
+    nobody. It is proof against days of any shape, but not against days that depend on each other: it needs more where
+    the days so far do, and decides nothing where those before the test did.
 
     Parameters
     ----------

@@ -146,7 +146,7 @@ class Case:
         """Whether nobody can be promoted by this test any more."""
         if self.latest and self.latest.outcome in ("harm", "futile"):
             return True
-        return self.days >= self.plan.looks[-1] and self.won is None
+        return self.days >= self.plan.looks[-1] and self.won is None  # on the last day the look decides
 
     def unmet(self) -> tuple[list[str], list[str]]:
         """The conditions that are not met on this day; see :meth:`.Conditions.unmet`."""
