@@ -10,10 +10,12 @@ from __future__ import annotations
 from financial_assets.experiment.decision import first_rule_words
 from financial_assets.experiment.decision.guardrail_words import as_sentence, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.units import amount, signed_amount
+from financial_assets.experiment.decision.units import METRIC_NAMES, amount, signed_amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
-__all__ = ["amount", "first_reason", "progress", "reasons_in_words", "signed_amount"]
+__all__ = ["amount", "first_reason", "power_in_words", "progress", "reasons_in_words", "signed_amount"]
+
+_PRICES = {"baselines": "the baselines", "guards": "the guards against harm", "futility": "ending without hope"}
 
 
 def reasons_in_words(decision: Decision, plan: ExperimentPlan) -> tuple[str, ...]:
@@ -48,3 +50,25 @@ def progress(decision: Decision, plan: ExperimentPlan) -> tuple[str, str]:
         looks = f"{len(decision.looks)} of {len(plan.looks)} planned looks have taken place"
         return f"{decision.days} of {horizon} planned days seen", looks
     return seen, f"the planned test ended on day {horizon} ({decision.looks[-1].session})"
+
+
+def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
+    """What the plan's whole rule does, as simulated before the first day; nothing where it was not."""
+    power, metric = plan.whole_rule, plan.test.metric
+    if power is None:
+        return ()
+    _, half, hoped, twice = (amount(effect, metric) for effect in power.effects)
+    none, some, most, nearly = (f"{100 * share:.0f} %" for share in power.promoted)
+    prices = [f"{_PRICES.get(name, name)} {100 * price:.0f}" for name, price in power.prices.items()]
+    if plan.detectable > plan.test.plausible_effect:
+        verdict = f"Underpowered: {100 * plan.test.power:.0f} % take {amount(plan.detectable, metric)}, "
+        verdict += f"or {plan.days_for_plausible:,} sessions."
+    else:
+        verdict = f"A difference of {amount(plan.detectable, metric)} is promoted in {100 * plan.test.power:.0f} %."
+    return (
+        f"A challenger that is better in {METRIC_NAMES[metric]} by {hoped}, the most one can expect, is promoted in "
+        f"{most} of all tests; by {half}, in {some}; by {twice}, in {nearly}; an equal one in {none}. {verdict}",
+        f"A test takes {power.days[2]:.0f} sessions on average if the challenger is better by {hoped}, "
+        f"{power.days[0]:.0f} if it is equal.",
+        f"Of 100 such promotions the conditions prevent: {', '.join(prices)}.",
+    )

@@ -35,6 +35,7 @@ _LATER_FIELDS = (
 )  # fmt: skip
 _LATER_TEST = ("noninferiority", "guard_alpha", "guard_margins", "futility")
 _LATER_SPREAD = ("skewness", "autocorrelation")
+_LEAST_PART = 1e-6
 _NEVER = 99.0  # a boundary that no look reaches: so early that nothing may be spent yet
 
 
@@ -338,9 +339,9 @@ def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float) -> int:
         Running tests hold all of them.
     """
     left = 1.0 - taken
-    if left < 1e-9:
+    if left < _LEAST_PART:
         raise ExperimentError("running tests hold all of the error probability: a new one starts when one of them ends")
-    return max(len(policy.challengers), len(epoch.challengers), math.ceil(1 / left - 1e-9))
+    return max(len(policy.challengers), len(epoch.challengers), math.ceil(round(1 / left, 6)))
 
 
 def _with_power(plan: ExperimentPlan, power: WholeRulePower) -> ExperimentPlan:

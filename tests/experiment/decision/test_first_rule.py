@@ -20,7 +20,8 @@ from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.statistics.capital import log_e_process, planned_stakes
 from tests.experiment.builders import CHALLENGER, CHAMPION
-from tests.experiment.decision.builders import EPOCH, QUIET, SPREAD, days, evidence, first_plan as plan, requests
+from tests.experiment.decision.builders import EPOCH, QUIET, SPREAD, days, evidence, requests
+from tests.experiment.decision.builders import first_plan as plan
 
 
 def judged(

@@ -55,7 +55,7 @@ def test_each_has_a_plan_with_its_part_of_the_error_probabilities(log: Predictio
 
 
 def test_the_better_of_two_that_win_is_promoted_and_the_tests_end(log: PredictionLog) -> None:
-    conduct = begin(log)
+    conduct = begin(log, test={"horizon_sessions": 36})
     predict(log, {BASE: 0.3, SECOND: 0.9, THIRD: 0.99})
     decisions = judged(conduct)
     assert [one.action for one in decisions] == ["promote", "promote"], [one.reasons for one in decisions]
@@ -110,7 +110,7 @@ def test_a_withdrawn_challengers_requests_do_not_go_to_the_other_when_shares_ada
 
 
 def test_released_at_the_horizon_the_champion_serves_alone(log: PredictionLog) -> None:
-    conduct = begin(log, test={"at_horizon": "release"})
+    conduct = begin(log, test={"at_horizon": "release", "futility": 0.0})
     predict(log, {BASE: 0.5, SECOND: 0.5, THIRD: 0.5})
     later = PRICES.sessions[PRICES.sessions > CUTOFF]
     early, late = judged(conduct, later[19]), judged(conduct, later[20])

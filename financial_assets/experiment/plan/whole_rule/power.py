@@ -16,8 +16,8 @@ from financial_assets.experiment.plan.whole_rule.verdicts import Condition, Whol
 from financial_assets.experiment.plan.whole_rule.worlds import draw_worlds
 
 SEED = 20240607
-_MOST_WORLDS, _FEWEST_WORLDS = 4000, 1000
-_DAYS_AT_ONCE = 1_000_000  # of all worlds: bounds memory and time
+_MOST_WORLDS, _FEWEST_WORLDS = 2000, 500
+_DAYS_AT_ONCE = 500_000  # of all worlds: bounds memory and time
 _CONDITIONS: tuple[Condition, ...] = ("baselines", "guards", "futility")
 _FARTHEST = 6.0  # times the effect that the looks alone find: beyond, the rule finds nothing
 _CLOSE = 0.002  # of the power: where the search for an effect stops
@@ -33,7 +33,7 @@ def simulate_power(
     plan
         Not yet with these figures.
     worlds
-        Simulated tests; by default 4,000, fewer for horizons of more than a year.
+        Simulated tests; by default 2,000, fewer for horizons of more than a year.
     seed
         Of all random numbers.
     progress
