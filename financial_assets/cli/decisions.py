@@ -176,10 +176,7 @@ def _conditions(plan: ExperimentPlan) -> list[tuple[str, str]]:
     test, margin = plan.test, amount(plan.noninferiority_margin, plan.test.metric)
     hope = f"below {100 * test.futility:.0f} %" if test.futility else "never"
     return [
-        (
-            "baselines",
-            f"not worse than {' and '.join(plan.must_beat)} by {amount(plan.noninferiority_margin, test.metric)}",
-        ),
+        ("baselines", f"not worse than {' and '.join(plan.must_beat)} by {margin}"),
         ("ends without hope", f"{hope}: probability of winning at the most one can expect, at a look"),
     ]
 

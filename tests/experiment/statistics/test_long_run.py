@@ -1,4 +1,4 @@
-"""Means of dependent days: the size of the test where days depend on each other, and what it costs where they do not."""
+"""Means of dependent days: the size of their test, and what it rests on."""
 
 from __future__ import annotations
 
