@@ -19,11 +19,13 @@ from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.decision.rule import decide
 from financial_assets.experiment.decision.words import first_reason
 from financial_assets.experiment.outcomes import KnownPrices
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, family_of, make_plan
 from financial_assets.experiment.plan.policy import ArmPolicy
 from financial_assets.experiment.prediction_log.log import PredictionLog
+from financial_assets.experiment.rollout.controller import ExperimentController
 from financial_assets.experiment.rollout.roles import next_arms, split_share
 from financial_assets.experiment.rollout.routing import manifest_of
+from financial_assets.experiment.rollout.state import Rollout
 from financial_assets.experiment.rollout.steps import apply_decisions
 from tests.experiment.builders import CUTOFF
 from tests.experiment.decision.builders import EPOCH, SPREAD, days, frames, policy
@@ -220,3 +222,40 @@ def test_the_always_on_interval_is_wider_for_each_of_several() -> None:
         plan(5), EPOCH, evidence, TrafficEvidence((), "quiet"), as_of="2010-09-01", deflated_sharpe=lambda: None
     )
     assert decision.always_on == shared
+
+
+def test_one_that_joins_later_waits_until_error_probability_is_left(log: PredictionLog) -> None:
+    """A test that began alone holds all of it: with a second beside it they would promote in 3.75 % of years."""
+    alone = replace(rules(), champion=ArmPolicy("baseline", 75), challengers=(ArmPolicy("enhanced", 25),))
+    first = ExperimentController(Rollout(log, alone))
+    first.rollout.reconcile(MODELS)
+    (plan_alone,) = first.register(lambda _: DailyDeviation(0.3, "the test"), CUTOFF)
+    assert plan_alone.family == 1
+    both = ExperimentController(Rollout(log, rules()))
+    both.rollout.reconcile((*MODELS, model("lightweight", 4)))
+    joined = both.rollout.started().challengers
+    assert [arm.variant for arm in joined] == ["enhanced", "lightweight"]
+    assert both.register(lambda _: pytest.fail("no plan may be made"), CUTOFF) == (plan_alone,)
+    assert both.plans() == (plan_alone,)
+    assert both.waiting() == joined[1:]
+    arms = {BASE: 0.5, SECOND: 0.2, "lightweight-predictor-v4": 0.5, THIRD: 0.5}
+    predict(log, arms, last=20)
+    later = PRICES.sessions[PRICES.sessions > CUTOFF]
+    (ended,) = judged(both, later[20])
+    assert ended.ended
+    plans = both.register(lambda _: DailyDeviation(0.3, "the test"), later[20])
+    assert [plan.family for plan in plans] == [1, 2], "what the ended test gave back, by the policy of two"
+    assert plans[1].starts_after == f"{later[19]:%Y-%m-%d}"
+    assert both.waiting() == ()
+
+
+@pytest.mark.parametrize(("taken", "family"), [(0.0, 2), (0.5, 2), (2 / 3, 3), (0.75, 4), (0.6, 3)])
+def test_what_is_left_is_never_exceeded(taken: float, family: int) -> None:
+    found = family_of(rules(), replace(EPOCH, arms=EPOCH.arms), round(taken, 9))
+    assert found == family
+    assert taken + 1 / found <= 1 + 1e-6
+
+
+def test_nothing_is_left() -> None:
+    with pytest.raises(ExperimentError, match="a new one starts when one of them ends"):
+        family_of(rules(), EPOCH, 1.0)
