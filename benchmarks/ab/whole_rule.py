@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,14 +182,10 @@ def cell(kind: str, tickers: int, rng: np.random.Generator) -> Iterator[Row]:
     yield Row("S4", what, ">= 78 %, within 3 points", told, f"equal models end on day {day(equal):.0f}", met)
 
 
-def of_kind(kind: str) -> Goal:
+def of_kind(kind: str, rng: np.random.Generator) -> Iterator[Row]:
     """All numbers of tickers of a kind of days."""
-
-    def goal(rng: np.random.Generator) -> Iterator[Row]:
-        for tickers in TICKERS:
-            yield from cell(kind, tickers, rng)
-
-    return goal
+    for tickers in TICKERS:
+        yield from cell(kind, tickers, rng)
 
 
 def rare(rng: np.random.Generator) -> Iterator[Row]:
@@ -210,10 +206,10 @@ def harm(rng: np.random.Generator) -> Iterator[Row]:
 
 
 GOALS: dict[str, Goal] = {
-    "rule-accuracy": of_kind("accuracy, common factor"),
-    "rule-brier": of_kind("Brier, skew and sectors"),
-    "rule-log-loss": of_kind("log loss, AR(1) 0.2"),
-    "rule-pinball": of_kind("pinball, AR(1) 0.1 and GARCH"),
+    "rule-accuracy": partial(of_kind, "accuracy, common factor"),
+    "rule-brier": partial(of_kind, "Brier, skew and sectors"),
+    "rule-log-loss": partial(of_kind, "log loss, AR(1) 0.2"),
+    "rule-pinball": partial(of_kind, "pinball, AR(1) 0.1 and GARCH"),
     "rule-rare": rare,
     "rule-harm": harm,
 }

@@ -36,11 +36,6 @@ def ending(registered: ExperimentPlan, worlds: Worlds, effect: float, world: int
     return "hold", registered.looks[-1]
 
 
-def registered(**test: object) -> ExperimentPlan:
-    made = plan(horizon_sessions=40, looks=4, plausible_effect=0.06, **test)
-    return replace(made, detectable=0.0)  # whether a plan may promote at all is not what is simulated
-
-
 @pytest.mark.parametrize("effect", [-0.06, 0.0, 0.05, 0.12])
 @pytest.mark.parametrize("test", [{}, {"margin": 0.01, "noninferiority": 0.2}, {"futility": 0.0, "looks": 3}])
 def test_it_ends_as_the_rule_does(effect: float, test: dict[str, float]) -> None:
@@ -71,7 +66,7 @@ def test_uneven_and_dependent_days_end_as_the_rule_does() -> None:
 
 
 def test_the_figures_are_those_of_other_worlds_and_the_same_when_repeated() -> None:
-    made = registered()
+    made = plan(horizon_sessions=40, plausible_effect=0.06)
     power = simulate_power(made, worlds=1500)
     assert simulate_power(made, worlds=1500) is power, "kept"
     assert power.effects == (0.0, 0.03, 0.06, 0.12)
