@@ -16,6 +16,7 @@ from financial_assets.experiment.decision.looks import always_on_path
 from financial_assets.experiment.decision.record import Decision, Look
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.experiment.report.style import INK, ROLE_COLOURS, RULE, figure, legend
+from financial_assets.experiment.statistics.long_run import long_run_deviation
 
 _NEVER = 90.0
 _FEWEST_DAYS = 20
@@ -106,7 +107,9 @@ def _needed(plan: ExperimentPlan, differences: np.ndarray, day: int, boundary: f
     """The mean at which the look's z-value is the boundary; z has the p-value of Student's t, as the decision's."""
     if boundary >= _NEVER:
         return None
-    seen = float(differences[:day].std(ddof=1)) if len(differences) >= max(day, _FEWEST_DAYS) else 0.0
+    seen, days = 0.0, differences[:day]
+    if len(differences) >= max(day, _FEWEST_DAYS):
+        seen = float(days.std(ddof=1) if plan.rule == 1 else long_run_deviation(days, plan.lags)[0])
     deviation = seen if seen > 0 else plan.spread.deviation
     t = -float(special.stdtrit(day - 1, special.ndtr(-boundary)))
     needed = plan.test.margin + t * deviation / math.sqrt(day)

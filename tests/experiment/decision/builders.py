@@ -49,6 +49,19 @@ def plan(**test: object) -> ExperimentPlan:
     return make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
 
 
+def first_plan(**test: object) -> ExperimentPlan:
+    """The same as it was registered under the first rule, with the deflated Sharpe ratio that was asked for then."""
+    rules = policy(**{"plausible_effect": 0.03, "deflated_sharpe": 0.95, **test})
+    made = make_plan(rules, EPOCH, EPOCH.challengers[0], DailyDeviation(SPREAD, "the test"), CUTOFF)
+    return as_first(made)
+
+
+def as_first(made: ExperimentPlan) -> ExperimentPlan:
+    """A plan as an earlier version reads and writes it."""
+    stored = replace(made, rule=1).to_json()
+    return ExperimentPlan.from_json(stored)
+
+
 def days(values: np.ndarray) -> PairedDays:
     """Evidence of consecutive days."""
     return PairedDays(_SESSIONS[: len(values)], np.clip(values, -1, 1), 10 * len(values), 3 * len(values))

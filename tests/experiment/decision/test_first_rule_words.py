@@ -21,7 +21,8 @@ from financial_assets.experiment.decision.words import (
 )
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from tests.experiment.builders import CHALLENGER, CHAMPION
-from tests.experiment.decision.builders import EPOCH, QUIET, evidence, plan
+from tests.experiment.decision.builders import EPOCH, QUIET, evidence
+from tests.experiment.decision.builders import first_plan as plan
 
 SLOW = Guardrail("latency", CHALLENGER, "rollback", True, 0.3, 0.01, 500, "as the record says it")
 UNLUCKY = Guardrail("errors", CHALLENGER, "rollback", False, 0.025, 0.01, 40, "")
