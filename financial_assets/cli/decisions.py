@@ -101,6 +101,7 @@ def _find(ab_test: ABTestState, digest: str) -> Decision:
 def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None:
     from financial_assets.cli.tables import make_table
     from financial_assets.experiment.decision.guardrail_words import guardrail_lines
+    from financial_assets.experiment.decision.series import metric_of
     from financial_assets.experiment.decision.words import amount, power_in_words, progress, signed_amount
 
     test = plan.test
@@ -109,16 +110,16 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
             "registered",
             f"as of {plan.registered_as_of}; evidence: sessions after {plan.starts_after}; plan {plan.digest[:12]}",
         ),
-        ("metric", f"{test.metric}; better by more than {amount(test.margin, test.metric)}"),
-        ("daily deviation", f"{amount(plan.spread.deviation, test.metric)}: {plan.spread.basis}"),
+        ("metric", f"{test.metric}; better by more than {amount(test.margin, metric_of(plan))}"),
+        ("daily deviation", f"{amount(plan.spread.deviation, metric_of(plan))}: {plan.spread.basis}"),
         (
             "smallest detectable",
-            f"{amount(plan.detectable, test.metric)} in {plan.looks[-1]} days with {100 * test.power:.0f} % power"
+            f"{amount(plan.detectable, metric_of(plan))} in {plan.looks[-1]} days with {100 * test.power:.0f} % power"
             + (", by the whole rule" if plan.whole_rule else ""),
         ),
         (
             "most one can expect",
-            f"{amount(test.plausible_effect, test.metric)}, which takes {plan.days_for_plausible:,} days",
+            f"{amount(test.plausible_effect, metric_of(plan))}, which takes {plan.days_for_plausible:,} days",
         ),
         *_conditions(plan),
         ("progress", "; ".join(progress(decision, plan))),
@@ -147,8 +148,8 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
         make_table("planned looks", ("day", "needed z", "z seen", "z against baselines", "z of guards"), rows)
     )
     always = decision.always_on
-    low, high = (signed_amount(bound, test.metric) for bound in (always.low, always.high))
-    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, test.metric)}"
+    low, high = (signed_amount(bound, metric_of(plan)) for bound in (always.low, always.high))
+    mean = "no day yet" if decision.estimate is None else f"mean {signed_amount(decision.estimate, metric_of(plan))}"
     console.print(
         f"{decision.challenger} minus {decision.champion}: {mean}. With {plan.confidence.rstrip('%')} % confidence, "
         f"valid on every day: between {low} and {high}.",
@@ -169,11 +170,12 @@ def _explain(console: Console, plan: ExperimentPlan, decision: Decision) -> None
 
 def _conditions(plan: ExperimentPlan) -> list[tuple[str, str]]:
     """The conditions beside the champion's defeat; none of them under the first rule, whose record names them."""
+    from financial_assets.experiment.decision.series import metric_of
     from financial_assets.experiment.decision.words import amount
 
     if plan.rule == 1:
         return []
-    test, margin = plan.test, amount(plan.noninferiority_margin, plan.test.metric)
+    test, margin = plan.test, amount(plan.noninferiority_margin, metric_of(plan))
     hope = f"below {100 * test.futility:.0f} %" if test.futility else "never"
     return [
         ("baselines", f"not worse than {' and '.join(plan.must_beat)} by {margin}"),

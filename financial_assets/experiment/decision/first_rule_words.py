@@ -9,7 +9,8 @@ from __future__ import annotations
 from financial_assets.experiment.decision.guardrail_words import guardrail_sentence
 from financial_assets.experiment.decision.reasons import confidence, listed
 from financial_assets.experiment.decision.record import Action, Decision
-from financial_assets.experiment.decision.units import METRIC_NAMES, amount
+from financial_assets.experiment.decision.series import metric_of
+from financial_assets.experiment.decision.units import amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
 
@@ -23,10 +24,10 @@ def judge(decision: Decision, plan: ExperimentPlan) -> tuple[Action, tuple[str, 
     if fired:
         sentences = [guardrail_sentence(rail, decision, plan) for rail in fired]
         return "hold", tuple(f"Nothing can be concluded. {sentence}" for sentence in sentences)
-    metric, always = plan.test.metric, decision.always_on
+    metric, always = metric_of(plan), decision.always_on
     if always.high <= -plan.test.margin and decision.days:
         worse = amount(always.high, metric)
-        least = f"by at least {worse} in {METRIC_NAMES[metric]}" if always.high < 0 else f"in {METRIC_NAMES[metric]}"
+        least = f"by at least {worse} in {metric.title}" if always.high < 0 else f"in {metric.title}"
         return "rollback", (
             f"{decision.challenger} is worse than {decision.champion} {least}, with {confidence(plan)} confidence, "
             "valid on every day.",
@@ -40,7 +41,7 @@ def judge(decision: Decision, plan: ExperimentPlan) -> tuple[Action, tuple[str, 
 
 def _in_favour(decision: Decision, plan: ExperimentPlan) -> str | None:
     beaten = f"{decision.challenger} is better than {listed([decision.champion, *plan.must_beat])}"
-    metric, always = plan.test.metric, decision.always_on
+    metric, always = metric_of(plan), decision.always_on
     if decision.looks and decision.looks[-1].crossed:
         look = decision.looks[-1]
         return (
@@ -49,7 +50,7 @@ def _in_favour(decision: Decision, plan: ExperimentPlan) -> str | None:
         )
     if always.clears(plan.test.margin):
         return (
-            f"{beaten}: its advantage in {METRIC_NAMES[metric]} is at least {amount(always.low, metric)} with "
+            f"{beaten}: its advantage in {metric.title} is at least {amount(always.low, metric)} with "
             f"{confidence(plan)} confidence, valid on every day; more than {amount(plan.test.margin, metric)} was "
             "needed."
         )
@@ -61,7 +62,7 @@ def _against(decision: Decision, plan: ExperimentPlan) -> list[str]:
     if not plan.can_promote:
         against.append(_underpowered(plan))
     if any("but not the share of right directions" in reason for reason in decision.reasons):
-        better = METRIC_NAMES[plan.test.metric]
+        better = metric_of(plan).title
         against.append(f"Its {better} is better, but not its share of right directions: check its calibration.")
     needed, ratio = plan.test.deflated_sharpe, decision.deflated_sharpe
     if needed and (ratio is None or ratio < needed):
@@ -74,12 +75,12 @@ def _against(decision: Decision, plan: ExperimentPlan) -> list[str]:
 
 
 def _underpowered(plan: ExperimentPlan) -> str:
-    metric, days = plan.test.metric, plan.days_for_plausible
+    metric, days = metric_of(plan), plan.days_for_plausible
     year = calendar.sessions_per_year()
     years = f" ({days / year:.0f} years)" if days >= 2 * year else ""
     return (
         f"Not enough days to tell. A test of {plan.looks[-1]} days can only see differences of "
-        f"{amount(plan.detectable, metric)} or more in {METRIC_NAMES[metric]}; "
+        f"{amount(plan.detectable, metric)} or more in {metric.title}; "
         f"{amount(plan.test.plausible_effect, metric)} is the most one can expect here, and that would take about "
         f"{days:,} trading days{years}."
     )

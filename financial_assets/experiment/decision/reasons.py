@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from financial_assets.experiment.decision.conditions import Conditions, needed_z
 from financial_assets.experiment.decision.record import ConfidenceSequence, Look
-from financial_assets.experiment.decision.units import METRIC_NAMES, amount
+from financial_assets.experiment.decision.series import metric_of
+from financial_assets.experiment.decision.units import amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 from financial_assets.market import calendar
 
@@ -27,16 +28,16 @@ def better_at_a_look(plan: ExperimentPlan, look: Look) -> str:
 
 def better_on_any_day(plan: ExperimentPlan, always_on: ConfidenceSequence) -> str:
     """The always-on sequence clears the margin."""
-    metric = plan.test.metric
+    metric = metric_of(plan)
     return (
-        f"{plan.challenger} is better than {plan.champion}: its advantage in {METRIC_NAMES[metric]} is at least "
+        f"{plan.challenger} is better than {plan.champion}: its advantage in {metric.title} is at least "
         f"{amount(always_on.low, metric)} with {confidence(plan)} confidence, valid on every day; more than "
         f"{amount(plan.test.margin, metric)} was needed.{_conditions_met(plan, [])}"
     )
 
 
 def _conditions_met(plan: ExperimentPlan, guards: Sequence[str]) -> str:
-    margin = amount(plan.noninferiority_margin, plan.test.metric)
+    margin = amount(plan.noninferiority_margin, metric_of(plan))
     baselines = f" It is not worse than {listed(plan.must_beat)} by {margin} or more" if plan.must_beat else ""
     harm = f"not shown to do worse in {listed([_GUARD_NAMES.get(name, name) for name in guards])}" if guards else ""
     if baselines and harm:
@@ -46,20 +47,20 @@ def _conditions_met(plan: ExperimentPlan, guards: Sequence[str]) -> str:
 
 def worse_on_any_day(plan: ExperimentPlan, always_on: ConfidenceSequence) -> str:
     """The always-on sequence shows harm."""
-    metric = plan.test.metric
+    metric = metric_of(plan)
     least = f"by at least {amount(always_on.high, metric)} in" if always_on.high < 0 else "in"
     return (
-        f"{plan.challenger} is worse than {plan.champion} {least} {METRIC_NAMES[metric]}, with {confidence(plan)} "
+        f"{plan.challenger} is worse than {plan.champion} {least} {metric.title}, with {confidence(plan)} "
         "confidence, valid on every day."
     )
 
 
 def worse_at_a_look(plan: ExperimentPlan, look: Look) -> str:
     """A look that shows harm."""
-    metric, margin = plan.test.metric, plan.test.margin
+    metric, margin = metric_of(plan), plan.test.margin
     by = f" by more than {amount(margin, metric)}" if margin else ""
     return (
-        f"{plan.challenger} is worse than {plan.champion}{by} in {METRIC_NAMES[metric]}: at the planned look on day "
+        f"{plan.challenger} is worse than {plan.champion}{by} in {metric.title}: at the planned look on day "
         f"{look.day} the evidence against it passed the boundary of {look.boundary:.2f} (z = {look.z:.2f})."
     )
 
@@ -75,11 +76,11 @@ def luck(plan: ExperimentPlan, ratio: float | None) -> str:
 
 def underpowered(plan: ExperimentPlan) -> str:
     """The plan could not find what is plausible."""
-    metric, days = plan.test.metric, plan.days_for_plausible
+    metric, days = metric_of(plan), plan.days_for_plausible
     whole = "with all of its conditions, " if plan.whole_rule else ""
     return (
         f"Not enough sessions to tell: {whole}a test of {plan.looks[-1]} sessions finds differences of "
-        f"{amount(plan.detectable, metric)} or more in {METRIC_NAMES[metric]}, and "
+        f"{amount(plan.detectable, metric)} or more in {metric.title}, and "
         f"{amount(plan.test.plausible_effect, metric)} is the most one can expect here. About {_sessions(days)} would "
         "do; so would more tickers, or a metric that tells the models apart sooner."
     )
@@ -116,7 +117,7 @@ def no_winner_yet(plan: ExperimentPlan, look: Look, days: int) -> str:
             )
         case _:
             power = f"{100 * (look.conditional_power or 0.0):.0f} %"
-            hope = amount(plan.test.plausible_effect, plan.test.metric)
+            hope = amount(plan.test.plausible_effect, metric_of(plan))
             return (
                 f"No winner yet: {at} the evidence reached z = {look.z:.2f} of {look.boundary:.2f} needed. If it is "
                 f"better by {hope}, it wins by day {plan.looks[-1]} with a probability of {power}. {coming}"
@@ -133,7 +134,7 @@ def next_look(plan: ExperimentPlan, days: int) -> str:
 
 def conditions_open(plan: ExperimentPlan, inferior: Sequence[str], harmful: Sequence[str], at: str = "") -> str:
     """Better than the champion, but not promoted for what else is asked for."""
-    margin = amount(plan.noninferiority_margin, plan.test.metric)
+    margin = amount(plan.noninferiority_margin, metric_of(plan))
     against = list[str]()
     if inferior:
         against.append(f"it is not yet shown to be no worse than {listed(inferior)} by {margin}")
@@ -146,7 +147,7 @@ def conditions_open(plan: ExperimentPlan, inferior: Sequence[str], harmful: Sequ
 def futile(plan: ExperimentPlan, look: Look) -> str:
     """A look that ended the test."""
     power = f"{100 * (look.conditional_power or 0.0):.0f} %"
-    hope = amount(plan.test.plausible_effect, plan.test.metric)
+    hope = amount(plan.test.plausible_effect, metric_of(plan))
     return (
         f"Little hope of a winner: at the planned look on day {look.day} the probability of winning by day "
         f"{plan.looks[-1]} was {power} even if {plan.challenger} were better by {hope}; the plan ends a test below "

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from financial_assets.experiment.paired_score import PairedMetric
-
-_UNITS: dict[PairedMetric, tuple[float, int, str]] = {
-    "accuracy": (100, 1, " points"),
-    "brier": (1, 4, ""),
-    "log_loss": (1, 4, " nats"),
-    "pinball": (10_000, 2, " basis points"),
-}
-METRIC_NAMES: dict[PairedMetric, str] = {
-    "accuracy": "accuracy",
-    "brier": "Brier score",
-    "log_loss": "log loss",
-    "pinball": "pinball loss",
-}
-"""Metric -> its name in a sentence."""
+from financial_assets.experiment.metrics.metric import Metric
 
 
-def amount(value: float, metric: PairedMetric) -> str:
+def amount(value: float, metric: Metric) -> str:
     """The size of a difference with its unit: ``7 points`` of accuracy in percent."""
     return signed_amount(abs(value), metric).removeprefix("+")
 
 
-def signed_amount(value: float, metric: PairedMetric) -> str:
+def signed_amount(value: float, metric: Metric) -> str:
     """A difference with its sign and unit: ``-1.3 points``."""
-    scale, digits, unit = _UNITS[metric]
-    size = f"{round(scale * value, digits) + 0.0:+.{digits}f}"  # + 0.0: there is no "-0.0"
-    if metric == "accuracy":
+    unit = metric.unit
+    size = f"{round(unit.scale * value, unit.digits) + 0.0:+.{unit.digits}f}"  # + 0.0: there is no "-0.0"
+    if unit.words == "points":
         size = size.removesuffix(".0")
-        unit = " point" if size in ("+1", "-1") else unit
-    return f"{size}{unit}"
+    word = "point" if unit.words == "points" and size in ("+1", "-1") else unit.words
+    return f"{size}{'' if not word or word.startswith('%') else ' '}{word}"

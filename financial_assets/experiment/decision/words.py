@@ -10,7 +10,8 @@ from __future__ import annotations
 from financial_assets.experiment.decision import first_rule_words
 from financial_assets.experiment.decision.guardrail_words import as_sentence, guardrail_sentence
 from financial_assets.experiment.decision.record import Decision
-from financial_assets.experiment.decision.units import METRIC_NAMES, amount, signed_amount
+from financial_assets.experiment.decision.series import metric_of
+from financial_assets.experiment.decision.units import amount, signed_amount
 from financial_assets.experiment.plan.plan import ExperimentPlan
 
 __all__ = ["amount", "first_reason", "power_in_words", "progress", "reasons_in_words", "signed_amount"]
@@ -54,7 +55,7 @@ def progress(decision: Decision, plan: ExperimentPlan) -> tuple[str, str]:
 
 def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
     """What the plan's whole rule does, as simulated before the first day; nothing where it was not."""
-    power, metric = plan.whole_rule, plan.test.metric
+    power, metric = plan.whole_rule, metric_of(plan)
     if power is None:
         return ()
     _, half, hoped, twice = (amount(effect, metric) for effect in power.effects)
@@ -66,7 +67,7 @@ def power_in_words(plan: ExperimentPlan) -> tuple[str, ...]:
     else:
         verdict = f"A difference of {amount(plan.detectable, metric)} is promoted in {100 * plan.test.power:.0f} %."
     return (
-        f"A challenger that is better in {METRIC_NAMES[metric]} by {hoped}, the most one can expect, is promoted in "
+        f"A challenger that is better in {metric.title} by {hoped}, the most one can expect, is promoted in "
         f"{most} of all tests; by {half}, in {some}; by {twice}, in {nearly}; an equal one in {none}. {verdict}",
         f"A test takes {power.days[2]:.0f} sessions on average if the challenger is better by {hoped}, "
         f"{power.days[0]:.0f} if it is equal.",

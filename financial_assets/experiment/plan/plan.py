@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ import pandas as pd
 from financial_assets.errors import ExperimentError
 from financial_assets.experiment.arms import Arm, WeightEpoch
 from financial_assets.experiment.canonical import CanonicalRecord
+from financial_assets.experiment.metrics.metric import Question
+from financial_assets.experiment.metrics.registry import METRICS
 from financial_assets.experiment.paired_score import PairedMetric
 from financial_assets.experiment.plan.policy import RolloutPolicy
 from financial_assets.experiment.plan.sections import GuardrailPolicy, TestPolicy
@@ -22,14 +24,10 @@ from financial_assets.experiment.plan.whole_rule.figures import WholeRulePower
 MUST_BEAT = ("majority", "logistic")
 """Baselines that a promoted model must not be worse than by the plan's margin; under the first rule, must beat."""
 
-Question = Literal["direction", "ranking", "risk"]
-"""What a test asks about: its winner replaces the champion in that only."""
-
 ACT_WITHIN = 10
 """Sessions within which a look that was won must be acted on: later the evidence is too old to promote on."""
 
 _FEWEST_REFERENCE_DAYS = 20
-_CLIP_DEVIATIONS = 8.0
 _LATER_FIELDS = (
     "rule", "question", "noninferiority_margin", "lags", "uneven", "autocorrelated", "act_within", "whole_rule"
 )  # fmt: skip
@@ -304,8 +302,8 @@ def make_plan(
     design = GroupSequentialDesign.of([day / looks[-1] for day in looks], test.alpha_planned / family)
     drift = design.drift_for(test.power)
     # Bets need bounded differences: the bound is fixed here, before any of them is seen.
-    bound = 1.0 if test.metric == "accuracy" else _CLIP_DEVIATIONS * spread.deviation
-    bound = min(1.0, bound) if test.metric == "brier" else bound
+    metric = METRICS[test.metric]
+    bound = metric.clip(spread.deviation)
     if test.margin > bound / 2:
         raise ExperimentError(
             f"the margin {test.margin:g} is more than half of {bound:.3g}, the largest daily difference in "
@@ -325,23 +323,19 @@ def make_plan(
         boundaries=tuple(min(z, _NEVER) for z in design.upper),
         spent=tuple(2 * share for share in design.spent),  # the design counts one side
         bound=bound,
-        detectable=test.margin + drift * spread.deviation / math.sqrt(test.horizon_sessions),
-        days_for_plausible=_days_for_plausible(spread.deviation, test, drift),
+        detectable=test.margin + drift * spread.long_run / math.sqrt(test.horizon_sessions),
+        days_for_plausible=_days_for_plausible(spread.long_run, test, drift),
+        must_beat=metric.baselines,
         family=family,
         rule=2,
-        question=question_of(test.metric),
+        question=metric.question,
         noninferiority_margin=test.noninferiority * test.plausible_effect,
-        lags=0,
+        lags=metric.least_lags,
         uneven=abs(spread.skewness) > long_run.UNEVEN,
         autocorrelated=spread.autocorrelation > long_run.AUTOCORRELATED,
         act_within=ACT_WITHIN,
     )
     return plan if whole_rule is None else _with_power(plan, whole_rule(plan))
-
-
-def question_of(metric: PairedMetric) -> Question:
-    """What a metric says something about."""
-    return "risk" if metric == "pinball" else "direction"
 
 
 def family_of(policy: RolloutPolicy, epoch: WeightEpoch, taken: float) -> int:

@@ -14,7 +14,7 @@ from financial_assets.experiment.decision.record import TrafficEvidence
 from financial_assets.experiment.evaluation.evaluate import Evaluation, evaluate
 from financial_assets.experiment.outcomes import outcome_frame
 from financial_assets.experiment.paired_score import PairedDays
-from financial_assets.experiment.plan.plan import DailyDeviation, ExperimentPlan, make_plan
+from financial_assets.experiment.plan.plan import MUST_BEAT, DailyDeviation, ExperimentPlan, make_plan
 from financial_assets.experiment.plan.policy import RolloutPolicy, load_policy
 from financial_assets.experiment.prediction_log.schema import QUANTILE_5D_COLUMNS
 from financial_assets.market.panel import PricePanel
@@ -58,7 +58,7 @@ def first_plan(**test: object) -> ExperimentPlan:
 
 def as_first(made: ExperimentPlan) -> ExperimentPlan:
     """A plan as an earlier version reads and writes it."""
-    stored = replace(made, rule=1).to_json()
+    stored = replace(made, rule=1, must_beat=MUST_BEAT).to_json()
     return ExperimentPlan.from_json(stored)
 
 
@@ -106,7 +106,7 @@ def requests(
 
 
 PRICES = panel(sessions=80, tickers=3)
-OUTCOMES = outcome_frame(PRICES)
+OUTCOMES = outcome_frame(PRICES, scaled=True)
 
 
 def frames(prices: PricePanel = PRICES, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:

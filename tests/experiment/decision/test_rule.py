@@ -77,7 +77,7 @@ def test_a_baseline_that_answers_alike_is_no_obstacle() -> None:
     """Equal directions are no worse: a better risk head could never be promoted while equality counted as defeat."""
     seen, alike = evidence(0.04), days(np.zeros(252))
     registered = plan(metric="pinball", plausible_effect=0.03)
-    same = replace(seen, accuracy=alike, against={"majority": alike, "logistic": alike})
+    same = replace(seen, accuracy=alike, against=dict.fromkeys(registered.must_beat, alike))
     assert judged(registered, same).action == "promote"
 
 
