@@ -65,7 +65,7 @@ def test_a_repeated_prediction_is_refused() -> None:
     with pytest.raises(ExperimentError, match="paired predictions hold"):
         gather(plan(), pd.concat([direct, direct.tail(1)]), rivals, OUTCOMES)
     with pytest.raises(ExperimentError, match="baseline predictions hold"):
-        gather(plan(), direct, pd.concat([rivals, rivals.tail(1)]), OUTCOMES)
+        gather(plan(), direct, pd.concat([rivals, rivals[rivals["model"] == "logistic"].tail(1)]), OUTCOMES)
 
 
 def test_a_baseline_that_must_be_beaten_must_be_there() -> None:
@@ -104,7 +104,9 @@ def test_losses_are_paired_row_by_row(metric: PairedMetric) -> None:
     loss = {
         "brier": (1 - chance) ** 2,
         "log_loss": -np.log(chance),
-        "pinball": sum(np.maximum(level * one, (level - 1) * one) for level, one in errors.items()) / 5,
+        "pinball": sum(np.maximum(level * one, (level - 1) * one) for level, one in errors.items())
+        / 5
+        / rows["volatility"],
     }[metric]
     wide = rows.assign(loss=loss).set_index(["session", "ticker", "model"])["loss"].unstack()
     by_hand = (wide[CHAMPION] - wide[CHALLENGER]).groupby("session").mean()
